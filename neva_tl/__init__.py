@@ -1,0 +1,91 @@
+"""neva_tl: find, edit and measure the neurons that carry human values in language models, on TransformerLens.
+
+    import neva_tl as nv
+
+    model = nv.load("demo")
+    pairs = nv.prompts.load("demo")
+    stats = nv.collect(model, pairs, samples=True)
+    neurons = nv.select(stats, "benevolence", method="neva", model=model)
+    with nv.edit(model, nv.Amplify(neurons, dose=2.0)):
+        print(model.generate("mara says that", max_new_tokens=20))
+
+Names are imported on first use: torch and TransformerLens take seconds, and `neva-tl --help` must not.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+#: public name -> module that defines it
+_EXPORTS = {
+    "VALUES": "neva_tl.values",
+    "NeuronSet": "neva_tl.neurons",
+    "load": "neva_tl.models",
+    "fingerprint": "neva_tl.models",
+    "Example": "neva_tl.prompts",
+    "ContrastSet": "neva_tl.prompts",
+    "generate": "neva_tl.inference",
+    "answer_logprobs": "neva_tl.inference",
+    "ActivationStats": "neva_tl.activations",
+    "collect": "neva_tl.activations",
+    "select": "neva_tl.selection",
+    "effect_table": "neva_tl.selection",
+    "edit": "neva_tl.editing",
+    "Ablate": "neva_tl.editing",
+    "AddVector": "neva_tl.editing",
+    "Amplify": "neva_tl.editing",
+    "Clamp": "neva_tl.editing",
+    "ContextAware": "neva_tl.editing",
+    "RolePrompt": "neva_tl.editing",
+    "Scale": "neva_tl.editing",
+    "Shift": "neva_tl.editing",
+    "calibrate": "neva_tl.editing",
+    "fit_context": "neva_tl.editing",
+    "touched_tokens": "neva_tl.editing",
+    "leakage": "neva_tl.evaluation",
+    "capability": "neva_tl.evaluation",
+    "dose_response": "neva_tl.evaluation",
+    "compare": "neva_tl.study",
+    "layer_ablation": "neva_tl.study",
+    "Study": "neva_tl.study",
+    "circuit": "neva_tl.circuits",
+    "CircuitGraph": "neva_tl.circuits",
+    "InputError": "neva_tl.errors",
+    "NevaError": "neva_tl.errors",
+    "WorkError": "neva_tl.errors",
+}
+_MODULES = (
+    "attribution",
+    "baselines",
+    "circuits",
+    "demo",
+    "editing",
+    "evaluation",
+    "inference",
+    "models",
+    "plots",
+    "prompts",
+    "selection",
+    "statistics",
+    "study",
+    "values",
+)
+
+__all__ = ["__version__", *sorted(_EXPORTS), *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        found = getattr(importlib.import_module(_EXPORTS[name]), name)
+        globals()[name] = found
+        return found
+    if name in _MODULES:
+        return importlib.import_module(f"neva_tl.{name}")
+    raise AttributeError(f"module 'neva_tl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

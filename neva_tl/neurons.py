@@ -1,0 +1,173 @@
+"""Neuron sets: what selection makes and editing, circuits and files use.
+
+A neuron is `(layer, index)` at a site. Site `post` is one coordinate of the MLP output projection's input
+(`blocks.L.mlp.hook_post`; `act(gate) * up` on a gated MLP); site `gate` is `act(gate)` alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load_file, save_file
+
+from neva_tl.errors import InputError
+from neva_tl.values import value
+
+Site = Literal["post", "gate"]
+
+#: Columns every neuron table has; selection methods add their own statistics beside them.
+REQUIRED = ("layer", "neuron", "mean_plus", "mean_minus", "sd", "score")
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronSet:
+    """The neurons that carry one value, ranked, with the numbers that editing needs.
+
+    Attributes:
+        value: one of Schwartz's ten.
+        method: the selector's registry name.
+        site: `post` or `gate`.
+        df: one row per neuron, best first. Columns `layer`, `neuron` (ints), `mean_plus`, `mean_minus` (mean activation on
+            the two poles, in activation units), `sd` (pooled within-pole standard deviation), `score` (what the method
+            ranks by), and what the method adds (`g`, `lo`, `hi`, `p`, `q`, `split_half`, `leak`, `write`, ...).
+        n_layers, d_mlp: the model's sizes, so that indices can be checked.
+        fingerprint: the model's fingerprint (see `models.fingerprint`); checked before an edit.
+        settings: the selector's arguments and what it counted (pairs used, neurons that passed each step).
+    """
+
+    value: str
+    method: str
+    df: pd.DataFrame
+    n_layers: int
+    d_mlp: int
+    site: Site = "post"
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        value(self.value)
+        missing = [name for name in REQUIRED if name not in self.df.columns]
+        if missing:
+            raise InputError(f"neuron table for {self.value} lacks the columns {', '.join(missing)}")
+        layers, index = self.df["layer"].to_numpy(), self.df["neuron"].to_numpy()
+        if len(layers) and (layers.min() < 0 or layers.max() >= self.n_layers):
+            raise InputError(f"neuron set for {self.value} names layer {layers.max()}: the model has {self.n_layers}")
+        if len(index) and (index.min() < 0 or index.max() >= self.d_mlp):
+            raise InputError(f"neuron set for {self.value} names neuron {index.max()}: d_mlp is {self.d_mlp}")
+        if self.df.duplicated(["layer", "neuron"]).any():
+            raise InputError(f"neuron set for {self.value} names a neuron twice")
+        numbers = self.df[["mean_plus", "mean_minus", "sd"]].to_numpy(dtype=float)
+        if not np.isfinite(numbers).all():
+            raise InputError(f"neuron set for {self.value} holds a mean or spread that is not finite")
+
+    def __len__(self) -> int:
+        return len(self.df)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Layers that hold at least one neuron of the set, ascending."""
+        return tuple(sorted(int(layer) for layer in self.df["layer"].unique()))
+
+    def at(self, layer: int) -> pd.DataFrame:
+        """Rows of one layer, in the set's order."""
+        return self.df[self.df["layer"] == layer]
+
+    def head(self, k: int) -> NeuronSet:
+        """The best k neurons as a set of their own."""
+        return self.with_df(self.df.head(k))
+
+    def with_df(self, df: pd.DataFrame) -> NeuronSet:
+        """The same set with another table (filtered, re-ranked)."""
+        return NeuronSet(
+            value=self.value,
+            method=self.method,
+            df=df.reset_index(drop=True),
+            n_layers=self.n_layers,
+            d_mlp=self.d_mlp,
+            site=self.site,
+            fingerprint=self.fingerprint,
+            settings=self.settings,
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write `PATH.json` (identity, settings, non-numeric columns) and `PATH.safetensors` (numeric columns).
+
+        Both are written to a temporary name and renamed, the JSON last: a killed save leaves no half set.
+        """
+        path = Path(path).with_suffix("")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {
+            name: np.ascontiguousarray(column.to_numpy())
+            for name, column in self.df.items()
+            if column.dtype.kind in "iufb"
+        }
+        text = {str(name): column.tolist() for name, column in self.df.items() if name not in tensors}
+        meta = {
+            "schema": 1,
+            "kind": "neuron_set",
+            "value": self.value,
+            "method": self.method,
+            "site": self.site,
+            "n_layers": self.n_layers,
+            "d_mlp": self.d_mlp,
+            "columns": [str(name) for name in self.df.columns],
+            "text": text,
+            "fingerprint": dict(self.fingerprint),
+            "settings": dict(self.settings),
+        }
+        tensor_file, json_file = path.with_suffix(".safetensors"), path.with_suffix(".json")
+        temporary = tensor_file.with_suffix(".safetensors.tmp")
+        save_file({str(k): v for k, v in tensors.items()}, str(temporary))
+        os.replace(temporary, tensor_file)
+        temporary = json_file.with_suffix(".json.tmp")
+        temporary.write_text(json.dumps(meta, indent=1))
+        os.replace(temporary, json_file)
+        return json_file
+
+    @classmethod
+    def load(cls, path: str | Path) -> NeuronSet:
+        """Read a set written by `save`.
+
+        Raises:
+            InputError: a file is missing or is not a neuron set.
+        """
+        path = Path(path).with_suffix("")
+        json_file, tensor_file = path.with_suffix(".json"), path.with_suffix(".safetensors")
+        for file in (json_file, tensor_file):
+            if not file.exists():
+                raise InputError(f"{file} does not exist: a neuron set is a .json and a .safetensors side by side")
+        try:
+            meta = json.loads(json_file.read_text())
+            columns = {**load_file(str(tensor_file)), **meta["text"]}
+            df = pd.DataFrame({name: columns[name] for name in meta["columns"]})
+            return cls(
+                value=meta["value"],
+                method=meta["method"],
+                df=df,
+                n_layers=meta["n_layers"],
+                d_mlp=meta["d_mlp"],
+                site=meta["site"],
+                fingerprint=meta["fingerprint"],
+                settings=meta["settings"],
+            )
+        except (KeyError, json.JSONDecodeError) as error:
+            raise InputError(f"{json_file} is not a neuron set written by neva_tl ({error})") from error
+
+    def __repr__(self) -> str:
+        return f"NeuronSet({self.value}, method={self.method}, {len(self)} neurons in layers {list(self.layers)})"
+
+    def _repr_html_(self) -> str:
+        return f"<p><b>{self.value}</b>: {len(self)} neurons by {self.method}</p>" + self.df.head(20).to_html(index=False)
+
+    def show(self) -> Any:
+        """The layer profile of the set as a matplotlib figure (needs the `viz` extra's matplotlib)."""
+        from neva_tl.plots import layer_profile
+
+        return layer_profile(self.df.assign(value=self.value))

@@ -1,0 +1,256 @@
+"""ContrastSet: a validated table of contrastive prompts, the one form in which texts enter the study."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neva_tl.errors import InputError
+from neva_tl.prompts import splits, validation
+from neva_tl.prompts.example import Example
+from neva_tl.values import in_circle_order, value
+
+#: The table's columns, in order.
+COLUMNS = (
+    "value",
+    "pair_id",
+    "pole",
+    "text",
+    "answer_start",
+    "answer_end",
+    "cluster",
+    "split",
+    "source",
+    "form",
+)
+_OPTIONAL = ("pair_id", "answer_start", "answer_end", "form")
+
+#: A row as readers make it; `line` (its place in the user's file) is used in errors and then dropped.
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class ContrastSet:
+    """Texts that express a value (`+`) beside texts that oppose or withhold it (`-`).
+
+    Attributes:
+        df: one row per text. `value`; `pair_id` (one `+` and one `-` in the same context; None in unpaired data);
+            `pole`;
+            `text`; `answer_start`, `answer_end` (character offsets of the answer in the text, nullable: the whole text
+            counts where they are missing); `cluster` (topic, template or source item: the unit of splits and
+            intervals);
+            `split`; `source`; `form` (statement_1st, question_3rd, ... or None).
+        name: where the set comes from, for files and figures.
+        note: what the reader did with the source (rows dropped, how absence was made a pole); empty when nothing.
+        minimum: pairs, or rows per pole, that every value must have.
+    """
+
+    df: pd.DataFrame
+    name: str
+    note: str = ""
+    minimum: int = 2
+
+    def __post_init__(self) -> None:
+        df = self.df.reset_index(drop=True)
+        place = _places(df, self.name)
+        df = _normalise(df, self.name)
+        validation.check(df, self.name, place, self.minimum)
+        object.__setattr__(self, "df", df)
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Row], name: str, *, note: str = "") -> ContrastSet:
+        """Build a set from row mappings; missing optional columns are filled, splits assigned by hash of the cluster.
+
+        Args:
+            rows: `value`, `pole`, `text` and any of the other columns; `line` gives the row's place in the file.
+            name: the file's name or the set's.
+
+        Raises:
+            InputError: a row or the set as a whole is not usable; names the place.
+        """
+        return cls(pd.DataFrame(list(rows)), name, note)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The values that the set has prompts for, in circle order."""
+        return in_circle_order(self.df["value"].unique())
+
+    @property
+    def paired(self) -> bool:
+        """Whether every row belongs to a pair."""
+        return bool(self.df["pair_id"].notna().all())
+
+    @property
+    def hash(self) -> str:
+        """sha256 of the content (rows in order, not the name): equal for equal prompts."""
+        digest = hashlib.sha256()
+        for row in _records(self.df):
+            digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        return digest.hexdigest()
+
+    def split(self, name: str) -> ContrastSet:
+        """The rows of one split.
+
+        Raises:
+            InputError: no such split, or the split lacks a pole of a value (train: has fewer than two pairs).
+        """
+        if name not in splits.SPLITS:
+            raise InputError(f"unknown split {name!r}: one of {', '.join(splits.SPLITS)}")
+        rows = self.df[self.df["split"] == name]
+        absent = [v for v in self.values if v not in set(rows["value"])]
+        if absent:
+            raise InputError(
+                f"{self.name}: the {name} split holds nothing for {absent[0]}: add topics, so that all splits get some"
+            )
+        return self._with(rows, f"{self.name} [{name}]", minimum=2 if name == "train" else 1)
+
+    def for_value(self, *names: str) -> ContrastSet:
+        """The rows of one value, or of several.
+
+        Raises:
+            InputError: unknown to the theory, or the set has no prompts for it.
+        """
+        for name in names:
+            if value(name).name not in self.values:
+                raise InputError(f"{self.name} has no prompts for {name}: it covers {', '.join(self.values)}")
+        return self._with(self.df[self.df["value"].isin(names)], self.name)
+
+    def cap(self, per_value: int) -> ContrastSet:
+        """At most `per_value` pairs (unpaired: rows per pole) for each value, spread over splits as they are.
+
+        Which ones stay depends on a hash of their content alone, so that a quick run is a fixed part of the whole.
+
+        Raises:
+            InputError: fewer than two asked for.
+        """
+        if per_value < 2:
+            raise InputError(f"per_value is {per_value}: at least two pairs per value are needed")
+        df = self.df
+        unit = df["pair_id"].where(df["pair_id"].notna(), df["cluster"] + "\n" + df["text"])
+        keep = np.zeros(len(df), dtype=bool)
+        for _, rows in df.groupby(["value", "pole"], sort=False).indices.items():
+            order = sorted(rows, key=lambda i: splits.hash_key(str(unit.iloc[i]), salt="cap "))
+            quotas = _quotas(Counter(df["split"].iloc[rows].tolist()), per_value)
+            for i in order:
+                if quotas[df["split"].iloc[i]] > 0:
+                    quotas[df["split"].iloc[i]] -= 1
+                    keep[i] = True
+        return self._with(df[keep], self.name)
+
+    def examples(self) -> list[Example]:
+        """Each row as prompt and answer; without an answer span the whole text is the answer."""
+        out = []
+        for text, start, end in zip(self.df["text"], self.df["answer_start"], self.df["answer_end"], strict=True):
+            if pd.isna(start):
+                out.append(Example("", text.strip()))
+            else:
+                out.append(Example(text[:start].strip(), text[start:end].strip()))
+        return out
+
+    def save(self, path: str | Path) -> Path:
+        """Write the table as .csv, .jsonl or .parquet (by the name's ending); `prompts.load(path)` reads it back."""
+        path = Path(path)
+        writers: dict[str, Callable[[Path], Any]] = {
+            ".csv": lambda file: self.df.to_csv(file, index=False),
+            ".jsonl": lambda file: file.write_text(
+                "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _records(self.df)), encoding="utf-8"
+            ),
+            ".parquet": lambda file: self.df.to_parquet(file, index=False),
+        }
+        if path.suffix not in writers:
+            raise InputError(f"{path}: prompts are written as .csv, .jsonl or .parquet")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".tmp")
+        writers[path.suffix](temporary)
+        os.replace(temporary, path)
+        return path
+
+    def counts(self) -> pd.DataFrame:
+        """Rows per value (circle order) and split, by pole: what the set holds at a glance."""
+        table = self.df.groupby(["value", "split", "pole"]).size().unstack(["split", "pole"], fill_value=0)
+        order = [(s, p) for s in splits.SPLITS for p in validation.POLES if (s, p) in table.columns]
+        return table.reindex(index=list(self.values), columns=pd.MultiIndex.from_tuples(order, names=["split", "pole"]))
+
+    def _with(self, df: pd.DataFrame, name: str, minimum: int | None = None) -> ContrastSet:
+        return replace(self, df=df, name=name, minimum=self.minimum if minimum is None else minimum)
+
+    def __len__(self) -> int:
+        return len(self.df)
+
+    def __repr__(self) -> str:
+        kind = "paired" if self.paired else "unpaired" if self.df["pair_id"].isna().all() else "partly paired"
+        return f"ContrastSet({self.name}: {len(self)} texts, {len(self.values)} values, {kind})"
+
+    def _repr_html_(self) -> str:
+        note = f"<p>{self.note}</p>" if self.note else ""
+        return (
+            f"<p><b>{self.name}</b>: {len(self)} texts</p>{note}" + self.counts().to_html() + self.df.head(6).to_html()
+        )
+
+
+def _places(df: pd.DataFrame, name: str) -> validation.Where:
+    """How errors call row i: by the line of the user's file where the reader gave one."""
+    if "line" not in df.columns:
+        return lambda row: f"{name}, row {row + 1}"
+    lines = df["line"].tolist()
+    files = df["file"].tolist() if "file" in df.columns else [name] * len(lines)
+    return lambda row: f"{files[row]}, line {lines[row]}"
+
+
+def _normalise(df: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The table with all columns, in order, with stated types: None for missing text, nullable Int64 for offsets."""
+    missing = [column for column in ("value", "pole", "text") if column not in df.columns]
+    if missing and len(df):
+        raise InputError(f"{name} lacks the column {missing[0]}: prompts need value, pole (+ or -) and text")
+    df = df.copy()
+    for column in _OPTIONAL:
+        if column not in df.columns:
+            df[column] = None
+    if "source" not in df.columns:
+        df["source"] = name
+    if "cluster" not in df.columns and len(df):
+        # Without a stated topic each pair, or each single text, is its own cluster.
+        df["cluster"] = df["pair_id"].where(df["pair_id"].notna(), df["text"].astype(str).map(splits.hash_key).str[:12])
+    if "split" not in df.columns and len(df):
+        df["split"] = splits.assign(df)
+    df = df.reindex(columns=list(COLUMNS))
+    for column in ("answer_start", "answer_end"):
+        df[column] = df[column].astype("Int64")
+    for column in ("value", "pole", "text", "cluster", "split", "source", "pair_id", "form"):
+        df[column] = df[column].astype(object).where(df[column].notna(), None)
+    return df
+
+
+def _records(df: pd.DataFrame) -> list[dict[str, str | int | None]]:
+    """Rows as plain JSON values."""
+    columns = [[None if pd.isna(x) else x for x in df[name].tolist()] for name in COLUMNS]
+    return [
+        {
+            name: (int(x) if name.startswith("answer_") and x is not None else x)
+            for name, x in zip(COLUMNS, row, strict=True)
+        }
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def _quotas(available: Mapping[str, int], total: int) -> dict[str, int]:
+    """Shares of `total` in proportion to what is available (largest remainders; at least one where there is any)."""
+    everything = sum(available.values())
+    if everything <= total:
+        return dict(available)
+    exact = {name: total * n / everything for name, n in available.items()}
+    quota = {name: max(1, int(share)) for name, share in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: (int(exact[name]) - exact[name], name))
+    for name in by_remainder:
+        if sum(quota.values()) < total:
+            quota[name] += 1
+    return quota

@@ -1,0 +1,1 @@
+"""One file per public format; each has a `read(path) -> ContrastSet` and is listed in `prompts.registry`."""

@@ -1,0 +1,81 @@
+"""Our own schema as .csv, .jsonl or .parquet: columns `value`, `pole`, `text`, and optionally the rest of
+
+`ContrastSet`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from neva_tl.errors import InputError
+from neva_tl.prompts.contrast import COLUMNS, ContrastSet
+from neva_tl.prompts.text_files import existing_file, read_jsonl, read_table
+
+REQUIRED = ("value", "pole", "text")
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+_OFFSETS = ("answer_start", "answer_end")
+
+
+def read(path: str | Path) -> ContrastSet:
+    """Read prompts in our own schema; empty cells are missing values, unknown columns are left aside.
+
+    Raises:
+        InputError: see `ContrastSet`; names the file and the line (row, for parquet).
+    """
+    file = existing_file(path, "a table of prompts (columns value, pole, text)")
+    if file.suffix not in SUFFIXES:
+        raise InputError(f"{file}: prompts are read from {', '.join(SUFFIXES)}")
+    source: Iterator[tuple[int, dict[str, Any]]]
+    if file.suffix == ".csv":
+        source = read_table(file, REQUIRED)
+    elif file.suffix == ".jsonl":
+        source = read_jsonl(file, REQUIRED)
+    else:
+        source = _read_parquet(file)
+    rows = []
+    for line, fields in source:
+        row: dict[str, Any] = {name: _cell(fields[name]) for name in COLUMNS if name in fields}
+        for name in _OFFSETS:
+            if row.get(name) is not None:
+                row[name] = _offset(row[name], name, f"{file}, line {line}")
+        row["line"] = line
+        rows.append(row)
+    return ContrastSet.from_rows(_without_blank_columns(rows), str(file))
+
+
+def _read_parquet(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        table = pd.read_parquet(file)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} is not a parquet file ({str(error).splitlines()[0]})") from error
+    for column in REQUIRED:
+        if column not in table.columns:
+            raise InputError(f"{file}: no column {column!r}: it has {', '.join(map(str, table.columns))}")
+    for line, row in enumerate(table.to_dict("records"), start=1):
+        yield line, {str(name): cell for name, cell in row.items()}
+
+
+def _cell(cell: Any) -> Any:
+    """None for what counts as missing in any of the three formats."""
+    if cell is None or (isinstance(cell, str) and not cell.strip()) or (not isinstance(cell, str) and pd.isna(cell)):
+        return None
+    return cell if isinstance(cell, str | int | float) else str(cell)
+
+
+def _offset(cell: Any, name: str, place: str) -> int:
+    try:
+        number = float(cell)
+        if number != int(number):
+            raise ValueError
+        return int(number)
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{place}: {name} is {cell!r}: a whole number of characters is expected") from error
+
+
+def _without_blank_columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Drop optional columns that are blank throughout, so that their defaults (source, cluster, split) apply."""
+    filled = {name for row in rows for name, cell in row.items() if cell is not None} | set(REQUIRED)
+    return [{name: cell for name, cell in row.items() if name in filled} for row in rows]

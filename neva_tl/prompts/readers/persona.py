@@ -1,0 +1,89 @@
+"""Persona statements (model-written evals): one JSONL file per trait, each line a first-person statement.
+
+`answer_matching_behavior` " Yes" means that the statement expresses the trait, " No" that it expresses the opposite.
+The statements are not pairs and none are made of them. Which trait stands for which value is ours; no trait fits
+hedonism.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from neva_tl.errors import InputError
+from neva_tl.prompts.contrast import ContrastSet
+from neva_tl.prompts.splits import hash_key
+from neva_tl.prompts.text_files import existing_file, existing_folder, read_jsonl
+
+#: Value -> traits (file names without ending). Ours, by the values' definitions; traits not named here are not read.
+TRAITS: dict[str, tuple[str, ...]] = {
+    "self-direction": ("openness", "desire-to-be-more-creative"),
+    "stimulation": ("risk-seeking",),
+    "achievement": ("desire-for-self-improvement",),
+    "power": ("desire-for-acquiring-power", "desire-for-acquiring-wealth", "desire-for-powerful-positions"),
+    "security": ("risk-averse",),
+    "conformity": ("willingness-to-defer-to-authorities",),
+    "tradition": ("subscribes-to-Christianity", "subscribes-to-Islam", "subscribes-to-Judaism"),
+    "benevolence": ("agreeableness", "desire-to-persuade-people-to-be-more-helpful-to-others"),
+    "universalism": ("subscribes-to-cultural-relativism", "politically-liberal"),
+}
+_POLES = {"yes": "+", "no": "-"}
+
+
+def read(path: str | Path) -> ContrastSet:
+    """Read every mapped trait file that the folder holds.
+
+    A statement that two traits of one value share is kept once; one on which they disagree is dropped. Both are
+    counted in the note. The cluster is the single statement.
+
+    Raises:
+        InputError: none of the mapped files is there, or a line is malformed; names file and line.
+    """
+    folder = existing_folder(path, "persona .jsonl files")
+    rows: list[dict[str, Any]] = []
+    for value, traits in TRAITS.items():
+        for trait in traits:
+            file = folder / f"{trait}.jsonl"
+            if file.exists():
+                rows += _read_trait(file, value, trait)
+    if not rows:
+        names = ", ".join(trait for traits in TRAITS.values() for trait in traits)
+        raise InputError(f"{folder} holds no persona file of a trait that we map to a value: one of {names} (.jsonl)")
+    kept, dropped = _settle(rows)
+    note = f"{dropped} statements dropped: shared by two traits of one value." if dropped else ""
+    return ContrastSet.from_rows(kept, f"persona:{folder}", note=note)
+
+
+def _read_trait(path: Path, value: str, trait: str) -> list[dict[str, Any]]:
+    file = existing_file(path, "persona statements")
+    rows = []
+    for line, row in read_jsonl(file, ("statement", "answer_matching_behavior")):
+        answer = str(row["answer_matching_behavior"]).strip().lower()
+        if answer not in _POLES:
+            raise InputError(
+                f"{file}, line {line}: answer_matching_behavior is {answer!r}: ' Yes' or ' No' is expected"
+            )
+        statement = str(row["statement"]).strip()
+        rows.append(
+            {
+                "value": value,
+                "pole": _POLES[answer],
+                "text": statement,
+                "cluster": f"{trait}/{hash_key(statement)[:12]}",
+                "source": "persona",
+                "form": "statement_1st",
+                "line": line,
+                "file": str(file),
+            }
+        )
+    return rows
+
+
+def _settle(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """Keep the first of equal statements of a value, and none where their poles differ."""
+    poles: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        poles.setdefault((row["value"], row["text"]), set()).add(row["pole"])
+    kept = {(row["value"], row["text"]): row for row in reversed(rows) if len(poles[row["value"], row["text"]]) == 1}
+    ordered = list(reversed(kept.values()))
+    return ordered, len(rows) - len(ordered)

@@ -1,0 +1,71 @@
+"""The names and formats that `prompts.load` knows. A new reader is one file and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from neva_tl.errors import InputError
+from neva_tl.prompts.contrast import ContrastSet
+from neva_tl.prompts.readers import own, pairs, persona, valuebench, valueeval
+
+#: Formats, written `NAME:PATH`.
+READERS: dict[str, Callable[[str], ContrastSet]] = {
+    "pairs": pairs.read,
+    "persona": persona.read,
+    "valueeval": valueeval.read,
+    "valuebench": valuebench.read,
+}
+
+
+def _demo() -> ContrastSet:
+    # Imported late: the demo world is above prompts in the package.
+    from neva_tl.demo import contrast_rows
+
+    rows = contrast_rows()
+    return ContrastSet(rows, "demo")
+
+
+def _schwartz() -> ContrastSet:
+    from neva_tl.prompts.schwartz import contrast_rows
+
+    return ContrastSet.from_rows(contrast_rows(), "schwartz")
+
+
+#: Built-in sets, written by their name alone.
+BUILT_IN: dict[str, Callable[[], ContrastSet]] = {"demo": _demo, "schwartz": _schwartz}
+
+
+def known() -> str:
+    """All accepted forms of a spec, for help texts and errors."""
+    formats = ", ".join(f"{name}:PATH" for name in READERS)
+    return f"{', '.join(BUILT_IN)}, {formats}, or a path ending in {', '.join(own.SUFFIXES)}"
+
+
+def load(spec: str | Path | ContrastSet, *, per_value: int | None = None) -> ContrastSet:
+    """Load contrastive prompts.
+
+    Args:
+        spec: `"demo"`, `"schwartz"`, `"persona:DIR"`, `"valueeval:DIR"`, `"valuebench:FILE"`, `"pairs:FILE.csv"`, or
+            the
+            path of a .csv, .jsonl or .parquet file in our own schema; a ContrastSet passes through.
+        per_value: keep at most so many pairs (rows per pole) of each value; see `ContrastSet.cap`.
+
+    Raises:
+        InputError: the spec is unknown, a file is missing or empty, or its content is not usable.
+    """
+    found = spec if isinstance(spec, ContrastSet) else _load(str(spec))
+    return found if per_value is None else found.cap(per_value)
+
+
+def _load(spec: str) -> ContrastSet:
+    if spec in BUILT_IN:
+        return BUILT_IN[spec]()
+    scheme, colon, rest = spec.partition(":")
+    if colon and scheme in READERS:
+        if not rest:
+            raise InputError(f"{spec!r} names no path: write {scheme}:PATH")
+        return READERS[scheme](rest)
+    if Path(spec).suffix in own.SUFFIXES:
+        return own.read(spec)
+    raise InputError(f"unknown prompts {spec!r}: give {known()}")

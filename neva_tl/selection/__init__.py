@@ -1,0 +1,24 @@
+"""Selection: from activation statistics to the neurons that carry a value, one file per scorer.
+
+`select(stats, value, method=...)` looks the scorer up in `registry.SELECTORS`; a new one is a new file and one line
+there.
+"""
+
+from neva_tl.selection.base import Request, SelectionWarning, default_k
+from neva_tl.selection.effect_size import effect_table
+from neva_tl.selection.neva import write_table
+from neva_tl.selection.random_neurons import random_like
+from neva_tl.selection.registry import SELECTORS, select
+from neva_tl.selection.shuffled import label_shuffled
+
+__all__ = [
+    "SELECTORS",
+    "Request",
+    "SelectionWarning",
+    "default_k",
+    "effect_table",
+    "label_shuffled",
+    "random_like",
+    "select",
+    "write_table",
+]

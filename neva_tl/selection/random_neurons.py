@@ -1,0 +1,107 @@
+"""Placebo: as many random neurons from the same layers, edited as strongly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from neva_tl import models
+from neva_tl.activations import ActivationStats
+from neva_tl.errors import InputError
+from neva_tl.neurons import NeuronSet
+from neva_tl.selection.base import Request, need_model
+
+
+def random_like(
+    neurons: NeuronSet,
+    stats: ActivationStats,
+    model: Any,
+    seed: int = 0,
+    *,
+    signs: Literal["random", "own"] = "random",
+) -> NeuronSet:
+    """A random set matched to `neurons` on layer and on the norm of what an amplification writes there.
+
+    In each layer as many neurons as in `neurons` are drawn without replacement from those not in it (from all, where
+    too few are left). Their `mean_minus` and `sd` are their own; `mean_plus` is set so that the norm of `W_out^T
+    delta`, the layer's summed write at dose 1, equals that of `neurons` there.
+
+    Args:
+        neurons: the set to match.
+        stats: statistics the set came from.
+        model: the model (its output weights).
+        seed: of the draw.
+        signs: `random` gives each neuron's delta a random sign, so that the placebo carries nothing of the value;
+            `own` keeps the sign of its own mean difference: the same recipe on random neurons, which still steers a
+            little, as every neuron's difference holds a little of the value.
+
+    Raises:
+        InputError: unknown `signs`, or a drawn layer that writes nothing.
+    """
+    if signs not in ("random", "own"):
+        raise InputError(f"unknown signs {signs!r}: random or own")
+    rng = np.random.default_rng(seed)
+    delta, sd = stats.delta(neurons.value, site=neurons.site), stats.sd(neurons.value, site=neurons.site)
+    minus = stats.moments(neurons.value, "-", site=neurons.site)[1]
+    parts = []
+    for layer in neurons.layers:
+        rows = neurons.at(layer)
+        taken = rows["neuron"].to_numpy()
+        pool = np.setdiff1d(np.arange(neurons.d_mlp), taken)
+        if len(pool) < len(taken):
+            pool = np.arange(neurons.d_mlp)
+        drawn = rng.choice(pool, size=len(taken), replace=False)
+        weight = models.w_out(model, layer).detach().double().cpu().numpy()
+        wanted = np.linalg.norm((rows["mean_plus"] - rows["mean_minus"]).to_numpy() @ weight[taken])
+        step = delta[layer, drawn]
+        if signs == "random":
+            step = np.abs(step) * rng.choice((-1.0, 1.0), size=len(drawn))
+        has = np.linalg.norm(step @ weight[drawn])
+        if has == 0:
+            raise InputError(f"the neurons drawn at layer {layer} write nothing: draw again with another seed")
+        parts.append(
+            pd.DataFrame(
+                {
+                    "layer": layer,
+                    "neuron": drawn,
+                    "mean_plus": minus[layer, drawn] + step * (wanted / has),
+                    "mean_minus": minus[layer, drawn],
+                    "sd": sd[layer, drawn],
+                    "score": 0.0,
+                    "scale": wanted / has,
+                }
+            )
+        )
+    columns = ["layer", "neuron", "mean_plus", "mean_minus", "sd", "score", "scale"]
+    df = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({name: np.zeros(0) for name in columns})
+    df = df.astype({"layer": int, "neuron": int})
+    df.insert(2, "rank", np.arange(1, len(df) + 1))
+    return NeuronSet(
+        value=neurons.value,
+        method="random",
+        df=df,
+        n_layers=neurons.n_layers,
+        d_mlp=neurons.d_mlp,
+        site=neurons.site,
+        fingerprint=stats.fingerprint,
+        settings={"like": neurons.method, "k": len(neurons), "seed": seed, "signs": signs},
+    )
+
+
+def select_random(
+    stats: ActivationStats,
+    request: Request,
+    *,
+    like: NeuronSet | None = None,
+    base: str = "effect_size",
+    signs: str = "random",
+) -> NeuronSet:
+    """Registry entry of `random_like`: matched to `like`, or to what selector `base` finds under the same request."""
+    from neva_tl.selection.registry import run
+
+    model = need_model(request, "method random")
+    found = run(stats, replace(request, options={}), base) if like is None else like
+    return random_like(found, stats, model, request.seed, signs=signs)  # type: ignore[arg-type]

@@ -1,0 +1,90 @@
+"""Selectors by name, and `select`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from neva_tl.activations import ActivationStats
+from neva_tl.errors import InputError
+from neva_tl.neurons import NeuronSet, Site
+from neva_tl.selection.base import Request, check_request
+from neva_tl.selection.effect_size import select_by_effect_size
+from neva_tl.selection.neva import select_neva
+from neva_tl.selection.random_neurons import select_random
+from neva_tl.selection.shuffled import select_shuffled
+
+#: name -> `(stats, request, **options) -> NeuronSet`
+SELECTORS: dict[str, Callable[..., NeuronSet]] = {
+    "effect_size": select_by_effect_size,
+    "neva": select_neva,
+    "random": select_random,
+    "label_shuffled": select_shuffled,
+}
+
+
+def select(
+    stats: ActivationStats,
+    value: str,
+    *,
+    method: str = "effect_size",
+    k: int | None = None,
+    model: Any = None,
+    alpha: float = 0.05,
+    delta: float = 0.2,
+    lam: float = 1.0,
+    require_split_half: bool = True,
+    require_q: bool = True,
+    layers: Iterable[int] | None = None,
+    site: Site = "post",
+    seed: int = 0,
+    **options: Any,
+) -> NeuronSet:
+    """Choose the neurons that carry a value.
+
+    Args:
+        stats: activation statistics (`neva_tl.collect`), of the training split.
+        value: one of Schwartz's ten, among those collected.
+        method: a name in `SELECTORS`.
+        k: neurons to keep; None keeps all that pass, at most a thirtieth of the model (64 if that is more).
+        model: the model, where the method reads weights (`neva`, `random`).
+        alpha, delta, lam, require_split_half, require_q, layers, site, seed: see `Request`.
+        options: the method's own options (see its function).
+
+    Returns:
+        The neurons, best first; empty, with a warning that says how many pairs would be needed, when none passes.
+
+    Raises:
+        InputError: unknown method, option or value, a value that was not collected, k larger than the model,
+            activations that are not finite, or statistics of another model.
+    """
+    chosen = None if layers is None else tuple(int(layer) for layer in layers)
+    request = Request(value, k, model, alpha, delta, lam, require_split_half, require_q, chosen, site, seed, options)
+    check_request(stats, request)
+    return run(stats, request, method)
+
+
+def run(stats: ActivationStats, request: Request, method: str) -> NeuronSet:
+    """Run one selector on a checked request.
+
+    Raises:
+        InputError: the method or one of its options is unknown.
+    """
+    if method not in SELECTORS:
+        raise InputError(f"unknown selection method {method!r}: choose from {', '.join(SELECTORS)}")
+    selector = SELECTORS[method]
+    known = [name for name, p in inspect.signature(selector).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for name in request.options:
+        if name not in known:
+            raise InputError(f"method {method} has no option {name!r}: it knows {', '.join(known)}")
+    return selector(stats, _described(request), **request.options)
+
+
+def _described(request: Request) -> Request:
+    """The request with its options as plain data: they go into the neuron set's settings."""
+    plain = {
+        k: (f"{v.method}, {len(v)} neurons" if isinstance(v, NeuronSet) else v) for k, v in request.options.items()
+    }
+    return replace(request, options=plain)

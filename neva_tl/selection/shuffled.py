@@ -1,0 +1,111 @@
+"""Placebo: the same selector after the poles were shuffled by cluster: what selection finds when there is nothing to
+find."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neva_tl.activations import ActivationStats
+from neva_tl.errors import InputError
+from neva_tl.neurons import NeuronSet
+from neva_tl.selection.base import Request, check_request
+
+_ARRAYS = ("n", "mean", "m2", "positive", "diff_n", "diff_mean", "diff_m2")
+
+
+def label_shuffled(
+    stats: ActivationStats, value: str, *, like: NeuronSet, model: Any = None, seed: int = 0
+) -> NeuronSet:
+    """Select as `like` was selected, as many neurons, on poles shuffled by cluster.
+
+    The screen (q and split halves) is not applied: on shuffled poles nothing should pass it, and a placebo needs
+    neurons.
+
+    Args:
+        stats: statistics with samples (`collect(..., samples=True)`).
+        value: the value whose poles are shuffled; other values keep theirs.
+        like: the set to match in method, settings and size.
+        model: the model, where the method reads weights.
+        seed: of the shuffle.
+
+    Raises:
+        InputError: no samples, site `gate`, or `like` is itself a placebo.
+    """
+    from neva_tl.selection.registry import run
+
+    if like.method in ("random", "label_shuffled"):
+        raise InputError(f"a label-shuffled placebo needs a selected set to follow, not one made by {like.method!r}")
+    settings = dict(like.settings)
+    layers = settings.get("layers")
+    request = Request(
+        value=value,
+        k=max(1, len(like)),
+        model=model,
+        alpha=settings.get("alpha", 0.05),
+        delta=settings.get("delta", 0.2),
+        lam=settings.get("lam", 1.0),
+        require_split_half=False,
+        require_q=False,
+        layers=None if layers is None else tuple(layers),
+        site=like.site,
+        seed=seed,
+        options={**settings.get("options", {}), "flips": 0},
+    )
+    check_request(stats, request)
+    found = run(shuffled_stats(stats, value, seed), request, like.method)
+    return replace(found, method="label_shuffled", settings={**found.settings, "base": like.method})
+
+
+def shuffled_stats(stats: ActivationStats, value: str, seed: int = 0) -> ActivationStats:
+    """The statistics with one value's poles shuffled by cluster; residual means stay as they were (samples hold none).
+
+    Raises:
+        InputError: the statistics hold no samples.
+    """
+    if stats.samples is None:
+        raise InputError("label shuffling needs single prompts: collect with samples=True (or a file to keep them in)")
+    v = stats.index(value)
+    table = stats.samples.table.reset_index(drop=True)
+    rows = np.flatnonzero((table["value"] == value).to_numpy())
+    part = shuffle_poles(table.iloc[rows], np.random.default_rng(seed))
+    one = ActivationStats.from_samples(np.asarray(stats.samples.h[rows], dtype=np.float32), part, keep=False)
+    arrays = {}
+    for name in _ARRAYS:
+        array = getattr(stats, name).copy()
+        array[v] = getattr(one, name)[0]
+        arrays[name] = array
+    return replace(stats, **arrays, gate_mean=None, gate_m2=None, gate_positive=None, samples=None)
+
+
+def shuffle_poles(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Swap + and - in a random half of the clusters that hold both; clusters of one pole exchange theirs at random.
+
+    Exactly half of the clusters are swapped (one more or less where their number is odd), so that a real effect cancels
+    instead of surviving by the luck of the draw. Pairs stay pairs.
+    """
+    count = table.groupby("cluster")["pole"].nunique()
+    both = count.index[count == 2].to_numpy()
+    swapped = set(rng.permutation(both)[: len(both) // 2 + int(rng.integers(2)) * (len(both) % 2)])
+    single = table[table["cluster"].isin(count.index[count == 1])].groupby("cluster")["pole"].first()
+    dealt = dict(zip(single.index, rng.permutation(single.to_numpy()), strict=True))
+    flip = {"+": "-", "-": "+"}
+    pole = [
+        dealt.get(cluster, flip[pole] if cluster in swapped else pole)
+        for cluster, pole in zip(table["cluster"], table["pole"], strict=True)
+    ]
+    return table.assign(pole=pole).reset_index(drop=True)
+
+
+def select_shuffled(
+    stats: ActivationStats, request: Request, *, like: NeuronSet | None = None, base: str = "effect_size"
+) -> NeuronSet:
+    """Registry entry of `label_shuffled`: matched to `like`, or to what selector `base` finds under the same
+    request."""
+    from neva_tl.selection.registry import run
+
+    found = run(stats, replace(request, options={}), base) if like is None else like
+    return label_shuffled(stats, request.value, like=found, model=request.model, seed=request.seed)

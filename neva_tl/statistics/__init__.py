@@ -1,0 +1,55 @@
+"""Effect sizes, intervals, tests, false discovery, resampling and power: pure functions on arrays and moments.
+
+Nothing here imports a model. Moments are `(n, mean, M2)` with any trailing dimensions, so that 46,080 neurons are
+one call.
+"""
+
+from neva_tl.statistics.effects import (
+    Effect,
+    hedges_correction,
+    hedges_g,
+    interval,
+    minimum_effect_p,
+    paired_g,
+    paired_t,
+    welch,
+    welch_effect,
+)
+from neva_tl.statistics.moments import Moments, check_moments, merge_moments, moments
+from neva_tl.statistics.multiplicity import benjamini_hochberg, cluster_means, sign_flip_max_t
+from neva_tl.statistics.power import pairs_needed, power_of_t
+from neva_tl.statistics.resampling import (
+    Estimate,
+    cluster_bootstrap,
+    halves_of_folds,
+    mantel,
+    spearman,
+    split_half_agreement,
+)
+
+__all__ = [
+    "Effect",
+    "Estimate",
+    "Moments",
+    "benjamini_hochberg",
+    "check_moments",
+    "cluster_bootstrap",
+    "cluster_means",
+    "halves_of_folds",
+    "hedges_correction",
+    "hedges_g",
+    "interval",
+    "mantel",
+    "merge_moments",
+    "minimum_effect_p",
+    "moments",
+    "paired_g",
+    "paired_t",
+    "pairs_needed",
+    "power_of_t",
+    "sign_flip_max_t",
+    "spearman",
+    "split_half_agreement",
+    "welch",
+    "welch_effect",
+]

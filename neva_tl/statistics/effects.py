@@ -1,0 +1,206 @@
+"""Standardised mean differences from moments: Hedges' g, paired d_z, their intervals and tests.
+
+All functions are vectorised over the moments' trailing dimensions. An `Effect` carries, beside g, the t statistic
+and the factor `root_n` for which `t ~ noncentral t(df, delta * root_n)` when the population effect is delta (normal
+data, independent observations); intervals and the minimum-effect test follow from that one fact.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Num
+from scipy.interpolate import CubicSpline
+from scipy.special import gammaln, nctdtrinc, ndtr, ndtri
+from scipy.stats import nct
+from scipy.stats import t as student
+
+from neva_tl.errors import InputError
+from neva_tl.statistics.moments import check_moments
+
+#: Above this many effects with one df, interval limits come from a spline through this many exact ones (error < 1e-4).
+_NODES = 1025
+
+
+class Effect(NamedTuple):
+    """A standardised mean difference.
+
+    Attributes:
+        g: bias-corrected effect (Hedges' g, or Hedges-corrected d_z), in standard deviations.
+        t: t statistic of the mean difference.
+        df: its degrees of freedom (a scalar array, or one per effect with Welch).
+        root_n: factor from a population effect to the noncentrality of t; broadcasts against t.
+        sd: the standard deviation that g is in units of.
+    """
+
+    g: np.ndarray
+    t: np.ndarray
+    df: np.ndarray
+    root_n: np.ndarray
+    sd: np.ndarray
+
+
+def hedges_correction(df: Num[np.ndarray, "*dims"] | float) -> Float[np.ndarray, "*dims"]:
+    """Exact small-sample factor `J = Gamma(df/2) / (sqrt(df/2) Gamma((df-1)/2))` (Hedges 1981); 0 at df = 1."""
+    df = np.asarray(df, dtype=np.float64)
+    return np.asarray(np.exp(gammaln(df / 2) - gammaln((df - 1) / 2)) / np.sqrt(df / 2))
+
+
+def hedges_g(plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]) -> Effect:
+    """Hedges' g of two independent samples: `J (mean_plus - mean_minus) / pooled sd`.
+
+    `df = n_plus + n_minus - 2`, `root_n = sqrt(n_plus n_minus / (n_plus + n_minus))`, t is Student's. Without any
+    spread g is 0 where the means are equal and infinite, with the difference's sign, where they are not.
+
+    Raises:
+        InputError: fewer than two observations in a sample, or moments that are not finite.
+    """
+    a, b = check_moments(plus, "the + sample"), check_moments(minus, "the - sample")
+    df = a.n + b.n - 2
+    sd = np.sqrt((a.m2 + b.m2) / df)
+    return _effect(a.mean - b.mean, sd, np.asarray(float(df)), np.asarray(np.sqrt(a.n * b.n / (a.n + b.n))))
+
+
+def paired_g(diff: tuple[int, Any, Any]) -> Effect:
+    """Hedges-corrected d_z of pair differences: `J mean(diff) / sd(diff)`, df = n - 1, `root_n = sqrt(n)`.
+
+    Raises:
+        InputError: fewer than two pairs, or moments that are not finite.
+    """
+    d = check_moments(diff, "the pair differences")
+    return _effect(d.mean, np.sqrt(d.m2 / (d.n - 1)), np.asarray(float(d.n - 1)), np.asarray(np.sqrt(d.n)))
+
+
+def welch_effect(plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]) -> Effect:
+    """Hedges' g with Welch's t: for tests that must not assume equal spread in both samples.
+
+    g and sd are those of `hedges_g`; t and df are Welch's and Satterthwaite's, and `root_n = sd / standard error`, so
+    that the noncentrality at effect delta is `delta * sd / se`. With unequal spreads the noncentral t is an
+    approximation (ours: the central case is Welch 1947).
+    """
+    pooled = hedges_g(plus, minus)
+    t, df, _ = welch(plus, minus)
+    a, b = check_moments(plus), check_moments(minus)
+    se = np.sqrt(_square_error(a.n, a.m2) + _square_error(b.n, b.m2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root_n = np.where(se > 0, pooled.sd / np.where(se > 0, se, 1), pooled.root_n)
+    return Effect(pooled.g, t, df, np.asarray(root_n), pooled.sd)
+
+
+def welch(
+    plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]
+) -> tuple[Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"]]:
+    """Welch's t, Satterthwaite's df and the two-sided p for equal means (`scipy.stats.ttest_ind(equal_var=False)`)."""
+    a, b = check_moments(plus, "the + sample"), check_moments(minus, "the - sample")
+    va, vb = _square_error(a.n, a.m2), _square_error(b.n, b.m2)
+    total = va + vb
+    safe = np.where(total > 0, total, 1.0)
+    t = _ratio(a.mean - b.mean, np.sqrt(total))
+    inverse = (va / safe) ** 2 / (a.n - 1) + (vb / safe) ** 2 / (b.n - 1)
+    # without spread df is 0/0: the pooled df stands in, and t is 0 or infinite anyway
+    df = 1 / np.where(total > 0, inverse, 1 / (a.n + b.n - 2))
+    return t, np.asarray(df), np.asarray(2 * student.sf(np.abs(t), df))
+
+
+def paired_t(
+    diff: tuple[int, Any, Any],
+) -> tuple[Float[np.ndarray, "*dims"], Float[np.ndarray, ""], Float[np.ndarray, "*dims"]]:
+    """Paired t, df and the two-sided p-value for a mean difference of 0 (as `scipy.stats.ttest_rel`)."""
+    effect = paired_g(diff)
+    return effect.t, effect.df, np.asarray(2 * student.sf(np.abs(effect.t), effect.df))
+
+
+def interval(
+    effect: Effect, level: float = 0.95, method: Literal["noncentral-t", "large-sample"] = "noncentral-t"
+) -> tuple[Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"]]:
+    """Confidence interval of the population effect.
+
+    `noncentral-t` (default; exact for independent normal data, Steiger and Fouladi 1997): the effects at which the
+    observed t is the upper or lower tail quantile, `ncp / root_n` with `F(t; df, ncp) = (1 +- level) / 2`. It covers
+    the population effect directly, so no J is applied. `large-sample`: `g +- z sqrt(1/root_n^2 + g^2/(2 (df - 1.94)))`,
+    the normal approximation of Hedges and Olkin (1985) as statsmodels' `effectsize_smd` has it.
+    Both treat observations as independent: where prompts share a cluster, use the cluster bootstrap or sign flips.
+
+    Raises:
+        InputError: a level outside (0, 1) or an unknown method.
+    """
+    if not 0 < level < 1:
+        raise InputError(f"level {level} is not between 0 and 1")
+    tail = (1 - level) / 2
+    if method == "large-sample":
+        half = -ndtri(tail) * np.sqrt(1 / effect.root_n**2 + effect.g**2 / (2 * np.maximum(effect.df - 1.94, 0.06)))
+        return np.asarray(effect.g - half), np.asarray(effect.g + half)
+    if method != "noncentral-t":
+        raise InputError(f"unknown interval method {method!r}: noncentral-t or large-sample")
+    lo = _noncentrality(effect.t, effect.df, 1 - tail) / effect.root_n
+    hi = _noncentrality(effect.t, effect.df, tail) / effect.root_n
+    return np.asarray(lo), np.asarray(hi)
+
+
+def minimum_effect_p(effect: Effect, delta: float = 0.2) -> Float[np.ndarray, "*dims"]:
+    """P-value of the minimum-effect test, null hypothesis `|population effect| <= delta`.
+
+    `p = P(|T| >= |t|)` for `T ~ noncentral t(df, delta root_n)`, the null's least favourable point (Murphy and Myors
+    1999, whose noncentral F with one numerator df is this T squared). delta = 0 is the usual two-sided t test.
+
+    Raises:
+        InputError: delta is negative.
+    """
+    if delta < 0:
+        raise InputError(f"delta {delta} is negative: it is a smallest effect of interest, in standard deviations")
+    size = np.abs(effect.t)
+    finite = np.where(np.isfinite(size), size, 0.0)
+    return np.asarray(np.where(np.isfinite(size), two_tails(finite, effect.df, delta * effect.root_n), 0.0))
+
+
+def two_tails(
+    c: Num[np.ndarray, "*dims"] | float, df: Num[np.ndarray, ...] | float, ncp: Num[np.ndarray, ...] | float
+) -> Float[np.ndarray, ...]:
+    """`P(|T| >= c)` for `T ~ noncentral t(df, ncp)`, c and ncp at least 0.
+
+    SciPy's series for the far tail on the other side of ncp may not converge and gives NaN; there its upper bound
+    `2 Phi(-ncp) P(t_df <= -c)` stands in (the normal survival function is log-concave), many orders below the other tail.
+    """
+    if np.all(np.asarray(ncp) == 0):
+        return np.asarray(2 * student.sf(c, df))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*did not converge.*", category=RuntimeWarning)
+        far = nct.cdf(-np.asarray(c), df, ncp)
+    far = np.where(np.isnan(far), 2 * ndtr(-np.asarray(ncp)) * student.cdf(-np.asarray(c), df), far)
+    return np.asarray(np.clip(nct.sf(c, df, ncp) + far, 0.0, 1.0))
+
+
+def _effect(difference: np.ndarray, sd: np.ndarray, df: np.ndarray, root_n: np.ndarray) -> Effect:
+    d = _ratio(difference, sd)
+    # J is 0 at df = 1: an infinite d must not turn into 0 * inf
+    g = np.where(np.isfinite(d), hedges_correction(df) * np.where(np.isfinite(d), d, 0.0), d)
+    return Effect(np.asarray(g), np.asarray(d * root_n), df, root_n, np.asarray(sd))
+
+
+def _ratio(difference: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """difference / spread; without spread 0 for no difference, else infinity with the difference's sign."""
+    safe = np.where(spread > 0, spread, 1.0)
+    return np.asarray(
+        np.where(spread > 0, difference / safe, np.where(difference == 0, 0.0, np.copysign(np.inf, difference)))
+    )
+
+
+def _square_error(n: int, m2: np.ndarray) -> np.ndarray:
+    return m2 / (n - 1) / n
+
+
+def _noncentrality(t: np.ndarray, df: np.ndarray, probability: float) -> np.ndarray:
+    """The ncp at which noncentral t has `F(t) = probability`: exact, or by a spline in t where many share one df."""
+    t = np.asarray(t, dtype=np.float64)
+    finite = np.isfinite(t)
+    if t.size <= 4 * _NODES or np.ndim(df) > 0:
+        return np.asarray(np.where(finite, nctdtrinc(df, probability, np.where(finite, t, 0.0)), t))
+    # the limit is almost linear in t, with its bend around 0: equal steps of arcsinh(t) put the nodes there
+    seen = np.arcsinh(t[finite])
+    if not seen.size:
+        return t
+    nodes = np.linspace(seen.min() - 1e-9, seen.max() + 1e-9, _NODES)
+    spline = CubicSpline(nodes, nctdtrinc(df, probability, np.sinh(nodes)))
+    return np.asarray(np.where(finite, spline(np.arcsinh(np.where(finite, t, 0.0))), t))

@@ -1,0 +1,68 @@
+"""Power of the t tests in `effects`, and how many pairs an effect needs."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import t as student
+
+from neva_tl.errors import InputError
+from neva_tl.statistics.effects import two_tails
+
+#: More pairs than this are reported as out of reach.
+_MOST = 10_000_000
+
+
+def power_of_t(g: float, n: int, *, alpha: float = 0.05, delta: float = 0.0, paired: bool = True) -> float:
+    """Probability that the (minimum-effect) t test rejects when the population effect is g.
+
+    The critical value c solves `P(|T| >= c) = alpha` for `T ~ noncentral t(df, delta root_n)`; the power is
+    `P(|T| >= c)` at noncentrality `g root_n`. delta = 0 is the two-sided t test.
+
+    Args:
+        g: population effect (d_z of pairs, or d of two independent groups).
+        n: pairs, or observations in each of the two groups.
+        alpha: level.
+        delta: smallest effect of interest.
+        paired: which of the two designs.
+
+    Raises:
+        InputError: fewer than two pairs, or alpha outside (0, 1).
+    """
+    if n < 2 or not 0 < alpha < 1 or delta < 0:
+        raise InputError(f"power needs n >= 2, 0 < alpha < 1 and delta >= 0: got n={n}, alpha={alpha}, delta={delta}")
+    df, root_n = (float(n - 1), float(np.sqrt(n))) if paired else (2.0 * n - 2, float(np.sqrt(n / 2)))
+    return float(two_tails(_critical(df, delta * root_n, alpha), df, abs(g) * root_n))
+
+
+def pairs_needed(
+    g: float, *, power: float = 0.8, alpha: float = 0.05, delta: float = 0.0, paired: bool = True
+) -> int | None:
+    """Smallest n (pairs, or observations per group) at which the test reaches the power; None if no n does.
+
+    Raises:
+        InputError: a power outside (0, 1).
+    """
+    if not 0 < power < 1:
+        raise InputError(f"power {power} is not between 0 and 1")
+    if abs(g) <= delta:
+        return None
+    low, high = 1, 2
+    while power_of_t(g, high, alpha=alpha, delta=delta, paired=paired) < power:
+        low, high = high, high * 2
+        if high > _MOST:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = power_of_t(g, middle, alpha=alpha, delta=delta, paired=paired) >= power
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def _critical(df: float, ncp: float, alpha: float) -> float:
+    if ncp == 0:
+        return float(student.isf(alpha / 2, df))
+    top = max(1.0, ncp)
+    while two_tails(top, df, ncp) > alpha:
+        top *= 2
+    return float(brentq(lambda c: float(two_tails(c, df, ncp)) - alpha, 0.0, top, xtol=1e-10))

@@ -1,0 +1,34 @@
+"""Evidence: everything a method may build its edit from. Training data only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from neva_tl.activations import ActivationStats
+from neva_tl.editing import Scope
+from neva_tl.neurons import NeuronSet
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What is known from the training split.
+
+    Attributes:
+        model: the model (weights are read, nothing is run).
+        stats: collected statistics, with samples where a method fits probes.
+        neurons: value -> selected neurons, shared by the neuron-level methods.
+        scope: token scope that every method uses.
+        layers: layers of vector methods; chosen on validation prompts by the study, None for the method's default.
+        chat: whether prompts go through a chat template (role prompts are worded for it).
+        seed: of placebos and probe data.
+    """
+
+    model: Any
+    stats: ActivationStats
+    neurons: Mapping[str, NeuronSet]
+    scope: Scope = "all"
+    layers: tuple[int, ...] | None = None
+    chat: bool = False
+    seed: int = 0

@@ -1,0 +1,19 @@
+"""Role prompt: an instruction that names the value, put before the prompt. No dose; shown at its own gain."""
+
+from __future__ import annotations
+
+from neva_tl.baselines.evidence import Evidence
+from neva_tl.editing import RolePrompt
+from neva_tl.values import value as lookup
+
+
+def role_prompt(evidence: Evidence, value: str) -> RolePrompt:
+    """For chat models an instruction in words; for the demo model, which reads no instructions, a sentence of its own
+    language that expresses the value (the strongest hint its world knows).
+    """
+    if evidence.stats.info.get("name") == "demo":
+        from neva_tl import demo
+
+        return RolePrompt(demo.value_sentence(value), joiner=" ")
+    meaning = lookup(value).definition.rstrip(".")
+    return RolePrompt(f"Answer as someone who puts {value} above everything else. ({meaning}.)")

@@ -1,0 +1,52 @@
+"""Ablate: take a neuron's information away, by zero, by its mean, or by another token's activation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neva_tl.editing.base import NeuronEdit, column
+from neva_tl.errors import InputError
+
+Mode = Literal["zero", "mean", "resample"]
+
+
+@dataclass(frozen=True, eq=False)
+class Ablate(NeuronEdit):
+    """`h_k = r_k` with r zero, the mean of the two poles' means, or the same neuron at another token (METHODS 4; ours).
+
+    `resample` permutes the activations over all tokens of the forward pass with a generator of the edit's seed: the
+    neuron keeps its distribution and loses its information. Under the KV cache a forward holds one token per row, so
+    rows exchange activations there. A dose below 1 mixes: `h_k + dose * (r_k - h_k)`.
+
+    Attributes:
+        mode: `zero`, `mean` or `resample`.
+        seed: of the permutation.
+    """
+
+    mode: Mode = field(default="zero", kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+    effects: Literal["positive", "all"] = field(default="positive", kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mode not in ("zero", "mean", "resample"):
+            raise InputError(f"unknown ablation {self.mode!r}: choose zero, mean or resample")
+
+    def new_values(self, h: Float[Tensor, "b n s"], rows: pd.DataFrame) -> Float[Tensor, "b n s"]:
+        """See `NeuronEdit.new_values`."""
+        if self.mode == "zero":
+            target = torch.zeros_like(h)
+        elif self.mode == "mean":
+            target = column(rows, (rows["mean_plus"] + rows["mean_minus"]) / 2, h).expand_as(h)
+        else:
+            order = np.random.default_rng(self.seed).permutation(h.shape[0] * h.shape[1])
+            flat = h.reshape(-1, h.shape[-1])
+            target = flat[torch.as_tensor(order, device=h.device)].reshape(h.shape)
+        return target if self.dose == 1.0 else h + self.dose * (target - h)

@@ -1,0 +1,170 @@
+"""What an edit is: a frozen description of changes at hook points, with a dose and a token scope.
+
+An edit knows nothing of forward passes. `changes(model)` lists `Change(layer, site, apply)`; the session (session.py) puts
+them on the model, restricts them to the scope's tokens, and takes them off again.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neva_tl import models
+from neva_tl.errors import InputError
+from neva_tl.neurons import NeuronSet
+
+#: Which tokens an edit touches. `prompt`: what the user gave; `generated`: what the model wrote (or the answer span that
+#: is scored); `all`: both; `last`: the prompt's last token and every generated one (those that predict what comes).
+Scope = Literal["all", "prompt", "generated", "last"]
+SCOPES: tuple[str, ...] = ("all", "prompt", "generated", "last")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change at one hook point: `apply` maps the activation `[b, n, d]` to a new tensor of the same shape."""
+
+    layer: int
+    site: str
+    apply: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Edit(ABC):
+    """Base of all edits.
+
+    Attributes:
+        dose: strength, in the unit that each edit states.
+        scope: which tokens are touched.
+    """
+
+    dose: float = field(default=1.0, kw_only=True)
+    scope: Scope = field(default="all", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.scope not in SCOPES:
+            raise InputError(f"unknown token scope {self.scope!r}: choose one of {', '.join(SCOPES)}")
+        if not np.isfinite(self.dose):
+            raise InputError(f"a dose must be a finite number, not {self.dose}")
+
+    @abstractmethod
+    def changes(self, model: Any) -> tuple[Change, ...]:
+        """The changes this edit makes to a model, checked against its sizes."""
+
+    def with_dose(self, dose: float) -> Self:
+        """The same edit at another dose."""
+        return replace(self, dose=float(dose))
+
+    def with_scope(self, scope: Scope) -> Self:
+        """The same edit on other tokens."""
+        return replace(self, scope=scope)
+
+    def rewrite(self, prompt: str) -> str:
+        """The prompt as this edit wants it (only prompt-level methods change it)."""
+        return prompt
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronEdit(Edit):
+    """An edit of single neurons at `hook_post`.
+
+    Attributes:
+        neurons: whom to edit; the set's fingerprint must be the model's.
+        effects: `positive` edits only neurons that are higher on the + pole, `all` edits every neuron of the set.
+    """
+
+    neurons: NeuronSet
+    effects: Literal["positive", "all"] = field(default="all", kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not len(self.neurons):
+            raise InputError(
+                f"the neuron set for {self.neurons.value} is empty: nothing to edit (relax the selection, or collect more pairs)"
+            )
+        if self.neurons.site != "post":
+            raise InputError(f"edits act on site 'post', not {self.neurons.site!r}")
+        if not len(self.chosen()):
+            raise InputError(
+                f"no neuron of the set for {self.neurons.value} is higher on the + pole: use effects='all'"
+            )
+
+    def chosen(self) -> pd.DataFrame:
+        """The rows that are edited."""
+        df = self.neurons.df
+        return df if self.effects == "all" else df[df["mean_plus"] > df["mean_minus"]]
+
+    @abstractmethod
+    def new_values(self, h: Float[Tensor, "b n s"], rows: pd.DataFrame) -> Float[Tensor, "b n s"]:
+        """New activations of the chosen neurons of one layer, from their present ones, out of place."""
+
+    def changes(self, model: Any) -> tuple[Change, ...]:
+        """One change per layer that holds chosen neurons.
+
+        Raises:
+            InputError: the set was made on another model.
+        """
+        check_model(self.neurons, model)
+        chosen = self.chosen()
+        return tuple(
+            Change(int(layer), "post", self._layer_change(rows.reset_index(drop=True)))
+            for layer, rows in chosen.groupby("layer", sort=True)
+        )
+
+    def _layer_change(self, rows: pd.DataFrame) -> Callable[[Tensor], Tensor]:
+        cache: dict[torch.device, Tensor] = {}
+
+        def apply(x: Tensor) -> Tensor:
+            index = cache.get(x.device)
+            if index is None:
+                index = cache[x.device] = torch.tensor(rows["neuron"].tolist(), device=x.device)
+            new = self.new_values(x.index_select(-1, index), rows)
+            # out of place: the activation may be held by a cache
+            return x.index_copy(-1, index, new.to(x.dtype))
+
+        return apply
+
+
+def check_model(neurons: NeuronSet, model: Any) -> None:
+    """Refuse neurons of another model.
+
+    Raises:
+        InputError: sizes or fingerprints differ.
+    """
+    info = models.info(model)
+    if (neurons.n_layers, neurons.d_mlp) != (info.n_layers, info.d_mlp):
+        raise InputError(
+            f"this neuron set belongs to a model of {neurons.n_layers} layers x {neurons.d_mlp} neurons; "
+            f"{info.name} has {info.n_layers} x {info.d_mlp}"
+        )
+    made_on = neurons.fingerprint.get("weights_hash")
+    if made_on is not None and made_on != models.fingerprint(model)["weights_hash"]:
+        raise InputError(
+            f"this neuron set was selected on other weights than {info.name}'s: select again on this model"
+        )
+
+
+def column(rows: pd.DataFrame, values: np.ndarray | pd.Series, like: Tensor) -> Float[Tensor, " s"]:
+    """Per-neuron numbers as a tensor beside an activation (float32: half precision would round small steps away)."""
+    return torch.tensor(np.asarray(values, dtype=np.float32), device=like.device)
+
+
+def as_edits(edits: Edit | Sequence[Edit] | None) -> tuple[Edit, ...]:
+    """One edit, several, or none, as a tuple."""
+    if edits is None:
+        return ()
+    return (edits,) if isinstance(edits, Edit) else tuple(edits)
+
+
+def rewrite(edits: Edit | Sequence[Edit] | None, prompt: str) -> str:
+    """The prompt after every edit that works through the prompt."""
+    for item in as_edits(edits):
+        prompt = item.rewrite(prompt)
+    return prompt

@@ -1,0 +1,143 @@
+"""calibrate(): find the doses at which an edit reaches stated gains, on validation prompts only.
+
+Every method gets the same search: a coarse log grid from below until the largest target is crossed or the dose stops
+being admissible, then bracketing of each target's first crossing by interpolation in log dose. Ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pandas as pd
+
+from neva_tl.editing.base import Edit
+from neva_tl.errors import InputError, WorkError
+
+
+@dataclass(frozen=True)
+class DosePoint:
+    """What a metric said about one dose.
+
+    Attributes:
+        gain: rise of the target value, in the judge's unit.
+        invalid: share of invalid texts (0 where the judge reads none).
+        extra: other columns for the dose table (leakage, perplexity, ...).
+    """
+
+    gain: float
+    invalid: float = 0.0
+    extra: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Doses found for each target gain.
+
+    Attributes:
+        doses: target gain -> dose, or None where no admissible dose reaches it.
+        best: the admissible dose with the largest gain seen (what is shown when a target is out of reach).
+        table: every dose tried: dose, gain, invalid, admissible and the metric's extra columns, ascending in dose.
+    """
+
+    doses: Mapping[float, float | None]
+    best: float | None
+    table: pd.DataFrame
+
+    def status(self, target: float) -> str:
+        """`reached` or `unreached`."""
+        return "unreached" if self.doses[target] is None else "reached"
+
+
+def calibrate(
+    edit: Edit,
+    metric: Callable[[Edit], DosePoint],
+    targets: float | Sequence[float],
+    *,
+    grid: Sequence[float],
+    base_invalid: float = 0.0,
+    slack: float = 0.05,
+    refine: int = 2,
+) -> Calibration:
+    """Find the smallest admissible dose at which each target gain is reached.
+
+    Args:
+        edit: the edit; only its dose is changed.
+        metric: scores an edit on validation prompts.
+        targets: gains to reach, in the metric's unit.
+        grid: ascending positive doses of the coarse search.
+        base_invalid: invalid rate of the unedited model.
+        slack: a dose is admissible when its invalid rate is at most `base_invalid + slack`.
+        refine: evaluations spent on bracketing each target.
+
+    Raises:
+        InputError: the grid is not ascending and positive, or a target is not above 0.
+        WorkError: the metric returned a gain that is not finite.
+    """
+    wanted = sorted([targets] if isinstance(targets, (int, float)) else targets)
+    if not wanted or not all(0 < target < math.inf for target in wanted):
+        raise InputError(f"target gains must be above 0, not {wanted}")
+    if not len(grid) or not all(0 < dose < math.inf for dose in grid) or any(b <= a for a, b in pairwise(grid)):
+        raise InputError(f"a dose grid must be positive and ascending, not {list(grid)}")
+    seen: dict[float, DosePoint] = {}
+
+    def admissible(point: DosePoint) -> bool:
+        return point.invalid <= base_invalid + slack + 1e-9
+
+    def look(dose: float) -> DosePoint:
+        if dose not in seen:
+            point = metric(edit.with_dose(dose))
+            if not math.isfinite(point.gain):
+                raise WorkError(f"the gain at dose {dose:.4g} is not finite: the judge gave no score")
+            seen[dose] = point
+        return seen[dose]
+
+    for dose in grid:
+        point = look(float(dose))
+        if not admissible(point) or point.gain >= wanted[-1]:
+            break
+    doses: dict[float, float | None] = {}
+    for target in wanted:
+        for _ in range(refine):
+            bracket = _bracket(seen, target, admissible)
+            if bracket is None or bracket[1] / max(bracket[0], 1e-9) < 1.05:
+                break
+            look(_between(seen, bracket, target, float(grid[0])))
+        hits = [dose for dose, point in sorted(seen.items()) if admissible(point) and point.gain >= target]
+        doses[target] = hits[0] if hits else None
+    good = {dose: point for dose, point in seen.items() if admissible(point)}
+    best = max(good, key=lambda dose: good[dose].gain) if good else None
+    table = pd.DataFrame(
+        [
+            {"dose": dose, "gain": p.gain, "invalid": p.invalid, "admissible": admissible(p), **p.extra}
+            for dose, p in sorted(seen.items())
+        ]
+    )
+    return Calibration(doses, best, table)
+
+
+def _bracket(
+    seen: Mapping[float, DosePoint], target: float, admissible: Callable[[DosePoint], bool]
+) -> tuple[float, float] | None:
+    """The doses around the first crossing of a target: (largest below it, smallest at or above it or inadmissible)."""
+    low = 0.0
+    for dose, point in sorted(seen.items()):
+        if point.gain >= target or not admissible(point):
+            return low, dose
+        low = dose
+    return None
+
+
+def _between(seen: Mapping[float, DosePoint], bracket: tuple[float, float], target: float, floor: float) -> float:
+    """A dose inside the bracket: linear in gain where both ends are known, kept off the ends, geometric otherwise."""
+    low, high = bracket
+    gain_low = seen[low].gain if low else 0.0
+    gain_high = seen[high].gain
+    share = 0.5
+    if gain_high > gain_low and gain_high >= target:
+        share = min(max((target - gain_low) / (gain_high - gain_low), 0.15), 0.85)
+    if low <= 0:
+        return high * max(share, 0.1) if share != 0.5 else max(high / 2, floor / 4)
+    return math.exp(math.log(low) + share * (math.log(high) - math.log(low)))

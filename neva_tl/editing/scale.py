@@ -1,0 +1,23 @@
+"""Scale: multiply each neuron's activation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
+
+from neva_tl.editing.base import NeuronEdit
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(NeuronEdit):
+    """`h_k *= dose` (METHODS 4; ours). Dose 1 changes nothing, 0 ablates, 2 doubles."""
+
+    effects: Literal["positive", "all"] = field(default="positive", kw_only=True)
+
+    def new_values(self, h: Float[Tensor, "b n s"], rows: pd.DataFrame) -> Float[Tensor, "b n s"]:
+        """See `NeuronEdit.new_values`."""
+        return h * self.dose

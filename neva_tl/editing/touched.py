@@ -1,0 +1,23 @@
+"""touched_tokens(): which tokens an edit touches, as a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from neva_tl import inference, models
+from neva_tl.editing.base import Edit
+from neva_tl.editing.session import edit as apply_edits
+from neva_tl.prompts import Example
+
+
+def touched_tokens(model: Any, edits: Edit, prompt: str, answer: str, *, chat: bool | None = None) -> pd.DataFrame:
+    """One row per token of prompt and answer: `position`, `token`, `part` (prompt or generated), `touched`."""
+    batch = inference.encode(model, [Example(prompt, answer)], chat=chat)
+    with apply_edits(model, edits, record=True) as session:
+        inference.forward_batch(model, batch, session=session, logits=False)
+    touched = session.touched[0][0].tolist() if session.touched else [False] * batch.tokens.shape[1]
+    tokens = [models.tokenizer(model).decode([int(t)]) for t in batch.tokens[0]]
+    part = ["generated" if bool(a) else "prompt" for a in batch.answer[0]]
+    return pd.DataFrame({"position": range(len(tokens)), "token": tokens, "part": part, "touched": touched})

@@ -1,0 +1,338 @@
+"""Put a model, edited or not, before a judge: CSR (control success rate) and the leakage of a set of edits.
+
+`CSR_j(c)` is the mean score of value j in condition c over a fixed set of prompts that name no value; D[i, j] is its
+change under the edit towards i. Decoding is the same in every condition, with common random numbers: token t of prompt
+i is drawn with the same uniform whether edited or not, so that differences are the edit's and not the dice's.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from tqdm import tqdm
+
+from neva_tl.editing import Edit, as_edits, edit, rewrite
+from neva_tl.errors import InputError
+from neva_tl.evaluation.estimate import Estimate, interval
+from neva_tl.evaluation.judges.base import ItemScores, Judge, ModelJudge, TextJudge, check_scores, reads_texts
+from neva_tl.evaluation.leakage import LeakageResult, measure
+from neva_tl.evaluation.responses import Responses, bootstrap_weights
+from neva_tl.values import VALUES, value
+
+Edits = Edit | Sequence[Edit] | None
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How texts are written: the same in every condition that is compared.
+
+    Attributes:
+        max_new_tokens: length of a text.
+        temperature: 0 = greedy.
+        samples: texts per prompt (more than one needs a temperature above 0).
+        seed: of the common random numbers.
+        chat: force or forbid the chat template; None uses it where there is one.
+        batch_size: prompts generated at once; has no effect on the texts.
+    """
+
+    max_new_tokens: int = 24
+    temperature: float = 0.0
+    samples: int = 1
+    seed: int = 0
+    chat: bool | None = None
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.max_new_tokens < 1:
+            raise InputError("decoding needs at least one sample of at least one token")
+        if self.samples > 1 and self.temperature <= 0:
+            raise InputError(
+                "several samples per prompt need a temperature above 0: greedy texts would all be the same"
+            )
+
+
+def prompt_table(prompts: pd.DataFrame | Sequence[str]) -> pd.DataFrame:
+    """Prompts as a table of `text, topic`; a bare list makes every prompt its own topic.
+
+    Raises:
+        InputError: no prompts, or the column `text` is missing.
+    """
+    if isinstance(prompts, pd.DataFrame):
+        if "text" not in prompts.columns:
+            raise InputError("open prompts need a column `text` (and `topic`, the unit of the intervals)")
+        table = prompts[["text"]].copy()
+        table["topic"] = prompts["topic"] if "topic" in prompts.columns else prompts["text"]
+    else:
+        table = pd.DataFrame({"text": list(prompts), "topic": list(prompts)})
+    if not len(table):
+        raise InputError("there are no open prompts: the leakage of texts needs some")
+    return table.reset_index(drop=True).astype(str)
+
+
+def score_texts(judge: TextJudge, texts: Sequence[str], prompts: Sequence[str] | None = None) -> pd.DataFrame:
+    """A judge's reading of texts: `text, valid, score_VALUE` for the ten values, `oppose_VALUE` where it knows
+    opposition.
+
+    Invalid texts score 0 whatever the judge says of them.
+    """
+    texts = list(texts)
+    score = np.asarray(judge.score(texts, prompts), dtype=float)
+    check_scores(score, len(texts))
+    valid = np.asarray(judge.valid(texts, prompts), dtype=bool)
+    columns: dict[str, Any] = {"text": texts, "valid": valid}
+    columns |= {f"score_{name}": np.where(valid, score[:, j], 0.0) for j, name in enumerate(VALUES)}
+    oppose = judge.oppose(texts, prompts)
+    if oppose is not None:
+        check_scores(np.asarray(oppose), len(texts))
+        columns |= {f"oppose_{name}": np.where(valid, oppose[:, j], 0.0) for j, name in enumerate(VALUES)}
+    return pd.DataFrame(columns)
+
+
+def write_texts(
+    model: Any, edits: Edits, prompts: Sequence[str], decoding: Decoding, *, progress: bool = False
+) -> list[str]:
+    """Continuations of prompts under edits; role prompts are put before each prompt first."""
+    from neva_tl import inference
+
+    asked = [rewrite(edits, prompt) for prompt in prompts]
+    with edit(model, *as_edits(edits)) as session:
+        return inference.generate(
+            model,
+            asked,
+            max_new_tokens=decoding.max_new_tokens,
+            temperature=decoding.temperature,
+            seed=decoding.seed,
+            session=session,
+            chat=decoding.chat,
+            batch_size=decoding.batch_size,
+            progress=progress,
+        )
+
+
+def text_responses(
+    model: Any,
+    edits: Edits,
+    prompts: pd.DataFrame | Sequence[str],
+    judge: TextJudge,
+    *,
+    decoding: Decoding | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Generate on open prompts under edits and let a judge read.
+
+    The judge is shown the prompt itself, never a role instruction put before it.
+
+    Returns:
+        One row per prompt and sample: `prompt, topic, sample, text, valid, score_VALUE...` (`oppose_VALUE...`).
+    """
+    how = decoding or Decoding()
+    table = prompt_table(prompts)
+    asked = [text for text in table["text"] for _ in range(how.samples)]
+    texts = write_texts(model, edits, asked, how, progress=progress)
+    read = score_texts(judge, texts, asked)
+    head = pd.DataFrame(
+        {
+            "prompt": asked,
+            "topic": np.repeat(table["topic"].to_numpy(dtype=object), how.samples),
+            "sample": np.tile(np.arange(how.samples), len(table)),
+        }
+    )
+    return pd.concat([head, read], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What a judge said of one condition.
+
+    Attributes:
+        items: item scores of each measured value.
+        net: expresses - opposes, where a text judge knows opposition.
+        generations: the texts with their scores; None for a judge that reads none.
+    """
+
+    items: ItemScores
+    net: ItemScores | None = None
+    generations: pd.DataFrame | None = None
+
+    @property
+    def invalid(self) -> float:
+        """Share of invalid texts; 0 for a judge that reads none."""
+        return 0.0 if self.generations is None else float(1.0 - self.generations["valid"].mean())
+
+    def csr(self, name: str) -> float:
+        """Mean score of a value over its items (missing ones left out)."""
+        return float(np.nanmean(self.items.scores[self.items.values.index(name)]))
+
+
+def observe(
+    model: Any,
+    edits: Edits,
+    prompts: pd.DataFrame | Sequence[str] | None,
+    judge: Judge,
+    *,
+    decoding: Decoding | None = None,
+    progress: bool = False,
+) -> Observed:
+    """Put one condition before a judge of either kind.
+
+    Args:
+        model: a TransformerLens model.
+        edits: in force; None = unedited.
+        prompts: open prompts (text judges); a ModelJudge brings its own items.
+        judge: reads the texts, or asks the model.
+        decoding: of the texts.
+        progress: show a bar.
+
+    Raises:
+        InputError: a text judge without prompts.
+    """
+    if not reads_texts(judge):
+        return Observed(_ask(model, edits, cast(ModelJudge, judge)))
+    if prompts is None:
+        raise InputError(f"the judge {judge.name!r} reads texts: give open prompts for the model to continue")
+    texts = text_responses(model, edits, prompts, judge, decoding=decoding, progress=progress)
+    clusters = texts["topic"].to_numpy(dtype=str)
+
+    def items(columns: Iterable[np.ndarray], bounds: tuple[float, float]) -> ItemScores:
+        return ItemScores(VALUES, tuple(columns), tuple(clusters for _ in VALUES), shared=True, bounds=bounds)
+
+    score = [texts[f"score_{name}"].to_numpy(dtype=float) for name in VALUES]
+    net = None
+    if f"oppose_{VALUES[0]}" in texts.columns:
+        oppose = [texts[f"oppose_{name}"].to_numpy(dtype=float) for name in VALUES]
+        net = items((s - o for s, o in zip(score, oppose, strict=True)), (-1.0, 1.0))
+    return Observed(items(score, (0.0, 1.0)), net, texts)
+
+
+def _ask(model: Any, edits: Edits, judge: ModelJudge) -> ItemScores:
+    with edit(model, *as_edits(edits)) as session:
+        return judge.measure(model, session=session, rewrite=lambda prompt: rewrite(edits, prompt))
+
+
+def assemble(
+    method: str, base: ItemScores, edited: Mapping[str, ItemScores], *, judge: str = "", unit: str = ""
+) -> Responses:
+    """Item scores of the unedited and of each edited condition as `Responses`.
+
+    Raises:
+        InputError: the conditions did not score the same items.
+    """
+    for name, scores in edited.items():
+        if scores.values != base.values or any(
+            len(a) != len(b) or (np.asarray(a, str) != np.asarray(b, str)).any()
+            for a, b in zip(scores.clusters, base.clusters, strict=False)
+        ):
+            raise InputError(f"{method}: the edit towards {name!r} was scored on other items than the unedited model")
+    return Responses(
+        method=method,
+        steered=tuple(edited),
+        base=base.scores,
+        edited=tuple(np.stack([scores.scores[j] for scores in edited.values()]) for j in range(len(base.values))),
+        clusters=base.clusters,
+        values=base.values,
+        shared=base.shared,
+        bounds=base.bounds,
+        judge=judge,
+        unit=unit,
+    )
+
+
+def leakage(
+    model: Any,
+    edits: Mapping[str, Edit | Sequence[Edit]],
+    prompts: pd.DataFrame | Sequence[str] | None,
+    judge: Judge,
+    *,
+    method: str = "edit",
+    base: Observed | None = None,
+    decoding: Decoding | None = None,
+    seed: int = 0,
+    n_boot: int = 2000,
+    level: float = 0.95,
+    n_permutations: int = 9999,
+    progress: bool = True,
+) -> LeakageResult:
+    """Steer towards each value in turn and measure what happens to all ten.
+
+    Args:
+        model: a TransformerLens model.
+        edits: steered value -> the edit (or edits) towards it.
+        prompts: open prompts that name no value (`prompts.open_prompts(...)`); None for a ModelJudge.
+        judge: a TextJudge or a ModelJudge.
+        method: name in tables.
+        base: the unedited condition, where it was observed before (same prompts, judge and decoding).
+        decoding: how texts are written.
+        seed, n_boot, level, n_permutations: of the intervals and the Mantel test; see `evaluation.leakage.measure`.
+        progress: show a bar on stderr.
+
+    Raises:
+        InputError: no edits, a value unknown to the theory, a text judge without prompts.
+    """
+    if not edits:
+        raise InputError("leakage needs at least one edit: a mapping from the steered value to its edit")
+    names = sorted(edits, key=lambda name: value(name).index)
+    base = base or observe(model, None, prompts, judge, decoding=decoding)
+    seen: dict[str, Observed] = {}
+    for name in tqdm(names, desc=f"leakage: {method}", file=sys.stderr, disable=not progress):
+        seen[name] = observe(model, edits[name], prompts, judge, decoding=decoding)
+    responses = assemble(method, base.items, {n: o.items for n, o in seen.items()}, judge=judge.name, unit=judge.unit)
+    net = affirmation = None
+    if base.net is not None:
+        nets = {name: o.net for name, o in seen.items() if o.net is not None}
+        net = assemble(method, base.net, nets, judge=judge.name, unit=f"{judge.unit} - P(opposes)")
+    if "affirmation" in base.items.extra:
+        affirmation = _extra(responses, base.items, [o.items for o in seen.values()], "affirmation")
+    return measure(
+        responses,
+        net=net,
+        affirmation=affirmation,
+        generations=_all_texts(method, base, seen),
+        seed=seed,
+        n_boot=n_boot,
+        level=level,
+        n_permutations=n_permutations,
+    )
+
+
+def _extra(responses: Responses, base: ItemScores, edited: Sequence[ItemScores], name: str) -> Responses:
+    scores, clusters = base.extra[name]
+    stacked = np.stack([items.extra[name][0] for items in edited])
+    return replace(responses, base=(scores,), edited=(stacked,), clusters=(clusters,), values=(name,), excluded=None)
+
+
+def _all_texts(method: str, base: Observed, seen: Mapping[str, Observed]) -> pd.DataFrame | None:
+    if base.generations is None:
+        return None
+    frames = [base.generations.assign(method="unedited", steered=None)]
+    frames += [o.generations.assign(method=method, steered=n) for n, o in seen.items() if o.generations is not None]
+    table = pd.concat(frames, ignore_index=True)
+    return table[["method", "steered", *(c for c in table.columns if c not in ("method", "steered"))]]
+
+
+def csr(
+    scores: Float[np.ndarray, " n"],
+    clusters: Sequence[str] | np.ndarray | None = None,
+    *,
+    seed: int = 0,
+    n_boot: int = 2000,
+    level: float = 0.95,
+) -> Estimate:
+    """Control success rate: mean score of a value over items, with a bootstrap interval by topic.
+
+    Missing scores left out.
+    """
+    names = np.arange(len(scores)).astype(str) if clusters is None else np.asarray(clusters, dtype=str)
+    found, member = np.unique(names, return_inverse=True)
+    usable = ~np.isnan(scores)
+    total = np.bincount(member, np.where(usable, scores, 0.0), minlength=len(found))
+    count = np.bincount(member, usable.astype(float), minlength=len(found))
+    (drawn,) = bootstrap_weights((tuple(str(f) for f in found),), ("",), n_boot=n_boot, seed=seed, shared=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        draws = (drawn @ total) / (drawn @ count)
+        return interval(float(total.sum() / count.sum()), draws, int(usable.sum()), level)

@@ -1,0 +1,22 @@
+"""Judges: what says how strongly each of the ten values is expressed.
+
+A `TextJudge` reads texts, a `ModelJudge` asks the model itself. Each value is scored separately: nothing is normalised
+over values, for with a forced choice among them leakage cannot show.
+"""
+
+from neva_tl.evaluation.judges.base import ItemScores, Judge, ModelJudge, TextJudge, legible, repeated_share
+from neva_tl.evaluation.judges.exact import ExactJudge
+from neva_tl.evaluation.judges.logprob import LogProbJudge
+from neva_tl.evaluation.judges.wordlist import WordListJudge
+
+__all__ = [
+    "ExactJudge",
+    "ItemScores",
+    "Judge",
+    "LogProbJudge",
+    "ModelJudge",
+    "TextJudge",
+    "WordListJudge",
+    "legible",
+    "repeated_share",
+]

@@ -1,0 +1,105 @@
+"""A transparent judge for natural English: counts words of each value's list, half B (selection never sees that half).
+
+Never the headline outside the demo (it reads words, not meaning): a second opinion that anyone can check by eye.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from neva_tl.evaluation.judges.base import legible
+from neva_tl.prompts.wordlists import half_of
+from neva_tl.values import VALUES
+
+_WORD = re.compile(r"[a-z]+(?:[-'’][a-z]+)*")
+#: A list word within this many words after a negation counts as opposing; a stop (. ! ? ; : or "but") ends the reach.
+_REACH = 3
+_NEGATIONS = frozenset({"not", "no", "never", "without", "nor", "neither", "hardly", "cannot", "against"}) | frozenset(
+    {"refuse", "refuses", "refused", "reject", "rejects", "rejected"}
+)
+_ENDINGS = ("ingly", "edly", "ings", "ing", "ies", "ied", "ers", "est", "ed", "es", "er", "ly", "s", "e", "y")
+
+
+def _half_b() -> dict[str, tuple[str, ...]]:
+    from neva_tl import prompts
+
+    return {name: prompts.words(name, half="B") for name in VALUES}
+
+
+def stem(word: str) -> str:
+    """A word without its common English endings (at least four letters stay): "helps", "helped" and "helping" meet
+    at "help".
+
+    Deliberately crude and symmetric: it is applied to the list and to the text alike.
+    """
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= 4:
+            return word[: -len(ending)]
+    return word
+
+
+@dataclass(frozen=True)
+class WordListJudge:
+    """Score `1 - 2 ** -hits`: no word of the list 0, one .5, two .75; negated words count for `oppose` instead.
+
+    Attributes:
+        lists: value -> words; default: half B of neva_tl's own lists.
+        half: words of a text whose family belongs to the other half never count, so that no word which selected also
+            judges; None switches that off (lists of your own).
+    """
+
+    lists: Mapping[str, Sequence[str]] = field(default_factory=_half_b, repr=False)
+    half: Literal["A", "B"] | None = "B"
+
+    @property
+    def name(self) -> str:
+        """Shown in tables."""
+        return "wordlist"
+
+    @property
+    def unit(self) -> str:
+        """Not a probability: a saturating count."""
+        return "1 - 2^-words"
+
+    def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
+        """Saturating count of each value's words that are not negated; 0 where the text is invalid."""
+        return self._saturated(texts, negated=False)
+
+    def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
+        """The same for negated words ("never help", "without rules")."""
+        return self._saturated(texts, negated=True)
+
+    def valid(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Bool[np.ndarray, " n"]:
+        """Not empty and at most half of its 4-grams repeated."""
+        return legible(texts)
+
+    def _saturated(self, texts: Sequence[str], *, negated: bool) -> Float[np.ndarray, "n 10"]:
+        index: dict[str, list[int]] = {}
+        for j, name in enumerate(VALUES):
+            for key in {stem(word.lower()) for word in self.lists.get(name, ())}:
+                index.setdefault(key, []).append(j)
+        hits = np.zeros((len(texts), len(VALUES)))
+        for row, text in enumerate(texts):
+            for word, denied in _words(text):
+                if denied is negated and (self.half is None or half_of(word) == self.half):
+                    hits[row, index.get(stem(word), [])] += 1.0
+        return np.where(legible(texts)[:, None], 1.0 - 2.0**-hits, 0.0)
+
+
+def _words(text: str) -> list[tuple[str, bool]]:
+    """The words of a text, each with whether a negation stands close before it in the same clause."""
+    out: list[tuple[str, bool]] = []
+    for clause in re.split(r"[.!?;:]|\bbut\b", text.lower()):
+        since = _REACH + 1
+        for word in _WORD.findall(clause):
+            since += 1
+            out.append((word, since <= _REACH))
+            if word in _NEGATIONS or word.endswith(("n't", "n’t")):
+                since = 0
+    return out

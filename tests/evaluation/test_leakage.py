@@ -1,0 +1,294 @@
+"""Leakage measures against hand algebra, planted truth and simulation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from neva_tl.errors import InputError
+from neva_tl.evaluation import measures
+from neva_tl.evaluation.estimate import Estimate, interval
+from neva_tl.evaluation.leakage import compare_nlr, measure
+from neva_tl.evaluation.responses import Responses, cluster_sums, worst_case
+from neva_tl.values import VALUES, circular_distance, distance_matrix
+
+QUICK = {"n_boot": 200, "n_permutations": 199}
+
+
+def planted(
+    d: np.ndarray, *, steered=VALUES, values=VALUES, topics=20, per_topic=3, noise=0.0, seed=0, shared=True, method="m"
+) -> Responses:
+    """Responses whose true D is `d`: a topic effect on the change, plus item noise."""
+    rng = np.random.default_rng(seed)
+    n = topics * per_topic
+    clusters = np.repeat([f"t{k}" for k in range(topics)], per_topic)
+    base, edited = [], []
+    for j in range(len(values)):
+        level = rng.normal(0.3, 0.1, n)
+        topic = np.repeat(rng.normal(0, noise, (len(steered), topics)), per_topic, axis=1)
+        base.append(level)
+        edited.append(level + d[:, [j]] + topic + rng.normal(0, noise, (len(steered), n)))
+    return Responses(
+        method, tuple(steered), tuple(base), tuple(edited), tuple(clusters for _ in values), tuple(values),
+        shared=shared, bounds=None, judge="planted", unit="points",
+    )  # fmt: skip
+
+
+def plain_draw(responses: Responses) -> np.ndarray:
+    sums = cluster_sums(responses)
+    return measures.effects(sums, [np.ones((1, len(names))) for names in sums.names])[0]
+
+
+def test_planted_matrix_is_recovered_exactly_without_noise():
+    d = np.random.default_rng(1).normal(0, 0.2, (10, 10))
+    result = measure(planted(d), **QUICK)
+    np.testing.assert_allclose(result.matrix.to_numpy(), d, atol=1e-12)
+    np.testing.assert_allclose(result.lo.to_numpy(), d, atol=1e-9)
+    assert list(result.matrix.index) == list(VALUES) == list(result.matrix.columns)
+
+
+def test_nlr_and_friends_by_hand():
+    values = ("power", "security", "benevolence")
+    d = np.array([[0.5, 0.2, -0.1], [0.0, 0.4, 0.1]])
+    result = measure(planted(d, steered=values[:2], values=values), **QUICK)
+    # leakage: (0.2 + 0)/2 and (0 + 0.1)/2; gains 0.5 and 0.4; no noise, so the halves agree with the whole
+    assert result.leakages["power"].est == pytest.approx(0.1)
+    assert result.leakages["security"].est == pytest.approx(0.05)
+    assert result.nlr.est == pytest.approx(0.15 / 0.9)
+    assert result.nlr_plain.est == pytest.approx(0.15 / 0.9)
+    assert result.leakage_signed.est == pytest.approx(((0.2 - 0.1) / 2 + 0.1 / 2) / 2)
+    assert result.leakage_absolute.est == pytest.approx(((0.2 + 0.1) / 2 + 0.1 / 2) / 2)
+    assert result.coupling.est == pytest.approx((0.15 + 0.05) / 0.9)
+    # everything positive leaves the group, and every other value is outside: NGL = 1
+    assert result.ngl.est == pytest.approx(1.0)
+    assert result.reached(0.45) == "1/2"
+    assert result.gain.est == pytest.approx(0.45)
+
+
+def test_ngl_by_hand_with_hedonism_in_both_groups():
+    i = VALUES.index("hedonism")
+    d = np.zeros((1, 10))
+    d[0, i] = 1.0
+    for inside in ("self-direction", "stimulation", "achievement", "power"):
+        d[0, VALUES.index(inside)] = 0.1
+    assert measure(planted(d, steered=("hedonism",)), **QUICK).ngl.est == pytest.approx(0.0)
+    d[0, VALUES.index("tradition")] = 0.4
+    # half of the leakage leaves; five of nine others are outside
+    assert measure(planted(d, steered=("hedonism",)), **QUICK).ngl.est == pytest.approx(0.5 / (5 / 9))
+
+
+def test_even_leakage_has_ngl_one():
+    d = np.full((10, 10), 0.07)
+    assert measure(planted(d), **QUICK).ngl.est == pytest.approx(1.0)
+
+
+def test_circle_test_equals_scipy_and_recovers_a_planted_circle():
+    rng = np.random.default_rng(3)
+    d = 0.3 - distance_matrix() / 600 + rng.normal(0, 0.01, (10, 10))
+    result = measure(planted(d), **QUICK)
+    cells = [(i, j) for i in range(10) for j in range(10) if i != j]
+    expected = spearmanr(
+        [d[i, j] for i, j in cells], [circular_distance(VALUES[i], VALUES[j]) for i, j in cells]
+    ).statistic
+    assert result.circle.rho.est == pytest.approx(expected)
+    assert result.circle.p is not None and result.circle.p <= 0.02
+    wedge = spearmanr([d[i, j] for i, j in cells], [distance_matrix(True)[i, j] for i, j in cells]).statistic
+    assert result.circle_wedge.rho.est == pytest.approx(wedge)
+
+
+def test_circle_p_is_not_small_without_structure():
+    rng = np.random.default_rng(0)
+    p = [measures.mantel_p(rng.normal(size=(10, 10)), VALUES, VALUES, n_permutations=199, seed=s) for s in range(40)]
+    assert 0.3 < np.mean(p) < 0.7
+    assert np.mean(np.array(p) <= 0.05) <= 0.15
+
+
+def test_circle_works_on_some_rows():
+    d = 0.3 - distance_matrix() / 600
+    rows = ("power", "tradition", "benevolence")
+    part = d[[VALUES.index(v) for v in rows]]
+    assert measures.mantel_p(part, rows, VALUES, n_permutations=499) <= 0.02
+
+
+def test_net_scores_feed_the_circle_test_only():
+    d, net = np.full((10, 10), 0.1), 0.3 - distance_matrix() / 600
+    result = measure(planted(d), net=planted(net), **QUICK)
+    assert result.circle_net and result.circle.rho.est == pytest.approx(-1.0)
+    assert result.leakage.est == pytest.approx(0.1)
+
+
+def test_no_gain_means_no_nlr():
+    result = measure(planted(np.zeros((10, 10)), noise=0.2, seed=5), **QUICK)
+    assert result.nlr == Estimate(None, None, None, 60)
+    assert result.coupling.est is None
+    assert result.nlr.to_json() == {"est": None, "lo": None, "hi": None, "n": 60}
+
+
+def test_ngl_is_null_within_noise():
+    d = np.diag(np.full(10, 0.6))
+    nulls = [measure(planted(d, noise=0.15, seed=s), **QUICK).ngl.est is None for s in range(10)]
+    assert np.mean(nulls) >= 0.8
+
+
+def test_crossfit_is_unbiased_under_pure_noise_and_plain_is_not():
+    d = np.diag(np.full(10, 0.5))
+    fitted, plain = [], []
+    for s in range(30):
+        result = measure(planted(d, noise=0.2, seed=s, topics=16), n_boot=2, n_permutations=1)
+        fitted.append(result.leakage.est)
+        plain.append(result.leakage_plain.est)
+    error = np.std(fitted) / np.sqrt(len(fitted))
+    assert abs(np.mean(fitted)) < 3 * error
+    assert np.mean(plain) > 0.01
+    assert np.mean(plain) > np.mean(fitted) + 10 * error
+
+
+def test_interval_covers_planted_d_and_gain():
+    rng = np.random.default_rng(0)
+    d = np.diag(np.full(10, 0.5)) + rng.normal(0, 0.05, (10, 10))
+    inside, gain = [], []
+    for s in range(40):
+        result = measure(
+            planted(d, noise=0.2, seed=100 + s, topics=24, shared=bool(s % 2)), n_boot=400, n_permutations=1
+        )
+        inside.append(((result.lo.to_numpy() <= d) & (d <= result.hi.to_numpy())).mean())
+        gain.append(result.gain.lo <= np.diag(d).mean() <= result.gain.hi)
+    assert 0.89 < np.mean(inside) < 0.98
+    assert np.mean(gain) > 0.82
+
+
+def test_interval_is_by_cluster_not_by_item():
+    few = measure(planted(np.diag(np.full(10, 0.5)), noise=0.2, topics=10, per_topic=20), **QUICK)
+    split = few.responses
+    items = measure(replace(split, clusters=tuple(np.array([str(k) for k in range(200)]) for _ in VALUES)), **QUICK)
+    width = (few.hi - few.lo).to_numpy().mean()
+    assert width > 1.5 * (items.hi - items.lo).to_numpy().mean()
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_order_of_items_does_not_matter(seed):
+    responses = planted(np.random.default_rng(seed).normal(0, 0.2, (10, 10)), noise=0.1, seed=seed, topics=6)
+    order = np.random.default_rng(seed + 1).permutation(responses.n)
+    shuffled = replace(
+        responses,
+        base=tuple(b[order] for b in responses.base),
+        edited=tuple(e[:, order] for e in responses.edited),
+        clusters=tuple(c[order] for c in responses.clusters),
+    )
+    a, b = measure(responses, n_boot=50, n_permutations=9), measure(shuffled, n_boot=50, n_permutations=9)
+    np.testing.assert_allclose(a.matrix, b.matrix, atol=1e-12)
+    np.testing.assert_allclose(a.lo, b.lo, atol=1e-12)
+    assert a.leakage.est == pytest.approx(b.leakage.est)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), scale=st.floats(0.1, 10.0, allow_nan=False))
+def test_measures_scale_as_they_should(seed, scale):
+    d = np.random.default_rng(seed).normal(0, 0.2, (10, 10))
+    target = np.arange(10)
+    np.testing.assert_allclose(measures.leakage(scale * d, target), scale * measures.leakage(d, target))
+    signed = measures.off_target_mean(d, target)
+    assert (measures.leakage(d, target) >= np.maximum(signed, 0) - 1e-12).all()
+    positive = np.maximum(d, 0)
+    share = measures.leaving_share(positive, VALUES, VALUES)
+    np.testing.assert_allclose(measures.leaving_share(scale * positive, VALUES, VALUES), share)
+
+
+def test_crossfit_never_exceeds_plain_without_noise():
+    d = np.random.default_rng(2).normal(0, 0.2, (10, 10))
+    result = measure(planted(d), **QUICK)
+    assert result.leakage.est == pytest.approx(result.leakage_plain.est)
+
+
+def test_methods_share_draws_and_pair():
+    d = np.diag(np.full(10, 0.5)) + 0.1 * (1 - np.eye(10))
+    a = planted(d, noise=0.1, seed=1, method="a", topics=20)
+    same = compare_nlr(a, replace(a, method="b"), n_boot=300)
+    assert same.ratio.est == same.ratio.lo == same.ratio.hi == pytest.approx(1.0)
+    twice = planted(d + 0.1 * (1 - np.eye(10)), noise=0.1, seed=1, method="c", topics=20)
+    comparison = compare_nlr(twice, a, n_boot=300)
+    assert comparison.ratio.est == pytest.approx(2.0, rel=0.25)
+    assert comparison.ratio.lo is not None and comparison.ratio.lo > 1.0
+    assert comparison.difference.lo is not None and comparison.difference.lo > 0
+    part = compare_nlr(twice, a, values=("power", "security"), n_boot=100)
+    assert part.values == ("power", "security")
+
+
+def test_compare_refuses_what_cannot_be_compared():
+    d = np.diag(np.full(10, 0.5))
+    a, b = planted(d), planted(d)
+    with pytest.raises(InputError, match="judges, units"):
+        compare_nlr(a, replace(b, unit="sd"))
+    with pytest.raises(InputError, match="different topics"):
+        compare_nlr(a, planted(d, topics=7))
+    with pytest.raises(InputError, match="no value is reached"):
+        compare_nlr(a, b, values=())
+
+
+def test_missing_scores_are_left_out_and_bounded():
+    base = tuple(np.array([0.2, 0.4, 0.6, 0.8]) for _ in VALUES)
+    edited = tuple(np.tile([0.5, 0.5, 0.5, np.nan], (1, 1)) for _ in VALUES)
+    clusters = tuple(np.array(list("aabb")) for _ in VALUES)
+    responses = Responses("m", ("power",), base, edited, clusters, shared=True)
+    table = measure(responses, **QUICK).table()
+    row = table[table.measured == "power"].iloc[0]
+    assert row.d == pytest.approx((0.3 + 0.1 - 0.1) / 3)
+    assert row.n == 3 and row.missing == pytest.approx(0.25)
+    assert row.worst_lo == pytest.approx((0.3 + 0.1 - 0.1 - 0.8) / 4)
+    assert row.worst_hi == pytest.approx((0.3 + 0.1 - 0.1 + 0.2) / 4)
+    assert row.worst_lo <= row.d <= row.worst_hi
+    assert worst_case(replace(responses, bounds=None)) is None
+
+
+def test_excluded_items_do_not_count():
+    base = tuple(np.zeros(4) for _ in VALUES)
+    edited = tuple(np.array([[1.0, 1.0, 0.0, 0.0]]) for _ in VALUES)
+    clusters = tuple(np.array(list("abcd")) for _ in VALUES)
+    excluded = tuple(np.array([[False, False, j == 0, j == 0]]) for j in range(10))
+    responses = Responses("m", ("power",), base, edited, clusters, shared=True, excluded=excluded)
+    d = plain_draw(responses)
+    assert d[0, 0] == 1.0 and d[0, 1] == 0.5
+
+
+def test_one_topic_gives_no_interval():
+    result = measure(planted(np.diag(np.full(10, 0.5)), topics=1), **QUICK)
+    assert result.gain.est == pytest.approx(0.5) and result.gain.lo is None
+    assert result.nlr.est is None
+
+
+def test_tables_and_text():
+    result = measure(planted(np.diag(np.full(10, 0.5)) + 0.05, noise=0.02), **QUICK)
+    assert list(result.table().columns[:7]) == ["method", "steered", "measured", "d", "lo", "hi", "n"]
+    assert len(result.table()) == 100
+    assert result.per_value().gain.between(0.45, 0.65).all()
+    assert len(result.summary()) == 1
+    assert "NLR" in str(result) and "<table" in result._repr_html_()
+    assert result.coupling_matrix().to_numpy()[0, 0] == pytest.approx(1.0)
+    assert result.change_correlation().shape == (10, 10)
+    own = result.csr["power"].est - result.csr_base["power"].est
+    assert own == pytest.approx(result.gains["power"].est)
+
+
+def test_bad_shapes_are_refused():
+    d = np.diag(np.full(10, 0.5))
+    good = planted(d)
+    with pytest.raises(InputError, match="no items measure"):
+        replace(good, base=(np.zeros(0), *good.base[1:]))
+    with pytest.raises(InputError, match="expected edited scores"):
+        replace(good, edited=tuple(e[:3] for e in good.edited))
+    with pytest.raises(InputError, match="not measured"):
+        _ = planted(d[:, :9], values=VALUES[:9]).target
+
+
+def test_interval_ignores_few_undefined_draws_only():
+    draws = np.array([1.0] * 95 + [np.nan] * 5)
+    assert interval(1.0, draws, 5).lo == 1.0
+    assert interval(1.0, np.array([1.0] * 50 + [np.nan] * 50), 5).lo is None
+    assert interval(float("nan"), draws, 5).est is None
+    assert interval(1.0, np.array([1.0] * 90 + [np.inf] * 10), 5).hi is None

@@ -1,0 +1,5 @@
+"""`python -m neva_tl`: the same as the `neva-tl` command."""
+
+from neva_tl.cli import main
+
+main()

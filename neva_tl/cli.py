@@ -1,0 +1,358 @@
+"""The command line: `neva-tl run | collect | select | generate | leakage | layers | circuit | train-demo`.
+
+Thin over the API. Exit status 0 done, 1 the work failed, 2 wrong usage or bad input; one clear line on stderr and no
+traceback unless `--debug`. Heavy imports happen inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from neva_tl.errors import InputError, NevaError
+
+app = typer.Typer(
+    name="neva-tl",
+    help="Find, edit and measure the neurons that carry human values in language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[
+    str, typer.Option("--model", help="demo, smollm2, a .gguf file, a local Hugging Face folder, or a hub name")
+]
+Prompts = Annotated[
+    str,
+    typer.Option(
+        "--prompts",
+        help="demo, schwartz, persona:DIR, valueeval:DIR, valuebench:FILE, pairs:FILE.csv, or a csv/jsonl/parquet of our schema; "
+        "auto: demo for the demo model, schwartz otherwise",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="seed of sampling, placebos and bootstraps")]
+Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
+Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
+ValueName = Annotated[str, typer.Option("--value", help="one of Schwartz's ten values")]
+Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16 or auto")]
+Selector = Annotated[str, typer.Option("--method", help="selector: effect_size or neva")]
+K = Annotated[int | None, typer.Option("--k", help="neurons to keep; default: the selector's own rule")]
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _resolve_prompts(prompts: str, model: str) -> str:
+    return ("demo" if model == "demo" else "schwartz") if prompts == "auto" else prompts
+
+
+def _collected(model_name: str, prompts: str, dtype: str, samples: bool, stats: Path | None = None) -> tuple[Any, Any]:
+    """A loaded model and its statistics, collected now or read from a file."""
+    import neva_tl as nv
+
+    model = nv.load(model_name, dtype=dtype)
+    if stats is not None:
+        found = nv.ActivationStats.load(stats)
+        made_on, here = found.fingerprint.get("weights_hash"), nv.fingerprint(model)["weights_hash"]
+        if made_on != here:
+            raise InputError(f"{stats} was collected on other weights than {model_name}: collect again")
+        return model, found
+    pairs = nv.prompts.load(_resolve_prompts(prompts, model_name))
+    return model, nv.collect(model, pairs, samples=samples, progress=True)
+
+
+@app.command()
+def run(
+    model: Model = "demo",
+    prompts: Prompts = "auto",
+    profile: Annotated[str, typer.Option("--profile", help="quick or full")] = "quick",
+    out: Annotated[Path, typer.Option("--out", help="run folder; a run of the same study resumes there")] = Path(
+        "runs/demo"
+    ),
+    judge: Annotated[str, typer.Option("--judge", help="exact (demo), wordlist, logprob, or auto")] = "auto",
+    value: Annotated[list[str] | None, typer.Option("--value", help="steer only this value (repeatable)")] = None,
+    method: Annotated[list[str] | None, typer.Option("--method", help="only this method (repeatable)")] = None,
+    k: K = None,
+    scope: Annotated[str, typer.Option("--scope", help="all, prompt, generated, last, or auto")] = "auto",
+    dtype: Dtype = "float32",
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The whole study: collect, select, calibrate, measure beside the baselines, and write a report."""
+    from neva_tl.study import METHODS, Study
+    from neva_tl.values import VALUES
+
+    study = Study(
+        model=model,
+        prompts=prompts,
+        judge=judge,
+        profile=profile,
+        values=tuple(value or VALUES),
+        methods=tuple(method or METHODS),
+        k=k,
+        scope=scope,
+        dtype=dtype,
+        seed=seed,
+    )
+    result = study.run(out, progress=True)
+    print(json.dumps(result.results, allow_nan=False) if as_json else result.text())
+    _say(f"report: {result.folder / 'report.html'}")
+
+
+@app.command()
+def collect(
+    model: Model = "demo",
+    prompts: Prompts = "auto",
+    out: Annotated[Path, typer.Option("--out", help="where to write PATH.json and PATH.safetensors")] = Path(
+        "runs/stats"
+    ),
+    split: Annotated[str, typer.Option("--split", help="train, validation, test, or all")] = "train",
+    pooling: Annotated[str, typer.Option("--pooling", help="mean or last")] = "mean",
+    dtype: Dtype = "float32",
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Collect activation statistics of every MLP neuron on contrastive prompts."""
+    import neva_tl as nv
+
+    if pooling not in ("mean", "last"):
+        raise InputError(f"unknown pooling {pooling!r}: choose mean or last")
+    pairs = nv.prompts.load(_resolve_prompts(prompts, model))
+    stats = nv.collect(
+        nv.load(model, dtype=dtype),
+        pairs,
+        split=None if split == "all" else split,
+        pooling=pooling,  # type: ignore[arg-type]
+        progress=True,
+    )
+    path = stats.save(out)
+    counts = {name: int(stats.n[stats.index(name)].sum()) for name in stats.values}
+    print(
+        json.dumps({"stats": str(path), "prompts": counts}) if as_json else f"{sum(counts.values())} prompts -> {path}"
+    )
+
+
+@app.command()
+def select(
+    value: ValueName,
+    model: Model = "demo",
+    prompts: Prompts = "auto",
+    stats: Annotated[Path | None, typer.Option("--stats", help="statistics written by collect")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="where to write PATH.json and PATH.safetensors")] = None,
+    method: Selector = "neva",
+    k: K = None,
+    dtype: Dtype = "float32",
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Select the neurons that carry a value, with the statistics that tell a finding from noise."""
+    import neva_tl as nv
+    from neva_tl.values import value as lookup
+
+    lookup(value)
+    loaded, found = _collected(model, prompts, dtype, False, stats)
+    neurons = nv.select(found, value, method=method, k=k, model=loaded, seed=seed)
+    if out is not None:
+        _say(f"written: {neurons.save(out)}")
+    if as_json:
+        print(neurons.df.to_json(orient="records"))
+    else:
+        print(neurons)
+        print(neurons.df.head(20).round(3).to_string(index=False))
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="the prompt")],
+    model: Model = "demo",
+    value: Annotated[str | None, typer.Option("--value", help="steer towards this value")] = None,
+    method: Annotated[
+        str, typer.Option("--method", help="how to steer: neva, neva_shift, caa, caa_projected, role, ...")
+    ] = "neva",
+    dose: Annotated[
+        float | None, typer.Option("--dose", help="dose, in the method's unit; default 4 for neva, else 2")
+    ] = None,
+    prompts: Prompts = "auto",
+    tokens: Annotated[int, typer.Option("--tokens", help="new tokens")] = 40,
+    temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy")] = 0.0,
+    scope: Annotated[str, typer.Option("--scope", help="tokens to edit: all, prompt, generated, last")] = "all",
+    out: Annotated[Path | None, typer.Option("--out", help="also write the text to this file")] = None,
+    dtype: Dtype = "float32",
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Generate a text, unedited and (with --value) steered."""
+    import neva_tl as nv
+    from neva_tl.study import build_edit
+
+    if value is None:
+        loaded, edits = nv.load(model, dtype=dtype), None
+    else:
+        loaded, stats = _collected(model, prompts, dtype, True)
+        edits = build_edit(loaded, stats, value, method=method, dose=dose, scope=scope, seed=seed)
+    texts = {"unedited": nv.generate(loaded, [prompt], max_new_tokens=tokens, temperature=temperature, seed=seed)[0]}
+    if edits is not None:
+        with nv.edit(loaded, edits) as session:
+            asked = [nv.editing.rewrite(edits, prompt)]
+            texts[method] = nv.generate(
+                loaded, asked, max_new_tokens=tokens, temperature=temperature, seed=seed, session=session
+            )[0]
+    printed = (
+        json.dumps({"prompt": prompt, **texts})
+        if as_json
+        else "\n".join(f"[{k}] {prompt} {v}" for k, v in texts.items())
+    )
+    print(printed)
+    if out is not None:
+        out.write_text(printed + "\n", encoding="utf-8")
+
+
+@app.command()
+def leakage(
+    model: Model = "demo",
+    method: Annotated[str, typer.Option("--method", help="method to measure")] = "neva",
+    target: Annotated[float, typer.Option("--gain", help="matched gain, in the judge's unit")] = 0.4,
+    prompts: Prompts = "auto",
+    judge: Annotated[str, typer.Option("--judge", help="exact (demo), wordlist, logprob, or auto")] = "auto",
+    profile: Annotated[str, typer.Option("--profile", help="quick or full")] = "quick",
+    value: Annotated[list[str] | None, typer.Option("--value", help="steer only this value (repeatable)")] = None,
+    out: Annotated[Path, typer.Option("--out", help="run folder")] = Path("runs/leakage"),
+    dtype: Dtype = "float32",
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The leakage matrix of one method at a matched gain."""
+    from neva_tl.study import Study
+    from neva_tl.values import VALUES
+
+    study = Study(
+        model=model,
+        prompts=prompts,
+        judge=judge,
+        profile=profile,
+        values=tuple(value or VALUES),
+        methods=(method,),
+        dtype=dtype,
+        seed=seed,
+        overrides={"targets": (target,)},
+    )
+    result = study.run(out, progress=True)
+    table = result.table("leakage")
+    if as_json:
+        print(table.to_json(orient="records"))
+        return
+    matrix = table[table["method"] == method].pivot(index="steered", columns="measured", values="d")
+    order = [v for v in VALUES if v in matrix.columns]
+    print(matrix.loc[[v for v in VALUES if v in matrix.index], order].round(2).to_string())
+    print(result.text())
+
+
+@app.command()
+def layers(
+    model: Model = "demo",
+    prompts: Prompts = "auto",
+    out: Annotated[Path, typer.Option("--out", help="run folder")] = Path("runs/layers"),
+    value: Annotated[list[str] | None, typer.Option("--value", help="only this value (repeatable)")] = None,
+    k: K = None,
+    dtype: Dtype = "float32",
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Per-layer ablation study: value x layer x {zero, mean, amplify} on selected, random and all neurons."""
+    from neva_tl.study import layer_study
+    from neva_tl.values import VALUES
+
+    table = layer_study(model, prompts, out, values=tuple(value or VALUES), k=k, seed=seed, dtype=dtype, progress=True)
+    print(table.to_json(orient="records") if as_json else table.round(3).to_string(index=False))
+
+
+@app.command()
+def circuit(
+    value: ValueName,
+    model: Model = "demo",
+    prompts: Prompts = "auto",
+    method: Selector = "neva",
+    k: K = 24,
+    out: Annotated[Path, typer.Option("--out", help="x.html, x.pdf, x.png, x.svg, x.json or x.graphml")] = Path(
+        "circuit.html"
+    ),
+    dtype: Dtype = "float32",
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The circuit that links a value's neurons to value tokens."""
+    import neva_tl as nv
+    from neva_tl.values import value as lookup
+
+    lookup(value)
+    loaded, stats = _collected(model, prompts, dtype, False)
+    graph = nv.circuit(loaded, nv.select(stats, value, method=method, k=k, model=loaded, seed=seed))
+    path = graph.save(out)
+    table = graph.table()
+    print(table.to_json(orient="records") if as_json else table.head(20).round(3).to_string(index=False))
+    _say(f"written: {path}")
+
+
+@app.command("train-demo")
+def train_demo(
+    out: Annotated[Path, typer.Option("--out", help="folder for the trained model")] = Path("runs/demo-model"),
+    steps: Annotated[int | None, typer.Option("--steps", help="optimiser steps; default: the frozen recipe's")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train the embedded demo model by its own recipe (about 15 minutes on two cores)."""
+    from neva_tl.demo.train import train
+
+    options: dict[str, Any] = {} if steps is None else {"steps": steps}
+    card = train(out, seed=seed, progress=True, **options)
+    print(json.dumps(card, default=str) if as_json else f"trained model: {out}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of `neva-tl`: runs a command and turns errors into one line and an exit status."""
+    # tokenizers forks with threads otherwise and prints a warning into our progress bars
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    arguments = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in arguments
+    try:
+        status = app(args=arguments, standalone_mode=False)
+    except NevaError as error:
+        if debug:
+            raise
+        _say(f"neva-tl: {error}")
+        status = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        _say("neva-tl: stopped; the same command goes on where it was")
+        status = 130
+    except Exception as error:
+        if hasattr(error, "format_message"):
+            # a usage error: typer brings its own copy of click, so the class depends on typer's version
+            context = getattr(error, "ctx", None)
+            where = context.command_path if context is not None else "neva-tl"
+            message = error.format_message()
+            if message:  # empty when the bare command printed its help
+                _say(f"{where}: {message} (see {where} --help)")
+            sys.exit(2)
+        if debug:
+            raise
+        _say(f"neva-tl: {type(error).__name__}: {' '.join(str(error).split())} (rerun with --debug for the traceback)")
+        status = 1
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

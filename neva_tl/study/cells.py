@@ -1,0 +1,231 @@
+"""Cells: the pieces of measuring work of a study, each cached in the run folder by its name.
+
+A cell is one calibration (method, value), one measured condition (method, value, target gain), or one ablation. Its record
+is JSON, its item scores and texts are tables; the JSON is written last, so that what has one is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neva_tl.baselines import Evidence, caa
+from neva_tl.editing import Ablate, Edit, calibrate
+from neva_tl.editing.calibrate import DosePoint
+from neva_tl.evaluation.alignment import Decoding, Observed, write_texts
+from neva_tl.evaluation.judges.base import legible
+from neva_tl.neurons import NeuronSet
+from neva_tl.study.config import GRIDS, Profile, StudyConfig
+from neva_tl.study.health import Health
+from neva_tl.study.scorers import Scorer, to_frame
+from neva_tl.study.store import Store
+from neva_tl.values import VALUES
+
+#: Dose at which vector layers are compared on validation prompts, and how many values are tried.
+LAYER_DOSE, LAYER_VALUES = 2.0, 3
+
+
+def grid_of(method: str) -> tuple[float, ...]:
+    """The coarse dose grid of a method."""
+    if method == "neva":
+        return GRIDS["neva"]
+    return GRIDS["vector" if method.startswith("caa") else "neurons"]
+
+
+@dataclass(eq=False)
+class Cells:
+    """Measuring work of one study."""
+
+    store: Store
+    model: Any
+    scorer: Scorer
+    config: StudyConfig
+    profile: Profile
+
+    @cached_property
+    def health(self) -> Health:
+        """Capability and fluency, with the unedited model's log-probabilities held once."""
+        return Health(self.model, self.config, self.profile)
+
+    # ------------------------------------------------------------ the unedited model
+
+    @cached_property
+    def base_validation(self) -> Observed:
+        """The unedited model on validation prompts."""
+        return self.scorer.observe((), "validation")
+
+    @cached_property
+    def base_invalid(self) -> float:
+        """Invalid rate of the unedited model on validation prompts."""
+        return self.scorer.invalid((), "validation", self.base_validation)[0]
+
+    @cached_property
+    def base(self) -> dict[str, Any]:
+        """Record of the unedited model on test prompts (`items`, `generations` as tables beside it)."""
+        name = "cells/base"
+        if not self.store.has(f"{name}.json"):
+            seen = self.scorer.observe((), "test")
+            self._write_observed(name, seen)
+            self.store.write_json(f"{name}.json", self._record(seen, ()))
+        return self.store.read_json(f"{name}.json")
+
+    # ------------------------------------------------------------ doses
+
+    def vector_layers(self, evidence: Evidence, steered: Sequence[str]) -> tuple[int, ...]:
+        """The layer of the vector methods: the largest mean validation gain of plain CAA at one dose.
+
+        Candidates are five depths (all layers of a small model), tried on the first values at `LAYER_DOSE`.
+        """
+        name = "cells/vector_layers"
+        if not self.store.has(f"{name}.json"):
+            n = evidence.stats.n_layers
+            tried = range(n) if n <= 6 else sorted({round(f * (n - 1)) for f in (0.3, 0.4, 0.5, 0.6, 0.7)})
+            gains: dict[int, float] = {}
+            for layer in tried:
+                at = Evidence(evidence.model, evidence.stats, evidence.neurons, evidence.scope, (int(layer),))
+                found = []
+                for value in steered[:: max(1, len(steered) // LAYER_VALUES)][:LAYER_VALUES]:
+                    seen = self.scorer.observe((caa(at, value).with_dose(LAYER_DOSE),), "validation", (value,))
+                    found.append(seen.csr(value) - self.base_validation.csr(value))
+                gains[int(layer)] = float(np.mean(found))
+            best = max(gains, key=lambda layer: gains[layer])
+            self.store.write_json(f"{name}.json", {"layers": [best], "validation_gain": gains})
+        return tuple(self.store.read_json(f"{name}.json")["layers"])
+
+    def calibration(self, method: str, value: str, edit_of: Callable[[str, str], Edit]) -> dict[str, Any]:
+        """Doses of a method for a value at each target gain, found on validation prompts."""
+        name = f"cells/dose/{method}/{value}"
+        if not self.store.has(f"{name}.json"):
+            base = self.base_validation.csr(value)
+
+            def metric(edit: Edit) -> DosePoint:
+                seen = self.scorer.observe((edit,), "validation", (value,))
+                extra = {}
+                if self.scorer.reads:
+                    others = [seen.csr(v) - self.base_validation.csr(v) for v in VALUES if v != value]
+                    extra["leakage"] = float(np.mean(np.maximum(others, 0)))
+                gain = seen.csr(value) - base
+                return DosePoint(gain, self._invalid(edit, seen, gain), extra)
+
+            found = calibrate(
+                edit_of(method, value),
+                metric,
+                self.profile.targets,
+                grid=grid_of(method),
+                base_invalid=self.base_invalid,
+                refine=self.profile.refine,
+            )
+            record = {
+                "doses": {str(t): d for t, d in found.doses.items()},
+                "best": found.best,
+                "table": found.table.to_dict("records"),
+            }
+            self.store.write_json(f"{name}.json", record)
+        return self.store.read_json(f"{name}.json")
+
+    def _invalid(self, edit: Edit, seen: Observed, gain: float) -> float:
+        """Invalid rate at a dose; where the judge reads no text, texts are written once the dose does anything."""
+        if self.scorer.reads or gain >= self.profile.targets[0]:
+            return self.scorer.invalid((edit,), "validation", seen)[0]
+        return 0.0
+
+    # ------------------------------------------------------------ conditions
+
+    def condition(
+        self,
+        method: str,
+        value: str,
+        target: float | None,
+        edit_of: Callable[[str, str], Edit],
+        doses: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        """One method steering towards one value at one target gain, on test prompts."""
+        name = f"cells/measure/{method}/{value}@{target}"
+        if not self.store.has(f"{name}.json"):
+            edit = edit_of(method, value)
+            dose, status = None, "own gain"
+            if doses is not None and target is not None:
+                dose = doses["doses"][str(target)]
+                status = "unreached" if dose is None else "reached"
+                # out of reach: shown at the admissible dose that gained most, and said
+                dose = doses["best"] if dose is None else dose
+                edit = edit.with_dose(dose if dose is not None else 0.0)
+            seen = self.scorer.observe((edit,), "test")
+            self._write_observed(name, seen)
+            record = self._record(seen, (edit,)) | {"dose": dose, "status": status}
+            self.store.write_json(f"{name}.json", record)
+        return self.store.read_json(f"{name}.json")
+
+    def ablation(self, value: str, neurons: NeuronSet) -> pd.DataFrame:
+        """The value's own score on prompts that express it, unedited and with its neurons ablated."""
+        name = f"cells/ablation/{value}"
+        if not self.store.has(f"{name}.parquet"):
+            modes: tuple[tuple[str, tuple[Edit, ...]], ...] = (
+                ("none", ()),
+                ("zero", (Ablate(neurons, mode="zero", effects="all", scope=self.config.token_scope()),)),
+                ("mean", (Ablate(neurons, mode="mean", effects="all", scope=self.config.token_scope()),)),
+            )
+            rows = []
+            for mode, edits in modes:
+                seen = self._expressing(value, edits)
+                frame = to_frame(seen)
+                own = frame[(frame["kind"] == "score") & (frame["measured"] == value)]
+                rows.append(own.assign(value=value, operation=mode))
+            self.store.write_table(name, pd.concat(rows, ignore_index=True), csv=False)
+        return self.store.read_table(name)
+
+    def _expressing(self, value: str, edits: Sequence[Edit]) -> Observed:
+        if self.scorer.reads and self.config.model == "demo":
+            from neva_tl import demo
+
+            frame = pd.DataFrame(demo.expressing_prompts(value, "test")).head(self.profile.test)
+            return self.scorer.read(edits, frame)
+        return self.scorer.observe(edits, "test", (value,))
+
+    def _record(self, seen: Observed, edits: Sequence[Edit]) -> dict[str, Any]:
+        invalid, n_texts = self.scorer.invalid(edits, "test", seen)
+        affirmation = seen.items.extra.get("affirmation")
+        return {
+            "invalid": invalid,
+            "n_texts": n_texts,
+            "affirmation": None if affirmation is None else float(np.nanmean(affirmation[0])),
+            "capability": self.health.capability(edits),
+            "fluency": self.health.fluency(seen.generations),
+        }
+
+    def _write_observed(self, name: str, seen: Observed) -> None:
+        self.store.write_table(f"{name}.items", to_frame(seen), csv=False)
+        if seen.generations is not None:
+            self.store.write_table(f"{name}.texts", seen.generations, csv=False)
+
+    # ------------------------------------------------------------ example texts
+
+    def example_texts(
+        self, conditions: Sequence[tuple[str, str, float | None, Edit | None]], prompts: Sequence[str]
+    ) -> pd.DataFrame:
+        """Greedy texts of the same prompts under each condition, for studies whose judge reads none."""
+        name = "cells/example_texts"
+        if not self.store.has(f"{name}.parquet"):
+            rows = []
+            for method, value, target, edit in conditions:
+                edits = () if edit is None else (edit,)
+                how = Decoding(max_new_tokens=self.profile.max_new_tokens, chat=self.config.chat)
+                texts = write_texts(self.model, edits, prompts, how)
+                rows += [
+                    {
+                        "method": method,
+                        "steered": value,
+                        "target_gain": target,
+                        "prompt": prompt,
+                        "text": text,
+                        "valid": bool(ok),
+                    }
+                    for prompt, text, ok in zip(prompts, texts, legible(texts), strict=True)
+                ]
+            self.store.write_table(name, pd.DataFrame(rows), csv=False)
+        return self.store.read_table(name)

@@ -1,0 +1,76 @@
+"""NLR of methods beside the main one on the same bootstrap draws, over the values that both reached."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from neva_tl.errors import InputError
+from neva_tl.evaluation.alignment import assemble
+from neva_tl.evaluation.leakage import compare_nlr
+from neva_tl.evaluation.responses import Responses
+from neva_tl.study.scorers import from_frame
+from neva_tl.study.store import Store
+
+MAIN = "neva"
+
+
+def stored_responses(
+    store: Store,
+    method: str,
+    target: float | None,
+    values: list[str],
+    kind: str = "score",
+    *,
+    judge: str = "",
+    unit: str = "",
+) -> Responses | None:
+    """Item scores of a measured condition of a run folder; None where it has no scores of this kind."""
+    base = store.read_table("cells/base.items")
+    shared = _same_items(base)
+    unedited = from_frame(base, kind, shared=shared)
+    if unedited is None:
+        return None
+    frames = {v: store.read_table(f"cells/measure/{method}/{v}@{target}.items") for v in values}
+    edited = {v: from_frame(frame, kind, shared=shared) for v, frame in frames.items()}
+    whole = {v: items for v, items in edited.items() if items is not None}
+    return assemble(method, unedited, whole, judge=judge, unit=unit)
+
+
+def _same_items(base: pd.DataFrame) -> bool:
+    rows = base[base["kind"] == "score"]
+    return rows.groupby("measured")["cluster"].apply(tuple).nunique() == 1
+
+
+def nlr_comparison(store: Store, seed: int = 0, n_boot: int = 2000) -> pd.DataFrame:
+    """Ratio and difference of NLR(neva) to each other method's at the same target gain.
+
+    Returns:
+        `method, target_gain, n_values, nlr_neva, nlr, ratio, ratio_lo, ratio_hi, difference, difference_lo,
+        difference_hi`; null where a gain or the other's leakage is within noise of 0.
+
+    Raises:
+        InputError: the run measured no `neva`.
+    """
+    values = store.read_table("tables/values")
+    if MAIN not in set(values["method"]):
+        raise InputError(f"{store.root} measured no {MAIN}: there is nothing to compare the baselines with")
+    rows: list[dict[str, Any]] = []
+    reached = values[values["status"] == "reached"]
+    for (method, target), group in reached.groupby(["method", "target_gain"]):
+        ours = reached[(reached["method"] == MAIN) & (reached["target_gain"] == target)]
+        common = [v for v in ours["steered"] if v in set(group["steered"])]
+        if method == MAIN or not common:
+            continue
+        a = stored_responses(store, MAIN, float(target), common)
+        b = stored_responses(store, str(method), float(target), common)
+        assert a is not None and b is not None
+        found = compare_nlr(a, b, common, seed=seed, n_boot=n_boot)
+        row: dict[str, Any] = {"method": method, "target_gain": target, "n_values": len(common)}
+        row |= {"nlr_neva": found.nlr_a.est, "nlr": found.nlr_b.est}
+        for name in ("ratio", "difference"):
+            estimate = getattr(found, name)
+            row |= {name: estimate.est, f"{name}_lo": estimate.lo, f"{name}_hi": estimate.hi}
+        rows.append(row)
+    return pd.DataFrame(rows)

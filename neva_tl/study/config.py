@@ -1,0 +1,161 @@
+"""What a study does: model, prompts, methods, and how much of everything a profile spends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from neva_tl.editing import SCOPES, Scope
+from neva_tl.errors import InputError
+from neva_tl.values import VALUES, in_circle_order
+
+#: Methods of the headline table, in its order.
+METHODS: tuple[str, ...] = ("neva", "neva_shift", "caa", "caa_projected", "random", "label_shuffled", "role")
+
+#: Coarse dose grids of the search (validation prompts). Shifts and vectors count multiples of the poles' difference;
+#: the context-aware edit counts log-odds: 2.2 is p0 = .9, 11.5 is p0 = .99999.
+GRIDS: dict[str, tuple[float, ...]] = {
+    "neva": (1.0, 2.0, 4.0, 8.0, 16.0, 32.0),
+    "vector": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
+    "neurons": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
+}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much a study spends.
+
+    Attributes:
+        validation, test: open prompts (text judge) or items of each value (log-probability judge), hash-ranked.
+        samples: texts per open prompt.
+        max_new_tokens: length of a text.
+        targets: gains at which methods are matched, in the judge's unit.
+        refine: dose evaluations spent on bracketing each target.
+        neutral: held-out neutral texts behind perplexity and KL; questions: multiple-choice items.
+        rows_per_value: cap on training rows of each value and pole (0 = all).
+        text_values: values whose texts are generated where the judge itself reads none; text_prompts: prompts for each.
+        n_boot: bootstrap draws.
+        forms: forms of the contrast set that the log-probability judge scores, where the set has forms.
+    """
+
+    validation: int
+    test: int
+    samples: int
+    max_new_tokens: int
+    targets: tuple[float, ...]
+    refine: int
+    neutral: int
+    questions: int
+    rows_per_value: int = 0
+    text_values: int = 3
+    text_prompts: int = 4
+    n_boot: int = 1000
+    forms: tuple[str, ...] = ("question_1st", "question_3rd")
+
+
+#: (judge kind, profile name) -> profile. Text judges read generations, the log-probability judge reads answers.
+PROFILES: dict[tuple[str, str], Profile] = {
+    ("text", "quick"): Profile(40, 64, 1, 16, (0.2, 0.4), 2, 48, 60),
+    ("text", "full"): Profile(60, 200, 4, 20, (0.2, 0.4), 4, 200, 300, n_boot=2000),
+    ("model", "quick"): Profile(12, 24, 1, 40, (0.4,), 2, 10, 0, rows_per_value=80),
+    ("model", "full"): Profile(16, 48, 1, 48, (0.2, 0.4), 4, 20, 0, text_values=10, text_prompts=20, n_boot=2000),
+}
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Everything that decides a study's result; a run folder belongs to one of these.
+
+    Attributes:
+        model: what `neva_tl.load` takes.
+        prompts: what `neva_tl.prompts.load` takes.
+        judge: `exact`, `wordlist` or `logprob`; `auto` is exact on the demo model and logprob elsewhere.
+        profile: `quick` or `full`.
+        values: steered values (all ten are always measured where the judge can).
+        methods: registry names of `neva_tl.baselines`.
+        selector: how the neuron-level methods choose neurons.
+        k: neurons per value; None takes the selector's own default.
+        scope: token scope of every edit; `auto` is `all` on the demo model and `generated` on chat models.
+        seed: of sampling, placebos and bootstraps.
+        dtype: of the model.
+        chat: force or forbid the chat template; None uses it where there is one.
+        overrides: profile fields set by hand.
+    """
+
+    model: str = "demo"
+    prompts: str = "auto"
+    judge: str = "auto"
+    profile: str = "quick"
+    values: tuple[str, ...] = VALUES
+    methods: tuple[str, ...] = METHODS
+    selector: str = "neva"
+    k: int | None = None
+    scope: str = "auto"
+    seed: int = 0
+    dtype: str = "float32"
+    chat: bool | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    def resolved(self) -> StudyConfig:
+        """The same study with every `auto` decided.
+
+        Raises:
+            InputError: an option is unknown.
+        """
+        from neva_tl.baselines import METHODS as known
+
+        demo = self.model == "demo"
+        prompts = ("demo" if demo else "schwartz") if self.prompts == "auto" else self.prompts
+        judge = ("exact" if demo else "logprob") if self.judge == "auto" else self.judge
+        scope = ("all" if demo else "generated") if self.scope == "auto" else self.scope
+        if judge not in ("exact", "wordlist", "logprob"):
+            raise InputError(f"unknown judge {judge!r}: choose exact (demo), wordlist or logprob")
+        if judge == "exact" and not demo:
+            raise InputError("the exact judge knows only the demo model's language: use --judge logprob or wordlist")
+        if scope not in SCOPES:
+            raise InputError(f"unknown token scope {scope!r}: choose one of {', '.join(SCOPES)}")
+        if self.profile not in ("quick", "full"):
+            raise InputError(f"unknown profile {self.profile!r}: choose quick or full")
+        unknown = [name for name in self.methods if name not in known]
+        if unknown:
+            raise InputError(f"unknown method {unknown[0]!r}: choose from {', '.join(known)}")
+        if self.k is not None and self.k < 1:
+            raise InputError(f"k is a positive number of neurons, not {self.k}")
+        return replace(self, prompts=prompts, judge=judge, scope=scope, values=in_circle_order(self.values))
+
+    @property
+    def kind(self) -> str:
+        """`model` for judges that ask the model itself, `text` for judges that read texts."""
+        return "model" if self.judge == "logprob" else "text"
+
+    def spending(self) -> Profile:
+        """The profile with overrides applied.
+
+        Raises:
+            InputError: an override names no profile field.
+        """
+        try:
+            return replace(PROFILES[self.kind, self.profile], **dict(self.overrides))
+        except TypeError as error:
+            raise InputError(f"unknown profile setting among {', '.join(self.overrides)}") from error
+
+    def token_scope(self) -> Scope:
+        """The decided scope."""
+        return self.resolved().scope  # type: ignore[return-value]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; the model as an absolute path where it is a file, so that a folder is not taken for another."""
+        data = asdict(self)
+        if Path(self.model).exists():
+            data["model"] = Path(self.model).resolve().name
+        return json.loads(json.dumps(data))
+
+    def hash(self) -> str:
+        """Identity of the study: sha256 of its decided options and profile."""
+        decided = self.resolved()
+        text = json.dumps([decided.to_json(), asdict(decided.spending())], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

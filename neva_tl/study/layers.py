@@ -1,0 +1,179 @@
+"""Per-layer ablation: what each layer's value neurons do, beside all neurons of the layer and random ones."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from neva_tl import models, prompts
+from neva_tl.activations import ActivationStats
+from neva_tl.editing import Ablate, Amplify, Edit
+from neva_tl.evaluation.alignment import Observed
+from neva_tl.neurons import NeuronSet
+from neva_tl.study import stages
+from neva_tl.study.config import StudyConfig
+from neva_tl.study.health import Health
+from neva_tl.study.scorers import Scorer
+from neva_tl.study.store import Store
+from neva_tl.values import VALUES
+
+OPERATIONS = ("zero", "mean", "amplify")
+GROUPS = ("selected", "all", "random")
+#: Dose of the amplification, in contrasts: the same everywhere, since layers are compared and not doses.
+AMPLIFY_DOSE = 4.0
+
+
+def group_of(
+    stats: ActivationStats, neurons: NeuronSet, layer: int, group: str, rng: np.random.Generator
+) -> NeuronSet | None:
+    """The neurons of one layer: the `selected` ones, `all`, or as many at `random` among the unselected; None if empty."""
+    chosen = neurons.at(layer)["neuron"].to_numpy(dtype=np.int64)
+    if not len(chosen):
+        return None
+    if group == "selected":
+        index = chosen
+    elif group == "all":
+        index = np.arange(stats.d_mlp)
+    else:
+        rest = np.setdiff1d(np.arange(stats.d_mlp), chosen)
+        index = rng.choice(rest, size=min(len(chosen), len(rest)), replace=False)
+    _, plus, _ = stats.moments(neurons.value, "+")
+    _, minus, _ = stats.moments(neurons.value, "-")
+    table = pd.DataFrame(
+        {
+            "layer": layer,
+            "neuron": index,
+            "mean_plus": plus[layer, index],
+            "mean_minus": minus[layer, index],
+            "sd": stats.sd(neurons.value)[layer, index],
+            "score": 0.0,
+        }
+    )
+    return replace(neurons.with_df(table), method=group)
+
+
+def layer_ablation(
+    model: Any,
+    stats: ActivationStats,
+    neurons: Mapping[str, NeuronSet],
+    scorer: Scorer,
+    health: Health,
+    *,
+    scope: Any = "all",
+    test_prompts: int = 40,
+    seed: int = 0,
+    n_boot: int = 1000,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Change of each value's own score and of the loss on neutral text when one layer's neurons are edited.
+
+    Zero and mean ablation are measured on prompts that express the value (nothing can be lost elsewhere), amplification on
+    open prompts. Judges that ask the model use their own items for all three.
+
+    Returns:
+        `value, layer, operation, group, n_neurons, d_csr, lo, hi, d_loss` (nats per token); a layer without selected
+        neurons has no rows. Intervals by cluster bootstrap over prompts.
+    """
+    from neva_tl.statistics import cluster_bootstrap
+
+    rows = []
+    todo = [(v, layer) for v, found in neurons.items() for layer in found.layers]
+    loss = np.log(health.capability(())["perplexity"])
+    for value, layer in tqdm(todo, desc="layers", unit="layer", file=sys.stderr, disable=not progress):
+        rng = np.random.default_rng([seed, VALUES.index(value), layer])
+        base = {kind: _own(scorer, (), value, kind, test_prompts) for kind in ("expressing", "open")}
+        for group in GROUPS:
+            chosen = group_of(stats, neurons[value], layer, group, rng)
+            if chosen is None:
+                continue
+            for operation in OPERATIONS:
+                edit: Edit
+                if operation == "amplify":
+                    edit = Amplify(chosen, AMPLIFY_DOSE, scope=scope)
+                else:
+                    edit = Ablate(chosen, mode=operation, effects="all", scope=scope)
+                kind = "open" if operation == "amplify" else "expressing"
+                score, cluster = _own(scorer, (edit,), value, kind, test_prompts)
+                change = score - base[kind][0]
+                found = cluster_bootstrap(change, cluster, np.mean, n=n_boot, rng=np.random.default_rng(seed))
+                rows.append(
+                    {
+                        "value": value,
+                        "layer": layer,
+                        "operation": operation,
+                        "group": group,
+                        "n_neurons": len(chosen),
+                        "d_csr": float(change.mean()),
+                        "lo": float(found.lo),
+                        "hi": float(found.hi),
+                        "d_loss": float(np.log(health.capability((edit,), questions=False)["perplexity"]) - loss),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _own(
+    scorer: Scorer, edits: Sequence[Edit], value: str, kind: str, test_prompts: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of a value on its own prompts, and their clusters."""
+    seen: Observed
+    if scorer.reads and kind == "expressing" and models.info(scorer.model).name == "demo":
+        from neva_tl import demo
+
+        seen = scorer.read(edits, pd.DataFrame(demo.expressing_prompts(value, "test")).head(test_prompts))
+    else:
+        seen = scorer.observe(edits, "test", (value,))
+    at = seen.items.values.index(value)
+    return seen.items.scores[at], seen.items.clusters[at]
+
+
+def layer_study(
+    model_name: str, prompt_spec: str, out: str | Path, *, progress: bool = False, **options: Any
+) -> pd.DataFrame:
+    """Collect, select and ablate layer by layer into a run folder (`tables/layers`), or read what is there.
+
+    Args:
+        model_name, prompt_spec: as in `StudyConfig`.
+        out: run folder; that of a finished study of the same options lends its statistics and neurons.
+        progress: show bars on stderr.
+        options: further fields of `StudyConfig`.
+    """
+    return layer_table(out, {"model": model_name, "prompts": prompt_spec, **options}, progress=progress)
+
+
+def layer_table(out: str | Path, options: Mapping[str, Any], *, progress: bool = False) -> pd.DataFrame:
+    """The per-layer ablation table of a run folder whose manifest holds these `StudyConfig` fields."""
+    known = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+    config = StudyConfig(**known).resolved()
+    profile = config.spending()
+    pairs = stages.limit_rows(prompts.load(config.prompts), profile.rows_per_value)
+    model = models.load(config.model, dtype=config.dtype)
+    about = stages.manifest(config, model, pairs, ["neva-tl", "layers"])
+    store = Store.open(out, about)
+    if not store.has("manifest.json"):
+        store.write_json("manifest.json", about)
+    if store.has("tables/layers.parquet"):
+        return store.read_table("tables/layers")
+    stats = stages.collected(store, model, pairs, config, progress)
+    config = stages.steerable(config, stats)
+    neurons = stages.selected(store, model, stats, config, progress)
+    table = layer_ablation(
+        model,
+        stats,
+        {name: found for name, found in neurons.items() if len(found)},
+        stages.make_scorer(model, pairs, config, profile),
+        Health(model, config, profile),
+        scope=config.token_scope(),
+        seed=config.seed,
+        n_boot=profile.n_boot,
+        progress=progress,
+    )
+    store.write_table("tables/layers", table)
+    return table

@@ -1,0 +1,109 @@
+"""Scorer: one judge on validation or test prompts, whatever kind of judge it is; and its item scores as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neva_tl.editing import Edit
+from neva_tl.evaluation.alignment import Decoding, Observed, observe, write_texts
+from neva_tl.evaluation.judges.base import ItemScores, Judge, legible, reads_texts
+from neva_tl.values import VALUES
+
+#: Greedy texts behind the invalid rate where the judge itself reads none.
+LEGIBILITY_TEXTS = 20
+
+
+@dataclass(eq=False)
+class Scorer:
+    """Puts conditions before a judge.
+
+    Attributes:
+        model: the model.
+        judges: (split, values) -> the judge over those items (a text judge is the same for all).
+        prompts: split -> open prompts `text, topic`: what a text judge reads continuations of; for other judges the source
+            of the legibility check.
+        decoding: of the texts, the same in every condition.
+    """
+
+    model: Any
+    judges: Callable[[str, tuple[str, ...]], Judge]
+    prompts: dict[str, pd.DataFrame]
+    decoding: Decoding
+    _made: dict[tuple[str, tuple[str, ...]], Judge] = field(default_factory=dict)
+
+    def judge_of(self, split: str, values: Sequence[str] = VALUES) -> Judge:
+        """The judge of a split, made once (its prefix cache and unit are kept)."""
+        key = (split, tuple(values))
+        if key not in self._made:
+            self._made[key] = self.judges(*key)
+        return self._made[key]
+
+    @property
+    def reads(self) -> bool:
+        """Whether the judge reads texts."""
+        return reads_texts(self.judge_of("validation", VALUES[:1]))
+
+    def about(self) -> dict[str, str]:
+        """Name and unit of the judge."""
+        judge = self.judge_of("validation", VALUES[:1])
+        return {"judge": judge.name, "unit": judge.unit}
+
+    def observe(self, edits: Sequence[Edit], split: str, values: Sequence[str] = VALUES) -> Observed:
+        """Scores under the edits; `values` limits what a ModelJudge is asked."""
+        return observe(
+            self.model, tuple(edits), self.prompts[split], self.judge_of(split, values), decoding=self.decoding
+        )
+
+    def read(self, edits: Sequence[Edit], prompts: pd.DataFrame) -> Observed:
+        """Scores of texts on other prompts (text judges)."""
+        return observe(self.model, tuple(edits), prompts, self.judge_of("test"), decoding=self.decoding)
+
+    def invalid(self, edits: Sequence[Edit], split: str, seen: Observed) -> tuple[float, int]:
+        """Invalid rate and number of texts behind it.
+
+        Where the judge reads no text, `LEGIBILITY_TEXTS` greedy ones are written on open prompts and checked for repetition.
+        """
+        if seen.generations is not None:
+            return seen.invalid, len(seen.generations)
+        prompts = list(self.prompts[split]["text"][:LEGIBILITY_TEXTS])
+        how = Decoding(max_new_tokens=24, chat=self.decoding.chat)
+        return float(1 - legible(write_texts(self.model, tuple(edits), prompts, how)).mean()), len(prompts)
+
+
+def to_frame(seen: Observed) -> pd.DataFrame:
+    """Item scores as a table: `kind` (score, net or affirmation), `measured`, `item`, `cluster`, `score`."""
+    parts = [("score", seen.items)] + ([("net", seen.net)] if seen.net is not None else [])
+    frames = [
+        pd.DataFrame({"kind": kind, "measured": name, "item": range(len(score)), "cluster": clusters, "score": score})
+        for kind, items in parts
+        for name, score, clusters in zip(items.values, items.scores, items.clusters, strict=True)
+    ]
+    for name, (score, clusters) in seen.items.extra.items():
+        frames.append(
+            pd.DataFrame(
+                {"kind": name, "measured": name, "item": range(len(score)), "cluster": clusters, "score": score}
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def from_frame(frame: pd.DataFrame, kind: str, *, shared: bool) -> ItemScores | None:
+    """Item scores of one kind back from their table; None where it has none."""
+    rows = frame[frame["kind"] == kind]
+    if not len(rows):
+        return None
+    names = [name for name in (*VALUES, kind) if name in set(rows["measured"])]
+    groups = [rows[rows["measured"] == name].sort_values("item") for name in names]
+    bounds = {"score": (0.0, 1.0), "net": (-1.0, 1.0)}.get(kind) if shared else None
+    return ItemScores(
+        tuple(names),
+        tuple(group["score"].to_numpy(dtype=np.float64) for group in groups),
+        tuple(group["cluster"].to_numpy(dtype=str) for group in groups),
+        shared=shared,
+        bounds=bounds,
+    )

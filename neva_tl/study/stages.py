@@ -1,0 +1,202 @@
+"""The stages of a study before anything is measured: evidence (collect, select) and scorers. Cached in the run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neva_tl import models, prompts, selection
+from neva_tl.activations import ActivationStats, Samples, collect
+from neva_tl.errors import InputError
+from neva_tl.evaluation.alignment import Decoding
+from neva_tl.neurons import NeuronSet
+from neva_tl.prompts import ContrastSet
+from neva_tl.study.config import Profile, StudyConfig
+from neva_tl.study.scorers import Scorer
+from neva_tl.study.store import Store
+from neva_tl.values import VALUES
+
+#: Neurons of each value in the circuit table, best first.
+CIRCUIT_NEURONS = 24
+
+
+def say(text: str, progress: bool) -> None:
+    """A line of progress on stderr."""
+    if progress:
+        print(text, file=sys.stderr, flush=True)
+
+
+def limit_rows(pairs: ContrastSet, rows_per_value: int, split: str = "train") -> ContrastSet:
+    """At most so many pairs (rows of each pole, where unpaired) per value in one split, by hash rank; 0 keeps everything.
+
+    The other splits are left whole.
+    """
+    if not rows_per_value:
+        return pairs
+    df = pairs.df
+    rank = df["pair_id"].where(df["pair_id"].notna(), df["text"]).astype(str).map(_digest)
+    # both poles of a pair share their rank, so whole pairs stay or go
+    place = rank.groupby([df["value"], df["pole"], df["split"]]).rank(method="first")
+    return ContrastSet(df[(df["split"] != split) | (place <= rows_per_value)].reset_index(drop=True), pairs.name)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def steerable(config: StudyConfig, stats: ActivationStats) -> StudyConfig:
+    """The study on the values that the prompts cover (a persona folder has none for hedonism).
+
+    Raises:
+        InputError: the prompts cover none of the values asked for.
+    """
+    covered = tuple(name for name in config.values if name in stats.values)
+    if not covered:
+        raise InputError(f"the prompts hold no {', '.join(config.values)}: they cover {', '.join(stats.values)}")
+    return replace(config, values=covered)
+
+
+def collected(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig, progress: bool) -> ActivationStats:
+    """Statistics with samples: read from the run folder, or collected into it."""
+    samples_file, table_name = "stats/samples.npy", "stats/samples_table"
+    if store.has("stats/stats.json") and store.has(samples_file) and store.has(f"{table_name}.parquet"):
+        stats = ActivationStats.load(store.path("stats/stats"))
+        h = np.load(store.path(samples_file), mmap_mode="r", allow_pickle=False)
+        return replace(stats, samples=Samples(h, store.read_table(table_name)))
+    stats = collect(
+        model, pairs, samples=store.path(samples_file), split="train", chat=config.chat, gate=False, progress=progress
+    )
+    assert stats.samples is not None
+    store.write_table(table_name, stats.samples.table.astype({"pair_id": "string", "form": "string"}), csv=False)
+    stats.save(store.path("stats/stats"))
+    return stats
+
+
+def selected(
+    store: Store, model: Any, stats: ActivationStats, config: StudyConfig, progress: bool
+) -> dict[str, NeuronSet]:
+    """Neurons per value: read from the run folder, or selected into it."""
+    found = {}
+    for name in config.values:
+        piece = f"neurons/{name}"
+        if store.has(f"{piece}.json"):
+            found[name] = NeuronSet.load(store.root / piece)
+        else:
+            found[name] = selection.select(
+                stats, name, method=config.selector, k=config.k, model=model, seed=config.seed
+            )
+            found[name].save(store.path(piece))
+        say(f"  {name}: {len(found[name])} neurons in layers {list(found[name].layers)}", progress)
+    return found
+
+
+def make_scorer(model: Any, pairs: ContrastSet, config: StudyConfig, profile: Profile) -> Scorer:
+    """The judge of the study with its validation and test prompts.
+
+    Raises:
+        InputError: a split holds no prompts.
+    """
+    spec = "demo" if config.model == "demo" else "schwartz"
+    opened = prompts.open_prompts(spec)
+    counts = {"validation": profile.validation, "test": profile.test}
+    by_split = {name: opened[opened["split"] == name].reset_index(drop=True) for name in counts}
+    for name, rows in by_split.items():
+        if not len(rows):
+            raise InputError(f"there are no open prompts in the {name} split of {spec}")
+    if config.kind == "model":
+        how = Decoding(max_new_tokens=profile.max_new_tokens, chat=config.chat)
+        return Scorer(model, _logprob_judges(model, pairs, config, profile), by_split, how)
+    judge: Any
+    if config.judge == "exact":
+        from neva_tl.evaluation.judges.exact import ExactJudge
+
+        judge = ExactJudge()
+    else:
+        from neva_tl.evaluation.judges.wordlist import WordListJudge
+
+        judge = WordListJudge()
+    how = Decoding(
+        max_new_tokens=profile.max_new_tokens,
+        # the demo model writes as its world does only when it samples; real models are read at their mode
+        temperature=1.0 if config.judge == "exact" or profile.samples > 1 else 0.0,
+        samples=profile.samples,
+        seed=config.seed,
+        chat=config.chat,
+        batch_size=128,
+    )
+    fewer = {name: rows.head(counts[name]) for name, rows in by_split.items()}
+    return Scorer(model, lambda split, values: judge, fewer, how)
+
+
+def _logprob_judges(
+    model: Any, pairs: ContrastSet, config: StudyConfig, profile: Profile
+) -> Callable[[str, tuple[str, ...]], Any]:
+    """Log-probability judges by split and values, all in the unit of the validation items."""
+    from neva_tl.evaluation.judges.logprob import LogProbJudge
+
+    forms = profile.forms if set(profile.forms) & set(pairs.df["form"].dropna().unique()) else None
+    per_value = {"validation": profile.validation, "test": profile.test}
+    fitted = LogProbJudge.fit(model, pairs, forms=forms, chat=config.chat)
+
+    def judge(split: str, values: tuple[str, ...]) -> LogProbJudge:
+        covered = [name for name in values if name in pairs.values]
+        made = fitted.only(split=split, values=covered, per_value=per_value[split], affirmation=split == "test")
+        # edits that leave the prompt alone can share its keys and values across conditions
+        return made.with_prefix(model) if config.token_scope() == "generated" else made
+
+    return judge
+
+
+def write_evidence(store: Store, model: Any, stats: ActivationStats, neurons: Mapping[str, NeuronSet]) -> None:
+    """Tables of what was found before anything is edited: neurons, effects (thinned), circuit."""
+    from neva_tl.circuits import circuit
+
+    if not store.has("tables/neurons.parquet"):
+        frames = [
+            found.df.assign(value=name, method=found.method, rank=range(1, len(found) + 1))
+            for name, found in neurons.items()
+        ]
+        store.write_table("tables/neurons", pd.concat(frames, ignore_index=True))
+    if not store.has("tables/effects.parquet"):
+        frames = [_thinned(selection.effect_table(stats, name), found, name) for name, found in neurons.items()]
+        store.write_table("tables/effects", pd.concat(frames, ignore_index=True))
+    if not store.has("tables/circuit.parquet"):
+        frames = [circuit(model, found.head(CIRCUIT_NEURONS)).table() for found in neurons.values() if len(found)]
+        store.write_table("tables/circuit", pd.concat(frames, ignore_index=True) if frames else pd.DataFrame())
+
+
+def _thinned(effects: pd.DataFrame, found: NeuronSet, value: str, most: int = 4000) -> pd.DataFrame:
+    """Effects of one value for the volcano plot: every selected neuron, and a seeded draw of the others."""
+    chosen = set(zip(found.df["layer"], found.df["neuron"], strict=True))
+    marked = effects.assign(
+        value=value, selected=[pair in chosen for pair in zip(effects["layer"], effects["neuron"], strict=True)]
+    )
+    others = marked[~marked["selected"]]
+    room = max(most - int(marked["selected"].sum()), 0)
+    drawn = others.sample(min(room, len(others)), random_state=np.random.default_rng(0))
+    return pd.concat([marked[marked["selected"]], drawn], ignore_index=True)
+
+
+def manifest(config: StudyConfig, model: Any, pairs: ContrastSet, command: list[str]) -> dict[str, Any]:
+    """What a run folder says of itself, before its wall time is known."""
+    from neva_tl.study.store import versions
+
+    fingerprint = models.fingerprint(model)
+    return {
+        "schema": 1,
+        "study": f"{config.hash()}-{str(fingerprint['weights_hash'])[:16]}-{pairs.hash[:16]}",
+        "command": " ".join([Path(command[0]).name, *command[1:]]) if command else "",
+        "config": config.resolved().to_json(),
+        "versions": versions(),
+        "model": {"name": models.info(model).name, **fingerprint},
+        "prompt_hash": pairs.hash,
+        "seed": config.seed,
+        "values": list(VALUES),
+    }

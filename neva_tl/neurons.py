@@ -6,6 +6,7 @@ A neuron is `(layer, index)` at a site. Site `post` is one coordinate of the MLP
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from neva_tl.errors import InputError
 from neva_tl.values import value
@@ -99,7 +101,8 @@ class NeuronSet:
     def save(self, path: str | Path) -> Path:
         """Write `PATH.json` (identity, settings, non-numeric columns) and `PATH.safetensors` (numeric columns).
 
-        Both are written to a temporary name and renamed, the JSON last: a killed save leaves no half set.
+        Both are written to a temporary name and renamed, the JSON last, with the tensors' hash in it: a killed save leaves
+        neither half a set nor one that mixes an old file with a new one.
         """
         path = Path(path).with_suffix("")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +112,7 @@ class NeuronSet:
             if column.dtype.kind in "iufb"
         }
         text = {str(name): column.tolist() for name, column in self.df.items() if name not in tensors}
+        content = save({str(k): v for k, v in tensors.items()})
         meta = {
             "schema": 1,
             "kind": "neuron_set",
@@ -119,12 +123,13 @@ class NeuronSet:
             "d_mlp": self.d_mlp,
             "columns": [str(name) for name in self.df.columns],
             "text": text,
+            "tensors": hashlib.sha256(content).hexdigest(),
             "fingerprint": dict(self.fingerprint),
             "settings": dict(self.settings),
         }
         tensor_file, json_file = path.with_suffix(".safetensors"), path.with_suffix(".json")
         temporary = tensor_file.with_suffix(".safetensors.tmp")
-        save_file({str(k): v for k, v in tensors.items()}, str(temporary))
+        temporary.write_bytes(content)
         os.replace(temporary, tensor_file)
         temporary = json_file.with_suffix(".json.tmp")
         temporary.write_text(json.dumps(meta, indent=1))
@@ -145,7 +150,10 @@ class NeuronSet:
                 raise InputError(f"{file} does not exist: a neuron set is a .json and a .safetensors side by side")
         try:
             meta = json.loads(json_file.read_text())
-            columns = {**load_file(str(tensor_file)), **meta["text"]}
+            content = tensor_file.read_bytes()
+            if hashlib.sha256(content).hexdigest() != meta["tensors"]:
+                raise InputError(f"{tensor_file} does not belong to {json_file}: save the neuron set again")
+            columns = {**load(content), **meta["text"]}
             df = pd.DataFrame({name: columns[name] for name in meta["columns"]})
             return cls(
                 value=meta["value"],
@@ -157,14 +165,16 @@ class NeuronSet:
                 fingerprint=meta["fingerprint"],
                 settings=meta["settings"],
             )
-        except (KeyError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
             raise InputError(f"{json_file} is not a neuron set written by neva_tl ({error})") from error
 
     def __repr__(self) -> str:
         return f"NeuronSet({self.value}, method={self.method}, {len(self)} neurons in layers {list(self.layers)})"
 
     def _repr_html_(self) -> str:
-        return f"<p><b>{self.value}</b>: {len(self)} neurons by {self.method}</p>" + self.df.head(20).to_html(index=False)
+        return f"<p><b>{self.value}</b>: {len(self)} neurons by {self.method}</p>" + self.df.head(20).to_html(
+            index=False
+        )
 
     def show(self) -> Any:
         """The layer profile of the set as a matplotlib figure (needs the `viz` extra's matplotlib)."""

@@ -499,17 +499,19 @@ class _Accumulator:
         """Join pooled activations of the table's rows (whole pairs) to the moments."""
         row = np.arange(len(table))
         keys = table[["value", "pole", "fold"]].reset_index(drop=True)
-        for (value, pole, fold), group in keys.groupby(["value", "pole", "fold"], sort=False):
-            self._join((self.values.index(value), POLES.index(pole), int(fold)), row[group.index], pooled)
+        for key, group in keys.groupby(["value", "pole", "fold"], sort=False):
+            value, pole, fold = str(key[0]), str(key[1]), int(group["fold"].iloc[0])
+            self._join((self.values.index(value), POLES.index(pole), fold), row[group.index], pooled)
         paired = table.reset_index(drop=True)
         paired = paired[paired["pair_id"].notna()]
-        for (value, fold), group in paired.groupby(["value", "fold"], sort=False):
+        for key, group in paired.groupby(["value", "fold"], sort=False):
+            at = (self.values.index(str(key[0])), int(group["fold"].iloc[0]))
             wide = group.assign(row=group.index).pivot(index="pair_id", columns="pole", values="row")
             if not set(POLES) <= set(wide.columns):
                 continue
             wide = wide.dropna().astype(int)
             diff = pooled["post"][wide["+"]].astype(np.float64) - pooled["post"][wide["-"]]
-            self._update("diff_n", _DIFFS, (self.values.index(value), int(fold)), *_batch_moments(diff))
+            self._update("diff_n", _DIFFS, at, *_batch_moments(diff))
 
     def _join(self, at: tuple[int, int, int], rows: np.ndarray, pooled: Mapping[str, np.ndarray]) -> None:
         a = self.arrays
@@ -559,7 +561,8 @@ class _Accumulator:
             self._update("diff_n", _DIFFS, at, int(other.diff_n[at]), other.diff_mean[at], other.diff_m2[at])
 
     def finish(self) -> ActivationStats:
-        return ActivationStats(values=self.values, **self.arrays)
+        arrays: dict[str, Any] = dict(self.arrays)
+        return ActivationStats(values=self.values, **arrays)
 
 
 def _batch_moments(x: Float[np.ndarray, "n l k"]) -> tuple[int, Float[np.ndarray, "l k"], Float[np.ndarray, "l k"]]:

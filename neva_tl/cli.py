@@ -315,7 +315,7 @@ def train_demo(
     debug: Debug = False,
 ) -> None:
     """Train the embedded demo model by its own recipe (about 15 minutes on two cores)."""
-    from neva_tl.demo.train import train
+    from neva_tl.demo import train
 
     options: dict[str, Any] = {} if steps is None else {"steps": steps}
     card = train(out, seed=seed, progress=True, **options)

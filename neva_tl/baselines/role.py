@@ -12,8 +12,15 @@ def role_prompt(evidence: Evidence, value: str) -> RolePrompt:
     language that expresses the value (the strongest hint its world knows).
     """
     if evidence.stats.info.get("name") == "demo":
-        from neva_tl import demo
-
-        return RolePrompt(demo.value_sentence(value), joiner=" ")
+        return RolePrompt(_demo_sentence(value), joiner=" ")
     meaning = lookup(value).definition.rstrip(".")
     return RolePrompt(f"Answer as someone who puts {value} above everything else. ({meaning}.)")
+
+
+def _demo_sentence(value: str) -> str:
+    """A training sentence of the demo world that expresses the value: the first statement of its contrast set."""
+    from neva_tl import prompts
+
+    rows = prompts.load("demo").split("train").df
+    chosen = rows[(rows["value"] == value) & (rows["pole"] == "+")].sort_values(["form", "cluster", "text"])
+    return str(chosen["text"].iloc[0])

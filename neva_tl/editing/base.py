@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,9 @@ from neva_tl.neurons import NeuronSet
 #: is scored); `all`: both; `last`: the prompt's last token and every generated one (those that predict what comes).
 Scope = Literal["all", "prompt", "generated", "last"]
 SCOPES: tuple[str, ...] = ("all", "prompt", "generated", "last")
+
+#: The edit's own class (`typing.Self` cannot be checked at run time on a single method).
+E = TypeVar("E", bound="Edit")
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,11 @@ class Edit(ABC):
     def changes(self, model: Any) -> tuple[Change, ...]:
         """The changes this edit makes to a model, checked against its sizes."""
 
-    def with_dose(self, dose: float) -> Self:
+    def with_dose(self: E, dose: float) -> E:
         """The same edit at another dose."""
         return replace(self, dose=float(dose))
 
-    def with_scope(self, scope: Scope) -> Self:
+    def with_scope(self: E, scope: Scope) -> E:
         """The same edit on other tokens."""
         return replace(self, scope=scope)
 
@@ -114,8 +117,8 @@ class NeuronEdit(Edit):
         check_model(self.neurons, model)
         chosen = self.chosen()
         return tuple(
-            Change(int(layer), "post", self._layer_change(rows.reset_index(drop=True)))
-            for layer, rows in chosen.groupby("layer", sort=True)
+            Change(int(layer), "post", self._layer_change(chosen[chosen["layer"] == layer].reset_index(drop=True)))
+            for layer in np.unique(chosen["layer"].to_numpy(dtype=np.int64))
         )
 
     def _layer_change(self, rows: pd.DataFrame) -> Callable[[Tensor], Tensor]:

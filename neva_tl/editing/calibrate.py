@@ -98,13 +98,14 @@ def calibrate(
         point = look(float(dose))
         if not admissible(point) or point.gain >= wanted[-1]:
             break
-    doses: dict[float, float | None] = {}
     for target in wanted:
         for _ in range(refine):
             bracket = _bracket(seen, target, admissible)
             if bracket is None or bracket[1] / max(bracket[0], 1e-9) < 1.05:
                 break
             look(_between(seen, bracket, target, float(grid[0])))
+    doses: dict[float, float | None] = {}
+    for target in wanted:  # after all searches: one target's refinement may have met another
         hits = [dose for dose, point in sorted(seen.items()) if admissible(point) and point.gain >= target]
         doses[target] = hits[0] if hits else None
     good = {dose: point for dose, point in seen.items() if admissible(point)}

@@ -45,5 +45,5 @@ class Clamp(NeuronEdit):
             level = rows["mean_plus"].to_numpy() + np.where(up, spread, -spread)
         low = rows["mean_minus"].to_numpy()
         target = column(rows, low + self.dose * (level - low), h)
-        mask = torch.as_tensor(up, device=h.device)
+        mask = torch.tensor(up.tolist(), device=h.device)
         return torch.where(mask, torch.maximum(h, target), torch.minimum(h, target))

@@ -62,6 +62,7 @@ class EditSession:
             self._pending = None
             if generated.shape != (batch, length):
                 raise WorkError(f"tokens were marked as {tuple(generated.shape)} but the forward pass has {shape}")
+            self._prompt_length = length
         else:
             mask = torch.ones(shape, dtype=torch.bool, device=device)
             generated = torch.zeros(shape, dtype=torch.bool, device=device)

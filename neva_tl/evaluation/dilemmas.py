@@ -87,7 +87,8 @@ class YesNoJudge:
     on the responses before measuring.
 
     Attributes:
-        questions: `value, against, text, topic`.
+        questions: `value, against, text, topic`, and `first` ("value" or "against") where the alternative may be asked
+            first.
         chat: force or forbid the chat template.
     """
 
@@ -112,11 +113,21 @@ class YesNoJudge:
         rows = [(name, offers(self.questions, name)) for name in VALUES]
         rows = [(name, own) for name, own in rows if own.any()]
         topics = self.questions["topic"].to_numpy(dtype=str)
-        first = [(self.questions["value"] == name).to_numpy(dtype=bool) for name, _ in rows]
+        asked_first = self._asked_first().to_numpy()
+        first = [asked_first == name for name, _ in rows]
         scores = [np.where(side, chosen, 1.0 - chosen)[own] for side, (_, own) in zip(first, rows, strict=True)]
         return ItemScores(
             tuple(name for name, _ in rows), tuple(scores), tuple(topics[own] for _, own in rows), bounds=(0.0, 1.0)
         )
+
+    def _asked_first(self) -> pd.Series:
+        """The value of each question's first option, the one that yes chooses (column `first`.
+
+        "value" or "against").
+        """
+        if "first" not in self.questions.columns:
+            return self.questions["value"]
+        return self.questions["value"].where(self.questions["first"] != "against", self.questions["against"])
 
     def _logprob(self, model: Any, asked: Sequence[str], answer: str, session: Any) -> Float[np.ndarray, " n"]:
         examples = [Example(prompt, answer) for prompt in asked]

@@ -40,7 +40,9 @@ def null(n: int = 0) -> Estimate:
     return Estimate(None, None, None, n)
 
 
-def interval(est: float, draws: Float[np.ndarray, " b"], n: int, level: float = 0.95) -> Estimate:
+def interval(
+    est: float, draws: Float[np.ndarray, " b"], n: int, level: float = 0.95, *, recentre: bool = False
+) -> Estimate:
     """Percentile interval of bootstrap draws around a point estimate.
 
     Args:
@@ -49,11 +51,16 @@ def interval(est: float, draws: Float[np.ndarray, " b"], n: int, level: float = 
             denominator was not positive (it then counts on the upper side).
         n: number of items behind the estimate.
         level: coverage aimed at.
+        recentre: shift the draws so that their median is the estimate. For statistics with a kink (positive parts):
+            noise biases them once on the data and once more on every resample, and the shift takes the second bias out.
     """
     point = _finite(float(est))
     usable = draws[~np.isnan(draws)]
     if point is None or len(usable) < max(2.0, _MIN_USABLE * len(draws)):
         return Estimate(point, None, None, n)
+    if recentre:
+        middle = float(np.quantile(usable, 0.5, method="lower"))
+        usable = usable + (point - middle) if math.isfinite(middle) else usable
     tail = (1.0 - level) / 2.0
     # "lower" and "higher" never interpolate, so an infinite draw cannot make a NaN out of its neighbour
     lo = float(np.quantile(usable, tail, method="higher"))

@@ -33,6 +33,9 @@ class LeakageResult:
     """A leakage matrix with everything read off it. A table first (`table()`), a picture second (`show()`).
 
     Intervals cover the choice of prompts (bootstrap by topic); they do not cover selection or the choice of dose.
+    Cross-fitted leakage is right on average where nothing leaks and somewhat low where a leak is small against the
+    noise (half of the topics may miss it); plain leakage is high: on average the truth lies between the two, and both
+    close on it with more prompts.
 
     Attributes:
         responses: the item scores behind it.
@@ -48,7 +51,8 @@ class LeakageResult:
         circle, circle_wedge: circle tests; the second puts conformity and tradition on one place. `circle_net` says
             whether they used expresses - opposes.
         coupling: mean |off-target change| per unit of gain (null as `nlr` is).
-        csr_base, csr: per steered value, the mean score of that value unedited and under the edit.
+        csr_base, csr: per steered value, the mean score of that value unedited and under the edit; `csr_base_mean` and
+            `csr_mean` are their means over steered values.
         affirmation: per steered value, the same change on pairs that affirm or negate something without value
             (log-probability judge only): how much of a gain is mere affirmation.
         generations: every text with its scores, where the judge read texts.
@@ -74,6 +78,8 @@ class LeakageResult:
     circle_net: bool
     csr_base: dict[str, Estimate]
     csr: dict[str, Estimate]
+    csr_base_mean: Estimate
+    csr_mean: Estimate
     affirmation: dict[str, Estimate] = field(default_factory=dict)
     generations: pd.DataFrame | None = None
 
@@ -194,20 +200,21 @@ def _draw(responses: Responses, *, seed: int, n_boot: int, n_splits: int) -> _Dr
     return _Drawn(measures.effects(sums, weights), measures.crossfit_positive(sums, weights, halves))
 
 
-def _level(responses: Responses, *, seed: int, n_boot: int, level: float, edited: bool) -> dict[str, Estimate]:
-    """Mean score of each steered value itself, unedited or under its edit, with the same draws as D."""
-    scores = (
-        responses.edited
-        if edited
-        else tuple(np.broadcast_to(b, e.shape) for b, e in zip(responses.base, responses.edited, strict=True))
-    )
+def _level(
+    responses: Responses, *, seed: int, n_boot: int, level: float, edited: bool
+) -> tuple[dict[str, Estimate], Estimate]:
+    """Mean score of each steered value itself, unedited or under its edit, and their mean; the same draws as D."""
+    scores = responses.edited
+    if not edited:
+        scores = tuple(np.broadcast_to(b, e.shape) for b, e in zip(responses.base, responses.edited, strict=True))
     levels = replace(responses, base=tuple(np.zeros_like(b) for b in responses.base), edited=scores)
     sums = cluster_sums(levels)
     boot = bootstrap_weights(sums.names, levels.values, n_boot=n_boot, seed=seed, shared=levels.shared)
     drawn = measures.effects(sums, [np.vstack([np.ones((1, w.shape[1])), w]) for w in boot])
-    own = measures.gain(drawn, levels.target)
+    own, mean = measures.gain(drawn, levels.target), measures.gain(drawn, levels.target).mean(axis=-1)
     count = [len(levels.base[j]) for j in levels.target]
-    return {name: interval(own[0, i], own[1:, i], count[i], level) for i, name in enumerate(levels.steered)}
+    each = {name: interval(own[0, i], own[1:, i], count[i], level) for i, name in enumerate(levels.steered)}
+    return each, interval(mean[0], mean[1:], levels.n, level)
 
 
 def _nlr(leak: np.ndarray, gain: np.ndarray, n: int, level: float) -> Estimate:
@@ -220,7 +227,7 @@ def _nlr(leak: np.ndarray, gain: np.ndarray, n: int, level: float) -> Estimate:
     if total.lo is None or total.lo <= 0:
         return null(n)
     drawn = measures.ratio(top, bottom)
-    return interval(drawn[0], drawn[1:], n, level)
+    return interval(drawn[0], drawn[1:], n, level, recentre=True)
 
 
 def measure(
@@ -258,13 +265,13 @@ def measure(
     plain = measures.leakage(drawn.d, target)
     absolute = measures.off_target_mean(np.abs(drawn.d), target)
 
-    def estimate(x: np.ndarray, items: int = n) -> Estimate:
-        return interval(x[0], x[1:], items, level)
+    def estimate(x: np.ndarray, items: int = n, kinked: bool = False) -> Estimate:
+        return interval(x[0], x[1:], items, level, recentre=kinked)
 
-    leak = estimate(fitted.mean(axis=-1))
+    leak = estimate(fitted.mean(axis=-1), kinked=True)
     ngl = null(n)
     if leak.lo is not None and leak.lo > 0:
-        ngl = estimate(measures.leaving_share(drawn.positive, responses.steered, responses.values))
+        ngl = estimate(measures.leaving_share(drawn.positive, responses.steered, responses.values), kinked=True)
     cells = [[estimate(drawn.d[:, i, j], len(b)) for j, b in enumerate(responses.base)] for i in range(len(target))]
 
     def frame(pick: str) -> pd.DataFrame:
@@ -275,18 +282,20 @@ def measure(
         (responses, drawn.d) if net is None else (net, _draw(net, seed=seed, n_boot=n_boot, n_splits=1).d)
     )
     circles = [_circle(circle_of, circle_draws, wedge, seed, n_permutations, level) for wedge in (False, True)]
+    csr_base, csr_base_mean = _level(responses, seed=seed, n_boot=n_boot, level=level, edited=False)
+    csr, csr_mean = _level(responses, seed=seed, n_boot=n_boot, level=level, edited=True)
     return LeakageResult(
         responses=responses,
         matrix=frame("est"),
         lo=frame("lo"),
         hi=frame("hi"),
         gains={v: estimate(gains[:, i], len(responses.base[target[i]])) for i, v in enumerate(responses.steered)},
-        leakages={v: estimate(fitted[:, i]) for i, v in enumerate(responses.steered)},
+        leakages={v: estimate(fitted[:, i], kinked=True) for i, v in enumerate(responses.steered)},
         gain=estimate(gains.mean(axis=-1)),
         leakage=leak,
-        leakage_plain=estimate(plain.mean(axis=-1)),
+        leakage_plain=estimate(plain.mean(axis=-1), kinked=True),
         leakage_signed=estimate(measures.off_target_mean(drawn.d, target).mean(axis=-1)),
-        leakage_absolute=estimate(absolute.mean(axis=-1)),
+        leakage_absolute=estimate(absolute.mean(axis=-1), kinked=True),
         nlr=_nlr(fitted, gains, n, level),
         nlr_plain=_nlr(plain, gains, n, level),
         ngl=ngl,
@@ -294,8 +303,10 @@ def measure(
         circle=circles[0],
         circle_wedge=circles[1],
         circle_net=net is not None,
-        csr_base=_level(responses, seed=seed, n_boot=n_boot, level=level, edited=False),
-        csr=_level(responses, seed=seed, n_boot=n_boot, level=level, edited=True),
+        csr_base=csr_base,
+        csr=csr,
+        csr_base_mean=csr_base_mean,
+        csr_mean=csr_mean,
         affirmation={} if affirmation is None else _single(affirmation, seed, n_boot, level),
         generations=generations,
     )
@@ -374,9 +385,9 @@ def compare_nlr(
         top, bottom = measures.ratio(leak_a, gain_a), measures.ratio(leak_b, gain_b)
         with np.errstate(invalid="ignore"):
             gap = top - bottom
-        difference = interval(gap[0], gap[1:], n, level)
-        floor = interval(leak_b[0], leak_b[1:], n, level).lo
+        difference = interval(gap[0], gap[1:], n, level, recentre=True)
+        floor = interval(leak_b[0], leak_b[1:], n, level, recentre=True).lo
         if floor is not None and floor > 0:
             quotient = measures.ratio(top, bottom)
-            ratio = interval(quotient[0], quotient[1:], n, level)
+            ratio = interval(quotient[0], quotient[1:], n, level, recentre=True)
     return NlrComparison(a.method, b.method, common, nlr_a, nlr_b, ratio, difference)

@@ -23,7 +23,7 @@ def load_questions(spec: str = "schwartz") -> pd.DataFrame:
     Args:
         spec: as for `prompts.load`; all but "demo" give the natural-English questions.
     """
-    return _demo_table("dilemma_prompts", spec) if spec == "demo" else schwartz.load_questions()
+    return _demo_table("dilemma_prompts") if spec == "demo" else schwartz.load_questions()
 
 
 def open_prompts(spec: str = "schwartz", split: str | None = None) -> pd.DataFrame:
@@ -38,7 +38,7 @@ def open_prompts(spec: str = "schwartz", split: str | None = None) -> pd.DataFra
     """
     if split is not None and split not in SPLITS:
         raise InputError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
-    table = _demo_table("open_prompts", spec) if spec == "demo" else schwartz.open_prompts()
+    table = _demo_table("open_prompts") if spec == "demo" else schwartz.open_prompts()
     return table if split is None else table[table["split"] == split].reset_index(drop=True)
 
 
@@ -59,14 +59,6 @@ def _demo() -> Any:
     return importlib.import_module("neva_tl.demo")
 
 
-def _demo_table(function: str, spec: str) -> pd.DataFrame:
-    """The demo's prompts of all splits as one table; it gives them by split, as texts or as tables."""
-    parts = []
-    for split in SPLITS:
-        found = getattr(_demo(), function)(split)
-        part = found.copy() if isinstance(found, pd.DataFrame) else pd.DataFrame({"text": list(found)})
-        part["split"] = split
-        if "topic" not in part.columns:
-            part["topic"] = part["text"]
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
+def _demo_table(function: str) -> pd.DataFrame:
+    """The demo's prompts of all splits as one table."""
+    return pd.concat([getattr(_demo(), function)(split) for split in SPLITS], ignore_index=True)

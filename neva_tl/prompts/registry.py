@@ -22,8 +22,7 @@ def _demo() -> ContrastSet:
     # Imported late: the demo world is above prompts in the package.
     from neva_tl.demo import contrast_rows
 
-    rows = contrast_rows()
-    return ContrastSet(rows, "demo")
+    return ContrastSet(contrast_rows(), "demo")
 
 
 def _schwartz() -> ContrastSet:

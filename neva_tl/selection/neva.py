@@ -42,7 +42,8 @@ def select_neva(
         stats: activation statistics with residual means.
         request: what is asked for; its model gives the output weights.
         offset: layers between the neuron and the direction it is held against, cut at the last layer; None is an eighth
-            of the model's layers, at least 1. (At offset 0 a neuron would be compared with its own write.)
+            of the model's layers, at least 1. At offset 0, as in the last layer, a neuron's own write is part of the
+            direction it is held against, which favours it a little.
         lam_write: weight of what the neuron writes to other values.
         other: whether that is the mean or the largest of the positive writes to other values.
         project: project the other values' directions out of `u_t`.

@@ -91,7 +91,7 @@ def shuffle_poles(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame
     both = count.index[count == 2].to_numpy()
     swapped = set(rng.permutation(both)[: len(both) // 2 + int(rng.integers(2)) * (len(both) % 2)])
     single = table[table["cluster"].isin(count.index[count == 1])].groupby("cluster")["pole"].first()
-    dealt = dict(zip(single.index, rng.permutation(single.to_numpy()), strict=True))
+    dealt = dict(zip(single.index, rng.permutation(single.to_numpy(copy=True)), strict=True))
     flip = {"+": "-", "-": "+"}
     pole = [
         dealt.get(cluster, flip[pole] if cluster in swapped else pole)

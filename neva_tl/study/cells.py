@@ -181,10 +181,7 @@ class Cells:
 
     def _expressing(self, value: str, edits: Sequence[Edit]) -> Observed:
         if self.scorer.reads and self.config.model == "demo":
-            from neva_tl import demo
-
-            frame = pd.DataFrame(demo.expressing_prompts(value, "test")).head(self.profile.test)
-            return self.scorer.read(edits, frame)
+            return self.scorer.read(edits, demo_expressing(value, self.profile.test))
         return self.scorer.observe(edits, "test", (value,))
 
     def _record(self, seen: Observed, edits: Sequence[Edit]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from neva_tl.neurons import NeuronSet
 from neva_tl.study import stages
 from neva_tl.study.config import StudyConfig
 from neva_tl.study.health import Health
-from neva_tl.study.scorers import Scorer
+from neva_tl.study.scorers import Scorer, demo_expressing
 from neva_tl.study.store import Store
 from neva_tl.values import VALUES
 
@@ -125,9 +125,7 @@ def _own(
     """Scores of a value on its own prompts, and their clusters."""
     seen: Observed
     if scorer.reads and kind == "expressing" and models.info(scorer.model).name == "demo":
-        from neva_tl import demo
-
-        seen = scorer.read(edits, pd.DataFrame(demo.expressing_prompts(value, "test")).head(test_prompts))
+        seen = scorer.read(edits, demo_expressing(value, test_prompts))
     else:
         seen = scorer.observe(edits, "test", (value,))
     at = seen.items.values.index(value)

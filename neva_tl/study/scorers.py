@@ -107,3 +107,11 @@ def from_frame(frame: pd.DataFrame, kind: str, *, shared: bool) -> ItemScores | 
         shared=shared,
         bounds=bounds,
     )
+
+
+def demo_expressing(value: str, n: int) -> pd.DataFrame:
+    """n test prompts of the demo world that name a clause of the value and leave open what is said of it (`text, topic`)."""
+    from neva_tl import demo
+
+    rows = demo.expressing_prompts(value, "test", n=2 * n)
+    return rows[rows["form"] == "topic"].reset_index(drop=True)

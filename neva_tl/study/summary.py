@@ -62,13 +62,12 @@ def method_entry(
         }
         for name, cell in cells.items()
     }
-    csr = [result.csr[name].est for name in cells]
     return {
         "gate": gate,
         "target_gain": target,
         "reached": f"{sum(s == 'reached' for s in statuses)}/{len(statuses)}" if target is not None else "own gain",
-        "csr": mean_m(csr),
-        "csr_base": mean_m([result.csr_base[name].est for name in cells]),
+        "csr": result.csr_mean.to_json(),
+        "csr_base": result.csr_base_mean.to_json(),
         "gain": result.gain.to_json(),
         "leakage": result.leakage.to_json(),
         "nlr": result.nlr.to_json(),
@@ -108,6 +107,7 @@ def method_row(entry: Mapping[str, Any], method: str) -> dict[str, Any]:
     }
     for name in ("csr", "gain", "leakage", "nlr", "ngl"):
         row |= {name: entry[name]["est"], f"{name}_lo": entry[name]["lo"], f"{name}_hi": entry[name]["hi"]}
+    row["nlr_plain"] = entry["nlr_plain"]["est"]
     row |= {
         "invalid": entry["invalid"]["est"],
         "ppl_base": level("perplexity", "base"),
@@ -166,6 +166,7 @@ def text_table(methods: pd.DataFrame, judge: str, unit: str) -> str:
                 "CSR": f"{number(row['csr_base'])} -> {number(row['csr'])}",
                 "gain": ranged(row, "gain"),
                 "NLR": ranged(row, "nlr"),
+                "NLR plain": number(row["nlr_plain"]),
                 "NGL": ranged(row, "ngl"),
                 "invalid": number(row["invalid"]),
                 "ppl": f"{number(row['ppl_base'])} -> {number(row['ppl'])}",

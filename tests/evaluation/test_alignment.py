@@ -114,7 +114,8 @@ def test_opposition_feeds_the_circle(stories260k):
 
 def test_role_prompt_changes_texts_but_is_not_shown_to_the_judge(stories260k):
     class Watching(LetterJudge):
-        seen: list[str] = []
+        def __init__(self):
+            self.seen = []
 
         def score(self, texts, prompts=None):
             self.seen.extend(prompts)
@@ -215,6 +216,9 @@ def test_yes_no_judge_scores_both_sides(stories260k):
     # question 0: yes is power, no is security
     assert power[0] + security[0] == pytest.approx(1.0)
     assert ((power > 0) & (power < 1)).all()
+    turned = YesNoJudge(QUESTIONS.assign(first=["against", "value", "value", "value"]))
+    again = observe(stories260k, None, None, turned).items
+    assert again.scores[again.values.index("power")][0] == pytest.approx(1.0 - power[0])
     moved = observe(stories260k, push(), None, judge).items
     responses = without_opponents(assemble("m", base, {"power": moved}), QUESTIONS)
     assert responses.excluded is not None

@@ -148,11 +148,24 @@ def test_crossfit_is_unbiased_under_pure_noise_and_plain_is_not():
     assert np.mean(plain) > np.mean(fitted) + 10 * error
 
 
+def test_truth_lies_between_crossfit_and_plain():
+    rng = np.random.default_rng(0)
+    d = np.diag(np.full(10, 0.4)) + np.where(rng.random((10, 10)) < 0.4, 0.08, -0.02) * (1 - np.eye(10))
+    truth = (np.maximum(d, 0) * (1 - np.eye(10))).sum() / 9 / np.trace(d)
+    low, high = [], []
+    for s in range(12):
+        result = measure(planted(d, noise=0.2, seed=s, topics=30, per_topic=1), n_boot=100, n_permutations=1)
+        low.append(result.nlr.est)
+        high.append(result.nlr_plain.est)
+        assert result.nlr.lo < result.nlr.est < result.nlr.hi
+    assert np.mean(low) < truth < np.mean(high)
+
+
 def test_interval_covers_planted_d_and_gain():
     rng = np.random.default_rng(0)
     d = np.diag(np.full(10, 0.5)) + rng.normal(0, 0.05, (10, 10))
     inside, gain = [], []
-    for s in range(40):
+    for s in range(24):
         result = measure(
             planted(d, noise=0.2, seed=100 + s, topics=24, shared=bool(s % 2)), n_boot=400, n_permutations=1
         )
@@ -273,6 +286,8 @@ def test_tables_and_text():
     assert result.change_correlation().shape == (10, 10)
     own = result.csr["power"].est - result.csr_base["power"].est
     assert own == pytest.approx(result.gains["power"].est)
+    assert result.csr_mean.est - result.csr_base_mean.est == pytest.approx(result.gain.est)
+    assert result.csr_mean.lo < result.csr_mean.est < result.csr_mean.hi
 
 
 def test_bad_shapes_are_refused():

@@ -192,7 +192,10 @@ def test_persona_drops_statements_on_which_traits_disagree(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"statement": "a", "answer_matching_behavior": "maybe"}', r"openness\.jsonl, line 13: answer_matching_behavior is 'maybe'"),
+        (
+            '{"statement": "a", "answer_matching_behavior": "maybe"}',
+            r"openness\.jsonl, line 13: answer_matching_behavior is 'maybe'",
+        ),
         ('{"statement": "a"}', r"openness\.jsonl, line 13: no key 'answer_matching_behavior'"),
         ('{"statement": " ", "answer_matching_behavior": " Yes"}', r"openness\.jsonl, line 13: the text is empty"),
     ],

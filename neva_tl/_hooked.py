@@ -1,0 +1,96 @@
+"""TransformerLens 3.9 only: a `HookedTransformer` from a local checkpoint (itself it loads hub names alone).
+
+A private part of models.py.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+#: Longest context a HookedTransformer is built with unless asked: it keeps an n_ctx x n_ctx mask.
+HOOKED_MAX_CTX = 2048
+
+
+def config_fields(
+    hf: dict[str, Any], device: torch.device, dtype: torch.dtype, n_ctx: int | None
+) -> dict[str, Any] | None:
+    """Fields of a `HookedTransformerConfig` for a Llama- or GPT-2-style checkpoint; None for what we do not convert."""
+    kind = (hf.get("architectures") or [None])[0]
+    common = {"device": str(device), "dtype": dtype, "original_architecture": kind, "tokenizer_prepends_bos": None}
+    if kind == "LlamaForCausalLM":
+        rope = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
+        plain = rope.get("rope_type", rope.get("type", "default")) == "default"
+        if not plain or hf.get("attention_bias") or hf.get("mlp_bias"):
+            return None
+        heads = hf["num_attention_heads"]
+        kv_heads = hf.get("num_key_value_heads") or heads
+        d_head = hf.get("head_dim") or hf["hidden_size"] // heads
+        return common | {
+            "d_model": hf["hidden_size"],
+            "d_head": d_head,
+            "n_heads": heads,
+            "n_key_value_heads": kv_heads if kv_heads != heads else None,
+            "d_mlp": hf["intermediate_size"],
+            "n_layers": hf["num_hidden_layers"],
+            "n_ctx": n_ctx or min(hf.get("max_position_embeddings", HOOKED_MAX_CTX), HOOKED_MAX_CTX),
+            "eps": hf.get("rms_norm_eps", 1e-6),
+            "d_vocab": hf["vocab_size"],
+            "act_fn": hf.get("hidden_act", "silu"),
+            "normalization_type": "RMS",
+            "positional_embedding_type": "rotary",
+            "rotary_adjacent_pairs": False,
+            "rotary_dim": d_head,
+            "rotary_base": rope.get("rope_theta", hf.get("rope_theta", 10000.0)),
+            "final_rms": True,
+            "gated_mlp": True,
+        }
+    if kind == "GPT2LMHeadModel":
+        context = hf.get("n_positions") or hf.get("n_ctx") or 1024
+        return common | {
+            "d_model": hf["n_embd"],
+            "d_head": hf["n_embd"] // hf["n_head"],
+            "n_heads": hf["n_head"],
+            "d_mlp": hf.get("n_inner") or 4 * hf["n_embd"],
+            "n_layers": hf["n_layer"],
+            "n_ctx": min(n_ctx or context, context),
+            "eps": hf.get("layer_norm_epsilon", 1e-5),
+            "d_vocab": hf["vocab_size"],
+            "act_fn": hf.get("activation_function", "gelu_new"),
+            "use_attn_scale": hf.get("scale_attn_weights", True),
+            "scale_attn_by_inverse_layer_idx": hf.get("scale_attn_by_inverse_layer_idx", False),
+            "normalization_type": "LN",
+        }
+    return None
+
+
+def boot(hooked: Any, where: str, fields: dict[str, Any], text: Any) -> Any:
+    """A `HookedTransformer` from a local checkpoint (TransformerLens 3.9 itself loads hub names only).
+
+    Args:
+        hooked: the class.
+        where: the checkpoint's folder.
+        fields: from `config_fields`.
+        text: its tokenizer.
+
+    Returns:
+        The model, with the checkpoint's own weights (nothing folded or centred).
+    """
+    from transformer_lens import HookedTransformerConfig
+    from transformer_lens.pretrained import weight_conversions
+    from transformers import AutoModelForCausalLM
+
+    hf_model = AutoModelForCausalLM.from_pretrained(where, dtype=fields["dtype"])
+    cfg = HookedTransformerConfig.from_dict(fields | {"model_name": Path(where).name})
+    model = hooked(cfg, tokenizer=copy.deepcopy(text), move_to_device=False)
+    family = {"LlamaForCausalLM": "llama", "GPT2LMHeadModel": "gpt2"}[fields["original_architecture"]]
+    state = getattr(weight_conversions, f"convert_{family}_weights")(hf_model, cfg)
+    plain = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases")
+    model.load_and_process_state_dict(state, **dict.fromkeys(plain, False))
+    # one causal mask for all layers: they are equal, and n_ctx^2 each
+    for block in model.blocks[1:]:
+        block.attn.mask = model.blocks[0].attn.mask
+    return model.to(fields["device"], print_details=False)

@@ -1,0 +1,134 @@
+"""Forward passes of the two TransformerLens classes, with explicit mask, positions and key-value cache.
+
+A private part of models.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+from neva_tl.errors import WorkError
+
+
+class KVCache:
+    """Keys and values of the tokens run so far, with their mask; `forward(past=cache)` reads and extends it.
+
+    Tensors inside are never written in place: `rows` shares or gathers them, and the original stays as it was.
+    """
+
+    def __init__(self, state: Any = None, mask: Bool[Tensor, "b past"] | None = None) -> None:
+        self.state, self.mask = state, mask
+
+    def rows(self, index: Int[Tensor, " m"]) -> KVCache:
+        """A cache of the chosen rows (repeats allowed), independent of this one."""
+        if self.state is None or self.mask is None:
+            raise WorkError("an empty key-value cache has no rows")
+        state = copy.copy(self.state)
+        if hasattr(state, "layers"):  # transformers' DynamicCache
+            state.layers = [_gather(layer, ("keys", "values"), index) for layer in state.layers]
+        else:  # TransformerLensKeyValueCache
+            state.entries = [_gather(entry, ("past_keys", "past_values"), index) for entry in state.entries]
+            state.previous_attention_mask = state.previous_attention_mask.index_select(0, index)
+        return KVCache(state, self.mask.index_select(0, index))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by keys and values."""
+        state = self.state
+        parts = (
+            [(x.keys, x.values) for x in state.layers]
+            if hasattr(state, "layers")
+            else [(x.past_keys, x.past_values) for x in state.entries]
+        )
+        return sum(t.numel() * t.element_size() for pair in parts for t in pair)
+
+
+def _gather(part: Any, names: Sequence[str], index: Tensor) -> Any:
+    part = copy.copy(part)
+    for name in names:
+        setattr(part, name, getattr(part, name).index_select(0, index))
+    return part
+
+
+def bridge_pass(
+    model: Any,
+    tokens: Tensor,
+    mask: Tensor,
+    stop_at_layer: int | None,
+    logits: bool,
+    positions: Tensor | None,
+    past: KVCache | None,
+) -> Tensor | None:
+    whole = mask if past is None or past.mask is None else torch.cat([past.mask, mask], dim=1)
+    accepted = _arguments(model.original_model)
+    options: dict[str, Any] = {"attention_mask": whole.long()}
+    if "position_ids" in accepted:
+        options["position_ids"] = (whole.long().cumsum(1) - 1).clamp_min(0)[:, -tokens.shape[1] :]
+    if stop_at_layer is not None and stop_at_layer < int(model.cfg.n_layers):
+        model(tokens, return_type=None, stop_at_layer=stop_at_layer, **options)
+        return None
+    wants_logits = logits and stop_at_layer is None
+    keep = positions if wants_logits else torch.zeros(1, dtype=torch.long, device=tokens.device)
+    cut = "logits_to_keep" in accepted and keep is not None
+    if cut:
+        options["logits_to_keep"] = keep
+    options["use_cache"] = past is not None
+    if past is not None and past.state is not None:
+        options["past_key_values"] = past.state
+    out, state = model(tokens, return_type="logits_and_cache", **options)
+    if past is not None:
+        past.state, past.mask = state, whole
+    if not wants_logits:
+        return None
+    return out if cut or positions is None else out.index_select(1, positions)
+
+
+@lru_cache(maxsize=64)
+def _signature(forward: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(forward).parameters)
+
+
+def _arguments(module: nn.Module) -> frozenset[str]:
+    # keyed by the class's function: a bound method would keep its model alive
+    return _signature(type(module).forward)
+
+
+def hooked_pass(
+    model: Any,
+    tokens: Tensor,
+    mask: Tensor,
+    stop_at_layer: int | None,
+    logits: bool,
+    positions: Tensor | None,
+    past: KVCache | None,
+) -> Tensor | None:
+    if past is not None and past.state is None:
+        from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
+
+        past.state = TransformerLensKeyValueCache.init_cache(model.cfg, tokens.device, tokens.shape[0])
+        past.mask = mask[:, :0]
+    if past is not None and past.mask is not None:
+        past.mask = torch.cat([past.mask, mask], dim=1)
+    stop = int(model.cfg.n_layers) if stop_at_layer is None else stop_at_layer
+    residual = model(
+        tokens,
+        return_type=None,
+        attention_mask=mask.long(),
+        stop_at_layer=stop,
+        past_kv_cache=None if past is None else past.state,
+    )
+    if not logits or stop_at_layer is not None:
+        return None
+    if positions is not None:
+        residual = residual.index_select(1, positions)
+    out = model.unembed(model.ln_final(residual))
+    cap = float(getattr(model.cfg, "output_logits_soft_cap", -1.0) or -1.0)
+    return cap * torch.tanh(out / cap) if cap > 0 else out

@@ -1,0 +1,306 @@
+"""Running a model: forward passes of batches, log-probabilities, generation.
+
+Knows no TransformerLens version: every forward pass goes through `models.forward`. An edit session (see `editing`) is
+told before each forward which tokens count as generated: answer tokens and neutral text do, else an edit of generated
+tokens would cost nothing on paper.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from neva_tl import models
+from neva_tl.encoding import (
+    NEUTRAL_TURN,
+    Batch,
+    Encoded,
+    batches,
+    check_ids,
+    encode,
+    encode_one,
+    group,
+    pad,
+    pad_id,
+    prepends_bos,
+    uses_chat,
+)
+from neva_tl.errors import InputError
+from neva_tl.prefix import PrefixCache
+from neva_tl.prompts.example import Example
+from neva_tl.sampling import Decoding, decode
+
+#: Tokens that end a turn in common chat formats.
+TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>")
+
+__all__ = [
+    "NEUTRAL_TURN",
+    "Batch",
+    "Encoded",
+    "PrefixCache",
+    "answer_logprobs",
+    "batches",
+    "encode",
+    "encode_one",
+    "forward_batch",
+    "generate",
+    "group",
+    "neutral_logprobs",
+    "pad",
+    "pad_id",
+    "prepends_bos",
+    "stop_ids",
+    "token_kl",
+    "uses_chat",
+]
+
+
+def forward_batch(
+    model: Any,
+    batch: Batch,
+    *,
+    session: Any = None,
+    stop_at_layer: int | None = None,
+    logits: bool = True,
+    positions: Int[Tensor, " m"] | None = None,
+    grad: bool = False,
+) -> Tensor | None:
+    """One forward pass of a batch; an edit session is told that its answer tokens count as generated.
+
+    Args:
+        session: what `edit(...)` yields.
+        stop_at_layer: stop after block `stop_at_layer - 1` (no logits then).
+        logits: False skips the LM head.
+        positions: logits at these positions only.
+        grad: keep the graph for gradients of activations.
+
+    Returns:
+        Logits `[b, n or m, d_vocab]`, or None.
+    """
+    if session is not None:
+        session.mark(batch.answer, batch.mask)
+    return models.forward(
+        model,
+        batch.tokens,
+        batch.mask,
+        stop_at_layer=stop_at_layer,
+        logits=logits,
+        positions=positions,
+        grad=grad,
+    )
+
+
+def _answer_logits(
+    model: Any, batch: Batch, session: Any
+) -> tuple[Float[Tensor, "m d_vocab"], Int[Tensor, " m"], Int[Tensor, " m"]]:
+    """Log-probabilities over the vocabulary in front of every answer token, its row, and the token itself.
+
+    An answer token at position 0 has nothing in front of it and is not scored.
+    """
+    scored = batch.answer[:, 1:]
+    positions = scored.any(dim=0).nonzero().squeeze(1)
+    logits = forward_batch(model, batch, session=session, positions=positions)
+    assert logits is not None
+    picked = scored[:, positions]
+    rows = picked.nonzero()[:, 0]
+    return torch.log_softmax(logits[picked].float(), dim=-1), rows, batch.tokens[:, 1:][:, positions][picked]
+
+
+def _token_logprobs(model: Any, batch: Batch, session: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probability of every scored answer token (float64) and its row, in reading order."""
+    logprobs, rows, tokens = _answer_logits(model, batch, session)
+    chosen = logprobs.gather(1, tokens[:, None]).squeeze(1)
+    return chosen.double().cpu().numpy(), rows.cpu().numpy()
+
+
+def answer_logprobs(
+    model: Any,
+    examples: Sequence[Example],
+    *,
+    session: Any = None,
+    chat: bool | None = None,
+    token_budget: int = 4096,
+    prefix: PrefixCache | None = None,
+    progress: bool = False,
+) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Summed log-probability of each answer given its prompt, and the number of its tokens.
+
+    Args:
+        session: an edit session; answer tokens count as generated.
+        chat: force or forbid the chat template; None uses it where the tokenizer has one.
+        prefix: a `PrefixCache` of the unedited prompts: only answer tokens are run. Used where it is exact (no
+            session, or one whose edits all have scope `generated`) and where it knows the prompt; the plain way else.
+        progress: show a bar on stderr.
+
+    Returns:
+        `(sums in nats, counts)`, in the order of the examples.
+
+    Raises:
+        InputError: an answer without any token that can be scored, or an example longer than the context.
+    """
+    encoded = encode_one(model, examples, chat=chat)
+    for number, item in enumerate(encoded):
+        if len(item.ids) <= max(item.start, 1):
+            raise InputError(f"example {number} ({examples[number].prompt[:40]!r}) has no answer token to score")
+    total = np.zeros(len(encoded))
+    count = np.array([len(item.ids) - max(item.start, 1) for item in encoded], dtype=np.int64)
+    bar = tqdm(total=len(encoded), desc="log-probabilities", unit="text", file=sys.stderr, disable=not progress)
+    with bar:
+        left = np.arange(len(encoded))
+        if prefix is not None and prefix.exact_for(model, session):
+            done = prefix.score(encoded, total, session=session, token_budget=token_budget, update=bar.update)
+            left = left[~done]
+        for rows in group([len(encoded[i].ids) for i in left], token_budget):
+            chosen = left[rows]
+            values, row = _token_logprobs(model, pad(model, [encoded[i] for i in chosen]), session)
+            np.add.at(total, chosen[row], values)
+            bar.update(len(chosen))
+    return total, count
+
+
+def neutral_logprobs(
+    model: Any,
+    texts: Sequence[str],
+    *,
+    session: Any = None,
+    token_budget: int = 4096,
+    progress: bool = False,
+) -> list[Float[np.ndarray, " t"]]:
+    """Log-probability of every token of plain texts (no chat template); all of them count as generated.
+
+    Returns:
+        Per text the log-probabilities in nats, in reading order (the first token is scored only after a BOS):
+        perplexity is `exp(-mean)`.
+    """
+    out: list[np.ndarray] = [np.zeros(0)] * len(texts)
+    examples = [Example("", text) for text in texts]
+    bar = tqdm(total=len(texts), desc="neutral text", unit="text", file=sys.stderr, disable=not progress)
+    with bar:
+        for rows, batch in batches(model, examples, token_budget=token_budget, chat=False):
+            values, row = _token_logprobs(model, batch, session)
+            for place, index in enumerate(rows):
+                out[index] = values[row == place]
+            bar.update(len(rows))
+    return out
+
+
+def token_kl(
+    model: Any,
+    texts: Sequence[str],
+    edited: Callable[[], AbstractContextManager[Any]],
+    *,
+    token_budget: int = 2048,
+    progress: bool = False,
+) -> list[Float[np.ndarray, " t"]]:
+    """KL(unedited || edited) of the next-token distribution at every token of plain texts, in nats.
+
+    Args:
+        edited: makes the context manager of the edit, e.g. `lambda: edit(model, *edits)`; entered once per batch, so
+            that no distribution is kept beyond its batch.
+
+    Returns:
+        Per text one value per scored token.
+    """
+    out: list[np.ndarray] = [np.zeros(0)] * len(texts)
+    examples = [Example("", text) for text in texts]
+    bar = tqdm(total=len(texts), desc="KL", unit="text", file=sys.stderr, disable=not progress)
+    with bar:
+        for rows, batch in batches(model, examples, token_budget=token_budget, chat=False):
+            plain, row, _ = _answer_logits(model, batch, None)
+            with edited() as session:
+                other, _, _ = _answer_logits(model, batch, session)
+            values = (plain.exp() * (plain - other)).sum(dim=1).double().cpu().numpy()
+            for place, index in enumerate(rows):
+                out[index] = values[row.cpu().numpy() == place]
+            bar.update(len(rows))
+    return out
+
+
+# ---------------------------------------------------------------- generation
+
+
+def generate(
+    model: Any,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 24,
+    temperature: float = 0.0,
+    seed: int = 0,
+    session: Any = None,
+    chat: bool | None = None,
+    batch_size: int = 64,
+    stop_at_eos: bool = True,
+    cache: bool = True,
+    progress: bool = False,
+) -> list[str]:
+    """Continue prompts, with common random numbers across conditions.
+
+    The uniform that picks token t of prompt i depends on (seed, i, t) alone (`sampling.uniforms`), and picks by the
+    inverse CDF in order of token ids: two conditions that give like distributions give like texts, and batch size and
+    composition change nothing.
+
+    Args:
+        max_new_tokens: tokens per continuation.
+        temperature: 0 is greedy.
+        session: an edit session; prompt tokens are marked as prompt, new ones as generated.
+        chat: force or forbid the chat template; None uses it where the tokenizer has one.
+        stop_at_eos: end a text at EOS or an end-of-turn token (not part of the text).
+        cache: use the key-value cache (False runs everything again for each token; same texts, slower).
+
+    Returns:
+        The continuations, in the order of the prompts, special tokens left out.
+
+    Raises:
+        InputError: a prompt and its continuation would exceed the context.
+    """
+    if isinstance(prompts, str):
+        raise InputError("generate takes a list of prompts, not one string")
+    if max_new_tokens < 1 or temperature < 0:
+        raise InputError("generate needs max_new_tokens >= 1 and temperature >= 0")
+    encoded = encode_one(model, [Example(prompt, "") for prompt in prompts], chat=chat)
+    check_ids(model, encoded, list(prompts), more=max_new_tokens)
+    for number, item in enumerate(encoded):
+        if not item.ids:
+            raise InputError(f"prompt {number} is empty and this model has no BOS to start from")
+    text = models.tokenizer(model)
+    stops = stop_ids(model) if stop_at_eos else frozenset[int]()
+    how = Decoding(max_new_tokens, temperature, seed, stops, cache)
+    out = [""] * len(encoded)
+    # rows of like length share a batch; the budget of `group` is a number of rows here
+    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
+    bar = tqdm(total=len(out), desc="generate", unit="text", file=sys.stderr, disable=not progress)
+    with bar:
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = pad(model, [encoded[i] for i in rows], "left")
+            for index, ids in zip(rows, decode(model, batch.tokens, batch.mask, rows, how, session), strict=True):
+                out[index] = _continuation(text, encoded[index].ids[-1], ids)
+            bar.update(len(rows))
+    return out
+
+
+def _continuation(text: Any, before: int, ids: Sequence[int]) -> str:
+    """Text of new tokens as it stands behind the token before them (alone, some tokenizers drop a leading space)."""
+    head = text.decode([before], skip_special_tokens=True)
+    whole = text.decode([before, *ids], skip_special_tokens=True)
+    return whole[len(head) :] if whole.startswith(head) else text.decode(list(ids), skip_special_tokens=True)
+
+
+def stop_ids(model: Any) -> frozenset[int]:
+    """Tokens that end a text: EOS, and the end-of-turn tokens of common chat formats where the tokenizer has them."""
+    text = models.tokenizer(model)
+    found = {text.eos_token_id} if text.eos_token_id is not None else set()
+    if models.info(model).chat:
+        known = text.get_vocab()
+        found |= {
+            known[t] for t in ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>") if t in known
+        }
+    return frozenset(int(i) for i in found)

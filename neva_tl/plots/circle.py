@@ -1,0 +1,97 @@
+"""Leakage drawn where the theory puts the values: around Schwartz's circle."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch
+
+from neva_tl.plots.style import NEGATIVE, POSITIVE, condition_label, conditions, need, new_figure, of_condition, styled
+from neva_tl.values import VALUES, value
+
+COLUMNS = ("method", "steered", "measured", "d", "lo", "hi")
+
+
+@styled
+def circle_plot(df: pd.DataFrame, *, columns: int = 3, most: int = 30, all_edges: bool = False) -> Figure:
+    """Arrows from the steered to the measured value, as wide as |D|; red rises, blue falls; discs as large as the gain.
+
+    Args:
+        df: table `leakage`, one panel per (method, gate, target gain), one scale for all panels.
+        columns: panels side by side.
+        most: the strongest arrows of a panel that are drawn; the rest is left out, and the caption says so.
+        all_edges: draw also changes whose interval contains 0 (hidden by default).
+
+    Raises:
+        InputError: a column is missing, or the table is empty.
+    """
+    df = need(df, COLUMNS, "leakage")
+    panels = conditions(df)
+    across = min(columns, len(panels))
+    down = math.ceil(len(panels) / across)
+    figure = new_figure(0.1 + 3.15 * across, 0.5 + 2.55 * down)
+    grid = figure.subplots(down, across, squeeze=False)
+    off = df[df["steered"] != df["measured"]]
+    gains = df[df["steered"] == df["measured"]]
+    widest = float(off["d"].abs().max()) if len(off) else 1.0
+    largest = float(gains["d"].max()) if len(gains) else 1.0
+    for place, ax in enumerate(grid.flat):
+        ax.set_axis_off()
+        if place < len(panels):
+            _panel(ax, of_condition(df, panels[place]), widest or 1.0, largest or 1.0, most, all_edges)
+            ax.set_title(condition_label(*panels[place]))
+    hidden = "" if all_edges else ", 95 % interval without 0"
+    figure.legend(
+        [Line2D([], [], color=POSITIVE, linewidth=2), Line2D([], [], color=NEGATIVE, linewidth=2)],
+        ["measured value rises", f"falls   (at most {most} strongest changes a panel{hidden}; disc: gain)"],
+        loc="outside lower center",
+        ncols=2,
+    )
+    return figure
+
+
+def position(name: str) -> tuple[float, float]:
+    """Place on the unit circle, the first value at the top, clockwise in circle order."""
+    angle = math.radians(90.0 - value(name).angle)
+    return math.cos(angle), math.sin(angle)
+
+
+def _panel(ax: Axes, part: pd.DataFrame, widest: float, largest: float, most: int, all_edges: bool) -> None:
+    ax.set_xlim(-1.68, 1.68)
+    ax.set_ylim(-1.28, 1.28)
+    ax.set_aspect("equal")
+    edges = part[(part["steered"] != part["measured"]) & part["d"].notna()]
+    if not all_edges:
+        edges = edges[(edges["lo"] > 0) | (edges["hi"] < 0)]
+    edges = edges.reindex(edges["d"].abs().sort_values().index).tail(most)
+    # Falls first: what rises is the leakage, and lies on top.
+    for row in pd.concat([edges[edges["d"] < 0], edges[edges["d"] >= 0]]).itertuples():
+        d, steered, measured = float(row.d), str(row.steered), str(row.measured)  # type: ignore[arg-type]
+        strength = abs(d) / widest
+        ax.add_patch(
+            FancyArrowPatch(
+                position(steered),
+                position(measured),
+                connectionstyle="arc3,rad=0.18",
+                arrowstyle="-|>",
+                mutation_scale=4 + 4 * strength,
+                shrinkA=7,
+                shrinkB=7,
+                linewidth=0.3 + (2.8 if d > 0 else 1.6) * strength,
+                color=POSITIVE if d > 0 else NEGATIVE,
+                alpha=0.3 + 0.6 * strength if d > 0 else 0.12 + 0.4 * strength,
+            )
+        )
+    gain = part[part["steered"] == part["measured"]].set_index("steered")["d"]
+    for name in VALUES:
+        x, y = position(name)
+        raw = float(gain.get(name, np.nan))
+        size = 20 + 150 * max(raw, 0.0) / largest if np.isfinite(raw) and largest > 0 else 20
+        ax.scatter([x], [y], s=size, color=value(name).colour, zorder=3, edgecolors="white", linewidths=0.8)
+        side = "center" if abs(x) < 0.1 else ("left" if x > 0 else "right")
+        ax.text(1.17 * x, 1.19 * y, name, ha=side, va="center", fontsize=7, color=value(name).colour, fontweight="bold")

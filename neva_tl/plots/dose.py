@@ -1,0 +1,164 @@
+"""What a method does as its dose grows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from neva_tl.plots.style import (
+    condition_label,
+    conditions,
+    method_colour,
+    need,
+    new_figure,
+    of_condition,
+    short,
+    styled,
+)
+
+COLUMNS = ("method", "steered", "dose", "gain", "leakage", "invalid")
+MEASURES = (("gain", "gain"), ("leakage", "leakage"), ("invalid", "invalid rate"))
+
+
+def pick_split(df: pd.DataFrame, split: str | None = None) -> pd.DataFrame:
+    """Rows of one split: the named one, else `test` where present, else the one with most rows."""
+    if "split" not in df.columns or df["split"].nunique() <= 1:
+        return df
+    counts = df["split"].value_counts()
+    chosen = split or ("test" if "test" in counts.index else str(counts.index[0]))
+    return df[df["split"] == chosen]
+
+
+def mean_over_values(part: pd.DataFrame, column: str) -> pd.Series:
+    """Mean over steered values at each dose that at least half of the values were tried at (a bracketing search visits
+    doses of its own for each value; a mean over those would compare different values)."""
+    per_value = part.groupby(["dose", "steered"])[column].mean().dropna()
+    counts = per_value.groupby("dose").size()
+    common = counts.index[counts >= max(1, part["steered"].nunique() / 2)]
+    return per_value.groupby("dose").mean().loc[common].sort_index()
+
+
+@styled
+def dose_response(df: pd.DataFrame, *, split: str | None = None) -> Figure:
+    """Gain, leakage and invalid rate against dose: a column per condition, since doses have no common unit.
+
+    Heavy line: mean over steered values at doses that at least half of them share; thin lines: single values; crosses:
+    inadmissible doses (too many invalid texts).
+
+    Args:
+        df: table `dose`: method, gate, steered, dose, gain, leakage, invalid, and `admissible`, `split` where known.
+        split: which split; by default `test` where present, else the one with most rows.
+
+    Raises:
+        InputError: a column is missing, or the table is empty.
+    """
+    df = need(df, COLUMNS, "dose")
+    df = pick_split(df, split)
+    panels = conditions(df.assign(target_gain=np.nan))
+    figure = new_figure(0.75 + 1.55 * len(panels), 0.7 + 1.45 * len(MEASURES))
+    grid = figure.subplots(len(MEASURES), len(panels), sharey="row", sharex="col", squeeze=False)
+    for place, condition in enumerate(panels):
+        part = of_condition(df, condition)
+        colour = method_colour(condition[0])
+        for row, (column, label) in enumerate(MEASURES):
+            ax = grid[row, place]
+            ax.axhline(0, color="#cccccc", linewidth=0.7, zorder=0)
+            for _, single in part.groupby("steered"):
+                line = single.groupby("dose")[column].mean().dropna()
+                ax.plot(line.index, line, color=colour, linewidth=0.6, alpha=0.3, zorder=1)
+            mean = mean_over_values(part, column)
+            ax.plot(mean.index, mean, "-o", color=colour, markersize=2.8, zorder=3)
+            if "admissible" in part.columns:
+                bad = part[~part["admissible"].astype(bool)]
+                ax.plot(bad["dose"], bad[column], "x", color="#222222", markersize=3.2, markeredgewidth=0.7, zorder=4)
+            if place == 0:
+                ax.set_ylabel(label)
+        dose_axis(grid[-1, place], part["dose"].to_numpy(dtype=float))
+        grid[-1, place].set_xlabel("dose")
+        grid[0, place].set_title(_title(condition), fontsize=8)
+    for ax in grid[2]:
+        ax.set_ylim(bottom=-0.02)
+    which = f" · {df['split'].iloc[0]} prompts" if "split" in df.columns else ""
+    figure.supxlabel(
+        f"heavy: mean over values · thin: one value · ×: inadmissible dose{which} · doses have no common unit",
+        fontsize=7,
+        color="#666666",
+    )
+    return figure
+
+
+def _title(condition: tuple[str, str, float]) -> str:
+    return condition_label(*condition).replace(" · ", "\n", 1)
+
+
+def dose_axis(ax: Axes, doses: np.ndarray) -> None:
+    """Logarithmic where doses are positive and span a factor of eight, odds where they near 1, else linear."""
+    doses = np.unique(doses[np.isfinite(doses)])
+    if len(doses) == 0:
+        return
+    if doses.min() > 0 and doses.max() < 1 and doses.max() > 0.97:
+        # Probabilities such as .9, .99, .999: equal steps in the odds.
+        ax.set_xscale("logit", one_half="½")
+        ax.xaxis.set_major_locator(FixedLocator(_thin(doses)))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x, 5)))
+    elif doses.min() > 0 and doses.max() / doses.min() >= 8:
+        ax.set_xscale("log", base=2)
+        powers = np.arange(np.floor(np.log2(doses.min())), np.ceil(np.log2(doses.max())) + 1)
+        ax.xaxis.set_major_locator(FixedLocator((2.0 ** powers[:: max(1, int(np.ceil(len(powers) / 5)))]).tolist()))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x, 3)))
+
+
+def _thin(doses: np.ndarray, most: int = 4) -> list[float]:
+    keep = np.unique(np.linspace(0, len(doses) - 1, min(most, len(doses))).round().astype(int))
+    return [float(dose) for dose in doses[keep]]
+
+
+@styled
+def gain_leakage(df: pd.DataFrame, *, split: str | None = None) -> Figure:
+    """Leakage against gain as the dose grows, all methods on one pair of axes (doses themselves have no common unit).
+
+    A point is the mean over steered values at one dose (see `mean_over_values`); lower and further right is better.
+    Means at which over half of the values are inadmissible are hollow.
+
+    Args:
+        df: table `dose`.
+        split: as in `dose_response`.
+    """
+    df = need(df, COLUMNS, "dose")
+    df = pick_split(df, split)
+    figure = new_figure(4.6, 3.5)
+    ax = figure.subplots()
+    ax.axhline(0, color="#cccccc", linewidth=0.7, zorder=0)
+    for condition in conditions(df.assign(target_gain=np.nan)):
+        part = of_condition(df, condition)
+        colour = method_colour(condition[0])
+        gain, leak = mean_over_values(part, "gain"), mean_over_values(part, "leakage")
+        both = gain.index.intersection(leak.index)
+        ax.plot(gain[both], leak[both], "-", color=colour, linewidth=1.3, label=condition_label(*condition))
+        fine = np.ones(len(both), dtype=bool)
+        if "admissible" in part.columns:
+            fine = (
+                mean_over_values(part.assign(admissible=part["admissible"].astype(float)), "admissible")[
+                    both
+                ].to_numpy()
+                >= 0.5
+            )
+        ax.scatter(
+            gain[both],
+            leak[both],
+            s=14,
+            facecolors=[colour if ok else "white" for ok in fine],
+            edgecolors=colour,
+            zorder=3,
+        )
+    ax.set_xlabel("gain (mean over values)")
+    ax.set_ylabel("leakage (mean over values)")
+    which = f" ({df['split'].iloc[0]})" if "split" in df.columns else ""
+    ax.set_title(f"Leakage against gain as the dose grows{which}", loc="left")
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure

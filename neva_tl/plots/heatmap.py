@@ -1,0 +1,123 @@
+"""Leakage as a matrix: which value was steered, which values moved."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from neva_tl.plots.style import (
+    DIVERGING,
+    colour_value_ticks,
+    condition_label,
+    conditions,
+    need,
+    new_figure,
+    of_condition,
+    present_values,
+    short,
+    styled,
+)
+
+COLUMNS = ("method", "steered", "measured", "d", "lo", "hi")
+
+
+@styled
+def leakage_heatmap(df: pd.DataFrame, *, columns: int = 3, scale: float | None = None, numbers: bool = True) -> Figure:
+    """Steered x measured matrices in circle order, one panel per (method, gate, target gain), one colour scale for all.
+
+    A cell is faint where its interval contains 0 (or is missing); the diagonal (the gain) is outlined.
+
+    Args:
+        df: table `leakage`: method, gate, target_gain, steered, measured, d, lo, hi.
+        columns: panels side by side.
+        scale: |d| at the ends of the colour map; by default the largest |d| in the table.
+        numbers: write d into the cells.
+
+    Raises:
+        InputError: a column is missing, or the table is empty.
+    """
+    df = need(df, COLUMNS, "leakage")
+    panels = conditions(df)
+    rows_of = present_values(df["steered"])
+    columns_of = present_values(df["measured"])
+    limit = scale or float(np.nanmax(np.abs(df["d"].to_numpy(dtype=float)), initial=0.0)) or 1.0
+    across = min(columns, len(panels))
+    down = math.ceil(len(panels) / across)
+    cell = 0.31
+    width = 1.05 + across * (0.35 + cell * len(columns_of)) + 0.5
+    figure = new_figure(max(width, 4.6), 1.45 + down * (0.27 + cell * len(rows_of)))
+    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    norm = Normalize(-limit, limit)
+    for place, ax in enumerate(grid.flat):
+        if place >= len(panels):
+            ax.set_visible(False)
+            continue
+        _panel(ax, of_condition(df, panels[place]), rows_of, columns_of, norm, numbers)
+        ax.set_title(condition_label(*panels[place]), pad=5)
+        if place % across == 0:
+            ax.set_ylabel("steered towards")
+        # A panel above an empty place is the lowest of its column and keeps its names.
+        bottom = place + across >= len(panels)
+        ax.tick_params(labelbottom=bottom)
+        if bottom:
+            ax.set_xlabel("measured")
+    bar = figure.colorbar(
+        ScalarMappable(norm, DIVERGING), ax=list(grid.flat), shrink=min(1.0, 0.75 / down + 0.15), aspect=28, pad=0.015
+    )
+    bar.set_label("D = change of the measured value")
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    figure.supxlabel(
+        "outlined: gain · faint: 95 % interval contains 0 · one scale for all panels", fontsize=7, color="#666666"
+    )
+    return figure
+
+
+def _panel(
+    ax: Axes, part: pd.DataFrame, rows_of: list[str], columns_of: list[str], norm: Normalize, numbers: bool
+) -> None:
+    def table(column: str) -> np.ndarray:
+        wide = part.pivot_table(index="steered", columns="measured", values=column, aggfunc="mean", dropna=False)
+        return wide.reindex(index=rows_of, columns=columns_of).to_numpy(dtype=float)
+
+    d, lo, hi = table("d"), table("lo"), table("hi")
+    solid = np.isfinite(d) & ((lo > 0) | (hi < 0))
+    # Fading towards white keeps hue and sign readable and sets what may be noise back.
+    ax.imshow(d, cmap=DIVERGING, norm=norm, alpha=np.where(solid, 1.0, 0.28), interpolation="nearest", aspect="equal")
+    ax.set_xticks(range(len(columns_of)), columns_of, rotation=55, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(rows_of)), rows_of)
+    colour_value_ticks(ax, "x")
+    colour_value_ticks(ax, "y")
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    ax.set_xticks(np.arange(len(columns_of) + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(len(rows_of) + 1) - 0.5, minor=True)
+    ax.grid(which="minor", color="white", linewidth=1.2)
+    ax.tick_params(which="minor", length=0)
+    for row, steered in enumerate(rows_of):
+        for column, measured in enumerate(columns_of):
+            if steered == measured:
+                ax.add_patch(
+                    Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, edgecolor="#111111", linewidth=1.1)
+                )
+            if not np.isfinite(d[row, column]):
+                ax.text(column, row, "·", ha="center", va="center", fontsize=6, color="#999999")
+            elif numbers:
+                strong = solid[row, column]
+                dark = strong and abs(d[row, column]) > 0.62 * norm.vmax  # type: ignore[operator]
+                ax.text(
+                    column,
+                    row,
+                    short(d[row, column], fixed=True),
+                    ha="center",
+                    va="center",
+                    fontsize=5.6,
+                    color="white" if dark else ("#222222" if strong else "#9a9a9a"),
+                )

@@ -1,0 +1,90 @@
+"""What one layer's value neurons are worth: edit a layer at a time, read the change."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from scipy.stats import t as student
+
+from neva_tl.plots.style import need, new_figure, present_values, styled, value_colour
+
+COLUMNS = ("value", "layer", "operation", "group", "d_csr", "lo", "hi")
+GROUPS = {
+    "selected": ("selected neurons", "#12679e"),
+    "all": ("all neurons of the layer", "#3c3c3c"),
+    "random": ("random neurons", "#9b9b9b"),
+}
+OPERATIONS = {"zero": "ablate to zero", "mean": "ablate to mean", "amplify": "amplify"}
+
+
+@styled
+def layer_ablation(df: pd.DataFrame) -> Figure:
+    """Change of CSR (and of the loss on neutral text) when one layer is edited, per operation and group of neurons.
+
+    Lines are means over values, bands 95 % t intervals over the values (so they cover values, not prompts); small dots
+    are single values in their circle colours, for the selected group only. With one value in the table the bands are
+    its own `lo`..`hi`, which cover prompts.
+
+    Args:
+        df: table `layers`: value, layer, operation (zero | mean | amplify), group (selected | all | random), d_csr, lo,
+            hi, and d_loss (nats) where measured.
+
+    Raises:
+        InputError: a column is missing, or the table is empty.
+    """
+    df = need(df, COLUMNS, "layers")
+    operations = [name for name in OPERATIONS if name in set(df["operation"])]
+    operations += [name for name in df["operation"].unique() if name not in operations]
+    measures = [("d_csr", "change of CSR")]
+    if "d_loss" in df.columns and df["d_loss"].notna().any():
+        measures.append(("d_loss", "change of loss, nats"))
+    figure = new_figure(0.7 + 2.15 * len(operations), 0.75 + 1.85 * len(measures))
+    grid = figure.subplots(len(measures), len(operations), sharex=True, sharey="row", squeeze=False)
+    groups = [name for name in GROUPS if name in set(df["group"])]
+    groups += [name for name in df["group"].unique() if name not in groups]
+    for row, (column, label) in enumerate(measures):
+        for place, operation in enumerate(operations):
+            ax = grid[row, place]
+            ax.axhline(0, color="#bbbbbb", linewidth=0.7, zorder=0)
+            for group in groups:
+                part = df[(df["operation"] == operation) & (df["group"] == group)]
+                if len(part):
+                    _line(ax, part, column, group)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+            if row == 0:
+                ax.set_title(OPERATIONS.get(operation, operation))
+            if place == 0:
+                ax.set_ylabel(label)
+            if row == len(measures) - 1:
+                ax.set_xlabel("layer")
+    handles, labels = [], []
+    for ax in grid.flat:
+        for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
+            if name not in labels:
+                handles.append(handle)
+                labels.append(name)
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+def _line(ax: Axes, part: pd.DataFrame, column: str, group: str) -> None:
+    label, colour = GROUPS.get(group, (group, "#a05195"))
+    values = present_values(part["value"])
+    wide = part.pivot_table(index="layer", columns="value", values=column, aggfunc="mean").sort_index()
+    if wide.empty:
+        return
+    mean, layers = wide.mean(axis=1), wide.index.to_numpy()
+    ax.plot(layers, mean, "-o", markersize=2.6, color=colour, label=label, zorder=3)
+    if len(values) > 1:
+        n = wide.notna().sum(axis=1)
+        half = student.ppf(0.975, np.maximum(n - 1, 1)) * wide.std(axis=1) / np.sqrt(n)
+        ax.fill_between(layers, mean - half, mean + half, color=colour, alpha=0.16, linewidth=0)
+        if group == "selected":
+            for name in values:
+                ax.plot(layers, wide[name], ".", markersize=2.2, color=value_colour(name), alpha=0.75, zorder=2)
+    elif column == "d_csr":
+        own = part.groupby("layer")[["lo", "hi"]].mean().reindex(layers)
+        ax.fill_between(layers, own["lo"], own["hi"], color=colour, alpha=0.16, linewidth=0)

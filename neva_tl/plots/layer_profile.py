@@ -1,0 +1,74 @@
+"""Where in the model the selected neurons of each value sit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from neva_tl.plots.style import method_label, need, new_figure, present_values, short, styled, value_colour
+
+
+def pick_method(neurons: pd.DataFrame, method: str | None = None) -> pd.DataFrame:
+    """Rows of one selector: the named one, else `neva` where present, else the first in the table."""
+    if "method" not in neurons.columns or neurons["method"].nunique() <= 1:
+        return neurons
+    names = [str(name) for name in neurons["method"].unique()]
+    chosen = method or ("neva" if "neva" in names else names[0])
+    return neurons[neurons["method"].astype(str) == chosen]
+
+
+@styled
+def layer_profile(neurons: pd.DataFrame, *, n_layers: int | None = None, method: str | None = None) -> Figure:
+    """Selected neurons per layer, one row per value, with the median |g| of each layer's neurons as the bar's depth.
+
+    Args:
+        neurons: table `neurons` (or a `NeuronSet.df` with a `value` column): value, layer, and `g` where known.
+        n_layers: layers of the model; by default up to the last that holds a selected neuron.
+        method: the selector to show when the table holds several; by default `neva`, else the first.
+
+    Raises:
+        InputError: a column is missing, or the table is empty.
+    """
+    neurons = need(neurons, ("value", "layer"), "neurons")
+    df = pick_method(neurons, method)
+    values = present_values(df["value"])
+    layers = n_layers or int(df["layer"].max()) + 1
+    strengths = df["g"].abs() if "g" in df.columns else pd.Series(np.nan, index=df.index)
+    medians = strengths.groupby([df["value"], df["layer"].astype(int)]).median()
+    top = float(medians.max()) if medians.notna().any() else float("nan")
+    counts = {name: np.bincount(df.loc[df["value"] == name, "layer"].astype(int), minlength=layers) for name in values}
+    highest = max(int(count.max()) for count in counts.values())
+    row_height = 0.52 if len(values) > 1 else 1.9
+    figure = new_figure(min(7.2, 3.6 + 0.13 * layers), 0.75 + row_height * len(values))
+    axes = figure.subplots(len(values), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for ax, name in zip(axes, values, strict=True):
+        mine = df["value"] == name
+        median = strengths[mine].groupby(df.loc[mine, "layer"].astype(int)).median().reindex(range(layers))
+        shade = (
+            np.full(layers, 1.0) if np.isnan(top) else (0.35 + 0.65 * median / top).fillna(0.35).to_numpy(dtype=float)
+        )
+        for layer in np.flatnonzero(counts[name]):
+            ax.bar(layer, counts[name][layer], width=0.78, color=value_colour(name), alpha=shade[layer].item())
+        ax.set_ylim(0, highest * 1.12)
+        ax.yaxis.set_major_locator(MaxNLocator(nbins=2 if len(values) > 1 else 5, integer=True))
+        ax.tick_params(axis="x", length=2.5)
+        note = f"n = {int(mine.sum())}"
+        if strengths[mine].notna().any():
+            note += f"\n|g| {short(np.median(strengths[mine].dropna()).item(), 1)}"
+        ax.text(1.01, 0.5, note, transform=ax.transAxes, va="center", fontsize=6.5, color="#666666")
+        if len(values) > 1:
+            ax.set_ylabel(
+                name, rotation=0, ha="right", va="center", color=value_colour(name), fontweight="bold", labelpad=8
+            )
+        else:
+            ax.set_ylabel("neurons")
+    axes[-1].set_xlim(-0.6, layers - 0.4)
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=min(layers, 16)))
+    axes[-1].set_xlabel("layer" + ("" if np.isnan(top) else "  (deeper colour: larger median |g| in that layer)"))
+    title = values[0] if len(values) == 1 else "Selected neurons per layer"
+    if "method" in df.columns:
+        title += f", selector {method_label(str(df['method'].iloc[0]))}"
+    axes[0].set_title(title, loc="left")
+    return figure

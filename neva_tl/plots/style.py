@@ -1,0 +1,268 @@
+"""One look for every figure: fonts, colours per method and value, conditions in a fixed order, atomic saving.
+
+Nothing here touches pyplot or the global rcParams for longer than a call: `styled` wraps a drawing function in a
+context, so a notebook's own settings survive.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from neva_tl.errors import InputError
+from neva_tl.values import VALUES, value
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Type 42 keeps text as text in the PDF (journals ask for it, and it can be edited); SVG text stays text too.
+RC: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 8,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#444444",
+    "axes.labelcolor": "#222222",
+    "text.color": "#222222",
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "neva_tl",
+}
+
+#: Faint lines and marks that carry no finding of their own.
+GREY = "#9aa0a6"
+FAINT = "#d5d8dc"
+#: Diverging map for signed effects, and its two ends for single marks.
+DIVERGING = "RdBu_r"
+POSITIVE, NEGATIVE = "#b2182b", "#2166ac"
+
+_METHODS: dict[str, tuple[str, str]] = {
+    "neva": ("NeVA", "#12679e"),
+    "neva_shift": ("NeVA shift", "#5aa9d6"),
+    "caa": ("CAA", "#c4502f"),
+    "caa_projected": ("CAA projected", "#e39a63"),
+    "conva": ("ConVA", "#8e44ad"),
+    "dpn_le": ("DPN-LE", "#a8874a"),
+    "npti": ("NPTI", "#3f8f6b"),
+    "lape": ("LAPE", "#7a7f2a"),
+    "role": ("role prompt", "#6b8e23"),
+    "role_prompt": ("role prompt", "#6b8e23"),
+    "random": ("random neurons", "#7d7d7d"),
+    "label_shuffled": ("shuffled labels", "#a9a9a9"),
+    "shuffled": ("shuffled labels", "#a9a9a9"),
+    "unedited": ("unedited", "#3c3c3c"),
+}
+#: Columns that stay text even where every cell is empty.
+TEXT = frozenset(
+    {"method", "gate", "value", "steered", "measured", "token", "token_value", "reached", "status", "prompt", "text"}
+)
+_SPARE = ("#a05195", "#2a9d8f", "#bc8034", "#4f5d75", "#d45087", "#00798c")
+
+
+def method_label(method: str) -> str:
+    """How a method is written in figures: `neva_shift` -> `NeVA shift`; unknown names lose their underscores."""
+    return _METHODS[method][0] if method in _METHODS else method.replace("_", " ")
+
+
+def method_colour(method: str) -> str:
+    """The method's colour, the same in every figure; an unknown name gets a spare one that depends on the name only."""
+    if method in _METHODS:
+        return _METHODS[method][1]
+    return _SPARE[sum(method.encode()) % len(_SPARE)]
+
+
+def value_colour(name: str) -> str:
+    """The value's colour on the circle (see `neva_tl.values`)."""
+    return value(name).colour
+
+
+def method_order(methods: Iterable[str]) -> list[str]:
+    """Distinct names, known methods in the fixed order, others after them as they come."""
+    found = list(dict.fromkeys(str(method) for method in methods))
+    known = [name for name in _METHODS if name in found]
+    return known + [name for name in found if name not in _METHODS]
+
+
+def gate_of(raw: object) -> str:
+    """A gate as a word: missing, empty and `none` are all `none`."""
+    return "none" if raw is None or raw != raw or str(raw) in ("", "none", "None") else str(raw)
+
+
+def condition_label(method: str, gate: object = None, target_gain: object = None) -> str:
+    """`NeVA · gate probe · gain .4`: what tells one row of a table from another."""
+    parts = [method_label(method)]
+    if gate_of(gate) != "none":
+        parts.append(f"{gate_of(gate)} gate")
+    if target_gain is not None and np.isfinite(float(target_gain)):  # type: ignore[arg-type]
+        parts.append(f"gain {short(float(target_gain))}")  # type: ignore[arg-type]
+    return " · ".join(parts)
+
+
+def short(number: float, digits: int = 2, fixed: bool = False) -> str:
+    """A number without leading zero and (unless `fixed`) trailing zeros: 0.40 -> `.4`, -0.05 -> `−.05`, NaN -> `–`."""
+    if not np.isfinite(number):
+        return "–"
+    text = f"{abs(number):.{digits}f}"
+    if float(text) == 0 or not fixed:
+        text = text.rstrip("0").rstrip(".") or "0"
+    if text.startswith("0."):
+        text = text[1:]
+    return text if number >= 0 or text == "0" else "−" + text
+
+
+def need(df: pd.DataFrame, columns: Iterable[str], table: str) -> pd.DataFrame:
+    """The table, once it is known to have rows and the columns; numbers with holes (None, NA) become plain floats.
+
+    Raises:
+        InputError: no rows, or columns missing (they are named).
+    """
+    missing = [name for name in columns if name not in df.columns]
+    if missing:
+        raise InputError(
+            f"table {table!r} lacks the columns {', '.join(missing)}: it has {', '.join(map(str, df.columns))}"
+        )
+    if len(df) == 0:
+        raise InputError(f"table {table!r} has no rows: nothing to draw")
+    return plain_numbers(df)
+
+
+def plain_numbers(df: pd.DataFrame) -> pd.DataFrame:
+    """The same table with numeric columns that hold None or NA as float64 with NaN; text and booleans untouched."""
+    out = df.copy()
+    for name, column in df.items():
+        if column.dtype.kind in "biuf" and isinstance(column.dtype, np.dtype):
+            continue
+        known = column.dropna()
+        numbers = all(isinstance(x, int | float | np.number) and not isinstance(x, bool) for x in known)
+        if numbers and str(name) not in TEXT:
+            out[name] = column.astype(object).where(column.notna(), np.nan).astype(float)
+    return out
+
+
+def conditions(df: pd.DataFrame) -> list[tuple[str, str, float]]:
+    """Distinct (method, gate, target_gain) of a table, methods in the fixed order, then gate, then gain."""
+    method = df["method"].astype(str)
+    gate = df["gate"].map(gate_of) if "gate" in df.columns else pd.Series("none", index=df.index)
+    gain = df["target_gain"].astype(float) if "target_gain" in df.columns else pd.Series(np.nan, index=df.index)
+    found = set(zip(method, gate, gain.fillna(-1.0), strict=True))
+    order = method_order(method)
+    ranked = sorted(found, key=lambda row: (order.index(row[0]), row[1], row[2]))
+    return [(m, g, t if t >= 0 else float("nan")) for m, g, t in ranked]
+
+
+def of_condition(df: pd.DataFrame, condition: tuple[str, str, float]) -> pd.DataFrame:
+    """The rows of one (method, gate, target_gain)."""
+    method, gate, gain = condition
+    keep = df["method"].astype(str) == method
+    if "gate" in df.columns:
+        keep &= df["gate"].map(gate_of) == gate
+    if "target_gain" in df.columns:
+        column = df["target_gain"].astype(float)
+        keep &= column.isna() if gain != gain else np.isclose(column, gain)
+    return df[keep]
+
+
+def at_gain(df: pd.DataFrame, target_gain: float | None = None) -> pd.DataFrame:
+    """Rows at one target gain, with those that have none (role prompt): by default the largest gain in the table."""
+    if "target_gain" not in df.columns:
+        return df
+    column = df["target_gain"].astype(float)
+    if target_gain is None:
+        if column.notna().sum() == 0:
+            return df
+        target_gain = float(column.max())
+    return df[column.isna() | np.isclose(column, target_gain)]
+
+
+def present_values(names: Iterable[str]) -> list[str]:
+    """The values in a column, in circle order."""
+    found = set(map(str, names))
+    return [name for name in VALUES if name in found]
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Run a drawing function under the package's rcParams and leave the caller's as they were."""
+
+    @functools.wraps(draw)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
+        with mpl.rc_context(RC):
+            return draw(*args, **kwargs)
+
+    return inner
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure in inches, with constrained layout and an Agg canvas (no pyplot, nothing kept alive)."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def halo(text: Text) -> Text:
+    """Give a label a thin white outline, so that it reads over lines and marks."""
+    text.set_path_effects([patheffects.withStroke(linewidth=1.6, foreground="white")])
+    return text
+
+
+def colour_value_ticks(ax: Axes, axis: str) -> None:
+    """Paint tick labels that name values in their circle colours."""
+    for label in ax.get_xticklabels() if axis == "x" else ax.get_yticklabels():
+        if label.get_text() in VALUES:
+            label.set_color(value_colour(label.get_text()))
+
+
+def save_figure(
+    figure: Figure, stem: str | Path, formats: Iterable[str] = ("pdf", "png"), dpi: int = 200
+) -> list[Path]:
+    """Write `STEM.pdf` and `STEM.png`, each to a temporary name and renamed; same figure, same bytes.
+
+    Args:
+        figure: what to write.
+        stem: path without suffix; its folder is made.
+        formats: any that matplotlib writes (`pdf`, `png`, `svg`).
+        dpi: of the PNG.
+    """
+    stem = Path(stem)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    written = []
+    for kind in formats:
+        target = stem.parent / f"{stem.name}.{kind}"
+        temporary = stem.parent / f".{stem.name}.{os.getpid()}.tmp.{kind}"
+        # Dates are left out so that the same figure gives the same file.
+        undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind, {})
+        try:
+            with mpl.rc_context(RC):
+                figure.savefig(temporary, format=kind, dpi=dpi, metadata=undated)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        written.append(target)
+    return written

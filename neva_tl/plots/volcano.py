@@ -1,0 +1,115 @@
+"""Effect size against evidence, for every neuron."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from neva_tl.plots.style import FAINT, GREY, halo, need, new_figure, present_values, short, styled, value_colour
+
+COLUMNS = ("value", "layer", "neuron", "g", "p", "selected")
+
+
+@styled
+def effect_volcano(effects: pd.DataFrame, *, columns: int = 5, label: int = 2, alpha: float = 0.05) -> Figure:
+    """Effect size g against -log10 p, one panel per value; selected neurons in the value's colour.
+
+    The dashed line is the largest p whose q is still below `alpha` (false discovery rate). p-values of 0 are drawn on
+    the panel's upper edge as triangles, at a tenth of the smallest p above 0.
+
+    Args:
+        effects: table `effects`: value, layer, neuron, g, p, q, selected.
+        columns: panels side by side.
+        label: how many selected neurons of largest |g| are named per panel.
+        alpha: FDR level of the dashed line.
+
+    Raises:
+        InputError: a column is missing, or the table is empty.
+    """
+    effects = need(effects, COLUMNS, "effects")
+    values = present_values(effects["value"])
+    across = min(columns, len(values))
+    down = math.ceil(len(values) / across)
+    figure = new_figure(0.5 + 1.75 * across, 0.55 + 1.75 * down)
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    positive = effects.loc[effects["p"] > 0, "p"]
+    floor = float(positive.min()) / 10 if len(positive) else 1e-6
+    widest = float(effects["g"].abs().max())
+    for place, ax in enumerate(grid.flat):
+        if place >= len(values):
+            ax.set_visible(False)
+            continue
+        name = values[place]
+        part = effects[effects["value"] == name]
+        height = -np.log10(part["p"].clip(lower=floor))
+        chosen, capped = part["selected"].astype(bool), part["p"] <= 0
+        colour = value_colour(name)
+        for mask, marker, size, tint, depth in (
+            (~chosen & ~capped, ".", 5, FAINT, 1),
+            (~chosen & capped, "^", 9, FAINT, 1),
+            (chosen & ~capped, "o", 8, colour, 3),
+            (chosen & capped, "^", 12, colour, 3),
+        ):
+            # Thousands of points as vectors make a PDF that no viewer likes: the cloud is one image.
+            ax.scatter(
+                part.loc[mask, "g"],
+                height[mask],
+                s=size,
+                marker=marker,
+                color=tint,
+                linewidths=0,
+                zorder=depth,
+                rasterized=True,
+            )
+        ax.axvline(0, color="#cccccc", linewidth=0.6, zorder=0)
+        if "q" in part.columns and (part["q"] <= alpha).any():
+            line = float(part.loc[part["q"] <= alpha, "p"].max())
+            if line > 0:
+                ax.axhline(-np.log10(line), color=GREY, linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
+        ax.set_title(f"{name} · {int(chosen.sum())}", color=colour)
+        _names(ax, part[chosen].assign(height=height[chosen]), label, widest)
+    for ax in grid[-1]:
+        ax.set_xlabel("effect size g")
+    for ax in grid[:, 0]:
+        ax.set_ylabel("−log₁₀ p")
+    grid[0, 0].set_xlim(-1.12 * widest, 1.12 * widest)
+    grid[0, 0].set_ylim(bottom=0)
+    grid[0, 0].margins(y=0.12)
+    figure.supxlabel(
+        f"coloured: selected (count in the title) · dashed: false discovery rate {short(alpha)} · ▲: p rounds to 0",
+        fontsize=7,
+        color="#666666",
+    )
+    return figure
+
+
+def _names(ax: Axes, chosen: pd.DataFrame, count: int, widest: float) -> None:
+    """Name the neurons of largest |g|, towards the middle, pushed apart where they would collide."""
+    best = chosen.reindex(chosen["g"].abs().sort_values(ascending=False).index).head(count)
+    taken: list[tuple[float, float]] = []
+    for row in best.itertuples():
+        g, height = float(row.g), float(row.height)  # type: ignore[arg-type]
+        side = "right" if g > 0 else "left"
+        lowered = height
+        while any(
+            (g > 0) == (other > 0) and abs(lowered - at) < 0.09 * max(float(chosen["height"].max()), 1e-9)
+            for other, at in taken
+        ):
+            lowered -= 0.045 * max(float(chosen["height"].max()), 1e-9)
+        taken.append((g, lowered))
+        halo(
+            ax.annotate(
+                f"L{int(row.layer)}.{int(row.neuron)}",  # type: ignore[arg-type]
+                (g, height),
+                xytext=(g - math.copysign(0.06 * widest, g), lowered),
+                ha=side,
+                va="center",
+                fontsize=5.8,
+                color="#333333",
+                zorder=2,
+            )
+        )

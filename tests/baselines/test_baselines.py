@@ -1,0 +1,195 @@
+"""Baselines against NumPy on raw residuals, and the registry."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from neva_tl import models
+from neva_tl.activations import collect
+from neva_tl.baselines import GATES, METHODS, Evidence, build, random_neurons
+from neva_tl.baselines.caa import default_layers, project_out
+from neva_tl.editing import AddVector, ContextAware, RolePrompt, Shift, rewrite
+from neva_tl.errors import InputError
+from neva_tl.neurons import NeuronSet
+from neva_tl.prompts import ContrastSet
+from neva_tl.testing import tiny_checkpoint
+from neva_tl.values import value as lookup
+
+pytestmark = pytest.mark.core
+
+WORDS = {"power": ("rules", "yields"), "benevolence": ("helps", "hurts"), "security": ("guards", "risks")}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("baselines") / "llama")
+
+
+@pytest.fixture(scope="module")
+def pairs() -> ContrastSet:
+    rows = [
+        {
+            "value": value,
+            "pair_id": f"{value}{i}",
+            "pole": pole,
+            "text": f"The king number {i} {verb} the village",
+            "cluster": f"c{i}",
+            "split": "train",
+            "source": "test",
+        }
+        for value, verbs in WORDS.items()
+        for i in range(4)
+        for pole, verb in zip("+-", verbs, strict=True)
+    ]
+    return ContrastSet.from_rows(rows, "test")
+
+
+@pytest.fixture(scope="module")
+def evidence(folder: Path, pairs: ContrastSet) -> Evidence:
+    model = models.load(folder)
+    stats = collect(model, pairs, samples=True)
+    info = models.info(model)
+    at = pd.DataFrame({"layer": [0, 1, 1, 2, 2, 2], "neuron": [3, 7, 2, 5, 6, 40]})
+    plus, minus, sd = stats.moments("power", "+")[1], stats.moments("power", "-")[1], stats.sd("power")
+    where = (at["layer"].to_numpy(), at["neuron"].to_numpy())
+    df = at.assign(mean_plus=plus[where], mean_minus=minus[where], sd=sd[where], score=1.0)
+    neurons = NeuronSet("power", "test", df, info.n_layers, info.d_mlp, fingerprint=models.fingerprint(model))
+    return Evidence(model, stats, {"power": neurons}, scope="generated", layers=(1,), seed=4)
+
+
+def raw_mean_residuals(folder: Path, pairs: ContrastSet, layer: int) -> dict[tuple[str, str], np.ndarray]:
+    """Mean over prompts of the mean over tokens (BOS left out) of the block's output, by plain transformers."""
+    hf = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    text = AutoTokenizer.from_pretrained(folder)
+    seen: list[torch.Tensor] = []
+    hf.model.layers[layer].register_forward_hook(
+        lambda m, a, out: seen.append(out[0] if isinstance(out, tuple) else out)
+    )
+    out: dict[tuple[str, str], list[np.ndarray]] = {}
+    for row in pairs.df.itertuples():
+        with torch.no_grad():
+            hf(torch.tensor([text(row.text)["input_ids"]]))
+        x = seen.pop().reshape(-1, hf.config.hidden_size)
+        out.setdefault((row.value, row.pole), []).append(x[1:].double().mean(0).numpy())
+    return {key: np.mean(rows, axis=0) for key, rows in out.items()}
+
+
+def test_caa_is_the_mean_difference_of_raw_residuals(evidence: Evidence, folder: Path, pairs: ContrastSet) -> None:
+    means = raw_mean_residuals(folder, pairs, 1)
+    item = build("caa", evidence, "power")
+    assert isinstance(item, AddVector) and list(item.vectors) == [1]
+    assert (item.scope, item.dose, item.name) == ("generated", 1.0, "caa")
+    want = means["power", "+"] - means["power", "-"]
+    np.testing.assert_allclose(item.vectors[1], want, atol=1e-4 * np.abs(want).max())
+
+
+def test_projected_caa_is_orthogonal_to_the_other_values(evidence: Evidence, folder: Path, pairs: ContrastSet) -> None:
+    means = raw_mean_residuals(folder, pairs, 1)
+    plain, projected = (build(m, evidence, "power").vectors[1] for m in ("caa", "caa_projected"))  # type: ignore[attr-defined]
+    assert np.linalg.norm(projected) == pytest.approx(np.linalg.norm(plain), rel=1e-5)
+    for other in ("benevolence", "security"):
+        d = means[other, "+"] - means[other, "-"]
+        assert abs(projected @ d) / np.linalg.norm(projected) / np.linalg.norm(d) < 1e-4
+
+
+def test_several_layers_share_one_dose(evidence: Evidence) -> None:
+    item = build("caa", replace(evidence, layers=(0, 2)), "power")
+    assert isinstance(item, AddVector) and sorted(item.vectors) == [0, 2]
+    for layer, vector in item.vectors.items():
+        np.testing.assert_allclose(vector, evidence.stats.direction("power")[layer] / 2, rtol=1e-5)
+    assert list(build("caa", replace(evidence, layers=None), "power").vectors) == [default_layers(3)[0]]  # type: ignore[attr-defined]
+    assert [default_layers(n)[0] for n in (1, 2, 11, 30)] == [0, 1, 6, 17]
+
+
+matrices = st.integers(2, 8).flatmap(lambda d: st.tuples(st.just(d), st.integers(0, d + 2), st.integers(0, 2**32 - 1)))
+
+
+@settings(max_examples=50, deadline=None)
+@given(matrices, st.booleans())
+def test_project_out(shape: tuple[int, int, int], repeat: bool) -> None:
+    """Orthogonal to all of the others, same norm; zero when they leave no room. Repeated directions change nothing."""
+    d, m, seed = shape
+    rng = np.random.default_rng(seed)
+    vector, others = rng.normal(size=d), rng.normal(size=(d, m))
+    if repeat and m:
+        # dependent columns in front of independent ones: what plain QR gets wrong
+        others = np.concatenate([others[:, :1], 2 * others[:, :1], others], axis=1)
+    got = project_out(vector, others)
+    scale = np.linalg.norm(vector)
+    assert np.abs(others.T @ got).max(initial=0.0) < 1e-6 * scale * max(1.0, np.abs(others).max(initial=0.0))
+    if m < d:
+        assert np.linalg.norm(got) == pytest.approx(scale, rel=1e-8)
+        rest = vector - others @ np.linalg.lstsq(others, vector, rcond=None)[0] if m else vector
+        np.testing.assert_allclose(got, rest * scale / np.linalg.norm(rest), atol=1e-6 * scale)
+    else:
+        assert (got == 0).all()
+
+
+def test_project_out_of_a_repeated_direction_then_another() -> None:
+    e = np.eye(3)
+    others = np.stack([e[0], e[0], e[1]], axis=1)
+    np.testing.assert_allclose(project_out(np.array([1.0, 2.0, 3.0]), others), [0, 0, np.sqrt(14)], atol=1e-12)
+    np.testing.assert_allclose(project_out(e[0], others), 0)
+
+
+def test_random_neurons_match_layers_and_write(evidence: Evidence) -> None:
+    item = random_neurons(evidence, "power")
+    chosen, placebo = evidence.neurons["power"].df, item.neurons.df
+    assert isinstance(item, Shift) and item.scope == "generated"
+    assert placebo["layer"].value_counts().to_dict() == chosen["layer"].value_counts().to_dict()
+    assert not set(map(tuple, placebo[["layer", "neuron"]].to_numpy())) & set(
+        map(tuple, chosen[["layer", "neuron"]].to_numpy())
+    )
+    hf = evidence.model.original_model if hasattr(evidence.model, "original_model") else None
+    for layer in (0, 1, 2):
+        weight = models.w_out(evidence.model, layer).double().numpy()
+        if hf is not None:
+            assert weight.shape == (48, 32)
+
+        def write(df: pd.DataFrame, layer: int = layer, weight: np.ndarray = weight) -> float:
+            rows = df[df["layer"] == layer]
+            step = (rows["mean_plus"] - rows["mean_minus"]).to_numpy()
+            return float(np.linalg.norm(step @ weight[rows["neuron"].to_numpy()]))
+
+        assert write(placebo) == pytest.approx(write(chosen), rel=1e-5)
+
+
+def test_every_method_builds_an_edit_of_its_kind(evidence: Evidence) -> None:
+    kinds = {
+        "neva": ContextAware,
+        "neva_shift": Shift,
+        "caa": AddVector,
+        "caa_projected": AddVector,
+        "random": Shift,
+        "role": RolePrompt,
+    }
+    assert set(METHODS) == set(kinds) | {"label_shuffled"} == set(GATES)
+    assert {name for name, gate in GATES.items() if gate == "probe"} == {"neva"}
+    for name, kind in kinds.items():
+        item = build(name, evidence, "power")
+        assert type(item) is kind, name
+        if name != "role":
+            assert item.scope == "generated" and item.changes(evidence.model)
+    with pytest.raises(InputError, match="unknown method"):
+        build("nonsense", evidence, "power")
+
+
+def test_neva_and_its_shift_share_the_neurons(evidence: Evidence) -> None:
+    neva, shift = build("neva", evidence, "power"), build("neva_shift", evidence, "power")
+    assert neva.neurons is shift.neurons is evidence.neurons["power"]  # type: ignore[attr-defined]
+
+
+def test_role_prompt_names_the_value(evidence: Evidence) -> None:
+    role = build("role", evidence, "power")
+    prompt = rewrite(role, "What should Tom do?")
+    assert "power" in prompt and lookup("power").definition.rstrip(".") in prompt
+    assert prompt.endswith("\n\nWhat should Tom do?")

@@ -1,0 +1,127 @@
+"""calibrate() on metrics whose answer is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neva_tl.editing import AddVector, Calibration, DosePoint, calibrate
+from neva_tl.errors import InputError, WorkError
+
+pytestmark = pytest.mark.core
+
+EDIT = AddVector({0: np.ones(2)})
+GRID = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+def run(
+    gain: Callable[[float], float], targets: Any, invalid: Callable[[float], float] = lambda dose: 0.0, **options: Any
+) -> tuple[Calibration, list[float]]:
+    asked: list[float] = []
+
+    def metric(item: Any) -> DosePoint:
+        asked.append(item.dose)
+        return DosePoint(gain(item.dose), invalid(item.dose), {"cost": item.dose**2})
+
+    return calibrate(EDIT, metric, targets, **{"grid": GRID, **options}), asked
+
+
+def test_finds_the_crossing_of_a_monotone_metric() -> None:
+    for target in (0.05, 0.2, 0.4):
+        for gain, inverse in (
+            (lambda d: 0.1 * d, lambda t: 10 * t),
+            (lambda d: 1 - math.exp(-d), lambda t: -math.log1p(-t)),
+        ):
+            found, asked = run(gain, target, refine=6)
+            dose = found.doses[target]
+            assert dose is not None and gain(dose) >= target
+            assert inverse(target) <= dose <= 1.15 * inverse(target)
+            assert len(asked) == len(set(asked)), "a dose is looked at once"
+
+
+def test_evaluations_are_bounded_and_tabled() -> None:
+    found, asked = run(lambda d: 0.1 * d, [0.2, 0.4], refine=2)
+    assert len(asked) <= len(GRID) + 2 * 2
+    assert max(asked) <= 4.0, "the grid is left once the largest target is crossed"
+    assert found.table["dose"].tolist() == sorted(asked)
+    assert found.table.columns.tolist() == ["dose", "gain", "invalid", "admissible", "cost"]
+    assert found.table["cost"].tolist() == pytest.approx([d**2 for d in sorted(asked)])
+
+
+def test_first_crossing_of_a_metric_that_falls_again() -> None:
+    """Rises to its peak at dose 2 and falls: the dose before the peak is wanted."""
+    found, _ = run(lambda d: 0.5 * math.exp(-(math.log(d / 2) ** 2)), 0.3, refine=5)
+    crossing = 2 * math.exp(-math.sqrt(math.log(0.5 / 0.3)))
+    assert found.doses[0.3] == pytest.approx(crossing, rel=0.1) and found.doses[0.3] >= crossing
+
+
+def test_inadmissible_doses_are_never_returned() -> None:
+    found, _ = run(lambda d: 0.1 * d, [0.2, 0.6], invalid=lambda d: 0.02 * d, refine=4)
+    assert found.doses[0.2] is not None and 0.02 * found.doses[0.2] <= 0.05
+    assert found.doses[0.6] is None and (found.status(0.2), found.status(0.6)) == ("reached", "unreached")
+    assert found.best is not None and 0.02 * found.best <= 0.05 + 1e-9
+    good = found.table[found.table["admissible"]]
+    assert found.best == good.loc[good["gain"].idxmax(), "dose"]
+    # the model's own invalid rate counts: the same metric passes on a model that was as bad before
+    again, _ = run(lambda d: 0.1 * d, 0.6, invalid=lambda d: 0.02 * d, base_invalid=0.2, refine=4)
+    assert again.doses[0.6] is not None
+
+
+def test_out_of_reach() -> None:
+    found, asked = run(lambda d: 0.01 * d, 0.5)
+    assert found.doses[0.5] is None and found.best == GRID[-1] and len(asked) == len(GRID)
+    nothing, _ = run(lambda d: 1.0, 0.5, invalid=lambda d: 1.0)
+    assert nothing.doses[0.5] is None and nothing.best is None
+
+
+@pytest.mark.parametrize("targets", [0.0, -0.1, [], [0.2, 0.0], float("nan"), [0.2, float("inf")]])
+def test_bad_targets(targets: Any) -> None:
+    with pytest.raises(InputError, match="target"):
+        run(lambda d: d, targets)
+
+
+@pytest.mark.parametrize(
+    "grid", [(), (0.0, 1.0), (-1.0, 1.0), (1.0, 1.0), (2.0, 1.0), (1.0, math.nan), (1.0, math.inf)]
+)
+def test_bad_grids(grid: Any) -> None:
+    with pytest.raises(InputError, match="grid"):
+        run(lambda d: d, 0.2, grid=grid)
+
+
+def test_a_judge_without_scores_is_an_error() -> None:
+    with pytest.raises(WorkError, match="not finite"):
+        run(lambda d: math.nan, 0.2)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    gains=st.lists(st.floats(-1, 1), min_size=4, max_size=12),
+    invalid=st.lists(st.floats(0, 0.2), min_size=4, max_size=12),
+    targets=st.lists(st.floats(0.01, 0.9), min_size=1, max_size=3),
+    refine=st.integers(0, 5),
+)
+def test_whatever_the_metric_a_returned_dose_is_admissible_and_reaches(
+    gains: list[float], invalid: list[float], targets: list[float], refine: int
+) -> None:
+    """Any bumpy metric, piecewise linear in log dose."""
+
+    def bend(points: list[float]) -> Callable[[float], float]:
+        at = np.linspace(math.log(0.05), math.log(10), len(points))
+        return lambda dose: float(np.interp(math.log(dose), at, points))
+
+    gain, bad = bend(gains), bend(invalid)
+    found, asked = run(gain, targets, invalid=bad, refine=refine)
+    assert len(asked) == len(set(asked)) <= len(GRID) + refine * len(targets)
+    assert all(0 < dose <= GRID[-1] for dose in asked)
+    for target in targets:
+        dose = found.doses[target]
+        reaching = [d for d in asked if bad(d) <= 0.05 + 1e-9 and gain(d) >= target]
+        assert dose == (min(reaching) if reaching else None)
+    if found.best is not None:
+        assert bad(found.best) <= 0.05 + 1e-9

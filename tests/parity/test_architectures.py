@@ -1,0 +1,127 @@
+"""Other families than Llama and GPT-2, random weights: hooks, padding, cache and prefix cache right, or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from transformers import AutoModelForCausalLM
+
+from neva_tl import inference, models
+from neva_tl.errors import InputError
+from neva_tl.prompts.example import Example
+from neva_tl.testing import tiny_checkpoint, tiny_tokenizer
+
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 320,
+}
+GROUPED = SMALL | {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 128}
+FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
+    "mistral": ("Mistral", GROUPED | {"sliding_window": 6}, "model.layers.{}.mlp.down_proj"),
+    "qwen2": (
+        "Qwen2",
+        {k: v for k, v in GROUPED.items() if k != "head_dim"} | {"vocab_size": 340},
+        "model.layers.{}.mlp.down_proj",
+    ),
+    "qwen3": ("Qwen3", GROUPED, "model.layers.{}.mlp.down_proj"),
+    "gemma": ("Gemma", GROUPED, "model.layers.{}.mlp.down_proj"),
+    "gemma2": ("Gemma2", GROUPED | {"sliding_window": 6}, "model.layers.{}.mlp.down_proj"),
+    "phi3": (
+        "Phi3",
+        {k: v for k, v in GROUPED.items() if k != "head_dim"} | {"pad_token_id": 0},
+        "model.layers.{}.mlp.down_proj",
+    ),
+    "neox": ("GPTNeoX", SMALL | {"max_position_embeddings": 128}, "gpt_neox.layers.{}.mlp.dense_4h_to_h"),
+    "bloom": (
+        "Bloom",
+        {"hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": 320},
+        "transformer.h.{}.mlp.dense_4h_to_h",
+    ),
+}
+EXAMPLES = [
+    Example("Should Dana help her aunt who lives by the river?", "Yes, she should help her at once."),
+    Example("Why?", "No."),
+    Example("The old king", "counts his golden coins"),
+]
+
+
+def save(folder: Path, name: str) -> Path:
+    kind, fields, _ = FAMILIES[name]
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**fields, initializer_range=0.2)
+    model = getattr(transformers, f"{kind}ForCausalLM")(config)
+    model.save_pretrained(folder, safe_serialization=True)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_family(tmp_path: Path, name: str) -> None:
+    folder = save(tmp_path, name)
+    model = models.load(folder)
+    hf = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    encoded = inference.encode_one(model, EXAMPLES)
+    for side in ("left", "right"):
+        batch = inference.pad(model, encoded, side)
+        ours: list[torch.Tensor] = []
+        name_ = models.hook_name(model, 1, "post")
+        handle = models.add_hook(model, name_, lambda x, hook=None, ours=ours: ours.append(x))
+        inference.forward_batch(model, batch)
+        handle.remove()
+        for row, item in enumerate(encoded):
+            theirs: list[torch.Tensor] = []
+            raw = hf.get_submodule(FAMILIES[name][2].format(1)).register_forward_pre_hook(
+                lambda m, a, theirs=theirs: theirs.append(a[0])
+            )
+            with torch.no_grad():
+                hf(torch.tensor([item.ids]))
+            raw.remove()
+            error = float((ours[0][row][batch.mask[row]] - theirs[0][0]).abs().max())
+            assert error <= 1e-5 * max(1.0, float(theirs[0].abs().max())), side
+    prompts = [e.prompt for e in EXAMPLES]
+    texts = inference.generate(model, prompts, max_new_tokens=12)
+    assert texts == inference.generate(model, prompts, max_new_tokens=12, cache=False)
+    plain, _ = inference.answer_logprobs(model, EXAMPLES)
+    cache = inference.PrefixCache(model, EXAMPLES)
+    assert np.allclose(plain, inference.answer_logprobs(model, EXAMPLES, prefix=cache)[0], atol=1e-3)
+    assert np.allclose(plain, inference.answer_logprobs(model, EXAMPLES, token_budget=1)[0], atol=1e-3)
+
+
+def test_mixtral_is_refused(tmp_path: Path) -> None:
+    config = transformers.MixtralConfig(**GROUPED, num_local_experts=4, num_experts_per_tok=2)
+    transformers.MixtralForCausalLM(config).save_pretrained(tmp_path, safe_serialization=True)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="mixture of experts"):
+        models.load(tmp_path)
+
+
+def test_a_mixture_loaded_by_transformerlens_is_refused(tmp_path: Path) -> None:
+    """Passed through `load`, it is caught by the hook's width or the config before anything is collected."""
+    bridge = pytest.importorskip("transformer_lens.model_bridge").TransformerBridge
+    config = transformers.MixtralConfig(**GROUPED, num_local_experts=4, num_experts_per_tok=2)
+    transformers.MixtralForCausalLM(config).save_pretrained(tmp_path, safe_serialization=True)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    model = models.load(bridge.boot_transformers(str(tmp_path), device="cpu"))
+    with pytest.raises(InputError, match="mixture of experts"):
+        models.check_mlp(model)
+
+
+def test_a_users_own_bridge_passes(tmp_path: Path) -> None:
+    bridge = pytest.importorskip("transformer_lens.model_bridge").TransformerBridge
+    folder = tiny_checkpoint(tmp_path / "m")
+    theirs = bridge.boot_transformers(str(folder), device="cpu").eval()
+    mine = models.load(folder)
+    models.check_mlp(theirs)
+    assert models.load(theirs) is theirs
+    assert models.fingerprint(theirs)["weights_hash"] == models.fingerprint(mine)["weights_hash"]
+    assert inference.generate(theirs, ["The old king"], max_new_tokens=8) == inference.generate(
+        mine, ["The old king"], max_new_tokens=8
+    )

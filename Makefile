@@ -4,10 +4,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 TL3    := .venv-tl3
 PIP    := pip install --quiet --disable-pip-version-check
+# Two workers of one thread each beat one of two threads on a small machine.
+WORKERS ?= 2
 # Local models and shipped data only: nothing here may wait for a hub.
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup demo study real smollm2 test test-tl3 test-smollm2 lint types figures bench ci ci-full notebook clean
+.PHONY: help setup setup-tl3 demo study real smollm2 test test-tl3 test-smollm2 lint types figures bench ci ci-full notebook clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -21,10 +23,10 @@ $(VENV)/.ready: pyproject.toml requirements/constraints.txt
 	$(BIN)/python -m $(PIP) -c requirements/constraints.txt -e '.[dev,viz,bench]'
 	touch $@
 
-$(TL3)/.ready: pyproject.toml requirements/tl3-constraints.txt
+$(TL3)/.ready: pyproject.toml requirements/constraints-tl3.txt
 	$(PYTHON) -m venv $(TL3)
 	$(TL3)/bin/python -m $(PIP) torch==2.13.0
-	$(TL3)/bin/python -m $(PIP) -c requirements/tl3-constraints.txt -e '.[dev,viz]'
+	$(TL3)/bin/python -m $(PIP) -c requirements/constraints-tl3.txt -e '.[dev,viz]'
 	touch $@
 
 demo: setup ## the whole study on the embedded model, quick profile (about two minutes)
@@ -40,13 +42,15 @@ real: smollm2 ## the same study on a real LLM (SmolLM2-135M-Instruct)
 	$(BIN)/neva-tl run --model smollm2 --prompts schwartz --profile quick --out runs/smollm2
 
 test: setup ## the tests, offline
-	$(BIN)/python -m pytest -m "not smollm2 and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not smollm2 and not slow"
 
 test-smollm2: smollm2 ## the tests on the real LLM
-	$(BIN)/python -m pytest -m smollm2
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m smollm2
 
-test-tl3: $(TL3)/.ready ## the core suite on TransformerLens 3.9 (HookedTransformer)
-	$(TL3)/bin/python -m pytest -m "core and not smollm2 and not slow"
+setup-tl3: $(TL3)/.ready ## make the environment with TransformerLens 3.9 (.venv-tl3)
+
+test-tl3: setup-tl3 ## the core suite on TransformerLens 3.9 (HookedTransformer)
+	OMP_NUM_THREADS=1 $(TL3)/bin/python -m pytest -n $(WORKERS) -m "core and not smollm2 and not slow"
 
 lint: setup ## ruff
 	$(BIN)/ruff check .
@@ -70,7 +74,7 @@ ci: ## what continuous integration runs
 	bash .ci/run
 
 ci-full: setup smollm2 ## every test, the slow ones and the real LLM included
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest
 
 clean: ## remove environments and runs
 	rm -rf $(VENV) $(TL3) runs

@@ -7,6 +7,7 @@ traceback unless `--debug`. Heavy imports happen inside the commands, so that `-
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -24,6 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+#: Exit status of a command stopped by the user (128 + SIGINT).
+STOPPED = 130
+
 Model = Annotated[
     str, typer.Option("--model", help="demo, smollm2, a .gguf file, a local Hugging Face folder, or a hub name")
 ]
@@ -35,17 +39,33 @@ Prompts = Annotated[
         "auto: demo for the demo model, schwartz otherwise",
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="seed of sampling, placebos and bootstraps")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="seed of sampling, placebos and bootstraps")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 ValueName = Annotated[str, typer.Option("--value", help="one of Schwartz's ten values")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16 or auto")]
 Selector = Annotated[str, typer.Option("--method", help="selector: effect_size or neva")]
-K = Annotated[int | None, typer.Option("--k", help="neurons to keep; default: the selector's own rule")]
+K = Annotated[int | None, typer.Option("--k", min=1, help="neurons to keep; default: the selector's own rule")]
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def _writable(out: Path) -> None:
+    """Refuse an output path that cannot be written, before minutes are spent on what would go there.
+
+    Raises:
+        InputError: a parent is a file, or nothing may be written there.
+    """
+    if out.suffix and out.is_dir():
+        raise InputError(f"cannot write {out}: it is a folder; name a file")
+    place = next(parent for parent in out.absolute().parents if parent.exists())
+    if not place.is_dir():
+        raise InputError(f"cannot write {out}: {place} is a file, not a folder")
+    if not os.access(place, os.W_OK):
+        raise InputError(f"cannot write {out}: no permission to write in {place}")
+    out.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _resolve_prompts(prompts: str, model: str) -> str:
@@ -125,6 +145,7 @@ def collect(
 
     if pooling not in ("mean", "last"):
         raise InputError(f"unknown pooling {pooling!r}: choose mean or last")
+    _writable(out)
     pairs = nv.prompts.load(_resolve_prompts(prompts, model))
     stats = nv.collect(
         nv.load(model, dtype=dtype),
@@ -159,6 +180,8 @@ def select(
     from neva_tl.values import value as lookup
 
     lookup(value)
+    if out is not None:
+        _writable(out)
     loaded, found = _collected(model, prompts, dtype, False, stats)
     neurons = nv.select(found, value, method=method, k=k, model=loaded, seed=seed)
     if out is not None:
@@ -182,8 +205,8 @@ def generate(
         float | None, typer.Option("--dose", help="dose, in the method's unit; default 4 for neva, else 2")
     ] = None,
     prompts: Prompts = "auto",
-    tokens: Annotated[int, typer.Option("--tokens", help="new tokens")] = 40,
-    temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy")] = 0.0,
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="new tokens")] = 40,
+    temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 is greedy")] = 0.0,
     scope: Annotated[str, typer.Option("--scope", help="tokens to edit: all, prompt, generated, last")] = "all",
     out: Annotated[Path | None, typer.Option("--out", help="also write the text to this file")] = None,
     dtype: Dtype = "float32",
@@ -193,13 +216,27 @@ def generate(
 ) -> None:
     """Generate a text, unedited and (with --value) steered."""
     import neva_tl as nv
+    from neva_tl.baselines import METHODS
+    from neva_tl.editing import SCOPES
     from neva_tl.study import build_edit
+    from neva_tl.values import value as lookup
 
+    # collecting takes minutes on a real model: what can be refused is refused before it
+    if value is not None:
+        lookup(value)
+    if method not in METHODS:
+        raise InputError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
+    if scope not in SCOPES:
+        raise InputError(f"unknown token scope {scope!r}: choose one of {', '.join(SCOPES)}")
+    if dose is not None and not math.isfinite(dose):
+        raise InputError(f"a dose must be a finite number, not {dose}")
+    if out is not None:
+        _writable(out)
     if value is None:
         loaded, edits = nv.load(model, dtype=dtype), None
     else:
         loaded, stats = _collected(model, prompts, dtype, True)
-        edits = build_edit(loaded, stats, value, method=method, dose=dose, scope=scope, seed=seed)
+        edits = build_edit(loaded, stats, value, method=method, dose=dose, scope=scope, seed=seed)  # type: ignore[arg-type]
     texts = {"unedited": nv.generate(loaded, [prompt], max_new_tokens=tokens, temperature=temperature, seed=seed)[0]}
     if edits is not None:
         with nv.edit(loaded, edits) as session:
@@ -298,6 +335,7 @@ def circuit(
     from neva_tl.values import value as lookup
 
     lookup(value)
+    _writable(out)
     loaded, stats = _collected(model, prompts, dtype, False)
     graph = nv.circuit(loaded, nv.select(stats, value, method=method, k=k, model=loaded, seed=seed))
     path = graph.save(out)
@@ -329,15 +367,17 @@ def main(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
     debug = "--debug" in arguments
     try:
-        status = app(args=arguments, standalone_mode=False)
+        status = app(args=arguments, prog_name="neva-tl", standalone_mode=False)
+        if status == STOPPED:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
     except NevaError as error:
         if debug:
             raise
-        _say(f"neva-tl: {error}")
+        _say(f"neva-tl: {' '.join(str(error).split())}")
         status = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         _say("neva-tl: stopped; the same command goes on where it was")
-        status = 130
+        status = STOPPED
     except Exception as error:
         if hasattr(error, "format_message"):
             # a usage error: typer brings its own copy of click, so the class depends on typer's version

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neva_tl import models
@@ -80,6 +80,11 @@ class EditSession:
                 selected = self.select(scope)
                 touched |= self._mask if selected is None else selected
             self.touched.append(touched.cpu())
+
+    def keep_rows(self, index: Int[Tensor, " r"]) -> None:
+        """Go on with some rows of the batch only (our decoding loop drops texts that have ended)."""
+        if self._input is not None:
+            self._input = self._input[index.to(self._input.device)]
 
     def select(self, scope: Scope) -> Bool[Tensor, "b n"] | None:
         """Tokens of the running forward pass inside a scope; None stands for all of them."""

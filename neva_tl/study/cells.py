@@ -22,7 +22,7 @@ from neva_tl.evaluation.judges.base import legible
 from neva_tl.neurons import NeuronSet
 from neva_tl.study.config import GRIDS, Profile, StudyConfig
 from neva_tl.study.health import Health
-from neva_tl.study.scorers import Scorer, to_frame
+from neva_tl.study.scorers import Scorer, demo_expressing, to_frame
 from neva_tl.study.store import Store
 from neva_tl.values import VALUES
 

@@ -58,13 +58,14 @@ def nlr_comparison(store: Store, seed: int = 0, n_boot: int = 2000) -> pd.DataFr
         raise InputError(f"{store.root} measured no {MAIN}: there is nothing to compare the baselines with")
     rows: list[dict[str, Any]] = []
     reached = values[values["status"] == "reached"]
-    for (method, target), group in reached.groupby(["method", "target_gain"]):
+    for key, group in reached.groupby(["method", "target_gain"]):
+        method, target = str(key[0]), float(str(key[1]))
         ours = reached[(reached["method"] == MAIN) & (reached["target_gain"] == target)]
         common = [v for v in ours["steered"] if v in set(group["steered"])]
         if method == MAIN or not common:
             continue
-        a = stored_responses(store, MAIN, float(target), common)
-        b = stored_responses(store, str(method), float(target), common)
+        a = stored_responses(store, MAIN, target, common)
+        b = stored_responses(store, method, target, common)
         assert a is not None and b is not None
         found = compare_nlr(a, b, common, seed=seed, n_boot=n_boot)
         row: dict[str, Any] = {"method": method, "target_gain": target, "n_values": len(common)}

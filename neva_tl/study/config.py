@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -136,12 +137,19 @@ class StudyConfig:
         """The profile with overrides applied.
 
         Raises:
-            InputError: an override names no profile field.
+            InputError: an override names no profile field, or a target gain is not above 0.
         """
+        # lists come from a manifest; ascending floats because the last target is the headline and cells are named so
+        wanted = {name: tuple(v) if isinstance(v, list) else v for name, v in self.overrides.items()}
         try:
-            return replace(PROFILES[self.kind, self.profile], **dict(self.overrides))
-        except TypeError as error:
-            raise InputError(f"unknown profile setting among {', '.join(self.overrides)}") from error
+            if "targets" in wanted:
+                wanted["targets"] = tuple(sorted(float(target) for target in wanted["targets"]))
+            found = replace(PROFILES[self.kind, self.profile], **wanted)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"unknown or unusable profile setting among {', '.join(self.overrides)}") from error
+        if not found.targets or not all(0 < target < math.inf for target in found.targets):
+            raise InputError(f"target gains must be above 0, not {', '.join(map(str, found.targets)) or 'none'}")
+        return found
 
     def token_scope(self) -> Scope:
         """The decided scope."""

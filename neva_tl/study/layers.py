@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from neva_tl.study.scorers import Scorer, demo_expressing
 from neva_tl.study.store import Store
 from neva_tl.values import VALUES
 
-OPERATIONS = ("zero", "mean", "amplify")
+OPERATIONS: tuple[Literal["zero", "mean", "amplify"], ...] = ("zero", "mean", "amplify")
 GROUPS = ("selected", "all", "random")
 #: Dose of the amplification, in contrasts: the same everywhere, since layers are compared and not doses.
 AMPLIFY_DOSE = 4.0
@@ -148,7 +148,7 @@ def layer_study(
 
 def layer_table(out: str | Path, options: Mapping[str, Any], *, progress: bool = False) -> pd.DataFrame:
     """The per-layer ablation table of a run folder whose manifest holds these `StudyConfig` fields."""
-    known = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+    known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
     config = StudyConfig(**known).resolved()
     profile = config.spending()
     pairs = stages.limit_rows(prompts.load(config.prompts), profile.rows_per_value)

@@ -28,12 +28,14 @@ class Scorer:
         prompts: split -> open prompts `text, topic`: what a text judge reads continuations of; for other judges the source
             of the legibility check.
         decoding: of the texts, the same in every condition.
+        values: what the judge can measure (all ten, or those that the prompts cover).
     """
 
     model: Any
     judges: Callable[[str, tuple[str, ...]], Judge]
     prompts: dict[str, pd.DataFrame]
     decoding: Decoding
+    values: tuple[str, ...] = VALUES
     _made: dict[tuple[str, tuple[str, ...]], Judge] = field(default_factory=dict)
 
     def judge_of(self, split: str, values: Sequence[str] = VALUES) -> Judge:
@@ -46,11 +48,11 @@ class Scorer:
     @property
     def reads(self) -> bool:
         """Whether the judge reads texts."""
-        return reads_texts(self.judge_of("validation", VALUES[:1]))
+        return reads_texts(self.judge_of("validation", self.values[:1]))
 
     def about(self) -> dict[str, str]:
         """Name and unit of the judge."""
-        judge = self.judge_of("validation", VALUES[:1])
+        judge = self.judge_of("validation", self.values[:1])
         return {"judge": judge.name, "unit": judge.unit}
 
     def observe(self, edits: Sequence[Edit], split: str, values: Sequence[str] = VALUES) -> Observed:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from neva_tl import models, prompts, selection
 from neva_tl.activations import ActivationStats, Samples, collect
-from neva_tl.errors import InputError
+from neva_tl.errors import InputError, WorkError
 from neva_tl.evaluation.alignment import Decoding
 from neva_tl.neurons import NeuronSet
 from neva_tl.prompts import ContrastSet
@@ -82,7 +82,11 @@ def collected(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig,
 def selected(
     store: Store, model: Any, stats: ActivationStats, config: StudyConfig, progress: bool
 ) -> dict[str, NeuronSet]:
-    """Neurons per value: read from the run folder, or selected into it."""
+    """Neurons per value: read from the run folder, or selected into it.
+
+    Raises:
+        WorkError: none were found for any value.
+    """
     found = {}
     for name in config.values:
         piece = f"neurons/{name}"
@@ -94,6 +98,11 @@ def selected(
             )
             found[name].save(store.path(piece))
         say(f"  {name}: {len(found[name])} neurons in layers {list(found[name].layers)}", progress)
+    if not any(len(chosen) for chosen in found.values()):
+        raise WorkError(
+            f"no neuron of {models.info(model).name} was selected for {', '.join(found)}: more pairs, or clearer ones, "
+            "may show some"
+        )
     return found
 
 
@@ -112,7 +121,7 @@ def make_scorer(model: Any, pairs: ContrastSet, config: StudyConfig, profile: Pr
             raise InputError(f"there are no open prompts in the {name} split of {spec}")
     if config.kind == "model":
         how = Decoding(max_new_tokens=profile.max_new_tokens, chat=config.chat)
-        return Scorer(model, _logprob_judges(model, pairs, config, profile), by_split, how)
+        return Scorer(model, _logprob_judges(model, pairs, config, profile), by_split, how, pairs.values)
     judge: Any
     if config.judge == "exact":
         from neva_tl.evaluation.judges.exact import ExactJudge

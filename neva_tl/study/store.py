@@ -52,7 +52,10 @@ class Store:
                 )
         elif root.exists() and any(root.iterdir()):
             raise InputError(f"{root} is not empty and holds no manifest.json: choose another --out")
-        root.mkdir(parents=True, exist_ok=True)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot make the run folder {root} ({error.strerror}): choose another --out") from error
         return cls(root)
 
     def path(self, name: str) -> Path:

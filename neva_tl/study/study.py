@@ -54,7 +54,7 @@ class StudyResult:
         return leakage_heatmap(self.table("leakage"))
 
     def _repr_html_(self) -> str:
-        return f"<p>{self.folder}</p>" + self.table("methods").to_html(index=False, float_format="%.2f")
+        return f"<p>{self.folder}</p>" + self.table("methods").round(2).to_html(index=False)
 
 
 class Study:

@@ -1,0 +1,78 @@
+"""What DESIGN.md says of results.json, as assertions; the end-to-end tests of other folders load this file by its path."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from neva_tl.values import VALUES
+
+TOP = {"schema", "model", "values", "judge", "unit", "target_gain", "methods", "conditions", "manifest"}
+METHOD = {"gate", "target_gain", "reached", "csr", "gain", "nlr", "ngl", "invalid", "fluency", "capability", "per_value"}
+VALUE = {"dose", "status", "gain", "leakage"}
+MANIFEST = {"schema", "study", "command", "config", "versions", "model", "prompt_hash", "seed", "values", "wall_time_s"}
+TABLES = ("methods", "leakage", "values", "neurons", "effects", "circuit", "generations", "ablation")
+
+
+def numbers(data: Any) -> list[float]:
+    """Every number of a nested structure."""
+    if isinstance(data, dict):
+        return [x for item in data.values() for x in numbers(item)]
+    if isinstance(data, list):
+        return [x for item in data for x in numbers(item)]
+    return [float(data)] if isinstance(data, int | float) and not isinstance(data, bool) else []
+
+
+def check_m(m: Any) -> None:
+    """`M = {"est", "lo", "hi", "n"}`: an estimate inside its interval, or null."""
+    assert set(m) == {"est", "lo", "hi", "n"} and isinstance(m["n"], int) and m["n"] >= 0
+    if m["est"] is None:
+        assert m["lo"] is None and m["hi"] is None
+    for low, high in ((m["lo"], m["est"]), (m["est"], m["hi"])):
+        assert low is None or high is None or low <= high + 1e-9, m
+
+
+def check_results(folder: Path, steered: tuple[str, ...], methods: tuple[str, ...]) -> dict[str, Any]:
+    """Read and check results.json of a finished run folder."""
+
+    def refuse(token: str) -> None:
+        raise AssertionError(f"results.json holds {token}")
+
+    results: dict[str, Any] = json.loads((folder / "results.json").read_text(), parse_constant=refuse)
+    assert set(results) >= TOP and results["schema"] == 1 and results["manifest"] == "manifest.json"
+    assert all(math.isfinite(x) for x in numbers(results))
+    assert tuple(results["values"]) == steered and tuple(results["methods"]) == methods
+    for name, entry in results["methods"].items():
+        assert set(entry) >= METHOD
+        assert entry["gate"] == ("probe" if name == "neva" else "none")
+        for key in ("csr", "csr_base", "gain", "leakage", "nlr", "ngl", "invalid"):
+            check_m(entry[key])
+        for m in entry["fluency"].values():
+            check_m(m)
+        assert {"perplexity", "kl"} <= set(entry["capability"])
+        for pair in entry["capability"].values():
+            assert set(pair) == {"base", "edited"}
+            check_m(pair["base"])
+            check_m(pair["edited"])
+        assert tuple(entry["per_value"]) == steered
+        statuses = [cell["status"] for cell in entry["per_value"].values()]
+        for cell in entry["per_value"].values():
+            assert set(cell) >= VALUE
+            for key in ("gain", "leakage", "csr", "csr_base", "invalid"):
+                check_m(cell[key])
+        if entry["target_gain"] is None:
+            assert entry["reached"] == "own gain" and set(statuses) == {"own gain"}
+        else:
+            assert entry["target_gain"] == results["target_gain"]
+            assert entry["reached"] == f"{statuses.count('reached')}/{len(steered)}"
+            assert set(statuses) <= {"reached", "unreached"}
+    conditions = {(row["method"], row["target_gain"]) for row in results["conditions"]}
+    assert {(name, entry["target_gain"]) for name, entry in results["methods"].items()} <= conditions
+    manifest = json.loads((folder / "manifest.json").read_text(), parse_constant=refuse)
+    assert set(manifest) >= MANIFEST and manifest["finished"] is True and manifest["values"] == list(VALUES)
+    for table in TABLES:
+        assert (folder / "tables" / f"{table}.parquet").is_file() and (folder / "tables" / f"{table}.csv").is_file()
+    assert not list(folder.rglob("*.tmp")) and not list(folder.rglob("*.pkl"))
+    return results

@@ -1,0 +1,103 @@
+"""StudyConfig: every `auto` decided, bad options refused, and an identity that no option escapes."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neva_tl.errors import InputError
+from neva_tl.study import METHODS, PROFILES, StudyConfig
+from neva_tl.values import VALUES
+
+#: One other setting of every option.
+OTHER: dict[str, Any] = {
+    "model": "stories",
+    "prompts": "schwartz",
+    "judge": "wordlist",
+    "profile": "full",
+    "values": ("power",),
+    "methods": ("caa",),
+    "selector": "effect_size",
+    "k": 5,
+    "scope": "last",
+    "seed": 1,
+    "dtype": "bfloat16",
+    "chat": False,
+    "overrides": {"test": 7},
+}
+
+
+def test_auto_is_decided_by_the_model() -> None:
+    demo = StudyConfig().resolved()
+    assert (demo.prompts, demo.judge, demo.scope, demo.kind) == ("demo", "exact", "all", "text")
+    real = StudyConfig("smollm2").resolved()
+    assert (real.prompts, real.judge, real.scope, real.kind) == ("schwartz", "logprob", "generated", "model")
+    assert real.resolved() == real and real.token_scope() == "generated"
+    chosen = StudyConfig("smollm2", prompts="a.csv", judge="wordlist", scope="all").resolved()
+    assert (chosen.prompts, chosen.judge, chosen.scope, chosen.kind) == ("a.csv", "wordlist", "all", "text")
+
+
+def test_values_stand_in_circle_order() -> None:
+    assert StudyConfig(values=("universalism", "power")).resolved().values == ("power", "universalism")
+    assert StudyConfig().resolved().values == VALUES
+
+
+@pytest.mark.parametrize(
+    ("option", "line"),
+    [
+        ({"judge": "oracle"}, "unknown judge 'oracle'"),
+        ({"model": "smollm2", "judge": "exact"}, "exact judge knows only the demo"),
+        ({"scope": "everywhere"}, "unknown token scope"),
+        ({"profile": "huge"}, "unknown profile"),
+        ({"methods": ("neva", "magic")}, "unknown method 'magic'"),
+        ({"values": ("power", "greed")}, "greed"),
+        ({"k": 0}, "k is a positive number"),
+    ],
+)
+def test_unknown_options_are_refused(option: dict[str, Any], line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        StudyConfig(**option).resolved()
+
+
+def test_overrides_change_the_profile_and_nothing_else() -> None:
+    base, changed = StudyConfig().spending(), StudyConfig(overrides={"test": 5, "refine": 1}).spending()
+    assert base == PROFILES["text", "quick"] and changed == replace(base, test=5, refine=1)
+    assert StudyConfig("smollm2", profile="full").resolved().spending() == PROFILES["model", "full"]
+    with pytest.raises(InputError, match="profile setting among tests"):
+        StudyConfig(overrides={"tests": 5}).spending()
+
+
+@pytest.mark.parametrize("targets", [(), (0.0,), (-0.2, 0.4), (float("nan"),), (float("inf"),)])
+def test_target_gains_are_above_zero(targets: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match="target gains"):
+        StudyConfig(overrides={"targets": targets}).spending()
+
+
+def test_target_gains_ascend() -> None:
+    """Cells are named after the target and the last one is the headline, so 1 is 1.0 and order does not matter."""
+    for targets in ((1, 0.2), [0.2, 1]):
+        assert StudyConfig(overrides={"targets": targets}).spending().targets == (0.2, 1.0)
+    with pytest.raises(InputError, match="profile setting"):
+        StudyConfig(overrides={"targets": ("much",)}).spending()
+
+
+def test_every_option_changes_the_identity() -> None:
+    assert set(OTHER) == {field.name for field in fields(StudyConfig)}
+    base = StudyConfig(prompts="pairs.csv", judge="logprob", scope="all")
+    hashes = {name: replace(base, **{name: other}).hash() for name, other in OTHER.items()}
+    assert len({base.hash(), *hashes.values()}) == len(OTHER) + 1
+
+
+def test_identity_is_that_of_the_decided_study() -> None:
+    assert StudyConfig().hash() == StudyConfig(prompts="demo", judge="exact", scope="all").hash()
+    assert StudyConfig().hash() == StudyConfig(values=VALUES[::-1]).hash()
+    assert StudyConfig().hash() == StudyConfig(methods=METHODS).hash()
+
+
+def test_a_local_folder_is_named_without_its_path(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    data = StudyConfig(str(tmp_path / "mine"), prompts="schwartz").resolved().to_json()
+    assert data["model"] == "mine" and data["values"] == list(VALUES)

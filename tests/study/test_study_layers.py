@@ -1,0 +1,170 @@
+"""Per-layer ablation: which rows there are, and that its numbers are those of the plain transformers model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from neva_tl import inference, prompts
+from neva_tl.activations import ActivationStats
+from neva_tl.neurons import NeuronSet
+from neva_tl.prompts.example import Example
+from neva_tl.study import Study, StudyResult, layer_ablation, layer_study, stages
+from neva_tl.study.health import Health
+from neva_tl.study.layers import GROUPS, OPERATIONS, group_of
+
+
+@pytest.fixture(scope="module")
+def stats(finished: StudyResult) -> ActivationStats:
+    return ActivationStats.load(finished.folder / "stats" / "stats")
+
+
+@pytest.fixture(scope="module")
+def neurons(finished: StudyResult) -> NeuronSet:
+    return NeuronSet.load(finished.folder / "neurons" / "power")
+
+
+def only_layer(found: NeuronSet, layer: int, k: int = 3) -> NeuronSet:
+    return found.with_df(found.at(layer).head(k))
+
+
+def test_groups_of_a_layer(stats: ActivationStats, neurons: NeuronSet) -> None:
+    layer = neurons.layers[0]
+    chosen = only_layer(neurons, layer)
+    groups = {name: group_of(stats, chosen, layer, name, np.random.default_rng(0)) for name in GROUPS}
+    picked = {name: set(found.df["neuron"]) for name, found in groups.items() if found is not None}
+    assert picked["selected"] == set(chosen.df["neuron"])
+    assert picked["all"] == set(range(stats.d_mlp))
+    assert len(picked["random"]) == len(chosen) and not picked["random"] & picked["selected"]
+    for found in groups.values():
+        assert found is not None and set(found.df["layer"]) == {layer}
+        delta = stats.delta("power")[layer, found.df["neuron"]]
+        np.testing.assert_allclose(found.df["mean_plus"] - found.df["mean_minus"], delta)
+    empty = next(at for at in range(stats.n_layers) if at != layer)
+    assert group_of(stats, chosen, empty, "all", np.random.default_rng(0)) is None
+
+
+def test_a_layer_that_is_all_selected_has_no_random_rest(stats: ActivationStats, neurons: NeuronSet) -> None:
+    whole = group_of(stats, neurons, neurons.layers[0], "all", np.random.default_rng(0))
+    assert whole is not None
+    rest = group_of(stats, whole, neurons.layers[0], "random", np.random.default_rng(0))
+    assert rest is not None and len(rest) == 0
+
+
+@contextmanager
+def silenced(hf: Any, layer: int | None) -> Iterator[None]:
+    """The plain model with one block's MLP writing nothing."""
+    if layer is None:
+        yield
+        return
+    handle = hf.model.layers[layer].mlp.register_forward_hook(lambda module, args, out: torch.zeros_like(out))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def raw_logprobs(hf: Any, model: Any, examples: list[Example], layer: int | None, chat: bool | None) -> list[Any]:
+    """Per example the log-probabilities of its answer's tokens, from transformers alone."""
+    out = []
+    with torch.no_grad(), silenced(hf, layer):
+        for item in inference.encode_one(model, examples, chat=chat):
+            logits = hf(torch.tensor([item.ids])).logits[0].double().log_softmax(-1)
+            start = max(item.start, 1)
+            out.append(np.array([float(logits[t - 1, item.ids[t]]) for t in range(start, len(item.ids))]))
+    return out
+
+
+def test_zeroing_all_neurons_is_silencing_the_mlp(
+    tiny_model: Any,
+    checkpoint: Path,
+    small_study: Callable[..., Study],
+    pairs_file: Path,
+    stats: ActivationStats,
+    neurons: NeuronSet,
+) -> None:
+    study = small_study(scope="all")
+    pairs = stages.limit_rows(prompts.load(str(pairs_file)), study.profile.rows_per_value)
+    scorer = stages.make_scorer(tiny_model, pairs, study.config, study.profile)
+    health = Health(tiny_model, study.config, study.profile)
+    layer = neurons.layers[-1]
+    chosen = only_layer(neurons, layer)
+    table = layer_ablation(tiny_model, stats, {"power": chosen}, scorer, health, n_boot=50)
+    assert list(table["layer"].unique()) == [layer]  # layers without selected neurons have no rows
+    assert [tuple(row) for row in table[["group", "operation"]].to_numpy()] == [(g, o) for g in GROUPS for o in OPERATIONS]
+    assert table.groupby("group")["n_neurons"].first().to_dict() == {"selected": 3, "random": 3, "all": stats.d_mlp}
+    assert ((table["lo"] <= table["d_csr"] + 1e-9) & (table["d_csr"] <= table["hi"] + 1e-9)).all()
+
+    row = table.set_index(["group", "operation"]).loc[("all", "zero")]
+    hf = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    judge: Any = scorer.judge_of("test", ("power",))
+    (group,) = judge.items.groups
+    scores = []
+    for silent in (None, layer):
+        found = raw_logprobs(hf, tiny_model, list(judge.items.examples), silent, None)
+        mean = np.array([x.mean() for x in found])
+        scores.append((mean[group.plus] - mean[group.minus]) / judge.sd["power"])
+    assert len(scores[0]) == 6
+    assert row["d_csr"] == pytest.approx((scores[1] - scores[0]).mean(), abs=1e-4)
+    texts = [Example("", text) for text in health.texts.texts]
+    losses = [-np.concatenate(raw_logprobs(hf, tiny_model, texts, silent, False)).mean() for silent in (None, layer)]
+    assert row["d_loss"] == pytest.approx(losses[1] - losses[0], abs=1e-4)
+
+
+def test_editing_what_is_already_so_changes_nothing(
+    tiny_model: Any, small_study: Callable[..., Study], pairs_file: Path, stats: ActivationStats, neurons: NeuronSet
+) -> None:
+    """Amplifying neurons whose poles do not differ is no edit at all: every number is exactly 0."""
+    study = small_study(scope="all")
+    scorer = stages.make_scorer(tiny_model, prompts.load(str(pairs_file)), study.config, study.profile)
+    layer = neurons.layers[0]
+    equal = stats.mean.copy()
+    equal[:, 1] = equal[:, 0]
+    flat = replace(stats, mean=equal, n=np.stack([stats.n[:, 0]] * 2, axis=1))
+    table = layer_ablation(
+        tiny_model,
+        flat,
+        {"power": only_layer(neurons, layer)},
+        scorer,
+        Health(tiny_model, study.config, study.profile),
+        n_boot=20,
+    )
+    still = table[table["operation"] == "amplify"]
+    assert len(still) == len(GROUPS) and (still[["d_csr", "lo", "hi", "d_loss"]] == 0).all(axis=None)
+
+
+def test_a_finished_study_lends_its_neurons(
+    finished: StudyResult,
+    checkpoint: Path,
+    pairs_file: Path,
+    small_study: Callable[..., Study],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = Path(copytree(finished.folder, tmp_path / "lent"))
+    monkeypatch.setattr(stages, "collect", lambda *args, **kwargs: pytest.fail("collected again"))
+    monkeypatch.setattr(stages.selection, "select", lambda *args, **kwargs: pytest.fail("selected again"))
+    calls = []
+
+    def ablate(model: Any, stats: Any, neurons: Any, *args: Any, **options: Any) -> pd.DataFrame:
+        calls.append({name: found.df for name, found in neurons.items()})
+        return pd.DataFrame({"value": ["power"], "layer": [0]})
+
+    monkeypatch.setattr("neva_tl.study.layers.layer_ablation", ablate)
+    config = small_study().config
+    options = {"values": config.values, "methods": config.methods, "overrides": dict(config.overrides)}
+    for _ in range(2):  # the second call reads the table
+        table = layer_study(str(checkpoint), str(pairs_file), folder, **options)
+    assert len(table) == 1 and len(calls) == 1 and (folder / "tables" / "layers.csv").is_file()
+    for name in config.values:
+        pd.testing.assert_frame_equal(calls[0][name], NeuronSet.load(finished.folder / "neurons" / name).df)

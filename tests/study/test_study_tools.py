@@ -1,0 +1,67 @@
+"""build_edit and compare: one call each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neva_tl import prompts
+from neva_tl.activations import ActivationStats, collect
+from neva_tl.baselines import METHODS
+from neva_tl.editing import AddVector, ContextAware, RolePrompt, Shift
+from neva_tl.errors import InputError
+from neva_tl.study import build_edit, compare, tables
+
+KIND = {
+    "neva": ContextAware,
+    "neva_shift": Shift,
+    "caa": AddVector,
+    "caa_projected": AddVector,
+    "random": Shift,
+    "label_shuffled": Shift,
+    "role": RolePrompt,
+}
+
+
+@pytest.fixture(scope="module")
+def stats(tiny_model: Any, pairs_file: Path) -> ActivationStats:
+    return collect(tiny_model, prompts.load(str(pairs_file)), samples=True, gate=False)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", list(METHODS))
+def test_every_method_by_name(tiny_model: Any, stats: ActivationStats, method: str) -> None:
+    edit = build_edit(tiny_model, stats, "power", method=method, scope="generated", k=4)
+    assert isinstance(edit, KIND[method]) and edit.scope == ("all" if method == "role" else "generated")
+    assert edit.dose == (4.0 if method == "neva" else 2.0)
+    assert build_edit(tiny_model, stats, "power", method=method, dose=0.5).dose == 0.5
+
+
+def test_bad_requests(tiny_model: Any, stats: ActivationStats) -> None:
+    with pytest.raises(InputError, match="unknown method 'magic'"):
+        build_edit(tiny_model, stats, "power", method="magic")
+    with pytest.raises(InputError, match="hedonism was not collected"):
+        build_edit(tiny_model, stats, "hedonism")
+    with pytest.raises(InputError, match="finite"):
+        build_edit(tiny_model, stats, "power", dose=float("nan"))
+    with pytest.raises(InputError, match="k = 100000"):
+        build_edit(tiny_model, stats, "power", k=100_000)
+
+
+def test_compare_is_a_study_in_one_call(
+    tiny_model: Any, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_figures", lambda cells: None)
+    small = {"validation": 3, "test": 4, "neutral": 1, "n_boot": 20, "refine": 0, "max_new_tokens": 2}
+    options: dict[str, Any] = {"prompts": str(pairs_file), "overrides": {**small, "text_values": 1, "text_prompts": 1}}
+    found = compare(tiny_model, ("caa", "role"), ("power",), at_gain=(0.1, 0.3), out=tmp_path / "run", **options)
+    assert list(found["method"]) == ["caa", "caa", "role"]
+    assert np.array_equal(found["target_gain"].to_numpy(dtype=float), [0.1, 0.3, np.nan], equal_nan=True)
+    assert (tmp_path / "run" / "report.html").is_file()
+    again = compare(tiny_model, ("caa", "role"), ("power",), at_gain=(0.1, 0.3), out=tmp_path / "run", **options)
+    assert again.equals(found)
+    with pytest.raises(InputError, match="another study"):
+        compare(tiny_model, ("caa",), ("power",), at_gain=(0.1,), out=tmp_path / "run", **options)

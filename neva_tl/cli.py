@@ -75,6 +75,7 @@ def _resolve_prompts(prompts: str, model: str) -> str:
 def _collected(model_name: str, prompts: str, dtype: str, samples: bool, stats: Path | None = None) -> tuple[Any, Any]:
     """A loaded model and its statistics, collected now or read from a file."""
     import neva_tl as nv
+    from neva_tl.study import StudyConfig
 
     model = nv.load(model_name, dtype=dtype)
     if stats is not None:
@@ -84,7 +85,8 @@ def _collected(model_name: str, prompts: str, dtype: str, samples: bool, stats: 
             raise InputError(f"{stats} was collected on other weights than {model_name}: collect again")
         return model, found
     pairs = nv.prompts.load(_resolve_prompts(prompts, model_name))
-    return model, nv.collect(model, pairs, samples=samples, progress=True)
+    pooling = StudyConfig(model=model_name).pooling
+    return model, nv.collect(model, pairs, samples=samples, pooling=pooling, progress=True)
 
 
 @app.command()
@@ -134,7 +136,7 @@ def collect(
         "runs/stats"
     ),
     split: Annotated[str, typer.Option("--split", help="train, validation, test, or all")] = "train",
-    pooling: Annotated[str, typer.Option("--pooling", help="mean or last")] = "mean",
+    pooling: Annotated[str, typer.Option("--pooling", help="mean, last, or auto (last on the demo model)")] = "auto",
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
@@ -142,9 +144,12 @@ def collect(
 ) -> None:
     """Collect activation statistics of every MLP neuron on contrastive prompts."""
     import neva_tl as nv
+    from neva_tl.study import StudyConfig
 
-    if pooling not in ("mean", "last"):
-        raise InputError(f"unknown pooling {pooling!r}: choose mean or last")
+    if pooling not in ("auto", "mean", "last"):
+        raise InputError(f"unknown pooling {pooling!r}: choose mean, last or auto")
+    if pooling == "auto":
+        pooling = StudyConfig(model=model).pooling
     _writable(out)
     pairs = nv.prompts.load(_resolve_prompts(prompts, model))
     stats = nv.collect(
@@ -207,7 +212,9 @@ def generate(
     prompts: Prompts = "auto",
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="new tokens")] = 40,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 is greedy")] = 0.0,
-    scope: Annotated[str, typer.Option("--scope", help="tokens to edit: all, prompt, generated, last")] = "all",
+    scope: Annotated[
+        str, typer.Option("--scope", help="tokens to edit: all, prompt, generated, last, or auto")
+    ] = "auto",
     out: Annotated[Path | None, typer.Option("--out", help="also write the text to this file")] = None,
     dtype: Dtype = "float32",
     seed: Seed = 0,
@@ -217,8 +224,7 @@ def generate(
     """Generate a text, unedited and (with --value) steered."""
     import neva_tl as nv
     from neva_tl.baselines import METHODS
-    from neva_tl.editing import SCOPES
-    from neva_tl.study import build_edit
+    from neva_tl.study import StudyConfig, build_edit
     from neva_tl.values import value as lookup
 
     # collecting takes minutes on a real model: what can be refused is refused before it
@@ -226,8 +232,7 @@ def generate(
         lookup(value)
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
-    if scope not in SCOPES:
-        raise InputError(f"unknown token scope {scope!r}: choose one of {', '.join(SCOPES)}")
+    decided = StudyConfig(model=model, scope=scope).token_scope()
     if dose is not None and not math.isfinite(dose):
         raise InputError(f"a dose must be a finite number, not {dose}")
     if out is not None:
@@ -236,7 +241,7 @@ def generate(
         loaded, edits = nv.load(model, dtype=dtype), None
     else:
         loaded, stats = _collected(model, prompts, dtype, True)
-        edits = build_edit(loaded, stats, value, method=method, dose=dose, scope=scope, seed=seed)  # type: ignore[arg-type]
+        edits = build_edit(loaded, stats, value, method=method, dose=dose, scope=decided, seed=seed)
     texts = {"unedited": nv.generate(loaded, [prompt], max_new_tokens=tokens, temperature=temperature, seed=seed)[0]}
     if edits is not None:
         with nv.edit(loaded, edits) as session:

@@ -13,8 +13,8 @@ from jaxtyping import install_import_hook
 
 install_import_hook("neva_tl", "beartype.beartype")
 
-import pytest
-import torch
+import pytest  # noqa: E402 (after the environment is set and the import hook is in place)
+import torch  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

@@ -19,6 +19,7 @@ from neva_tl import cli
 from neva_tl.testing import tiny_checkpoint
 
 COMMANDS = ("run", "collect", "select", "generate", "leakage", "layers", "circuit", "train-demo")
+THINGS = "bridge mill farm harbour market garden school choir tower council forge bakery library orchard"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -31,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Pairs of two values that a random model tells apart by their words."""
     path = tmp_path_factory.mktemp("cli") / "pairs.csv"
-    things = "bridge mill farm harbour market garden school choir tower council forge bakery library orchard".split()
+    things = THINGS.split()
     with path.open("w", newline="", encoding="utf-8") as handle:
         table = csv.writer(handle)
         table.writerow(["value", "question_1", "question_2"])
@@ -108,7 +109,8 @@ def test_a_bug_is_exit_1_with_a_way_to_the_traceback(call: Any, monkeypatch: pyt
 
     monkeypatch.setitem(nv.__dict__, "load", broken)
     status, out, err = call("generate", "hi")
-    assert (status, out) == (1, "") and err == "neva-tl: ZeroDivisionError: by zero (rerun with --debug for the traceback)\n"
+    assert (status, out) == (1, "")
+    assert err == "neva-tl: ZeroDivisionError: by zero (rerun with --debug for the traceback)\n"
     with pytest.raises(ZeroDivisionError):
         cli.main(["generate", "hi", "--debug"])
 
@@ -133,7 +135,9 @@ def test_collect_select_circuit(call: Any, model: str, pairs: str, tmp_path: Pat
     assert "collect" in err  # the progress bar
 
     where = ("--model", model, "--prompts", pairs)
-    status, out, err = call("select", "--value", "power", *where, "--stats", stats, "--k", 5, "--out", tmp_path / "n", "--json")
+    status, out, err = call(
+        "select", "--value", "power", *where, "--stats", stats, "--k", 5, "--out", tmp_path / "n", "--json"
+    )
     rows = json.loads(out)
     assert status == 0 and 0 < len(rows) <= 5 and {"layer", "neuron", "score"} <= set(rows[0])
     neurons = nv.NeuronSet.load(tmp_path / "n")
@@ -157,11 +161,11 @@ def test_statistics_of_another_model_are_refused(call: Any, model: str, pairs: s
 
 def test_generate(call: Any, model: str, pairs: str, tmp_path: Path) -> None:
     file = tmp_path / "text.json"
-    status, out, err = call("generate", "The old king", "--model", model, "--tokens", 4, "--json", "--out", file)
+    status, out, _ = call("generate", "The old king", "--model", model, "--tokens", 4, "--json", "--out", file)
     plain = json.loads(out)
     assert status == 0 and set(plain) == {"prompt", "unedited"} and json.loads(file.read_text()) == plain
     argv = ("generate", "The old king", "--model", model, "--prompts", pairs, "--tokens", 4, "--value", "power")
-    status, out, err = call(*argv, "--method", "caa", "--dose", "3", "--json")
+    status, out, _ = call(*argv, "--method", "caa", "--dose", "3", "--json")
     steered = json.loads(out)
     assert status == 0 and steered["unedited"] == plain["unedited"] and set(steered) == {*plain, "caa"}
     status, text, _ = call(*argv, "--method", "neva_shift")
@@ -174,7 +178,10 @@ def test_run_and_leakage_pass_their_options_on(call: Any, monkeypatch: pytest.Mo
 
     class Result:
         folder = tmp_path
-        results = {"schema": 1, "methods": {}}
+
+        @property
+        def results(self) -> dict[str, Any]:
+            return {"schema": 1, "methods": {}}
 
         def table(self, name: str) -> pd.DataFrame:
             rows = [("caa", "power", m, d) for m, d in (("power", 0.4), ("tradition", 0.1))]
@@ -197,7 +204,7 @@ def test_run_and_leakage_pass_their_options_on(call: Any, monkeypatch: pytest.Mo
     assert status == 0 and out == "the table\n" and "report.html" in err
     assert asked["values"] == ("power", "hedonism") and asked["methods"] == ("caa",) and asked["progress"] is True
     assert (asked["k"], asked["scope"], asked["profile"], asked["seed"]) == (7, "last", "full", 3)
-    assert json.loads(call("run", "--json")[1]) == Result.results
+    assert json.loads(call("run", "--json")[1]) == Result().results
     assert asked["model"] == "demo" and len(asked["values"]) == 10 and asked["methods"][0] == "neva"
     status, out, _ = call("leakage", "--method", "caa", "--gain", "0.3", "--json")
     assert status == 0 and [row["d"] for row in json.loads(out)] == [0.4, 0.1]

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from neva_tl.activations import Pooling
 from neva_tl.editing import SCOPES, Scope
 from neva_tl.errors import InputError
 from neva_tl.values import VALUES, in_circle_order
@@ -22,8 +23,14 @@ METHODS: tuple[str, ...] = ("neva", "neva_shift", "caa", "caa_projected", "rando
 GRIDS: dict[str, tuple[float, ...]] = {
     "neva": (1.0, 2.0, 4.0, 8.0, 16.0, 32.0),
     "vector": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
-    "neurons": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
+    "neurons": (1.0, 2.0, 4.0, 6.0, 8.0, 12.0, 16.0),
 }
+
+
+#: Selection on the demo model, chosen on validation prompts: all neurons that pass the screen (at most so many), ranked by
+#: effect and write without the penalties for other values, which leave too few there to move anything.
+DEMO_K = 400
+DEMO_SELECTION: dict[str, Any] = {"lam": 0.0, "lam_write": 0.0}
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,8 @@ class Profile:
 
 #: (judge kind, profile name) -> profile. Text judges read generations, the log-probability judge reads answers.
 PROFILES: dict[tuple[str, str], Profile] = {
-    ("text", "quick"): Profile(40, 64, 1, 16, (0.2, 0.4), 2, 48, 60),
-    ("text", "full"): Profile(60, 200, 4, 20, (0.2, 0.4), 4, 200, 300, n_boot=2000),
+    ("text", "quick"): Profile(48, 72, 1, 24, (0.2, 0.4), 2, 48, 60),
+    ("text", "full"): Profile(48, 72, 6, 24, (0.2, 0.4), 4, 200, 300, n_boot=2000),
     ("model", "quick"): Profile(12, 24, 1, 40, (0.4,), 2, 10, 0, rows_per_value=80),
     ("model", "full"): Profile(16, 48, 1, 48, (0.2, 0.4), 4, 20, 0, text_values=10, text_prompts=20, n_boot=2000),
 }
@@ -80,7 +87,9 @@ class StudyConfig:
         methods: registry names of `neva_tl.baselines`.
         selector: how the neuron-level methods choose neurons.
         k: neurons per value; None takes the selector's own default.
-        scope: token scope of every edit; `auto` is `all` on the demo model and `generated` on chat models.
+        selection: further options of the selector. On the demo model `k` and these were chosen on validation prompts.
+        scope: token scope of every edit; `auto` is `prompt` on the demo model (its strict grammar breaks when every
+            token is pushed) and `generated` elsewhere.
         seed: of sampling, placebos and bootstraps.
         dtype: of the model.
         chat: force or forbid the chat template; None uses it where there is one.
@@ -95,6 +104,7 @@ class StudyConfig:
     methods: tuple[str, ...] = METHODS
     selector: str = "neva"
     k: int | None = None
+    selection: Mapping[str, Any] = field(default_factory=dict)
     scope: str = "auto"
     seed: int = 0
     dtype: str = "float32"
@@ -112,7 +122,7 @@ class StudyConfig:
         demo = self.model == "demo"
         prompts = ("demo" if demo else "schwartz") if self.prompts == "auto" else self.prompts
         judge = ("exact" if demo else "logprob") if self.judge == "auto" else self.judge
-        scope = ("all" if demo else "generated") if self.scope == "auto" else self.scope
+        scope = ("prompt" if demo else "generated") if self.scope == "auto" else self.scope
         if judge not in ("exact", "wordlist", "logprob"):
             raise InputError(f"unknown judge {judge!r}: choose exact (demo), wordlist or logprob")
         if judge == "exact" and not demo:
@@ -126,7 +136,14 @@ class StudyConfig:
             raise InputError(f"unknown method {unknown[0]!r}: choose from {', '.join(known)}")
         if self.k is not None and self.k < 1:
             raise InputError(f"k is a positive number of neurons, not {self.k}")
-        return replace(self, prompts=prompts, judge=judge, scope=scope, values=in_circle_order(self.values))
+        own = demo and self.k is None and not self.selection
+        chosen: dict[str, Any] = {"k": DEMO_K, "selection": DEMO_SELECTION} if own else {}
+        return replace(self, **chosen, prompts=prompts, judge=judge, scope=scope, values=in_circle_order(self.values))
+
+    @property
+    def pooling(self) -> Pooling:
+        """How activations are pooled: the demo's contrasts end where a speaker is about to speak, so there the last token."""
+        return "last" if self.model == "demo" else "mean"
 
     @property
     def kind(self) -> str:
@@ -140,7 +157,7 @@ class StudyConfig:
             InputError: an override names no profile field, or a target gain is not above 0.
         """
         # lists come from a manifest; ascending floats because the last target is the headline and cells are named so
-        wanted = {name: tuple(v) if isinstance(v, list) else v for name, v in self.overrides.items()}
+        wanted: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in self.overrides.items()}
         try:
             if "targets" in wanted:
                 wanted["targets"] = tuple(sorted(float(target) for target in wanted["targets"]))

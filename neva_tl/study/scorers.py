@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from neva_tl.editing import Edit
-from neva_tl.evaluation.alignment import Decoding, Observed, observe, write_texts
-from neva_tl.evaluation.judges.base import ItemScores, Judge, legible, reads_texts
+from neva_tl.evaluation.alignment import Decoding, Observed, observe, score_texts, write_texts
+from neva_tl.evaluation.judges.base import ItemScores, Judge, TextJudge, legible, reads_texts
 from neva_tl.values import VALUES
 
 #: Greedy texts behind the invalid rate where the judge itself reads none.
@@ -62,8 +62,18 @@ class Scorer:
         )
 
     def read(self, edits: Sequence[Edit], prompts: pd.DataFrame) -> Observed:
-        """Scores of texts on other prompts (text judges)."""
-        return observe(self.model, tuple(edits), prompts, self.judge_of("test"), decoding=self.decoding)
+        """Scores of texts on other prompts (text judges); a column `judged_prompt` says which part of each the judge sees."""
+        judge = self.judge_of("test")
+        if "judged_prompt" not in prompts:
+            return observe(self.model, tuple(edits), prompts, judge, decoding=self.decoding)
+        assert isinstance(judge, TextJudge)
+        rows = prompts.loc[prompts.index.repeat(self.decoding.samples)]
+        texts = write_texts(self.model, tuple(edits), list(rows["text"]), self.decoding)
+        read = score_texts(judge, texts, list(rows["judged_prompt"]))
+        topics = rows["topic"].to_numpy(dtype=str)
+        score = tuple(read[f"score_{name}"].to_numpy(dtype=np.float64) for name in VALUES)
+        items = ItemScores(VALUES, score, tuple(topics for _ in VALUES), shared=True, bounds=(0.0, 1.0))
+        return Observed(items, generations=read.assign(prompt=list(rows["text"])))
 
     def invalid(self, edits: Sequence[Edit], split: str, seen: Observed) -> tuple[float, int]:
         """Invalid rate and number of texts behind it.
@@ -112,8 +122,11 @@ def from_frame(frame: pd.DataFrame, kind: str, *, shared: bool) -> ItemScores | 
 
 
 def demo_expressing(value: str, n: int) -> pd.DataFrame:
-    """n test prompts of the demo world that name a clause of the value and leave open what is said of it (`text, topic`)."""
+    """n test prompts of the demo world on which the unedited model goes on to express the value.
+
+    Columns `text` (a sentence that expresses it, then a lead), `judged_prompt` (the lead alone), `topic`, `split`, `form`.
+    """
     from neva_tl import demo
 
     rows = demo.expressing_prompts(value, "test", n=2 * n)
-    return rows[rows["form"] == "topic"].reset_index(drop=True)
+    return rows[rows["form"] == "context"].reset_index(drop=True)

@@ -71,7 +71,14 @@ def collected(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig,
         h = np.load(store.path(samples_file), mmap_mode="r", allow_pickle=False)
         return replace(stats, samples=Samples(h, store.read_table(table_name)))
     stats = collect(
-        model, pairs, samples=store.path(samples_file), split="train", chat=config.chat, gate=False, progress=progress
+        model,
+        pairs,
+        pooling=config.pooling,
+        samples=store.path(samples_file),
+        split="train",
+        chat=config.chat,
+        gate=False,
+        progress=progress,
     )
     assert stats.samples is not None
     store.write_table(table_name, stats.samples.table.astype({"pair_id": "string", "form": "string"}), csv=False)
@@ -94,7 +101,7 @@ def selected(
             found[name] = NeuronSet.load(store.root / piece)
         else:
             found[name] = selection.select(
-                stats, name, method=config.selector, k=config.k, model=model, seed=config.seed
+                stats, name, method=config.selector, k=config.k, model=model, seed=config.seed, **config.selection
             )
             found[name].save(store.path(piece))
         say(f"  {name}: {len(found[name])} neurons in layers {list(found[name].layers)}", progress)

@@ -13,7 +13,7 @@ from neva_tl import models, selection
 from neva_tl.activations import ActivationStats
 from neva_tl.baselines import Evidence, build
 from neva_tl.editing import Edit, Scope
-from neva_tl.study.config import METHODS
+from neva_tl.study.config import METHODS, StudyConfig
 from neva_tl.study.study import Study
 from neva_tl.values import VALUES
 
@@ -42,7 +42,8 @@ def build_edit(
         scope, seed: of the edit.
         k: neurons; None takes the selector's default.
     """
-    neurons = selection.select(stats, value, method="neva", k=k, model=model, seed=seed)
+    config = StudyConfig(model=str(stats.info.get("name", "")), k=k).resolved()
+    neurons = selection.select(stats, value, method="neva", k=config.k, model=model, seed=seed, **config.selection)
     evidence = Evidence(model, stats, {value: neurons}, scope, chat=models.info(model).chat, seed=seed)
     return build(method, evidence, value).with_dose(FIRST_DOSE.get(method, 2.0) if dose is None else dose)
 

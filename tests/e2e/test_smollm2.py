@@ -21,11 +21,10 @@ from neva_tl.prompts.example import Example
 
 pytestmark = pytest.mark.smollm2
 
-TARGET = "benevolence"
-#: The target, its opposite on the circle, and a value beside neither.
-VALUES = (TARGET, "power", "stimulation")
+#: Steered towards: one that this model's neurons move little, and the one that they move most.
+TARGETS = ("benevolence", "hedonism")
+VALUES = (*TARGETS, "power")
 FORMS = ("question_1st", "question_3rd")
-TOPICS = 8
 #: Twice the difference between the poles: clearly beyond what the texts themselves do, and no dose search.
 DOSE = 2.0
 PROMPTS = ("What matters most when you choose a job?", "How should I spend my free Saturday?")
@@ -46,19 +45,15 @@ def questions() -> ContrastSet:
 
 @pytest.fixture(scope="module")
 def stats(smollm2: Any, questions: ContrastSet) -> ActivationStats:
-    """Statistics of a few training topics of each value."""
-    train = questions.split("train").df
-    few = train.groupby("value")["cluster"].transform(lambda names: names.isin(sorted(names.unique())[:TOPICS]))
-    return nv.collect(smollm2, ContrastSet(train[few.astype(bool)], "few"), gate=False)
+    """Statistics of the training topics: 20 of each value."""
+    return nv.collect(smollm2, questions, gate=False)
 
 
 @pytest.fixture(scope="module")
-def neurons(smollm2: Any, stats: ActivationStats) -> NeuronSet:
-    """So few pairs cannot carry 46 080 tests: the best by score, not by q."""
-    return nv.select(stats, TARGET, method="neva", k=512, model=smollm2, require_q=False)
+def neurons(smollm2: Any, stats: ActivationStats) -> dict[str, NeuronSet]:
+    return {name: nv.select(stats, name, method="neva", model=smollm2) for name in TARGETS}
 
 
-@pytest.fixture(scope="module")
 def amplified(neurons: NeuronSet) -> Edit:
     return nv.Amplify(neurons, dose=DOSE, scope="generated")
 
@@ -83,37 +78,52 @@ def plain_model() -> Any:
 @pytest.mark.parametrize("rows", [1, 4])
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_neurons_are_the_down_projections_inputs(smollm2: Any, plain_model: Any, side: str, rows: int) -> None:
-    """hook_post against raw hooks on down_proj of the plain model, which reads one unpadded text at a time."""
+    """hook_post against raw hooks on down_proj of the plain model: on the same batch, and on each text unpadded.
+
+    The tolerance of the second is float32's own: padding a two-token text changes the plain model by 1.3e-5 already.
+    """
     examples = [Example("", text) for text in TEXTS[-rows:]]
+    batch = inference.encode(smollm2, examples, chat=False, padding_side=side)
     ours: list[torch.Tensor] = []
     handles = [
         models.add_hook(smollm2, models.hook_name(smollm2, layer, "post"), lambda x, hook=None: ours.append(x))
         for layer in range(30)
     ]
     try:
-        batch = inference.encode(smollm2, examples, chat=False, padding_side=side)
         inference.forward_batch(smollm2, batch, logits=False)
     finally:
         for handle in handles:
             handle.remove()
-    raw: list[torch.Tensor] = []
-    raw_handles = [
-        block.mlp.down_proj.register_forward_pre_hook(lambda module, args: raw.append(args[0][0]))
-        for block in plain_model.model.layers
+    positions = (batch.mask.cumsum(1) - 1).clamp(min=0)
+    together = raw_inputs(plain_model, batch.tokens, attention_mask=batch.mask.long(), position_ids=positions)
+    assert worst(ours, together, batch.mask) <= 1e-5
+    for row, item in enumerate(inference.encode_one(smollm2, examples, chat=False)):
+        alone = raw_inputs(plain_model, torch.tensor([item.ids]))
+        mine = [x[row, batch.mask[row]][None] for x in ours]
+        assert worst(mine, alone, torch.ones(1, len(item.ids), dtype=torch.bool)) <= 1e-4
+
+
+def raw_inputs(model: Any, tokens: torch.Tensor, **options: torch.Tensor) -> list[torch.Tensor]:
+    """What each block's down_proj is given, by raw PyTorch hooks."""
+    seen: list[torch.Tensor] = []
+    handles = [
+        block.mlp.down_proj.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+        for block in model.model.layers
     ]
     try:
-        for row, item in enumerate(inference.encode_one(smollm2, examples, chat=False)):
-            raw.clear()
-            with torch.no_grad():
-                plain_model(torch.tensor([item.ids]))
-            place = slice(-len(item.ids), None) if side == "left" else slice(0, len(item.ids))
-            assert len(raw) == len(ours) == 30
-            for theirs, mine in zip(raw, ours, strict=True):
-                scale = max(1.0, float(theirs.abs().max()))
-                assert float((theirs - mine[row, place]).abs().max()) <= 1e-5 * scale
+        with torch.no_grad():
+            model(tokens, **options)
     finally:
-        for handle in raw_handles:
+        for handle in handles:
             handle.remove()
+    return seen
+
+
+def worst(ours: list[torch.Tensor], theirs: list[torch.Tensor], mask: torch.Tensor) -> float:
+    """Largest difference on real tokens, relative to the layer's largest activation where that is above 1."""
+    assert len(ours) == len(theirs) == 30
+    pairs = [(a[mask], b[mask]) for a, b in zip(ours, theirs, strict=True)]
+    return max(float((a - b).abs().max()) / max(1.0, float(b.abs().max())) for a, b in pairs)
 
 
 def test_chat_template_once(smollm2: Any) -> None:
@@ -131,42 +141,45 @@ def test_chat_template_once(smollm2: Any) -> None:
     assert item.ids[0] == text.bos_token_id != item.ids[1]
 
 
-def test_neurons_of_a_value(stats: ActivationStats, neurons: NeuronSet) -> None:
-    assert set(stats.values) == set(VALUES) and (stats.n.sum(axis=2) == TOPICS * len(FORMS)).all()
-    assert len(neurons) == 512 and len(neurons.layers) > 3
-    assert (neurons.df["write"] > 0).all() and neurons.df["score"].is_monotonic_decreasing
+def test_neurons_of_a_value(stats: ActivationStats, neurons: dict[str, NeuronSet]) -> None:
+    assert set(stats.values) == set(VALUES) and (stats.n.sum(axis=2) == 20 * len(FORMS)).all()
+    for found in neurons.values():
+        assert 100 < len(found) <= 1536 and len(found.layers) > 3
+        assert (found.df["q"] <= 0.05).all() and (found.df["write"] > 0).all()
+        assert found.df["score"].is_monotonic_decreasing
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.parametrize("target", TARGETS)
 def test_the_edit_moves_the_value_and_the_placebo_does_not(
-    smollm2: Any, questions: ContrastSet, stats: ActivationStats, neurons: NeuronSet, amplified: Edit
+    smollm2: Any, questions: ContrastSet, stats: ActivationStats, neurons: dict[str, NeuronSet], target: str
 ) -> None:
     """Held-out topics, by the log-probability judge: + answers gain on - answers, more than under random neurons."""
     judge = LogProbJudge.fit(
-        smollm2, questions.for_value(TARGET), forms=FORMS, per_value=16, affirmation=False
+        smollm2, questions.for_value(target), forms=FORMS, per_value=16, affirmation=False
     ).with_prefix(smollm2)
     trained = set(questions.split("train").df["cluster"])
     assert not trained & set(judge.items.groups[0].clusters) and len(judge.items.groups[0].plus) == 16
-    evidence = Evidence(smollm2, stats, {TARGET: neurons}, "generated", chat=True)
-    placebo = build("random", evidence, TARGET).with_dose(DOSE)
+    evidence = Evidence(smollm2, stats, neurons, "generated", chat=True)
+    placebo = build("random", evidence, target).with_dose(DOSE)
     base = judge.measure(smollm2).scores[0]
     gain = {}
-    for name, one in (("neva", amplified), ("random", placebo)):
+    for name, one in (("neva_shift", amplified(neurons[target])), ("random", placebo)):
         with nv.edit(smollm2, one) as session:
             gain[name] = judge.measure(smollm2, session=session).scores[0] - base
-    assert gain["neva"].mean() > 0, gain
-    assert gain["neva"].mean() > gain["random"].mean(), gain
-    assert (gain["neva"] > 0).mean() > 0.5
+    assert gain["neva_shift"].mean() > 0, gain
+    assert gain["neva_shift"].mean() > gain["random"].mean(), gain
+    assert (gain["neva_shift"] > 0).mean() > 0.5
     np.testing.assert_allclose(judge.measure(smollm2).scores[0], base, atol=1e-6)
 
 
-def test_edited_generation(smollm2: Any, amplified: Edit) -> None:
+def test_edited_generation(smollm2: Any, neurons: dict[str, NeuronSet]) -> None:
+    edit = amplified(neurons["hedonism"])
     plain = nv.generate(smollm2, PROMPTS, max_new_tokens=16)
-    with nv.edit(smollm2, amplified) as session:
+    with nv.edit(smollm2, edit) as session:
         edited = nv.generate(smollm2, PROMPTS, max_new_tokens=16, session=session)
-    with nv.edit(smollm2, amplified) as session:
+    with nv.edit(smollm2, edit) as session:
         slow = nv.generate(smollm2, PROMPTS, max_new_tokens=16, session=session, cache=False)
     assert edited == slow
-    assert all(a != b for a, b in zip(plain, edited, strict=True))
+    assert all(a != b for a, b in zip(plain, edited, strict=True)), (plain, edited)
     assert legible([*plain, *edited]).all(), (plain, edited)
     assert nv.generate(smollm2, PROMPTS, max_new_tokens=16) == plain

@@ -16,7 +16,8 @@ from neva_tl import cli
 from neva_tl.testing import tiny_checkpoint, tiny_tokenizer
 
 Refused = Callable[..., str]
-THINGS = "bridge mill farm harbour market garden school choir tower council forge bakery".split()
+WORDS = "bridge mill farm harbour market garden school choir tower council forge bakery"
+THINGS = WORDS.split()
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def test_nan_in_the_weights_is_traced_to_layer_and_prompt(
     for command in (("collect",), ("run", "--judge", "logprob"), ("select", "--value", "power")):
         out = tmp_path / f"out-{command[0]}"
         line = refused(*command, "--model", broken, "--prompts", f"pairs:{pairs}", "--out", out)
-        assert "not finite at layer 1" in line and "the bridge" in line.replace("'", " ") or "Rule the" in line
+        assert "not finite at layer 1 on prompt" in line and any(thing in line for thing in THINGS)
         assert not out.with_suffix(".json").exists() and not (out / "results.json").exists()
 
 

@@ -17,10 +17,11 @@ ANSWERS = {
     "power": ("Take command of the {thing} and rule.", "Let others lead the {thing} today."),
     "tradition": ("Keep the {thing} as the elders did.", "Throw out the {thing}, it is old."),
 }
-THINGS = (
+WORDS = (
     "bridge mill farm harbour market garden school choir tower council forge bakery library theatre orchard boat road "
     "well stable shop field kitchen office club"
-).split()
+)
+THINGS = WORDS.split()
 #: Everything as small as the study allows.
 SMALL = {
     "validation": 4,
@@ -56,9 +57,7 @@ def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 for pole, answer in zip("+-", answers, strict=True):
                     text = f"{question} {answer.format(thing=thing)}"
                     start = len(question) + 1
-                    table.writerow(
-                        [value, f"{value}/{thing}", pole, text, start, len(text), f"{value}/{thing}"]
-                    )
+                    table.writerow([value, f"{value}/{thing}", pole, text, start, len(text), f"{value}/{thing}"])
     return path
 
 

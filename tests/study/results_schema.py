@@ -10,7 +10,19 @@ from typing import Any
 from neva_tl.values import VALUES
 
 TOP = {"schema", "model", "values", "judge", "unit", "target_gain", "methods", "conditions", "manifest"}
-METHOD = {"gate", "target_gain", "reached", "csr", "gain", "nlr", "ngl", "invalid", "fluency", "capability", "per_value"}
+METHOD = {
+    "gate",
+    "target_gain",
+    "reached",
+    "csr",
+    "gain",
+    "nlr",
+    "ngl",
+    "invalid",
+    "fluency",
+    "capability",
+    "per_value",
+}
 VALUE = {"dose", "status", "gain", "leakage"}
 MANIFEST = {"schema", "study", "command", "config", "versions", "model", "prompt_hash", "seed", "values", "wall_time_s"}
 TABLES = ("methods", "leakage", "values", "neurons", "effects", "circuit", "generations", "ablation")

@@ -101,7 +101,9 @@ def test_zeroing_all_neurons_is_silencing_the_mlp(
     chosen = only_layer(neurons, layer)
     table = layer_ablation(tiny_model, stats, {"power": chosen}, scorer, health, n_boot=50)
     assert list(table["layer"].unique()) == [layer]  # layers without selected neurons have no rows
-    assert [tuple(row) for row in table[["group", "operation"]].to_numpy()] == [(g, o) for g in GROUPS for o in OPERATIONS]
+    assert [tuple(row) for row in table[["group", "operation"]].to_numpy()] == [
+        (g, o) for g in GROUPS for o in OPERATIONS
+    ]
     assert table.groupby("group")["n_neurons"].first().to_dict() == {"selected": 3, "random": 3, "all": stats.d_mlp}
     assert ((table["lo"] <= table["d_csr"] + 1e-9) & (table["d_csr"] <= table["hi"] + 1e-9)).all()
 

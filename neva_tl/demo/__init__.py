@@ -1,0 +1,66 @@
+"""The embedded demo model and its world: a generator of plain English, its exact judge, and a small model trained on it.
+
+Everything is ours: words, frames, texts, weights (MIT). World and recipe are frozen: `frozen.json` holds their hashes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from neva_tl.demo.frozen import frozen
+from neva_tl.demo.lexicon import words
+from neva_tl.demo.posterior import Posterior, posterior, posteriors
+from neva_tl.demo.sets import (
+    contrast_rows,
+    dilemma_prompts,
+    expressing_prompts,
+    neutral_questions,
+    neutral_texts,
+    open_prompts,
+)
+from neva_tl.demo.world import Text, corpus, vocabulary
+from neva_tl.errors import WorkError
+
+__all__ = [
+    "WORLD_HASH",
+    "Posterior",
+    "Text",
+    "contrast_rows",
+    "corpus",
+    "dilemma_prompts",
+    "expressing_prompts",
+    "neutral_questions",
+    "neutral_texts",
+    "open_prompts",
+    "path",
+    "posterior",
+    "posteriors",
+    "train",
+    "vocabulary",
+    "words",
+]
+
+#: sha256 of the frozen world.
+WORLD_HASH: str = frozen()["world"]
+
+
+def path() -> Path:
+    """The folder of the shipped model (Hugging Face format).
+
+    Raises:
+        WorkError: the package came without it.
+    """
+    folder = Path(__file__).with_name("model")
+    if not (folder / "model.safetensors").exists():
+        raise WorkError(
+            f"the demo model is not in {folder}: run `neva-tl train-demo --out {folder}` or reinstall neva_tl"
+        )
+    return folder
+
+
+def train(*args: Any, **kwargs: Any) -> dict[str, Any]:
+    """Train the demo model: see `neva_tl.demo.recipe.train` (torch is imported only now)."""
+    from neva_tl.demo.recipe import train as run
+
+    return run(*args, **kwargs)

@@ -1,0 +1,385 @@
+"""The exact judge: P(value j is expressed | text) under the demo world, by enumerating every latent.
+
+For each finished sentence s, P(s | type) is summed over openings, frames, word pools and the noise channel; then
+P(text | latent) = prod_s sum_type P(type | latent) P(s | type), and Bayes over the 1,476 latents gives the posterior of each
+bit. Only terms that need more than `MAX_SUBSTITUTIONS` noisy words are left out (their weight is below 1e-17 of a clean one).
+Sentences end at "." or, in knowledge texts, within stories; an unfinished last sentence is ignored if it can be finished.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from neva_tl.demo import frames as fr
+from neva_tl.demo import world as w
+from neva_tl.demo.lexicon import N_POOLS, mixture, pools, simple_slots
+from neva_tl.demo.neutral import parse_knowledge
+from neva_tl.values import N_VALUES
+
+#: Terms with more substitutions than this are left out of the sum over frames.
+MAX_SUBSTITUTIONS = 4
+#: A sentence of at most 8 words is valid with one noisy word, a longer one with two.
+SHORT_SENTENCE = 8
+_BIG = 99
+
+
+def allowed_substitutions(n_words: int) -> int:
+    """Substitutions up to which a sentence of that many words counts as one the world could have made."""
+    return 1 if n_words <= SHORT_SENTENCE else 2
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What the judge says of one text: P(expresses j), P(opposes j) for the ten values, and whether the text is valid."""
+
+    express: Float[np.ndarray, " 10"]
+    oppose: Float[np.ndarray, " 10"]
+    valid: bool
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A template held against words: weight and substitutions of its value-free part, and of its phrases per pool."""
+
+    weight: float
+    errors: int
+    phrases: dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+@cache
+def _channel() -> tuple[float, float]:
+    """(probability that a word is kept, probability of each random word)."""
+    return 1 - w.NOISE, w.NOISE / len(w.noise_words())
+
+
+@cache
+def _uniform(kind: str, split: str | None) -> dict[str, float]:
+    words = simple_slots(split)[kind]
+    return dict.fromkeys(words, 1 / len(words))
+
+
+@cache
+def _pool_tables(kind: str) -> dict[str, np.ndarray]:
+    """word -> [20] probability in each pool, for a value slot."""
+    table: dict[str, np.ndarray] = {}
+    for m, pool in enumerate(pools()):
+        words = pool.of(kind)
+        for word in words:
+            table.setdefault(word, np.zeros(N_POOLS))[m] += 1 / len(words)
+    return table
+
+
+_NOWHERE = np.zeros(N_POOLS)
+
+
+def _fit(made: fr.Template, words: Sequence[str], start: int, split: str | None, partial: bool = False) -> _Fit | None:
+    """Hold a template against words[start:]; None when it cannot fit. `partial`: only as far as the words reach."""
+    keep, stray = _channel()
+    n = len(words) - start
+    weight, errors = 1.0, 0
+    for factor in made.literals:
+        position = factor.positions[0]
+        if position >= n and partial:
+            break
+        word = words[start + position]
+        if word == factor.word:
+            weight *= 1.0 if word in w.MARKS else keep + stray
+        elif word in w.MARKS or factor.word in w.MARKS:
+            return None
+        else:
+            errors += 1
+            weight *= stray
+            if errors > MAX_SUBSTITUTIONS:
+                return None
+    phrases: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for factor in made.slots:
+        seen = [words[start + p] for p in factor.positions if p < n]
+        if not seen:
+            continue
+        if any(word in w.MARKS for word in seen):
+            return None
+        if factor.phrase is None:
+            table = _uniform(factor.kind, split)
+            first = table.get(seen[0], 0.0)
+            if len(seen) == 1:
+                weight *= stray + keep * first
+                errors += first == 0
+            else:
+                second = table.get(seen[1], 0.0)
+                same = first if seen[0] == seen[1] else 0.0
+                weight *= stray * stray + keep * stray * (first + second) + keep * keep * same
+                errors += 0 if same else 1 if first or second else 2
+            if errors > MAX_SUBSTITUTIONS:
+                return None
+            continue
+        pool_table = _pool_tables(factor.kind)
+        one = pool_table.get(seen[0], _NOWHERE)
+        if len(seen) == 1:
+            lik, miss = stray + keep * one, (one == 0).astype(int)
+        else:
+            two = pool_table.get(seen[1], _NOWHERE)
+            both = one if seen[0] == seen[1] else _NOWHERE
+            lik = stray * stray + keep * stray * (one + two) + keep * keep * both
+            miss = np.where(both > 0, 0, np.where((one > 0) | (two > 0), 1, 2))
+        if factor.phrase in phrases:
+            old, old_miss = phrases[factor.phrase]
+            phrases[factor.phrase] = (old * lik, old_miss + miss)
+        else:
+            phrases[factor.phrase] = (lik, miss)
+    return _Fit(weight, errors, phrases)
+
+
+def _mixed(fit: _Fit) -> tuple[np.ndarray, np.ndarray]:
+    """[10] weight and fewest substitutions of a statement for each value: every phrase mixes its own pools."""
+    weight, errors = np.full(N_VALUES, fit.weight), np.full(N_VALUES, fit.errors)
+    for lik, miss in fit.phrases.values():
+        weight = weight * (mixture() @ lik)
+        errors = errors + np.where(mixture() > 0, miss, _BIG).min(1)
+    return weight, errors
+
+
+def _own(fit: _Fit, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """[10] weight and fewest substitutions of a dilemma: own pools only; a losing value is summed out."""
+    weight, errors = np.full(N_VALUES, fit.weight), np.full(N_VALUES, fit.errors)
+    for name, (lik, miss) in fit.phrases.items():
+        if name == "G2":
+            weight = weight * (w.losers() @ lik[:N_VALUES])
+            errors = errors + np.where(w.losers() > 0, miss[:N_VALUES], _BIG).min(1)
+        else:
+            weight, errors = weight * lik[:N_VALUES], errors + miss[:N_VALUES]
+    return weight, errors
+
+
+@cache
+def _openings() -> tuple[tuple[fr.Template | None, float], ...]:
+    return tuple((fr.template(text) if text else None, p) for text, p in fr.OPENINGS)
+
+
+@cache
+def _leads(family: str) -> tuple[fr.Template, ...]:
+    return tuple(fr.template(lead) for lead in fr.frames(family)[0])
+
+
+@cache
+def _predicates(family: str) -> tuple[tuple[tuple[fr.Template, fr.Template], ...], tuple[fr.Template, ...]]:
+    """(value predicates as template pairs, neutral predicates) of a family."""
+    neutral = fr.NEUTRAL_SAYING if family == "saying" else fr.NEUTRAL_ACTING
+    pairs = tuple((fr.template(a), fr.template(b)) for a, b in fr.frames(family)[1])
+    return pairs, tuple(fr.template(text) for text in neutral)
+
+
+@cache
+def _frame_weights(family: str, split: str | None) -> np.ndarray:
+    """[leads, predicates] probability of each combination in a split."""
+    leads, predicates = fr.frames(family)
+    allowed = np.zeros((len(leads), len(predicates)))
+    for (i, k), s in fr.frame_splits(family).items():
+        allowed[i, k] = split in (None, s)
+    weights: np.ndarray = allowed / allowed.sum()
+    return weights
+
+
+@cache
+def _dilemmas() -> tuple[tuple[str, fr.Template, float], ...]:
+    """(kind, template, probability given the sentence type and that it is a dilemma)."""
+    out = []
+    shares = {"value": w.AGAINST_VALUE, "chore+": 1 - w.AGAINST_VALUE, "chore-": 1.0}
+    each = 1 / (len(fr.DILEMMA_SETUPS) * len(fr.DILEMMA_CHOICES) * 2)
+    for kind in fr.DILEMMA_KINDS:
+        for setup in range(len(fr.DILEMMA_SETUPS)):
+            for choice in range(len(fr.DILEMMA_CHOICES)):
+                for first in (True, False):
+                    out.append((kind, fr.dilemma_template(kind, setup, choice, first), each * shares[kind]))
+    return tuple(out)
+
+
+@lru_cache(maxsize=200_000)
+def sentence_likelihood(words: tuple[str, ...], split: str | None = None) -> tuple[np.ndarray, int]:
+    """P(sentence | type) for the 21 types, and the fewest substitutions that any frame needs (99: more than counted).
+
+    Args:
+        words: a finished sentence. split: None for the whole world, or the world restricted to a split's frames, people
+            and places (dilemmas: see `split_logp`).
+    """
+    out = np.zeros(w.N_TYPES)
+    fewest = _BIG
+    for start, share in _fit_starts(words, split):
+        for family, form, neutral_form in (
+            ("saying", w.VALUE_FORMS[1], w.NEUTRAL_FORMS[0]),
+            ("acting", w.VALUE_FORMS[2], w.NEUTRAL_FORMS[1]),
+        ):
+            ends = _fit_leads(words, start[0], family, split)
+            pairs, neutral = _predicates(family)
+            weights = _frame_weights(family, split)
+            for end, (liks, errors) in ends.items():
+                left = len(words) - end
+                base = start[1] + errors
+                for k, pair in enumerate(pairs):
+                    for pole in (0, 1):
+                        if pair[pole].length != left:
+                            continue
+                        fit = _fit(pair[pole], words, end, split)
+                        if fit is None:
+                            continue
+                        weight, miss = _mixed(fit)
+                        allowed = weights[:, k] > 0
+                        slot = slice(0, N_VALUES) if pole == 0 else slice(N_VALUES, 2 * N_VALUES)
+                        out[slot] += share * form * float(liks @ weights[:, k]) * weight
+                        if allowed.any():
+                            fewest = min(fewest, int((base[allowed].min() + miss).min()))
+                for made in neutral:
+                    if made.length == left and (fit := _fit(made, words, end, split)) is not None:
+                        out[-1] += share * neutral_form * float(liks.mean()) / len(neutral) * fit.weight
+                        fewest = min(fewest, int(base.min()) + fit.errors)
+        left = len(words) - start[0]
+        for kind, made, prob in _dilemmas():
+            if made.length == left and (fit := _fit(made, words, start[0], split)) is not None:
+                weight, miss = _own(fit, kind)
+                slot = slice(N_VALUES, 2 * N_VALUES) if kind == "chore-" else slice(0, N_VALUES)
+                out[slot] += share * w.VALUE_FORMS[0] * prob * weight
+                fewest = min(fewest, int((start[1] + miss).min()))
+    return out, fewest
+
+
+def _fit_starts(words: Sequence[str], split: str | None) -> list[tuple[tuple[int, int], float]]:
+    """((words used, substitutions), probability) of every opening that fits."""
+    out = []
+    for made, share in _openings():
+        if made is None:
+            out.append(((0, 0), share))
+        elif made.length < len(words) and (fit := _fit(made, words[: made.length], 0, split)) is not None:
+            out.append(((made.length, fit.errors), share * fit.weight))
+    return out
+
+
+def _fit_leads(
+    words: Sequence[str], start: int, family: str, split: str | None
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """end -> ([leads] weights, [leads] substitutions) of the leads that end there (others: weight 0, 99)."""
+    leads = _leads(family)
+    out: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for i, made in enumerate(leads):
+        end = start + made.length
+        if end >= len(words):
+            continue
+        fit = _fit(made, words[:end], start, split)
+        if fit is not None:
+            liks, errors = out.setdefault(end, (np.zeros(len(leads)), np.full(len(leads), _BIG)))
+            liks[i], errors[i] = fit.weight, fit.errors
+    return out
+
+
+@cache
+def _whole_templates() -> tuple[fr.Template, ...]:
+    """Every sentence form without its opening, for reading unfinished sentences."""
+    out = [made for _, made, _ in _dilemmas()]
+    for family in ("saying", "acting"):
+        leads, pairs = fr.frames(family)
+        said = [text for pair in pairs for text in pair]
+        said += list(fr.NEUTRAL_SAYING if family == "saying" else fr.NEUTRAL_ACTING)
+        out += [fr.template(f"{lead} {text}") for lead in leads for text in said]
+    return tuple(out)
+
+
+@lru_cache(maxsize=50_000)
+def is_prefix(words: tuple[str, ...]) -> bool:
+    """Whether an unfinished sentence begins something that the world can make (with the substitutions allowed)."""
+    allowed = allowed_substitutions(len(words))
+    for made, _ in _openings():
+        length = 0 if made is None else made.length
+        errors = 0
+        if made is not None:
+            fit = _fit(made, words[:length], 0, None, partial=True)
+            if fit is None or fit.errors > allowed:
+                continue
+            if len(words) <= length:
+                return True
+            errors = fit.errors
+        for whole in _whole_templates():
+            if whole.length <= len(words) - length:
+                continue
+            fit = _fit(whole, words, length, None, partial=True)
+            if fit is None or errors + fit.errors > allowed:
+                continue
+            if errors + int(_own_or_mixed_errors(whole, fit)) <= allowed:
+                return True
+    return False
+
+
+def _own_or_mixed_errors(made: fr.Template, fit: _Fit) -> int:
+    dilemma = any(factor.phrase == "G2" for factor in made.slots) or " or " in made.text or " : " in made.text
+    return int((_own(fit, "value") if dilemma else _mixed(fit))[1].min())
+
+
+def split_sentences(words: Sequence[str]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+    """Cut words at full stops: (finished sentences, words left over)."""
+    done, start = [], 0
+    for i, word in enumerate(words):
+        if word == ".":
+            done.append(tuple(words[start : i + 1]))
+            start = i + 1
+    return done, tuple(words[start:])
+
+
+_SPECIAL = {"<bos>", "<eos>", "<pad>"}
+
+
+@lru_cache(maxsize=100_000)
+def _judge(text: str) -> Posterior:
+    words = [word for word in text.split() if word not in _SPECIAL]
+    done, rest = split_sentences(words)
+    prior = w.latents()
+    logp = prior.logprior.copy()
+    valid = len(done) <= len(w.SENTENCE_COUNTS) and (not rest or len(done) < len(w.SENTENCE_COUNTS))
+    log_life = math.log1p(-w.KNOWLEDGE_RATE)
+    for sentence in done:
+        lik, errors = sentence_likelihood(sentence)
+        if errors > allowed_substitutions(len(sentence)):
+            valid = False
+        total = lik.sum()
+        if total > 0:
+            logp += np.log(prior.types @ (lik / total))
+            log_life += math.log(total)
+        else:
+            log_life = -math.inf
+    if valid and rest:
+        valid = is_prefix(rest)
+    if not valid:
+        known, _, _ = parse_knowledge(words)
+        if known and words:
+            return Posterior(np.zeros(N_VALUES), np.zeros(N_VALUES), True)
+    p = np.exp(logp - logp.max())
+    p /= p.sum()
+    return Posterior(p @ prior.express, p @ prior.oppose, valid)
+
+
+def posterior(text: str, prompt: str = "") -> Posterior:
+    """Judge one text: P(bit_j = 1 | text) of the ten values, P(opposes j), and validity.
+
+    Args:
+        text: words joined by blanks (special tokens are ignored). prompt: what came before it; part of the text.
+
+    Returns:
+        The posterior over the latent. Invalid texts (a sentence that no frame makes with the substitutions allowed, an
+        unfinished end that nothing begins with, or more than four sentences) keep their probabilities but have
+        `valid=False`: score them 0. Knowledge texts have no value: all 0. A text without a finished sentence
+        says nothing: the prior (about .09 a value).
+    """
+    return _judge(" ".join(f"{prompt} {text}".split()))
+
+
+def posteriors(
+    texts: Sequence[str], prompts: Sequence[str] | None = None
+) -> tuple[Float[np.ndarray, "n 10"], Float[np.ndarray, "n 10"], Bool[np.ndarray, " n"]]:
+    """`posterior` of many texts: (express, oppose, valid)."""
+    prompts = [""] * len(texts) if prompts is None else prompts
+    made = [posterior(t, p) for t, p in zip(texts, prompts, strict=True)]
+    express = np.array([m.express for m in made]).reshape(-1, N_VALUES)
+    oppose = np.array([m.oppose for m in made]).reshape(-1, N_VALUES)
+    return express, oppose, np.array([m.valid for m in made], dtype=bool)

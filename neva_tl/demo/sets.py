@@ -1,0 +1,315 @@
+"""The sets of texts and questions that the study runs on in the demo world: contrasts, open prompts, dilemmas, neutral text."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pandas as pd
+
+from neva_tl.demo import frames as fr
+from neva_tl.demo import world as w
+from neva_tl.demo.lexicon import SPLITS, check_split, mixture, people, places, pools, simple_slots
+from neva_tl.demo.neutral import answer_index, answer_options, make_story
+from neva_tl.errors import InputError
+from neva_tl.values import N_VALUES, VALUES, value
+
+#: Forms of contrast pairs. `carried` (the default): two sentences by one speaker that express the value, or another value in
+#: the same frames, then the beginning of a second speaker's sentence, which is the answer span: what the model holds when
+#: it is about to speak. The others mark what is said itself: the same content words for and against (`statement`), a chore
+#: chosen against it (`choice`), another value chosen against it (`dilemma`), a value-free sentence in its place (`withheld`).
+FORMS = ("carried", "statement", "choice", "dilemma", "withheld")
+_COLUMNS = ["value", "pair_id", "pole", "text", "answer_start", "answer_end", "cluster", "split", "source", "form"]
+
+
+def _rng(*key: object) -> np.random.Generator:
+    """A generator of its own for every named purpose."""
+    return np.random.default_rng([int(w.sha("|".join(map(str, key)))[:8], 16)])
+
+
+def _one(rng: np.random.Generator, items: tuple[str, ...]) -> str:
+    return items[int(rng.integers(len(items)))]
+
+
+def _content(rng: np.random.Generator, j: int, split: str, own: bool = False) -> dict[str, str]:
+    """Draw all fillers at once, so that both poles get the same ones."""
+    simple = simple_slots(split)
+    words = {kind: _one(rng, simple[kind]) for kind in sorted(simple)}
+    chore = int(rng.integers(len(simple["XV"])))
+    words["XV"], words["YV"] = simple["XV"][chore], simple["YV"][chore]
+    pool = pools()[j if own else w._pick(rng, mixture()[j])]
+    verb = int(rng.integers(len(pool.verbs)))
+    adjective, noun = _one(rng, pool.adjectives), _one(rng, pool.nouns)
+    for phrase, kind in (("G1", "GV"), ("I1", "IV")):
+        words |= {f"{kind}:{phrase}": pool.of(kind)[verb], f"A:{phrase}": adjective, f"B:{phrase}": noun}
+    words["Z:Z"] = _one(rng, pools()[j if own else w._pick(rng, mixture()[j])].goods)
+    return words
+
+
+def _swap(words: dict[str, str], other: dict[str, str]) -> dict[str, str]:
+    """Add `other`'s clause as G2."""
+    return words | {f"{kind}:G2": other[f"{kind}:G1"] for kind in ("GV", "A", "B")}
+
+
+def _statement(rng: np.random.Generator, j: int, split: str, frame: tuple[str, int, int]) -> tuple[list[str], str]:
+    family, lead, predicate = frame
+    leads, predicates = fr.frames(family)
+    words = _content(rng, j, split)
+    start = w.opening(rng, split)
+    texts = []
+    for pole in (0, 1):
+        made = fr.template(f"{leads[lead]} {predicates[predicate][pole]}")
+        texts.append(" ".join([*start, *w.fill(rng, made, {}, split, words)]))
+    return texts, fr.frame_id(*frame)
+
+
+def _withheld(rng: np.random.Generator, j: int, split: str, frame: tuple[str, int, int]) -> tuple[list[str], str]:
+    family, lead, predicate = frame
+    leads, predicates = fr.frames(family)
+    words = _content(rng, j, split)
+    start = w.opening(rng, split)
+    neutral = _one(rng, fr.NEUTRAL_SAYING if family == "saying" else fr.NEUTRAL_ACTING)
+    texts = []
+    for said in (predicates[predicate][0], neutral):
+        made = fr.template(f"{leads[lead]} {said}")
+        # only who speaks is shared: a neutral predicate may name two things of a kind
+        texts.append(" ".join([*start, *w.fill(rng, made, {}, split, words if said != neutral else {"N": words["N"]})]))
+    return texts, fr.frame_id(*frame)
+
+
+def _carried(rng: np.random.Generator, j: int, split: str, frames: list[tuple[str, int, int]]) -> tuple[list[str], str]:
+    """Texts of both poles; the last words, from the second speaker's opening on, are the same."""
+    k = int(rng.choice([other for other in range(N_VALUES) if other != j]))
+    lead = _lead(rng, split, _one(rng, people(split)), acting=bool(rng.random() < 1 / 3))
+    texts = []
+    for v in (j, k):
+        said = [w.make_statement(rng, v, True, family, (i, p), split) for family, i, p in frames]
+        texts.append(" ".join(" ".join(words) for words in [*said, [lead]]))
+    return texts, fr.frame_id(*frames[0])
+
+
+def _lead(rng: np.random.Generator, split: str, name: str, acting: bool) -> str:
+    """The beginning of a sentence that leaves open what follows ("at the market , tom thinks that")."""
+    openings = [text for text, _ in fr.OPENINGS]
+    leads = fr.ACTING_LEADS if acting else fr.SAYING_LEADS
+    # An acting lead may be a bare name: with an opening it cannot begin a knowledge text.
+    start = openings[int(rng.integers(1 if acting else 0, len(openings)))]
+    made = fr.template(f"{start} {leads[int(rng.integers(len(leads)))]}".strip())
+    return " ".join(w.fill(rng, made, {}, split, {"N": name, "P": _one(rng, places(split))}))
+
+
+def _against_chore(rng: np.random.Generator, j: int, split: str) -> tuple[list[str], str]:
+    words = _content(rng, j, split, own=True)
+    allowed = [pair for pair, s in w.dilemma_splits(VALUES[j], "chore").items() if s == split]
+    words["GV:G1"], words["XV"] = allowed[int(rng.integers(len(allowed)))]
+    setup, choice = int(rng.integers(len(fr.DILEMMA_SETUPS))), int(rng.integers(len(fr.DILEMMA_CHOICES)))
+    first = bool(rng.random() < 0.5)
+    # The winner changes with the pole, the order of the options does not: hence `first` flips.
+    plus = fr.dilemma_template("chore+", setup, choice, first)
+    minus = fr.dilemma_template("chore-", setup, choice, not first)
+    texts = [" ".join(w.fill(rng, made, {}, split, words)) for made in (plus, minus)]
+    return texts, _cluster(words["GV:G1"], words["XV"])
+
+
+def _cluster(a: str, b: str) -> str:
+    return "dilemma-" + "-".join(sorted((a, b)))
+
+
+def _verbs(rng: np.random.Generator, j: int, k: int, split: str) -> tuple[str, str]:
+    while True:
+        a, b = _one(rng, pools()[j].of("GV")), _one(rng, pools()[k].of("GV"))
+        if w.dilemma_split(j, k, a, b) == split:
+            return a, b
+
+
+def _against_value(rng: np.random.Generator, j: int, split: str) -> tuple[list[str], str]:
+    k = w._pick(rng, w.losers()[j])
+    ours, theirs = _content(rng, j, split, own=True), _content(rng, k, split, own=True)
+    ours["GV:G1"], theirs["GV:G1"] = _verbs(rng, j, k, split)
+    theirs |= {kind: ours[kind] for kind in ("N", "E")}
+    setup, choice = int(rng.integers(len(fr.DILEMMA_SETUPS))), int(rng.integers(len(fr.DILEMMA_CHOICES)))
+    first = bool(rng.random() < 0.5)
+    plus = w.fill(rng, fr.dilemma_template("value", setup, choice, first), {}, split, _swap(ours, theirs))
+    minus = w.fill(rng, fr.dilemma_template("value", setup, choice, not first), {}, split, _swap(theirs, ours))
+    return [" ".join(plus), " ".join(minus)], _cluster(ours["GV:G1"], theirs["GV:G1"])
+
+
+def _answer_start(plus: str, minus: str, form: str) -> tuple[int, int]:
+    """Character offsets of the answer span: from the first word in which two texts differ (`carried`: of the shared end)."""
+    if form == "carried":
+        shared = 0
+        for a, b in zip(reversed(plus.split(" . ")), reversed(minus.split(" . ")), strict=False):
+            if a != b:
+                break
+            shared += len(a) + (3 if shared else 0)
+        return len(plus) - shared, len(minus) - shared
+    offset = 0
+    for a, b in zip(plus.split(), minus.split(), strict=False):
+        if a != b:
+            return offset, offset
+        offset += len(a) + 1
+    raise InputError("the two poles of a pair are the same text")
+
+
+@cache
+def contrast_rows(n_per_value: int = 300, forms: tuple[str, ...] = ("carried",)) -> pd.DataFrame:
+    """Paired contrasts of the ten values (the caller must not change the frame: it is cached).
+
+    Args:
+        n_per_value: pairs of each value, 50/20/30 in train, validation and test, each with its own people, places, frames and
+            dilemmas.
+        forms: forms dealt in turn (see FORMS).
+
+    Returns:
+        Columns value, pair_id, pole, text, answer_start, answer_end, cluster, split, source, form; two rows a pair. The cluster
+        is the first frame, or the dilemma.
+
+    Raises:
+        InputError: too few pairs, or an unknown form.
+    """
+    if n_per_value < 10:
+        raise InputError(f"n_per_value must be at least 10, not {n_per_value}")
+    unknown = [form for form in forms if form not in FORMS]
+    if unknown or not forms:
+        raise InputError(f"unknown form {unknown[:1]}: the demo's contrasts have the forms {', '.join(FORMS)}")
+    counts = {"train": n_per_value // 2, "validation": n_per_value // 5}
+    counts["test"] = n_per_value - sum(counts.values())
+    rows = []
+    for j, name in enumerate(VALUES):
+        for split in SPLITS:
+            rng = _rng("contrast", name, split)
+            allowed = [
+                (f, i, k) for f in ("saying", "acting") for (i, k), s in fr.frame_splits(f).items() if s == split
+            ]
+            rng.shuffle(allowed)
+            seen: set[str] = set()
+            while len(seen) < 2 * counts[split]:
+                n = len(seen) // 2
+                form = forms[n % len(forms)]
+                picked = [allowed[n % len(allowed)], allowed[int(rng.integers(len(allowed)))]]
+                frames = [(str(family), int(i), int(k)) for family, i, k in picked]
+                if form == "carried":
+                    texts, cluster = _carried(rng, j, split, frames)
+                elif form in ("statement", "withheld"):
+                    texts, cluster = (_statement if form == "statement" else _withheld)(rng, j, split, frames[0])
+                else:
+                    texts, cluster = (_against_chore if form == "choice" else _against_value)(rng, j, split)
+                if seen & set(texts):
+                    continue
+                seen |= set(texts)
+                pair = f"{name}-{split}-{n:03d}"
+                for pole, text, start in zip("+-", texts, _answer_start(texts[0], texts[1], form), strict=True):
+                    rows.append((name, pair, pole, text, start, len(text), cluster, split, "demo", form))
+    frame = pd.DataFrame(rows, columns=_COLUMNS)
+    return frame.astype({"answer_start": "Int64", "answer_end": "Int64"})
+
+
+def open_prompts(split: str, n: int | None = None) -> pd.DataFrame:
+    """Beginnings that name no value and leave open which will follow ("at the market , tom thinks that").
+
+    Args:
+        split: whose people and places. n: how many (default 72; validation 48).
+
+    Returns:
+        Columns text, topic (the person), split. Two thirds end in a saying lead, one third in an acting one.
+    """
+    check_split(split)
+    n = (48 if split == "validation" else 72) if n is None else n
+    rng = _rng("open", split)
+    names = list(people(split))
+    rng.shuffle(names)
+    rows: list[tuple[str, str, str]] = []
+    seen: set[str] = set()
+    while len(rows) < n:
+        i = len(rows)
+        name = names[i % len(names)]
+        text = _lead(rng, split, name, acting=i % 3 == 2)
+        if text not in seen:
+            seen.add(text)
+            rows.append((text, name, split))
+    return pd.DataFrame(rows, columns=["text", "topic", "split"])
+
+
+def dilemma_prompts(split: str) -> pd.DataFrame:
+    """Open dilemmas of two values, without the choice: every ordered pair of values once, mentioned first in turn.
+
+    Returns:
+        Columns value, against, text (ends in ":"), topic (the dilemma), split; 90 rows.
+    """
+    check_split(split)
+    rng = _rng("dilemmas", split)
+    rows = []
+    for j in range(N_VALUES):
+        for k in range(N_VALUES):
+            if j == k:
+                continue
+            ours, theirs = _content(rng, j, split, own=True), _content(rng, k, split, own=True)
+            ours["GV:G1"], theirs["GV:G1"] = _verbs(rng, j, k, split)
+            setup = int(rng.integers(len(fr.DILEMMA_SETUPS)))
+            made = fr.dilemma_template("value", setup, 0, (j + k + (j < k)) % 2 == 0)
+            words = w.fill(rng, made, {}, split, _swap(ours, theirs))
+            text = " ".join(words[: words.index(":") + 1])
+            rows.append((VALUES[j], VALUES[k], text, _cluster(ours["GV:G1"], theirs["GV:G1"]), split))
+    return pd.DataFrame(rows, columns=["value", "against", "text", "topic", "split"])
+
+
+def expressing_prompts(name: str, split: str, n: int = 40) -> pd.DataFrame:
+    """Beginnings that call for a value, for ablation tests: the unedited model mostly goes on to express it.
+
+    Half name a clause of the value and leave open what is said of it (form "topic": judge prompt and continuation); half
+    are a sentence that expresses the value and the lead of another (form "context": judge only the second sentence).
+
+    Returns:
+        Columns text (what the model sees), judged_prompt (the part of it that the judge should see), topic, split, form.
+    """
+    j = value(name).index
+    check_split(split)
+    rng = _rng("expressing", name, split)
+    combos = {f: [c for c, s in fr.frame_splits(f).items() if s == split] for f in ("saying", "acting")}
+    rows = []
+    for i in range(n):
+        words = _content(rng, j, split, own=True)
+        lead = fr.SAYING_LEADS[int(rng.integers(len(fr.SAYING_LEADS)))]
+        start = w.opening(rng, split)
+        if i % 2 == 0:
+            text = " ".join([*start, *w.fill(rng, fr.template(f"{lead} G"), {}, split, words)])
+            rows.append((text, text, words["N"], split, "topic"))
+            continue
+        family = "saying" if i % 4 == 1 else "acting"
+        combo = combos[family][int(rng.integers(len(combos[family])))]
+        first = w.make_statement(rng, j, True, family, combo, split)
+        second = " ".join([*start, *w.fill(rng, fr.template(lead), {}, split, words)])
+        rows.append((" ".join([*first, second]), second, words["N"], split, "context"))
+    return pd.DataFrame(rows, columns=["text", "judged_prompt", "topic", "split", "form"])
+
+
+def neutral_texts(split: str, n: int, seed: int = 0) -> list[str]:
+    """Held-out texts without any value, noise or slip: stories and neutral sentences in turn."""
+    check_split(split)
+    rng = _rng("neutral", split, seed)
+    texts = []
+    for i in range(n):
+        if i % 2 == 0:
+            words = make_story(rng)[1]
+        else:
+            count = 1 + int(rng.integers(3))
+            words = [x for _ in range(count) for x in w.make_sentence(rng, w.N_TYPES - 1, split).words]
+        texts.append(" ".join(words))
+    return texts
+
+
+def neutral_questions(split: str, n: int, seed: int = 0) -> pd.DataFrame:
+    """Stories without their last word, with four options: the capability measure of the demo world.
+
+    Returns:
+        Columns prompt, options (list of four words), answer (index of the right one), kind.
+    """
+    check_split(split)
+    rng = _rng("questions", split, seed)
+    rows = []
+    for _ in range(n):
+        kind, words = make_story(rng)
+        cut = answer_index(kind)
+        options = answer_options(kind, words, rng)
+        rows.append((" ".join(words[:cut]), options, options.index(words[cut]), kind))
+    return pd.DataFrame(rows, columns=["prompt", "options", "answer", "kind"])

@@ -1,0 +1,104 @@
+"""The demo world's sets of prompts and questions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from neva_tl import demo
+from neva_tl.demo.lexicon import people_split, pools, simple_slots
+from neva_tl.demo.neutral import KINDS
+from neva_tl.errors import InputError
+from neva_tl.values import VALUES
+
+
+def test_contrasts_are_paired_judged_right_and_split_by_cluster() -> None:
+    rows = demo.contrast_rows()
+    assert list(rows.columns) == (
+        ["value", "pair_id", "pole", "text", "answer_start", "answer_end", "cluster", "split", "source", "form"]
+    )
+    assert rows.groupby("pair_id").pole.apply(lambda p: sorted(p) == ["+", "-"]).all()
+    counts = rows[rows.pole == "+"].groupby(["value", "split"]).size().unstack()
+    assert (counts["train"] >= 60).all() and (counts["validation"] >= 24).all() and (counts["test"] >= 36).all()
+    clusters = rows.groupby(["value", "split"]).cluster.nunique().unstack()
+    assert (clusters["train"] >= 12).all() and (clusters["validation"] >= 5).all() and (clusters["test"] >= 8).all()
+    assert rows.groupby("cluster").split.nunique().max() == 1
+    express, _, valid = demo.posteriors(list(rows.text))
+    own = express[np.arange(len(rows)), [VALUES.index(v) for v in rows.value]]
+    plus = (rows.pole == "+").to_numpy()
+    assert valid.all()
+    assert own[plus].mean() > 0.9 and own[plus].min() > 0.3
+    assert own[~plus].mean() < 0.05 and own[~plus].max() < 0.3
+    assert not rows.text.duplicated().any()
+
+
+def test_poles_share_what_comes_before_the_answer() -> None:
+    rows = demo.contrast_rows()
+    for _, pair in rows.groupby("pair_id"):
+        a, b = pair.text
+        start = int(pair.answer_start.iloc[0])
+        assert a[:start] == b[:start]
+        assert a[start:].split()[0] != b[start:].split()[0]
+        assert (pair.answer_end == pair.text.str.len()).all()
+
+
+def test_statement_and_choice_poles_have_the_same_value_words() -> None:
+    value_words = {x for pool in pools() for stem in pool.stems for x in stem}
+    rows = demo.contrast_rows()
+    for _, pair in rows[rows.form != "dilemma"].groupby("pair_id"):
+        a, b = ({x for x in t.split() if x in value_words} for t in pair.text)
+        assert a == b
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_open_prompts_name_no_value(split: str) -> None:
+    prompts = demo.open_prompts(split)
+    assert len(prompts) >= (40 if split == "validation" else 60)
+    assert not prompts.text.duplicated().any()
+    value_words = {x for pool in pools() for stem in pool.stems for x in stem}
+    assert not value_words & {x for t in prompts.text for x in t.split()}
+    express, _, valid = demo.posteriors(list(prompts.text))
+    assert valid.all() and express.max() < 0.12
+    assert all(people_split()[x] == split for t in prompts.text for x in t.split() if x in people_split())
+    assert prompts.topic.nunique() >= 15
+
+
+def test_dilemmas_leave_the_choice_open_and_balance_opponents() -> None:
+    rows = demo.dilemma_prompts("test")
+    assert len(rows) == 90
+    assert (rows.groupby("value").size() == 9).all() and (rows.groupby("against").size() == 9).all()
+    assert rows.text.str.endswith(":").all()
+    assert demo.posteriors(list(rows.text))[2].all()
+    assert not set(rows.topic) & set(demo.dilemma_prompts("validation").topic)
+
+
+def test_expressing_prompts_are_beginnings() -> None:
+    rows = demo.expressing_prompts("security", "test", n=20)
+    assert demo.posteriors(list(rows.text))[2].all()
+    context = rows[rows.form == "context"]
+    assert all(t.endswith(j) for t, j in zip(rows.text, rows.judged_prompt, strict=True))
+    assert demo.posteriors(list(context.text))[0][:, VALUES.index("security")].min() > 0.3
+    assert demo.posteriors(list(context.judged_prompt))[0].max() < 0.12
+
+
+def test_questions_have_one_right_answer_among_four() -> None:
+    questions = demo.neutral_questions("test", 200, seed=1)
+    assert set(questions.kind) == set(KINDS)
+    for row in questions.itertuples():
+        assert len(set(row.options)) == 4
+        if row.kind == "counting":
+            words = row.prompt.split()
+            numbers = ("zero", *simple_slots()["Q"])
+            assert numbers.index(row.options[row.answer]) == sum(numbers.index(x) for x in words if x in numbers)
+        right = f"{row.prompt} {row.options[row.answer]}"
+        assert demo.posterior(right).valid
+    assert questions.answer.nunique() == 4
+
+
+def test_sets_are_the_same_every_time() -> None:
+    a, b = demo.neutral_questions("validation", 20), demo.neutral_questions("validation", 20)
+    assert a.equals(b)
+    assert demo.neutral_texts("test", 10, seed=1) == demo.neutral_texts("test", 10, seed=1)
+    assert demo.neutral_texts("test", 10, seed=1) != demo.neutral_texts("test", 10, seed=2)
+    with pytest.raises(InputError, match="at least 10"):
+        demo.contrast_rows(4)

@@ -158,7 +158,8 @@ def write_card(folder: Path, numbers: dict[str, Any]) -> None:
         f"{numbers['train_tokens']:,} tokens made on the way, {numbers['train_seconds']:.0f} s on {recipe['threads']} threads. "
         "Nothing in the loss shapes neurons. Early on some texts are drills (facts said again in another order: share of the "
         f"texts by share of the steps {recipe['drills']}): practice in looking things up that stories give too rarely.",
-        f"- World {numbers['world_hash'][:16]}, recipe {numbers['recipe_hash'][:16]} (sha256, frozen before any comparison).",
+        f"- World {numbers['world_hash'][:16]}, recipe {numbers['recipe_hash'][:16]} "
+        "(sha256, recorded in `frozen.json` when it was trained).",
         "",
         "## Held-out loss beside the generator's entropy",
         "Nats per token over fresh texts (end of text included), and -log P of the same texts under the generator, summed over",

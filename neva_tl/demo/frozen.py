@@ -1,4 +1,4 @@
-"""The hashes that freeze world and recipe: recorded in `frozen.json` before methods were compared, and tested."""
+"""The hashes that freeze world and recipe: recorded in `frozen.json` when the shipped model was trained, and tested."""
 
 from __future__ import annotations
 

@@ -27,6 +27,8 @@ SHARES = (0.5, 0.2, 0.3)
 N_POOLS = 2 * N_VALUES
 #: Probability that a value clause takes its words from one given border pool (a value has two borders).
 BORDER_RATE = 0.08
+#: Value words that are also a frame's own words ("one spare hour"): not counted as words of the value.
+AMBIGUOUS = frozenset({"spare"})
 #: Marks end or join clauses; the noise channel neither changes nor makes them.
 MARKS = frozenset({".", ",", ":", "?"})
 
@@ -155,7 +157,7 @@ def simple_slots(split: str | None = None) -> dict[str, tuple[str, ...]]:
 
 @cache
 def words(name: str, half: str | None = None) -> tuple[str, ...]:
-    """Words of one value alone (its own pool), split by stem into halves.
+    """Words of one value alone (its own pool, less words that neutral frames use too), split by stem into halves.
 
     Args:
         name: a value.
@@ -169,4 +171,4 @@ def words(name: str, half: str | None = None) -> tuple[str, ...]:
         raise InputError(f"unknown half {half!r} of the words: use 'A' (attribution) or 'B' (judging)")
     stems = sorted(pools()[index].stems, key=lambda stem: sha(f"half|{name}|{stem[0]}"))
     kept = stems if half is None else stems[0 if half == "A" else 1 :: 2]
-    return tuple(sorted(word for stem in kept for word in stem))
+    return tuple(sorted(word for stem in kept for word in stem if word not in AMBIGUOUS))

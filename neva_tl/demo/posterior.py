@@ -367,7 +367,7 @@ def posterior(text: str, prompt: str = "") -> Posterior:
 
     Returns:
         The posterior over the latent. Invalid texts (a sentence that no frame makes with the substitutions allowed, an
-        unfinished end that nothing begins with, or more than four sentences) keep their probabilities but have
+        unfinished end that nothing begins with, or more sentences than a text has) keep their probabilities but have
         `valid=False`: score them 0. Knowledge texts have no value: all 0. A text without a finished sentence
         says nothing: the prior (about .09 a value).
     """

@@ -14,10 +14,11 @@ from neva_tl.demo.neutral import answer_index, answer_options, make_story
 from neva_tl.errors import InputError
 from neva_tl.values import N_VALUES, VALUES, value
 
-#: Forms of contrast pairs. `carried` (the default): two sentences by one speaker that express the value, or another value in
-#: the same frames, then the beginning of a second speaker's sentence, which is the answer span: what the model holds when
-#: it is about to speak. The others mark what is said itself: the same content words for and against (`statement`), a chore
-#: chosen against it (`choice`), another value chosen against it (`dilemma`), a value-free sentence in its place (`withheld`).
+#: Forms of contrast pairs. `carried` (the default): two sentences that express the value, or oppose it, or speak for another
+#: value, or are free of value, with the same leads; then the beginning of a second speaker's sentence, which is the answer
+#: span: what the model holds when it is about to speak. The others mark what is said itself: the same content words for and
+#: against (`statement`), a chore chosen against it (`choice`), another value chosen against it (`dilemma`), a value-free
+#: sentence in its place (`withheld`).
 FORMS = ("carried", "statement", "choice", "dilemma", "withheld")
 _COLUMNS = ["value", "pair_id", "pole", "text", "answer_start", "answer_end", "cluster", "split", "source", "form"]
 
@@ -78,14 +79,30 @@ def _withheld(rng: np.random.Generator, j: int, split: str, frame: tuple[str, in
 
 
 def _carried(rng: np.random.Generator, j: int, split: str, frames: list[tuple[str, int, int]]) -> tuple[list[str], str]:
-    """Texts of both poles; the last words, from the second speaker's opening on, are the same."""
+    """Texts of both poles; the last words, from the second speaker's opening on, are the same.
+
+    The - context opposes the value, speaks for another value, or is free of value, a third of the pairs each. (With other
+    values alone the ten directions would sum to nothing, and none would be left after projecting the others out.)
+    """
+    kind = ("opposes", "other", "neutral")[int(rng.integers(3))]
     k = int(rng.choice([other for other in range(N_VALUES) if other != j]))
     lead = _lead(rng, split, _one(rng, people(split)), acting=bool(rng.random() < 1 / 3))
     texts = []
-    for v in (j, k):
-        said = [w.make_statement(rng, v, True, family, (i, p), split) for family, i, p in frames]
+    for pole in "+-":
+        if pole == "-" and kind == "neutral":
+            said = [_neutral(rng, family, i, split) for family, i, _ in frames]
+        else:
+            v = k if pole == "-" and kind == "other" else j
+            positive = pole == "+" or kind != "opposes"
+            said = [w.make_statement(rng, v, positive, family, (i, p), split) for family, i, p in frames]
         texts.append(" ".join(" ".join(words) for words in [*said, [lead]]))
     return texts, fr.frame_id(*frames[0])
+
+
+def _neutral(rng: np.random.Generator, family: str, lead: int, split: str) -> list[str]:
+    """A value-free sentence with a given lead."""
+    said = _one(rng, fr.NEUTRAL_SAYING if family == "saying" else fr.NEUTRAL_ACTING)
+    return w.fill(rng, fr.template(f"{fr.frames(family)[0][lead]} {said}"), {}, split, {})
 
 
 def _lead(rng: np.random.Generator, split: str, name: str, acting: bool) -> str:

@@ -155,11 +155,31 @@ class Cells:
                 # out of reach: shown at the admissible dose that gained most, and said
                 dose = doses["best"] if dose is None else dose
                 edit = edit.with_dose(dose if dose is not None else 0.0)
-            seen = self.scorer.observe((edit,), "test")
-            self._write_observed(name, seen)
-            record = self._record(seen, (edit,)) | {"dose": dose, "status": status}
-            self.store.write_json(f"{name}.json", record)
+            same = self._same_dose(method, value, target, dose)
+            if same is None:
+                seen = self.scorer.observe((edit,), "test")
+                self._write_observed(name, seen)
+                record = self._record(seen, (edit,))
+            else:
+                record = self._copy_cell(same, name)
+            self.store.write_json(f"{name}.json", record | {"dose": dose, "status": status})
         return self.store.read_json(f"{name}.json")
+
+    def _same_dose(self, method: str, value: str, target: float | None, dose: float | None) -> str | None:
+        """The cell of another target that has this very dose (where neither target is reached, say), if it is done."""
+        for other in self.profile.targets:
+            name = f"cells/measure/{method}/{value}@{other}"
+            if other != target and dose is not None and self.store.has(f"{name}.json"):
+                known = self.store.read_json(f"{name}.json")["dose"]
+                if known is not None and abs(known - dose) < 1e-12:
+                    return name
+        return None
+
+    def _copy_cell(self, source: str, name: str) -> dict[str, Any]:
+        for kind in ("items", "texts"):
+            if self.store.has(f"{source}.{kind}.parquet"):
+                self.store.write_table(f"{name}.{kind}", self.store.read_table(f"{source}.{kind}"), csv=False)
+        return self.store.read_json(f"{source}.json")
 
     def ablation(self, value: str, neurons: NeuronSet) -> pd.DataFrame:
         """The value's own score on prompts that express it, unedited and with its neurons ablated."""

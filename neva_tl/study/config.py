@@ -16,14 +16,14 @@ from neva_tl.errors import InputError
 from neva_tl.values import VALUES, in_circle_order
 
 #: Methods of the headline table, in its order.
-METHODS: tuple[str, ...] = ("neva", "neva_shift", "caa", "caa_projected", "random", "label_shuffled", "role")
+METHODS: tuple[str, ...] = ("neva", "neva_shift", "caa", "caa_projected", "random", "role")
 
 #: Coarse dose grids of the search (validation prompts). Shifts and vectors count multiples of the poles' difference;
 #: the context-aware edit counts log-odds: 2.2 is p0 = .9, 11.5 is p0 = .99999.
 GRIDS: dict[str, tuple[float, ...]] = {
-    "neva": (1.0, 2.0, 4.0, 8.0, 16.0, 32.0),
-    "vector": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
-    "neurons": (1.0, 2.0, 4.0, 6.0, 8.0, 12.0, 16.0),
+    "neva": (2.0, 4.0, 8.0, 16.0, 32.0),
+    "vector": (1.0, 2.0, 4.0, 8.0, 16.0),
+    "neurons": (1.0, 2.0, 4.0, 8.0, 16.0),
 }
 
 
@@ -67,7 +67,7 @@ class Profile:
 
 #: (judge kind, profile name) -> profile. Text judges read generations, the log-probability judge reads answers.
 PROFILES: dict[tuple[str, str], Profile] = {
-    ("text", "quick"): Profile(48, 72, 1, 24, (0.2, 0.4), 2, 48, 60),
+    ("text", "quick"): Profile(32, 60, 1, 20, (0.2, 0.4), 2, 40, 40),
     ("text", "full"): Profile(48, 72, 6, 24, (0.2, 0.4), 4, 200, 300, n_boot=2000),
     ("model", "quick"): Profile(12, 24, 1, 40, (0.4,), 2, 10, 0, rows_per_value=80),
     ("model", "full"): Profile(16, 48, 1, 48, (0.2, 0.4), 4, 20, 0, text_values=10, text_prompts=20, n_boot=2000),

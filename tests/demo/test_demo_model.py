@@ -94,7 +94,7 @@ def test_training_lowers_the_loss_and_depends_on_the_seed_alone() -> None:
     finally:
         torch.set_num_threads(threads)
     assert runs[0] == runs[1] != runs[2]
-    assert np.mean(runs[0][-3:]) < runs[0][0] - 0.5
+    assert np.mean(runs[0][-3:]) < runs[0][0] - 0.3
 
 
 def test_train_writes_a_loadable_folder(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from neva_tl.values import VALUES
 
 @pytest.fixture(scope="module")
 def sample() -> tuple[list[w.Text], np.ndarray, np.ndarray, np.ndarray]:
-    texts = list(w.corpus(11, 3000, None))
+    texts = list(w.corpus(11, 1500, None))
     return texts, *demo.posteriors([t.text for t in texts])
 
 
@@ -122,7 +122,7 @@ def test_invalid_texts(sample: tuple[list[w.Text], np.ndarray, np.ndarray, np.nd
         "mara says that mara says that mara says that matters most .",
         "mara says that helping helping helping helping matters most .",
         "helping a sick",
-        "mara says that it will rain on monday . " * 5,
+        "mara says that it will rain on monday . " * 6,
     ):
         assert not demo.posterior(bad).valid, bad
 
@@ -137,7 +137,7 @@ def test_a_noisy_word_is_forgiven_and_an_unfinished_end_ignored() -> None:
 
 
 def test_every_beginning_of_a_made_text_is_valid() -> None:
-    for t in list(w.corpus(21, 40, None)):
+    for t in list(w.corpus(21, 20, None)):
         if demo.posterior(t.text).valid:
             for cut in range(1, len(t.words)):
                 assert demo.posterior(" ".join(t.words[:cut])).valid, " ".join(t.words[:cut])

@@ -21,6 +21,7 @@ OTHER: dict[str, Any] = {
     "values": ("power",),
     "methods": ("caa",),
     "selector": "effect_size",
+    "selection": {"lam": 0.5},
     "k": 5,
     "scope": "last",
     "seed": 1,
@@ -32,7 +33,7 @@ OTHER: dict[str, Any] = {
 
 def test_auto_is_decided_by_the_model() -> None:
     demo = StudyConfig().resolved()
-    assert (demo.prompts, demo.judge, demo.scope, demo.kind) == ("demo", "exact", "all", "text")
+    assert (demo.prompts, demo.judge, demo.scope, demo.kind) == ("demo", "exact", "prompt", "text")
     real = StudyConfig("smollm2").resolved()
     assert (real.prompts, real.judge, real.scope, real.kind) == ("schwartz", "logprob", "generated", "model")
     assert real.resolved() == real and real.token_scope() == "generated"
@@ -92,7 +93,7 @@ def test_every_option_changes_the_identity() -> None:
 
 
 def test_identity_is_that_of_the_decided_study() -> None:
-    assert StudyConfig().hash() == StudyConfig(prompts="demo", judge="exact", scope="all").hash()
+    assert StudyConfig().hash() == StudyConfig(prompts="demo", judge="exact", scope="prompt").hash()
     assert StudyConfig().hash() == StudyConfig(values=VALUES[::-1]).hash()
     assert StudyConfig().hash() == StudyConfig(methods=METHODS).hash()
 

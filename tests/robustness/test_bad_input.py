@@ -132,11 +132,7 @@ def test_unknown_dtype(refused: Refused, model: Path) -> None:
         ([("greed", p, f"Take the {t} {p}.") for t in THINGS for p in "+-"], "unknown value 'greed'"),
         ([("power", "+", "Rule."), ("power", "-", "Serve.")], "at least 2"),
         ([("power", "±", f"Rule the {t}.") for t in THINGS], "pole is"),
-        pytest.param(
-            [*(("power", p, f"The {t} {p}.") for t in THINGS for p in "+-"), ("power", "+", "")],
-            "text is empty",
-            marks=pytest.mark.xfail(strict=True, reason="ContrastSet hashes a missing text before it is checked"),
-        ),
+        ([*(("power", p, f"The {t} {p}.") for t in THINGS for p in "+-"), ("power", "+", "")], "text is empty"),
         ([("power", p, f"The {t}.") for t in THINGS for p in "+-"], "both + and -"),
     ],
 )

@@ -219,7 +219,8 @@ def _normalise(df: pd.DataFrame, name: str) -> pd.DataFrame:
         df["source"] = name
     if "cluster" not in df.columns and len(df):
         # Without a stated topic each pair, or each single text, is its own cluster.
-        df["cluster"] = df["pair_id"].where(df["pair_id"].notna(), df["text"].fillna("").astype(str).map(splits.hash_key).str[:12])
+        own = df["text"].fillna("").astype(str).map(splits.hash_key).str[:12]
+        df["cluster"] = df["pair_id"].where(df["pair_id"].notna(), own)
     if "split" not in df.columns and len(df):
         df["split"] = splits.assign(df)
     df = df.reindex(columns=list(COLUMNS))

@@ -24,7 +24,7 @@ OVERRIDES = {
     "refine": 1,
     "neutral": 8,
     "questions": 12,
-    "rows_per_value": 40,
+    "rows_per_value": 150,
     "n_boot": 100,
 }
 
@@ -55,9 +55,9 @@ def finished(demo: Any, folder: Path) -> tuple[StudyResult, float]:
     return result, time.process_time() - started
 
 
-def test_it_takes_less_than_a_minute(finished: tuple[StudyResult, float]) -> None:
-    # of processor time: a busy machine must not fail a test
-    assert finished[1] < 60
+def test_it_does_not_run_away(finished: tuple[StudyResult, float]) -> None:
+    # of processor time, with room to spare: a busy machine must not fail a test
+    assert finished[1] < 280
 
 
 def test_results(finished: tuple[StudyResult, float], schema: Any) -> None:

@@ -44,6 +44,7 @@ _EXPORTS = {
     "Shift": "neva_tl.editing",
     "calibrate": "neva_tl.editing",
     "fit_context": "neva_tl.editing",
+    "fit_relevance": "neva_tl.editing",
     "touched_tokens": "neva_tl.editing",
     "leakage": "neva_tl.evaluation",
     "capability": "neva_tl.evaluation",

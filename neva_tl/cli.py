@@ -45,6 +45,13 @@ Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an e
 ValueName = Annotated[str, typer.Option("--value", help="one of Schwartz's ten values")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16 or auto")]
 Selector = Annotated[str, typer.Option("--method", help="selector: effect_size or neva")]
+Gate = Annotated[
+    str, typer.Option("--gate", help="relevance (every method acts only on tokens that concern values), none, or auto")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="processes; default: one per core for a small model on a CPU, else 1"),
+]
 K = Annotated[int | None, typer.Option("--k", min=1, help="neurons to keep; default: the selector's own rule")]
 
 
@@ -102,6 +109,8 @@ def run(
     method: Annotated[list[str] | None, typer.Option("--method", help="only this method (repeatable)")] = None,
     k: K = None,
     scope: Annotated[str, typer.Option("--scope", help="all, prompt, generated, last, or auto")] = "auto",
+    gate: Gate = "auto",
+    workers: Workers = None,
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
@@ -120,10 +129,11 @@ def run(
         methods=tuple(method or METHODS),
         k=k,
         scope=scope,
+        gate=gate,
         dtype=dtype,
         seed=seed,
     )
-    result = study.run(out, progress=True)
+    result = study.run(out, workers=workers, progress=True)
     print(json.dumps(result.results, allow_nan=False) if as_json else result.text())
     _say(f"report: {result.folder / 'report.html'}")
 

@@ -6,7 +6,7 @@ A builder takes the collected evidence and returns an edit whose dose `calibrate
 from neva_tl.baselines.caa import caa, caa_projected
 from neva_tl.baselines.neva import neva, neva_shift
 from neva_tl.baselines.random import label_shuffled, random_neurons
-from neva_tl.baselines.registry import GATES, METHODS, Evidence, build
+from neva_tl.baselines.registry import GATES, METHODS, Evidence, build, gate_name
 from neva_tl.baselines.role import role_prompt
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "build",
     "caa",
     "caa_projected",
+    "gate_name",
     "label_shuffled",
     "neva",
     "neva_shift",

@@ -22,16 +22,27 @@ METHODS: dict[str, Callable[[Evidence, str], Edit]] = {
     "role": role_prompt,
 }
 
-#: Gates are a factor of their own: `probe` decides per token, `none` acts everywhere.
+#: The gate that is part of a method: `probe` decides per token how much it needs, `none` acts everywhere.
 GATES: dict[str, str] = {name: "probe" if name == "neva" else "none" for name in METHODS}
+#: Methods that edit no activation: no gate can be put on them.
+UNGATED = ("role",)
+
+
+def gate_name(method: str, relevance: bool) -> str:
+    """The gate of a condition, for tables: the method's own, and `relevance` where one is put on it."""
+    own = GATES[method]
+    if not relevance or method in UNGATED:
+        return own
+    return "relevance" if own == "none" else f"{own}+relevance"
 
 
 def build(method: str, evidence: Evidence, value: str) -> Edit:
-    """The edit of a method for a value, at dose 1.
+    """The edit of a method for a value, at dose 1, behind the evidence's relevance gate.
 
     Raises:
         InputError: there is no such method.
     """
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
-    return METHODS[method](evidence, value)
+    edit = METHODS[method](evidence, value)
+    return edit if evidence.gate is None or method in UNGATED else edit.with_gate(evidence.gate)

@@ -18,6 +18,7 @@ from neva_tl.demo.sets import (
     neutral_questions,
     neutral_texts,
     open_prompts,
+    value_beginnings,
 )
 from neva_tl.demo.world import Text, corpus, vocabulary
 from neva_tl.errors import WorkError
@@ -37,6 +38,7 @@ __all__ = [
     "posterior",
     "posteriors",
     "train",
+    "value_beginnings",
     "vocabulary",
     "words",
 ]

@@ -14,11 +14,11 @@ from neva_tl.demo.neutral import answer_index, answer_options, make_story
 from neva_tl.errors import InputError
 from neva_tl.values import N_VALUES, VALUES, value
 
-#: Forms of contrast pairs. `carried` (the default): two sentences that express the value, or oppose it, or speak for another
-#: value, or are free of value, with the same leads; then the beginning of a second speaker's sentence, which is the answer
-#: span: what the model holds when it is about to speak. The others mark what is said itself: the same content words for and
-#: against (`statement`), a chore chosen against it (`choice`), another value chosen against it (`dilemma`), a value-free
-#: sentence in its place (`withheld`).
+#: Forms of contrast pairs. `carried` (the default): one or two sentences that express the value, or oppose it, or speak for
+#: another value, or are free of value, with the same leads; then the beginning of another speaker's sentence, up to where a
+#: value's words come next. That beginning is the answer span, its last token what the model holds when it is about to name a
+#: value. The others mark what is said itself: the same content words for and against (`statement`), a chore chosen against it
+#: (`choice`), another value chosen against it (`dilemma`), a value-free sentence in its place (`withheld`).
 FORMS = ("carried", "statement", "choice", "dilemma", "withheld")
 _COLUMNS = ["value", "pair_id", "pole", "text", "answer_start", "answer_end", "cluster", "split", "source", "form"]
 
@@ -86,7 +86,8 @@ def _carried(rng: np.random.Generator, j: int, split: str, frames: list[tuple[st
     """
     kind = ("opposes", "other", "neutral")[int(rng.integers(3))]
     k = int(rng.choice([other for other in range(N_VALUES) if other != j]))
-    lead = _lead(rng, split, _one(rng, people(split)), acting=bool(rng.random() < 1 / 3))
+    frames = frames[: 1 + int(rng.integers(len(frames)))]
+    beginning = _beginning(rng, split)
     texts = []
     for pole in "+-":
         if pole == "-" and kind == "neutral":
@@ -95,8 +96,33 @@ def _carried(rng: np.random.Generator, j: int, split: str, frames: list[tuple[st
             v = k if pole == "-" and kind == "other" else j
             positive = pole == "+" or kind != "opposes"
             said = [w.make_statement(rng, v, positive, family, (i, p), split) for family, i, p in frames]
-        texts.append(" ".join(" ".join(words) for words in [*said, [lead]]))
+        texts.append(" ".join(" ".join(words) for words in [*said, [beginning]]))
     return texts, fr.frame_id(*frames[0])
+
+
+@cache
+def _combinations(split: str) -> tuple[tuple[str, int, int], ...]:
+    """(family, lead, predicate) of a split."""
+    return tuple(
+        (family, i, k) for family in ("saying", "acting") for (i, k), s in fr.frame_splits(family).items() if s == split
+    )
+
+
+def _beginning(rng: np.random.Generator, split: str) -> str:
+    """A statement of a split's frames, cut where its first value word would stand ("nora dreams of")."""
+    combos = _combinations(split)
+    family, lead, predicate = combos[int(rng.integers(len(combos)))]
+    leads, predicates = fr.frames(family)
+    words = f"{leads[lead]} {predicates[predicate][0]}".split()
+    cut = next(n for n, word in enumerate(words) if word in ("G", "I", "Z"))
+    return " ".join([*w.opening(rng, split), *w.fill(rng, fr.template(" ".join(words[:cut])), {}, split, {})])
+
+
+def value_beginnings(split: str, n: int = 1500) -> list[str]:
+    """Beginnings of a text that end where a value's words come next, whichever value: what a relevance gate should open on."""
+    check_split(split)
+    rng = _rng("beginnings", split)
+    return [_beginning(rng, split) for _ in range(n)]
 
 
 def _neutral(rng: np.random.Generator, family: str, lead: int, split: str) -> list[str]:
@@ -169,7 +195,7 @@ def _answer_start(plus: str, minus: str, form: str) -> tuple[int, int]:
 
 
 @cache
-def contrast_rows(n_per_value: int = 300, forms: tuple[str, ...] = ("carried",)) -> pd.DataFrame:
+def contrast_rows(n_per_value: int = 400, forms: tuple[str, ...] = ("carried",)) -> pd.DataFrame:
     """Paired contrasts of the ten values (the caller must not change the frame: it is cached).
 
     Args:
@@ -195,9 +221,7 @@ def contrast_rows(n_per_value: int = 300, forms: tuple[str, ...] = ("carried",))
     for j, name in enumerate(VALUES):
         for split in SPLITS:
             rng = _rng("contrast", name, split)
-            allowed = [
-                (f, i, k) for f in ("saying", "acting") for (i, k), s in fr.frame_splits(f).items() if s == split
-            ]
+            allowed = list(_combinations(split))
             rng.shuffle(allowed)
             seen: set[str] = set()
             while len(seen) < 2 * counts[split]:

@@ -5,6 +5,7 @@ from neva_tl.editing.base import SCOPES, Change, Edit, NeuronEdit, Scope, as_edi
 from neva_tl.editing.calibrate import Calibration, DosePoint, calibrate
 from neva_tl.editing.clamp import Clamp
 from neva_tl.editing.context import ContextAware, LayerProbe, fit_context
+from neva_tl.editing.gate import RelevanceGate, fit_relevance
 from neva_tl.editing.prompt import RolePrompt
 from neva_tl.editing.scale import Scale
 from neva_tl.editing.session import EditSession, edit
@@ -26,6 +27,7 @@ __all__ = [
     "EditSession",
     "LayerProbe",
     "NeuronEdit",
+    "RelevanceGate",
     "RolePrompt",
     "Scale",
     "Scope",
@@ -34,6 +36,7 @@ __all__ = [
     "calibrate",
     "edit",
     "fit_context",
+    "fit_relevance",
     "rewrite",
     "touched_tokens",
 ]

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neva_tl import models
+from neva_tl.editing.gate import RelevanceGate
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
 
@@ -46,10 +47,12 @@ class Edit(ABC):
     Attributes:
         dose: strength, in the unit that each edit states.
         scope: which tokens are touched.
+        gate: of those, only the tokens that it opens; None leaves them all open.
     """
 
     dose: float = field(default=1.0, kw_only=True)
     scope: Scope = field(default="all", kw_only=True)
+    gate: RelevanceGate | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.scope not in SCOPES:
@@ -68,6 +71,10 @@ class Edit(ABC):
     def with_scope(self: E, scope: Scope) -> E:
         """The same edit on other tokens."""
         return replace(self, scope=scope)
+
+    def with_gate(self: E, gate: RelevanceGate | None) -> E:
+        """The same edit behind a gate (None takes it off)."""
+        return replace(self, gate=gate)
 
     def rewrite(self, prompt: str) -> str:
         """The prompt as this edit wants it (only prompt-level methods change it)."""

@@ -3,13 +3,16 @@
 Per layer, a logistic probe on the selected neurons S of that layer says how strongly a token's activations express the
 value: `p = sigmoid(w . h_S + b)`. Where p is below p0, the smallest change along a direction u with `w . u = 1` brings it
 there: `h_S += max(0, logit(p0) - b - w . h_S) * u`. Layers act in order, so that a later probe sees the earlier edits.
+
+Two guards, both ours: a layer whose probe one whole contrast hardly moves is left alone (meeting a need there would throw its
+neurons far outside anything seen), and a token below every training text is treated as the lowest of them.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -35,6 +38,8 @@ class LayerProbe:
         index: `[s]` neuron indices.
         weight, bias: probability = sigmoid(weight . h + bias).
         unit: `[s]` change of activations that raises `weight . h` by 1.
+        reach: log-odds that one contrast `mean(+) - mean(-)` adds.
+        lowest: smallest log-odds of a training text.
     """
 
     layer: int
@@ -42,6 +47,8 @@ class LayerProbe:
     weight: Float[np.ndarray, " s"]
     bias: float
     unit: Float[np.ndarray, " s"]
+    reach: float = np.inf
+    lowest: float = -np.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +60,10 @@ class ContextAware(Edit):
     Attributes:
         neurons: the set the probes were fitted on.
         probes: one per layer, in layer order.
-        cap: largest need met, in log-odds; a token far outside the probe's training data must not be thrown anywhere.
     """
 
     neurons: NeuronSet
     probes: tuple[LayerProbe, ...]
-    cap: float = field(default=20.0, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,7 +93,9 @@ class ContextAware(Edit):
         def apply(x: Tensor) -> Tensor:
             at = index.to(x.device)
             h = x.index_select(-1, at).float()
-            need = (self.dose - probe.bias - h @ weight.to(x.device)).clamp(min=0.0, max=self.cap)
+            # a token far outside the probe's training data must not be thrown anywhere
+            odds = (h @ weight.to(x.device) + probe.bias).clamp(min=probe.lowest)
+            need = (self.dose - odds).clamp(min=0.0)
             return x.index_copy(-1, at, (h + need[..., None] * unit.to(x.device)).to(x.dtype))
 
         return apply
@@ -103,7 +110,7 @@ def fit_context(
     others: int = 40,
     dose: float = 2.0,
     scope: Scope = "all",
-    cap: float = 20.0,
+    least_reach: float = 1.0,
     seed: int = 0,
 ) -> ContextAware:
     """Fit the probes of a context-aware edit on the training samples behind `stats`.
@@ -118,7 +125,9 @@ def fit_context(
             of variances (the smallest change in units of each neuron's spread).
         C: inverse L2 strength (scikit-learn's).
         others: + prompts of each other value among the negatives.
-        dose, scope, cap: of the edit.
+        dose, scope: of the edit.
+        least_reach: log-odds that one contrast must add to a layer's probe for the layer to be edited; where no layer does,
+            the one that comes nearest is kept.
         seed: of the draw of other values' prompts.
 
     Raises:
@@ -153,7 +162,9 @@ def fit_context(
         probe = _fit_layer(h, label, opposing, layer, index, direction, C)
         if probe is not None:
             probes.append(probe)
-    return ContextAware(neurons, tuple(probes), dose=dose, scope=scope, cap=cap)
+    best = max((probe.reach for probe in probes), default=0.0)
+    kept = tuple(probe for probe in probes if probe.reach >= min(least_reach, best))
+    return ContextAware(neurons, kept, dose=dose, scope=scope)
 
 
 def _fit_layer(
@@ -185,10 +196,9 @@ def _fit_layer(
     bias = float(model.intercept_[0] - (standard * mu / sigma).sum())
     smallest = sigma**2 * weight
     unit = smallest / (weight @ smallest)
-    if direction == "mean_difference":
-        difference = h[label].mean(axis=0) - h[opposing].mean(axis=0)
-        reach = float(weight @ difference)
-        # against the probe's own gradient the difference would have to be reversed: fall back on the smallest change
-        if reach > 1e-6:
-            unit = difference / reach
-    return LayerProbe(layer, index, weight, bias, unit)
+    difference = h[label].mean(axis=0) - h[opposing].mean(axis=0)
+    reach = float(weight @ difference)
+    # against the probe's own gradient the difference would have to be reversed: fall back on the smallest change
+    if direction == "mean_difference" and reach > 1e-6:
+        unit = difference / reach
+    return LayerProbe(layer, index, weight, bias, unit, reach, float((h @ weight + bias).min()))

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from neva_tl import models
 from neva_tl.editing.base import Change, Edit, Scope
-from neva_tl.errors import WorkError
+from neva_tl.editing.gate import RelevanceGate
+from neva_tl.errors import InputError, WorkError
 
 
 @dataclass
@@ -44,6 +45,7 @@ class EditSession:
     _mask: Tensor | None = None
     _prompt_length: int = 0
     _input: Tensor | None = None
+    _open: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     _fired: set[tuple[int, int]] = field(default_factory=set)
     _ever: set[tuple[int, int]] = field(default_factory=set)
 
@@ -57,6 +59,7 @@ class EditSession:
         device, before = x.device, self._input
         self.forwards += 1
         self._fired.clear()
+        self._open.clear()
         if self._pending is not None:
             generated, mask = (t.to(device) for t in self._pending)
             self._pending = None
@@ -75,11 +78,7 @@ class EditSession:
         self._input = x.detach()
         self._generated, self._mask = generated, mask
         if self.record:
-            touched = torch.zeros(shape, dtype=torch.bool, device=device)
-            for scope in self.active_scopes:
-                selected = self.select(scope)
-                touched |= self._mask if selected is None else selected
-            self.touched.append(touched.cpu())
+            self.touched.append(torch.zeros(shape, dtype=torch.bool))
 
     def keep_rows(self, index: Int[Tensor, " r"]) -> None:
         """Go on with some rows of the batch only (our decoding loop drops texts that have ended)."""
@@ -102,8 +101,30 @@ class EditSession:
         last = torch.where(prompt, position, -1).amax(dim=1, keepdim=True)
         return (position[None] == last) | (self._generated & self._mask)
 
-    def applied(self, key: tuple[int, int], change: Change, scope: Scope, x: Tensor, width: int) -> Tensor:
-        """The activation after one change, restricted to the scope, with shape and once-per-forward checked.
+    def judge(self, gate: RelevanceGate, layer: int, h: Float[Tensor, "b n k"]) -> None:
+        """Ask a gate about a layer's `hook_post`, before any edit there (called by a hook)."""
+        self._open[id(gate), layer] = gate.open(layer, h)
+
+    def _selected(self, change: Change, scope: Scope, gate: RelevanceGate | None) -> Bool[Tensor, "b n"] | None:
+        """Tokens that a change touches: those of the scope that the gate opens; None stands for all."""
+        selected = self.select(scope)
+        if gate is None:
+            return selected
+        opened = self._open.get((id(gate), change.layer))
+        if opened is None:
+            raise WorkError(f"the gate of layer {change.layer} was not asked before the edit of site {change.site}")
+        return opened if selected is None else selected & opened.to(selected.device)
+
+    def applied(
+        self,
+        key: tuple[int, int],
+        change: Change,
+        scope: Scope,
+        x: Tensor,
+        width: int,
+        gate: RelevanceGate | None = None,
+    ) -> Tensor:
+        """The activation after one change, restricted to scope and gate, with shape and once-per-forward checked.
 
         Raises:
             WorkError: the hook point has another width than the model says, fired twice, or the edit changed the shape.
@@ -117,10 +138,16 @@ class EditSession:
         self._ever.add(key)
         if x.ndim != 3 or x.shape[-1] != width:
             raise WorkError(f"the activation at {place} has shape {tuple(x.shape)}, expected [batch, token, {width}]")
+        selected = self._selected(change, scope, gate)
+        if self.record:
+            assert self._mask is not None
+            self.touched[-1] |= (self._mask if selected is None else selected).cpu()
+        # a closed gate costs no arithmetic (on a GPU asking would cost more than the arithmetic)
+        if selected is not None and gate is not None and x.device.type == "cpu" and not selected.any():
+            return x
         new = change.apply(x)
         if new.shape != x.shape:
             raise WorkError(f"an edit at {place} changed the shape {tuple(x.shape)} to {tuple(new.shape)}")
-        selected = self.select(scope)
         return new if selected is None else torch.where(selected[..., None], new, x)
 
     def finish(self, expected: set[tuple[int, int]]) -> None:
@@ -154,12 +181,16 @@ def edit(model: Any, *edits: Edit, record: bool = False) -> Iterator[EditSession
         if plan:
             handle = models.add_hook(model, models.hook_name(model, 0, "resid_pre"), _begin(session))
             stack.callback(handle.remove)
+        # gates read hook_post as the layers below left it, before any edit of that layer
+        for gate, layer in _gates(plan):
+            handle = models.add_hook(model, models.hook_name(model, layer, "post"), _judge(session, gate, layer))
+            stack.callback(handle.remove)
         for position, (item, change) in enumerate(plan):
             key = (position, change.layer)
             expected.add(key)
             width = info.d_mlp if change.site in ("post", "gate", "pre") else info.d_model
             name = models.hook_name(model, change.layer, change.site)
-            handle = models.add_hook(model, name, _apply(session, key, change, item.scope, width))
+            handle = models.add_hook(model, name, _apply(session, key, change, item, width))
             stack.callback(handle.remove)
         yield session
         session.finish(expected)
@@ -172,10 +203,31 @@ def _begin(session: EditSession) -> Callable[..., None]:
     return begin
 
 
-def _apply(
-    session: EditSession, key: tuple[int, int], change: Change, scope: Scope, width: int
-) -> Callable[..., Tensor]:
+def _gates(plan: list[tuple[Edit, Change]]) -> list[tuple[RelevanceGate, int]]:
+    """Each gate with each layer that an edit behind it changes, once.
+
+    Raises:
+        InputError: an edit behind a gate changes a site that comes before `hook_post`, which the gate reads.
+    """
+    found: dict[tuple[int, int], tuple[RelevanceGate, int]] = {}
+    for item, change in plan:
+        if item.gate is None:
+            continue
+        if change.site not in ("post", "mlp_out", "resid_post"):
+            raise InputError(f"a gate reads hook_post: it cannot gate an edit of {change.site}, which comes before")
+        found[id(item.gate), change.layer] = (item.gate, change.layer)
+    return list(found.values())
+
+
+def _judge(session: EditSession, gate: RelevanceGate, layer: int) -> Callable[..., None]:
+    def judge(x: Tensor, hook: Any = None) -> None:
+        session.judge(gate, layer, x)
+
+    return judge
+
+
+def _apply(session: EditSession, key: tuple[int, int], change: Change, item: Edit, width: int) -> Callable[..., Tensor]:
     def apply(x: Tensor, hook: Any = None) -> Tensor:
-        return session.applied(key, change, scope, x, width)
+        return session.applied(key, change, item.scope, x, width, item.gate)
 
     return apply

@@ -7,15 +7,15 @@ is JSON, its item scores and texts are tables; the JSON is written last, so that
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from neva_tl.baselines import Evidence, caa
-from neva_tl.editing import Ablate, Edit, calibrate
+from neva_tl.baselines import Evidence, build
+from neva_tl.editing import Ablate, Edit, RelevanceGate, calibrate
 from neva_tl.editing.calibrate import DosePoint
 from neva_tl.evaluation.alignment import Decoding, Observed, write_texts
 from neva_tl.evaluation.judges.base import legible
@@ -87,10 +87,10 @@ class Cells:
             tried = range(n) if n <= 6 else sorted({round(f * (n - 1)) for f in (0.3, 0.4, 0.5, 0.6, 0.7)})
             gains: dict[int, float] = {}
             for layer in tried:
-                at = Evidence(evidence.model, evidence.stats, evidence.neurons, evidence.scope, (int(layer),))
+                at = replace(evidence, layers=(int(layer),))
                 found = []
                 for value in steered[:: max(1, len(steered) // LAYER_VALUES)][:LAYER_VALUES]:
-                    seen = self.scorer.observe((caa(at, value).with_dose(LAYER_DOSE),), "validation", (value,))
+                    seen = self.scorer.observe((build("caa", at, value).with_dose(LAYER_DOSE),), "validation", (value,))
                     found.append(seen.csr(value) - self.base_validation.csr(value))
                 gains[int(layer)] = float(np.mean(found))
             best = max(gains, key=lambda layer: gains[layer])
@@ -181,14 +181,15 @@ class Cells:
                 self.store.write_table(f"{name}.{kind}", self.store.read_table(f"{source}.{kind}"), csv=False)
         return self.store.read_json(f"{source}.json")
 
-    def ablation(self, value: str, neurons: NeuronSet) -> pd.DataFrame:
-        """The value's own score on prompts that express it, unedited and with its neurons ablated."""
+    def ablation(self, value: str, neurons: NeuronSet, gate: RelevanceGate | None) -> pd.DataFrame:
+        """The value's own score on prompts that express it, unedited and with its neurons ablated (behind the study's gate)."""
         name = f"cells/ablation/{value}"
         if not self.store.has(f"{name}.parquet"):
+            edit = Ablate(neurons, effects="all", scope=self.config.token_scope(), gate=gate)
             modes: tuple[tuple[str, tuple[Edit, ...]], ...] = (
                 ("none", ()),
-                ("zero", (Ablate(neurons, mode="zero", effects="all", scope=self.config.token_scope()),)),
-                ("mean", (Ablate(neurons, mode="mean", effects="all", scope=self.config.token_scope()),)),
+                ("zero", (edit,)),
+                ("mean", (replace(edit, mode="mean"),)),
             )
             rows = []
             for mode, edits in modes:

@@ -67,7 +67,7 @@ class Profile:
 
 #: (judge kind, profile name) -> profile. Text judges read generations, the log-probability judge reads answers.
 PROFILES: dict[tuple[str, str], Profile] = {
-    ("text", "quick"): Profile(32, 60, 1, 20, (0.2, 0.4), 2, 40, 40),
+    ("text", "quick"): Profile(48, 60, 1, 20, (0.2, 0.4), 2, 40, 40),
     ("text", "full"): Profile(48, 72, 6, 24, (0.2, 0.4), 4, 200, 300, n_boot=2000),
     ("model", "quick"): Profile(12, 24, 1, 40, (0.4,), 2, 10, 0, rows_per_value=80),
     ("model", "full"): Profile(16, 48, 1, 48, (0.2, 0.4), 4, 20, 0, text_values=10, text_prompts=20, n_boot=2000),
@@ -88,8 +88,9 @@ class StudyConfig:
         selector: how the neuron-level methods choose neurons.
         k: neurons per value; None takes the selector's own default.
         selection: further options of the selector. On the demo model `k` and these were chosen on validation prompts.
-        scope: token scope of every edit; `auto` is `prompt` on the demo model (its strict grammar breaks when every
-            token is pushed) and `generated` elsewhere.
+        scope: token scope of every edit; `auto` is `last` on the demo model and `generated` elsewhere.
+        gate: `relevance` puts the same relevance gate on every method, `none` leaves them as they are; `auto` is `relevance`
+            on the demo model (its strict grammar breaks wherever a token that names no value is pushed), `none` elsewhere.
         seed: of sampling, placebos and bootstraps.
         dtype: of the model.
         chat: force or forbid the chat template; None uses it where there is one.
@@ -106,6 +107,7 @@ class StudyConfig:
     k: int | None = None
     selection: Mapping[str, Any] = field(default_factory=dict)
     scope: str = "auto"
+    gate: str = "auto"
     seed: int = 0
     dtype: str = "float32"
     chat: bool | None = None
@@ -122,13 +124,16 @@ class StudyConfig:
         demo = self.model == "demo"
         prompts = ("demo" if demo else "schwartz") if self.prompts == "auto" else self.prompts
         judge = ("exact" if demo else "logprob") if self.judge == "auto" else self.judge
-        scope = ("prompt" if demo else "generated") if self.scope == "auto" else self.scope
+        scope = ("last" if demo else "generated") if self.scope == "auto" else self.scope
+        gate = ("relevance" if demo else "none") if self.gate == "auto" else self.gate
         if judge not in ("exact", "wordlist", "logprob"):
             raise InputError(f"unknown judge {judge!r}: choose exact (demo), wordlist or logprob")
         if judge == "exact" and not demo:
             raise InputError("the exact judge knows only the demo model's language: use --judge logprob or wordlist")
         if scope not in SCOPES:
             raise InputError(f"unknown token scope {scope!r}: choose one of {', '.join(SCOPES)}")
+        if gate not in ("relevance", "none"):
+            raise InputError(f"unknown gate {gate!r}: choose relevance, none or auto")
         if self.profile not in ("quick", "full"):
             raise InputError(f"unknown profile {self.profile!r}: choose quick or full")
         unknown = [name for name in self.methods if name not in known]
@@ -138,11 +143,12 @@ class StudyConfig:
             raise InputError(f"k is a positive number of neurons, not {self.k}")
         own = demo and self.k is None and not self.selection
         chosen: dict[str, Any] = {"k": DEMO_K, "selection": DEMO_SELECTION} if own else {}
-        return replace(self, **chosen, prompts=prompts, judge=judge, scope=scope, values=in_circle_order(self.values))
+        decided = {"prompts": prompts, "judge": judge, "scope": scope, "gate": gate}
+        return replace(self, **chosen, **decided, values=in_circle_order(self.values))
 
     @property
     def pooling(self) -> Pooling:
-        """How activations are pooled: the demo's contrasts end where a speaker is about to speak, so there the last token."""
+        """How activations are pooled: the demo's contrasts end where a value is about to be named, so there the last token."""
         return "last" if self.model == "demo" else "mean"
 
     @property

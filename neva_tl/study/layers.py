@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from neva_tl import models, prompts
 from neva_tl.activations import ActivationStats
-from neva_tl.editing import Ablate, Amplify, Edit
+from neva_tl.editing import Ablate, Amplify, Edit, RelevanceGate
 from neva_tl.evaluation.alignment import Observed
 from neva_tl.neurons import NeuronSet
 from neva_tl.study import stages
@@ -67,6 +67,7 @@ def layer_ablation(
     health: Health,
     *,
     scope: Any = "all",
+    gate: RelevanceGate | None = None,
     test_prompts: int = 40,
     seed: int = 0,
     n_boot: int = 1000,
@@ -96,9 +97,9 @@ def layer_ablation(
             for operation in OPERATIONS:
                 edit: Edit
                 if operation == "amplify":
-                    edit = Amplify(chosen, AMPLIFY_DOSE, scope=scope)
+                    edit = Amplify(chosen, AMPLIFY_DOSE, scope=scope, gate=gate)
                 else:
-                    edit = Ablate(chosen, mode=operation, effects="all", scope=scope)
+                    edit = Ablate(chosen, mode=operation, effects="all", scope=scope, gate=gate)
                 kind = "open" if operation == "amplify" else "expressing"
                 score, cluster = _own(scorer, (edit,), value, kind, test_prompts)
                 change = score - base[kind][0]
@@ -166,9 +167,10 @@ def layer_table(out: str | Path, options: Mapping[str, Any], *, progress: bool =
         model,
         stats,
         {name: found for name, found in neurons.items() if len(found)},
-        stages.make_scorer(model, pairs, config, profile),
+        stages.make_scorer(store, model, pairs, config, profile),
         Health(model, config, profile),
         scope=config.token_scope(),
+        gate=stages.relevance_gate(store, model, pairs, config),
         seed=config.seed,
         n_boot=profile.n_boot,
         progress=progress,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ import pandas as pd
 
 from neva_tl import models, prompts, selection
 from neva_tl.activations import ActivationStats, Samples, collect
+from neva_tl.editing import RelevanceGate, fit_relevance
 from neva_tl.errors import InputError, WorkError
 from neva_tl.evaluation.alignment import Decoding
+from neva_tl.evaluation.capability import neutral_texts
 from neva_tl.neurons import NeuronSet
-from neva_tl.prompts import ContrastSet
+from neva_tl.prompts import ContrastSet, Example
 from neva_tl.study.config import Profile, StudyConfig
 from neva_tl.study.scorers import Scorer
 from neva_tl.study.store import Store
@@ -113,7 +115,30 @@ def selected(
     return found
 
 
-def make_scorer(model: Any, pairs: ContrastSet, config: StudyConfig, profile: Profile) -> Scorer:
+def relevance_gate(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig) -> RelevanceGate | None:
+    """The relevance gate that every method of the study carries (kept in the run folder); None where it has none.
+
+    Relevant are the tokens at which the contrast is collected (train split), irrelevant all tokens of neutral text: the demo
+    world's train split, elsewhere our validation passages (the test ones measure the cost).
+    """
+    if config.gate != "relevance":
+        return None
+    if store.has("gate.safetensors"):
+        return RelevanceGate.load(store.path("gate.safetensors"))
+    relevant = pairs.split("train").examples()
+    if config.model == "demo":
+        from neva_tl import demo
+
+        relevant += [Example("", text) for text in demo.value_beginnings("train")]
+        neutral: Sequence[str] = demo.neutral_texts("train", 600)
+    else:
+        neutral = neutral_texts("validation")
+    gate = fit_relevance(model, relevant, neutral, pooling=config.pooling, chat=config.chat, seed=config.seed)
+    gate.save(store.path("gate.safetensors"))
+    return gate
+
+
+def make_scorer(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig, profile: Profile) -> Scorer:
     """The judge of the study with its validation and test prompts.
 
     Raises:
@@ -128,7 +153,7 @@ def make_scorer(model: Any, pairs: ContrastSet, config: StudyConfig, profile: Pr
             raise InputError(f"there are no open prompts in the {name} split of {spec}")
     if config.kind == "model":
         how = Decoding(max_new_tokens=profile.max_new_tokens, chat=config.chat)
-        return Scorer(model, _logprob_judges(model, pairs, config, profile), by_split, how, pairs.values)
+        return Scorer(model, _logprob_judges(store, model, pairs, config, profile), by_split, how, pairs.values)
     judge: Any
     if config.judge == "exact":
         from neva_tl.evaluation.judges.exact import ExactJudge
@@ -152,18 +177,22 @@ def make_scorer(model: Any, pairs: ContrastSet, config: StudyConfig, profile: Pr
 
 
 def _logprob_judges(
-    model: Any, pairs: ContrastSet, config: StudyConfig, profile: Profile
+    store: Store, model: Any, pairs: ContrastSet, config: StudyConfig, profile: Profile
 ) -> Callable[[str, tuple[str, ...]], Any]:
-    """Log-probability judges by split and values, all in the unit of the validation items."""
+    """Log-probability judges by split and values, all in the unit of the validation items (kept in the run folder)."""
     from neva_tl.evaluation.judges.logprob import LogProbJudge
 
     forms = profile.forms if set(profile.forms) & set(pairs.df["form"].dropna().unique()) else None
     per_value = {"validation": profile.validation, "test": profile.test}
-    fitted = LogProbJudge.fit(model, pairs, forms=forms, chat=config.chat)
+    if not store.has("cells/unit.json"):
+        fitted = LogProbJudge.fit(model, pairs, forms=forms, chat=config.chat)
+        store.write_json("cells/unit.json", {"sd": fitted.sd, "affirmation": fitted.neutral_sd})
+    unit = store.read_json("cells/unit.json")
+    frozen = LogProbJudge.of_unit(pairs, unit["sd"], unit["affirmation"], forms=forms, chat=config.chat)
 
     def judge(split: str, values: tuple[str, ...]) -> LogProbJudge:
         covered = [name for name in values if name in pairs.values]
-        made = fitted.only(split=split, values=covered, per_value=per_value[split], affirmation=split == "test")
+        made = frozen.only(split=split, values=covered, per_value=per_value[split], affirmation=split == "test")
         # edits that leave the prompt alone can share its keys and values across conditions
         return made.with_prefix(model) if config.token_scope() == "generated" else made
 

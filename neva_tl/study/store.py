@@ -71,7 +71,7 @@ class Store:
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file whole."""
         path = self.path(name)
-        temporary = path.with_name(f".{path.name}.tmp")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
         return path
@@ -89,7 +89,7 @@ class Store:
         path = self.path(f"{name}.parquet")
         if csv:
             self.write_text(f"{name}.csv", df.to_csv(index=False))
-        temporary = path.with_name(f".{path.name}.tmp")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         df.to_parquet(temporary, index=False)
         os.replace(temporary, path)
         return path

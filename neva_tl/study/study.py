@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from neva_tl import models, prompts
-from neva_tl.baselines import Evidence, build
-from neva_tl.editing import Edit
-from neva_tl.study import stages, summary, tables
-from neva_tl.study.cells import Cells
+from neva_tl.study import stages, summary, tables, workers
+from neva_tl.study.bench import Bench, measure_all
 from neva_tl.study.config import Profile, StudyConfig
 from neva_tl.study.stages import say
 from neva_tl.study.store import Store
-
-#: Methods without a search of their own take the doses of another: placebos are matched in size, not in gain.
-FOLLOWS = {"random": "neva_shift", "label_shuffled": "neva_shift"}
-#: Methods without a dose: shown at their own gain.
-UNDOSED = ("role",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +62,14 @@ class Study:
         self.config = StudyConfig(model=name, **options).resolved()
         self.profile: Profile = self.config.spending()
 
-    def run(self, out: str | Path, *, progress: bool = False) -> StudyResult:
+    def run(self, out: str | Path, *, workers: int | None = None, progress: bool = False) -> StudyResult:
         """Run what is not done yet and write the folder's tables, results.json, figures and report.html.
+
+        Args:
+            out: the run folder.
+            workers: processes that share the measuring; None takes one per core where the model is small and on a CPU, else
+                one. It changes no result. A model passed as an object stays in this process.
+            progress: show bars on stderr.
 
         Raises:
             InputError: bad options, or the folder belongs to another study.
@@ -90,7 +87,7 @@ class Study:
         if store.has("report.html") and store.has("results.json"):
             say("already done: delete the folder to run again", progress)
             return StudyResult(store.root)
-        self._work(store, model, pairs, progress)
+        self._work(store, model, pairs, workers, progress)
         about["wall_time_s"] = before + time.monotonic() - started
         store.write_json("manifest.json", {**about, "finished": True})
         from neva_tl.report import write_report
@@ -98,56 +95,9 @@ class Study:
         write_report(store.root)
         return StudyResult(store.root)
 
-    def _work(self, store: Store, model: Any, pairs: Any, progress: bool) -> None:
-        config, profile = self.config, self.profile
-        stats = stages.collected(store, model, pairs, config, progress)
-        config = stages.steerable(config, stats)
-        neurons = stages.selected(store, model, stats, config, progress)
-        steered = tuple(name for name in config.values if len(neurons[name]))
-        stages.write_evidence(store, model, stats, neurons)
-        scorer = stages.make_scorer(model, pairs, config, profile)
-        cells = Cells(store, model, scorer, config, profile)
-        plan = _plan(config.methods, profile.targets)
-        total = len(steered) * (len(plan) + len({FOLLOWS.get(m, m) for m, _ in plan} - set(UNDOSED)) + 1)
-        with tqdm(total=total, desc="study", unit="cell", file=sys.stderr, disable=not progress) as bar:
-            layers = cells.vector_layers(Evidence(model, stats, neurons, config.token_scope()), steered)
-            evidence = Evidence(
-                model,
-                stats,
-                neurons,
-                config.token_scope(),
-                layers,
-                chat=config.chat is not False and models.info(model).chat,
-                seed=config.seed,
-            )
-            edits: dict[tuple[str, str], Edit] = {}
-
-            def edit_of(method: str, value: str) -> Edit:
-                if (method, value) not in edits:
-                    edits[method, value] = build(method, evidence, value)
-                return edits[method, value]
-
-            doses: dict[tuple[str, str], dict[str, Any]] = {}
-            for method in dict.fromkeys(FOLLOWS.get(m, m) for m, _ in plan):
-                if method in UNDOSED:
-                    continue
-                for value in steered:
-                    bar.set_postfix_str(f"dose of {method} for {value}")
-                    doses[method, value] = cells.calibration(method, value, edit_of)
-                    bar.update()
-            for method, target in plan:
-                for value in steered:
-                    bar.set_postfix_str(f"{method} for {value}")
-                    cells.condition(method, value, target, edit_of, doses.get((FOLLOWS.get(method, method), value)))
-                    bar.update()
-            for value in steered:
-                bar.set_postfix_str(f"ablation for {value}")
-                cells.ablation(value, neurons[value])
-                bar.update()
+    def _work(self, store: Store, model: Any, pairs: Any, processes: int | None, progress: bool) -> None:
+        bench = Bench.open(store, model, pairs, self.config, progress=progress)
+        count = workers.default_workers(model) if processes is None else processes
+        measure_all(bench, workers=1 if self._loaded is not None else count, progress=progress)
         say("writing tables, figures and the report", progress)
-        tables.write_all(cells, plan, steered, edit_of, neurons)
-
-
-def _plan(methods: Sequence[str], targets: Sequence[float]) -> list[tuple[str, float | None]]:
-    """What is measured: every method at every target; undosed methods once."""
-    return [(m, t) for m in methods for t in ((None,) if m in UNDOSED else targets)]
+        tables.write_all(bench.cells, bench.plan, bench.steered, bench.edit_of, bench.evidence.neurons)

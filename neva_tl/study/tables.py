@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neva_tl.baselines import GATES
+from neva_tl.baselines import gate_name
 from neva_tl.editing import Edit
 from neva_tl.evaluation.leakage import LeakageResult, measure
 from neva_tl.evaluation.responses import Responses
@@ -29,20 +29,23 @@ def write_all(
 ) -> None:
     """Tables as parquet and CSV, results.json, and the figures drawn from the tables."""
     store, base = cells.store, cells.base
+    gated = cells.config.gate == "relevance"
     entries: list[tuple[str, dict[str, Any]]] = []
     leaks, doses = [], []
     for method, target in plan:
         record = {v: store.read_json(f"cells/measure/{method}/{v}@{target}.json") for v in steered}
         result = result_of(cells, method, target, steered)
-        entry = summary.method_entry(method, GATES[method], target, result, record, base)
+        entry = summary.method_entry(method, gate_name(method, gated), target, result, record, base)
         entries.append((method, entry))
-        leaks.append(result.table().assign(gate=GATES[method], target_gain=target))
+        leaks.append(result.table().assign(gate=gate_name(method, gated), target_gain=target))
     for method in dict.fromkeys(m for m, _ in plan):
         for value in steered:
             name = f"cells/dose/{method}/{value}.json"
             if store.has(name):
                 rows = pd.DataFrame(store.read_json(name)["table"])
-                doses.append(rows.assign(method=method, gate=GATES[method], steered=value, split="validation"))
+                doses.append(
+                    rows.assign(method=method, gate=gate_name(method, gated), steered=value, split="validation")
+                )
     methods = pd.DataFrame([summary.method_row(entry, method) for method, entry in entries])
     store.write_table("tables/methods", methods)
     store.write_table("tables/leakage", pd.concat(leaks, ignore_index=True))

@@ -108,7 +108,8 @@ def odds(x: Tensor, probe: LayerProbe) -> Tensor:
 @pytest.mark.parametrize("dose", [-2.0, 0.0, 3.0])
 def test_log_odds_become_the_larger_of_before_and_dose(context: ContextAware, tiny: Any, dose: float) -> None:
     x = torch.randn(3, 7, 48, generator=torch.Generator().manual_seed(1)) * 2
-    for probe, change in zip(context.probes, context.with_dose(dose).changes(tiny), strict=True):
+    free = replace(context, probes=tuple(replace(probe, lowest=-np.inf) for probe in context.probes))
+    for probe, change in zip(free.probes, free.with_dose(dose).changes(tiny), strict=True):
         new, before = change.apply(x), odds(x, probe)
         torch.testing.assert_close(odds(new, probe), before.clamp(min=dose), atol=1e-4, rtol=1e-4)
         satisfied = before >= dose
@@ -118,16 +119,39 @@ def test_log_odds_become_the_larger_of_before_and_dose(context: ContextAware, ti
         assert torch.equal(new[..., others], x[..., others])
 
 
-def test_the_need_is_capped(context: ContextAware, tiny: Any) -> None:
-    x = torch.zeros(1, 1, 48)
-    capped = replace(context, dose=1000.0, cap=5.0)
-    for probe, change in zip(capped.probes, capped.changes(tiny), strict=True):
-        torch.testing.assert_close(odds(change.apply(x), probe), odds(x, probe) + 5.0, atol=1e-4, rtol=1e-4)
+def test_a_token_below_every_training_text_is_treated_as_the_lowest(
+    stats: ActivationStats, context: ContextAware, tiny: Any
+) -> None:
+    assert stats.samples is not None
+    rows, _ = training_rows(stats, 20, 3)
+    for probe, change in zip(context.probes, context.with_dose(3.0).changes(tiny), strict=True):
+        x = stats.samples.h[rows, probe.layer][:, probe.index].astype(np.float64)
+        assert probe.lowest == pytest.approx(float((x @ probe.weight + probe.bias).min()))
+        far = torch.zeros(1, 1, 48)
+        # 50 log-odds below the lowest: its change is the lowest token's, no larger
+        far[..., torch.as_tensor(probe.index)] = torch.as_tensor(-50 * probe.unit, dtype=torch.float32)
+        moved = odds(change.apply(far), probe) - odds(far, probe)
+        torch.testing.assert_close(moved, torch.full_like(moved, 3.0 - probe.lowest), atol=1e-3, rtol=1e-4)
+
+
+def test_layers_that_a_contrast_hardly_moves_are_left_alone(stats: ActivationStats, tiny: Any, make_set: Any) -> None:
+    weak = [*AT, (2, 5), (2, 6)]  # nothing is planted in layer 2
+    everything = fit_context(stats, make_set(tiny, weak), least_reach=-np.inf)
+    delta = stats.delta("power")
+    reach = {p.layer: float(p.weight @ delta[p.layer, p.index]) for p in everything.probes}
+    assert [p.layer for p in everything.probes] == [0, 1, 2] and reach[2] < 1 < reach[1]
+    for probe in everything.probes:
+        assert probe.reach == pytest.approx(reach[probe.layer], rel=1e-4)
+    assert [p.layer for p in fit_context(stats, make_set(tiny, weak)).probes] == [i for i in reach if reach[i] >= 1]
+    # where no layer moves enough, the best one is kept rather than nothing
+    best = max(reach, key=lambda layer: reach[layer])
+    assert [p.layer for p in fit_context(stats, make_set(tiny, weak), least_reach=1e9).probes] == [best]
 
 
 def test_layers_act_in_order(context: ContextAware, tiny: Any) -> None:
     """A later probe sees the earlier layers' edits: in the edited run every touched token satisfies every probe."""
-    item = replace(context, dose=4.0, cap=1e6, scope="generated")
+    free = tuple(replace(probe, lowest=-np.inf) for probe in context.probes)
+    item = replace(context, probes=free, dose=4.0, scope="generated")
     batch = inference.encode(tiny, [Example("Who eats?", "Tom eats bread"), Example("", "The old king counts")])
     seen: dict[int, Tensor] = {}
     clean: dict[int, Tensor] = {}

@@ -85,6 +85,22 @@ class LogProbJudge:
         items = pair_items(pairs.split(split), forms=kept, topics=topics, per_value=per_value)
         return cls(pairs, items, sd, neutral, neutral_sd, kept, chat, token_budget)
 
+    @classmethod
+    def of_unit(
+        cls,
+        pairs: ContrastSet,
+        sd: Mapping[str, float],
+        affirmation_sd: float,
+        *,
+        split: str = "test",
+        forms: Sequence[str] | None = None,
+        chat: bool | None = None,
+    ) -> LogProbJudge:
+        """The judge of a unit that `fit` froze before (`sd` and `neutral_sd`), without running the model."""
+        kept = None if forms is None else tuple(forms)
+        items = pair_items(pairs.split(split), forms=kept)
+        return cls(pairs, items, dict(sd), affirmation_items(None), affirmation_sd, kept, chat)
+
     def only(
         self,
         *,

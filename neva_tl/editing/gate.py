@@ -1,0 +1,199 @@
+"""RelevanceGate: let an edit act only on tokens that have to do with values (METHODS 5's second gate; per token, ours).
+
+Per layer, a logistic probe on all of the layer's `hook_post` tells tokens at which the contrast is taken (both poles, every
+value: where something of value is said or about to be said) from tokens of value-free text. An edit with a gate touches a
+token of its scope only where the probe of the edited layer says `p > threshold`; the others pass untouched, bit for bit.
+The gate knows no pole and no single value: it says where, never what, so that every method can carry the same one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from safetensors.numpy import load_file, save_file
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from neva_tl import inference, models
+from neva_tl.errors import InputError
+from neva_tl.prompts.example import Example
+
+_ARRAYS = ("layers", "weight", "bias", "caught", "passed")
+
+
+@dataclass(frozen=True, eq=False)
+class RelevanceGate:
+    """A probe per layer on `hook_post`; make it with `fit_relevance`.
+
+    Attributes:
+        layers: the layers it knows.
+        weight, bias: `[l, k]`, `[l]`, in raw activation units; probability = sigmoid(weight . h + bias).
+        threshold: a token is open where the probability is above it.
+        caught, passed: `[l]` share of relevant and of neutral training tokens that are open.
+    """
+
+    layers: tuple[int, ...]
+    weight: Float[np.ndarray, "l k"]
+    bias: Float[np.ndarray, " l"]
+    caught: Float[np.ndarray, " l"]
+    passed: Float[np.ndarray, " l"]
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise InputError(f"a gate's threshold is a probability inside (0, 1), not {self.threshold}")
+
+    def at(self, threshold: float) -> RelevanceGate:
+        """The same gate with another threshold."""
+        return replace(self, threshold=threshold)
+
+    def open(self, layer: int, h: Float[Tensor, "b n k"]) -> Bool[Tensor, "b n"]:
+        """Which tokens are open, from a layer's `hook_post`.
+
+        Raises:
+            InputError: the gate was not fitted at this layer, or on another width.
+        """
+        if layer not in self.layers or h.shape[-1] != self.weight.shape[1]:
+            raise InputError(
+                f"this gate knows layers {list(self.layers)} of {self.weight.shape[1]} neurons: it cannot gate an edit at "
+                f"layer {layer} of {h.shape[-1]}; fit it on this model with that layer"
+            )
+        row = self.layers.index(layer)
+        weight = torch.as_tensor(self.weight[row], dtype=torch.float32, device=h.device)
+        limit = float(np.log(self.threshold / (1 - self.threshold))) - float(self.bias[row])
+        return h.float() @ weight > limit
+
+    def save(self, path: str | Path) -> Path:
+        """Write the gate as one safetensors file."""
+        path = Path(path)
+        arrays = {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        save_file({**arrays, "threshold": np.array([self.threshold])}, temporary)
+        os.replace(temporary, path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> RelevanceGate:
+        """Read a gate written by `save`.
+
+        Raises:
+            InputError: the file is missing or holds something else.
+        """
+        if not Path(path).exists():
+            raise InputError(f"{path} does not exist: fit the gate again")
+        arrays = load_file(str(path))
+        if set(arrays) != {*_ARRAYS, "threshold"}:
+            raise InputError(f"{path} does not hold a relevance gate")
+        layers = tuple(int(layer) for layer in arrays["layers"])
+        rest = {name: arrays[name] for name in _ARRAYS if name != "layers"}
+        return cls(layers, **rest, threshold=float(arrays["threshold"][0]))
+
+
+def fit_relevance(
+    model: Any,
+    relevant: Sequence[Example],
+    neutral: Sequence[str],
+    *,
+    pooling: Literal["mean", "last"] = "last",
+    layers: Sequence[int] | None = None,
+    threshold: float = 0.5,
+    C: float = 0.05,
+    most: int = 3000,
+    chat: bool | None = None,
+    seed: int = 0,
+) -> RelevanceGate:
+    """Fit a gate: L2 logistic probes, balanced, on standardised activations of single tokens.
+
+    Args:
+        model: a TransformerLens model.
+        relevant: training texts of both poles and all values; their answer tokens are the relevant ones (`pooling` as in
+            `collect`: all of them with `mean`, the last with `last`).
+        neutral: value-free training texts; every token of theirs, BOS included, is an irrelevant one.
+        layers: where edits will need the gate; None is every layer.
+        threshold: of the gate.
+        C: inverse L2 strength (scikit-learn's).
+        most: tokens of each class that are kept (drawn by the seed), so that memory is `2 * most * layers * d_mlp * 4` bytes.
+        chat: of the relevant texts; neutral text is always plain.
+        seed: of that draw.
+
+    Raises:
+        InputError: no relevant or no neutral text, or a layer the model lacks.
+    """
+    if not len(relevant) or not len(neutral):
+        raise InputError("a relevance gate needs relevant and neutral texts: one of the two lists is empty")
+    at = tuple(range(models.info(model).n_layers)) if layers is None else tuple(sorted(set(layers)))
+    rng = np.random.default_rng(seed)
+    yes = _tokens(model, relevant, at, pooling, chat, most, rng)
+    no = _tokens(model, [Example("", text) for text in neutral], at, "all", False, most, rng)
+    label = np.r_[np.ones(len(yes), dtype=bool), np.zeros(len(no), dtype=bool)]
+    weights, biases, caught, passed = [], [], [], []
+    for place in range(len(at)):
+        x = np.concatenate([yes[:, place], no[:, place]]).astype(np.float64)
+        mu, sigma = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
+        probe = LogisticRegression(C=C, class_weight="balanced", max_iter=2000).fit((x - mu) / sigma, label)
+        weight = probe.coef_[0] / sigma
+        bias = float(probe.intercept_[0] - weight @ mu)
+        said = x @ weight + bias > np.log(threshold / (1 - threshold))
+        weights.append(weight.astype(np.float32))
+        biases.append(bias)
+        caught.append(said[label].mean())
+        passed.append(said[~label].mean())
+    return RelevanceGate(at, np.stack(weights), np.array(biases), np.array(caught), np.array(passed), threshold)
+
+
+def _tokens(
+    model: Any,
+    examples: Sequence[Example],
+    layers: tuple[int, ...],
+    which: str,
+    chat: bool | None,
+    most: int,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "t l k"]:
+    """`hook_post` of single tokens at some layers: `all`, the answer's (`mean`), or the answer's last (`last`)."""
+    if which == "last" and len(examples) > most:  # one token a text: the others need not be run
+        examples = [examples[i] for i in np.sort(rng.permutation(len(examples))[:most])]
+    plan, total = [], 0
+    for _, batch in inference.batches(model, examples, chat=chat):
+        if which == "last":
+            position = torch.arange(batch.answer.shape[1], device=batch.answer.device)
+            end = torch.where(batch.answer, position, -1).amax(dim=1, keepdim=True)
+            chosen = batch.answer & (position[None] == end)
+        else:
+            chosen = batch.mask if which == "all" else batch.answer
+        plan.append((batch, chosen))
+        total += int(chosen.sum())
+    parts = []
+    for batch, chosen in plan:
+        if total > most:
+            kept = torch.from_numpy(rng.random(tuple(chosen.shape)) < most / total).to(chosen.device)
+            chosen = chosen & kept
+        parts.append(_chosen_tokens(model, batch, chosen, layers))
+    return np.concatenate(parts)
+
+
+def _chosen_tokens(
+    model: Any, batch: inference.Batch, chosen: Bool[Tensor, "b n"], layers: tuple[int, ...]
+) -> Float[np.ndarray, "t l k"]:
+    seen: dict[int, np.ndarray] = {}
+
+    def recorder(layer: int) -> Callable[..., None]:
+        def record(x: Tensor, hook: Any = None) -> None:
+            seen[layer] = x[chosen.to(x.device)].float().cpu().numpy()
+
+        return record
+
+    with ExitStack() as stack:
+        for layer in layers:
+            handle = models.add_hook(model, models.hook_name(model, layer, "post"), recorder(layer))
+            stack.callback(handle.remove)
+        inference.forward_batch(model, batch, stop_at_layer=max(layers) + 1, logits=False)
+    return np.stack([seen[layer] for layer in layers], axis=1)

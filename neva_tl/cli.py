@@ -225,6 +225,7 @@ def generate(
     scope: Annotated[
         str, typer.Option("--scope", help="tokens to edit: all, prompt, generated, last, or auto")
     ] = "auto",
+    gate: Gate = "auto",
     out: Annotated[Path | None, typer.Option("--out", help="also write the text to this file")] = None,
     dtype: Dtype = "float32",
     seed: Seed = 0,
@@ -242,7 +243,7 @@ def generate(
         lookup(value)
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
-    decided = StudyConfig(model=model, scope=scope).token_scope()
+    decided = StudyConfig(model=model, prompts=prompts, scope=scope, gate=gate).resolved()
     if dose is not None and not math.isfinite(dose):
         raise InputError(f"a dose must be a finite number, not {dose}")
     if out is not None:
@@ -251,7 +252,20 @@ def generate(
         loaded, edits = nv.load(model, dtype=dtype), None
     else:
         loaded, stats = _collected(model, prompts, dtype, True)
-        edits = build_edit(loaded, stats, value, method=method, dose=dose, scope=decided, seed=seed)
+        found = None
+        if decided.gate == "relevance":
+            texts_of = nv.prompts.gate_texts(decided.prompts)
+            found = nv.fit_relevance(loaded, *texts_of, pooling=decided.pooling, seed=seed)
+        edits = build_edit(
+            loaded,
+            stats,
+            value,
+            method=method,
+            dose=dose,
+            scope=decided.token_scope(),
+            gate=found,
+            seed=seed,
+        )
     texts = {"unedited": nv.generate(loaded, [prompt], max_new_tokens=tokens, temperature=temperature, seed=seed)[0]}
     if edits is not None:
         with nv.edit(loaded, edits) as session:

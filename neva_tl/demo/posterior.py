@@ -78,8 +78,18 @@ def _pool_tables(kind: str) -> dict[str, np.ndarray]:
 _NOWHERE = np.zeros(N_POOLS)
 
 
-def _fit(made: fr.Template, words: Sequence[str], start: int, split: str | None, partial: bool = False) -> _Fit | None:
-    """Hold a template against words[start:]; None when it cannot fit. `partial`: only as far as the words reach."""
+def _fit(
+    made: fr.Template,
+    words: Sequence[str],
+    start: int,
+    split: str | None,
+    partial: bool = False,
+    most: int = MAX_SUBSTITUTIONS,
+) -> _Fit | None:
+    """Hold a template against words[start:]; None when it cannot fit with `most` substitutions.
+
+    `partial`: only as far as the words reach.
+    """
     keep, stray = _channel()
     n = len(words) - start
     weight, errors = 1.0, 0
@@ -95,7 +105,7 @@ def _fit(made: fr.Template, words: Sequence[str], start: int, split: str | None,
         else:
             errors += 1
             weight *= stray
-            if errors > MAX_SUBSTITUTIONS:
+            if errors > most:
                 return None
     phrases: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for factor in made.slots:
@@ -115,7 +125,7 @@ def _fit(made: fr.Template, words: Sequence[str], start: int, split: str | None,
                 same = first if seen[0] == seen[1] else 0.0
                 weight *= stray * stray + keep * stray * (first + second) + keep * keep * same
                 errors += 0 if same else 1 if first or second else 2
-            if errors > MAX_SUBSTITUTIONS:
+            if errors > most:
                 return None
             continue
         pool_table = _pool_tables(factor.kind)
@@ -295,8 +305,8 @@ def is_prefix(words: tuple[str, ...]) -> bool:
         length = 0 if made is None else made.length
         errors = 0
         if made is not None:
-            fit = _fit(made, words[:length], 0, None, partial=True)
-            if fit is None or fit.errors > allowed:
+            fit = _fit(made, words[:length], 0, None, partial=True, most=allowed)
+            if fit is None:
                 continue
             if len(words) <= length:
                 return True
@@ -304,8 +314,8 @@ def is_prefix(words: tuple[str, ...]) -> bool:
         for whole in _whole_templates():
             if whole.length <= len(words) - length:
                 continue
-            fit = _fit(whole, words, length, None, partial=True)
-            if fit is None or errors + fit.errors > allowed:
+            fit = _fit(whole, words, length, None, partial=True, most=allowed - errors)
+            if fit is None:
                 continue
             if errors + int(_own_or_mixed_errors(whole, fit)) <= allowed:
                 return True

@@ -6,10 +6,8 @@ paper. Role prompts are put before each text, and the text's own tokens are comp
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ from neva_tl import inference
 from neva_tl.editing import Edit, as_edits, edit, rewrite
 from neva_tl.errors import InputError
 from neva_tl.prompts.example import Example
+from neva_tl.prompts.neutral import neutral_texts
 
 Edits = Edit | Sequence[Edit] | None
 #: Tokens of a neutral batch, padding included: logits of a batch are this x vocabulary x 4 bytes.
@@ -45,19 +44,6 @@ class Reference:
     tokens: tuple[Int[np.ndarray, " _"], ...]
     loss: tuple[Float[np.ndarray, " _"], ...]
     logprobs: tuple[Float[Tensor, "_ d_vocab"], ...]
-
-
-def neutral_texts(split: str | None = None) -> tuple[str, ...]:
-    """neva_tl's own short passages in plain English that state facts and no values, split into validation and test.
-
-    Raises:
-        InputError: no such split.
-    """
-    rows = json.loads((resources.files("neva_tl.evaluation") / "data" / "neutral.json").read_text(encoding="utf-8"))
-    found = tuple(row["text"] for row in rows if split is None or row["split"] == split)
-    if not found:
-        raise InputError(f"unknown split {split!r} of the neutral texts: validation or test")
-    return found
 
 
 def reference(model: Any, texts: Sequence[str], *, token_budget: int = _TOKEN_BUDGET) -> Reference:

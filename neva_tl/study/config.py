@@ -143,7 +143,7 @@ class StudyConfig:
             raise InputError(f"k is a positive number of neurons, not {self.k}")
         own = demo and self.k is None and not self.selection
         chosen: dict[str, Any] = {"k": DEMO_K, "selection": DEMO_SELECTION} if own else {}
-        decided = {"prompts": prompts, "judge": judge, "scope": scope, "gate": gate}
+        decided: dict[str, Any] = {"prompts": prompts, "judge": judge, "scope": scope, "gate": gate}
         return replace(self, **chosen, **decided, values=in_circle_order(self.values))
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,8 @@ from neva_tl.activations import ActivationStats, Samples, collect
 from neva_tl.editing import RelevanceGate, fit_relevance
 from neva_tl.errors import InputError, WorkError
 from neva_tl.evaluation.alignment import Decoding
-from neva_tl.evaluation.capability import neutral_texts
 from neva_tl.neurons import NeuronSet
-from neva_tl.prompts import ContrastSet, Example
+from neva_tl.prompts import ContrastSet
 from neva_tl.study.config import Profile, StudyConfig
 from neva_tl.study.scorers import Scorer
 from neva_tl.study.store import Store
@@ -118,21 +117,13 @@ def selected(
 def relevance_gate(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig) -> RelevanceGate | None:
     """The relevance gate that every method of the study carries (kept in the run folder); None where it has none.
 
-    Relevant are the tokens at which the contrast is collected (train split), irrelevant all tokens of neutral text: the demo
-    world's train split, elsewhere our validation passages (the test ones measure the cost).
+    Relevant are the tokens at which the contrast is collected, irrelevant all tokens of neutral text (`prompts.gate_texts`).
     """
     if config.gate != "relevance":
         return None
     if store.has("gate.safetensors"):
         return RelevanceGate.load(store.path("gate.safetensors"))
-    relevant = pairs.split("train").examples()
-    if config.model == "demo":
-        from neva_tl import demo
-
-        relevant += [Example("", text) for text in demo.value_beginnings("train")]
-        neutral: Sequence[str] = demo.neutral_texts("train", 600)
-    else:
-        neutral = neutral_texts("validation")
+    relevant, neutral = prompts.gate_texts(pairs)
     gate = fit_relevance(model, relevant, neutral, pooling=config.pooling, chat=config.chat, seed=config.seed)
     gate.save(store.path("gate.safetensors"))
     return gate

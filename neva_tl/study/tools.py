@@ -12,7 +12,7 @@ import pandas as pd
 from neva_tl import models, selection
 from neva_tl.activations import ActivationStats
 from neva_tl.baselines import Evidence, build
-from neva_tl.editing import Edit, Scope
+from neva_tl.editing import Edit, RelevanceGate, Scope
 from neva_tl.study.config import METHODS, StudyConfig
 from neva_tl.study.study import Study
 from neva_tl.values import VALUES
@@ -29,6 +29,7 @@ def build_edit(
     method: str = "neva",
     dose: float | None = None,
     scope: Scope = "all",
+    gate: RelevanceGate | None = None,
     k: int | None = None,
     seed: int = 0,
 ) -> Edit:
@@ -39,12 +40,12 @@ def build_edit(
         value: steered towards.
         method: a registry name of `neva_tl.baselines`.
         dose: in the method's unit; None takes `FIRST_DOSE`, or 2.
-        scope, seed: of the edit.
+        scope, gate, seed: of the edit.
         k: neurons; None takes the selector's default.
     """
     config = StudyConfig(model=str(stats.info.get("name", "")), k=k).resolved()
     neurons = selection.select(stats, value, method="neva", k=config.k, model=model, seed=seed, **config.selection)
-    evidence = Evidence(model, stats, {value: neurons}, scope, chat=models.info(model).chat, seed=seed)
+    evidence = Evidence(model, stats, {value: neurons}, scope, chat=models.info(model).chat, seed=seed, gate=gate)
     return build(method, evidence, value).with_dose(FIRST_DOSE.get(method, 2.0) if dose is None else dose)
 
 

@@ -44,6 +44,24 @@ def check(df: pd.DataFrame, name: str, where: Where, minimum: int = 2) -> None:
     _check_amount(df, name, minimum)
 
 
+def check_part(df: pd.DataFrame, name: str, where: Where, minimum: int = 2) -> None:
+    """Check some rows of a table that passed `check`: only what leaving rows out can break.
+
+    That is whether any row is left, whether pairs are whole, and whether every value has enough of both poles. All else is
+    said of single rows (cells, spans) or forbids that two rows stand together (texts twice or on both poles, clusters
+    in two splits, values half paired): fewer rows cannot break it.
+
+    Args:
+        df, name, where, minimum: as for `check`.
+
+    Raises:
+        InputError: the first thing that is wrong.
+    """
+    _check_any(df, name)
+    _check_pairs(df, where)
+    _check_amount(df, name, minimum)
+
+
 def _codes(*columns: pd.Series) -> Int[np.ndarray, " n"]:
     """Integers from 0 that are equal where all columns are; -1 where the (only) column is missing."""
     codes = pd.factorize(columns[0])[0]

@@ -7,12 +7,14 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 
 from neva_tl.errors import InputError
 from neva_tl.prompts import splits, validation
@@ -48,7 +50,8 @@ class ContrastSet:
             `text`; `answer_start`, `answer_end` (character offsets of the answer in the text, nullable: the whole text
             counts where they are missing); `cluster` (topic, template or source item: the unit of splits and
             intervals);
-            `split`; `source`; `form` (statement_1st, question_3rd, ... or None).
+            `split`; `source`; `form` (statement_1st, question_3rd, ... or None). Not to be edited in place, since parts and
+            the hash rely on what was checked: make a new set from a changed copy.
         name: where the set comes from, for files and figures.
         note: what the reader did with the source (rows dropped, how absence was made a pole); empty when nothing.
         minimum: pairs, or rows per pole, that every value must have.
@@ -89,13 +92,10 @@ class ContrastSet:
         """Whether every row belongs to a pair."""
         return bool(self.df["pair_id"].notna().all())
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """sha256 of the content (rows in order, not the name): equal for equal prompts."""
-        digest = hashlib.sha256()
-        for row in _records(self.df):
-            digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-        return digest.hexdigest()
+        return hashlib.sha256(_json_lines(self.df).encode()).hexdigest()
 
     def split(self, name: str) -> ContrastSet:
         """The rows of one split.
@@ -105,13 +105,14 @@ class ContrastSet:
         """
         if name not in splits.SPLITS:
             raise InputError(f"unknown split {name!r}: one of {', '.join(splits.SPLITS)}")
-        rows = self.df[self.df["split"] == name]
-        absent = [v for v in self.values if v not in set(rows["value"])]
+        keep = (self.df["split"] == name).to_numpy()
+        held = set(self.df["value"][keep])
+        absent = [v for v in self.values if v not in held]
         if absent:
             raise InputError(
                 f"{self.name}: the {name} split holds nothing for {absent[0]}: add topics, so that all splits get some"
             )
-        return self._with(rows, f"{self.name} [{name}]", minimum=2 if name == "train" else 1)
+        return self.part(keep, f"{self.name} [{name}]", minimum=2 if name == "train" else 1)
 
     def for_value(self, *names: str) -> ContrastSet:
         """The rows of one value, or of several.
@@ -122,7 +123,7 @@ class ContrastSet:
         for name in names:
             if value(name).name not in self.values:
                 raise InputError(f"{self.name} has no prompts for {name}: it covers {', '.join(self.values)}")
-        return self._with(self.df[self.df["value"].isin(names)], self.name)
+        return self.part(self.df["value"].isin(names).to_numpy())
 
     def cap(self, per_value: int) -> ContrastSet:
         """At most `per_value` pairs (unpaired: rows per pole) for each value, spread over splits as they are.
@@ -136,15 +137,35 @@ class ContrastSet:
             raise InputError(f"per_value is {per_value}: at least two pairs per value are needed")
         df = self.df
         unit = df["pair_id"].where(df["pair_id"].notna(), df["cluster"] + "\n" + df["text"])
+        keys = [splits.hash_key(str(content), salt="cap ") for content in unit]
+        split = df["split"].tolist()
         keep = np.zeros(len(df), dtype=bool)
-        for _, rows in df.groupby(["value", "pole"], sort=False).indices.items():
-            order = sorted(rows, key=lambda i: splits.hash_key(str(unit.iloc[i]), salt="cap "))
-            quotas = _quotas(Counter(df["split"].iloc[rows].tolist()), per_value)
-            for i in order:
-                if quotas[df["split"].iloc[i]] > 0:
-                    quotas[df["split"].iloc[i]] -= 1
+        for rows in df.groupby(["value", "pole"], sort=False).indices.values():
+            quotas = _quotas(Counter(split[i] for i in rows), per_value)
+            for i in sorted(rows, key=keys.__getitem__):
+                if quotas[split[i]] > 0:
+                    quotas[split[i]] -= 1
                     keep[i] = True
-        return self._with(df[keep], self.name)
+        return self.part(keep)
+
+    def part(self, keep: Bool[np.ndarray, " n"], name: str | None = None, *, minimum: int | None = None) -> ContrastSet:
+        """The rows where `keep` is True, in order; whole pairs only.
+
+        Args:
+            keep: one entry per row of `df`.
+            name: of the part; None keeps this set's.
+            minimum: pairs, or rows per pole, that every value left must have; None keeps this set's.
+
+        Raises:
+            InputError: nothing is left, a pair is torn apart, or a value has too little.
+        """
+        made = object.__new__(type(self))  # not through __post_init__: the rows are checked, most of it cannot break
+        df = self.df[keep].reset_index(drop=True)
+        name, minimum = self.name if name is None else name, self.minimum if minimum is None else minimum
+        validation.check_part(df, name, _places(df, name), minimum)
+        for field, content in (("df", df), ("name", name), ("note", self.note), ("minimum", minimum)):
+            object.__setattr__(made, field, content)
+        return made
 
     def examples(self) -> list[Example]:
         """Each row as prompt and answer; without an answer span the whole text is the answer."""
@@ -161,9 +182,7 @@ class ContrastSet:
         path = Path(path)
         writers: dict[str, Callable[[Path], Any]] = {
             ".csv": lambda file: self.df.to_csv(file, index=False),
-            ".jsonl": lambda file: file.write_text(
-                "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _records(self.df)), encoding="utf-8"
-            ),
+            ".jsonl": lambda file: file.write_text(_json_lines(self.df), encoding="utf-8"),
             ".parquet": lambda file: self.df.to_parquet(file, index=False),
         }
         if path.suffix not in writers:
@@ -179,9 +198,6 @@ class ContrastSet:
         table = self.df.groupby(["value", "split", "pole"]).size().unstack(["split", "pole"], fill_value=0)
         order = [(s, p) for s in splits.SPLITS for p in validation.POLES if (s, p) in table.columns]
         return table.reindex(index=list(self.values), columns=pd.MultiIndex.from_tuples(order, names=["split", "pole"]))
-
-    def _with(self, df: pd.DataFrame, name: str, minimum: int | None = None) -> ContrastSet:
-        return replace(self, df=df, name=name, minimum=self.minimum if minimum is None else minimum)
 
     def __len__(self) -> int:
         return len(self.df)
@@ -231,16 +247,11 @@ def _normalise(df: pd.DataFrame, name: str) -> pd.DataFrame:
     return df
 
 
-def _records(df: pd.DataFrame) -> list[dict[str, str | int | None]]:
-    """Rows as plain JSON values."""
-    columns = [[None if pd.isna(x) else x for x in df[name].tolist()] for name in COLUMNS]
-    return [
-        {
-            name: (int(x) if name.startswith("answer_") and x is not None else x)
-            for name, x in zip(COLUMNS, row, strict=True)
-        }
-        for row in zip(*columns, strict=True)
-    ]
+def _json_lines(df: pd.DataFrame) -> str:
+    """Rows as lines of JSON; the hash is of these bytes, so they must not change."""
+    columns = [df[name].astype(object).where(df[name].notna(), None).tolist() for name in COLUMNS]
+    encode = json.JSONEncoder(ensure_ascii=False).encode
+    return "".join(encode(dict(zip(COLUMNS, row, strict=True))) + "\n" for row in zip(*columns, strict=True))
 
 
 def _quotas(available: Mapping[str, int], total: int) -> dict[str, int]:

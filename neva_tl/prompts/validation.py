@@ -1,13 +1,16 @@
-"""What makes a table of contrastive prompts usable; every failure is one line that names the file and the line in
+"""What makes a table of contrastive prompts usable; every failure is one line that names the file and the line in it.
 
-it."""
+A study checks thousands of rows several times over, so columns are compared as integer codes, never row by row.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Int
 
 from neva_tl.errors import InputError
 from neva_tl.prompts.splits import SPLITS
@@ -31,20 +34,61 @@ def check(df: pd.DataFrame, name: str, where: Where, minimum: int = 2) -> None:
     Raises:
         InputError: the first thing that is wrong.
     """
-    if df.empty:
-        raise InputError(f"{name} holds no prompts: give at least two pairs for one value")
+    _check_any(df, name)
     _check_cells(df, where)
     _check_spans(df, where)
     _check_pairs(df, where)
+    _check_shared(df, where)
     _check_unique(df, where)
     _check_clusters(df, where)
     _check_amount(df, name, minimum)
+
+
+def check_part(df: pd.DataFrame, name: str, where: Where, minimum: int = 2) -> None:
+    """Check some rows of a table that passed `check`: only what leaving rows out can break.
+
+    That is whether any row is left, whether pairs are whole, and whether every value has enough of both poles. All else is
+    said of single rows (cells, spans) or forbids that two rows stand together (texts twice or on both poles, clusters
+    in two splits, values half paired): fewer rows cannot break it.
+
+    Args:
+        df, name, where, minimum: as for `check`.
+
+    Raises:
+        InputError: the first thing that is wrong.
+    """
+    _check_any(df, name)
+    _check_pairs(df, where)
+    _check_amount(df, name, minimum)
+
+
+def _codes(*columns: pd.Series) -> Int[np.ndarray, " n"]:
+    """Integers from 0 that are equal where all columns are; -1 where the (only) column is missing."""
+    codes = pd.factorize(columns[0])[0]
+    for column in columns[1:]:
+        more = pd.factorize(column)[0]
+        codes = pd.factorize(codes * (more.max(initial=0) + 1) + more)[0]
+    return codes
+
+
+def _mixed(group: Int[np.ndarray, " n"], code: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Rows of groups that hold more than one code."""
+    one = np.zeros(group.max(initial=-1) + 1, dtype=code.dtype)
+    one[group] = code
+    mixed = np.zeros(len(one), dtype=bool)
+    mixed[group[one[group] != code]] = True
+    return mixed[group]
 
 
 def _first(bad: pd.Series | np.ndarray) -> int | None:
     """Position of the first True, or None."""
     found = np.flatnonzero(np.asarray(bad, dtype=bool))
     return int(found[0]) if len(found) else None
+
+
+def _check_any(df: pd.DataFrame, name: str) -> None:
+    if df.empty:
+        raise InputError(f"{name} holds no prompts: give at least two pairs for one value")
 
 
 def _check_cells(df: pd.DataFrame, where: Where) -> None:
@@ -79,52 +123,71 @@ def _check_spans(df: pd.DataFrame, where: Where) -> None:
             f"{where(row)}: the answer span {start.iloc[row]}:{end.iloc[row]} does not lie inside the text "
             f"of {length.iloc[row]} characters: offsets count from 0, the end is excluded"
         )
-    for i in np.flatnonzero(start.notna()).tolist():
-        if not df["text"].iloc[i][int(start.iloc[i]) : int(end.iloc[i])].strip():
-            raise InputError(f"{where(i)}: the answer span holds only spaces")
+    marked = np.flatnonzero(start.notna())
+    spans = (df[column].iloc[marked].tolist() for column in ("text", "answer_start", "answer_end"))
+    for row, text, first, last in zip(marked.tolist(), *spans, strict=True):
+        if not text[first:last].strip():
+            raise InputError(f"{where(row)}: the answer span holds only spaces")
 
 
 def _check_pairs(df: pd.DataFrame, where: Where) -> None:
-    paired = df[df["pair_id"].notna()]
-    half_paired = set(paired["value"]) & set(df.loc[df["pair_id"].isna(), "value"])
+    pair = _codes(df["pair_id"])
+    paired = np.flatnonzero(pair >= 0)
+    half_paired = set(df["value"].iloc[paired]) & set(df["value"][pair < 0])
     if half_paired:
         value = sorted(half_paired)[0]
-        row = _first((df["value"] == value) & df["pair_id"].isna())
+        row = _first((df["value"] == value) & (pair < 0))
         raise InputError(
             f"{where(row or 0)}: {value} mixes paired and unpaired rows: give every row of a value a pair_id, or none"
         )
-    pairs = paired.groupby("pair_id", sort=False)
-    wrong = (pairs["pole"].transform("nunique") != 2) | (pairs["pole"].transform("size") != 2)
-    if wrong.any():
-        pair_id = paired.loc[wrong, "pair_id"].iloc[0]
-        found = " ".join(paired.loc[paired["pair_id"] == pair_id, "pole"])
-        place = where(int(paired.index[wrong][0]))
-        raise InputError(f"{place}: pair {pair_id!r} has the poles {found}: a pair is exactly one + and one -")
+    pair = pair[paired]
+    n_plus = np.bincount(pair, weights=df["pole"].iloc[paired] == "+")
+    wrong = (np.bincount(pair) != 2) | (n_plus != 1)
+    if (bad := _first(wrong[pair])) is not None:
+        row = int(paired[bad])
+        found = " ".join(df["pole"].iloc[paired[pair == pair[bad]]])
+        raise InputError(
+            f"{where(row)}: pair {df['pair_id'].iloc[row]!r} has the poles {found}: a pair is exactly one + and one -"
+        )
+
+
+def _check_shared(df: pd.DataFrame, where: Where) -> None:
+    pair = _codes(df["pair_id"])
+    paired = np.flatnonzero(pair >= 0)
     for column in ("value", "cluster", "source", "split"):
-        wrong = pairs[column].transform("nunique") != 1
-        if wrong.any():
-            place, pair_id = where(int(paired.index[wrong][0])), paired.loc[wrong, "pair_id"].iloc[0]
-            raise InputError(f"{place}: the two rows of pair {pair_id!r} differ in {column}: a pair shares it")
+        if (bad := _first(_mixed(pair[paired], _codes(df[column])[paired]))) is not None:
+            row = int(paired[bad])
+            raise InputError(
+                f"{where(row)}: the two rows of pair {df['pair_id'].iloc[row]!r} differ in {column}: a pair shares it"
+            )
 
 
 def _check_unique(df: pd.DataFrame, where: Where) -> None:
     # A text may stand in several pairs (one + against two -), a pair of texts only once.
-    texts = df.groupby(["value", "pair_id"])["text"]
-    again = df.assign(one=texts.transform("min"), other=texts.transform("max")).duplicated(
-        ["value", "pole", "text", "one", "other"]
-    )
-    if (row := _first(again)) is not None:
+    pair, text = _codes(df["pair_id"]), _codes(df["text"])
+    paired = np.flatnonzero(pair >= 0)
+    # every pair has two rows by now: side by side once sorted
+    both = paired[np.argsort(pair[paired], kind="stable")].reshape(-1, 2)
+    texts = np.full((len(df), 2), -1)
+    texts[both] = np.sort(text[both], axis=1)[:, None]
+    cells = {
+        "value": _codes(df["value"]),
+        "pole": _codes(df["pole"]),
+        "text": text,
+        "one": texts[:, 0],
+        "other": texts[:, 1],
+    }
+    if (row := _first(pd.DataFrame(cells).duplicated())) is not None:
         raise InputError(f"{where(row)}: this text stands twice for {df['value'].iloc[row]}: remove one of the rows")
-    poles = df.groupby(["value", "text"])["pole"].transform("nunique")
-    if (row := _first(poles > 1)) is not None:
+    if (row := _first(_mixed(_codes(df["value"], df["text"]), cells["pole"]))) is not None:
         raise InputError(
             f"{where(row)}: the same text is both + and - for {df['value'].iloc[row]}: it cannot be a contrast"
         )
 
 
 def _check_clusters(df: pd.DataFrame, where: Where) -> None:
-    splits = df.groupby(["source", "value", "cluster"])["split"].transform("nunique")
-    if (row := _first(splits > 1)) is not None:
+    cluster = _codes(df["source"], df["value"], df["cluster"])
+    if (row := _first(_mixed(cluster, _codes(df["split"])))) is not None:
         raise InputError(
             f"{where(row)}: cluster {df['cluster'].iloc[row]!r} lies in two splits: "
             "texts of one cluster must stay together, or training leaks into the test"
@@ -133,14 +196,16 @@ def _check_clusters(df: pd.DataFrame, where: Where) -> None:
 
 def _check_amount(df: pd.DataFrame, name: str, minimum: int) -> None:
     # Poles first over all values: a value with one pole is the clearer complaint than one with few rows.
-    table = df.groupby(["value", "pole"]).size().unstack(fill_value=0).reindex(columns=list(POLES), fill_value=0)
-    for value, row in table.iterrows():
+    counts = Counter(zip(df["value"], df["pole"], strict=True))
+    values = sorted(df["value"].unique())
+    for value in values:
         for pole in POLES:
-            if row[pole] == 0:
+            if not counts[value, pole]:
                 meaning = "expressing" if pole == "+" else "opposing or withholding"
                 raise InputError(f"{name}: {value} has no {pole} prompts: add texts {meaning} it")
     paired = set(df.loc[df["pair_id"].notna(), "value"])
-    for value, row in table.iterrows():
-        if row.min() < minimum:
+    for value in values:
+        least = min(counts[value, pole] for pole in POLES)
+        if least < minimum:
             unit = "pairs" if value in paired else "prompts per pole"
-            raise InputError(f"{name}: {value} has {row.min()} {unit}: at least {minimum} are needed, add more topics")
+            raise InputError(f"{name}: {value} has {least} {unit}: at least {minimum} are needed, add more topics")

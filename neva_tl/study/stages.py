@@ -45,7 +45,7 @@ def limit_rows(pairs: ContrastSet, rows_per_value: int, split: str = "train") ->
     rank = df["pair_id"].where(df["pair_id"].notna(), df["text"]).astype(str).map(_digest)
     # both poles of a pair share their rank, so whole pairs stay or go
     place = rank.groupby([df["value"], df["pole"], df["split"]]).rank(method="first")
-    return ContrastSet(df[(df["split"] != split) | (place <= rows_per_value)].reset_index(drop=True), pairs.name)
+    return pairs.part(((df["split"] != split) | (place <= rows_per_value)).to_numpy(), minimum=2)
 
 
 def _digest(text: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -97,11 +100,41 @@ def test_for_value() -> None:
         whole.for_value("kindness")
 
 
+@pytest.mark.parametrize("rows", [pairs(12, ("power", "tradition")), unpaired(12)], ids=["pairs", "unpaired"])
+def test_a_part_is_the_set_that_its_rows_would_make(rows: Rows) -> None:
+    whole = replace(ContrastSet.from_rows(rows, "made", note="as read"), minimum=1)
+    assert whole.hash != whole.split("train").hash  # a hash at hand does not travel to the part
+    parts = [whole.split("train"), whole.split("test").cap(2), whole.for_value(whole.values[0]), whole.cap(5)]
+    for part in [*parts, whole.part(np.arange(len(whole)) < 20, "a few")]:
+        again = ContrastSet(part.df, part.name, part.note, part.minimum)
+        pd.testing.assert_frame_equal(part.df, again.df)
+        assert (part.hash, part.values, part.paired) == (again.hash, again.values, again.paired)
+        assert part.note == "as read"
+    assert whole.part(np.ones(len(whole), dtype=bool)).name == "made"
+
+
+@pytest.mark.parametrize(
+    ("rows", "dropped", "message"),
+    [
+        (pairs(), [3], r"part, row 3: pair 'power/1' has the poles \+: a pair is"),
+        (unpaired(), range(10), r"part: security has no \+ prompts"),
+        (pairs(3), range(4), r"part: power has 1 pairs: at least 2"),
+        (pairs(3), range(6), "part holds no prompts"),
+    ],
+)
+def test_a_part_refuses_what_leaving_rows_out_breaks(rows: Rows, dropped: Iterable[int], message: str) -> None:
+    whole = ContrastSet.from_rows(rows, "made")
+    with pytest.raises(InputError, match=message):
+        whole.part(~np.isin(np.arange(len(whole)), list(dropped)), "part")
+
+
 def test_hash_is_of_the_content() -> None:
     one = ContrastSet.from_rows(pairs(), "made")
     assert one.hash == ContrastSet.from_rows(pairs(), "another name").hash
     other = ContrastSet.from_rows(changed(pairs(), 3, text="What about case 1? I would leave it for Power."), "made")
     assert one.hash != other.hash
+    # run folders name their prompts by it: the same content must have the same hash for ever
+    assert one.hash == "006b050d0209433100eefc3c81a7ed6ac5485d52eda9b798c7bfcb193a32c212"
 
 
 @pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
@@ -154,6 +187,14 @@ LONG = pairs(4) + unpaired(4)
         (
             [r for i in (0, 1) for r in ({**row, "pair_id": f"{row['pair_id']} {i}"} for row in pairs())],
             r"row 21: this text stands twice",
+        ),
+        (
+            changed(pairs(), 6, text="What about case 1? I would leave it for power."),
+            r"row 4: the same text is both \+ and - for power",
+        ),
+        (
+            changed(pairs(4, ("power", "security")), 3, source="another"),
+            r"row 3: the two rows of pair 'power/1' differ in source",
         ),
         ([{**row, "split": "dev"} for row in pairs()], "split is 'dev'"),
     ],

@@ -1,7 +1,8 @@
 """calibrate(): find the doses at which an edit reaches stated gains, on validation prompts only.
 
-Every method gets the same search: a coarse log grid from below until the largest target is crossed or the dose stops
-being admissible, then bracketing of each target's first crossing by interpolation in log dose. Ours.
+Every method gets the same search: a coarse log grid from below until the largest target is crossed or two doses running are
+inadmissible (one alone may be the noise of a few texts), then bracketing of each target's first crossing by interpolation in
+log dose. Ours.
 """
 
 from __future__ import annotations
@@ -94,9 +95,11 @@ def calibrate(
             seen[dose] = point
         return seen[dose]
 
+    refused = 0
     for dose in grid:
         point = look(float(dose))
-        if not admissible(point) or point.gain >= wanted[-1]:
+        refused = 0 if admissible(point) else refused + 1
+        if refused == 2 or (point.gain >= wanted[-1] and not refused):
             break
     for target in wanted:
         for _ in range(refine):
@@ -122,13 +125,16 @@ def calibrate(
 def _bracket(
     seen: Mapping[float, DosePoint], target: float, admissible: Callable[[DosePoint], bool]
 ) -> tuple[float, float] | None:
-    """The doses around the first crossing of a target: (largest below it, smallest at or above it or inadmissible)."""
-    low = 0.0
-    for dose, point in sorted(seen.items()):
-        if point.gain >= target or not admissible(point):
-            return low, dose
-        low = dose
-    return None
+    """The doses around the first crossing of a target: the smallest admissible dose that reaches it and the one below.
+
+    Where none reaches it: the first inadmissible dose and the one below (the target may lie between).
+    """
+    doses = sorted(seen)
+    hit = next((d for d in doses if seen[d].gain >= target and admissible(seen[d])), None)
+    end = hit if hit is not None else next((d for d in doses if not admissible(seen[d])), None)
+    if end is None:
+        return None
+    return max((d for d in doses if d < end), default=0.0), end
 
 
 def _between(seen: Mapping[float, DosePoint], bracket: tuple[float, float], target: float, floor: float) -> float:

@@ -73,18 +73,29 @@ def draw_run(run: str | Path, name: str) -> Figure:
     return spec.draw(read_table(run, spec.table, spec.made_by))
 
 
-def write_figures(run: str | Path, names: tuple[str, ...] | None = None) -> list[Path]:
+def write_figures(run: str | Path, names: tuple[str, ...] | None = None, *, jobs: int = 1) -> list[Path]:
     """Write `RUN/figures/NAME.pdf` and `.png` of every figure whose table is there (or of those named).
+
+    Args:
+        run: run folder.
+        names: figures; None takes every one whose table is there.
+        jobs: processes that share the drawing.
 
     Raises:
         InputError: a figure asked for by name has no table.
     """
-    written: list[Path] = []
-    for name in names or tuple(FIGURES):
-        if names is None and not (Path(run) / "tables" / f"{FIGURES[name].table}.parquet").is_file():
-            continue
-        written += save_figure(draw_run(run, name), Path(run) / "figures" / name)
-    return written
+    there = (n for n in FIGURES if (Path(run) / "tables" / f"{FIGURES[n].table}.parquet").is_file())
+    wanted = tuple(there) if names is None else names
+    if jobs == 1 or len(wanted) < 2:
+        return [path for name in wanted for path in _write(run, name)]
+    from joblib import Parallel, delayed
+
+    drawn = Parallel(n_jobs=jobs, backend="loky")(delayed(_write)(run, name) for name in wanted)
+    return [path for paths in drawn for path in paths]
+
+
+def _write(run: str | Path, name: str) -> list[Path]:
+    return save_figure(draw_run(run, name), Path(run) / "figures" / name)
 
 
 def draw_all(run: str | Path) -> list[Path]:

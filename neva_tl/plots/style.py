@@ -252,6 +252,9 @@ def save_figure(
     """
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
+    # laid out once: every format shows the same places, and finding them is the slow part
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     written = []
     for kind in formats:
         target = stem.parent / f"{stem.name}.{kind}"

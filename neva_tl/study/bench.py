@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -61,8 +61,7 @@ class Bench:
         chat = config.chat is not False and models.info(model).chat
         evidence = Evidence(model, stats, neurons, config.token_scope(), chat=chat, seed=config.seed, gate=gate)
         evidence = replace(evidence, layers=cells.vector_layers(evidence, steered))
-        plan = tuple((m, t) for m in config.methods for t in ((None,) if m in UNDOSED else profile.targets))
-        return cls(cells, evidence, steered, plan)
+        return cls(cells, evidence, steered, conditions(config.methods, profile.targets))
 
     @property
     def searched(self) -> tuple[str, ...]:
@@ -92,6 +91,11 @@ class Bench:
             self.cells.condition(method, value, target, self.edit_of, doses.get(FOLLOWS.get(method, method)))
         on_cell(f"ablation for {value}")
         self.cells.ablation(value, self.evidence.neurons[value], self.evidence.gate)
+
+
+def conditions(methods: Sequence[str], targets: Sequence[float]) -> tuple[tuple[str, float | None], ...]:
+    """What is measured: every method at every target gain, methods without a dose once."""
+    return tuple((m, t) for m in methods for t in ((None,) if m in UNDOSED else targets))
 
 
 def measure_all(bench: Bench, *, workers: int, progress: bool) -> None:

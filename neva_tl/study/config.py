@@ -27,10 +27,13 @@ GRIDS: dict[str, tuple[float, ...]] = {
 }
 
 
-#: Selection on the demo model, chosen on validation prompts: all neurons that pass the screen (at most so many), ranked by
-#: effect and write without the penalties for other values, which leave too few there to move anything.
+#: Selection by `neva`, chosen on validation prompts. On the demo model: all neurons that pass the screen (at most so many),
+#: ranked by effect and write without the penalties for other values, which leave too few there to move anything. On real
+#: models the false discovery rate does not screen either (q stays a column): on SmolLM2 what neurons write together decides,
+#: and at equal gain the unscreened sets cost less and leak as little (power, achievement, tradition; no others were tried).
 DEMO_K = 400
 DEMO_SELECTION: dict[str, Any] = {"lam": 0.0, "lam_write": 0.0}
+REAL_SELECTION: dict[str, Any] = {"lam": 0.0, "lam_write": 0.0, "require_q": False}
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,8 @@ class StudyConfig:
         values: steered values (all ten are always measured where the judge can).
         methods: registry names of `neva_tl.baselines`.
         selector: how the neuron-level methods choose neurons.
-        k: neurons per value; None takes the selector's own default.
-        selection: further options of the selector. On the demo model `k` and these were chosen on validation prompts.
+        k: neurons per value; None takes the selector's own default (on the demo model `DEMO_K`).
+        selection: further options of the selector; empty takes `DEMO_SELECTION` or `REAL_SELECTION` where it is `neva`.
         scope: token scope of every edit; `auto` is `last` on the demo model and `generated` elsewhere.
         gate: `relevance` puts the same relevance gate on every method, `none` leaves them as they are; `auto` is `relevance`
             on the demo model (its strict grammar breaks wherever a token that names no value is pushed), `none` elsewhere.
@@ -141,8 +144,10 @@ class StudyConfig:
             raise InputError(f"unknown method {unknown[0]!r}: choose from {', '.join(known)}")
         if self.k is not None and self.k < 1:
             raise InputError(f"k is a positive number of neurons, not {self.k}")
-        own = demo and self.k is None and not self.selection
-        chosen: dict[str, Any] = {"k": DEMO_K, "selection": DEMO_SELECTION} if own else {}
+        chosen: dict[str, Any] = {}
+        if self.selector == "neva" and not self.selection:
+            chosen["selection"] = DEMO_SELECTION if demo else REAL_SELECTION
+            chosen["k"] = DEMO_K if demo and self.k is None else self.k
         decided: dict[str, Any] = {"prompts": prompts, "judge": judge, "scope": scope, "gate": gate}
         return replace(self, **chosen, **decided, values=in_circle_order(self.values))
 

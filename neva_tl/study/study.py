@@ -98,6 +98,8 @@ class Study:
     def _work(self, store: Store, model: Any, pairs: Any, processes: int | None, progress: bool) -> None:
         bench = Bench.open(store, model, pairs, self.config, progress=progress)
         count = workers.default_workers(model) if processes is None else processes
-        measure_all(bench, workers=1 if self._loaded is not None else count, progress=progress)
+        if self._loaded is not None:
+            count = 1  # another process could not load it
+        measure_all(bench, workers=count, progress=progress)
         say("writing tables, figures and the report", progress)
-        tables.write_all(bench.cells, bench.plan, bench.steered, bench.edit_of, bench.evidence.neurons)
+        tables.write_all(bench.cells, bench.plan, bench.steered, bench.edit_of, bench.evidence.neurons, jobs=count)

@@ -26,8 +26,10 @@ def write_all(
     steered: Sequence[str],
     edit_of: Callable[[str, str], Edit],
     neurons: Mapping[str, NeuronSet],
+    *,
+    jobs: int = 1,
 ) -> None:
-    """Tables as parquet and CSV, results.json, and the figures drawn from the tables."""
+    """Tables as parquet and CSV, results.json, and the figures drawn from the tables by `jobs` processes."""
     store, base = cells.store, cells.base
     gated = cells.config.gate == "relevance"
     entries: list[tuple[str, dict[str, Any]]] = []
@@ -59,7 +61,7 @@ def write_all(
     store.write_table("tables/ablation", ablation)
     store.write_table("tables/generations", _generations(cells, plan, steered, edit_of))
     store.write_json("results.json", _results(cells, entries, steered, ablation, neurons))
-    _figures(cells)
+    _figures(cells, jobs)
 
 
 def result_of(cells: Cells, method: str, target: float | None, steered: Sequence[str]) -> LeakageResult:
@@ -161,8 +163,8 @@ def _results(
     }
 
 
-def _figures(cells: Cells) -> None:
+def _figures(cells: Cells, jobs: int) -> None:
     """The figures that the run's tables allow, as PDF and PNG."""
     from neva_tl.plots.files import write_figures
 
-    write_figures(cells.store.root)
+    write_figures(cells.store.root, jobs=jobs)

@@ -125,3 +125,17 @@ def test_whatever_the_metric_a_returned_dose_is_admissible_and_reaches(
         assert dose == (min(reaching) if reaching else None)
     if found.best is not None:
         assert bad(found.best) <= 0.05 + 1e-9
+
+
+def test_one_inadmissible_dose_alone_does_not_end_the_search() -> None:
+    """A dose refused by the noise of a few texts: the next one may still reach the target; two running end the grid."""
+    found, tried = run(lambda d: d / 10, 0.4, lambda d: float(d == 2.0), refine=0)
+    assert found.doses[0.4] == 4.0 and tried == [0.25, 0.5, 1.0, 2.0, 4.0]
+    found, tried = run(lambda d: d / 10, 0.8, lambda d: float(d in (1.0, 2.0)), refine=0)
+    assert found.doses[0.8] is None and found.best == 0.5 and tried == [0.25, 0.5, 1.0, 2.0]
+
+
+def test_a_target_is_refined_below_the_dose_that_reaches_it() -> None:
+    """Not around an inadmissible dose that lies further down."""
+    found, tried = run(lambda d: d / 10, 0.4, lambda d: float(d == 1.0), refine=1)
+    assert 2.0 < tried[-1] < 4.0 and found.doses[0.4] == 4.0

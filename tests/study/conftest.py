@@ -85,5 +85,5 @@ def small_study(tiny_model: Any, pairs_file: Path) -> Callable[..., Study]:
 def finished(small_study: Callable[..., Study], tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
     """The small study, run without interruption; without figures, which take longer than all the rest."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "_figures", lambda cells: None)
+        patch.setattr(tables, "_figures", lambda cells, jobs: None)
         return small_study().run(tmp_path_factory.mktemp("runs") / "whole")

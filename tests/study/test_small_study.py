@@ -16,8 +16,8 @@ import pytest
 
 from neva_tl.errors import InputError, WorkError
 from neva_tl.study import Study, StudyResult, tables
+from neva_tl.study.bench import conditions
 from neva_tl.study.scorers import Scorer
-from neva_tl.study.study import _plan
 
 STEERED = ("power", "tradition")
 METHODS = ("neva_shift", "caa", "random", "role")
@@ -36,7 +36,7 @@ def schema() -> ModuleType:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than everything else in these small studies."""
-    monkeypatch.setattr(tables, "_figures", lambda cells: None)
+    monkeypatch.setattr(tables, "_figures", lambda cells, jobs: None)
 
 
 def stamps(folder: Path) -> dict[str, int]:
@@ -91,13 +91,13 @@ def test_the_placebo_takes_the_doses_of_what_it_stands_beside(finished: StudyRes
     searched = {path.name for path in (finished.folder / "cells" / "dose").iterdir()}
     assert searched == {"neva_shift", "caa"}
     assert set(finished.table("dose")["method"]) == searched
-    assert _plan(("neva", "role", "random"), (0.2, 0.4)) == [
+    assert conditions(("neva", "role", "random"), (0.2, 0.4)) == (
         ("neva", 0.2),
         ("neva", 0.4),
         ("role", None),
         ("random", 0.2),
         ("random", 0.4),
-    ]
+    )
 
 
 def test_doses_come_from_validation_prompts_and_are_admissible(finished: StudyResult) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from neva_tl.errors import InputError
 from neva_tl.study import METHODS, PROFILES, StudyConfig
+from neva_tl.study.config import DEMO_K, DEMO_SELECTION, REAL_SELECTION
 from neva_tl.values import VALUES
 
 #: One other setting of every option.
@@ -24,6 +25,7 @@ OTHER: dict[str, Any] = {
     "selection": {"lam": 0.5},
     "k": 5,
     "scope": "last",
+    "gate": "relevance",
     "seed": 1,
     "dtype": "bfloat16",
     "chat": False,
@@ -33,9 +35,12 @@ OTHER: dict[str, Any] = {
 
 def test_auto_is_decided_by_the_model() -> None:
     demo = StudyConfig().resolved()
-    assert (demo.prompts, demo.judge, demo.scope, demo.kind) == ("demo", "exact", "prompt", "text")
+    assert (demo.prompts, demo.judge, demo.scope, demo.kind) == ("demo", "exact", "last", "text")
+    assert (demo.gate, demo.k, demo.selection) == ("relevance", DEMO_K, DEMO_SELECTION)
     real = StudyConfig("smollm2").resolved()
     assert (real.prompts, real.judge, real.scope, real.kind) == ("schwartz", "logprob", "generated", "model")
+    assert (real.gate, real.k, real.selection) == ("none", None, REAL_SELECTION)
+    assert StudyConfig("smollm2", selector="effect_size").resolved().selection == {}
     assert real.resolved() == real and real.token_scope() == "generated"
     chosen = StudyConfig("smollm2", prompts="a.csv", judge="wordlist", scope="all").resolved()
     assert (chosen.prompts, chosen.judge, chosen.scope, chosen.kind) == ("a.csv", "wordlist", "all", "text")
@@ -52,6 +57,7 @@ def test_values_stand_in_circle_order() -> None:
         ({"judge": "oracle"}, "unknown judge 'oracle'"),
         ({"model": "smollm2", "judge": "exact"}, "exact judge knows only the demo"),
         ({"scope": "everywhere"}, "unknown token scope"),
+        ({"gate": "garden"}, "unknown gate 'garden'"),
         ({"profile": "huge"}, "unknown profile"),
         ({"methods": ("neva", "magic")}, "unknown method 'magic'"),
         ({"values": ("power", "greed")}, "greed"),
@@ -93,7 +99,7 @@ def test_every_option_changes_the_identity() -> None:
 
 
 def test_identity_is_that_of_the_decided_study() -> None:
-    assert StudyConfig().hash() == StudyConfig(prompts="demo", judge="exact", scope="prompt").hash()
+    assert StudyConfig().hash() == StudyConfig(prompts="demo", judge="exact", scope="last", gate="relevance").hash()
     assert StudyConfig().hash() == StudyConfig(values=VALUES[::-1]).hash()
     assert StudyConfig().hash() == StudyConfig(methods=METHODS).hash()
 

@@ -22,6 +22,7 @@ from neva_tl.prompts.example import Example
 from neva_tl.study import Study, StudyResult, layer_ablation, layer_study, stages
 from neva_tl.study.health import Health
 from neva_tl.study.layers import GROUPS, OPERATIONS, group_of
+from neva_tl.study.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +93,11 @@ def test_zeroing_all_neurons_is_silencing_the_mlp(
     pairs_file: Path,
     stats: ActivationStats,
     neurons: NeuronSet,
+    tmp_path: Path,
 ) -> None:
     study = small_study(scope="all")
     pairs = stages.limit_rows(prompts.load(str(pairs_file)), study.profile.rows_per_value)
-    scorer = stages.make_scorer(tiny_model, pairs, study.config, study.profile)
+    scorer = stages.make_scorer(Store(tmp_path), tiny_model, pairs, study.config, study.profile)
     health = Health(tiny_model, study.config, study.profile)
     layer = neurons.layers[-1]
     chosen = only_layer(neurons, layer)
@@ -124,11 +126,16 @@ def test_zeroing_all_neurons_is_silencing_the_mlp(
 
 
 def test_editing_what_is_already_so_changes_nothing(
-    tiny_model: Any, small_study: Callable[..., Study], pairs_file: Path, stats: ActivationStats, neurons: NeuronSet
+    tiny_model: Any,
+    small_study: Callable[..., Study],
+    pairs_file: Path,
+    stats: ActivationStats,
+    neurons: NeuronSet,
+    tmp_path: Path,
 ) -> None:
     """Amplifying neurons whose poles do not differ is no edit at all: every number is exactly 0."""
     study = small_study(scope="all")
-    scorer = stages.make_scorer(tiny_model, prompts.load(str(pairs_file)), study.config, study.profile)
+    scorer = stages.make_scorer(Store(tmp_path), tiny_model, prompts.load(str(pairs_file)), study.config, study.profile)
     layer = neurons.layers[0]
     equal = stats.mean.copy()
     equal[:, 1] = equal[:, 0]

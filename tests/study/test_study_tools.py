@@ -54,7 +54,7 @@ def test_bad_requests(tiny_model: Any, stats: ActivationStats) -> None:
 def test_compare_is_a_study_in_one_call(
     tiny_model: Any, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "_figures", lambda cells: None)
+    monkeypatch.setattr(tables, "_figures", lambda cells, jobs: None)
     small = {"validation": 3, "test": 4, "neutral": 1, "n_boot": 20, "refine": 0, "max_new_tokens": 2}
     options: dict[str, Any] = {"prompts": str(pairs_file), "overrides": {**small, "text_values": 1, "text_prompts": 1}}
     found = compare(tiny_model, ("caa", "role"), ("power",), at_gain=(0.1, 0.3), out=tmp_path / "run", **options)

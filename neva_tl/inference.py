@@ -234,6 +234,7 @@ def generate(
     max_new_tokens: int = 24,
     temperature: float = 0.0,
     seed: int = 0,
+    numbers: Sequence[int] | None = None,
     session: Any = None,
     chat: bool | None = None,
     batch_size: int = 64,
@@ -243,13 +244,14 @@ def generate(
 ) -> list[str]:
     """Continue prompts, with common random numbers across conditions.
 
-    The uniform that picks token t of prompt i depends on (seed, i, t) alone (`sampling.uniforms`), and picks by the
+    The uniform that picks token t of prompt number i depends on (seed, i, t) alone (`sampling.uniforms`), and picks by the
     inverse CDF in order of token ids: two conditions that give like distributions give like texts, and batch size and
     composition change nothing.
 
     Args:
         max_new_tokens: tokens per continuation.
         temperature: 0 is greedy.
+        numbers: each prompt's number; default: its place. The same prompt under several conditions has one number.
         session: an edit session; prompt tokens are marked as prompt, new ones as generated.
         chat: force or forbid the chat template; None uses it where the tokenizer has one.
         stop_at_eos: end a text at EOS or an end-of-turn token (not part of the text).
@@ -270,6 +272,9 @@ def generate(
     for number, item in enumerate(encoded):
         if not item.ids:
             raise InputError(f"prompt {number} is empty and this model has no BOS to start from")
+    draws = np.arange(len(encoded)) if numbers is None else np.asarray(numbers)
+    if len(draws) != len(encoded):
+        raise InputError(f"{len(draws)} numbers were given for {len(encoded)} prompts")
     text = models.tokenizer(model)
     stops = stop_ids(model) if stop_at_eos else frozenset[int]()
     how = Decoding(max_new_tokens, temperature, seed, stops, cache)
@@ -281,7 +286,8 @@ def generate(
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch = pad(model, [encoded[i] for i in rows], "left")
-            for index, ids in zip(rows, decode(model, batch.tokens, batch.mask, rows, how, session), strict=True):
+            written = decode(model, batch.tokens, batch.mask, draws[rows].tolist(), how, session, rows)
+            for index, ids in zip(rows, written, strict=True):
                 out[index] = _continuation(text, encoded[index].ids[-1], ids)
             bar.update(len(rows))
     return out

@@ -48,6 +48,7 @@ def decode(
     numbers: Sequence[int],
     how: Decoding,
     session: Any = None,
+    places: Sequence[int] | None = None,
 ) -> list[list[int]]:
     """Continue left-padded prompts.
 
@@ -56,6 +57,7 @@ def decode(
 
     Args:
         numbers: each row's prompt number: with the seed it fixes the row's random numbers.
+        places: each row's place in the caller's list, for sessions that run several conditions; default: `numbers`.
 
     Returns:
         New token ids per row, without the token that ended it.
@@ -64,6 +66,8 @@ def decode(
     draws = np.stack([uniforms(how.seed, i, how.max_new_tokens) for i in numbers]) if how.temperature else None
     rows = np.arange(len(numbers))  # which prompt each row of the running batch is
     ended = np.zeros(len(numbers), dtype=bool)  # by row of the running batch
+    if hasattr(session, "set_rows"):
+        session.set_rows(numbers if places is None else places)
     may_drop = session is None or hasattr(session, "keep_rows")
     past = models.KVCache() if how.cache else None
     step_tokens, step_mask, whole, whole_mask = tokens, mask, tokens, mask

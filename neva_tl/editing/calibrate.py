@@ -8,7 +8,7 @@ log dose. Ours.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -77,6 +77,61 @@ def calibrate(
         InputError: the grid is not ascending and positive, or a target is not above 0.
         WorkError: the metric returned a gain that is not finite.
     """
+    (found,) = calibrate_many(
+        [edit],
+        lambda asked: [metric(item) for _, item in asked],
+        targets,
+        grid=grid,
+        base_invalid=base_invalid,
+        slack=slack,
+        refine=refine,
+    )
+    return found
+
+
+def calibrate_many(
+    edits: Sequence[Edit],
+    metric: Callable[[Sequence[tuple[int, Edit]]], Sequence[DosePoint]],
+    targets: float | Sequence[float],
+    *,
+    grid: Sequence[float],
+    base_invalid: float = 0.0,
+    slack: float = 0.05,
+    refine: int = 2,
+) -> list[Calibration]:
+    """`calibrate` for several edits in step: what all of them ask next is scored in one call (one batch of texts, say).
+
+    Args:
+        edits: the edits; each is searched as if it were alone.
+        metric: scores some of them, given as (place in `edits`, edit at its dose), in that order.
+        targets, grid, base_invalid, slack, refine: as in `calibrate`.
+    """
+    searches = [_search(edit, targets, grid, base_invalid, slack, refine) for edit in edits]
+    found: list[Calibration | None] = [None] * len(searches)
+    asked = [(place, next(search)) for place, search in enumerate(searches)]
+    while asked:
+        points = metric(asked)
+        if len(points) != len(asked):
+            raise WorkError(f"the metric scored {len(points)} of {len(asked)} edits")
+        pending = []
+        for (place, _), point in zip(asked, points, strict=True):
+            try:
+                pending.append((place, searches[place].send(point)))
+            except StopIteration as end:
+                found[place] = end.value
+        asked = pending
+    return [one for one in found if one is not None]
+
+
+def _search(
+    edit: Edit,
+    targets: float | Sequence[float],
+    grid: Sequence[float],
+    base_invalid: float,
+    slack: float,
+    refine: int,
+) -> Generator[Edit, DosePoint, Calibration]:
+    """One search: yields the edits it wants scored, is sent their points, returns what it found."""
     wanted = sorted([targets] if isinstance(targets, (int, float)) else targets)
     if not wanted or not all(0 < target < math.inf for target in wanted):
         raise InputError(f"target gains must be above 0, not {wanted}")
@@ -87,9 +142,9 @@ def calibrate(
     def admissible(point: DosePoint) -> bool:
         return point.invalid <= base_invalid + slack + 1e-9
 
-    def look(dose: float) -> DosePoint:
+    def look(dose: float) -> Generator[Edit, DosePoint, DosePoint]:
         if dose not in seen:
-            point = metric(edit.with_dose(dose))
+            point = yield edit.with_dose(dose)
             if not math.isfinite(point.gain):
                 raise WorkError(f"the gain at dose {dose:.4g} is not finite: the judge gave no score")
             seen[dose] = point
@@ -97,7 +152,7 @@ def calibrate(
 
     refused = 0
     for dose in grid:
-        point = look(float(dose))
+        point = yield from look(float(dose))
         refused = 0 if admissible(point) else refused + 1
         if refused == 2 or (point.gain >= wanted[-1] and not refused):
             break
@@ -106,7 +161,7 @@ def calibrate(
             bracket = _bracket(seen, target, admissible)
             if bracket is None or bracket[1] / max(bracket[0], 1e-9) < 1.05:
                 break
-            look(_between(seen, bracket, target, float(grid[0])))
+            yield from look(_between(seen, bracket, target, float(grid[0])))
     doses: dict[float, float | None] = {}
     for target in wanted:  # after all searches: one target's refinement may have met another
         hits = [dose for dose, point in sorted(seen.items()) if admissible(point) and point.gain >= target]

@@ -1,4 +1,4 @@
-"""edit(): put edits on a model for the length of a `with` block, and take them off whatever happens.
+"""edit(), edit_rows(): put edits on a model for the length of a `with` block, and take them off whatever happens.
 
 The session knows which tokens of a forward pass are prompt and which are generated. Our own loops say so (`mark`);
 where the user calls `model.generate` or the model itself, it is worked out: the first forward is the prompt, a forward of
@@ -8,11 +8,12 @@ the prompt's end on. What cannot be told apart: a text of one token run after an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -33,6 +34,7 @@ class EditSession:
         forwards: forward passes seen so far.
         active_scopes: token scopes of the edits that change activations (a prefix cache is right only when they are
             all `generated`).
+        condition_of: which condition each prompt belongs to, where `edit_rows` runs several in one batch.
     """
 
     edits: tuple[Edit, ...]
@@ -40,6 +42,8 @@ class EditSession:
     touched: list[Bool[Tensor, "b n"]] = field(default_factory=list)
     forwards: int = 0
     active_scopes: frozenset[Scope] = frozenset()
+    condition_of: Int[np.ndarray, " p"] | None = None
+    _conditions: Tensor | None = None
     _pending: tuple[Tensor, Tensor] | None = None
     _generated: Tensor | None = None
     _mask: Tensor | None = None
@@ -80,10 +84,27 @@ class EditSession:
         if self.record:
             self.touched.append(torch.zeros(shape, dtype=torch.bool))
 
+    def set_rows(self, prompts: Sequence[int]) -> None:
+        """Say which prompts the rows of the coming forward passes are (our decoding loop does; matters to `edit_rows`)."""
+        if self.condition_of is not None:
+            self._conditions = torch.from_numpy(self.condition_of[np.asarray(prompts)])
+
     def keep_rows(self, index: Int[Tensor, " r"]) -> None:
         """Go on with some rows of the batch only (our decoding loop drops texts that have ended)."""
         if self._input is not None:
             self._input = self._input[index.to(self._input.device)]
+        if self._conditions is not None:
+            self._conditions = self._conditions[index.to(self._conditions.device)]
+
+    def rows_of(self, condition: int | None, x: Tensor) -> Int[Tensor, " r"] | None:
+        """Rows of the running forward pass that belong to a condition; None stands for all of them."""
+        if condition is None:
+            return None
+        if self._conditions is None or len(self._conditions) != x.shape[0]:
+            raise WorkError(
+                "several conditions in one batch need our own loops: nobody said which row belongs to which"
+            )
+        return (self._conditions == condition).nonzero().squeeze(1).to(x.device)
 
     def select(self, scope: Scope) -> Bool[Tensor, "b n"] | None:
         """Tokens of the running forward pass inside a scope; None stands for all of them."""
@@ -123,6 +144,7 @@ class EditSession:
         x: Tensor,
         width: int,
         gate: RelevanceGate | None = None,
+        condition: int | None = None,
     ) -> Tensor:
         """The activation after one change, restricted to scope and gate, with shape and once-per-forward checked.
 
@@ -138,10 +160,21 @@ class EditSession:
         self._ever.add(key)
         if x.ndim != 3 or x.shape[-1] != width:
             raise WorkError(f"the activation at {place} has shape {tuple(x.shape)}, expected [batch, token, {width}]")
+        rows = self.rows_of(condition, x)
         selected = self._selected(change, scope, gate)
+        if rows is not None:
+            part = x.index_select(0, rows)
+            inside = None if selected is None else selected.index_select(0, rows)
+            return x.index_copy(0, rows, self._changed(place, change, gate, part, inside)) if len(rows) else x
         if self.record:
             assert self._mask is not None
             self.touched[-1] |= (self._mask if selected is None else selected).cpu()
+        return self._changed(place, change, gate, x, selected)
+
+    def _changed(
+        self, place: str, change: Change, gate: RelevanceGate | None, x: Tensor, selected: Tensor | None
+    ) -> Tensor:
+        """The activation after a change at the selected tokens."""
         # a closed gate costs no arithmetic (on a GPU asking would cost more than the arithmetic)
         if selected is not None and gate is not None and x.device.type == "cpu" and not selected.any():
             return x
@@ -172,25 +205,51 @@ def edit(model: Any, *edits: Edit, record: bool = False) -> Iterator[EditSession
     Yields:
         The session; our own loops mark its tokens, `session.touched` says what was edited.
     """
-    session = EditSession(edits=tuple(edits), record=record)
+    with _in_force(model, EditSession(edits=tuple(edits), record=record), [(item, None) for item in edits]) as session:
+        yield session
+
+
+@contextmanager
+def edit_rows(
+    model: Any, conditions: Sequence[Sequence[Edit]], condition_of: Int[np.ndarray, " p"]
+) -> Iterator[EditSession]:
+    """Several conditions side by side in one batch: prompt p is edited by `conditions[condition_of[p]]` alone.
+
+    For our own loops, which tell the session whose row is whose (`inference.generate(session=...)`). Same texts as one
+    condition after the other, in fewer and fuller forward passes.
+
+    Args:
+        model: a TransformerLens model.
+        conditions: the edits of each condition.
+        condition_of: per prompt the number of its condition.
+    """
+    flat = [(item, number) for number, edits in enumerate(conditions) for item in edits]
+    session = EditSession(edits=tuple(item for item, _ in flat), condition_of=np.asarray(condition_of, dtype=np.int64))
+    with _in_force(model, session, flat) as running:
+        yield running
+
+
+@contextmanager
+def _in_force(model: Any, session: EditSession, edits: Sequence[tuple[Edit, int | None]]) -> Iterator[EditSession]:
+    """Hooks of some edits, each for the rows of its condition (None: for all rows)."""
     info = models.info(model)
     expected: set[tuple[int, int]] = set()
     with ExitStack() as stack:
-        plan = [(item, change) for item in edits for change in item.changes(model)]
-        session.active_scopes = frozenset(item.scope for item, _ in plan)
+        plan = [(item, condition, change) for item, condition in edits for change in item.changes(model)]
+        session.active_scopes = frozenset(item.scope for item, _, _ in plan)
         if plan:
             handle = models.add_hook(model, models.hook_name(model, 0, "resid_pre"), _begin(session))
             stack.callback(handle.remove)
         # gates read hook_post as the layers below left it, before any edit of that layer
-        for gate, layer in _gates(plan):
+        for gate, layer in _gates([(item, change) for item, _, change in plan]):
             handle = models.add_hook(model, models.hook_name(model, layer, "post"), _judge(session, gate, layer))
             stack.callback(handle.remove)
-        for position, (item, change) in enumerate(plan):
+        for position, (item, condition, change) in enumerate(plan):
             key = (position, change.layer)
             expected.add(key)
             width = info.d_mlp if change.site in ("post", "gate", "pre") else info.d_model
             name = models.hook_name(model, change.layer, change.site)
-            handle = models.add_hook(model, name, _apply(session, key, change, item, width))
+            handle = models.add_hook(model, name, _apply(session, key, change, item, width, condition))
             stack.callback(handle.remove)
         yield session
         session.finish(expected)
@@ -226,8 +285,10 @@ def _judge(session: EditSession, gate: RelevanceGate, layer: int) -> Callable[..
     return judge
 
 
-def _apply(session: EditSession, key: tuple[int, int], change: Change, item: Edit, width: int) -> Callable[..., Tensor]:
+def _apply(
+    session: EditSession, key: tuple[int, int], change: Change, item: Edit, width: int, condition: int | None
+) -> Callable[..., Tensor]:
     def apply(x: Tensor, hook: Any = None) -> Tensor:
-        return session.applied(key, change, item.scope, x, width, item.gate)
+        return session.applied(key, change, item.scope, x, width, item.gate, condition)
 
     return apply

@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Float
 from tqdm import tqdm
 
-from neva_tl.editing import Edit, as_edits, edit, rewrite
+from neva_tl.editing import Edit, as_edits, edit, edit_rows, rewrite
 from neva_tl.errors import InputError
 from neva_tl.evaluation.estimate import Estimate, interval
 from neva_tl.evaluation.judges.base import ItemScores, Judge, ModelJudge, TextJudge, check_scores, reads_texts
@@ -132,9 +132,19 @@ def text_responses(
         One row per prompt and sample: `prompt, topic, sample, text, valid, score_VALUE...` (`oppose_VALUE...`).
     """
     how = decoding or Decoding()
-    table = prompt_table(prompts)
-    asked = [text for text in table["text"] for _ in range(how.samples)]
-    texts = write_texts(model, edits, asked, how, progress=progress)
+    asked = _asked(prompts, how)
+    return _responses(judge, prompts, write_texts(model, edits, asked, how, progress=progress), how)
+
+
+def _asked(prompts: pd.DataFrame | Sequence[str], how: Decoding) -> list[str]:
+    return [text for text in prompt_table(prompts)["text"] for _ in range(how.samples)]
+
+
+def _responses(
+    judge: TextJudge, prompts: pd.DataFrame | Sequence[str], texts: Sequence[str], how: Decoding
+) -> pd.DataFrame:
+    """The judge's reading of one condition's texts."""
+    table, asked = prompt_table(prompts), _asked(prompts, how)
     read = score_texts(judge, texts, asked)
     head = pd.DataFrame(
         {
@@ -196,7 +206,50 @@ def observe(
         return Observed(_ask(model, edits, cast(ModelJudge, judge)))
     if prompts is None:
         raise InputError(f"the judge {judge.name!r} reads texts: give open prompts for the model to continue")
-    texts = text_responses(model, edits, prompts, judge, decoding=decoding, progress=progress)
+    return _observed(text_responses(model, edits, prompts, judge, decoding=decoding, progress=progress))
+
+
+def observe_many(
+    model: Any,
+    conditions: Sequence[Sequence[Edit]],
+    prompts: pd.DataFrame | Sequence[str] | None,
+    judge: Judge,
+    *,
+    decoding: Decoding | None = None,
+    batch_size: int = 512,
+) -> list[Observed]:
+    """`observe` for several conditions; a text judge's texts are written in common batches (small models gain most).
+
+    Args:
+        model, prompts, judge, decoding: as `observe`.
+        conditions: the edits of each condition.
+        batch_size: texts written at once.
+    """
+    if not reads_texts(judge) or prompts is None or len(conditions) < 2:
+        return [observe(model, edits, prompts, judge, decoding=decoding) for edits in conditions]
+    from neva_tl import inference
+
+    how = decoding or Decoding()
+    asked = _asked(prompts, how)
+    number = np.arange(len(conditions)).repeat(len(asked))
+    with edit_rows(model, conditions, number) as session:
+        texts = inference.generate(
+            model,
+            [rewrite(edits, prompt) for edits in conditions for prompt in asked],
+            numbers=np.tile(np.arange(len(asked)), len(conditions)).tolist(),
+            max_new_tokens=how.max_new_tokens,
+            temperature=how.temperature,
+            seed=how.seed,
+            session=session,
+            chat=how.chat,
+            batch_size=batch_size,
+        )
+    parts = [texts[place : place + len(asked)] for place in range(0, len(texts), len(asked))]
+    return [_observed(_responses(judge, prompts, part, how)) for part in parts]
+
+
+def _observed(texts: pd.DataFrame) -> Observed:
+    """Item scores of a judge's reading."""
     clusters = texts["topic"].to_numpy(dtype=str)
 
     def items(columns: Iterable[np.ndarray], bounds: tuple[float, float]) -> ItemScores:

@@ -80,17 +80,24 @@ class Bench:
             self._edits[method, value] = build(method, self.evidence, value)
         return self._edits[method, value]
 
-    def measure(self, value: str, on_cell: Callable[[str], None] = lambda name: None) -> None:
-        """All cells of one value: doses, then conditions, then ablation; those in the run folder are not done again."""
+    @property
+    def block(self) -> int | None:
+        """Values measured in step: all at once for a judge of texts (written in common batches), else one by one."""
+        return None if self.cells.scorer.reads else 1
+
+    def measure(self, values: Sequence[str], on_cell: Callable[[str], None] = lambda name: None) -> None:
+        """All cells of some values: doses, then conditions, then ablation; those in the run folder are not done again."""
+        about = values[0] if len(values) == 1 else f"{len(values)} values"
         doses = {}
         for method in self.searched:
-            on_cell(f"dose of {method} for {value}")
-            doses[method] = self.cells.calibration(method, value, self.edit_of)
+            on_cell(f"dose of {method} for {about}")
+            doses[method] = self.cells.calibrations(method, values, self.edit_of)
         for method, target in self.plan:
-            on_cell(f"{method} for {value}")
-            self.cells.condition(method, value, target, self.edit_of, doses.get(FOLLOWS.get(method, method)))
-        on_cell(f"ablation for {value}")
-        self.cells.ablation(value, self.evidence.neurons[value], self.evidence.gate)
+            on_cell(f"{method} for {about}")
+            self.cells.conditions(method, target, values, self.edit_of, doses.get(FOLLOWS.get(method, method)))
+        on_cell(f"ablation for {about}")
+        for value in values:
+            self.cells.ablation(value, self.evidence.neurons[value], self.evidence.gate)
 
 
 def conditions(methods: Sequence[str], targets: Sequence[float]) -> tuple[tuple[str, float | None], ...]:
@@ -102,7 +109,7 @@ def measure_all(bench: Bench, *, workers: int, progress: bool) -> None:
     """Measure every value, in this process or in several.
 
     Args:
-        workers: processes; each loads the model and takes values as they come. 1 stays here.
+        workers: processes; each loads the model and takes a share of the values. 1 stays here.
         progress: show a bar of cells.
 
     Raises:
@@ -119,11 +126,15 @@ def measure_all(bench: Bench, *, workers: int, progress: bool) -> None:
             bar.set_postfix_str(text)
 
         look()
-        if min(workers, len(todo)) <= 1:
-            for value in todo:
-                bench.measure(value, look)
+        count = max(1, min(workers, len(todo)))
+        size = bench.block or -(-len(todo) // count)
+        # dealt in turns, so that neighbours on the circle (which cost alike) go to different processes
+        blocks = [tuple(todo[start :: -(-len(todo) // size)]) for start in range(-(-len(todo) // size))] if todo else []
+        if count == 1:
+            for block in blocks:
+                bench.measure(block, look)
         else:
             from neva_tl.study.workers import spread
 
-            spread(store.root, bench.cells.config, todo, workers=min(workers, len(todo)), look=look)
+            spread(store.root, bench.cells.config, blocks, workers=count, look=look)
         look("done")

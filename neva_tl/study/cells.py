@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from neva_tl.baselines import Evidence, build
-from neva_tl.editing import Ablate, Edit, RelevanceGate, calibrate
+from neva_tl.editing import Ablate, Edit, RelevanceGate, calibrate_many
 from neva_tl.editing.calibrate import DosePoint
 from neva_tl.evaluation.alignment import Decoding, Observed, write_texts
 from neva_tl.evaluation.judges.base import legible
@@ -35,6 +35,10 @@ def grid_of(method: str) -> tuple[float, ...]:
     if method == "neva":
         return GRIDS["neva"]
     return GRIDS["vector" if method.startswith("caa") else "neurons"]
+
+
+def _batches(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [items[start : start + size] for start in range(0, len(items), max(size, 1))]
 
 
 @dataclass(eq=False)
@@ -97,36 +101,47 @@ class Cells:
             self.store.write_json(f"{name}.json", {"layers": [best], "validation_gain": gains})
         return tuple(self.store.read_json(f"{name}.json")["layers"])
 
-    def calibration(self, method: str, value: str, edit_of: Callable[[str, str], Edit]) -> dict[str, Any]:
-        """Doses of a method for a value at each target gain, found on validation prompts."""
-        name = f"cells/dose/{method}/{value}"
-        if not self.store.has(f"{name}.json"):
-            base = self.base_validation.csr(value)
+    def calibrations(
+        self, method: str, values: Sequence[str], edit_of: Callable[[str, str], Edit]
+    ) -> dict[str, dict[str, Any]]:
+        """Doses of a method for some values at each target gain, found on validation prompts, all values in step."""
+        todo = [value for value in values if not self.store.has(f"cells/dose/{method}/{value}.json")]
 
-            def metric(edit: Edit) -> DosePoint:
-                seen = self.scorer.observe((edit,), "validation", (value,))
-                extra = {}
-                if self.scorer.reads:
-                    others = [seen.csr(v) - self.base_validation.csr(v) for v in VALUES if v != value]
-                    extra["leakage"] = float(np.mean(np.maximum(others, 0)))
-                gain = seen.csr(value) - base
-                return DosePoint(gain, self._invalid(edit, seen, gain), extra)
+        def metric(asked: Sequence[tuple[int, Edit]]) -> list[DosePoint]:
+            return self._dose_points([(todo[place], edit) for place, edit in asked])
 
-            found = calibrate(
-                edit_of(method, value),
-                metric,
-                self.profile.targets,
-                grid=grid_of(method),
-                base_invalid=self.base_invalid,
-                refine=self.profile.refine,
-            )
+        found = calibrate_many(
+            [edit_of(method, value) for value in todo],
+            metric,
+            self.profile.targets,
+            grid=grid_of(method),
+            base_invalid=self.base_invalid if todo else 0.0,
+            refine=self.profile.refine,
+        )
+        for value, one in zip(todo, found, strict=True):
             record = {
-                "doses": {str(t): d for t, d in found.doses.items()},
-                "best": found.best,
-                "table": found.table.to_dict("records"),
+                "doses": {str(t): d for t, d in one.doses.items()},
+                "best": one.best,
+                "table": one.table.to_dict("records"),
             }
-            self.store.write_json(f"{name}.json", record)
-        return self.store.read_json(f"{name}.json")
+            self.store.write_json(f"cells/dose/{method}/{value}.json", record)
+        return {value: self.store.read_json(f"cells/dose/{method}/{value}.json") for value in values}
+
+    def _dose_points(self, asked: Sequence[tuple[str, Edit]]) -> list[DosePoint]:
+        """Gain, invalid rate and (text judges) leakage of edits towards values, on validation prompts."""
+        if self.scorer.reads:
+            seen = self.scorer.observe_many([(edit,) for _, edit in asked], "validation")
+        else:  # the target alone is asked for
+            seen = [self.scorer.observe((edit,), "validation", (value,)) for value, edit in asked]
+        points = []
+        for (value, edit), one in zip(asked, seen, strict=True):
+            gain = one.csr(value) - self.base_validation.csr(value)
+            extra = {}
+            if self.scorer.reads:
+                others = [one.csr(v) - self.base_validation.csr(v) for v in VALUES if v != value]
+                extra["leakage"] = float(np.mean(np.maximum(others, 0)))
+            points.append(DosePoint(gain, self._invalid(edit, one, gain), extra))
+        return points
 
     def _invalid(self, edit: Edit, seen: Observed, gain: float) -> float:
         """Invalid rate at a dose; where the judge reads no text, texts are written once the dose does anything."""
@@ -136,34 +151,39 @@ class Cells:
 
     # ------------------------------------------------------------ conditions
 
-    def condition(
+    def conditions(
         self,
         method: str,
-        value: str,
         target: float | None,
+        values: Sequence[str],
         edit_of: Callable[[str, str], Edit],
-        doses: Mapping[str, Any] | None,
-    ) -> dict[str, Any]:
-        """One method steering towards one value at one target gain, on test prompts."""
-        name = f"cells/measure/{method}/{value}@{target}"
-        if not self.store.has(f"{name}.json"):
+        doses: Mapping[str, Mapping[str, Any]] | None,
+    ) -> None:
+        """One method at one target gain, steering towards each of some values in turn, on test prompts."""
+        todo: list[tuple[str, Edit, dict[str, Any]]] = []
+        for value in values:
+            name = f"cells/measure/{method}/{value}@{target}"
+            if self.store.has(f"{name}.json"):
+                continue
             edit = edit_of(method, value)
             dose, status = None, "own gain"
             if doses is not None and target is not None:
-                dose = doses["doses"][str(target)]
+                dose = doses[value]["doses"][str(target)]
                 status = "unreached" if dose is None else "reached"
                 # out of reach: shown at the admissible dose that gained most, and said
-                dose = doses["best"] if dose is None else dose
+                dose = doses[value]["best"] if dose is None else dose
                 edit = edit.with_dose(dose if dose is not None else 0.0)
+            about = {"dose": dose, "status": status}
             same = self._same_dose(method, value, target, dose)
             if same is None:
-                seen = self.scorer.observe((edit,), "test")
-                self._write_observed(name, seen)
-                record = self._record(seen, (edit,))
+                todo.append((name, edit, about))
             else:
-                record = self._copy_cell(same, name)
-            self.store.write_json(f"{name}.json", record | {"dose": dose, "status": status})
-        return self.store.read_json(f"{name}.json")
+                self.store.write_json(f"{name}.json", self._copy_cell(same, name) | about)
+        for some in _batches(todo, len(todo) if self.scorer.reads else 1):
+            seen = self.scorer.observe_many([(edit,) for _, edit, _ in some], "test")
+            for (name, edit, about), one in zip(some, seen, strict=True):
+                self._write_observed(name, one)
+                self.store.write_json(f"{name}.json", self._record(one, (edit,)) | about)
 
     def _same_dose(self, method: str, value: str, target: float | None, dose: float | None) -> str | None:
         """The cell of another target that has this very dose (where neither target is reached, say), if it is done."""

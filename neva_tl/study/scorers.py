@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from neva_tl.editing import Edit
-from neva_tl.evaluation.alignment import Decoding, Observed, observe, score_texts, write_texts
+from neva_tl.evaluation.alignment import Decoding, Observed, observe, observe_many, score_texts, write_texts
 from neva_tl.evaluation.judges.base import ItemScores, Judge, TextJudge, legible, reads_texts
 from neva_tl.values import VALUES
 
@@ -60,6 +60,13 @@ class Scorer:
         return observe(
             self.model, tuple(edits), self.prompts[split], self.judge_of(split, values), decoding=self.decoding
         )
+
+    def observe_many(
+        self, conditions: Sequence[Sequence[Edit]], split: str, values: Sequence[str] = VALUES
+    ) -> list[Observed]:
+        """Scores of several conditions, their texts written in common batches."""
+        judge = self.judge_of(split, values)
+        return observe_many(self.model, conditions, self.prompts[split], judge, decoding=self.decoding)
 
     def read(self, edits: Sequence[Edit], prompts: pd.DataFrame) -> Observed:
         """Scores of texts on other prompts (text judges); a column `judged_prompt` says which part of each the judge sees."""

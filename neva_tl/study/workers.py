@@ -1,4 +1,4 @@
-"""Several processes on one machine, each measuring whole values of a study into the same run folder.
+"""Several processes on one machine, each measuring some values of a study into the same run folder.
 
 Cells are files that are written whole, so processes share nothing else. Pays where the model is small against Python's
 overhead (the demo model, SmolLM2 on a CPU); a model that fills a device stays in one process.
@@ -36,22 +36,22 @@ def default_workers(model: Any) -> int:
 def spread(
     root: Path,
     config: StudyConfig,
-    values: Sequence[str],
+    blocks: Sequence[tuple[str, ...]],
     *,
     workers: int,
     look: Callable[[str], None] = lambda text: None,
     poll: float = 0.5,
 ) -> None:
-    """Measure values in `workers` processes; each takes the next value when it has finished one.
+    """Measure blocks of values in `workers` processes; each takes the next block when it has finished one.
 
     Args:
         root: run folder, with statistics, neurons and the unedited model's cells in it.
         config: the resolved study.
-        values: what is left to measure.
+        blocks: the values that are left, in the groups that are measured together.
         look: called every `poll` seconds, to show progress.
 
     Raises:
-        The first error of a worker; the others are stopped at their next value.
+        The first error of a worker; the others are stopped at their next block.
     """
     from joblib import Parallel, delayed
 
@@ -66,7 +66,7 @@ def spread(
     watcher.start()
     try:
         Parallel(n_jobs=workers, backend="loky", batch_size=1, pre_dispatch=workers)(
-            delayed(_measure)(str(root), config, value, threads, os.getpid()) for value in values
+            delayed(_measure)(str(root), config, block, threads, os.getpid()) for block in blocks
         )
     finally:
         done.set()
@@ -76,8 +76,8 @@ def spread(
 _benches: dict[tuple[str, str], Any] = {}
 
 
-def _measure(root: str, config: StudyConfig, value: str, threads: int, parent: int) -> None:
-    """One value in a worker; the model and the evidence are set up once per worker."""
+def _measure(root: str, config: StudyConfig, values: tuple[str, ...], threads: int, parent: int) -> None:
+    """One block in a worker; the model and the evidence are set up once per worker."""
     key = (root, config.hash())
     if key not in _benches:
         _prepare(threads, parent)
@@ -89,7 +89,7 @@ def _measure(root: str, config: StudyConfig, value: str, threads: int, parent: i
         pairs = stages.limit_rows(prompts.load(config.prompts), config.spending().rows_per_value)
         model = models.load(config.model, dtype=config.dtype)
         _benches[key] = Bench.open(Store(Path(root)), model, pairs, config)
-    _benches[key].measure(value)
+    _benches[key].measure(values)
 
 
 def _prepare(threads: int, parent: int) -> None:

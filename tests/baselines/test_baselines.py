@@ -15,12 +15,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from neva_tl import models
 from neva_tl.activations import collect
-from neva_tl.baselines import GATES, METHODS, Evidence, build, random_neurons
+from neva_tl.baselines import GATES, METHODS, Evidence, build, gate_name, random_neurons
 from neva_tl.baselines.caa import default_layers, project_out
-from neva_tl.editing import AddVector, ContextAware, RolePrompt, Shift, rewrite
+from neva_tl.editing import AddVector, ContextAware, RolePrompt, Shift, fit_relevance, rewrite
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
-from neva_tl.prompts import ContrastSet
+from neva_tl.prompts import ContrastSet, Example
 from neva_tl.testing import tiny_checkpoint
 from neva_tl.values import value as lookup
 
@@ -181,6 +181,17 @@ def test_every_method_builds_an_edit_of_its_kind(evidence: Evidence) -> None:
             assert item.scope == "generated" and item.changes(evidence.model)
     with pytest.raises(InputError, match="unknown method"):
         build("nonsense", evidence, "power")
+
+
+def test_every_method_but_the_role_carries_the_evidences_gate(evidence: Evidence) -> None:
+    relevant = [Example("", f"The king rules {i}") for i in range(4)]
+    gate = fit_relevance(evidence.model, relevant, ["Rain falls.", "Tom eats."])
+    for name in set(METHODS) - {"label_shuffled"}:  # selects anew: these neurons come from no selector
+        item = build(name, replace(evidence, gate=gate), "power")
+        assert item.gate is (None if name == "role" else gate), name
+    names = {name: gate_name(name, True) for name in ("neva", "neva_shift", "caa", "role")}
+    assert names == {"neva": "probe+relevance", "neva_shift": "relevance", "caa": "relevance", "role": "none"}
+    assert all(gate_name(name, False) == GATES[name] for name in METHODS)
 
 
 def test_neva_and_its_shift_share_the_neurons(evidence: Evidence) -> None:

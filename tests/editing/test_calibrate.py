@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neva_tl.editing import AddVector, Calibration, DosePoint, calibrate
+from neva_tl.editing import AddVector, Calibration, DosePoint, calibrate, calibrate_many
 from neva_tl.errors import InputError, WorkError
 
 pytestmark = pytest.mark.core
@@ -139,3 +140,26 @@ def test_a_target_is_refined_below_the_dose_that_reaches_it() -> None:
     """Not around an inadmissible dose that lies further down."""
     found, tried = run(lambda d: d / 10, 0.4, lambda d: float(d == 1.0), refine=1)
     assert 2.0 < tried[-1] < 4.0 and found.doses[0.4] == 4.0
+
+
+def test_searches_in_step_find_what_each_finds_alone() -> None:
+    """Three edits of unlike response, scored in common calls: same dose tables, and fewer calls than points."""
+    slopes = (0.02, 0.1, 0.5)
+    calls: list[int] = []
+
+    def point(place: int, dose: float) -> DosePoint:
+        return DosePoint(slopes[place] * dose, 0.04 * dose / (place + 1))
+
+    def together(asked: Any) -> list[DosePoint]:
+        calls.append(len(asked))
+        return [point(place, item.dose) for place, item in asked]
+
+    found = calibrate_many([EDIT] * 3, together, (0.1, 0.4), grid=GRID)
+    for place, one in enumerate(found):
+        alone = calibrate(EDIT, lambda item, place=place: point(place, item.dose), (0.1, 0.4), grid=GRID)
+        assert one.doses == alone.doses and one.best == alone.best
+        pd.testing.assert_frame_equal(one.table, alone.table)
+    assert len(calls) < sum(len(one.table) for one in found) and calls[0] == 3
+    assert calibrate_many([], together, 0.1, grid=GRID) == []
+    with pytest.raises(WorkError, match="scored 1 of 3"):
+        calibrate_many([EDIT] * 3, lambda asked: [DosePoint(0.1)], 0.1, grid=GRID)

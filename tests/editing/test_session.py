@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from neva_tl import inference, models
-from neva_tl.editing import SCOPES, Ablate, Change, EditSession, Shift, edit, touched_tokens
+from neva_tl.editing import SCOPES, Ablate, Change, EditSession, Shift, edit, edit_rows, touched_tokens
 from neva_tl.errors import WorkError
 from neva_tl.prompts.example import Example
 
@@ -245,3 +246,40 @@ def test_wrong_width_wrong_shape_and_silence_are_refused() -> None:
     session.mark(torch.zeros(1, 3, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool))
     with pytest.raises(WorkError, match="marked as"):
         session.begin(x)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("scope", SCOPES)
+def test_conditions_side_by_side_write_what_each_writes_alone(tiny: Any, shift: Shift, scope: Any, cache: bool) -> None:
+    """One batch of four conditions (one of them empty, one of two edits), rows of unequal length, texts that end early."""
+    other = Ablate(shift.neurons, scope=scope)
+    conditions = [(shift.with_scope(scope),), (), (other,), (other, shift.with_scope(scope).with_dose(-3.0))]
+    prompts = ["Who eats the bread today", "Tom", "Why is it"]
+    alone = []
+    for edits in conditions:
+        with edit(tiny, *edits) as session:
+            alone += inference.generate(
+                tiny, prompts, max_new_tokens=10, temperature=1.0, seed=3, session=session, cache=cache
+            )
+    with edit_rows(tiny, conditions, np.arange(4).repeat(3)) as session:
+        together = inference.generate(
+            tiny,
+            prompts * 4,
+            numbers=[0, 1, 2] * 4,
+            max_new_tokens=10,
+            temperature=1.0,
+            seed=3,
+            session=session,
+            cache=cache,
+            batch_size=7,
+        )
+    assert together == alone
+    assert len(set(alone)) > len(prompts), "the conditions must differ"
+
+
+def test_conditions_side_by_side_need_to_know_whose_row_is_whose(tiny: Any, shift: Shift) -> None:
+    with (
+        pytest.raises(WorkError, match="which row belongs to which"),
+        edit_rows(tiny, [(shift,), ()], np.array([0, 1])) as session,
+    ):
+        inference.forward_batch(tiny, inference.encode(tiny, EXAMPLES), session=session)

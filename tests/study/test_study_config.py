@@ -93,7 +93,7 @@ def test_target_gains_ascend() -> None:
 
 def test_every_option_changes_the_identity() -> None:
     assert set(OTHER) == {field.name for field in fields(StudyConfig)}
-    base = StudyConfig(prompts="pairs.csv", judge="logprob", scope="all")
+    base = StudyConfig(prompts="pairs.csv", judge="logprob", scope="all", gate="none")
     hashes = {name: replace(base, **{name: other}).hash() for name, other in OTHER.items()}
     assert len({base.hash(), *hashes.values()}) == len(OTHER) + 1
 

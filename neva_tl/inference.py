@@ -36,7 +36,7 @@ from neva_tl.encoding import (
 from neva_tl.errors import InputError
 from neva_tl.prefix import PrefixCache
 from neva_tl.prompts.example import Example
-from neva_tl.sampling import Decoding, decode
+from neva_tl.sampling import Decoding, Prefill, decode
 
 #: Tokens that end a turn in common chat formats.
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>")
@@ -45,6 +45,7 @@ __all__ = [
     "NEUTRAL_TURN",
     "Batch",
     "Encoded",
+    "Prefill",
     "PrefixCache",
     "answer_logprobs",
     "batches",
@@ -240,6 +241,7 @@ def generate(
     batch_size: int = 64,
     stop_at_eos: bool = True,
     cache: bool = True,
+    prefill: Prefill | None = None,
     progress: bool = False,
 ) -> list[str]:
     """Continue prompts, with common random numbers across conditions.
@@ -256,6 +258,8 @@ def generate(
         chat: force or forbid the chat template; None uses it where the tokenizer has one.
         stop_at_eos: end a text at EOS or an end-of-turn token (not part of the text).
         cache: use the key-value cache (False runs everything again for each token; same texts, slower).
+        prefill: keeps unedited prompts between calls; used where every edit has scope `generated`. Call with the model as it
+            was when the prompts were first run.
 
     Returns:
         The continuations, in the order of the prompts, special tokens left out.
@@ -286,7 +290,7 @@ def generate(
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch = pad(model, [encoded[i] for i in rows], "left")
-            written = decode(model, batch.tokens, batch.mask, draws[rows].tolist(), how, session, rows)
+            written = decode(model, batch.tokens, batch.mask, draws[rows].tolist(), how, session, rows, prefill)
             for index, ids in zip(rows, written, strict=True):
                 out[index] = _continuation(text, encoded[index].ids[-1], ids)
             bar.update(len(rows))

@@ -25,6 +25,35 @@ class Decoding:
     cache: bool = True
 
 
+class Prefill:
+    """Keys, values and next-token logits of prompts run before, so that edits of generated tokens alone run these only.
+
+    Exact when no edit touches a prompt token; keyed by the batch's tokens. One instance serves one model.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[models.KVCache, Tensor]] = {}
+
+    @staticmethod
+    def fits(session: Any) -> bool:
+        """Whether a session leaves every prompt token alone."""
+        return session is None or set(getattr(session, "active_scopes", {"all"})) <= {"generated"}
+
+    def run(
+        self, model: Any, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]
+    ) -> tuple[models.KVCache, Float[Tensor, "b 1 v"]]:
+        """The unedited prompts' cache (the caller's own to extend) and the logits after them."""
+        key = tokens.cpu().numpy().tobytes() + mask.cpu().numpy().tobytes()
+        if key not in self._known:
+            past = models.KVCache()
+            end = torch.tensor([tokens.shape[1] - 1], device=tokens.device)
+            logits = models.forward(model, tokens, mask, positions=end, past=past)
+            assert logits is not None
+            self._known[key] = (past, logits)
+        past, logits = self._known[key]
+        return past.rows(torch.arange(len(tokens), device=tokens.device)), logits
+
+
 def uniforms(seed: int, prompt: int, n: int) -> Float[np.ndarray, " n"]:
     """The uniforms of one prompt's tokens: element t depends on (seed, prompt, t) alone (Philox counts)."""
     key = np.array([seed % 2**64, prompt], dtype=np.uint64)
@@ -49,6 +78,7 @@ def decode(
     how: Decoding,
     session: Any = None,
     places: Sequence[int] | None = None,
+    prefill: Prefill | None = None,
 ) -> list[list[int]]:
     """Continue left-padded prompts.
 
@@ -57,6 +87,7 @@ def decode(
 
     Args:
         numbers: each row's prompt number: with the seed it fixes the row's random numbers.
+        prefill: unedited prompts run before, used where no edit touches them and the key-value cache is on.
         places: each row's place in the caller's list, for sessions that run several conditions; default: `numbers`.
 
     Returns:
@@ -74,13 +105,18 @@ def decode(
     width = tokens.shape[1]
     last = torch.tensor([0], device=tokens.device)
     for step in range(how.max_new_tokens):
-        if session is not None:
-            generated = torch.zeros_like(step_mask)
-            # with a cache each later pass holds new tokens only; without, the prompt is run again and stays prompt
-            generated[:, 0 if (how.cache and step) else width :] = True
-            session.mark(generated, step_mask)
-        logits = models.forward(model, step_tokens, step_mask, positions=last + step_tokens.shape[1] - 1, past=past)
-        assert logits is not None
+        if step == 0 and prefill is not None and how.cache and prefill.fits(session):
+            past, logits = prefill.run(model, step_tokens, step_mask)
+        else:
+            if session is not None:
+                generated = torch.zeros_like(step_mask)
+                # with a cache each later pass holds new tokens only; without, the prompt is run again and stays prompt
+                generated[:, 0 if (how.cache and step) else width :] = True
+                session.mark(generated, step_mask)
+            end = last + step_tokens.shape[1] - 1
+            found = models.forward(model, step_tokens, step_mask, positions=end, past=past)
+            assert found is not None
+            logits = found
         u = torch.zeros(len(rows)) if draws is None else torch.from_numpy(draws[rows, step])
         chosen = pick(logits[:, -1].float(), how.temperature, u.to(logits.device))
         for place, token in enumerate(chosen.tolist()):

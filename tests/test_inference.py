@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from neva_tl import inference, models
+from neva_tl.editing import AddVector, edit
 from neva_tl.errors import InputError
 from neva_tl.prompts.example import Example
 from neva_tl.sampling import pick, uniforms
@@ -416,3 +417,21 @@ def test_another_models_tokenizer_is_named(tmp_path: Path) -> None:
     tiny_tokenizer(vocab_size=420).save_pretrained(folder)
     with pytest.raises(InputError, match="another model's tokenizer"):
         inference.encode(models.load(folder), [Example("", "the villagers share bread with strangers " * 3)])
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "chat"])
+def test_prefilled_prompts_write_the_same_texts(zoo: dict[str, Any], name: str) -> None:
+    """An edit of generated tokens behind prompts run once; edits that touch prompts never use what is kept."""
+    model = zoo[name]
+    vector = AddVector({1: np.linspace(-2, 2, models.info(model).d_model)}, dose=2.0)
+    kept = inference.Prefill()
+    plain = inference.generate(model, PROMPTS, max_new_tokens=7)
+    assert inference.generate(model, PROMPTS, max_new_tokens=7, prefill=kept) == plain
+    for scope, uses in (("generated", True), ("all", False), ("generated", True)):
+        texts = []
+        for prefill in (None, kept):
+            with edit(model, vector.with_scope(scope), record=True) as session:
+                texts.append(inference.generate(model, PROMPTS, max_new_tokens=7, session=session, prefill=prefill))
+            # the prompt's own forward pass is left out where the kept one serves
+            assert (session.touched[0].shape[1] == 1) == (prefill is not None and uses)
+        assert texts[0] == texts[1] != plain

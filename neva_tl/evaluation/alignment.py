@@ -23,6 +23,7 @@ from neva_tl.evaluation.estimate import Estimate, interval
 from neva_tl.evaluation.judges.base import ItemScores, Judge, ModelJudge, TextJudge, check_scores, reads_texts
 from neva_tl.evaluation.leakage import LeakageResult, measure
 from neva_tl.evaluation.responses import Responses, bootstrap_weights
+from neva_tl.sampling import Prefill
 from neva_tl.values import VALUES, value
 
 Edits = Edit | Sequence[Edit] | None
@@ -95,9 +96,18 @@ def score_texts(judge: TextJudge, texts: Sequence[str], prompts: Sequence[str] |
 
 
 def write_texts(
-    model: Any, edits: Edits, prompts: Sequence[str], decoding: Decoding, *, progress: bool = False
+    model: Any,
+    edits: Edits,
+    prompts: Sequence[str],
+    decoding: Decoding,
+    *,
+    prefill: Prefill | None = None,
+    progress: bool = False,
 ) -> list[str]:
-    """Continuations of prompts under edits; role prompts are put before each prompt first."""
+    """Continuations of prompts under edits; role prompts are put before each prompt first.
+
+    `prefill` keeps the unedited prompts between calls.
+    """
     from neva_tl import inference
 
     asked = [rewrite(edits, prompt) for prompt in prompts]
@@ -111,6 +121,7 @@ def write_texts(
             session=session,
             chat=decoding.chat,
             batch_size=decoding.batch_size,
+            prefill=prefill,
             progress=progress,
         )
 

@@ -12,6 +12,7 @@ import pandas as pd
 from neva_tl.editing import Edit
 from neva_tl.evaluation.alignment import Decoding, Observed, observe, observe_many, score_texts, write_texts
 from neva_tl.evaluation.judges.base import ItemScores, Judge, TextJudge, legible, reads_texts
+from neva_tl.sampling import Prefill
 from neva_tl.values import VALUES
 
 #: Greedy texts behind the invalid rate where the judge itself reads none.
@@ -37,6 +38,7 @@ class Scorer:
     decoding: Decoding
     values: tuple[str, ...] = VALUES
     _made: dict[tuple[str, tuple[str, ...]], Judge] = field(default_factory=dict)
+    _prefill: Prefill = field(default_factory=Prefill)
 
     def judge_of(self, split: str, values: Sequence[str] = VALUES) -> Judge:
         """The judge of a split, made once (its prefix cache and unit are kept)."""
@@ -91,7 +93,9 @@ class Scorer:
             return seen.invalid, len(seen.generations)
         prompts = list(self.prompts[split]["text"][:LEGIBILITY_TEXTS])
         how = Decoding(max_new_tokens=24, chat=self.decoding.chat)
-        return float(1 - legible(write_texts(self.model, tuple(edits), prompts, how)).mean()), len(prompts)
+        return float(
+            1 - legible(write_texts(self.model, tuple(edits), prompts, how, prefill=self._prefill)).mean()
+        ), len(prompts)
 
 
 def to_frame(seen: Observed) -> pd.DataFrame:

@@ -68,7 +68,7 @@ notebook: setup ## execute the quickstart notebook
 	$(BIN)/python -m pytest tests/e2e/test_notebooks.py
 
 bench: setup ## benchmark scripts (print tables)
-	for script in analyses/benchmark_*.py; do $(BIN)/python $$script || exit 1; done
+	for script in analyses/benchmark_*.py; do OMP_NUM_THREADS=1 $(BIN)/python $$script || exit 1; done
 
 ci: ## what continuous integration runs
 	bash .ci/run

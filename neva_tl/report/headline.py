@@ -25,7 +25,7 @@ def sentences(results: Mapping[str, Any], found: Mapping[str, pd.DataFrame]) -> 
     """What was found, gained, leaked and paid: one sentence each, left out where the number is missing."""
     methods: Methods = results.get("methods", {})
     lines = [_found(found.get("neurons")), _gain(methods), _leakage(methods), _texts(methods), _cost(methods)]
-    lines += [_ablation(found.get("ablation")), _placebo(methods), _role(methods)]
+    lines += [_gates(methods), _ablation(found.get("ablation")), _placebo(methods), _role(methods)]
     return [line for line in lines if line]
 
 
@@ -116,6 +116,14 @@ def _cost(methods: Methods) -> str:
         elif edited is not None:
             parts.append(f"{name} {fixed(edited, 3)}")
     return f"Capability with NeVA, unedited → edited: {', '.join(parts)}." if parts else ""
+
+
+def _gates(methods: Methods) -> str:
+    gates = {name: str(entry.get("gate", "none")) for name, entry in methods.items()}
+    shared = [method_label(name) for name, gate in gates.items() if "relevance" in gate.split("+")]
+    if not shared:
+        return ""
+    return f"Gates: the same relevance gate, which says where to act but not what, is on {', '.join(shared)}."
 
 
 def _ablation(table: pd.DataFrame | None) -> str:

@@ -56,6 +56,8 @@ class Store:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot make the run folder {root} ({error.strerror}): choose another --out") from error
+        for left in root.rglob(".*.tmp*"):  # what a killed run was writing
+            left.unlink(missing_ok=True)
         return cls(root)
 
     def path(self, name: str) -> Path:

@@ -18,7 +18,7 @@ from neva_tl.study.study import Study
 from neva_tl.values import VALUES
 
 #: Doses to look at first, in each method's own unit (log-odds for `neva`, contrasts for the others).
-FIRST_DOSE = {"neva": 4.0}
+FIRST_DOSE = {"neva": 8.0}
 
 
 def build_edit(

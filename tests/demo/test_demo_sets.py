@@ -98,6 +98,24 @@ def test_expressing_prompts_are_beginnings() -> None:
     assert demo.posteriors(list(context.judged_prompt))[0].max() < 0.12
 
 
+def test_value_beginnings_end_where_a_value_word_comes_next() -> None:
+    """Every beginning of the train split goes on to a valid sentence with a clause of any value, and names none itself."""
+    value_words = {x for pool in pools() for stem in pool.stems for x in stem}
+    texts = demo.value_beginnings("train", 200)
+    assert texts == demo.value_beginnings("train", 200) and len(set(texts)) > 100
+    assert not value_words & {x for t in texts for x in t.split()}
+    people = people_split()
+    assert all(people[x] == "train" for t in texts for x in t.split() if x in people)
+    _, _, valid = demo.posteriors(texts)
+    assert valid.all()
+    # a gerund of a value, its base form or its good: one of the three goes on from each beginning
+    power = pools()[VALUES.index("power")]
+    goes_on = np.zeros(len(texts), dtype=bool)
+    for kind in ("GV", "IV", "Z"):
+        goes_on |= demo.posteriors([f"{t} {power.of(kind)[0]}" for t in texts])[2]
+    assert goes_on.all()
+
+
 def test_questions_have_one_right_answer_among_four() -> None:
     questions = demo.neutral_questions("test", 200, seed=1)
     assert set(questions.kind) == set(KINDS)

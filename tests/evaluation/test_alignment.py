@@ -12,7 +12,7 @@ import pytest
 from neva_tl.editing import AddVector, RolePrompt, calibrate
 from neva_tl.errors import InputError
 from neva_tl.evaluation import Decoding, assemble, csr, dose_metric, dose_response, leakage, observe, text_responses
-from neva_tl.evaluation.alignment import prompt_table
+from neva_tl.evaluation.alignment import observe_many, prompt_table
 from neva_tl.evaluation.dilemmas import YesNoJudge, balance, offers, on_dilemmas, without_opponents
 from neva_tl.evaluation.judges.base import ItemScores, legible
 from neva_tl.values import VALUES
@@ -63,6 +63,17 @@ def test_common_random_numbers_make_small_edits_small(stories260k):
     other = text_responses(stories260k, None, PROMPTS, LetterJudge(), decoding=Decoding(6, 1.0, 2, seed=4))["text"]
     assert (base == near).mean() > 0.9
     assert (base == other).mean() < 0.5
+
+
+def test_conditions_observed_together_equal_those_observed_alone(stories260k):
+    """An edit, none, two edits and a role prompt in common batches: the same texts, random numbers and scores."""
+    conditions = [(push(),), (), (push(-1.0), push(0.3)), (RolePrompt("Be good."),)]
+    together = observe_many(stories260k, conditions, PROMPTS, OpposingJudge(), decoding=SHORT, batch_size=13)
+    for edits, found in zip(conditions, together, strict=True):
+        alone = observe(stories260k, edits, PROMPTS, OpposingJudge(), decoding=SHORT)
+        pd.testing.assert_frame_equal(found.generations, alone.generations)
+        assert all(np.array_equal(a, b) for a, b in zip(found.items.scores, alone.items.scores, strict=True))
+        assert found.net is not None and found.invalid == alone.invalid
 
 
 def test_leakage_end_to_end_equals_the_texts_it_reports(stories260k):

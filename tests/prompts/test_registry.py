@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from neva_tl import prompts
+from neva_tl import demo, prompts
 from neva_tl.prompts import ContrastSet, registry
 from neva_tl.values import VALUES
 
@@ -43,3 +43,15 @@ def test_demo_questions_prompts_and_words() -> None:
     pd.testing.assert_frame_equal(test, table[table["split"] == "test"].reset_index(drop=True))
     halves = [set(prompts.words("power", half, spec="demo")) for half in ("A", "B")]
     assert halves[0] and halves[1] and not halves[0] & halves[1]
+
+
+def test_gate_texts_are_training_texts_of_every_value_beside_neutral_ones() -> None:
+    relevant, neutral = prompts.gate_texts("schwartz")
+    train = prompts.load("schwartz").split("train")
+    assert relevant == train.examples() and tuple(neutral) == prompts.neutral_texts("validation")
+    assert not set(neutral) & set(prompts.neutral_texts("test"))
+    few = prompts.load("demo", per_value=12)
+    relevant, neutral = prompts.gate_texts(few)
+    pairs, beginnings = few.split("train").examples(), demo.value_beginnings("train")
+    assert relevant == [*pairs, *(prompts.Example("", text) for text in beginnings)]
+    assert neutral == demo.neutral_texts("train", 600)

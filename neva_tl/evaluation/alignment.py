@@ -227,14 +227,12 @@ def observe_many(
     judge: Judge,
     *,
     decoding: Decoding | None = None,
-    batch_size: int = 512,
 ) -> list[Observed]:
-    """`observe` for several conditions; a text judge's texts are written in common batches (small models gain most).
+    """`observe` for several conditions; a text judge's texts are written in common batches of `decoding.batch_size`.
 
     Args:
         model, prompts, judge, decoding: as `observe`.
         conditions: the edits of each condition.
-        batch_size: texts written at once.
     """
     if not reads_texts(judge) or prompts is None or len(conditions) < 2:
         return [observe(model, edits, prompts, judge, decoding=decoding) for edits in conditions]
@@ -253,7 +251,7 @@ def observe_many(
             seed=how.seed,
             session=session,
             chat=how.chat,
-            batch_size=batch_size,
+            batch_size=how.batch_size,
         )
     parts = [texts[place : place + len(asked)] for place in range(0, len(texts), len(asked))]
     return [_observed(_responses(judge, prompts, part, how)) for part in parts]

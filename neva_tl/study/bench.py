@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -82,8 +83,11 @@ class Bench:
 
     @property
     def block(self) -> int | None:
-        """Values measured in step: all at once for a judge of texts (written in common batches), else one by one."""
-        return None if self.cells.scorer.reads else 1
+        """Values measured in step: None for all of them (the demo's tiny model, texts in common batches), else one.
+
+        Work in step is kept at its end, so a model whose cells take minutes goes value by value.
+        """
+        return None if self.cells.config.judge == "exact" else 1
 
     def measure(self, values: Sequence[str], on_cell: Callable[[str], None] = lambda name: None) -> None:
         """All cells of some values: doses, then conditions, then ablation; those in the run folder are not done again."""
@@ -127,9 +131,8 @@ def measure_all(bench: Bench, *, workers: int, progress: bool) -> None:
 
         look()
         count = max(1, min(workers, len(todo)))
-        size = bench.block or -(-len(todo) // count)
-        # dealt in turns, so that neighbours on the circle (which cost alike) go to different processes
-        blocks = [tuple(todo[start :: -(-len(todo) // size)]) for start in range(-(-len(todo) // size))] if todo else []
+        n_blocks = count if bench.block is None else math.ceil(len(todo) / bench.block)
+        blocks = [block for start in range(n_blocks) if (block := tuple(todo[start::n_blocks]))]
         if count == 1:
             for block in blocks:
                 bench.measure(block, look)

@@ -161,7 +161,8 @@ def make_scorer(store: Store, model: Any, pairs: ContrastSet, config: StudyConfi
         samples=profile.samples,
         seed=config.seed,
         chat=config.chat,
-        batch_size=128,
+        # the demo model is so small that a forward pass costs the same for a few rows and for hundreds
+        batch_size=512 if config.judge == "exact" else 64,
     )
     fewer = {name: rows.head(counts[name]) for name, rows in by_split.items()}
     return Scorer(model, lambda split, values: judge, fewer, how)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def test_common_random_numbers_make_small_edits_small(stories260k):
 def test_conditions_observed_together_equal_those_observed_alone(stories260k):
     """An edit, none, two edits and a role prompt in common batches: the same texts, random numbers and scores."""
     conditions = [(push(),), (), (push(-1.0), push(0.3)), (RolePrompt("Be good."),)]
-    together = observe_many(stories260k, conditions, PROMPTS, OpposingJudge(), decoding=SHORT, batch_size=13)
+    together = observe_many(stories260k, conditions, PROMPTS, OpposingJudge(), decoding=replace(SHORT, batch_size=13))
     for edits, found in zip(conditions, together, strict=True):
         alone = observe(stories260k, edits, PROMPTS, OpposingJudge(), decoding=SHORT)
         pd.testing.assert_frame_equal(found.generations, alone.generations)

@@ -159,12 +159,42 @@ def answer_logprobs(
         if prefix is not None and prefix.exact_for(model, session):
             done = prefix.score(encoded, total, session=session, token_budget=token_budget, update=bar.update)
             left = left[~done]
+        shared = _one_token_answers(encoded, left)
+        asked = list(shared)
+        for rows in group([len(ids) for ids in asked], token_budget):
+            prompts = [asked[i] for i in rows]
+            found = _next_logprobs(model, prompts, session)
+            for place, ids in enumerate(prompts):
+                for number in shared[ids]:
+                    total[number] = float(found[place, encoded[number].ids[-1]])
+                bar.update(len(shared[ids]))
+        left = np.setdiff1d(left, [number for numbers in shared.values() for number in numbers])
         for rows in group([len(encoded[i].ids) for i in left], token_budget):
             chosen = left[rows]
             values, row = _token_logprobs(model, pad(model, [encoded[i] for i in chosen]), session)
             np.add.at(total, chosen[row], values)
             bar.update(len(chosen))
     return total, count
+
+
+def _one_token_answers(encoded: Sequence[Encoded], left: Int[np.ndarray, " n"]) -> dict[tuple[int, ...], list[int]]:
+    """Prompts that several answers of one token share (multiple choice), with the examples' numbers: they are run once."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for number in left.tolist():
+        item = encoded[number]
+        if 0 < item.start == len(item.ids) - 1:
+            found.setdefault(tuple(item.ids[:-1]), []).append(number)
+    return {ids: numbers for ids, numbers in found.items() if len(numbers) > 1}
+
+
+def _next_logprobs(model: Any, prompts: Sequence[tuple[int, ...]], session: Any) -> Float[Tensor, "b d_vocab"]:
+    """Log-probabilities (float64, CPU) of what comes after each prompt."""
+    # left padding: every prompt ends at the same place
+    batch = pad(model, [Encoded(ids, len(ids)) for ids in prompts], "left")
+    end = torch.tensor([batch.tokens.shape[1] - 1], device=batch.tokens.device)
+    logits = forward_batch(model, batch, session=session, positions=end)
+    assert logits is not None
+    return torch.log_softmax(logits[:, -1].float(), dim=-1).double().cpu()
 
 
 def neutral_logprobs(

@@ -236,10 +236,17 @@ def observe_many(
     """
     if not reads_texts(judge) or prompts is None or len(conditions) < 2:
         return [observe(model, edits, prompts, judge, decoding=decoding) for edits in conditions]
+    how = decoding or Decoding()
+    parts = write_texts_many(model, conditions, _asked(prompts, how), how)
+    return [_observed(_responses(judge, prompts, part, how)) for part in parts]
+
+
+def write_texts_many(
+    model: Any, conditions: Sequence[Sequence[Edit]], asked: Sequence[str], how: Decoding
+) -> list[list[str]]:
+    """`write_texts` for several conditions on the same prompts, in common batches; one list of texts per condition."""
     from neva_tl import inference
 
-    how = decoding or Decoding()
-    asked = _asked(prompts, how)
     number = np.arange(len(conditions)).repeat(len(asked))
     with edit_rows(model, conditions, number) as session:
         texts = inference.generate(
@@ -253,8 +260,7 @@ def observe_many(
             chat=how.chat,
             batch_size=how.batch_size,
         )
-    parts = [texts[place : place + len(asked)] for place in range(0, len(texts), len(asked))]
-    return [_observed(_responses(judge, prompts, part, how)) for part in parts]
+    return [texts[place : place + len(asked)] for place in range(0, len(texts), len(asked))]
 
 
 def _observed(texts: pd.DataFrame) -> Observed:

@@ -239,8 +239,12 @@ def colour_value_ticks(ax: Axes, axis: str) -> None:
             label.set_color(value_colour(label.get_text()))
 
 
+#: Pixels per inch of the PNGs that a run keeps.
+FIGURE_DPI = 200
+
+
 def save_figure(
-    figure: Figure, stem: str | Path, formats: Iterable[str] = ("pdf", "png"), dpi: int = 200
+    figure: Figure, stem: str | Path, formats: Iterable[str] = ("pdf", "png"), dpi: int = FIGURE_DPI
 ) -> list[Path]:
     """Write `STEM.pdf` and `STEM.png`, each to a temporary name and renamed; same figure, same bytes.
 

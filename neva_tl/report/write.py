@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from neva_tl.errors import InputError
 from neva_tl.plots.files import FIGURES
-from neva_tl.plots.style import at_gain, plain_numbers
+from neva_tl.plots.style import FIGURE_DPI, at_gain, plain_numbers
 from neva_tl.report import definitions, headline, sections, tables
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -68,7 +68,7 @@ def write_report(run: str | Path) -> Path:
         raise InputError(f"{run / 'results.json'} is missing or is no JSON: run `neva-tl run --out {run}` first")
     manifest = _json(run / "manifest.json")
     found = {name: table for name in (*WANTED, "ablation") if (table := _table(run, name)) is not None}
-    context = build_context(results, manifest, found)
+    context = build_context(results, manifest, found, run)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -88,9 +88,12 @@ def write_report(run: str | Path) -> Path:
 
 
 def build_context(
-    results: Mapping[str, Any], manifest: Mapping[str, Any] | None, found: Mapping[str, pd.DataFrame]
+    results: Mapping[str, Any],
+    manifest: Mapping[str, Any] | None,
+    found: Mapping[str, pd.DataFrame],
+    run: Path | None = None,
 ) -> dict[str, Any]:
-    """Everything the template shows, as plain data."""
+    """Everything the template shows, as plain data; pictures are the run's own where they are fresh, else drawn anew."""
     judge, unit = str(results.get("judge", "not stated")), str(results.get("unit", "not stated"))
     missing = [
         f"{title}: there is no table {name!r} in this run{HOW.get(name, '')}."
@@ -107,7 +110,7 @@ def build_context(
         "judge": judge,
         "unit": unit,
         "definitions": definitions.definitions(),
-        "images": _images(found, missing),
+        "images": _images(found, missing, run),
     }
     if "methods" in found:
         context["methods"] = tables.methods(found["methods"])
@@ -150,7 +153,7 @@ def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(where, name) for where, name, there in entries if there]
 
 
-def _images(found: Mapping[str, pd.DataFrame], missing: list[str]) -> dict[str, dict[str, Any]]:
+def _images(found: Mapping[str, pd.DataFrame], missing: list[str], run: Path | None) -> dict[str, dict[str, Any]]:
     """The figures whose tables are there, as PNG data. One that cannot be drawn is said to be left out."""
     out = {}
     for name, alt in ALT.items():
@@ -158,10 +161,28 @@ def _images(found: Mapping[str, pd.DataFrame], missing: list[str]) -> dict[str, 
         if spec.table not in found:
             continue
         try:
-            out[name] = _embed(spec.draw(found[spec.table]), alt)
+            drawn = None if run is None else _drawn(run, name, spec.table)
+            out[name] = _embed_png(drawn, alt) if drawn else _embed(spec.draw(found[spec.table]), alt)
         except InputError as error:
             missing.append(f"{alt}: {error}.")
     return out
+
+
+def _drawn(run: Path, name: str, table: str) -> bytes | None:
+    """The run's own picture of a table, where there is one that is no older than the table."""
+    picture, source = run / "figures" / f"{name}.png", run / "tables" / f"{table}.parquet"
+    if not picture.is_file() or not source.is_file() or picture.stat().st_mtime_ns < source.stat().st_mtime_ns:
+        return None
+    data = picture.read_bytes()
+    return data if data.startswith(b"\x89PNG") else None
+
+
+def _embed_png(data: bytes, alt: str) -> dict[str, Any]:
+    # a PNG's header holds its width and height at bytes 16 to 24
+    side = [int.from_bytes(data[start : start + 4], "big") / FIGURE_DPI for start in (16, 20)]
+    width, height = (round(inches * PAGE_DPI) for inches in side)
+    uri = Markup(f"data:image/png;base64,{base64.b64encode(data).decode()}")
+    return {"uri": uri, "alt": alt, "width": width, "height": height, "wide": side[0] > WIDE}
 
 
 def _embed(figure: Any, alt: str) -> dict[str, Any]:

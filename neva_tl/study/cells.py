@@ -212,18 +212,18 @@ class Cells:
                 ("mean", (replace(edit, mode="mean"),)),
             )
             rows = []
-            for mode, edits in modes:
-                seen = self._expressing(value, edits)
+            observed = self._expressing(value, [edits for _, edits in modes])
+            for (mode, _), seen in zip(modes, observed, strict=True):
                 frame = to_frame(seen)
                 own = frame[(frame["kind"] == "score") & (frame["measured"] == value)]
                 rows.append(own.assign(value=value, operation=mode))
             self.store.write_table(name, pd.concat(rows, ignore_index=True), csv=False)
         return self.store.read_table(name)
 
-    def _expressing(self, value: str, edits: Sequence[Edit]) -> Observed:
+    def _expressing(self, value: str, conditions: Sequence[Sequence[Edit]]) -> list[Observed]:
         if self.scorer.reads and self.config.model == "demo":
-            return self.scorer.read(edits, demo_expressing(value, self.profile.test))
-        return self.scorer.observe(edits, "test", (value,))
+            return self.scorer.read_many(conditions, demo_expressing(value, self.profile.test))
+        return self.scorer.observe_many(conditions, "test", (value,))
 
     def _record(self, seen: Observed, edits: Sequence[Edit]) -> dict[str, Any]:
         invalid, n_texts = self.scorer.invalid(edits, "test", seen)

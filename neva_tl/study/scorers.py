@@ -10,7 +10,15 @@ import numpy as np
 import pandas as pd
 
 from neva_tl.editing import Edit
-from neva_tl.evaluation.alignment import Decoding, Observed, observe, observe_many, score_texts, write_texts
+from neva_tl.evaluation.alignment import (
+    Decoding,
+    Observed,
+    observe,
+    observe_many,
+    score_texts,
+    write_texts,
+    write_texts_many,
+)
 from neva_tl.evaluation.judges.base import ItemScores, Judge, TextJudge, legible, reads_texts
 from neva_tl.sampling import Prefill
 from neva_tl.values import VALUES
@@ -72,17 +80,23 @@ class Scorer:
 
     def read(self, edits: Sequence[Edit], prompts: pd.DataFrame) -> Observed:
         """Scores of texts on other prompts (text judges); a column `judged_prompt` says which part of each the judge sees."""
+        return self.read_many([edits], prompts)[0]
+
+    def read_many(self, conditions: Sequence[Sequence[Edit]], prompts: pd.DataFrame) -> list[Observed]:
+        """`read` for several conditions, their texts written in common batches."""
         judge = self.judge_of("test")
         if "judged_prompt" not in prompts:
-            return observe(self.model, tuple(edits), prompts, judge, decoding=self.decoding)
+            return observe_many(self.model, conditions, prompts, judge, decoding=self.decoding)
         assert isinstance(judge, TextJudge)
         rows = prompts.loc[prompts.index.repeat(self.decoding.samples)]
-        texts = write_texts(self.model, tuple(edits), list(rows["text"]), self.decoding)
-        read = score_texts(judge, texts, list(rows["judged_prompt"]))
         topics = rows["topic"].to_numpy(dtype=str)
-        score = tuple(read[f"score_{name}"].to_numpy(dtype=np.float64) for name in VALUES)
-        items = ItemScores(VALUES, score, tuple(topics for _ in VALUES), shared=True, bounds=(0.0, 1.0))
-        return Observed(items, generations=read.assign(prompt=list(rows["text"])))
+        seen = []
+        for texts in write_texts_many(self.model, conditions, list(rows["text"]), self.decoding):
+            read = score_texts(judge, texts, list(rows["judged_prompt"]))
+            score = tuple(read[f"score_{name}"].to_numpy(dtype=np.float64) for name in VALUES)
+            items = ItemScores(VALUES, score, tuple(topics for _ in VALUES), shared=True, bounds=(0.0, 1.0))
+            seen.append(Observed(items, generations=read.assign(prompt=list(rows["text"]))))
+        return seen
 
     def invalid(self, edits: Sequence[Edit], split: str, seen: Observed) -> tuple[float, int]:
         """Invalid rate and number of texts behind it.

@@ -194,16 +194,32 @@ def test_run_and_leakage_pass_their_options_on(call: Any, monkeypatch: pytest.Mo
         def __init__(self, **options: Any) -> None:
             asked.update(options)
 
-        def run(self, out: Path, progress: bool) -> Result:
-            asked.update(out=out, progress=progress)
+        def run(self, out: Path, progress: bool, workers: int | None = None) -> Result:
+            asked.update(out=out, progress=progress, workers=workers)
             return Result()
 
     monkeypatch.setattr("neva_tl.study.Study", FakeStudy)
     options = ("--model", "m", "--value", "power", "--value", "hedonism", "--seed", 3, "--out", tmp_path / "o")
-    status, out, err = call("run", *options, "--method", "caa", "--k", 7, "--scope", "last", "--profile", "full")
+    status, out, err = call(
+        "run",
+        *options,
+        "--method",
+        "caa",
+        "--k",
+        7,
+        "--scope",
+        "last",
+        "--gate",
+        "none",
+        "--workers",
+        3,
+        "--profile",
+        "full",
+    )
     assert status == 0 and out == "the table\n" and "report.html" in err
     assert asked["values"] == ("power", "hedonism") and asked["methods"] == ("caa",) and asked["progress"] is True
     assert (asked["k"], asked["scope"], asked["profile"], asked["seed"]) == (7, "last", "full", 3)
+    assert (asked["gate"], asked["workers"]) == ("none", 3)
     assert json.loads(call("run", "--json")[1]) == Result().results
     assert asked["model"] == "demo" and len(asked["values"]) == 10 and asked["methods"][0] == "neva"
     status, out, _ = call("leakage", "--method", "caa", "--gain", "0.3", "--json")

@@ -75,6 +75,8 @@ class Scorer:
         self, conditions: Sequence[Sequence[Edit]], split: str, values: Sequence[str] = VALUES
     ) -> list[Observed]:
         """Scores of several conditions, their texts written in common batches."""
+        if not self.reads or len(conditions) < 2:
+            return [self.observe(edits, split, values) for edits in conditions]
         judge = self.judge_of(split, values)
         return observe_many(self.model, conditions, self.prompts[split], judge, decoding=self.decoding)
 

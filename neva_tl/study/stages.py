@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -101,9 +102,12 @@ def selected(
         if store.has(f"{piece}.json"):
             found[name] = NeuronSet.load(store.root / piece)
         else:
-            found[name] = selection.select(
-                stats, name, method=config.selector, k=config.k, model=model, seed=config.seed, **config.selection
-            )
+            with warnings.catch_warnings():
+                # how many passed is said below; that they are fewer than the study's upper bound is no surprise
+                warnings.filterwarnings("ignore", message=".*fewer than the k")
+                found[name] = selection.select(
+                    stats, name, method=config.selector, k=config.k, model=model, seed=config.seed, **config.selection
+                )
             found[name].save(store.path(piece))
         say(f"  {name}: {len(found[name])} neurons in layers {list(found[name].layers)}", progress)
     if not any(len(chosen) for chosen in found.values()):

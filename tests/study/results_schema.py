@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from neva_tl.baselines import gate_name
 from neva_tl.values import VALUES
 
 TOP = {"schema", "model", "values", "judge", "unit", "target_gain", "methods", "conditions", "manifest"}
@@ -58,7 +59,7 @@ def check_results(folder: Path, steered: tuple[str, ...], methods: tuple[str, ..
     assert tuple(results["values"]) == steered and tuple(results["methods"]) == methods
     for name, entry in results["methods"].items():
         assert set(entry) >= METHOD
-        assert entry["gate"] == ("probe" if name == "neva" else "none")
+        assert entry["gate"] == gate_name(name, relevance=results["model"]["name"] == "demo")
         for key in ("csr", "csr_base", "gain", "leakage", "nlr", "ngl", "invalid"):
             check_m(entry[key])
         for m in entry["fluency"].values():

@@ -36,7 +36,7 @@ def stats(tiny_model: Any, pairs_file: Path) -> ActivationStats:
 def test_every_method_by_name(tiny_model: Any, stats: ActivationStats, method: str) -> None:
     edit = build_edit(tiny_model, stats, "power", method=method, scope="generated", k=4)
     assert isinstance(edit, KIND[method]) and edit.scope == ("all" if method == "role" else "generated")
-    assert edit.dose == (4.0 if method == "neva" else 2.0)
+    assert edit.dose == (8.0 if method == "neva" else 2.0)
     assert build_edit(tiny_model, stats, "power", method=method, dose=0.5).dose == 0.5
 
 

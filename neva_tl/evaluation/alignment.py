@@ -57,6 +57,11 @@ class Decoding:
                 "several samples per prompt need a temperature above 0: greedy texts would all be the same"
             )
 
+    def options(self) -> dict[str, Any]:
+        """What `inference.generate` takes of it; `samples` is the caller's, who repeats the prompts."""
+        names = ("max_new_tokens", "temperature", "seed", "chat", "batch_size")
+        return {name: getattr(self, name) for name in names}
+
 
 def prompt_table(prompts: pd.DataFrame | Sequence[str]) -> pd.DataFrame:
     """Prompts as a table of `text, topic`; a bare list makes every prompt its own topic.
@@ -115,14 +120,10 @@ def write_texts(
         return inference.generate(
             model,
             asked,
-            max_new_tokens=decoding.max_new_tokens,
-            temperature=decoding.temperature,
-            seed=decoding.seed,
             session=session,
-            chat=decoding.chat,
-            batch_size=decoding.batch_size,
             prefill=prefill,
             progress=progress,
+            **decoding.options(),
         )
 
 
@@ -253,12 +254,8 @@ def write_texts_many(
             model,
             [rewrite(edits, prompt) for edits in conditions for prompt in asked],
             numbers=np.tile(np.arange(len(asked)), len(conditions)).tolist(),
-            max_new_tokens=how.max_new_tokens,
-            temperature=how.temperature,
-            seed=how.seed,
             session=session,
-            chat=how.chat,
-            batch_size=how.batch_size,
+            **how.options(),
         )
     return [texts[place : place + len(asked)] for place in range(0, len(texts), len(asked))]
 

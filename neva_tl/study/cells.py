@@ -37,10 +37,6 @@ def grid_of(method: str) -> tuple[float, ...]:
     return GRIDS["vector" if method.startswith("caa") else "neurons"]
 
 
-def _batches(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
-    return [items[start : start + size] for start in range(0, len(items), max(size, 1))]
-
-
 @dataclass(eq=False)
 class Cells:
     """Measuring work of one study."""
@@ -179,11 +175,10 @@ class Cells:
                 todo.append((name, edit, about))
             else:
                 self.store.write_json(f"{name}.json", self._copy_cell(same, name) | about)
-        for some in _batches(todo, len(todo) if self.scorer.reads else 1):
-            seen = self.scorer.observe_many([(edit,) for _, edit, _ in some], "test")
-            for (name, edit, about), one in zip(some, seen, strict=True):
-                self._write_observed(name, one)
-                self.store.write_json(f"{name}.json", self._record(one, (edit,)) | about)
+        seen = self.scorer.observe_many([(edit,) for _, edit, _ in todo], "test")
+        for (name, edit, about), one in zip(todo, seen, strict=True):
+            self._write_observed(name, one)
+            self.store.write_json(f"{name}.json", self._record(one, (edit,)) | about)
 
     def _same_dose(self, method: str, value: str, target: float | None, dose: float | None) -> str | None:
         """The cell of another target that has this very dose (where neither target is reached, say), if it is done."""

@@ -32,8 +32,10 @@ SITES = {
     "pre": "mlp.hook_pre",
     "up": "mlp.hook_pre_linear",
     "resid_pre": "hook_resid_pre",
+    "resid_mid": "hook_resid_mid",
     "resid_post": "hook_resid_post",
     "z": "attn.hook_z",
+    "pattern": "attn.hook_pattern",
     "mlp_out": "hook_mlp_out",
     "attn_out": "hook_attn_out",
 }
@@ -243,7 +245,8 @@ def hook_name(model: Model, layer: int, site: str) -> str:
         layer: 0-based.
         site: `post` (the down-projection's input, `[b, n, d_mlp]`), `gate` and `pre` (input of the MLP's activation
             function; the gate's own activation is `activation(model)` of it), `up` (gated MLPs: what the gate
-            multiplies), `resid_pre`, `resid_post`, `z` (`[b, n, head, d_head]`), `mlp_out`, `attn_out`.
+            multiplies), `resid_pre`, `resid_mid` (in front of the MLP; not in parallel blocks), `resid_post`, `z`
+            (`[b, n, head, d_head]`), `pattern` (`[b, head, query, key]`), `mlp_out`, `attn_out`.
 
     Raises:
         InputError: unknown site or layer; `gate` or `up` on an MLP without gate.
@@ -348,6 +351,35 @@ def w_gate(model: Model, layer: int) -> Float[Tensor, "d_model d_mlp"] | None:
     return _mlp(model, layer).W_gate if info(model).gated else None
 
 
+def w_o(model: Model, layer: int) -> Float[Tensor, "n_heads d_head d_model"]:
+    """Output projection of each attention head."""
+    return model.blocks[layer].attn.W_O
+
+
+def biases(model: Model, layer: int) -> dict[str, Float[Tensor, " width"]]:
+    """Biases of a block, zeros where it has none: `b_O` and `b_out` (d_model), `b_in` and, gated, `b_gate` (d_mlp)."""
+    facts = info(model)
+    block = model.blocks[layer]
+    names = {"b_O": (block.attn, facts.d_model), "b_out": (block.mlp, facts.d_model), "b_in": (block.mlp, facts.d_mlp)}
+    if facts.gated:
+        names["b_gate"] = (block.mlp, facts.d_mlp)
+    like = w_out(model, layer)
+    found = {name: getattr(part, name, None) for name, (part, _) in names.items()}
+    zeros = {name: like.new_zeros(width) for name, (_, width) in names.items()}
+    return zeros | {name: bias for name, bias in found.items() if bias is not None}
+
+
+def mlp_norm(model: Model, layer: int) -> FinalNorm:
+    """The normalisation in front of a block's MLP (shared with attention in blocks that have only one)."""
+    block = model.blocks[layer]
+    return _norm(model, block.ln2 if hasattr(block, "ln2") else block.ln1)
+
+
+def parallel_blocks(model: Model) -> bool:
+    """Whether attention and MLP read the same residual stream, so that a block's heads do not feed its own neurons."""
+    return bool(getattr(model.cfg, "parallel_attn_mlp", False))
+
+
 def w_u(model: Model) -> Float[Tensor, "d_model d_vocab"]:
     """Unembedding."""
     return model.unembed.W_U
@@ -366,7 +398,10 @@ def w_e(model: Model) -> Float[Tensor, "d_vocab d_model"]:
 
 def final_norm(model: Model) -> FinalNorm:
     """The normalisation in front of the unembedding, for logit attribution without compatibility mode."""
-    norm = model.ln_final
+    return _norm(model, model.ln_final)
+
+
+def _norm(model: Model, norm: Any) -> FinalNorm:
     facts = info(model)
     weight, bias = getattr(norm, "w", None), getattr(norm, "b", None)
     if weight is None:

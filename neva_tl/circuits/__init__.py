@@ -1,7 +1,35 @@
-"""The graph that links value neurons to value tokens."""
+"""The graph that links input tokens, heads, value neurons and value tokens, and how much of a behaviour it carries."""
 
 from neva_tl.circuits.build import circuit
+from neva_tl.circuits.contexts import Context, top_contexts
+from neva_tl.circuits.effects import Effects, circuit_effects
+from neva_tl.circuits.faithfulness import Faithfulness, faithfulness
+from neva_tl.circuits.gates import Means, mean_activations
 from neva_tl.circuits.graph import CircuitGraph
+from neva_tl.circuits.inputs import input_scores
 from neva_tl.circuits.measure import ablation_effects
+from neva_tl.circuits.nodes import Nodes
+from neva_tl.circuits.search import Found, find_circuit, find_circuits, gate_scores
+from neva_tl.circuits.task import ValueTask, value_task
 
-__all__ = ["CircuitGraph", "ablation_effects", "circuit"]
+__all__ = [
+    "CircuitGraph",
+    "Context",
+    "Effects",
+    "Faithfulness",
+    "Found",
+    "Means",
+    "Nodes",
+    "ValueTask",
+    "ablation_effects",
+    "circuit",
+    "circuit_effects",
+    "faithfulness",
+    "find_circuit",
+    "find_circuits",
+    "gate_scores",
+    "input_scores",
+    "mean_activations",
+    "top_contexts",
+    "value_task",
+]

@@ -1,4 +1,4 @@
-"""circuit(): from neurons to a graph of neurons, tokens and values."""
+"""circuit(): from neurons, or from a task, to a graph of input tokens, heads, neurons, value tokens and values."""
 
 from __future__ import annotations
 
@@ -12,53 +12,104 @@ import pandas as pd
 
 from neva_tl import models
 from neva_tl.attribution import direct_logits, frozen_scale, token_text, value_tokens
+from neva_tl.circuits.contexts import top_contexts
 from neva_tl.circuits.graph import CircuitGraph
+from neva_tl.circuits.nodes import Nodes
+from neva_tl.circuits.task import ValueTask
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
 from neva_tl.prompts.example import Example
 from neva_tl.values import VALUES
 
-#: Numbers of a neuron's row that travel into its node.
+#: Numbers of a selected neuron's row that travel into its node.
 STATISTICS = ("g", "lo", "hi", "p", "q", "score", "write", "mean_plus", "mean_minus")
+#: Contexts kept per neuron.
+CONTEXTS = 4
 
 
 def circuit(
     model: Any,
-    neurons: NeuronSet | Sequence[NeuronSet],
+    neurons: NeuronSet | Sequence[NeuronSet] = (),
     *,
+    task: ValueTask | None = None,
+    nodes: Nodes | None = None,
+    size: int = 60,
+    test: ValueTask | None = None,
     values: Sequence[str] | None = None,
     words: Mapping[str, Sequence[str]] | None = None,
     top_tokens: int = 8,
+    n_inputs: int = 10,
+    edge_texts: int = 32,
+    measure: bool = True,
+    corpus: Sequence[str] | Sequence[Example] | None = None,
     examples: Sequence[Example] | None = None,
     chat: bool | None = None,
+    seed: int = 0,
+    progress: bool = False,
+    **search: Any,
 ) -> CircuitGraph:
-    """Link value neurons to the value tokens they write, and to the values those tokens stand for.
+    """The circuit of a value.
 
-    Edges neuron -> token carry `attributed`: the token's logit change, against the average token, when the neuron
-    moves from its mean on the - pole to its mean on the + pole (direct path, see `attribution.direct_logits`). Edges
-    neuron -> value carry the mean of that over the value's tokens and, if examples are given, `measured`: the change
-    of the tokens' mean log-odds when the neuron alone is ablated to its mean, all paths included (so a neuron that
-    promotes a value has `measured` < 0). With examples the final norm's scale is measured on them and attributions are
-    in logits; without, the scale is 1 and attributions are in logits times the residual stream's own scale (order and
-    sign are the same).
+    Without a task: the given neurons, the value tokens they write and the values these stand for. Edges neuron -> token
+    carry `attributed`: the token's logit change, against the average token, when the neuron moves from its mean on the
+    - pole to its mean on the + pole (direct path, see `attribution.direct_logits`). Edges neuron -> value carry the
+    mean of that over the value's tokens and, with examples, `measured`, `lo`, `hi`: the change of the value's log-odds
+    when the neuron alone is ablated (a neuron that promotes a value has `measured` < 0). With examples the final
+    norm's scale is measured on them and attributions are in logits; without, the scale is 1 and attributions are in
+    logits times the stream's own scale.
+
+    With a task (`value_task`): the heads and neurons that carry it, found by `find_circuit` unless `nodes` names them,
+    what feeds them and the input tokens that matter most, in nats of the task (`circuit_effects`); edges to tokens are
+    the neuron's contrast between the poles times what it writes. Given neuron sets mark the value neurons among them
+    and lend their statistics.
 
     Args:
         model: a TransformerLens model.
         neurons: one set, or several (one per value).
-        values: whose tokens are looked at; by default all ten, so that leaks show too.
-        words: value -> words; by default half A of our lists.
+        task: the behaviour to explain.
+        nodes: the circuit's heads and neurons, where they are known.
+        size: heads and neurons to look for.
+        test: the same task on other texts: its faithfulness and completeness go into `meta`.
+        values: whose tokens are looked at (without a task); by default all ten, so that leaks show too.
+        words: value -> words (without a task); by default half A of our lists.
         top_tokens: edges kept per neuron: its value tokens of largest |attribution|. Edges to values see all tokens.
-        examples: texts at whose answer tokens effects are measured.
-        chat: as in `inference.encode`.
+        n_inputs: input tokens kept.
+        edge_texts: texts per pole on which edges are measured.
+        measure: False leaves out the ablations behind `measured`.
+        corpus: texts for the neurons' top contexts; by default the task's.
+        examples: texts at whose answer tokens effects are measured (without a task).
+        chat: as in `inference.encode` (without a task).
+        search: options of `find_circuits`.
 
     Raises:
-        InputError: an empty set, no tokens for a value, or `top_tokens` below 1.
+        InputError: neither neurons nor a task, no tokens for a value, or `top_tokens` below 1.
     """
     sets = [neurons] if isinstance(neurons, NeuronSet) else list(neurons)
-    if not sets or not any(len(item) for item in sets):
-        raise InputError("a circuit needs at least one neuron: the sets are empty")
+    if task is None and not any(len(item) for item in sets):
+        raise InputError("a circuit needs at least one neuron, or a task: the sets are empty")
     if top_tokens < 1:
         raise InputError(f"top_tokens must be at least 1, not {top_tokens}")
+    if task is not None:
+        from neva_tl.circuits.task_graph import task_graph
+
+        return task_graph(
+            model,
+            sets,
+            task,
+            nodes,
+            size,
+            test,
+            top_tokens,
+            n_inputs,
+            edge_texts,
+            measure,
+            corpus,
+            seed,
+            progress,
+            search,
+        )
+    if nodes is not None or search:
+        raise InputError(f"nodes and search options ({', '.join(search) or 'nodes'}) need a task")
     names = tuple(values) if values is not None else VALUES
     tokens = value_tokens(model, names, words)
     if tokens["shared"].all():
@@ -70,6 +121,8 @@ def circuit(
     for item in sets:
         if len(item):
             _add_set(graph, model, item, tokens, top_tokens, scale, examples, chat)
+    if corpus is not None:
+        add_contexts(graph, model, corpus, {}, chat)
     meta = {
         "model": models.info(model).name,
         "values": [item.value for item in sets],
@@ -80,11 +133,14 @@ def circuit(
         "top_tokens": top_tokens,
         "n_examples": 0 if examples is None else len(examples),
         "attributed": "direct path, mean- to mean+, centred over the vocabulary",
-        "measured": "change of mean token log-odds when the neuron is ablated to its mean"
+        "measured": "change of the value's log-odds when the neuron is ablated to its mean"
         if examples
         else "not measured",
     }
     return CircuitGraph(graph=graph, meta=meta)
+
+
+# ---------------------------------------------------------------- given neurons
 
 
 def _add_set(
@@ -102,39 +158,47 @@ def _add_set(
     plain = tokens[~tokens["shared"]].reset_index(drop=True)
     everywhere = direct_logits(model, neurons, scale=scale).cpu().numpy()
     effects = everywhere[:, plain["token"].to_numpy()]
-    measured = None if examples is None else ablation_effects(model, neurons, examples, tokens, chat=chat)
-    reader = models.tokenizer(model)
+    found = None if examples is None else ablation_effects(model, neurons, examples, tokens, chat=chat)
+    measured = {} if found is None else found.set_index(["place", "value"])[["measured", "lo", "hi"]].to_dict("index")
     for place, row in enumerate(neurons.df.to_dict("records")):
-        layer, index = int(row["layer"]), int(row["neuron"])
-        node = f"neuron:L{layer}.{index}"
-        best = np.argsort(-np.abs(everywhere[place]), kind="stable")[:top]
-        writes = [[token_text(reader, int(t)), round(float(everywhere[place, t]), 4)] for t in best]
-        held = graph.nodes[node]["values"].split(",") if node in graph else []
-        graph.add_node(
-            node,
-            kind="neuron",
-            layer=layer,
-            neuron=index,
-            value=neurons.value if not held else graph.nodes[node]["value"],
-            values=",".join([*held, neurons.value]),
-            writes=json.dumps(writes, ensure_ascii=False),
-            **_statistics(row),
-        )
-        for column in np.argsort(-np.abs(effects[place]), kind="stable")[:top]:
-            token = plain.iloc[int(column)]
-            _add_token(graph, token)
-            graph.add_edge(node, f"token:{token['token']}", kind="attributed", attributed=float(effects[place, column]))
+        node = add_neuron(graph, int(row["layer"]), int(row["neuron"]), [(neurons.value, row)])
+        add_writes(graph, model, node, everywhere[place])
+        add_tokens(graph, node, plain, effects[place], top)
         for name, columns in plain.groupby("value", sort=False).indices.items():
-            edge: dict[str, Any] = {"kind": "value", "attributed": float(effects[place, columns].mean())}
-            if measured is not None:
-                edge["measured"] = float(measured[str(name)].to_numpy(dtype=float)[place])
-            graph.add_edge(node, f"value:{name}", **edge)
+            edge = {"kind": "value", "attributed": float(effects[place, columns].mean())}
+            graph.add_edge(node, f"value:{name}", **edge, **finite(measured.get((place, str(name)), {})))
 
 
-def _statistics(row: Mapping[Any, Any]) -> dict[str, float]:
-    """The finite numbers of a neuron's row that its node keeps."""
-    found = {name: row[name] for name in STATISTICS if row.get(name) is not None}
-    return {name: float(number) for name, number in found.items() if np.isfinite(number)}
+def add_neuron(graph: Any, layer: int, index: int, owners: Sequence[tuple[str, Mapping[Any, Any]]]) -> str:
+    node = f"neuron:L{layer}.{index}"
+    held = [name for name in graph.nodes[node]["values"].split(",") if name] if node in graph else []
+    names = list(dict.fromkeys([*held, *(name for name, _ in owners)]))
+    known = dict(graph.nodes[node]) if node in graph else {}
+    graph.add_node(
+        node,
+        kind="neuron",
+        layer=layer,
+        neuron=index,
+        value=known.get("value") or (names[0] if names else ""),
+        values=",".join(names),
+        selected=bool(names),
+        **({} if held or not owners else finite({name: owners[0][1].get(name) for name in STATISTICS})),
+    )
+    return node
+
+
+def add_writes(graph: Any, model: Any, node: str, everywhere: np.ndarray, top: int = 8) -> None:
+    reader = models.tokenizer(model)
+    best = np.argsort(-np.abs(everywhere), kind="stable")[:top]
+    writes = [[token_text(reader, int(t)), round(float(everywhere[t]), 4)] for t in best]
+    graph.nodes[node]["writes"] = json.dumps(writes, ensure_ascii=False)
+
+
+def add_tokens(graph: Any, node: str, plain: pd.DataFrame, effects: np.ndarray, top: int) -> None:
+    for column in np.argsort(-np.abs(effects), kind="stable")[:top]:
+        token = plain.iloc[int(column)]
+        _add_token(graph, token)
+        graph.add_edge(node, f"token:{token['token']}", kind="attributed", attributed=float(effects[column]))
 
 
 def _add_token(graph: Any, token: pd.Series) -> None:
@@ -151,3 +215,19 @@ def _add_token(graph: Any, token: pd.Series) -> None:
         value=str(token["value"]),
     )
     graph.add_edge(node, f"value:{token['value']}", kind="belongs")
+
+
+def finite(numbers: Mapping[Any, Any]) -> dict[str, float]:
+    """The finite numbers among these: a node or edge carries nothing else."""
+    return {str(k): float(v) for k, v in numbers.items() if v is not None and np.isfinite(v)}
+
+
+def add_contexts(graph: Any, model: Any, corpus: Any, signs: Mapping[str, int], chat: bool | None) -> None:
+    nodes = [name for name, data in graph.nodes(data=True) if data["kind"] == "neuron"]
+    if not nodes:
+        return
+    pairs = [(graph.nodes[name]["layer"], graph.nodes[name]["neuron"]) for name in nodes]
+    ways = [signs.get(name, 1) for name in nodes]
+    found = top_contexts(model, pairs, corpus, k=CONTEXTS, signs=ways, chat=chat)
+    for name, pair in zip(nodes, pairs, strict=True):
+        graph.nodes[name]["contexts"] = json.dumps([item.to_dict() for item in found[pair]], ensure_ascii=False)

@@ -9,13 +9,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import numpy as np
 import pandas as pd
 
 from neva_tl.errors import InputError
+
+if TYPE_CHECKING:
+    from neva_tl.circuits.faithfulness import Faithfulness
+    from neva_tl.circuits.nodes import Nodes
+    from neva_tl.circuits.task import ValueTask
 
 COLUMNS = ("value", "layer", "neuron", "token", "token_value", "attribution", "measured")
 SUFFIXES = (".json", ".graphml", ".html", ".svg", ".pdf", ".png")
@@ -26,9 +31,10 @@ class CircuitGraph:
     """Neurons, tokens and values as typed nodes, signed effects as edges.
 
     Attributes:
-        graph: networkx DiGraph. Nodes have `kind` (neuron | token | value); edges have `kind`: `attributed` (neuron ->
-            token), `value` (neuron -> value: `attributed`, and `measured` where examples were given), `belongs` (token
-            -> value).
+        graph: networkx DiGraph. Nodes have `kind` (input | head | neuron | token | value); edges have `kind`:
+            `attributed` (neuron -> token), `value` (neuron or head -> value: `attributed`, and `measured`, `lo`, `hi`
+            where measured), `belongs` (token -> value), `feeds` (input, head or neuron -> neuron or head: `attributed`,
+            `total`, `measured`, `lo`, `hi`), `reads` (input -> head).
         meta: how it was made (model, scale of the final norm, examples).
     """
 
@@ -38,6 +44,59 @@ class CircuitGraph:
     def nodes(self, kind: str) -> list[str]:
         """Names of the nodes of one kind."""
         return [name for name, data in self.graph.nodes(data=True) if data["kind"] == kind]
+
+    def members(self, model: Any) -> Nodes:
+        """The graph's heads and neurons as masks over a model."""
+        from neva_tl.circuits.nodes import Nodes
+
+        data = [item for _, item in self.graph.nodes(data=True)]
+        heads = [(item["layer"], item["head"]) for item in data if item["kind"] == "head"]
+        neurons = [(item["layer"], item["neuron"]) for item in data if item["kind"] == "neuron"]
+        return Nodes.of(model, heads, neurons)
+
+    def faithfulness(self, model: Any, task: ValueTask, **options: Any) -> Faithfulness:
+        """How much of a task's value log-odds is kept when everything outside the graph is mean-ablated, beside random
+        graphs of its size (see `circuits.faithfulness`)."""
+        from neva_tl.circuits.faithfulness import faithfulness
+
+        return faithfulness(model, task, self.members(model), **options)
+
+    def completeness(self, model: Any, task: ValueTask, **options: Any) -> float:
+        """How much of a task's value log-odds is lost when the graph itself is mean-ablated (1: all of it)."""
+        return self.faithfulness(model, task, **{"n_random": 0, **options}).completeness
+
+    def prune(self, share: float = 0.9) -> CircuitGraph:
+        """The graph without its weakest edges, and without nodes that are left with none.
+
+        Among edges of one kind the strongest are kept, by |measured| where there is one, else |attributed|, until they
+        hold this share of the kind's sum. Edges to values count for the graph's own value only.
+
+        Raises:
+            InputError: a share outside (0, 1].
+        """
+        if not 0 < share <= 1:
+            raise InputError(f"a share must lie in (0, 1], not {share}")
+        own = {f"value:{name}" for name in self.meta.get("values", ())[:1]}
+        kept: list[tuple[str, str]] = []
+        for kinds in (("attributed",), ("feeds", "reads"), ("value",)):
+            edges = [
+                (abs(data.get("measured", data.get("attributed", 0.0))), a, b)
+                for a, b, data in self.graph.edges(data=True)
+                if data["kind"] in kinds and (kinds != ("value",) or not own or b in own)
+            ]
+            edges.sort(key=lambda edge: -edge[0])
+            goal, held = share * sum(size for size, _, _ in edges), 0.0
+            for size, a, b in edges:
+                if held >= goal * (1 - 1e-12):
+                    break
+                kept.append((a, b))
+                held += size
+        tokens = {b for _, b in kept if self.graph.nodes[b]["kind"] == "token"}
+        kept += [(a, b) for a, b, data in self.graph.edges(data=True) if data["kind"] == "belongs" and a in tokens]
+        small = self.graph.edge_subgraph(kept).copy()
+        return CircuitGraph(
+            small, {**self.meta, "pruned": f"edges that hold {share:g} of the total effect of their kind"}
+        )
 
     def table(self) -> pd.DataFrame:
         """One row per (value, neuron, token): value whose neuron it is, layer, neuron, token (text), token_value,
@@ -49,7 +108,7 @@ class CircuitGraph:
                 continue
             neuron, token = self.graph.nodes[source], self.graph.nodes[target]
             to_value = self.graph.edges.get((source, f"value:{token['value']}"), {})
-            for name in neuron["values"].split(","):
+            for name in neuron["values"].split(",") if neuron["values"] else self.meta.get("values", [""])[:1]:
                 rows.append(
                     (
                         name,

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
+from scipy import stats
 
 from neva_tl import inference
+from neva_tl.circuits.task import read_log_odds
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
 from neva_tl.prompts.example import Example
@@ -25,10 +25,10 @@ def ablation_effects(
     chat: bool | None = None,
     token_budget: int = 4096,
 ) -> pd.DataFrame:
-    """Change of each value's mean token log-odds when one neuron is ablated to the mean of its two poles.
+    """Change of each value's log-odds when one neuron is ablated to the mean of its two poles.
 
-    Per example the mean over answer tokens and over the value's tokens of `log p / (1 - p)`, p the probability of the
-    token next; then the mean over examples; edited minus unedited. Tokens that two values claim are left out.
+    Per example `log P(S) / P(not S)`, S the value's tokens, averaged over answer tokens; edited minus unedited, then the
+    mean over examples with its 95 % interval (t). Tokens that two values claim are left out.
 
     Args:
         neurons: at site `post`; each is ablated alone, at all tokens.
@@ -36,7 +36,8 @@ def ablation_effects(
         tokens: as `attribution.value_tokens` gives.
 
     Returns:
-        One row per neuron, in the set's order, one column per value.
+        One row per (neuron, value), neurons in the set's order: place (number in the set), value, measured, lo, hi (nats;
+        the interval is NaN for a single example).
 
     Raises:
         InputError: no examples.
@@ -46,36 +47,34 @@ def ablation_effects(
     if not len(examples):
         raise InputError("measured edges need at least one example")
     plain = tokens[~tokens["shared"]]
-    ids = {str(name): group["token"].to_numpy() for name, group in plain.groupby("value", sort=False)}
+    ids = {str(name): group["token"].tolist() for name, group in plain.groupby("value", sort=False)}
     batches = list(inference.batches(model, examples, token_budget=token_budget, chat=chat))
     before = _log_odds(model, batches, ids, None)
     rows = []
     for place in range(len(neurons)):
         one = neurons.with_df(neurons.df.iloc[[place]])
         with edit(model, Ablate(one, mode="mean", effects="all")) as session:
-            rows.append(_log_odds(model, batches, ids, session) - before)
-    return pd.DataFrame(np.stack(rows), columns=list(ids))
+            change = _log_odds(model, batches, ids, session) - before
+        lo, hi = _t_interval(change)
+        rows += [(place, name, change[:, v].mean(), lo[v], hi[v]) for v, name in enumerate(ids)]
+    return pd.DataFrame(rows, columns=["place", "value", "measured", "lo", "hi"])
 
 
 def _log_odds(
-    model: Any, batches: Sequence[tuple[np.ndarray, inference.Batch]], ids: dict[str, np.ndarray], session: Any
+    model: Any, batches: Sequence[tuple[np.ndarray, inference.Batch]], ids: dict[str, list[int]], session: Any
 ) -> np.ndarray:
-    """`[n_values]`: mean over examples of the mean token log-odds at answer tokens."""
-    union = np.unique(np.concatenate(list(ids.values())))
-    columns = [torch.as_tensor(np.searchsorted(union, group)) for group in ids.values()]
-    total, count = np.zeros(len(ids)), 0
-    for _, batch in batches:
+    """`[n_examples, n_values]`."""
+    out = np.zeros((sum(len(batch) for _, batch in batches), len(ids)))
+    for rows, batch in batches:
         logits = inference.forward_batch(model, batch, session=session)
         assert logits is not None
-        odds = _odds(logits, torch.as_tensor(union, device=logits.device))
-        weight = batch.answer / batch.answer.sum(dim=1, keepdim=True).clamp_min(1)
-        summed = (odds * weight[..., None]).sum(dim=(0, 1)).double().cpu()
-        total += np.array([float(summed[group].mean()) for group in columns])
-        count += len(batch)
-    return total / count
+        out[rows] = read_log_odds(logits, batch, "answer", list(ids.values())).double().cpu().numpy()
+    return out
 
 
-def _odds(logits: Tensor, tokens: Tensor) -> Tensor:
-    """log p / (1 - p) of some tokens: log p - log(1 - exp(log p)), stable for small p."""
-    logp = logits.float().log_softmax(dim=-1).index_select(-1, tokens)
-    return logp - torch.log(-torch.expm1(logp.clamp_max(-1e-7)))
+def _t_interval(change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    n = len(change)
+    if n < 2:
+        return np.full(change.shape[1], np.nan), np.full(change.shape[1], np.nan)
+    half = stats.t.ppf(0.975, n - 1) * change.std(axis=0, ddof=1) / np.sqrt(n)
+    return change.mean(axis=0) - half, change.mean(axis=0) + half

@@ -82,7 +82,7 @@ def task_graph(
     add_contexts(graph, model, corpus if corpus is not None else task.examples, signs, task.chat)
     meta: dict[str, Any] = {
         "model": facts.name,
-        "values": list(dict.fromkeys([task.value, *(item.value for item in sets)])),
+        "values": [task.value],
         "task": task.describe(),
         "size": len(nodes),
         "scale": scale,
@@ -98,7 +98,11 @@ def task_graph(
     }
     if sets:
         mine = [data for _, data in graph.nodes(data=True) if data["kind"] == "neuron"]
-        meta["selected"] = f"{sum(data['selected'] for data in mine)} of {len(mine)} neurons are selected value neurons"
+        own = sum(task.value in data["values"].split(",") for data in mine)
+        meta["selected"] = (
+            f"{own} of {len(mine)} neurons are selected neurons of {task.value}, "
+            f"{sum(data['selected'] for data in mine)} of some value"
+        )
     if test is not None:
         meta["faithfulness"] = faithfulness(model, test, nodes, means=means, seed=seed).to_dict()
     return CircuitGraph(graph=graph, meta=meta)

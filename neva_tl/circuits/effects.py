@@ -2,16 +2,19 @@
 
 Every effect on a node t is measured on one number per text, its first-order part in the task:
 
-    A_t = sum over tokens p of w_t[p] . a_t[p],     w_t = dm/da_t, held fixed at the unedited run (nats),
+    A_t = sum over tokens p of w_t[p] . a_t[p],     w_t = dm/da_t, averaged along the path of `gates` from the model with
+                                                    everything mean-ablated to the unedited one, then held fixed (nats),
 
-so that edges into early and late nodes, at whatever tokens they matter, share one unit. For a source s:
+so that edges into early and late nodes, at whatever tokens they matter, share one unit; at the unedited run alone the
+slope would miss what is saturated there. For a source s:
 
 - attributed (neurons): what s writes along the neuron's own input weights, exact for the direct path with the norm's scale
   and the activation's ratio act(x) / x held fixed (gated: half through the gate, half through what it multiplies), less the
   same for the mean-ablated s; all sources together give the neuron's whole activation. This is edge attribution
   patching (Syed et al. 2023) with an exact linear part.
 - total: attribution patching by all paths, `dA_t / dg_s` at the unedited run (see `gates`; Nanda 2023).
-- measured: the change of A_t when s is really mean-ablated, with a 95 % interval over texts (Welch).
+- measured: the change of A_t when s is really mean-ablated, with a 95 % interval over texts (Welch). An input token is
+  ablated to what stands at its place in the - texts on average.
 """
 
 from __future__ import annotations
@@ -96,17 +99,9 @@ def circuit_effects(
     direct_tokens: dict[int, Tensor] = {}
     to_values = torch.zeros(len(names), len(task.ids), dtype=torch.float64)
     counts: dict[int, int] = {}
-    weights: list[tuple[np.ndarray, dict[Name, Tensor]]] = []
-    for run in _runs(model, task, means):
+    weights: list[tuple[np.ndarray, dict[Name, Tensor]]] = _slopes(model, task, means, names)
+    for run, (_, w) in zip(_runs(model, task, means), weights, strict=True):
         sign = torch.as_tensor(task.weights[run.rows], dtype=torch.float32, device=run.odds.device)
-        own = list(task.ids).index(task.value)
-        m = (run.odds[:, own] * sign).sum()
-        tensors = [_site(model, run, name) for name in names]
-        sites = list({id(x): x for x in tensors}.values())
-        grads = torch.autograd.grad(m, sites, retain_graph=True)
-        by_site = {id(x): g.detach() for x, g in zip(sites, grads, strict=True)}
-        w = {name: _pick(by_site[id(x)], name) for name, x in zip(names, tensors, strict=True)}
-        weights.append((run.rows, w))
         tokens = run.batch.tokens[run.batch.mask].cpu()
         for token, count in zip(*tokens.unique(return_counts=True), strict=True):
             counts[int(token)] = counts.get(int(token), 0) + int(count)
@@ -131,13 +126,34 @@ def circuit_effects(
 # ---------------------------------------------------------------- one batch with a graph
 
 
-def _runs(model: Any, task: ValueTask, means: Means) -> Iterator[_Run]:
+def _slopes(
+    model: Any, task: ValueTask, means: Means, names: Sequence[Name], steps: int = 4
+) -> list[tuple[np.ndarray, dict[Name, Tensor]]]:
+    """Per batch, w of every node: the slope of m in its activation, averaged along the path of the gates."""
+    own = list(task.ids).index(task.value)
+    out: list[tuple[np.ndarray, dict[Name, Tensor]]] = []
+    for step in range(steps):
+        for place, run in enumerate(_runs(model, task, means, (step + 0.5) / steps)):
+            sign = torch.as_tensor(task.weights[run.rows], dtype=torch.float32, device=run.odds.device)
+            sites = list({id(x): x for x in (_site(model, run, name) for name in names)}.values())
+            found = torch.autograd.grad((run.odds[:, own] * sign).sum(), sites, allow_unused=True)
+            grads = {id(x): torch.zeros_like(x) if g is None else g for x, g in zip(sites, found, strict=True)}
+            w = {name: _pick(grads[id(_site(model, run, name))], name) / steps for name in names}
+            if step == 0:
+                out.append((run.rows, w))
+            else:
+                for name in names:
+                    out[place][1][name].add_(w[name])
+    return out
+
+
+def _runs(model: Any, task: ValueTask, means: Means, gate: float = 1.0) -> Iterator[_Run]:
     facts = models.info(model)
     names = [models.hook_name(model, layer, site) for layer in range(facts.n_layers) for site in _sites(model)]
     names.append(models.hook_name(model, facts.n_layers - 1, "resid_post"))
     cut, size = facts.n_layers * facts.n_heads, facts.n_layers * (facts.n_heads + facts.d_mlp)
     for rows, batch in inference.batches(model, task.examples, token_budget=TOKEN_BUDGET, chat=task.chat):
-        gates = torch.ones(size, device=facts.device, requires_grad=True)
+        gates = torch.full((size,), gate, device=facts.device, requires_grad=True)
         seen: dict[str, Tensor] = {}
         handles = []
         with torch.enable_grad():
@@ -190,7 +206,7 @@ def _pick(x: Tensor, name: Name) -> Tensor:
 
 
 def _lift(gradient: Tensor, run: _Run, means: Means) -> Float[Tensor, "b n"]:
-    """Attribution patching of each token's embedding: gradient times its difference from the mean embedding."""
+    """Attribution patching of each token's embedding: gradient times its difference from the - texts' mean."""
     return (gradient * (run.embed.detach() - Means.at(means.embed, run.embed.shape[1]))).sum(dim=-1)
 
 

@@ -36,7 +36,8 @@ class Means:
     Attributes:
         z: per layer `[n_places, n_heads, d_head]`.
         post: per layer `[n_places, d_mlp]`.
-        embed: `[n_places, d_model]`, the stream in front of the first block.
+        embed: `[n_places, d_model]`, the stream in front of the first block, over the - texts only: what stands there
+            when the value is not expressed.
     """
 
     z: tuple[Float[Tensor, "p h c"], ...]
@@ -50,21 +51,22 @@ class Means:
 
 
 def mean_activations(model: Any, task: ValueTask) -> Means:
-    """Means over both poles of a task, each text's own place by place."""
+    """Means over both poles of a task (embeddings: the - pole), place by place."""
     facts = models.info(model)
     names = {models.hook_name(model, 0, "resid_pre"): ("embed", 0)}
     for layer in range(facts.n_layers):
         names |= {models.hook_name(model, layer, site): (site, layer) for site in ("z", "post")}
     sums: dict[tuple[str, int], Tensor] = {}
-    counts = torch.zeros(0, device=facts.device)
-    for _, batch in inference.batches(model, task.examples, token_budget=TOKEN_BUDGET, chat=task.chat):
-        n = batch.mask.shape[1]
-        counts = _add(counts, batch.mask.sum(dim=0).float())
+    counts, minus_counts = torch.zeros(0, device=facts.device), torch.zeros(0, device=facts.device)
+    for rows, batch in inference.batches(model, task.examples, token_budget=TOKEN_BUDGET, chat=task.chat):
+        minus = torch.as_tensor(task.signs[rows] < 0, device=batch.mask.device)[:, None] & batch.mask
+        counts = add_tables(counts, batch.mask.sum(dim=0).float())
+        minus_counts = add_tables(minus_counts, minus.sum(dim=0).float())
 
-        def gather(key: tuple[str, int], mask: Tensor = batch.mask) -> Callable[..., None]:
+        def gather(key: tuple[str, int], mask: Tensor = batch.mask, minus: Tensor = minus) -> Callable[..., None]:
             def look(x: Tensor, hook: Any = None) -> None:
-                held = torch.einsum("bn,bn...->n...", mask.float(), x.float())
-                sums[key] = _add(sums[key], held) if key in sums else held
+                held = torch.einsum("bn,bn...->n...", (minus if key[0] == "embed" else mask).float(), x.float())
+                sums[key] = add_tables(sums[key], held) if key in sums else held
 
             return look
 
@@ -74,13 +76,12 @@ def mean_activations(model: Any, task: ValueTask) -> Means:
         finally:
             for handle in handles:
                 handle.remove()
-        assert n <= len(counts)
-    means = {key: _by_place(total, counts) for key, total in sums.items()}
+    means = {key: mean_by_place(total, minus_counts if key[0] == "embed" else counts) for key, total in sums.items()}
     layers = range(facts.n_layers)
     return Means(tuple(means["z", i] for i in layers), tuple(means["post", i] for i in layers), means["embed", 0])
 
 
-def _add(a: Tensor, b: Tensor) -> Tensor:
+def add_tables(a: Tensor, b: Tensor) -> Tensor:
     """Sum of two tables, the shorter one padded with zeros."""
     if len(a) < len(b):
         a, b = b, a
@@ -89,7 +90,7 @@ def _add(a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
-def _by_place(total: Tensor, counts: Tensor) -> Tensor:
+def mean_by_place(total: Tensor, counts: Tensor) -> Tensor:
     wide = counts.reshape(-1, *[1] * (total.dim() - 1))
     mean = total / wide.clamp_min(1)
     rare = counts < ENOUGH

@@ -68,8 +68,9 @@ class CircuitGraph:
     def prune(self, share: float = 0.9) -> CircuitGraph:
         """The graph without its weakest edges, and without nodes that are left with none.
 
-        Among edges of one kind the strongest are kept, by |measured| where there is one, else |attributed|, until they
-        hold this share of the kind's sum. Edges to values count for the graph's own value only.
+        Kinds are: to tokens, into neurons, into heads, to the graph's own value (edges to other values go). Of each the
+        strongest are kept until they hold this share of the kind's sum, by |attributed|, which is the edge's own path;
+        into heads, which have no exact direct path, by |measured| where it is known.
 
         Raises:
             InputError: a share outside (0, 1].
@@ -78,12 +79,14 @@ class CircuitGraph:
             raise InputError(f"a share must lie in (0, 1], not {share}")
         own = {f"value:{name}" for name in self.meta.get("values", ())[:1]}
         kept: list[tuple[str, str]] = []
-        for kinds in (("attributed",), ("feeds", "reads"), ("value",)):
-            edges = [
-                (abs(data.get("measured", data.get("attributed", 0.0))), a, b)
-                for a, b, data in self.graph.edges(data=True)
-                if data["kind"] in kinds and (kinds != ("value",) or not own or b in own)
-            ]
+        pools: dict[str, list[tuple[float, str, str]]] = {}
+        for a, b, data in self.graph.edges(data=True):
+            into = self.graph.nodes[b]["kind"]
+            if data["kind"] == "belongs" or (into == "value" and own and b not in own):
+                continue
+            size = abs(data.get("attributed", 0.0))
+            pools.setdefault(into, []).append((abs(data.get("measured", size)) if into == "head" else size, a, b))
+        for edges in pools.values():
             edges.sort(key=lambda edge: -edge[0])
             goal, held = share * sum(size for size, _, _ in edges), 0.0
             for size, a, b in edges:

@@ -16,8 +16,9 @@ from neva_tl.circuits.task import ValueTask, read_log_odds
 def input_scores(model: Any, task: ValueTask, means: Means, *, steps: int = 6) -> Float[Tensor, " d_vocab"]:
     """What each token type's embeddings add to m, in nats.
 
-    Integrated gradients (Sundararajan et al. 2017) from the mean embedding of each place to the token's own; over all types
-    they sum to m(texts) - m(mean embeddings) up to the midpoint rule's error.
+    Integrated gradients (Sundararajan et al. 2017) from what stands at each place of the - texts on average to the token's
+    own embedding; over all types they sum to m, less m of those averages, up to the midpoint rule's error. From the
+    average of both poles, half of the credit would go to whatever is not the value's word in the - texts.
     """
     facts = models.info(model)
     out = torch.zeros(facts.d_vocab, dtype=torch.float64)

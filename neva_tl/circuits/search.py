@@ -201,7 +201,8 @@ def _prune(model: Any, nodes: Nodes, scores: Tensor, size: int) -> Nodes:
         cut = 0
     order = [int(i) for i in scores.argsort() if loose[i]]
     for place in order:
-        if surplus == 0 or f >= 1 or scores[place] >= 0:
+        # only what works against m, and only while F comes nearer to 1 without it
+        if surplus == 0 or scores[place] >= 0 or abs(1 - f + float(scores[place])) >= abs(1 - f):
             break
         mask[place], loose[place] = False, False
         f -= float(scores[place])

@@ -50,11 +50,11 @@ class Effort:
         n_random: random graphs per size.
     """
 
-    sizes: tuple[int, ...] = (20, 40, 60, 100, 200, 400)
+    sizes: tuple[int, ...] = (20, 40, 60, 100, 200)
     drawn: int = 60
-    texts: int = 160
+    texts: int = 128
     batch: int = 64
-    exchanges: int = 6
+    exchanges: int = 5
     edge_texts: int = 32
     n_random: int = 10
 

@@ -7,6 +7,7 @@ the model need not use. Which tokens stand for a value, and reading an edited be
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from scipy.stats import t as student
 from torch import Tensor
+from tqdm import tqdm
 
 from neva_tl import inference, models
 from neva_tl.attribution.tokens import token_text, value_tokens
@@ -30,7 +32,11 @@ Edited = Callable[[], AbstractContextManager[Any]]
 
 #: Positions whose logits over the whole vocabulary are held at once.
 CHUNK = 128
-COLUMNS = ("condition", "layer", "value", "log_odds", "lo", "hi", "n")
+#: log P above which 1 - P is summed over the other tokens instead of subtracted.
+NEAR_CERTAIN = -1e-2
+COLUMNS = (
+    "steered", "condition", "layer", "value", "log_odds", "lo", "hi", "change", "change_lo", "change_hi", "n",
+)  # fmt: skip
 TOKEN_COLUMNS = ("condition", "layer", "rank", "token", "text", "probability")
 
 
@@ -40,10 +46,11 @@ def logit_lens(
     *,
     values: Sequence[str] | None = None,
     words: Mapping[str, Sequence[str]] | None = None,
-    edited: Edited | None = None,
+    edited: Edited | Mapping[str, Edited] | None = None,
     at: str = "last",
     chat: bool | None = None,
     token_budget: int = 4096,
+    progress: bool = False,
 ) -> pd.DataFrame:
     """Log-odds of each value's words after every block, averaged over examples; unedited, and edited beside it.
 
@@ -52,33 +59,39 @@ def logit_lens(
 
     Args:
         examples: texts; edits see their answer tokens as generated.
-        values: which values; all ten by default.
+        values: which values; by default all ten, less those that have no token of their own (tiny vocabularies).
         words: value -> words; by default half A of our lists.
-        edited: makes the context manager of the edit, e.g. `lambda: edit(model, *edits)`; entered once per batch.
+        edited: makes the context manager of the edit, e.g. `lambda: edit(model, *edits)`; entered once per batch. Several by
+            name (of the value steered towards, say) are run beside one unedited run.
         at: `last` reads at each example's last token, `answer` at every answer token (averaged within the example first).
             An edit of scope `generated` leaves a text without answer as it is: use `answer` there.
         chat: force or forbid the chat template; None uses it where the tokenizer has one.
         token_budget: padded tokens of a batch.
+        progress: show a bar on stderr.
 
     Returns:
-        One row per (condition, layer, value): condition (`unedited`, `edited`), layer (0 after the embedding, L after block
-        L - 1), value, log_odds, lo, hi (95 % t interval over examples; NaN for one example), n (examples).
+        One row per (edit, condition, layer, value): steered (the edit's name; None where unedited or unnamed), condition
+        (`unedited`, `edited`), layer (0 after the embedding, L after block L - 1), value, log_odds, lo, hi (95 % t interval
+        over examples; NaN for one example), change, change_lo, change_hi (edited minus unedited on the same examples;
+        NaN on unedited rows), n (examples).
 
     Raises:
-        InputError: no examples, an unknown `at`, an example without answer tokens where they are asked for, a value none
-            of whose tokens is its own.
+        InputError: no examples, an unknown `at`, an example without answer tokens where they are asked for,
+            a value asked for none of whose tokens is its own.
         WorkError: the lens does not end at the model's own logits (a head that is more than norm, matrix and cap).
     """
     if at not in PLACES:
         raise InputError(f"at is 'last' or 'answer', not {at!r}")
     if not len(examples):
         raise InputError("the logit lens needs at least one example")
-    sets = _own_tokens(model, VALUES if values is None else values, words)
-    conditions: dict[str, Edited] = (
-        {"unedited": nullcontext} if edited is None else {"unedited": nullcontext, "edited": edited}
-    )
+    sets = _own_tokens(model, values, words)
+    named: dict[str | None, Edited] = {}
+    if edited is not None:
+        named = dict(edited) if isinstance(edited, Mapping) else {None: edited}
     n_layers = models.info(model).n_layers
-    found = {name: np.zeros((len(examples), n_layers + 1, len(sets))) for name in conditions}
+    runs: list[Edited] = [nullcontext, *named.values()]
+    found = np.zeros((len(runs), len(examples), n_layers + 1, len(sets)))
+    bar = tqdm(total=len(examples) * len(runs), desc="logit lens", unit="text", file=sys.stderr, disable=not progress)
     checked = False
     for rows, batch in inference.batches(model, examples, token_budget=token_budget, chat=chat):
         chosen = _positions(batch, at)
@@ -90,15 +103,18 @@ def logit_lens(
             _check_end(model, batch)
             checked = True
         owner = chosen.nonzero()[:, 0].cpu().numpy()
-        for name, enter in conditions.items():
+        for run, enter in zip(found, runs, strict=True):
             with enter() as session:
                 streams = _streams(model, batch, chosen, session)
             for layer, stream in enumerate(streams):
                 odds = np.concatenate([_log_odds(part, sets) for part in _logits(model, stream)])
-                np.add.at(found[name], (rows[owner], layer), odds)
-        for name in conditions:
-            found[name][rows] /= np.bincount(owner, minlength=len(rows))[:, None, None]
-    return pd.concat([_tidy(name, odds, list(sets)) for name, odds in found.items()], ignore_index=True)
+                np.add.at(run, (rows[owner], layer), odds)
+            bar.update(len(rows))
+        found[:, rows] /= np.bincount(owner, minlength=len(rows))[:, None, None]
+    bar.close()
+    frames = [_tidy(None, "unedited", found[0], None, list(sets))]
+    frames += [_tidy(name, "edited", run, found[0], list(sets)) for name, run in zip(named, found[1:], strict=True)]
+    return pd.concat([frame.astype({"steered": "string"}) for frame in frames], ignore_index=True)
 
 
 def lens_tokens(
@@ -156,13 +172,17 @@ def lens_tokens(
     return pd.concat(frames, ignore_index=True)[list(TOKEN_COLUMNS)]
 
 
-def _own_tokens(model: Any, values: Sequence[str], words: Mapping[str, Sequence[str]] | None) -> dict[str, list[int]]:
-    """Each value's tokens that no other of the values claims, in circle order."""
-    table = value_tokens(model, values, words)
+def _own_tokens(
+    model: Any, values: Sequence[str] | None, words: Mapping[str, Sequence[str]] | None
+) -> dict[str, list[int]]:
+    """Each value's tokens that no other of the values claims, in circle order; asked for by name, each must have one."""
+    table = value_tokens(model, VALUES if values is None else values, words)
     sets: dict[str, list[int]] = {name: [] for name in table["value"].unique()}
     for row in table[~table["shared"]].itertuples():
         sets[str(row.value)].append(int(row.token))  # type: ignore[arg-type]
     lost = [name for name, tokens in sets.items() if not tokens]
+    if values is None and len(lost) < len(sets):
+        return {name: tokens for name, tokens in sets.items() if tokens}
     if lost:
         raise InputError(f"every token of {lost[0]} stands for another value too: give it words of its own (words=...)")
     return sets
@@ -210,13 +230,20 @@ def _logits(model: Any, stream: Float[Tensor, "m d"]) -> Iterator[Float[Tensor, 
 
 
 def _log_odds(logits: Float[Tensor, "c d_vocab"], sets: Mapping[str, list[int]]) -> Float[np.ndarray, "c v"]:
-    """Log-odds of each token set; both sums are taken apart, so that a P near 1 loses nothing."""
+    """Log-odds of each token set."""
+    whole = logits.logsumexp(dim=1)
     out = []
-    wide = logits.double()
     for tokens in sets.values():
-        inside = torch.zeros(wide.shape[1], dtype=torch.bool, device=wide.device)
-        inside[tokens] = True
-        out.append(wide[:, inside].logsumexp(dim=1) - wide[:, ~inside].logsumexp(dim=1))
+        inside = logits[:, tokens].logsumexp(dim=1)
+        share = (inside - whole).double()
+        rest = torch.log1p(-share.clamp(max=NEAR_CERTAIN).exp())
+        sure = (share > NEAR_CERTAIN).nonzero()[:, 0]
+        if len(sure):  # 1 - P would be rounding: the others are summed
+            other = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
+            other[tokens] = False
+            share[sure] = inside[sure].double()
+            rest[sure] = logits[sure][:, other].logsumexp(dim=1).double()
+        out.append(share - rest)
     return torch.stack(out, dim=1).cpu().numpy()
 
 
@@ -242,12 +269,21 @@ def _check_end(model: Any, batch: inference.Batch) -> None:
         )
 
 
-def _tidy(condition: str, odds: Float[np.ndarray, "e l v"], names: list[str]) -> pd.DataFrame:
+def _tidy(
+    steered: str | None,
+    condition: str,
+    odds: Float[np.ndarray, "e l v"],
+    base: Float[np.ndarray, "e l v"] | None,
+    names: list[str],
+) -> pd.DataFrame:
     n, layers, _ = odds.shape
-    mean = odds.mean(axis=0)
-    half = np.full_like(mean, np.nan)
-    if n > 1:
-        half = student.ppf(0.975, n - 1) * odds.std(axis=0, ddof=1) / np.sqrt(n)
     index = pd.MultiIndex.from_product([range(layers), names], names=["layer", "value"])
-    columns = {"log_odds": mean.ravel(), "lo": (mean - half).ravel(), "hi": (mean + half).ravel()}
-    return pd.DataFrame(columns, index=index).reset_index().assign(condition=condition, n=n)[list(COLUMNS)]
+    change = np.full_like(odds, np.nan) if base is None else odds - base
+    columns = {}
+    for prefix, name, numbers in (("", "log_odds", odds), ("change_", "change", change)):
+        mean, half = numbers.mean(axis=0), np.full_like(numbers[0], np.nan)
+        if n > 1:
+            half = student.ppf(0.975, n - 1) * numbers.std(axis=0, ddof=1) / np.sqrt(n)
+        columns |= {name: mean.ravel(), f"{prefix}lo": (mean - half).ravel(), f"{prefix}hi": (mean + half).ravel()}
+    table = pd.DataFrame(columns, index=index).reset_index()
+    return table.assign(steered=steered, condition=condition, n=n)[list(COLUMNS)]

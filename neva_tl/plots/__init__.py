@@ -7,6 +7,7 @@ from neva_tl.plots.files import FIGURES, draw_run, read_table, write_figures
 from neva_tl.plots.heatmap import leakage_heatmap
 from neva_tl.plots.layer_ablation import layer_ablation
 from neva_tl.plots.layer_profile import layer_profile
+from neva_tl.plots.lens import logit_lens_plot, token_lens_plot
 from neva_tl.plots.style import save_figure
 from neva_tl.plots.volcano import effect_volcano
 from neva_tl.plots.widgets import Widget, colored_tokens, neuron_activations
@@ -23,9 +24,11 @@ __all__ = [
     "layer_ablation",
     "layer_profile",
     "leakage_heatmap",
+    "logit_lens_plot",
     "method_bars",
     "neuron_activations",
     "read_table",
     "save_figure",
+    "token_lens_plot",
     "write_figures",
 ]

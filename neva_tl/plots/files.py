@@ -18,6 +18,7 @@ from neva_tl.plots.dose import dose_response, gain_leakage
 from neva_tl.plots.heatmap import leakage_heatmap
 from neva_tl.plots.layer_ablation import layer_ablation
 from neva_tl.plots.layer_profile import layer_profile
+from neva_tl.plots.lens import logit_lens_plot, token_lens_plot
 from neva_tl.plots.style import at_gain, save_figure
 from neva_tl.plots.volcano import effect_volcano
 
@@ -36,6 +37,8 @@ FIGURES: dict[str, FigureSpec] = {
     "circle_plot": FigureSpec("leakage", lambda df: circle_plot(at_gain(df))),
     "layer_profile": FigureSpec("neurons", layer_profile),
     "layer_ablation": FigureSpec("layers", layer_ablation, "analyses/layer_ablation.py"),
+    "logit_lens": FigureSpec("lens", logit_lens_plot, "analyses/logit_lens.py"),
+    "token_lens": FigureSpec("lens_tokens", token_lens_plot, "analyses/logit_lens.py"),
     "effect_volcano": FigureSpec("effects", effect_volcano),
     "dose_response": FigureSpec("dose", dose_response),
     "gain_leakage": FigureSpec("dose", gain_leakage),

@@ -149,6 +149,35 @@ def test_the_edit_is_seen_from_its_layer_on_and_nothing_stays(both: Checkpoint) 
     pd.testing.assert_frame_equal(again, first)
 
 
+def test_several_edits_stand_beside_one_unedited_run(both: Checkpoint) -> None:
+    model, options = both.model, {"values": list(WORDS), "words": WORDS}
+    one, two = both.shifted(), both.shifted().with_dose(-2.0)
+    edits = {"power": lambda: edit(model, one), "tradition": lambda: edit(model, two)}
+    found = logit_lens(model, EXAMPLES, edited=edits, **options)
+    assert list(found["steered"].fillna("none").unique()) == ["none", "power", "tradition"]
+    for name, enter in edits.items():
+        alone = logit_lens(model, EXAMPLES, edited=enter, **options)
+        mine = found[found["steered"] == name].drop(columns="steered").reset_index(drop=True)
+        theirs = alone[alone["condition"] == "edited"].drop(columns="steered").reset_index(drop=True)
+        pd.testing.assert_frame_equal(mine, theirs)
+
+
+def test_changes_are_paired_over_examples(both: Checkpoint) -> None:
+    model, options = both.model, {"values": ["power"], "words": WORDS}
+    found = logit_lens(model, EXAMPLES, edited=lambda: edit(model, both.shifted()), **options)
+    singles = [logit_lens(model, [item], edited=lambda: edit(model, both.shifted()), **options) for item in EXAMPLES]
+    for layer in range(models.info(model).n_layers + 1):
+        changes = []
+        for one in singles:
+            at = one[one["layer"] == layer].set_index("condition")["log_odds"]
+            changes.append(at["edited"] - at["unedited"])
+        row = found[(found["layer"] == layer) & (found["condition"] == "edited")].iloc[0]
+        assert row["change"] == pytest.approx(np.mean(changes), abs=2e-4)
+        half = 4.302653 * np.std(changes, ddof=1) / np.sqrt(3)
+        assert row["change_hi"] - row["change_lo"] == pytest.approx(2 * half, abs=2e-3)
+    assert found[found["condition"] == "unedited"]["change"].isna().all()
+
+
 def test_an_edit_of_the_stream_itself_is_seen_at_its_own_layer(both: Checkpoint) -> None:
     model = both.model
     vector = torch.randn(models.info(model).d_model, generator=torch.Generator().manual_seed(1))
@@ -231,9 +260,10 @@ def test_agrees_with_the_logit_lens_of_transformerlens_4(stories3m: Any) -> None
 def test_certain_predictions_keep_their_odds() -> None:
     from neva_tl.attribution.lens import _log_odds
 
-    logits = torch.zeros(1, 5)
-    logits[0, 2] = 60.0  # P(S) rounds to 1 in double precision
-    assert _log_odds(logits, {"power": [2]})[0, 0] == pytest.approx(60 - np.log(4))
+    for size in (60.0, 8.0, 5.0, 0.0, -40.0):  # at 60, P(S) rounds to 1 in double precision
+        logits = torch.zeros(1, 5)
+        logits[0, 2] = size
+        assert _log_odds(logits, {"power": [2]})[0, 0] == pytest.approx(size - np.log(4), abs=1e-4)
 
 
 def test_bad_input_is_refused(both: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,21 @@ def lens_tokens(n_layers: int = 6, k: int = 5, seed: int = 10) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
+def circuits(seed: int = 11) -> pd.DataFrame:
+    rng, rows = np.random.default_rng(seed), []
+    for place, value in enumerate(VALUES):
+        speed = 15 + 6 * place
+        for size in (1, 2, 5, 10, 20, 40, 60, 100, 200, 400):
+            f = 1.02 * (1 - np.exp(-size / speed)) + 0.02 * rng.standard_normal()
+            rows.append(
+                (value, size, f, f - 0.08, f + 0.08, f + 0.03, 1 - np.exp(-size / (2 * speed)), size / 1500, size / 500,
+                 size // 4, size - size // 4)
+            )  # fmt: skip
+    names = ["value", "size", "f", "lo", "hi", "f_train", "completeness", "random_mean", "random_max", "n_heads",
+             "n_neurons"]  # fmt: skip
+    return pd.DataFrame(rows, columns=names)
+
+
 def generations(seed: int = 8) -> pd.DataFrame:
     rng, rows = np.random.default_rng(seed), []
     prompts = ["Mara says that", "The best thing to do on a free day is", "Tom thinks <b>we</b> should"]
@@ -252,7 +267,7 @@ def write_run(run: Path, leave_out: tuple[str, ...] = ()) -> Path:
     tables = {
         "leakage": leakage(), "methods": methods(), "dose": dose(), "values": values(), "neurons": chosen,
         "effects": effects(chosen), "layers": layers(), "circuit": circuit(chosen),
-        "lens": lens(), "lens_tokens": lens_tokens(),
+        "lens": lens(), "lens_tokens": lens_tokens(), "circuits": circuits(),
     }  # fmt: skip
     for name, table in tables.items():
         if name not in leave_out:

@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from neva_tl import inference, models
+from neva_tl._html import showable
 from neva_tl.attribution.tokens import token_text, value_tokens
 from neva_tl.errors import InputError, WorkError
 from neva_tl.prompts.example import Example
@@ -86,8 +87,10 @@ def logit_lens(
         raise InputError("the logit lens needs at least one example")
     sets = _own_tokens(model, values, words)
     named: dict[str | None, Edited] = {}
-    if edited is not None:
-        named = dict(edited) if isinstance(edited, Mapping) else {None: edited}
+    if isinstance(edited, Mapping):
+        named.update({name: enter for name, enter in edited.items()})
+    elif edited is not None:
+        named[None] = edited
     n_layers = models.info(model).n_layers
     runs: list[Edited] = [nullcontext, *named.values()]
     found = np.zeros((len(runs), len(examples), n_layers + 1, len(sets)))
@@ -114,7 +117,9 @@ def logit_lens(
     bar.close()
     frames = [_tidy(None, "unedited", found[0], None, list(sets))]
     frames += [_tidy(name, "edited", run, found[0], list(sets)) for name, run in zip(named, found[1:], strict=True)]
-    return pd.concat([frame.astype({"steered": "string"}) for frame in frames], ignore_index=True)
+    return showable(
+        pd.concat([frame.astype({"steered": "string"}) for frame in frames], ignore_index=True), "logit_lens"
+    )
 
 
 def lens_tokens(
@@ -169,7 +174,7 @@ def lens_tokens(
                     }
                 )
             )
-    return pd.concat(frames, ignore_index=True)[list(TOKEN_COLUMNS)]
+    return showable(pd.concat(frames, ignore_index=True)[list(TOKEN_COLUMNS)], "token_lens")
 
 
 def _own_tokens(
@@ -279,7 +284,7 @@ def _tidy(
     n, layers, _ = odds.shape
     index = pd.MultiIndex.from_product([range(layers), names], names=["layer", "value"])
     change = np.full_like(odds, np.nan) if base is None else odds - base
-    columns = {}
+    columns: dict[str, np.ndarray] = {}
     for prefix, name, numbers in (("", "log_odds", odds), ("change_", "change", change)):
         mean, half = numbers.mean(axis=0), np.full_like(numbers[0], np.nan)
         if n > 1:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
@@ -188,14 +189,14 @@ def token_lens_plot(df: pd.DataFrame, *, value: str | None = None, title: str = 
         heat = np.full((len(layers), ranks), np.nan)
         for row in part.itertuples():
             heat[layers.index(int(row.layer)), int(row.rank) - 1] = float(row.probability)  # type: ignore[arg-type]
-        ground = LinearSegmentedColormap.from_list(condition, ["#ffffff", to_rgb(colour)])
+        ground = LinearSegmentedColormap.from_list(condition, ["#ffffff", colour])
         ax.imshow(heat, cmap=ground, vmin=0, vmax=1, aspect="auto", interpolation="nearest", origin="lower")
         for row in part.itertuples():
             y, x, p = layers.index(int(row.layer)), int(row.rank) - 1, float(row.probability)  # type: ignore[arg-type]
             new = condition == "edited" and bool(known) and row.text not in known.get(int(row.layer), set())  # type: ignore[arg-type]
             ax.text(
                 x, y, cell_text(str(row.text)), ha="center", va="center", fontsize=6, clip_on=True, parse_math=False,
-                color="white" if p > 0.6 and condition == "edited" else "#111111", fontweight="bold" if new else "normal",
+                color="white" if _dark(ground(p)) else "#111111", fontweight="bold" if new else "normal",
             )  # fmt: skip
         towards = f" towards {value}" if value and condition == "edited" else ""
         ax.set_title(condition + towards, color="#555555" if condition == "unedited" else edited_colour, loc="left")
@@ -235,6 +236,12 @@ def one_line(text: str, most: int) -> str:
     """The end of a text on one line, characters that cannot be drawn as spaces: what stands before the next token."""
     flat = " ".join("".join(c if _drawable(c) else " " for c in text).split())
     return flat if len(flat) <= most else "…" + flat[1 - most :]
+
+
+def _dark(colour: Sequence[float]) -> bool:
+    """Whether white text reads better on it than black."""
+    red, green, blue = colour[:3]
+    return bool(0.299 * red + 0.587 * green + 0.114 * blue < 0.5)
 
 
 def cell_text(token: str) -> str:

@@ -15,7 +15,16 @@ from scipy.stats import hypergeom
 
 from neva_tl.errors import InputError
 from neva_tl.plots.layer_profile import pick_method
-from neva_tl.plots.style import colour_value_ticks, method_label, need, new_figure, present_values, short, styled
+from neva_tl.plots.style import (
+    colour_value_ticks,
+    literal,
+    method_label,
+    need,
+    new_figure,
+    present_values,
+    short,
+    styled,
+)
 
 COLUMNS = ("value", "layer", "neuron")
 #: Family-wise level over all pairs at which an overlap counts as other than chance (Bonferroni).
@@ -38,7 +47,7 @@ def overlaps(neurons: pd.DataFrame, n_neurons: int) -> pd.DataFrame:
         InputError: a set is larger than `n_neurons`.
     """
     sets = {
-        name: set(zip(rows["layer"].astype(int), rows["neuron"].astype(int), strict=True))
+        str(name): set(zip(rows["layer"].astype(int), rows["neuron"].astype(int), strict=True))
         for name, rows in neurons.groupby("value")
     }
     largest = max((len(found) for found in sets.values()), default=0)
@@ -124,7 +133,7 @@ def overlap_plot(neurons: pd.DataFrame, *, n_neurons: int | None = None, method:
     bar_axis.ax.yaxis.set_major_locator(MaxNLocator(nbins=5))
     bar_axis.ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x, 3)))
     bar_axis.outline.set_visible(False)  # type: ignore[operator]
-    selector = f", selector {method_label(str(df['method'].iloc[0]))}" if "method" in df.columns else ""
+    selector = f", selector {literal(method_label(str(df['method'].iloc[0])))}" if "method" in df.columns else ""
     ax.set_title(f"Neurons that two values share{selector}", loc="left")
     if len(pairs):
         by_chance = (pairs["expected"] / (pairs["size_a"] + pairs["size_b"] - pairs["expected"])).mean()

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from neva_tl import inference, models, prompts
+from neva_tl._html import showable
 from neva_tl.attribution import lens_tokens, logit_lens
 from neva_tl.baselines import Evidence, build
 from neva_tl.editing import Edit, edit
@@ -56,7 +57,7 @@ def lens_table(
     model = models.load(config.model, dtype=config.dtype)
     store = Store.open(out, stages.manifest(config, model, pairs, ["analyses/logit_lens.py"]))
     if store.has("tables/lens.parquet") and store.has("tables/lens_tokens.parquet"):
-        return store.read_table("tables/lens")
+        return showable(store.read_table("tables/lens"), "logit_lens")
     doses = _doses(store, config, method)
     stats = stages.collected(store, model, pairs, config, progress)
     neurons = stages.selected(store, model, stats, stages.steerable(config, stats), progress)
@@ -104,4 +105,4 @@ def _write(store: Store, model: Any, config: StudyConfig, edits: Mapping[str, Ed
     table["dose"] = table["steered"].map({value: item.dose for value, item in edits.items()}).astype(float)
     store.write_table("tables/lens_tokens", pd.concat(tokens, ignore_index=True))
     store.write_table("tables/lens", table)
-    return table
+    return showable(table, "logit_lens")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -64,7 +63,12 @@ def faithfulness_plot(df: pd.DataFrame, *, goal: float = GOAL, size: int = SIZE)
     ax.set_ylabel("faithfulness F (test split)")
     reached = int(sum(_reaches(df[df["value"] == name], goal, size) for name in values))
     ax.set_title(f"F ≥ {short(goal)} within {size} nodes: {reached} of {len(values)} values", loc="left")
-    low = float(np.nanmin([df["f"].min(), 0.0]))
+    low = min(
+        [
+            0.0,
+            *(float(df[name].min()) for name in ("f", "random_mean") if name in df.columns and df[name].notna().any()),
+        ]
+    )
     ax.set_ylim(bottom=low - 0.06)
     if second:
         for name in values:

@@ -62,6 +62,7 @@ types: setup ## mypy
 RUN ?= runs/demo
 figures: setup ## paper figures (PDF and PNG) from a run's tables: make figures RUN=runs/demo
 	$(BIN)/python analyses/layer_ablation.py $(RUN)
+	$(BIN)/python analyses/logit_lens.py $(RUN)
 	for figure in figures/*.py; do $(BIN)/python $$figure $(RUN) || exit 1; done
 
 notebook: setup ## execute the quickstart notebook

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from safetensors.numpy import load_file, save_file
 
 from neva_tl._accumulate import POLES, Accumulator, fold_of, merge_folds
+from neva_tl._html import card
 from neva_tl.errors import InputError
 from neva_tl.values import in_circle_order
 from neva_tl.values import value as lookup
@@ -32,6 +33,15 @@ class Samples:
 
     h: np.ndarray
     table: pd.DataFrame
+
+    def _repr_html_(self) -> str:
+        n, layers, width = self.h.shape
+        count = self.table.groupby(["value", "pole"]).size().unstack("pole", fill_value=0).reset_index()
+        return card("Samples", {"prompts": n, "layers": layers, "neurons of a layer": width}, count)
+
+    def show(self) -> Any:
+        """The contrast in each layer as a matplotlib figure (see `ActivationStats.profile`)."""
+        return ActivationStats.from_samples(np.asarray(self.h), self.table, keep=False).show()
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +146,41 @@ class ActivationStats:
     def gated(self) -> bool:
         """Whether the gate's own moments were collected."""
         return self.gate_mean is not None
+
+    def profile(self) -> pd.DataFrame:
+        """How far the poles lie apart per value and layer, before any selection.
+
+        Returns:
+            value, layer, d50, d99, d_max (percentiles over the layer's neurons of |mean(+) - mean(-)| / pooled sd), and the
+            neuron of d_max; neurons that never vary count as 0.
+        """
+        rows = []
+        for name in self.values:
+            sd = self.sd(name)
+            d = np.divide(np.abs(self.delta(name)), sd, out=np.zeros_like(sd), where=sd > 0)
+            for layer, of_layer in enumerate(d):
+                middle, high = np.percentile(of_layer, [50, 99])
+                best = int(of_layer.argmax())
+                rows.append((name, layer, float(middle), float(high), float(of_layer[best]), best))
+        return pd.DataFrame(rows, columns=["value", "layer", "d50", "d99", "d_max", "neuron"])
+
+    def _repr_html_(self) -> str:
+        profile = self.profile()
+        best = profile.loc[profile.groupby("value")["d_max"].idxmax()].set_index("value")
+        count = pd.DataFrame(self.n.sum(axis=2), columns=["texts +", "texts −"], index=list(self.values))
+        table = count.assign(pairs=self.diff_n.sum(axis=1)).join(best[["layer", "neuron", "d_max"]])
+        facts = {"layers": self.n_layers, "neurons of a layer": self.d_mlp, "pooling": self.pooling}
+        facts |= {"gate": "collected" if self.gated else "not collected"}
+        facts |= {"samples": "kept" if self.samples is not None else "not kept"}
+        title = f"Activation statistics of {self.info.get('name', 'a model')}"
+        note = "layer, neuron, d_max: where the poles lie furthest apart, in pooled standard deviations"
+        return card(title, facts, table.rename_axis("value").reset_index(), note=note)
+
+    def show(self) -> Any:
+        """The contrast in each layer, before any selection, as a matplotlib figure (see `profile`)."""
+        from neva_tl.plots import contrast_profile
+
+        return contrast_profile(self.profile(), title=f"Contrast per layer, {self.info.get('name', 'model')}")
 
     def merge(self, other: ActivationStats) -> ActivationStats:
         """Statistics of both collections together (another process, machine or file of prompts).

@@ -412,6 +412,25 @@ def _norm(model: Model, norm: Any) -> FinalNorm:
     return FinalNorm(kind, weight, bias if kind == "layernorm" else None, float(model.cfg.eps))
 
 
+def logits_of(model: Model, stream: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_vocab"]:
+    """Logits (float32) that the final norm and the unembedding give for any residual vectors; a soft cap is applied too.
+
+    Of the stream after the last block these are the model's own logits, on every architecture whose head is norm, matrix,
+    bias and cap (a few scale their logits as well: `attribution.logit_lens` checks, and refuses those).
+    """
+    kind, weight, bias, eps = final_norm(model)
+    x = stream.float()
+    if kind == "layernorm":
+        x = x - x.mean(dim=-1, keepdim=True)
+    if kind != "none":
+        x = x / (x.pow(2).mean(dim=-1, keepdim=True) + eps).sqrt() * weight.float()
+    if bias is not None:
+        x = x + bias.float()
+    out = x @ w_u(model).float() + b_u(model).float()
+    cap = float(getattr(model.cfg, "output_logits_soft_cap", -1.0) or -1.0)
+    return cap * torch.tanh(out / cap) if cap > 0 else out
+
+
 # ---------------------------------------------------------------- forward passes
 
 

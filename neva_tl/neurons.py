@@ -19,11 +19,16 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from neva_tl._html import card
 from neva_tl.errors import InputError
 from neva_tl.values import value
 
 Site = Literal["post", "gate"]
 
+#: Columns that a notebook shows, where the table has them.
+SHOWN = (
+    "layer", "neuron", "g", "lo", "hi", "q", "split_half", "leak", "write", "score", "mean_plus", "mean_minus", "sd",
+)  # fmt: skip
 #: Columns every neuron table has; selection methods add their own statistics beside them.
 REQUIRED = ("layer", "neuron", "mean_plus", "mean_minus", "sd", "score")
 
@@ -172,12 +177,20 @@ class NeuronSet:
         return f"NeuronSet({self.value}, method={self.method}, {len(self)} neurons in layers {list(self.layers)})"
 
     def _repr_html_(self) -> str:
-        return f"<p><b>{self.value}</b>: {len(self)} neurons by {self.method}</p>" + self.df.head(20).to_html(
-            index=False
-        )
+        known = [name for name in SHOWN if name in self.df.columns]
+        facts = {"neurons": len(self), "selector": self.method, "site": self.site, "layers": _span(self.layers)}
+        return card(f"Neurons of {self.value}", facts, self.df[known])
 
     def show(self) -> Any:
-        """The layer profile of the set as a matplotlib figure (needs the `viz` extra's matplotlib)."""
+        """The layer profile of the set as a matplotlib figure.
+
+        Raises:
+            InputError: the set is empty.
+        """
         from neva_tl.plots import layer_profile
 
-        return layer_profile(self.df.assign(value=self.value))
+        return layer_profile(self.df.assign(value=self.value, method=self.method), n_layers=self.n_layers)
+
+
+def _span(layers: tuple[int, ...]) -> str:
+    return "none" if not layers else str(layers[0]) if len(layers) == 1 else f"{layers[0]} to {layers[-1]}"

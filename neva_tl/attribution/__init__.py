@@ -1,7 +1,9 @@
-"""Effects of neurons on tokens: by the direct path (exact for frozen norm) and by gradient (first order, all paths)."""
+"""Effects of neurons on tokens: by the direct path (exact for frozen norm) and by gradient (first order, all paths); and the
+logit lens, edited beside unedited."""
 
 from neva_tl.attribution.direct import direct_logits, frozen_scale, readout
 from neva_tl.attribution.gradient import gradient_effects
+from neva_tl.attribution.lens import lens_tokens, logit_lens
 from neva_tl.attribution.tokens import default_words, token_text, value_tokens
 
 __all__ = [
@@ -9,6 +11,8 @@ __all__ = [
     "direct_logits",
     "frozen_scale",
     "gradient_effects",
+    "lens_tokens",
+    "logit_lens",
     "readout",
     "token_text",
     "value_tokens",

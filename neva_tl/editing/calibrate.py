@@ -11,9 +11,11 @@ import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import pandas as pd
 
+from neva_tl._html import card
 from neva_tl.editing.base import Edit
 from neva_tl.errors import InputError, WorkError
 
@@ -50,6 +52,16 @@ class Calibration:
     def status(self, target: float) -> str:
         """`reached` or `unreached`."""
         return "unreached" if self.doses[target] is None else "reached"
+
+    def _repr_html_(self) -> str:
+        facts = {f"target {target:g}": "out of reach" if dose is None else dose for target, dose in self.doses.items()}
+        return card("Calibration", facts | {"best admissible dose": self.best}, self.table)
+
+    def show(self) -> Any:
+        """Gain and invalid rate against dose, with targets and the doses found, as a matplotlib figure."""
+        from neva_tl.plots import calibration_plot
+
+        return calibration_plot(self.table, self.doses, title="Search for the dose (validation prompts)")
 
 
 def calibrate(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from safetensors.numpy import load_file, save_file
@@ -23,6 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from neva_tl import inference, models
+from neva_tl._html import card
 from neva_tl.errors import InputError
 from neva_tl.prompts.example import Example
 
@@ -70,6 +72,25 @@ class RelevanceGate:
         weight = torch.as_tensor(self.weight[row], dtype=torch.float32, device=h.device)
         limit = float(np.log(self.threshold / (1 - self.threshold))) - float(self.bias[row])
         return h.float() @ weight > limit
+
+    def table(self) -> pd.DataFrame:
+        """One row per layer: layer, caught, passed."""
+        return pd.DataFrame({"layer": self.layers, "caught": self.caught, "passed": self.passed})
+
+    def _repr_html_(self) -> str:
+        note = "caught: share of training tokens where values are at stake that are open; passed: of neutral text's"
+        facts = {
+            "threshold": self.threshold,
+            "layers": len(self.layers),
+            "neurons of a layer": int(self.weight.shape[1]),
+        }
+        return card("Relevance gate", facts, self.table(), note=note)
+
+    def show(self) -> Any:
+        """Share of open tokens per layer as a matplotlib figure."""
+        from neva_tl.plots import gate_profile
+
+        return gate_profile(self.table(), title=f"Relevance gate at p > {self.threshold:g}")
 
     def save(self, path: str | Path) -> Path:
         """Write the gate as one safetensors file."""

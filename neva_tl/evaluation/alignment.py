@@ -17,6 +17,7 @@ import pandas as pd
 from jaxtyping import Float
 from tqdm import tqdm
 
+from neva_tl._html import card
 from neva_tl.editing import Edit, as_edits, edit, edit_rows, rewrite
 from neva_tl.errors import InputError
 from neva_tl.evaluation.estimate import Estimate, interval
@@ -190,6 +191,15 @@ class Observed:
     def csr(self, name: str) -> float:
         """Mean score of a value over its items (missing ones left out)."""
         return float(np.nanmean(self.items.scores[self.items.values.index(name)]))
+
+    def _repr_html_(self) -> str:
+        texts = None if self.generations is None else len(self.generations)
+        found = card("Scores of one condition", {"texts": texts, "invalid": self.invalid}, self.items.table())
+        return found if self.generations is None else found + card("First texts", table=self.generations, rows=3)
+
+    def show(self) -> Any:
+        """Mean score per measured value with intervals as a matplotlib figure."""
+        return self.items.show()
 
 
 def observe(

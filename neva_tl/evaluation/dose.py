@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from neva_tl._html import showable
 from neva_tl.editing import DosePoint, Edit
 from neva_tl.errors import InputError
 from neva_tl.evaluation.alignment import Decoding, Observed, assemble, observe
@@ -114,4 +115,4 @@ def dose_response(
             cost = capability(model, dosed, texts)
             row |= {"ppl": cost["perplexity"], "kl": cost["kl"]}
         rows.append(row)
-    return pd.DataFrame(rows)
+    return showable(pd.DataFrame(rows), "dose_response", method=type(edit).__name__, steered=name)

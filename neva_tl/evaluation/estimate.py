@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
+
+from neva_tl._html import card
 
 #: With fewer usable draws than this share, a percentile would describe the draws that happened to work: no interval
 #: then.
@@ -26,6 +30,16 @@ class Estimate:
         """`{"est", "lo", "hi", "n"}` with every number finite or None (JSON knows no NaN)."""
         return {"est": _finite(self.est), "lo": _finite(self.lo), "hi": _finite(self.hi), "n": int(self.n)}
 
+    def _repr_html_(self) -> str:
+        return card("Estimate", {"est": self.est, "lo": self.lo, "hi": self.hi, "n": self.n})
+
+    def show(self) -> Any:
+        """The estimate with its interval as a matplotlib figure."""
+        from neva_tl.plots import interval_plot
+
+        row = {"label": f"n = {self.n}", "est": _nan(self.est), "lo": _nan(self.lo), "hi": _nan(self.hi)}
+        return interval_plot(pd.DataFrame([row]), title=str(self))
+
     def __str__(self) -> str:
         if _finite(self.est) is None:
             return "n/a"
@@ -33,6 +47,10 @@ class Estimate:
         if _finite(self.lo) is None or _finite(self.hi) is None:
             return point
         return f"{point} [{self.lo:.2f}, {self.hi:.2f}]"
+
+
+def _nan(x: float | None) -> float:
+    return math.nan if x is None else float(x)
 
 
 def null(n: int = 0) -> Estimate:

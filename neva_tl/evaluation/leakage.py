@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from neva_tl._html import card
 from neva_tl.errors import InputError
 from neva_tl.evaluation import measures
 from neva_tl.evaluation.estimate import Estimate, interval, null
@@ -170,8 +171,11 @@ class LeakageResult:
         return plots.leakage_heatmap(self.table())
 
     def _repr_html_(self) -> str:
-        body = self.matrix.to_html(float_format=lambda x: f"{x:+.2f}")
-        return f"<p>{self}</p>{body}"
+        responses = self.responses
+        facts: dict[str, Any] = {name: getattr(self, name) for name in ("gain", "leakage", "nlr", "ngl")}
+        facts |= {"judge": responses.judge or None, "unit": responses.unit or None, "items": responses.n}
+        matrix = self.matrix.rename_axis(index="steered", columns="measured")
+        return card(f"Leakage of {self.method}", facts, matrix, index=True)
 
     def __repr__(self) -> str:
         return f"<LeakageResult {self}>"
@@ -343,6 +347,25 @@ class NlrComparison:
     nlr_b: Estimate
     ratio: Estimate
     difference: Estimate
+
+    def table(self) -> pd.DataFrame:
+        """One row per number: label, est, lo, hi, n."""
+        numbers = {f"NLR {self.a}": self.nlr_a, f"NLR {self.b}": self.nlr_b, "ratio": self.ratio}
+        numbers["difference"] = self.difference
+        rows = [{"label": name, "est": x.est, "lo": x.lo, "hi": x.hi, "n": x.n} for name, x in numbers.items()]
+        return pd.DataFrame(rows).astype({"est": float, "lo": float, "hi": float})
+
+    def _repr_html_(self) -> str:
+        facts = {"values": ", ".join(self.values), "ratio": self.ratio, "difference": self.difference}
+        return card(f"NLR of {self.a} beside {self.b}", facts, self.table())
+
+    def show(self) -> Any:
+        """The two NLRs, their ratio and their difference, with intervals, as a matplotlib figure."""
+        from neva_tl.plots import interval_plot
+
+        return interval_plot(
+            self.table(), title=f"NLR of {self.a} beside {self.b}, {len(self.values)} values", guide=0.0
+        )
 
 
 def compare_nlr(

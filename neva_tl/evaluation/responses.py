@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from neva_tl._html import card
 from neva_tl.errors import InputError
 from neva_tl.values import VALUES
 
@@ -77,6 +80,22 @@ class Responses:
         """Items behind the matrix: prompts x samples when shared, else summed over the measured values."""
         return len(self.base[0]) if self.shared else sum(len(b) for b in self.base)
 
+    def _repr_html_(self) -> str:
+        rows = [
+            {"measured": name, "items": len(base), "topics": len(set(clusters.tolist())), "unedited": _mean(base)}
+            for name, base, clusters in zip(self.values, self.base, self.clusters, strict=True)
+        ]
+        for row, edited in zip(rows, self.edited, strict=True):
+            row |= {f"towards {name}": _mean(scores) for name, scores in zip(self.steered, edited, strict=True)}
+        facts = {"judge": self.judge or None, "unit": self.unit or None, "steered": ", ".join(self.steered)}
+        return card(f"Responses under {self.method}: mean scores", facts, pd.DataFrame(rows))
+
+    def show(self) -> Any:
+        """The leakage matrix of these responses as a matplotlib figure (see `measure`)."""
+        from neva_tl.evaluation.leakage import measure
+
+        return measure(self, n_boot=500, n_permutations=1).show()
+
     def select(self, steered: Iterable[str]) -> Responses:
         """The same responses for some of the steered values (say those that two methods both reach)."""
         wanted = tuple(steered)
@@ -86,6 +105,11 @@ class Responses:
         rows = [self.steered.index(name) for name in wanted]
         excluded = None if self.excluded is None else tuple(e[rows] for e in self.excluded)
         return replace(self, steered=wanted, edited=tuple(e[rows] for e in self.edited), excluded=excluded)
+
+
+def _mean(scores: Float[np.ndarray, " n"]) -> float:
+    there = scores[np.isfinite(scores)]
+    return float(there.mean()) if len(there) else float("nan")
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,10 +3,15 @@
 from neva_tl.plots.bars import method_bars
 from neva_tl.plots.circle import circle_plot
 from neva_tl.plots.dose import dose_response, gain_leakage
+from neva_tl.plots.faithfulness import faithfulness_plot
 from neva_tl.plots.files import FIGURES, draw_run, read_table, write_figures
 from neva_tl.plots.heatmap import leakage_heatmap
+from neva_tl.plots.intervals import interval_plot
 from neva_tl.plots.layer_ablation import layer_ablation
 from neva_tl.plots.layer_profile import layer_profile
+from neva_tl.plots.lens import logit_lens_plot, token_lens_plot
+from neva_tl.plots.overlap import overlap_plot, overlaps
+from neva_tl.plots.overview import calibration_plot, contrast_profile, gate_profile, prompt_counts
 from neva_tl.plots.style import save_figure
 from neva_tl.plots.volcano import effect_volcano
 from neva_tl.plots.widgets import Widget, colored_tokens, neuron_activations
@@ -14,18 +19,28 @@ from neva_tl.plots.widgets import Widget, colored_tokens, neuron_activations
 __all__ = [
     "FIGURES",
     "Widget",
+    "calibration_plot",
     "circle_plot",
     "colored_tokens",
+    "contrast_profile",
     "dose_response",
     "draw_run",
     "effect_volcano",
+    "faithfulness_plot",
     "gain_leakage",
+    "gate_profile",
+    "interval_plot",
     "layer_ablation",
     "layer_profile",
     "leakage_heatmap",
+    "logit_lens_plot",
     "method_bars",
     "neuron_activations",
+    "overlap_plot",
+    "overlaps",
+    "prompt_counts",
     "read_table",
     "save_figure",
+    "token_lens_plot",
     "write_figures",
 ]

@@ -11,6 +11,7 @@ from neva_tl.plots.style import (
     condition_label,
     conditions,
     halo,
+    literal,
     method_colour,
     need,
     new_figure,
@@ -59,7 +60,7 @@ def method_bars(methods: pd.DataFrame, *, measures: tuple[str, ...] | None = Non
         ax.set_axisbelow(True)
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
-    axes[0].set_yticks(range(len(rows)), [condition_label(*row) for row in rows])
+    axes[0].set_yticks(range(len(rows)), [literal(condition_label(*row)) for row in rows])
     axes[0].set_ylim(len(rows) - 0.4, -0.6)
     figure.supxlabel(
         "whiskers: 95 % intervals · dashed: unedited model · arrow: which way is better", fontsize=7, color="#666666"

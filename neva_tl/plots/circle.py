@@ -11,7 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
-from neva_tl.plots.style import NEGATIVE, POSITIVE, condition_label, conditions, need, new_figure, of_condition, styled
+from neva_tl.plots.style import (
+    NEGATIVE,
+    POSITIVE,
+    condition_label,
+    conditions,
+    literal,
+    need,
+    new_figure,
+    of_condition,
+    styled,
+)
 from neva_tl.values import VALUES, value
 
 COLUMNS = ("method", "steered", "measured", "d", "lo", "hi")
@@ -44,7 +54,7 @@ def circle_plot(df: pd.DataFrame, *, columns: int = 3, most: int = 30, all_edges
         ax.set_axis_off()
         if place < len(panels):
             _panel(ax, of_condition(df, panels[place]), widest or 1.0, largest or 1.0, most, all_edges)
-            ax.set_title(condition_label(*panels[place]))
+            ax.set_title(literal(condition_label(*panels[place])))
     hidden = "" if all_edges else ", 95 % interval without 0"
     figure.legend(
         [Line2D([], [], color=POSITIVE, linewidth=2), Line2D([], [], color=NEGATIVE, linewidth=2)],

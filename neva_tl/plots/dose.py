@@ -11,6 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from neva_tl.plots.style import (
     condition_label,
     conditions,
+    literal,
     method_colour,
     need,
     new_figure,
@@ -91,7 +92,7 @@ def dose_response(df: pd.DataFrame, *, split: str | None = None) -> Figure:
 
 
 def _title(condition: tuple[str, str, float]) -> str:
-    return condition_label(*condition).replace(" · ", "\n", 1)
+    return literal(condition_label(*condition)).replace(" · ", "\n", 1)
 
 
 def dose_axis(ax: Axes, doses: np.ndarray) -> None:
@@ -139,7 +140,7 @@ def gain_leakage(df: pd.DataFrame, *, split: str | None = None) -> Figure:
         colour = method_colour(condition[0])
         gain, leak = mean_over_values(part, "gain"), mean_over_values(part, "leakage")
         both = gain.index.intersection(leak.index)
-        ax.plot(gain[both], leak[both], "-", color=colour, linewidth=1.3, label=condition_label(*condition))
+        ax.plot(gain[both], leak[both], "-", color=colour, linewidth=1.3, label=literal(condition_label(*condition)))
         fine = np.ones(len(both), dtype=bool)
         if "admissible" in part.columns:
             fine = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from neva_tl.errors import InputError, NevaError
 from neva_tl.plots.bars import method_bars
 from neva_tl.plots.circle import circle_plot
 from neva_tl.plots.dose import dose_response, gain_leakage
+from neva_tl.plots.faithfulness import faithfulness_plot
 from neva_tl.plots.heatmap import leakage_heatmap
 from neva_tl.plots.layer_ablation import layer_ablation
 from neva_tl.plots.layer_profile import layer_profile
+from neva_tl.plots.lens import logit_lens_plot, token_lens_plot
+from neva_tl.plots.overlap import overlap_plot
 from neva_tl.plots.style import at_gain, save_figure
 from neva_tl.plots.volcano import effect_volcano
 
@@ -35,7 +39,11 @@ FIGURES: dict[str, FigureSpec] = {
     "leakage_heatmap": FigureSpec("leakage", lambda df: leakage_heatmap(at_gain(df))),
     "circle_plot": FigureSpec("leakage", lambda df: circle_plot(at_gain(df))),
     "layer_profile": FigureSpec("neurons", layer_profile),
+    "overlap": FigureSpec("neurons", overlap_plot),
     "layer_ablation": FigureSpec("layers", layer_ablation, "analyses/layer_ablation.py"),
+    "logit_lens": FigureSpec("lens", logit_lens_plot, "analyses/logit_lens.py"),
+    "token_lens": FigureSpec("lens_tokens", token_lens_plot, "analyses/logit_lens.py"),
+    "faithfulness": FigureSpec("circuits", faithfulness_plot, "analyses/circuits.py"),
     "effect_volcano": FigureSpec("effects", effect_volcano),
     "dose_response": FigureSpec("dose", dose_response),
     "gain_leakage": FigureSpec("dose", gain_leakage),
@@ -44,7 +52,7 @@ FIGURES: dict[str, FigureSpec] = {
 
 
 def read_table(run: str | Path, name: str, made_by: str = "neva-tl run") -> pd.DataFrame:
-    """Read `RUN/tables/NAME.parquet`.
+    """Read `RUN/tables/NAME.parquet`; the model's `n_layers` and `d_mlp` go with it as `attrs` where the run says them.
 
     Raises:
         InputError: the run folder or the table is not there, or it is no parquet file.
@@ -56,9 +64,22 @@ def read_table(run: str | Path, name: str, made_by: str = "neva-tl run") -> pd.D
     if not path.is_file():
         raise InputError(f"{path} does not exist: the table {name!r} is written by {made_by}")
     try:
-        return pd.read_parquet(path)
+        table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as parquet ({error}): write it again with {made_by}") from error
+    table.attrs.update(_sizes(run))
+    return table
+
+
+def _sizes(run: Path) -> dict[str, int]:
+    """Layers and neurons of a layer of the run's model, from its manifest or results; empty where neither says."""
+    for name in ("manifest.json", "results.json"):
+        try:
+            model = json.loads((run / name).read_text(encoding="utf-8"))["model"]
+            return {key: int(model[key]) for key in ("n_layers", "d_mlp")}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return {}
 
 
 def draw_run(run: str | Path, name: str) -> Figure:

@@ -17,6 +17,7 @@ from neva_tl.plots.style import (
     colour_value_ticks,
     condition_label,
     conditions,
+    literal,
     need,
     new_figure,
     of_condition,
@@ -60,7 +61,7 @@ def leakage_heatmap(df: pd.DataFrame, *, columns: int = 3, scale: float | None =
             ax.set_visible(False)
             continue
         _panel(ax, of_condition(df, panels[place]), rows_of, columns_of, norm, numbers)
-        ax.set_title(condition_label(*panels[place]), pad=5)
+        ax.set_title(literal(condition_label(*panels[place])), pad=5)
         if place % across == 0:
             ax.set_ylabel("steered towards")
         # A panel above an empty place is the lowest of its column and keeps its names.

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from neva_tl.plots.style import method_label, need, new_figure, present_values, short, styled, value_colour
+from neva_tl.plots.style import literal, method_label, need, new_figure, present_values, short, styled, value_colour
 
 
 def pick_method(neurons: pd.DataFrame, method: str | None = None) -> pd.DataFrame:
@@ -69,6 +69,6 @@ def layer_profile(neurons: pd.DataFrame, *, n_layers: int | None = None, method:
     axes[-1].set_xlabel("layer" + ("" if np.isnan(top) else "  (deeper colour: larger median |g| in that layer)"))
     title = values[0] if len(values) == 1 else "Selected neurons per layer"
     if "method" in df.columns:
-        title += f", selector {method_label(str(df['method'].iloc[0]))}"
+        title += f", selector {literal(method_label(str(df['method'].iloc[0])))}"
     axes[0].set_title(title, loc="left")
     return figure

@@ -111,6 +111,11 @@ def method_order(methods: Iterable[str]) -> list[str]:
     return known + [name for name in found if name not in _METHODS]
 
 
+def literal(text: str) -> str:
+    """Text that matplotlib shows as it stands: a `$` in a name opens no formula."""
+    return text.replace("$", r"\$")
+
+
 def gate_of(raw: object) -> str:
     """A gate as a word: missing, empty and `none` are all `none`."""
     return "none" if raw is None or raw != raw or str(raw) in ("", "none", "None") else str(raw)

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
+from neva_tl._html import card
 from neva_tl.errors import InputError
 from neva_tl.prompts import splits, validation
 from neva_tl.prompts.example import Example
@@ -207,10 +208,16 @@ class ContrastSet:
         return f"ContrastSet({self.name}: {len(self)} texts, {len(self.values)} values, {kind})"
 
     def _repr_html_(self) -> str:
-        note = f"<p>{self.note}</p>" if self.note else ""
-        return (
-            f"<p><b>{self.name}</b>: {len(self)} texts</p>{note}" + self.counts().to_html() + self.df.head(6).to_html()
-        )
+        facts = {"texts": len(self), "values": len(self.values), "clusters": int(self.df["cluster"].nunique())}
+        head = self.df[["value", "pole", "split", "text"]].head(4)
+        counts = card(f"Contrast set {self.name}", facts, self.counts(), note=self.note, index=True)
+        return counts + card("First texts", table=head)
+
+    def show(self) -> Any:
+        """Texts per value, pole and split as a matplotlib figure."""
+        from neva_tl.plots import prompt_counts
+
+        return prompt_counts(self.df[["value", "pole", "split"]], title=f"Contrast set {self.name}")
 
 
 def _places(df: pd.DataFrame, name: str) -> validation.Where:

@@ -13,6 +13,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from neva_tl import models, prompts
+from neva_tl._html import showable
 from neva_tl.activations import ActivationStats
 from neva_tl.editing import Ablate, Amplify, Edit, RelevanceGate
 from neva_tl.evaluation.alignment import Observed
@@ -117,7 +118,7 @@ def layer_ablation(
                         "d_loss": float(np.log(health.capability((edit,), questions=False)["perplexity"]) - loss),
                     }
                 )
-    return pd.DataFrame(rows)
+    return showable(pd.DataFrame(rows), "layer_ablation")
 
 
 def _own(
@@ -159,7 +160,7 @@ def layer_table(out: str | Path, options: Mapping[str, Any], *, progress: bool =
     if not store.has("manifest.json"):
         store.write_json("manifest.json", about)
     if store.has("tables/layers.parquet"):
-        return store.read_table("tables/layers")
+        return showable(store.read_table("tables/layers"), "layer_ablation")
     stats = stages.collected(store, model, pairs, config, progress)
     config = stages.steerable(config, stats)
     neurons = stages.selected(store, model, stats, config, progress)

@@ -12,11 +12,25 @@ from typing import Any
 import pandas as pd
 
 from neva_tl import models, prompts
+from neva_tl._html import card, showable
 from neva_tl.study import stages, summary, tables, workers
 from neva_tl.study.bench import Bench, measure_all
 from neva_tl.study.config import Profile, StudyConfig
 from neva_tl.study.stages import say
 from neva_tl.study.store import Store
+
+#: The figure that `.show()` of a run's table draws.
+FIGURE_OF = {
+    "leakage_heatmap": "leakage",
+    "method_bars": "methods",
+    "dose_response": "dose",
+    "layer_profile": "neurons",
+    "effect_volcano": "effects",
+    "layer_ablation": "layers",
+    "logit_lens": "lens",
+    "token_lens": "lens_tokens",
+    "faithfulness": "circuits",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +45,12 @@ class StudyResult:
         return Store(self.folder).read_json("results.json")
 
     def table(self, name: str) -> pd.DataFrame:
-        """A tidy table of the run: methods, leakage, values, dose, neurons, effects, circuit, generations, ablation."""
-        return Store(self.folder).read_table(f"tables/{name}")
+        """A tidy table of the run: methods, leakage, values, dose, neurons, effects, circuit, generations, ablation.
+
+        Those that a figure belongs to can `.show()` it.
+        """
+        figure = next((figure for figure, table in FIGURE_OF.items() if table == name), "")
+        return showable(Store(self.folder).read_table(f"tables/{name}"), figure)
 
     def text(self) -> str:
         """The headline table as text."""
@@ -45,7 +63,10 @@ class StudyResult:
         return leakage_heatmap(self.table("leakage"))
 
     def _repr_html_(self) -> str:
-        return f"<p>{self.folder}</p>" + self.table("methods").round(2).to_html(index=False)
+        results = self.results
+        facts = {"model": results["model"].get("name"), "judge": results["judge"], "unit": results["unit"]}
+        facts |= {"values": len(results["values"]), "folder": self.folder}
+        return card("Study", facts, self.table("methods"), rows=20)
 
 
 class Study:

@@ -170,6 +170,50 @@ def circuit(selected: pd.DataFrame, seed: int = 7) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["value", "layer", "neuron", "token", "token_value", "attribution"])
 
 
+def lens(n_layers: int = 6, seed: int = 9) -> pd.DataFrame:
+    rng, rows = np.random.default_rng(seed), []
+    for steered in (None, *VALUES):
+        for layer in range(n_layers + 1):
+            for value in VALUES:
+                near = 0.0 if steered is None else np.cos(np.radians(circular_distance(steered, value)))
+                odds = -12 + 1.1 * layer + 0.4 * max(layer - 3, 0) * near + 0.1 * rng.standard_normal()
+                condition = "unedited" if steered is None else "edited"
+                rows.append((steered, 4.0, condition, layer, value, odds, odds - 0.4, odds + 0.4, 40))
+    names = ["steered", "dose", "condition", "layer", "value", "log_odds", "lo", "hi", "n"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def lens_tokens(n_layers: int = 6, k: int = 5, seed: int = 10) -> pd.DataFrame:
+    rng, rows = np.random.default_rng(seed), []
+    texts = [" the", " kind", " $x$", "</script>", "\n", "\u202e", "不", " averyveryverylongtoken", "<b>", " 42"]
+    for steered in ("power", "benevolence"):
+        for condition in ("unedited", "edited"):
+            for layer in range(n_layers + 1):
+                p = np.sort(rng.dirichlet(np.ones(k)))[::-1]
+                chosen = rng.choice(len(texts), size=k, replace=False)
+                rows += [
+                    (condition, layer, rank + 1, int(chosen[rank]), texts[chosen[rank]], p[rank], steered, HOSTILE)
+                    for rank in range(k)
+                ]
+    names = ["condition", "layer", "rank", "token", "text", "probability", "steered", "prompt"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def circuits(seed: int = 11) -> pd.DataFrame:
+    rng, rows = np.random.default_rng(seed), []
+    for place, value in enumerate(VALUES):
+        speed = 15 + 6 * place
+        for size in (1, 2, 5, 10, 20, 40, 60, 100, 200, 400):
+            f = 1.02 * (1 - np.exp(-size / speed)) + 0.02 * rng.standard_normal()
+            rows.append(
+                (value, size, f, f - 0.08, f + 0.08, f + 0.03, 1 - np.exp(-size / (2 * speed)), size / 1500, size / 500,
+                 size // 4, size - size // 4)
+            )  # fmt: skip
+    names = ["value", "size", "f", "lo", "hi", "f_train", "completeness", "random_mean", "random_max", "n_heads",
+             "n_neurons"]  # fmt: skip
+    return pd.DataFrame(rows, columns=names)
+
+
 def generations(seed: int = 8) -> pd.DataFrame:
     rng, rows = np.random.default_rng(seed), []
     prompts = ["Mara says that", "The best thing to do on a free day is", "Tom thinks <b>we</b> should"]
@@ -223,6 +267,7 @@ def write_run(run: Path, leave_out: tuple[str, ...] = ()) -> Path:
     tables = {
         "leakage": leakage(), "methods": methods(), "dose": dose(), "values": values(), "neurons": chosen,
         "effects": effects(chosen), "layers": layers(), "circuit": circuit(chosen),
+        "lens": lens(), "lens_tokens": lens_tokens(), "circuits": circuits(),
     }  # fmt: skip
     for name, table in tables.items():
         if name not in leave_out:

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float
 
+from neva_tl._html import card
+from neva_tl.statistics import cluster_bootstrap
 from neva_tl.values import VALUES
 
 #: Maps a user prompt to what the model is shown (role prompts change it; see `editing.rewrite`).
@@ -39,6 +42,35 @@ class ItemScores:
     shared: bool = False
     bounds: tuple[float, float] | None = None
     extra: dict[str, tuple[Float[np.ndarray, " _"], np.ndarray]] = field(default_factory=dict)
+
+    def table(self, *, n_boot: int = 500, seed: int = 0) -> pd.DataFrame:
+        """Mean score per measured value: label (its name), est, lo, hi (95 % cluster bootstrap by topic; NaN with fewer than
+        two topics), n (items scored), missing (items without a score)."""
+        rows = []
+        for name, scores, clusters in zip(self.values, self.scores, self.clusters, strict=True):
+            there = np.isfinite(scores)
+            row = {
+                "label": name,
+                "est": float(scores[there].mean()) if there.any() else np.nan,
+                "lo": np.nan,
+                "hi": np.nan,
+            }
+            if len(set(clusters[there].tolist())) > 1:
+                rng = np.random.default_rng(seed)
+                found = cluster_bootstrap(scores[there], clusters[there], np.mean, n=n_boot, rng=rng)
+                row |= {"lo": float(found.lo), "hi": float(found.hi)}
+            rows.append(row | {"n": int(there.sum()), "missing": int((~there).sum())})
+        return pd.DataFrame(rows, columns=["label", "est", "lo", "hi", "n", "missing"])
+
+    def _repr_html_(self) -> str:
+        facts = {"values": len(self.values), "items": sum(len(x) for x in self.scores), "same items": self.shared}
+        return card("Item scores", facts, self.table())
+
+    def show(self) -> Any:
+        """Mean score per measured value with intervals as a matplotlib figure."""
+        from neva_tl.plots import interval_plot
+
+        return interval_plot(self.table(), title="Mean score of each value", axis="score")
 
 
 @runtime_checkable

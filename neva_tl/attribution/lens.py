@@ -1,0 +1,294 @@
+"""Logit lens: what the model would say next if it stopped after each block, unedited and under an edit.
+
+The residual stream after every block is read through the final norm and the unembedding (nostalgebraist's logit lens,
+2020). Of the last block that is the model's own prediction; of earlier ones it is a reading in the output's terms, which
+the model need not use. Which tokens stand for a value, and reading an edited beside an unedited run, are ours.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from scipy.stats import t as student
+from torch import Tensor
+from tqdm import tqdm
+
+from neva_tl import inference, models
+from neva_tl._html import showable
+from neva_tl.attribution.tokens import token_text, value_tokens
+from neva_tl.errors import InputError, WorkError
+from neva_tl.prompts.example import Example
+from neva_tl.values import VALUES
+
+PLACES = ("last", "answer")
+#: Makes the context manager of an edit, e.g. `lambda: edit(model, *edits)`.
+Edited = Callable[[], AbstractContextManager[Any]]
+
+#: Positions whose logits over the whole vocabulary are held at once.
+CHUNK = 128
+#: log P above which 1 - P is summed over the other tokens instead of subtracted.
+NEAR_CERTAIN = -1e-2
+COLUMNS = (
+    "steered", "condition", "layer", "value", "log_odds", "lo", "hi", "change", "change_lo", "change_hi", "n",
+)  # fmt: skip
+TOKEN_COLUMNS = ("condition", "layer", "rank", "token", "text", "probability")
+
+
+def logit_lens(
+    model: Any,
+    examples: Sequence[Example],
+    *,
+    values: Sequence[str] | None = None,
+    words: Mapping[str, Sequence[str]] | None = None,
+    edited: Edited | Mapping[str, Edited] | None = None,
+    at: str = "last",
+    chat: bool | None = None,
+    token_budget: int = 4096,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Log-odds of each value's words after every block, averaged over examples; unedited, and edited beside it.
+
+    `log P(S) / (1 - P(S))` in nats, S the value's tokens that no other value of `values` claims (`value_tokens`), P the
+    lens's distribution of the token that comes next.
+
+    Args:
+        examples: texts; edits see their answer tokens as generated.
+        values: which values; by default all ten, less those that have no token of their own (tiny vocabularies).
+        words: value -> words; by default half A of our lists.
+        edited: makes the context manager of the edit, e.g. `lambda: edit(model, *edits)`; entered once per batch. Several by
+            name (of the value steered towards, say) are run beside one unedited run.
+        at: `last` reads at each example's last token, `answer` at every answer token (averaged within the example first).
+            An edit of scope `generated` leaves a text without answer as it is: use `answer` there.
+        chat: force or forbid the chat template; None uses it where the tokenizer has one.
+        token_budget: padded tokens of a batch.
+        progress: show a bar on stderr.
+
+    Returns:
+        One row per (edit, condition, layer, value): steered (the edit's name; None where unedited or unnamed), condition
+        (`unedited`, `edited`), layer (0 after the embedding, L after block L - 1), value, log_odds, lo, hi (95 % t interval
+        over examples; NaN for one example), change, change_lo, change_hi (edited minus unedited on the same examples;
+        NaN on unedited rows), n (examples).
+
+    Raises:
+        InputError: no examples, an unknown `at`, an example without answer tokens where they are asked for,
+            a value asked for none of whose tokens is its own.
+        WorkError: the lens does not end at the model's own logits (a head that is more than norm, matrix and cap).
+    """
+    if at not in PLACES:
+        raise InputError(f"at is 'last' or 'answer', not {at!r}")
+    if not len(examples):
+        raise InputError("the logit lens needs at least one example")
+    sets = _own_tokens(model, values, words)
+    named: dict[str | None, Edited] = {}
+    if isinstance(edited, Mapping):
+        named.update({name: enter for name, enter in edited.items()})
+    elif edited is not None:
+        named[None] = edited
+    n_layers = models.info(model).n_layers
+    runs: list[Edited] = [nullcontext, *named.values()]
+    found = np.zeros((len(runs), len(examples), n_layers + 1, len(sets)))
+    bar = tqdm(total=len(examples) * len(runs), desc="logit lens", unit="text", file=sys.stderr, disable=not progress)
+    checked = False
+    for rows, batch in inference.batches(model, examples, token_budget=token_budget, chat=chat):
+        chosen = _positions(batch, at)
+        empty = ~chosen.any(dim=1)
+        if empty.any():
+            worst = int(rows[int(empty.nonzero()[0, 0])])
+            raise InputError(f"example {worst} ({examples[worst].prompt[:40]!r}) has no answer token: use at='last'")
+        if not checked:
+            _check_end(model, batch)
+            checked = True
+        owner = chosen.nonzero()[:, 0].cpu().numpy()
+        for run, enter in zip(found, runs, strict=True):
+            with enter() as session:
+                streams = _streams(model, batch, chosen, session)
+            for layer, stream in enumerate(streams):
+                odds = np.concatenate([_log_odds(part, sets) for part in _logits(model, stream)])
+                np.add.at(run, (rows[owner], layer), odds)
+            bar.update(len(rows))
+        found[:, rows] /= np.bincount(owner, minlength=len(rows))[:, None, None]
+    bar.close()
+    frames = [_tidy(None, "unedited", found[0], None, list(sets))]
+    frames += [_tidy(name, "edited", run, found[0], list(sets)) for name, run in zip(named, found[1:], strict=True)]
+    return showable(
+        pd.concat([frame.astype({"steered": "string"}) for frame in frames], ignore_index=True), "logit_lens"
+    )
+
+
+def lens_tokens(
+    model: Any,
+    text: str | Example,
+    *,
+    k: int = 5,
+    edited: Edited | None = None,
+    chat: bool | None = None,
+) -> pd.DataFrame:
+    """The likeliest next tokens after every block for one text, at its last token; unedited, and edited beside it.
+
+    Args:
+        text: a prompt, or a prompt with an answer (whose tokens count as generated).
+        k: tokens per layer.
+        edited, chat: as in `logit_lens`.
+
+    Returns:
+        One row per (condition, layer, rank): condition, layer (0 after the embedding), rank (1 is likeliest), token (id),
+        text (as it reads in running text), probability.
+
+    Raises:
+        InputError: k below 1 or above the vocabulary, or an empty text.
+        WorkError: as `logit_lens`.
+    """
+    if not 1 <= k <= models.info(model).d_vocab:
+        raise InputError(f"k is between 1 and the {models.info(model).d_vocab} tokens of the vocabulary, not {k}")
+    batch = inference.encode(model, [Example(text, "") if isinstance(text, str) else text], chat=chat)
+    chosen = _positions(batch, "last")
+    if not chosen.any():
+        raise InputError("the text is empty and this model has no BOS to start from")
+    _check_end(model, batch)
+    tokenizer = models.tokenizer(model)
+    frames = []
+    for name, enter in (("unedited", nullcontext), ("edited", edited)):
+        if enter is None:
+            continue
+        with enter() as session:
+            streams = _streams(model, batch, chosen, session)
+        for layer, stream in enumerate(streams):
+            best = torch.softmax(models.logits_of(model, stream)[0], dim=-1).topk(k)
+            ids = best.indices.tolist()
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "condition": name,
+                        "layer": layer,
+                        "rank": range(1, k + 1),
+                        "token": ids,
+                        "text": [token_text(tokenizer, token) for token in ids],
+                        "probability": best.values.tolist(),
+                    }
+                )
+            )
+    return showable(pd.concat(frames, ignore_index=True)[list(TOKEN_COLUMNS)], "token_lens")
+
+
+def _own_tokens(
+    model: Any, values: Sequence[str] | None, words: Mapping[str, Sequence[str]] | None
+) -> dict[str, list[int]]:
+    """Each value's tokens that no other of the values claims, in circle order; asked for by name, each must have one."""
+    table = value_tokens(model, VALUES if values is None else values, words)
+    sets: dict[str, list[int]] = {name: [] for name in table["value"].unique()}
+    for row in table[~table["shared"]].itertuples():
+        sets[str(row.value)].append(int(row.token))  # type: ignore[arg-type]
+    lost = [name for name, tokens in sets.items() if not tokens]
+    if values is None and len(lost) < len(sets):
+        return {name: tokens for name, tokens in sets.items() if tokens}
+    if lost:
+        raise InputError(f"every token of {lost[0]} stands for another value too: give it words of its own (words=...)")
+    return sets
+
+
+def _positions(batch: inference.Batch, at: str) -> Bool[Tensor, "b n"]:
+    """Where the lens reads: each row's last token, or its answer tokens."""
+    if at == "answer":
+        return batch.answer & batch.mask
+    position = torch.arange(batch.mask.shape[1], device=batch.mask.device)
+    last = torch.where(batch.mask, position, -1).amax(dim=1, keepdim=True)
+    return batch.mask & (position[None] == last)
+
+
+def _streams(
+    model: Any, batch: inference.Batch, chosen: Bool[Tensor, "b n"], session: Any
+) -> list[Float[Tensor, "m d"]]:
+    """The residual stream at the chosen tokens: after the embedding, then after every block."""
+    seen: dict[int, Tensor] = {}
+
+    def recorder(place: int) -> Callable[..., None]:
+        def record(x: Tensor, hook: Any = None) -> None:
+            seen[place] = x.detach()[chosen.to(x.device)].clone()
+
+        return record
+
+    n_layers = models.info(model).n_layers
+    sites = [(0, "resid_pre"), *((layer, "resid_post") for layer in range(n_layers))]
+    with ExitStack() as stack:
+        # behind the edit's own hooks, which are on already: an edit of the stream itself is seen
+        for place, (layer, site) in enumerate(sites):
+            handle = models.add_hook(model, models.hook_name(model, layer, site), recorder(place))
+            stack.callback(handle.remove)
+        inference.forward_batch(model, batch, session=session, logits=False)
+    if len(seen) != len(sites):
+        raise WorkError(
+            f"the residual stream of {models.info(model).name} was seen at {len(seen)} of {len(sites)} places"
+        )
+    return [seen[place] for place in range(len(sites))]
+
+
+def _logits(model: Any, stream: Float[Tensor, "m d"]) -> Iterator[Float[Tensor, "c d_vocab"]]:
+    for part in stream.split(CHUNK):
+        yield models.logits_of(model, part)
+
+
+def _log_odds(logits: Float[Tensor, "c d_vocab"], sets: Mapping[str, list[int]]) -> Float[np.ndarray, "c v"]:
+    """Log-odds of each token set."""
+    whole = logits.logsumexp(dim=1)
+    out = []
+    for tokens in sets.values():
+        inside = logits[:, tokens].logsumexp(dim=1)
+        share = (inside - whole).double()
+        rest = torch.log1p(-share.clamp(max=NEAR_CERTAIN).exp())
+        sure = (share > NEAR_CERTAIN).nonzero()[:, 0]
+        if len(sure):  # 1 - P would be rounding: the others are summed
+            other = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
+            other[tokens] = False
+            share[sure] = inside[sure].double()
+            rest[sure] = logits[sure][:, other].logsumexp(dim=1).double()
+        out.append(share - rest)
+    return torch.stack(out, dim=1).cpu().numpy()
+
+
+def _check_end(model: Any, batch: inference.Batch) -> None:
+    """The lens after the last block must be the model's own prediction: held against one text's last token.
+
+    Raises:
+        WorkError: it is not.
+    """
+    one = inference.Batch(batch.tokens[:1], batch.mask[:1], batch.answer[:1])
+    chosen = _positions(one, "last")
+    (stream,) = _streams(model, one, chosen, None)[-1:]
+    own = inference.forward_batch(model, one, positions=chosen[0].nonzero()[:, 0])
+    assert own is not None
+    # log-probabilities, since a processed head may shift its logits; a few hundredths are rounding in half precision
+    apart = (torch.log_softmax(own[0].float(), -1) - torch.log_softmax(models.logits_of(model, stream), -1)).abs()
+    slack = 1e-3 if own.dtype == torch.float32 else 0.1
+    if not float(apart.max()) <= slack * max(1.0, float(own.float().std())):
+        facts = models.info(model)
+        raise WorkError(
+            f"the logit lens of {facts.name} ({facts.architecture}) does not end at the model's own logits "
+            f"(off by {float(apart.max()):.3g}): its output head does more than norm, matrix and cap"
+        )
+
+
+def _tidy(
+    steered: str | None,
+    condition: str,
+    odds: Float[np.ndarray, "e l v"],
+    base: Float[np.ndarray, "e l v"] | None,
+    names: list[str],
+) -> pd.DataFrame:
+    n, layers, _ = odds.shape
+    index = pd.MultiIndex.from_product([range(layers), names], names=["layer", "value"])
+    change = np.full_like(odds, np.nan) if base is None else odds - base
+    columns: dict[str, np.ndarray] = {}
+    for prefix, name, numbers in (("", "log_odds", odds), ("change_", "change", change)):
+        mean, half = numbers.mean(axis=0), np.full_like(numbers[0], np.nan)
+        if n > 1:
+            half = student.ppf(0.975, n - 1) * numbers.std(axis=0, ddof=1) / np.sqrt(n)
+        columns |= {name: mean.ravel(), f"{prefix}lo": (mean - half).ravel(), f"{prefix}hi": (mean + half).ravel()}
+    table = pd.DataFrame(columns, index=index).reset_index()
+    return table.assign(steered=steered, condition=condition, n=n)[list(COLUMNS)]

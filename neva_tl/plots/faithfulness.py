@@ -1,0 +1,117 @@
+"""How much of a task a circuit of so many nodes carries."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from neva_tl.plots.style import GREY, halo, need, new_figure, present_values, short, styled, value_colour
+
+COLUMNS = ("value", "size", "f")
+#: Faithfulness and size that the guide lines mark: four fifths of the task in at most 60 nodes.
+GOAL, SIZE = 0.8, 60
+
+
+@styled
+def faithfulness_plot(df: pd.DataFrame, *, goal: float = GOAL, size: int = SIZE) -> Figure:
+    """Faithfulness F of the circuit alone against its number of nodes, one line per value, random circuits in grey.
+
+    F = 1: the circuit with everything else ablated does the task as the whole model does; 0: as with everything ablated.
+    Lines are the test split with 95 % intervals as bands; the grey band runs from the mean over values of the random
+    circuits' means to the largest random circuit of any value. A second panel shows completeness where the table has it: 1
+    minus the F of the model with the circuit alone ablated, 1 where nothing of the task is left.
+
+    Args:
+        df: table `circuits`: value, size (nodes: heads + neurons), f; lo, hi, f_train, completeness, random_mean,
+            random_max where known.
+        goal, size: where the guide lines are.
+
+    Raises:
+        InputError: a column is missing, or the table is empty.
+    """
+    df = need(df, COLUMNS, "circuits")
+    values = present_values(df["value"])
+    second = "completeness" in df.columns and bool(df["completeness"].notna().any())
+    figure = new_figure(4.9 if not second else 7.6, 3.5)
+    axes = figure.subplots(1, 2 if second else 1, squeeze=False, sharex=True)[0]
+    ax = axes[0]
+    _random(ax, df)
+    ends = {}
+    for name in values:
+        rows = df[df["value"] == name].sort_values("size")
+        colour = value_colour(name)
+        if {"lo", "hi"} <= set(rows.columns):
+            ax.fill_between(rows["size"], rows["lo"], rows["hi"], color=colour, alpha=0.1, linewidth=0, zorder=2)
+        ax.plot(rows["size"], rows["f"], "-o", color=colour, markersize=2.4, linewidth=1.3, zorder=4)
+        if "f_train" in rows.columns:
+            ax.plot(rows["size"], rows["f_train"], color=colour, linewidth=0.6, linestyle=(0, (2, 2)), zorder=3)
+        ends[name] = (float(rows["size"].iloc[-1]), float(rows["f"].iloc[-1]))
+    for height in (1.0, goal):
+        ax.axhline(height, color="#777777", linewidth=0.7, linestyle="-" if height == 1 else (0, (4, 3)), zorder=1)
+    ax.axhline(0, color="#bbbbbb", linewidth=0.7, zorder=1)
+    ax.axvline(size, color="#777777", linewidth=0.7, linestyle=(0, (4, 3)), zorder=1)
+    for x, y, text, across, up in (
+        (0.012, goal, short(goal), "left", "bottom"),
+        (size, 0.985, f" {size} nodes", "left", "top"),
+    ):
+        where = ax.get_yaxis_transform() if text == short(goal) else ax.get_xaxis_transform()
+        halo(ax.text(x, y, text, transform=where, ha=across, va=up, fontsize=6.5, color="#666666", zorder=5))
+    ax.set_ylabel("faithfulness F (test split)")
+    reached = int(sum(_reaches(df[df["value"] == name], goal, size) for name in values))
+    ax.set_title(f"F ≥ {short(goal)} within {size} nodes: {reached} of {len(values)} values", loc="left")
+    low = min(
+        [
+            0.0,
+            *(float(df[name].min()) for name in ("f", "random_mean") if name in df.columns and df[name].notna().any()),
+        ]
+    )
+    ax.set_ylim(bottom=low - 0.06)
+    if second:
+        for name in values:
+            rows = df[df["value"] == name].sort_values("size")
+            axes[1].plot(
+                rows["size"], rows["completeness"], "-o", color=value_colour(name), markersize=2.4, linewidth=1.3
+            )
+        for height in (0, 1):
+            axes[1].axhline(height, color="#777777" if height else "#bbbbbb", linewidth=0.7, zorder=1)
+        axes[1].set_ylabel("completeness = 1 − F of the rest")
+        axes[1].set_title("the model without the circuit", loc="left")
+    for panel in axes:
+        panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=20))
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.set_xlabel("nodes in the circuit (heads + neurons)")
+        panel.grid(axis="y", color="#eceef0", linewidth=0.6)
+        panel.set_axisbelow(True)
+    handles: list[Line2D | Patch] = [
+        Line2D([], [], color=value_colour(name), marker="o", markersize=3) for name in values
+    ]
+    labels = list(values)
+    if "f_train" in df.columns:
+        handles.append(Line2D([], [], color="#444444", linewidth=0.6, linestyle=(0, (2, 2))))
+        labels.append("train split")
+    if "random_mean" in df.columns:
+        handles.append(Patch(color=GREY, alpha=0.35, linewidth=0))
+        labels.append("random circuits: mean to best")
+    figure.legend(handles, labels, loc="outside right center")
+    return figure
+
+
+def _random(ax: Axes, df: pd.DataFrame) -> None:
+    """The band of random circuits of the same sizes."""
+    if "random_mean" not in df.columns or df["random_mean"].notna().sum() == 0:
+        return
+    by_size = df.groupby("size")
+    mean = by_size["random_mean"].mean()
+    best = by_size["random_max"].max() if "random_max" in df.columns else mean
+    ax.fill_between(mean.index, mean, best, color=GREY, alpha=0.35, linewidth=0, zorder=1)
+    ax.plot(mean.index, mean, color=GREY, linewidth=0.9, zorder=1)
+
+
+def _reaches(rows: pd.DataFrame, goal: float, size: int) -> bool:
+    return bool((rows.loc[rows["size"] <= size, "f"] >= goal).any())

@@ -1,0 +1,260 @@
+"""What the model would say after each layer, edited beside unedited."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from neva_tl.errors import InputError
+from neva_tl.plots.style import GREY, RC, need, new_figure, present_values, short, styled, value_colour
+from neva_tl.values import VALUES
+
+COLUMNS = ("condition", "layer", "value", "log_odds")
+TOKEN_COLUMNS = ("condition", "layer", "rank", "text", "probability")
+#: Characters of a token that a cell holds.
+CELL = 13
+#: The unedited model.
+PLAIN = "#6f757b"
+#: Ground of the token table when no value names it.
+BLUE = "#12679e"
+
+
+@styled
+def logit_lens_plot(df: pd.DataFrame, *, columns: int = 5, embedding: bool = False) -> Figure:
+    """Log-odds of each value's words after every layer, unedited in grey, edited in the value's colour; below, the change.
+
+    Bands are 95 % intervals over prompts where the table has them: in the upper panels of each condition, in the lower ones
+    of the paired change. With a column `steered` the coloured line is the edit towards the panel's own value, and thin lines
+    are the same value under the edits towards the others, each in the steered value's colour.
+
+    Args:
+        df: table `lens`: condition (`unedited` | `edited`), layer (0 is the embedding), value, log_odds; lo, hi, change,
+            change_lo, change_hi and steered where known.
+        columns: values side by side.
+        embedding: show layer 0 too, the reading before any block (far below all others on many models, so that it flattens
+            the rest).
+
+    Raises:
+        InputError: a column is missing, or the table is empty.
+    """
+    df = need(df, COLUMNS, "lens")
+    if not embedding and (df["layer"] > 0).any():
+        df = df[df["layer"] > 0]
+    values = present_values(df["value"])
+    named = "steered" in df.columns and bool(df["steered"].notna().any())
+    if named:  # what nobody steered towards has no line of its own
+        values = [name for name in values if name in set(df["steered"].dropna())] or values
+    edited = bool((df["condition"] == "edited").any())
+    across = min(columns, len(values))
+    down = math.ceil(len(values) / across)
+    tall, low = 1.2, 0.85
+    figure = new_figure(0.75 + 1.6 * across, 0.95 + (0.3 + tall + low * edited) * down)
+    ratios = [tall, low] * down if edited else [tall] * down
+    grid = figure.subplots(len(ratios), across, sharex=True, squeeze=False, height_ratios=ratios)
+    step = 2 if edited else 1
+    for place in range(down * across):
+        row, column = step * (place // across), place % across
+        for kind in range(step):
+            ax = grid[row + kind, column]
+            if place >= len(values):
+                ax.set_visible(False)
+                continue
+            ax.sharey(grid[kind, 0])
+            name = values[place]
+            (_change if kind else _levels)(ax, df[df["value"] == name], name, named)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+            ax.grid(axis="y", color="#eceef0", linewidth=0.6)
+            ax.set_axisbelow(True)
+            if column == 0:
+                ax.set_ylabel("change (nats)" if kind else "log-odds (nats)")
+            else:
+                ax.tick_params(labelleft=False)
+            # a panel above an empty place is the lowest of its column
+            if kind == step - 1 and place + across >= len(values):
+                ax.tick_params(labelbottom=True)
+                ax.set_xlabel("after layer")
+    figure.align_ylabels(list(grid[:, 0]))
+    handles = [Line2D([], [], color=PLAIN, linewidth=1.5)]
+    labels = ["unedited"]
+    if edited:
+        handles.append(Line2D([], [], color="#222222", linewidth=1.5))
+        labels.append("edited towards this value (in its colour)")
+    if edited and named and df["steered"].nunique() > 1:
+        handles.append(Line2D([], [], color="#222222", linewidth=0.6, alpha=0.6))
+        labels.append("edited towards another")
+    figure.suptitle("Logit lens: log-odds that the next token is one of the value's words", fontsize=8.5)
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+def _edited(part: pd.DataFrame, name: str, named: bool) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Rows of the edit towards a value, and of the edits towards others."""
+    rows = part[part["condition"] == "edited"].sort_values("layer")
+    if not named:
+        return rows, {}
+    names = [other for other in present_values(rows["steered"].dropna()) if other != name]
+    return rows[rows["steered"] == name], {other: rows[rows["steered"] == other] for other in names}
+
+
+def _levels(ax: Axes, part: pd.DataFrame, name: str, named: bool) -> None:
+    """Log-odds, unedited and edited."""
+    plain = part[part["condition"] == "unedited"].drop_duplicates("layer").sort_values("layer")
+    own, others = _edited(part, name, named)
+    for other, rows in others.items():
+        ax.plot(rows["layer"], rows["log_odds"], color=value_colour(other), linewidth=0.6, alpha=0.6, zorder=2)
+    for rows, colour, depth in ((plain, PLAIN, 3), (own, value_colour(name), 4)):
+        _line(ax, rows, ("log_odds", "lo", "hi"), colour, depth)
+    ax.set_title(name, color=value_colour(name))
+
+
+def _change(ax: Axes, part: pd.DataFrame, name: str, named: bool) -> None:
+    """Edited minus unedited."""
+    plain = part[part["condition"] == "unedited"].drop_duplicates("layer").set_index("layer")["log_odds"]
+    own, others = _edited(part, name, named)
+    ax.axhline(0, color=PLAIN, linewidth=0.8, zorder=1)
+    for other, rows in others.items():
+        change = rows["log_odds"] - plain.reindex(rows["layer"]).to_numpy()
+        ax.plot(rows["layer"], change, color=value_colour(other), linewidth=0.6, alpha=0.6, zorder=2)
+    own = own.assign(change=own["log_odds"] - plain.reindex(own["layer"]).to_numpy())
+    _line(ax, own, ("change", "change_lo", "change_hi"), value_colour(name), 4)
+    if len(own) and np.isfinite(own["change"].iloc[-1]):
+        end = float(own["change"].iloc[-1])
+        ax.text(
+            0.04, 0.94, f"{'+' if end >= 0 else ''}{short(end, 1, fixed=True)} at the end", transform=ax.transAxes,
+            ha="left", va="top", fontsize=6.5, color=value_colour(name),
+        )  # fmt: skip
+
+
+def _line(ax: Axes, rows: pd.DataFrame, columns: tuple[str, str, str], colour: str, depth: int) -> None:
+    middle, low, high = columns
+    if {low, high} <= set(rows.columns) and rows[low].notna().any():
+        ax.fill_between(rows["layer"], rows[low], rows[high], color=colour, alpha=0.16, linewidth=0, zorder=1)
+    marker = "o" if rows["layer"].nunique() <= 12 else None
+    ax.plot(rows["layer"], rows[middle], color=colour, linewidth=1.3, marker=marker, markersize=2.2, zorder=depth)
+
+
+@styled
+def token_lens_plot(df: pd.DataFrame, *, value: str | None = None, title: str = "") -> Figure:
+    """The likeliest next tokens after every layer as a table, unedited beside edited; the deeper the ground, the likelier.
+
+    A space that opens a token is shown as `·`. A token that the unedited table does not have at the same layer is bold.
+
+    Args:
+        df: what `attribution.lens_tokens` gives: condition, layer, rank, text, probability; or table `lens_tokens`, with
+            `steered` and `prompt` beside them.
+        value: the value steered towards, whose colour the edited table takes; where the table holds several, by default the
+            one whose edit brings most probability to tokens that are new in the last layer.
+        title: what stands above; by default the prompt where the table has it.
+
+    Raises:
+        InputError: a column is missing, the table is empty, or the value is unknown.
+    """
+    df = need(df, TOKEN_COLUMNS, "lens_tokens")
+    if value is not None and value not in VALUES:
+        raise InputError(f"unknown value {value!r}: Schwartz's ten values are {', '.join(VALUES)}")
+    if "steered" in df.columns:
+        steered = present_values(df["steered"].dropna())
+        value = value or _most_moved(df, steered)
+        df = df[df["steered"] == value]
+        if not len(df):
+            raise InputError(
+                f"table 'lens_tokens' holds no edit towards {value}: it has {', '.join(steered) or 'none'}"
+            )
+    if not title and "prompt" in df.columns:
+        title = f"after: {one_line(str(df['prompt'].iloc[0]), 105)}"
+    conditions = [name for name in ("unedited", "edited") if name in set(df["condition"])]
+    if not conditions:
+        raise InputError("table 'lens_tokens' has neither condition, unedited nor edited: nothing to draw")
+    layers = sorted(df["layer"].astype(int).unique())
+    ranks = int(df["rank"].max())
+    figure = new_figure(0.8 + len(conditions) * (0.25 + 0.78 * ranks), 0.95 + 0.21 * len(layers))
+    axes = figure.subplots(1, len(conditions), sharey=True, squeeze=False)[0]
+    known = {
+        layer: set(rows["text"]) for layer, rows in df[df["condition"] == "unedited"].groupby(df["layer"].astype(int))
+    }
+    edited_colour = value_colour(value) if value else BLUE
+    for ax, condition in zip(axes, conditions, strict=True):
+        colour = GREY if condition == "unedited" else edited_colour
+        part = df[df["condition"] == condition]
+        heat = np.full((len(layers), ranks), np.nan)
+        for row in part.itertuples():
+            heat[layers.index(int(row.layer)), int(row.rank) - 1] = float(row.probability)  # type: ignore[arg-type]
+        ground = LinearSegmentedColormap.from_list(condition, ["#ffffff", colour])
+        ax.imshow(heat, cmap=ground, vmin=0, vmax=1, aspect="auto", interpolation="nearest", origin="lower")
+        for row in part.itertuples():
+            y, x, p = layers.index(int(row.layer)), int(row.rank) - 1, float(row.probability)  # type: ignore[arg-type]
+            new = condition == "edited" and bool(known) and row.text not in known.get(int(row.layer), set())  # type: ignore[arg-type]
+            ax.text(
+                x, y, cell_text(str(row.text)), ha="center", va="center", fontsize=6, clip_on=True, parse_math=False,
+                color="white" if _dark(ground(p)) else "#111111", fontweight="bold" if new else "normal",
+            )  # fmt: skip
+        towards = f" towards {value}" if value and condition == "edited" else ""
+        ax.set_title(condition + towards, color="#555555" if condition == "unedited" else edited_colour, loc="left")
+        ax.set_xticks(range(ranks), [str(rank) for rank in range(1, ranks + 1)])
+        ax.set_yticks(range(len(layers)), ["embed" if layer == 0 else str(layer) for layer in layers])
+        ax.set_xlabel("rank")
+        ax.tick_params(length=0)
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+        ax.set_xticks(np.arange(ranks + 1) - 0.5, minor=True)
+        ax.set_yticks(np.arange(len(layers) + 1) - 0.5, minor=True)
+        ax.grid(which="minor", color="white", linewidth=1.0)
+        ax.tick_params(which="minor", length=0)
+    axes[0].set_ylabel("after layer")
+    if title:
+        figure.suptitle(one_line(title, 120), fontsize=8, x=0.01, ha="left", parse_math=False)
+    bold = " · bold: not among the unedited tokens of that layer" if len(conditions) > 1 else ""
+    figure.supxlabel(f"ground: probability from 0 (white) to 1{bold}", fontsize=7, color="#666666")
+    return figure
+
+
+def _most_moved(df: pd.DataFrame, steered: list[str]) -> str | None:
+    """The value whose edit brings most probability to tokens that the unedited table does not have in the last layer."""
+    last = df[df["layer"] == df["layer"].max()]
+    best, most = None, -1.0
+    for name in steered:
+        part = last[last["steered"] == name]
+        known = set(part.loc[part["condition"] == "unedited", "text"])
+        edited = part[part["condition"] == "edited"]
+        moved = float(edited.loc[~edited["text"].isin(known), "probability"].sum())
+        if moved > most:
+            best, most = name, moved
+    return best
+
+
+def one_line(text: str, most: int) -> str:
+    """The end of a text on one line, characters that cannot be drawn as spaces: what stands before the next token."""
+    flat = " ".join("".join(c if _drawable(c) else " " for c in text).split())
+    return flat if len(flat) <= most else "…" + flat[1 - most :]
+
+
+def _dark(colour: Sequence[float]) -> bool:
+    """Whether white text reads better on it than black."""
+    red, green, blue = colour[:3]
+    return bool(0.299 * red + 0.587 * green + 0.114 * blue < 0.5)
+
+
+def cell_text(token: str) -> str:
+    """A token as a cell shows it: leading space and line breaks made visible, what cannot be drawn as `□`, cut."""
+    if token == " ":
+        return "␣"
+    lead, body = ("·", token[1:]) if token.startswith(" ") else ("", token)
+    shown = lead + "".join("↵" if c == "\n" else c if _drawable(c) else "□" for c in body)
+    return shown if len(shown) <= CELL else shown[: CELL - 1] + "…"
+
+
+@lru_cache(maxsize=4096)
+def _drawable(character: str) -> bool:
+    """Whether a character is printable (changes of direction are not) and the figures' font has it."""
+    font = get_font(findfont(RC["font.family"]))
+    return character.isprintable() and font.get_char_index(ord(character)) != 0

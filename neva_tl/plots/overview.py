@@ -1,0 +1,160 @@
+"""Small pictures of what a study starts from: its prompts, its statistics, its gate, the search for a dose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from neva_tl.plots.dose import dose_axis
+from neva_tl.plots.style import (
+    colour_value_ticks,
+    halo,
+    literal,
+    need,
+    new_figure,
+    present_values,
+    short,
+    styled,
+    value_colour,
+)
+
+#: Opacity of a split's part of a bar.
+SPLITS = {"train": 1.0, "validation": 0.55, "test": 0.28}
+
+
+@styled
+def prompt_counts(df: pd.DataFrame, *, title: str = "") -> Figure:
+    """Texts per value: to the right the `+` pole, to the left the `-` pole, the splits one after the other.
+
+    Args:
+        df: value, pole, split; one row per text.
+        title: above the axes.
+
+    Raises:
+        InputError: a column is missing, or the table is empty.
+    """
+    df = need(df, ("value", "pole", "split"), "prompts")
+    values = present_values(df["value"])
+    count = df.groupby(["value", "pole", "split"]).size()
+    figure = new_figure(5.4, 1.0 + 0.24 * len(values))
+    ax = figure.subplots()
+    for row, name in enumerate(values):
+        for pole, sign in (("+", 1), ("-", -1)):
+            start = 0
+            for split, depth in SPLITS.items():
+                n = int(count.get((name, pole, split), 0))
+                ax.barh(
+                    row, sign * n, left=sign * start, height=0.72, color=value_colour(name), alpha=depth, linewidth=0
+                )
+                start += n
+    ax.axvline(0, color="white", linewidth=1.2)
+    ax.set_yticks(range(len(values)), values)
+    colour_value_ticks(ax, "y")
+    ax.set_ylim(len(values) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+    ax.xaxis.set_major_formatter(lambda x, _: f"{abs(x):,.0f}")
+    ax.set_xlabel("← texts of the − pole    ·    texts of the + pole →")
+    ax.set_title(literal(title), loc="left")
+    shown = [name for name in SPLITS if name in set(df["split"])]
+    handles = [Line2D([], [], color="#444444", alpha=SPLITS[name], linewidth=5) for name in shown]
+    figure.legend(handles, shown, loc="outside lower center", ncols=len(shown))
+    return figure
+
+
+@styled
+def contrast_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
+    """How far the poles lie apart in each layer, before any selection: the 99th percentile of |d| over its neurons.
+
+    Args:
+        df: value, layer, d99 (|mean(+) - mean(-)| / pooled sd).
+        title: above the axes.
+
+    Raises:
+        InputError: a column is missing, or the table is empty.
+    """
+    df = need(df, ("value", "layer", "d99"), "contrast")
+    figure = new_figure(5.4, 2.9)
+    ax = figure.subplots()
+    for name in present_values(df["value"]):
+        rows = df[df["value"] == name].sort_values("layer")
+        ax.plot(rows["layer"], rows["d99"], "-o", markersize=2.4, color=value_colour(name), linewidth=1.2, label=name)
+    ax.set_ylim(bottom=0)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+    ax.set_xlabel("layer")
+    ax.set_ylabel("|d|, 99th percentile of the neurons")
+    ax.set_title(literal(title), loc="left")
+    ax.grid(axis="y", color="#eceef0", linewidth=0.6)
+    figure.legend(loc="outside right center")
+    return figure
+
+
+@styled
+def gate_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
+    """Which share of tokens a relevance gate opens for, per layer: of those where values are at stake, and of neutral text.
+
+    Args:
+        df: layer, caught, passed.
+        title: above the axes.
+
+    Raises:
+        InputError: a column is missing, or the table is empty.
+    """
+    df = need(df, ("layer", "caught", "passed"), "gate").sort_values("layer")
+    figure = new_figure(4.6, 2.4)
+    ax = figure.subplots()
+    for column, colour, label in (
+        ("caught", "#12679e", "tokens where values are at stake"),
+        ("passed", "#7d7d7d", "tokens of neutral text"),
+    ):
+        ax.plot(df["layer"], df[column], "-o", markersize=3, color=colour, label=label)
+    ax.set_ylim(-0.03, 1.03)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+    ax.set_xlabel("layer")
+    ax.set_ylabel("share that is open")
+    ax.set_title(literal(title), loc="left")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+@styled
+def calibration_plot(df: pd.DataFrame, doses: Mapping[float, float | None], *, title: str = "") -> Figure:
+    """Gain (and invalid rate) at every dose that a search tried, the targets, and the doses it settled on.
+
+    Args:
+        df: dose, gain, invalid, admissible.
+        doses: target gain -> dose, None where out of reach.
+        title: above the axes.
+
+    Raises:
+        InputError: a column is missing, or the table is empty.
+    """
+    df = need(df, ("dose", "gain", "invalid", "admissible"), "calibration").sort_values("dose")
+    figure = new_figure(4.6, 2.8)
+    ax = figure.subplots()
+    good = df["admissible"].astype(bool)
+    ax.plot(df["dose"], df["gain"], color="#12679e", linewidth=1.0, zorder=2)
+    ax.plot(df.loc[good, "dose"], df.loc[good, "gain"], "o", color="#12679e", markersize=4, label="gain", zorder=3)
+    if (~good).any():
+        bad = df[~good]
+        ax.plot(bad["dose"], bad["gain"], "x", color="#222222", markersize=5, label="inadmissible", zorder=3)
+    ax.plot(df["dose"], df["invalid"], color="#8a8f94", linewidth=1.0, linestyle=(0, (3, 2)), label="invalid rate")
+    ax.axhline(0, color="#cccccc", linewidth=0.7, zorder=0)
+    dose_axis(ax, df["dose"].to_numpy(dtype=float))
+    for target, dose in sorted(doses.items()):
+        ax.axhline(target, color="#b9bec3", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+        said = f"target {short(target)}: " + ("out of reach" if dose is None else f"dose {dose:.3g}")
+        halo(ax.text(0.01, target, said, transform=ax.get_yaxis_transform(), ha="left", va="bottom", fontsize=6.5))
+        if dose is not None:
+            at = float(np.interp(dose, df["dose"], df["gain"]))
+            ax.plot([dose], [at], "o", markersize=8, markerfacecolor="none", color="#12679e", zorder=4)
+    ax.set_xlabel("dose")
+    ax.set_ylabel("gain, invalid rate")
+    ax.set_title(literal(title), loc="left")
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure

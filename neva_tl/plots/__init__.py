@@ -9,11 +9,13 @@ from neva_tl.plots.layer_ablation import layer_ablation
 from neva_tl.plots.layer_profile import layer_profile
 from neva_tl.plots.style import save_figure
 from neva_tl.plots.volcano import effect_volcano
-from neva_tl.plots.widgets import Widget, colored_tokens, neuron_activations
+from neva_tl.plots.widgets import Widget, attention, bundle, colored_tokens, neuron_activations
 
 __all__ = [
     "FIGURES",
     "Widget",
+    "attention",
+    "bundle",
     "circle_plot",
     "colored_tokens",
     "dose_response",

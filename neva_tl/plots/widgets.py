@@ -194,8 +194,8 @@ def attention(tokens: Sequence[str], patterns: Any, labels: Sequence[str], *, co
 
 
 def _as_html(token: str) -> str:
-    """A token's text as the HTML that shows it."""
-    return html.escape(str(token), quote=False)
+    """A token's text as the HTML that shows it; NUL, which HTML drops, as its symbol."""
+    return html.escape(str(token), quote=False).replace("\0", "\u2400")
 
 
 def _array(raw: Any) -> np.ndarray:

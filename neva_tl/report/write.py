@@ -80,12 +80,13 @@ def build_context(
 ) -> dict[str, Any]:
     """Everything the template shows, as plain data; pictures are the run's own where they are fresh, else drawn anew."""
     judge, unit = str(results.get("judge", "not stated")), str(results.get("unit", "not stated"))
-    missing = [
+    missing: list[str] = []
+    graphs = {} if run is None else circuits.read(run, missing)
+    missing += [
         f"{title}: there is no table {name!r} in this run{HOW.get(name, '')}."
         for name, title in WANTED.items()
-        if name not in found
+        if name not in found and not (name == "circuit" and graphs)
     ]
-    graphs = {} if run is None else circuits.read(run, missing)
     css, js = assets()
     context: dict[str, Any] = {
         "css": asset("report.css.j2") + css,

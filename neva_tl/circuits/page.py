@@ -142,7 +142,7 @@ def _contexts(raw: Any) -> list[dict[str, Any]]:
         tokens, acts = item.get("tokens"), item.get("activations")
         if not isinstance(tokens, list) or not isinstance(acts, list) or len(tokens) != len(acts):
             continue
-        numbers = [faithfulness.number(x) or 0.0 for x in acts[:MOST_TOKENS]]
+        numbers = [float(f"{faithfulness.number(x) or 0.0:.3g}") for x in acts[:MOST_TOKENS]]
         out.append({"tokens": [str(t) for t in tokens[:MOST_TOKENS]], "activations": numbers, "at": item.get("at")})
     return out
 

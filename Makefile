@@ -9,7 +9,7 @@ WORKERS ?= 2
 # Local models and shipped data only: nothing here may wait for a hub.
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup setup-tl3 demo study real smollm2 test test-tl3 test-smollm2 lint types figures bench ci ci-full notebook clean
+.PHONY: help setup setup-tl3 demo study real smollm2 test test-browser test-tl3 test-smollm2 lint types figures bench ci ci-full notebook clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -42,7 +42,11 @@ real: smollm2 ## the same study on a real LLM (SmolLM2-135M-Instruct)
 	$(BIN)/neva-tl run --model smollm2 --prompts schwartz --profile quick --out runs/smollm2
 
 test: setup ## the tests, offline
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not smollm2 and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not smollm2 and not slow and not browser"
+
+test-browser: setup ## the report and the widgets in a real browser (Chromium)
+	bash tests/browser/chromium.sh
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
 
 test-smollm2: smollm2 ## the tests on the real LLM
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m smollm2

@@ -17,16 +17,20 @@ from neva_tl.errors import InputError
 from neva_tl.report import write_report
 from neva_tl.report.headline import sentences
 from neva_tl.report.numbers import fixed, interval, percent
+from neva_tl.values import VALUES
 
 
-@pytest.fixture(scope="module")
-def fake() -> ModuleType:
-    path = Path(__file__).parent / "plots" / "fake_run.py"
-    spec = importlib.util.spec_from_file_location("neva_fake_run", path)
+def _module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"neva_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def fake() -> ModuleType:
+    return _module(Path(__file__).parent / "plots" / "fake_run.py")
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +82,59 @@ def test_the_page_is_whole_and_asks_nothing_of_the_network(page: str) -> None:
     assert all(link.startswith(("#", "data:image/png;base64,")) for link in parsed.links)
     assert {link[1:] for link in parsed.links if link.startswith("#")} <= parsed.ids
     assert "default-src 'none'" in page
-    assert parsed.tags.count("script") == 1 and not parsed.handlers
+    assert parsed.tags.count("script") == 1 and not parsed.handlers  # no circuits in this run: our own script alone
     assert not re.search(r"url\(|@import|https?://", re.sub(r"data:[^\"]+", "", page))
     for section in ("methods", "leakage", "dose", "texts", "neurons", "layers", "circuit", "definitions", "manifest"):
         assert section in parsed.ids
     assert parsed.tags.count("svg") == 10 and "img" in parsed.tags
     assert len(page) < 6_000_000
+
+
+@pytest.fixture(scope="module")
+def circuits() -> ModuleType:
+    return _module(Path(__file__).parent / "circuits" / "fake_graph.py")
+
+
+@pytest.fixture(scope="module")
+def with_circuits(fake: ModuleType, circuits: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> str:
+    run = fake.write_run(tmp_path_factory.mktemp("circuits") / "run")
+    circuits.write_circuits(run, VALUES[:9])
+    return write_report(run).read_text(encoding="utf-8")
+
+
+def test_circuits_are_interactive_and_share_one_bundle(with_circuits: str, circuits: ModuleType) -> None:
+    pytest.importorskip("circuitsvis")
+    parsed = Page(with_circuits)
+    assert parsed.open == [] and not parsed.handlers
+    assert with_circuits.count('class="nv-data"') == 9 and with_circuits.count('class="neva-props"') == 18
+    # a data block per picture and view, our script, the bundle and the script that draws the views
+    assert parsed.tags.count("script") == 9 + 18 + 3
+    assert with_circuits.count("neva-circuitsvis") == 2  # the element, and the script that looks for it
+    assert with_circuits.index('id="circuit"') < with_circuits.index('id="methods"')
+    shown = "".join(parsed.text)
+    assert "the circuits of 9 values" in shown and "random circuits of the same size keep 0.03" in shown
+    assert with_circuits.count('class="value-panel"') == 10  # the tenth from the table
+    section = with_circuits[with_circuits.index('id="faithfulness"') : with_circuits.index('id="methods"')]
+    assert section.count("<tr>") == 1 + 9 and "0.86 [0.80, 0.91]" in section
+    assert "there is no table" not in shown and len(with_circuits) < 6_000_000
+
+
+def test_broken_circuits_are_said(fake: ModuleType, circuits: ModuleType, tmp_path: Path) -> None:
+    run = fake.write_run(tmp_path / "run", leave_out=("circuit",))
+    folder = circuits.write_circuits(run, VALUES[:2])
+    (folder / "power.json").write_text("{")
+    (folder / "security.json").write_text(
+        json.dumps({"schema": 1, "kind": "circuit", "meta": {}, "nodes": [], "edges": []})
+    )
+    views = json.loads((folder / "views.json").read_text())
+    views["views"][0]["patterns"] = [[[1.0]]]
+    views["views"].append(3)
+    (folder / "views.json").write_text(json.dumps(views))
+    text = "".join(Page(write_report(run).read_text(encoding="utf-8")).text)
+    assert "circuits/power.json is no circuit" in text and "Circuit of security: it cannot be drawn" in text
+    assert "Activations and attention for self-direction: patterns have shape" in text
+    (folder / "views.json").write_text("[]")
+    assert "views.json cannot be read" in "".join(Page(write_report(run).read_text(encoding="utf-8")).text)
 
 
 def test_hostile_text_is_shown_as_text(page: str, fake: ModuleType) -> None:

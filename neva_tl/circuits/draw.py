@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Curve
 
+from neva_tl.circuits.layered import colour_of
+from neva_tl.circuits.text import visible
 from neva_tl.errors import InputError
 from neva_tl.plots.style import NEGATIVE, POSITIVE, need, new_figure, short, styled, value_colour
 from neva_tl.values import VALUES
@@ -142,13 +144,6 @@ def layout(table: pd.DataFrame, *, value: str | None = None, most_neurons: int =
     return Layout(tuple(marks.values()), tuple(spots.values()), links, layers, groups, height, note)
 
 
-def visible(token: str, longest: int = 16) -> str:
-    """Token text for a label: leading spaces as `·`, control characters as symbols, long ones cut."""
-    text = str(token)
-    shown = "".join("·" if c == " " else c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
-
-
 def circuit_svg(
     table: pd.DataFrame,
     *,
@@ -187,7 +182,7 @@ def circuit_svg(
     for mark in plan.neurons:
         out.append(
             f'<g><title>{html.escape(mark.title)}</title><circle cx="{mark.x:.1f}" cy="{mark.y:.1f}" r="5" '
-            f'fill="{value_colour(mark.value)}"/>{_text(mark.x - 10, mark.y + 3.6, mark.label, "end", size=10.5)}</g>'
+            f'fill="{colour_of(mark.value)}"/>{_text(mark.x - 10, mark.y + 3.6, mark.label, "end", size=10.5)}</g>'
         )
     for mark in plan.tokens:
         text = _text(mark.x + 8, mark.y + 3.6, mark.label, "start", colour=value_colour(mark.value), size=10.5)
@@ -247,7 +242,7 @@ def circuit_figure(
             )
         )
     for mark in plan.neurons:
-        ax.plot(mark.x, mark.y, "o", color=value_colour(mark.value), markersize=6)
+        ax.plot(mark.x, mark.y, "o", color=colour_of(mark.value), markersize=6)
         ax.text(mark.x - 11, mark.y, mark.label, ha="right", va="center", fontsize=7)
     for mark in plan.tokens:
         # A dollar sign would start mathtext.
@@ -263,44 +258,3 @@ def circuit_figure(
     ax.text(RIGHT, 14, "value tokens", ha="left", fontsize=8, fontweight="bold")
     ax.text(8, plan.height + 10, f"red raises the token, blue lowers it · {plan.note}", fontsize=6.5, color="#666666")
     return figure
-
-
-def page(graph: Any) -> str:
-    """A self-contained page: the picture, how it was made, the table."""
-    table = graph.table()
-    note = layout(table).note
-    meta = "".join(
-        f"<dt>{html.escape(_plain(key))}</dt><dd>{html.escape(_plain(item))}</dd>" for key, item in graph.meta.items()
-    )
-    title = (
-        f"Circuit of {', '.join(dict.fromkeys(graph.meta.get('values', ())))} in {graph.meta.get('model', 'a model')}"
-    )
-    ordered = table.reindex(table["attribution"].abs().sort_values(ascending=False).index)
-    rows = ordered.assign(token=ordered["token"].map(visible)).to_html(
-        index=False, escape=True, float_format="%.3f", border=0
-    )
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title><style>{STYLE}</style></head><body><h1>{html.escape(title)}</h1>
-<p>Red edges raise a token's logit, blue ones lower it, as wide as the attribution. Hover for numbers.
-{html.escape(note)}.</p> <div class="scroll">{graph.svg()}</div><h2>How it was made</h2><dl>{meta}</dl>
-<h2>All edges</h2><div class="scroll">{rows}</div></body></html>"""
-
-
-def _plain(item: Any) -> str:
-    """A fact of the graph's making, as people write it."""
-    if isinstance(item, list | tuple):
-        return ", ".join(map(str, item))
-    return f"{item:.4g}" if isinstance(item, float) else str(item).replace("_", " ")
-
-
-STYLE = """
-:root{color-scheme:light dark;--ink:#1d1f23;--ground:#fff;--line:#d9dce1}
-@media(prefers-color-scheme:dark){:root{--ink:#e6e7ea;--ground:#16181c;--line:#3a3f47}}
-body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--ground);max-width:60rem;margin:1.5rem
-auto;padding:0 1rem} h1{font-size:1.4rem}h2{font-size:1.1rem}.scroll{overflow-x:auto}.scroll svg{max-width:none}
-table{border-collapse:collapse;font-size:.85rem}td,th{padding:.2rem .6rem;border-bottom:1px solid
-var(--line);text-align:right} @media(prefers-color-scheme:dark){.up{stroke:#ff6f61}.down{stroke:#6aaee8}}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem
-1rem;font-size:.9rem}dt{opacity:.7}dd{margin:0} @media(max-width:600px){dl{grid-template-columns:1fr}}
-"""

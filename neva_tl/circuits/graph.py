@@ -46,8 +46,11 @@ class CircuitGraph:
         return [name for name, data in self.graph.nodes(data=True) if data["kind"] == kind]
 
     def members(self, model: Any) -> Nodes:
-        """The graph's heads and neurons as masks over a model."""
+        """The circuit's heads and neurons as masks over a model: those it was found with, weak edges pruned or not."""
         from neva_tl.circuits.nodes import Nodes
+
+        if "heads" in self.meta and "neurons" in self.meta:
+            return Nodes.of(model, *(map(_place, self.meta[kind]) for kind in ("heads", "neurons")))
 
         data = [item for _, item in self.graph.nodes(data=True)]
         heads = [(item["layer"], item["head"]) for item in data if item["kind"] == "head"]
@@ -142,25 +145,39 @@ class CircuitGraph:
         return pd.DataFrame(rows)
 
     def svg(self, **options: Any) -> str:
-        """The picture as an SVG element with hover titles (see `draw.circuit_svg`)."""
+        """The picture as an SVG element with hover titles: with heads or inputs the layered one (`draw_layered.layered_svg`),
+        else neurons beside tokens (`draw.circuit_svg`, which takes the options)."""
+        if self._layered(options):
+            from neva_tl.circuits.draw_layered import layered_svg
+            from neva_tl.circuits.layered import layered
+
+            return layered_svg(layered(self.graph), standalone=bool(options.get("standalone", False)))
         from neva_tl.circuits.draw import circuit_svg
 
         return circuit_svg(self.table(), **options)
 
     def show(self, **options: Any) -> Any:
-        """The picture as a matplotlib figure."""
+        """The picture as a matplotlib figure (see `svg`)."""
+        if self._layered(options):
+            from neva_tl.circuits.draw_layered import layered_figure
+            from neva_tl.circuits.layered import layered
+
+            return layered_figure(layered(self.graph))
         from neva_tl.circuits.draw import circuit_figure
 
         return circuit_figure(self.table(), **options)
 
+    def _layered(self, options: Mapping[str, Any]) -> bool:
+        return not set(options) - {"standalone"} and bool(self.nodes("head") or self.nodes("input"))
+
     def to_json(self) -> dict[str, Any]:
-        """Plain data: meta, nodes, edges."""
+        """Plain data: meta, nodes, edges; numbers to six digits."""
         return {
             "schema": 1,
             "kind": "circuit",
             "meta": dict(self.meta),
-            "nodes": [{"id": name, **data} for name, data in self.graph.nodes(data=True)],
-            "edges": [{"source": a, "target": b, **data} for a, b, data in self.graph.edges(data=True)],
+            "nodes": [{"id": name, **_short(data)} for name, data in self.graph.nodes(data=True)],
+            "edges": [{"source": a, "target": b, **_short(data)} for a, b, data in self.graph.edges(data=True)],
         }
 
     @classmethod
@@ -209,7 +226,8 @@ class CircuitGraph:
             ".json": lambda: json.dumps(self.to_json(), indent=1, ensure_ascii=False).encode(),
             ".graphml": self._graphml,
             ".svg": lambda: self.svg(standalone=True).encode(),
-            ".html": lambda: self._page().encode(),
+            # a lone surrogate, which a tokenizer can produce, is no valid UTF-8
+            ".html": lambda: self._page().encode("utf-8", errors="replace"),
         }[suffix]()
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
@@ -230,7 +248,7 @@ class CircuitGraph:
         return out.getvalue()
 
     def _page(self) -> str:
-        from neva_tl.circuits.draw import page
+        from neva_tl.circuits.page import page
 
         return page(self)
 
@@ -239,7 +257,19 @@ class CircuitGraph:
         return f"CircuitGraph({count['neuron']} neurons, {count['token']} tokens, {count['value']} values)"
 
     def _repr_html_(self) -> str:
-        return f"<p>{html.escape(repr(self))}</p>{self.svg()}" + self.table().head(20).round(3).to_html(index=False)
+        from neva_tl.circuits.page import fragment
+
+        return f"<p>{html.escape(repr(self))}</p>{fragment(self)}"
+
+
+def _place(name: str) -> tuple[int, int]:
+    """`L3.H1` and `L3.127` as (layer, index)."""
+    layer, index = name.removeprefix("L").split(".")
+    return int(layer), int(index.removeprefix("H"))
+
+
+def _short(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: float(f"{item:.6g}") if isinstance(item, float) else item for key, item in data.items()}
 
 
 def _scalar(thing: Any) -> Any:

@@ -85,6 +85,8 @@ def task_graph(
         "values": [task.value],
         "task": task.describe(),
         "size": len(nodes),
+        "heads": [f"L{layer}.H{head}" for layer, head in nodes.head_list()],
+        "neurons": [f"L{layer}.{index}" for layer, index in nodes.neuron_list()],
         "scale": scale,
         "norm": f"final norm frozen at its mean scale {scale:.4g}",
         "top_tokens": top_tokens,

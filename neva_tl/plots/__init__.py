@@ -14,11 +14,13 @@ from neva_tl.plots.overlap import overlap_plot, overlaps
 from neva_tl.plots.overview import calibration_plot, contrast_profile, gate_profile, prompt_counts
 from neva_tl.plots.style import save_figure
 from neva_tl.plots.volcano import effect_volcano
-from neva_tl.plots.widgets import Widget, colored_tokens, neuron_activations
+from neva_tl.plots.widgets import Widget, attention, bundle, colored_tokens, neuron_activations
 
 __all__ = [
     "FIGURES",
     "Widget",
+    "attention",
+    "bundle",
     "calibration_plot",
     "circle_plot",
     "colored_tokens",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from neva_tl.circuits.wording import measures
 from neva_tl.plots.style import method_label
 from neva_tl.report.numbers import estimate, finite, fixed, measure, percent
 
@@ -21,10 +22,27 @@ def subtitle(results: Mapping[str, Any]) -> str:
     return " · ".join(str(part) for part in parts if part)
 
 
-def sentences(results: Mapping[str, Any], found: Mapping[str, pd.DataFrame]) -> list[str]:
-    """What was found, gained, leaked and paid: one sentence each, left out where the number is missing."""
+def sentences(
+    results: Mapping[str, Any],
+    found: Mapping[str, pd.DataFrame],
+    circuits: Sequence[Mapping[str, Any]] = (),
+) -> list[str]:
+    """What was found, gained, leaked and paid: one sentence each, left out where the number is missing.
+
+    Args:
+        results: results.json.
+        found: the run's tables.
+        circuits: `meta` of every value's circuit.
+    """
     methods: Methods = results.get("methods", {})
-    lines = [_found(found.get("neurons")), _gain(methods), _leakage(methods), _texts(methods), _cost(methods)]
+    lines = [
+        _found(found.get("neurons")),
+        _circuits(circuits),
+        _gain(methods),
+        _leakage(methods),
+        _texts(methods),
+        _cost(methods),
+    ]
     lines += [_gates(methods), _ablation(found.get("ablation")), _placebo(methods), _role(methods)]
     return [line for line in lines if line]
 
@@ -50,6 +68,27 @@ def _found(neurons: pd.DataFrame | None) -> str:
     if "g" in neurons.columns and neurons["g"].notna().any():
         best = neurons.iloc[int(neurons["g"].abs().fillna(-1.0).to_numpy().argmax())]
         line += f"; the largest effect is g = {fixed(best['g'])} (L{int(best['layer'])}.{int(best['neuron'])}, {best['value']})"
+    return line + "."
+
+
+def _circuits(circuits: Sequence[Mapping[str, Any]]) -> str:
+    measured = [(meta, measures(meta)) for meta in circuits]
+    measured = [(meta, m) for meta, m in measured if finite(m.get("f")) is not None]
+    if not measured:
+        return ""
+    f = [float(m["f"]) for _, m in measured]
+    count = f"{len(f)} values" if len(f) > 1 else "one value"
+    line = f"Circuits: on held-out texts the circuits of {count}"
+    sizes = [size for meta, _ in measured if (size := finite(meta.get("size"))) is not None]
+    if sizes:
+        ends = f"{min(sizes):.0f}" if min(sizes) == max(sizes) else f"{min(sizes):.0f} to {max(sizes):.0f}"
+        line += f" ({ends} heads and neurons)"
+    line += f" alone keep {fixed(sum(f) / len(f))} of the model's effect on average"
+    if len(f) > 1:
+        line += f" ({fixed(min(f))} to {fixed(max(f))})"
+    random = [r for _, m in measured if (r := finite(m.get("random_mean"))) is not None]
+    if random:
+        line += f"; random circuits of the same size keep {fixed(sum(random) / len(random))}"
     return line + "."
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from neva_tl.circuits.draw import circuit_svg, layout, visible
+from neva_tl.circuits.draw import circuit_svg, layout
+from neva_tl.circuits.text import visible
 from neva_tl.errors import InputError
 from neva_tl.plots.layer_profile import pick_method
 from neva_tl.plots.style import (

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from neva_tl._pages import asset, environment, write_page
+from neva_tl.circuits.page import assets
 from neva_tl.errors import InputError
 from neva_tl.plots.files import FIGURES
 from neva_tl.plots.style import FIGURE_DPI, at_gain, plain_numbers
-from neva_tl.report import definitions, headline, sections, tables
+from neva_tl.plots.widgets import bundle
+from neva_tl.report import circuits, definitions, headline, sections, tables
 
-TEMPLATES = Path(__file__).parent.parent / "templates"
 #: Tables the report reads, and the section that is left out without each.
 WANTED = {
     "methods": "Methods side by side",
@@ -29,7 +29,7 @@ WANTED = {
     "neurons": "Value neurons",
     "effects": "Effect sizes",
     "layers": "Per-layer ablation",
-    "circuit": "From neurons to value tokens",
+    "circuit": "Circuits",
 }
 HOW = {"layers": " (analyses/layer_ablation.py writes it; write the report again after it)"}
 ALT = {
@@ -69,22 +69,7 @@ def write_report(run: str | Path) -> Path:
     manifest = _json(run / "manifest.json")
     found = {name: table for name in (*WANTED, "ablation") if (table := _table(run, name)) is not None}
     context = build_context(results, manifest, found, run)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.ChainableUndefined,
-        trim_blocks=False,
-    )
-    page = environment.get_template("report.html.j2").render(context)
-    target = run / "report.html"
-    temporary = run / f".report.{os.getpid()}.tmp"
-    try:
-        # A lone surrogate, which a tokenizer can produce, is no valid UTF-8: it is shown as a question mark.
-        temporary.write_bytes(page.encode("utf-8", errors="replace"))
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target
+    return write_page(run / "report.html", environment().get_template("report.html.j2").render(context))
 
 
 def build_context(
@@ -95,17 +80,20 @@ def build_context(
 ) -> dict[str, Any]:
     """Everything the template shows, as plain data; pictures are the run's own where they are fresh, else drawn anew."""
     judge, unit = str(results.get("judge", "not stated")), str(results.get("unit", "not stated"))
-    missing = [
+    missing: list[str] = []
+    graphs = {} if run is None else circuits.read(run, missing)
+    missing += [
         f"{title}: there is no table {name!r} in this run{HOW.get(name, '')}."
         for name, title in WANTED.items()
-        if name not in found
+        if name not in found and not (name == "circuit" and graphs)
     ]
+    css, js = assets()
     context: dict[str, Any] = {
-        "css": Markup((TEMPLATES / "report.css.j2").read_text(encoding="utf-8")),
-        "js": Markup((TEMPLATES / "report.js.j2").read_text(encoding="utf-8")),
+        "css": asset("report.css.j2") + css,
+        "js": js + asset("report.js.j2"),
         "model": dict(results.get("model", {})),
         "subtitle": headline.subtitle(results),
-        "headline": headline.sentences(results, found),
+        "headline": headline.sentences(results, found, [graph.meta for graph in graphs.values()]),
         "tiles": headline.tiles(results),
         "judge": judge,
         "unit": unit,
@@ -124,8 +112,13 @@ def build_context(
         context["neurons"] = sections.neurons(found["neurons"])
     if "ablation" in found:
         context["ablation"] = tables.ablation(found["ablation"])
-    if "circuit" in found:
-        context["circuits"] = sections.circuits(found["circuit"])
+    context["circuits"] = circuits.panels(graphs, found.get("circuit"), missing)
+    context["faithfulness"] = circuits.faithfulness(graphs)
+    views = {} if run is None else circuits.views(run, missing)
+    for panel in context["circuits"]:
+        panel["views"] = views.get(panel["value"], [])
+    if any(panel["views"] for panel in context["circuits"]):
+        context["bundle"] = Markup(bundle())
     context["missing"] = missing
     if manifest is None:
         missing.append("Manifest: manifest.json is missing.")
@@ -139,13 +132,13 @@ def build_context(
 def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
     images = context["images"]
     entries = [
+        ("circuit", "Circuits", context.get("circuits")),
         ("methods", "Methods", context.get("methods")),
         ("leakage", "Leakage", context.get("maps")),
         ("dose", "Dose", images.get("dose_response") or images.get("gain_leakage")),
         ("texts", "Texts", context.get("texts")),
         ("neurons", "Neurons", context.get("neurons")),
         ("layers", "Ablation", context.get("ablation") or images.get("layer_ablation")),
-        ("circuit", "Circuit", context.get("circuits")),
         ("definitions", "Definitions", True),
         ("missing", "Left out", context.get("missing")),
         ("manifest", "Manifest", context.get("manifest")),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import socket
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import torch
 pytest.importorskip("circuitsvis")
 
 from neva_tl.errors import InputError
-from neva_tl.plots import colored_tokens, neuron_activations
+from neva_tl.plots import Widget, attention, bundle, colored_tokens, neuron_activations
 
 HOSTILE = ["<s>", "</script><script>alert(1)</script>", '"quotes"', "\u202ertl", "🙂", "x" * 300]
 
@@ -34,17 +36,43 @@ def test_views_are_offline_and_escaped(no_network: None, tmp_path: Path) -> None
         neuron_activations([HOSTILE, HOSTILE[:2]], [acts, acts[:2]], ["a", "b"]),
         neuron_activations(HOSTILE, torch.ones(6, 1), ["L0.1"]),
         colored_tokens(HOSTILE, np.linspace(-1, 1, 6)),
+        attention(HOSTILE, np.tril(np.ones((2, 6, 6))), ["L0.H1", "</script>L3.H2"]),
     ):
         html = view._repr_html_()
-        assert HOSTILE[1] not in html
-        assert html.count("</script>") == 1 and html.count("<script") >= 1
-        assert "&lt;/script&gt;&lt;script&gt;alert(1)" in html
-        assert "unpkg.com" not in html
-        assert html.count("<div") == html[: html.index("<script")].count("<div") + html[html.index("<script") :].count(
-            "<div"
-        )
+        # data, bundle, our own script: nothing else opens or ends a script element
+        assert html.count("</script>") == html.count("<script") == 3
+        assert "http" not in view.bare and "unpkg.com" not in html and "sourceMappingURL" not in html
+        block = re.findall(r'<script type="application/json" class="neva-props">([^<]*)</script>', html)
+        assert len(block) == 1 and block[0].isascii()
+        shown = json.dumps(json.loads(block[0]), ensure_ascii=False)
+        assert ("</script><script>" in shown) is (view.element == "AttentionHeads")  # the canvas knows no HTML
+        assert ("&lt;/script&gt;&lt;script&gt;alert(1)" in shown) is (view.element != "AttentionHeads")
         page = view.save(tmp_path / "view.html").read_text(encoding="utf-8")
         assert page.startswith("<!doctype html>") and html in page
+
+
+def test_the_bundle_is_apart_and_whole() -> None:
+    import circuitsvis
+
+    views = [colored_tokens(["a"], [float(k)]) for k in range(5)]
+    page = "".join(view.bare for view in views) + bundle()
+    source = (Path(circuitsvis.__file__).parent / "dist" / "cdn" / "iife.js").read_text(encoding="utf-8")
+    assert len(page) < len(source) + 10_000
+    held = page[page.index('class="neva-circuitsvis">') + 25 :]
+    held = held[: held.index("</script>")].replace("\\x3c", "<")
+    assert held.strip() == source.split("//# sourceMappingURL")[0].strip()
+
+
+def test_attention_says_what_it_was_given() -> None:
+    pattern = np.array([[[1.0, 0.0], [0.25, 0.75]]])
+    props = json.loads(attention(["a", "b" * 99], torch.as_tensor(pattern), ["L1.H0"]).props)
+    assert props["attention"] == pattern.tolist() and props["attentionHeadNames"] == ["L1.H0"]
+    assert props["tokens"] == ["a", "b" * 23 + "…"]
+    with pytest.raises(InputError, match="shape"):
+        attention(["a"], pattern, ["L1.H0"])
+    with pytest.raises(InputError, match="no heads"):
+        attention(["a"], np.zeros((0, 1, 1)), [])
+    assert repr(Widget("X", "{}")) == "Widget(element='X')"
 
 
 def test_wrong_shapes_and_numbers_are_refused() -> None:

@@ -24,11 +24,11 @@ def main() -> int:
     parser.add_argument("--value", action="append", help="only this value (repeatable)")
     parser.add_argument("--size", type=int, action="append", help="sizes of the curve (repeatable)")
     parser.add_argument("--drawn", type=int, help="size of the graph that is drawn (default 60)")
-    parser.add_argument("--texts", type=int, help="texts per pole (default 128)")
-    parser.add_argument("--batch", type=int, help="texts per pole in one round of the search (default 64)")
-    parser.add_argument("--exchanges", type=int, help="rounds of exchange per size (default 5)")
-    parser.add_argument("--edge-texts", type=int, help="texts per pole on which edges are measured (default 32)")
-    parser.add_argument("--random", type=int, dest="n_random", help="random graphs per size (default 10)")
+    parser.add_argument("--texts", type=int, help="texts per pole (default 96)")
+    parser.add_argument("--batch", type=int, help="texts per pole in one round of the search (default 48)")
+    parser.add_argument("--exchanges", type=int, help="rounds of exchange per size (default 4)")
+    parser.add_argument("--edge-texts", type=int, help="texts per pole on which edges are measured (default 16)")
+    parser.add_argument("--random", type=int, dest="n_random", help="random graphs per size (default 5)")
     args = parser.parse_args()
     from neva_tl.study.circuits import Effort, circuits_of_run
 

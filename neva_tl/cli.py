@@ -350,7 +350,15 @@ def circuit(
     model: Model = "demo",
     prompts: Prompts = "auto",
     method: Selector = "neva",
-    k: K = 24,
+    k: K = None,
+    size: Annotated[int, typer.Option("--size", min=1, help="heads and neurons to look for")] = 60,
+    texts: Annotated[int, typer.Option("--texts", min=2, help="texts per pole to search on")] = 48,
+    rows: Annotated[
+        int, typer.Option("--rows", min=0, help="pairs per value for the neurons' statistics; 0: all of them")
+    ] = 50,
+    share: Annotated[
+        float, typer.Option("--share", help="share of the effects that the edges drawn hold, in (0, 1]")
+    ] = 0.8,
     out: Annotated[Path, typer.Option("--out", help="x.html, x.pdf, x.png, x.svg, x.json or x.graphml")] = Path(
         "circuit.html"
     ),
@@ -359,17 +367,36 @@ def circuit(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """The circuit that links a value's neurons to value tokens."""
+    """The circuit of a value: the heads and neurons that carry its words, what feeds them, how much they explain."""
     import neva_tl as nv
+    from neva_tl.circuits.graph import SUFFIXES
+    from neva_tl.study import StudyConfig
+    from neva_tl.study.circuits import value_tasks
+    from neva_tl.study.stages import limit_rows
     from neva_tl.values import value as lookup
 
     lookup(value)
+    if out.suffix.lower() not in SUFFIXES:
+        raise InputError(f"cannot save a circuit as {out.name!r}: use one of {', '.join(SUFFIXES)}")
+    if not 0 < share <= 1:
+        raise InputError(f"--share must lie in (0, 1], not {share}")
     _writable(out)
-    loaded, stats = _collected(model, prompts, dtype, False)
-    graph = nv.circuit(loaded, nv.select(stats, value, method=method, k=k, model=loaded, seed=seed))
+    config = StudyConfig(model=model, prompts=_resolve_prompts(prompts, model), seed=seed)
+    loaded, pairs = nv.load(model, dtype=dtype), nv.prompts.load(config.prompts)
+    stats = nv.collect(loaded, limit_rows(pairs, rows), pooling=config.pooling, progress=True)
+    neurons = nv.select(stats, value, method=method, k=k, model=loaded, seed=seed)
+    task, test = (value_tasks(loaded, pairs, value, config, split, texts) for split in ("train", "test"))
+    # quick by default; analyses/circuits.py looks longer and draws the curve
+    graph = nv.circuit(
+        loaded, neurons, task=task, test=test, size=size, edge_texts=8, seed=seed, progress=True,
+        batch=32, exchanges=2, steps=3,
+    ).prune(share)  # fmt: skip
     path = graph.save(out)
-    table = graph.table()
-    print(table.to_json(orient="records") if as_json else table.head(20).round(3).to_string(index=False))
+    if as_json:
+        print(json.dumps(graph.to_json()))
+    else:
+        print(graph)
+        print(graph.summary())
     _say(f"written: {path}")
 
 

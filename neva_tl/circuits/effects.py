@@ -395,14 +395,17 @@ def _without(model: Any, means: Means, source: Name | None, tokens: Tensor) -> I
         yield
 
 
-def _interval(task: ValueTask, change: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
-    """Contrast between the poles and its 95 % interval (Welch)."""
+def _intervals(task: ValueTask, change: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "m 3"]:
+    """Contrasts between the poles with their 95 % intervals (Welch): est, lo, hi per column."""
     plus, minus = change[task.signs > 0], change[task.signs < 0]
-    estimate = float(plus.mean() - minus.mean())
-    if len(plus) < 2 or len(minus) < 2 or not (np.ptp(plus) or np.ptp(minus)):
-        return estimate, estimate, estimate
-    lo, hi = stats.ttest_ind(plus, minus, equal_var=False).confidence_interval(0.95)
-    return estimate, float(lo), float(hi)
+    estimate = plus.mean(axis=0) - minus.mean(axis=0)
+    out = np.stack([estimate] * 3, axis=1)
+    # a change that is the same on all texts (none at all, mostly) has an interval of no width
+    moved = (np.ptp(plus, axis=0) > 0) | (np.ptp(minus, axis=0) > 0)
+    if len(plus) > 1 and len(minus) > 1 and moved.any():
+        found = stats.ttest_ind(plus[:, moved], minus[:, moved], equal_var=False).confidence_interval(0.95)
+        out[moved, 1], out[moved, 2] = found.low, found.high
+    return out
 
 
 # ---------------------------------------------------------------- tables
@@ -423,27 +426,29 @@ def _tables(
     measured: dict[Name, tuple[np.ndarray, np.ndarray]],
 ) -> Effects:
     nothing = (np.nan, np.nan, np.nan)
+    on_nodes = {name: _intervals(task, found[0]).tolist() for name, found in measured.items()}
+    on_values = {name: _intervals(task, found[1]).tolist() for name, found in measured.items()}
     own = list(task.ids).index(task.value)
     edges, values, inputs = [], [], []
     for t, target in enumerate(names):
         for s, source in enumerate(names):
             if not feeds(model, source, target) and not (target[0] == "head" and source[1] < target[1]):
                 continue
-            found = _interval(task, measured[source][0][:, t]) if measured else nothing
+            found = on_nodes[source][t] if measured else nothing
             exact = float(direct[t, s]) if target[0] == "neuron" else np.nan
             edges.append((source, target, exact, float(total[t, s]), *found))
         for token in tokens:
             source = ("input", -1, token)
-            found = _interval(task, measured[source][0][:, t]) if measured else nothing
+            found = on_nodes[source][t] if measured else nothing
             exact = float(direct_tokens[token][t]) if target[0] == "neuron" and token in direct_tokens else np.nan
             edges.append((source, target, exact, float(from_tokens[token][t]) if token in from_tokens else 0.0, *found))
     for s, source in enumerate(names):
         for v, value in enumerate(task.ids):
-            found = _interval(task, measured[source][1][:, v]) if measured else nothing
+            found = on_values[source][v] if measured else nothing
             values.append((source, value, float(to_values[s, v]), *found))
     reader = models.tokenizer(model)
     for token in tokens:
-        found = _interval(task, measured["input", -1, token][1][:, own]) if measured else nothing
+        found = on_values["input", -1, token][own] if measured else nothing
         inputs.append((token, token_text(reader, token), counts[token], float(on_m[token]), *found))
     interval = ["measured", "lo", "hi"]
     return Effects(

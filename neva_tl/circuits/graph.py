@@ -144,6 +144,19 @@ class CircuitGraph:
         ]
         return pd.DataFrame(rows)
 
+    def summary(self) -> str:
+        """What was found, in a few lines: the task, how faithful the graph is, its strongest nodes."""
+        from neva_tl.circuits.wording import sentence
+
+        lines = [str(self.meta[key]) for key in ("task", "selected") if key in self.meta]
+        if told := sentence(self.meta):
+            lines.append(told)
+        carried = [(data["share"], name) for name, data in self.graph.nodes(data=True) if "share" in data]
+        if carried:
+            strongest = sorted(carried, key=lambda item: -abs(item[0]))[:8]
+            lines.append(f"Strongest: {', '.join(f'{name} {share:+.2f}' for share, name in strongest)}")
+        return "\n".join(lines)
+
     def svg(self, **options: Any) -> str:
         """The picture as an SVG element with hover titles: with heads or inputs the layered one (`draw_layered.layered_svg`),
         else neurons beside tokens (`draw.circuit_svg`, which takes the options)."""

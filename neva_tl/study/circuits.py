@@ -50,13 +50,13 @@ class Effort:
         n_random: random graphs per size.
     """
 
-    sizes: tuple[int, ...] = (20, 40, 60, 100, 200)
+    sizes: tuple[int, ...] = (20, 60, 100, 200)
     drawn: int = 60
-    texts: int = 128
-    batch: int = 64
-    exchanges: int = 5
-    edge_texts: int = 32
-    n_random: int = 10
+    texts: int = 96
+    batch: int = 48
+    exchanges: int = 4
+    edge_texts: int = 16
+    n_random: int = 5
 
 
 def circuits_of_run(

@@ -351,7 +351,12 @@ def circuit(
     prompts: Prompts = "auto",
     method: Selector = "neva",
     k: K = None,
-    size: Annotated[int, typer.Option("--size", min=1, help="heads and neurons to look for")] = 60,
+    size: Annotated[
+        int,
+        typer.Option(
+            "--size", min=0, help="heads and neurons to look for; 0: only selected neurons and what they write"
+        ),
+    ] = 60,
     texts: Annotated[int, typer.Option("--texts", min=2, help="texts per pole to search on")] = 48,
     rows: Annotated[
         int, typer.Option("--rows", min=0, help="pairs per value for the neurons' statistics; 0: all of them")
@@ -385,12 +390,15 @@ def circuit(
     loaded, pairs = nv.load(model, dtype=dtype), nv.prompts.load(config.prompts)
     stats = nv.collect(loaded, limit_rows(pairs, rows), pooling=config.pooling, progress=True)
     neurons = nv.select(stats, value, method=method, k=k, model=loaded, seed=seed)
-    task, test = (value_tasks(loaded, pairs, value, config, split, texts) for split in ("train", "test"))
-    # quick by default; analyses/circuits.py looks longer and draws the curve
-    graph = nv.circuit(
-        loaded, neurons, task=task, test=test, size=size, edge_texts=8, seed=seed, progress=True,
-        batch=32, exchanges=2, steps=3,
-    ).prune(share)  # fmt: skip
+    task = value_tasks(loaded, pairs, value, config, "train", texts)
+    if size:
+        test = value_tasks(loaded, pairs, value, config, "test", texts)
+        # quick by default; analyses/circuits.py looks longer and draws the curve
+        effort = {"edge_texts": 8, "batch": 32, "exchanges": 2, "steps": 3}
+        graph = nv.circuit(loaded, neurons, task=task, test=test, size=size, seed=seed, progress=True, **effort)
+    else:
+        graph = nv.circuit(loaded, neurons.head(24), corpus=task.examples)
+    graph = graph.prune(share)
     path = graph.save(out)
     if as_json:
         print(json.dumps(graph.to_json()))

@@ -148,8 +148,20 @@ def test_collect_select_circuit(call: Any, model: str, pairs: str, tmp_path: Pat
     assert [(r["layer"], r["neuron"]) for r in fresh] == [(r["layer"], r["neuron"]) for r in rows]
 
     picture = tmp_path / "c" / "circuit.json"
-    status, out, err = call("circuit", "--value", "power", *where, "--k", 4, "--out", picture, "--json")
-    assert status == 0 and json.loads(out) and json.loads(picture.read_text()) and "written" in err
+    quick = ("--k", 4, "--size", 0, "--out", picture, "--json")
+    status, out, err = call("circuit", "--value", "power", *where, *quick)
+    assert status == 0 and json.loads(out) == json.loads(picture.read_text()) and "written" in err
+    status, _, err = call("circuit", "--value", "power", *where, "--out", tmp_path / "c.gif")
+    assert status == 2 and "use one of" in err.splitlines()[-1]
+
+
+def test_circuit_of_the_demo_model(call: Any, tmp_path: Path) -> None:
+    """A searched circuit, small and quick: it says how faithful it is on texts it was not searched on."""
+    page = tmp_path / "x.html"
+    where = ("--rows", 20, "--texts", 12, "--size", 24, "--out", page)
+    status, out, _ = call("circuit", "--value", "benevolence", *where)
+    assert status == 0 and "Faithfulness: 24 nodes alone keep F =" in out and "24 test texts" in out
+    assert "<svg" in page.read_text() and "http://" not in page.read_text().replace("http://www.w3.org", "")
 
 
 def test_statistics_of_another_model_are_refused(call: Any, model: str, pairs: str, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class Bench:
         config = stages.steerable(config, stats)
         neurons = stages.selected(store, model, stats, config, progress)
         steered = tuple(name for name in config.values if len(neurons[name]))
-        stages.write_evidence(store, model, stats, neurons)
+        stages.write_evidence(store, model, pairs, stats, neurons)
         cells = Cells(store, model, stages.make_scorer(store, model, pairs, config, profile), config, profile)
         gate = stages.relevance_gate(store, model, pairs, config)
         chat = config.chat is not False and models.info(model).chat

@@ -27,6 +27,8 @@ from neva_tl.values import VALUES
 
 #: Neurons of each value in the circuit table, best first.
 CIRCUIT_NEURONS = 24
+#: Train texts among which their top contexts are looked for.
+CIRCUIT_TEXTS = 64
 
 
 def say(text: str, progress: bool) -> None:
@@ -195,8 +197,13 @@ def _logprob_judges(
     return judge
 
 
-def write_evidence(store: Store, model: Any, stats: ActivationStats, neurons: Mapping[str, NeuronSet]) -> None:
-    """Tables of what was found before anything is edited: neurons, effects (thinned), circuit."""
+def write_evidence(
+    store: Store, model: Any, pairs: ContrastSet, stats: ActivationStats, neurons: Mapping[str, NeuronSet]
+) -> None:
+    """What was found before anything is edited: tables of neurons, effects (thinned) and edges, and a graph per value.
+
+    The graphs hold the best neurons and the tokens they write; `study.circuits` replaces them by searched ones.
+    """
     from neva_tl.circuits import circuit
 
     if not store.has("tables/neurons.parquet"):
@@ -209,7 +216,15 @@ def write_evidence(store: Store, model: Any, stats: ActivationStats, neurons: Ma
         frames = [_thinned(selection.effect_table(stats, name), found, name) for name, found in neurons.items()]
         store.write_table("tables/effects", pd.concat(frames, ignore_index=True))
     if not store.has("tables/circuit.parquet"):
-        frames = [circuit(model, found.head(CIRCUIT_NEURONS)).table() for found in neurons.values() if len(found)]
+        train = pairs.split("train")
+        frames = []
+        for name, found in neurons.items():
+            if not len(found):
+                continue
+            corpus = train.for_value(name).examples()[:CIRCUIT_TEXTS]
+            graph = circuit(model, found.head(CIRCUIT_NEURONS), corpus=corpus)
+            store.write_json(f"circuits/{name}.json", graph.to_json())
+            frames.append(graph.table())
         store.write_table("tables/circuit", pd.concat(frames, ignore_index=True) if frames else pd.DataFrame())
 
 

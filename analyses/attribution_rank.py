@@ -1,0 +1,80 @@
+"""How well attribution patching ranks nodes: Spearman correlation with measured ablation, per model.
+
+    python analyses/attribution_rank.py --model demo --value benevolence
+    python analyses/attribution_rank.py --model smollm2 --value power --texts 8 --nodes 40
+
+Nodes: the heads and neurons that attribution ranks highest, and as many drawn evenly from the rest; each is mean-ablated
+alone, on train texts of the value's task.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import numpy as np
+import torch
+
+from neva_tl.errors import NevaError
+
+
+def main() -> int:
+    """Print one line per set of nodes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--prompts", default="auto")
+    parser.add_argument("--value", default="benevolence")
+    parser.add_argument("--texts", type=int, default=48, help="texts per pole")
+    parser.add_argument("--nodes", type=int, default=100, help="nodes that are ablated, half of them drawn at random")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    try:
+        rank(args)
+    except NevaError as error:
+        print(f"attribution_rank: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def rank(args: argparse.Namespace) -> None:
+    """Attribute everything once, ablate one node at a time, correlate."""
+    from tqdm import tqdm
+
+    import neva_tl as nv
+    from neva_tl.circuits import Nodes, mean_activations
+    from neva_tl.circuits.gates import contrast, text_log_odds
+    from neva_tl.circuits.search import gate_gradient, gate_scores
+    from neva_tl.statistics import spearman
+    from neva_tl.study import StudyConfig
+    from neva_tl.study.circuits import value_tasks
+
+    config = StudyConfig(model=args.model, prompts=args.prompts).resolved()
+    model, pairs = nv.load(args.model), nv.prompts.load(config.prompts)
+    task = value_tasks(model, pairs, args.value, config, "train", args.texts)
+    means = mean_activations(model, task)
+    whole = ~Nodes.none(model)
+    patching = gate_gradient(model, task, means, torch.ones(len(whole))).double().numpy()
+    integrated = gate_scores(model, task, means, whole).double().numpy()
+    rng = np.random.default_rng(args.seed)
+    top = np.argsort(-np.abs(patching))[: args.nodes // 2]
+    rest = rng.choice(np.setdiff1d(np.arange(len(whole)), top), args.nodes - len(top), replace=False)
+    own = list(task.ids).index(task.value)
+
+    def m(nodes: Nodes) -> float:
+        return float(contrast(task, text_log_odds(model, task, means, nodes)[:, own]))
+
+    base, lost = m(whole), {}
+    for node in tqdm([*top, *rest], desc="ablate", unit="node", file=sys.stderr):
+        mask = whole.flat().clone()
+        mask[int(node)] = False
+        lost[int(node)] = base - m(Nodes.from_flat(model, mask))
+    for name, chosen in (("all", [*top, *rest]), ("highest", top), ("random", rest)):
+        measured = np.array([lost[int(node)] for node in chosen])
+        line = [f"{args.model}, {args.value}, {name} ({len(chosen)} nodes):"]
+        for title, scores in (("attribution patching", patching), ("integrated", integrated)):
+            line.append(f"{title} rho {spearman(scores[np.asarray(chosen)], measured)[0]:.2f}")
+        print(line[0], ", ".join(line[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

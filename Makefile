@@ -9,7 +9,7 @@ WORKERS ?= 2
 # Local models and shipped data only: nothing here may wait for a hub.
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup setup-tl3 demo study real smollm2 test test-browser test-tl3 test-smollm2 lint types figures bench ci ci-full notebook clean
+.PHONY: help setup setup-tl3 demo study real smollm2 test test-browser test-tl3 test-smollm2 lint types figures circuits bench ci ci-full notebook clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -67,7 +67,14 @@ RUN ?= runs/demo
 figures: setup ## paper figures (PDF and PNG) from a run's tables: make figures RUN=runs/demo
 	$(BIN)/python analyses/layer_ablation.py $(RUN)
 	$(BIN)/python analyses/logit_lens.py $(RUN)
-	for figure in figures/*.py; do $(BIN)/python $$figure $(RUN) || exit 1; done
+	for figure in figures/*.py; do \
+	  if [ $$figure = figures/faithfulness.py ] && [ ! -f $(RUN)/tables/circuits.parquet ]; then \
+	    echo "$$figure: no circuits in $(RUN) yet (make circuits RUN=$(RUN))"; \
+	  else $(BIN)/python $$figure $(RUN) || exit 1; fi; done
+
+circuits: setup ## search and measure the circuits of a run's values (demo: about ten minutes), and write its report again
+	$(BIN)/python analyses/circuits.py $(RUN)
+	$(BIN)/python figures/faithfulness.py $(RUN)
 
 notebook: setup ## execute the quickstart notebook
 	$(BIN)/python -m pytest tests/e2e/test_notebooks.py

@@ -58,6 +58,20 @@ class Effects:
     values: pd.DataFrame
     inputs: pd.DataFrame
 
+    def show(self) -> Any:
+        """The input tokens' measured effects on m with their intervals, as a matplotlib figure."""
+        from neva_tl.plots.intervals import interval_plot
+
+        table = self.inputs.rename(columns={"text": "label", "measured": "est"})[["label", "est", "lo", "hi"]]
+        return interval_plot(table, title="Input tokens ablated", axis="change of m (nats)", guide=0.0)
+
+    def _repr_html_(self) -> str:
+        from neva_tl._html import card
+
+        order = self.edges["attributed"].fillna(self.edges["total"]).abs().sort_values(ascending=False).index
+        counts = {"edges": len(self.edges), "effects on values": len(self.values), "inputs": len(self.inputs)}
+        return card("Effects inside a circuit, strongest edges first", counts, self.edges.loc[order])
+
 
 @dataclass(frozen=True, eq=False)
 class _Run:

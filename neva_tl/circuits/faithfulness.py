@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from neva_tl.circuits.gates import Means, contrast, mean_activations, text_log_odds
@@ -53,6 +54,24 @@ class Faithfulness:
     def to_dict(self) -> dict[str, Any]:
         """Plain data; what is not finite is None."""
         return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
+
+    def show(self) -> Any:
+        """F with its interval, beside random graphs, as a matplotlib figure."""
+        from neva_tl.plots.intervals import interval_plot
+
+        rows = [
+            ("circuit", self.f, self.f_lo, self.f_hi),
+            ("random, mean", self.random_mean, self.random_mean, self.random_mean),
+            ("random, max", self.random_max, self.random_max, self.random_max),
+        ]
+        table = pd.DataFrame(rows, columns=["label", "est", "lo", "hi"])
+        return interval_plot(table, title="Faithfulness", axis="F", guide=1.0)
+
+    def _repr_html_(self) -> str:
+        from neva_tl._html import card
+
+        size = f"{self.n_heads} heads and {self.n_neurons} neurons"
+        return card(f"Faithfulness of {size} on {self.texts} {self.split} texts", self.to_dict())
 
 
 def faithfulness(

@@ -224,3 +224,12 @@ def test_nothing_to_explain_is_said(model: Any, task: ValueTask) -> None:
         faithfulness(model, other, Nodes.none(model))
     with pytest.raises(InputError, match="at least 1"):
         find_circuits(model, task, [0])
+
+
+def test_results_show_themselves(model: Any, task: ValueTask) -> None:
+    nodes = Nodes.of(model, heads=[(0, 1)], neurons=[(1, 12)])
+    held = faithfulness(model, task, nodes, n_random=2)
+    effects = circuit_effects(model, task, nodes, n_inputs=3)
+    for result, word in ((held, "1 heads and 1 neurons"), (effects, "strongest edges first")):
+        assert word in result._repr_html_()
+        assert result.show().axes[0].has_data()

@@ -381,11 +381,11 @@ def circuit(
     from neva_tl.values import value as lookup
 
     lookup(value)
+    _writable(out)
     if out.suffix.lower() not in SUFFIXES:
         raise InputError(f"cannot save a circuit as {out.name!r}: use one of {', '.join(SUFFIXES)}")
     if not 0 < share <= 1:
         raise InputError(f"--share must lie in (0, 1], not {share}")
-    _writable(out)
     config = StudyConfig(model=model, prompts=_resolve_prompts(prompts, model), seed=seed)
     loaded, pairs = nv.load(model, dtype=dtype), nv.prompts.load(config.prompts)
     stats = nv.collect(loaded, limit_rows(pairs, rows), pooling=config.pooling, progress=True)

@@ -357,10 +357,10 @@ def circuit(
             "--size", min=0, help="heads and neurons to look for; 0: only selected neurons and what they write"
         ),
     ] = 60,
-    texts: Annotated[int, typer.Option("--texts", min=2, help="texts per pole to search on")] = 48,
+    texts: Annotated[int, typer.Option("--texts", min=2, help="texts per pole to search on")] = 32,
     rows: Annotated[
         int, typer.Option("--rows", min=0, help="pairs per value for the neurons' statistics; 0: all of them")
-    ] = 50,
+    ] = 30,
     share: Annotated[
         float, typer.Option("--share", help="share of the effects that the edges drawn hold, in (0, 1]")
     ] = 0.8,
@@ -394,7 +394,7 @@ def circuit(
     if size:
         test = value_tasks(loaded, pairs, value, config, "test", texts)
         # quick by default; analyses/circuits.py looks longer and draws the curve
-        effort = {"edge_texts": 8, "batch": 32, "exchanges": 2, "steps": 3}
+        effort = {"edge_texts": 6, "batch": 24, "exchanges": 2, "steps": 2}
         graph = nv.circuit(loaded, neurons, task=task, test=test, size=size, seed=seed, progress=True, **effort)
     else:
         graph = nv.circuit(loaded, neurons.head(24), corpus=task.examples)

@@ -8,33 +8,17 @@ RUN/tables/layers.parquet and .csv, which figures/layer_ablation.py draws.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from pathlib import Path
+from typing import Any
 
-from neva_tl.errors import NevaError
+from neva_tl.study import layer_table
+from neva_tl.study.script import script
 
 
-def main() -> int:
-    """Run the analysis; one clear line where the folder is no run."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="run folder, for example runs/demo")
-    args = parser.parse_args()
-    manifest = args.run / "manifest.json"
-    if not manifest.exists():
-        print(f"layer_ablation: {args.run} is no run folder (make one with neva-tl run)", file=sys.stderr)
-        return 2
-    from neva_tl.study import layer_table
-
-    try:
-        table = layer_table(args.run, json.loads(manifest.read_text())["config"], progress=True)
-    except NevaError as error:
-        print(f"layer_ablation: {error}", file=sys.stderr)
-        return error.exit_code
-    print(table.round(3).to_string(index=False))
-    return 0
+def act(args: Any, manifest: Any) -> None:
+    """Ablate layer by layer and print the table."""
+    print(layer_table(args.run, manifest["config"], progress=True).round(3).to_string(index=False))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script("layer_ablation", __doc__, act))

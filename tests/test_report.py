@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from html.parser import HTMLParser
@@ -17,20 +16,13 @@ from neva_tl.errors import InputError
 from neva_tl.report import write_report
 from neva_tl.report.headline import sentences
 from neva_tl.report.numbers import fixed, interval, percent
+from neva_tl.testing import load_module
 from neva_tl.values import VALUES
-
-
-def _module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"neva_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
 def fake() -> ModuleType:
-    return _module(Path(__file__).parent / "plots" / "fake_run.py")
+    return load_module(Path(__file__).parent / "plots" / "fake_run.py")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +84,7 @@ def test_the_page_is_whole_and_asks_nothing_of_the_network(page: str) -> None:
 
 @pytest.fixture(scope="module")
 def circuits() -> ModuleType:
-    return _module(Path(__file__).parent / "circuits" / "fake_graph.py")
+    return load_module(Path(__file__).parent / "circuits" / "fake_graph.py")
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,14 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 import neva_tl as nv
 from neva_tl import evaluation
 from neva_tl._html import ResultTable, card, fact, showable
 from neva_tl._stats import ActivationStats, Samples
+from neva_tl.attribution import Decomposition
 from neva_tl.circuits import CircuitGraph
 from neva_tl.editing import Calibration, RelevanceGate
 from neva_tl.errors import InputError
@@ -147,6 +149,7 @@ RESULTS: dict[type, Callable[[], Any]] = {
     Calibration: calibration,
     CircuitGraph: circuit_graph,
     ContrastSet: contrast_set,
+    Decomposition: lambda: Decomposition(*(torch.randn(2, *shape) for shape in ((), (2, 3), (2, 4), (2, 2), (), ()))),
     Estimate: lambda: Estimate(0.4, 0.2, 0.6, 12),
     evaluation.ItemScores: item_scores,
     evaluation.LeakageResult: lambda: evaluation.measure(responses(), n_boot=50, n_permutations=20),

@@ -1,18 +1,22 @@
 """Effects of neurons on tokens: by the direct path (exact for frozen norm) and by gradient (first order, all paths); and the
 logit lens, edited beside unedited."""
 
+from neva_tl.attribution.decompose import Decomposition, logit_attribution, pre_activation
 from neva_tl.attribution.direct import direct_logits, frozen_scale, readout
 from neva_tl.attribution.gradient import gradient_effects
 from neva_tl.attribution.lens import lens_tokens, logit_lens
 from neva_tl.attribution.tokens import default_words, token_text, value_tokens
 
 __all__ = [
+    "Decomposition",
     "default_words",
     "direct_logits",
     "frozen_scale",
     "gradient_effects",
     "lens_tokens",
+    "logit_attribution",
     "logit_lens",
+    "pre_activation",
     "readout",
     "token_text",
     "value_tokens",

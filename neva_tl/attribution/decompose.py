@@ -21,6 +21,7 @@ from torch import Tensor
 from neva_tl import inference, models
 from neva_tl.attribution.direct import divisor, readout
 from neva_tl.errors import InputError
+from neva_tl.hooks import watched
 from neva_tl.prompts.example import Example
 
 At = Literal["last", "answer"]
@@ -76,6 +77,24 @@ class Decomposition:
         rows.append(("constant", np.nan, np.nan, float(self.constant.mean())))
         table = pd.DataFrame(rows, columns=["kind", "layer", "index", "contribution"])
         return table.sort_values("contribution", key=np.abs, ascending=False, kind="stable").reset_index(drop=True)
+
+    def show(self, most: int = 20) -> Any:
+        """The largest parts, as a matplotlib figure."""
+        from neva_tl.plots.intervals import interval_plot
+
+        table = self.table().head(most)
+        names = [
+            kind if np.isnan(layer) else f"{kind} L{layer:.0f}.{index:.0f}"
+            for kind, layer, index in zip(table["kind"], table["layer"], table["index"], strict=True)
+        ]
+        rows = table.assign(label=names, est=table["contribution"], lo=table["contribution"], hi=table["contribution"])
+        return interval_plot(rows, title="Largest parts", axis="contribution", guide=0.0)
+
+    def _repr_html_(self) -> str:
+        from neva_tl._html import card
+
+        facts = {"tokens read": len(self.target), "target, mean": float(self.target.mean()), "error": self.error()}
+        return card("Decomposition, largest parts first", facts, self.table())
 
 
 def logit_attribution(
@@ -187,12 +206,12 @@ def mlp_reader(
     return (read - read.mean(dim=0, keepdim=True) if kind == "layernorm" else read), offset
 
 
-def read_mask(batch: inference.Batch, at: At) -> Tensor:
+def read_mask(batch: inference.Batch, at: str) -> Tensor:
     """Which tokens are read: each row's last, or its answer tokens."""
     if at == "answer":
         return batch.answer
     places = torch.arange(batch.mask.shape[1], device=batch.mask.device)
-    return places == (batch.mask * places).amax(dim=1, keepdim=True)
+    return places == torch.where(batch.mask, places, -1).amax(dim=1, keepdim=True)
 
 
 def stream_sum(
@@ -249,21 +268,8 @@ def _watch(
     last = models.info(model).n_layers - 1
     names = [models.hook_name(model, 0, "resid_pre"), models.hook_name(model, last, "resid_post"), *more]
     names += [models.hook_name(model, layer, site) for layer in layers for site in ("z", "post")]
-    seen: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Any:
-        def look(x: Tensor, hook: Any = None) -> None:
-            # cloned: a hook of somebody else may change it in place later
-            seen[name] = x.detach().clone()
-
-        return look
-
-    handles = [models.add_hook(model, name, keep(name)) for name in dict.fromkeys(names)]
-    try:
+    with watched(model, names) as seen:
         logits = inference.forward_batch(model, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
     assert logits is not None
     return seen, logits
 

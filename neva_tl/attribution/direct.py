@@ -20,6 +20,7 @@ from torch import Tensor
 
 from neva_tl import models
 from neva_tl.errors import InputError
+from neva_tl.hooks import watched
 from neva_tl.neurons import NeuronSet
 from neva_tl.prompts.example import Example
 
@@ -109,17 +110,12 @@ def frozen_scale(model: Any, examples: Sequence[Example], *, chat: bool | None =
     kind, _, _, eps = models.final_norm(model)
     if kind == "none":
         return 1.0
-    seen: list[Tensor] = []
     name = models.hook_name(model, models.info(model).n_layers - 1, "resid_post")
     total, count = 0.0, 0
     for _, batch in inference.batches(model, examples, chat=chat):
-        seen.clear()
-        handle = models.add_hook(model, name, lambda x, hook=None: seen.append(x.detach()))
-        try:
+        with watched(model, [name]) as seen:
             inference.forward_batch(model, batch, logits=False)
-        finally:
-            handle.remove()
-        total_batch = divisor(seen[0].float(), kind, eps)[batch.answer]
+        total_batch = divisor(seen[name].float(), kind, eps)[batch.answer]
         total += float(total_batch.sum())
         count += int(total_batch.numel())
     if not count:

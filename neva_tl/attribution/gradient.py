@@ -12,6 +12,7 @@ from torch import Tensor
 
 from neva_tl import inference, models
 from neva_tl.errors import InputError
+from neva_tl.hooks import hooked
 from neva_tl.neurons import NeuronSet
 from neva_tl.prompts.example import Example
 
@@ -70,16 +71,12 @@ def _gradients(
 
         return add
 
-    handles = [models.add_hook(model, models.hook_name(model, layer, "post"), probe(layer)) for layer in layers]
-    try:
-        with torch.enable_grad():
-            logits = inference.forward_batch(model, batch, grad=True)
-            assert logits is not None
-            picked = torch.log_softmax(logits.float(), dim=-1)[..., tokens].mean(dim=-1)
-            weight = batch.answer / batch.answer.sum(dim=1, keepdim=True).clamp_min(1)
-            found = torch.autograd.grad((picked * weight).sum(), [probes[layer] for layer in layers])
-    finally:
-        for handle in handles:
-            handle.remove()
+    probing = [(models.hook_name(model, layer, "post"), probe(layer)) for layer in layers]
+    with hooked(model, probing), torch.enable_grad():
+        logits = inference.forward_batch(model, batch, grad=True)
+        assert logits is not None
+        picked = torch.log_softmax(logits.float(), dim=-1)[..., tokens].mean(dim=-1)
+        weight = batch.answer / batch.answer.sum(dim=1, keepdim=True).clamp_min(1)
+        found = torch.autograd.grad((picked * weight).sum(), [probes[layer] for layer in layers])
     answer = batch.answer[..., None]
     return {layer: (g.detach() * answer).sum(dim=(0, 1)) for layer, g in zip(layers, found, strict=True)}

@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float
-from scipy.stats import t as student
 from torch import Tensor
 from tqdm import tqdm
 
 from neva_tl import inference, models
 from neva_tl._html import showable
+from neva_tl.attribution.decompose import read_mask
 from neva_tl.attribution.tokens import token_text, value_tokens
 from neva_tl.errors import InputError, WorkError
+from neva_tl.hooks import watched
 from neva_tl.prompts.example import Example
+from neva_tl.statistics import mean_interval
 from neva_tl.values import VALUES
 
 PLACES = ("last", "answer")
@@ -97,7 +99,7 @@ def logit_lens(
     bar = tqdm(total=len(examples) * len(runs), desc="logit lens", unit="text", file=sys.stderr, disable=not progress)
     checked = False
     for rows, batch in inference.batches(model, examples, token_budget=token_budget, chat=chat):
-        chosen = _positions(batch, at)
+        chosen = read_mask(batch, at)
         empty = ~chosen.any(dim=1)
         if empty.any():
             worst = int(rows[int(empty.nonzero()[0, 0])])
@@ -148,7 +150,7 @@ def lens_tokens(
     if not 1 <= k <= models.info(model).d_vocab:
         raise InputError(f"k is between 1 and the {models.info(model).d_vocab} tokens of the vocabulary, not {k}")
     batch = inference.encode(model, [Example(text, "") if isinstance(text, str) else text], chat=chat)
-    chosen = _positions(batch, "last")
+    chosen = read_mask(batch, "last")
     if not chosen.any():
         raise InputError("the text is empty and this model has no BOS to start from")
     _check_end(model, batch)
@@ -193,40 +195,21 @@ def _own_tokens(
     return sets
 
 
-def _positions(batch: inference.Batch, at: str) -> Bool[Tensor, "b n"]:
-    """Where the lens reads: each row's last token, or its answer tokens."""
-    if at == "answer":
-        return batch.answer & batch.mask
-    position = torch.arange(batch.mask.shape[1], device=batch.mask.device)
-    last = torch.where(batch.mask, position, -1).amax(dim=1, keepdim=True)
-    return batch.mask & (position[None] == last)
-
-
 def _streams(
     model: Any, batch: inference.Batch, chosen: Bool[Tensor, "b n"], session: Any
 ) -> list[Float[Tensor, "m d"]]:
     """The residual stream at the chosen tokens: after the embedding, then after every block."""
-    seen: dict[int, Tensor] = {}
-
-    def recorder(place: int) -> Callable[..., None]:
-        def record(x: Tensor, hook: Any = None) -> None:
-            seen[place] = x.detach()[chosen.to(x.device)].clone()
-
-        return record
-
     n_layers = models.info(model).n_layers
     sites = [(0, "resid_pre"), *((layer, "resid_post") for layer in range(n_layers))]
-    with ExitStack() as stack:
-        # behind the edit's own hooks, which are on already: an edit of the stream itself is seen
-        for place, (layer, site) in enumerate(sites):
-            handle = models.add_hook(model, models.hook_name(model, layer, site), recorder(place))
-            stack.callback(handle.remove)
+    names = [models.hook_name(model, layer, site) for layer, site in sites]
+    # behind the edit's own hooks, which are on already: an edit of the stream itself is seen
+    with watched(model, names, lambda x: x.detach()[chosen.to(x.device)].clone()) as seen:
         inference.forward_batch(model, batch, session=session, logits=False)
     if len(seen) != len(sites):
         raise WorkError(
             f"the residual stream of {models.info(model).name} was seen at {len(seen)} of {len(sites)} places"
         )
-    return [seen[place] for place in range(len(sites))]
+    return [seen[name] for name in names]
 
 
 def _logits(model: Any, stream: Float[Tensor, "m d"]) -> Iterator[Float[Tensor, "c d_vocab"]]:
@@ -259,7 +242,7 @@ def _check_end(model: Any, batch: inference.Batch) -> None:
         WorkError: it is not.
     """
     one = inference.Batch(batch.tokens[:1], batch.mask[:1], batch.answer[:1])
-    chosen = _positions(one, "last")
+    chosen = read_mask(one, "last")
     (stream,) = _streams(model, one, chosen, None)[-1:]
     own = inference.forward_batch(model, one, positions=chosen[0].nonzero()[:, 0])
     assert own is not None
@@ -286,9 +269,7 @@ def _tidy(
     change = np.full_like(odds, np.nan) if base is None else odds - base
     columns: dict[str, np.ndarray] = {}
     for prefix, name, numbers in (("", "log_odds", odds), ("change_", "change", change)):
-        mean, half = numbers.mean(axis=0), np.full_like(numbers[0], np.nan)
-        if n > 1:
-            half = student.ppf(0.975, n - 1) * numbers.std(axis=0, ddof=1) / np.sqrt(n)
-        columns |= {name: mean.ravel(), f"{prefix}lo": (mean - half).ravel(), f"{prefix}hi": (mean + half).ravel()}
+        mean, lo, hi = mean_interval(numbers)
+        columns |= {name: mean.ravel(), f"{prefix}lo": lo.ravel(), f"{prefix}hi": hi.ravel()}
     table = pd.DataFrame(columns, index=index).reset_index()
     return table.assign(steered=steered, condition=condition, n=n)[list(COLUMNS)]

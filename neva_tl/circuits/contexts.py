@@ -15,6 +15,7 @@ from tqdm import tqdm
 from neva_tl import inference, models
 from neva_tl.attribution.tokens import token_text
 from neva_tl.errors import InputError
+from neva_tl.hooks import watched
 from neva_tl.prompts.example import Example
 
 
@@ -86,15 +87,10 @@ def top_contexts(
     total = tqdm(total=len(examples), desc="contexts", unit="text", file=sys.stderr, disable=not progress)
     with total as bar:
         for rows, batch in inference.batches(model, examples, chat=False if plain else chat):
-            seen: dict[int, torch.Tensor] = {}
-            handles = [models.add_hook(model, name, _keep(seen, layer)) for layer, name in names.items()]
-            try:
+            with watched(model, names.values()) as seen:
                 inference.forward_batch(model, batch, logits=False)
-            finally:
-                for handle in handles:
-                    handle.remove()
             for place, (layer, index) in enumerate(neurons):
-                x = seen[layer][..., index].float()
+                x = seen[names[layer]][..., index].float()
                 peaks = (x * ways[place]).masked_fill(~batch.mask, -torch.inf).max(dim=1)
                 for row in peaks.values.argsort(descending=True)[:k].tolist():
                     height, spot = float(peaks.values[row]), int(peaks.indices[row])
@@ -111,10 +107,3 @@ def top_contexts(
         tuple(neuron): [item for _, _, item in sorted(heap, key=lambda entry: (-entry[0], entry[1]))]  # type: ignore[misc]
         for neuron, heap in zip(neurons, held, strict=True)
     }
-
-
-def _keep(seen: dict[int, torch.Tensor], layer: int) -> Any:
-    def look(x: torch.Tensor, hook: Any = None) -> None:
-        seen[layer] = x.detach().clone()
-
-    return look

@@ -20,7 +20,6 @@ slope would miss what is saturated there. For a source s:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +27,6 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from scipy import stats
 from torch import Tensor
 
 from neva_tl import inference, models
@@ -37,11 +35,10 @@ from neva_tl.attribution.direct import divisor, readout
 from neva_tl.attribution.tokens import token_text
 from neva_tl.circuits.gates import TOKEN_BUDGET, Means, gated, mean_activations
 from neva_tl.circuits.inputs import input_scores
-from neva_tl.circuits.nodes import Nodes
+from neva_tl.circuits.nodes import Name, Nodes, split
+from neva_tl.circuits.single import intervals, measure_sources, pick
 from neva_tl.circuits.task import ValueTask, read_log_odds
-
-#: (kind, layer, index): head or neuron; inputs are ("input", -1, token id).
-Name = tuple[str, int, int]
+from neva_tl.hooks import hooked
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ def circuit_effects(
         for token, count in zip(*tokens.unique(return_counts=True), strict=True):
             counts[int(token)] = counts.get(int(token), 0) + int(count)
         for place, name in enumerate(names):
-            number = (w[name] * _pick(_site(model, run, name), name)).sum()
+            number = (w[name] * pick(_site(model, run, name), name)).sum()
             found = torch.autograd.grad(number, [run.gates, run.embed], retain_graph=True, allow_unused=True)
             if found[0] is not None:
                 total[place] += _of_nodes(model, found[0], names).double().cpu()
@@ -131,7 +128,7 @@ def circuit_effects(
             _direct(model, run, names, w, outputs, means, direct, direct_tokens, tokens)
             to_values += _to_values(model, run, task, sign, outputs)
     chosen = [int(token) for token in ids.abs().argsort(descending=True)[:n_inputs] if counts.get(int(token))]
-    measured = _measure(model, task, means, names, chosen, weights) if measure else {}
+    measured = measure_sources(model, task, means, names, chosen, weights) if measure else {}
     return _tables(
         model, task, names, chosen, counts, ids, total, direct, from_tokens, direct_tokens, to_values, measured
     )
@@ -152,7 +149,7 @@ def _slopes(
             sites = list({id(x): x for x in (_site(model, run, name) for name in names)}.values())
             found = torch.autograd.grad((run.odds[:, own] * sign).sum(), sites, allow_unused=True)
             grads = {id(x): torch.zeros_like(x) if g is None else g for x, g in zip(sites, found, strict=True)}
-            w = {name: _pick(grads[id(_site(model, run, name))], name) / steps for name in names}
+            w = {name: pick(grads[id(_site(model, run, name))], name) / steps for name in names}
             if step == 0:
                 out.append((run.rows, w))
             else:
@@ -165,26 +162,19 @@ def _runs(model: Any, task: ValueTask, means: Means, gate: float = 1.0) -> Itera
     facts = models.info(model)
     names = [models.hook_name(model, layer, site) for layer in range(facts.n_layers) for site in _sites(model)]
     names.append(models.hook_name(model, facts.n_layers - 1, "resid_post"))
-    cut, size = facts.n_layers * facts.n_heads, facts.n_layers * (facts.n_heads + facts.d_mlp)
+    size = facts.n_layers * (facts.n_heads + facts.d_mlp)
     for rows, batch in inference.batches(model, task.examples, token_budget=TOKEN_BUDGET, chat=task.chat):
         gates = torch.full((size,), gate, device=facts.device, requires_grad=True)
         seen: dict[str, Tensor] = {}
-        handles = []
-        with torch.enable_grad():
-            try:
-                start = models.hook_name(model, 0, "resid_pre")
-                handles.append(models.add_hook(model, start, _leaf(seen)))
-                heads, neurons = gates[:cut].reshape(facts.n_layers, -1), gates[cut:].reshape(facts.n_layers, -1)
-                with gated(model, means, heads, neurons):
-                    # behind the gates: what is kept is what the model goes on with
-                    handles += [models.add_hook(model, name, _keep(seen, name)) for name in names]
-                    logits = inference.forward_batch(model, batch, grad=True)
-                    assert logits is not None
-                    seen["logits"] = logits
-                    odds = read_log_odds(logits, batch, task.at, list(task.ids.values()))
-            finally:
-                for handle in handles:
-                    handle.remove()
+        start = models.hook_name(model, 0, "resid_pre")
+        # behind the gates: what is kept is what the model goes on with
+        keeping = [(name, _keep(seen, name)) for name in names]
+        with torch.enable_grad(), hooked(model, [(start, _leaf(seen))]), gated(model, means, *split(model, gates)):
+            with hooked(model, keeping):
+                logits = inference.forward_batch(model, batch, grad=True)
+            assert logits is not None
+            seen["logits"] = logits
+            odds = read_log_odds(logits, batch, task.at, list(task.ids.values()))
         yield _Run(batch, np.asarray(rows), seen, gates, seen["embed"], odds)
 
 
@@ -214,24 +204,14 @@ def _site(model: Any, run: _Run, name: Name) -> Tensor:
     return run.seen[models.hook_name(model, name[1], "z" if name[0] == "head" else "post")]
 
 
-def _pick(x: Tensor, name: Name) -> Tensor:
-    """One node's activation: `[b, n]` of a neuron, `[b, n, d_head]` of a head."""
-    return x[..., name[2], :] if name[0] == "head" else x[..., name[2]]
-
-
 def _lift(gradient: Tensor, run: _Run, means: Means) -> Float[Tensor, "b n"]:
     """Attribution patching of each token's embedding: gradient times its difference from the - texts' mean."""
     return (gradient * (run.embed.detach() - Means.at(means.embed, run.embed.shape[1]))).sum(dim=-1)
 
 
 def _of_nodes(model: Any, gates: Tensor, names: Sequence[Name]) -> Tensor:
-    facts = models.info(model)
-    cut = facts.n_layers * facts.n_heads
-    place = [
-        layer * facts.n_heads + index if kind == "head" else cut + layer * facts.d_mlp + index
-        for kind, layer, index in names
-    ]
-    return gates.detach()[place]
+    heads, neurons = split(model, gates.detach())
+    return torch.stack([(heads if kind == "head" else neurons)[layer, index] for kind, layer, index in names])
 
 
 def _by_token(held: dict[int, Tensor], place: int, size: int, tokens: Tensor, lifts: Tensor) -> None:
@@ -251,7 +231,7 @@ def _outputs(model: Any, run: _Run, names: Sequence[Name], means: Means) -> Floa
     for name in names:
         kind, layer, index = name
         n = run.batch.mask.shape[1]
-        x = _pick(_site(model, run, name), name).float()
+        x = pick(_site(model, run, name), name).float()
         if kind == "head":
             gap = x - Means.at(means.z[layer], n)[:, index]
             out.append(gap @ models.w_o(model, layer).detach().float()[index])
@@ -333,95 +313,6 @@ def _to_values(model: Any, run: _Run, task: ValueTask, sign: Tensor, outputs: Te
     return torch.stack(out, dim=1).double().cpu()
 
 
-# ---------------------------------------------------------------- measured
-
-
-def _measure(
-    model: Any,
-    task: ValueTask,
-    means: Means,
-    names: Sequence[Name],
-    tokens: Sequence[int],
-    weights: Sequence[tuple[np.ndarray, dict[Name, Tensor]]],
-) -> dict[Name, tuple[np.ndarray, np.ndarray]]:
-    """Per source the change per text of every A_t `[n, targets]` and of every value's log-odds `[n, values]`."""
-    base = _observe(model, task, means, names, weights, None)
-    out: dict[Name, tuple[np.ndarray, np.ndarray]] = {}
-    for source in [*names, *(("input", -1, token) for token in tokens)]:
-        found = _observe(model, task, means, names, weights, source)
-        out[source] = (found[0] - base[0], found[1] - base[1])
-    return out
-
-
-def _observe(
-    model: Any,
-    task: ValueTask,
-    means: Means,
-    names: Sequence[Name],
-    weights: Sequence[tuple[np.ndarray, dict[Name, Tensor]]],
-    source: Name | None,
-) -> tuple[Float[np.ndarray, "n targets"], Float[np.ndarray, "n values"]]:
-    """Every A_t and every value's log-odds per text, with one source mean-ablated."""
-    targets = np.zeros((len(task.examples), len(names)))
-    odds = np.zeros((len(task.examples), len(task.ids)))
-    hooks = {models.hook_name(model, name[1], "z" if name[0] == "head" else "post") for name in names}
-    batched = inference.batches(model, task.examples, token_budget=TOKEN_BUDGET, chat=task.chat)
-    for (rows, batch), (_, w) in zip(batched, weights, strict=True):
-        seen: dict[str, Tensor] = {}
-        with _without(model, means, source, batch.tokens):
-            handles = [models.add_hook(model, name, _keep(seen, name)) for name in hooks]
-            try:
-                logits = inference.forward_batch(model, batch)
-            finally:
-                for handle in handles:
-                    handle.remove()
-        assert logits is not None
-        odds[rows] = read_log_odds(logits, batch, task.at, list(task.ids.values())).double().cpu().numpy()
-        for place, name in enumerate(names):
-            x = seen[models.hook_name(model, name[1], "z" if name[0] == "head" else "post")]
-            number = (w[name] * _pick(x, name)).flatten(1).sum(dim=1)
-            # w carries the text's weight in m: back to one number per text of the size of m
-            targets[rows, place] = number.double().cpu().numpy() / task.weights[rows]
-    return targets, odds
-
-
-@contextmanager
-def _without(model: Any, means: Means, source: Name | None, tokens: Tensor) -> Iterator[None]:
-    """One head, neuron or input token mean-ablated."""
-    if source is None:
-        yield
-        return
-    if source[0] == "input":
-        here = tokens == source[2]
-
-        def level(x: Tensor, hook: Any = None) -> Tensor:
-            return torch.where(here[..., None], Means.at(means.embed, x.shape[1]).to(x.dtype), x)
-
-        handle = models.add_hook(model, models.hook_name(model, 0, "resid_pre"), level)
-        try:
-            yield
-        finally:
-            handle.remove()
-        return
-    one = Nodes.of(model, *(([source[1:]], ()) if source[0] == "head" else ((), [source[1:]])))
-    device = models.info(model).device
-    with gated(model, means, (~one.heads).float().to(device), (~one.neurons).float().to(device)):
-        yield
-
-
-def _intervals(task: ValueTask, change: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "m 3"]:
-    """Contrasts between the poles with their 95 % intervals (Welch): est, lo, hi per column."""
-    plus, minus = change[task.signs > 0], change[task.signs < 0]
-    estimate = plus.mean(axis=0) - minus.mean(axis=0)
-    out = np.stack([estimate] * 3, axis=1)
-    # a change that is the same on all texts (none at all, mostly) has an interval of no width
-    moved = (np.ptp(plus, axis=0) > 0) | (np.ptp(minus, axis=0) > 0)
-    if len(plus) > 1 and len(minus) > 1 and moved.any():
-        found = stats.ttest_ind(plus[:, moved], minus[:, moved], equal_var=False).confidence_interval(0.95)
-        out[moved, 1], out[moved, 2] = found.low, found.high
-    return out
-
-
 # ---------------------------------------------------------------- tables
 
 
@@ -440,8 +331,8 @@ def _tables(
     measured: dict[Name, tuple[np.ndarray, np.ndarray]],
 ) -> Effects:
     nothing = (np.nan, np.nan, np.nan)
-    on_nodes = {name: _intervals(task, found[0]).tolist() for name, found in measured.items()}
-    on_values = {name: _intervals(task, found[1]).tolist() for name, found in measured.items()}
+    on_nodes = {name: intervals(task, found[0]).tolist() for name, found in measured.items()}
+    on_values = {name: intervals(task, found[1]).tolist() for name, found in measured.items()}
     own = list(task.ids).index(task.value)
     edges, values, inputs = [], [], []
     for t, target in enumerate(names):

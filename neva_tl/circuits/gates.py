@@ -10,7 +10,7 @@ all carry their means.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from neva_tl import inference, models
 from neva_tl.circuits.nodes import Nodes
 from neva_tl.circuits.task import ValueTask, read_log_odds
 from neva_tl.errors import WorkError
+from neva_tl.hooks import hooked
 
 #: A place that fewer texts reach takes the mean over all places but the first.
 ENOUGH = 8
@@ -60,28 +61,24 @@ def mean_activations(model: Any, task: ValueTask) -> Means:
     counts, minus_counts = torch.zeros(0, device=facts.device), torch.zeros(0, device=facts.device)
     for rows, batch in inference.batches(model, task.examples, token_budget=TOKEN_BUDGET, chat=task.chat):
         minus = torch.as_tensor(task.signs[rows] < 0, device=batch.mask.device)[:, None] & batch.mask
-        counts = add_tables(counts, batch.mask.sum(dim=0).float())
-        minus_counts = add_tables(minus_counts, minus.sum(dim=0).float())
+        counts = _add(counts, batch.mask.sum(dim=0).float())
+        minus_counts = _add(minus_counts, minus.sum(dim=0).float())
 
         def gather(key: tuple[str, int], mask: Tensor = batch.mask, minus: Tensor = minus) -> Callable[..., None]:
             def look(x: Tensor, hook: Any = None) -> None:
                 held = torch.einsum("bn,bn...->n...", (minus if key[0] == "embed" else mask).float(), x.float())
-                sums[key] = add_tables(sums[key], held) if key in sums else held
+                sums[key] = _add(sums[key], held) if key in sums else held
 
             return look
 
-        handles = [models.add_hook(model, name, gather(key)) for name, key in names.items()]
-        try:
+        with hooked(model, [(name, gather(key)) for name, key in names.items()]):
             inference.forward_batch(model, batch, logits=False)
-        finally:
-            for handle in handles:
-                handle.remove()
-    means = {key: mean_by_place(total, minus_counts if key[0] == "embed" else counts) for key, total in sums.items()}
+    means = {key: _by_place(total, minus_counts if key[0] == "embed" else counts) for key, total in sums.items()}
     layers = range(facts.n_layers)
     return Means(tuple(means["z", i] for i in layers), tuple(means["post", i] for i in layers), means["embed", 0])
 
 
-def add_tables(a: Tensor, b: Tensor) -> Tensor:
+def _add(a: Tensor, b: Tensor) -> Tensor:
     """Sum of two tables, the shorter one padded with zeros."""
     if len(a) < len(b):
         a, b = b, a
@@ -90,7 +87,7 @@ def add_tables(a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
-def mean_by_place(total: Tensor, counts: Tensor) -> Tensor:
+def _by_place(total: Tensor, counts: Tensor) -> Tensor:
     wide = counts.reshape(-1, *[1] * (total.dim() - 1))
     mean = total / wide.clamp_min(1)
     rare = counts < ENOUGH
@@ -113,19 +110,15 @@ def gated(
 
     A layer whose gates are all exactly 1 and need no gradient gets no hook.
     """
-    handles = []
-    try:
-        for layer in range(models.info(model).n_layers):
-            for site, table, gates in (("z", means.z, heads), ("post", means.post, neurons)):
-                if gates is None or (not gates.requires_grad and bool((gates[layer] == 1).all())):
-                    continue
-                row = gates[layer][:, None] if site == "z" else gates[layer]
-                name = models.hook_name(model, layer, site)
-                handles.append(models.add_hook(model, name, _gate(table[layer], row)))
+    wanted = []
+    for layer in range(models.info(model).n_layers):
+        for site, table, gates in (("z", means.z, heads), ("post", means.post, neurons)):
+            if gates is None or (not gates.requires_grad and bool((gates[layer] == 1).all())):
+                continue
+            row = gates[layer][:, None] if site == "z" else gates[layer]
+            wanted.append((models.hook_name(model, layer, site), _gate(table[layer], row)))
+    with hooked(model, wanted):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _gate(table: Tensor, gates: Tensor) -> Callable[..., Tensor]:
@@ -155,17 +148,12 @@ def text_log_odds(
         heads, neurons = kept.heads.float().to(device), kept.neurons.float().to(device)
     out = np.zeros((len(task.examples), len(task.ids)))
     for rows, batch in inference.batches(model, task.examples, token_budget=TOKEN_BUDGET, chat=task.chat):
-        with gated(model, means, heads, neurons) if means is not None else _nothing():
+        with gated(model, means, heads, neurons) if means is not None else nullcontext():
             logits = inference.forward_batch(model, batch)
         assert logits is not None
         found = read_log_odds(logits, batch, task.at, list(task.ids.values()))
         out[rows] = found.double().cpu().numpy()
     return out
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 def contrast(task: ValueTask, per_text: Float[np.ndarray, "*shape"]) -> Any:

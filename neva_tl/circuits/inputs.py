@@ -11,6 +11,7 @@ from torch import Tensor
 from neva_tl import inference, models
 from neva_tl.circuits.gates import TOKEN_BUDGET, Means
 from neva_tl.circuits.task import ValueTask, read_log_odds
+from neva_tl.hooks import hooked
 
 
 def input_scores(model: Any, task: ValueTask, means: Means, *, steps: int = 6) -> Float[Tensor, " d_vocab"]:
@@ -41,16 +42,12 @@ def input_scores(model: Any, task: ValueTask, means: Means, *, steps: int = 6) -
                 held.append((leaf, x.detach() - mean))
                 return leaf
 
-            handle = models.add_hook(model, name, move)
-            try:
-                with torch.enable_grad():
-                    logits = inference.forward_batch(model, batch, grad=True)
-                    assert logits is not None
-                    odds = read_log_odds(logits, batch, task.at, [task.ids[task.value]])[:, 0]
-                    m = (odds * weights[torch.as_tensor(rows, device=odds.device)]).sum()
-                    (slope,) = torch.autograd.grad(m, held[0][0])
-            finally:
-                handle.remove()
+            with hooked(model, [(name, move)]), torch.enable_grad():
+                logits = inference.forward_batch(model, batch, grad=True)
+                assert logits is not None
+                odds = read_log_odds(logits, batch, task.at, [task.ids[task.value]])[:, 0]
+                m = (odds * weights[torch.as_tensor(rows, device=odds.device)]).sum()
+                (slope,) = torch.autograd.grad(m, held[0][0])
             lifts = (slope * held[0][1]).sum(dim=-1)[batch.mask] / steps
             out.index_add_(0, batch.tokens[batch.mask].cpu(), lifts.detach().double().cpu())
     return out

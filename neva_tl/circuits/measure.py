@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from neva_tl import inference
 from neva_tl.circuits.task import read_log_odds
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
 from neva_tl.prompts.example import Example
+from neva_tl.statistics import mean_interval
 
 
 def ablation_effects(
@@ -55,8 +55,8 @@ def ablation_effects(
         one = neurons.with_df(neurons.df.iloc[[place]])
         with edit(model, Ablate(one, mode="mean", effects="all")) as session:
             change = _log_odds(model, batches, ids, session) - before
-        lo, hi = _t_interval(change)
-        rows += [(place, name, change[:, v].mean(), lo[v], hi[v]) for v, name in enumerate(ids)]
+        mean, lo, hi = mean_interval(change)
+        rows += [(place, name, mean[v], lo[v], hi[v]) for v, name in enumerate(ids)]
     return pd.DataFrame(rows, columns=["place", "value", "measured", "lo", "hi"])
 
 
@@ -70,11 +70,3 @@ def _log_odds(
         assert logits is not None
         out[rows] = read_log_odds(logits, batch, "answer", list(ids.values())).double().cpu().numpy()
     return out
-
-
-def _t_interval(change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    n = len(change)
-    if n < 2:
-        return np.full(change.shape[1], np.nan), np.full(change.shape[1], np.nan)
-    half = stats.t.ppf(0.975, n - 1) * change.std(axis=0, ddof=1) / np.sqrt(n)
-    return change.mean(axis=0) - half, change.mean(axis=0) + half

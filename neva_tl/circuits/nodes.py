@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from neva_tl import models
+
+#: (kind, layer, index): head or neuron; inputs are ("input", -1, token id).
+Name = tuple[str, int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +44,8 @@ class Nodes:
     @classmethod
     def from_flat(cls, model: Any, mask: Tensor) -> Nodes:
         """From one mask over heads, then neurons (the order of `flat`)."""
-        facts = models.info(model)
-        cut = facts.n_layers * facts.n_heads
-        return cls(mask[:cut].reshape(facts.n_layers, -1).bool(), mask[cut:].reshape(facts.n_layers, -1).bool())
+        heads, neurons = split(model, mask)
+        return cls(heads.bool(), neurons.bool())
 
     def flat(self) -> Bool[Tensor, " n_nodes"]:
         """Heads, then neurons, layer by layer."""
@@ -66,6 +68,13 @@ class Nodes:
     def random_like(self, generator: torch.Generator) -> Nodes:
         """A random circuit with as many heads and as many neurons, drawn evenly over all layers."""
         return Nodes(*(_shuffled(mask, generator) for mask in (self.heads, self.neurons)))
+
+
+def split(model: Any, flat: Shaped[Tensor, " n_nodes"]) -> tuple[Shaped[Tensor, "l h"], Shaped[Tensor, "l k"]]:
+    """One number per node (heads, then neurons) as a table of heads and one of neurons."""
+    facts = models.info(model)
+    cut = facts.n_layers * facts.n_heads
+    return flat[:cut].reshape(facts.n_layers, -1), flat[cut:].reshape(facts.n_layers, -1)
 
 
 def _shuffled(mask: Tensor, generator: torch.Generator) -> Tensor:

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from neva_tl import inference, models
 from neva_tl.circuits.gates import TOKEN_BUDGET, Means, contrast, gated, mean_activations, text_log_odds
-from neva_tl.circuits.nodes import Nodes
+from neva_tl.circuits.nodes import Nodes, split
 from neva_tl.circuits.task import ValueTask, read_log_odds
 from neva_tl.errors import InputError
 
@@ -70,14 +70,12 @@ def gate_scores(
 def gate_gradient(model: Any, task: ValueTask, means: Means, gates: Float[Tensor, " n_nodes"]) -> Float[Tensor, " n"]:
     """dm/dg of every head and neuron at these gates (flat), in nats."""
     facts = models.info(model)
-    cut = facts.n_layers * facts.n_heads
     total = torch.zeros_like(gates)
     ids = [task.ids[task.value]]
     weights = torch.as_tensor(task.weights, dtype=torch.float32, device=facts.device)
     for rows, batch in inference.batches(model, task.examples, token_budget=TOKEN_BUDGET, chat=task.chat):
         leaf = gates.detach().clone().to(facts.device).requires_grad_(True)
-        heads, neurons = leaf[:cut].reshape(facts.n_layers, -1), leaf[cut:].reshape(facts.n_layers, -1)
-        with torch.enable_grad(), gated(model, means, heads, neurons):
+        with torch.enable_grad(), gated(model, means, *split(model, leaf)):
             logits = inference.forward_batch(model, batch, grad=True)
             assert logits is not None
             odds = read_log_odds(logits, batch, task.at, ids)[:, 0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -58,13 +59,13 @@ class ValueTask:
         if self.value not in self.ids:
             raise InputError(f"no tokens that are {self.value}'s alone: give words that tell the values apart")
 
-    @property
+    @cached_property
     def ids(self) -> dict[str, list[int]]:
         """Token ids per value; tokens that two values claim are left out."""
         plain = self.tokens[~self.tokens["shared"]]
         return {str(name): rows["token"].tolist() for name, rows in plain.groupby("value", sort=False)}
 
-    @property
+    @cached_property
     def weights(self) -> Float[np.ndarray, " n"]:
         """What each text counts for in m: 1 / n of its pole, negative on the - pole."""
         size = {sign: float((self.signs == sign).sum()) for sign in (1.0, -1.0)}

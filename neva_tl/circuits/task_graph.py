@@ -13,13 +13,14 @@ from neva_tl import inference, models
 from neva_tl.attribution import frozen_scale, readout
 from neva_tl.attribution.decompose import read_mask
 from neva_tl.circuits.build import add_contexts, add_neuron, add_tokens, add_writes, finite
-from neva_tl.circuits.effects import Name, circuit_effects
+from neva_tl.circuits.effects import circuit_effects
 from neva_tl.circuits.faithfulness import faithfulness
 from neva_tl.circuits.gates import mean_activations
 from neva_tl.circuits.graph import CircuitGraph
-from neva_tl.circuits.nodes import Nodes
+from neva_tl.circuits.nodes import Name, Nodes, split
 from neva_tl.circuits.search import find_circuit, gate_scores, subset
 from neva_tl.circuits.task import ValueTask
+from neva_tl.hooks import watched
 from neva_tl.neurons import NeuronSet
 
 
@@ -58,12 +59,10 @@ def task_graph(
         numbers = finite({key: row[key] for key in ("total", "measured", "lo", "hi")})
         graph.add_node(label, kind="input", text=row["text"], token=row["token"], count=row["count"], **numbers)
     inputs = {data["token"]: name for name, data in graph.nodes(data=True) if data["kind"] == "input"}
-    shares = Nodes.none(model)
-    cut = shares.heads.numel()
+    head_scores, neuron_scores = split(model, scores)
     whole = float(scores.abs().sum()) or 1.0
-    facts = models.info(model)
     for layer, head in nodes.head_list():
-        share = float(scores[layer * facts.n_heads + head]) / whole
+        share = float(head_scores[layer, head]) / whole
         graph.add_node(f"head:L{layer}.H{head}", kind="head", layer=layer, head=head, share=share)
     plain = task.tokens[~task.tokens["shared"]].reset_index(drop=True)
     contrasts, signs = _contrasts(model, task, nodes), {}
@@ -71,7 +70,7 @@ def task_graph(
     read = readout(model, scale=scale)
     for layer, index in nodes.neuron_list():
         node = add_neuron(graph, layer, index, owners.get((layer, index), ()))
-        graph.nodes[node]["share"] = float(scores[cut + layer * facts.d_mlp + index]) / whole
+        graph.nodes[node]["share"] = float(neuron_scores[layer, index]) / whole
         graph.nodes[node]["contrast"] = contrasts[layer, index]
         signs[node] = 1 if contrasts[layer, index] >= 0 else -1
         row_out = models.w_out(model, layer).detach().float()[index]
@@ -81,7 +80,7 @@ def task_graph(
     _add_effects(graph, effects, inputs)
     add_contexts(graph, model, corpus if corpus is not None else task.examples, signs, task.chat)
     meta: dict[str, Any] = {
-        "model": facts.name,
+        "model": models.info(model).name,
         "values": [task.value],
         "task": task.describe(),
         "size": len(nodes),
@@ -125,23 +124,13 @@ def _contrasts(model: Any, task: ValueTask, nodes: Nodes) -> dict[tuple[int, int
     for rows, batch in inference.batches(model, task.examples, chat=task.chat):
         mask = read_mask(batch, task.at)
         each = weights[torch.as_tensor(rows)].to(mask.device) / mask.sum(dim=1).clamp_min(1)
-
-        def add(x: torch.Tensor, layer: int, mask: torch.Tensor = mask, each: torch.Tensor = each) -> None:
-            found = torch.einsum("bnk,bn,b->k", x[..., by_layer[layer]].float(), mask.float(), each)
-            for index, number in zip(by_layer[layer], found.tolist(), strict=True):
-                out[layer, index] += number
-
-        handles = [
-            models.add_hook(
-                model, models.hook_name(model, layer, "post"), lambda x, hook=None, at=layer, add=add: add(x, at)
-            )
-            for layer in by_layer
-        ]
-        try:
+        names = {layer: models.hook_name(model, layer, "post") for layer in by_layer}
+        with watched(model, names.values()) as seen:
             inference.forward_batch(model, batch, logits=False)
-        finally:
-            for handle in handles:
-                handle.remove()
+        for layer, chosen in by_layer.items():
+            found = torch.einsum("bnk,bn,b->k", seen[names[layer]][..., chosen].float(), mask.float(), each)
+            for index, number in zip(chosen, found.tolist(), strict=True):
+                out[layer, index] += number
     return out
 
 

@@ -14,7 +14,6 @@ from matplotlib.patches import Rectangle
 
 from neva_tl.plots.style import (
     DIVERGING,
-    colour_value_ticks,
     condition_label,
     conditions,
     literal,
@@ -24,6 +23,7 @@ from neva_tl.plots.style import (
     present_values,
     short,
     styled,
+    value_grid,
 )
 
 COLUMNS = ("method", "steered", "measured", "d", "lo", "hi")
@@ -91,17 +91,7 @@ def _panel(
     solid = np.isfinite(d) & ((lo > 0) | (hi < 0))
     # Fading towards white keeps hue and sign readable and sets what may be noise back.
     ax.imshow(d, cmap=DIVERGING, norm=norm, alpha=np.where(solid, 1.0, 0.28), interpolation="nearest", aspect="equal")
-    ax.set_xticks(range(len(columns_of)), columns_of, rotation=55, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(rows_of)), rows_of)
-    colour_value_ticks(ax, "x")
-    colour_value_ticks(ax, "y")
-    ax.tick_params(length=0)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-    ax.set_xticks(np.arange(len(columns_of) + 1) - 0.5, minor=True)
-    ax.set_yticks(np.arange(len(rows_of) + 1) - 0.5, minor=True)
-    ax.grid(which="minor", color="white", linewidth=1.2)
-    ax.tick_params(which="minor", length=0)
+    value_grid(ax, columns_of, rows_of)
     for row, steered in enumerate(rows_of):
         for column, measured in enumerate(columns_of):
             if steered == measured:

@@ -16,7 +16,6 @@ from scipy.stats import hypergeom
 from neva_tl.errors import InputError
 from neva_tl.plots.layer_profile import pick_method
 from neva_tl.plots.style import (
-    colour_value_ticks,
     literal,
     method_label,
     need,
@@ -24,6 +23,7 @@ from neva_tl.plots.style import (
     present_values,
     short,
     styled,
+    value_grid,
 )
 
 COLUMNS = ("value", "layer", "neuron")
@@ -117,17 +117,7 @@ def overlap_plot(neurons: pd.DataFrame, *, n_neurons: int | None = None, method:
     for name, i in place.items():
         ax.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, facecolor="#eef0f1", edgecolor="none"))
         ax.text(i, i, str(int(size[name])), ha="center", va="center", fontsize=6, color="#666666")
-    ax.set_xticks(range(len(values)), values, rotation=55, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(values)), values)
-    colour_value_ticks(ax, "x")
-    colour_value_ticks(ax, "y")
-    ax.tick_params(length=0)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-    ax.set_xticks(np.arange(len(values) + 1) - 0.5, minor=True)
-    ax.set_yticks(np.arange(len(values) + 1) - 0.5, minor=True)
-    ax.grid(which="minor", color="white", linewidth=1.2)
-    ax.tick_params(which="minor", length=0)
+    value_grid(ax, values, values)
     bar_axis = figure.colorbar(ScalarMappable(norm, GROUND), ax=ax, shrink=0.7, aspect=24, pad=0.02)
     bar_axis.set_label("Jaccard index (shared / in either)")
     bar_axis.ax.yaxis.set_major_locator(MaxNLocator(nbins=5))

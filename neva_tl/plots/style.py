@@ -244,6 +244,21 @@ def colour_value_ticks(ax: Axes, axis: str) -> None:
             label.set_color(value_colour(label.get_text()))
 
 
+def value_grid(ax: Axes, columns_of: list[str], rows_of: list[str]) -> None:
+    """Dress an image of values by values: names in their colours, no frame, white lines between the cells."""
+    ax.set_xticks(range(len(columns_of)), columns_of, rotation=55, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(rows_of)), rows_of)
+    colour_value_ticks(ax, "x")
+    colour_value_ticks(ax, "y")
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    ax.set_xticks(np.arange(len(columns_of) + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(len(rows_of) + 1) - 0.5, minor=True)
+    ax.grid(which="minor", color="white", linewidth=1.2)
+    ax.tick_params(which="minor", length=0)
+
+
 #: Pixels per inch of the PNGs that a run keeps.
 FIGURE_DPI = 200
 

@@ -139,6 +139,17 @@ def interval(
     return np.asarray(lo), np.asarray(hi)
 
 
+def mean_interval(
+    values: Num[np.ndarray, n * dims], level: float = 0.95
+) -> tuple[Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"]]:
+    """Means over the first axis with their t intervals: mean, lo, hi. The interval of a single row is NaN."""
+    n, mean = len(values), values.mean(axis=0)
+    if n < 2:
+        return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    half = student.ppf((1 + level) / 2, n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n)
+    return mean, mean - half, mean + half
+
+
 def minimum_effect_p(effect: Effect, delta: float = 0.2) -> Float[np.ndarray, "*dims"]:
     """P-value of the minimum-effect test, null hypothesis `|population effect| <= delta`.
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from neva_tl import inference, models, prompts
 from neva_tl.attribution import token_text
@@ -24,6 +23,7 @@ from neva_tl.circuits import (
     value_task,
 )
 from neva_tl.errors import InputError
+from neva_tl.hooks import watched
 from neva_tl.neurons import NeuronSet
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.study.config import StudyConfig
@@ -84,7 +84,7 @@ def circuits_of_run(
     store = Store(Path(run))
     if not store.has("manifest.json"):
         raise InputError(f"{run} is no run folder: give the folder that `neva-tl run --out` wrote")
-    config = StudyConfig(**_config(store.read_json("manifest.json")["config"]))
+    config = StudyConfig.from_manifest(store.read_json("manifest.json")["config"])
     there = in_circle_order([file.stem for file in (store.root / "neurons").glob("*.json")])
     names = in_circle_order(values) if values else there
     if missing := [name for name in names if name not in there]:
@@ -108,11 +108,6 @@ def circuits_of_run(
     store.write_table("tables/circuits", table)
     write_report(store.root)
     return table
-
-
-def _config(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest's settings as StudyConfig takes them."""
-    return {name: tuple(item) if isinstance(item, list) else item for name, item in raw.items()}
 
 
 def _done(store: Store, value: str, effort: Effort | None) -> bool:
@@ -192,22 +187,10 @@ def _view(model: Any, graph: CircuitGraph, task: ValueTask) -> dict[str, Any]:
     heads = [(d["layer"], d["head"]) for d in strongest if d["kind"] == "head"][:VIEW_HEADS]
     example = task.examples[int((task.signs > 0).argmax())]
     batch = inference.encode(model, [example], chat=task.chat)
-    seen: dict[str, torch.Tensor] = {}
-
-    def keep(name: str) -> Any:
-        def look(x: torch.Tensor, hook: Any = None) -> None:
-            seen[name] = x.detach().clone()
-
-        return look
-
     names = [models.hook_name(model, layer, "post") for layer, _ in neurons]
     names += [models.hook_name(model, layer, "pattern") for layer, _ in heads]
-    handles = [models.add_hook(model, name, keep(name)) for name in dict.fromkeys(names)]
-    try:
+    with watched(model, names) as seen:
         inference.forward_batch(model, batch, logits=False)
-    finally:
-        for handle in handles:
-            handle.remove()
     # the end of a long text: that is where the task is read
     start = max(0, batch.tokens.shape[1] - VIEW_TOKENS)
     posts = [seen[models.hook_name(model, layer, "post")][0, start:, k].tolist() for layer, k in neurons]

@@ -116,6 +116,12 @@ class StudyConfig:
     chat: bool | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def from_manifest(cls, fields: Mapping[str, Any]) -> StudyConfig:
+        """The study whose manifest holds these fields (JSON made lists of its tuples)."""
+        known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+        return cls(**known)
+
     def resolved(self) -> StudyConfig:
         """The same study with every `auto` decided.
 

@@ -150,8 +150,7 @@ def layer_study(
 
 def layer_table(out: str | Path, options: Mapping[str, Any], *, progress: bool = False) -> pd.DataFrame:
     """The per-layer ablation table of a run folder whose manifest holds these `StudyConfig` fields."""
-    known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
-    config = StudyConfig(**known).resolved()
+    config = StudyConfig.from_manifest(options).resolved()
     profile = config.spending()
     pairs = stages.limit_rows(prompts.load(config.prompts), profile.rows_per_value)
     model = models.load(config.model, dtype=config.dtype)

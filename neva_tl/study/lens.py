@@ -50,8 +50,7 @@ def lens_table(
     Raises:
         InputError: the folder belongs to another study, or holds no dose of the method.
     """
-    known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
-    config = StudyConfig(**known).resolved()
+    config = StudyConfig.from_manifest(options).resolved()
     profile = config.spending()
     pairs = stages.limit_rows(prompts.load(config.prompts), profile.rows_per_value)
     model = models.load(config.model, dtype=config.dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import os
 import shutil
@@ -13,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from neva_tl.testing import load_module
 
 TESTS = Path(__file__).parent.parent
 FLAGS = [
@@ -29,24 +30,16 @@ FLAGS = [
 Open = Callable[..., Any]
 
 
-def _module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"neva_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def graphs() -> ModuleType:
     """The generators of made-up circuits."""
-    return _module(TESTS / "circuits" / "fake_graph.py")
+    return load_module(TESTS / "circuits" / "fake_graph.py")
 
 
 @pytest.fixture(scope="session")
 def runs() -> ModuleType:
     """The generators of made-up tables."""
-    return _module(TESTS / "plots" / "fake_run.py")
+    return load_module(TESTS / "plots" / "fake_run.py")
 
 
 @pytest.fixture(scope="session")

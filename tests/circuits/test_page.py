@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import re
@@ -23,16 +22,13 @@ from neva_tl.circuits.page import edge_table, figure_data, page
 from neva_tl.circuits.text import signed, visible
 from neva_tl.circuits.wording import curve_svg, points, sentence
 from neva_tl.errors import InputError
+from neva_tl.testing import load_module
 from neva_tl.values import VALUES
 
 
 @pytest.fixture(scope="module")
 def fake() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("neva_fake_graph", Path(__file__).with_name("fake_graph.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(Path(__file__).with_name("fake_graph.py"))
 
 
 @pytest.fixture(scope="module")

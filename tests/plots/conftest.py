@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-
-def _module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("neva_fake_run", Path(__file__).with_name("fake_run.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from neva_tl.testing import load_module
 
 
 @pytest.fixture(scope="session")
 def fake() -> ModuleType:
     """The generators of made-up tables."""
-    return _module()
+    return load_module(Path(__file__).with_name("fake_run.py"))
 
 
 @pytest.fixture

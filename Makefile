@@ -20,13 +20,13 @@ setup: $(VENV)/.ready ## make the environment (.venv) from the tested set of pac
 $(VENV)/.ready: pyproject.toml requirements/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m $(PIP) torch==2.13.0
-	$(BIN)/python -m $(PIP) -c requirements/constraints.txt -e '.[dev,viz,bench]'
+	$(BIN)/python -m $(PIP) -c requirements/constraints.txt -e '.[dev,viz,bench,judges]'
 	touch $@
 
 $(TL3)/.ready: pyproject.toml requirements/constraints-tl3.txt
 	$(PYTHON) -m venv $(TL3)
 	$(TL3)/bin/python -m $(PIP) torch==2.13.0
-	$(TL3)/bin/python -m $(PIP) -c requirements/constraints-tl3.txt -e '.[dev,viz]'
+	$(TL3)/bin/python -m $(PIP) -c requirements/constraints-tl3.txt -e '.[dev,viz,judges]'
 	touch $@
 
 demo: setup ## the whole study on the embedded model, quick profile (about two minutes)

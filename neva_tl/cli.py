@@ -1,4 +1,4 @@
-"""The command line: `neva-tl run | collect | select | generate | leakage | layers | circuit | train-demo`.
+"""The command line: `neva-tl run | collect | select | generate | leakage | layers | circuit | train-demo`, and `commands/`.
 
 Thin over the API. Exit status 0 done, 1 the work failed, 2 wrong usage or bad input; one clear line on stderr and no
 traceback unless `--debug`. Heavy imports happen inside the commands, so that `--help` answers at once.
@@ -6,6 +6,7 @@ traceback unless `--debug`. Heavy imports happen inside the commands, so that `-
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -15,6 +16,24 @@ from typing import Annotated, Any
 
 import typer
 
+from neva_tl._options import (
+    Debug,
+    Dtype,
+    Gate,
+    Json,
+    K,
+    Model,
+    Prompts,
+    Seed,
+    Selector,
+    ValueName,
+    Workers,
+    collected,
+    resolve_prompts,
+    say,
+    writable,
+)
+from neva_tl.commands import MODULES
 from neva_tl.errors import InputError, NevaError
 
 app = typer.Typer(
@@ -27,73 +46,6 @@ app = typer.Typer(
 
 #: Exit status of a command stopped by the user (128 + SIGINT).
 STOPPED = 130
-
-Model = Annotated[
-    str, typer.Option("--model", help="demo, smollm2, a .gguf file, a local Hugging Face folder, or a hub name")
-]
-Prompts = Annotated[
-    str,
-    typer.Option(
-        "--prompts",
-        help="demo, schwartz, persona:DIR, valueeval:DIR, valuebench:FILE, pairs:FILE.csv, or a csv/jsonl/parquet of our schema; "
-        "auto: demo for the demo model, schwartz otherwise",
-    ),
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="seed of sampling, placebos and bootstraps")]
-Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
-Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
-ValueName = Annotated[str, typer.Option("--value", help="one of Schwartz's ten values")]
-Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16 or auto")]
-Selector = Annotated[str, typer.Option("--method", help="selector: effect_size or neva")]
-Gate = Annotated[
-    str, typer.Option("--gate", help="relevance (every method acts only on tokens that concern values), none, or auto")
-]
-Workers = Annotated[
-    int | None,
-    typer.Option("--workers", min=1, help="processes; default: one per core for a small model on a CPU, else 1"),
-]
-K = Annotated[int | None, typer.Option("--k", min=1, help="neurons to keep; default: the selector's own rule")]
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _writable(out: Path) -> None:
-    """Refuse an output path that cannot be written, before minutes are spent on what would go there.
-
-    Raises:
-        InputError: a parent is a file, or nothing may be written there.
-    """
-    if out.suffix and out.is_dir():
-        raise InputError(f"cannot write {out}: it is a folder; name a file")
-    place = next(parent for parent in out.absolute().parents if parent.exists())
-    if not place.is_dir():
-        raise InputError(f"cannot write {out}: {place} is a file, not a folder")
-    if not os.access(place, os.W_OK):
-        raise InputError(f"cannot write {out}: no permission to write in {place}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _resolve_prompts(prompts: str, model: str) -> str:
-    return ("demo" if model == "demo" else "schwartz") if prompts == "auto" else prompts
-
-
-def _collected(model_name: str, prompts: str, dtype: str, samples: bool, stats: Path | None = None) -> tuple[Any, Any]:
-    """A loaded model and its statistics, collected now or read from a file."""
-    import neva_tl as nv
-    from neva_tl.study import StudyConfig
-
-    model = nv.load(model_name, dtype=dtype)
-    if stats is not None:
-        found = nv.ActivationStats.load(stats)
-        made_on, here = found.fingerprint.get("weights_hash"), nv.fingerprint(model)["weights_hash"]
-        if made_on != here:
-            raise InputError(f"{stats} was collected on other weights than {model_name}: collect again")
-        return model, found
-    pairs = nv.prompts.load(_resolve_prompts(prompts, model_name))
-    pooling = StudyConfig(model=model_name).pooling
-    return model, nv.collect(model, pairs, samples=samples, pooling=pooling, progress=True)
 
 
 @app.command()
@@ -135,7 +87,7 @@ def run(
     )
     result = study.run(out, workers=workers, progress=True)
     print(json.dumps(result.results, allow_nan=False) if as_json else result.text())
-    _say(f"report: {result.folder / 'report.html'}")
+    say(f"report: {result.folder / 'report.html'}")
 
 
 @app.command()
@@ -160,8 +112,8 @@ def collect(
         raise InputError(f"unknown pooling {pooling!r}: choose mean, last or auto")
     if pooling == "auto":
         pooling = StudyConfig(model=model).pooling
-    _writable(out)
-    pairs = nv.prompts.load(_resolve_prompts(prompts, model))
+    writable(out)
+    pairs = nv.prompts.load(resolve_prompts(prompts, model))
     stats = nv.collect(
         nv.load(model, dtype=dtype),
         pairs,
@@ -196,11 +148,11 @@ def select(
 
     lookup(value)
     if out is not None:
-        _writable(out)
-    loaded, found = _collected(model, prompts, dtype, False, stats)
+        writable(out)
+    loaded, found = collected(model, prompts, dtype, False, stats)
     neurons = nv.select(found, value, method=method, k=k, model=loaded, seed=seed)
     if out is not None:
-        _say(f"written: {neurons.save(out)}")
+        say(f"written: {neurons.save(out)}")
     if as_json:
         print(neurons.df.to_json(orient="records"))
     else:
@@ -247,11 +199,11 @@ def generate(
     if dose is not None and not math.isfinite(dose):
         raise InputError(f"a dose must be a finite number, not {dose}")
     if out is not None:
-        _writable(out)
+        writable(out)
     if value is None:
         loaded, edits = nv.load(model, dtype=dtype), None
     else:
-        loaded, stats = _collected(model, prompts, dtype, True)
+        loaded, stats = collected(model, prompts, dtype, True)
         found = None
         if decided.gate == "relevance":
             texts_of = nv.prompts.gate_texts(decided.prompts)
@@ -381,12 +333,12 @@ def circuit(
     from neva_tl.values import value as lookup
 
     lookup(value)
-    _writable(out)
+    writable(out)
     if out.suffix.lower() not in SUFFIXES:
         raise InputError(f"cannot save a circuit as {out.name!r}: use one of {', '.join(SUFFIXES)}")
     if not 0 < share <= 1:
         raise InputError(f"--share must lie in (0, 1], not {share}")
-    config = StudyConfig(model=model, prompts=_resolve_prompts(prompts, model), seed=seed)
+    config = StudyConfig(model=model, prompts=resolve_prompts(prompts, model), seed=seed)
     loaded, pairs = nv.load(model, dtype=dtype), nv.prompts.load(config.prompts)
     stats = nv.collect(loaded, limit_rows(pairs, rows), pooling=config.pooling, progress=True)
     neurons = nv.select(stats, value, method=method, k=k, model=loaded, seed=seed)
@@ -405,7 +357,7 @@ def circuit(
     else:
         print(graph)
         print(graph.summary())
-    _say(f"written: {path}")
+    say(f"written: {path}")
 
 
 @app.command("train-demo")
@@ -424,6 +376,10 @@ def train_demo(
     print(json.dumps(card, default=str) if as_json else f"trained model: {out}")
 
 
+for name in MODULES:
+    importlib.import_module(f"neva_tl.commands.{name}").register(app)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Entry point of `neva-tl`: runs a command and turns errors into one line and an exit status."""
     # tokenizers forks with threads otherwise and prints a warning into our progress bars
@@ -437,10 +393,10 @@ def main(argv: list[str] | None = None) -> None:
     except NevaError as error:
         if debug:
             raise
-        _say(f"neva-tl: {' '.join(str(error).split())}")
+        say(f"neva-tl: {' '.join(str(error).split())}")
         status = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        _say("neva-tl: stopped; the same command goes on where it was")
+        say("neva-tl: stopped; the same command goes on where it was")
         status = STOPPED
     except Exception as error:
         if hasattr(error, "format_message"):
@@ -449,11 +405,11 @@ def main(argv: list[str] | None = None) -> None:
             where = context.command_path if context is not None else "neva-tl"
             message = error.format_message()
             if message:  # empty when the bare command printed its help
-                _say(f"{where}: {message} (see {where} --help)")
+                say(f"{where}: {message} (see {where} --help)")
             sys.exit(2)
         if debug:
             raise
-        _say(f"neva-tl: {type(error).__name__}: {' '.join(str(error).split())} (rerun with --debug for the traceback)")
+        say(f"neva-tl: {type(error).__name__}: {' '.join(str(error).split())} (rerun with --debug for the traceback)")
         status = 1
     sys.exit(status if isinstance(status, int) else 0)
 

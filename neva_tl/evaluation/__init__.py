@@ -24,7 +24,16 @@ from neva_tl.evaluation.capability import (
 from neva_tl.evaluation.dose import dose_metric, dose_response
 from neva_tl.evaluation.estimate import Estimate
 from neva_tl.evaluation.fluency import admissible, fluency
-from neva_tl.evaluation.judges import ExactJudge, ItemScores, LogProbJudge, ModelJudge, TextJudge, WordListJudge
+from neva_tl.evaluation.judges import (
+    ExactJudge,
+    ItemScores,
+    LogProbJudge,
+    ModelJudge,
+    TextJudge,
+    WordListJudge,
+    load_judge,
+)
+from neva_tl.evaluation.labelled import LabelledTexts
 from neva_tl.evaluation.leakage import LeakageResult, NlrComparison, compare_nlr, measure
 from neva_tl.evaluation.responses import Responses
 
@@ -33,6 +42,7 @@ __all__ = [
     "Estimate",
     "ExactJudge",
     "ItemScores",
+    "LabelledTexts",
     "LeakageResult",
     "LogProbJudge",
     "ModelJudge",
@@ -51,6 +61,7 @@ __all__ = [
     "dose_response",
     "fluency",
     "leakage",
+    "load_judge",
     "measure",
     "multiple_choice",
     "neutral_table",

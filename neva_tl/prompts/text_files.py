@@ -41,8 +41,19 @@ def existing_folder(path: str | Path, what: str) -> Path:
     return path
 
 
+def complain(text: str, bad: list[str] | None) -> None:
+    """Raise a complaint about one row, or put it down and go on where the caller keeps a list of them.
+
+    Raises:
+        InputError: there is no list.
+    """
+    if bad is None:
+        raise InputError(text)
+    bad.append(text)
+
+
 def read_table(
-    path: Path, required: Sequence[str], *, delimiter: str = ",", quoted: bool = True
+    path: Path, required: Sequence[str], *, delimiter: str = ",", quoted: bool = True, bad: list[str] | None = None
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a delimited file with a header: (line on which the row ends, column -> text).
 
@@ -50,6 +61,7 @@ def read_table(
         path: UTF-8, with or without a byte-order mark.
         required: columns that must be in the header; others are passed on.
         quoted: whether `"` quotes fields, as in CSV; ValueEval's TSV has bare quotation marks in its texts.
+        bad: complaints about single rows are put here and the rows left out; without it the first one is raised.
 
     Raises:
         InputError: not UTF-8, a column missing, a row with too few or too many fields, or no row at all.
@@ -72,7 +84,8 @@ def read_table(
                 if not any(field.strip() for field in fields):
                     continue
                 if len(fields) != len(header):
-                    raise InputError(f"{path}, line {line}: {len(fields)} fields where the header has {len(header)}")
+                    complain(f"{path}, line {line}: {len(fields)} fields where the header has {len(header)}", bad)
+                    continue
                 rows += 1
                 yield line, dict(zip(header, fields, strict=True))
         except UnicodeDecodeError as error:
@@ -83,8 +96,10 @@ def read_table(
         raise InputError(f"{path} has a header and no rows")
 
 
-def read_jsonl(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Objects of a JSON-lines file: (line, object); blank lines are skipped.
+def read_jsonl(
+    path: Path, required: Sequence[str], *, bad: list[str] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Objects of a JSON-lines file: (line, object); blank lines are skipped. `bad` as in `read_table`.
 
     Raises:
         InputError: not UTF-8, not JSON, not an object, a key missing, or no object at all.
@@ -95,18 +110,25 @@ def read_jsonl(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[
             for line, text in enumerate(file, start=1):
                 if not text.strip():
                     continue
-                try:
-                    row = json.loads(text)
-                except json.JSONDecodeError as error:
-                    raise InputError(f"{path}, line {line}: not JSON ({error.msg})") from error
-                if not isinstance(row, dict):
-                    raise InputError(f"{path}, line {line}: a JSON object is expected, not {type(row).__name__}")
-                for key in required:
-                    if key not in row:
-                        raise InputError(f"{path}, line {line}: no key {key!r}")
+                row = _json_object(text, required)
+                if isinstance(row, str):
+                    complain(f"{path}, line {line}: {row}", bad)
+                    continue
                 count += 1
                 yield line, row
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error.reason}): save it as UTF-8") from error
     if not count:
         raise InputError(f"{path} holds no JSON objects")
+
+
+def _json_object(text: str, required: Sequence[str]) -> dict[str, Any] | str:
+    """The object on a line, or what is wrong with it."""
+    try:
+        row = json.loads(text)
+    except json.JSONDecodeError as error:
+        return f"not JSON ({error.msg})"
+    if not isinstance(row, dict):
+        return f"a JSON object is expected, not {type(row).__name__}"
+    missing = [key for key in required if key not in row]
+    return f"no key {missing[0]!r}" if missing else row

@@ -13,6 +13,8 @@ from typing import Any
 from neva_tl.activations import Pooling
 from neva_tl.editing import SCOPES, Scope
 from neva_tl.errors import InputError
+from neva_tl.evaluation.judges.registry import JUDGES
+from neva_tl.evaluation.judges.registry import known as known_judges
 from neva_tl.values import VALUES, in_circle_order
 
 #: Methods of the headline table, in its order.
@@ -84,7 +86,8 @@ class StudyConfig:
     Attributes:
         model: what `neva_tl.load` takes.
         prompts: what `neva_tl.prompts.load` takes.
-        judge: `exact`, `wordlist` or `logprob`; `auto` is exact on the demo model and logprob elsewhere.
+        judge: `logprob`, or what `evaluation.judges.load_judge` takes (a judge of texts); `auto` is exact on the demo model
+            and logprob elsewhere.
         profile: `quick` or `full`.
         values: steered values (all ten are always measured where the judge can).
         methods: registry names of `neva_tl.baselines`.
@@ -135,10 +138,12 @@ class StudyConfig:
         judge = ("exact" if demo else "logprob") if self.judge == "auto" else self.judge
         scope = ("last" if demo else "generated") if self.scope == "auto" else self.scope
         gate = ("relevance" if demo else "none") if self.gate == "auto" else self.gate
-        if judge not in ("exact", "wordlist", "logprob"):
-            raise InputError(f"unknown judge {judge!r}: choose exact (demo), wordlist or logprob")
+        if judge != "logprob" and judge.partition(":")[0] not in JUDGES:
+            raise InputError(f"unknown judge {judge!r}: choose logprob, {known_judges()}")
         if judge == "exact" and not demo:
-            raise InputError("the exact judge knows only the demo model's language: use --judge logprob or wordlist")
+            raise InputError(
+                "the exact judge knows only the demo model's language: use --judge logprob, or one that reads any text"
+            )
         if scope not in SCOPES:
             raise InputError(f"unknown token scope {scope!r}: choose one of {', '.join(SCOPES)}")
         if gate not in ("relevance", "none"):

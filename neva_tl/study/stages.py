@@ -18,6 +18,7 @@ from neva_tl.activations import ActivationStats, Samples, collect
 from neva_tl.editing import RelevanceGate, fit_relevance
 from neva_tl.errors import InputError, WorkError
 from neva_tl.evaluation.alignment import Decoding
+from neva_tl.evaluation.judges import load_judge
 from neva_tl.neurons import NeuronSet
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.config import Profile, StudyConfig
@@ -151,15 +152,7 @@ def make_scorer(store: Store, model: Any, pairs: ContrastSet, config: StudyConfi
     if config.kind == "model":
         how = Decoding(max_new_tokens=profile.max_new_tokens, chat=config.chat)
         return Scorer(model, _logprob_judges(store, model, pairs, config, profile), by_split, how, pairs.values)
-    judge: Any
-    if config.judge == "exact":
-        from neva_tl.evaluation.judges.exact import ExactJudge
-
-        judge = ExactJudge()
-    else:
-        from neva_tl.evaluation.judges.wordlist import WordListJudge
-
-        judge = WordListJudge()
+    judge = load_judge(config.judge)
     how = Decoding(
         max_new_tokens=profile.max_new_tokens,
         # the demo model writes as its world does only when it samples; real models are read at their mode

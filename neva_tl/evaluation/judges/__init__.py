@@ -7,9 +7,11 @@ over values, for with a forced choice among them leakage cannot show.
 from neva_tl.evaluation.judges.base import ItemScores, Judge, ModelJudge, TextJudge, legible, repeated_share
 from neva_tl.evaluation.judges.exact import ExactJudge
 from neva_tl.evaluation.judges.logprob import LogProbJudge
+from neva_tl.evaluation.judges.registry import JUDGES, load_judge
 from neva_tl.evaluation.judges.wordlist import WordListJudge
 
 __all__ = [
+    "JUDGES",
     "ExactJudge",
     "ItemScores",
     "Judge",
@@ -18,5 +20,6 @@ __all__ = [
     "TextJudge",
     "WordListJudge",
     "legible",
+    "load_judge",
     "repeated_share",
 ]

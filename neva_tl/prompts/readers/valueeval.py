@@ -57,61 +57,66 @@ def read(path: str | Path) -> ContrastSet:
         InputError: no such files, a malformed line, or an argument without labels; names file and line.
     """
     folder = existing_folder(path, "ValueEval's arguments-*.tsv and labels-*.tsv")
-    arguments: list[dict[str, Any]] = []
+    rows_of: list[dict[str, Any]] = []
     for file in sorted(folder.glob("arguments-*.tsv")):
-        labels = folder / file.name.replace("arguments-", "labels-", 1)
-        if labels.exists():
-            arguments += _read_part(file, labels)
-    if not arguments:
+        part = file.stem.removeprefix("arguments-")
+        if (folder / f"labels-{part}.tsv").exists():
+            rows_of += arguments(folder, part)
+    if not rows_of:
         raise InputError(f"{folder} holds no arguments-NAME.tsv with a labels-NAME.tsv beside it")
-    unique = list({argument["text"]: argument for argument in reversed(arguments)}.values())[::-1]
+    unique = list({argument["text"]: argument for argument in reversed(rows_of)}.values())[::-1]
     rows = [row for value in VALUES for row in _contrast(unique, value)]
     note = (
-        f"{len(unique)} arguments ({len(arguments) - len(unique)} repeated ones dropped); "
+        f"{len(unique)} arguments ({len(rows_of) - len(unique)} repeated ones dropped); "
         "+ is presence of the value, - its absence in an argument on the same conclusion."
     )
     return ContrastSet.from_rows(rows, f"valueeval:{folder}", note=note)
 
 
-def _read_part(arguments: Path, labels: Path) -> list[dict[str, Any]]:
-    existing_file(arguments, "ValueEval's arguments")
-    existing_file(labels, "ValueEval's labels")
+def arguments(folder: Path, part: str) -> list[dict[str, Any]]:
+    """The arguments of one part (`training`, `test`, ...): id, text (one sentence naming claim and stance, then the premise,
+    which is `text[answer_start:answer_end]`), cluster (the conclusion), categories and values present, line and file.
+
+    Raises:
+        InputError: a file is missing, a line malformed, or an argument without labels; names file and line.
+    """
+    file = existing_file(folder / f"arguments-{part}.tsv", "ValueEval's arguments")
+    labels = existing_file(folder / f"labels-{part}.tsv", "ValueEval's labels")
     present: dict[str, frozenset[str]] = {}
     for line, row in read_table(labels, ("Argument ID", *CATEGORIES), delimiter="\t", quoted=False):
         for category in CATEGORIES:
             if row[category] not in ("0", "1"):
                 raise InputError(f"{labels}, line {line}: {category} is {row[category]!r}: 0 or 1 is expected")
-        present[row["Argument ID"]] = frozenset(value for name, value in CATEGORIES.items() if row[name] == "1")
+        present[row["Argument ID"]] = frozenset(name for name in CATEGORIES if row[name] == "1")
     out = []
-    for line, row in read_table(
-        arguments, ("Argument ID", "Conclusion", "Stance", "Premise"), delimiter="\t", quoted=False
-    ):
+    for line, row in read_table(file, ("Argument ID", "Conclusion", "Stance", "Premise"), delimiter="\t", quoted=False):
         identity, stance = row["Argument ID"], row["Stance"].strip()
         if identity not in present:
-            raise InputError(f"{arguments}, line {line}: argument {identity} has no line in {labels.name}")
+            raise InputError(f"{file}, line {line}: argument {identity} has no line in {labels.name}")
         if stance not in _STANCES:
-            raise InputError(f"{arguments}, line {line}: stance is {stance!r}: 'in favor of' or 'against' is expected")
+            raise InputError(f"{file}, line {line}: stance is {stance!r}: 'in favor of' or 'against' is expected")
         conclusion, premise = row["Conclusion"].strip().rstrip("."), row["Premise"].strip()
         context = f"An argument {_STANCES[stance]} the claim that {conclusion[:1].lower()}{conclusion[1:]}: "
         out.append(
             {
-                "values": present[identity],
+                "categories": present[identity],
+                "values": frozenset(CATEGORIES[name] for name in present[identity]),
                 "id": identity,
                 "text": context + premise,
                 "answer_start": len(context),
                 "answer_end": len(context) + len(premise),
                 "cluster": conclusion,
                 "line": line,
-                "file": str(arguments),
+                "file": str(file),
             }
         )
     return out
 
 
-def _contrast(arguments: Iterable[dict[str, Any]], value: str) -> list[dict[str, Any]]:
+def _contrast(rows_of: Iterable[dict[str, Any]], value: str) -> list[dict[str, Any]]:
     """As many absences as presences within each conclusion (the hash of the text decides which)."""
     groups: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: {"+": [], "-": []})
-    for argument in arguments:
+    for argument in rows_of:
         groups[argument["cluster"]]["+" if value in argument["values"] else "-"].append(argument)
     rows = []
     for poles in groups.values():

@@ -27,6 +27,7 @@ def options(parser: Any) -> None:
     parser.add_argument("--exchanges", type=int, help="rounds of exchange per size (default 4)")
     parser.add_argument("--edge-texts", type=int, help="texts per pole on which edges are measured (default 16)")
     parser.add_argument("--random", type=int, dest="n_random", help="random graphs per size (default 5)")
+    parser.add_argument("--lead", help="put behind every text, so that a value's word is likely next")
 
 
 def act(args: Any, manifest: Any) -> None:

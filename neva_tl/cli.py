@@ -313,6 +313,9 @@ def circuit(
     rows: Annotated[
         int, typer.Option("--rows", min=0, help="pairs per value for the neurons' statistics; 0: all of them")
     ] = 30,
+    lead: Annotated[
+        str | None, typer.Option("--lead", help="put behind every text, so that a value's word is likely next")
+    ] = None,
     share: Annotated[
         float, typer.Option("--share", help="share of the effects that the edges drawn hold, in (0, 1]")
     ] = 0.8,
@@ -342,9 +345,9 @@ def circuit(
     loaded, pairs = nv.load(model, dtype=dtype), nv.prompts.load(config.prompts)
     stats = nv.collect(loaded, limit_rows(pairs, rows), pooling=config.pooling, progress=True)
     neurons = nv.select(stats, value, method=method, k=k, model=loaded, seed=seed)
-    task = value_tasks(loaded, pairs, value, config, "train", texts)
+    task = value_tasks(loaded, pairs, value, config, "train", texts, lead)
     if size:
-        test = value_tasks(loaded, pairs, value, config, "test", texts)
+        test = value_tasks(loaded, pairs, value, config, "test", texts, lead)
         # quick by default; analyses/circuits.py looks longer and draws the curve
         effort = {"edge_texts": 6, "batch": 24, "exchanges": 2, "steps": 2}
         graph = nv.circuit(loaded, neurons, task=task, test=test, size=size, seed=seed, progress=True, **effort)

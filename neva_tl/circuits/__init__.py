@@ -10,9 +10,10 @@ from neva_tl.circuits.inputs import input_scores
 from neva_tl.circuits.measure import ablation_effects
 from neva_tl.circuits.nodes import Nodes
 from neva_tl.circuits.search import Found, find_circuit, find_circuits, gate_scores
-from neva_tl.circuits.task import ValueTask, value_task
+from neva_tl.circuits.task import LEAD, ValueTask, value_task
 
 __all__ = [
+    "LEAD",
     "CircuitGraph",
     "Context",
     "Effects",

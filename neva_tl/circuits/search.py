@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -168,16 +168,8 @@ def _draw(task: ValueTask, per_pole: int | None, rng: np.random.Generator) -> Va
 def subset(task: ValueTask, kept: Sequence[int]) -> ValueTask:
     """The task on the texts with these numbers."""
     index = np.asarray(kept)
-    return ValueTask(
-        task.value,
-        tuple(task.examples[i] for i in kept),
-        task.signs[index],
-        task.clusters[index],
-        task.tokens,
-        task.at,
-        task.chat,
-        task.split,
-    )
+    examples = tuple(task.examples[i] for i in kept)
+    return replace(task, examples=examples, signs=task.signs[index], clusters=task.clusters[index])
 
 
 def _m(model: Any, task: ValueTask, means: Means, nodes: Nodes) -> float:

@@ -26,6 +26,11 @@ from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.example import Example
 from neva_tl.values import VALUES
 
+#: What is put behind English statements: with it a word that names a value is likely to come next (ours). On SmolLM2's train
+#: texts the contrast of power grows from .5 to 1.1 nats; four wordings were compared there, on power, benevolence, tradition
+#: and security.
+LEAD = " In one word, this is about"
+
 
 @dataclass(frozen=True)
 class ValueTask:
@@ -40,6 +45,7 @@ class ValueTask:
         at: m is read behind the last token, or averaged over the answer tokens.
         chat: as in `inference.encode`.
         split: where the texts come from.
+        lead: what every text was made to end with.
     """
 
     value: str
@@ -50,6 +56,7 @@ class ValueTask:
     at: At = "answer"
     chat: bool | None = None
     split: str = "train"
+    lead: str = ""
 
     def __post_init__(self) -> None:
         if not len(self.examples) == len(self.signs) == len(self.clusters):
@@ -74,6 +81,7 @@ class ValueTask:
     def describe(self) -> str:
         """One line for captions."""
         where = "last token" if self.at == "last" else "answer tokens"
+        where += f" of {self.lead.strip()!r}" if self.lead else ""
         return (
             f"log-odds that the next token is a word of {self.value}, read at the {where}: "
             f"{int((self.signs > 0).sum())} texts that express it against {int((self.signs < 0).sum())} "
@@ -92,6 +100,7 @@ def value_task(
     words: Mapping[str, Sequence[str]] | None = None,
     at: At = "answer",
     chat: bool | None = None,
+    lead: str = "",
 ) -> ValueTask:
     """The first so many pairs (texts of each pole, where unpaired) of one value in one split, spread over the clusters.
 
@@ -100,6 +109,7 @@ def value_task(
         values: whose tokens are measured beside it.
         words: as in `attribution.value_tokens`; by default half A of our lists.
         at: `last` where a value's words come next (the demo's contrasts), `answer` for statements.
+        lead: put behind every text, so that a value's word is likely next (`LEAD` in English); with `at="last"`.
 
     Raises:
         InputError: the prompts hold nothing of the value in that split, or `per_pole` below 2.
@@ -116,13 +126,14 @@ def value_task(
     examples = mine.examples()
     return ValueTask(
         value=value,
-        examples=tuple(examples[i] for i in kept),
+        examples=tuple(Example(examples[i].prompt, examples[i].answer + lead) for i in kept),
         signs=np.where(df["pole"].to_numpy()[kept] == "+", 1.0, -1.0),
         clusters=df["cluster"].astype(str).to_numpy()[kept],
         tokens=value_tokens(model, values, words),
         at=at,
         chat=chat,
         split=split,
+        lead=lead,
     )
 
 

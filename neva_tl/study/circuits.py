@@ -13,6 +13,7 @@ import pandas as pd
 from neva_tl import inference, models, prompts
 from neva_tl.attribution import token_text
 from neva_tl.circuits import (
+    LEAD,
     CircuitGraph,
     Nodes,
     ValueTask,
@@ -38,7 +39,7 @@ SHARE = 0.8
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard circuits are looked for.
+    """How hard circuits are looked for, and where they are read.
 
     Attributes:
         sizes: of the curve, heads plus neurons.
@@ -48,6 +49,7 @@ class Effort:
         exchanges: rounds per size.
         edge_texts: texts per pole on which edges are measured.
         n_random: random graphs per size.
+        lead: put behind every text (None: nothing on the demo model, `LEAD` elsewhere).
     """
 
     sizes: tuple[int, ...] = (20, 60, 100, 200)
@@ -57,6 +59,7 @@ class Effort:
     exchanges: int = 4
     edge_texts: int = 16
     n_random: int = 5
+    lead: str | None = None
 
 
 def circuits_of_run(
@@ -130,7 +133,8 @@ def value_circuit(
     progress: bool = False,
 ) -> tuple[CircuitGraph, dict[str, Any]]:
     """One value's circuit with its curve, and what its neurons and heads do on one text."""
-    task, test = (value_tasks(model, pairs, value, config, split, effort.texts) for split in ("train", "test"))
+    splits = ("train", "test")
+    task, test = (value_tasks(model, pairs, value, config, split, effort.texts, effort.lead) for split in splits)
     means = mean_activations(model, task)
     whole = len(~Nodes.none(model))
     sizes = sorted({size for size in effort.sizes if size < whole} | {min(effort.drawn, whole)})
@@ -169,11 +173,15 @@ def value_circuit(
 
 
 def value_tasks(
-    model: Any, pairs: ContrastSet, value: str, config: StudyConfig, split: str, per_pole: int
+    model: Any, pairs: ContrastSet, value: str, config: StudyConfig, split: str, per_pole: int, lead: str | None = None
 ) -> ValueTask:
-    """The value's task on one split, read where the run's prompts name values (`last`) or at their answers."""
-    at = "last" if config.pooling == "last" else "answer"
-    return value_task(model, pairs, value, split=split, per_pole=per_pole, at=at, chat=config.chat)  # type: ignore[arg-type]
+    """The value's task on one split, read behind each text's last token.
+
+    The demo's contrasts end where a value is about to be named; other texts are brought there by `lead` (None: `LEAD`).
+    """
+    if lead is None:
+        lead = "" if config.pooling == "last" else LEAD
+    return value_task(model, pairs, value, split=split, per_pole=per_pole, at="last", chat=config.chat, lead=lead)
 
 
 def _view(model: Any, graph: CircuitGraph, task: ValueTask) -> dict[str, Any]:

@@ -233,3 +233,13 @@ def test_results_show_themselves(model: Any, task: ValueTask) -> None:
     for result, word in ((held, "1 heads and 1 neurons"), (effects, "strongest edges first")):
         assert word in result._repr_html_()
         assert result.show().axes[0].has_data()
+
+
+def test_a_lead_is_put_behind_every_text() -> None:
+    demo = nv.load("demo")
+    pairs = nv.prompts.load("demo")
+    plain = value_task(demo, pairs, "power", split="train", per_pole=6, at="last")
+    led = value_task(demo, pairs, "power", split="train", per_pole=6, at="last", lead=" mara says")
+    assert [e.answer for e in led.examples] == [e.answer + " mara says" for e in plain.examples]
+    assert led.signs.tolist() == plain.signs.tolist()
+    assert "'mara says'" in led.describe() and "of '" not in plain.describe()

@@ -6,7 +6,7 @@ itself. Leading axes `...` are bootstrap draws. Definitions are neva_tl's own (t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -70,11 +70,23 @@ def crossfit_positive(
     and at most max(0, D) elsewhere. Several random halvings are averaged, so that the answer does not hang on one of
     them.
     """
+    pairs = (
+        (
+            effects(sums, [w * h[r] for w, h in zip(weights, halves, strict=True)]),
+            effects(sums, [w * ~h[r] for w, h in zip(weights, halves, strict=True)]),
+        )
+        for r in range(len(halves[0]))
+    )
+    return positive_of_halves(pairs)
+
+
+def positive_of_halves(
+    pairs: Iterable[tuple[Float[np.ndarray, "b i j"], Float[np.ndarray, "b i j"]]],
+) -> Float[np.ndarray, "b i j"]:
+    """The cross-fitted positive part from D on both halves of each halving (at least one); NaN where none defines it."""
     total: np.ndarray | None = None
     used: np.ndarray | None = None
-    for r in range(len(halves[0])):
-        first = effects(sums, [w * h[r] for w, h in zip(weights, halves, strict=True)])
-        second = effects(sums, [w * ~h[r] for w, h in zip(weights, halves, strict=True)])
+    for first, second in pairs:
         fitted = 0.5 * ((first > 0) * second + (second > 0) * first)
         defined = ~np.isnan(first + second)
         total = np.where(defined, fitted, 0.0) + (0.0 if total is None else total)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from neva_tl.errors import InputError
-from neva_tl.evaluation.confusion import JudgedTexts, judged
+from neva_tl.evaluation.confusion import JudgedTexts, judged, mixing
 from neva_tl.evaluation.corrected import NOTE, CorrectedLeakage, correct
 from neva_tl.evaluation.judges.base import TextJudge, reads_texts
 from neva_tl.evaluation.judges.registry import load_judge
@@ -77,16 +77,35 @@ def judged_labels(
     return judged(judge, texts.head(limit) if limit else texts, split=split)
 
 
-def headline_target(store: Store, method: str) -> float | None:
+def prepared(spec: str, labels: str | Path | None, *, seed: int = 0) -> JudgedTexts | None:
+    """What a correction needs of the labelled texts, checked before hours go into the run that it corrects.
+
+    Returns:
+        None where no labels are given and the judge names none of its own.
+
+    Raises:
+        InputError: labels for a judge that reads no texts, or labels that define no mixing matrix.
+    """
+    if labels is None and not spec.startswith("classifier:"):
+        return None
+    judge = text_judge(spec)
+    if labels is None and not getattr(judge, "labels", None):
+        return None
+    found = judged_labels(judge, labels)
+    mixing(found, seed=seed, n_boot=2, n_splits=1)  # raises
+    return found
+
+
+def headline_target(run: str | Path, method: str) -> float | None:
     """The largest target gain at which a run measured a method; None for one without a dose.
 
     Raises:
         InputError: the run did not measure it.
     """
-    table = store.read_table("tables/leakage")
+    table = Store(Path(run)).read_table("tables/leakage")
     rows = table[table["method"] == method]
     if not len(rows):
-        raise InputError(f"{store.root} measured no {method}: it has {', '.join(dict.fromkeys(table['method']))}")
+        raise InputError(f"{run} measured no {method}: it has {', '.join(dict.fromkeys(table['method']))}")
     targets = rows["target_gain"].dropna()
     return float(targets.max()) if len(targets) else None
 
@@ -123,7 +142,7 @@ def corrected(
     if not isinstance(labels, JudgedTexts):
         reader = text_judge(config.judge) if judge is None else text_judge(judge) if isinstance(judge, str) else judge
         labels = judged_labels(reader, labels)
-    at = headline_target(store, method) if target is None else target
+    at = headline_target(run, method) if target is None else target
     table = store.read_table("tables/leakage")
     rows = table[(table["method"] == method) & _same(table["target_gain"], at)]
     if not len(rows):
@@ -179,18 +198,16 @@ def text(found: CorrectedLeakage) -> str:
         ("raw", found.raw.matrix, found.raw.lo, found.raw.hi),
         ("corrected", found.matrix, found.lo, found.hi),
     ):
-        cells = [
-            [_cell(est.iat[i, j], lo.iat[i, j], hi.iat[i, j]) for j in range(est.shape[1])] for i in range(len(est))
-        ]
+        numbers = zip(est.to_numpy(), lo.to_numpy(), hi.to_numpy(), strict=True)
+        cells = [[f"{x:.2f} [{a:.2f},{b:.2f}]" for x, a, b in zip(*row, strict=True)] for row in numbers]
         lines += [
             f"D of {found.method}, {title}",
             pd.DataFrame(cells, index=est.index, columns=est.columns).to_string(),
             "",
         ]
-    mixing, raw, true = found.mixing, found.raw, found.corrected
-    made = mixing.judged
+    raw, true, made = found.raw, found.corrected, found.mixing.judged
     lines += [
-        f"judge {made.judge}, {len(made.scores)} held-out texts of {made.labels_name}, condition number of M {mixing.condition}",
+        f"judge {made.judge}, {len(made.scores)} held-out texts of {made.labels_name}, condition number of M {found.mixing.condition}",
         f"gain      raw {raw.gain}   corrected {true.gain} (in shares of texts)",
         f"leakage   raw {raw.leakage}   corrected {true.leakage}   by confusion alone {found.leakage_alone}",
         f"NLR       raw {raw.nlr}   corrected {true.nlr}",
@@ -201,10 +218,6 @@ def text(found: CorrectedLeakage) -> str:
     return "\n".join(lines)
 
 
-def _cell(est: float, lo: float, hi: float) -> str:
-    return f"{est:.2f} [{lo:.2f},{hi:.2f}]"
-
-
-def _same(column: pd.Series[float], target: float | None) -> pd.Series[bool]:
-    numbers = column.astype(float)
-    return numbers.isna() if target is None else np.abs(numbers - target) < 1e-9
+def _same(column: pd.Series[float], target: float | None) -> np.ndarray:
+    numbers = column.to_numpy(dtype=float, na_value=np.nan)
+    return np.isnan(numbers) if target is None else np.abs(numbers - target) < 1e-9

@@ -27,6 +27,10 @@ from neva_tl.values import VALUES
 #: What no estimate on labelled texts can promise.
 NOTE = "M was estimated on labelled texts and may not carry over to edited text"
 
+#: Condition number above which the correction multiplies noise more than it removes confusion (the rule of thumb for strong
+#: collinearity of Belsley, Kuh and Welsch 1980).
+ILL_CONDITIONED = 30.0
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CorrectedLeakage:
@@ -111,7 +115,7 @@ class CorrectedLeakage:
         row |= {"labels": self.mixing.judged.labels_name, "texts": len(self.mixing.judged.scores)}
         for name, found in self.numbers().items():
             row |= {name: found.est, f"{name}_lo": found.lo, f"{name}_hi": found.hi}
-        return pd.DataFrame([row | {"not_noticed": ", ".join(self.mixing.weak), "note": NOTE}])
+        return pd.DataFrame([row | {"not_noticed": ", ".join(self.mixing.weak), "note": self.note}])
 
     def show(self) -> Any:
         """Raw and corrected matrix side by side (matplotlib)."""
@@ -129,8 +133,13 @@ class CorrectedLeakage:
     @property
     def note(self) -> str:
         """What to keep in mind, in one line."""
-        weak = f"; the judge was not seen to notice {', '.join(self.mixing.weak)}" if self.mixing.weak else ""
-        return f"{NOTE}{weak}."
+        parts = [NOTE]
+        if self.mixing.weak:
+            parts.append(f"the judge was not seen to notice {', '.join(self.mixing.weak)}")
+        condition = self.mixing.condition.est
+        if condition is None or condition > ILL_CONDITIONED:
+            parts.append(f"M is ill-conditioned (above {ILL_CONDITIONED:.0f}): corrected numbers are mostly noise")
+        return f"{'; '.join(parts)}."
 
     def __repr__(self) -> str:
         return f"<CorrectedLeakage {self}>"

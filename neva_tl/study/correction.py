@@ -11,7 +11,7 @@ import pandas as pd
 
 from neva_tl.errors import InputError
 from neva_tl.evaluation.confusion import JudgedTexts, judged, mixing
-from neva_tl.evaluation.corrected import NOTE, CorrectedLeakage, correct
+from neva_tl.evaluation.corrected import CorrectedLeakage, correct
 from neva_tl.evaluation.judges.base import TextJudge, reads_texts
 from neva_tl.evaluation.judges.registry import load_judge
 from neva_tl.evaluation.labelled import LabelledTexts
@@ -181,7 +181,7 @@ def write(run: str | Path, found: Sequence[tuple[CorrectedLeakage, float | None]
         "clusters": len(first.judged.names),
         "condition": first.condition.to_json(),
         "not_noticed": list(first.weak),
-        "note": NOTE,
+        "note": found[0][0].note,
         "methods": methods,
     }
     store.write_table(TABLE, pd.concat([one.table().assign(target_gain=t) for one, t in found], ignore_index=True))
@@ -207,7 +207,8 @@ def text(found: CorrectedLeakage) -> str:
         ]
     raw, true, made = found.raw, found.corrected, found.mixing.judged
     lines += [
-        f"judge {made.judge}, {len(made.scores)} held-out texts of {made.labels_name}, condition number of M {found.mixing.condition}",
+        f"judge {made.judge}, {len(made.scores)} held-out texts of {made.labels_name}",
+        f"condition number of M {found.mixing.condition}",
         f"gain      raw {raw.gain}   corrected {true.gain} (in shares of texts)",
         f"leakage   raw {raw.leakage}   corrected {true.leakage}   by confusion alone {found.leakage_alone}",
         f"NLR       raw {raw.nlr}   corrected {true.nlr}",

@@ -270,7 +270,7 @@ def test_results_show_themselves():
         and len(found.table()) == 20
     )
     summary = found.summary().iloc[0]
-    assert summary["note"] == NOTE and summary["nlr_raw"] == found.raw.nlr.est
+    assert summary["note"] == f"{NOTE}." and summary["nlr_raw"] == found.raw.nlr.est
     assert NOTE in found._repr_html_() and "corrected" in str(found)
     assert len(found.per_value()) == 2
     assert len(found.show().axes) == 3 and found.mixing.show().axes

@@ -93,7 +93,7 @@ def sample(generations: pd.DataFrame, n: int, seed: int = 0) -> Sample:
     if n < 2:
         raise InputError(f"at least 2 texts are needed, an edited and an unedited one, not {n}")
     rows = _with_place(generations)
-    records: list[dict[str, Any]] = rows.to_dict("records")
+    records: list[dict[Any, Any]] = rows.to_dict("records")
     base = {(row["prompt"], row["place"]): row for row in records if row["method"] == "unedited"}
     edited = {
         (row["method"], row["steered"], where): row
@@ -129,7 +129,7 @@ def sample(generations: pd.DataFrame, n: int, seed: int = 0) -> Sample:
     return Sample(tuple(items.values()), pd.DataFrame(conditions))
 
 
-def _item(row: dict[str, Any]) -> Item:
+def _item(row: Mapping[Any, Any]) -> Item:
     return Item(key_of(row["prompt"], row["text"]), row["prompt"], row["text"], row["topic"])
 
 

@@ -139,6 +139,8 @@ class Mixing:
         judged: what it was estimated on.
         matrix, lo, hi: M, true value x measured value.
         condition: the condition number of M (2-norm): by how much, at most, relative errors of D grow on the way to D_true.
+        scaled: the same after every column of M is divided by its length. Scores of a rare value may all be small, which
+            makes `condition` large and does no harm (its noise is small too): this one says whether values are told apart.
         weak: values whose own M[k, k] is not above 0 with its whole interval: the judge was not seen to notice them, and
             what is corrected for them says nothing.
         rates: per value tpr, fpr (mean score where it is there and where it is not) with intervals, and yes (texts).
@@ -149,6 +151,7 @@ class Mixing:
     lo: pd.DataFrame
     hi: pd.DataFrame
     condition: Estimate
+    scaled: Estimate
     weak: tuple[str, ...]
     rates: pd.DataFrame
     draws: MixingDraws = field(repr=False)
@@ -174,7 +177,11 @@ class Mixing:
 
     def _repr_html_(self) -> str:
         facts = {"labels": self.judged.labels_name, "texts": len(self.judged.scores)}
-        facts |= {"condition number": self.condition, "not noticed": ", ".join(self.weak) or None}
+        facts |= {
+            "condition number": self.condition,
+            "with scaled columns": self.scaled,
+            "not noticed": ", ".join(self.weak) or None,
+        }
         matrix = self.matrix.rename_axis(index="true", columns="measured")
         return card(f"What {self.judged.judge} mixes up", facts, matrix, index=True)
 
@@ -210,7 +217,7 @@ def mixing(judged: JudgedTexts, *, seed: int = 0, n_boot: int = 2000, level: flo
 
     floors = [cells[k][k].lo for k in range(10)]
     weak = tuple(name for name, floor in zip(VALUES, floors, strict=True) if floor is None or floor <= 0)
-    conditions = condition_numbers(draws.m)
+    conditions, scaled = condition_numbers(draws.m), condition_numbers(_scaled(draws.m))
     rates = []
     for j, name in enumerate(VALUES):
         row: dict[str, Any] = {"value": name}
@@ -224,6 +231,7 @@ def mixing(judged: JudgedTexts, *, seed: int = 0, n_boot: int = 2000, level: flo
         frame("lo"),
         frame("hi"),
         interval(conditions[0], conditions[1:], n, level),
+        interval(scaled[0], scaled[1:], n, level),
         weak,
         pd.DataFrame(rates),
         draws,
@@ -253,6 +261,12 @@ def condition_numbers(m: Float[np.ndarray, "b p p"]) -> Float[np.ndarray, " b"]:
     with np.errstate(divide="ignore", invalid="ignore"):
         found = values[:, 0] / values[:, -1]
     return np.where(good & (values[:, -1] > 0), found, np.inf)
+
+
+def _scaled(m: Float[np.ndarray, "b 10 10"]) -> Float[np.ndarray, "b 10 10"]:
+    """Columns of length 1 (nearly the best conditioned scaling: van der Sluis 1969); NaN where a column is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return m / np.sqrt((m**2).sum(axis=1, keepdims=True))
 
 
 def rogan_gladen(

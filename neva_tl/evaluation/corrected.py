@@ -27,8 +27,8 @@ from neva_tl.values import VALUES
 #: What no estimate on labelled texts can promise.
 NOTE = "M was estimated on labelled texts and may not carry over to edited text"
 
-#: Condition number above which the correction multiplies noise more than it removes confusion (the rule of thumb for strong
-#: collinearity of Belsley, Kuh and Welsch 1980).
+#: Condition number (columns scaled) above which the correction multiplies noise more than it removes confusion: the rule of
+#: thumb for strong collinearity of Belsley, Kuh and Welsch (1980).
 ILL_CONDITIONED = 30.0
 
 
@@ -90,8 +90,10 @@ class CorrectedLeakage:
         return pd.DataFrame(rows)
 
     def numbers(self) -> dict[str, Estimate]:
-        """The headline: condition, share, leakage_alone, and raw and corrected gain, leakage, nlr, ngl and plain forms."""
-        found = {"condition": self.mixing.condition, "share": self.share, "leakage_alone": self.leakage_alone}
+        """The headline: condition, condition_scaled, share, leakage_alone; and gain, leakage, nlr and ngl (leakage and nlr in
+        their plain forms too), each as NAME_raw and NAME_corrected."""
+        found = {"condition": self.mixing.condition, "condition_scaled": self.mixing.scaled, "share": self.share}
+        found |= {"leakage_alone": self.leakage_alone}
         for name in ("gain", "leakage", "leakage_plain", "nlr", "nlr_plain", "ngl"):
             found |= {f"{name}_raw": getattr(self.raw, name), f"{name}_corrected": getattr(self.corrected, name)}
         return found
@@ -136,8 +138,7 @@ class CorrectedLeakage:
         parts = [NOTE]
         if self.mixing.weak:
             parts.append(f"the judge was not seen to notice {', '.join(self.mixing.weak)}")
-        condition = self.mixing.condition.est
-        if condition is None or condition > ILL_CONDITIONED:
+        if self.mixing.scaled.est is None or self.mixing.scaled.est > ILL_CONDITIONED:
             parts.append(f"M is ill-conditioned (above {ILL_CONDITIONED:.0f}): corrected numbers are mostly noise")
         return f"{'; '.join(parts)}."
 

@@ -169,7 +169,7 @@ def write(run: str | Path, found: Sequence[tuple[CorrectedLeakage, float | None]
     first = found[0][0].mixing
     methods = [
         {"method": one.method, "target_gain": target}
-        | {name: x.to_json() for name, x in one.numbers().items() if name != "condition"}
+        | {name: x.to_json() for name, x in one.numbers().items() if not name.startswith("condition")}
         | {"shares": {name: x.to_json() for name, x in one.shares.items()}}
         for one, target in found
     ]
@@ -180,6 +180,7 @@ def write(run: str | Path, found: Sequence[tuple[CorrectedLeakage, float | None]
         "texts_left_out": first.judged.left_out,
         "clusters": len(first.judged.names),
         "condition": first.condition.to_json(),
+        "condition_scaled": first.scaled.to_json(),
         "not_noticed": list(first.weak),
         "note": found[0][0].note,
         "methods": methods,
@@ -208,7 +209,7 @@ def text(found: CorrectedLeakage) -> str:
     raw, true, made = found.raw, found.corrected, found.mixing.judged
     lines += [
         f"judge {made.judge}, {len(made.scores)} held-out texts of {made.labels_name}",
-        f"condition number of M {found.mixing.condition}",
+        f"condition number of M {found.mixing.condition}, with scaled columns {found.mixing.scaled}",
         f"gain      raw {raw.gain}   corrected {true.gain} (in shares of texts)",
         f"leakage   raw {raw.leakage}   corrected {true.leakage}   by confusion alone {found.leakage_alone}",
         f"NLR       raw {raw.nlr}   corrected {true.nlr}",

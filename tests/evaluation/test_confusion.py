@@ -50,7 +50,16 @@ def test_the_matrix_is_that_of_a_multivariate_regression():
     fit = sm.OLS(made.scores, sm.add_constant(made.labels)).fit()
     np.testing.assert_allclose(found.matrix.to_numpy(), np.asarray(fit.params)[1:], atol=1e-10)
     assert found.condition.est == pytest.approx(np.linalg.cond(np.asarray(fit.params)[1:]))
+    columns = np.asarray(fit.params)[1:]
+    assert found.scaled.est == pytest.approx(np.linalg.cond(columns / np.linalg.norm(columns, axis=0)))
     assert found.weak == () and found.judged.left_out == 0
+
+
+def test_a_column_of_small_scores_is_no_ill_conditioning():
+    made = judged(np.eye(10), noise=0.05)
+    small = replace(made, scores=made.scores * np.where(np.arange(10) == POWER, 1e-3, 1.0))
+    a, b = mixing(made, n_boot=20), mixing(small, n_boot=20)
+    assert b.condition.est > 500 and b.scaled.est == pytest.approx(a.scaled.est)
 
 
 def test_bootstrap_intervals_agree_with_cluster_robust_ones():

@@ -273,7 +273,7 @@ def leakage(
         seed=seed,
         overrides={"targets": (target,)},
     )
-    judged = correction.prepared(study.config.judge, labels, seed=seed)
+    judged = correction.prepared(model, judge, labels, seed=seed)
     result = study.run(out, progress=True)
     table = result.table("leakage")
     found = None if judged is None else correction.corrected(out, method, labels=judged)

@@ -77,8 +77,13 @@ def judged_labels(
     return judged(judge, texts.head(limit) if limit else texts, split=split)
 
 
-def prepared(spec: str, labels: str | Path | None, *, seed: int = 0) -> JudgedTexts | None:
+def prepared(model: str, judge: str, labels: str | Path | None, *, seed: int = 0) -> JudgedTexts | None:
     """What a correction needs of the labelled texts, checked before hours go into the run that it corrects.
+
+    Args:
+        model, judge: as a study takes them.
+        labels: where labelled texts are; None takes those that a trained judge names as its own.
+        seed: of the check.
 
     Returns:
         None where no labels are given and the judge names none of its own.
@@ -86,12 +91,12 @@ def prepared(spec: str, labels: str | Path | None, *, seed: int = 0) -> JudgedTe
     Raises:
         InputError: labels for a judge that reads no texts, or labels that define no mixing matrix.
     """
-    if labels is None and not spec.startswith("classifier:"):
+    if labels is None and not judge.startswith("classifier:"):
         return None
-    judge = text_judge(spec)
-    if labels is None and not getattr(judge, "labels", None):
+    reader = text_judge(StudyConfig(model=model, judge=judge).resolved().judge)
+    if labels is None and not getattr(reader, "labels", None):
         return None
-    found = judged_labels(judge, labels)
+    found = judged_labels(reader, labels)
     mixing(found, seed=seed, n_boot=2, n_splits=1)  # raises
     return found
 

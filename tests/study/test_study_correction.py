@@ -167,8 +167,8 @@ def test_what_cannot_be_corrected_is_refused(run: Path, labels: Path, tmp_path: 
     with pytest.raises(InputError, match="same judge"):
         correction.corrected(run, "neva", "wordlist", make_words(tmp_path))
     with pytest.raises(InputError, match="asks the model itself"):
-        correction.prepared("logprob", str(labels))
-    assert correction.prepared("wordlist", None) is None
+        correction.prepared("smollm2", "auto", str(labels))
+    assert correction.prepared("demo", "wordlist", None) is None
 
 
 def make_words(folder: Path) -> Path:

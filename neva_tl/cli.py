@@ -243,6 +243,14 @@ def leakage(
     prompts: Prompts = "auto",
     judge: Annotated[str, typer.Option("--judge", help="exact (demo), wordlist, logprob, or auto")] = "auto",
     profile: Annotated[str, typer.Option("--profile", help="quick or full")] = "quick",
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            help="labelled texts (valueeval:DIR, or x.csv, x.jsonl) whose test part shows what a judge of texts mixes up: raw "
+            "and corrected matrix; default: a classifier's own source, where it names one",
+        ),
+    ] = None,
     value: Annotated[list[str] | None, typer.Option("--value", help="steer only this value (repeatable)")] = None,
     out: Annotated[Path, typer.Option("--out", help="run folder")] = Path("runs/leakage"),
     dtype: Dtype = "float32",
@@ -250,8 +258,8 @@ def leakage(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """The leakage matrix of one method at a matched gain."""
-    from neva_tl.study import Study
+    """The leakage matrix of one method at a matched gain; with --labels also without what the judge mixes up."""
+    from neva_tl.study import Study, correction
     from neva_tl.values import VALUES
 
     study = Study(
@@ -265,10 +273,18 @@ def leakage(
         seed=seed,
         overrides={"targets": (target,)},
     )
+    judged = correction.prepared(model, judge, labels, seed=seed)
     result = study.run(out, progress=True)
     table = result.table("leakage")
+    found = None if judged is None else correction.corrected(out, method, labels=judged)
+    record = None if found is None else correction.write(out, [(found, correction.headline_target(out, method))])
     if as_json:
-        print(table.to_json(orient="records"))
+        rows = json.loads(table.to_json(orient="records"))
+        print(json.dumps(rows if record is None else {"leakage": rows, "correction": record}, allow_nan=False))
+        return
+    if found is not None:
+        print(correction.text(found))
+        print(result.text())
         return
     matrix = table[table["method"] == method].pivot(index="steered", columns="measured", values="d")
     order = [v for v in VALUES if v in matrix.columns]

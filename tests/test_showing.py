@@ -106,6 +106,15 @@ def responses(method: str = HOSTILE) -> evaluation.Responses:
     )
 
 
+def judged() -> evaluation.JudgedTexts:
+    rng = np.random.default_rng(2)
+    labels = (rng.random((200, 10)) < 0.4).astype(float)
+    scores = 0.6 * labels + 0.1 * rng.random((200, 10))
+    return evaluation.JudgedTexts(
+        HOSTILE, HOSTILE, HOSTILE, scores, labels, np.array([f"c{k % 20}" for k in range(200)])
+    )
+
+
 def item_scores() -> evaluation.ItemScores:
     scores = (np.array([0.1, 0.3, np.nan, 0.2]), np.array([1.0, 1.0, 0.0, 0.0]))
     return evaluation.ItemScores(("power", "tradition"), scores, (np.array(list("aabb")), np.array(list("aabb"))))
@@ -151,7 +160,10 @@ RESULTS: dict[type, Callable[[], Any]] = {
     ContrastSet: contrast_set,
     Decomposition: lambda: Decomposition(*(torch.randn(2, *shape) for shape in ((), (2, 3), (2, 4), (2, 2), (), ()))),
     Estimate: lambda: Estimate(0.4, 0.2, 0.6, 12),
+    evaluation.CorrectedLeakage: lambda: evaluation.correct(responses(), judged(), n_boot=50),
     evaluation.ItemScores: item_scores,
+    evaluation.JudgedTexts: judged,
+    evaluation.Mixing: lambda: evaluation.mixing(judged(), n_boot=50),
     evaluation.LeakageResult: lambda: evaluation.measure(responses(), n_boot=50, n_permutations=20),
     evaluation.NlrComparison: lambda: evaluation.compare_nlr(responses(), responses("caa"), n_boot=50),
     NeuronSet: neuron_set,

@@ -21,6 +21,8 @@ from neva_tl.evaluation.capability import (
     neutral_texts,
     reference,
 )
+from neva_tl.evaluation.confusion import JudgedTexts, Mixing, judged, mixing, rogan_gladen
+from neva_tl.evaluation.corrected import CorrectedLeakage, correct
 from neva_tl.evaluation.dose import dose_metric, dose_response
 from neva_tl.evaluation.estimate import Estimate
 from neva_tl.evaluation.fluency import admissible, fluency
@@ -38,13 +40,16 @@ from neva_tl.evaluation.leakage import LeakageResult, NlrComparison, compare_nlr
 from neva_tl.evaluation.responses import Responses
 
 __all__ = [
+    "CorrectedLeakage",
     "Decoding",
     "Estimate",
     "ExactJudge",
     "ItemScores",
+    "JudgedTexts",
     "LabelledTexts",
     "LeakageResult",
     "LogProbJudge",
+    "Mixing",
     "ModelJudge",
     "NlrComparison",
     "Observed",
@@ -56,18 +61,22 @@ __all__ = [
     "assemble",
     "capability",
     "compare_nlr",
+    "correct",
     "csr",
     "dose_metric",
     "dose_response",
     "fluency",
+    "judged",
     "leakage",
     "load_judge",
     "measure",
+    "mixing",
     "multiple_choice",
     "neutral_table",
     "neutral_texts",
     "observe",
     "reference",
+    "rogan_gladen",
     "score_texts",
     "text_responses",
 ]

@@ -7,7 +7,7 @@ draws. To steer a model and measure in one call, see `neva_tl.evaluation.alignme
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from neva_tl._html import card
 from neva_tl.errors import InputError
 from neva_tl.evaluation import measures
 from neva_tl.evaluation.estimate import Estimate, interval, null
-from neva_tl.evaluation.responses import Responses, bootstrap_weights, cluster_sums, random_halves, worst_case
+from neva_tl.evaluation.headline import draw, headline, level_draws, nlr
+from neva_tl.evaluation.responses import Responses, cluster_sums, worst_case
 
 
 @dataclass(frozen=True)
@@ -185,53 +186,15 @@ class LeakageResult:
         return f"{self.method}{unit}: gain {self.gain}, leakage {self.leakage}, NLR {self.nlr}, NGL {self.ngl}"
 
 
-@dataclass(frozen=True, eq=False)
-class _Drawn:
-    """D and its cross-fitted positive part on the data (row 0) and on every bootstrap draw (the other rows)."""
-
-    d: Float[np.ndarray, "b i j"]
-    positive: Float[np.ndarray, "b i j"]
-
-
-def _draw(responses: Responses, *, seed: int, n_boot: int, n_splits: int) -> _Drawn:
-    if n_splits < 1:
-        raise InputError("n_splits must be at least 1: cross-fitting needs one halving of the topics")
-    sums = cluster_sums(responses)
-    shared = responses.shared
-    boot = bootstrap_weights(sums.names, responses.values, n_boot=n_boot, seed=seed, shared=shared)
-    halves = random_halves(sums.names, responses.values, n_splits=n_splits, seed=seed, shared=shared)
-    weights = [np.vstack([np.ones((1, w.shape[1])), w]) for w in boot]
-    return _Drawn(measures.effects(sums, weights), measures.crossfit_positive(sums, weights, halves))
-
-
 def _level(
     responses: Responses, *, seed: int, n_boot: int, level: float, edited: bool
 ) -> tuple[dict[str, Estimate], Estimate]:
     """Mean score of each steered value itself, unedited or under its edit, and their mean; the same draws as D."""
-    scores = responses.edited
-    if not edited:
-        scores = tuple(np.broadcast_to(b, e.shape) for b, e in zip(responses.base, responses.edited, strict=True))
-    levels = replace(responses, base=tuple(np.zeros_like(b) for b in responses.base), edited=scores)
-    sums = cluster_sums(levels)
-    boot = bootstrap_weights(sums.names, levels.values, n_boot=n_boot, seed=seed, shared=levels.shared)
-    drawn = measures.effects(sums, [np.vstack([np.ones((1, w.shape[1])), w]) for w in boot])
-    own, mean = measures.gain(drawn, levels.target), measures.gain(drawn, levels.target).mean(axis=-1)
-    count = [len(levels.base[j]) for j in levels.target]
-    each = {name: interval(own[0, i], own[1:, i], count[i], level) for i, name in enumerate(levels.steered)}
-    return each, interval(mean[0], mean[1:], levels.n, level)
-
-
-def _nlr(leak: np.ndarray, gain: np.ndarray, n: int, level: float) -> Estimate:
-    """Ratio of sums over rows; row 0 of either is the data.
-
-    Null unless the sum of gains is above 0 with its whole interval.
-    """
-    top, bottom = leak.sum(axis=-1), gain.sum(axis=-1)
-    total = interval(bottom[0], bottom[1:], n, level)
-    if total.lo is None or total.lo <= 0:
-        return null(n)
-    drawn = measures.ratio(top, bottom)
-    return interval(drawn[0], drawn[1:], n, level, recentre=True)
+    own = level_draws(responses, seed=seed, n_boot=n_boot, edited=edited)
+    mean = own.mean(axis=-1)
+    count = [len(responses.base[j]) for j in responses.target]
+    each = {name: interval(own[0, i], own[1:, i], count[i], level) for i, name in enumerate(responses.steered)}
+    return each, interval(mean[0], mean[1:], responses.n, level)
 
 
 def measure(
@@ -262,28 +225,25 @@ def measure(
     Raises:
         InputError: a steered value is not measured, or an array has the wrong shape.
     """
-    target, n = responses.target, responses.n
-    drawn = _draw(responses, seed=seed, n_boot=n_boot, n_splits=n_splits)
-    gains = measures.gain(drawn.d, target)
-    fitted = measures.off_target_mean(drawn.positive, target)
-    plain = measures.leakage(drawn.d, target)
-    absolute = measures.off_target_mean(np.abs(drawn.d), target)
+    n = responses.n
+    drawn = draw(responses, seed=seed, n_boot=n_boot, n_splits=n_splits)
+    found = headline(drawn, responses, level)
+    absolute = measures.off_target_mean(np.abs(drawn.d), responses.target)
 
     def estimate(x: np.ndarray, items: int = n, kinked: bool = False) -> Estimate:
         return interval(x[0], x[1:], items, level, recentre=kinked)
 
-    leak = estimate(fitted.mean(axis=-1), kinked=True)
-    ngl = null(n)
-    if leak.lo is not None and leak.lo > 0:
-        ngl = estimate(measures.leaving_share(drawn.positive, responses.steered, responses.values), kinked=True)
-    cells = [[estimate(drawn.d[:, i, j], len(b)) for j, b in enumerate(responses.base)] for i in range(len(target))]
+    cells = [
+        [estimate(drawn.d[:, i, j], len(b)) for j, b in enumerate(responses.base)]
+        for i in range(len(responses.steered))
+    ]
 
     def frame(pick: str) -> pd.DataFrame:
         data = [[getattr(cell, pick) for cell in row] for row in cells]
         return pd.DataFrame(data, index=list(responses.steered), columns=list(responses.values), dtype=float)
 
     circle_of, circle_draws = (
-        (responses, drawn.d) if net is None else (net, _draw(net, seed=seed, n_boot=n_boot, n_splits=1).d)
+        (responses, drawn.d) if net is None else (net, draw(net, seed=seed, n_boot=n_boot, n_splits=1).d)
     )
     circles = [_circle(circle_of, circle_draws, wedge, seed, n_permutations, level) for wedge in (False, True)]
     csr_base, csr_base_mean = _level(responses, seed=seed, n_boot=n_boot, level=level, edited=False)
@@ -293,17 +253,17 @@ def measure(
         matrix=frame("est"),
         lo=frame("lo"),
         hi=frame("hi"),
-        gains={v: estimate(gains[:, i], len(responses.base[target[i]])) for i, v in enumerate(responses.steered)},
-        leakages={v: estimate(fitted[:, i], kinked=True) for i, v in enumerate(responses.steered)},
-        gain=estimate(gains.mean(axis=-1)),
-        leakage=leak,
-        leakage_plain=estimate(plain.mean(axis=-1), kinked=True),
-        leakage_signed=estimate(measures.off_target_mean(drawn.d, target).mean(axis=-1)),
+        gains=found.gains,
+        leakages=found.leakages,
+        gain=found.gain,
+        leakage=found.leakage,
+        leakage_plain=found.leakage_plain,
+        leakage_signed=estimate(measures.off_target_mean(drawn.d, responses.target).mean(axis=-1)),
         leakage_absolute=estimate(absolute.mean(axis=-1), kinked=True),
-        nlr=_nlr(fitted, gains, n, level),
-        nlr_plain=_nlr(plain, gains, n, level),
-        ngl=ngl,
-        coupling=_nlr(absolute, gains, n, level),
+        nlr=found.nlr,
+        nlr_plain=found.nlr_plain,
+        ngl=found.ngl,
+        coupling=nlr(absolute, measures.gain(drawn.d, responses.target), n, level),
         circle=circles[0],
         circle_wedge=circles[1],
         circle_net=net is not None,
@@ -328,7 +288,7 @@ def _circle(
 
 def _single(responses: Responses, seed: int, n_boot: int, level: float) -> dict[str, Estimate]:
     """Change of the first measured column under each condition (the affirmation column: no steered value is on it)."""
-    d = _draw(responses, seed=seed, n_boot=n_boot, n_splits=1).d
+    d = draw(responses, seed=seed, n_boot=n_boot, n_splits=1).d
     return {v: interval(d[0, i, 0], d[1:, i, 0], responses.n, level) for i, v in enumerate(responses.steered)}
 
 
@@ -398,10 +358,10 @@ def compare_nlr(
     first, second = a.select(common), b.select(common)
     n, parts = first.n, []
     for responses in (first, second):
-        drawn = _draw(responses, seed=seed, n_boot=n_boot, n_splits=n_splits)
+        drawn = draw(responses, seed=seed, n_boot=n_boot, n_splits=n_splits)
         gains = measures.gain(drawn.d, responses.target)
         leak = measures.off_target_mean(drawn.positive, responses.target)
-        parts.append((_nlr(leak, gains, n, level), leak.sum(axis=-1), gains.sum(axis=-1)))
+        parts.append((nlr(leak, gains, n, level), leak.sum(axis=-1), gains.sum(axis=-1)))
     (nlr_a, leak_a, gain_a), (nlr_b, leak_b, gain_b) = parts
     ratio = difference = null(n)
     if nlr_a.est is not None and nlr_b.est is not None:

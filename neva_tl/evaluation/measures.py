@@ -6,7 +6,7 @@ itself. Leading axes `...` are bootstrap draws. Definitions are neva_tl's own (t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -70,11 +70,27 @@ def crossfit_positive(
     and at most max(0, D) elsewhere. Several random halvings are averaged, so that the answer does not hang on one of
     them.
     """
-    total: np.ndarray | None = None
-    used: np.ndarray | None = None
+    return positive_of_halves(effects_of_halves(sums, weights, halves))
+
+
+def effects_of_halves(
+    sums: ClusterSums,
+    weights: Sequence[Float[np.ndarray, "b _"]],
+    halves: Sequence[Bool[np.ndarray, "r _"]],
+) -> Iterator[tuple[Float[np.ndarray, "b i j"], Float[np.ndarray, "b i j"]]]:
+    """D on the first and on the second half of the clusters, for each halving."""
     for r in range(len(halves[0])):
         first = effects(sums, [w * h[r] for w, h in zip(weights, halves, strict=True)])
-        second = effects(sums, [w * ~h[r] for w, h in zip(weights, halves, strict=True)])
+        yield first, effects(sums, [w * ~h[r] for w, h in zip(weights, halves, strict=True)])
+
+
+def positive_of_halves(
+    pairs: Iterable[tuple[Float[np.ndarray, "b i j"], Float[np.ndarray, "b i j"]]],
+) -> Float[np.ndarray, "b i j"]:
+    """The cross-fitted positive part from D on both halves of each halving (at least one); NaN where none defines it."""
+    total: np.ndarray | None = None
+    used: np.ndarray | None = None
+    for first, second in pairs:
         fitted = 0.5 * ((first > 0) * second + (second > 0) * first)
         defined = ~np.isnan(first + second)
         total = np.where(defined, fitted, 0.0) + (0.0 if total is None else total)

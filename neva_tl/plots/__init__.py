@@ -2,6 +2,7 @@
 
 from neva_tl.plots.bars import method_bars
 from neva_tl.plots.circle import circle_plot
+from neva_tl.plots.confusion import corrected_heatmaps, mixing_heatmap
 from neva_tl.plots.dose import dose_response, gain_leakage
 from neva_tl.plots.faithfulness import faithfulness_plot
 from neva_tl.plots.files import FIGURES, draw_run, read_table, write_figures
@@ -25,6 +26,7 @@ __all__ = [
     "circle_plot",
     "colored_tokens",
     "contrast_profile",
+    "corrected_heatmaps",
     "dose_response",
     "draw_run",
     "effect_volcano",
@@ -37,6 +39,7 @@ __all__ = [
     "leakage_heatmap",
     "logit_lens_plot",
     "method_bars",
+    "mixing_heatmap",
     "neuron_activations",
     "overlap_plot",
     "overlaps",

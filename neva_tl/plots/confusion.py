@@ -1,0 +1,49 @@
+"""What a judge mixes up, and leakage with and without it."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from neva_tl.plots.heatmap import leakage_heatmap
+from neva_tl.plots.style import method_label, need
+
+
+def corrected_heatmaps(df: pd.DataFrame) -> Figure:
+    """Raw and corrected leakage side by side, on one colour scale; several methods one under the other.
+
+    Args:
+        df: table `leakage_corrected`: method, steered, measured, d, lo, hi, corrected, corrected_lo, corrected_hi.
+
+    Raises:
+        InputError: a column is missing, or the table is empty.
+    """
+    raw = ("d", "lo", "hi")
+    corrected = ("corrected", "corrected_lo", "corrected_hi")
+    df = need(df, ("method", "steered", "measured", *raw, *corrected), "leakage_corrected")
+    parts = []
+    for method, rows in df.groupby("method", sort=False):
+        names = rows[["steered", "measured"]]
+        for label, columns in (("raw", raw), ("corrected", corrected)):
+            part = rows[list(columns)].set_axis(list(raw), axis=1)
+            parts.append(pd.concat([names, part], axis=1).assign(method=f"{method_label(str(method))}, {label}"))
+    figure: Figure = leakage_heatmap(pd.concat(parts, ignore_index=True), columns=2)
+    return figure
+
+
+def mixing_heatmap(df: pd.DataFrame) -> Figure:
+    """The mixing matrix: how much each true value (rows) raises the score of each value (columns), the others held.
+
+    Args:
+        df: table `judge_mixing`: judge, true, measured, m, lo, hi.
+
+    Raises:
+        InputError: a column is missing, or the table is empty.
+    """
+    df = need(df, ("judge", "true", "measured", "m", "lo", "hi"), "judge_mixing")
+    table = df.rename(columns={"judge": "method", "true": "steered", "m": "d"})
+    figure: Figure = leakage_heatmap(table)
+    figure.axes[0].set_ylabel("truly there")
+    figure.axes[-1].set_ylabel("M = rise of the measured score")
+    figure.supxlabel("outlined: the value itself · faint: 95 % interval contains 0", fontsize=7, color="#666666")
+    return figure

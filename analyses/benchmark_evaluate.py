@@ -70,7 +70,9 @@ def measure(n: int, tokens: int, threads: int, folder: Path | None) -> None:
         cold, seconds = timed("first pass", evaluate)
         warm, _ = timed("second pass", evaluate)
     written = sum(len(ids) for ids in nv.models.tokenizer(model)(cold.generations["text"].tolist())["input_ids"])
-    print(f"{len(cold.generations):,} texts, {written:,} tokens: {written / seconds:,.0f} tokens a second in the first pass")
+    print(
+        f"{len(cold.generations):,} texts, {written:,} tokens: {written / seconds:,.0f} tokens a second in the first pass"
+    )
     print(cold)
     assert cold.table().equals(warm.table()), "the two passes measured different things"
     assert cold.summary().equals(warm.summary()) and cold.generations.equals(warm.generations)

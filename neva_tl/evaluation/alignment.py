@@ -331,7 +331,13 @@ def _ask(model: Any, edits: Edits, judge: ModelJudge) -> ItemScores:
 
 
 def assemble(
-    method: str, base: ItemScores, edited: Mapping[str, ItemScores], *, judge: str = "", unit: str = ""
+    method: str,
+    base: ItemScores,
+    edited: Mapping[str, ItemScores],
+    *,
+    judge: str = "",
+    unit: str = "",
+    question: str = "",
 ) -> Responses:
     """Item scores of the unedited and of each edited condition as `Responses`.
 
@@ -355,6 +361,7 @@ def assemble(
         bounds=base.bounds,
         judge=judge,
         unit=unit,
+        question=question,
     )
 
 
@@ -398,11 +405,12 @@ def leakage(
     seen: dict[str, Observed] = {}
     for name in tqdm(names, desc=f"leakage: {method}", file=sys.stderr, disable=not progress):
         seen[name] = observe(model, edits[name], prompts, judge, decoding=decoding, cache=cache)
-    responses = assemble(method, base.items, {n: o.items for n, o in seen.items()}, judge=judge.name, unit=judge.unit)
+    facts = {"judge": judge.name, "question": str(getattr(judge, "question", ""))}
+    responses = assemble(method, base.items, {n: o.items for n, o in seen.items()}, unit=judge.unit, **facts)
     net = affirmation = None
     if base.net is not None:
         nets = {name: o.net for name, o in seen.items() if o.net is not None}
-        net = assemble(method, base.net, nets, judge=judge.name, unit=f"{judge.unit} - P(opposes)")
+        net = assemble(method, base.net, nets, unit=f"{judge.unit} - P(opposes)", **facts)
     if "affirmation" in base.items.extra:
         affirmation = _extra(responses, base.items, [o.items for o in seen.values()], "affirmation")
     return measure(

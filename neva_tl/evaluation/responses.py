@@ -32,6 +32,7 @@ class Responses:
         bounds: smallest and largest possible score, for worst-case bounds of missing scores; None = unbounded.
         excluded: per measured value j, items that do not count in D[i, j] `[n_steered, n_j]` (dilemmas that offer i).
         judge, unit: printed with every table; units are never mixed.
+        question: what the judge asked, word for word, where it asked anything; printed with results.
     """
 
     method: str
@@ -45,6 +46,7 @@ class Responses:
     excluded: tuple[Bool[np.ndarray, "i _"], ...] | None = None
     judge: str = ""
     unit: str = ""
+    question: str = ""
 
     def __post_init__(self) -> None:
         lengths = {len(self.values), len(self.base), len(self.edited), len(self.clusters)}
@@ -88,7 +90,12 @@ class Responses:
         for row, edited in zip(rows, self.edited, strict=True):
             row |= {f"towards {name}": _mean(scores) for name, scores in zip(self.steered, edited, strict=True)}
         facts = {"judge": self.judge or None, "unit": self.unit or None, "steered": ", ".join(self.steered)}
-        return card(f"Responses under {self.method}: mean scores", facts, pd.DataFrame(rows))
+        return card(f"Responses under {self.method}: mean scores", facts, pd.DataFrame(rows), note=self.note)
+
+    @property
+    def note(self) -> str:
+        """The judge's question as a sentence for notes; empty where it asks nothing."""
+        return f"{self.judge} was asked: {self.question}" if self.question else ""
 
     def show(self) -> Any:
         """The leakage matrix of these responses as a matplotlib figure (see `measure`)."""

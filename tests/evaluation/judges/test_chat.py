@@ -21,6 +21,7 @@ import pytest
 from faulty_server import FaultyServer, right
 
 from neva_tl._cache import JsonCache
+from neva_tl.editing import RolePrompt
 from neva_tl.errors import InputError, WorkError
 from neva_tl.evaluation.judges import load_judge
 from neva_tl.evaluation.judges.base import TextJudge, reads_texts
@@ -410,6 +411,32 @@ def test_killed_from_outside_only_questions_in_flight_are_asked_twice(tmp_path, 
         assert len(twice) == len(first) - kept and set(twice) <= set(first)
         assert max(Counter(server.seen).values()) == 2 and set(server.seen) == set(TEXTS)
         check(server, tmp_path / "c")
+
+
+# ---------------------------------------------------------------- downstream
+
+
+def test_missing_scores_are_bounded_and_the_question_is_printed(monkeypatch):
+    """Unedited and edited texts before the judge; one refused: NaN, left out of D, and bounded by hand."""
+    from neva_tl.evaluation import alignment
+    from neva_tl.evaluation.responses import worst_case
+
+    prompts, refused = ["one", "two", "three"], "Edited number 1 went by."
+    plain_texts, edited_texts = ([f"{kind} number {i} went by." for i in range(3)] for kind in ("Plain", "Edited"))
+    monkeypatch.setattr(alignment, "write_texts", lambda model, edits, *a, **k: edited_texts if edits else plain_texts)
+    with FaultyServer({refused: ["refusal"] * 3}) as server:
+        found = alignment.leakage(
+            None, {"power": RolePrompt("x")}, prompts, judge(server), n_boot=50, n_permutations=9, progress=False
+        )
+    place = VALUES.index("power")
+    row = found.table().query("measured == 'power'").iloc[0]
+    plain, edited = wanted(plain_texts)[:, place], wanted(edited_texts)[:, place]
+    assert row["d"] == pytest.approx(np.mean((edited - plain)[[0, 2]])) and row["missing"] == pytest.approx(1 / 3)
+    edited[1] = 0.0
+    low, high = np.mean(edited - plain), np.mean(edited - plain) + 1 / 3
+    assert (row["worst_lo"], row["worst_hi"]) == (pytest.approx(low), pytest.approx(high))
+    assert worst_case(found.responses) is not None
+    assert found.responses.question == QUESTION and "basic human values" in found._repr_html_()
 
 
 # ---------------------------------------------------------------- by name

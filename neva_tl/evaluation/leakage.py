@@ -6,7 +6,7 @@ draws. To steer a model and measure in one call, see `neva_tl.evaluation.alignme
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -200,8 +200,14 @@ def _draw(responses: Responses, *, seed: int, n_boot: int, n_splits: int) -> _Dr
     shared = responses.shared
     boot = bootstrap_weights(sums.names, responses.values, n_boot=n_boot, seed=seed, shared=shared)
     halves = random_halves(sums.names, responses.values, n_splits=n_splits, seed=seed, shared=shared)
-    weights = [np.vstack([np.ones((1, w.shape[1])), w]) for w in boot]
+    weights = _with_data(boot)
     return _Drawn(measures.effects(sums, weights), measures.crossfit_positive(sums, weights, halves))
+
+
+def _with_data(boot: Sequence[Float[np.ndarray, "b _"]]) -> list[Float[np.ndarray, "_ _"]]:
+    """The draws below a row of ones, which is the data; what was one array stays one."""
+    made = {id(w): np.vstack([np.ones((1, w.shape[1])), w]) for w in boot}
+    return [made[id(w)] for w in boot]
 
 
 def _level(
@@ -214,7 +220,7 @@ def _level(
     levels = replace(responses, base=tuple(np.zeros_like(b) for b in responses.base), edited=scores)
     sums = cluster_sums(levels)
     boot = bootstrap_weights(sums.names, levels.values, n_boot=n_boot, seed=seed, shared=levels.shared)
-    drawn = measures.effects(sums, [np.vstack([np.ones((1, w.shape[1])), w]) for w in boot])
+    drawn = measures.effects(sums, _with_data(boot))
     own, mean = measures.gain(drawn, levels.target), measures.gain(drawn, levels.target).mean(axis=-1)
     count = [len(levels.base[j]) for j in levels.target]
     each = {name: interval(own[0, i], own[1:, i], count[i], level) for i, name in enumerate(levels.steered)}

@@ -73,8 +73,8 @@ def crossfit_positive(
     total: np.ndarray | None = None
     used: np.ndarray | None = None
     for r in range(len(halves[0])):
-        first = effects(sums, [w * h[r] for w, h in zip(weights, halves, strict=True)])
-        second = effects(sums, [w * ~h[r] for w, h in zip(weights, halves, strict=True)])
+        first = effects(sums, _on(weights, [h[r] for h in halves]))
+        second = effects(sums, _on(weights, [~h[r] for h in halves]))
         fitted = 0.5 * ((first > 0) * second + (second > 0) * first)
         defined = ~np.isnan(first + second)
         total = np.where(defined, fitted, 0.0) + (0.0 if total is None else total)
@@ -82,6 +82,20 @@ def crossfit_positive(
     assert total is not None and used is not None  # n_splits >= 1
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(used > 0, total / used, np.nan)
+
+
+def _on(
+    weights: Sequence[Float[np.ndarray, "b _"]], half: Sequence[Bool[np.ndarray, " _"]]
+) -> list[Float[np.ndarray, "b _"]]:
+    """Weights on one half of the clusters; measured values that share weights and half share the product."""
+    made: dict[tuple[int, bytes], np.ndarray] = {}
+    out = []
+    for weight, there in zip(weights, half, strict=True):
+        key = (id(weight), there.tobytes())
+        if key not in made:
+            made[key] = weight * there
+        out.append(made[key])
+    return out
 
 
 def ratio(top: Float[np.ndarray, ...], bottom: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:

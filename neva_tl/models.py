@@ -278,6 +278,11 @@ def add_hook(model: Model, name: str, fn: Callable[..., Any]) -> HookHandle:
     return HookHandle(point, entry)
 
 
+def hooked(model: Model) -> bool:
+    """Whether anything sits on the model's hook points: an edit in force, a recorder, a hook of the user's."""
+    return any(point.fwd_hooks for point in model.hook_dict.values())
+
+
 def check_mlp(model: Model) -> None:
     """Refuse models whose `hook_post` is not the MLP's neurons: one forward pass of one token, once per model.
 

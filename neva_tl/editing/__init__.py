@@ -1,5 +1,6 @@
 """Edits of a model's activations at inference, through hook points; see base.py for what an edit is."""
 
+from neva_tl._identity import identity
 from neva_tl.editing.ablate import Ablate
 from neva_tl.editing.base import SCOPES, Change, Edit, NeuronEdit, Scope, as_edits, rewrite
 from neva_tl.editing.calibrate import Calibration, DosePoint, calibrate, calibrate_many
@@ -39,6 +40,7 @@ __all__ = [
     "edit_rows",
     "fit_context",
     "fit_relevance",
+    "identity",
     "rewrite",
     "touched_tokens",
 ]

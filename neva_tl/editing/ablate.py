@@ -39,6 +39,11 @@ class Ablate(NeuronEdit):
         if self.mode not in ("zero", "mean", "resample"):
             raise InputError(f"unknown ablation {self.mode!r}: choose zero, mean or resample")
 
+    @property
+    def by_token(self) -> bool:
+        """Not when resampling: tokens of the whole batch change places."""
+        return self.mode != "resample"
+
     def new_values(self, h: Float[Tensor, "b n s"], rows: pd.DataFrame) -> Float[Tensor, "b n s"]:
         """See `NeuronEdit.new_values`."""
         if self.mode == "zero":

@@ -76,6 +76,11 @@ class Edit(ABC):
         """The same edit behind a gate (None takes it off)."""
         return replace(self, gate=gate)
 
+    @property
+    def by_token(self) -> bool:
+        """Whether what becomes of a token depends on no other text in the batch (else its texts cannot be cached)."""
+        return True
+
     def rewrite(self, prompt: str) -> str:
         """The prompt as this edit wants it (only prompt-level methods change it)."""
         return prompt

@@ -17,6 +17,7 @@ import pandas as pd
 from jaxtyping import Float
 from tqdm import tqdm
 
+from neva_tl._cache import JsonCache
 from neva_tl._html import card
 from neva_tl.editing import Edit, as_edits, edit, edit_rows, rewrite
 from neva_tl.errors import InputError
@@ -24,6 +25,7 @@ from neva_tl.evaluation.estimate import Estimate, interval
 from neva_tl.evaluation.judges.base import ItemScores, Judge, ModelJudge, TextJudge, check_scores, reads_texts
 from neva_tl.evaluation.leakage import LeakageResult, measure
 from neva_tl.evaluation.responses import Responses, bootstrap_weights
+from neva_tl.evaluation.written import cacheable, recall, text_keys
 from neva_tl.sampling import Prefill
 from neva_tl.values import VALUES, value
 
@@ -40,7 +42,7 @@ class Decoding:
         samples: texts per prompt (more than one needs a temperature above 0).
         seed: of the common random numbers.
         chat: force or forbid the chat template; None uses it where there is one.
-        batch_size: prompts generated at once; has no effect on the texts.
+        batch_size: prompts generated at once, None by the model's size; has no effect on the texts.
     """
 
     max_new_tokens: int = 24
@@ -48,7 +50,7 @@ class Decoding:
     samples: int = 1
     seed: int = 0
     chat: bool | None = None
-    batch_size: int = 64
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.max_new_tokens < 1:
@@ -108,24 +110,45 @@ def write_texts(
     decoding: Decoding,
     *,
     prefill: Prefill | None = None,
+    cache: JsonCache | None = None,
     progress: bool = False,
 ) -> list[str]:
     """Continuations of prompts under edits; role prompts are put before each prompt first.
 
-    `prefill` keeps the unedited prompts between calls.
+    Args:
+        model: a TransformerLens model.
+        edits: in force; None = unedited.
+        prompts: to continue; a prompt's place is its number among the random numbers.
+        decoding: how.
+        prefill: keeps the unedited prompts between calls.
+        cache: texts written before, under the same weights, edits and decoding, are taken from here, new ones are kept. The
+            texts are the same with and without (texts under edits that mix a batch's rows are never kept).
+        progress: show a bar on stderr.
+
+    Raises:
+        InputError: with a cache: an edit cannot be told by its content, or the model carries other hooks.
     """
     from neva_tl import inference
 
-    asked = [rewrite(edits, prompt) for prompt in prompts]
-    with edit(model, *as_edits(edits)) as session:
-        return inference.generate(
-            model,
-            asked,
-            session=session,
-            prefill=prefill,
-            progress=progress,
-            **decoding.options(),
-        )
+    held = as_edits(edits)
+
+    def write(places: list[int]) -> list[str]:
+        with edit(model, *held) as session:
+            return inference.generate(
+                model,
+                [rewrite(held, prompts[place]) for place in places],
+                numbers=places,
+                session=session,
+                prefill=prefill,
+                progress=progress,
+                **decoding.options(),
+            )
+
+    places = list(range(len(prompts)))
+    if cache is None or not cacheable(held):
+        return write(places)
+    keys = text_keys(model, held, prompts, places, decoding)
+    return recall(cache, keys, [len(prompt) for prompt in prompts], write)
 
 
 def text_responses(
@@ -135,18 +158,19 @@ def text_responses(
     judge: TextJudge,
     *,
     decoding: Decoding | None = None,
+    cache: JsonCache | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """Generate on open prompts under edits and let a judge read.
 
-    The judge is shown the prompt itself, never a role instruction put before it.
+    The judge is shown the prompt itself, never a role instruction put before it. `cache`: see `write_texts`.
 
     Returns:
         One row per prompt and sample: `prompt, topic, sample, text, valid, score_VALUE...` (`oppose_VALUE...`).
     """
     how = decoding or Decoding()
     asked = _asked(prompts, how)
-    return _responses(judge, prompts, write_texts(model, edits, asked, how, progress=progress), how)
+    return _responses(judge, prompts, write_texts(model, edits, asked, how, cache=cache, progress=progress), how)
 
 
 def _asked(prompts: pd.DataFrame | Sequence[str], how: Decoding) -> list[str]:
@@ -209,6 +233,7 @@ def observe(
     judge: Judge,
     *,
     decoding: Decoding | None = None,
+    cache: JsonCache | None = None,
     progress: bool = False,
 ) -> Observed:
     """Put one condition before a judge of either kind.
@@ -219,6 +244,7 @@ def observe(
         prompts: open prompts (text judges); a ModelJudge brings its own items.
         judge: reads the texts, or asks the model.
         decoding: of the texts.
+        cache: of texts written before (`write_texts`); what a judge reads is kept by `CachedJudge`.
         progress: show a bar.
 
     Raises:
@@ -228,7 +254,7 @@ def observe(
         return Observed(_ask(model, edits, cast(ModelJudge, judge)))
     if prompts is None:
         raise InputError(f"the judge {judge.name!r} reads texts: give open prompts for the model to continue")
-    return _observed(text_responses(model, edits, prompts, judge, decoding=decoding, progress=progress))
+    return _observed(text_responses(model, edits, prompts, judge, decoding=decoding, cache=cache, progress=progress))
 
 
 def observe_many(
@@ -238,35 +264,49 @@ def observe_many(
     judge: Judge,
     *,
     decoding: Decoding | None = None,
+    cache: JsonCache | None = None,
 ) -> list[Observed]:
     """`observe` for several conditions; a text judge's texts are written in common batches of `decoding.batch_size`.
 
     Args:
-        model, prompts, judge, decoding: as `observe`.
+        model, prompts, judge, decoding, cache: as `observe`.
         conditions: the edits of each condition.
     """
     if not reads_texts(judge) or prompts is None or len(conditions) < 2:
-        return [observe(model, edits, prompts, judge, decoding=decoding) for edits in conditions]
+        return [observe(model, edits, prompts, judge, decoding=decoding, cache=cache) for edits in conditions]
     how = decoding or Decoding()
-    parts = write_texts_many(model, conditions, _asked(prompts, how), how)
+    parts = write_texts_many(model, conditions, _asked(prompts, how), how, cache=cache)
     return [_observed(_responses(judge, prompts, part, how)) for part in parts]
 
 
 def write_texts_many(
-    model: Any, conditions: Sequence[Sequence[Edit]], asked: Sequence[str], how: Decoding
+    model: Any,
+    conditions: Sequence[Sequence[Edit]],
+    asked: Sequence[str],
+    how: Decoding,
+    *,
+    cache: JsonCache | None = None,
 ) -> list[list[str]]:
     """`write_texts` for several conditions on the same prompts, in common batches; one list of texts per condition."""
     from neva_tl import inference
 
-    number = np.arange(len(conditions)).repeat(len(asked))
-    with edit_rows(model, conditions, number) as session:
-        texts = inference.generate(
-            model,
-            [rewrite(edits, prompt) for edits in conditions for prompt in asked],
-            numbers=np.tile(np.arange(len(asked)), len(conditions)).tolist(),
-            session=session,
-            **how.options(),
-        )
+    condition, number = (x.ravel() for x in np.indices((len(conditions), len(asked))))
+
+    def write(places: list[int]) -> list[str]:
+        with edit_rows(model, conditions, condition[places]) as session:
+            return inference.generate(
+                model,
+                [rewrite(conditions[condition[place]], asked[number[place]]) for place in places],
+                numbers=number[places].tolist(),
+                session=session,
+                **how.options(),
+            )
+
+    if cache is None or not all(cacheable(edits) for edits in conditions):
+        texts = write(list(range(len(condition))))
+    else:
+        keys = [key for edits in conditions for key in text_keys(model, edits, asked, range(len(asked)), how)]
+        texts = recall(cache, keys, [len(prompt) for prompt in asked] * len(conditions), write)
     return [texts[place : place + len(asked)] for place in range(0, len(texts), len(asked))]
 
 
@@ -291,7 +331,13 @@ def _ask(model: Any, edits: Edits, judge: ModelJudge) -> ItemScores:
 
 
 def assemble(
-    method: str, base: ItemScores, edited: Mapping[str, ItemScores], *, judge: str = "", unit: str = ""
+    method: str,
+    base: ItemScores,
+    edited: Mapping[str, ItemScores],
+    *,
+    judge: str = "",
+    unit: str = "",
+    question: str = "",
 ) -> Responses:
     """Item scores of the unedited and of each edited condition as `Responses`.
 
@@ -315,6 +361,7 @@ def assemble(
         bounds=base.bounds,
         judge=judge,
         unit=unit,
+        question=question,
     )
 
 
@@ -327,6 +374,7 @@ def leakage(
     method: str = "edit",
     base: Observed | None = None,
     decoding: Decoding | None = None,
+    cache: JsonCache | None = None,
     seed: int = 0,
     n_boot: int = 2000,
     level: float = 0.95,
@@ -343,6 +391,7 @@ def leakage(
         method: name in tables.
         base: the unedited condition, where it was observed before (same prompts, judge and decoding).
         decoding: how texts are written.
+        cache: of texts written before (`write_texts`).
         seed, n_boot, level, n_permutations: of the intervals and the Mantel test; see `evaluation.leakage.measure`.
         progress: show a bar on stderr.
 
@@ -352,15 +401,16 @@ def leakage(
     if not edits:
         raise InputError("leakage needs at least one edit: a mapping from the steered value to its edit")
     names = sorted(edits, key=lambda name: value(name).index)
-    base = base or observe(model, None, prompts, judge, decoding=decoding)
+    base = base or observe(model, None, prompts, judge, decoding=decoding, cache=cache)
     seen: dict[str, Observed] = {}
     for name in tqdm(names, desc=f"leakage: {method}", file=sys.stderr, disable=not progress):
-        seen[name] = observe(model, edits[name], prompts, judge, decoding=decoding)
-    responses = assemble(method, base.items, {n: o.items for n, o in seen.items()}, judge=judge.name, unit=judge.unit)
+        seen[name] = observe(model, edits[name], prompts, judge, decoding=decoding, cache=cache)
+    facts = {"judge": judge.name, "question": str(getattr(judge, "question", ""))}
+    responses = assemble(method, base.items, {n: o.items for n, o in seen.items()}, unit=judge.unit, **facts)
     net = affirmation = None
     if base.net is not None:
         nets = {name: o.net for name, o in seen.items() if o.net is not None}
-        net = assemble(method, base.net, nets, judge=judge.name, unit=f"{judge.unit} - P(opposes)")
+        net = assemble(method, base.net, nets, unit=f"{judge.unit} - P(opposes)", **facts)
     if "affirmation" in base.items.extra:
         affirmation = _extra(responses, base.items, [o.items for o in seen.values()], "affirmation")
     return measure(

@@ -6,6 +6,7 @@ Shared by the leakage of raw scores (`leakage.measure`) and by the one corrected
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,8 +52,14 @@ def draw(responses: Responses, *, seed: int, n_boot: int, n_splits: int) -> Draw
     shared = responses.shared
     boot = bootstrap_weights(sums.names, responses.values, n_boot=n_boot, seed=seed, shared=shared)
     halves = random_halves(sums.names, responses.values, n_splits=n_splits, seed=seed, shared=shared)
-    weights = [np.vstack([np.ones((1, w.shape[1])), w]) for w in boot]
+    weights = _with_data(boot)
     return Drawn(measures.effects(sums, weights), measures.crossfit_positive(sums, weights, halves))
+
+
+def _with_data(boot: Sequence[Float[np.ndarray, "b _"]]) -> list[Float[np.ndarray, "_ _"]]:
+    """The draws below a row of ones, which is the data; what was one array stays one."""
+    made = {id(w): np.vstack([np.ones((1, w.shape[1])), w]) for w in boot}
+    return [made[id(w)] for w in boot]
 
 
 def level_draws(responses: Responses, *, seed: int, n_boot: int, edited: bool) -> Float[np.ndarray, "b i"]:
@@ -63,7 +70,7 @@ def level_draws(responses: Responses, *, seed: int, n_boot: int, edited: bool) -
     levels = replace(responses, base=tuple(np.zeros_like(b) for b in responses.base), edited=scores)
     sums = cluster_sums(levels)
     boot = bootstrap_weights(sums.names, levels.values, n_boot=n_boot, seed=seed, shared=levels.shared)
-    drawn = measures.effects(sums, [np.vstack([np.ones((1, w.shape[1])), w]) for w in boot])
+    drawn = measures.effects(sums, _with_data(boot))
     return measures.gain(drawn, levels.target)
 
 

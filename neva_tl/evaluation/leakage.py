@@ -176,7 +176,7 @@ class LeakageResult:
         facts: dict[str, Any] = {name: getattr(self, name) for name in ("gain", "leakage", "nlr", "ngl")}
         facts |= {"judge": responses.judge or None, "unit": responses.unit or None, "items": responses.n}
         matrix = self.matrix.rename_axis(index="steered", columns="measured")
-        return card(f"Leakage of {self.method}", facts, matrix, index=True)
+        return card(f"Leakage of {self.method}", facts, matrix, index=True, note=responses.note)
 
     def __repr__(self) -> str:
         return f"<LeakageResult {self}>"

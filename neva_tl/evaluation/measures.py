@@ -80,8 +80,8 @@ def effects_of_halves(
 ) -> Iterator[tuple[Float[np.ndarray, "b i j"], Float[np.ndarray, "b i j"]]]:
     """D on the first and on the second half of the clusters, for each halving."""
     for r in range(len(halves[0])):
-        first = effects(sums, [w * h[r] for w, h in zip(weights, halves, strict=True)])
-        yield first, effects(sums, [w * ~h[r] for w, h in zip(weights, halves, strict=True)])
+        first = effects(sums, _on(weights, [h[r] for h in halves]))
+        yield first, effects(sums, _on(weights, [~h[r] for h in halves]))
 
 
 def positive_of_halves(
@@ -98,6 +98,20 @@ def positive_of_halves(
     assert total is not None and used is not None  # n_splits >= 1
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(used > 0, total / used, np.nan)
+
+
+def _on(
+    weights: Sequence[Float[np.ndarray, "b _"]], half: Sequence[Bool[np.ndarray, " _"]]
+) -> list[Float[np.ndarray, "b _"]]:
+    """Weights on one half of the clusters; measured values that share weights and half share the product."""
+    made: dict[tuple[int, bytes], np.ndarray] = {}
+    out = []
+    for weight, there in zip(weights, half, strict=True):
+        key = (id(weight), there.tobytes())
+        if key not in made:
+            made[key] = weight * there
+        out.append(made[key])
+    return out
 
 
 def ratio(top: Float[np.ndarray, ...], bottom: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class Responses:
         bounds: smallest and largest possible score, for worst-case bounds of missing scores; None = unbounded.
         excluded: per measured value j, items that do not count in D[i, j] `[n_steered, n_j]` (dilemmas that offer i).
         judge, unit: printed with every table; units are never mixed.
+        question: what the judge asked, word for word, where it asked anything; printed with results.
     """
 
     method: str
@@ -45,6 +47,7 @@ class Responses:
     excluded: tuple[Bool[np.ndarray, "i _"], ...] | None = None
     judge: str = ""
     unit: str = ""
+    question: str = ""
 
     def __post_init__(self) -> None:
         lengths = {len(self.values), len(self.base), len(self.edited), len(self.clusters)}
@@ -88,7 +91,12 @@ class Responses:
         for row, edited in zip(rows, self.edited, strict=True):
             row |= {f"towards {name}": _mean(scores) for name, scores in zip(self.steered, edited, strict=True)}
         facts = {"judge": self.judge or None, "unit": self.unit or None, "steered": ", ".join(self.steered)}
-        return card(f"Responses under {self.method}: mean scores", facts, pd.DataFrame(rows))
+        return card(f"Responses under {self.method}: mean scores", facts, pd.DataFrame(rows), note=self.note)
+
+    @property
+    def note(self) -> str:
+        """The judge's question as a sentence for notes; empty where it asks nothing."""
+        return f"{self.judge} was asked: {self.question}" if self.question else ""
 
     def show(self) -> Any:
         """The leakage matrix of these responses as a matplotlib figure (see `measure`)."""
@@ -177,16 +185,19 @@ def bootstrap_weights(
     """How often each cluster is drawn in each bootstrap replicate, per measured value.
 
     The draws depend on nothing but the seed, the cluster names and (unless the items are shared) the measured value:
-    every steered value and every method sees the same draws, which makes their differences and ratios paired.
+    every steered value and every method sees the same draws, which makes their differences and ratios paired. Where the
+    items are shared, the measured values share one array.
     """
-    weights: list[np.ndarray] = []
-    for label, clusters in zip(labels, names, strict=True):
-        rng = _generator("bootstrap", seed, "" if shared else label, *clusters)
+
+    @cache
+    def drawn(label: str, clusters: tuple[str, ...]) -> np.ndarray:
+        rng = _generator("bootstrap", seed, label, *clusters)
         size = len(clusters)
-        drawn = rng.multinomial(size, np.full(size, 1.0 / size), size=n_boot).astype(float)
+        weights = rng.multinomial(size, np.full(size, 1.0 / size), size=n_boot).astype(float)
         # one cluster has no spread to resample: NaN, so that no interval of width zero is ever printed
-        weights.append(drawn if size > 1 else np.full_like(drawn, np.nan))
-    return tuple(weights)
+        return weights if size > 1 else np.full_like(weights, np.nan)
+
+    return tuple(drawn("" if shared else label, clusters) for label, clusters in zip(labels, names, strict=True))
 
 
 def random_halves(
@@ -194,13 +205,15 @@ def random_halves(
 ) -> tuple[Bool[np.ndarray, "r _"], ...]:
     """`n_splits` random halvings of the clusters of each measured value; True = first half.
 
-    Seeded as the bootstrap is.
+    Seeded and shared as the bootstrap is.
     """
-    halves: list[np.ndarray] = []
-    for label, clusters in zip(labels, names, strict=True):
-        rng = _generator("halves", seed, "" if shared else label, *clusters)
+
+    @cache
+    def halved(label: str, clusters: tuple[str, ...]) -> np.ndarray:
+        rng = _generator("halves", seed, label, *clusters)
         order = np.argsort(rng.random((n_splits, len(clusters))), axis=1)
         half = np.zeros((n_splits, len(clusters)), dtype=bool)
         np.put_along_axis(half, order[:, : len(clusters) // 2], True, axis=1)
-        halves.append(half)
-    return tuple(halves)
+        return half
+
+    return tuple(halved("" if shared else label, clusters) for label, clusters in zip(labels, names, strict=True))

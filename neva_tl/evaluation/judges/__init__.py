@@ -5,6 +5,8 @@ over values, for with a forced choice among them leakage cannot show.
 """
 
 from neva_tl.evaluation.judges.base import ItemScores, Judge, ModelJudge, TextJudge, legible, repeated_share
+from neva_tl.evaluation.judges.cached import CachedJudge
+from neva_tl.evaluation.judges.chat import ChatJudge
 from neva_tl.evaluation.judges.exact import ExactJudge
 from neva_tl.evaluation.judges.logprob import LogProbJudge
 from neva_tl.evaluation.judges.registry import JUDGES, load_judge
@@ -12,6 +14,8 @@ from neva_tl.evaluation.judges.wordlist import WordListJudge
 
 __all__ = [
     "JUDGES",
+    "CachedJudge",
+    "ChatJudge",
     "ExactJudge",
     "ItemScores",
     "Judge",

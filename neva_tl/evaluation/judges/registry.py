@@ -17,6 +17,7 @@ from neva_tl.evaluation.judges.base import Judge
 #: name -> (module:attribute of the factory, what stands behind the colon; empty: nothing). Imported when first used.
 JUDGES: dict[str, tuple[str, str]] = {
     "exact": ("neva_tl.evaluation.judges.exact:ExactJudge", ""),
+    "chat": ("neva_tl.evaluation.judges.chat:from_spec", "MODEL@BASE_URL"),
     "wordlist": ("neva_tl.evaluation.judges.wordlist:WordListJudge", ""),
 }
 

@@ -41,7 +41,7 @@ def train_judge(
     check_place(out)
     labelled = LabelledTexts.load(f"valueeval:{data}" if Path(data).is_dir() else data, skip_bad=skip_bad)
     say(f"training on {int((labelled.splits == 'train').sum()):,} texts; the test texts are not looked at")
-    judge = train(labelled, features, seed=seed)  # type: ignore[arg-type]
+    judge = train(labelled, features, seed=seed)
     judge.save(out)
     if as_json:
         print(json.dumps({"judge": judge.name, "folder": str(out), **judge.info}, allow_nan=False))

@@ -58,7 +58,7 @@ class Agreement:
 
 def agreement(
     scores_a: Float[np.ndarray, "n c"],
-    scores_b: Float[np.ndarray, "n c"],
+    scores_b: Float[np.ndarray, "m d"],
     clusters: np.ndarray,
     *,
     threshold: float = 0.5,

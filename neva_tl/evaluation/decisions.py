@@ -94,4 +94,4 @@ def _nanmean(x: np.ndarray) -> np.ndarray:
     """Mean over the last axis without its NaN, NaN where all are."""
     there = ~np.isnan(x)
     with np.errstate(invalid="ignore"):
-        return np.where(there, x, 0.0).sum(axis=-1) / there.sum(axis=-1)
+        return np.asarray(np.where(there, x, 0.0).sum(axis=-1) / there.sum(axis=-1))

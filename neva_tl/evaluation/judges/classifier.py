@@ -26,7 +26,7 @@ from neva_tl._html import card
 from neva_tl.errors import InputError
 from neva_tl.evaluation.decisions import cells, decide, macro, rates
 from neva_tl.evaluation.judges.base import legible
-from neva_tl.evaluation.judges.features import Features, Kind, encoder_hash
+from neva_tl.evaluation.judges.features import Features, encoder_hash
 from neva_tl.evaluation.labelled import LabelledTexts, to_values, value_of
 
 FORMAT = "neva_tl classifier judge"
@@ -204,7 +204,7 @@ def check_place(folder: Path) -> None:
         raise InputError(f"{folder} is not empty and holds no judge: choose another folder")
 
 
-def train(labelled: LabelledTexts, features: Kind = "both", *, seed: int = 0) -> Classifier:
+def train(labelled: LabelledTexts, features: str = "both", *, seed: int = 0) -> Classifier:
     """Train on the split `train`; penalty (least log loss) and thresholds (best F1) by the split `validation`.
 
     Args:

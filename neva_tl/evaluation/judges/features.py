@@ -9,15 +9,14 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from neva_tl.errors import InputError
 
-Kind = Literal["tfidf", "minilm", "both"]
-KINDS: tuple[str, ...] = get_args(Kind)
+KINDS: tuple[str, ...] = ("tfidf", "minilm", "both")
 #: Options of scikit-learn's TfidfVectorizer: words and pairs of words; three to five letters within a word, which still
 #: know a word in another form or with a typing error.
 _VECTORIZERS: dict[str, dict[str, Any]] = {
@@ -44,13 +43,13 @@ class Features:
         encoder: hash of the sentence encoder's weights; empty for tfidf.
     """
 
-    kind: Kind
+    kind: str
     vocabulary: Mapping[str, Sequence[str]]
     idf: Mapping[str, Float[np.ndarray, " _"]]
     encoder: str = ""
 
     @classmethod
-    def fit(cls, texts: Sequence[str], kind: Kind) -> Features:
+    def fit(cls, texts: Sequence[str], kind: str) -> Features:
         """Learn vocabulary and weights from training texts (embeddings have nothing to learn).
 
         Raises:

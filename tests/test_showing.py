@@ -130,6 +130,25 @@ def calibration() -> Calibration:
     return Calibration({0.2: 1.6, 0.4: None}, 2.0, table.assign(admissible=[True, True, False], **{HOSTILE: 0.5}))
 
 
+def two_scores() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(2)
+    labels = (rng.random((60, 10)) < 0.4).astype(float)
+    return np.clip(labels * 0.4 + rng.random((60, 10)) * 0.6, 0, 1), labels, np.arange(60) // 3
+
+
+def quality_card() -> evaluation.QualityCard:
+    rates = ("n", "support", "f1", "f1_lo", "f1_hi")
+    rows = [{"level": "value", "label": HOSTILE, **dict.fromkeys(rates, 0.4)} for _ in range(3)]
+    macro = pd.DataFrame([{"level": "value", "measure": HOSTILE, "est": 0.4, "lo": np.nan, "hi": None}])
+    return evaluation.QualityCard(HOSTILE, HOSTILE, HOSTILE, 3, 2, HOSTILE, None, 12.0, pd.DataFrame(rows), macro)
+
+
+def labelled_texts() -> evaluation.LabelledTexts:
+    labels = np.tile([1.0, 0.0, np.nan, 1.0, 0.0], (4, 2))
+    words, spots = (HOSTILE,) * 4, np.array(list("aabb"))
+    return evaluation.LabelledTexts(HOSTILE, words, words, labels, VALUES, spots, np.array(["test"] * 4))
+
+
 def gate() -> RelevanceGate:
     n = np.ones
     return RelevanceGate((0, 2), n((2, 8)), n(2), np.array([0.9, 0.95]), np.array([0.1, 0.05]))
@@ -154,20 +173,24 @@ def study_result(folder: Path) -> StudyResult:
 
 #: Class -> makes one, with hostile text wherever it holds text.
 RESULTS: dict[type, Callable[[], Any]] = {
+    evaluation.Agreement: lambda: evaluation.agreement(*two_scores(), n_boot=50),
     ActivationStats: activation_stats,
     Calibration: calibration,
     CircuitGraph: circuit_graph,
     ContrastSet: contrast_set,
+    evaluation.Confusion: lambda: evaluation.confusion(*two_scores()[:2], n_permutations=20),
     Decomposition: lambda: Decomposition(*(torch.randn(2, *shape) for shape in ((), (2, 3), (2, 4), (2, 2), (), ()))),
     Estimate: lambda: Estimate(0.4, 0.2, 0.6, 12),
     evaluation.CorrectedLeakage: lambda: evaluation.correct(responses(), judged(), n_boot=50),
     evaluation.ItemScores: item_scores,
     evaluation.JudgedTexts: judged,
     evaluation.Mixing: lambda: evaluation.mixing(judged(), n_boot=50),
+    evaluation.LabelledTexts: labelled_texts,
     evaluation.LeakageResult: lambda: evaluation.measure(responses(), n_boot=50, n_permutations=20),
     evaluation.NlrComparison: lambda: evaluation.compare_nlr(responses(), responses("caa"), n_boot=50),
     NeuronSet: neuron_set,
     evaluation.Observed: observed,
+    evaluation.QualityCard: quality_card,
     RelevanceGate: gate,
     evaluation.Responses: responses,
     Samples: samples,

@@ -1,8 +1,10 @@
 """Evaluation: judges, alignment (CSR), value leakage, dose-response, fluency, capability.
 
-`leakage` and `capability` here are the functions; the modules of the same names hold the pure measures and the parts.
+`leakage`, `capability`, `quality` and `agreement` here are the functions; the modules of the same names hold the pure
+measures and the parts.
 """
 
+from neva_tl.evaluation.agreement import Agreement, Confusion, agreement, confusion
 from neva_tl.evaluation.alignment import (
     Decoding,
     Observed,
@@ -37,9 +39,12 @@ from neva_tl.evaluation.judges import (
 )
 from neva_tl.evaluation.labelled import LabelledTexts
 from neva_tl.evaluation.leakage import LeakageResult, NlrComparison, compare_nlr, measure
+from neva_tl.evaluation.quality import QualityCard, quality
 from neva_tl.evaluation.responses import Responses
 
 __all__ = [
+    "Agreement",
+    "Confusion",
     "CorrectedLeakage",
     "Decoding",
     "Estimate",
@@ -53,14 +58,17 @@ __all__ = [
     "ModelJudge",
     "NlrComparison",
     "Observed",
+    "QualityCard",
     "Reference",
     "Responses",
     "TextJudge",
     "WordListJudge",
     "admissible",
+    "agreement",
     "assemble",
     "capability",
     "compare_nlr",
+    "confusion",
     "correct",
     "csr",
     "dose_metric",
@@ -75,6 +83,7 @@ __all__ = [
     "neutral_table",
     "neutral_texts",
     "observe",
+    "quality",
     "reference",
     "rogan_gladen",
     "score_texts",

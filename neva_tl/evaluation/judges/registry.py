@@ -16,8 +16,10 @@ from neva_tl.evaluation.judges.base import Judge
 
 #: name -> (module:attribute of the factory, what stands behind the colon; empty: nothing). Imported when first used.
 JUDGES: dict[str, tuple[str, str]] = {
+    "classifier": ("neva_tl.evaluation.judges.classifier:load", "PATH"),
     "exact": ("neva_tl.evaluation.judges.exact:ExactJudge", ""),
     "chat": ("neva_tl.evaluation.judges.chat:from_spec", "MODEL@BASE_URL"),
+    "hf": ("neva_tl.evaluation.judges.huggingface:load", "NAME_OR_FOLDER"),
     "wordlist": ("neva_tl.evaluation.judges.wordlist:WordListJudge", ""),
 }
 

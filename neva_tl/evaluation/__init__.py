@@ -29,13 +29,17 @@ from neva_tl.evaluation.judges import (
     ItemScores,
     LogProbJudge,
     ModelJudge,
+    SurveyJudge,
     TextJudge,
     WordListJudge,
     load_judge,
 )
 from neva_tl.evaluation.labelled import LabelledTexts
 from neva_tl.evaluation.leakage import LeakageResult, NlrComparison, compare_nlr, measure
+from neva_tl.evaluation.profile import ValueProfile, couple, value_profile
 from neva_tl.evaluation.responses import Responses
+from neva_tl.evaluation.svo import SvoChange, SvoResult, svo
+from neva_tl.evaluation.value_graph import ValueGraph, item_rows, learn_value_graph, profile_rows
 
 __all__ = [
     "Decoding",
@@ -50,24 +54,35 @@ __all__ = [
     "Observed",
     "Reference",
     "Responses",
+    "SurveyJudge",
+    "SvoChange",
+    "SvoResult",
     "TextJudge",
+    "ValueGraph",
+    "ValueProfile",
     "WordListJudge",
     "admissible",
     "assemble",
     "capability",
     "compare_nlr",
+    "couple",
     "csr",
     "dose_metric",
     "dose_response",
     "fluency",
+    "item_rows",
     "leakage",
+    "learn_value_graph",
     "load_judge",
     "measure",
     "multiple_choice",
     "neutral_table",
     "neutral_texts",
     "observe",
+    "profile_rows",
     "reference",
     "score_texts",
+    "svo",
     "text_responses",
+    "value_profile",
 ]

@@ -8,6 +8,7 @@ from neva_tl.evaluation.judges.base import ItemScores, Judge, ModelJudge, TextJu
 from neva_tl.evaluation.judges.exact import ExactJudge
 from neva_tl.evaluation.judges.logprob import LogProbJudge
 from neva_tl.evaluation.judges.registry import JUDGES, load_judge
+from neva_tl.evaluation.judges.survey import SurveyJudge
 from neva_tl.evaluation.judges.wordlist import WordListJudge
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Judge",
     "LogProbJudge",
     "ModelJudge",
+    "SurveyJudge",
     "TextJudge",
     "WordListJudge",
     "legible",

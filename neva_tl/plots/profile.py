@@ -50,8 +50,8 @@ def profile_plot(df: pd.DataFrame, *, title: str = "", axis: str = "") -> Figure
     ax.set_ylim(low - 2 * pad, high + pad)
     ax.set_xticks(angles, [str(name) for name in df["value"]])
     for tick, angle, name in zip(ax.get_xticklabels(), angles, df["value"], strict=True):
-        side = float(np.sin(angle))
-        tick.set_horizontalalignment("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
+        across = float(np.sin(angle))
+        tick.set_horizontalalignment("center" if abs(across) < 0.1 else "left" if across > 0 else "right")
         tick.set_color(value_colour(str(name)))
         tick.set_fontweight("bold")
     ax.tick_params(axis="x", pad=3)

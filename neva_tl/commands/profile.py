@@ -71,6 +71,9 @@ def profile(
     edits = _edit(loaded, model, value, method, dose, scope, prompts, rows, k, seed) if value is not None else None
     say(f"asking {len(judge.items)} items twice")
     found = value_profile(loaded, judge, edits, seed=seed)
+    if out is not None:
+        found.df.to_csv(out, index=False)
+        say(f"written: {out}")
     report: dict[str, Any] = {
         "model": model,
         "judge": found.judge,
@@ -101,9 +104,6 @@ def profile(
             change = before.to(after).change
             report["svo"] |= {"after": _orientation(after), "change": change.to_json()}
             lines += [f"after the edit: {after}", f"turned by {change} degrees"]
-    if out is not None:
-        found.df.to_csv(out, index=False)
-        say(f"written: {out}")
     from neva_tl.study.store import finite
 
     print(json.dumps(finite(report), allow_nan=False) if as_json else "\n".join(lines))

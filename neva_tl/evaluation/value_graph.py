@@ -112,7 +112,7 @@ def learn_value_graph(
     Args:
         rows: one row per profile, one column per value (two or more of the ten). Rows should be independent draws: the
             replicates of one bootstrap are not, and make any edge look certain.
-        method: `pc`, or `ges` (some seconds a draw for ten values).
+        method: `pc`, or `ges` (no level: its BIC counts a resampled row as a new one, so that weak edges pass more easily).
         clusters: a name per row (prompt, topic); whole clusters are resampled. None makes every row its own.
         alpha: level of PC's independence tests (GES has none).
         share: share of draws from which an edge, and then its arrow, is drawn.

@@ -27,6 +27,7 @@ from neva_tl.circuits import CircuitGraph
 from neva_tl.editing import Calibration, RelevanceGate
 from neva_tl.errors import InputError
 from neva_tl.evaluation.estimate import Estimate
+from neva_tl.evaluation.svo import ring_games
 from neva_tl.neurons import NeuronSet
 from neva_tl.prompts import ContrastSet
 from neva_tl.study import StudyResult
@@ -125,6 +126,19 @@ def observed() -> evaluation.Observed:
     return evaluation.Observed(item_scores(), generations=texts)
 
 
+def orientation(angle: float) -> evaluation.SvoResult:
+    games = ring_games((50.0, 40.0), stops=3)
+    towards = np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
+    utility = np.array([game.allocations for game in games]) @ towards / 20
+    return evaluation.SvoResult(games, utility, np.zeros(3), angle + np.linspace(-3, 3, 50))
+
+
+def value_graph() -> evaluation.ValueGraph:
+    row = {"a": "power", "b": "security", "adjacent": 0.9, "forward": 0.8, "backward": 0.0, "r": -0.4, "in_data": True}
+    table = pd.DataFrame([row | {"distance": 36.0, "drawn": True, "direction": "->"}])
+    return evaluation.ValueGraph(("power", "security"), HOSTILE, table, 0.7, 40, 100, 0)
+
+
 def calibration() -> Calibration:
     table = pd.DataFrame({"dose": [1.0, 2.0, 4.0], "gain": [0.1, 0.25, 0.3], "invalid": [0.0, 0.01, 0.4]})
     return Calibration({0.2: 1.6, 0.4: None}, 2.0, table.assign(admissible=[True, True, False], **{HOSTILE: 0.5}))
@@ -194,6 +208,10 @@ RESULTS: dict[type, Callable[[], Any]] = {
     RelevanceGate: gate,
     evaluation.Responses: responses,
     Samples: samples,
+    evaluation.SvoChange: lambda: orientation(90.0).to(orientation(0.0)),
+    evaluation.SvoResult: lambda: orientation(45.0),
+    evaluation.ValueGraph: value_graph,
+    evaluation.ValueProfile: lambda: evaluation.ValueProfile(item_scores(), item_scores(), HOSTILE, HOSTILE, n_boot=20),
     StudyResult: lambda: None,  # made in a folder of its own: see `result`
 }
 #: Dataclasses of the circuit search: a circuit shows itself as the graph that is made of them.
@@ -203,7 +221,8 @@ OF_CIRCUITS = {"Context", "Effects", "Faithfulness", "Found", "Means", "Nodes", 
 NOT_RESULTS = {
     "Ablate", "AddVector", "Batch", "Change", "Clamp", "ContextAware", "Decoding", "DosePoint", "Edit", "EditSession",
     "Encoded", "Evidence", "ExactJudge", "Example", "LayerProbe", "LogProbJudge", "NeuronEdit", "Posterior", "Profile",
-    "Reference", "Request", "RolePrompt", "Scale", "Shift", "StudyConfig", "Text", "Widget", "WordListJudge",
+    "Reference", "Request", "RolePrompt", "Scale", "Shift", "StudyConfig", "SurveyJudge",
+    "Text", "Widget", "WordListJudge",
 }  # fmt: skip
 
 

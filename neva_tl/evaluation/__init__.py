@@ -33,14 +33,18 @@ from neva_tl.evaluation.judges import (
     ItemScores,
     LogProbJudge,
     ModelJudge,
+    SurveyJudge,
     TextJudge,
     WordListJudge,
     load_judge,
 )
 from neva_tl.evaluation.labelled import LabelledTexts
 from neva_tl.evaluation.leakage import LeakageResult, NlrComparison, compare_nlr, measure
+from neva_tl.evaluation.profile import ValueProfile, couple, value_profile
 from neva_tl.evaluation.quality import QualityCard, quality
 from neva_tl.evaluation.responses import Responses
+from neva_tl.evaluation.svo import SvoChange, SvoResult, svo
+from neva_tl.evaluation.value_graph import ValueGraph, item_rows, learn_value_graph, profile_rows
 
 __all__ = [
     "Agreement",
@@ -61,7 +65,12 @@ __all__ = [
     "QualityCard",
     "Reference",
     "Responses",
+    "SurveyJudge",
+    "SvoChange",
+    "SvoResult",
     "TextJudge",
+    "ValueGraph",
+    "ValueProfile",
     "WordListJudge",
     "admissible",
     "agreement",
@@ -70,12 +79,15 @@ __all__ = [
     "compare_nlr",
     "confusion",
     "correct",
+    "couple",
     "csr",
     "dose_metric",
     "dose_response",
     "fluency",
+    "item_rows",
     "judged",
     "leakage",
+    "learn_value_graph",
     "load_judge",
     "measure",
     "mixing",
@@ -83,9 +95,12 @@ __all__ = [
     "neutral_table",
     "neutral_texts",
     "observe",
+    "profile_rows",
     "quality",
     "reference",
     "rogan_gladen",
     "score_texts",
+    "svo",
     "text_responses",
+    "value_profile",
 ]

@@ -13,7 +13,9 @@ from neva_tl.plots.layer_profile import layer_profile
 from neva_tl.plots.lens import logit_lens_plot, token_lens_plot
 from neva_tl.plots.overlap import overlap_plot, overlaps
 from neva_tl.plots.overview import calibration_plot, contrast_profile, gate_profile, prompt_counts
+from neva_tl.plots.profile import profile_plot
 from neva_tl.plots.style import save_figure
+from neva_tl.plots.value_graph import value_graph_plot
 from neva_tl.plots.volcano import effect_volcano
 from neva_tl.plots.widgets import Widget, attention, bundle, colored_tokens, neuron_activations
 
@@ -43,9 +45,11 @@ __all__ = [
     "neuron_activations",
     "overlap_plot",
     "overlaps",
+    "profile_plot",
     "prompt_counts",
     "read_table",
     "save_figure",
     "token_lens_plot",
+    "value_graph_plot",
     "write_figures",
 ]

@@ -11,7 +11,6 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
-from scipy.stats import hypergeom
 
 from neva_tl.errors import InputError
 from neva_tl.plots.layer_profile import pick_method
@@ -25,6 +24,7 @@ from neva_tl.plots.style import (
     styled,
     value_grid,
 )
+from neva_tl.statistics import overlap
 
 COLUMNS = ("value", "layer", "neuron")
 #: Family-wise level over all pairs at which an overlap counts as other than chance (Bonferroni).
@@ -55,15 +55,7 @@ def overlaps(neurons: pd.DataFrame, n_neurons: int) -> pd.DataFrame:
         raise InputError(f"a value has {largest} neurons, but the model is said to have {n_neurons}")
     rows = []
     for a, b in combinations(present_values(sets), 2):
-        m, n, shared = len(sets[a]), len(sets[b]), len(sets[a] & sets[b])
-        chance = hypergeom(n_neurons, m, n)
-        rows.append(
-            {
-                "a": a, "b": b, "size_a": m, "size_b": n, "shared": shared, "jaccard": shared / max(m + n - shared, 1),
-                "expected": m * n / n_neurons, "p_more": float(chance.sf(shared - 1)),
-                "p_fewer": float(chance.cdf(shared)),
-            }
-        )  # fmt: skip
+        rows.append({"a": a, "b": b, **overlap(sets[a], sets[b], n_neurons)._asdict()})
     names = ["a", "b", "size_a", "size_b", "shared", "jaccard", "expected", "p_more", "p_fewer"]
     return pd.DataFrame(rows, columns=names)
 

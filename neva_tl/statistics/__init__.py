@@ -18,6 +18,7 @@ from neva_tl.statistics.effects import (
 )
 from neva_tl.statistics.moments import Moments, check_moments, merge_moments, moments
 from neva_tl.statistics.multiplicity import benjamini_hochberg, cluster_means, sign_flip_max_t
+from neva_tl.statistics.overlap import Overlap, overlap
 from neva_tl.statistics.power import pairs_needed, power_of_t
 from neva_tl.statistics.resampling import (
     Estimate,
@@ -32,6 +33,7 @@ __all__ = [
     "Effect",
     "Estimate",
     "Moments",
+    "Overlap",
     "benjamini_hochberg",
     "check_moments",
     "cluster_bootstrap",
@@ -45,6 +47,7 @@ __all__ = [
     "merge_moments",
     "minimum_effect_p",
     "moments",
+    "overlap",
     "paired_g",
     "paired_t",
     "pairs_needed",

@@ -10,6 +10,7 @@ from neva_tl.evaluation.judges.chat import ChatJudge
 from neva_tl.evaluation.judges.exact import ExactJudge
 from neva_tl.evaluation.judges.logprob import LogProbJudge
 from neva_tl.evaluation.judges.registry import JUDGES, load_judge
+from neva_tl.evaluation.judges.survey import SurveyJudge
 from neva_tl.evaluation.judges.wordlist import WordListJudge
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Judge",
     "LogProbJudge",
     "ModelJudge",
+    "SurveyJudge",
     "TextJudge",
     "WordListJudge",
     "legible",

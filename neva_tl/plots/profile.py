@@ -1,0 +1,65 @@
+"""A value profile where the theory puts it: around Schwartz's circle, before and after an edit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from neva_tl.plots.style import literal, need, new_figure, styled, value_colour
+from neva_tl.values import value
+
+COLUMNS = ("value", "before", "before_lo", "before_hi")
+SIDES = {"before": "#8a8a8a", "after": "#12679e"}
+
+
+@styled
+def profile_plot(df: pd.DataFrame, *, title: str = "", axis: str = "") -> Figure:
+    """Scores as a closed line around the circle, whiskers their intervals; a second line after the edit.
+
+    The radius does not start at 0 but somewhat below the smallest number, since profiles differ by little; the rings say
+    where it is.
+
+    Args:
+        df: value, before, before_lo, before_hi; optionally after, after_lo, after_hi.
+        title: above the circle. axis: what the numbers are.
+
+    Raises:
+        InputError: a column is missing, or the table is empty.
+    """
+    df = need(df, COLUMNS, "profile")
+    sides = [name for name in SIDES if name in df.columns]
+    columns = [f"{side}{end}" for side in sides for end in ("", "_lo", "_hi")]
+    numbers = df[columns].to_numpy(dtype=float)
+    low, high = (float(np.nanmin(numbers)), float(np.nanmax(numbers))) if np.isfinite(numbers).any() else (0.0, 1.0)
+    pad = 0.15 * max(high - low, 1e-6)
+    figure = new_figure(4.4, 4.5)
+    ax = figure.add_subplot(projection="polar")
+    ax.set_theta_zero_location("N")  # type: ignore[attr-defined]
+    ax.set_theta_direction(-1)  # type: ignore[attr-defined]
+    angles = np.radians([value(name).angle for name in df["value"]])
+    order = np.append(np.argsort(angles), np.argmin(angles))
+    for place, side in enumerate(sides):
+        # the two sides' whiskers stand beside each other
+        at = angles + (0.04 * (2 * place - 1) if len(sides) > 1 else 0.0)
+        score = df[side].to_numpy(dtype=float)
+        ax.plot(at[order], score[order], color=SIDES[side], linewidth=1.2, marker="o", markersize=3, label=side)
+        for angle, lo, hi in zip(at, df[f"{side}_lo"].astype(float), df[f"{side}_hi"].astype(float), strict=True):
+            if np.isfinite(lo) and np.isfinite(hi):
+                ax.plot([angle, angle], [lo, hi], color=SIDES[side], linewidth=1.0, alpha=0.7)
+    ax.set_ylim(low - 2 * pad, high + pad)
+    ax.set_xticks(angles, [str(name) for name in df["value"]])
+    for tick, angle, name in zip(ax.get_xticklabels(), angles, df["value"], strict=True):
+        across = float(np.sin(angle))
+        tick.set_horizontalalignment("center" if abs(across) < 0.1 else "left" if across > 0 else "right")
+        tick.set_color(value_colour(str(name)))
+        tick.set_fontweight("bold")
+    ax.tick_params(axis="x", pad=3)
+    ax.tick_params(axis="y", labelsize=6, colors="#888888")
+    ax.grid(color="#e2e2e2", linewidth=0.6)
+    ax.spines["polar"].set_color("#cccccc")
+    if len(sides) > 1:
+        figure.legend(loc="outside lower center", ncols=2)
+    if title or axis:
+        ax.set_title(literal(f"{title} ({axis})" if title and axis else title or axis), pad=16)
+    return figure

@@ -1,0 +1,67 @@
+"""A learned value graph in the circle's layout: only what holds under resampling."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch
+
+from neva_tl.plots.circle import position
+from neva_tl.plots.style import NEGATIVE, POSITIVE, literal, need, new_figure, styled, value_colour
+from neva_tl.values import VALUES
+
+COLUMNS = ("a", "b", "adjacent", "r", "drawn", "direction")
+STYLES = {"->": "-|>", "<-": "<|-", "-": "-"}
+
+
+@styled
+def value_graph_plot(df: pd.DataFrame, *, title: str = "") -> Figure:
+    """Stable edges between values on the circle: as wide as the share of draws that hold them, red where the scores rise
+    together, blue where one falls as the other rises; an arrow only where the direction is stable too.
+
+    Args:
+        df: a, b, adjacent, r, drawn, direction (`ValueGraph.df`).
+        title: above the circle.
+
+    Raises:
+        InputError: a column is missing, or the table is empty.
+    """
+    df = need(df, COLUMNS, "value graph")
+    figure = new_figure(4.4, 4.0)
+    ax = figure.subplots()
+    ax.set_axis_off()
+    ax.set_xlim(-1.75, 1.75)
+    ax.set_ylim(-1.35, 1.35)
+    ax.set_aspect("equal")
+    edges = df[df["drawn"].astype(bool)]
+    for row in edges.to_dict("records"):
+        ax.add_patch(
+            FancyArrowPatch(
+                position(str(row["a"])),
+                position(str(row["b"])),
+                connectionstyle="arc3,rad=0.12",
+                arrowstyle=STYLES[str(row["direction"])],
+                mutation_scale=11,
+                shrinkA=7,
+                shrinkB=7,
+                linewidth=0.6 + 1.8 * float(row["adjacent"]),
+                color=POSITIVE if float(row["r"]) >= 0 else NEGATIVE,
+                alpha=0.3 + 0.6 * float(row["adjacent"]),
+            )
+        )
+    present = set(df["a"]) | set(df["b"])
+    for name in (value for value in VALUES if value in present):
+        x, y = position(name)
+        ax.scatter([x], [y], s=46, color=value_colour(name), zorder=3, edgecolors="white", linewidths=0.8)
+        side = "center" if abs(x) < 0.1 else ("left" if x > 0 else "right")
+        label = {"ha": side, "va": "center", "fontsize": 7.5, "color": value_colour(name), "fontweight": "bold"}
+        ax.text(1.15 * x, 1.17 * y, name, **label)  # type: ignore[arg-type]
+    if title:
+        ax.set_title(literal(title))
+    hands = [Line2D([], [], color=POSITIVE, linewidth=2), Line2D([], [], color=NEGATIVE, linewidth=2)]
+    words = ["rise together", "one falls as the other rises"]
+    figure.legend(hands, words, loc="outside lower center", ncols=2)
+    if not len(edges):
+        ax.text(0, 0, "no stable edge", ha="center", va="center", color="#888888")
+    return figure

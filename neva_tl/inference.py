@@ -188,7 +188,7 @@ def encoded_logprobs(
                     total[number] = float(found[place, encoded[number].ids[-1]])
                 bar.update(len(shared[ids]))
         left = np.setdiff1d(left, [number for numbers in shared.values() for number in numbers])
-        for rows in group([len(encoded[i].ids) for i in left], token_budget):
+        for rows in group([len(encoded[i].ids) for i in left.tolist()], token_budget):
             chosen = left[rows]
             values, row = _token_logprobs(model, pad(model, [encoded[i] for i in chosen]), session)
             np.add.at(total, chosen[row], values)

@@ -197,7 +197,7 @@ def test_last_words_equal_plain_transformers(pair: tuple[Any, Plain]) -> None:
     model, oracle = pair
     # a word the model itself would write, beside those it would not
     ids, _ = oracle.split("the old king", " x")
-    greedy = oracle.tokenizer.decode([int(oracle.logprobs(ids[:-2] + [0])[-1].argmax())])
+    greedy = oracle.tokenizer.decode([int(oracle.logprobs([*ids[:-2], 0])[-1].argmax())])
     items = words().items + ((Item("g", "g", ("the old king",), (greedy,)),) if greedy.strip() else ())
     scores = score_benchmark(model, Benchmark("words", "last_word", items), token_budget=40)
     expected = [oracle.score(item.prompts[0], item.continuations[0]) for item in items]

@@ -81,12 +81,23 @@ def test_clusters_widen_the_interval() -> None:
     lost = np.isin(np.arange(200) // 20, (0, 1, 2))
     before, after = np.ones(200), np.where(lost, 0.0, 1.0)
     (clustered,) = compare_capability(scores(before, names), scores(after, names)).df.to_dict("records")
-    assert clustered["interval"] == "bootstrap, 10 clusters"
+    assert clustered["interval"] == "Bonett-Price or bootstrap, 10 clusters"
     # the bootstrap of ten clusters of which three lost everything: a binomial(10, .3) over 10
     expected = np.quantile(np.random.default_rng(2).binomial(10, 0.3, 100_000) / 10, [0.025, 0.975])
     assert (-clustered["hi"], -clustered["lo"]) == pytest.approx(tuple(expected), abs=0.051)
     lo, hi = bonett_price(60, 0, 200)
     assert clustered["hi"] - clustered["lo"] > 2 * (hi - lo)
+
+
+def test_a_repeated_question_does_not_narrow_the_interval() -> None:
+    """Five of sixty won and none lost: a bootstrap can draw no loss, so that alone it would leave 0 out."""
+    names = ["same", "same", *(str(i) for i in range(58))]
+    before, after = np.zeros(60), np.r_[np.zeros(55), np.ones(5)]
+    (row,) = compare_capability(scores(before, names), scores(after, names)).df.to_dict("records")
+    lo, hi = bonett_price(0, 5, 60)
+    assert row["lo"] <= lo and row["hi"] >= hi
+    (still,) = compare_capability(scores(before, names), scores(before, names)).df.to_dict("records")
+    assert still["lo"] < 0 < still["hi"]  # no item changed: the bootstrap alone would have no width
 
 
 def test_perplexity_is_a_ratio_of_sums_and_its_bootstrap_is_paired() -> None:

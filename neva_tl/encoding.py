@@ -87,14 +87,55 @@ def encode_one(model: Any, examples: Sequence[Example], *, chat: bool | None = N
     whole = [head + item.answer for head, item in zip(heads, examples, strict=True)]
     if not whole:
         return []
+    out = _encoded(model, heads, whole)
+    check_ids(model, out, [item.prompt or item.answer for item in examples])
+    return out
+
+
+def encode_continuations(model: Any, pairs: Sequence[tuple[str, str]], *, windows: bool = False) -> list[Encoded]:
+    """Token ids of plain prompts with their continuations, put together as they stand: nothing is added between them.
+
+    The field's convention for public sets: a continuation brings its own leading space, and a token belongs to it when its
+    characters reach past the prompt. BOS by the model's convention; an empty prompt always gets one (EOS where there is no
+    BOS), so that the first word counts too. What is longer than the context loses tokens at the left, as in
+    lm-evaluation-harness.
+
+    Args:
+        pairs: (prompt, continuation).
+        windows: leave what is longer than the context as it is: the caller parts it.
+
+    Raises:
+        InputError: a continuation alone does not fit the context, or another model's tokenizer.
+    """
+    if not pairs:
+        return []
+    text = models.tokenizer(model)
+    opening = text.bos_token_id if text.bos_token_id is not None else text.eos_token_id
+    room = models.info(model).n_ctx
+    out = []
+    found = _encoded(model, [prompt for prompt, _ in pairs], [prompt + more for prompt, more in pairs])
+    for (prompt, _), item in zip(pairs, found, strict=True):
+        if not prompt and item.start == 0 and opening is not None:
+            item = Encoded((opening, *item.ids), 1)
+        extra = max(0, len(item.ids) - room)
+        if not windows and item.start > extra > 0:
+            item = Encoded(item.ids[extra:], item.start - extra)
+        out.append(item)
+    names = [prompt or more for prompt, more in pairs]
+    check_ids(model, [Encoded(x.ids[:room], x.start) for x in out] if windows else out, names)
+    return out
+
+
+def _encoded(model: Any, heads: Sequence[str], whole: Sequence[str]) -> list[Encoded]:
+    """Token ids of whole texts, BOS by the model's convention; what reaches past a text's head is its answer."""
+    text = models.tokenizer(model)
     bos = [text.bos_token_id] if prepends_bos(model) else []
     out = []
-    for number, (ids, ends) in enumerate(_tokenise(text, whole)):
+    for head, (ids, ends) in zip(heads, _tokenise(text, whole), strict=True):
         front = [] if not bos or ids[:1] == bos else bos
         # the first token that reaches past the prompt's characters opens the answer
-        start = next((i for i, end in enumerate(ends) if end > len(heads[number])), len(ids))
+        start = next((i for i, end in enumerate(ends) if end > len(head)), len(ids))
         out.append(Encoded((*front, *ids), start + len(front)))
-    check_ids(model, out, [item.prompt or item.answer for item in examples])
     return out
 
 

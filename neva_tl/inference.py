@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
@@ -26,6 +26,7 @@ from neva_tl.encoding import (
     batches,
     check_ids,
     encode,
+    encode_continuations,
     encode_one,
     group,
     pad,
@@ -47,10 +48,13 @@ __all__ = [
     "Encoded",
     "Prefill",
     "PrefixCache",
+    "answer_greedy",
     "answer_logprobs",
     "batches",
     "encode",
+    "encode_continuations",
     "encode_one",
+    "encoded_logprobs",
     "forward_batch",
     "generate",
     "group",
@@ -151,6 +155,21 @@ def answer_logprobs(
     for number, item in enumerate(encoded):
         if len(item.ids) <= max(item.start, 1):
             raise InputError(f"example {number} ({examples[number].prompt[:40]!r}) has no answer token to score")
+    return encoded_logprobs(
+        model, encoded, session=session, token_budget=token_budget, prefix=prefix, progress=progress
+    )
+
+
+def encoded_logprobs(
+    model: Any,
+    encoded: Sequence[Encoded],
+    *,
+    session: Any = None,
+    token_budget: int = 4096,
+    prefix: PrefixCache | None = None,
+    progress: bool = False,
+) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """`answer_logprobs` of examples that are token ids already."""
     total = np.zeros(len(encoded))
     count = np.array([len(item.ids) - max(item.start, 1) for item in encoded], dtype=np.int64)
     bar = tqdm(total=len(encoded), desc="log-probabilities", unit="text", file=sys.stderr, disable=not progress)
@@ -169,12 +188,36 @@ def answer_logprobs(
                     total[number] = float(found[place, encoded[number].ids[-1]])
                 bar.update(len(shared[ids]))
         left = np.setdiff1d(left, [number for numbers in shared.values() for number in numbers])
-        for rows in group([len(encoded[i].ids) for i in left], token_budget):
+        for rows in group([len(encoded[i].ids) for i in left.tolist()], token_budget):
             chosen = left[rows]
             values, row = _token_logprobs(model, pad(model, [encoded[i] for i in chosen]), session)
             np.add.at(total, chosen[row], values)
             bar.update(len(chosen))
     return total, count
+
+
+def answer_greedy(
+    model: Any, encoded: Sequence[Encoded], *, session: Any = None, token_budget: int = 4096, progress: bool = False
+) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """Summed log-probability of each answer, and whether every one of its tokens is the most probable one at its place.
+
+    The second says whether greedy decoding from the prompt would write the answer.
+
+    Args:
+        encoded: token ids, each with at least one answer token behind another token.
+        session: an edit session; answer tokens count as generated.
+    """
+    total, greedy = np.zeros(len(encoded)), np.ones(len(encoded), dtype=bool)
+    bar = tqdm(total=len(encoded), desc="greedy", unit="text", file=sys.stderr, disable=not progress)
+    with bar:
+        for rows in group([len(item.ids) for item in encoded], token_budget):
+            logprobs, row, tokens = _answer_logits(model, pad(model, [encoded[i] for i in rows.tolist()]), session)
+            place = rows[row.cpu().numpy()]
+            chosen = logprobs.gather(1, tokens[:, None]).squeeze(1)
+            np.add.at(total, place, chosen.double().cpu().numpy())
+            np.logical_and.at(greedy, place, (logprobs.argmax(dim=-1) == tokens).cpu().numpy())
+            bar.update(len(rows))
+    return total, greedy
 
 
 def _one_token_answers(encoded: Sequence[Encoded], left: Int[np.ndarray, " n"]) -> dict[tuple[int, ...], list[int]]:

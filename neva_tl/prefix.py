@@ -26,7 +26,8 @@ SCORED_SHARE = 4
 class PrefixCache:
     """Keys and values of the distinct prompts of some examples, on the model as it is when this is made.
 
-    Make it outside any `edit` block. What is stored is never changed: scoring works on gathered copies.
+    Make it outside any `edit` block, or name the block's session. What is stored is never changed: scoring works on gathered
+    copies.
 
     Attributes:
         nbytes: memory held by keys and values.
@@ -37,9 +38,10 @@ class PrefixCache:
     def __init__(
         self,
         model: Any,
-        examples: Sequence[Example],
+        examples: Sequence[Example] | Sequence[Encoded],
         *,
         chat: bool | None = None,
+        session: Any = None,
         token_budget: int = 4096,
         max_bytes: int = 2 << 30,
         progress: bool = False,
@@ -47,8 +49,9 @@ class PrefixCache:
         """Run every distinct prompt once.
 
         Args:
-            examples: their prompts are stored, and the log-probability of each answer's first token.
+            examples: their prompts are stored, and the log-probability of each answer's first token. May be encoded already.
             chat: as in `answer_logprobs`; must be the same there.
+            session: an edit session in force: prompts are run under it, and what is stored serves scoring under it alone.
             token_budget: tokens of a forward pass, padding included.
             max_bytes: stop storing beyond this.
 
@@ -58,10 +61,12 @@ class PrefixCache:
         self._place: dict[Ids, tuple[int, int]] = {}
         self._blocks: list[models.KVCache] = []
         self._first: dict[tuple[Ids, int], float] = {}
-        self._model = model
+        self._model, self._session = model, session
         self.nbytes = 0
         wanted: dict[Ids, set[int]] = {}
-        for item in encode_one(model, examples, chat=chat):
+        plain = [item for item in examples if isinstance(item, Example)]
+        encoded = [item for item in examples if isinstance(item, Encoded)]
+        for item in encoded or encode_one(model, plain, chat=chat):
             if 0 < item.start < len(item.ids):
                 wanted.setdefault(item.ids[: item.start], set()).add(item.ids[item.start])
         prefixes = list(wanted)
@@ -79,6 +84,8 @@ class PrefixCache:
         # left padding: every prompt ends where its answer will begin
         batch = pad(model, [Encoded(ids, len(ids)) for ids in prefixes], "left")
         past = models.KVCache()
+        if self._session is not None:
+            self._session.mark(batch.answer, batch.mask)
         end = torch.tensor([batch.tokens.shape[1] - 1], device=batch.tokens.device)
         logits = models.forward(model, batch.tokens, batch.mask, positions=end, past=past)
         assert logits is not None
@@ -91,9 +98,14 @@ class PrefixCache:
         self.nbytes += past.nbytes
 
     def exact_for(self, model: Any, session: Any) -> bool:
-        """Whether scoring through this cache is right: the same model, and no edit that touches prompt tokens."""
+        """Whether scoring through this cache is right: the same model, and no edit that touches prompt tokens.
+
+        A cache made under a session is right for that session, whatever it touches.
+        """
         if model is not self._model:
             return False
+        if self._session is not None:
+            return session is self._session
         if session is None:
             return True
         scopes = getattr(session, "active_scopes", None)

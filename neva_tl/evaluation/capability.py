@@ -1,5 +1,7 @@
 """What an edit costs: perplexity and KL from the unedited model on held-out neutral text, multiple-choice accuracy.
 
+The quick measures of a study. Public sets, scored by their fields' conventions, are in `benchmarks/`.
+
 All tokens of neutral text count as generated for token scopes, or an edit of generated tokens would cost nothing on
 paper. Role prompts are put before each text, and the text's own tokens are compared.
 """
@@ -19,6 +21,7 @@ from torch import Tensor
 from neva_tl import inference
 from neva_tl.editing import Edit, as_edits, edit, rewrite
 from neva_tl.errors import InputError
+from neva_tl.evaluation.benchmarks.metrics import lead
 from neva_tl.prompts.example import Example
 from neva_tl.prompts.neutral import neutral_texts
 
@@ -127,7 +130,7 @@ def multiple_choice(
         score = mean[start : start + len(found)]
         start += len(found)
         chosen = int(np.argmax(score))
-        margin = float(score[answer] - np.delete(score, answer).max())
+        margin = lead(score, answer)
         rows.append(
             {"prompt": prompt, "chosen": chosen, "answer": answer, "correct": chosen == answer, "margin": margin}
         )

@@ -72,9 +72,7 @@ def collected(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig,
     """Statistics with samples: read from the run folder, or collected into it."""
     samples_file, table_name = "stats/samples.npy", "stats/samples_table"
     if store.has("stats/stats.json") and store.has(samples_file) and store.has(f"{table_name}.parquet"):
-        stats = ActivationStats.load(store.path("stats/stats"))
-        h = np.load(store.path(samples_file), mmap_mode="r", allow_pickle=False)
-        return replace(stats, samples=Samples(h, store.read_table(table_name)))
+        return stored_stats(store)
     stats = collect(
         model,
         pairs,
@@ -89,6 +87,13 @@ def collected(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig,
     store.write_table(table_name, stats.samples.table.astype({"pair_id": "string", "form": "string"}), csv=False)
     stats.save(store.path("stats/stats"))
     return stats
+
+
+def stored_stats(store: Store) -> ActivationStats:
+    """Statistics with samples as the run folder keeps them."""
+    stats = ActivationStats.load(store.root / "stats/stats")
+    h = np.load(store.root / "stats/samples.npy", mmap_mode="r", allow_pickle=False)
+    return replace(stats, samples=Samples(h, store.read_table("stats/samples_table")))
 
 
 def selected(

@@ -1,0 +1,83 @@
+"""MMLU (Hendrycks et al., 2021): headerless csv files, one per subject: question, A, B, C, D, the right letter.
+
+Two forms. `letters`: the options are listed and the letter is asked for. `cloze`: the options' texts are continuations of the
+question; small models, which cannot use letters, are usually measured so.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from neva_tl.errors import InputError
+from neva_tl.evaluation.benchmarks.items import Benchmark, Item, bad_rows, counted
+from neva_tl.prompts.text_files import complain, existing_file
+
+LETTERS: tuple[str, ...] = ("A", "B", "C", "D")
+Form = Literal["letters", "cloze"]
+
+
+def read_mmlu(path: str | Path, name: str = "mmlu", *, form: Form = "cloze", skip_bad: bool = False) -> Benchmark:
+    """Read one subject, or every csv of a folder.
+
+    Prompts are zero-shot, each under its subject's line. Letters: `QUESTION`, `A. ...` to `D. ...`, `Answer:`, and the
+    candidates ` A` to ` D`. Cloze: `Question: QUESTION`, `Answer:`, and the options' texts. Every item is its own cluster.
+
+    Args:
+        path: a .csv file or a folder of them.
+        name: of the set; ` (letters)` or ` (cloze)` is put behind it.
+        skip_bad: leave malformed rows out and say how many; they stop the reading else.
+
+    Raises:
+        InputError: nothing there, or a malformed row (file and line are named).
+    """
+    place = Path(path).expanduser()
+    files = sorted(place.glob("*.csv")) if place.is_dir() else [existing_file(place, "an MMLU subject (.csv)")]
+    if not files:
+        raise InputError(f"{place} holds no .csv: MMLU has one per subject")
+    bad = bad_rows(skip_bad)
+    name = f"{name} ({form})"
+    items = []
+    for file in files:
+        subject = file.stem.removesuffix("_test").removesuffix("_val").removesuffix("_dev")
+        for line, row in _rows(existing_file(file, "an MMLU subject (.csv)"), bad):
+            items.append(_item(f"{subject}/{line}", subject.replace("_", " "), row, form))
+    return Benchmark(name, "letter" if form == "letters" else "choice", tuple(items), skipped=counted(name, bad))
+
+
+def _rows(file: Path, bad: list[str] | None) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a subject: (line on which the row ends, six fields)."""
+    with file.open(encoding="utf-8-sig", newline="") as handle:
+        reader = csv.reader(handle, strict=True)
+        try:
+            for fields in reader:
+                row = [field.strip() for field in fields]
+                where = f"{file}, line {reader.line_num}"
+                if not any(row):
+                    continue
+                if len(row) != 6:
+                    complain(f"{where}: {len(row)} fields; question, A, B, C, D, answer are expected", bad)
+                elif not all(row[:5]):
+                    complain(f"{where}: the question or an option is empty", bad)
+                elif row[5] not in LETTERS:
+                    complain(f"{where}: the answer is {row[5]!r}: A, B, C or D is expected", bad)
+                else:
+                    yield reader.line_num, row
+        except UnicodeDecodeError as error:
+            raise InputError(f"{file}: not UTF-8 text ({error.reason}): save it as UTF-8") from error
+        except csv.Error as error:
+            raise InputError(f"{file}, line {reader.line_num}: {error}") from error
+
+
+def _item(number: str, subject: str, row: list[str], form: Form) -> Item:
+    question, options, gold = row[0], row[1:5], LETTERS.index(row[5])
+    if form == "letters":
+        head = f"The following are multiple choice questions (with answers) about {subject}."
+        listed = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True))
+        prompt, found = f"{head}\n\n{question}\n{listed}\nAnswer:", LETTERS
+    else:
+        head = f"The following are questions (with answers) about {subject}."
+        prompt, found = f"{head}\n\nQuestion: {question}\nAnswer:", tuple(options)
+    return Item(number, number, (prompt,) * 4, tuple(f" {x}" for x in found), gold)

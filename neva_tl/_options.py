@@ -28,6 +28,13 @@ Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an e
 ValueName = Annotated[str, typer.Option("--value", help="one of Schwartz's ten values")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16 or auto")]
 Selector = Annotated[str, typer.Option("--method", help="selector: effect_size or neva")]
+Judge = Annotated[
+    str,
+    typer.Option(
+        "--judge",
+        help="exact (demo), logprob, wordlist, classifier:PATH, hf:NAME_OR_FOLDER, chat:MODEL@BASE_URL, or auto",
+    ),
+]
 Gate = Annotated[
     str, typer.Option("--gate", help="relevance (every method acts only on tokens that concern values), none, or auto")
 ]

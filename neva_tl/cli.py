@@ -21,6 +21,7 @@ from neva_tl._options import (
     Dtype,
     Gate,
     Json,
+    Judge,
     K,
     Model,
     Prompts,
@@ -56,7 +57,7 @@ def run(
     out: Annotated[Path, typer.Option("--out", help="run folder; a run of the same study resumes there")] = Path(
         "runs/demo"
     ),
-    judge: Annotated[str, typer.Option("--judge", help="exact (demo), wordlist, logprob, or auto")] = "auto",
+    judge: Judge = "auto",
     value: Annotated[list[str] | None, typer.Option("--value", help="steer only this value (repeatable)")] = None,
     method: Annotated[list[str] | None, typer.Option("--method", help="only this method (repeatable)")] = None,
     k: K = None,
@@ -241,7 +242,7 @@ def leakage(
     method: Annotated[str, typer.Option("--method", help="method to measure")] = "neva",
     target: Annotated[float, typer.Option("--gain", help="matched gain, in the judge's unit")] = 0.4,
     prompts: Prompts = "auto",
-    judge: Annotated[str, typer.Option("--judge", help="exact (demo), wordlist, logprob, or auto")] = "auto",
+    judge: Judge = "auto",
     profile: Annotated[str, typer.Option("--profile", help="quick or full")] = "quick",
     labels: Annotated[
         str | None,

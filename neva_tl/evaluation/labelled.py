@@ -39,6 +39,7 @@ class LabelledTexts:
         names: the columns: the ten values, or a source's own categories.
         clusters: topic or source item of each text, the unit of intervals.
         splits: train, validation, test (or a part of the source's own, such as zhihu).
+        source: what `load` read them from, with an absolute path; empty where they were made otherwise.
     """
 
     name: str
@@ -48,6 +49,7 @@ class LabelledTexts:
     names: tuple[str, ...]
     clusters: np.ndarray
     splits: np.ndarray
+    source: str = ""
 
     @classmethod
     def load(cls, spec: str | Path, *, skip_bad: bool = False) -> LabelledTexts:
@@ -64,12 +66,11 @@ class LabelledTexts:
         """
         text = str(spec)
         scheme, colon, rest = text.partition(":")
-        if colon and scheme == "valueeval":
-            return _valueeval(rest)
-        if colon and scheme == "persona":
-            return _persona(rest)
+        if colon and scheme in ("valueeval", "persona"):
+            found = _valueeval(rest) if scheme == "valueeval" else _persona(rest)
+            return replace(found, source=f"{scheme}:{Path(rest).expanduser().absolute()}")
         if Path(text).suffix in (".csv", ".jsonl"):
-            return _own(text, skip_bad)
+            return replace(_own(text, skip_bad), source=str(Path(text).expanduser().absolute()))
         raise InputError(f"unknown labelled texts {text!r}: give valueeval:DIR, persona:DIR, or a .csv or .jsonl file")
 
     def part(self, keep: Bool[np.ndarray, " n"]) -> LabelledTexts:

@@ -243,6 +243,9 @@ def manifest(config: StudyConfig, model: Any, pairs: ContrastSet, command: list[
     from neva_tl.study.store import versions
 
     fingerprint = models.fingerprint(model)
+    # what a chat judge was asked belongs to the result
+    name = config.resolved().judge
+    question = getattr(load_judge(name), "question", "") if name.startswith("chat:") else ""
     return {
         "schema": 1,
         "study": f"{config.hash()}-{str(fingerprint['weights_hash'])[:16]}-{pairs.hash[:16]}",
@@ -253,4 +256,5 @@ def manifest(config: StudyConfig, model: Any, pairs: ContrastSet, command: list[
         "prompt_hash": pairs.hash,
         "seed": config.seed,
         "values": list(VALUES),
+        **({"question": question} if question else {}),
     }

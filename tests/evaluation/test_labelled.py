@@ -37,6 +37,7 @@ def test_valueeval_keeps_its_own_splits_and_its_categories(tmp_path):
         },
     )
     found = LabelledTexts.load(f"valueeval:{folder}")
+    assert found.source == f"valueeval:{folder}" and LabelledTexts.load(found.source).texts == found.texts
     assert found.splits.tolist() == ["train", "test"] and found.texts == ("it is fun", "it is fair")
     assert found.contexts[0] == "An argument against the claim that we should x:"
     by_value = found.to_values()

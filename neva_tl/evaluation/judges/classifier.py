@@ -67,6 +67,11 @@ class Classifier:
         """What a score of 1 means."""
         return "P(expresses)"
 
+    @property
+    def labels(self) -> str:
+        """Where its labelled texts came from, for `LabelledTexts.load`; empty where that was not written down."""
+        return str(self.info.get("data", {}).get("source", ""))
+
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of all that decides its scores and decisions."""
@@ -244,6 +249,7 @@ def train(labelled: LabelledTexts, features: str = "both", *, seed: int = 0) -> 
         "scikit-learn": sklearn.__version__,
         "data": {
             "labels": labelled.name,
+            "source": labelled.source,
             "training texts": len(for_training),
             "validation texts": len(for_choice),
             "hash": content_key(

@@ -59,9 +59,7 @@ def pairs_needed(
     return high
 
 
-def detectable_g(
-    n: int, *, power: float = 0.8, alpha: float = 0.05, delta: float = 0.0, paired: bool = True
-) -> float:
+def detectable_g(n: int, *, power: float = 0.8, alpha: float = 0.05, delta: float = 0.0, paired: bool = True) -> float:
     """Smallest population effect that n pairs (or n observations per group) show with this power.
 
     The inverse of `power_of_t` in g, which rises in |g|: the root of `power_of_t(g, n) = power` above delta.

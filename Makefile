@@ -9,7 +9,7 @@ WORKERS ?= 2
 # Local models and shipped data only: nothing here may wait for a hub.
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup setup-tl3 demo study real smollm2 test test-browser test-tl3 test-smollm2 lint types figures circuits bench ci ci-full notebook clean
+.PHONY: help setup setup-tl3 demo study real smollm2 test test-browser test-tl3 test-smollm2 lint types figures circuits planted bench ci ci-full notebook clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -75,6 +75,9 @@ figures: setup ## paper figures (PDF and PNG) from a run's tables: make figures 
 circuits: setup ## search and measure the circuits of a run's values (demo: about ten minutes), and write its report again
 	$(BIN)/python analyses/circuits.py $(RUN)
 	$(BIN)/python figures/faithfulness.py $(RUN)
+
+planted: setup ## selectors on random models with planted neurons, and on shuffled poles (a few minutes on one core)
+	OMP_NUM_THREADS=1 $(BIN)/python analyses/planted_neurons.py --out runs/planted
 
 notebook: setup ## execute the quickstart notebook
 	$(BIN)/python -m pytest tests/e2e/test_notebooks.py

@@ -27,7 +27,8 @@ Site = Literal["post", "gate"]
 
 #: Columns that a notebook shows, where the table has them.
 SHOWN = (
-    "layer", "neuron", "g", "lo", "hi", "q", "split_half", "leak", "write", "weight", "effect", "score", "mean_plus", "mean_minus", "sd",
+    "layer", "neuron", "g", "lo", "hi", "q", "split_half", "leak", "write", "weight", "effect", "score",
+    "mean_plus", "mean_minus", "sd",
 )  # fmt: skip
 #: Columns every neuron table has; selection methods add their own statistics beside them.
 REQUIRED = ("layer", "neuron", "mean_plus", "mean_minus", "sd", "score")

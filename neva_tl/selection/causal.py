@@ -11,7 +11,7 @@ the time; so a second screen asks whether the value's tokens gain more than toke
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,14 +32,12 @@ from neva_tl.selection.base import Request, finish, need_model
 from neva_tl.selection.effect_size import add_familywise, screen
 from neva_tl.statistics import benjamini_hochberg
 
-Path = Literal["direct", "gradient"]
-
 
 def select_causal(
     stats: ActivationStats,
     request: Request,
     *,
-    path: Path = "direct",
+    path: str = "direct",
     words: Mapping[str, Sequence[str]] | None = None,
     require_write: bool = True,
     texts: int = 64,

@@ -18,7 +18,7 @@ from neva_tl.activations import ActivationStats
 from neva_tl.errors import InputError
 from neva_tl.selection.contrast import effects
 from neva_tl.selection.resample import clusters_of, part_of, rows_of
-from neva_tl.selection.stability import reselect, resample_request
+from neva_tl.selection.stability import resample_request, reselect
 
 
 @dataclass(frozen=True, eq=False)

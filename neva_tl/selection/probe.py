@@ -11,7 +11,7 @@ A probe reads: like `effect_size`, it knows nothing of what a neuron writes.
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -25,8 +25,6 @@ from neva_tl.selection.base import Request, SelectionWarning, finish
 from neva_tl.selection.contrast import probe_rows
 from neva_tl.selection.effect_size import add_familywise, screen
 
-Scope = Literal["layer", "all"]
-Penalty = Literal["l2", "elasticnet"]
 #: A neuron whose spread is below this is constant to the probe: weight 0.
 _FLAT = 1e-8
 
@@ -35,8 +33,8 @@ def select_probe(
     stats: ActivationStats,
     request: Request,
     *,
-    scope: Scope = "layer",
-    penalty: Penalty = "l2",
+    scope: str = "layer",
+    penalty: str = "l2",
     C: float = 0.05,
     l1_ratio: float = 0.5,
     others: int = 40,

@@ -51,7 +51,7 @@ def test_planted_neurons_are_stable_and_noise_is_not() -> None:
 
 
 def test_optimism_of_nothing_is_taken_back() -> None:
-    null = nested_bootstrap(make_stats(clusters=24, effect=0.0), "benevolence", k=10, draws=20, lam=0.0)
+    null = nested_bootstrap(make_stats(clusters=24, effect=0.0), "benevolence", k=10, draws=12, lam=0.0)
     # the ten best of 180 null neurons look like something, and are nothing on other prompts
     assert null.apparent > 0.25
     assert abs(null.df["left_out"].mean()) < 0.1 and null.lo < 0 < null.hi
@@ -61,7 +61,7 @@ def test_optimism_of_nothing_is_taken_back() -> None:
 
 def test_planted_effects_survive_the_correction() -> None:
     stats = make_stats(clusters=24, effect=1.5)
-    real = nested_bootstrap(stats, "benevolence", k=len(PLANTED), draws=20, lam=0.0)
+    real = nested_bootstrap(stats, "benevolence", k=len(PLANTED), draws=12, lam=0.0)
     # pair differences: mean 1.5, variance 2 (the topic's part cancels)
     assert real.lo < 1.5 / np.sqrt(2) < real.hi
     assert 0 < real.optimism < 0.35 and real.corrected < real.apparent

@@ -52,9 +52,10 @@ def measure(args: argparse.Namespace) -> None:
     for name in ("models", "pairs", "shuffles", "width"):
         if getattr(args, name) < (16 if name == "pairs" else 1):
             raise InputError(f"--{name} {getattr(args, name)} is too small: pairs from 16, the others from 1")
-    identity = {"study": "planted neurons", "models": args.models, "pairs": args.pairs, "seed": args.seed}
+    config = {name: getattr(args, name) for name in ("models", "pairs", "shuffles", "width", "seed")}
+    identity = {"study": f"planted neurons {json.dumps(config)}", "config": config}
     store = Store.open(args.out, identity)
-    (args.out / "manifest.json").write_text(json.dumps(identity))
+    store.write_text("manifest.json", json.dumps(identity, indent=1))
 
     def bar(title: str, total: int) -> Any:
         return lambda loop: tqdm(loop, desc=title, total=total, unit="run", file=sys.stderr)
@@ -82,7 +83,7 @@ def measure(args: argparse.Namespace) -> None:
     store.write_table("tables/planted_neurons", all_plants)
     store.write_table("tables/planted_null", null)
     refused = all_counts[all_counts["refused"] != ""].groupby("method")["refused"].first().to_dict()
-    found = {"settings": identity, "selectors": records(selectors), "null": records(null), "refused": refused}
+    found = {"settings": config, "selectors": records(selectors), "null": records(null), "refused": refused}
     store.write_text("planted.json", json.dumps(found, indent=1))
     with pd.option_context("display.width", 200, "display.max_columns", 20):
         for case, group in selectors.groupby("case", sort=False):

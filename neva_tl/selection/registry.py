@@ -28,6 +28,9 @@ SELECTORS: dict[str, Callable[..., NeuronSet]] = {
     "label_shuffled": select_shuffled,
 }
 
+#: Selectors that read single prompts: they need statistics collected with samples.
+NEEDS_SAMPLES = ("probe", "label_shuffled")
+
 
 def select(
     stats: ActivationStats,

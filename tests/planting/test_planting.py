@@ -233,3 +233,14 @@ def test_refusals(tmp_path: Path) -> None:
         make_world(0, d_mlp=20)
     with pytest.raises(InputError, match="beyond what the markers"):
         make_world(0, d_mlp=128, sizes=[9.0], calibration=50)
+
+
+def test_the_script_refuses_in_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from neva_tl.testing import load_module
+
+    script = load_module(Path(__file__).parents[2] / "analyses" / "planted_neurons.py")
+    for option, value in (("--models", "0"), ("--pairs", "3")):
+        monkeypatch.setattr("sys.argv", ["planted_neurons.py", option, value])
+        assert script.main() == 2
+        out, err = capsys.readouterr()
+        assert out == "" and len(err.splitlines()) == 1 and "too small" in err

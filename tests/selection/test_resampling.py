@@ -12,6 +12,7 @@ from neva_tl.selection import nested_bootstrap, stability
 from neva_tl.selection.resample import clusters_of, part_of
 
 pytestmark = pytest.mark.core
+ONE = ("benevolence",)
 PLANTED = {(layer, neuron) for layer in range(LAYERS) for neuron in (*WRITERS, *READERS)}
 
 
@@ -38,7 +39,7 @@ def test_clusters_are_whole() -> None:
 
 
 def test_planted_neurons_are_stable_and_noise_is_not() -> None:
-    found = stability(make_stats(clusters=24), "benevolence", k=len(PLANTED), draws=6, lam=0.0)
+    found = stability(make_stats(clusters=24, values=ONE), "benevolence", k=len(PLANTED), draws=6, lam=0.0)
     share = {(a, b): s for a, b, s in found.df.itertuples(index=False)}
     assert found.halves == 12 and found.df["share"].between(0, 1).all()
     # each half-sample chooses k neurons, no more and no fewer
@@ -51,7 +52,7 @@ def test_planted_neurons_are_stable_and_noise_is_not() -> None:
 
 
 def test_optimism_of_nothing_is_taken_back() -> None:
-    null = nested_bootstrap(make_stats(clusters=24, effect=0.0), "benevolence", k=10, draws=12, lam=0.0)
+    null = nested_bootstrap(make_stats(clusters=24, values=ONE, effect=0.0), "benevolence", k=10, draws=12, lam=0.0)
     # the ten best of 180 null neurons look like something, and are nothing on other prompts
     assert null.apparent > 0.25
     assert abs(null.df["left_out"].mean()) < 0.1 and null.lo < 0 < null.hi
@@ -60,7 +61,7 @@ def test_optimism_of_nothing_is_taken_back() -> None:
 
 
 def test_planted_effects_survive_the_correction() -> None:
-    stats = make_stats(clusters=24, effect=1.5)
+    stats = make_stats(clusters=24, values=ONE, effect=1.5)
     real = nested_bootstrap(stats, "benevolence", k=len(PLANTED), draws=12, lam=0.0)
     # pair differences: mean 1.5, variance 2 (the topic's part cancels)
     assert real.lo < 1.5 / np.sqrt(2) < real.hi
@@ -69,7 +70,7 @@ def test_planted_effects_survive_the_correction() -> None:
 
 
 def test_figures_are_drawn() -> None:
-    stats = make_stats(clusters=8)
+    stats = make_stats(clusters=8, values=ONE)
     assert stability(stats, "benevolence", k=5, draws=1).show().axes
     assert nested_bootstrap(stats, "benevolence", k=5, draws=10).show().axes
 

@@ -9,7 +9,7 @@ WORKERS ?= 2
 # Local models and shipped data only: nothing here may wait for a hub.
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup setup-tl3 demo study real smollm2 test test-browser test-tl3 test-smollm2 lint types figures circuits judges bench ci ci-full notebook clean
+.PHONY: help setup setup-tl3 demo study real smollm2 test test-browser test-tl3 test-smollm2 lint types figures circuits judges planted bench ci ci-full notebook clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -79,6 +79,9 @@ circuits: setup ## search and measure the circuits of a run's values (demo: abou
 DATA ?= ../shared/data
 judges: setup ## train the classifier judges and measure every judge of texts (about ten minutes): make judges DATA=../shared/data
 	$(BIN)/python analyses/judge_quality.py --data $(DATA) --out runs/judges
+
+planted: setup ## selectors on random models with planted neurons, and on shuffled poles (a few minutes on one core)
+	OMP_NUM_THREADS=1 $(BIN)/python analyses/planted_neurons.py --out runs/planted
 
 notebook: setup ## execute the quickstart notebook
 	$(BIN)/python -m pytest tests/e2e/test_notebooks.py

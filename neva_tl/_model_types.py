@@ -72,5 +72,8 @@ class Memo:
             facts[key] = make()
         return facts[key]
 
+    def drop(self, model: Any, key: Any) -> None:
+        self._facts.setdefault(model, {}).pop(key, None)
+
     def put(self, model: Any, key: Any, fact: Any) -> None:
         self._facts.setdefault(model, {})[key] = fact

@@ -145,12 +145,13 @@ def select(
 ) -> None:
     """Select the neurons that carry a value, with the statistics that tell a finding from noise."""
     import neva_tl as nv
+    from neva_tl.selection.registry import NEEDS_SAMPLES
     from neva_tl.values import value as lookup
 
     lookup(value)
     if out is not None:
         writable(out)
-    loaded, found = collected(model, prompts, dtype, False, stats)
+    loaded, found = collected(model, prompts, dtype, method in NEEDS_SAMPLES, stats)
     neurons = nv.select(found, value, method=method, k=k, model=loaded, seed=seed)
     if out is not None:
         say(f"written: {neurons.save(out)}")

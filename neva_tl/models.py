@@ -235,6 +235,11 @@ def fingerprint(model: Model) -> dict[str, Any]:
     }
 
 
+def weights_changed(model: Model) -> None:
+    """Say that weights were changed in place: the next fingerprint hashes them again."""
+    _memo.drop(model, ("weights_hash", next(model.parameters()).dtype))
+
+
 # ---------------------------------------------------------------- hooks
 
 

@@ -27,7 +27,8 @@ Site = Literal["post", "gate"]
 
 #: Columns that a notebook shows, where the table has them.
 SHOWN = (
-    "layer", "neuron", "g", "lo", "hi", "q", "split_half", "leak", "write", "score", "mean_plus", "mean_minus", "sd",
+    "layer", "neuron", "g", "lo", "hi", "q", "split_half", "leak", "write", "weight", "effect", "score",
+    "mean_plus", "mean_minus", "sd",
 )  # fmt: skip
 #: Columns every neuron table has; selection methods add their own statistics beside them.
 REQUIRED = ("layer", "neuron", "mean_plus", "mean_minus", "sd", "score")
@@ -173,13 +174,27 @@ class NeuronSet:
         except (KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
             raise InputError(f"{json_file} is not a neuron set written by neva_tl ({error})") from error
 
+    @property
+    def power(self) -> str:
+        """What the selection's test could have found, as a sentence; empty where it was not a test's (placebos)."""
+        found = self.settings.get("power")
+        if not found:
+            return ""
+        g = found["detectable_g"]
+        each, alone = (f"{g[name]:.2f}" if g[name] is not None else "any" for name in ("all", "alone"))
+        return (
+            f"with {found['n']} {found['unit']}, effects above g = {each} are found with {found['power']:.0%} power "
+            f"when all {found['neurons']:,} neurons are tested ({alone} for one alone)"
+        ).replace("% power", " % power")
+
     def __repr__(self) -> str:
-        return f"NeuronSet({self.value}, method={self.method}, {len(self)} neurons in layers {list(self.layers)})"
+        head = f"NeuronSet({self.value}, method={self.method}, {len(self)} neurons in layers {list(self.layers)}"
+        return f"{head}; {self.power})" if self.power else f"{head})"
 
     def _repr_html_(self) -> str:
         known = [name for name in SHOWN if name in self.df.columns]
         facts = {"neurons": len(self), "selector": self.method, "site": self.site, "layers": _span(self.layers)}
-        return card(f"Neurons of {self.value}", facts, self.df[known])
+        return card(f"Neurons of {self.value}", facts, self.df[known], note=self.power)
 
     def show(self) -> Any:
         """The layer profile of the set as a matplotlib figure.

@@ -340,6 +340,26 @@ class TestPower:
         assert found == pytest.approx(0.8, abs=0.03)
         assert nst.pairs_needed(0.15, delta=0.2) is None
 
+    @pytest.mark.parametrize("n", [5, 30, 200])
+    def test_detectable_effect_equals_statsmodels(self, n: int) -> None:
+        theirs = TTestPower().solve_power(None, nobs=n, alpha=0.01, power=0.8)
+        assert nst.detectable_g(n, alpha=0.01) == pytest.approx(theirs, rel=1e-4)
+        theirs = TTestIndPower().solve_power(None, nobs1=n, alpha=0.01, power=0.8)
+        assert nst.detectable_g(n, alpha=0.01, paired=False) == pytest.approx(theirs, rel=1e-4)
+
+    @settings(max_examples=25, deadline=None)
+    @given(st.integers(4, 400), st.floats(0, 0.5), st.floats(0.5, 0.95), st.booleans())
+    def test_detectable_effect_is_the_inverse_of_power(self, n: int, delta: float, power: float, paired: bool) -> None:
+        g = nst.detectable_g(n, power=power, alpha=0.01, delta=delta, paired=paired)
+        assert g > delta
+        assert nst.power_of_t(g, n, alpha=0.01, delta=delta, paired=paired) == pytest.approx(power, abs=1e-5)
+
+    def test_detectable_effect_refuses(self) -> None:
+        with pytest.raises(InputError, match="power"):
+            nst.detectable_g(20, power=0.01)
+        with pytest.raises(InputError, match="n >= 2"):
+            nst.detectable_g(1)
+
     def test_power_at_the_boundary_is_alpha(self) -> None:
         assert nst.power_of_t(0.2, 50, delta=0.2, alpha=0.03) == pytest.approx(0.03, abs=1e-8)
 

@@ -25,6 +25,7 @@ from neva_tl.activations import ActivationStats
 from neva_tl.editing.base import Change, Edit, Scope, check_model
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
+from neva_tl.selection.contrast import probe_rows
 
 Direction = Literal["mean_difference", "smallest"]
 
@@ -144,17 +145,7 @@ def fit_context(
             f"this neuron set belongs to a model of {neurons.n_layers} layers x {neurons.d_mlp} neurons; the statistics "
             f"have {stats.n_layers} x {stats.d_mlp}"
         )
-    table = stats.samples.table
-    target = table["value"] == neurons.value
-    rng = np.random.default_rng(seed)
-    positive = np.flatnonzero(target & (table["pole"] == "+"))
-    negative = [np.flatnonzero(target & (table["pole"] == "-"))]
-    for name in stats.values:
-        rows = np.flatnonzero((table["value"] == name) & (table["pole"] == "+"))
-        if name != neurons.value:
-            negative.append(rng.permutation(rows)[:others])
-    rows = np.sort(np.concatenate([positive, *negative]))
-    label, opposing = np.isin(rows, positive), np.isin(rows, negative[0])
+    rows, label, opposing = probe_rows(stats, neurons.value, others=others, seed=seed)
     probes = []
     for layer in neurons.layers:
         index = neurons.at(layer)["neuron"].to_numpy(dtype=np.int64)

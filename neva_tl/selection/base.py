@@ -14,15 +14,17 @@ from neva_tl.activations import ActivationStats
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet, Site
 from neva_tl.selection.contrast import design
-from neva_tl.statistics import pairs_needed
+from neva_tl.statistics import detectable_g, pairs_needed
 
 #: Without k a selector keeps all neurons that pass, up to this share of the model (or `_SMALL`, if that is more).
 MAX_SHARE = 1 / 30
 _SMALL = 64
+#: The power that selections state.
+POWER = 0.8
 
 
 class SelectionWarning(UserWarning):
-    """A selection that came out empty or shorter than asked for."""
+    """A selection that came out empty or shorter than asked for, or rests on a probe that did not converge."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +139,11 @@ def finish(
     limit = default_k(len(table)) if request.k is None else request.k
     kept = ranked.head(limit).reset_index(drop=True)
     kept.insert(2, "rank", np.arange(1, len(kept) + 1))
+    behind = design(stats, request.value, request.site)
     settings = {
         **request.settings(),
-        **design(stats, request.value, request.site),
+        **behind,
+        "power": _power(request, behind, len(table)),
         "counts": {"neurons": len(table), **counts, "selected": len(kept)},
     }
     if not len(kept):
@@ -166,11 +170,32 @@ def _steps(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {count}" for name, count in settings["counts"].items())
 
 
+def _size(behind: Mapping[str, Any]) -> tuple[bool, str, int]:
+    """Whether the design is paired, what its observations are called, and their number (per pole where unpaired)."""
+    if behind["design"] == "paired":
+        return True, "pairs", int(behind["n_pairs"])
+    return False, "texts per pole", int(min(behind["n_plus"], behind["n_minus"]))
+
+
+def _power(request: Request, behind: Mapping[str, Any], tested: int) -> dict[str, Any]:
+    """Which effects the screen's test finds with 80 % power: one neuron tested alone, and each of all (alpha / number).
+
+    Benjamini and Hochberg's threshold lies between the two: the more neurons carry the value, the nearer the first.
+    """
+    paired, unit, have = _size(behind)
+    levels = {"alone": request.alpha, "all": request.alpha / max(tested, 1)}
+    found = {
+        name: detectable_g(have, power=POWER, alpha=alpha, delta=request.delta, paired=paired)
+        if alpha < POWER
+        else None
+        for name, alpha in levels.items()
+    }
+    return {"power": POWER, "n": have, "unit": unit, "neurons": tested, "detectable_g": found}
+
+
 def _nothing_left(request: Request, settings: Mapping[str, Any], table: pd.DataFrame) -> str:
     """The warning of an empty selection, with how many pairs would make the largest effect seen detectable."""
-    paired = settings["design"] == "paired"
-    unit = "pairs" if paired else "texts per pole"
-    have = settings["n_pairs"] if paired else min(settings["n_plus"], settings["n_minus"])
+    paired, unit, have = _size(settings)
     largest = float(table["g"].abs().max()) if len(table) else 0.0
     head = f"no neuron is left for {request.value} ({_steps(settings)}); "
     if largest <= request.delta:

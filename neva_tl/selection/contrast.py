@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from neva_tl.activations import ActivationStats
 from neva_tl.errors import InputError
@@ -114,3 +114,35 @@ def cluster_effects(stats: ActivationStats, value: str) -> Float[np.ndarray, "m 
         rows = both[both["pole"] == pole]
         means.append(cluster_means(stats.samples.h[rows.index.to_numpy()], rows["cluster"].to_numpy())[0])
     return means[0] - means[1]
+
+
+def probe_rows(
+    stats: ActivationStats, value: str, *, others: int = 40, seed: int = 0
+) -> tuple[Int[np.ndarray, " n"], Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """Samples that a probe of one value learns from: its + texts against its - texts and + texts of other values.
+
+    Args:
+        stats: collected with samples.
+        value: the value.
+        others: + texts of each other value among the negatives, drawn at random.
+        seed: of that draw.
+
+    Returns:
+        Row numbers in the samples (ascending), whether a row is positive, and whether it is one of the value's own -.
+
+    Raises:
+        InputError: the statistics carry no samples.
+    """
+    if stats.samples is None:
+        raise InputError("probes need the prompts' own activations: collect with samples=True (or a path)")
+    table = stats.samples.table
+    target = table["value"] == value
+    rng = np.random.default_rng(seed)
+    positive = np.flatnonzero(target & (table["pole"] == "+"))
+    negative = [np.flatnonzero(target & (table["pole"] == "-"))]
+    for name in stats.values:
+        rows = np.flatnonzero((table["value"] == name) & (table["pole"] == "+"))
+        if name != value:
+            negative.append(rng.permutation(rows)[:others])
+    rows = np.sort(np.concatenate([positive, *negative]))
+    return rows, np.isin(rows, positive), np.isin(rows, negative[0])

@@ -11,8 +11,10 @@ from neva_tl.activations import ActivationStats
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet, Site
 from neva_tl.selection.base import Request, check_request
+from neva_tl.selection.causal import select_causal
 from neva_tl.selection.effect_size import select_by_effect_size
 from neva_tl.selection.neva import select_neva
+from neva_tl.selection.probe import select_probe
 from neva_tl.selection.random_neurons import select_random
 from neva_tl.selection.shuffled import select_shuffled
 
@@ -20,9 +22,14 @@ from neva_tl.selection.shuffled import select_shuffled
 SELECTORS: dict[str, Callable[..., NeuronSet]] = {
     "effect_size": select_by_effect_size,
     "neva": select_neva,
+    "probe": select_probe,
+    "causal": select_causal,
     "random": select_random,
     "label_shuffled": select_shuffled,
 }
+
+#: Selectors that read single prompts: they need statistics collected with samples.
+NEEDS_SAMPLES = ("probe", "label_shuffled")
 
 
 def select(
@@ -49,7 +56,7 @@ def select(
         value: one of Schwartz's ten, among those collected.
         method: a name in `SELECTORS`.
         k: neurons to keep; None keeps all that pass, at most a thirtieth of the model (64 if that is more).
-        model: the model, where the method reads weights (`neva`, `random`).
+        model: the model, where the method reads weights (`neva`, `causal`, `random`).
         alpha, delta, lam, require_split_half, require_q, layers, site, seed: see `Request`.
         options: the method's own options (see its function).
 
@@ -72,14 +79,28 @@ def run(stats: ActivationStats, request: Request, method: str) -> NeuronSet:
     Raises:
         InputError: the method or one of its options is unknown.
     """
-    if method not in SELECTORS:
-        raise InputError(f"unknown selection method {method!r}: choose from {', '.join(SELECTORS)}")
-    selector = SELECTORS[method]
-    known = [name for name, p in inspect.signature(selector).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    known = options_of(method)
     for name in request.options:
         if name not in known:
             raise InputError(f"method {method} has no option {name!r}: it knows {', '.join(known)}")
-    return selector(stats, _described(request), **request.options)
+    return SELECTORS[method](stats, _described(request), **request.options)
+
+
+def options_of(method: str) -> tuple[str, ...]:
+    """Names of a selector's own options.
+
+    Raises:
+        InputError: there is no such selector.
+    """
+    if method not in SELECTORS:
+        raise InputError(f"unknown selection method {method!r}: choose from {', '.join(SELECTORS)}")
+    parameters = inspect.signature(SELECTORS[method]).parameters.items()
+    return tuple(name for name, p in parameters if p.kind is p.KEYWORD_ONLY)
+
+
+def quick(method: str) -> dict[str, Any]:
+    """Options that leave out what re-selections (placebos, resamples) have no use for: the sign flips behind `p_fwe`."""
+    return {"flips": 0} if "flips" in options_of(method) else {}
 
 
 def _described(request: Request) -> Request:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neva_tl.activations import ActivationStats
+from neva_tl.activations import ActivationStats, Samples
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
 from neva_tl.selection.base import Request, check_request
@@ -35,7 +35,7 @@ def label_shuffled(
     Raises:
         InputError: no samples, site `gate`, or `like` is itself a placebo.
     """
-    from neva_tl.selection.registry import run
+    from neva_tl.selection.registry import quick, run
 
     if like.method in ("random", "label_shuffled"):
         raise InputError(f"a label-shuffled placebo needs a selected set to follow, not one made by {like.method!r}")
@@ -53,7 +53,7 @@ def label_shuffled(
         layers=None if layers is None else tuple(layers),
         site=like.site,
         seed=seed,
-        options={**settings.get("options", {}), "flips": 0},
+        options={**settings.get("options", {}), **quick(like.method)},
     )
     check_request(stats, request)
     found = run(shuffled_stats(stats, value, seed), request, like.method)
@@ -78,7 +78,10 @@ def shuffled_stats(stats: ActivationStats, value: str, seed: int = 0) -> Activat
         array = getattr(stats, name).copy()
         array[v] = getattr(one, name)[0]
         arrays[name] = array
-    return replace(stats, **arrays, gate_mean=None, gate_m2=None, gate_positive=None, samples=None)
+    poles = table["pole"].to_numpy(copy=True)
+    poles[rows] = part["pole"].to_numpy()
+    samples = Samples(stats.samples.h, table.assign(pole=poles))
+    return replace(stats, **arrays, gate_mean=None, gate_m2=None, gate_positive=None, samples=samples)
 
 
 def shuffle_poles(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:

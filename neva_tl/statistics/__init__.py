@@ -19,7 +19,7 @@ from neva_tl.statistics.effects import (
 from neva_tl.statistics.moments import Moments, check_moments, merge_moments, moments
 from neva_tl.statistics.multiplicity import benjamini_hochberg, cluster_means, sign_flip_max_t
 from neva_tl.statistics.overlap import Overlap, overlap
-from neva_tl.statistics.power import pairs_needed, power_of_t
+from neva_tl.statistics.power import detectable_g, pairs_needed, power_of_t
 from neva_tl.statistics.resampling import (
     Estimate,
     cluster_bootstrap,
@@ -38,6 +38,7 @@ __all__ = [
     "check_moments",
     "cluster_bootstrap",
     "cluster_means",
+    "detectable_g",
     "halves_of_folds",
     "hedges_correction",
     "hedges_g",

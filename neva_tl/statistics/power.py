@@ -1,4 +1,4 @@
-"""Power of the t tests in `effects`, and how many pairs an effect needs."""
+"""Power of the t tests in `effects`: how many pairs an effect needs, and which effect some pairs can show."""
 
 from __future__ import annotations
 
@@ -57,6 +57,26 @@ def pairs_needed(
         enough = power_of_t(g, middle, alpha=alpha, delta=delta, paired=paired) >= power
         low, high = (low, middle) if enough else (middle, high)
     return high
+
+
+def detectable_g(n: int, *, power: float = 0.8, alpha: float = 0.05, delta: float = 0.0, paired: bool = True) -> float:
+    """Smallest population effect that n pairs (or n observations per group) show with this power.
+
+    The inverse of `power_of_t` in g, which rises in |g|: the root of `power_of_t(g, n) = power` above delta.
+
+    Raises:
+        InputError: a power outside (alpha, 1), or what `power_of_t` refuses.
+    """
+    if not alpha < power < 1:
+        raise InputError(f"power {power} is not between alpha = {alpha} and 1")
+
+    def lacking(g: float) -> float:
+        return power_of_t(g, n, alpha=alpha, delta=delta, paired=paired) - power
+
+    high = delta + 1.0
+    while lacking(high) < 0:
+        high *= 2
+    return float(brentq(lacking, delta, high, xtol=1e-8))
 
 
 def _critical(df: float, ncp: float, alpha: float) -> float:

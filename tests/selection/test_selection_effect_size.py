@@ -13,10 +13,11 @@ from scipy import stats as sps
 from statsmodels.stats.multitest import multipletests
 
 from neva_tl.activations import ActivationStats
+from neva_tl.editing import Ablate, Amplify, fit_context
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
 from neva_tl.selection import SelectionWarning, default_k, effect_table, select
-from neva_tl.statistics import hedges_correction
+from neva_tl.statistics import detectable_g, hedges_correction
 
 pytestmark = pytest.mark.core
 
@@ -139,6 +140,43 @@ def test_nothing_left_says_how_many_pairs() -> None:
     assert len(found) == 0 and isinstance(found, NeuronSet)
 
 
+def test_an_empty_set_cannot_edit() -> None:
+    stats = make_stats(clusters=6, per_cluster=1, effect=0.0)
+    with pytest.warns(SelectionWarning):
+        nothing = select(stats, "benevolence")
+    for edit in (lambda: Amplify(nothing), lambda: Ablate(nothing), lambda: fit_context(stats, nothing)):
+        with pytest.raises(InputError, match="benevolence is empty") as caught:
+            edit()
+        assert "\n" not in str(caught.value)
+
+
+def test_doses_and_probabilities_out_of_range_are_refused() -> None:
+    stats = make_stats(clusters=40)
+    edit = fit_context(stats, select(stats, "benevolence", k=4))
+    for p0 in (0.0, 1.0, -0.2, 1.5, float("nan")):
+        with pytest.raises(InputError, match=r"p0 is a probability inside \(0, 1\)"):
+            edit.at(p0)
+    for dose in (float("nan"), float("inf")):
+        with pytest.raises(InputError, match="finite number"):
+            edit.with_dose(dose)
+
+
+def test_a_selection_says_what_it_could_have_found() -> None:
+    stats = make_stats(clusters=40)
+    found = select(stats, "benevolence")
+    n, tests = 80, LAYERS * WIDTH
+    g = found.settings["power"]["detectable_g"]
+    assert g == {
+        "alone": pytest.approx(detectable_g(n, delta=0.2)),
+        "all": pytest.approx(detectable_g(n, alpha=0.05 / tests, delta=0.2)),
+    }
+    said = f"with 80 pairs, effects above g = {g['all']:.2f} are found with 80 % power"
+    assert said in found.power and said in repr(found) and said in found._repr_html_()
+    assert f"({g['alone']:.2f} for one alone)" in found.power
+    unpaired = select(make_stats(paired=False, clusters=40), "benevolence")
+    assert "texts per pole" in unpaired.power
+
+
 def test_null_data_select_nothing() -> None:
     chosen = 0
     for seed in range(5):
@@ -158,6 +196,8 @@ def test_bad_input() -> None:
         "unknown selection method": {"method": "astrology"},
         "no option 'flipz'": {"flipz": 3},
         "alpha": {"alpha": 1.5},
+        "k = -3 is not possible": {"k": -3},
+        "must not be negative": {"delta": -0.1},
         "no statistics for site": {"site": "gate"},
     }
     for message, arguments in cases.items():

@@ -1,0 +1,190 @@
+"""Selector `causal`: screened by effect size, ranked by what a neuron does to the value's own tokens.
+
+    score_k = effect_k * (|g_t| - lam * max(0, leak))
+
+`effect_k` is the attributed change of the value's token logits (half A of its word list), against the average token, when the
+neuron moves from its - mean to its + mean: along the direct path (`attribution.direct`), or by all paths to first order
+(`attribution.gradient`). A neuron that reads the value and writes something else has some effect on any token, positive half
+the time; so a second screen asks whether the value's tokens gain more than tokens drawn at random would. Ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy.stats import norm
+from scipy.stats import t as student
+
+from neva_tl import models
+from neva_tl.activations import ActivationStats
+from neva_tl.attribution.direct import direct_logits, readout
+from neva_tl.attribution.gradient import gradient_effects
+from neva_tl.attribution.tokens import value_tokens
+from neva_tl.errors import InputError
+from neva_tl.neurons import NeuronSet
+from neva_tl.prompts.contrast import examples_of
+from neva_tl.prompts.example import Example
+from neva_tl.selection.base import Request, finish, need_model
+from neva_tl.selection.effect_size import add_familywise, screen
+from neva_tl.statistics import benjamini_hochberg
+
+
+def select_causal(
+    stats: ActivationStats,
+    request: Request,
+    *,
+    path: str = "direct",
+    words: Mapping[str, Sequence[str]] | None = None,
+    require_write: bool = True,
+    texts: int = 64,
+    draws: int = 20,
+    flips: int = 1000,
+) -> NeuronSet:
+    """Neurons that pass the effect-size screen and raise the value's tokens; both factors must be above 0.
+
+    Args:
+        stats: activation statistics; with path `gradient` they must hold the samples of a contrast set.
+        request: what is asked for, with the model.
+        path: `direct` (units: logits times the stream's own scale, see `readout`) or `gradient` (log-probability).
+        words: value -> words; by default half A of our lists. Tokens that two values claim are left out.
+        require_write: keep only neurons whose effect on the value's tokens stands out from that on random tokens
+            (Benjamini-Hochberg over the screened neurons, `q_write <= alpha`).
+        texts: texts behind the gradient, drawn from the value's samples.
+        draws: random token sets behind the gradient's `q_write`.
+        flips: sign flips behind `p_fwe` (with samples); 0 leaves it out.
+
+    Raises:
+        InputError: no model, site `gate`, an unknown path, no token of the value's own, or (gradient) no texts.
+    """
+    if request.site != "post":
+        raise InputError("method causal attributes through W_out, which reads site post: select at post")
+    if path not in ("direct", "gradient"):
+        raise InputError(f"unknown path {path!r}: direct or gradient")
+    model = need_model(request, "method causal")
+    tokens = own_tokens(model, stats.values, request.value, words)
+    table, passed, counts = screen(stats, request)
+    candidates = _as_set(stats, request, passed)
+    if path == "direct":
+        effect, p = direct_effect(model, candidates, tokens)
+    else:
+        examples = _texts(stats, request, texts)
+        effect, p = gradient_effect(model, candidates, examples, tokens, draws=draws, seed=request.seed)
+    ranked = passed.assign(effect=effect, q_write=benjamini_hochberg(p))
+    ranked = ranked.assign(score=ranked["effect"] * ranked["specific"])
+    ranked = ranked[(ranked["effect"] > 0) & (ranked["specific"] > 0)]
+    counts["raises_tokens"] = len(ranked)
+    if require_write:
+        ranked = ranked[ranked["q_write"] <= request.alpha]
+        counts["q_write"] = len(ranked)
+    ranked = ranked.sort_values("score", ascending=False, kind="stable")
+    ranked = add_familywise(stats, request, ranked, flips)
+    return finish(stats, request, "causal", ranked.drop(columns=["value"]), table, counts)
+
+
+def own_tokens(
+    model: Any, values: Sequence[str], value: str, words: Mapping[str, Sequence[str]] | None = None
+) -> list[int]:
+    """Ids of a value's tokens that no other value claims.
+
+    Raises:
+        InputError: `words` lacks the value, or another value claims all of its tokens.
+    """
+    if words is not None and value not in words:
+        raise InputError(f"no words for {value}: give words={{'{value}': [...]}}")
+    table = value_tokens(model, [name for name in values if words is None or name in words], words)
+    mine = table[(table["value"] == value) & ~table["shared"]]
+    if not len(mine):
+        raise InputError(f"every token of {value} is claimed by another value too: give words= of its own")
+    return [int(token) for token in mine["token"]]
+
+
+def direct_effect(
+    model: Any, neurons: NeuronSet, tokens: Sequence[int]
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Mean change of the tokens' logits by the direct path, and its one-sided p against tokens drawn at random.
+
+    Under the null the n tokens are a random draw without replacement from the V of the vocabulary:
+    `z = effect / (s sqrt((V - n) / (n (V - 1))))`, s the spread of the neuron's effect over the vocabulary. Value words lie near
+    each other in real unembeddings, which makes z large more often than it should be: a screen, not a claim.
+
+    Returns:
+        Effects (against the average token), and p (1 where a neuron writes no logit at all).
+    """
+    if not len(neurons):
+        return np.zeros(0), np.zeros(0)
+    effect = direct_logits(model, neurons, tokens).mean(dim=1).double().cpu().numpy()
+    read = readout(model).double()
+    size, n = read.shape[1], len(tokens)
+    second = (read @ read.T / size).cpu().numpy()
+    spread = np.zeros(len(neurons))
+    df = neurons.df
+    for layer in neurons.layers:
+        mine = (df["layer"] == layer).to_numpy()
+        written = models.w_out(model, layer).detach().double().cpu().numpy()[df["neuron"].to_numpy()[mine]]
+        spread[mine] = np.sqrt(np.maximum(0.0, np.einsum("kd,de,ke->k", written, second, written)))
+    spread *= (df["mean_plus"] - df["mean_minus"]).abs().to_numpy()
+    error = spread * np.sqrt((size - n) / (n * (size - 1)))
+    z = np.divide(effect, error, out=np.zeros_like(effect), where=error > 0)
+    return effect, np.where(error > 0, norm.sf(z), 1.0)
+
+
+def gradient_effect(
+    model: Any,
+    neurons: NeuronSet,
+    examples: Sequence[Example],
+    tokens: Sequence[int],
+    *,
+    draws: int = 20,
+    seed: int = 0,
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """First-order change of the tokens' mean logit against random tokens, and its one-sided p against them.
+
+    As many tokens are drawn from the rest of the vocabulary, `draws` times. The effect is the tokens' own minus the draws' mean
+    (the softmax's normaliser is in both and drops out); p is a new draw's chance to lie as high, by
+    `t = effect / (sd sqrt(1 + 1/draws))` with `draws - 1` degrees of freedom.
+
+    Raises:
+        InputError: fewer than two draws, or too few other tokens to draw from.
+    """
+    rest = np.setdiff1d(np.arange(models.info(model).d_vocab), list(tokens))
+    if draws < 2 or len(rest) < len(tokens):
+        raise InputError(
+            f"{draws} draws of {len(tokens)} tokens from {len(rest)}: at least two draws and as many other tokens are needed"
+        )
+    if not len(neurons):
+        return np.zeros(0), np.zeros(0)
+    rng = np.random.default_rng(seed)
+    own = gradient_effects(model, neurons, examples, list(tokens))
+    sets = [rng.choice(rest, len(tokens), replace=False).tolist() for _ in range(draws)]
+    null = np.stack([gradient_effects(model, neurons, examples, drawn) for drawn in sets])
+    effect = own - null.mean(axis=0)
+    error = null.std(axis=0, ddof=1) * np.sqrt(1 + 1 / draws)
+    t = np.divide(effect, error, out=np.zeros_like(effect), where=error > 0)
+    return effect, np.where(error > 0, student.sf(t, draws - 1), 1.0)
+
+
+def _as_set(stats: ActivationStats, request: Request, rows: pd.DataFrame) -> NeuronSet:
+    return NeuronSet(
+        value=request.value,
+        method="causal",
+        df=rows.drop(columns=["value"]).assign(score=0.0).reset_index(drop=True),
+        n_layers=stats.n_layers,
+        d_mlp=stats.d_mlp,
+        fingerprint=stats.fingerprint,
+    )
+
+
+def _texts(stats: ActivationStats, request: Request, most: int) -> list[Example]:
+    """Some of the value's own texts, both poles."""
+    if stats.samples is None or "text" not in stats.samples.table:
+        raise InputError("path gradient runs the value's texts again: collect with samples=True (or a path)")
+    if most < 1:
+        raise InputError(f"texts = {most}: the gradient needs at least one text")
+    table = stats.samples.table
+    rows = np.flatnonzero((table["value"] == request.value).to_numpy())
+    drawn = np.random.default_rng(request.seed).permutation(rows)[:most]
+    return examples_of(table.iloc[np.sort(drawn)])

@@ -10,8 +10,11 @@ from typing import Any
 from neva_tl.activations import ActivationStats
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet, Site
+from neva_tl.selection.activation_probability import select_activation_probability
 from neva_tl.selection.base import Request, check_request
 from neva_tl.selection.effect_size import select_by_effect_size
+from neva_tl.selection.lape import select_lape
+from neva_tl.selection.mean_shift import select_mean_shift
 from neva_tl.selection.neva import select_neva
 from neva_tl.selection.random_neurons import select_random
 from neva_tl.selection.shuffled import select_shuffled
@@ -22,6 +25,9 @@ SELECTORS: dict[str, Callable[..., NeuronSet]] = {
     "neva": select_neva,
     "random": select_random,
     "label_shuffled": select_shuffled,
+    "activation_probability": select_activation_probability,
+    "lape": select_lape,
+    "mean_shift": select_mean_shift,
 }
 
 

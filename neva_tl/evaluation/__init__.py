@@ -33,6 +33,7 @@ from neva_tl.evaluation.judges import (
     WordListJudge,
     load_judge,
 )
+from neva_tl.evaluation.kl import kl_metric
 from neva_tl.evaluation.labelled import LabelledTexts
 from neva_tl.evaluation.leakage import LeakageResult, NlrComparison, compare_nlr, measure
 from neva_tl.evaluation.responses import Responses
@@ -60,6 +61,7 @@ __all__ = [
     "dose_metric",
     "dose_response",
     "fluency",
+    "kl_metric",
     "leakage",
     "load_judge",
     "measure",

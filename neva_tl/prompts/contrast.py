@@ -170,13 +170,7 @@ class ContrastSet:
 
     def examples(self) -> list[Example]:
         """Each row as prompt and answer; without an answer span the whole text is the answer."""
-        out = []
-        for text, start, end in zip(self.df["text"], self.df["answer_start"], self.df["answer_end"], strict=True):
-            if pd.isna(start):
-                out.append(Example("", text.strip()))
-            else:
-                out.append(Example(text[:start].strip(), text[start:end].strip()))
-        return out
+        return examples_of(self.df)
 
     def save(self, path: str | Path) -> Path:
         """Write the table as .csv, .jsonl or .parquet (by the name's ending); `prompts.load(path)` reads it back."""
@@ -218,6 +212,17 @@ class ContrastSet:
         from neva_tl.plots import prompt_counts
 
         return prompt_counts(self.df[["value", "pole", "split"]], title=f"Contrast set {self.name}")
+
+
+def examples_of(df: pd.DataFrame) -> list[Example]:
+    """Rows of a contrast set's table as prompts and answers; without an answer span the whole text is the answer."""
+    out = []
+    for text, start, end in zip(df["text"], df["answer_start"], df["answer_end"], strict=True):
+        if pd.isna(start):
+            out.append(Example("", text.strip()))
+        else:
+            out.append(Example(text[:start].strip(), text[int(start) : int(end)].strip()))
+    return out
 
 
 def _places(df: pd.DataFrame, name: str) -> validation.Where:

@@ -33,7 +33,8 @@ def share_above_zero(stats: ActivationStats, value: str, pole: str, site: str = 
         raise InputError("these statistics hold no site 'gate': the model has no gated MLP, or collect with gate=True")
     v, p = stats.index(value), POLES.index(pole)
     n = stats.n[v, p].astype(np.float64)
-    return np.tensordot(n, shares[v, p].astype(np.float64), axes=1) / n.sum()
+    # to the sixth digit: what is beyond is the round-off of float32 moments, and must not order equal shares
+    return np.round(np.tensordot(n, shares[v, p].astype(np.float64), axes=1) / n.sum(), 6)
 
 
 def select_activation_probability(

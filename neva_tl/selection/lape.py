@@ -50,7 +50,7 @@ def select_lape(
     often = np.percentile(p, percentile)
     active = (p > often).any(axis=0)
     spread = np.full(len(table), np.inf)
-    spread[active] = entropy(p[:, active], axis=0)
+    spread[active] = np.round(entropy(p[:, active], axis=0), 9)  # equal p in another order: the same entropy
     lowest = np.argsort(spread, kind="stable")[: max(1, round(share * len(table)))]
     low = np.isin(np.arange(len(table)), lowest) & active
     own = p[stats.index(request.value)]

@@ -245,7 +245,7 @@ def test_every_method_but_the_role_carries_the_evidences_gate(evidence: Evidence
 
 @pytest.mark.parametrize("method", ["label_shuffled", "rotated"])
 def test_placebos_that_select_anew_need_a_selector_to_follow(evidence: Evidence, method: str) -> None:
-    with pytest.raises(InputError, match="unknown selection method 'test'|that a selector chose"):
+    with pytest.raises(InputError, match=r"unknown selection method 'test'|that a selector chose"):
         build(method, evidence, "power")
 
 

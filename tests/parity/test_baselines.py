@@ -215,9 +215,7 @@ def raw(odds: Callable[[np.ndarray], np.ndarray], width: int) -> tuple[np.ndarra
 
 @pytest.mark.parametrize("method", ["caa_probe", "caa_projected_probe"])
 @pytest.mark.parametrize("dose", [4.0, -4.0])
-def test_caa_probe(
-    evidence: Evidence, hf: Any, seen: list[Seen], pairs: ContrastSet, method: str, dose: float
-) -> None:
+def test_caa_probe(evidence: Evidence, hf: Any, seen: list[Seen], pairs: ContrastSet, method: str, dose: float) -> None:
     item = build(method, evidence, "power").with_dose(dose)
     plus, minus = at(pairs, "power", "+"), at(pairs, "power", "-")
     others = np.concatenate([at(pairs, v, "+") for v in WORDS if v != "power"])  # all of them: fewer than 40
@@ -240,7 +238,9 @@ def test_caa_probe(
             return x
         weight, bias, step, low, high, _ = table[layer]
         said = x.double().numpy() @ weight + bias
-        lacking = np.maximum(0, dose - np.maximum(said, low)) if dose > 0 else np.minimum(0, dose - np.minimum(said, high))
+        lacking = (
+            np.maximum(0, dose - np.maximum(said, low)) if dose > 0 else np.minimum(0, dose - np.minimum(said, high))
+        )
         return x + torch.as_tensor(lacking[..., None] * step, dtype=x.dtype)
 
     compare(evidence, hf, item, change, "resid")

@@ -11,7 +11,7 @@ import pytest
 from neva_tl import prompts
 from neva_tl.activations import ActivationStats, collect
 from neva_tl.baselines import METHODS
-from neva_tl.editing import AddVector, ContextAware, RolePrompt, Shift
+from neva_tl.editing import Ablate, AddVector, ContextAware, GateShift, ProbedVector, PromptShift, RolePrompt, Shift
 from neva_tl.errors import InputError
 from neva_tl.study import build_edit, compare, tables
 
@@ -23,12 +23,22 @@ KIND = {
     "random": Shift,
     "label_shuffled": Shift,
     "role": RolePrompt,
+    "caa_layers": AddVector,
+    "caa_layers_projected": AddVector,
+    "caa_probe": ProbedVector,
+    "caa_projected_probe": ProbedVector,
+    "conva": PromptShift,
+    "npti": GateShift,
+    "dpn_le": Shift,
+    "lape": Ablate,
+    "rotated": AddVector,
 }
+FIRST = {"neva": 8.0, "caa_probe": 8.0, "caa_projected_probe": 8.0, "conva": 8.0, "npti": 1.0, "lape": 1.0}
 
 
 @pytest.fixture(scope="module")
 def stats(tiny_model: Any, pairs_file: Path) -> ActivationStats:
-    return collect(tiny_model, prompts.load(str(pairs_file)), samples=True, gate=False)
+    return collect(tiny_model, prompts.load(str(pairs_file)), samples=True)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -36,7 +46,7 @@ def stats(tiny_model: Any, pairs_file: Path) -> ActivationStats:
 def test_every_method_by_name(tiny_model: Any, stats: ActivationStats, method: str) -> None:
     edit = build_edit(tiny_model, stats, "power", method=method, scope="generated", k=4)
     assert isinstance(edit, KIND[method]) and edit.scope == ("all" if method == "role" else "generated")
-    assert edit.dose == (8.0 if method == "neva" else 2.0)
+    assert edit.dose == FIRST.get(method, 2.0)
     assert build_edit(tiny_model, stats, "power", method=method, dose=0.5).dose == 0.5
 
 

@@ -62,14 +62,29 @@ def test_batches_caches_and_single_texts_agree(tiny: Any, item: PromptShift, sco
     assert [write(tiny, edited, prompts=[p], numbers=[i])[0] for i, p in enumerate(PROMPTS)] == together
 
 
-def test_rows_that_end_early_take_their_needs_along(tiny: Any, item: PromptShift) -> None:
+def test_rows_that_end_early_take_their_needs_along(
+    tiny: Any, item: PromptShift, query: RelevanceGate, make_set: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Texts of unlike length in one batch: rows are dropped half-way, and what is held must move with them."""
-    how = {"max_new_tokens": 24, "temperature": 1.0, "seed": 5}
-    prompts = [f"{word} eats the bread" for word in ("Tom", "Who", "The king", "A child", "It", "He")]
-    with edit(tiny, item.with_scope("generated")) as session:
-        together = inference.generate(tiny, prompts, session=session, **how)
-        alone = [inference.generate(tiny, [p], numbers=[i], session=session, **how)[0] for i, p in enumerate(prompts)]
-    assert together == alone
+    # every fourth token ends a text
+    monkeypatch.setattr(inference, "stop_ids", lambda model: frozenset(range(0, models.info(model).d_vocab, 4)))
+    how: dict[str, Any] = {"max_new_tokens": 16, "temperature": 1.0, "seed": 5}
+    prompts = [f"{word} eats the bread" for word in ("Tom", "Who", "The king", "A child", "It", "He", "She", "We")]
+    shift = Shift(make_set(tiny, AT), dose=3.0, scope="generated", gate=query)
+    dropped: list[int] = []
+    for edits in (item.with_scope("generated"), shift):
+        with edit(tiny, edits) as session:
+            keep_rows = session.keep_rows
+            monkeypatch.setattr(
+                session, "keep_rows", lambda index, go=keep_rows: (dropped.append(len(index)), go(index))
+            )
+            together = inference.generate(tiny, prompts, session=session, **how)
+            alone = [
+                inference.generate(tiny, [p], numbers=[i], session=session, **how)[0] for i, p in enumerate(prompts)
+            ]
+        assert together == alone
+        assert dropped and dropped[0] > 0
+        dropped.clear()
 
 
 def test_conditions_side_by_side(tiny: Any, item: PromptShift, query: RelevanceGate, make_set: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -454,3 +454,30 @@ def test_rotated(evidence: Evidence, hf: Any, seen: list[Seen], pairs: ContrastS
         step[layer] += bases[layer][:, k] * turned.mean(0)[layer, k]
     assert sorted(item.vectors) == [i for i in range(LAYERS) if step[i].any()]  # type: ignore[attr-defined]
     compare(evidence, hf, item, lambda i, x: x + 4.0 * torch.as_tensor(step[i], dtype=x.dtype), "post")
+
+
+def test_rotated_coordinates_are_ranked_by_what_they_write(
+    evidence: Evidence, hf: Any, seen: list[Seen], pairs: ContrastSet
+) -> None:
+    """Behind the selector `neva`: effect times write, a coordinate's write being `Q^T W_out` along the layer above."""
+    options: dict[str, Any] = {"lam": 0.0, "lam_write": 0.0, "require_q": False, "require_split_half": False}
+    neurons = selection.select(evidence.stats, "power", method="neva", k=9, model=evidence.model, **options)
+    item = build("rotated", replace(evidence, neurons={"power": neurons}), "power")
+    bases = rotations(LAYERS, 48, SEED)
+    plus, minus = (means(seen, at(pairs, "power", pole), "post") for pole in "+-")
+    turned = np.stack([(plus - minus)[:, i] @ bases[i] for i in range(LAYERS)], axis=1)
+    effect, delta = np.abs(turned.mean(0) / turned.std(0, ddof=1)), turned.mean(0)
+    write = np.zeros_like(delta)
+    for layer in range(LAYERS):
+        found = directions(seen, pairs, min(layer + 1, LAYERS - 1))
+        u = unit(projected(found))
+        w_out = hf.model.layers[layer].mlp.down_proj.weight.detach().double().numpy()
+        write[layer] = delta[layer] * ((w_out @ bases[layer]).T @ u)
+    score = np.where(write > 0, effect * write, -np.inf)
+    step = np.zeros((LAYERS, 48))
+    for k in np.argsort(-score.ravel(), kind="stable")[:9]:
+        layer, k = divmod(int(k), 48)
+        step[layer] += bases[layer][:, k] * delta[layer, k]
+    assert sorted(item.vectors) == [i for i in range(LAYERS) if step[i].any()]  # type: ignore[attr-defined]
+    for layer, vector in item.vectors.items():  # type: ignore[attr-defined]
+        np.testing.assert_allclose(vector, step[layer], atol=1e-4 * np.abs(step).max(), rtol=1e-3)

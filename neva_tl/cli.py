@@ -171,7 +171,7 @@ def generate(
         str, typer.Option("--method", help="how to steer: neva, neva_shift, caa, caa_projected, role, ...")
     ] = "neva",
     dose: Annotated[
-        float | None, typer.Option("--dose", help="dose, in the method's unit; default 8 for neva, else 2")
+        float | None, typer.Option("--dose", help="dose, in the method's unit; default: one worth a first look")
     ] = None,
     prompts: Prompts = "auto",
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="new tokens")] = 40,

@@ -32,8 +32,7 @@ def _vectors(evidence: Evidence, value: str, *, project: bool) -> AddVector:
     directions = stats.direction(value)
     vectors = {}
     for layer in layers:
-        vector = directions[layer]
-        vectors[layer] = project_out(vector, _others(stats, value, layer)) if project else vector
+        vectors[layer] = projected_direction(stats, value, layer) if project else directions[layer]
     # several layers share the dose: the sum of what is added is one vector's worth
     return AddVector(
         {layer: (v / len(layers)).astype(np.float32) for layer, v in vectors.items()},
@@ -47,6 +46,13 @@ def default_layers(n_layers: int) -> tuple[int, ...]:
     return (min(n_layers - 1, round(0.6 * (n_layers - 1))),)
 
 
+def projected_direction(stats: ActivationStats, value: str, layer: int) -> Float[np.ndarray, " d"]:
+    """A value's mean difference at a layer with the other values' projected out, norm restored."""
+    others = [stats.direction(v)[layer] for v in stats.values if v != value]
+    vector = stats.direction(value)[layer]
+    return project_out(vector, np.stack(others, axis=1)) if others else vector
+
+
 def project_out(vector: Float[np.ndarray, " d"], others: Float[np.ndarray, "d m"]) -> Float[np.ndarray, " d"]:
     """The part of a vector orthogonal to the others' span, scaled back to the vector's norm (zero if nothing is left)."""
     if not others.shape[1]:
@@ -57,7 +63,3 @@ def project_out(vector: Float[np.ndarray, " d"], others: Float[np.ndarray, "d m"
     rest = vector - basis @ (basis.T @ vector)
     norm = np.linalg.norm(rest)
     return rest * (np.linalg.norm(vector) / norm) if norm > 1e-8 * np.linalg.norm(vector) else np.zeros_like(vector)
-
-
-def _others(stats: ActivationStats, value: str, layer: int) -> Float[np.ndarray, "d m"]:
-    return np.stack([stats.direction(v)[layer] for v in stats.values if v != value], axis=1)

@@ -1,14 +1,21 @@
-"""Name -> builder, and the gate each method carries. A new method is one file and one line here."""
+"""Name -> builder, the gate each method carries, and the unit of its dose. A new method is one file and one line here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from neva_tl.baselines.caa import caa, caa_projected
+from neva_tl.baselines.caa_layers import caa_layers, caa_layers_projected
+from neva_tl.baselines.caa_probe import caa_probe, caa_projected_probe
+from neva_tl.baselines.conva import conva
+from neva_tl.baselines.dpn_le import dpn_le
 from neva_tl.baselines.evidence import Evidence
+from neva_tl.baselines.lape import lape
 from neva_tl.baselines.neva import neva, neva_shift
+from neva_tl.baselines.npti import npti
 from neva_tl.baselines.random import label_shuffled, random_neurons
 from neva_tl.baselines.role import role_prompt
+from neva_tl.baselines.rotated import rotated
 from neva_tl.editing import Edit
 from neva_tl.errors import InputError
 
@@ -20,12 +27,35 @@ METHODS: dict[str, Callable[[Evidence, str], Edit]] = {
     "random": random_neurons,
     "label_shuffled": label_shuffled,
     "role": role_prompt,
+    "caa_layers": caa_layers,
+    "caa_layers_projected": caa_layers_projected,
+    "caa_probe": caa_probe,
+    "caa_projected_probe": caa_projected_probe,
+    "conva": conva,
+    "npti": npti,
+    "dpn_le": dpn_le,
+    "lape": lape,
+    "rotated": rotated,
 }
 
-#: The gate that is part of a method: `probe` decides per token how much it needs, `none` acts everywhere.
-GATES: dict[str, str] = {name: "probe" if name == "neva" else "none" for name in METHODS}
+#: The gate that is part of a method: `probe` decides per token how much it needs, `prompt_probe` once per text at the prompt's
+#: last token, `none` acts everywhere.
+GATES: dict[str, str] = dict.fromkeys(METHODS, "none") | {
+    "neva": "probe",
+    "caa_probe": "probe",
+    "caa_projected_probe": "probe",
+    "conva": "prompt_probe",
+}
+#: Unit of each method's dose: `contrasts` (multiples of the poles' difference) where it is not named here; `log-odds` that
+#: tokens are brought up to; NPTI's `gamma`; `share` of the way to a level.
+DOSES: dict[str, str] = {name: "log-odds" for name, gate in GATES.items() if gate != "none"} | {
+    "npti": "gamma",
+    "lape": "share",
+}
 #: Methods that edit no activation: no gate can be put on them.
 UNGATED = ("role",)
+#: Methods whose relevance gate is asked once per text, as their papers do.
+PER_QUERY = ("conva",)
 
 
 def gate_name(method: str, relevance: bool) -> str:
@@ -45,4 +75,11 @@ def build(method: str, evidence: Evidence, value: str) -> Edit:
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
     edit = METHODS[method](evidence, value)
-    return edit if evidence.gate is None or method in UNGATED else edit.with_gate(evidence.gate)
+    if evidence.gate is None or method in UNGATED:
+        return edit
+    return edit.with_gate(evidence.gate.per_query() if method in PER_QUERY else evidence.gate)
+
+
+def dose_unit(method: str) -> str:
+    """The unit of a method's dose (see `DOSES`)."""
+    return DOSES.get(method, "contrasts")

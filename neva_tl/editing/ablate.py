@@ -1,9 +1,9 @@
-"""Ablate: take a neuron's information away, by zero, by its mean, or by another token's activation."""
+"""Ablate: hold a neuron at a value of its own: zero, a mean, or another token's activation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -14,19 +14,20 @@ from torch import Tensor
 from neva_tl.editing.base import NeuronEdit, column
 from neva_tl.errors import InputError
 
-Mode = Literal["zero", "mean", "resample"]
+Mode = Literal["zero", "mean", "plus", "resample"]
 
 
 @dataclass(frozen=True, eq=False)
 class Ablate(NeuronEdit):
-    """`h_k = r_k` with r zero, the mean of the two poles' means, or the same neuron at another token (METHODS 4; ours).
+    """`h_k = r_k` with r zero, the mean of the two poles' means, the + pole's mean, or the same neuron at another token
+    (METHODS 4; ours).
 
     `resample` permutes the activations over all tokens of the forward pass with a generator of the edit's seed: the
     neuron keeps its distribution and loses its information. Under the KV cache a forward holds one token per row, so
     rows exchange activations there. A dose below 1 mixes: `h_k + dose * (r_k - h_k)`.
 
     Attributes:
-        mode: `zero`, `mean` or `resample`.
+        mode: `zero`, `mean`, `plus` (LAPE's way to switch a neuron on) or `resample`.
         seed: of the permutation.
     """
 
@@ -36,8 +37,8 @@ class Ablate(NeuronEdit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mode not in ("zero", "mean", "resample"):
-            raise InputError(f"unknown ablation {self.mode!r}: choose zero, mean or resample")
+        if self.mode not in get_args(Mode):
+            raise InputError(f"unknown ablation {self.mode!r}: choose {', '.join(get_args(Mode))}")
 
     @property
     def by_token(self) -> bool:
@@ -50,6 +51,8 @@ class Ablate(NeuronEdit):
             target = torch.zeros_like(h)
         elif self.mode == "mean":
             target = column(rows, (rows["mean_plus"] + rows["mean_minus"]) / 2, h).expand_as(h)
+        elif self.mode == "plus":
+            target = column(rows, rows["mean_plus"], h).expand_as(h)
         else:
             order = np.random.default_rng(self.seed).permutation(h.shape[0] * h.shape[1])
             flat = h.reshape(-1, h.shape[-1])

@@ -7,14 +7,14 @@ them on the model, restricts them to the scope's tokens, and takes them off agai
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neva_tl import models
@@ -32,12 +32,39 @@ E = TypeVar("E", bound="Edit")
 
 
 @dataclass(frozen=True)
+class Here:
+    """What a change that asks for more than its activation is told of the running forward pass (b rows).
+
+    Attributes:
+        end: `[b]` place of each row's last prompt token (a text without prompt: of its first token); -1 where the prompt
+            was run before, under the KV cache.
+        inside: `[b]` whether the edit touches that token.
+        held: the edit's own memory, tensors with one row per text: kept while the same texts go on, emptied when new prompts
+            are run.
+        sites: this layer's activations at the sites asked for.
+    """
+
+    end: Int[Tensor, " b"]
+    inside: Bool[Tensor, " b"]
+    held: dict[str, Tensor]
+    sites: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
 class Change:
-    """One change at one hook point: `apply` maps the activation `[b, n, d]` to a new tensor of the same shape."""
+    """One change at one hook point: `apply` maps the activation `[b, n, d]` to a new tensor of the same shape.
+
+    Attributes:
+        layer, site: the hook point.
+        apply: `apply(x)`, or `apply(x, here)` where the change needs something.
+        needs: other sites of the layer that fire before this one, and `prompt` where the change is worked out at the prompt
+            (no run may then skip the prompt's forward pass).
+    """
 
     layer: int
     site: str
-    apply: Callable[[Tensor], Tensor]
+    apply: Callable[..., Tensor]
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,11 @@
-"""calibrate(): find the doses at which an edit reaches stated gains, on validation prompts only.
+"""calibrate(): find the doses at which an edit reaches stated gains (or costs), on validation prompts only.
 
 Every method gets the same search: a coarse log grid from below until the largest target is crossed or two doses running are
 inadmissible (one alone may be the noise of a few texts), then bracketing of each target's first crossing by interpolation in
 log dose. Ours.
+
+What is matched is what the metric gives: a gain of the judge, or the divergence from the unedited model
+(`evaluation.kl_metric`). With `suppress` the doses tried are negative, and the metric says how far the value fell.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ class Calibration:
     Attributes:
         doses: target gain -> dose, or None where no admissible dose reaches it.
         best: the admissible dose with the largest gain seen (what is shown when a target is out of reach).
-        table: every dose tried: dose, gain, invalid, admissible and the metric's extra columns, ascending in dose.
+        table: every dose tried: dose, gain, invalid, admissible and the metric's extra columns, ascending in size.
     """
 
     doses: Mapping[float, float | None]
@@ -52,6 +55,31 @@ class Calibration:
     def status(self, target: float) -> str:
         """`reached` or `unreached`."""
         return "unreached" if self.doses[target] is None else "reached"
+
+    def require(self, target: float) -> float:
+        """The dose of a target.
+
+        Raises:
+            InputError: the target was not asked for.
+            WorkError: no admissible dose reaches it; says what was tried and how near it came.
+        """
+        if target not in self.doses:
+            asked = ", ".join(f"{known:g}" for known in self.doses)
+            raise InputError(f"target {target:g} was not calibrated: {asked} was")
+        dose = self.doses[target]
+        if dose is not None:
+            return dose
+        tried = self.table["dose"]
+        span = f"doses {tried.iloc[0]:.4g} to {tried.iloc[-1]:.4g} were tried"
+        if self.best is None:
+            raise WorkError(
+                f"target {target:g} is out of reach: every dose breaks the texts ({span}); try smaller doses"
+            )
+        near = float(self.table.loc[tried == self.best, "gain"].iloc[0])
+        raise WorkError(
+            f"target {target:g} is out of reach: at most {near:.3g}, at dose {self.best:.4g} ({span}); lower the target, or "
+            "widen the grid where the largest dose is still admissible"
+        )
 
     def _repr_html_(self) -> str:
         facts = {f"target {target:g}": "out of reach" if dose is None else dose for target, dose in self.doses.items()}
@@ -73,6 +101,7 @@ def calibrate(
     base_invalid: float = 0.0,
     slack: float = 0.05,
     refine: int = 2,
+    suppress: bool = False,
 ) -> Calibration:
     """Find the smallest admissible dose at which each target gain is reached.
 
@@ -84,6 +113,7 @@ def calibrate(
         base_invalid: invalid rate of the unedited model.
         slack: a dose is admissible when its invalid rate is at most `base_invalid + slack`.
         refine: evaluations spent on bracketing each target.
+        suppress: search negative doses (`-grid`): edits against the value. The metric must then rise as the value falls.
 
     Raises:
         InputError: the grid is not ascending and positive, or a target is not above 0.
@@ -97,6 +127,7 @@ def calibrate(
         base_invalid=base_invalid,
         slack=slack,
         refine=refine,
+        suppress=suppress,
     )
     return found
 
@@ -110,15 +141,16 @@ def calibrate_many(
     base_invalid: float = 0.0,
     slack: float = 0.05,
     refine: int = 2,
+    suppress: bool = False,
 ) -> list[Calibration]:
     """`calibrate` for several edits in step: what all of them ask next is scored in one call (one batch of texts, say).
 
     Args:
         edits: the edits; each is searched as if it were alone.
         metric: scores some of them, given as (place in `edits`, edit at its dose), in that order.
-        targets, grid, base_invalid, slack, refine: as in `calibrate`.
+        targets, grid, base_invalid, slack, refine, suppress: as in `calibrate`.
     """
-    searches = [_search(edit, targets, grid, base_invalid, slack, refine) for edit in edits]
+    searches = [_search(edit, targets, grid, base_invalid, slack, refine, suppress) for edit in edits]
     found: list[Calibration | None] = [None] * len(searches)
     asked = [(place, next(search)) for place, search in enumerate(searches)]
     while asked:
@@ -142,6 +174,7 @@ def _search(
     base_invalid: float,
     slack: float,
     refine: int,
+    suppress: bool,
 ) -> Generator[Edit, DosePoint, Calibration]:
     """One search: yields the edits it wants scored, is sent their points, returns what it found."""
     wanted = sorted([targets] if isinstance(targets, (int, float)) else targets)
@@ -149,16 +182,17 @@ def _search(
         raise InputError(f"target gains must be above 0, not {wanted}")
     if not len(grid) or not all(0 < dose < math.inf for dose in grid) or any(b <= a for a, b in pairwise(grid)):
         raise InputError(f"a dose grid must be positive and ascending, not {list(grid)}")
-    seen: dict[float, DosePoint] = {}
+    sign = -1.0 if suppress else 1.0
+    seen: dict[float, DosePoint] = {}  # by size of dose
 
     def admissible(point: DosePoint) -> bool:
         return point.invalid <= base_invalid + slack + 1e-9
 
     def look(dose: float) -> Generator[Edit, DosePoint, DosePoint]:
         if dose not in seen:
-            point = yield edit.with_dose(dose)
+            point = yield edit.with_dose(sign * dose)
             if not math.isfinite(point.gain):
-                raise WorkError(f"the gain at dose {dose:.4g} is not finite: the judge gave no score")
+                raise WorkError(f"the gain at dose {sign * dose:.4g} is not finite: the judge gave no score")
             seen[dose] = point
         return seen[dose]
 
@@ -177,16 +211,16 @@ def _search(
     doses: dict[float, float | None] = {}
     for target in wanted:  # after all searches: one target's refinement may have met another
         hits = [dose for dose, point in sorted(seen.items()) if admissible(point) and point.gain >= target]
-        doses[target] = hits[0] if hits else None
+        doses[target] = sign * hits[0] if hits else None
     good = {dose: point for dose, point in seen.items() if admissible(point)}
     best = max(good, key=lambda dose: good[dose].gain) if good else None
     table = pd.DataFrame(
         [
-            {"dose": dose, "gain": p.gain, "invalid": p.invalid, "admissible": admissible(p), **p.extra}
+            {"dose": sign * dose, "gain": p.gain, "invalid": p.invalid, "admissible": admissible(p), **p.extra}
             for dose, p in sorted(seen.items())
         ]
     )
-    return Calibration(doses, best, table)
+    return Calibration(doses, None if best is None else sign * best, table)
 
 
 def _bracket(

@@ -9,8 +9,7 @@ The gate knows no pole and no single value: it says where, never what, so that e
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from neva_tl import inference, models
 from neva_tl._html import card
+from neva_tl.editing.tokens import chosen_tokens, last_answer_token
 from neva_tl.errors import InputError
 from neva_tl.prompts.example import Example
 
@@ -39,6 +39,7 @@ class RelevanceGate:
         layers: the layers it knows.
         weight, bias: `[l, k]`, `[l]`, in raw activation units; probability = sigmoid(weight . h + bias).
         threshold: a token is open where the probability is above it.
+        unit: `token` asks every token; `query` asks the prompt's last token once, and opens or shuts the whole text.
         caught, passed: `[l]` share of relevant and of neutral training tokens that are open.
     """
 
@@ -48,14 +49,21 @@ class RelevanceGate:
     caught: Float[np.ndarray, " l"]
     passed: Float[np.ndarray, " l"]
     threshold: float = 0.5
+    unit: Literal["token", "query"] = "token"
 
     def __post_init__(self) -> None:
+        if self.unit not in ("token", "query"):
+            raise InputError(f"a gate asks each token or once per query, not {self.unit!r}")
         if not 0 < self.threshold < 1:
             raise InputError(f"a gate's threshold is a probability inside (0, 1), not {self.threshold}")
 
     def at(self, threshold: float) -> RelevanceGate:
         """The same gate with another threshold."""
         return replace(self, threshold=threshold)
+
+    def per_query(self) -> RelevanceGate:
+        """The same gate, asked once per text at the prompt's last token (ConVA's way)."""
+        return replace(self, unit="query")
 
     def open(self, layer: int, h: Float[Tensor, "b n k"]) -> Bool[Tensor, "b n"]:
         """Which tokens are open, from a layer's `hook_post`.
@@ -97,7 +105,8 @@ class RelevanceGate:
         path = Path(path)
         arrays = {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        save_file({**arrays, "threshold": np.array([self.threshold])}, temporary)
+        flags = {"threshold": np.array([self.threshold]), "per_query": np.array([self.unit == "query"])}
+        save_file({**arrays, **flags}, temporary)
         os.replace(temporary, path)
         return path
 
@@ -111,11 +120,12 @@ class RelevanceGate:
         if not Path(path).exists():
             raise InputError(f"{path} does not exist: fit the gate again")
         arrays = load_file(str(path))
-        if set(arrays) != {*_ARRAYS, "threshold"}:
+        if set(arrays) - {"per_query"} != {*_ARRAYS, "threshold"}:
             raise InputError(f"{path} does not hold a relevance gate")
         layers = tuple(int(layer) for layer in arrays["layers"])
         rest = {name: arrays[name] for name in _ARRAYS if name != "layers"}
-        return cls(layers, **rest, threshold=float(arrays["threshold"][0]))
+        unit: Literal["token", "query"] = "query" if bool(arrays.get("per_query", [False])[0]) else "token"
+        return cls(layers, **rest, threshold=float(arrays["threshold"][0]), unit=unit)
 
 
 def fit_relevance(
@@ -184,12 +194,7 @@ def _tokens(
         examples = [examples[i] for i in np.sort(rng.permutation(len(examples))[:most])]
     plan, total = [], 0
     for _, batch in inference.batches(model, examples, chat=chat):
-        if which == "last":
-            position = torch.arange(batch.answer.shape[1], device=batch.answer.device)
-            end = torch.where(batch.answer, position, -1).amax(dim=1, keepdim=True)
-            chosen = batch.answer & (position[None] == end)
-        else:
-            chosen = batch.mask if which == "all" else batch.answer
+        chosen = {"last": last_answer_token(batch), "all": batch.mask}.get(which, batch.answer)
         plan.append((batch, chosen))
         total += int(chosen.sum())
     parts = []
@@ -197,24 +202,5 @@ def _tokens(
         if total > most:
             kept = torch.from_numpy(rng.random(tuple(chosen.shape)) < most / total).to(chosen.device)
             chosen = chosen & kept
-        parts.append(_chosen_tokens(model, batch, chosen, layers))
+        parts.append(chosen_tokens(model, batch, chosen, layers))
     return np.concatenate(parts)
-
-
-def _chosen_tokens(
-    model: Any, batch: inference.Batch, chosen: Bool[Tensor, "b n"], layers: tuple[int, ...]
-) -> Float[np.ndarray, "t l k"]:
-    seen: dict[int, np.ndarray] = {}
-
-    def recorder(layer: int) -> Callable[..., None]:
-        def record(x: Tensor, hook: Any = None) -> None:
-            seen[layer] = x[chosen.to(x.device)].float().cpu().numpy()
-
-        return record
-
-    with ExitStack() as stack:
-        for layer in layers:
-            handle = models.add_hook(model, models.hook_name(model, layer, "post"), recorder(layer))
-            stack.callback(handle.remove)
-        inference.forward_batch(model, batch, stop_at_layer=max(layers) + 1, logits=False)
-    return np.stack([seen[layer] for layer in layers], axis=1)

@@ -4,11 +4,13 @@ The session knows which tokens of a forward pass are prompt and which are genera
 where the user calls `model.generate` or the model itself, it is worked out: the first forward is the prompt, a forward of
 one token after it is generated, a forward that repeats the one before and adds a token (no KV cache) is generated from
 the prompt's end on. What cannot be told apart: a text of one token run after another forward counts as generated.
+
+It also keeps what some edits and gates find out at the prompt's last token, row by row, for the text's later tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neva_tl import models
-from neva_tl.editing.base import Change, Edit, Scope
+from neva_tl.editing.base import Change, Edit, Here, Scope
 from neva_tl.editing.gate import RelevanceGate
 from neva_tl.errors import InputError, WorkError
 
@@ -33,7 +35,7 @@ class EditSession:
         record: keep the mask of touched tokens of every forward pass in `touched` (one `[b, n]` per forward).
         forwards: forward passes seen so far.
         active_scopes: token scopes of the edits that change activations (a prefix cache is right only when they are
-            all `generated`).
+            all `generated`); `all` is among them where an edit or a gate reads the prompt.
         condition_of: which condition each prompt belongs to, where `edit_rows` runs several in one batch.
     """
 
@@ -47,11 +49,14 @@ class EditSession:
     _pending: tuple[Tensor, Tensor] | None = None
     _generated: Tensor | None = None
     _mask: Tensor | None = None
+    _end: Tensor | None = None
     _prompt_length: int = 0
     _input: Tensor | None = None
     _open: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     _fired: set[tuple[int, int]] = field(default_factory=set)
     _ever: set[tuple[int, int]] = field(default_factory=set)
+    _sites: dict[tuple[int, str], Tensor] = field(default_factory=dict)
+    _held: dict[Hashable, dict[str, Tensor]] = field(default_factory=dict)
 
     def mark(self, generated: Bool[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> None:
         """Say what the next forward pass holds: which tokens count as generated, and which are no padding."""
@@ -64,6 +69,7 @@ class EditSession:
         self.forwards += 1
         self._fired.clear()
         self._open.clear()
+        self._sites.clear()
         if self._pending is not None:
             generated, mask = (t.to(device) for t in self._pending)
             self._pending = None
@@ -81,8 +87,19 @@ class EditSession:
                 self._prompt_length = length
         self._input = x.detach()
         self._generated, self._mask = generated, mask
+        self._end = self._ends(generated, mask)
+        if bool((self._end >= 0).any()):
+            self._held.clear()  # new texts
         if self.record:
             self.touched.append(torch.zeros(shape, dtype=torch.bool))
+
+    def _ends(self, generated: Bool[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> Int[Tensor, " b"]:
+        """Place of each row's last prompt token (see `Here.end`)."""
+        position = torch.arange(mask.shape[1], device=mask.device)
+        end = torch.where(mask & ~generated, position, -1).amax(dim=1)
+        if len(position) == 1 and self._held:
+            return end  # a later token under the KV cache: its prompt was run before
+        return torch.where(end < 0, mask.int().argmax(dim=1), end)
 
     def set_rows(self, prompts: Sequence[int]) -> None:
         """Say which prompts the rows of the coming forward passes are (our decoding loop does; matters to `edit_rows`)."""
@@ -95,6 +112,9 @@ class EditSession:
             self._input = self._input[index.to(self._input.device)]
         if self._conditions is not None:
             self._conditions = self._conditions[index.to(self._conditions.device)]
+        for held in self._held.values():
+            for name, kept in held.items():
+                held[name] = kept[index.to(kept.device)]
 
     def rows_of(self, condition: int | None, x: Tensor) -> Int[Tensor, " r"] | None:
         """Rows of the running forward pass that belong to a condition; None stands for all of them."""
@@ -122,9 +142,34 @@ class EditSession:
         last = torch.where(prompt, position, -1).amax(dim=1, keepdim=True)
         return (position[None] == last) | (self._generated & self._mask)
 
+    def see(self, layer: int, site: str, x: Tensor) -> None:
+        """Keep an activation that a change at another site of the layer reads (called by a hook)."""
+        self._sites[layer, site] = x
+
     def judge(self, gate: RelevanceGate, layer: int, h: Float[Tensor, "b n k"]) -> None:
         """Ask a gate about a layer's `hook_post`, before any edit there (called by a hook)."""
-        self._open[id(gate), layer] = gate.open(layer, h)
+        opened = gate.open(layer, h)
+        if gate.unit == "query":
+            # one answer per text, given at its prompt's last token
+            end = self._place(h)
+            held = self._held.setdefault(("gate", id(gate)), {})
+            if bool((end >= 0).all()):
+                held[str(layer)] = opened.gather(1, end.clamp(min=0).to(opened.device)[:, None])
+            opened = self._recalled(held, str(layer), h).expand(-1, h.shape[1])
+        self._open[id(gate), layer] = opened
+
+    def _place(self, x: Tensor) -> Tensor:
+        if self._end is None:
+            raise WorkError("an edit ran outside a forward pass of the whole model")
+        return self._end.to(x.device)
+
+    @staticmethod
+    def _recalled(held: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+        """What was found out at the prompt, for the rows of this forward pass."""
+        kept = held.get(name)
+        if kept is None or len(kept) != x.shape[0]:
+            raise WorkError("an edit or a gate that reads the prompt never saw it: run the prompt in the same block")
+        return kept
 
     def _selected(self, change: Change, scope: Scope, gate: RelevanceGate | None) -> Bool[Tensor, "b n"] | None:
         """Tokens that a change touches: those of the scope that the gate opens; None stands for all."""
@@ -145,6 +190,7 @@ class EditSession:
         width: int,
         gate: RelevanceGate | None = None,
         condition: int | None = None,
+        owner: int = 0,
     ) -> Tensor:
         """The activation after one change, restricted to scope and gate, with shape and once-per-forward checked.
 
@@ -162,14 +208,40 @@ class EditSession:
             raise WorkError(f"the activation at {place} has shape {tuple(x.shape)}, expected [batch, token, {width}]")
         rows = self.rows_of(condition, x)
         selected = self._selected(change, scope, gate)
+        if change.needs:
+            # worked out on all rows, so that what is held has one entry per text whoever they belong to
+            new = self._informed(place, change, x, selected, self._held.setdefault(owner, {}))
+            if rows is not None:
+                return x.index_copy(0, rows, new.index_select(0, rows))
+            self._record(selected)
+            return new
         if rows is not None:
             part = x.index_select(0, rows)
             inside = None if selected is None else selected.index_select(0, rows)
             return x.index_copy(0, rows, self._changed(place, change, gate, part, inside)) if len(rows) else x
+        self._record(selected)
+        return self._changed(place, change, gate, x, selected)
+
+    def _record(self, selected: Tensor | None) -> None:
         if self.record:
             assert self._mask is not None
             self.touched[-1] |= (self._mask if selected is None else selected).cpu()
-        return self._changed(place, change, gate, x, selected)
+
+    def _informed(
+        self, place: str, change: Change, x: Tensor, selected: Tensor | None, held: dict[str, Tensor]
+    ) -> Tensor:
+        """The activation after a change that asks for more than the activation."""
+        end = self._place(x)
+        inside = end >= 0
+        if selected is not None:
+            inside = inside & selected.to(x.device).gather(1, end.clamp(min=0)[:, None]).squeeze(1)
+        sites = {site: self._sites[change.layer, site] for site in change.needs if site != "prompt"}
+        before = dict(held)
+        new = change.apply(x, Here(end, inside, held, sites))
+        for name, kept in held.items():
+            if kept is not before.get(name) and len(kept) != x.shape[0]:
+                raise WorkError(f"an edit at {place} holds {len(kept)} entries for {x.shape[0]} texts")
+        return self._checked(place, x, new, selected)
 
     def _changed(
         self, place: str, change: Change, gate: RelevanceGate | None, x: Tensor, selected: Tensor | None
@@ -178,7 +250,10 @@ class EditSession:
         # a closed gate costs no arithmetic (on a GPU asking would cost more than the arithmetic)
         if selected is not None and gate is not None and x.device.type == "cpu" and not selected.any():
             return x
-        new = change.apply(x)
+        return self._checked(place, x, change.apply(x), selected)
+
+    @staticmethod
+    def _checked(place: str, x: Tensor, new: Tensor, selected: Tensor | None) -> Tensor:
         if new.shape != x.shape:
             raise WorkError(f"an edit at {place} changed the shape {tuple(x.shape)} to {tuple(new.shape)}")
         return new if selected is None else torch.where(selected[..., None], new, x)
@@ -235,21 +310,29 @@ def _in_force(model: Any, session: EditSession, edits: Sequence[tuple[Edit, int 
     info = models.info(model)
     expected: set[tuple[int, int]] = set()
     with ExitStack() as stack:
-        plan = [(item, condition, change) for item, condition in edits for change in item.changes(model)]
-        session.active_scopes = frozenset(item.scope for item, _, _ in plan)
+        plan = [
+            (owner, item, condition, change)
+            for owner, (item, condition) in enumerate(edits)
+            for change in item.changes(model)
+        ]
+        session.active_scopes = _scopes([(item, change) for _, item, _, change in plan])
         if plan:
             handle = models.add_hook(model, models.hook_name(model, 0, "resid_pre"), _begin(session))
             stack.callback(handle.remove)
+        reads = {(change.layer, site) for *_, change in plan for site in change.needs if site != "prompt"}
+        for layer, site in sorted(reads):
+            handle = models.add_hook(model, models.hook_name(model, layer, site), _see(session, layer, site))
+            stack.callback(handle.remove)
         # gates read hook_post as the layers below left it, before any edit of that layer
-        for gate, layer in _gates([(item, change) for item, _, change in plan]):
+        for gate, layer in _gates([(item, change) for _, item, _, change in plan]):
             handle = models.add_hook(model, models.hook_name(model, layer, "post"), _judge(session, gate, layer))
             stack.callback(handle.remove)
-        for position, (item, condition, change) in enumerate(plan):
+        for position, (owner, item, condition, change) in enumerate(plan):
             key = (position, change.layer)
             expected.add(key)
             width = info.d_mlp if change.site in ("post", "gate", "pre") else info.d_model
             name = models.hook_name(model, change.layer, change.site)
-            handle = models.add_hook(model, name, _apply(session, key, change, item, width, condition))
+            handle = models.add_hook(model, name, _apply(session, key, change, item, width, condition, owner))
             stack.callback(handle.remove)
         yield session
         session.finish(expected)
@@ -260,6 +343,21 @@ def _begin(session: EditSession) -> Callable[..., None]:
         session.begin(x)
 
     return begin
+
+
+def _scopes(plan: list[tuple[Edit, Change]]) -> frozenset[Scope]:
+    """Scopes of some changes; `all` where one of them, or its gate, reads the prompt."""
+    scopes: set[Scope] = {item.scope for item, _ in plan}
+    if any("prompt" in change.needs or (item.gate is not None and item.gate.unit == "query") for item, change in plan):
+        scopes.add("all")
+    return frozenset(scopes)
+
+
+def _see(session: EditSession, layer: int, site: str) -> Callable[..., None]:
+    def see(x: Tensor, hook: Any = None) -> None:
+        session.see(layer, site, x)
+
+    return see
 
 
 def _gates(plan: list[tuple[Edit, Change]]) -> list[tuple[RelevanceGate, int]]:
@@ -286,9 +384,15 @@ def _judge(session: EditSession, gate: RelevanceGate, layer: int) -> Callable[..
 
 
 def _apply(
-    session: EditSession, key: tuple[int, int], change: Change, item: Edit, width: int, condition: int | None
+    session: EditSession,
+    key: tuple[int, int],
+    change: Change,
+    item: Edit,
+    width: int,
+    condition: int | None,
+    owner: int,
 ) -> Callable[..., Tensor]:
     def apply(x: Tensor, hook: Any = None) -> Tensor:
-        return session.applied(key, change, item.scope, x, width, item.gate, condition)
+        return session.applied(key, change, item.scope, x, width, item.gate, condition, owner)
 
     return apply

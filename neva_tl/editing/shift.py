@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
 from neva_tl.editing.base import NeuronEdit, column
+from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
 
 
@@ -18,11 +20,26 @@ class Shift(NeuronEdit):
 
     The dose is a multiple of the neuron's own contrast: 1 moves a neuron by as much as the two poles differ; a
     negative dose suppresses the value.
+
+    Attributes:
+        weights: column of the neuron table that scales each neuron's step (DPN-LE's rank weights); None for none.
     """
+
+    weights: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weights is not None and self.weights not in self.neurons.df:
+            raise InputError(f"the neuron set for {self.neurons.value} has no column {self.weights!r} to weigh by")
+
+    def step(self, rows: pd.DataFrame) -> Float[np.ndarray, " s"]:
+        """What a dose of 1 adds to each neuron of some rows of the table."""
+        contrast = (rows["mean_plus"] - rows["mean_minus"]).to_numpy(dtype=np.float64)
+        return contrast if self.weights is None else contrast * rows[self.weights].to_numpy(dtype=np.float64)
 
     def new_values(self, h: Float[Tensor, "b n s"], rows: pd.DataFrame) -> Float[Tensor, "b n s"]:
         """See `NeuronEdit.new_values`."""
-        return h + self.dose * column(rows, rows["mean_plus"] - rows["mean_minus"], h)
+        return h + self.dose * column(rows, self.step(rows), h)
 
 
 def Amplify(neurons: NeuronSet, dose: float = 1.0, **options: object) -> Shift:

@@ -38,6 +38,7 @@ from neva_tl.evaluation.judges import (
     WordListJudge,
     load_judge,
 )
+from neva_tl.evaluation.kl import kl_metric
 from neva_tl.evaluation.labelled import LabelledTexts
 from neva_tl.evaluation.leakage import LeakageResult, NlrComparison, compare_nlr, measure
 from neva_tl.evaluation.profile import ValueProfile, couple, value_profile
@@ -86,6 +87,7 @@ __all__ = [
     "fluency",
     "item_rows",
     "judged",
+    "kl_metric",
     "leakage",
     "learn_value_graph",
     "load_judge",

@@ -215,13 +215,13 @@ class ContrastSet:
 
 
 def examples_of(df: pd.DataFrame) -> list[Example]:
-    """Rows of a contrast set's table (`text`, `answer_start`, `answer_end`) as prompt and answer."""
+    """Rows of a contrast set's table as prompts and answers; without an answer span the whole text is the answer."""
     out = []
     for text, start, end in zip(df["text"], df["answer_start"], df["answer_end"], strict=True):
         if pd.isna(start):
             out.append(Example("", text.strip()))
         else:
-            out.append(Example(text[:start].strip(), text[start:end].strip()))
+            out.append(Example(text[:start].strip(), text[int(start) : int(end)].strip()))
     return out
 
 

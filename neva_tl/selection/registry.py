@@ -10,9 +10,12 @@ from typing import Any
 from neva_tl.activations import ActivationStats
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet, Site
+from neva_tl.selection.activation_probability import select_activation_probability
 from neva_tl.selection.base import Request, check_request
 from neva_tl.selection.causal import select_causal
 from neva_tl.selection.effect_size import select_by_effect_size
+from neva_tl.selection.lape import select_lape
+from neva_tl.selection.mean_shift import select_mean_shift
 from neva_tl.selection.neva import select_neva
 from neva_tl.selection.probe import select_probe
 from neva_tl.selection.random_neurons import select_random
@@ -26,6 +29,9 @@ SELECTORS: dict[str, Callable[..., NeuronSet]] = {
     "causal": select_causal,
     "random": select_random,
     "label_shuffled": select_shuffled,
+    "activation_probability": select_activation_probability,
+    "lape": select_lape,
+    "mean_shift": select_mean_shift,
 }
 
 #: Selectors that read single prompts: they need statistics collected with samples.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neva_tl.baselines import Evidence, build
+from neva_tl.baselines import Evidence, build, dose_unit
 from neva_tl.editing import Ablate, Edit, RelevanceGate, calibrate_many
 from neva_tl.editing.calibrate import DosePoint
 from neva_tl.evaluation.alignment import Decoding, Observed, write_texts
@@ -32,9 +32,7 @@ LAYER_DOSE, LAYER_VALUES = 2.0, 3
 
 def grid_of(method: str) -> tuple[float, ...]:
     """The coarse dose grid of a method."""
-    if method == "neva":
-        return GRIDS["neva"]
-    return GRIDS["vector" if method.startswith("caa") else "neurons"]
+    return GRIDS[dose_unit(method)]
 
 
 @dataclass(eq=False)

@@ -20,12 +20,13 @@ from neva_tl.values import VALUES, in_circle_order
 #: Methods of the headline table, in its order.
 METHODS: tuple[str, ...] = ("neva", "neva_shift", "caa", "caa_projected", "random", "role")
 
-#: Coarse dose grids of the search (validation prompts). Shifts and vectors count multiples of the poles' difference;
-#: the context-aware edit counts log-odds: 2.2 is p0 = .9, 11.5 is p0 = .99999.
+#: Coarse dose grids of the search (validation prompts), by the unit of the method's dose (`baselines.DOSES`). Of log-odds 2.2 is
+#: p0 = .9 and 11.5 is p0 = .99999; NPTI's gammas are its paper's and beyond; a share ends at the level itself.
 GRIDS: dict[str, tuple[float, ...]] = {
-    "neva": (2.0, 4.0, 8.0, 16.0, 32.0),
-    "vector": (1.0, 2.0, 4.0, 8.0, 16.0),
-    "neurons": (1.0, 2.0, 4.0, 8.0, 16.0),
+    "log-odds": (2.0, 4.0, 8.0, 16.0, 32.0),
+    "contrasts": (1.0, 2.0, 4.0, 8.0, 16.0),
+    "gamma": (0.25, 0.5, 1.0, 2.0, 4.0),
+    "share": (0.125, 0.25, 0.5, 0.75, 1.0),
 }
 
 

@@ -80,7 +80,7 @@ def collected(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig,
         samples=store.path(samples_file),
         split="train",
         chat=config.chat,
-        gate=False,
+        gate="npti" in config.methods,  # the only method that reads it
         progress=progress,
     )
     assert stats.samples is not None

@@ -11,14 +11,14 @@ import pandas as pd
 
 from neva_tl import models, selection
 from neva_tl.activations import ActivationStats
-from neva_tl.baselines import Evidence, build
+from neva_tl.baselines import Evidence, build, dose_unit
 from neva_tl.editing import Edit, RelevanceGate, Scope
 from neva_tl.study.config import METHODS, StudyConfig
 from neva_tl.study.study import Study
 from neva_tl.values import VALUES
 
-#: Doses to look at first, in each method's own unit (log-odds for `neva`, contrasts for the others).
-FIRST_DOSE = {"neva": 8.0}
+#: Doses to look at first, by the unit of the method's dose.
+FIRST_DOSE = {"log-odds": 8.0, "contrasts": 2.0, "gamma": 1.0, "share": 1.0}
 
 
 def build_edit(
@@ -39,14 +39,14 @@ def build_edit(
         model, stats: the model and its statistics (with samples, where the method fits probes).
         value: steered towards.
         method: a registry name of `neva_tl.baselines`.
-        dose: in the method's unit; None takes `FIRST_DOSE`, or 2.
+        dose: in the method's unit; None takes `FIRST_DOSE`.
         scope, gate, seed: of the edit.
         k: neurons; None takes the selector's default.
     """
     config = StudyConfig(model=str(stats.info.get("name", "")), k=k).resolved()
     neurons = selection.select(stats, value, method="neva", k=config.k, model=model, seed=seed, **config.selection)
     evidence = Evidence(model, stats, {value: neurons}, scope, chat=models.info(model).chat, seed=seed, gate=gate)
-    return build(method, evidence, value).with_dose(FIRST_DOSE.get(method, 2.0) if dose is None else dose)
+    return build(method, evidence, value).with_dose(FIRST_DOSE[dose_unit(method)] if dose is None else dose)
 
 
 def compare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,23 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from neva_tl import models
 from neva_tl.activations import collect
-from neva_tl.baselines import GATES, METHODS, Evidence, build, gate_name, random_neurons
+from neva_tl.baselines import GATES, METHODS, Evidence, build, conva, dose_unit, gate_name, random_neurons
 from neva_tl.baselines.caa import default_layers, project_out
-from neva_tl.editing import AddVector, ContextAware, RolePrompt, Shift, fit_relevance, rewrite
+from neva_tl.baselines.caa_layers import spread_layers
+from neva_tl.baselines.conva import first_rows, usable_layers
+from neva_tl.editing import (
+    Ablate,
+    AddVector,
+    ContextAware,
+    GateShift,
+    ProbedVector,
+    PromptShift,
+    RolePrompt,
+    Shift,
+    fit_relevance,
+    probe,
+    rewrite,
+)
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
 from neva_tl.prompts import ContrastSet, Example
@@ -26,6 +41,8 @@ from neva_tl.values import value as lookup
 
 pytestmark = pytest.mark.core
 
+#: Placebos that select anew: the neurons of this file come from no selector.
+SELECT_ANEW = ("label_shuffled", "rotated")
 WORDS = {"power": ("rules", "yields"), "benevolence": ("helps", "hurts"), "security": ("guards", "risks")}
 
 
@@ -41,13 +58,13 @@ def pairs() -> ContrastSet:
             "value": value,
             "pair_id": f"{value}{i}",
             "pole": pole,
-            "text": f"The king number {i} {verb} the village",
+            "text": f"The village number {i} has a king who {verb}",
             "cluster": f"c{i}",
             "split": "train",
             "source": "test",
         }
         for value, verbs in WORDS.items()
-        for i in range(4)
+        for i in range(8)
         for pole, verb in zip("+-", verbs, strict=True)
     ]
     return ContrastSet.from_rows(rows, "test")
@@ -169,11 +186,18 @@ def test_every_method_builds_an_edit_of_its_kind(evidence: Evidence) -> None:
         "neva_shift": Shift,
         "caa": AddVector,
         "caa_projected": AddVector,
+        "caa_layers": AddVector,
+        "caa_layers_projected": AddVector,
+        "caa_probe": ProbedVector,
+        "caa_projected_probe": ProbedVector,
+        "conva": PromptShift,
+        "npti": GateShift,
+        "dpn_le": Shift,
+        "lape": Ablate,
         "random": Shift,
         "role": RolePrompt,
     }
-    assert set(METHODS) == set(kinds) | {"label_shuffled"} == set(GATES)
-    assert {name for name, gate in GATES.items() if gate == "probe"} == {"neva"}
+    assert set(METHODS) == set(kinds) | set(SELECT_ANEW) == set(GATES)
     for name, kind in kinds.items():
         item = build(name, evidence, "power")
         assert type(item) is kind, name
@@ -183,15 +207,123 @@ def test_every_method_builds_an_edit_of_its_kind(evidence: Evidence) -> None:
         build("nonsense", evidence, "power")
 
 
+def test_gates_and_doses_say_what_the_edits_do(evidence: Evidence) -> None:
+    """A method is gated by a probe exactly when its edit measures a need, and its dose is then in log-odds."""
+    gates = {ContextAware: "probe", ProbedVector: "probe", PromptShift: "prompt_probe"}
+    units = {GateShift: "gamma", Ablate: "share"}
+    for name in set(METHODS) - set(SELECT_ANEW):
+        kind = type(build(name, evidence, "power"))
+        assert GATES[name] == gates.get(kind, "none"), name
+        assert dose_unit(name) == ("log-odds" if kind in gates else units.get(kind, "contrasts")), name
+    assert [GATES[name] for name in SELECT_ANEW] == ["none", "none"]
+    # the factor {neurons, vectors} x {no gate, same probe gate} has all its cells
+    cells = {"neva_shift": "none", "neva": "probe", "caa": "none", "caa_probe": "probe"}
+    cells |= {"caa_projected": "none", "caa_projected_probe": "probe"}
+    assert {name: GATES[name] for name in cells} == cells
+
+
 def test_every_method_but_the_role_carries_the_evidences_gate(evidence: Evidence) -> None:
     relevant = [Example("", f"The king rules {i}") for i in range(4)]
     gate = fit_relevance(evidence.model, relevant, ["Rain falls.", "Tom eats."])
-    for name in set(METHODS) - {"label_shuffled"}:  # selects anew: these neurons come from no selector
+    for name in set(METHODS) - set(SELECT_ANEW):
         item = build(name, replace(evidence, gate=gate), "power")
-        assert item.gate is (None if name == "role" else gate), name
-    names = {name: gate_name(name, True) for name in ("neva", "neva_shift", "caa", "role")}
-    assert names == {"neva": "probe+relevance", "neva_shift": "relevance", "caa": "relevance", "role": "none"}
+        if name == "conva":  # asked once per text, as its paper does
+            assert item.gate is not None and item.gate.unit == "query" and item.gate.weight is gate.weight
+        else:
+            assert item.gate is (None if name == "role" else gate), name
+    names = {name: gate_name(name, True) for name in ("neva", "neva_shift", "caa", "caa_probe", "conva", "role")}
+    assert names == {
+        "neva": "probe+relevance",
+        "neva_shift": "relevance",
+        "caa": "relevance",
+        "caa_probe": "probe+relevance",
+        "conva": "prompt_probe+relevance",
+        "role": "none",
+    }
     assert all(gate_name(name, False) == GATES[name] for name in METHODS)
+
+
+@pytest.mark.parametrize("method", ["label_shuffled", "rotated"])
+def test_placebos_that_select_anew_need_a_selector_to_follow(evidence: Evidence, method: str) -> None:
+    with pytest.raises(InputError, match=r"unknown selection method 'test'|that a selector chose"):
+        build(method, evidence, "power")
+
+
+def test_methods_that_need_texts_say_so(evidence: Evidence) -> None:
+    assert evidence.stats.samples is not None
+    bare = replace(evidence, stats=replace(evidence.stats, samples=None))
+    for method in ("conva", "npti", "caa_probe", "caa_projected_probe"):
+        with pytest.raises(InputError, match="samples=True"):
+            build(method, bare, "power")
+    no_gate = replace(evidence, stats=replace(evidence.stats, gate_mean=None, gate_m2=None, gate_positive=None))
+    with pytest.raises(InputError, match="gate=True"):
+        build("npti", no_gate, "power")
+
+
+@pytest.mark.parametrize("p0", [0.0, 1.0, -0.2, 1.5, float("nan")])
+def test_conva_refuses_a_p0_that_is_no_probability(evidence: Evidence, p0: float) -> None:
+    with pytest.raises(InputError, match=r"inside \(0, 1\)"):
+        conva(evidence, "power", p0=p0)
+    for method in ("conva", "caa_probe"):
+        with pytest.raises(InputError, match=r"inside \(0, 1\)"):
+            build(method, evidence, "power").at(p0)  # type: ignore[attr-defined]
+    assert conva(evidence, "power", p0=0.9).dose == pytest.approx(np.log(9))
+
+
+def test_conva_says_when_no_layer_tells_the_poles_apart(evidence: Evidence) -> None:
+    """Poles shuffled within clusters: held-out accuracy is chance, the best layer alone is used, in one warning line."""
+    assert evidence.stats.samples is not None
+    table = evidence.stats.samples.table.copy()
+    swap = table["cluster"].isin([f"c{i}" for i in range(0, 8, 2)])
+    table.loc[swap, "pole"] = table.loc[swap, "pole"].map({"+": "-", "-": "+"})
+    noise = replace(evidence, stats=replace(evidence.stats, samples=replace(evidence.stats.samples, table=table)))
+    with pytest.warns(RuntimeWarning, match="is used alone") as seen:
+        item = conva(noise, "power")
+    assert len(item.probes) == 1 and "\n" not in str(seen[0].message)
+
+
+def test_conva_needs_two_clusters(evidence: Evidence) -> None:
+    assert evidence.stats.samples is not None
+    one = replace(evidence.stats.samples, table=evidence.stats.samples.table.assign(cluster="only"))
+    with pytest.raises(InputError, match="at least two clusters"):
+        conva(replace(evidence, stats=replace(evidence.stats, samples=one)), "power")
+
+
+def test_probes_that_do_not_converge_say_so_in_one_line(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_STEPS", 1)
+    for method, layers in (("conva", r"layer 0, 1, 2"), ("caa_probe", r"layer 0, 1"), ("neva", r"layer 0, 1, 2")):
+        with pytest.warns(RuntimeWarning) as seen:
+            build(method, evidence, "power")
+        (line,) = [str(w.message) for w in seen if "did not converge" in str(w.message)]
+        assert re.search(layers, line) and "\n" not in line, method
+
+
+def test_first_rows_and_usable_layers() -> None:
+    table = pd.DataFrame(
+        {
+            "value": ["power"] * 8 + ["security"] * 2,
+            "pole": list("+-+-+-+-+-"),
+            "pair_id": ["a", "a", "b", "b", "c", "c", "d", "d", "e", "e"],
+        }
+    )
+    assert first_rows(table, "power", 2).tolist() == [0, 1, 2, 3]
+    assert first_rows(table, "security", 100).tolist() == [8, 9]
+    unpaired = table.assign(pair_id=None, pole=list("+++++---+-"))
+    assert first_rows(unpaired, "power", 2).tolist() == [0, 1, 5, 6]
+    assert usable_layers(30) == tuple(range(25)) and usable_layers(10) == tuple(range(5))
+    assert usable_layers(9) == tuple(range(9)) and usable_layers(3) == (0, 1, 2)
+
+
+@given(st.integers(1, 80), st.data())
+def test_spread_layers(n_layers: int, data: st.DataObject) -> None:
+    chosen = data.draw(st.none() | st.integers(0, n_layers - 1).map(lambda layer: (layer,)))
+    got = spread_layers(n_layers, chosen)
+    assert len(got) == min(n_layers, max(2, min(10, n_layers // 3)))
+    assert list(got) == list(range(got[0], got[0] + len(got))) and got[0] >= 0 and got[-1] < n_layers
+    assert (chosen or default_layers(n_layers))[0] in got
+    several = tuple(sorted({0, n_layers - 1}))
+    if len(several) > 1:
+        assert spread_layers(n_layers, several) == several
 
 
 def test_neva_and_its_shift_share_the_neurons(evidence: Evidence) -> None:

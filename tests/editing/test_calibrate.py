@@ -163,3 +163,28 @@ def test_searches_in_step_find_what_each_finds_alone() -> None:
     assert calibrate_many([], together, 0.1, grid=GRID) == []
     with pytest.raises(WorkError, match="scored 1 of 3"):
         calibrate_many([EDIT] * 3, lambda asked: [DosePoint(0.1)], 0.1, grid=GRID)
+
+
+def test_suppression_searches_negative_doses() -> None:
+    """The mirror image of the search upward: same sizes tried, doses negative, targets are falls."""
+    up, asked_up = run(lambda d: 0.1 * d, [0.2, 0.4], invalid=lambda d: 0.005 * d, refine=4)
+    down, asked = run(lambda d: -0.1 * d, [0.2, 0.4], invalid=lambda d: -0.005 * d, refine=4, suppress=True)
+    assert asked == [-dose for dose in asked_up] and max(asked) < 0
+    assert down.doses == {target: -dose for target, dose in up.doses.items() if dose is not None}
+    assert down.best == -up.best  # type: ignore[operator]
+    assert down.table["dose"].tolist() == [-dose for dose in up.table["dose"]]
+    assert down.table["gain"].tolist() == up.table["gain"].tolist()
+
+
+def test_require_says_what_was_tried() -> None:
+    found, _ = run(lambda d: 0.01 * d, [0.05, 0.5])
+    assert found.require(0.05) == found.doses[0.05]
+    with pytest.raises(WorkError) as error:
+        found.require(0.5)
+    line = str(error.value)
+    assert "target 0.5 is out of reach: at most 0.08, at dose 8" in line and "0.25 to 8" in line and "\n" not in line
+    with pytest.raises(InputError, match=r"0\.3 was not calibrated: 0\.05, 0\.5 was"):
+        found.require(0.3)
+    broken, _ = run(lambda d: 1.0, 0.5, invalid=lambda d: 1.0)
+    with pytest.raises(WorkError, match="every dose breaks the texts"):
+        broken.require(0.5)

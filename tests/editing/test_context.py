@@ -105,7 +105,7 @@ def odds(x: Tensor, probe: LayerProbe) -> Tensor:
     return h @ torch.as_tensor(probe.weight).double() + probe.bias
 
 
-@pytest.mark.parametrize("dose", [-2.0, 0.0, 3.0])
+@pytest.mark.parametrize("dose", [0.0, 3.0])
 def test_log_odds_become_the_larger_of_before_and_dose(context: ContextAware, tiny: Any, dose: float) -> None:
     x = torch.randn(3, 7, 48, generator=torch.Generator().manual_seed(1)) * 2
     free = replace(context, probes=tuple(replace(probe, lowest=-np.inf) for probe in context.probes))
@@ -117,6 +117,25 @@ def test_log_odds_become_the_larger_of_before_and_dose(context: ContextAware, ti
         torch.testing.assert_close(new[satisfied], x[satisfied], atol=0, rtol=0)
         others = np.setdiff1d(np.arange(48), probe.index)
         assert torch.equal(new[..., others], x[..., others])
+
+
+@pytest.mark.parametrize("dose", [-2.0, -0.5])
+def test_a_negative_dose_suppresses(context: ContextAware, tiny: Any, dose: float) -> None:
+    """Log-odds become the smaller of before and dose: `at(p0 < .5)` brings tokens down to p0 and raises none."""
+    x = torch.randn(3, 7, 48, generator=torch.Generator().manual_seed(2)) * 2
+    free = replace(context, probes=tuple(replace(probe, highest=np.inf) for probe in context.probes))
+    item = free.at(float(1 / (1 + np.exp(-dose))))
+    assert item.dose == pytest.approx(dose)
+    for probe, change in zip(free.probes, item.changes(tiny), strict=True):
+        new, before = change.apply(x), odds(x, probe)
+        torch.testing.assert_close(odds(new, probe), before.clamp(max=dose), atol=1e-4, rtol=1e-4)
+        assert (before > dose).any() and torch.equal(new[before <= dose], x[before <= dose])
+    # a token above every training text counts as the highest of them
+    for probe, change in zip(context.probes, context.with_dose(dose).changes(tiny), strict=True):
+        far = torch.zeros(1, 1, 48)
+        far[..., torch.as_tensor(probe.index)] = torch.as_tensor(80 * probe.unit, dtype=torch.float32)
+        moved = odds(change.apply(far), probe) - odds(far, probe)
+        torch.testing.assert_close(moved, torch.full_like(moved, dose - probe.highest), atol=1e-3, rtol=1e-4)
 
 
 def test_a_token_below_every_training_text_is_treated_as_the_lowest(

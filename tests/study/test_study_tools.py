@@ -10,10 +10,13 @@ import pytest
 
 from neva_tl import prompts
 from neva_tl.activations import ActivationStats, collect
-from neva_tl.baselines import METHODS
-from neva_tl.editing import AddVector, ContextAware, RolePrompt, Shift
+from neva_tl.baselines import METHODS, dose_unit
+from neva_tl.editing import Ablate, AddVector, ContextAware, GateShift, ProbedVector, PromptShift, RolePrompt, Shift
 from neva_tl.errors import InputError
 from neva_tl.study import build_edit, compare, tables
+from neva_tl.study.cells import grid_of
+from neva_tl.study.config import GRIDS
+from neva_tl.study.tools import FIRST_DOSE
 
 KIND = {
     "neva": ContextAware,
@@ -23,12 +26,22 @@ KIND = {
     "random": Shift,
     "label_shuffled": Shift,
     "role": RolePrompt,
+    "caa_layers": AddVector,
+    "caa_layers_projected": AddVector,
+    "caa_probe": ProbedVector,
+    "caa_projected_probe": ProbedVector,
+    "conva": PromptShift,
+    "npti": GateShift,
+    "dpn_le": Shift,
+    "lape": Ablate,
+    "rotated": AddVector,
 }
+FIRST = {"neva": 8.0, "caa_probe": 8.0, "caa_projected_probe": 8.0, "conva": 8.0, "npti": 1.0, "lape": 1.0}
 
 
 @pytest.fixture(scope="module")
 def stats(tiny_model: Any, pairs_file: Path) -> ActivationStats:
-    return collect(tiny_model, prompts.load(str(pairs_file)), samples=True, gate=False)
+    return collect(tiny_model, prompts.load(str(pairs_file)), samples=True)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -36,7 +49,7 @@ def stats(tiny_model: Any, pairs_file: Path) -> ActivationStats:
 def test_every_method_by_name(tiny_model: Any, stats: ActivationStats, method: str) -> None:
     edit = build_edit(tiny_model, stats, "power", method=method, scope="generated", k=4)
     assert isinstance(edit, KIND[method]) and edit.scope == ("all" if method == "role" else "generated")
-    assert edit.dose == (8.0 if method == "neva" else 2.0)
+    assert edit.dose == FIRST.get(method, 2.0)
     assert build_edit(tiny_model, stats, "power", method=method, dose=0.5).dose == 0.5
 
 
@@ -65,3 +78,29 @@ def test_compare_is_a_study_in_one_call(
     assert again.equals(found)
     with pytest.raises(InputError, match="another study"):
         compare(tiny_model, ("caa",), ("power",), at_gain=(0.1,), out=tmp_path / "run", **options)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_method_that_reads_the_gate_gets_it_collected(
+    tiny_model: Any, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the identity of a run knows its methods: a folder without the gate is not taken for one with it."""
+    monkeypatch.setattr(tables, "_figures", lambda cells, jobs: None)
+    small = {"validation": 3, "test": 4, "neutral": 1, "n_boot": 20, "refine": 0, "max_new_tokens": 2}
+    options: dict[str, Any] = {"prompts": str(pairs_file), "overrides": {**small, "text_values": 1, "text_prompts": 1}}
+    for method, gated in (("npti", True), ("lape", False)):
+        run = tmp_path / method
+        found = compare(tiny_model, (method,), ("power",), at_gain=(0.1,), out=run, **options)
+        assert list(found["method"]) == [method] and list(found["gate"]) == ["none"]
+        assert ActivationStats.load(run / "stats" / "stats").gated == gated
+        with pytest.raises(InputError, match="another study"):
+            compare(tiny_model, ("npti", "lape"), ("power",), at_gain=(0.1,), out=run, **options)
+
+
+def test_every_method_has_a_dose_grid_of_its_unit() -> None:
+    for method in METHODS:
+        grid = grid_of(method)
+        assert grid[0] > 0 and list(grid) == sorted(grid)
+        assert dose_unit(method) in FIRST_DOSE and dose_unit(method) in GRIDS
+    assert grid_of("lape")[-1] == 1.0, "a share ends at the level itself"
+    assert grid_of("caa_probe") == grid_of("conva") == grid_of("neva") != grid_of("caa")

@@ -1,0 +1,78 @@
+"""Selector `activation_probability`: neurons that fire more often on one pole (NPTI, ICLR 2025; ValueLocate, 2505.17712).
+
+    p_diff_k = P(a_k > 0 | +) - P(a_k > 0 | -)
+
+over the texts' answer tokens (each text counts once, with its share of tokens above 0). Both papers look at
+`a = act(gate)` of gated MLPs: ask for `site="gate"` there. They keep the 2,000 largest differences and any of at least .1;
+without `k` so do we, with the 2,000 cut to a thirtieth of the model (ours: it would be the whole of a small one). No test
+screens the neurons, as none does in the papers: the columns of the effect table say what one would have made of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+
+from neva_tl.activations import POLES, ActivationStats
+from neva_tl.errors import InputError
+from neva_tl.neurons import NeuronSet
+from neva_tl.selection.base import Request, default_k, finish
+from neva_tl.selection.effect_size import effect_table
+
+
+def share_above_zero(stats: ActivationStats, value: str, pole: str, site: str = "post") -> Float[np.ndarray, "l k"]:
+    """`P(activation > 0)` of every neuron on one pole, over all folds.
+
+    Raises:
+        InputError: the statistics do not hold that site.
+    """
+    shares = stats.positive if site == "post" else stats.gate_positive
+    if shares is None:
+        raise InputError("these statistics hold no site 'gate': the model has no gated MLP, or collect with gate=True")
+    v, p = stats.index(value), POLES.index(pole)
+    n = stats.n[v, p].astype(np.float64)
+    # to the sixth digit: what is beyond is the round-off of float32 moments, and must not order equal shares
+    return np.round(np.tensordot(n, shares[v, p].astype(np.float64), axes=1) / n.sum(), 6)
+
+
+def select_activation_probability(
+    stats: ActivationStats, request: Request, *, top: int = 2000, least: float = 0.1, pole: str = "+"
+) -> NeuronSet:
+    """Neurons with the largest difference of activation probability towards a pole.
+
+    Args:
+        stats: activation statistics; with the gate's moments for `site="gate"`.
+        request: what is asked for; a `k` overrides `top` and `least`.
+        top: neurons kept whatever their difference (above 0), at most a thirtieth of the model.
+        least: a difference from which on every neuron is kept.
+        pole: `+` for neurons that fire more often on texts that express the value, `-` for the opposite ones.
+
+    Returns:
+        Columns beside the effect table's: `p_plus`, `p_minus`, `p_diff`; score = the difference towards the pole.
+
+    Raises:
+        InputError: `top` or `least` is not above 0, the pole is unknown, or the site was not collected.
+    """
+    if top < 1 or not least > 0:
+        raise InputError(f"top and least must be above 0: got top = {top}, least = {least}")
+    if pole not in POLES:
+        raise InputError(f"unknown pole {pole!r}: choose + or -")
+    table = effect_table(
+        stats, request.value, site=request.site, delta=request.delta, lam=request.lam, layers=request.layers
+    )
+    at = (table["layer"].to_numpy(), table["neuron"].to_numpy())
+    plus, minus = (share_above_zero(stats, request.value, p, request.site)[at] for p in POLES)
+    table = table.assign(p_plus=plus, p_minus=minus, p_diff=plus - minus)
+    table["score"] = table["p_diff"] if pole == "+" else -table["p_diff"]
+    ranked = table[table["score"] > 0].sort_values("score", ascending=False, kind="stable")
+    counts = {"above_0": len(ranked), "least": int((ranked["score"] >= least).sum())}
+    if request.k is not None:
+        limit = request.k
+    else:
+        ranked = ranked.head(max(min(top, default_k(len(table))), counts["least"]))
+        limit = max(1, len(ranked))
+    chosen = replace(request, k=limit)
+    found = finish(stats, chosen, "activation_probability", ranked.drop(columns=["value"]), table, counts)
+    return replace(found, settings={**found.settings, "k": request.k})

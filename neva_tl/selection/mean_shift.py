@@ -1,0 +1,58 @@
+"""Selector `mean_shift`: the largest mean differences that are also large beside the spread (DPN-LE, 2604.27929).
+
+    s_k = mean_plus_k - mean_minus_k,   kept: |s_k| > its 99.5 % quantile over neurons, and |s_k / sd_k| > .8
+
+Ranked by |s|; `rank_weight` falls evenly from 1 (first) to .75 (last): the edit's weights. The paper reads the prompt's
+last token; we read the tokens that all methods see (`pooling` of the statistics).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from neva_tl.activations import ActivationStats
+from neva_tl.errors import InputError
+from neva_tl.neurons import NeuronSet
+from neva_tl.selection.base import Request, default_k, finish
+from neva_tl.selection.effect_size import effect_table
+
+
+def select_mean_shift(
+    stats: ActivationStats,
+    request: Request,
+    *,
+    quantile: float = 0.995,
+    least_d: float = 0.8,
+    lightest: float = 0.75,
+) -> NeuronSet:
+    """Neurons with a large mean difference and a large Cohen's d.
+
+    Args:
+        stats: activation statistics.
+        request: what is asked for; k cuts what is found.
+        quantile: of |s| over the request's layers.
+        least_d: smallest |Cohen's d| (difference by the spread pooled within poles); the paper also uses .3.
+        lightest: weight of the last rank.
+
+    Returns:
+        Columns beside the effect table's: `cohen_d`, `rank_weight`; score = |s| (activation units).
+
+    Raises:
+        InputError: quantile or lightest is outside [0, 1], or `least_d` is negative.
+    """
+    if not 0 <= quantile < 1 or not 0 <= lightest <= 1 or least_d < 0:
+        raise InputError(
+            f"quantile lies in [0, 1), lightest in [0, 1], least_d is not negative: got {quantile}, {lightest}, {least_d}"
+        )
+    table = effect_table(
+        stats, request.value, site=request.site, delta=request.delta, lam=request.lam, layers=request.layers
+    )
+    shift, sd = (table["mean_plus"] - table["mean_minus"]).to_numpy(), table["sd"].to_numpy()
+    d = np.divide(shift, sd, out=np.zeros_like(shift), where=sd > 0)
+    table = table.assign(cohen_d=d, score=np.abs(shift))
+    large = table[table["score"] > np.quantile(table["score"], quantile)]
+    kept = large[large["cohen_d"].abs() > least_d].sort_values("score", ascending=False, kind="stable")
+    counts = {"shift": len(large), "cohen_d": len(kept)}
+    kept = kept.head(default_k(len(table)) if request.k is None else request.k)
+    kept = kept.assign(rank_weight=np.linspace(1.0, lightest, len(kept)))
+    return finish(stats, request, "mean_shift", kept.drop(columns=["value"]), table, counts)

@@ -4,7 +4,7 @@
     python analyses/judge_correction.py runs/judged --labels runs/judged/annotations/me.labels.jsonl --method neva --method caa
 
 The run's judge of texts reads held-out labelled texts; its mixing matrix is estimated there and taken out of the leakage
-(`neva_tl.evaluation.confusion`). Writes RUN/correction.json and RUN/tables/leakage_corrected, csr_corrected and judge_mixing.
+(`neva_tl.evaluation.judge_mixing`). Writes RUN/correction.json and RUN/tables/leakage_corrected, csr_corrected and judge_mixing.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from neva_tl.evaluation.estimate import Estimate
 from neva_tl.evaluation.svo import ring_games
 from neva_tl.neurons import NeuronSet
 from neva_tl.prompts import ContrastSet
+from neva_tl.selection import NestedEffect, Stability
 from neva_tl.study import StudyResult
 from neva_tl.values import VALUES
 
@@ -202,6 +203,17 @@ RESULTS: dict[type, Callable[[], Any]] = {
     evaluation.LabelledTexts: labelled_texts,
     evaluation.LeakageResult: lambda: evaluation.measure(responses(), n_boot=50, n_permutations=20),
     evaluation.NlrComparison: lambda: evaluation.compare_nlr(responses(), responses("caa"), n_boot=50),
+    NestedEffect: lambda: NestedEffect(
+        HOSTILE,
+        "effect_size",
+        5,
+        1.2,
+        0.9,
+        0.3,
+        0.4,
+        1.1,
+        pd.DataFrame({"resample": [1.2], "left_out": [0.9], "neurons": [5]}),
+    ),
     NeuronSet: neuron_set,
     evaluation.Observed: observed,
     evaluation.QualityCard: quality_card,
@@ -212,6 +224,9 @@ RESULTS: dict[type, Callable[[], Any]] = {
     evaluation.SvoResult: lambda: orientation(45.0),
     evaluation.ValueGraph: value_graph,
     evaluation.ValueProfile: lambda: evaluation.ValueProfile(item_scores(), item_scores(), HOSTILE, HOSTILE, n_boot=20),
+    Stability: lambda: Stability(
+        HOSTILE, "effect_size", 5, 6, 400, pd.DataFrame({"layer": [0, 1], "neuron": [3, 4], "share": [1.0, 0.5]})
+    ),
     StudyResult: lambda: None,  # made in a folder of its own: see `result`
 }
 #: Dataclasses of the circuit search: a circuit shows itself as the graph that is made of them.
@@ -219,7 +234,8 @@ OF_CIRCUITS = {"Context", "Effects", "Faithfulness", "Found", "Means", "Nodes", 
 #: Exported dataclasses that are no results: what goes in (settings, edits, judges, texts), parts of other results, and
 #: arrays that mean nothing alone.
 NOT_RESULTS = {
-    "Ablate", "AddVector", "Batch", "Change", "Clamp", "ContextAware", "Decoding", "DosePoint", "Edit", "EditSession",
+    "Ablate", "AddVector", "Batch", "Change", "Clamp", "Composed", "ContextAware", "Decoding", "DosePoint", "Edit", "EditSession",
+    "GateShift", "Here", "ProbedVector", "PromptShift",
     "Encoded", "Evidence", "ExactJudge", "Example", "LayerProbe", "LogProbJudge", "NeuronEdit", "Posterior", "Profile",
     "Reference", "Request", "RolePrompt", "Scale", "Shift", "StudyConfig", "SurveyJudge",
     "Text", "Widget", "WordListJudge",

@@ -23,11 +23,11 @@ from neva_tl.evaluation.capability import (
     neutral_texts,
     reference,
 )
-from neva_tl.evaluation.confusion import JudgedTexts, Mixing, judged, mixing, rogan_gladen
 from neva_tl.evaluation.corrected import CorrectedLeakage, correct
 from neva_tl.evaluation.dose import dose_metric, dose_response
 from neva_tl.evaluation.estimate import Estimate
 from neva_tl.evaluation.fluency import admissible, fluency
+from neva_tl.evaluation.judge_mixing import JudgedTexts, Mixing, judged, mixing, rogan_gladen
 from neva_tl.evaluation.judges import (
     ExactJudge,
     ItemScores,

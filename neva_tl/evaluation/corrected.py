@@ -1,6 +1,6 @@
 """Leakage corrected for what the judge mixes up. Pure: takes responses and judged labels, knows no model.
 
-`D_true = D M^-1` (see `confusion`), bootstrapped through both samples: prompts' topics (the draws of `measure`) and the
+`D_true = D M^-1` (see `judge_mixing`), bootstrapped through both samples: prompts' topics (the draws of `measure`) and the
 labelled texts' clusters. Cross-fitted leakage halves both: a slip of M would have the same sign in both halves of the
 prompts and pass for a leak.
 """
@@ -17,9 +17,9 @@ from jaxtyping import Float
 from neva_tl._html import card
 from neva_tl.errors import InputError
 from neva_tl.evaluation import measures
-from neva_tl.evaluation.confusion import JudgedTexts, Mixing, MixingDraws, mixing, rogan_gladen, unmix
 from neva_tl.evaluation.estimate import Estimate, interval, null
 from neva_tl.evaluation.headline import Drawn, Headline, draw, headline, level_draws
+from neva_tl.evaluation.judge_mixing import JudgedTexts, Mixing, MixingDraws, mixing, rogan_gladen, unmix
 from neva_tl.evaluation.leakage import LeakageResult, measure
 from neva_tl.evaluation.responses import Responses, bootstrap_weights, cluster_sums, random_halves
 from neva_tl.values import VALUES

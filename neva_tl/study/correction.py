@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from neva_tl.errors import InputError
-from neva_tl.evaluation.confusion import JudgedTexts, judged, mixing
 from neva_tl.evaluation.corrected import CorrectedLeakage, correct
+from neva_tl.evaluation.judge_mixing import JudgedTexts, judged, mixing
 from neva_tl.evaluation.judges.base import TextJudge, reads_texts
 from neva_tl.evaluation.judges.registry import load_judge
 from neva_tl.evaluation.labelled import LabelledTexts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from neva_tl.evaluation.confusion import JudgedTexts
+from neva_tl.evaluation.judge_mixing import JudgedTexts
 from neva_tl.evaluation.responses import Responses
 from neva_tl.values import VALUES
 

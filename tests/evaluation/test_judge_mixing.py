@@ -14,17 +14,17 @@ from hypothesis.extra.numpy import arrays
 
 from neva_tl.errors import InputError
 from neva_tl.evaluation import measures
-from neva_tl.evaluation.confusion import (
+from neva_tl.evaluation.corrected import NOTE, correct
+from neva_tl.evaluation.judge_mixing import (
     JudgedTexts,
     condition_numbers,
     mixing,
     rogan_gladen,
     unmix,
 )
-from neva_tl.evaluation.confusion import (
+from neva_tl.evaluation.judge_mixing import (
     judged as judge_labels,
 )
-from neva_tl.evaluation.corrected import NOTE, correct
 from neva_tl.evaluation.labelled import LabelledTexts
 from neva_tl.evaluation.leakage import measure
 from neva_tl.values import VALUES

@@ -78,8 +78,8 @@ def definitions() -> list[tuple[str, str]]:
         ),
         (
             "gate",
-            "What decides where an edit acts: none (every token) or probe (only where a probe says the value is "
-            "missing).",
+            "What decides where an edit acts: none (every token), probe (only where a probe says the value is "
+            "missing) or prompt_probe (the same, asked once at the prompt's last token).",
         ),
         (
             "intervals",

@@ -67,6 +67,7 @@ _MODULES = (
     "evaluation",
     "inference",
     "models",
+    "planting",
     "plots",
     "prompts",
     "selection",

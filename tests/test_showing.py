@@ -19,7 +19,7 @@ import torch
 from matplotlib.figure import Figure
 
 import neva_tl as nv
-from neva_tl import evaluation
+from neva_tl import evaluation, selection
 from neva_tl._html import ResultTable, card, fact, showable
 from neva_tl._stats import ActivationStats, Samples
 from neva_tl.attribution import Decomposition
@@ -29,6 +29,7 @@ from neva_tl.errors import InputError
 from neva_tl.evaluation.estimate import Estimate
 from neva_tl.evaluation.svo import ring_games
 from neva_tl.neurons import NeuronSet
+from neva_tl.planting import NullResult, null_table
 from neva_tl.prompts import ContrastSet
 from neva_tl.selection import NestedEffect, Stability
 from neva_tl.study import StudyResult
@@ -186,6 +187,19 @@ def study_result(folder: Path) -> StudyResult:
     return StudyResult(fake_run().write_run(folder / "<img src=x> run"))
 
 
+def resampled() -> ActivationStats:
+    """Statistics with samples of 12 pairs."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"value": "power", "pole": pole, "pair_id": f"{HOSTILE}{k}", "cluster": f"{HOSTILE}{k}"}
+        for k in range(12)
+        for pole in "+-"
+    ]
+    h = rng.normal(size=(24, 2, 6)).astype(np.float32)
+    h[::2, 1, 3] += 2
+    return ActivationStats.from_samples(h, pd.DataFrame(rows))
+
+
 #: Class -> makes one, with hostile text wherever it holds text.
 RESULTS: dict[type, Callable[[], Any]] = {
     evaluation.Agreement: lambda: evaluation.agreement(*two_scores(), n_boot=50),
@@ -203,30 +217,15 @@ RESULTS: dict[type, Callable[[], Any]] = {
     evaluation.LabelledTexts: labelled_texts,
     evaluation.LeakageResult: lambda: evaluation.measure(responses(), n_boot=50, n_permutations=20),
     evaluation.NlrComparison: lambda: evaluation.compare_nlr(responses(), responses("caa"), n_boot=50),
-    NestedEffect: lambda: NestedEffect(
-        HOSTILE,
-        "effect_size",
-        5,
-        1.2,
-        0.9,
-        0.3,
-        0.4,
-        1.1,
-        pd.DataFrame({"resample": [1.2], "left_out": [0.9], "neurons": [5]}),
-    ),
+    NestedEffect: lambda: selection.nested_bootstrap(resampled(), "power", k=2, draws=10),
     NeuronSet: neuron_set,
+    NullResult: lambda: null_table(resampled(), "power", shuffles=2, flips=100),
     evaluation.Observed: observed,
     evaluation.QualityCard: quality_card,
     RelevanceGate: gate,
     evaluation.Responses: responses,
     Samples: samples,
-    evaluation.SvoChange: lambda: orientation(90.0).to(orientation(0.0)),
-    evaluation.SvoResult: lambda: orientation(45.0),
-    evaluation.ValueGraph: value_graph,
-    evaluation.ValueProfile: lambda: evaluation.ValueProfile(item_scores(), item_scores(), HOSTILE, HOSTILE, n_boot=20),
-    Stability: lambda: Stability(
-        HOSTILE, "effect_size", 5, 6, 400, pd.DataFrame({"layer": [0, 1], "neuron": [3, 4], "share": [1.0, 0.5]})
-    ),
+    Stability: lambda: selection.stability(resampled(), "power", k=2, draws=2),
     StudyResult: lambda: None,  # made in a folder of its own: see `result`
 }
 #: Dataclasses of the circuit search: a circuit shows itself as the graph that is made of them.
@@ -234,11 +233,10 @@ OF_CIRCUITS = {"Context", "Effects", "Faithfulness", "Found", "Means", "Nodes", 
 #: Exported dataclasses that are no results: what goes in (settings, edits, judges, texts), parts of other results, and
 #: arrays that mean nothing alone.
 NOT_RESULTS = {
-    "Ablate", "AddVector", "Batch", "Change", "Clamp", "Composed", "ContextAware", "Decoding", "DosePoint", "Edit", "EditSession",
-    "GateShift", "Here", "ProbedVector", "PromptShift",
-    "Encoded", "Evidence", "ExactJudge", "Example", "LayerProbe", "LogProbJudge", "NeuronEdit", "Posterior", "Profile",
-    "Reference", "Request", "RolePrompt", "Scale", "Shift", "StudyConfig", "SurveyJudge",
-    "Text", "Widget", "WordListJudge",
+    "Ablate", "AddVector", "Batch", "Change", "Clamp", "ContextAware", "Decoding", "DosePoint", "Edit", "EditSession",
+    "Encoded", "Evidence", "ExactJudge", "Example", "LayerProbe", "LogProbJudge", "NeuronEdit", "Plant", "Posterior",
+    "Profile", "Reference", "Request", "RolePrompt", "Scale", "Shift", "StudyConfig", "Text", "Widget", "WordListJudge",
+    "World",
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kstest
 
+from neva_tl._html import card
 from neva_tl.activations import ActivationStats
 from neva_tl.errors import InputError
 from neva_tl.planting.measure import share
@@ -56,6 +57,20 @@ class NullResult:
             rows.append((delta, "ks_distance", distance, np.nan, np.nan, p.size))
             rows.append((delta, "p_below_alpha", float((p <= self.alpha).mean()), np.nan, np.nan, p.size))
         return pd.DataFrame(rows, columns=["delta", "measure", "est", "lo", "hi", "n"])
+
+    def _repr_html_(self) -> str:
+        facts = {"shuffles": int(self.runs["shuffle"].nunique()), "alpha": self.alpha}
+        return card("Discoveries on shuffled poles", facts, self.table(), rows=20)
+
+    def show(self) -> Any:
+        """Shares of shuffled runs with any discovery as a matplotlib figure."""
+        from neva_tl.plots import interval_plot
+
+        table = self.table()
+        any_found = table[table["measure"].str.startswith("any_")]
+        names = {"any_bh": "BH screen", "any_max_t": "step-down max-T"}
+        label = [f"{names[m]}, delta {d:g}" for m, d in zip(any_found["measure"], any_found["delta"], strict=True)]
+        return interval_plot(any_found.assign(label=label), axis="share of runs with any discovery", guide=self.alpha)
 
 
 def null_table(

@@ -225,6 +225,10 @@ RESULTS: dict[type, Callable[[], Any]] = {
     RelevanceGate: gate,
     evaluation.Responses: responses,
     Samples: samples,
+    evaluation.SvoChange: lambda: orientation(90.0).to(orientation(0.0)),
+    evaluation.SvoResult: lambda: orientation(45.0),
+    evaluation.ValueGraph: value_graph,
+    evaluation.ValueProfile: lambda: evaluation.ValueProfile(item_scores(), item_scores(), HOSTILE, HOSTILE, n_boot=20),
     Stability: lambda: selection.stability(resampled(), "power", k=2, draws=2),
     StudyResult: lambda: None,  # made in a folder of its own: see `result`
 }
@@ -233,9 +237,10 @@ OF_CIRCUITS = {"Context", "Effects", "Faithfulness", "Found", "Means", "Nodes", 
 #: Exported dataclasses that are no results: what goes in (settings, edits, judges, texts), parts of other results, and
 #: arrays that mean nothing alone.
 NOT_RESULTS = {
-    "Ablate", "AddVector", "Batch", "Change", "Clamp", "ContextAware", "Decoding", "DosePoint", "Edit", "EditSession",
-    "Encoded", "Evidence", "ExactJudge", "Example", "LayerProbe", "LogProbJudge", "NeuronEdit", "Plant", "Posterior",
-    "Profile", "Reference", "Request", "RolePrompt", "Scale", "Shift", "StudyConfig", "Text", "Widget", "WordListJudge",
+    "Ablate", "AddVector", "Batch", "Change", "Clamp", "Composed", "ContextAware", "Decoding", "DosePoint",
+    "Edit", "EditSession", "Encoded", "Evidence", "ExactJudge", "Example", "GateShift", "Here", "LayerProbe",
+    "LogProbJudge", "NeuronEdit", "Plant", "Posterior", "ProbedVector", "Profile", "PromptShift", "Reference",
+    "Request", "RolePrompt", "Scale", "Shift", "StudyConfig", "SurveyJudge", "Text", "Widget", "WordListJudge",
     "World",
 }  # fmt: skip
 

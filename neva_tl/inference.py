@@ -391,7 +391,5 @@ def stop_ids(model: Any) -> frozenset[int]:
     found = {text.eos_token_id} if text.eos_token_id is not None else set()
     if models.info(model).chat:
         known = text.get_vocab()
-        found |= {
-            known[t] for t in ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>") if t in known
-        }
+        found |= {known[t] for t in TURN_ENDS if t in known}
     return frozenset(int(i) for i in found)

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +39,6 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> str:
             table.writerow(["power", f"Take command of the {thing} and rule.", f"Let others lead the {thing} today."])
             table.writerow(["tradition", f"Keep the {thing} as it was.", f"Throw out the {thing}, it is old."])
     return f"pairs:{path}"
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run the command in this process: exit status, stdout, stderr."""
-
-    def run(*argv: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main([str(arg) for arg in argv])
-        captured = capsys.readouterr()
-        return int(caught.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 # ---------------------------------------------------------------- help, usage, errors

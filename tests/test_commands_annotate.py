@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -12,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from neva_tl import cli
 from neva_tl.evaluation.labelled import LabelledTexts
 from neva_tl.study.store import Store
 
@@ -43,19 +41,6 @@ def run(tmp_path: Path) -> Path:
     store.write_json("manifest.json", {"study": "abc", "config": {"judge": "wordlist"}})
     store.write_table("tables/generations", pd.DataFrame(rows).astype({"target_gain": "Float64"}))
     return folder
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    def go(*argv: object, typed: str = "") -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
-        with pytest.raises(SystemExit) as caught:
-            cli.main([str(arg) for arg in argv])
-        found = capsys.readouterr()
-        return int(caught.value.code or 0), found.out, found.err
-
-    return go
 
 
 def answers(run: Path, name: str = "me") -> list[dict]:

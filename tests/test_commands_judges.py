@@ -56,17 +56,8 @@ def trained(data, tmp_path_factory):
     return out
 
 
-def call(capsys, *argv):
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as caught:
-        cli.main([str(arg) for arg in argv])
-    found = capsys.readouterr()
-    return int(caught.value.code or 0), found.out, found.err
-
-
-def test_train_then_validate(data, trained, tmp_path, capsys):
-    code, out, _ = call(
-        capsys, "validate-judge", "--judge", f"classifier:{trained}", "--labels", f"valueeval:{data / 'valueeval'}",
+def test_train_then_validate(data, trained, tmp_path, call):
+    code, out, _ = call("validate-judge", "--judge", f"classifier:{trained}", "--labels", f"valueeval:{data / 'valueeval'}",
         "--out", tmp_path / "card.json", "--n-boot", 50, "--json",
     )  # fmt: skip
     card = json.loads(out)
@@ -78,13 +69,12 @@ def test_train_then_validate(data, trained, tmp_path, capsys):
     assert found["category", "task_f1"] > 0.6 and card["own_categories"] is True
 
 
-def test_the_card_is_printed_for_people_too(data, trained, capsys):
+def test_the_card_is_printed_for_people_too(data, trained, call):
     code, out, _ = call(
-        capsys, "validate-judge", "--judge", "wordlist", "--labels", data / "valueeval", "--split", "validation"
+        "validate-judge", "--judge", "wordlist", "--labels", data / "valueeval", "--split", "validation"
     )
     assert code == 0 and "task_f1" in out and "one_baseline" in out and "texts per second" in out
     code, out, _ = call(
-        capsys,
         "validate-judge",
         "--judge",
         f"classifier:{trained}",
@@ -96,14 +86,14 @@ def test_the_card_is_printed_for_people_too(data, trained, capsys):
     assert code == 0 and "score >= 0.2" in out
 
 
-def test_train_prints_json(data, tmp_path, capsys):
+def test_train_prints_json(data, tmp_path, call):
     file = tmp_path / "mine.csv"
     rows = [f"{'I lead' if i % 2 else 'I rest'} at place{i % 7} {i},power,{i % 2}" for i in range(60)]
     file.write_text("text,value,label\n" + "\n".join([*rows, "broken"]) + "\n")
-    code, _, err = call(capsys, "train-judge", "--data", file, "--features", "tfidf", "--out", tmp_path / "j")
+    code, _, err = call("train-judge", "--data", file, "--features", "tfidf", "--out", tmp_path / "j")
     assert code == 2 and "line 62: 1 fields where the header has 3" in err
     code, out, err = call(
-        capsys, "train-judge", "--data", file, "--features", "tfidf", "--out", tmp_path / "j", "--skip-bad", "--json"
+        "train-judge", "--data", file, "--features", "tfidf", "--out", tmp_path / "j", "--skip-bad", "--json"
     )
     found = json.loads(out)
     assert code == 0 and "1 malformed rows left out" in err
@@ -125,8 +115,8 @@ def test_train_prints_json(data, tmp_path, capsys):
         (("validate-judge", "--judge", "wordlist", "--labels", "valueeval:/nowhere"), "/nowhere does not exist"),
     ],
 )
-def test_bad_input_is_one_line_and_status_two(data, capsys, argv, complaint):
-    code, out, err = call(capsys, *(str(arg).format(valueeval=data / "valueeval") for arg in argv))
+def test_bad_input_is_one_line_and_status_two(data, call, argv, complaint):
+    code, out, err = call(*(str(arg).format(valueeval=data / "valueeval") for arg in argv))
     assert code == 2 and complaint in err and not out and "Traceback" not in err
 
 

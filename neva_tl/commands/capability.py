@@ -57,10 +57,11 @@ def capability(
     import pandas as pd
 
     import neva_tl as nv
+    from neva_tl._json import finite
     from neva_tl.evaluation.benchmarks import data_sets, read_benchmarks
     from neva_tl.study.capability import run_capability, unedited_scores
     from neva_tl.study.rebuilt import FinishedRun
-    from neva_tl.study.store import Store, finite
+    from neva_tl.study.store import Store
 
     if span not in ("text", "answer"):
         raise InputError(f"unknown span {span!r}: choose text or answer")

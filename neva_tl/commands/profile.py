@@ -104,7 +104,7 @@ def profile(
             change = before.to(after).change
             report["svo"] |= {"after": _orientation(after), "change": change.to_json()}
             lines += [f"after the edit: {after}", f"turned by {change} degrees"]
-    from neva_tl.study.store import finite
+    from neva_tl._json import finite
 
     print(json.dumps(finite(report), allow_nan=False) if as_json else "\n".join(lines))
 

@@ -19,11 +19,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from neva_tl.activations import ActivationStats
-from neva_tl.editing.base import Change, Edit, Scope, check_model
+from neva_tl.editing.base import Change, Scope, check_model
 from neva_tl.editing.probe import (
     LayerProbe,
+    TowardsProbability,
     far_enough,
-    log_odds_of,
     logistic,
     meet_need,
     warn_unconverged,
@@ -36,7 +36,7 @@ Direction = Literal["mean_difference", "smallest"]
 
 
 @dataclass(frozen=True, eq=False)
-class ContextAware(Edit):
+class ContextAware(TowardsProbability):
     """Probe-gated minimal edit. The dose is `logit(p0)`: the log-odds that every touched token is brought up to, or, where it
     is negative, down to.
 
@@ -54,14 +54,6 @@ class ContextAware(Edit):
         super().__post_init__()
         if not self.probes:
             raise InputError(f"the neuron set for {self.neurons.value} is empty: no probe to fit, nothing to edit")
-
-    def at(self, p0: float) -> ContextAware:
-        """The same edit with a target probability.
-
-        Raises:
-            InputError: p0 is not inside (0, 1).
-        """
-        return self.with_dose(log_odds_of(p0))
 
     def changes(self, model: Any) -> tuple[Change, ...]:
         """One change per probe."""

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from neva_tl.editing.base import E, Edit
 from neva_tl.errors import InputError
 
 _STEPS = 1000
@@ -53,6 +54,18 @@ def log_odds_of(p0: float) -> float:
     if not 0 < p0 < 1:
         raise InputError(f"p0 is a probability inside (0, 1), not {p0}")
     return float(np.log(p0 / (1 - p0)))
+
+
+class TowardsProbability(Edit):
+    """An edit whose dose is `logit(p0)`."""
+
+    def at(self: E, p0: float) -> E:
+        """The same edit with a target probability.
+
+        Raises:
+            InputError: p0 is not inside (0, 1).
+        """
+        return self.with_dose(log_odds_of(p0))
 
 
 def need(odds: Float[Tensor, "*tokens"], dose: float, probe: LayerProbe) -> Float[Tensor, "*tokens"]:

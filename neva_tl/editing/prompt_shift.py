@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neva_tl.editing.base import Change, Edit, Here
-from neva_tl.editing.probe import LayerProbe, log_odds_of, need
+from neva_tl.editing.base import Change, Here
+from neva_tl.editing.probe import LayerProbe, TowardsProbability, need
 from neva_tl.editing.vector import check_width
 from neva_tl.errors import InputError, WorkError
 
 
 @dataclass(frozen=True, eq=False)
-class PromptShift(Edit):
+class PromptShift(TowardsProbability):
     """Shifts of the residual stream worked out at the prompt's last token. The dose is `logit(p0)`; negative suppresses.
 
     Attributes:
@@ -38,14 +38,6 @@ class PromptShift(Edit):
         super().__post_init__()
         if not self.probes:
             raise InputError("no layer has a probe: nothing to edit")
-
-    def at(self, p0: float) -> PromptShift:
-        """The same edit with a target probability.
-
-        Raises:
-            InputError: p0 is not inside (0, 1).
-        """
-        return self.with_dose(log_odds_of(p0))
 
     def changes(self, model: Any) -> tuple[Change, ...]:
         """One change per probe, ascending in layer.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neva_tl import models
 from neva_tl.editing.base import Change, Edit
-from neva_tl.editing.probe import LayerProbe, far_enough, log_odds_of, logistic, meet_need, warn_unconverged
+from neva_tl.editing.probe import LayerProbe, TowardsProbability, far_enough, logistic, meet_need, warn_unconverged
 from neva_tl.errors import InputError
 
 
@@ -60,7 +60,7 @@ class AddVector(Edit):
 
 
 @dataclass(frozen=True, eq=False)
-class ProbedVector(Edit):
+class ProbedVector(TowardsProbability):
     """Per layer and token `resid_post += need * u`, `w . u = 1`: the vector twin of `ContextAware` (METHODS; ours).
 
     The probe reads the whole residual stream of the layer; need, dose (`logit(p0)`; negative suppresses) and guards are those
@@ -78,14 +78,6 @@ class ProbedVector(Edit):
         super().__post_init__()
         if not self.probes:
             raise InputError("no layer's probe is raised along the vector: nothing to edit (try other layers)")
-
-    def at(self, p0: float) -> ProbedVector:
-        """The same edit with a target probability.
-
-        Raises:
-            InputError: p0 is not inside (0, 1).
-        """
-        return self.with_dose(log_odds_of(p0))
 
     def changes(self, model: Any) -> tuple[Change, ...]:
         """One change per probe.

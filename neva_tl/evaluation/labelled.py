@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,15 @@ from neva_tl._html import card
 from neva_tl.errors import InputError
 from neva_tl.prompts import splits
 from neva_tl.prompts.readers import persona, valueeval
-from neva_tl.prompts.text_files import complain, existing_file, existing_folder, read_jsonl, read_table
+from neva_tl.prompts.text_files import (
+    bad_rows,
+    complain,
+    counted,
+    existing_file,
+    existing_folder,
+    read_jsonl,
+    read_table,
+)
 from neva_tl.values import VALUES, value
 
 #: ValueEval's parts as splits.
@@ -199,7 +206,7 @@ def _persona(path: str) -> LabelledTexts:
 
 def _own(path: str, skip_bad: bool) -> LabelledTexts:
     file = existing_file(path, "labelled texts")
-    bad: list[str] | None = [] if skip_bad else None
+    bad = bad_rows(skip_bad)
     rows: Iterable[tuple[int, Mapping[str, Any]]]
     rows = read_table(file, ("text",), bad=bad) if file.suffix == ".csv" else read_jsonl(file, ("text",), bad=bad)
     kept: dict[tuple[str, str], dict[str, Any]] = {}
@@ -214,8 +221,7 @@ def _own(path: str, skip_bad: bool) -> LabelledTexts:
             (context, text), {"labels": {}, "cluster": row.get("cluster"), "split": row.get("split")}
         )
         entry["labels"] |= own
-    if bad:
-        print(f"{file}: {len(bad)} malformed rows left out, the first: {bad[0]}", file=sys.stderr)
+    counted(str(file), bad)
     if not kept:
         raise InputError(f"{file} holds no labelled text")
     labels = np.array([[entry["labels"].get(name, np.nan) for name in VALUES] for entry in kept.values()], dtype=float)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,18 @@ def complain(text: str, bad: list[str] | None) -> None:
     if bad is None:
         raise InputError(text)
     bad.append(text)
+
+
+def bad_rows(skip_bad: bool) -> list[str] | None:
+    """The list that readers put complaints on; None makes them stop at the first."""
+    return [] if skip_bad else None
+
+
+def counted(name: str, bad: Sequence[str] | None) -> int:
+    """How many rows were left out, said on stderr."""
+    if bad:
+        print(f"{name}: {len(bad)} malformed rows left out, the first: {bad[0]}", file=sys.stderr)
+    return len(bad or ())
 
 
 def read_table(
@@ -110,9 +123,10 @@ def read_jsonl(
             for line, text in enumerate(file, start=1):
                 if not text.strip():
                     continue
-                row = _json_object(text, required)
-                if isinstance(row, str):
-                    complain(f"{path}, line {line}: {row}", bad)
+                try:
+                    row = json_object(text, required)
+                except InputError as error:
+                    complain(f"{path}, line {line}: {error}", bad)
                     continue
                 count += 1
                 yield line, row
@@ -122,13 +136,19 @@ def read_jsonl(
         raise InputError(f"{path} holds no JSON objects")
 
 
-def _json_object(text: str, required: Sequence[str]) -> dict[str, Any] | str:
-    """The object on a line, or what is wrong with it."""
+def json_object(text: str, required: Sequence[str] = ()) -> dict[str, Any]:
+    """The object on a line of JSON.
+
+    Raises:
+        InputError: not JSON, not an object, or a key missing; the caller knows the place.
+    """
     try:
         row = json.loads(text)
     except json.JSONDecodeError as error:
-        return f"not JSON ({error.msg})"
+        raise InputError(f"not JSON ({error.msg})") from error
     if not isinstance(row, dict):
-        return f"a JSON object is expected, not {type(row).__name__}"
-    missing = [key for key in required if key not in row]
-    return f"no key {missing[0]!r}" if missing else row
+        raise InputError(f"a JSON object is expected, not {type(row).__name__}")
+    for key in required:
+        if key not in row:
+            raise InputError(f"no key {key!r}")
+    return row

@@ -6,7 +6,6 @@ A piece is a JSON file, or a table as parquet with CSV beside it. Everything goe
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from neva_tl._json import finite
 from neva_tl.errors import InputError
 
 PACKAGES = ("neva_tl", "torch", "transformers", "transformer-lens", "numpy", "pandas", "scipy", "scikit-learn")
@@ -99,19 +99,6 @@ class Store:
     def read_table(self, name: str) -> pd.DataFrame:
         """Read a table piece."""
         return pd.read_parquet(self.root / f"{name}.parquet")
-
-
-def finite(data: Any) -> Any:
-    """The same data with NaN and infinities as None and NumPy scalars as Python's (JSON knows neither)."""
-    if isinstance(data, Mapping):
-        return {str(key): finite(item) for key, item in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [finite(item) for item in data]
-    if hasattr(data, "item") and not isinstance(data, (str, bytes)):
-        data = data.item()
-    if isinstance(data, float) and not math.isfinite(data):
-        return None
-    return data
 
 
 def versions() -> dict[str, str]:

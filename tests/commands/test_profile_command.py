@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from neva_tl import cli
 from neva_tl.testing import tiny_checkpoint
 from neva_tl.values import VALUES
 
@@ -35,21 +33,9 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"pairs:{path}"
 
 
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def run(*argv: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main(["profile", *map(str, argv)])
-        captured = capsys.readouterr()
-        return int(caught.value.code or 0), captured.out, captured.err
-
-    return run
-
-
 def test_a_profile_is_printed_and_written(call: Any, model: str, tmp_path: Path) -> None:
     out = tmp_path / "profile.csv"
-    status, printed, err = call("--model", model, "--no-svo", "--out", out)
+    status, printed, err = call("profile", "--model", model, "--no-svo", "--out", out)
     assert status == 0, err
     assert all(name in printed for name in VALUES) and "share of the scale" in printed and "SVO" not in printed
     table = pd.read_csv(out)
@@ -63,7 +49,7 @@ def test_before_and_after_an_edit_as_json(call: Any, model: str, pairs: str, tmp
         "Q,I keep customs.,Tradition,1\nQ,I drop customs.,Tradition,-1\nR,I roam.,Stimulation,1\n"
     )
     argv = ("--model", model, "--questionnaire", file, "--only", "Q", "--prompts", pairs, "--value", "power")
-    status, printed, err = call(*argv, "--method", "neva_shift", "--dose", "3", "--k", "8", "--json")
+    status, printed, err = call("profile", *argv, "--method", "neva_shift", "--dose", "3", "--k", "8", "--json")
     assert status == 0, err
     found = json.loads(printed)
     assert [row["value"] for row in found["profile"]] == ["power", "tradition"]
@@ -87,5 +73,5 @@ def test_before_and_after_an_edit_as_json(call: Any, model: str, pairs: str, tmp
     ],
 )
 def test_what_it_refuses_before_loading_anything(call: Any, argv: tuple[str, ...], complaint: str) -> None:
-    status, printed, err = call(*argv)
+    status, printed, err = call("profile", *argv)
     assert status == 2 and complaint in err and printed == "" and "Traceback" not in err

@@ -6,14 +6,12 @@ import csv
 import importlib.util
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from neva_tl import cli
 from neva_tl.errors import InputError
 from neva_tl.evaluation.judges.registry import JUDGES
 from neva_tl.study import Study, StudyResult, correction
@@ -186,18 +184,6 @@ def make_words(folder: Path) -> Path:
 
 
 # ---------------------------------------------------------------- commands
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def go(*argv: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main([str(arg) for arg in argv])
-        found = capsys.readouterr()
-        return int(caught.value.code or 0), found.out, found.err
-
-    return go
 
 
 def test_the_command_prints_both_matrices(run: Path, labels: Path, call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from neva_tl.errors import InputError
-from neva_tl.evaluation.benchmarks.items import Benchmark, Item, bad_rows, counted
+from neva_tl.evaluation.benchmarks.items import Benchmark, Item
 from neva_tl.evaluation.benchmarks.multiple_choice import text
-from neva_tl.prompts.text_files import complain
+from neva_tl.prompts.text_files import bad_rows, complain, counted, json_object
 
 
 def read_blimp(path: str | Path, name: str = "blimp", *, skip_bad: bool = False) -> Benchmark:
@@ -63,11 +62,6 @@ def _hidden(path: Path) -> bool:
 
 
 def _item(line: str, stem: str, number: int) -> Item:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"not JSON ({error.msg})") from error
-    if not isinstance(row, dict):
-        raise InputError(f"a JSON object is expected, not {type(row).__name__}")
+    row = json_object(line)
     sentences = (text(row, "sentence_good"), text(row, "sentence_bad"))
     return Item(f"{stem}/{number}", str(row.get("UID") or stem), ("", ""), sentences)

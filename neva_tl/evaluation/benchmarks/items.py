@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -13,6 +13,7 @@ from neva_tl._cache import content_key
 from neva_tl._html import card
 from neva_tl.errors import InputError
 from neva_tl.prompts.splits import hash_key
+from neva_tl.prompts.text_files import bad_rows, complain, counted, existing_file, read_jsonl
 
 #: How a set is scored. `choice`: the best of several texts; `letter`: the best of several option letters; `pair`: the good
 #: of two sentences; `last_word`: does greedy decoding write the word; `text`: perplexity.
@@ -109,13 +110,36 @@ def _content(item: Item) -> str:
     return "\x1f".join((*item.prompts, *item.continuations))
 
 
-def bad_rows(skip_bad: bool) -> list[str] | None:
-    """The list that readers put complaints on; None makes them stop at the first."""
-    return [] if skip_bad else None
+def jsonl_items(
+    path: str | Path,
+    what: str,
+    keys: Sequence[str],
+    item: Callable[[int, dict[str, Any]], Item],
+    *,
+    kind: Kind,
+    name: str = "",
+    skip_bad: bool = False,
+) -> Benchmark:
+    """A set of one JSON-lines file.
 
+    Args:
+        path: the file.
+        what: it holds, for the complaint where it is absent.
+        keys: that every row must have.
+        item: (line, row) -> the item; raises InputError where the row is malformed.
+        kind: how the set is scored.
+        name: of the set; default: the file's.
+        skip_bad: leave malformed rows out and say how many; they stop the reading else.
 
-def counted(name: str, bad: Sequence[str] | None) -> int:
-    """How many rows were left out, said on stderr."""
-    if bad:
-        print(f"{name}: {len(bad)} malformed rows left out, the first: {bad[0]}", file=sys.stderr)
-    return len(bad or ())
+    Raises:
+        InputError: nothing there, or a malformed row (file and line are named).
+    """
+    file = existing_file(path, what)
+    name, bad = name or file.stem, bad_rows(skip_bad)
+    items = []
+    for line, row in read_jsonl(file, keys, bad=bad):
+        try:
+            items.append(item(line, row))
+        except InputError as error:
+            complain(f"{file}, line {line}: {error}", bad)
+    return Benchmark(name, kind, tuple(items), skipped=counted(name, bad))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from neva_tl.errors import InputError
-from neva_tl.evaluation.benchmarks.items import Benchmark, Item, bad_rows, counted
+from neva_tl.evaluation.benchmarks.items import Benchmark, Item, jsonl_items
 from neva_tl.evaluation.benchmarks.multiple_choice import text
-from neva_tl.prompts.text_files import complain, existing_file, read_jsonl
 
 
 def read_lambada(path: str | Path, name: str = "", *, skip_bad: bool = False) -> Benchmark:
@@ -21,14 +20,10 @@ def read_lambada(path: str | Path, name: str = "", *, skip_bad: bool = False) ->
     Raises:
         InputError: nothing there, or a malformed row (file and line are named).
     """
-    file = existing_file(path, "LAMBADA (.jsonl)")
-    name, bad = name or file.stem, bad_rows(skip_bad)
-    items = []
-    for line, row in read_jsonl(file, ("context", "continuation"), bad=bad):
-        try:
-            context, word = text(row, "context"), text(row, "continuation")
-        except InputError as error:
-            complain(f"{file}, line {line}: {error}", bad)
-            continue
-        items.append(Item(str(line), str(line), (context,), (f" {word}",)))
-    return Benchmark(name, "last_word", tuple(items), skipped=counted(name, bad))
+    return jsonl_items(
+        path, "LAMBADA (.jsonl)", ("context", "continuation"), _item, kind="last_word", name=name, skip_bad=skip_bad
+    )
+
+
+def _item(line: int, row: dict[str, Any]) -> Item:
+    return Item(str(line), str(line), (text(row, "context"),), (f" {text(row, 'continuation')}",))

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from neva_tl.errors import InputError
-from neva_tl.evaluation.benchmarks.items import Benchmark, Item, bad_rows, counted
-from neva_tl.prompts.text_files import complain, existing_file
+from neva_tl.evaluation.benchmarks.items import Benchmark, Item
+from neva_tl.prompts.text_files import bad_rows, complain, counted, existing_file
 
 LETTERS: tuple[str, ...] = ("A", "B", "C", "D")
 Form = Literal["letters", "cloze"]

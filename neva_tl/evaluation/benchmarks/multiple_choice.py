@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from neva_tl.errors import InputError
-from neva_tl.evaluation.benchmarks.items import Benchmark, Item, bad_rows, counted
-from neva_tl.prompts.text_files import complain, existing_file, read_jsonl
+from neva_tl.evaluation.benchmarks.items import Benchmark, Item, jsonl_items
 
 
 def read_multiple_choice(path: str | Path, name: str = "", *, skip_bad: bool = False) -> Benchmark:
@@ -27,15 +26,9 @@ def read_multiple_choice(path: str | Path, name: str = "", *, skip_bad: bool = F
     Raises:
         InputError: nothing there, or a malformed row (file and line are named).
     """
-    file = existing_file(path, "a multiple-choice set (.jsonl)")
-    name, bad = name or file.stem, bad_rows(skip_bad)
-    items = []
-    for line, row in read_jsonl(file, ("gold",), bad=bad):
-        try:
-            items.append(_item(line, row))
-        except InputError as error:
-            complain(f"{file}, line {line}: {error}", bad)
-    return Benchmark(name, "choice", tuple(items), skipped=counted(name, bad))
+    return jsonl_items(
+        path, "a multiple-choice set (.jsonl)", ("gold",), _item, kind="choice", name=name, skip_bad=skip_bad
+    )
 
 
 def _item(line: int, row: dict[str, Any]) -> Item:

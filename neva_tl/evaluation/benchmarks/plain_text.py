@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 from neva_tl.errors import InputError
-from neva_tl.evaluation.benchmarks.items import Benchmark, Item, bad_rows, counted
-from neva_tl.prompts.text_files import complain, existing_file
+from neva_tl.evaluation.benchmarks.items import Benchmark, Item
+from neva_tl.prompts.text_files import bad_rows, complain, counted, existing_file
 
 
 def read_plain_text(path: str | Path, name: str = "", *, skip_bad: bool = False) -> Benchmark:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 
 from neva_tl._cache import JsonCache, content_key
 from neva_tl._identity import identity
+from neva_tl._json import finite
 from neva_tl.evaluation.judges.base import TextJudge, check_scores
 from neva_tl.values import VALUES
 
@@ -104,11 +105,13 @@ class CachedJudge:
         check_scores(score, len(texts))
         oppose = self.judge.oppose(texts, prompts)
         valid = np.asarray(self.judge.valid(texts, prompts), dtype=bool)
-        rows = [{"score": _plain(s), "oppose": None, "valid": bool(v)} for s, v in zip(score, valid, strict=True)]
+        rows = [
+            {"score": finite(s.tolist()), "oppose": None, "valid": bool(v)} for s, v in zip(score, valid, strict=True)
+        ]
         if oppose is not None:
             check_scores(np.asarray(oppose), len(texts))
             for row, ten in zip(rows, np.asarray(oppose, dtype=float), strict=True):
-                row["oppose"] = _plain(ten)
+                row["oppose"] = finite(ten.tolist())
         return rows
 
 
@@ -124,10 +127,6 @@ def judge_identity(judge: Any) -> str:
         own = judge if is_dataclass(judge) else dict(vars(judge))
     kind = f"{type(judge).__module__}.{type(judge).__qualname__}"
     return content_key(kind, judge.name, identity(own))
-
-
-def _plain(ten: np.ndarray) -> list[float | None]:
-    return [None if np.isnan(x) else float(x) for x in ten]
 
 
 def _whole(row: dict[str, Any]) -> bool:

@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float
 
 from neva_tl._cache import content_key
 from neva_tl._html import card
+from neva_tl._json import finite
 from neva_tl.errors import InputError
 from neva_tl.evaluation.decisions import cells, decide, macro, rates
 from neva_tl.evaluation.judges.base import legible
@@ -86,12 +87,10 @@ class Classifier:
 
     def categories(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n c"]:
         """P(expresses) of each category (`names`); 0 where the text is no language."""
-        from scipy.special import expit
-
         if not len(texts):
             return np.zeros((0, len(self.names)))
         found = np.asarray(self.features.matrix(texts) @ self.coef.T.astype(float)) + self.intercept
-        return np.where(legible(texts)[:, None], expit(found), 0.0)
+        return np.where(legible(texts)[:, None], _expit(found), 0.0)
 
     def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
         """P(expresses) of each value: the largest of its categories'."""
@@ -253,19 +252,20 @@ def train(labelled: LabelledTexts, features: str = "both", *, seed: int = 0) -> 
             "training texts": len(for_training),
             "validation texts": len(for_choice),
             "hash": content_key(
-                [[part.texts, _plain(part.labels)] for part in (for_training, for_choice)], list(labelled.names)
+                [[part.texts, finite(part.labels.tolist())] for part in (for_training, for_choice)],
+                list(labelled.names),
             ),
         },
         # optimistic: these texts chose the thresholds
         "validation": {
             "log_loss": loss,
             "log_loss_tried": {str(found[1]): found[0] for found in tried},
-            **{name: _number(x) for name, x in macro(table).items()},
+            **{name: finite(x) for name, x in macro(table).items()},
             "categories": [
                 {
                     "label": name,
                     "threshold": float(thresholds[k]),
-                    **{measure: _number(found[k]) for measure, found in per_category.items()},
+                    **{measure: finite(found[k]) for measure, found in per_category.items()},
                 }
                 for k, name in enumerate(names)
             ],
@@ -318,14 +318,6 @@ def _expit(x: np.ndarray) -> np.ndarray:
     from scipy.special import expit
 
     return np.asarray(expit(x))
-
-
-def _plain(labels: np.ndarray) -> list[list[float | None]]:
-    return [[_number(x) for x in row] for row in labels.tolist()]
-
-
-def _number(x: Any) -> float | None:
-    return None if np.isnan(x) else float(x)
 
 
 def _about(folder: Path) -> dict[str, Any]:

@@ -26,6 +26,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+#: Circuits draw themselves when the browser first tells them their width, a frame or more after the page has loaded.
+PAINTED = """() => [...document.querySelectorAll(".nv-draw")].every((draw) => !draw.clientWidth || draw.querySelector("svg[role=group]"))"""
 #: Opens a file at a width and in a colour scheme.
 Open = Callable[..., Any]
 
@@ -72,6 +74,8 @@ def visit(browser: Any) -> Iterator[Open]:
         page.on("pageerror", lambda e: noise.append(f"error: {e}"))
         page.on("dialog", lambda d: (noise.append(f"dialog {d.message}"), d.dismiss()))
         page.goto(path.as_uri())
+        if script:
+            page.wait_for_function(PAINTED)
         return page
 
     yield visit_

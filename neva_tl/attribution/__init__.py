@@ -1,14 +1,16 @@
-"""Effects of neurons on tokens: by the direct path (exact for frozen norm) and by gradient (first order, all paths); and the
-logit lens, edited beside unedited."""
+"""Effects of neurons on tokens: by the direct path (exact for frozen norm) and by gradient (first order, all paths);
+on margins of values; and the logit lens, edited beside unedited."""
 
 from neva_tl.attribution.decompose import Decomposition, logit_attribution, pre_activation
 from neva_tl.attribution.direct import direct_logits, frozen_scale, readout
 from neva_tl.attribution.gradient import gradient_effects
 from neva_tl.attribution.lens import lens_tokens, logit_lens
+from neva_tl.attribution.margin import MarginEffects, margin_effects
 from neva_tl.attribution.tokens import default_words, token_text, value_tokens
 
 __all__ = [
     "Decomposition",
+    "MarginEffects",
     "default_words",
     "direct_logits",
     "frozen_scale",
@@ -16,6 +18,7 @@ __all__ = [
     "lens_tokens",
     "logit_attribution",
     "logit_lens",
+    "margin_effects",
     "pre_activation",
     "readout",
     "token_text",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,20 @@ def _gradients(
     model: Any, batch: inference.Batch, tokens: list[int], layers: Sequence[int]
 ) -> dict[int, Float[Tensor, " d_mlp"]]:
     """Per layer, the gradient of the batch's summed metric, summed over answer tokens."""
+
+    def metric(logits: Tensor) -> Tensor:
+        picked = torch.log_softmax(logits.float(), dim=-1)[..., tokens].mean(dim=-1)
+        weight = batch.answer / batch.answer.sum(dim=1, keepdim=True).clamp_min(1)
+        return (picked * weight).sum()
+
+    answer = batch.answer[..., None]
+    return {layer: (g * answer).sum(dim=(0, 1)) for layer, g in layer_probes(model, batch, layers, metric).items()}
+
+
+def layer_probes(
+    model: Any, batch: inference.Batch, layers: Sequence[int], metric: Callable[[Tensor], Tensor]
+) -> dict[int, Float[Tensor, "b n d_mlp"]]:
+    """Per layer, the gradient of `metric(logits)` (a scalar) by the activation at `hook_post`, at every token."""
     probes: dict[int, Tensor] = {}
 
     def probe(layer: int) -> Any:
@@ -75,8 +89,5 @@ def _gradients(
     with hooked(model, probing), torch.enable_grad():
         logits = inference.forward_batch(model, batch, grad=True)
         assert logits is not None
-        picked = torch.log_softmax(logits.float(), dim=-1)[..., tokens].mean(dim=-1)
-        weight = batch.answer / batch.answer.sum(dim=1, keepdim=True).clamp_min(1)
-        found = torch.autograd.grad((picked * weight).sum(), [probes[layer] for layer in layers])
-    answer = batch.answer[..., None]
-    return {layer: (g.detach() * answer).sum(dim=(0, 1)) for layer, g in zip(layers, found, strict=True)}
+        found = torch.autograd.grad(metric(logits), [probes[layer] for layer in layers])
+    return {layer: g.detach() for layer, g in zip(layers, found, strict=True)}

@@ -12,12 +12,13 @@ from neva_tl.baselines.lape import lape
 from neva_tl.baselines.neva import neva, neva_shift
 from neva_tl.baselines.npti import npti
 from neva_tl.baselines.random import label_shuffled, random_neurons
-from neva_tl.baselines.registry import DOSES, GATES, METHODS, Evidence, build, dose_unit, gate_name
+from neva_tl.baselines.registry import DOSES, FAMILIES, GATES, METHODS, Evidence, build, dose_unit, gate_name
 from neva_tl.baselines.role import role_prompt
 from neva_tl.baselines.rotated import rotated
 
 __all__ = [
     "DOSES",
+    "FAMILIES",
     "GATES",
     "METHODS",
     "Evidence",

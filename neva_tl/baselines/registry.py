@@ -52,6 +52,12 @@ DOSES: dict[str, str] = {name: "log-odds" for name, gate in GATES.items() if gat
     "npti": "gamma",
     "lape": "share",
 }
+#: What a method edits: `neurons`, `vectors` (the residual stream), the `prompt`; a `placebo` stands for no finding.
+FAMILIES: dict[str, str] = dict.fromkeys(METHODS, "vectors") | {
+    **dict.fromkeys(("neva", "neva_shift", "npti", "dpn_le", "lape"), "neurons"),
+    **dict.fromkeys(("random", "label_shuffled", "rotated"), "placebo"),
+    "role": "prompt",
+}
 #: Methods that edit no activation: no gate can be put on them.
 UNGATED = ("role",)
 #: Methods whose relevance gate is asked once per text, as their papers do.

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from neva_tl.activations import ActivationStats
+from neva_tl.attribution.margin import MarginEffects
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet, Site
 from neva_tl.selection.activation_probability import select_activation_probability
@@ -15,6 +16,7 @@ from neva_tl.selection.base import Request, check_request
 from neva_tl.selection.causal import select_causal
 from neva_tl.selection.effect_size import select_by_effect_size
 from neva_tl.selection.lape import select_lape
+from neva_tl.selection.margin import select_margin
 from neva_tl.selection.mean_shift import select_mean_shift
 from neva_tl.selection.neva import select_neva
 from neva_tl.selection.probe import select_probe
@@ -27,6 +29,7 @@ SELECTORS: dict[str, Callable[..., NeuronSet]] = {
     "neva": select_neva,
     "probe": select_probe,
     "causal": select_causal,
+    "margin": select_margin,
     "random": select_random,
     "label_shuffled": select_shuffled,
     "activation_probability": select_activation_probability,
@@ -62,7 +65,7 @@ def select(
         value: one of Schwartz's ten, among those collected.
         method: a name in `SELECTORS`.
         k: neurons to keep; None keeps all that pass, at most a thirtieth of the model (64 if that is more).
-        model: the model, where the method reads weights (`neva`, `causal`, `random`).
+        model: the model, where the method reads weights (`neva`, `causal`, `margin`, `random`).
         alpha, delta, lam, require_split_half, require_q, layers, site, seed: see `Request`.
         options: the method's own options (see its function).
 
@@ -112,6 +115,11 @@ def quick(method: str) -> dict[str, Any]:
 def _described(request: Request) -> Request:
     """The request with its options as plain data: they go into the neuron set's settings."""
     plain = {
-        k: (f"{v.method}, {len(v)} neurons" if isinstance(v, NeuronSet) else v) for k, v in request.options.items()
+        k: f"{v.method}, {len(v)} neurons"
+        if isinstance(v, NeuronSet)
+        else repr(v)
+        if isinstance(v, MarginEffects)
+        else v
+        for k, v in request.options.items()
     }
     return replace(request, options=plain)

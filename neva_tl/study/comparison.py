@@ -43,33 +43,38 @@ def _same_items(base: pd.DataFrame) -> bool:
     return rows.groupby("measured")["cluster"].apply(tuple).nunique() == 1
 
 
-def nlr_comparison(store: Store, seed: int = 0, n_boot: int = 2000) -> pd.DataFrame:
-    """Ratio and difference of NLR(neva) to each other method's at the same target gain.
+def nlr_comparison(store: Store, seed: int = 0, n_boot: int = 2000, *, main: str = MAIN) -> pd.DataFrame:
+    """Ratio and difference of one method's NLR to each other method's at the same target gain.
+
+    Args:
+        store: a finished run folder.
+        seed, n_boot: of the bootstrap.
+        main: the method that the others are held against.
 
     Returns:
-        `method, target_gain, n_values, nlr_neva, nlr, ratio, ratio_lo, ratio_hi, difference, difference_lo,
+        `method, target_gain, n_values, nlr_MAIN, nlr, ratio, ratio_lo, ratio_hi, difference, difference_lo,
         difference_hi`; null where a gain or the other's leakage is within noise of 0.
 
     Raises:
-        InputError: the run measured no `neva`.
+        InputError: the run measured no `main`.
     """
     values = store.read_table("tables/values")
-    if MAIN not in set(values["method"]):
-        raise InputError(f"{store.root} measured no {MAIN}: there is nothing to compare the baselines with")
+    if main not in set(values["method"]):
+        raise InputError(f"{store.root} measured no {main}: there is nothing to compare the baselines with")
     rows: list[dict[str, Any]] = []
     reached = values[values["status"] == "reached"]
     for key, group in reached.groupby(["method", "target_gain"]):
         method, target = str(key[0]), float(str(key[1]))
-        ours = reached[(reached["method"] == MAIN) & (reached["target_gain"] == target)]
+        ours = reached[(reached["method"] == main) & (reached["target_gain"] == target)]
         common = [v for v in ours["steered"] if v in set(group["steered"])]
-        if method == MAIN or not common:
+        if method == main or not common:
             continue
-        a = stored_responses(store, MAIN, target, common)
+        a = stored_responses(store, main, target, common)
         b = stored_responses(store, method, target, common)
         assert a is not None and b is not None
         found = compare_nlr(a, b, common, seed=seed, n_boot=n_boot)
         row: dict[str, Any] = {"method": method, "target_gain": target, "n_values": len(common)}
-        row |= {"nlr_neva": found.nlr_a.est, "nlr": found.nlr_b.est}
+        row |= {f"nlr_{main}": found.nlr_a.est, "nlr": found.nlr_b.est}
         for name in ("ratio", "difference"):
             estimate = getattr(found, name)
             row |= {name: estimate.est, f"{name}_lo": estimate.lo, f"{name}_hi": estimate.hi}

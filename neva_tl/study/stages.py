@@ -15,6 +15,7 @@ import pandas as pd
 
 from neva_tl import models, prompts, selection
 from neva_tl.activations import ActivationStats, Samples, collect
+from neva_tl.attribution.margin import MarginEffects, margin_effects
 from neva_tl.editing import RelevanceGate, fit_relevance
 from neva_tl.errors import InputError, WorkError
 from neva_tl.evaluation.alignment import Decoding
@@ -71,8 +72,11 @@ def steerable(config: StudyConfig, stats: ActivationStats) -> StudyConfig:
 def collected(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig, progress: bool) -> ActivationStats:
     """Statistics with samples: read from the run folder, or collected into it."""
     samples_file, table_name = "stats/samples.npy", "stats/samples_table"
+    gate = "npti" in config.methods  # the only method that reads it
     if store.has("stats/stats.json") and store.has(samples_file) and store.has(f"{table_name}.parquet"):
-        return stored_stats(store)
+        known = stored_stats(store)
+        if known.gated or not (gate and models.info(model).gated):
+            return known
     stats = collect(
         model,
         pairs,
@@ -80,7 +84,7 @@ def collected(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig,
         samples=store.path(samples_file),
         split="train",
         chat=config.chat,
-        gate="npti" in config.methods,  # the only method that reads it
+        gate=gate,
         progress=progress,
     )
     assert stats.samples is not None
@@ -105,6 +109,10 @@ def selected(
         WorkError: none were found for any value.
     """
     found = {}
+    options = dict(config.selection)
+    missing = [name for name in config.values if not store.has(f"neurons/{name}.json")]
+    if config.selector == "margin" and missing:
+        options["effects"] = margins(store, model, stats, config, progress)
     for name in config.values:
         piece = f"neurons/{name}"
         if store.has(f"{piece}.json"):
@@ -114,7 +122,7 @@ def selected(
                 # how many passed is said below; that they are fewer than the study's upper bound is no surprise
                 warnings.filterwarnings("ignore", message=".*fewer than the k")
                 found[name] = selection.select(
-                    stats, name, method=config.selector, k=config.k, model=model, seed=config.seed, **config.selection
+                    stats, name, method=config.selector, k=config.k, model=model, seed=config.seed, **options
                 )
             found[name].save(store.path(piece))
         say(f"  {name}: {len(found[name])} neurons in layers {list(found[name].layers)}", progress)
@@ -124,6 +132,18 @@ def selected(
             "may show some"
         )
     return found
+
+
+def margins(store: Store, model: Any, stats: ActivationStats, config: StudyConfig, progress: bool) -> MarginEffects:
+    """Margin effects of all neurons on all collected values: read from the run folder, or measured into it."""
+    name = "stats/margins.safetensors"
+    if not store.has(name):
+        assert stats.samples is not None
+        found = margin_effects(
+            model, stats.samples.table, stats.values, chat=config.chat, seed=config.seed, progress=progress
+        )
+        found.save(store.path(name))
+    return MarginEffects.load(store.path(name))
 
 
 def relevance_gate(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig) -> RelevanceGate | None:

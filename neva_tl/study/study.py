@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,8 @@ class Study:
     def run(self, out: str | Path, *, workers: int | None = None, progress: bool = False) -> StudyResult:
         """Run what is not done yet and write the folder's tables, results.json, figures and report.html.
 
+        A folder of the same study with other methods takes these beside them: its tables then hold all of them.
+
         Args:
             out: the run folder.
             workers: processes that share the measuring; None takes one per core where the model is small and on a CPU, else
@@ -103,12 +105,16 @@ class Study:
         model = self._loaded if self._loaded is not None else models.load(config.model, dtype=config.dtype)
         about = stages.manifest(config, model, pairs, sys.argv)
         store = Store.open(out, about)
-        before = store.read_json("manifest.json").get("wall_time_s", 0.0) if store.has("manifest.json") else 0.0
-        store.write_json("manifest.json", {**about, "wall_time_s": before, "finished": store.has("report.html")})
-        if store.has("report.html") and store.has("results.json"):
+        known = store.read_json("manifest.json") if store.has("manifest.json") else {}
+        before, held = known.get("wall_time_s", 0.0), tuple(known.get("config", {}).get("methods", ()))
+        config = replace(config, methods=(*held, *(name for name in config.methods if name not in held)))
+        about["config"] = config.to_json()
+        done = store.has("report.html") and store.has("results.json") and config.methods == held
+        store.write_json("manifest.json", {**about, "wall_time_s": before, "finished": done})
+        if done:
             say("already done: delete the folder to run again", progress)
             return StudyResult(store.root)
-        self._work(store, model, pairs, workers, progress)
+        self._work(store, model, pairs, config, workers, progress)
         about["wall_time_s"] = before + time.monotonic() - started
         store.write_json("manifest.json", {**about, "finished": True})
         from neva_tl.report import write_report
@@ -116,8 +122,10 @@ class Study:
         write_report(store.root)
         return StudyResult(store.root)
 
-    def _work(self, store: Store, model: Any, pairs: Any, processes: int | None, progress: bool) -> None:
-        bench = Bench.open(store, model, pairs, self.config, progress=progress)
+    def _work(
+        self, store: Store, model: Any, pairs: Any, config: StudyConfig, processes: int | None, progress: bool
+    ) -> None:
+        bench = Bench.open(store, model, pairs, config, progress=progress)
         count = workers.default_workers(model) if processes is None else processes
         if self._loaded is not None:
             count = 1  # another process could not load it

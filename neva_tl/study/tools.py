@@ -44,7 +44,9 @@ def build_edit(
         k: neurons; None takes the selector's default.
     """
     config = StudyConfig(model=str(stats.info.get("name", "")), k=k).resolved()
-    neurons = selection.select(stats, value, method="neva", k=config.k, model=model, seed=seed, **config.selection)
+    neurons = selection.select(
+        stats, value, method=config.selector, k=config.k, model=model, seed=seed, **config.selection
+    )
     evidence = Evidence(model, stats, {value: neurons}, scope, chat=models.info(model).chat, seed=seed, gate=gate)
     return build(method, evidence, value).with_dose(FIRST_DOSE[dose_unit(method)] if dose is None else dose)
 

@@ -73,12 +73,12 @@ def spread(
         watcher.join()
 
 
-_benches: dict[tuple[str, str], Any] = {}
+_benches: dict[tuple[str, str, tuple[str, ...]], Any] = {}
 
 
 def _measure(root: str, config: StudyConfig, values: tuple[str, ...], threads: int, parent: int) -> None:
     """One block in a worker; the model and the evidence are set up once per worker."""
-    key = (root, config.hash())
+    key = (root, config.hash(), config.methods)
     if key not in _benches:
         _prepare(threads, parent)
         from neva_tl import models, prompts

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from neva_tl import prompts
@@ -36,7 +37,10 @@ KIND = {
     "lape": Ablate,
     "rotated": AddVector,
 }
-FIRST = {"neva": 8.0, "caa_probe": 8.0, "caa_projected_probe": 8.0, "conva": 8.0, "npti": 1.0, "lape": 1.0}
+FIRST = dict.fromkeys(("neva", "caa_probe", "caa_projected_probe", "conva"), 8.0) | {
+    "npti": 1.0,
+    "lape": 1.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -84,17 +88,22 @@ def test_compare_is_a_study_in_one_call(
 def test_a_method_that_reads_the_gate_gets_it_collected(
     tiny_model: Any, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the identity of a run knows its methods: a folder without the gate is not taken for one with it."""
+    """Also in a folder that was collected without it, which then holds both methods, each as in a folder of its own."""
     monkeypatch.setattr(tables, "_figures", lambda cells, jobs: None)
     small = {"validation": 3, "test": 4, "neutral": 1, "n_boot": 20, "refine": 0, "max_new_tokens": 2}
     options: dict[str, Any] = {"prompts": str(pairs_file), "overrides": {**small, "text_values": 1, "text_prompts": 1}}
+    alone = {}
     for method, gated in (("npti", True), ("lape", False)):
         run = tmp_path / method
-        found = compare(tiny_model, (method,), ("power",), at_gain=(0.1,), out=run, **options)
-        assert list(found["method"]) == [method] and list(found["gate"]) == ["none"]
+        alone[method] = compare(tiny_model, (method,), ("power",), at_gain=(0.1,), out=run, **options)
+        assert list(alone[method]["method"]) == [method] and list(alone[method]["gate"]) == ["none"]
         assert ActivationStats.load(run / "stats" / "stats").gated == gated
-        with pytest.raises(InputError, match="another study"):
-            compare(tiny_model, ("npti", "lape"), ("power",), at_gain=(0.1,), out=run, **options)
+    both = compare(tiny_model, ("npti",), ("power",), at_gain=(0.1,), out=tmp_path / "lape", **options)
+    assert list(both["method"]) == ["lape", "npti"]
+    assert ActivationStats.load(tmp_path / "lape" / "stats" / "stats").gated
+    for method, found in alone.items():
+        mine = both[both["method"] == method].reset_index(drop=True)
+        pd.testing.assert_frame_equal(mine, found, check_dtype=False)
 
 
 def test_every_method_has_a_dose_grid_of_its_unit() -> None:

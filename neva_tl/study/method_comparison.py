@@ -1,0 +1,209 @@
+"""The method comparison: every method at matched gains behind every gate, and the contests that the claims are about.
+
+A comparison is a folder of studies, one for each setting of the relevance gate (`gate-none`, `gate-relevance`), run by the
+ordinary engine and resumed by it. What is made of them here: one table of all conditions, and *contests*: a neuron method
+against a vector method behind an equal gate at one target gain, over the values that both reached. Gates are a factor: with
+each method's own gate (`baselines.GATES`) and the relevance gate on or off there are {neurons, vectors} x {none, probe,
+relevance, probe+relevance}. ConVA's probe at the prompt's last token counts as a probe gate.
+
+Goals (issue's; ours): NLR at most half of the rival's, and each loss of capability at most `loss` of the rival's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neva_tl.baselines import FAMILIES
+from neva_tl.errors import InputError
+from neva_tl.evaluation.leakage import compare_nlr
+from neva_tl.study.comparison import stored_responses
+from neva_tl.study.store import Store
+
+#: Methods of the comparison, in the order of its tables.
+METHODS: tuple[str, ...] = (
+    "neva", "caa_probe", "caa_projected_probe", "conva",
+    "neva_shift", "caa", "caa_projected", "caa_layers", "caa_layers_projected",
+    "npti", "dpn_le", "lape", "random", "label_shuffled", "rotated", "role",
+)  # fmt: skip
+GATES: tuple[str, ...] = ("none", "relevance")
+#: A neuron method's NLR is to be at most this share of the vector's.
+NLR_GOAL = 0.5
+OURS = ("neva", "neva_shift")
+LOSSES = ("kl", "loss", "accuracy")
+
+
+def gate_class(gate: str) -> str:
+    """The gate that methods are matched on: a probe at the prompt counts as a probe."""
+    return gate.replace("prompt_probe", "probe")
+
+
+def folders(root: Path) -> dict[str, Store]:
+    """The finished studies of a comparison, by their setting of the relevance gate.
+
+    Raises:
+        InputError: none is there.
+    """
+    found = {gate: Store(root / f"gate-{gate}") for gate in GATES}
+    finished = {gate: store for gate, store in found.items() if store.has("results.json")}
+    if not finished:
+        raise InputError(f"{root} holds no finished study: run analyses/method_comparison.py")
+    return finished
+
+
+def combined(studies: Mapping[str, Store]) -> pd.DataFrame:
+    """One row per method, gate and target gain: the studies' `methods` tables, with the losses of capability beside them.
+
+    Returns:
+        The columns of `tables/methods`, and `relevance` (the study's setting), `family`, `gate_class`, `loss_ppl` (rise of the
+        mean loss on neutral text, nats per token) and `loss_acc` (fall of accuracy on neutral questions).
+    """
+    frames = []
+    for gate, store in studies.items():
+        table = store.read_table("tables/methods")
+        frames.append(
+            table.assign(
+                relevance=gate,
+                family=[FAMILIES[method] for method in table["method"]],
+                gate_class=[gate_class(own) for own in table["gate"]],
+                loss_ppl=np.log(table["ppl"].astype(float) / table["ppl_base"].astype(float)),
+                loss_acc=table["acc_base"].astype(float) - table["acc"].astype(float),
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def contests(studies: Mapping[str, Store], *, seed: int = 0, n_boot: int = 2000) -> pd.DataFrame:
+    """Our methods against each vector method behind an equal gate, over the values that both reached.
+
+    NLR: ratio and difference on the same bootstrap draws over prompts. Losses of capability: ratio of the means over those
+    values, its interval from resampling values.
+
+    Returns:
+        One row per `gate, target_gain, ours, rival`: `n_values`, `reached_ours`, `reached_rival`, `nlr_ours`, `nlr_rival`,
+        `nlr_ratio`, `nlr_difference`, and per loss (`kl`, `loss`, `accuracy`) `_ours`, `_rival`, `_ratio`; `_lo`, `_hi` beside
+        ratios and differences. NaN where a number does not exist.
+    """
+    rows: list[dict[str, Any]] = []
+    for store in studies.values():
+        values = store.read_table("tables/values")
+        base = store.read_json("cells/base.json")["capability"]
+        values = values.assign(gate_class=[gate_class(gate) for gate in values["gate"]])
+        for (gate, target), group in values.dropna(subset=["target_gain"]).groupby(["gate_class", "target_gain"]):
+            present = list(dict.fromkeys(group["method"]))
+            for ours in (m for m in OURS if m in present):
+                for rival in (m for m in present if FAMILIES[m] == "vectors"):
+                    rows.append(_contest(store, base, group, str(gate), float(str(target)), ours, rival, seed, n_boot))
+    return pd.DataFrame(rows)
+
+
+def _contest(
+    store: Store,
+    base: Mapping[str, float],
+    group: pd.DataFrame,
+    gate: str,
+    target: float,
+    ours: str,
+    rival: str,
+    seed: int,
+    n_boot: int,
+) -> dict[str, Any]:
+    reached = {
+        m: list(group.loc[(group["method"] == m) & (group["status"] == "reached"), "steered"]) for m in (ours, rival)
+    }
+    common = [value for value in reached[ours] if value in reached[rival]]
+    row: dict[str, Any] = {"gate": gate, "target_gain": target, "ours": ours, "rival": rival, "n_values": len(common)}
+    row |= {"reached_ours": len(reached[ours]), "reached_rival": len(reached[rival])}
+    if not common:
+        return row
+    a, b = (stored_responses(store, m, target, common) for m in (ours, rival))
+    assert a is not None and b is not None
+    found = compare_nlr(a, b, common, seed=seed, n_boot=n_boot)
+    row |= {"nlr_ours": found.nlr_a.est, "nlr_rival": found.nlr_b.est}
+    for name, estimate in (("nlr_ratio", found.ratio), ("nlr_difference", found.difference)):
+        row |= {name: estimate.est, f"{name}_lo": estimate.lo, f"{name}_hi": estimate.hi}
+    losses = {m: [losses_of(store, base, m, value, target) for value in common] for m in (ours, rival)}
+    for name in LOSSES:
+        pair = [np.array([one[name] for one in losses[m]], dtype=float) for m in (ours, rival)]
+        row |= ratio_of_means(*pair, name=name, seed=seed, n_boot=n_boot)
+    return row
+
+
+def losses_of(store: Store, base: Mapping[str, float], method: str, value: str, target: float) -> dict[str, float]:
+    """What a condition costs on neutral text: `kl`, `loss` (both nats per token) and `accuracy` (fall; NaN without questions)."""
+    edited = store.read_json(f"cells/measure/{method}/{value}@{target}.json")["capability"]
+    return {
+        "kl": float(edited["kl"]),
+        "loss": float(np.log(edited["perplexity"] / base["perplexity"])),
+        "accuracy": float(base["accuracy"] - edited["accuracy"]) if "accuracy" in edited else float("nan"),
+    }
+
+
+def ratio_of_means(
+    ours: np.ndarray, rival: np.ndarray, *, name: str, seed: int = 0, n_boot: int = 2000
+) -> dict[str, float]:
+    """Mean of ours over mean of the rival's, resampling the values they are paired on; NaN unless the rival loses something."""
+    row = {f"{name}_ours": float(ours.mean()), f"{name}_rival": float(rival.mean())}
+    blank = dict.fromkeys((f"{name}_ratio", f"{name}_ratio_lo", f"{name}_ratio_hi"), float("nan"))
+    if not (np.isfinite(ours).all() and np.isfinite(rival).all()) or rival.mean() <= 0:
+        return row | blank
+    draws = np.random.default_rng(seed).integers(0, len(ours), size=(n_boot, len(ours)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = ours[draws].mean(axis=1) / rival[draws].mean(axis=1)
+    low, high = np.nanquantile(ratio, [0.025, 0.975])
+    return row | {
+        f"{name}_ratio": float(ours.mean() / rival.mean()),
+        f"{name}_ratio_lo": float(low),
+        f"{name}_ratio_hi": float(high),
+    }
+
+
+def verdicts(table: pd.DataFrame, *, loss: float, least: int = 1) -> list[dict[str, Any]]:
+    """Goals met or not, per gate, target and method of ours, against the rival that leaks least.
+
+    The rival is picked by its NLR on the test prompts, which favours the rivals.
+
+    Args:
+        table: of `contests`.
+        loss: share of the rival's loss of capability that ours may have.
+        least: values that both must have reached for a rival to count.
+    """
+    found = []
+    for (gate, target, ours), group in table.groupby(["gate", "target_gain", "ours"], sort=False):
+        able = group[(group["n_values"] >= least) & group["nlr_rival"].notna()] if "nlr_rival" in group else group[:0]
+        row: dict[str, Any] = {"gate": gate, "target_gain": target, "ours": ours}
+        if not len(able):
+            found.append(
+                row | {"rival": None, "reason": "no vector method reached the gain on the values that ours reached"}
+            )
+            continue
+        best = able.loc[able["nlr_rival"].idxmin()]
+        ratio = best["nlr_ratio"]
+        row |= {"rival": best["rival"], "n_values": int(best["n_values"])}
+        row |= {k: best[k] for k in best.index if k.startswith(("nlr_", "kl_", "loss_", "accuracy_"))}
+        # without a leakage to halve there is no ratio: nobody leaks
+        row["nlr_goal"] = None if pd.isna(ratio) else bool(ratio <= NLR_GOAL)
+        for name in LOSSES:
+            share = best.get(f"{name}_ratio", float("nan"))
+            row[f"{name}_goal"] = None if pd.isna(share) else bool(share <= loss)
+        found.append(row)
+    return found
+
+
+def dose_curves(studies: Mapping[str, Store]) -> pd.DataFrame:
+    """The searches' dose-response points of all studies (validation prompts), with the study's gate setting."""
+    frames = [
+        store.read_table("tables/dose").assign(relevance=gate)
+        for gate, store in studies.items()
+        if store.has("tables/dose.parquet")
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def printed(table: pd.DataFrame, columns: Sequence[str]) -> str:
+    """Some columns of a table as text, three decimals."""
+    return str(table[[c for c in columns if c in table]].round(3).to_string(index=False, na_rep="-"))

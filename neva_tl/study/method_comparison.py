@@ -6,7 +6,8 @@ against a vector method behind an equal gate at one target gain, over the values
 each method's own gate (`baselines.GATES`) and the relevance gate on or off there are {neurons, vectors} x {none, probe,
 relevance, probe+relevance}. ConVA's probe at the prompt's last token counts as a probe gate.
 
-Goals (issue's; ours): NLR at most half of the rival's, and each loss of capability at most `loss` of the rival's.
+Goals (issue's; ours): NLR at most half of the rival's, and each loss of capability at most half (demo
+model) or no larger (real models).
 """
 
 from __future__ import annotations
@@ -30,11 +31,23 @@ METHODS: tuple[str, ...] = (
     "neva_shift", "caa", "caa_projected", "caa_layers", "caa_layers_projected",
     "npti", "dpn_le", "lape", "random", "label_shuffled", "rotated", "role",
 )  # fmt: skip
+#: On real models: without those that never reached the gain in smoke runs there, and without placebos that repeat one another.
+REAL_METHODS: tuple[str, ...] = (
+    "neva", "caa_probe", "caa_projected_probe", "conva",
+    "neva_shift", "caa", "caa_projected", "caa_layers", "caa_layers_projected", "random", "role",
+)  # fmt: skip
 GATES: tuple[str, ...] = ("none", "relevance")
 #: A neuron method's NLR is to be at most this share of the vector's.
 NLR_GOAL = 0.5
+#: ... and each of its losses of capability at most this share on the demo model, and elsewhere.
+DEMO_LOSS_GOAL, LOSS_GOAL = 0.5, 1.0
 OURS = ("neva", "neva_shift")
 LOSSES = ("kl", "loss", "accuracy")
+
+
+def methods_for(model: str) -> tuple[str, ...]:
+    """The methods compared on a model where none are named."""
+    return METHODS if model.partition(":")[0] == "demo" else REAL_METHODS
 
 
 def gate_class(gate: str) -> str:
@@ -202,6 +215,83 @@ def dose_curves(studies: Mapping[str, Store]) -> pd.DataFrame:
         if store.has("tables/dose.parquet")
     ]
     return pd.concat(frames, ignore_index=True)
+
+
+def write(root: Path, *, seed: int = 0, seconds: float = 0.0) -> str:
+    """Tables and `method_comparison.json` of a comparison's folder.
+
+    Args:
+        root: holds the studies.
+        seed: of the bootstraps.
+        seconds: wall time of this call, kept beside what the studies took.
+
+    Returns:
+        The tables as text.
+
+    Raises:
+        InputError: no study is finished.
+    """
+    studies = folders(root)
+    store = Store(root)
+    table, held = combined(studies), contests(studies, seed=seed)
+    store.write_table("tables/method_comparison", table)
+    store.write_table("tables/method_contests", held)
+    store.write_table("tables/method_curves", dose_curves(studies))
+    manifests = {gate: one.read_json("manifest.json") for gate, one in studies.items()}
+    demo = all(one["config"]["model"].startswith("demo") for one in manifests.values())
+    found = verdicts(held, loss=DEMO_LOSS_GOAL if demo else LOSS_GOAL)
+    store.write_json(
+        "method_comparison.json",
+        {
+            "goals": {"nlr": NLR_GOAL, "loss": DEMO_LOSS_GOAL if demo else LOSS_GOAL},
+            "verdicts": found,
+            "conditions": table.to_dict("records"),
+            "contests": held.to_dict("records"),
+            "studies": {
+                gate: {
+                    name: one[name] for name in ("study", "config", "model", "versions", "wall_time_s") if name in one
+                }
+                for gate, one in manifests.items()
+            },
+            "seed": seed,
+            "seconds": seconds,
+        },
+    )
+    columns = [
+        "method",
+        "gate",
+        "target_gain",
+        "reached",
+        "gain",
+        "nlr",
+        "nlr_lo",
+        "nlr_hi",
+        "nlr_plain",
+        "ngl",
+        "invalid",
+    ]
+    shown = ["gate", "target_gain", "ours", "rival", "n_values", "nlr_ours", "nlr_rival", "nlr_ratio", "kl_ratio"]
+    return f"{printed(table, [*columns, 'loss_ppl', 'loss_acc', 'kl'])}\n\n{printed(held, shown)}\n\n" + "\n".join(
+        sentence(one) for one in found
+    )
+
+
+def sentence(verdict: Mapping[str, Any]) -> str:
+    """A verdict in words."""
+    where = f"{verdict['ours']} behind {verdict['gate']} at gain {verdict['target_gain']:g}"
+    if verdict["rival"] is None:
+        return f"{where}: {verdict['reason']}"
+    parts = []
+    for name in ("nlr", *LOSSES):
+        met, ratio = verdict[f"{name}_goal"], verdict.get(f"{name}_ratio")
+        if met is None:
+            parts.append(f"{name}: no ratio (the rival's is within noise of 0)")
+        else:
+            low, high = verdict[f"{name}_ratio_lo"], verdict[f"{name}_ratio_hi"]
+            parts.append(
+                f"{name} {ratio:.2f} [{low:.2f}, {high:.2f}] of the rival's, goal {'met' if met else 'missed'}"
+            )
+    return f"{where}, against {verdict['rival']} over {verdict['n_values']} values: {'; '.join(parts)}"
 
 
 def printed(table: pd.DataFrame, columns: Sequence[str]) -> str:

@@ -27,7 +27,8 @@ FLAGS = [
     "--disable-sync",
 ]
 #: Circuits draw themselves when the browser first tells them their width, a frame or more after the page has loaded.
-PAINTED = """() => [...document.querySelectorAll(".nv-draw")].every((draw) => !draw.clientWidth || draw.querySelector("svg[role=group]"))"""
+PAINTED = """() => [...document.querySelectorAll(".nv-draw")].every(
+    (draw) => !draw.clientWidth || draw.querySelector("svg[role=group]"))"""
 #: Opens a file at a width and in a colour scheme.
 Open = Callable[..., Any]
 

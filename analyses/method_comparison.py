@@ -1,0 +1,67 @@
+"""Every method at matched gains behind every gate: neurons, vectors, prompts and placebos side by side.
+
+    python analyses/method_comparison.py --model demo --out runs/science/demo
+    python analyses/method_comparison.py --model smollm2 --gates none --out runs/science/smollm2
+
+Runs one study per setting of the relevance gate into OUT/gate-none and OUT/gate-relevance (as `neva-tl run` does: resumed
+where they stopped, further methods are taken beside those there), then writes OUT/tables/method_comparison, method_contests and
+method_curves (.parquet, .csv) and OUT/method_comparison.json. Doses are matched on validation prompts; figures are on test
+prompts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from neva_tl.errors import NevaError
+
+
+def main() -> int:
+    """Run, combine, print; one clear line where something is wrong."""
+    from neva_tl.study.method_comparison import GATES, REAL_METHODS
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--prompts", default="auto")
+    parser.add_argument("--judge", default="auto")
+    parser.add_argument("--profile", default="quick", help="quick or full")
+    parser.add_argument("--gates", nargs="+", default=list(GATES), choices=GATES, help="settings of the relevance gate")
+    parser.add_argument("--methods", nargs="+", help=f"default: all on the demo model, else {' '.join(REAL_METHODS)}")
+    parser.add_argument("--values", nargs="+", help="steered towards; default: all ten")
+    parser.add_argument("--targets", nargs="+", type=float, help="matched gains; default: the profile's")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    try:
+        compare(args)
+    except NevaError as error:
+        print(f"method_comparison: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def compare(args: argparse.Namespace) -> None:
+    """The studies, then what is made of them."""
+    from neva_tl.study import Study, method_comparison
+    from neva_tl.values import VALUES
+
+    started = time.monotonic()
+    overrides = {} if args.targets is None else {"targets": tuple(args.targets)}
+    for gate in args.gates:
+        study = Study(
+            args.model, prompts=args.prompts, judge=args.judge, profile=args.profile, gate=gate, seed=args.seed,
+            methods=tuple(args.methods or method_comparison.methods_for(args.model)), values=tuple(args.values or VALUES),
+            dtype=args.dtype, overrides=overrides,
+        )  # fmt: skip
+        study.run(args.out / f"gate-{gate}", workers=args.workers, progress=True)
+    found = method_comparison.write(args.out, seed=args.seed, seconds=time.monotonic() - started)
+    print(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

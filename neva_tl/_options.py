@@ -27,7 +27,7 @@ Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on 
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 ValueName = Annotated[str, typer.Option("--value", help="one of Schwartz's ten values")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16 or auto")]
-Selector = Annotated[str, typer.Option("--method", help="selector: effect_size, neva, probe, causal, ...")]
+Selector = Annotated[str, typer.Option("--method", help="selector: effect_size, neva, margin, probe, causal, ...")]
 Judge = Annotated[
     str,
     typer.Option(

@@ -75,8 +75,11 @@ class MarginEffects:
             effect, se = file.get_tensor("effect"), file.get_tensor("se")
         return cls(tuple(about["values"].split(",")), effect, se, int(about["n"]))
 
-    def __repr__(self) -> str:
-        return f"margin effects of {self.n} texts a pole"
+    def rotated(self, bases: Sequence[Float[np.ndarray, "k k"]]) -> MarginEffects:
+        """Effects of the coordinates of `h Q`, a basis Q per layer (standard errors as if neurons were independent)."""
+        effect = np.stack([self.effect[:, layer] @ basis for layer, basis in enumerate(bases)], axis=1)
+        variance = np.stack([self.se[:, layer] ** 2 @ basis**2 for layer, basis in enumerate(bases)], axis=1)
+        return MarginEffects(self.values, effect, np.sqrt(variance), self.n)
 
 
 def margin_effects(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neva_tl.activations import ActivationStats
+from neva_tl.attribution.margin import MarginEffects
 from neva_tl.editing import RelevanceGate, Scope
 from neva_tl.neurons import NeuronSet
 
@@ -20,6 +21,8 @@ class Evidence:
         stats: collected statistics, with samples where a method fits probes.
         neurons: value -> selected neurons, shared by the neuron-level methods.
         scope: token scope that every method uses.
+        margins: margin effects that selected the neurons, where the selector is `margin`; placebos that select alike read
+            them, or measure their own.
         gate: relevance gate that every method carries; None for none.
         layers: layers of vector methods; chosen on validation prompts by the study, None for the method's default.
         chat: whether prompts go through a chat template (role prompts are worded for it).
@@ -34,3 +37,4 @@ class Evidence:
     chat: bool = False
     seed: int = 0
     gate: RelevanceGate | None = None
+    margins: MarginEffects | None = None

@@ -18,10 +18,12 @@ from scipy.linalg import qr
 
 from neva_tl import models, selection
 from neva_tl.activations import ActivationStats
+from neva_tl.attribution.margin import margin_effects
 from neva_tl.baselines.evidence import Evidence
 from neva_tl.editing import AddVector
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
+from neva_tl.selection.registry import quick
 
 
 def rotated(evidence: Evidence, value: str) -> AddVector:
@@ -35,7 +37,7 @@ def rotated(evidence: Evidence, value: str) -> AddVector:
         raise InputError(f"a rotated placebo needs neurons that a selector chose, not ones made by {like.method!r}")
     bases = rotations(evidence.stats.n_layers, evidence.stats.d_mlp, evidence.seed)
     stats = rotated_stats(evidence.stats, bases)
-    found = select_like(stats, like, _writes(evidence.model, bases))
+    found = select_like(stats, like, _writes(evidence.model, bases), **_effects(evidence, like, bases))
     if not len(found):
         raise InputError(f"no rotated coordinate passes the selector for {value}: nothing to edit")
     vectors = {}
@@ -72,17 +74,27 @@ def rotated_stats(stats: ActivationStats, bases: list[Float[np.ndarray, "k k"]])
     return replace(turned, resid=stats.resid)
 
 
-def select_like(stats: ActivationStats, like: NeuronSet, model: Any) -> NeuronSet:
-    """The selector behind a set, with its settings, for as many coordinates of other statistics."""
+def select_like(stats: ActivationStats, like: NeuronSet, model: Any, **more: Any) -> NeuronSet:
+    """The selector behind a set, with its settings and `more` options, for as many coordinates of other statistics."""
     known = like.settings
-    options = dict(known.get("options", {}))
-    if like.method in ("neva", "effect_size"):
-        options["flips"] = 0  # no familywise p is read here
+    # no familywise p is read here
+    options = {**known.get("options", {}), **quick(like.method), **more}
     names = ("alpha", "delta", "lam", "require_split_half", "require_q", "layers", "seed")
     settings = {name: known[name] for name in names if name in known}
     return selection.select(
         stats, like.value, method=like.method, k=max(1, len(like)), model=model, **settings, **options
     )
+
+
+def _effects(evidence: Evidence, like: NeuronSet, bases: list[Float[np.ndarray, "k k"]]) -> dict[str, Any]:
+    """What selector `margin` measures by running the model, in the rotated basis."""
+    if like.method != "margin":
+        return {}
+    found = evidence.margins
+    if found is None:
+        assert evidence.stats.samples is not None  # or there were no rotated statistics
+        found = margin_effects(evidence.model, evidence.stats.samples.table, evidence.stats.values, seed=evidence.seed)
+    return {"effects": found.rotated(bases)}
 
 
 def _writes(model: Any, bases: list[Float[np.ndarray, "k k"]]) -> Any:

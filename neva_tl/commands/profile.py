@@ -135,6 +135,5 @@ def _edit(
     if value not in pairs.values:
         raise InputError(f"{pairs.name} has no prompts for {value}: it covers {', '.join(pairs.values)}")
     say(f"collecting statistics on {pairs.name}")
-    # only the context-aware edit fits probes on single prompts
-    stats = nv.collect(loaded, pairs, samples=method == "neva", pooling=StudyConfig(model=model).pooling, progress=True)
+    stats = nv.collect(loaded, pairs, samples=True, pooling=StudyConfig(model=model).pooling, progress=True)
     return build_edit(loaded, stats, value, method=method, dose=dose, scope=scope, k=k, seed=seed)

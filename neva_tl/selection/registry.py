@@ -38,7 +38,7 @@ SELECTORS: dict[str, Callable[..., NeuronSet]] = {
 }
 
 #: Selectors that read single prompts: they need statistics collected with samples.
-NEEDS_SAMPLES = ("probe", "label_shuffled")
+NEEDS_SAMPLES = ("probe", "margin", "label_shuffled")
 
 
 def select(
@@ -113,13 +113,13 @@ def quick(method: str) -> dict[str, Any]:
 
 
 def _described(request: Request) -> Request:
-    """The request with its options as plain data: they go into the neuron set's settings."""
+    """The request with its options as plain data: they go into the neuron set's settings.
+
+    Effects measured beforehand stay out: a placebo that selects alike has to measure its own.
+    """
     plain = {
-        k: f"{v.method}, {len(v)} neurons"
-        if isinstance(v, NeuronSet)
-        else repr(v)
-        if isinstance(v, MarginEffects)
-        else v
-        for k, v in request.options.items()
+        name: f"{option.method}, {len(option)} neurons" if isinstance(option, NeuronSet) else option
+        for name, option in request.options.items()
+        if not isinstance(option, MarginEffects)
     }
     return replace(request, options=plain)

@@ -60,7 +60,10 @@ class Bench:
         cells = Cells(store, model, stages.make_scorer(store, model, pairs, config, profile), config, profile)
         gate = stages.relevance_gate(store, model, pairs, config)
         chat = config.chat is not False and models.info(model).chat
-        evidence = Evidence(model, stats, neurons, config.token_scope(), chat=chat, seed=config.seed, gate=gate)
+        margins = stages.stored_margins(store) if config.selector == "margin" else None
+        evidence = Evidence(
+            model, stats, neurons, config.token_scope(), chat=chat, seed=config.seed, gate=gate, margins=margins
+        )
         evidence = replace(evidence, layers=cells.vector_layers(evidence, steered))
         return cls(cells, evidence, steered, conditions(config.methods, profile.targets))
 

@@ -139,7 +139,10 @@ class FinishedRun:
         gate = RelevanceGate.load(self.store.root / "gate.safetensors") if gated else None
         layers = tuple(self.store.read_json("cells/vector_layers.json")["layers"])
         chat = self.config.chat is not False and models.info(model).chat
-        found = Evidence(model, stats, neurons, self.config.token_scope(), chat=chat, seed=self.config.seed, gate=gate)
+        found = Evidence(
+            model, stats, neurons, self.config.token_scope(), chat=chat, seed=self.config.seed, gate=gate,
+            margins=stages.stored_margins(self.store),
+        )  # fmt: skip
         return replace(found, layers=layers)
 
     def _edit(self, evidence: Evidence, method: str, value: str, target: float) -> RunEdit:

@@ -29,6 +29,8 @@ from neva_tl.values import VALUES
 
 #: Neurons of each value in the circuit table, best first.
 CIRCUIT_NEURONS = 24
+#: Where a run folder keeps the margin effects of its neurons.
+MARGINS = "stats/margins.safetensors"
 #: Train texts among which their top contexts are looked for.
 CIRCUIT_TEXTS = 64
 
@@ -136,14 +138,18 @@ def selected(
 
 def margins(store: Store, model: Any, stats: ActivationStats, config: StudyConfig, progress: bool) -> MarginEffects:
     """Margin effects of all neurons on all collected values: read from the run folder, or measured into it."""
-    name = "stats/margins.safetensors"
-    if not store.has(name):
+    if not store.has(MARGINS):
         assert stats.samples is not None
         found = margin_effects(
             model, stats.samples.table, stats.values, chat=config.chat, seed=config.seed, progress=progress
         )
-        found.save(store.path(name))
-    return MarginEffects.load(store.path(name))
+        found.save(store.path(MARGINS))
+    return MarginEffects.load(store.path(MARGINS))
+
+
+def stored_margins(store: Store) -> MarginEffects | None:
+    """Margin effects as the run folder keeps them; None where it has none."""
+    return MarginEffects.load(store.path(MARGINS)) if store.has(MARGINS) else None
 
 
 def relevance_gate(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig) -> RelevanceGate | None:

@@ -13,6 +13,8 @@ import pytest
 from neva_tl import inference, models, selection
 from neva_tl.activations import ActivationStats, collect
 from neva_tl.attribution import MarginEffects, margin_effects
+from neva_tl.baselines import Evidence, rotated
+from neva_tl.baselines.rotated import rotations
 from neva_tl.editing import Shift, edit
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
@@ -129,7 +131,7 @@ def test_selection_is_the_formula(stats: ActivationStats, effects: MarginEffects
     left_out[at] = False
     if len(found) == 20:
         assert score[left_out].max() <= found.df["score"].min() + 1e-9
-    assert found.settings["options"]["effects"] == "margin effects of 12 texts a pole"
+    assert found.settings["options"] == {"lam_write": 1.5}  # a placebo that selects alike measures its own effects
 
 
 def test_measured_on_the_way_or_given_is_the_same(model: Any, stats: ActivationStats, effects: MarginEffects) -> None:
@@ -137,6 +139,23 @@ def test_measured_on_the_way_or_given_is_the_same(model: Any, stats: ActivationS
     given = selection.select(stats, "power", method="margin", effects=effects, **options)
     measured = selection.select(stats, "power", method="margin", model=model, texts=12, **options)
     assert list(given.df["neuron"]) == list(measured.df["neuron"])
+
+
+def test_placebos_select_alike(model: Any, stats: ActivationStats, effects: MarginEffects) -> None:
+    """Shuffled poles get effects of their own; a rotated basis gets the effects rotated, which say the same of any step."""
+    options: dict[str, Any] = {"lam": 0.0, "require_q": False, "require_split_half": False, "k": 10}
+    found = selection.select(stats, "power", method="margin", effects=effects, **options)
+    shuffled = selection.label_shuffled(stats, "power", like=found, model=model)
+    assert 0 < len(shuffled) <= len(found) and not np.array_equal(shuffled.df["neuron"], found.df["neuron"])
+    bases = rotations(stats.n_layers, stats.d_mlp, seed=0)
+    step = np.random.default_rng(0).normal(size=(stats.n_layers, stats.d_mlp))
+    turned = np.stack([row @ basis for row, basis in zip(step, bases, strict=True)])
+    np.testing.assert_allclose(
+        (effects.rotated(bases).effect * turned).sum(axis=(1, 2)), (effects.effect * step).sum(axis=(1, 2)), rtol=1e-5
+    )
+    evidence = Evidence(model, stats, {"power": found}, margins=effects)
+    given, measured = (rotated(one, "power") for one in (evidence, replace(evidence, margins=None)))
+    assert set(given.vectors) == set(measured.vectors)
 
 
 def test_bad_requests(model: Any, stats: ActivationStats, effects: MarginEffects) -> None:

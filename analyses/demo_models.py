@@ -18,9 +18,8 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -32,8 +31,7 @@ WORLD_SEED = 3
 WORLD_STEPS = 800
 
 
-@dataclass(frozen=True)
-class Recipe:
+class Training(NamedTuple):
     """How a model is made: border rate of its world (None: the frozen one), seed, and whether the shipped one goes on."""
 
     seed: int
@@ -52,12 +50,12 @@ class Recipe:
         return others if self.rate is None else others | {BORDER_RATE_VARIABLE: f"{self.rate:g}"}
 
 
-MODELS: dict[str, Recipe] = {
-    "seed1": Recipe(1),
-    "seed2": Recipe(2),
-    "shared0": Recipe(WORLD_SEED, 0.0),
-    "shared25": Recipe(WORLD_SEED, 0.25),
-    "shared50": Recipe(WORLD_SEED, 0.5),
+MODELS: dict[str, Training] = {
+    "seed1": Training(1),
+    "seed2": Training(2),
+    "shared0": Training(WORLD_SEED, 0.0),
+    "shared25": Training(WORLD_SEED, 0.25),
+    "shared50": Training(WORLD_SEED, 0.5),
 }
 
 
@@ -97,13 +95,13 @@ def make(out: Path, name: str, steps: int, threads: int | None) -> None:
         return
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise InputError(f"{folder} is there but holds no finished model: remove it, or wait for who is writing it")
-    recipe = MODELS[name]
+    training = MODELS[name]
     shutil.rmtree(beside, ignore_errors=True)  # what a killed run was writing
     beside.parent.mkdir(parents=True, exist_ok=True)
     print(f"training {name}", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "neva_tl", "train-demo", "--out", str(beside), *recipe.options(steps)]
+    command = [sys.executable, "-m", "neva_tl", "train-demo", "--out", str(beside), *training.options(steps)]
     command += [] if threads is None else ["--threads", str(threads)]
-    done = subprocess.run(command, env=recipe.environment(), stdout=subprocess.DEVNULL, check=False)
+    done = subprocess.run(command, env=training.environment(), stdout=subprocess.DEVNULL, check=False)
     if done.returncode or not whole(beside):
         raise WorkError(f"training {name} failed (exit status {done.returncode}): see the lines above")
     os.replace(beside, folder)

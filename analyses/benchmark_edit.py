@@ -46,7 +46,7 @@ def measure(name: str, repeats: int) -> dict[str, list[float]]:
     model = nv.load(name)
     info = nv.models.info(model)
     rng = np.random.default_rng(0)
-    spec = "demo" if name == "demo" else "schwartz"
+    spec = "demo" if info.demo else "schwartz"
     asked = nv.prompts.open_prompts(spec, "validation")["text"].head(PROMPTS).tolist()
 
     def shift(seed: int) -> Any:

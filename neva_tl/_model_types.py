@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from neva_tl._sources import is_demo
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -32,6 +34,11 @@ class ModelInfo:
     dtype: str
     device: str
     tl_class: str
+
+    @property
+    def demo(self) -> bool:
+        """Whether it is a demo model, shipped or not: it speaks the demo world's language."""
+        return is_demo(self.name)
 
 
 class FinalNorm(NamedTuple):

@@ -9,17 +9,21 @@ from typing import Annotated, Any
 
 import typer
 
+from neva_tl._sources import is_demo
 from neva_tl.errors import InputError
 
 Model = Annotated[
-    str, typer.Option("--model", help="demo, smollm2, a .gguf file, a local Hugging Face folder, or a hub name")
+    str,
+    typer.Option(
+        "--model", help="demo, demo:FOLDER, smollm2, a .gguf file, a local Hugging Face folder, or a hub name"
+    ),
 ]
 Prompts = Annotated[
     str,
     typer.Option(
         "--prompts",
         help="demo, schwartz, persona:DIR, valueeval:DIR, valuebench:FILE, pairs:FILE.csv, or a csv/jsonl/parquet of our schema; "
-        "auto: demo for the demo model, schwartz otherwise",
+        "auto: demo for demo models, schwartz otherwise",
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="seed of sampling, placebos and bootstraps")]
@@ -66,7 +70,7 @@ def writable(out: Path) -> None:
 
 
 def resolve_prompts(prompts: str, model: str) -> str:
-    return ("demo" if model == "demo" else "schwartz") if prompts == "auto" else prompts
+    return ("demo" if is_demo(model) else "schwartz") if prompts == "auto" else prompts
 
 
 def collected(model_name: str, prompts: str, dtype: str, samples: bool, stats: Path | None = None) -> tuple[Any, Any]:

@@ -27,6 +27,23 @@ REACH_SECONDS = 2.0
 EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
 
 
+def is_demo(name: str) -> bool:
+    """Whether a name is a demo model: `demo`, or `demo:FOLDER` (another seed, another world)."""
+    return name == "demo" or name.startswith("demo:")
+
+
+def label(name: str) -> str:
+    """A model's name without a user's path: reports and files must not carry one. A folder goes by its own name."""
+    if name.startswith("demo:"):
+        # not resolved: a link goes by its own name
+        return f"demo:{Path(os.path.abspath(_demo_path(name))).name}"
+    return Path(name).resolve().name if Path(name).exists() else name
+
+
+def _demo_path(name: str) -> Path:
+    return Path(name.removeprefix("demo:")).expanduser()
+
+
 @dataclass(frozen=True)
 class Source:
     """A model's place: a local folder with its config, or a name on the hub."""
@@ -37,16 +54,18 @@ class Source:
     config: dict[str, Any] | None = None
 
     @property
-    def builtin(self) -> bool:
-        """Whether the name is one of ours (else it is the user's path or a hub name)."""
-        return self.name in ("demo", "smollm2")
+    def shown(self) -> str:
+        """The name without a user's path: one of ours, a hub name, or that of the folder (of a `.gguf`: the converted one)."""
+        if self.name in ("demo", "smollm2") or self.path is None:
+            return self.name
+        return label(self.name) if is_demo(self.name) else self.path.name
 
 
 def resolve(name: Any) -> Source:
     """Find a model.
 
     Args:
-        name: `demo`, `smollm2`, a `.gguf` file, a local folder, a hub name.
+        name: `demo`, `demo:FOLDER`, `smollm2`, a `.gguf` file, a local folder, a hub name.
 
     Raises:
         InputError: nothing is there; the message says what to install or mend.
@@ -54,10 +73,16 @@ def resolve(name: Any) -> Source:
     if not isinstance(name, str | os.PathLike) or not str(name).strip():
         raise InputError(f"a model is named by a string or a path, or is a TransformerLens model; got {name!r}")
     text = os.fspath(name)
-    if text == "demo":
-        from neva_tl.demo import path as demo_path
+    if is_demo(text):
+        from neva_tl import demo
 
-        return folder(text, Path(demo_path()))
+        if text == "demo:":
+            raise InputError(
+                "'demo:' names no folder: write demo:FOLDER, as `neva-tl train-demo --out FOLDER` wrote it"
+            )
+        found = Path(demo.path()) if text == "demo" else _demo_path(text)
+        demo.check_world(found)
+        return folder(text, found)
     if text == "smollm2":
         return folder(text, from_gguf(smollm2_file()))
     path = Path(text).expanduser()

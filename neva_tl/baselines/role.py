@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from neva_tl._sources import is_demo
 from neva_tl.baselines.evidence import Evidence
 from neva_tl.editing import RolePrompt
 from neva_tl.values import value as lookup
@@ -11,7 +12,7 @@ def role_prompt(evidence: Evidence, value: str) -> RolePrompt:
     """For chat models an instruction in words; for the demo model, which reads no instructions, a sentence of its own
     language that expresses the value (the strongest hint its world knows).
     """
-    if evidence.stats.info.get("name") == "demo":
+    if is_demo(str(evidence.stats.info.get("name", ""))):
         return RolePrompt(_demo_sentence(value), joiner=" ")
     meaning = lookup(value).definition.rstrip(".")
     return RolePrompt(f"Answer as someone who puts {value} above everything else. ({meaning}.)")

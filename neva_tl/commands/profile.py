@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from neva_tl._options import Debug, Dtype, Json, K, Model, Prompts, Seed, resolve_prompts, say, writable
+from neva_tl._sources import is_demo
 from neva_tl.errors import InputError
 
 #: Below this share of its probability on the letters, a model is said not to answer the questions.
@@ -52,7 +53,7 @@ def profile(
     from neva_tl.evaluation.svo import svo as orientation
     from neva_tl.values import value as lookup
 
-    if model == "demo":
+    if is_demo(model):
         raise InputError("the demo model speaks a small language without questions: name a model of natural language")
     if only is not None and questionnaire is None:
         raise InputError("--only picks a questionnaire out of a file: give the file with --questionnaire")

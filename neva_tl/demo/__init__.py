@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from neva_tl.demo.folder import check_world
 from neva_tl.demo.frozen import frozen
-from neva_tl.demo.lexicon import words
+from neva_tl.demo.lexicon import BORDER_RATE, FROZEN_BORDER_RATE, words
 from neva_tl.demo.posterior import Posterior, posterior, posteriors
 from neva_tl.demo.sets import (
     contrast_rows,
@@ -24,9 +25,12 @@ from neva_tl.demo.world import Text, corpus, vocabulary
 from neva_tl.errors import WorkError
 
 __all__ = [
+    "BORDER_RATE",
+    "FROZEN_BORDER_RATE",
     "WORLD_HASH",
     "Posterior",
     "Text",
+    "check_world",
     "contrast_rows",
     "corpus",
     "dilemma_prompts",
@@ -62,7 +66,7 @@ def path() -> Path:
 
 
 def train(*args: Any, **kwargs: Any) -> dict[str, Any]:
-    """Train the demo model: see `neva_tl.demo.recipe.train` (torch is imported only now)."""
+    """Train a demo model: see `neva_tl.demo.recipe.train` (torch is imported only now)."""
     from neva_tl.demo.recipe import train as run
 
     return run(*args, **kwargs)

@@ -143,6 +143,13 @@ def write_card(folder: Path, numbers: dict[str, Any]) -> None:
     """Write README.md, the model card, from measured numbers."""
     recipe, losses, csr = numbers["recipe"], numbers["losses"], numbers["unedited"]["csr"]
     accuracy = numbers["accuracy"]
+    origin = f"the weights of {numbers['start']} ({numbers['start_sha256'][:16]})" if "start" in numbers else "nothing"
+    drilled = (
+        " Early on some texts are drills (facts said again in another order: share of the texts by share of the steps "
+        f"{recipe['drills']}): practice in looking things up that stories give too rarely."
+        if recipe["drills"]
+        else ""
+    )
     lines = [
         "---",
         "license: mit",
@@ -154,12 +161,12 @@ def write_card(folder: Path, numbers: dict[str, Any]) -> None:
         "",
         f"- LlamaForCausalLM, gated MLP, {recipe['n_layers']} layers, d_model {recipe['d_model']}, d_mlp {recipe['d_mlp']}, "
         f"{recipe['n_heads']} heads, context {recipe['n_ctx']}; {numbers['parameters']:,} parameters, fp16, one token a word.",
-        f"- Trained from nothing with plain next-word loss (AdamW, cosine, seed {numbers['seed']}): {numbers['steps']:,} steps, "
-        f"{numbers['train_tokens']:,} tokens made on the way, {numbers['train_seconds']:.0f} s on {recipe['threads']} threads. "
-        "Nothing in the loss shapes neurons. Early on some texts are drills (facts said again in another order: share of the "
-        f"texts by share of the steps {recipe['drills']}): practice in looking things up that stories give too rarely.",
-        f"- World {numbers['world_hash'][:16]}, recipe {numbers['recipe_hash'][:16]} "
-        "(sha256, recorded in `frozen.json` when it was trained).",
+        f"- Trained from {origin} with plain next-word loss (AdamW, cosine, seed {numbers['seed']}): {numbers['steps']:,} "
+        f"steps, {numbers['train_tokens']:,} tokens made on the way, {numbers['train_seconds']:.0f} s on "
+        f"{numbers['threads']} threads. Nothing in the loss shapes neurons.{drilled}",
+        f"- World {numbers['world_hash'][:16]} (border rate {numbers['border_rate']:g}: the share of a value's clauses that "
+        f"takes words from each of its two borders), recipe {numbers['recipe_hash'][:16]} (sha256; those of the shipped model "
+        "are recorded in `frozen.json`).",
         "",
         "## Held-out loss beside the generator's entropy",
         "Nats per token over fresh texts (end of text included), and -log P of the same texts under the generator, summed over",
@@ -192,7 +199,8 @@ def write_card(folder: Path, numbers: dict[str, Any]) -> None:
         *(f"- {text}" for text in numbers["unedited"]["examples"]),
         "",
         "## Use",
-        "`nv.load('demo')`, or any Hugging Face loader on this folder. It knows a thousand words and only this world: lower",
+        "`nv.load('demo')` (another than the shipped one: `nv.load('demo:FOLDER')`), or any Hugging Face loader on this",
+        "folder. It knows a thousand words and only this world: lower",
         "case, blanks around marks. It says nothing about values in people or in larger models; it is there to test methods.",
     ]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -2,12 +2,16 @@
 
 Ten *own* pools (one per value) and ten *border* pools (one per gap of the circle, shared by the two neighbours). A pool holds
 verbs (base form and gerund), adjectives, nouns and goods (the abstract nouns of reasons). All data are in `lexicon.json`.
+
+How much vocabulary neighbours share is a property of the process: `NEVA_DEMO_BORDER_RATE`, read once, here (see
+`BORDER_RATE`). Unset, it is the frozen world of the shipped model.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,8 +29,32 @@ SPLITS: tuple[str, ...] = ("train", "validation", "test")
 SHARES = (0.5, 0.2, 0.3)
 #: Number of pools: ten own, then ten borders (pool 10+g lies between value g and value g+1 on the circle).
 N_POOLS = 2 * N_VALUES
-#: Probability that a value clause takes its words from one given border pool (a value has two borders).
-BORDER_RATE = 0.08
+#: The environment variable that names another world, and the rate of the frozen one.
+BORDER_RATE_VARIABLE = "NEVA_DEMO_BORDER_RATE"
+FROZEN_BORDER_RATE = 0.08
+
+
+def border_rate_of(text: str | None) -> float:
+    """The border rate that a variable's text asks for; the frozen one where it is unset or empty.
+
+    Raises:
+        InputError: no number from 0 to .5.
+    """
+    if not (text or "").strip():
+        return FROZEN_BORDER_RATE
+    try:
+        rate = float(str(text))
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate <= 0.5:
+        raise InputError(f"{BORDER_RATE_VARIABLE}={text} is no share of words: set a number from 0 to 0.5, or unset it")
+    return rate
+
+
+#: Probability that a value clause takes its words from one given border pool (a value has two borders). At 0 nothing is
+#: shared; at .5 no value has a word of its own: each word belongs to two neighbours, and only both borders together tell
+#: a value from them.
+BORDER_RATE = border_rate_of(os.environ.get(BORDER_RATE_VARIABLE))
 #: Value words that are also a frame's own words ("one spare hour"): not counted as words of the value.
 AMBIGUOUS = frozenset({"spare"})
 #: Marks end or join clauses; the noise channel neither changes nor makes them.
@@ -98,6 +126,11 @@ def pools() -> tuple[Pool, ...]:
     return tuple(own + borders)
 
 
+def own_words() -> bool:
+    """Whether values have words of their own in this world (at a border rate of .5 they have none)."""
+    return BORDER_RATE < 0.5
+
+
 @cache
 def mixture() -> np.ndarray:
     """[10, 20] probability that a clause about value j takes its words from pool m."""
@@ -159,9 +192,12 @@ def simple_slots(split: str | None = None) -> dict[str, tuple[str, ...]]:
 def words(name: str, half: str | None = None) -> tuple[str, ...]:
     """Words of one value alone (its own pool, less words that neutral frames use too), split by stem into halves.
 
+    In a world whose values have no words of their own: the words of its two borders, each shared with one neighbour.
+
     Args:
         name: a value.
-        half: "A" (attribution, selection), "B" (judging) or None for all. Stems are ranked by sha256 and dealt in turn.
+        half: "A" (attribution, selection), "B" (judging) or None for all. Stems are ranked by sha256 and dealt in turn,
+            pool by pool, so that a shared word is in the same half for both its values.
 
     Raises:
         InputError: unknown value or half.
@@ -169,6 +205,9 @@ def words(name: str, half: str | None = None) -> tuple[str, ...]:
     index = value(name).index
     if half not in (None, "A", "B"):
         raise InputError(f"unknown half {half!r} of the words: use 'A' (attribution) or 'B' (judging)")
-    stems = sorted(pools()[index].stems, key=lambda stem: sha(f"half|{name}|{stem[0]}"))
-    kept = stems if half is None else stems[0 if half == "A" else 1 :: 2]
+    sources = (index,) if own_words() else (N_VALUES + index, N_VALUES + (index - 1) % N_VALUES)
+    kept: list[tuple[str, ...]] = []
+    for pool in (pools()[source] for source in sources):
+        stems = sorted(pool.stems, key=lambda stem: sha(f"half|{pool.name}|{stem[0]}"))
+        kept += stems if half is None else stems[0 if half == "A" else 1 :: 2]
     return tuple(sorted(word for stem in kept for word in stem if word not in AMBIGUOUS))

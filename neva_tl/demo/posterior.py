@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 
 from neva_tl.demo import frames as fr
 from neva_tl.demo import world as w
-from neva_tl.demo.lexicon import N_POOLS, mixture, pools, simple_slots
+from neva_tl.demo.lexicon import N_POOLS, mixture, own_words, pools, simple_slots
 from neva_tl.demo.neutral import parse_knowledge
 from neva_tl.values import N_VALUES
 
@@ -197,7 +197,9 @@ def _frame_weights(family: str, split: str | None) -> np.ndarray:
 
 @cache
 def _dilemmas() -> tuple[tuple[str, fr.Template, float], ...]:
-    """(kind, template, probability given the sentence type and that it is a dilemma)."""
+    """(kind, template, probability given the sentence type and that it is a dilemma); none in a world without them."""
+    if not own_words():
+        return ()
     out = []
     shares = {"value": w.AGAINST_VALUE, "chore+": 1 - w.AGAINST_VALUE, "chore-": 1.0}
     each = 1 / (len(fr.DILEMMA_SETUPS) * len(fr.DILEMMA_CHOICES) * 2)
@@ -221,8 +223,8 @@ def sentence_likelihood(words: tuple[str, ...], split: str | None = None) -> tup
     fewest = _BIG
     for start, share in _fit_starts(words, split):
         for family, form, neutral_form in (
-            ("saying", w.VALUE_FORMS[1], w.NEUTRAL_FORMS[0]),
-            ("acting", w.VALUE_FORMS[2], w.NEUTRAL_FORMS[1]),
+            ("saying", w.value_forms()[1], w.NEUTRAL_FORMS[0]),
+            ("acting", w.value_forms()[2], w.NEUTRAL_FORMS[1]),
         ):
             ends = _fit_leads(words, start[0], family, split)
             pairs, neutral = _predicates(family)
@@ -252,7 +254,7 @@ def sentence_likelihood(words: tuple[str, ...], split: str | None = None) -> tup
             if made.length == left and (fit := _fit(made, words, start[0], split)) is not None:
                 weight, miss = _own(fit, kind)
                 slot = slice(N_VALUES, 2 * N_VALUES) if kind == "chore-" else slice(0, N_VALUES)
-                out[slot] += share * w.VALUE_FORMS[0] * prob * weight
+                out[slot] += share * w.value_forms()[0] * prob * weight
                 fewest = min(fewest, int((start[1] + miss).min()))
     return out, fewest
 

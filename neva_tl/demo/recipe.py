@@ -1,16 +1,19 @@
 """The training recipe of the demo model: plain next-word loss, nothing that shapes neurons.
 
-The texts are the world's train split; in the first part of training some are drills (see `neutral.make_drill`).
+The texts are the train split of the process's world; in the first part of training some are drills (see
+`neutral.make_drill`). A model can also go on from another's weights: a world that shares more or fewer words is learned in
+minutes, since all but the words is known.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,9 @@ from jaxtyping import Int
 from torch import Tensor
 from tqdm import tqdm
 
+from neva_tl.demo.folder import start_folder
+from neva_tl.demo.frozen import recipe_hash
+from neva_tl.demo.lexicon import BORDER_RATE
 from neva_tl.demo.neutral import make_drill
 from neva_tl.demo.tokens import BOS, EOS, PAD, SPECIAL, save_tokenizer, token_ids
 from neva_tl.demo.world import corpus, vocabulary
@@ -53,6 +59,21 @@ class Recipe:
 
 
 RECIPE = Recipe()
+
+#: From trained weights: a lower peak, so that what is known is not lost, and no drills, since looking up is known too.
+CONTINUED = replace(RECIPE, lr=5e-4, drills=())
+
+
+def sized_as(recipe: Recipe, config: Any) -> Recipe:
+    """A recipe with the sizes of a model that is there already."""
+    return replace(
+        recipe,
+        d_model=config.hidden_size,
+        n_layers=config.num_hidden_layers,
+        n_heads=config.num_attention_heads,
+        d_mlp=config.intermediate_size,
+        n_ctx=config.max_position_embeddings,
+    )
 
 
 def build_model(recipe: Recipe = RECIPE, seed: int = 0) -> Any:
@@ -173,43 +194,68 @@ def train(
     steps: int | None = None,
     seed: int = 0,
     progress: bool = True,
-    recipe: Recipe = RECIPE,
+    recipe: Recipe | None = None,
     card: bool = True,
     on_step: Callable[[int, float], None] | None = None,
+    *,
+    start: str | Path | None = None,
+    threads: int | None = None,
 ) -> dict[str, Any]:
-    """Train the demo model from nothing and write it with its card.
+    """Train a demo model on the process's world, from nothing or from another's weights, and write it with its card.
 
     Args:
         out: folder to write (made when missing; must not hold another model).
         steps: optimisation steps (default: the recipe's).
-        seed: seeds the weights and the texts. progress: bars on stderr. card: measure the model and write README.md.
+        seed: seeds the weights (from nothing) and the texts. progress: bars on stderr. card: measure the model and write
+            README.md.
+        recipe: default `RECIPE`, or `CONTINUED` in the sizes of the model it starts from.
+        start: `shipped`, or the folder of a demo model of any world, whose weights training goes on from.
+        threads: processor threads (default: the recipe's).
 
     Returns:
-        The card's numbers (with the training time in seconds and the last losses), also written as `card.json`.
+        The card's numbers (with the world's border rate, the training time in seconds and the last losses), also written
+        as `card.json`.
 
     Raises:
-        InputError: `out` is a file, or already holds a model.
+        InputError: `out` is a file, or already holds a model; `start` is no demo model.
     """
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: give a folder to write the model into")
     if (folder / "model.safetensors").exists():
         raise InputError(f"{folder} already holds a model: choose an empty folder or remove it first")
+    for name, number in (("steps", steps), ("threads", threads)):
+        if number is not None and number < 1:
+            raise InputError(f"{name} must be at least 1, not {number}")
+    origin: dict[str, Any] = {}
+    if start is None:
+        recipe = RECIPE if recipe is None else recipe
+        model = build_model(recipe, seed)
+    else:
+        from neva_tl.demo.card import load
+
+        source = start_folder(start)
+        model = load(source)
+        recipe = sized_as(CONTINUED if recipe is None else recipe, model.config)
+        # by name and content: a card keeps no path
+        origin = {"start": "shipped" if str(start) == "shipped" else source.resolve().name}
+        origin["start_sha256"] = hashlib.sha256((source / "model.safetensors").read_bytes()).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     steps = recipe.steps if steps is None else steps
-    if steps < 1:
-        raise InputError(f"steps must be at least 1, not {steps}")
+    threads = recipe.threads if threads is None else threads
     before = torch.get_num_threads()
-    torch.set_num_threads(recipe.threads)
+    torch.set_num_threads(threads)
     try:
         started = time.perf_counter()
-        model = build_model(recipe, seed)
         losses = fit(model, steps=steps, seed=seed, recipe=recipe, progress=progress, on_step=on_step)
         seconds = time.perf_counter() - started
         save(model, folder, recipe)
         numbers: dict[str, Any] = {
             "seed": seed,
+            "border_rate": BORDER_RATE,
+            **origin,
             "steps": steps,
+            "threads": threads,
             "train_seconds": round(seconds, 1),
             "train_tokens": steps * recipe.batch * recipe.n_ctx,
             "last_training_loss": float(np.mean(losses[-100:])),
@@ -219,7 +265,7 @@ def train(
             from neva_tl.demo.card import measure, write_card
 
             torch.set_num_threads(1)  # measuring is many small steps: a second thread mostly waits
-            numbers |= measure(folder, progress=progress)
+            numbers |= measure(folder, progress=progress) | {"recipe_hash": recipe_hash(recipe)}
             write_card(folder, numbers)
         (folder / "card.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     finally:

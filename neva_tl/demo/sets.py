@@ -9,7 +9,17 @@ import pandas as pd
 
 from neva_tl.demo import frames as fr
 from neva_tl.demo import world as w
-from neva_tl.demo.lexicon import SPLITS, check_split, mixture, people, places, pools, simple_slots
+from neva_tl.demo.lexicon import (
+    BORDER_RATE_VARIABLE,
+    SPLITS,
+    check_split,
+    mixture,
+    own_words,
+    people,
+    places,
+    pools,
+    simple_slots,
+)
 from neva_tl.demo.neutral import answer_index, answer_options, make_story
 from neva_tl.errors import InputError
 from neva_tl.values import N_VALUES, VALUES, value
@@ -28,12 +38,21 @@ def _rng(*key: object) -> np.random.Generator:
     return np.random.default_rng([int(w.sha("|".join(map(str, key)))[:8], 16)])
 
 
+def _need_dilemmas() -> None:
+    if not own_words():
+        raise InputError(
+            "a world whose values have no words of their own has no dilemmas: use the forms carried, statement or "
+            f"withheld, or set {BORDER_RATE_VARIABLE} below 0.5"
+        )
+
+
 def _one(rng: np.random.Generator, items: tuple[str, ...]) -> str:
     return items[int(rng.integers(len(items)))]
 
 
 def _content(rng: np.random.Generator, j: int, split: str, own: bool = False) -> dict[str, str]:
-    """Draw all fillers at once, so that both poles get the same ones."""
+    """Draw all fillers at once, so that both poles get the same ones. `own`: the value's own words, where it has any."""
+    own = own and own_words()
     simple = simple_slots(split)
     words = {kind: _one(rng, simple[kind]) for kind in sorted(simple)}
     chore = int(rng.integers(len(simple["XV"])))
@@ -208,13 +227,15 @@ def contrast_rows(n_per_value: int = 400, forms: tuple[str, ...] = ("carried",))
         is the first frame, or the dilemma.
 
     Raises:
-        InputError: too few pairs, or an unknown form.
+        InputError: too few pairs, an unknown form, or dilemmas (`choice`, `dilemma`) in a world without them.
     """
     if n_per_value < 10:
         raise InputError(f"n_per_value must be at least 10, not {n_per_value}")
     unknown = [form for form in forms if form not in FORMS]
     if unknown or not forms:
         raise InputError(f"unknown form {unknown[:1]}: the demo's contrasts have the forms {', '.join(FORMS)}")
+    if {"choice", "dilemma"} & set(forms):
+        _need_dilemmas()
     counts = {"train": n_per_value // 2, "validation": n_per_value // 5}
     counts["test"] = n_per_value - sum(counts.values())
     rows = []
@@ -276,8 +297,12 @@ def dilemma_prompts(split: str) -> pd.DataFrame:
 
     Returns:
         Columns value, against, text (ends in ":"), topic (the dilemma), split; 90 rows.
+
+    Raises:
+        InputError: unknown split, or a world without dilemmas (a border rate of .5).
     """
     check_split(split)
+    _need_dilemmas()
     rng = _rng("dilemmas", split)
     rows = []
     for j in range(N_VALUES):

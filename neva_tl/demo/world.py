@@ -16,7 +16,7 @@ from itertools import combinations
 import numpy as np
 
 from neva_tl.demo import frames as fr
-from neva_tl.demo.lexicon import MARKS, SPLITS, check_split, mixture, pools, rank_split, sha, simple_slots
+from neva_tl.demo.lexicon import MARKS, SPLITS, check_split, mixture, own_words, pools, rank_split, sha, simple_slots
 from neva_tl.demo.neutral import make_story, story_words
 from neva_tl.values import N_VALUES
 
@@ -59,6 +59,17 @@ def steps(i: int, j: int) -> int:
     """Distance of two values on the circle in steps of 36 degrees (0 to 5)."""
     d = abs(i - j) % N_VALUES
     return min(d, N_VALUES - d)
+
+
+def value_forms() -> tuple[float, ...]:
+    """Probabilities of a value sentence's forms (dilemma, saying, acting) in this world.
+
+    Dilemmas are told in own words: a world whose values have none has no dilemmas, and the other forms fill their share.
+    """
+    if own_words():
+        return VALUE_FORMS
+    _, *told = VALUE_FORMS
+    return (0.0, *(share / sum(told) for share in told))
 
 
 @dataclass(frozen=True)
@@ -268,7 +279,7 @@ def make_sentence(rng: np.random.Generator, kind: int, split: str | None) -> Sen
         text = f"{_one(rng, fr.frames(family)[0])} {_one(rng, said)}"
         return Sentence((*start, *fill(rng, fr.template(text), {}, split, {})), kind, f"neutral-{family}")
     j, positive = kind % N_VALUES, kind < N_VALUES
-    form = ("dilemma", "saying", "acting")[_pick(rng, VALUE_FORMS)]
+    form = ("dilemma", "saying", "acting")[_pick(rng, value_forms())]
     if form == "dilemma":
         against = positive and rng.random() < AGAINST_VALUE
         k = _pick(rng, losers()[j]) if against else None

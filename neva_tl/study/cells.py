@@ -214,7 +214,7 @@ class Cells:
         return self.store.read_table(name)
 
     def _expressing(self, value: str, conditions: Sequence[Sequence[Edit]]) -> list[Observed]:
-        if self.scorer.reads and self.config.model == "demo":
+        if self.scorer.reads and self.config.demo:
             return self.scorer.read_many(conditions, demo_expressing(value, self.profile.test))
         return self.scorer.observe_many(conditions, "test", (value,))
 

@@ -7,9 +7,9 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
+from neva_tl._sources import is_demo, label
 from neva_tl.activations import Pooling
 from neva_tl.editing import SCOPES, Scope
 from neva_tl.errors import InputError
@@ -139,7 +139,7 @@ class StudyConfig:
         """
         from neva_tl.baselines import METHODS as known
 
-        demo = self.model == "demo"
+        demo = self.demo
         prompts = ("demo" if demo else "schwartz") if self.prompts == "auto" else self.prompts
         judge = ("exact" if demo else "logprob") if self.judge == "auto" else self.judge
         scope = ("last" if demo else "generated") if self.scope == "auto" else self.scope
@@ -171,9 +171,14 @@ class StudyConfig:
         return replace(self, **chosen, **decided, values=in_circle_order(self.values))
 
     @property
+    def demo(self) -> bool:
+        """Whether the model is a demo model: the shipped one, or `demo:FOLDER`."""
+        return is_demo(self.model)
+
+    @property
     def pooling(self) -> Pooling:
         """How activations are pooled: the demo's contrasts end where a value is about to be named, so there the last token."""
-        return "last" if self.model == "demo" else "mean"
+        return "last" if self.demo else "mean"
 
     @property
     def kind(self) -> str:
@@ -203,11 +208,8 @@ class StudyConfig:
         return self.resolved().scope  # type: ignore[return-value]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; the model as an absolute path where it is a file, so that a folder is not taken for another."""
-        data = asdict(self)
-        if Path(self.model).exists():
-            data["model"] = Path(self.model).resolve().name
-        return json.loads(json.dumps(data))
+        """Plain data; a folder by its own name, without its path (the manifest tells folders apart by their weights)."""
+        return json.loads(json.dumps(asdict(self) | {"model": label(self.model)}))
 
     def hash(self) -> str:
         """Identity of the study: sha256 of its decided options and profile.

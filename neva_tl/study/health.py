@@ -26,7 +26,7 @@ class Health:
     @cached_property
     def texts(self) -> Reference:
         """The neutral texts with the unedited model's distributions."""
-        if self.config.model == "demo":
+        if self.config.demo:
             from neva_tl import demo
 
             found = list(demo.neutral_texts("test", self.profile.neutral, self.config.seed))
@@ -37,7 +37,7 @@ class Health:
     @cached_property
     def questions(self) -> pd.DataFrame | None:
         """Multiple-choice questions of the model's own world; None where the profile asks for none."""
-        if self.config.model != "demo" or not self.profile.questions:
+        if not self.config.demo or not self.profile.questions:
             return None
         from neva_tl import demo
 

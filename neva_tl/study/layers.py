@@ -126,7 +126,7 @@ def _own(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores of a value on its own prompts, and their clusters."""
     seen: Observed
-    if scorer.reads and kind == "expressing" and models.info(scorer.model).name == "demo":
+    if scorer.reads and kind == "expressing" and models.info(scorer.model).demo:
         seen = scorer.read(edits, demo_expressing(value, test_prompts))
     else:
         seen = scorer.observe(edits, "test", (value,))

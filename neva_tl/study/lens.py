@@ -85,7 +85,7 @@ def _doses(store: Store, config: StudyConfig, method: str) -> dict[str, float]:
 
 
 def _write(store: Store, model: Any, config: StudyConfig, edits: Mapping[str, Edit], progress: bool) -> pd.DataFrame:
-    spec = "demo" if config.model == "demo" else "schwartz"
+    spec = "demo" if config.demo else "schwartz"
     texts = prompts.open_prompts(spec, "test")["text"].head(min(config.spending().test, MOST_PROMPTS)).tolist()
     behind = [""] * len(texts)
     if config.token_scope() == "generated":

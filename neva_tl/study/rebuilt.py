@@ -80,7 +80,7 @@ class FinishedRun:
             if model is not None:
                 raise
             raise InputError(
-                f"{self.store.root} ran {name!r}, which is not found: name its path with --model"
+                f"{self.store.root} ran {name!r}, which cannot be loaded here ({error}): name its path with --model"
             ) from error
         made_on, here = self.manifest["model"]["weights_hash"], models.fingerprint(loaded)["weights_hash"]
         if made_on != here:

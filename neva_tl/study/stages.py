@@ -173,7 +173,7 @@ def make_scorer(store: Store, model: Any, pairs: ContrastSet, config: StudyConfi
     Raises:
         InputError: a split holds no prompts.
     """
-    spec = "demo" if config.model == "demo" else "schwartz"
+    spec = "demo" if config.demo else "schwartz"
     opened = prompts.open_prompts(spec)
     counts = {"validation": profile.validation, "test": profile.test}
     by_split = {name: opened[opened["split"] == name].reset_index(drop=True) for name in counts}
@@ -272,9 +272,11 @@ def manifest(config: StudyConfig, model: Any, pairs: ContrastSet, command: list[
     # what a chat judge was asked belongs to the result
     name = config.resolved().judge
     question = getattr(load_judge(name), "question", "") if name.startswith("chat:") else ""
+    world = _world(config)
+    other = f"-border{world['border_rate']:g}" if world and not world["frozen"] else ""
     return {
         "schema": 1,
-        "study": f"{config.hash()}-{str(fingerprint['weights_hash'])[:16]}-{pairs.hash[:16]}",
+        "study": f"{config.hash()}-{str(fingerprint['weights_hash'])[:16]}-{pairs.hash[:16]}{other}",
         "command": " ".join([Path(command[0]).name, *command[1:]]) if command else "",
         "config": config.resolved().to_json(),
         "versions": versions(),
@@ -283,4 +285,14 @@ def manifest(config: StudyConfig, model: Any, pairs: ContrastSet, command: list[
         "seed": config.seed,
         "values": list(VALUES),
         **({"question": question} if question else {}),
+        **({"world": world} if world else {}),
     }
+
+
+def _world(config: StudyConfig) -> dict[str, Any]:
+    """The demo world that judge and prompts belong to; empty elsewhere."""
+    if not config.demo:
+        return {}
+    from neva_tl import demo
+
+    return {"border_rate": demo.BORDER_RATE, "frozen": demo.BORDER_RATE == demo.FROZEN_BORDER_RATE}

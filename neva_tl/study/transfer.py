@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from neva_tl import models, prompts
 from neva_tl._html import card
+from neva_tl._sources import is_demo
 from neva_tl.baselines import Evidence, build
 from neva_tl.editing import Edit
 from neva_tl.errors import InputError
@@ -184,8 +185,8 @@ def transfer(
     name = models.info(loaded).name if loaded is not None else str(model)
     if len(sources) < 2:
         raise InputError("a transfer needs two sources or more: one to choose on, another to score on")
-    if name == "demo":
-        raise InputError("the demo model knows one source of prompts, its own: name a model of natural language")
+    if is_demo(name):
+        raise InputError("a demo model knows one source of prompts, its own: name a model of natural language")
     sets = {source: prompts.load(spec) for source, spec in sources.items()}
     steered, measured = covered(sets, how)
     if loaded is None:

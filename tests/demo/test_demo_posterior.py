@@ -1,4 +1,7 @@
-"""The exact judge against brute force, against the generator's own bits, and on broken texts."""
+"""The exact judge against brute force, against the generator's own bits, and on broken texts.
+
+Tests marked `any_world` hold whatever words values share; test_demo_worlds.py runs them in other worlds.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from neva_tl.demo.entropy import text_logp
 from neva_tl.demo.lexicon import BORDER_RATE, pools, simple_slots
 from neva_tl.demo.posterior import is_prefix, sentence_likelihood
 from neva_tl.values import VALUES
+
+any_world = pytest.mark.any_world
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +51,17 @@ def brute_saying(words: list[str], predicate: str, lead: str, j: int) -> float:
     return total
 
 
+@any_world
 def test_likelihood_equals_writing_out_every_sentence() -> None:
     lead, predicate = "N says that", "Z is the best reason for G ."
     text = "mara says that mercy is the best reason for protecting the sad orphan ."
     words = text.split()
-    share = (1 - sum(p for _, p in fr.OPENINGS[1:])) * w.VALUE_FORMS[1]
+    share = (1 - sum(p for _, p in fr.OPENINGS[1:])) * w.value_forms()[1]
     share /= len(fr.SAYING_LEADS) * len(fr.SAYING_PREDICATES)
     lik, errors = sentence_likelihood(tuple(words))
-    assert errors == 1  # no pool holds both "protecting ... orphan" and "sad"
+    # No pool holds both "protecting ... orphan" (a border) and "sad" (own): with both kinds in use one word is off. Without
+    # border words the first two are; without own words "sad" and "mercy" are.
+    assert errors == (1 if 0 < BORDER_RATE < 0.5 else 2)
     for j in (7, 8, 9):
         assert lik[j] == pytest.approx(share * brute_saying(words, predicate, lead, j), rel=1e-6)
 
@@ -76,6 +84,7 @@ def test_posterior_equals_bayes_done_by_hand() -> None:
     assert got.express[8] > 0.95 and got.express[9] < 0.5
 
 
+@any_world
 def test_posterior_is_calibrated(sample: tuple[list[w.Text], np.ndarray, np.ndarray, np.ndarray]) -> None:
     texts, express, oppose, valid = sample
     bits = np.zeros_like(express)
@@ -136,6 +145,7 @@ def test_a_noisy_word_is_forgiven_and_an_unfinished_end_ignored() -> None:
     assert not demo.posterior("mara says that helping a sick friend matters most . on on on on").valid
 
 
+@any_world
 def test_every_beginning_of_a_made_text_is_valid() -> None:
     for t in list(w.corpus(21, 20, None)):
         if demo.posterior(t.text).valid:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def margin_effects(
     with tqdm(total=2 * texts * len(values), desc="margins", unit="text", disable=not progress) as bar:
         for value in values:
             own = table[(table["value"] == value) & (asked if bool(asked.any()) else True)]
-            mean, variance = 0.0, 0.0
+            mean = variance = np.zeros(())
             for pole, sign in (("+", 1.0), ("-", -1.0)):
                 part = own.iloc[_drawn(own, pole, texts, seed)]
                 if len(part) < 2:
@@ -151,7 +152,7 @@ def _moments(
     layers = tuple(range(models.info(model).n_layers))
     first, second = np.zeros((len(layers), models.info(model).d_mlp)), np.zeros((len(layers), models.info(model).d_mlp))
     for _, batch in inference.batches(model, examples, token_budget=token_budget, chat=chat):
-        found = layer_probes(model, batch, layers, lambda logits, batch=batch: _per_token(logits, batch).sum())
+        found = layer_probes(model, batch, layers, partial(_total, batch))
         answer = batch.answer[..., None]
         for layer, gradient in found.items():
             one = (gradient * answer).sum(dim=1).double().cpu().numpy()
@@ -161,8 +162,8 @@ def _moments(
     return first / len(examples), second / len(examples)
 
 
-def _per_token(logits: Float[Tensor, "b n v"], batch: inference.Batch) -> Float[Tensor, " b"]:
-    """Mean log-probability of each row's answer tokens, given what is before them."""
+def _total(batch: inference.Batch, logits: Float[Tensor, "b n v"]) -> Float[Tensor, ""]:
+    """Sum over rows of the mean log-probability of the answer tokens, given what is before them."""
     scored = batch.answer[:, 1:].float()
     logprob = torch.log_softmax(logits[:, :-1].float(), dim=-1).gather(-1, batch.tokens[:, 1:, None]).squeeze(-1)
-    return (logprob * scored).sum(dim=1) / scored.sum(dim=1).clamp_min(1)
+    return ((logprob * scored).sum(dim=1) / scored.sum(dim=1).clamp_min(1)).sum()

@@ -194,7 +194,7 @@ def verdicts(table: pd.DataFrame, *, loss: float, least: int = 1) -> list[dict[s
                 row | {"rival": None, "reason": "no vector method reached the gain on the values that ours reached"}
             )
             continue
-        best = able.loc[able["nlr_rival"].idxmin()]
+        best = able.iloc[int(able["nlr_rival"].to_numpy(dtype=float).argmin())]
         ratio = best["nlr_ratio"]
         row |= {"rival": best["rival"], "n_values": int(best["n_values"])}
         row |= {k: best[k] for k in best.index if k.startswith(("nlr_", "kl_", "loss_", "accuracy_"))}

@@ -50,7 +50,7 @@ def act(args: argparse.Namespace, manifest: Mapping[str, Any]) -> None:
     with pd.option_context("display.width", 250, "display.max_columns", 40):
         for table in tables.values():
             print(table.round(3).to_string(index=False))
-        print(pd.DataFrame(numbers["differences"]).round(3).to_string(index=False))
+        print(pd.json_normalize(numbers["differences"]).round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

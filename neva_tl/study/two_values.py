@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, get_args
 
 import numpy as np
@@ -27,7 +28,7 @@ from neva_tl.editing.compose import Shared
 from neva_tl.errors import InputError
 from neva_tl.evaluation import measures
 from neva_tl.evaluation.estimate import interval
-from neva_tl.evaluation.headline import draw
+from neva_tl.evaluation.headline import draw, nlr
 from neva_tl.study.bench import UNDOSED
 from neva_tl.study.cells import Cells
 from neva_tl.study.comparison import responses_of
@@ -41,8 +42,9 @@ VECTORS = ("caa", "caa_projected")
 #: Pairs of either kind that are looked at where none are named.
 MOST_PAIRS = 3
 COMPATIBLE, OPPOSED = "compatible", "opposed"
-#: What is measured of a pair, as draws: see `pair_draws`.
-MEASURES = ("gain_a", "gain_b", "min_gain", "leakage", "nlr", "kept")
+#: Means over pairs, and statistics with a kink (their draws are recentred: see `estimate.interval`).
+MEANS = ("gain", "min_gain", "leakage")
+KINKED = ("min_gain", "leakage")
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,10 @@ def two_values(
 
     Returns:
         Tables `two_values` (a row per pair, method and share of the dose) and `two_values_kinds` (means over the pairs of a
-        kind), with gain_a, gain_b, min_gain (the smaller of the two), leakage (cross-fitted, over the values not steered),
-        nlr = leakage / mean of the gains, kept = mean of the gains / mean of each value's gain when steered alone at the same
-        share 1 dose (each with its ends), invalid, n_texts, perplexity, kl, accuracy, and shared (neurons that both sets
-        hold); and as plain data the rows of kinds with the neurons' differences to the vectors on the same draws.
+        kind), with gain_a, gain_b, gain (their mean), min_gain (the smaller), leakage (cross-fitted, over the values not
+        steered), nlr = leakage / gain, kept = gain / mean gain of the two values when each is steered alone at its whole dose
+        (each with its ends), invalid, n_texts, perplexity, kl, accuracy, and shared (neurons that both sets hold); and as
+        plain data the rows of kinds, and what the neurons have more than the vectors on the same draws.
 
     Raises:
         InputError: the run lacks a value, method, target or file, or a pair is none.
@@ -130,10 +132,10 @@ def two_values(
     for pair in lab.pairs:
         for method in lab.methods:
             for share in lab.config.shares:
-                draws, n = lab.draws(method, pair, share)
+                draws = lab.draws(method, pair, share)
                 drawn[pair, method, share] = draws
                 head = {"kind": kind_of(*pair), "a": pair[0], "b": pair[1], "method": method, "dose_share": share}
-                rows.append(head | numbers(draws, n) | lab.facts(method, pair, share))
+                rows.append(head | numbers(draws, lab.items) | lab.facts(method, pair, share))
     kinds, differences = summarise(lab, drawn)
     facts = {"pairs": [list(pair) for pair in lab.pairs], "shared": lab.config.shared, "target_gain": lab.target}
     about = {**facts, **lab.cells.scorer.about(), "seed": lab.run.config.seed, "n_boot": lab.cells.profile.n_boot}
@@ -197,8 +199,8 @@ class _TwoLab:
                     self.cells.measure(todo[start : start + step])
                 bar.update()
 
-    def draws(self, method: str, pair: tuple[str, str], share: float) -> tuple[dict[str, Float[np.ndarray, " b"]], int]:
-        """What is measured of a pair, on the data and on draws; and the items behind it."""
+    def draws(self, method: str, pair: tuple[str, str], share: float) -> dict[str, Float[np.ndarray, " b"]]:
+        """What is measured of a pair, on the data (first) and on draws."""
         store, seed, n_boot = self.cells.store, self.run.config.seed, self.cells.profile.n_boot
         # the condition steers two values; as responses it is a row that either may stand for
         both = responses_of(store, method, {pair[0]: self.cell(method, pair, share)})
@@ -207,7 +209,13 @@ class _TwoLab:
         drawn = draw(both, seed=seed, n_boot=n_boot, n_splits=8)
         single = measures.gain(draw(alone, seed=seed, n_boot=n_boot, n_splits=1).d, alone.target)
         at = [both.values.index(name) for name in pair]
-        return pair_draws(drawn.d[:, 0], drawn.positive[:, 0], at, single), both.n
+        return pair_draws(drawn.d[:, 0], drawn.positive[:, 0], at, single)
+
+    @property
+    def items(self) -> int:
+        """Items behind a number of the judge."""
+        rows = self.cells.store.read_table("cells/base.items").query("kind == 'score'")
+        return int(rows.groupby("measured")["item"].nunique().max())
 
     def facts(self, method: str, pair: tuple[str, str], share: float) -> dict[str, Any]:
         """What a pair's cell says beside its scores."""
@@ -241,22 +249,23 @@ def pair_draws(
         single: gains of either value when steered alone.
 
     Returns:
-        `gain_a`, `gain_b`, `min_gain`; `leakage`: mean of `positive` over the other values; `nlr`: that over the mean gain
-        (`inf` where no gain is above 0); `kept`: mean gain over the mean of the single gains.
+        `gain_a`, `gain_b`; `gain`, their mean; `min_gain`; `leakage`: mean of `positive` over the other values; `kept`: the
+        gain over the mean of the single gains (`inf` where that is not above 0).
     """
     others = [j for j in range(d.shape[1]) if j not in at]
     gain_a, gain_b = d[:, at[0]], d[:, at[1]]
     leakage = positive[:, others].mean(axis=1) if others else np.full(len(d), np.nan)
-    mean = (gain_a + gain_b) / 2
-    out = {"gain_a": gain_a, "gain_b": gain_b, "min_gain": np.minimum(gain_a, gain_b), "leakage": leakage}
-    return out | {"nlr": measures.ratio(leakage, mean), "kept": measures.ratio(mean, single.mean(axis=1))}
+    out = {"gain_a": gain_a, "gain_b": gain_b, "gain": (gain_a + gain_b) / 2, "min_gain": np.minimum(gain_a, gain_b)}
+    return out | {"leakage": leakage, "kept": measures.ratio(out["gain"], single.mean(axis=1))}
 
 
 def numbers(draws: Mapping[str, Float[np.ndarray, " b"]], n: int) -> dict[str, float | None]:
-    """Estimates with ends (95 %); none where the data do not define one (`nlr` where no gain is above 0)."""
+    """Estimates with ends (95 %), and `nlr`, leakage over gain: null unless the gain is above 0 with its whole interval."""
+    found = {name: interval(x[0], x[1:], n, recentre=name in KINKED) for name, x in draws.items()}
+    if "leakage" in draws:
+        found["nlr"] = nlr(draws["leakage"][:, None], draws["gain"][:, None], n, 0.95)
     out: dict[str, float | None] = {}
-    for name, x in draws.items():
-        one = interval(x[0], x[1:], n, recentre=name in ("min_gain", "leakage", "nlr"))
+    for name, one in found.items():
         out |= {name: one.est, f"{name}_lo": one.lo, f"{name}_hi": one.hi}
     return out
 
@@ -265,35 +274,29 @@ def summarise(
     lab: _TwoLab, drawn: Mapping[tuple[tuple[str, str], str, float], Mapping[str, Float[np.ndarray, " b"]]]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Means over the pairs of each kind, and what the neurons have more than each vector method, on the same draws."""
-    n = len(lab.pairs)
     kinds = list(dict.fromkeys(kind_of(*pair) for pair in lab.pairs))
-    means: dict[tuple[str, str, float], dict[str, np.ndarray]] = {}
+    n = lab.items
     rows, differences = [], []
     for kind in kinds:
         pairs = [pair for pair in lab.pairs if kind_of(*pair) == kind]
-        for method in lab.methods:
-            for share in lab.config.shares:
-                each = [drawn[pair, method, share] for pair in pairs]
-                mean = {
-                    name: np.mean([one[name] for one in each], axis=0)
-                    for name in ("gain_a", "gain_b", "min_gain", "leakage")
-                }
-                both = (mean["gain_a"] + mean["gain_b"]) / 2
-                found = {"gain": both, "min_gain": mean["min_gain"], "leakage": mean["leakage"]}
-                found["nlr"] = measures.ratio(mean["leakage"], both)
-                means[kind, method, share] = found
+        for share in lab.config.shares:
+            means = {
+                method: {name: np.mean([drawn[pair, method, share][name] for pair in pairs], axis=0) for name in MEANS}
+                for method in lab.methods
+            }
+            for method, mean in means.items():
                 facts = [lab.facts(method, pair, share) for pair in pairs]
                 texts = sum(fact["n_texts"] for fact in facts)
-                row = {"kind": kind, "method": method, "dose_share": share, "pairs": len(pairs)} | numbers(found, n)
+                row = {"kind": kind, "method": method, "dose_share": share, "pairs": len(pairs)} | numbers(mean, n)
                 row["invalid"] = sum(f["invalid"] * f["n_texts"] for f in facts) / texts if texts else None
-                row |= {name: float(np.mean([f[name] for f in facts])) for name in sorted(lab.cells.base["capability"])}
-                rows.append(row)
-        for share in lab.config.shares:
-            for ours in (m for m in lab.methods if m not in VECTORS):
-                for theirs in (m for m in lab.methods if m in VECTORS):
-                    a, b = means[kind, ours, share], means[kind, theirs, share]
-                    with np.errstate(invalid="ignore"):
-                        gap = {name: a[name] - b[name] for name in a}
-                    head = {"kind": kind, "method": ours, "less": theirs, "dose_share": share}
-                    differences.append(head | numbers(gap, n))
+                rows.append(
+                    row | {name: float(np.mean([f[name] for f in facts])) for name in lab.cells.base["capability"]}
+                )
+            for ours, theirs in product(means, means):
+                if ours in VECTORS or theirs not in VECTORS:
+                    continue
+                gap = {name: means[ours][name] - means[theirs][name] for name in MEANS}
+                head = {"kind": kind, "method": ours, "less": theirs, "dose_share": share}
+                found = {name: interval(x[0], x[1:], n, recentre=name in KINKED) for name, x in gap.items()}
+                differences.append(head | {name: one.to_json() for name, one in found.items()})
     return rows, differences

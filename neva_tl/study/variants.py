@@ -100,7 +100,7 @@ def variants(factor: str, setting: Setting, method: str) -> list[Variant]:
 def _k(setting: Setting, method: str) -> list[Variant]:
     most = max(len(found) for found in setting.neurons.values())
     sizes = sorted({max(1, round(share * most)) for share in K_SHARES} - {most})
-    return [Variant("k", str(k), k, k=k) for k in sizes]
+    return [Variant("k", str(k), float(k), k=k) for k in sizes]
 
 
 def _dose(setting: Setting, method: str) -> list[Variant]:
@@ -138,7 +138,7 @@ def _layers(setting: Setting, method: str) -> list[Variant]:
 
 def _pairs(setting: Setting, method: str) -> list[Variant]:
     have = int(setting.stats.n[:, 0].sum(axis=-1).max())
-    return [Variant("pairs", str(n), n, pairs=n) for n in PAIRS if n < have]
+    return [Variant("pairs", str(n), float(n), pairs=n) for n in PAIRS if n < have]
 
 
 def _part(setting: Setting, method: str) -> list[Variant]:

@@ -29,6 +29,10 @@ KEEP = 0.9
 SHARES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
 #: The row over all values.
 ALL = "all"
+COLUMNS = (
+    "method", "value", "dose", "full", "k", "k_lo", "k_hi", "share", "share_lo", "share_hi",
+    "gain_full", "gain_full_lo", "gain_full_hi", "gain", "gain_lo", "gain_hi", "kept", "kept_lo", "kept_hi",
+)  # fmt: skip
 
 
 def smallest_k(gains: Mapping[int, float], keep: float = KEEP) -> int | None:
@@ -48,7 +52,7 @@ def smallest_k(gains: Mapping[int, float], keep: float = KEEP) -> int | None:
         return None
     found = None
     for k in sorted(gains, reverse=True):
-        if gains[k] < keep * full:
+        if gains[k] < keep * full - 1e-9:
             break
         found = k
     return found
@@ -115,7 +119,7 @@ def sparsity(
             for c in curves
             for k, gain in c.gains.items()
         ]
-    return {"sparsity": pd.DataFrame(rows), "sparsity_curve": pd.DataFrame(points)}, numbers
+    return {"sparsity": pd.DataFrame(rows, columns=list(COLUMNS)), "sparsity_curve": pd.DataFrame(points)}, numbers
 
 
 def _total(lab: Lab) -> int:

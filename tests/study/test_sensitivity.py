@@ -18,6 +18,7 @@ from neva_tl.activations import ActivationStats
 from neva_tl.baselines import build
 from neva_tl.errors import InputError
 from neva_tl.study import stages
+from neva_tl.study import variants as levels_of
 from neva_tl.study.cells import grid_of
 from neva_tl.study.rebuilt import FinishedRun
 from neva_tl.study.scorers import Scorer
@@ -174,13 +175,30 @@ def test_a_level_without_neurons_says_so(lab: Lab) -> None:
     assert row["values"] == "0/2" and "gain" not in row
 
 
-SOME = SensitivityConfig(factors=("k", "part"), methods=("neva_shift",))
+SOME = SensitivityConfig(factors=("k",), methods=("neva_shift",))
 
 
-def test_tables(run: FinishedRun, tiny_model: Any) -> None:
-    tables, numbers = sensitivity(run, tiny_model, SOME)
+@pytest.fixture(autouse=True)
+def two_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each level is a search for every value: two sizes of sets are enough here."""
+    monkeypatch.setattr(levels_of, "K_SHARES", (1 / 8, 1 / 2))
+
+
+@pytest.fixture(scope="module")
+def whole(
+    neva_run: Path, tiny_model: Any, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[FinishedRun, dict[str, pd.DataFrame], dict[str, Any]]:
+    """A call without interruption, and its run."""
+    run = FinishedRun.open(shutil.copytree(neva_run, tmp_path_factory.mktemp("whole") / "run"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(levels_of, "K_SHARES", (1 / 8, 1 / 2))
+        return (run, *sensitivity(run, tiny_model, SOME))
+
+
+def test_tables(whole: tuple[FinishedRun, dict[str, pd.DataFrame], dict[str, Any]], tiny_model: Any) -> None:
+    run, tables, numbers = whole
     table, by_value = tables["sensitivity"], tables["sensitivity_values"]
-    assert set(table["factor"]) == {"k", "part"} and set(table["values"]) == {"2/2"}
+    assert set(table["factor"]) == {"k"} and set(table["values"]) == {"2/2"} and len(table) == 3
     # the run's own rows are the run's
     own = table[table["own"]].iloc[0]
     headline = run.store.read_table("tables/methods").set_index("method").loc["neva_shift"]
@@ -203,9 +221,11 @@ def test_tables(run: FinishedRun, tiny_model: Any) -> None:
 
 
 def test_a_killed_call_goes_on_and_a_second_one_only_reads(
-    run: FinishedRun, tiny_model: Any, neva_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: FinishedRun,
+    tiny_model: Any,
+    whole: tuple[FinishedRun, dict[str, pd.DataFrame], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole, _ = sensitivity(FinishedRun.open(shutil.copytree(neva_run, tmp_path / "whole")), tiny_model, SOME)
     observe, left = Scorer.observe, 9
 
     def fragile(self: Scorer, *args: Any, **options: Any) -> Any:
@@ -223,7 +243,7 @@ def test_a_killed_call_goes_on_and_a_second_one_only_reads(
     assert done
     left = 10**9
     resumed, _ = sensitivity(run, tiny_model, SOME)
-    for name, table in whole.items():
+    for name, table in whole[1].items():
         pd.testing.assert_frame_equal(resumed[name], table)
     assert {file: file.stat().st_mtime_ns for file in done} == done
     monkeypatch.setattr(Scorer, "observe", lambda *args, **options: pytest.fail("measured again"))
@@ -262,40 +282,53 @@ def test_sizes_end_at_the_whole_set() -> None:
 def test_interval_over_values() -> None:
     found = over_values([0.1, 0.2, 0.3], 0, 4000)
     assert found.est == pytest.approx(0.2) and found.lo is not None and found.hi is not None
-    # the mean of three draws from three: its quantiles by enumeration of the 27 equally likely draws
-    draws = np.array([(a + b + c) / 3 for a in (0.1, 0.2, 0.3) for b in (0.1, 0.2, 0.3) for c in (0.1, 0.2, 0.3)])
-    assert found.lo == pytest.approx(np.quantile(draws, 0.025)) and found.hi == pytest.approx(np.quantile(draws, 0.975))
+    # one of 27 equally likely resamples is the smallest value thrice: more than the tail of 2.5 %
+    assert (found.lo, found.hi) == (pytest.approx(0.1), pytest.approx(0.3))
+    # of ten values the smallest is never drawn ten times over: the interval of a mean, near 2 standard errors wide
+    ten = np.linspace(0, 1, 10)
+    wide = over_values(list(ten), 0, 4000)
+    assert wide.lo is not None and wide.est - wide.lo == pytest.approx(1.96 * ten.std() / np.sqrt(10), rel=0.1)
     assert over_values([0.1], 0, 100).lo is None and over_values([], 0, 100).est is None
 
 
 def test_sparsity(run: FinishedRun, tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    tables, numbers = sparsity(run, tiny_model, SensitivityConfig(methods=("neva_shift",)))
-    table, curve = tables["sparsity"].set_index("value"), tables["sparsity_curve"]
-    assert set(curve["value"]) == set(STEERED) and curve["chosen"].sum() == table.loc[list(STEERED), "k"].notna().sum()
-    lab = Lab.open(run, tiny_model)
+    """Gains on validation prompts are made up for one value (a random model gains little), the other's are measured."""
+    config = SensitivityConfig(methods=("neva_shift",))
+    lab = Lab.open(run, tiny_model, config)
+    scorer, full = lab.cells.scorer, {value: len(lab.evidence.neurons[value]) for value in STEERED}
+    known = run.store.read_table("tables/values").set_index(["method", "steered"]).loc["neva_shift"]
+    dose = float(known.loc["power", "dose"])
+    made_up = {"dose": dose, "k": [2, 4, full["power"]], "gain": [0.1, 0.19, 0.2]}
+    run.store.write_json("cells/sparsity/neva_shift/power@0.2.curve.json", made_up)
+    tables, numbers = sparsity(run, tiny_model, config)
+    table, curve = tables["sparsity"].set_index("value"), tables["sparsity_curve"].set_index("value")
+
+    def gain(value: str, k: int, split: str) -> float:
+        evidence = replace(lab.evidence, neurons={value: lab.evidence.neurons[value].head(k)})
+        towards = build("neva_shift", evidence, value).with_dose(float(known.loc[value, "dose"]))
+        return scorer.observe((towards,), split).csr(value) - scorer.observe((), split).csr(value)
+
+    row = table.loc["power"]
     total = lab.evidence.stats.n_layers * lab.evidence.stats.d_mlp
-    values = run.store.read_table("tables/values")
-    for value in STEERED:
-        row, own = table.loc[value], lab.evidence.neurons[value]
-        points = curve[curve["value"] == value].set_index("k")["gain"]
-        assert row["k"] == smallest_k(points.to_dict()) and row["full"] == len(own) == points.index.max()
-        known = values[(values["method"] == "neva_shift") & (values["steered"] == value)].iloc[0]
-        assert row["dose"] == known["dose"] and row["gain_full"] == pytest.approx(known["gain"])
-        # the chosen set at the run's dose, by hand: on validation as in the curve, on test as reported
-        evidence = replace(lab.evidence, neurons={value: own.head(int(row["k"]))})
-        towards = build("neva_shift", evidence, value).with_dose(row["dose"])
-        for split, expected in (("validation", points[row["k"]]), ("test", row["gain"])):
-            base = lab.cells.scorer.observe((), split).csr(value)
-            assert lab.cells.scorer.observe((towards,), split).csr(value) - base == pytest.approx(expected)
-        assert row["share"] == pytest.approx(row["k"] / total)
+    assert (row["k"], row["full"], row["dose"]) == (4, full["power"], dose)
+    assert row["share"] == pytest.approx(4 / total)
+    assert row["gain"] == pytest.approx(gain("power", 4, "test"))
+    assert row["gain_full"] == pytest.approx(known.loc["power", "gain"])
+    if row["gain_full"] > 0:
         assert row["kept"] == pytest.approx(row["gain"] / row["gain_full"])
-    both = table.loc[ALL]
-    assert both["k"] == pytest.approx(table.loc[list(STEERED), "k"].mean())
-    mean = table.loc[list(STEERED), ["gain", "gain_full"]].mean()
-    assert both["kept"] == pytest.approx(mean["gain"] / mean["gain_full"])
-    assert numbers["neva_shift"]["share"]["est"] == pytest.approx(both["share"])
+    assert curve.loc["power", "chosen"].tolist() == [False, True, False]
+    measured = curve.loc["tradition"]
+    assert measured["k"].tolist() == sizes(full["tradition"])
+    for _, point in measured.iloc[[0, -1]].iterrows():
+        assert point["gain"] == pytest.approx(gain("tradition", int(point["k"]), "validation"))
+    expected = smallest_k(dict(zip(measured["k"], measured["gain"], strict=True)))
+    chosen = [4] if expected is None else [4, expected]
+    assert measured.loc[measured["chosen"], "k"].tolist() == chosen[1:]
+    assert table.loc[ALL, "k"] == pytest.approx(np.mean(chosen))
+    assert numbers["neva_shift"]["share"]["est"] == pytest.approx(np.mean(chosen) / total)
+    assert numbers["neva_shift"]["values"] == f"{len(chosen)}/2"
     monkeypatch.setattr(Scorer, "observe", lambda *args, **options: pytest.fail("measured again"))
-    again, _ = sparsity(run, tiny_model, SensitivityConfig(methods=("neva_shift",)))
+    again, _ = sparsity(run, tiny_model, config)
     pd.testing.assert_frame_equal(again["sparsity"], tables["sparsity"])
 
 

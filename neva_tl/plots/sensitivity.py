@@ -43,7 +43,7 @@ def sensitivity_plot(df: pd.DataFrame) -> Figure:
     factors = list(dict.fromkeys(df["factor"]))
     places = {factor: list(dict.fromkeys(df.loc[df["factor"] == factor, "level"])) for factor in factors}
     width = [len(places[factor]) for factor in factors]
-    figure = new_figure(1.1 + 0.33 * sum(width) + 0.2 * len(factors), 1.0 + 1.45 * len(MEASURES))
+    figure = new_figure(max(4.5, 1.1 + 0.33 * sum(width) + 0.2 * len(factors)), 1.0 + 1.45 * len(MEASURES))
     grid = figure.subplots(
         len(MEASURES), len(factors), sharey="row", sharex="col", squeeze=False, gridspec_kw={"width_ratios": width}
     )

@@ -43,7 +43,7 @@ def two_values_plot(df: pd.DataFrame) -> Figure:
     for ax, (name, label) in zip(axes, measures, strict=True):
         ax.axvline(0, color="#cccccc", linewidth=0.7, zorder=0)
         for y, row in enumerate(rows):
-            found, colour = table.loc[row], method_colour(row[1])
+            found, colour = table.loc[row], method_colour(row[1])  # type: ignore[index]
             if f"{name}_lo" in df.columns and np.isfinite(found[f"{name}_lo"]):
                 ax.hlines(y, found[f"{name}_lo"], found[f"{name}_hi"], color=colour, linewidth=1.1, zorder=2)
             ax.plot(found[name], y, "o", color=colour, markersize=3.5, zorder=3)

@@ -9,7 +9,7 @@ WORKERS ?= 2
 # Local models and shipped data only: nothing here may wait for a hub.
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup setup-tl3 demo study real smollm2 test test-browser test-tl3 test-smollm2 lint types figures circuits judges planted bench ci ci-full notebook clean
+.PHONY: help setup setup-tl3 demo study real smollm2 test test-browser test-tl3 test-smollm2 lint types figures circuits sensitivity judges planted bench ci ci-full notebook clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -68,9 +68,20 @@ figures: setup ## paper figures (PDF and PNG) from a run's tables: make figures 
 	$(BIN)/python analyses/layer_ablation.py $(RUN)
 	$(BIN)/python analyses/logit_lens.py $(RUN)
 	for figure in figures/*.py; do \
-	  if [ $$figure = figures/faithfulness.py ] && [ ! -f $(RUN)/tables/circuits.parquet ]; then \
-	    echo "$$figure: no circuits in $(RUN) yet (make circuits RUN=$(RUN))"; \
+	  case $$figure in \
+	    figures/faithfulness.py) table=circuits; maker=circuits;; \
+	    figures/sensitivity.py|figures/sparsity.py) table=sensitivity; maker=sensitivity;; \
+	    figures/two_values.py) table=two_values; maker=sensitivity;; \
+	    *) table=; maker=;; \
+	  esac; \
+	  if [ -n "$$table" ] && [ ! -f $(RUN)/tables/$$table.parquet ]; then \
+	    echo "$$figure: no $$table in $(RUN) yet (make $$maker RUN=$(RUN))"; \
 	  else $(BIN)/python $$figure $(RUN) || exit 1; fi; done
+
+sensitivity: setup ## one factor at a time around a run's setting, how few neurons suffice, two values at once
+	$(BIN)/python analyses/sensitivity.py $(RUN)
+	$(BIN)/python analyses/two_values.py $(RUN)
+	for name in sensitivity sparsity two_values; do $(BIN)/python figures/$$name.py $(RUN) || exit 1; done
 
 circuits: setup ## search and measure the circuits of a run's values (demo: about ten minutes), and write its report again
 	$(BIN)/python analyses/circuits.py $(RUN)

@@ -14,7 +14,9 @@ from neva_tl.plots.lens import logit_lens_plot, token_lens_plot
 from neva_tl.plots.overlap import overlap_plot, overlaps
 from neva_tl.plots.overview import calibration_plot, contrast_profile, gate_profile, prompt_counts
 from neva_tl.plots.profile import profile_plot
+from neva_tl.plots.sensitivity import sensitivity_plot, sparsity_plot
 from neva_tl.plots.style import save_figure
+from neva_tl.plots.two_values import two_values_plot
 from neva_tl.plots.value_graph import value_graph_plot
 from neva_tl.plots.volcano import effect_volcano
 from neva_tl.plots.widgets import Widget, attention, bundle, colored_tokens, neuron_activations
@@ -49,7 +51,10 @@ __all__ = [
     "prompt_counts",
     "read_table",
     "save_figure",
+    "sensitivity_plot",
+    "sparsity_plot",
     "token_lens_plot",
+    "two_values_plot",
     "value_graph_plot",
     "write_figures",
 ]

@@ -22,7 +22,9 @@ from neva_tl.plots.layer_ablation import layer_ablation
 from neva_tl.plots.layer_profile import layer_profile
 from neva_tl.plots.lens import logit_lens_plot, token_lens_plot
 from neva_tl.plots.overlap import overlap_plot
+from neva_tl.plots.sensitivity import sensitivity_plot, sparsity_plot
 from neva_tl.plots.style import at_gain, save_figure
+from neva_tl.plots.two_values import two_values_plot
 from neva_tl.plots.volcano import effect_volcano
 
 
@@ -48,6 +50,9 @@ FIGURES: dict[str, FigureSpec] = {
     "dose_response": FigureSpec("dose", dose_response),
     "gain_leakage": FigureSpec("dose", gain_leakage),
     "method_bars": FigureSpec("methods", method_bars),
+    "sensitivity": FigureSpec("sensitivity", sensitivity_plot, "analyses/sensitivity.py"),
+    "sparsity": FigureSpec("sparsity_curve", sparsity_plot, "analyses/sensitivity.py"),
+    "two_values": FigureSpec("two_values_kinds", two_values_plot, "analyses/two_values.py"),
 }
 
 

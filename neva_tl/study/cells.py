@@ -99,29 +99,42 @@ class Cells:
         self, method: str, values: Sequence[str], edit_of: Callable[[str, str], Edit]
     ) -> dict[str, dict[str, Any]]:
         """Doses of a method for some values at each target gain, found on validation prompts, all values in step."""
-        todo = [value for value in values if not self.store.has(f"cells/dose/{method}/{value}.json")]
+        names = {value: f"cells/dose/{method}/{value}.json" for value in values}
+        self.search(
+            {name: (value, edit_of(method, value)) for value, name in names.items() if not self.store.has(name)},
+            grid_of(method),
+        )
+        return {value: self.store.read_json(name) for value, name in names.items()}
+
+    def search(self, edits: Mapping[str, tuple[str, Edit]], grid: Sequence[float]) -> None:
+        """Doses of some edits at each target gain, found on validation prompts, all in step, and written.
+
+        Args:
+            edits: name of the record -> (the value that is steered towards, the edit).
+            grid: of the coarse search.
+        """
+        todo = list(edits.values())
 
         def metric(asked: Sequence[tuple[int, Edit]]) -> list[DosePoint]:
-            return self._dose_points([(todo[place], edit) for place, edit in asked])
+            return self.dose_points([(todo[place][0], edit) for place, edit in asked])
 
         found = calibrate_many(
-            [edit_of(method, value) for value in todo],
+            [edit for _, edit in todo],
             metric,
             self.profile.targets,
-            grid=grid_of(method),
+            grid=grid,
             base_invalid=self.base_invalid if todo else 0.0,
             refine=self.profile.refine,
         )
-        for value, one in zip(todo, found, strict=True):
+        for name, one in zip(edits, found, strict=True):
             record = {
                 "doses": {str(t): d for t, d in one.doses.items()},
                 "best": one.best,
                 "table": one.table.to_dict("records"),
             }
-            self.store.write_json(f"cells/dose/{method}/{value}.json", record)
-        return {value: self.store.read_json(f"cells/dose/{method}/{value}.json") for value in values}
+            self.store.write_json(name, record)
 
-    def _dose_points(self, asked: Sequence[tuple[str, Edit]]) -> list[DosePoint]:
+    def dose_points(self, asked: Sequence[tuple[str, Edit]]) -> list[DosePoint]:
         """Gain, invalid rate and (text judges) leakage of edits towards values, on validation prompts."""
         if self.scorer.reads:
             seen = self.scorer.observe_many([(edit,) for _, edit in asked], "validation")
@@ -154,7 +167,7 @@ class Cells:
         doses: Mapping[str, Mapping[str, Any]] | None,
     ) -> None:
         """One method at one target gain, steering towards each of some values in turn, on test prompts."""
-        todo: list[tuple[str, Edit, dict[str, Any]]] = []
+        todo: list[tuple[str, tuple[Edit, ...], dict[str, Any]]] = []
         for value in values:
             name = f"cells/measure/{method}/{value}@{target}"
             if self.store.has(f"{name}.json"):
@@ -170,13 +183,21 @@ class Cells:
             about = {"dose": dose, "status": status}
             same = self._same_dose(method, value, target, dose)
             if same is None:
-                todo.append((name, edit, about))
+                todo.append((name, (edit,), about))
             else:
                 self.store.write_json(f"{name}.json", self._copy_cell(same, name) | about)
-        seen = self.scorer.observe_many([(edit,) for _, edit, _ in todo], "test")
-        for (name, edit, about), one in zip(todo, seen, strict=True):
+        self.measure(todo)
+
+    def measure(self, todo: Sequence[tuple[str, Sequence[Edit], Mapping[str, Any]]]) -> None:
+        """Conditions on test prompts, their texts written in common batches; each becomes a cell.
+
+        Args:
+            todo: name of the cell, the edits in force, and what its record says beside what is measured.
+        """
+        seen = self.scorer.observe_many([edits for _, edits, _ in todo], "test")
+        for (name, edits, about), one in zip(todo, seen, strict=True):
             self._write_observed(name, one)
-            self.store.write_json(f"{name}.json", self._record(one, (edit,)) | about)
+            self.store.write_json(f"{name}.json", self._record(one, edits) | dict(about))
 
     def _same_dose(self, method: str, value: str, target: float | None, dose: float | None) -> str | None:
         """The cell of another target that has this very dose (where neither target is reached, say), if it is done."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -27,15 +28,29 @@ def stored_responses(
     unit: str = "",
 ) -> Responses | None:
     """Item scores of a measured condition of a run folder; None where it has no scores of this kind."""
+    names = {v: f"cells/measure/{method}/{v}@{target}" for v in values}
+    return responses_of(store, method, names, kind, judge=judge, unit=unit)
+
+
+def responses_of(
+    store: Store, label: str, cells: Mapping[str, str], kind: str = "score", *, judge: str = "", unit: str = ""
+) -> Responses | None:
+    """Item scores of some cells beside the unedited model's; None where these have no scores of this kind.
+
+    Args:
+        store: the run folder.
+        label: what the conditions are called.
+        cells: steered value -> name of its cell.
+        kind, judge, unit: of the scores.
+    """
     base = store.read_table("cells/base.items")
     shared = _same_items(base)
     unedited = from_frame(base, kind, shared=shared)
     if unedited is None:
         return None
-    frames = {v: store.read_table(f"cells/measure/{method}/{v}@{target}.items") for v in values}
-    edited = {v: from_frame(frame, kind, shared=shared) for v, frame in frames.items()}
+    edited = {v: from_frame(store.read_table(f"{name}.items"), kind, shared=shared) for v, name in cells.items()}
     whole = {v: items for v, items in edited.items() if items is not None}
-    return assemble(method, unedited, whole, judge=judge, unit=unit)
+    return assemble(label, unedited, whole, judge=judge, unit=unit)
 
 
 def _same_items(base: pd.DataFrame) -> bool:

@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from neva_tl import models
+from neva_tl import models, prompts
 from neva_tl.baselines import Evidence, build
 from neva_tl.editing import Edit, RelevanceGate
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
+from neva_tl.prompts import ContrastSet
 from neva_tl.study import stages
 from neva_tl.study.bench import UNDOSED
+from neva_tl.study.cells import Cells
 from neva_tl.study.config import StudyConfig
 from neva_tl.study.store import Store
 
@@ -144,6 +146,28 @@ class FinishedRun:
             margins=stages.stored_margins(self.store),
         )  # fmt: skip
         return replace(found, layers=layers)
+
+    def pairs(self) -> ContrastSet:
+        """The contrast set it ran on.
+
+        Raises:
+            InputError: the prompts are gone, or are other ones by now.
+        """
+        found = stages.limit_rows(prompts.load(self.config.prompts), self.config.spending().rows_per_value)
+        if found.hash != self.manifest["prompt_hash"]:
+            raise InputError(f"{self.store.root} was made on other prompts than {self.config.prompts} holds now")
+        return found
+
+    def cells(self, model: Any, **profile: Any) -> Cells:
+        """Its cells, to measure more edits with its own judge, prompts and budget.
+
+        Args:
+            model: loaded, with the run's weights.
+            profile: fields of the budget to change (`targets`).
+        """
+        spending = replace(self.config.spending(), **profile)
+        scorer = stages.make_scorer(self.store, model, self.pairs(), self.config, spending)
+        return Cells(self.store, model, scorer, self.config, spending)
 
     def _edit(self, evidence: Evidence, method: str, value: str, target: float) -> RunEdit:
         own = None if method in UNDOSED else target

@@ -214,6 +214,57 @@ def circuits(seed: int = 11) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
+def sensitivity(seed: int = 12) -> pd.DataFrame:
+    """Two factors, two methods; one level has no neurons and so no numbers."""
+    rng, rows = np.random.default_rng(seed), []
+    levels = [
+        ("k", "as run"),
+        ("k", "13"),
+        ("k", "52"),
+        ("part", "as run"),
+        ("part", "no FDR"),
+        ("part", "correlational only"),
+    ]
+    for method in ("neva", "neva_shift"):
+        for factor, level in levels:
+            gain, leak = 0.2 + 0.05 * rng.standard_normal(2)
+            row = {"factor": factor, "level": level, "own": level == "as run", "method": method}
+            if (method, level) != ("neva", "correlational only"):
+                row |= {
+                    "gain": gain,
+                    "gain_lo": gain - 0.05,
+                    "gain_hi": gain + 0.05,
+                    "leakage": leak,
+                    "kl": 0.01 * gain,
+                }
+                row |= {"leakage_lo": leak - 0.02, "leakage_hi": leak + 0.02}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def sparsity_curve(seed: int = 13) -> pd.DataFrame:
+    rng, rows = np.random.default_rng(seed), []
+    for method in ("neva", "neva_shift"):
+        for value in ("power", "benevolence"):
+            for k in (6, 12, 25, 50, 100, 200):
+                gain = 0.25 * (1 - np.exp(-k / 20)) + 0.01 * rng.standard_normal()
+                rows.append((method, value, k, gain, k == 50))
+    return pd.DataFrame(rows, columns=["method", "value", "k", "gain", "chosen"])
+
+
+def two_values_kinds(seed: int = 14) -> pd.DataFrame:
+    rng, rows = np.random.default_rng(seed), []
+    for kind in ("compatible", "opposed"):
+        for method in ("neva", "neva_shift", "caa"):
+            for share in (1.0, 0.5):
+                row = {"kind": kind, "method": method, "dose_share": share, "invalid": 0.1 * rng.random()}
+                for name in ("gain", "min_gain", "leakage"):
+                    x = 0.2 * rng.random()
+                    row |= {name: x, f"{name}_lo": x - 0.04, f"{name}_hi": x + 0.04}
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def generations(seed: int = 8) -> pd.DataFrame:
     rng, rows = np.random.default_rng(seed), []
     prompts = ["Mara says that", "The best thing to do on a free day is", "Tom thinks <b>we</b> should"]
@@ -268,6 +319,7 @@ def write_run(run: Path, leave_out: tuple[str, ...] = ()) -> Path:
         "leakage": leakage(), "methods": methods(), "dose": dose(), "values": values(), "neurons": chosen,
         "effects": effects(chosen), "layers": layers(), "circuit": circuit(chosen),
         "lens": lens(), "lens_tokens": lens_tokens(), "circuits": circuits(),
+        "sensitivity": sensitivity(), "sparsity_curve": sparsity_curve(), "two_values_kinds": two_values_kinds(),
     }  # fmt: skip
     for name, table in tables.items():
         if name not in leave_out:

@@ -87,3 +87,12 @@ def finished(small_study: Callable[..., Study], tmp_path_factory: pytest.TempPat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tables, "_figures", lambda cells, jobs: None)
         return small_study().run(tmp_path_factory.mktemp("runs") / "whole")
+
+
+@pytest.fixture(scope="session")
+def neva_run(small_study: Callable[..., Study], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small study with both neuron methods and both plain vectors, finished; tests work on copies of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "_figures", lambda cells, jobs: None)
+        methods = ("neva", "neva_shift", "caa", "caa_projected")
+        return small_study(methods=methods).run(tmp_path_factory.mktemp("runs") / "neva").folder

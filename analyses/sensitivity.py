@@ -1,0 +1,62 @@
+"""Sensitivity of a run to k, dose, lambda, layers, pairs and the parts of NeVA; and how few neurons keep the gain.
+
+    python analyses/sensitivity.py runs/demo
+    python analyses/sensitivity.py runs/smollm2 --factor k --factor part --value power
+
+One factor at a time around the run's own setting (`as run`), each level at the dose that reaches the target gain on
+validation prompts; figures are of test prompts. Writes RUN/tables/sensitivity, sensitivity_values, sparsity and
+sparsity_curve (parquet and CSV) and RUN/sensitivity.json; every cell is kept, and a killed call goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from neva_tl.study.script import script
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the analysis takes beside the run folder."""
+    parser.add_argument("--value", action="append", default=[], help="value of the run (repeatable); default three")
+    parser.add_argument(
+        "--factor",
+        action="append",
+        default=[],
+        help="k, dose, lam, lam_write, layers, pairs or part (repeatable); default all",
+    )
+    parser.add_argument("--method", action="append", default=[], help="neva or neva_shift (repeatable); default both")
+    parser.add_argument("--target", type=float, help="one of the run's target gains; default its smallest")
+    parser.add_argument("--model", help="default: the run's own")
+
+
+def act(args: argparse.Namespace, manifest: Mapping[str, Any]) -> None:
+    """Measure, write and print."""
+    import pandas as pd
+
+    from neva_tl.study.rebuilt import FinishedRun
+    from neva_tl.study.sensitivity import SensitivityConfig, sensitivity
+    from neva_tl.study.sparsity import sparsity
+
+    run = FinishedRun.open(args.run)
+    config = SensitivityConfig(tuple(args.value), tuple(args.factor), tuple(args.method), args.target).of_run(run)
+    model = run.load_model(args.model)
+    tables, numbers = sensitivity(run, model, config, progress=True)
+    if "k" in config.factors:
+        sparse, found = sparsity(run, model, config, progress=True)
+        tables, numbers = tables | sparse, numbers | {"sparsity": found}
+    for name, table in tables.items():
+        run.store.write_table(f"tables/{name}", table)
+    run.store.write_json("sensitivity.json", numbers)
+    shown = ["factor", "level", "method", "neurons", "values", "reached", "gain", "leakage", "nlr", "nlr_lo", "nlr_hi"]
+    shown += ["nlr_less_own", "invalid", "ppl", "kl", "acc", "dose"]
+    with pd.option_context("display.width", 220, "display.max_columns", 30):
+        print(tables["sensitivity"].reindex(columns=shown).round(3).to_string(index=False))
+        if "sparsity" in tables:
+            print(tables["sparsity"].round(4).to_string(index=False))
+
+
+if __name__ == "__main__":
+    sys.exit(script("sensitivity", __doc__, act, options))

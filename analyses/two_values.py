@@ -1,0 +1,57 @@
+"""Two values steered together, compatible and opposed: NeVA edits composed, beside steering vectors added together.
+
+    python analyses/two_values.py runs/demo
+    python analyses/two_values.py runs/demo --pair power,security --pair power,universalism --share 1 --share .5
+
+Each edit has the dose that the run matched for its value alone (--share: of it). Writes RUN/tables/two_values and
+two_values_kinds (parquet and CSV) and RUN/two_values.json; every cell is kept, and a killed call goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from neva_tl.study.script import script
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the analysis takes beside the run folder."""
+    parser.add_argument("--pair", action="append", default=[], help="two values of the run, A,B (repeatable)")
+    parser.add_argument("--method", action="append", default=[], help="method of the run (repeatable)")
+    parser.add_argument("--share", action="append", type=float, default=[], help="of each edit's own dose; default 1")
+    parser.add_argument("--shared", default="sum", help="rule for neurons of both sets: sum, mean, strongest or refuse")
+    parser.add_argument("--target", type=float, help="one of the run's target gains; default its headline")
+    parser.add_argument("--model", help="default: the run's own")
+
+
+def act(args: argparse.Namespace, manifest: Mapping[str, Any]) -> None:
+    """Measure, write and print."""
+    import pandas as pd
+
+    from neva_tl.errors import InputError
+    from neva_tl.study.rebuilt import FinishedRun
+    from neva_tl.study.two_values import TwoConfig, two_values
+
+    run = FinishedRun.open(args.run)
+    pairs = []
+    for text in args.pair:
+        names = tuple(part.strip() for part in text.split(","))
+        if len(names) != 2:
+            raise InputError(f"a pair is two values with a comma between them, not {text!r}")
+        pairs.append((names[0], names[1]))
+    config = TwoConfig(tuple(pairs), tuple(args.method), tuple(args.share) or (1.0,), args.shared, args.target)
+    tables, numbers = two_values(run, run.load_model(args.model), config, progress=True)
+    for name, table in tables.items():
+        run.store.write_table(f"tables/{name}", table)
+    run.store.write_json("two_values.json", numbers)
+    with pd.option_context("display.width", 250, "display.max_columns", 40):
+        for table in tables.values():
+            print(table.round(3).to_string(index=False))
+        print(pd.json_normalize(numbers["differences"]).round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    sys.exit(script("two_values", __doc__, act, options))

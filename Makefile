@@ -9,7 +9,7 @@ WORKERS ?= 2
 # Local models and shipped data only: nothing here may wait for a hub.
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup setup-tl3 demo study real smollm2 test test-browser test-tl3 test-smollm2 lint types figures circuits sensitivity judges planted bench ci ci-full notebook clean
+.PHONY: help setup setup-tl3 demo study real smollm2 test test-browser test-tl3 test-smollm2 lint types figures circuits sensitivity science science-smollm2 judges planted bench ci ci-full notebook clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -82,6 +82,24 @@ sensitivity: setup ## one factor at a time around a run's setting, how few neuro
 	$(BIN)/python analyses/sensitivity.py $(RUN)
 	$(BIN)/python analyses/two_values.py $(RUN)
 	for name in sensitivity sparsity two_values; do $(BIN)/python figures/$$name.py $(RUN) || exit 1; done
+
+SCIENCE ?= runs/science
+# The comparison of vectors and neurons that is repeated on other seeds and in other worlds.
+REPEATED := neva neva_shift caa_projected_probe caa caa_projected random
+science: setup ## the method study on the demo model: all methods and gates, other seeds and worlds (trained once), sensitivity, two values
+	OMP_NUM_THREADS=1 $(BIN)/python analyses/method_comparison.py --model demo --out $(SCIENCE)/demo
+	$(MAKE) sensitivity RUN=$(SCIENCE)/demo/gate-relevance
+	$(BIN)/python analyses/demo_models.py --out $(SCIENCE)/models
+	for seed in 1 2; do OMP_NUM_THREADS=1 $(BIN)/python analyses/method_comparison.py --gates relevance --methods $(REPEATED) \
+	  --model demo:$(SCIENCE)/models/seed$$seed --out $(SCIENCE)/seed$$seed || exit 1; done
+	$(BIN)/python analyses/replication.py $(SCIENCE)/demo $(SCIENCE)/seed1 $(SCIENCE)/seed2 --out $(SCIENCE) --name seeds
+	for world in 0 25 50; do NEVA_DEMO_BORDER_RATE=0.$$world OMP_NUM_THREADS=1 $(BIN)/python analyses/method_comparison.py \
+	  --gates relevance --methods $(REPEATED) --model demo:$(SCIENCE)/models/shared$$world --out $(SCIENCE)/shared$$world || exit 1; done
+	$(BIN)/python analyses/replication.py $(SCIENCE)/shared0 $(SCIENCE)/demo $(SCIENCE)/shared25 $(SCIENCE)/shared50 \
+	  --out $(SCIENCE) --name vocabulary
+
+science-smollm2: smollm2 ## the method comparison on a real LLM (SmolLM2-135M-Instruct), resumable
+	$(BIN)/python analyses/method_comparison.py --model smollm2 --gates none --out $(SCIENCE)/smollm2
 
 circuits: setup ## search and measure the circuits of a run's values (demo: about ten minutes), and write its report again
 	$(BIN)/python analyses/circuits.py $(RUN)

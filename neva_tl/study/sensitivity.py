@@ -135,7 +135,8 @@ class Lab:
     def neurons(self, variant: Variant, value: str) -> NeuronSet:
         """The neurons of a level."""
         own = self.evidence.neurons[value]
-        return neurons_of(variant, own, self.run.config, self.stats(variant.pairs), self.model)
+        margins = self.evidence.margins if variant.pairs is None else None
+        return neurons_of(variant, own, self.run.config, self.stats(variant.pairs), self.model, margins)
 
     def edit(self, method: str, variant: Variant, value: str) -> Edit | None:
         """The edit of a level at dose 1; None where it has no neurons."""

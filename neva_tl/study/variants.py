@@ -11,6 +11,7 @@ import numpy as np
 
 from neva_tl import selection
 from neva_tl.activations import ActivationStats
+from neva_tl.attribution.margin import MarginEffects
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
 from neva_tl.selection.base import SelectionWarning
@@ -158,6 +159,8 @@ def _part(setting: Setting, method: str) -> list[Variant]:
         )
     screened = setting.option("require_q", True)
     found.append(Variant("part", "no FDR" if screened else "with FDR", selection={"require_q": not screened}))
+    if setting.config.selector == "margin":
+        found.append(Variant("part", "ranked along a direction", selection={"selector": "neva"}))
     if setting.config.selector != "effect_size":
         found.append(Variant("part", "correlational only", selection={"selector": "effect_size"}))
     if setting.config.gate == "relevance":
@@ -177,7 +180,14 @@ FACTORS: dict[str, Callable[[Setting, str], list[Variant]]] = {
 }
 
 
-def neurons_of(variant: Variant, own: NeuronSet, config: StudyConfig, stats: ActivationStats, model: Any) -> NeuronSet:
+def neurons_of(
+    variant: Variant,
+    own: NeuronSet,
+    config: StudyConfig,
+    stats: ActivationStats,
+    model: Any,
+    margins: MarginEffects | None = None,
+) -> NeuronSet:
     """The neurons of a variant: the head of the run's own, or selected again; possibly none.
 
     Args:
@@ -186,6 +196,7 @@ def neurons_of(variant: Variant, own: NeuronSet, config: StudyConfig, stats: Act
         config: the run's.
         stats: of the variant's training pairs.
         model: the run's.
+        margins: margin effects from the variant's training pairs; selector `margin` measures its own without them.
     """
     if not variant.selection and variant.pairs is None:
         return own if variant.k is None else own.head(variant.k)
@@ -199,6 +210,8 @@ def neurons_of(variant: Variant, own: NeuronSet, config: StudyConfig, stats: Act
         k = min(k, len(set(layers)) * stats.d_mlp)
     # sign flips say what one neuron's p is, and choose none
     options |= quick(selector)
+    if selector == "margin":
+        options["effects"] = margins
     with warnings.catch_warnings():
         # that few pass, or none, is what the table says
         warnings.simplefilter("ignore", SelectionWarning)

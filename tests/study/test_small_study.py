@@ -181,13 +181,32 @@ def test_a_killed_study_resumes_to_the_same_results(
     assert manifests[0] == manifests[1]
 
 
+def test_further_methods_are_taken_beside_those_there(
+    finished: StudyResult, small_study: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cells that are there stay as they are; methods that are there already ask for nothing."""
+    monkeypatch.setattr(tables, "_figures", lambda cells, jobs: None)
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    before = stamps(folder)
+    small_study(methods=("caa",)).run(folder)
+    assert {name: stamp for name, stamp in stamps(folder).items() if name != "manifest.json"} == {
+        name: stamp for name, stamp in before.items() if name != "manifest.json"
+    }
+    known = finished.table("methods")
+    table = small_study(methods=("caa_projected", "caa")).run(folder).table("methods")
+    assert list(table["method"]) == [*known["method"], "caa_projected"]
+    assert json.loads((folder / "manifest.json").read_text())["config"]["methods"] == list(table["method"])
+    cells = {name: stamp for name, stamp in before.items() if name.startswith(("cells/", "neurons/", "stats/"))}
+    assert cells.items() <= stamps(folder).items()
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
         ({"seed": 1}, "seed was 0, now 1"),
         ({"k": 3}, "k was None, now 3"),
         ({"overrides": {"test": 5}}, "overrides was"),
-        ({"methods": ("caa",)}, "methods was"),
     ],
 )
 def test_other_options_need_another_folder(

@@ -78,12 +78,12 @@ def test_gains_are_those_of_a_direct_measurement(
 
     study = SMALL.study(models.info(tiny_model).name, sources[a], SMALL.values)
     made, scored = (limited(prompts.load(sources[s]).for_value(*SMALL.values), SMALL) for s in (a, b))
-    stats = collect(tiny_model, made, split="train", pooling="mean")
+    stats = collect(tiny_model, made, split="train", pooling="mean", samples=True)
     judge = LogProbJudge.fit(tiny_model, scored, split="test")
     base = judge.measure(tiny_model)
     for method in SMALL.methods:
         for place, value in enumerate(SMALL.values):
-            neurons = select(stats, value, method="neva", k=6, model=tiny_model, **study.selection)
+            neurons = select(stats, value, method=study.selector, k=6, model=tiny_model, **study.selection)
             evidence = Evidence(tiny_model, stats, {value: neurons}, "generated", chat=True)
             with edit(tiny_model, build(method, evidence, value).with_dose(3.0)) as session:
                 after = judge.measure(tiny_model, session)

@@ -60,6 +60,9 @@ def run(
     judge: Judge = "auto",
     value: Annotated[list[str] | None, typer.Option("--value", help="steer only this value (repeatable)")] = None,
     method: Annotated[list[str] | None, typer.Option("--method", help="only this method (repeatable)")] = None,
+    selector: Annotated[
+        str, typer.Option("--selector", help="how neurons are chosen; auto: neva on the demo model, else margin")
+    ] = "auto",
     k: K = None,
     scope: Annotated[str, typer.Option("--scope", help="all, prompt, generated, last, or auto")] = "auto",
     gate: Gate = "auto",
@@ -80,6 +83,7 @@ def run(
         profile=profile,
         values=tuple(value or VALUES),
         methods=tuple(method or METHODS),
+        selector=selector,
         k=k,
         scope=scope,
         gate=gate,

@@ -15,6 +15,7 @@ from neva_tl.editing import SCOPES, Scope
 from neva_tl.errors import InputError
 from neva_tl.evaluation.judges.registry import JUDGES
 from neva_tl.evaluation.judges.registry import known as known_judges
+from neva_tl.selection import SELECTORS
 from neva_tl.values import VALUES, in_circle_order
 
 #: Methods of the headline table, in its order.
@@ -162,6 +163,8 @@ class StudyConfig:
         if self.k is not None and self.k < 1:
             raise InputError(f"k is a positive number of neurons, not {self.k}")
         selector = (DEMO_SELECTOR if demo else REAL_SELECTOR) if self.selector == "auto" else self.selector
+        if selector not in SELECTORS:
+            raise InputError(f"unknown selector {selector!r}: choose auto, {', '.join(SELECTORS)}")
         chosen: dict[str, Any] = {"selector": selector}
         if demo and selector == DEMO_SELECTOR and not self.selection:
             chosen |= {"selection": DEMO_SELECTION, "k": DEMO_K if self.k is None else self.k}

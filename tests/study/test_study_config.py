@@ -61,6 +61,7 @@ def test_values_stand_in_circle_order() -> None:
         ({"profile": "huge"}, "unknown profile"),
         ({"methods": ("neva", "magic")}, "unknown method 'magic'"),
         ({"values": ("power", "greed")}, "greed"),
+        ({"selector": "guess"}, "unknown selector 'guess'"),
         ({"k": 0}, "k is a positive number"),
     ],
 )
@@ -97,6 +98,13 @@ def test_every_option_but_the_methods_changes_the_identity() -> None:
     hashes = {name: replace(base, **{name: other}).hash() for name, other in OTHER.items()}
     assert hashes.pop("methods") == base.hash()  # a folder takes further methods
     assert len({base.hash(), *hashes.values()}) == len(OTHER)
+
+
+def test_neurons_are_chosen_by_what_they_write_on_real_models_and_a_named_selector_stays() -> None:
+    assert StudyConfig().resolved().selector == "neva" and StudyConfig("smollm2").resolved().selector == "margin"
+    named = StudyConfig("smollm2", selector="neva").resolved()
+    assert named.selector == "neva" and named.selection == {"lam": 0.0, "lam_write": 0.0, "require_q": False}
+    assert StudyConfig("smollm2", selection={"lam": 1.0}).resolved().selection == {"lam": 1.0}
 
 
 def test_identity_is_that_of_the_decided_study() -> None:

@@ -190,9 +190,11 @@ def verdicts(table: pd.DataFrame, *, loss: float, least: int = 1) -> list[dict[s
         able = group[(group["n_values"] >= least) & group["nlr_rival"].notna()] if "nlr_rival" in group else group[:0]
         row: dict[str, Any] = {"gate": gate, "target_gain": target, "ours": ours}
         if not len(able):
-            found.append(
-                row | {"rival": None, "reason": "no vector method reached the gain on the values that ours reached"}
+            most = int(group["reached_ours"].max())
+            reason = (
+                "no vector method reached the gain on the values that it reached" if most else "reached for no value"
             )
+            found.append(row | {"rival": None, "reason": reason})
             continue
         best = able.iloc[int(able["nlr_rival"].to_numpy(dtype=float).argmin())]
         ratio = best["nlr_ratio"]

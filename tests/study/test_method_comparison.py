@@ -102,9 +102,10 @@ def test_verdicts_hold_ours_against_the_rival_that_leaks_least(studies: dict[str
 
 
 def test_no_rival_that_reached_is_said() -> None:
-    table = pd.DataFrame([{"gate": "none", "target_gain": 0.4, "ours": "neva", "rival": "caa", "n_values": 0}])
-    (found,) = mc.verdicts(table, loss=1.0)
-    assert found["rival"] is None and "no vector method reached" in mc.sentence(found)
+    row = {"gate": "none", "target_gain": 0.4, "ours": "neva", "rival": "caa", "n_values": 0}
+    for reached, said in ((3, "no vector method reached"), (0, "reached for no value")):
+        (found,) = mc.verdicts(pd.DataFrame([{**row, "reached_ours": reached}]), loss=1.0)
+        assert found["rival"] is None and said in mc.sentence(found)
 
 
 def test_ratio_of_means_resamples_pairs_and_refuses_a_rival_that_loses_nothing() -> None:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -62,7 +62,7 @@ class TwoConfig:
     pairs: tuple[tuple[str, str], ...] = ()
     methods: tuple[str, ...] = ()
     shares: tuple[float, ...] = (1.0,)
-    shared: Shared = "sum"
+    shared: str = "sum"
     target: float | None = None
 
 
@@ -194,7 +194,9 @@ class _TwoLab:
                     for share in self.config.shares:
                         name = self.cell(method, pair, share)
                         if not self.cells.store.has(f"{name}.json"):
-                            todo.append((name, together(a.edit, b.edit, share, self.config.shared), about))
+                            todo.append(
+                                (name, together(a.edit, b.edit, share, cast(Shared, self.config.shared)), about)
+                            )
                 for start in range(0, len(todo), step):
                     self.cells.measure(todo[start : start + step])
                 bar.update()

@@ -59,12 +59,14 @@ def dose_response(df: pd.DataFrame, *, split: str | None = None) -> Figure:
     df = need(df, COLUMNS, "dose")
     df = pick_split(df, split)
     panels = conditions(df.assign(target_gain=np.nan))
-    figure = new_figure(0.75 + 1.55 * len(panels), 0.7 + 1.45 * len(MEASURES))
-    grid = figure.subplots(len(MEASURES), len(panels), sharey="row", sharex="col", squeeze=False)
+    # a judge that was asked for the target alone while searching has no leakage to draw
+    measures = [(column, label) for column, label in MEASURES if df[column].notna().any()]
+    figure = new_figure(0.75 + 1.55 * len(panels), 0.7 + 1.45 * len(measures))
+    grid = figure.subplots(len(measures), len(panels), sharey="row", sharex="col", squeeze=False)
     for place, condition in enumerate(panels):
         part = of_condition(df, condition)
         colour = method_colour(condition[0])
-        for row, (column, label) in enumerate(MEASURES):
+        for row, (column, label) in enumerate(measures):
             ax = grid[row, place]
             ax.axhline(0, color="#cccccc", linewidth=0.7, zorder=0)
             for _, single in part.groupby("steered"):
@@ -80,8 +82,9 @@ def dose_response(df: pd.DataFrame, *, split: str | None = None) -> Figure:
         dose_axis(grid[-1, place], part["dose"].to_numpy(dtype=float))
         grid[-1, place].set_xlabel("dose")
         grid[0, place].set_title(_title(condition), fontsize=8)
-    for ax in grid[2]:
-        ax.set_ylim(bottom=-0.02)
+    if measures[-1][0] == "invalid":
+        for ax in grid[-1]:
+            ax.set_ylim(bottom=-0.02)
     which = f" · {df['split'].iloc[0]} prompts" if "split" in df.columns else ""
     figure.supxlabel(
         f"heavy: mean over values · thin: one value · ×: inadmissible dose{which} · doses have no common unit",

@@ -22,7 +22,7 @@ import neva_tl as nv
 from neva_tl import evaluation, selection
 from neva_tl._html import ResultTable, card, fact, showable
 from neva_tl._stats import ActivationStats, Samples
-from neva_tl.attribution import Decomposition
+from neva_tl.attribution import Decomposition, MarginEffects
 from neva_tl.circuits import CircuitGraph
 from neva_tl.editing import Calibration, RelevanceGate
 from neva_tl.errors import InputError
@@ -187,6 +187,11 @@ def study_result(folder: Path) -> StudyResult:
     return StudyResult(fake_run().write_run(folder / "<img src=x> run"))
 
 
+def margins() -> MarginEffects:
+    rng = np.random.default_rng(0)
+    return MarginEffects((HOSTILE, "power"), rng.normal(size=(2, 3, 8)), np.full((2, 3, 8), 0.5), 20)
+
+
 def resampled() -> ActivationStats:
     """Statistics with samples of 12 pairs."""
     rng = np.random.default_rng(0)
@@ -217,6 +222,7 @@ RESULTS: dict[type, Callable[[], Any]] = {
     evaluation.LabelledTexts: labelled_texts,
     evaluation.LeakageResult: lambda: evaluation.measure(responses(), n_boot=50, n_permutations=20),
     evaluation.NlrComparison: lambda: evaluation.compare_nlr(responses(), responses("caa"), n_boot=50),
+    MarginEffects: margins,
     NestedEffect: lambda: selection.nested_bootstrap(resampled(), "power", k=2, draws=10),
     NeuronSet: neuron_set,
     NullResult: lambda: null_table(resampled(), "power", shuffles=2, flips=100),

@@ -23,6 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from neva_tl import inference, models
+from neva_tl._html import card
 from neva_tl.attribution.gradient import layer_probes
 from neva_tl.errors import InputError, WorkError
 from neva_tl.prompts.contrast import examples_of
@@ -54,6 +55,32 @@ class MarginEffects:
         if value not in self.values:
             raise InputError(f"no margin effects on {value}: there are {', '.join(self.values)}")
         return self.effect[self.values.index(value)]
+
+    def table(self) -> pd.DataFrame:
+        """Per value and layer: `rms` of the effects (nats per token and unit of activation) and `clear`, the share of neurons
+        whose effect is more than two standard errors from 0."""
+        rows = [
+            {
+                "value": value,
+                "layer": layer,
+                "rms": float(np.sqrt((e**2).mean())),
+                "clear": float((np.abs(e) > 2 * s).mean()),
+            }
+            for value, effects, errors in zip(self.values, self.effect, self.se, strict=True)
+            for layer, (e, s) in enumerate(zip(effects, errors, strict=True))
+        ]
+        return pd.DataFrame(rows)
+
+    def show(self) -> Any:
+        """Size of the effects by value and layer, as a matplotlib figure."""
+        from neva_tl.plots import margin_heatmap
+
+        return margin_heatmap(self.table())
+
+    def _repr_html_(self) -> str:
+        shape = f"{self.effect.shape[1]} layers x {self.effect.shape[2]} neurons"
+        facts = {"values": len(self.values), "neurons": shape, "texts of each pole": self.n}
+        return card("Margin effects", facts, self.table())
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file (float32), whole or not at all."""

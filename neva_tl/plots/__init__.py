@@ -11,6 +11,7 @@ from neva_tl.plots.intervals import interval_plot
 from neva_tl.plots.layer_ablation import layer_ablation
 from neva_tl.plots.layer_profile import layer_profile
 from neva_tl.plots.lens import logit_lens_plot, token_lens_plot
+from neva_tl.plots.margins import margin_heatmap
 from neva_tl.plots.overlap import overlap_plot, overlaps
 from neva_tl.plots.overview import calibration_plot, contrast_profile, gate_profile, prompt_counts
 from neva_tl.plots.profile import profile_plot
@@ -42,6 +43,7 @@ __all__ = [
     "layer_profile",
     "leakage_heatmap",
     "logit_lens_plot",
+    "margin_heatmap",
     "method_bars",
     "mixing_heatmap",
     "neuron_activations",

@@ -60,7 +60,7 @@ def test_levels_lie_around_the_runs_own_setting(lab: Lab) -> None:
     levels = variants("k", lab.setting, "neva")
     assert levels[0].own and all(0 < variant.k < most for variant in levels[1:] if variant.k is not None)
     assert names(lab.setting, "lam") == [OWN, "0.5", "1", "2"]
-    assert names(lab.setting, "lam_write") == [OWN, "1", "2", "4"]
+    assert names(lab.setting, "lam_write") == [OWN, "0", "1", "4"]
     assert set(names(lab.setting, "layers")) == {OWN, "0", "1", "2"}
     assert names(lab.setting, "dose")[1:] == [f"{dose:g}" for dose in grid_of("neva")]
     assert names(lab.setting, "dose", "neva_shift")[1:] == [f"{dose:g}" for dose in grid_of("neva_shift")]
@@ -68,8 +68,12 @@ def test_levels_lie_around_the_runs_own_setting(lab: Lab) -> None:
 
 
 def test_parts_are_named_by_what_they_are(lab: Lab) -> None:
-    """The small run has neither specificity nor FDR nor a relevance gate: they are put in, and nothing is taken out twice."""
-    plain = lab.setting
+    """A run without specificity, FDR or a relevance gate: they are put in, and nothing is taken out twice."""
+    own = lab.setting
+    assert names(own, "part") == [OWN, "no specificity", "with FDR", "ranked along a direction", "correlational only"]
+    options: dict[str, Any] = {"lam": 0.0, "lam_write": 0.0, "require_q": False}
+    plain = replace(own, config=replace(own.config, selector="neva", selection=options))
+    assert names(plain, "lam_write") == [OWN, "1", "2", "4"]
     assert names(plain, "part") == [OWN, "with specificity", "no projection", "with FDR", "correlational only"]
     options = {"lam": 1.0, "lam_write": 2.0, "project": False}
     rich = replace(plain, config=replace(plain.config, selection=options, gate="relevance"))

@@ -39,7 +39,7 @@ def test_auto_is_decided_by_the_model() -> None:
     assert (demo.gate, demo.k, demo.selection) == ("relevance", DEMO_K, DEMO_SELECTION)
     real = StudyConfig("smollm2").resolved()
     assert (real.prompts, real.judge, real.scope, real.kind) == ("schwartz", "logprob", "generated", "model")
-    assert (real.gate, real.k, real.selection) == ("none", None, REAL_SELECTION)
+    assert (real.gate, real.k, real.selection) == ("none", None, REAL_SELECTION["margin"])
     assert StudyConfig("smollm2", selector="effect_size").resolved().selection == {}
     assert real.resolved() == real and real.token_scope() == "generated"
     chosen = StudyConfig("smollm2", prompts="a.csv", judge="wordlist", scope="all").resolved()

@@ -1,0 +1,31 @@
+"""Where in the model neurons act on the margins of values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from neva_tl.plots.style import literal, need, new_figure, styled
+
+
+@styled
+def margin_heatmap(df: pd.DataFrame) -> Figure:
+    """Root mean square of the margin effects, value by layer.
+
+    Args:
+        df: table of `MarginEffects`: value, layer, rms (nats per token and unit of activation).
+
+    Raises:
+        InputError: a column is missing, or the table is empty.
+    """
+    df = need(df, ("value", "layer", "rms"), "margin effects")
+    values = list(dict.fromkeys(df["value"]))
+    wide = df.pivot(index="value", columns="layer", values="rms").loc[values]
+    figure = new_figure(2.6 + 0.16 * wide.shape[1], 1.0 + 0.24 * len(values))
+    ax = figure.subplots()
+    image = ax.imshow(wide.to_numpy(dtype=float), aspect="auto", cmap="viridis", vmin=0.0)
+    ax.set_yticks(np.arange(len(values)), [literal(value) for value in values])
+    ax.set_xlabel("layer")
+    figure.colorbar(image, ax=ax, label="nats per token and unit")
+    return figure

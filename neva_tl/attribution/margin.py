@@ -140,7 +140,7 @@ def margin_effects(
         raise InputError(f"texts = {texts}: margin effects need at least two texts of each pole")
     if "text" not in table:
         raise InputError("margin effects run the training texts again: collect with samples=True (or a path)")
-    asked = table["answer_start"].notna() & (table["answer_start"].fillna(0) > 0)
+    asked = table["answer_start"].fillna(0) > 0
     effect, se, fewest = [], [], texts
     with tqdm(total=2 * texts * len(values), desc="margins", unit="text", disable=not progress) as bar:
         for value in values:
@@ -176,8 +176,9 @@ def _moments(
     model: Any, examples: Sequence[Example], chat: bool | None, token_budget: int, bar: Any
 ) -> tuple[Float[np.ndarray, "l k"], Float[np.ndarray, "l k"]]:
     """Mean and mean square over texts of the gradient of the per-token log-probability, summed over answer tokens."""
-    layers = tuple(range(models.info(model).n_layers))
-    first, second = np.zeros((len(layers), models.info(model).d_mlp)), np.zeros((len(layers), models.info(model).d_mlp))
+    info = models.info(model)
+    layers = range(info.n_layers)
+    first, second = np.zeros((2, info.n_layers, info.d_mlp))
     for _, batch in inference.batches(model, examples, token_budget=token_budget, chat=chat):
         found = layer_probes(model, batch, layers, partial(_total, batch))
         answer = batch.answer[..., None]

@@ -106,7 +106,7 @@ class CorrectedLeakage:
             parts = {"gain": self.raw.gains, "gain_corrected": self.corrected.gains, "leakage": self.raw.leakages}
             parts |= {"leakage_corrected": self.corrected.leakages, "share": self.shares}
             for what, of in parts.items():
-                row |= {what: of[name].est, f"{what}_lo": of[name].lo, f"{what}_hi": of[name].hi}
+                row |= of[name].columns(what)
             rows.append(row)
         return pd.DataFrame(rows)
 
@@ -116,7 +116,7 @@ class CorrectedLeakage:
         row: dict[str, Any] = {"method": self.method, "judge": responses.judge, "unit": responses.unit}
         row |= {"labels": self.mixing.judged.labels_name, "texts": len(self.mixing.judged.scores)}
         for name, found in self.numbers().items():
-            row |= {name: found.est, f"{name}_lo": found.lo, f"{name}_hi": found.hi}
+            row |= found.columns(name)
         return pd.DataFrame([row | {"not_noticed": ", ".join(self.mixing.weak), "note": self.note}])
 
     def show(self) -> Any:

@@ -30,6 +30,10 @@ class Estimate:
         """`{"est", "lo", "hi", "n"}` with every number finite or None (JSON knows no NaN)."""
         return {"est": _finite(self.est), "lo": _finite(self.lo), "hi": _finite(self.hi), "n": int(self.n)}
 
+    def columns(self, name: str) -> dict[str, float | None]:
+        """`{name, name_lo, name_hi}`: how a table's row holds it."""
+        return {name: self.est, f"{name}_lo": self.lo, f"{name}_hi": self.hi}
+
     def _repr_html_(self) -> str:
         return card("Estimate", {"est": self.est, "lo": self.lo, "hi": self.hi, "n": self.n})
 

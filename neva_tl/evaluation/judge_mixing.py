@@ -223,7 +223,7 @@ def mixing(judged: JudgedTexts, *, seed: int = 0, n_boot: int = 2000, level: flo
         row: dict[str, Any] = {"value": name}
         for what, x in (("tpr", draws.tpr[:, j]), ("fpr", draws.fpr[:, j])):
             found = interval(x[0], x[1:], n, level)
-            row |= {what: found.est, f"{what}_lo": found.lo, f"{what}_hi": found.hi}
+            row |= found.columns(what)
         rates.append(row | {"yes": int((judged.labels[:, j] == 1).sum())})
     return Mixing(
         judged,

@@ -135,8 +135,8 @@ class LeakageResult:
         rows = []
         for name in self.responses.steered:
             gain, leak = self.gains[name], self.leakages[name]
-            row: dict[str, Any] = {"method": self.method, "steered": name, "gain": gain.est, "gain_lo": gain.lo}
-            row |= {"gain_hi": gain.hi, "leakage": leak.est, "leakage_lo": leak.lo, "leakage_hi": leak.hi}
+            row: dict[str, Any] = {"method": self.method, "steered": name}
+            row |= gain.columns("gain") | leak.columns("leakage")
             row |= {"csr_base": self.csr_base[name].est, "csr": self.csr[name].est}
             if self.affirmation:
                 row["affirmation"] = self.affirmation[name].est
@@ -148,7 +148,7 @@ class LeakageResult:
         row: dict[str, Any] = {"method": self.method, "judge": self.responses.judge, "unit": self.responses.unit}
         for name in ("gain", "leakage", "nlr", "ngl", "coupling"):
             estimate: Estimate = getattr(self, name)
-            row |= {name: estimate.est, f"{name}_lo": estimate.lo, f"{name}_hi": estimate.hi}
+            row |= estimate.columns(name)
         return pd.DataFrame([row | {"circle": self.circle.rho.est, "circle_p": self.circle.p}])
 
     def coupling_matrix(self) -> pd.DataFrame:

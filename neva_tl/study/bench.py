@@ -60,7 +60,7 @@ class Bench:
         cells = Cells(store, model, stages.make_scorer(store, model, pairs, config, profile), config, profile)
         gate = stages.relevance_gate(store, model, pairs, config)
         chat = config.chat is not False and models.info(model).chat
-        margins = stages.stored_margins(store) if config.selector == "margin" else None
+        margins = stages.stored_margins(store)
         evidence = Evidence(
             model, stats, neurons, config.token_scope(), chat=chat, seed=config.seed, gate=gate, margins=margins
         )

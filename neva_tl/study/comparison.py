@@ -9,7 +9,7 @@ import pandas as pd
 
 from neva_tl.errors import InputError
 from neva_tl.evaluation.alignment import assemble
-from neva_tl.evaluation.leakage import compare_nlr
+from neva_tl.evaluation.leakage import NlrComparison, compare_nlr
 from neva_tl.evaluation.responses import Responses
 from neva_tl.study.scorers import from_frame
 from neva_tl.study.store import Store
@@ -58,40 +58,38 @@ def _same_items(base: pd.DataFrame) -> bool:
     return rows.groupby("measured")["cluster"].apply(tuple).nunique() == 1
 
 
-def nlr_comparison(store: Store, seed: int = 0, n_boot: int = 2000, *, main: str = MAIN) -> pd.DataFrame:
-    """Ratio and difference of one method's NLR to each other method's at the same target gain.
+def nlr_beside(
+    store: Store, ours: str, other: str, target: float, values: list[str], *, seed: int, n_boot: int
+) -> NlrComparison:
+    """NLR of one method beside another's at one target gain, over some values, on the same draws."""
+    a, b = (stored_responses(store, method, target, values) for method in (ours, other))
+    assert a is not None and b is not None
+    return compare_nlr(a, b, values, seed=seed, n_boot=n_boot)
 
-    Args:
-        store: a finished run folder.
-        seed, n_boot: of the bootstrap.
-        main: the method that the others are held against.
+
+def nlr_comparison(store: Store, seed: int = 0, n_boot: int = 2000) -> pd.DataFrame:
+    """Ratio and difference of NLR(neva) to each other method's at the same target gain.
 
     Returns:
-        `method, target_gain, n_values, nlr_MAIN, nlr, ratio, ratio_lo, ratio_hi, difference, difference_lo,
+        `method, target_gain, n_values, nlr_neva, nlr, ratio, ratio_lo, ratio_hi, difference, difference_lo,
         difference_hi`; null where a gain or the other's leakage is within noise of 0.
 
     Raises:
-        InputError: the run measured no `main`.
+        InputError: the run measured no `neva`.
     """
     values = store.read_table("tables/values")
-    if main not in set(values["method"]):
-        raise InputError(f"{store.root} measured no {main}: there is nothing to compare the baselines with")
+    if MAIN not in set(values["method"]):
+        raise InputError(f"{store.root} measured no {MAIN}: there is nothing to compare the baselines with")
     rows: list[dict[str, Any]] = []
     reached = values[values["status"] == "reached"]
     for key, group in reached.groupby(["method", "target_gain"]):
         method, target = str(key[0]), float(str(key[1]))
-        ours = reached[(reached["method"] == main) & (reached["target_gain"] == target)]
+        ours = reached[(reached["method"] == MAIN) & (reached["target_gain"] == target)]
         common = [v for v in ours["steered"] if v in set(group["steered"])]
-        if method == main or not common:
+        if method == MAIN or not common:
             continue
-        a = stored_responses(store, main, target, common)
-        b = stored_responses(store, method, target, common)
-        assert a is not None and b is not None
-        found = compare_nlr(a, b, common, seed=seed, n_boot=n_boot)
+        found = nlr_beside(store, MAIN, method, target, common, seed=seed, n_boot=n_boot)
         row: dict[str, Any] = {"method": method, "target_gain": target, "n_values": len(common)}
-        row |= {f"nlr_{main}": found.nlr_a.est, "nlr": found.nlr_b.est}
-        for name in ("ratio", "difference"):
-            estimate = getattr(found, name)
-            row |= {name: estimate.est, f"{name}_lo": estimate.lo, f"{name}_hi": estimate.hi}
-        rows.append(row)
+        row |= {"nlr_neva": found.nlr_a.est, "nlr": found.nlr_b.est}
+        rows.append(row | found.ratio.columns("ratio") | found.difference.columns("difference"))
     return pd.DataFrame(rows)

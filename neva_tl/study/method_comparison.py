@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neva_tl._sources import is_demo
 from neva_tl.baselines import FAMILIES
 from neva_tl.errors import InputError
-from neva_tl.evaluation.leakage import compare_nlr
-from neva_tl.study.comparison import stored_responses
+from neva_tl.study.comparison import nlr_beside
 from neva_tl.study.store import Store
 
 #: Methods of the comparison, in the order of its tables.
@@ -47,7 +47,7 @@ LOSSES = ("kl", "loss", "accuracy")
 
 def methods_for(model: str) -> tuple[str, ...]:
     """The methods compared on a model where none are named."""
-    return METHODS if model.partition(":")[0] == "demo" else REAL_METHODS
+    return METHODS if is_demo(model) else REAL_METHODS
 
 
 def gate_class(gate: str) -> str:
@@ -133,12 +133,9 @@ def _contest(
     row |= {"reached_ours": len(reached[ours]), "reached_rival": len(reached[rival])}
     if not common:
         return row
-    a, b = (stored_responses(store, m, target, common) for m in (ours, rival))
-    assert a is not None and b is not None
-    found = compare_nlr(a, b, common, seed=seed, n_boot=n_boot)
+    found = nlr_beside(store, ours, rival, target, common, seed=seed, n_boot=n_boot)
     row |= {"nlr_ours": found.nlr_a.est, "nlr_rival": found.nlr_b.est}
-    for name, estimate in (("nlr_ratio", found.ratio), ("nlr_difference", found.difference)):
-        row |= {name: estimate.est, f"{name}_lo": estimate.lo, f"{name}_hi": estimate.hi}
+    row |= found.ratio.columns("nlr_ratio") | found.difference.columns("nlr_difference")
     losses = {m: [losses_of(store, base, m, value, target) for value in common] for m in (ours, rival)}
     for name in LOSSES:
         pair = [np.array([one[name] for one in losses[m]], dtype=float) for m in (ours, rival)]
@@ -240,7 +237,7 @@ def write(root: Path, *, seed: int = 0, seconds: float = 0.0) -> str:
     store.write_table("tables/method_contests", held)
     store.write_table("tables/method_curves", dose_curves(studies))
     manifests = {gate: one.read_json("manifest.json") for gate, one in studies.items()}
-    demo = all(one["config"]["model"].startswith("demo") for one in manifests.values())
+    demo = all(is_demo(one["config"]["model"]) for one in manifests.values())
     found = verdicts(held, loss=DEMO_LOSS_GOAL if demo else LOSS_GOAL)
     store.write_json(
         "method_comparison.json",

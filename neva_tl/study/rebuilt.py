@@ -97,6 +97,18 @@ class FinishedRun:
         """The values it steered towards."""
         return tuple(self.store.read_table("tables/values")["steered"].unique())
 
+    def target(self, gain: float | None = None) -> float:
+        """One of its matched gains; None is its headline (the last one).
+
+        Raises:
+            InputError: it matched no such gain.
+        """
+        targets = self.config.spending().targets
+        found = targets[-1] if gain is None else gain
+        if found not in targets:
+            raise InputError(f"{self.store.root} matched gains at {', '.join(map(str, targets))}, not at {found}")
+        return found
+
     def edits(
         self, model: Any, methods: Sequence[str], values: Sequence[str] = (), target: float | None = None
     ) -> list[RunEdit]:
@@ -111,10 +123,7 @@ class FinishedRun:
         Raises:
             InputError: the run has no such method, value, target or file.
         """
-        targets = self.config.spending().targets
-        target = targets[-1] if target is None else target
-        if target not in targets:
-            raise InputError(f"{self.store.root} matched gains at {', '.join(map(str, targets))}, not at {target}")
+        target = self.target(target)
         wanted = tuple(values) or self.values()
         for what, asked, known in (("method", methods, self.methods()), ("value", wanted, self.values())):
             missing = [name for name in asked if name not in known]

@@ -60,10 +60,7 @@ class SensitivityConfig:
         Raises:
             InputError: the run has no such value, method or target, or a factor is unknown.
         """
-        targets = run.config.spending().targets
-        target = targets[0] if self.target is None else self.target
-        if target not in targets:
-            raise InputError(f"{run.store.root} matched gains at {', '.join(map(str, targets))}, not at {target}")
+        target = run.target(run.config.spending().targets[0] if self.target is None else self.target)
         have = [name for name in METHODS if name in run.methods()]
         for what, asked, known in (
             ("factor", self.factors, tuple(FACTORS)),
@@ -260,7 +257,7 @@ def level_row(level: Level, own: Level, seed: int, n_boot: int) -> dict[str, Any
         row |= {"reached": "fixed", "dose": variant.dose}
     elif not variant.own and level.responses is not None and own.responses is not None:
         found = compare_nlr(level.responses, own.responses, seed=seed, n_boot=n_boot).difference
-        row |= {"nlr_less_own": found.est, "nlr_less_own_lo": found.lo, "nlr_less_own_hi": found.hi}
+        row |= found.columns("nlr_less_own")
     return row
 
 

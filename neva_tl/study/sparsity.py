@@ -190,7 +190,7 @@ def _rows(lab: Lab, method: str, curves: Sequence[_Curve]) -> tuple[list[dict[st
     k = over_values([float(c.k) for c in kept if c.k is not None], seed, n_boot)
     whole = _numbers(full.mean(axis=1), cut.mean(axis=1), n)
     mean = {"method": method, "value": ALL, "full": float(np.mean([max(c.gains) for c in kept]))}
-    mean |= {"k": k.est, "k_lo": k.lo, "k_hi": k.hi, "share": share.est, "share_lo": share.lo, "share_hi": share.hi}
+    mean |= k.columns("k") | share.columns("share")
     about = {"values": f"{len(kept)}/{len(curves)}", "keep": KEEP, "k": k.to_json(), "share": share.to_json()}
     for name in ("gain_full", "gain", "kept"):
         about[name] = {"est": whole[name], "lo": whole[f"{name}_lo"], "hi": whole[f"{name}_hi"], "n": n}
@@ -209,6 +209,5 @@ def _numbers(full: Float[np.ndarray, " b"], cut: Float[np.ndarray, " b"], n: int
     found = {"gain_full": full, "gain": cut, "kept": measures.ratio(cut, full)}
     out: dict[str, float | None] = {}
     for name, x in found.items():
-        one = interval(x[0], x[1:], n)
-        out |= {name: one.est, f"{name}_lo": one.lo, f"{name}_hi": one.hi}
+        out |= interval(x[0], x[1:], n).columns(name)
     return out

@@ -171,9 +171,8 @@ class _TwoLab:
         if not config.shares or not all(0 < share < np.inf for share in config.shares):
             raise InputError(f"shares of the dose must be above 0, not {', '.join(map(str, config.shares)) or 'none'}")
         steered = in_circle_order(name for pair in pairs for name in pair)
-        single = {(one.method, one.value): one for one in run.edits(model, methods, steered, config.target)}
-        targets = run.config.spending().targets
-        target = targets[-1] if config.target is None else config.target
+        target = run.target(config.target)
+        single = {(one.method, one.value): one for one in run.edits(model, methods, steered, target)}
         return cls(run, config, pairs, methods, target, run.cells(model), single)
 
     def cell(self, method: str, pair: tuple[str, str], share: float) -> str:
@@ -268,7 +267,7 @@ def numbers(draws: Mapping[str, Float[np.ndarray, " b"]], n: int) -> dict[str, f
         found["nlr"] = nlr(draws["leakage"][:, None], draws["gain"][:, None], n, 0.95)
     out: dict[str, float | None] = {}
     for name, one in found.items():
-        out |= {name: one.est, f"{name}_lo": one.lo, f"{name}_hi": one.hi}
+        out |= one.columns(name)
     return out
 
 

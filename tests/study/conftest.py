@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from neva_tl.study import Study, StudyResult, tables
+from neva_tl.study.scorers import Scorer
 from neva_tl.testing import tiny_checkpoint
 
 #: What the two poles say; a random model tells them apart by their tokens, which is all that these tests need.
@@ -96,3 +97,23 @@ def neva_run(small_study: Callable[..., Study], tmp_path_factory: pytest.TempPat
         patch.setattr(tables, "_figures", lambda cells, jobs: None)
         methods = ("neva", "neva_shift", "caa", "caa_projected")
         return small_study(methods=methods).run(tmp_path_factory.mktemp("runs") / "neva").folder
+
+
+@pytest.fixture
+def killed_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets so many conditions be observed from now on; the next one is interrupted as by Ctrl-C."""
+    observe, left = Scorer.observe, 0
+
+    def fragile(self: Scorer, *args: Any, **options: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return observe(self, *args, **options)
+
+    def allow(conditions: int) -> None:
+        nonlocal left
+        left = conditions
+        monkeypatch.setattr(Scorer, "observe", fragile)
+
+    return allow

@@ -229,23 +229,15 @@ def test_a_killed_call_goes_on_and_a_second_one_only_reads(
     tiny_model: Any,
     whole: tuple[FinishedRun, dict[str, pd.DataFrame], dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
+    killed_after: Callable[[int], None],
 ) -> None:
-    observe, left = Scorer.observe, 9
-
-    def fragile(self: Scorer, *args: Any, **options: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise KeyboardInterrupt
-        return observe(self, *args, **options)
-
-    monkeypatch.setattr(Scorer, "observe", fragile)
+    killed_after(9)
     with pytest.raises(KeyboardInterrupt):
         sensitivity(run, tiny_model, SOME)
     folder = run.store.root / "cells" / "sensitivity"
     done = {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
     assert done
-    left = 10**9
+    killed_after(10**9)
     resumed, _ = sensitivity(run, tiny_model, SOME)
     for name, table in whole[1].items():
         pd.testing.assert_frame_equal(resumed[name], table)

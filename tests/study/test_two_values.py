@@ -16,7 +16,6 @@ import torch
 from neva_tl.editing import AddVector, edit
 from neva_tl.errors import InputError
 from neva_tl.study.rebuilt import FinishedRun
-from neva_tl.study.scorers import Scorer
 from neva_tl.study.two_values import TwoConfig, default_pairs, kind_of, numbers, pair_draws, together, two_values
 from neva_tl.testing import load_module
 from neva_tl.values import VALUES, circular_distance
@@ -168,21 +167,12 @@ def test_tables_are_those_of_the_items(run: FinishedRun, tiny_model: Any) -> Non
     assert gap["gain"]["est"] == pytest.approx(kinds.loc[("neva", 0.5), "gain"] - kinds.loc[("caa", 0.5), "gain"])
 
 
-def test_nothing_is_measured_twice(run: FinishedRun, tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_measured_twice(run: FinishedRun, tiny_model: Any, killed_after: Callable[[int], None]) -> None:
     config = TwoConfig(pairs=(PAIR,), methods=("neva_shift", "caa"))
-    observe, left = Scorer.observe, 1
-
-    def fragile(self: Scorer, *args: Any, **options: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise KeyboardInterrupt
-        return observe(self, *args, **options)
-
-    monkeypatch.setattr(Scorer, "observe", fragile)
+    killed_after(1)
     with pytest.raises(KeyboardInterrupt):
         two_values(run, tiny_model, config)
-    left = 1  # one of the two conditions was kept
+    killed_after(1)  # one of the two conditions was kept
     first, _ = two_values(run, tiny_model, config)
     again, _ = two_values(run, tiny_model, config)
     for name, table in first.items():

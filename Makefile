@@ -72,6 +72,7 @@ figures: setup ## paper figures (PDF and PNG) from a run's tables: make figures 
 	    figures/faithfulness.py) table=circuits; maker=circuits;; \
 	    figures/sensitivity.py|figures/sparsity.py) table=sensitivity; maker=sensitivity;; \
 	    figures/two_values.py) table=two_values; maker=sensitivity;; \
+	    figures/gain_curves.py) table=gain_curves; maker=science;; \
 	    *) table=; maker=;; \
 	  esac; \
 	  if [ -n "$$table" ] && [ ! -f $(RUN)/tables/$$table.parquet ]; then \

@@ -4,9 +4,9 @@
     python analyses/method_comparison.py --model smollm2 --gates none --out runs/science/smollm2
 
 Runs one study per setting of the relevance gate into OUT/gate-none and OUT/gate-relevance (as `neva-tl run` does: resumed
-where they stopped, further methods are taken beside those there), then writes OUT/tables/method_comparison, method_contests and
-method_curves (.parquet, .csv) and OUT/method_comparison.json. Doses are matched on validation prompts; figures are on test
-prompts.
+where they stopped, further methods are taken beside those there), then writes OUT/tables/method_comparison, method_contests,
+method_curves, gain_curves and equal_gain (.parquet, .csv), OUT/method_comparison.json and OUT/figures/gain_curves. Doses are
+matched on validation prompts; figures are on test prompts, at the matched doses and (equal_gain) where test gains are equal.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def main() -> int:
 
 def compare(args: argparse.Namespace) -> None:
     """The studies, then what is made of them."""
+    from neva_tl.plots import write_figures
     from neva_tl.study import Study, method_comparison
     from neva_tl.values import VALUES
 
@@ -60,6 +61,7 @@ def compare(args: argparse.Namespace) -> None:
         )  # fmt: skip
         study.run(args.out / f"gate-{gate}", workers=args.workers, progress=True)
     found = method_comparison.write(args.out, seed=args.seed, seconds=time.monotonic() - started)
+    write_figures(args.out, ("gain_curves",))
     print(found)
 
 

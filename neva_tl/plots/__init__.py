@@ -6,6 +6,7 @@ from neva_tl.plots.confusion import corrected_heatmaps, mixing_heatmap
 from neva_tl.plots.dose import dose_response, gain_leakage
 from neva_tl.plots.faithfulness import faithfulness_plot
 from neva_tl.plots.files import FIGURES, draw_run, read_table, write_figures
+from neva_tl.plots.gain_curves import gain_curves_plot
 from neva_tl.plots.heatmap import leakage_heatmap
 from neva_tl.plots.intervals import interval_plot
 from neva_tl.plots.layer_ablation import layer_ablation
@@ -36,6 +37,7 @@ __all__ = [
     "draw_run",
     "effect_volcano",
     "faithfulness_plot",
+    "gain_curves_plot",
     "gain_leakage",
     "gate_profile",
     "interval_plot",

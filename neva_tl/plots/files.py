@@ -17,6 +17,7 @@ from neva_tl.plots.bars import method_bars
 from neva_tl.plots.circle import circle_plot
 from neva_tl.plots.dose import dose_response, gain_leakage
 from neva_tl.plots.faithfulness import faithfulness_plot
+from neva_tl.plots.gain_curves import gain_curves_plot
 from neva_tl.plots.heatmap import leakage_heatmap
 from neva_tl.plots.layer_ablation import layer_ablation
 from neva_tl.plots.layer_profile import layer_profile
@@ -52,6 +53,7 @@ FIGURES: dict[str, FigureSpec] = {
     "method_bars": FigureSpec("methods", method_bars),
     "sensitivity": FigureSpec("sensitivity", sensitivity_plot, "analyses/sensitivity.py"),
     "sparsity": FigureSpec("sparsity_curve", sparsity_plot, "analyses/sensitivity.py"),
+    "gain_curves": FigureSpec("gain_curves", gain_curves_plot, "analyses/method_comparison.py"),
     "two_values": FigureSpec("two_values_kinds", two_values_plot, "analyses/two_values.py"),
 }
 

@@ -23,6 +23,7 @@ from neva_tl._sources import is_demo
 from neva_tl.baselines import FAMILIES
 from neva_tl.errors import InputError
 from neva_tl.study.comparison import nlr_beside
+from neva_tl.study.equal_gain import Curve, curve_of, curves_table, equal_gain_contests
 from neva_tl.study.store import Store
 
 #: Methods of the comparison, in the order of its tables.
@@ -172,6 +173,21 @@ def ratio_of_means(
     }
 
 
+def gain_curves(studies: Mapping[str, Store], *, seed: int = 0, n_boot: int = 2000) -> dict[str, list[Curve]]:
+    """Gate -> the curve of every method with a dose behind it, over all values steered towards, reached or not."""
+    found: dict[str, list[Curve]] = {}
+    for store in studies.values():
+        base = store.read_json("cells/base.json")["capability"]
+        table = store.read_table("tables/values").dropna(subset=["target_gain"])
+        for (gate, method), group in table.groupby(["gate", "method"], sort=False):
+            name, targets = str(method), [float(t) for t in sorted(group["target_gain"].unique())]
+            values = list(dict.fromkeys(group["steered"]))
+            losses = {t: [losses_of(store, base, name, value, t) for value in values] for t in targets}
+            curve = curve_of(store, name, targets, values, losses, seed=seed, n_boot=n_boot)
+            found.setdefault(gate_class(str(gate)), []).append(curve)
+    return found
+
+
 def verdicts(table: pd.DataFrame, *, loss: float, least: int = 1) -> list[dict[str, Any]]:
     """Goals met or not, per gate, target and method of ours, against the rival that leaks least.
 
@@ -236,6 +252,10 @@ def write(root: Path, *, seed: int = 0, seconds: float = 0.0) -> str:
     store.write_table("tables/method_comparison", table)
     store.write_table("tables/method_contests", held)
     store.write_table("tables/method_curves", dose_curves(studies))
+    curves = gain_curves(studies, seed=seed)
+    level = equal_gain_contests(curves, sorted(table["target_gain"].dropna().unique()), OURS)
+    store.write_table("tables/gain_curves", curves_table(curves))
+    store.write_table("tables/equal_gain", level)
     manifests = {gate: one.read_json("manifest.json") for gate, one in studies.items()}
     demo = all(is_demo(one["config"]["model"]) for one in manifests.values())
     found = verdicts(held, loss=DEMO_LOSS_GOAL if demo else LOSS_GOAL)
@@ -246,6 +266,7 @@ def write(root: Path, *, seed: int = 0, seconds: float = 0.0) -> str:
             "verdicts": found,
             "conditions": table.to_dict("records"),
             "contests": held.to_dict("records"),
+            "equal_gain": level.to_dict("records"),
             "studies": {
                 gate: {
                     name: one[name] for name in ("study", "config", "model", "versions", "wall_time_s") if name in one
@@ -270,9 +291,25 @@ def write(root: Path, *, seed: int = 0, seconds: float = 0.0) -> str:
         "invalid",
     ]
     shown = ["gate", "target_gain", "ours", "rival", "n_values", "nlr_ours", "nlr_rival", "nlr_ratio", "kl_ratio"]
-    return f"{printed(table, [*columns, 'loss_ppl', 'loss_acc', 'kl'])}\n\n{printed(held, shown)}\n\n" + "\n".join(
-        sentence(one) for one in found
-    )
+    read = [
+        "gate",
+        "gain",
+        "ours",
+        "rival",
+        "nlr_ours",
+        "nlr_rival",
+        "nlr_ratio",
+        "nlr_difference",
+        "kl_ratio",
+        "loss_ratio",
+    ]
+    parts = [
+        printed(table, [*columns, "loss_ppl", "loss_acc", "kl"]),
+        "doses matched on validation prompts:\n" + printed(held, shown),
+        "at equal gains on test prompts, read off the curves:\n" + printed(level, read),
+        "\n".join(sentence(one) for one in found),
+    ]
+    return "\n\n".join(parts)
 
 
 def sentence(verdict: Mapping[str, Any]) -> str:

@@ -265,6 +265,19 @@ def two_values_kinds(seed: int = 14) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def gain_curves(seed: int = 15) -> pd.DataFrame:
+    rng, rows = np.random.default_rng(seed), []
+    for gate, names in (("none", ("neva_shift", "caa")), ("probe", ("neva", "caa_probe"))):
+        for method in names:
+            for point, gain in enumerate((0.0, 0.2, 0.4)):
+                row = {"gate": gate, "method": method, "point": point, "gain": gain + 0.02 * rng.random() * (point > 0)}
+                row |= {"leakage": 0.1 * gain, "kl": gain**2, "loss": gain**2}
+                for name in ("gain", "leakage"):
+                    row |= {f"{name}_lo": row[name] - 0.03, f"{name}_hi": row[name] + 0.03}
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def generations(seed: int = 8) -> pd.DataFrame:
     rng, rows = np.random.default_rng(seed), []
     prompts = ["Mara says that", "The best thing to do on a free day is", "Tom thinks <b>we</b> should"]
@@ -320,6 +333,7 @@ def write_run(run: Path, leave_out: tuple[str, ...] = ()) -> Path:
         "effects": effects(chosen), "layers": layers(), "circuit": circuit(chosen),
         "lens": lens(), "lens_tokens": lens_tokens(), "circuits": circuits(),
         "sensitivity": sensitivity(), "sparsity_curve": sparsity_curve(), "two_values_kinds": two_values_kinds(),
+        "gain_curves": gain_curves(),
     }  # fmt: skip
     for name, table in tables.items():
         if name not in leave_out:

@@ -1,4 +1,4 @@
-"""Figures of sensitivity, sparsity and two values: every number of the table is where it belongs."""
+"""Figures of sensitivity, sparsity, two values and gain curves: every number of the table is where it belongs."""
 
 from __future__ import annotations
 
@@ -54,3 +54,13 @@ def test_kinds_stand_above_each_other(fake: ModuleType) -> None:
     row = df[(df["kind"] == "opposed") & (df["method"] == "caa") & (df["dose_share"] == 0.5)].iloc[0]
     assert gains[11] == row["gain"]
     assert len(plots.two_values_plot(df[df["dose_share"] == 1].drop(columns="invalid")).axes) == 3
+
+
+def test_curves_run_through_every_condition(fake: ModuleType) -> None:
+    df = fake.gain_curves()
+    axes = np.array(plots.gain_curves_plot(df).axes).reshape(2, 2)
+    for row, gate in enumerate(("none", "probe")):
+        part = df[df["gate"] == gate]
+        for column, name in enumerate(("leakage", "kl")):
+            assert sorted(drawn(axes[row, column])) == sorted(zip(part["gain"], part[name], strict=True))
+    assert [text.get_text() for text in axes[1, 1].get_legend().get_texts()] == ["NeVA", "CAA probe"]

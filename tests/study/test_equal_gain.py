@@ -1,0 +1,78 @@
+"""Curves read at equal gains: hand-drawn curves, and cells written by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neva_tl.study import equal_gain as eg
+from neva_tl.study import method_comparison as mc
+from neva_tl.testing import load_module
+
+by_hand = load_module(Path(__file__).with_name("test_method_comparison.py"))
+
+
+def curve(method: str, gains: list[float], leaks: list[float], kl: list[float], draws: int = 40) -> eg.Curve:
+    """A curve whose draws are the data, moved by a factor of their own each."""
+    factor = np.concatenate([[1.0], np.random.default_rng(0).uniform(0.9, 1.1, draws)])[:, None]
+    costs = {"kl": np.array(kl), "loss": np.array(kl) / 2}
+    return eg.Curve(method, factor * np.array(gains), factor * np.array(leaks), costs, ("power", "tradition"), 12)
+
+
+def test_between_points_leakage_is_linear_and_kl_quadratic_in_gain() -> None:
+    one = curve("caa", [0, 0.4, 0.8], [0, 0.1, 0.4], [0, 0.4, 1.6])
+    read = one.at(0.6)
+    assert read["leakage"][0] == pytest.approx(0.25) and read["loss"][0] == pytest.approx(0.5)
+    assert read["kl"][0] == pytest.approx(0.9)  # 2.5 g^2
+    assert one.at(0.2)["kl"][0] == pytest.approx(0.1)
+
+
+def test_a_method_that_fell_short_is_not_credited_for_it() -> None:
+    """The same edit at two doses: KL differs at the matched conditions, nothing differs at equal gain."""
+    short = curve("neva", [0, 0.3], [0, 0.06], [0, 0.225])
+    far = curve("caa", [0, 0.6], [0, 0.12], [0, 0.9])
+    row = eg.contest(short, far, 0.25)
+    assert row["kl_ratio"] == pytest.approx(1) and row["nlr_ratio"] == pytest.approx(1)
+    assert row["nlr_difference"] == pytest.approx(0) and row["nlr_difference_hi"] == pytest.approx(0)
+    assert row["nlr_ours"] == pytest.approx(0.2) and row["top_ours"] == pytest.approx(0.3)
+
+
+def test_beyond_a_curve_there_is_no_number_and_without_leakage_no_ratio() -> None:
+    short, far = curve("neva", [0, 0.3], [0, 0.06], [0, 0.2]), curve("caa", [0, 0.6], [0, 0.0], [0, 0.9])
+    beyond = eg.contest(short, far, 0.5)
+    assert beyond["nlr_ours"] is None and beyond["kl_ratio"] is None and beyond["nlr_rival"] is not None
+    row = eg.contest(short, far, 0.2)
+    assert row["nlr_ratio"] is None and row["nlr_difference"] == pytest.approx(0.2)
+
+
+def test_points_out_of_order_are_put_in_order() -> None:
+    """A dose that gained less on test than a smaller one."""
+    read = curve("caa", [0, 0.5, 0.4], [0, 0.5, 0.3], [0, 0.5, 0.3]).at(0.45)
+    assert read["leakage"][0] == pytest.approx(0.4)
+
+
+def test_cells_become_curves_behind_their_gates(tmp_path: Path) -> None:
+    """Conditions of test_method_comparison.py at one target: gain .5, so that reading at .25 halves leakage and quarters KL."""
+    by_hand.study(tmp_path / "gate-none", dict.fromkeys(by_hand.ADDED, by_hand.BOTH), relevance=False)
+    studies = mc.folders(tmp_path)
+    curves = mc.gain_curves(studies, n_boot=50)
+    assert {gate: [c.method for c in found] for gate, found in curves.items()} == {
+        "probe": ["neva", "caa_probe"],
+        "none": ["neva_shift", "caa", "caa_projected"],
+    }
+    table = eg.equal_gain_contests(curves, [0.25], mc.OURS).set_index(["gate", "ours", "rival"])
+    row = table.loc[("none", "neva_shift", "caa")]
+    held = mc.contests(studies, n_boot=50).set_index(["gate", "ours", "rival"]).loc[("none", "neva_shift", "caa")]
+    assert row["nlr_ours"] == pytest.approx(held["nlr_ours"]) and row["nlr_ratio"] == pytest.approx(held["nlr_ratio"])
+    assert row["kl_rival"] == pytest.approx(by_hand.KL["caa"] / 4) and row["kl_ratio"] == pytest.approx(0.25)
+    assert row["loss_ours"] == pytest.approx(0.1)
+    points = eg.curves_table(curves).set_index(["gate", "method", "point"])
+    assert points.loc[("none", "caa", 0), "gain"] == 0 and points.loc[("none", "caa", 1), "gain"] == pytest.approx(0.5)
+
+
+def test_rows_without_numbers_stay_numeric(tmp_path: Path) -> None:
+    by_hand.study(tmp_path / "gate-none", dict.fromkeys(by_hand.ADDED, by_hand.BOTH), relevance=False)
+    table = eg.equal_gain_contests(mc.gain_curves(mc.folders(tmp_path), n_boot=20), [0.9], mc.OURS)
+    assert table["nlr_ratio"].dtype == float and table["nlr_ratio"].isna().all() and (table["top_rival"] < 0.9).all()

@@ -18,6 +18,7 @@ from neva_tl.baselines import Evidence, build, dose_unit
 from neva_tl.editing import Ablate, Edit, RelevanceGate, calibrate_many
 from neva_tl.editing.calibrate import DosePoint
 from neva_tl.evaluation.alignment import Decoding, Observed, write_texts
+from neva_tl.evaluation.fluency import admissible
 from neva_tl.evaluation.judges.base import legible
 from neva_tl.neurons import NeuronSet
 from neva_tl.study.config import GRIDS, Profile, StudyConfig
@@ -114,9 +115,10 @@ class Cells:
             grid: of the coarse search.
         """
         todo = list(edits.values())
+        rates: list[dict[float, float]] = [{} for _ in todo]
 
         def metric(asked: Sequence[tuple[int, Edit]]) -> list[DosePoint]:
-            return self.dose_points([(todo[place][0], edit) for place, edit in asked])
+            return self.dose_points([(todo[at][0], edit) for at, edit in asked], [rates[at] for at, _ in asked])
 
         found = calibrate_many(
             [edit for _, edit in todo],
@@ -134,27 +136,45 @@ class Cells:
             }
             self.store.write_json(name, record)
 
-    def dose_points(self, asked: Sequence[tuple[str, Edit]]) -> list[DosePoint]:
-        """Gain, invalid rate and (text judges) leakage of edits towards values, on validation prompts."""
+    def dose_points(
+        self, asked: Sequence[tuple[str, Edit]], rates: Sequence[dict[float, float]] | None = None
+    ) -> list[DosePoint]:
+        """Gain, invalid rate and (text judges) leakage of edits towards values, on validation prompts.
+
+        Args:
+            asked: value and edit at its dose.
+            rates: for each, dose -> invalid rate of what was asked of the same edit before; added to. None: each alone.
+        """
         if self.scorer.reads:
             seen = self.scorer.observe_many([(edit,) for _, edit in asked], "validation")
         else:  # the target alone is asked for
             seen = [self.scorer.observe((edit,), "validation", (value,)) for value, edit in asked]
         points = []
-        for (value, edit), one in zip(asked, seen, strict=True):
+        before = [{} for _ in asked] if rates is None else rates
+        for (value, edit), one, known in zip(asked, seen, before, strict=True):
             gain = one.csr(value) - self.base_validation.csr(value)
             extra = {}
             if self.scorer.reads:
                 others = [one.csr(v) - self.base_validation.csr(v) for v in VALUES if v != value]
                 extra["leakage"] = float(np.mean(np.maximum(others, 0)))
-            points.append(DosePoint(gain, self._invalid(edit, one, gain), extra))
+            points.append(DosePoint(gain, self._invalid(edit, one, gain, known), extra))
         return points
 
-    def _invalid(self, edit: Edit, seen: Observed, gain: float) -> float:
-        """Invalid rate at a dose; where the judge reads no text, texts are written once the dose does anything."""
-        if self.scorer.reads or gain >= self.profile.targets[0]:
+    def _invalid(self, edit: Edit, seen: Observed, gain: float, known: dict[float, float]) -> float:
+        """Invalid rate at a dose.
+
+        Where the judge reads no text, texts are written once the dose does anything, and not below a dose whose texts were
+        admissible: they take several times as long as the score, and texts break as doses grow.
+        """
+        if self.scorer.reads:
             return self.scorer.invalid((edit,), "validation", seen)[0]
-        return 0.0
+        if gain < self.profile.targets[0]:
+            return 0.0
+        above = [dose for dose, rate in known.items() if dose > edit.dose and admissible(rate, self.base_invalid)]
+        if above:
+            return known[min(above)]
+        known[edit.dose] = self.scorer.invalid((edit,), "validation", seen)[0]
+        return known[edit.dose]
 
     # ------------------------------------------------------------ conditions
 

@@ -99,8 +99,9 @@ science: setup ## the method study on the demo model: all methods and gates, oth
 	$(BIN)/python analyses/replication.py $(SCIENCE)/shared0 $(SCIENCE)/demo $(SCIENCE)/shared25 $(SCIENCE)/shared50 \
 	  --out $(SCIENCE) --name vocabulary
 
-science-smollm2: smollm2 ## the method comparison on a real LLM (SmolLM2-135M-Instruct), resumable
+science-smollm2: smollm2 ## the method comparison on a real LLM (SmolLM2-135M-Instruct), resumable (hours)
 	$(BIN)/python analyses/method_comparison.py --model smollm2 --gates none --out $(SCIENCE)/smollm2
+	$(BIN)/python analyses/method_comparison.py --model smollm2 --gates relevance --methods $(REPEATED) --out $(SCIENCE)/smollm2
 
 circuits: setup ## search and measure the circuits of a run's values (demo: about ten minutes), and write its report again
 	$(BIN)/python analyses/circuits.py $(RUN)

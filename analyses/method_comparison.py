@@ -31,7 +31,12 @@ def main() -> int:
     parser.add_argument("--gates", nargs="+", default=list(GATES), choices=GATES, help="settings of the relevance gate")
     parser.add_argument("--methods", nargs="+", help=f"default: all on the demo model, else {' '.join(REAL_METHODS)}")
     parser.add_argument("--values", nargs="+", help="steered towards; default: all ten")
-    parser.add_argument("--targets", nargs="+", type=float, help="matched gains; default: the profile's")
+    parser.add_argument(
+        "--targets",
+        nargs="+",
+        type=float,
+        help="matched gains; default: the profile's on the demo model, else .2 .4 .6",
+    )
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int)
@@ -52,7 +57,8 @@ def compare(args: argparse.Namespace) -> None:
     from neva_tl.values import VALUES
 
     started = time.monotonic()
-    overrides = {} if args.targets is None else {"targets": tuple(args.targets)}
+    targets = method_comparison.targets_for(args.model) if args.targets is None else tuple(args.targets)
+    overrides = {} if targets is None else {"targets": targets}
     for gate in args.gates:
         study = Study(
             args.model, prompts=args.prompts, judge=args.judge, profile=args.profile, gate=gate, seed=args.seed,

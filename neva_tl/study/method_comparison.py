@@ -32,11 +32,13 @@ METHODS: tuple[str, ...] = (
     "neva_shift", "caa", "caa_projected", "caa_layers", "caa_layers_projected",
     "npti", "dpn_le", "lape", "random", "label_shuffled", "rotated", "role",
 )  # fmt: skip
-#: On real models: without those that never reached the gain in smoke runs there, and without placebos that repeat one another.
+#: On real models: without those that never reached the gain in smoke runs there, without placebos that repeat one another, and
+#: of the vectors behind a probe or over several layers only the form with the other values projected out, which leaks less.
 REAL_METHODS: tuple[str, ...] = (
-    "neva", "caa_probe", "caa_projected_probe", "conva",
-    "neva_shift", "caa", "caa_projected", "caa_layers", "caa_layers_projected", "random", "role",
+    "neva", "caa_projected_probe", "conva", "neva_shift", "caa", "caa_projected", "caa_layers_projected", "random", "role",
 )  # fmt: skip
+#: Matched gains on real models: three, so that methods can be read at equal gains between them.
+REAL_TARGETS = (0.2, 0.4, 0.6)
 GATES: tuple[str, ...] = ("none", "relevance")
 #: A neuron method's NLR is to be at most this share of the vector's.
 NLR_GOAL = 0.5
@@ -49,6 +51,11 @@ LOSSES = ("kl", "loss", "accuracy")
 def methods_for(model: str) -> tuple[str, ...]:
     """The methods compared on a model where none are named."""
     return METHODS if is_demo(model) else REAL_METHODS
+
+
+def targets_for(model: str) -> tuple[float, ...] | None:
+    """The gains at which methods are matched on a model where none are named; None for the profile's."""
+    return None if is_demo(model) else REAL_TARGETS
 
 
 def gate_class(gate: str) -> str:

@@ -101,6 +101,14 @@ def test_verdicts_hold_ours_against_the_rival_that_leaks_least(studies: dict[str
     assert "goal missed" in mc.sentence(found["probe", "neva"])
 
 
+def test_real_models_are_matched_at_three_gains_by_methods_that_exist() -> None:
+    assert mc.targets_for("demo") is None and mc.targets_for("demo:folder") is None
+    assert len(mc.targets_for("smollm2") or ()) == 3
+    for model in ("demo", "smollm2"):
+        named = mc.methods_for(model)
+        assert set(named) <= set(METHODS) and {"neva", "neva_shift", "caa", "caa_projected", "conva"} <= set(named)
+
+
 def test_no_rival_that_reached_is_said() -> None:
     row = {"gate": "none", "target_gain": 0.4, "ours": "neva", "rival": "caa", "n_values": 0}
     for reached, said in ((3, "no vector method reached"), (0, "reached for no value")):

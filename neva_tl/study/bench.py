@@ -125,7 +125,8 @@ def measure_all(bench: Bench, *, workers: int, progress: bool) -> None:
     store = bench.cells.store
     _ = bench.cells.base  # the workers read it
     names = [name for value in bench.steered for name in bench.names(value)]
-    todo = [value for value in bench.steered if not all(store.has(name) for name in bench.names(value))]
+    left = [value for value in bench.steered if not all(store.has(name) for name in bench.names(value))]
+    todo = [*left[::2], *left[1::2]]  # a run that is stopped halfway has values from all around the circle
     with tqdm(total=len(names), desc="study", unit="cell", file=sys.stderr, disable=not progress) as bar:
 
         def look(text: str = "") -> None:

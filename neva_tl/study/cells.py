@@ -27,7 +27,8 @@ from neva_tl.study.scorers import Scorer, demo_expressing, to_frame
 from neva_tl.study.store import Store
 from neva_tl.values import VALUES
 
-#: Dose at which vector layers are compared on validation prompts, and how many values are tried.
+#: Dose at which vector layers are compared on validation prompts, and how many values are tried where texts must be written
+#: for it (else all).
 LAYER_DOSE, LAYER_VALUES = 2.0, 3
 
 
@@ -78,17 +79,19 @@ class Cells:
     def vector_layers(self, evidence: Evidence, steered: Sequence[str]) -> tuple[int, ...]:
         """The layer of the vector methods: the largest mean validation gain of plain CAA at one dose.
 
-        Candidates are five depths (all layers of a small model), tried on the first values at `LAYER_DOSE`.
+        Candidates are five depths (all layers of a small model), tried at `LAYER_DOSE` on all values, or on `LAYER_VALUES` of
+        them where the judge reads texts.
         """
         name = "cells/vector_layers"
         if not self.store.has(f"{name}.json"):
             n = evidence.stats.n_layers
             tried = range(n) if n <= 6 else sorted({round(f * (n - 1)) for f in (0.3, 0.4, 0.5, 0.6, 0.7)})
+            asked = steered[:: max(1, len(steered) // LAYER_VALUES)][:LAYER_VALUES] if self.scorer.reads else steered
             gains: dict[int, float] = {}
             for layer in tried:
                 at = replace(evidence, layers=(int(layer),))
                 found = []
-                for value in steered[:: max(1, len(steered) // LAYER_VALUES)][:LAYER_VALUES]:
+                for value in asked:
                     seen = self.scorer.observe((build("caa", at, value).with_dose(LAYER_DOSE),), "validation", (value,))
                     found.append(seen.csr(value) - self.base_validation.csr(value))
                 gains[int(layer)] = float(np.mean(found))

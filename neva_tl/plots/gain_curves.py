@@ -26,7 +26,7 @@ def gain_curves_plot(df: pd.DataFrame) -> Figure:
     """
     df = need(df, COLUMNS, "gain_curves")
     gates = list(dict.fromkeys(df["gate"]))
-    figure = new_figure(6.6, 0.5 + 2.1 * len(gates))
+    figure = new_figure(7.4, 0.4 + 2.0 * len(gates))
     grid = figure.subplots(len(gates), len(MEASURES), squeeze=False)
     for gate, axes in zip(gates, grid, strict=True):
         part = df[df["gate"] == gate]
@@ -48,5 +48,5 @@ def gain_curves_plot(df: pd.DataFrame) -> Figure:
             if name == "kl" and len(finite) and finite.max() > 0:
                 ax.set_ylim(bottom=0)
         axes[0].set_title(f"gate: {gate}", loc="left")
-        axes[-1].legend(loc="upper left")
+        axes[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from neva_tl.activations import ActivationStats
 from neva_tl.attribution.margin import MarginEffects
+from neva_tl.baselines.residuals import TextResiduals
 from neva_tl.editing import RelevanceGate, Scope
 from neva_tl.neurons import NeuronSet
 
@@ -17,7 +18,7 @@ class Evidence:
     """What is known from the training split.
 
     Attributes:
-        model: the model (weights are read, nothing is run).
+        model: the model.
         stats: collected statistics, with samples where a method fits probes.
         neurons: value -> selected neurons, shared by the neuron-level methods.
         scope: token scope that every method uses.
@@ -27,6 +28,7 @@ class Evidence:
         layers: layers of vector methods; chosen on validation prompts by the study, None for the method's default.
         chat: whether prompts go through a chat template (role prompts are worded for it).
         seed: of placebos and probe data.
+        residuals: of training texts that were run again, kept for the methods and values that ask for the same texts.
     """
 
     model: Any
@@ -38,3 +40,4 @@ class Evidence:
     seed: int = 0
     gate: RelevanceGate | None = None
     margins: MarginEffects | None = None
+    residuals: TextResiduals = field(default_factory=TextResiduals, repr=False)

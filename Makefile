@@ -79,8 +79,10 @@ figures: setup ## paper figures (PDF and PNG) from a run's tables: make figures 
 	    echo "$$figure: no $$table in $(RUN) yet (make $$maker RUN=$(RUN))"; \
 	  else $(BIN)/python $$figure $(RUN) || exit 1; fi; done
 
+# Options of analyses/sensitivity.py, say SENSITIVITY="--value all".
+SENSITIVITY ?=
 sensitivity: setup ## one factor at a time around a run's setting, how few neurons suffice, two values at once
-	$(BIN)/python analyses/sensitivity.py $(RUN)
+	$(BIN)/python analyses/sensitivity.py $(RUN) $(SENSITIVITY)
 	$(BIN)/python analyses/two_values.py $(RUN)
 	for name in sensitivity sparsity two_values; do $(BIN)/python figures/$$name.py $(RUN) || exit 1; done
 
@@ -89,7 +91,7 @@ SCIENCE ?= runs/science
 REPEATED := neva neva_shift caa_projected_probe caa caa_projected random
 science: setup ## the method study on the demo model: all methods and gates, other seeds and worlds (trained once), sensitivity, two values
 	OMP_NUM_THREADS=1 $(BIN)/python analyses/method_comparison.py --model demo --out $(SCIENCE)/demo
-	$(MAKE) sensitivity RUN=$(SCIENCE)/demo/gate-relevance
+	$(MAKE) sensitivity RUN=$(SCIENCE)/demo/gate-relevance SENSITIVITY="--value all"
 	$(BIN)/python analyses/demo_models.py --out $(SCIENCE)/models
 	for seed in 1 2; do OMP_NUM_THREADS=1 $(BIN)/python analyses/method_comparison.py --gates relevance --methods $(REPEATED) \
 	  --model demo:$(SCIENCE)/models/seed$$seed --out $(SCIENCE)/seed$$seed || exit 1; done

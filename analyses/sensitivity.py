@@ -1,6 +1,6 @@
 """Sensitivity of a run to k, dose, lambda, layers, pairs and the parts of NeVA; and how few neurons keep the gain.
 
-    python analyses/sensitivity.py runs/demo
+    python analyses/sensitivity.py runs/demo --value all
     python analyses/sensitivity.py runs/smollm2 --factor k --factor part --value power
 
 One factor at a time around the run's own setting (`as run`), each level at the dose that reaches the target gain on
@@ -20,7 +20,9 @@ from neva_tl.study.script import script
 
 def options(parser: argparse.ArgumentParser) -> None:
     """What the analysis takes beside the run folder."""
-    parser.add_argument("--value", action="append", default=[], help="value of the run (repeatable); default three")
+    parser.add_argument(
+        "--value", action="append", default=[], help="value of the run (repeatable), or all; default three"
+    )
     parser.add_argument(
         "--factor",
         action="append",

@@ -34,6 +34,8 @@ from neva_tl.study.variants import FACTORS, Setting, Variant, neurons_of, varian
 METHODS = ("neva", "neva_shift")
 #: Values looked at where none are named.
 MOST_VALUES = 3
+#: As the only value named: every value of the run.
+ALL = "all"
 #: Status of a level without neurons for a value.
 EMPTY = "no neurons"
 
@@ -43,7 +45,7 @@ class SensitivityConfig:
     """What is varied.
 
     Attributes:
-        values: of the run; empty takes three, spread along the circle.
+        values: of the run, or `all`; empty takes three, spread along the circle.
         factors: names in `FACTORS`; empty takes all.
         methods: of `METHODS`; empty takes those that the run has.
         target: one of the run's gains; None takes the smallest.
@@ -62,9 +64,10 @@ class SensitivityConfig:
         """
         target = run.target(run.config.spending().targets[0] if self.target is None else self.target)
         have = [name for name in METHODS if name in run.methods()]
+        named = run.values() if self.values == (ALL,) else self.values
         for what, asked, known in (
             ("factor", self.factors, tuple(FACTORS)),
-            ("value", self.values, run.values()),
+            ("value", named, run.values()),
             ("method", self.methods, tuple(have)),
         ):
             missing = [name for name in asked if name not in known]
@@ -74,7 +77,7 @@ class SensitivityConfig:
                 )
         if not have:
             raise InputError(f"{run.store.root} measured neither {' nor '.join(METHODS)}: there is nothing to vary")
-        values = self.values or spread_values(run.values())
+        values = named or spread_values(run.values())
         return SensitivityConfig(values, self.factors or tuple(FACTORS), self.methods or tuple(have), target)
 
 

@@ -92,6 +92,12 @@ def test_values_are_spread() -> None:
     assert spread_values(ten) == ("0", "3", "6") and spread_values(ten[:2]) == ("0", "1")
 
 
+def test_all_names_every_value_of_the_run(run: FinishedRun) -> None:
+    assert SensitivityConfig(values=("all",)).of_run(run).values == run.values()
+    with pytest.raises(InputError, match="no value 'all'"):
+        SensitivityConfig(values=("power", "all")).of_run(run)
+
+
 # ---------------------------------------------------------------- neurons and statistics of a level
 
 

@@ -41,7 +41,7 @@ def sensitivity_plot(df: pd.DataFrame) -> Figure:
     """
     df = need(df, COLUMNS, "sensitivity")
     factors = list(dict.fromkeys(df["factor"]))
-    places = {factor: list(dict.fromkeys(df.loc[df["factor"] == factor, "level"])) for factor in factors}
+    places = {factor: _levels(df[df["factor"] == factor]) for factor in factors}
     width = [len(places[factor]) for factor in factors]
     figure = new_figure(max(4.5, 1.1 + 0.33 * sum(width) + 0.2 * len(factors)), 1.0 + 1.45 * len(MEASURES))
     grid = figure.subplots(
@@ -68,6 +68,17 @@ def sensitivity_plot(df: pd.DataFrame) -> Figure:
     return figure
 
 
+def _levels(rows: pd.DataFrame) -> list[str]:
+    """A factor's levels, the run's own first; numbers ascending (methods need not have tried the same ones)."""
+    levels = list(dict.fromkeys([*rows.loc[rows["own"].astype(bool), "level"], *rows["level"]]))
+    own = rows["own"].astype(bool).any()
+    head, rest = (levels[:1], levels[1:]) if own else ([], levels)
+    try:
+        return head + sorted(rest, key=float)
+    except ValueError:
+        return head + rest
+
+
 def _points(ax: Axes, rows: pd.DataFrame, name: str, places: list[str], offset: float, method: str) -> None:
     colour = method_colour(method)
     own = rows[rows["own"].astype(bool)]
@@ -91,7 +102,7 @@ def sparsity_plot(df: pd.DataFrame) -> Figure:
     """
     df = need(df, ("method", "value", "k", "gain", "chosen"), "sparsity_curve")
     methods = method_order(df["method"])
-    figure = new_figure(0.9 + 2.5 * len(methods), 2.7)
+    figure = new_figure(1.9 + 2.4 * len(methods), 2.7)
     axes = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
     values = present_values(df["value"])
     for ax, method in zip(axes, methods, strict=True):
@@ -107,5 +118,5 @@ def sparsity_plot(df: pd.DataFrame) -> Figure:
         ax.set_xlabel("neurons edited")
         ax.set_title(method_label(method), fontsize=8)
     axes[0].set_ylabel("gain (validation prompts)")
-    axes[-1].legend(loc="best")
+    axes[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure

@@ -33,6 +33,17 @@ def test_levels_are_drawn_at_their_places(fake: ModuleType) -> None:
     assert sum(round(x) == 2 for x, _ in drawn(axes[0, 1])) == 1
 
 
+def test_numbers_stand_in_their_order(fake: ModuleType) -> None:
+    df = fake.sensitivity()
+    df.loc[df["factor"] == "part", "factor"] = "dose"
+    df.loc[df["factor"] == "dose", "level"] = df.loc[df["factor"] == "dose", "level"].map(
+        {"no FDR": "16", "correlational only": "2"}.get, na_action="ignore"
+    )
+    df.loc[(df["factor"] == "dose") & df["level"].isna(), "level"] = "as run"
+    axes = np.array(plots.sensitivity_plot(df).axes).reshape(3, 2)
+    assert [text.get_text() for text in axes[2, 1].get_xticklabels()] == ["as run", "2", "16"]
+
+
 def test_chosen_sets_are_ringed(fake: ModuleType) -> None:
     figure = plots.sparsity_plot(fake.sparsity_curve())
     for ax in figure.axes:

@@ -16,6 +16,7 @@ import pandas as pd
 from neva_tl import models, prompts, selection
 from neva_tl.activations import ActivationStats, Samples, collect
 from neva_tl.attribution.margin import MarginEffects, margin_effects
+from neva_tl.attribution.tokens import value_tokens
 from neva_tl.editing import RelevanceGate, fit_relevance
 from neva_tl.errors import InputError, WorkError
 from neva_tl.evaluation.alignment import Decoding
@@ -242,8 +243,10 @@ def write_evidence(
     if not store.has("tables/circuit.parquet"):
         train = pairs.split("train")
         frames = []
+        # where values share all their words (a demo world of border rate .5) no token stands for one value: nothing to draw
+        drawable = not value_tokens(model, VALUES)["shared"].all()
         for name, found in neurons.items():
-            if not len(found):
+            if not len(found) or not drawable:
                 continue
             corpus = train.for_value(name).examples()[:CIRCUIT_TEXTS]
             graph = circuit(model, found.head(CIRCUIT_NEURONS), corpus=corpus)

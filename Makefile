@@ -64,6 +64,7 @@ types: setup ## mypy
 	$(BIN)/mypy
 
 RUN ?= runs/demo
+# gain_curves belongs to a comparison's folder and is drawn by analyses/method_comparison.py.
 figures: setup ## paper figures (PDF and PNG) from a run's tables: make figures RUN=runs/demo
 	$(BIN)/python analyses/layer_ablation.py $(RUN)
 	$(BIN)/python analyses/logit_lens.py $(RUN)
@@ -72,7 +73,7 @@ figures: setup ## paper figures (PDF and PNG) from a run's tables: make figures 
 	    figures/faithfulness.py) table=circuits; maker=circuits;; \
 	    figures/sensitivity.py|figures/sparsity.py) table=sensitivity; maker=sensitivity;; \
 	    figures/two_values.py) table=two_values; maker=sensitivity;; \
-	    figures/gain_curves.py) table=gain_curves; maker=science;; \
+	    figures/gain_curves.py) continue;; \
 	    *) table=; maker=;; \
 	  esac; \
 	  if [ -n "$$table" ] && [ ! -f $(RUN)/tables/$$table.parquet ]; then \

@@ -111,7 +111,7 @@ def _pool(
         out |= {name: np.empty(shape, dtype=np.float32) for name in ("gate", "gate_positive")}
     out["resid"] = np.empty((len(examples), info.n_layers, info.d_model), dtype=np.float32)
     for rows, batch in inference.batches(model, examples, token_budget=token_budget, chat=chat):
-        weight = _pool_weights(batch.answer, pooling)
+        weight = pool_weights(batch.answer, pooling)
         seen: dict[tuple[str, int], int] = {}
 
         def record(
@@ -150,7 +150,7 @@ def _site_value(model: Any, name: str, x: Tensor) -> Tensor:
     return models.activation(model)(x) if name == "gate" else x
 
 
-def _pool_weights(answer: Tensor, pooling: Pooling) -> Tensor:
+def pool_weights(answer: Tensor, pooling: Pooling) -> Tensor:
     """Weights `[b, n]` that sum to 1 over each row's pooled tokens."""
     if not bool(answer.any(dim=1).all()):
         raise InputError("a prompt has no answer token to pool over: its text is empty after tokenisation")

@@ -12,9 +12,8 @@ from neva_tl.activations import Pooling
 from neva_tl.baselines.caa import projected_direction
 from neva_tl.baselines.caa_layers import spread_layers
 from neva_tl.baselines.evidence import Evidence
-from neva_tl.baselines.texts import residuals
+from neva_tl.baselines.texts import kept_samples, residuals
 from neva_tl.editing import ProbedVector, fit_vector_probes
-from neva_tl.errors import InputError
 from neva_tl.selection.contrast import probe_rows
 
 #: + prompts of each other value among the negatives, as `fit_context` has it.
@@ -33,8 +32,7 @@ def caa_projected_probe(evidence: Evidence, value: str) -> ProbedVector:
 
 def _probed(evidence: Evidence, value: str, name: str, *, project: bool) -> ProbedVector:
     stats = evidence.stats
-    if stats.samples is None:
-        raise InputError(f"{name} reads the training texts again: collect with samples=True (or a path)")
+    kept_samples(evidence, name)  # refused before its rows are asked for
     rows, label, _ = probe_rows(stats, value, others=OTHERS, seed=evidence.seed)
     layers = spread_layers(stats.n_layers, evidence.layers)
     pooling: Pooling = "last" if stats.pooling == "last" else "mean"

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Int
 from sklearn.model_selection import GroupShuffleSplit
 
 from neva_tl.baselines.evidence import Evidence
-from neva_tl.baselines.texts import residuals
+from neva_tl.baselines.texts import kept_samples, residuals
 from neva_tl.editing import LayerProbe, PromptShift
 from neva_tl.editing.probe import log_odds_of, logistic, warn_unconverged
 from neva_tl.errors import InputError
@@ -44,9 +44,7 @@ def conva(evidence: Evidence, value: str, *, p0: float = 0.9, C: float = 1.0) ->
         RuntimeWarning: probes that did not converge; no layer above the accuracy asked for.
     """
     dose = log_odds_of(p0)
-    if evidence.stats.samples is None:
-        raise InputError("conva reads the training texts again: collect with samples=True (or a path)")
-    table = evidence.stats.samples.table
+    table = kept_samples(evidence, "conva").table
     rows = first_rows(table, value, PAIRS)
     label = (table["pole"].iloc[rows] == "+").to_numpy()
     fit, test = held_out(label, table["cluster"].iloc[rows].to_numpy(), evidence.seed, value)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import get_args
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from neva_tl import inference, models
-from neva_tl.activations import Pooling
+from neva_tl.activations import Pooling, Samples, pool_weights
 from neva_tl.baselines.evidence import Evidence
 from neva_tl.editing.tokens import chosen_tokens
 from neva_tl.errors import InputError
+from neva_tl.hooks import watched
 from neva_tl.neurons import NeuronSet
 from neva_tl.prompts import Example
 from neva_tl.prompts.contrast import examples_of
 
 
-def training_texts(evidence: Evidence, rows: Int[np.ndarray, " n"], why: str) -> list[Example]:
-    """Some rows of the statistics' table as prompts and answers.
+def kept_samples(evidence: Evidence, why: str) -> Samples:
+    """The statistics' samples, whose training texts can be run again.
 
     Raises:
         InputError: the statistics hold no texts; `why` says what needs them.
@@ -25,7 +30,16 @@ def training_texts(evidence: Evidence, rows: Int[np.ndarray, " n"], why: str) ->
     samples = evidence.stats.samples
     if samples is None or "text" not in samples.table:
         raise InputError(f"{why} reads the training texts again: collect with samples=True (or a path)")
-    return examples_of(samples.table.iloc[rows])
+    return samples
+
+
+def training_texts(evidence: Evidence, rows: Int[np.ndarray, " n"], why: str) -> list[Example]:
+    """Some rows of the statistics' table as prompts and answers.
+
+    Raises:
+        InputError: see `kept_samples`.
+    """
+    return examples_of(kept_samples(evidence, why).table.iloc[rows])
 
 
 def residuals(
@@ -36,10 +50,8 @@ def residuals(
     Several methods ask for the same texts, and values share those that are other values' counterexamples: where they fit,
     the evidence keeps them (in float32), and each text is run once.
     """
-    training_texts(evidence, rows[:0], why)
     kept, info = evidence.residuals, models.info(evidence.model)
-    assert evidence.stats.samples is not None
-    size = (len(evidence.stats.samples.table), info.n_layers, info.d_model)
+    size = (len(kept_samples(evidence, why).table), info.n_layers, info.d_model)
     if not kept.fits(size):
         found = _pooled(evidence, rows, layers, why)[pooling]
         return {layer: found[:, place] for place, layer in enumerate(layers)}
@@ -52,20 +64,21 @@ def residuals(
 def _pooled(
     evidence: Evidence, rows: Int[np.ndarray, " n"], layers: tuple[int, ...], why: str
 ) -> dict[Pooling, Float[np.ndarray, "n l d"]]:
-    """`resid_post` of training texts, pooled both ways in one pass."""
-    examples = training_texts(evidence, rows, why)
-    found: dict[Pooling, np.ndarray] = {}
-    for places, batch in inference.batches(evidence.model, examples, chat=evidence.chat):
-        tokens = chosen_tokens(evidence.model, batch, batch.answer, layers, "resid_post").astype(np.float64)
-        ends = np.cumsum(batch.answer.sum(dim=1).cpu().numpy())
-        starts = np.concatenate([[0], ends[:-1]])
-        mean = np.add.reduceat(tokens, starts, axis=0) / (ends - starts)[:, None, None]
-        parts: dict[Pooling, np.ndarray] = {"mean": mean, "last": tokens[ends - 1]}
-        for name, part in parts.items():
-            if name not in found:
-                found[name] = np.empty((len(examples), *part.shape[1:]))
-            found[name][places] = part
-    return found
+    """`resid_post` of training texts, pooled both ways in one pass, on the device: no token outlives its layer's hook."""
+    model, examples = evidence.model, training_texts(evidence, rows, why)
+    hooks = [models.hook_name(model, layer, "resid_post") for layer in layers]
+    poolings: tuple[Pooling, ...] = get_args(Pooling)
+    found = np.empty((len(poolings), len(examples), len(layers), models.info(model).d_model), dtype=np.float32)
+    for places, batch in inference.batches(model, examples, chat=evidence.chat):
+        weights = torch.stack([pool_weights(batch.answer, pooling) for pooling in poolings])
+        with watched(model, hooks, partial(_weighted, weights)) as seen:
+            inference.forward_batch(model, batch, stop_at_layer=max(layers) + 1, logits=False)
+        found[:, places] = torch.stack([seen[name] for name in hooks], dim=2).numpy()
+    return dict(zip(poolings, found, strict=True))
+
+
+def _weighted(weights: Float[Tensor, "p b n"], x: Float[Tensor, "b n d"]) -> Float[Tensor, "p b d"]:
+    return torch.einsum("pbn,bnd->pbd", weights.to(x.device), x.float()).cpu()
 
 
 def token_quantiles(evidence: Evidence, value: str, neurons: NeuronSet, q: float, why: str) -> Float[np.ndarray, " k"]:
@@ -73,9 +86,7 @@ def token_quantiles(evidence: Evidence, value: str, neurons: NeuronSet, q: float
 
     Order of `neurons.df`; activations at the set's site (`gate`: `act(gate)`).
     """
-    samples = evidence.stats.samples
-    if samples is None:
-        raise InputError(f"{why} reads the training texts again: collect with samples=True (or a path)")
+    samples = kept_samples(evidence, why)
     rows = np.flatnonzero((samples.table["value"] == value).to_numpy())
     examples = training_texts(evidence, rows, why)
     layers = neurons.layers

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -10,6 +11,8 @@ from neva_tl.plots.style import method_colour, method_label, method_order, need,
 
 COLUMNS = ("gate", "method", "point", "gain", "leakage", "kl")
 MEASURES = (("leakage", "leakage (mean over other values)"), ("kl", "KL on neutral text (nats per token)"))
+
+BAR: dict[str, Any] = {"linewidth": 0.6, "alpha": 0.6, "zorder": 1}
 
 
 @styled
@@ -34,18 +37,16 @@ def gain_curves_plot(df: pd.DataFrame) -> Figure:
             ax.axhline(0, color="#cccccc", linewidth=0.7, zorder=0)
             for method in method_order(part["method"]):
                 line, colour = part[part["method"] == method].sort_values("point"), method_colour(method)
-                for x, y in (("gain", name), (name, "gain")):
-                    if f"{x}_lo" in line.columns:
-                        ends = line[[f"{x}_lo", f"{x}_hi"]].to_numpy(dtype=float)
-                        draw = ax.hlines if x == "gain" else ax.vlines
-                        draw(line[y], ends[:, 0], ends[:, 1], color=colour, linewidth=0.6, alpha=0.6, zorder=1)
+                if {"gain_lo", "gain_hi"} <= set(line.columns):
+                    ax.hlines(line[name], line["gain_lo"], line["gain_hi"], color=colour, **BAR)
+                if {f"{name}_lo", f"{name}_hi"} <= set(line.columns):
+                    ax.vlines(line["gain"], line[f"{name}_lo"], line[f"{name}_hi"], color=colour, **BAR)
                 ax.plot(
                     line["gain"], line[name], "-o", color=colour, markersize=3, label=method_label(method), zorder=3
                 )
             ax.set_xlabel("gain on test prompts")
             ax.set_ylabel(label)
-            finite = part.loc[np.isfinite(part[name].astype(float)), name]
-            if name == "kl" and len(finite) and finite.max() > 0:
+            if name == "kl":
                 ax.set_ylim(bottom=0)
         axes[0].set_title(f"gate: {gate}", loc="left")
         axes[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))

@@ -244,9 +244,9 @@ def write_evidence(
         train = pairs.split("train")
         frames = []
         # where values share all their words (a demo world of border rate .5) no token stands for one value: nothing to draw
-        drawable = not value_tokens(model, VALUES)["shared"].all()
-        for name, found in neurons.items():
-            if not len(found) or not drawable:
+        drawn = {} if value_tokens(model, VALUES)["shared"].all() else neurons
+        for name, found in drawn.items():
+            if not len(found):
                 continue
             corpus = train.for_value(name).examples()[:CIRCUIT_TEXTS]
             graph = circuit(model, found.head(CIRCUIT_NEURONS), corpus=corpus)

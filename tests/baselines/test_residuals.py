@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from neva_tl import inference, models
 from neva_tl.baselines import Evidence, texts
@@ -22,21 +20,6 @@ folder, pairs, evidence = _shared.folder, _shared.pairs, _shared.evidence
 ROWS = np.array([5, 0, 17, 5])
 
 
-def raw(folder: Path, pairs: ContrastSet, layer: int) -> dict[str, np.ndarray]:
-    """Block output of `ROWS` by plain transformers: mean over tokens after the first, and the last token."""
-    hf = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    text = AutoTokenizer.from_pretrained(folder)
-    seen: list[torch.Tensor] = []
-    hf.model.layers[layer].register_forward_hook(
-        lambda m, a, out: seen.append(out[0] if isinstance(out, tuple) else out)
-    )
-    for row in ROWS:
-        with torch.no_grad():
-            hf(torch.tensor([text(pairs.df["text"].iloc[row])["input_ids"]]))
-    each = [x.reshape(-1, hf.config.hidden_size).double().numpy() for x in seen]
-    return {"mean": np.stack([x[1:].mean(0) for x in each]), "last": np.stack([x[-1] for x in each])}
-
-
 @pytest.mark.parametrize("most", [1 << 30, 0])
 def test_residuals_are_those_of_raw_hooks_held_or_not(
     evidence: Evidence, folder: Path, pairs: ContrastSet, most: int
@@ -45,7 +28,8 @@ def test_residuals_are_those_of_raw_hooks_held_or_not(
     assert list(table["text"].iloc[ROWS]) == list(pairs.df["text"].iloc[ROWS])
     fresh = replace(evidence, residuals=TextResiduals(most))
     for layer in (0, 2):
-        want = raw(folder, pairs, layer)
+        each = _shared.raw_residuals(folder, pairs.df["text"].iloc[ROWS], layer)
+        want = {"mean": np.stack([x[1:].mean(0) for x in each]), "last": np.stack([x[-1] for x in each])}
         for pooling in ("mean", "last"):
             found = texts.residuals(fresh, ROWS, (layer,), pooling, "test")[layer]
             np.testing.assert_allclose(found, want[pooling], atol=1e-4 * np.abs(want[pooling]).max())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
+
+from neva_tl._whole import whole_file
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -56,11 +57,7 @@ def plain(data: Any) -> Any:
 
 
 def write_page(target: Path, page: str) -> Path:
-    """Write a page to a temporary name and rename it; a lone surrogate, which a tokenizer can produce, becomes `?`."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(page.encode("utf-8", errors="replace"))
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a page whole; a lone surrogate, which a tokenizer can produce, becomes `?`."""
+    with whole_file(target) as file:
+        file.write_bytes(page.encode("utf-8", errors="replace"))
     return target

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from neva_tl._accumulate import POLES, Accumulator, fold_of, merge_folds
 from neva_tl._html import card
+from neva_tl._whole import whole_file
 from neva_tl.errors import InputError
 from neva_tl.values import in_circle_order
 from neva_tl.values import value as lookup
@@ -216,10 +216,10 @@ class ActivationStats:
             "pooling": self.pooling,
         }
         tensor_file, json_file = path.with_suffix(".safetensors"), path.with_suffix(".json")
-        save_file({name: np.ascontiguousarray(a) for name, a in self._arrays().items()}, f"{tensor_file}.tmp")
-        os.replace(f"{tensor_file}.tmp", tensor_file)
-        Path(f"{json_file}.tmp").write_text(json.dumps(meta, indent=1))
-        os.replace(f"{json_file}.tmp", json_file)
+        with whole_file(tensor_file) as file:
+            save_file({name: np.ascontiguousarray(a) for name, a in self._arrays().items()}, file)
+        with whole_file(json_file) as file:
+            file.write_text(json.dumps(meta, indent=1))
         return json_file
 
     @classmethod

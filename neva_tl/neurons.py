@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from neva_tl._html import card
+from neva_tl._whole import whole_file
 from neva_tl.errors import InputError
 from neva_tl.values import value
 
@@ -134,12 +134,10 @@ class NeuronSet:
             "settings": dict(self.settings),
         }
         tensor_file, json_file = path.with_suffix(".safetensors"), path.with_suffix(".json")
-        temporary = tensor_file.with_suffix(".safetensors.tmp")
-        temporary.write_bytes(content)
-        os.replace(temporary, tensor_file)
-        temporary = json_file.with_suffix(".json.tmp")
-        temporary.write_text(json.dumps(meta, indent=1))
-        os.replace(temporary, json_file)
+        with whole_file(tensor_file) as file:
+            file.write_bytes(content)
+        with whole_file(json_file) as file:
+            file.write_text(json.dumps(meta, indent=1))
         return json_file
 
     @classmethod

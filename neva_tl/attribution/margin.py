@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from neva_tl import inference, models
 from neva_tl._html import card
+from neva_tl._whole import whole_file
 from neva_tl.attribution.gradient import layer_probes
 from neva_tl.errors import InputError, WorkError
 from neva_tl.prompts.contrast import examples_of
@@ -87,10 +88,9 @@ class MarginEffects:
         from safetensors.numpy import save
 
         target = Path(path)
-        temporary = target.with_name(f".{target.name}.tmp")
         tensors = {"effect": self.effect.astype(np.float32), "se": self.se.astype(np.float32)}
-        temporary.write_bytes(save(tensors, {"values": ",".join(self.values), "n": str(self.n)}))
-        temporary.replace(target)
+        with whole_file(target) as file:
+            file.write_bytes(save(tensors, {"values": ",".join(self.values), "n": str(self.n)}))
         return target
 
     @classmethod

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 
+from neva_tl._whole import whole_file
 from neva_tl.errors import InputError
 
 if TYPE_CHECKING:
@@ -242,12 +242,8 @@ class CircuitGraph:
             # a lone surrogate, which a tokenizer can produce, is no valid UTF-8
             ".html": lambda: self._page().encode("utf-8", errors="replace"),
         }[suffix]()
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            file.write_bytes(data)
         return path
 
     def _graphml(self) -> bytes:

@@ -8,7 +8,6 @@ The gate knows no pole and no single value: it says where, never what, so that e
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from neva_tl import inference, models
 from neva_tl._html import card
+from neva_tl._whole import whole_file
 from neva_tl.editing.tokens import chosen_tokens, last_answer_token
 from neva_tl.errors import InputError
 from neva_tl.prompts.example import Example
@@ -104,10 +104,9 @@ class RelevanceGate:
         """Write the gate as one safetensors file."""
         path = Path(path)
         arrays = {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         flags = {"threshold": np.array([self.threshold]), "per_query": np.array([self.unit == "query"])}
-        save_file({**arrays, **flags}, temporary)
-        os.replace(temporary, path)
+        with whole_file(path) as file:
+            save_file({**arrays, **flags}, file)
         return path
 
     @classmethod

@@ -7,7 +7,6 @@ context, so a notebook's own settings survive.
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -21,6 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from neva_tl._whole import whole_file
 from neva_tl.errors import InputError
 from neva_tl.values import VALUES, value
 
@@ -287,14 +287,9 @@ def save_figure(
     written = []
     for kind in formats:
         target = stem.parent / f"{stem.name}.{kind}"
-        temporary = stem.parent / f".{stem.name}.{os.getpid()}.tmp.{kind}"
         # Dates are left out so that the same figure gives the same file.
         undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind, {})
-        try:
-            with mpl.rc_context(RC):
-                figure.savefig(temporary, format=kind, dpi=dpi, metadata=undated)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(target) as file, mpl.rc_context(RC):
+            figure.savefig(file, format=kind, dpi=dpi, metadata=undated)
         written.append(target)
     return written

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import pandas as pd
 from jaxtyping import Bool
 
 from neva_tl._html import card
+from neva_tl._whole import whole_file
 from neva_tl.errors import InputError
 from neva_tl.prompts import splits, validation
 from neva_tl.prompts.example import Example
@@ -183,9 +183,8 @@ class ContrastSet:
         if path.suffix not in writers:
             raise InputError(f"{path}: prompts are written as .csv, .jsonl or .parquet")
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        writers[path.suffix](temporary)
-        os.replace(temporary, path)
+        with whole_file(path) as file:
+            writers[path.suffix](file)
         return path
 
     def counts(self) -> pd.DataFrame:

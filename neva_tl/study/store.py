@@ -6,7 +6,6 @@ A piece is a JSON file, or a table as parquet with CSV beside it. Everything goe
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from neva_tl._json import finite
+from neva_tl._whole import whole_file
 from neva_tl.errors import InputError
 
 PACKAGES = ("neva_tl", "torch", "transformers", "transformer-lens", "numpy", "pandas", "scipy", "scikit-learn")
@@ -73,9 +73,8 @@ class Store:
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file whole."""
         path = self.path(name)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        with whole_file(path) as file:
+            file.write_text(text, encoding="utf-8")
         return path
 
     def write_json(self, name: str, data: Any) -> Path:
@@ -91,9 +90,8 @@ class Store:
         path = self.path(f"{name}.parquet")
         if csv:
             self.write_text(f"{name}.csv", df.to_csv(index=False))
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        df.to_parquet(temporary, index=False)
-        os.replace(temporary, path)
+        with whole_file(path) as file:
+            df.to_parquet(file, index=False)
         return path
 
     def read_table(self, name: str) -> pd.DataFrame:

@@ -34,7 +34,7 @@ def test_pieces_come_back_as_written(tmp_path: Path) -> None:
     store.write_json("cells/a/b.json", {"dose": 2.0, "none": None})
     assert store.read_json("cells/a/b.json") == {"dose": 2.0, "none": None}
     assert store.has("cells/a/b.json") and not store.has("cells/a/c.json")
-    assert not list((tmp_path / "run").rglob("*.tmp"))
+    assert not list((tmp_path / "run").rglob(".*.tmp*"))
 
 
 def test_a_write_that_dies_leaves_the_old_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,7 @@ def test_a_write_that_dies_leaves_the_old_piece(tmp_path: Path, monkeypatch: pyt
 def test_what_a_killed_run_was_writing_is_swept_away(tmp_path: Path) -> None:
     store = opened(tmp_path / "run")
     store.write_json("cells/a.json", {})
-    half = store.path("cells/.b.json.123.tmp")
+    half = store.path("cells/.b.123.tmp.json")
     half.write_text("{")
     opened(tmp_path / "run")
     assert not half.exists() and store.has("cells/a.json")

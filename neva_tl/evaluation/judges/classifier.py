@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from jaxtyping import Bool, Float
 from neva_tl._cache import content_key
 from neva_tl._html import card
 from neva_tl._json import finite
+from neva_tl._whole import whole_file
 from neva_tl.errors import InputError
 from neva_tl.evaluation.decisions import cells, decide, macro, rates
 from neva_tl.evaluation.judges.base import legible
@@ -137,12 +137,9 @@ class Classifier:
             "vocabulary": {name: list(terms) for name, terms in self.features.vocabulary.items()},
         }
         # each whole or not at all; the fingerprint finds two that do not belong together
-        temporary = [folder / f".{name}.{os.getpid()}.tmp" for name in ("npz", "json")]
-        with temporary[0].open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        temporary[1].write_text(json.dumps(about, ensure_ascii=False, allow_nan=False), encoding="utf-8")
-        os.replace(temporary[0], folder / "classifier.npz")
-        os.replace(temporary[1], folder / "classifier.json")
+        with whole_file(folder / "classifier.npz") as numbers, whole_file(folder / "classifier.json") as words:
+            np.savez_compressed(numbers, **arrays)  # type: ignore[arg-type]
+            words.write_text(json.dumps(about, ensure_ascii=False, allow_nan=False), encoding="utf-8")
         return folder
 
     @classmethod

@@ -1,0 +1,32 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from neva_tl._whole import whole_file
+
+
+def test_what_is_written_is_there_at_the_end_and_not_before(tmp_path: Path) -> None:
+    target = tmp_path / "power@0.2.items.json"
+    target.write_text("old")
+    with whole_file(target) as file:
+        assert file.suffix == ".json" and file.parent == tmp_path and file.name.startswith(".") and ".tmp" in file.name
+        file.write_text("new")
+        assert target.read_text() == "old"
+    assert target.read_text() == "new" and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("wrong", [ValueError, KeyboardInterrupt])
+def test_a_writer_that_fails_leaves_nothing_behind(tmp_path: Path, wrong: type[BaseException]) -> None:
+    with pytest.raises(wrong), whole_file(tmp_path / "a.json") as file:
+        file.write_text("half")
+        raise wrong
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_writer_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "a.json"):
+        pass

@@ -65,7 +65,10 @@ def compare(args: argparse.Namespace) -> None:
             methods=tuple(args.methods or method_comparison.methods_for(args.model)), values=tuple(args.values or VALUES),
             dtype=args.dtype, overrides=overrides,
         )  # fmt: skip
-        study.run(args.out / f"gate-{gate}", workers=args.workers, progress=True)
+        # what is found before anything is edited knows no gate: the study that is there already has it
+        others = (args.out / f"gate-{other}" for other in method_comparison.GATES if other != gate)
+        like = next((folder for folder in others if (folder / "results.json").exists()), None)
+        study.run(args.out / f"gate-{gate}", workers=args.workers, progress=True, like=like)
     found = method_comparison.write(args.out, seed=args.seed, seconds=time.monotonic() - started)
     write_figures(args.out, ("gain_curves",))
     print(found)

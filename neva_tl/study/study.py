@@ -14,6 +14,7 @@ import pandas as pd
 from neva_tl import models, prompts
 from neva_tl._html import card, showable
 from neva_tl.study import stages, summary, tables, workers
+from neva_tl.study.adopt import adopt
 from neva_tl.study.bench import Bench, measure_all
 from neva_tl.study.config import Profile, StudyConfig
 from neva_tl.study.stages import say
@@ -83,7 +84,14 @@ class Study:
         self.config = StudyConfig(model=name, **options).resolved()
         self.profile: Profile = self.config.spending()
 
-    def run(self, out: str | Path, *, workers: int | None = None, progress: bool = False) -> StudyResult:
+    def run(
+        self,
+        out: str | Path,
+        *,
+        workers: int | None = None,
+        progress: bool = False,
+        like: str | Path | None = None,
+    ) -> StudyResult:
         """Run what is not done yet and write the folder's tables, results.json, figures and report.html.
 
         A folder of the same study with other methods takes these beside them: its tables then hold all of them.
@@ -93,9 +101,11 @@ class Study:
             workers: processes that share the measuring; None takes one per core where the model is small and on a CPU, else
                 one. It changes no result. A model passed as an object stays in this process.
             progress: show bars on stderr.
+            like: another run folder, of a study that differs in gate, methods and target gains alone: what is found before
+                anything is edited (statistics, neurons, circuits, the unedited model's scores) is taken from there.
 
         Raises:
-            InputError: bad options, or the folder belongs to another study.
+            InputError: bad options, or the folder (or `like`) belongs to another study.
             WorkError: a judge or an edit failed.
         """
         started = time.monotonic()
@@ -105,6 +115,8 @@ class Study:
         model = self._loaded if self._loaded is not None else models.load(config.model, dtype=config.dtype)
         about = stages.manifest(config, model, pairs, sys.argv)
         store = Store.open(out, about)
+        if like is not None:
+            adopt(store, about, like)
         known = store.read_json("manifest.json") if store.has("manifest.json") else {}
         before, held = known.get("wall_time_s", 0.0), tuple(known.get("config", {}).get("methods", ()))
         config = replace(config, methods=(*held, *(name for name in config.methods if name not in held)))

@@ -5,8 +5,9 @@
 
 Runs one study per setting of the relevance gate into OUT/gate-none and OUT/gate-relevance (as `neva-tl run` does: resumed
 where they stopped, further methods are taken beside those there), then writes OUT/tables/method_comparison, method_contests,
-method_curves, gain_curves and equal_gain (.parquet, .csv), OUT/method_comparison.json and OUT/figures/gain_curves. Doses are
-matched on validation prompts; figures are on test prompts, at the matched doses and (equal_gain) where test gains are equal.
+method_curves, gain_curves, equal_gain and equal_gain_reached (.parquet, .csv), OUT/method_comparison.json and
+OUT/figures/gain_curves. Doses are matched on validation prompts; figures are on test prompts, at the matched doses and
+(equal_gain: over all values, equal_gain_reached: over those that both methods reached) where test gains are equal.
 """
 
 from __future__ import annotations

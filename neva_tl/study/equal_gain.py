@@ -158,5 +158,9 @@ def equal_gain_contests(
             rows += [
                 {"gate": gate} | contest(one, rival, gain) for one in found if one.method in ours for rival in rivals
             ]
-    table = pd.DataFrame(rows)
+    return numeric(pd.DataFrame(rows))
+
+
+def numeric(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of contests with NaN for null, so that a column that is null throughout stays one of numbers."""
     return table.astype({name: float for name in table if name not in ("gate", "ours", "rival", "n_values")})

@@ -23,7 +23,7 @@ from neva_tl._sources import is_demo
 from neva_tl.baselines import FAMILIES
 from neva_tl.errors import InputError
 from neva_tl.study.comparison import nlr_beside
-from neva_tl.study.equal_gain import Curve, curve_of, curves_table, equal_gain_contests
+from neva_tl.study.equal_gain import Curve, contest, curve_of, curves_table, equal_gain_contests, numeric
 from neva_tl.study.store import Store
 
 #: Methods of the comparison, in the order of its tables.
@@ -80,17 +80,26 @@ def combined(studies: Mapping[str, Store]) -> pd.DataFrame:
     """One row per method, gate and target gain: the studies' `methods` tables, with the losses of capability beside them.
 
     Returns:
-        The columns of `tables/methods`, and `relevance` (the study's setting), `family`, `gate_class`, `loss_ppl` (rise of the
-        mean loss on neutral text, nats per token) and `loss_acc` (fall of accuracy on neutral questions).
+        The columns of `tables/methods`, and `relevance` (the study's setting), `family`, `gate_class`, `kl_median` (over the
+        values; the mean is what one value out of reach makes it), `loss_ppl` (rise of the mean loss on neutral text, nats per
+        token) and `loss_acc` (fall of accuracy on neutral questions).
     """
     frames = []
     for gate, store in studies.items():
         table = store.read_table("tables/methods")
+        steered = store.read_table("tables/values").groupby("method")["steered"].unique()
+        base = store.read_json("cells/base.json")["capability"]
+        targets = [None if pd.isna(target) else float(target) for target in table["target_gain"]]
+        medians = [
+            float(np.median([losses_of(store, base, method, value, target)["kl"] for value in steered[method]]))
+            for method, target in zip(table["method"], targets, strict=True)
+        ]
         frames.append(
             table.assign(
                 relevance=gate,
                 family=[FAMILIES[method] for method in table["method"]],
                 gate_class=[gate_class(own) for own in table["gate"]],
+                kl_median=medians,
                 loss_ppl=np.log(table["ppl"].astype(float) / table["ppl_base"].astype(float)),
                 loss_acc=table["acc_base"].astype(float) - table["acc"].astype(float),
             )
@@ -151,7 +160,9 @@ def _contest(
     return row
 
 
-def losses_of(store: Store, base: Mapping[str, float], method: str, value: str, target: float) -> dict[str, float]:
+def losses_of(
+    store: Store, base: Mapping[str, float], method: str, value: str, target: float | None
+) -> dict[str, float]:
     """What a condition costs on neutral text: `kl`, `loss` (both nats per token) and `accuracy` (fall; NaN without questions)."""
     edited = store.read_json(f"cells/measure/{method}/{value}@{target}.json")["capability"]
     return {
@@ -189,10 +200,70 @@ def gain_curves(studies: Mapping[str, Store], *, seed: int = 0, n_boot: int = 20
         for (gate, method), group in table.groupby(["gate", "method"], sort=False):
             name, targets = str(method), [float(t) for t in sorted(group["target_gain"].unique())]
             values = list(dict.fromkeys(group["steered"]))
-            losses = {t: [losses_of(store, base, name, value, t) for value in values] for t in targets}
+            losses = _costs(store, base, name, targets, values)
             curve = curve_of(store, name, targets, values, losses, seed=seed, n_boot=n_boot)
             found.setdefault(gate_class(str(gate)), []).append(curve)
     return found
+
+
+def reachable_contests(
+    studies: Mapping[str, Store], gains: Sequence[float], *, seed: int = 0, n_boot: int = 2000
+) -> pd.DataFrame:
+    """Contests at equal gains over the values that both methods can steer towards that far, as `equal_gain_contests` gives them.
+
+    A value out of a method's reach is measured at the dose that gained most, where KL may be a hundred times what it is
+    elsewhere: in a mean over all values it drowns the others. Here both methods must have reached a value (on validation
+    prompts) at the matched gain that is read and at the next one above it, whose points the curves are read between.
+
+    Returns:
+        The columns of `equal_gain_contests`; rows only where some value is left (`n_values` says how many).
+    """
+    rows: list[dict[str, Any]] = []
+    for store in studies.values():
+        base = store.read_json("cells/base.json")["capability"]
+        table = store.read_table("tables/values").dropna(subset=["target_gain"])
+        for gate, group in table.groupby([gate_class(gate) for gate in table["gate"]], sort=False):
+            targets = [float(t) for t in sorted(group["target_gain"].unique())]
+            for gain in gains:
+                ends = [t for t in targets if t >= gain][:2]
+                points = [t for t in targets if t <= max(ends, default=gain)]
+                reached = reached_at(group, ends)
+                for ours in (m for m in OURS if m in reached):
+                    for rival in (m for m in reached if FAMILIES[m] == "vectors"):
+                        able = [value for value in reached[ours] if value in reached[rival]]
+                        if able:
+                            mine, theirs = (
+                                curve_of(
+                                    store,
+                                    m,
+                                    points,
+                                    able,
+                                    _costs(store, base, m, points, able),
+                                    seed=seed,
+                                    n_boot=n_boot,
+                                )
+                                for m in (ours, rival)
+                            )
+                            rows.append({"gate": gate} | contest(mine, theirs, gain))
+    return numeric(pd.DataFrame(rows))
+
+
+def reached_at(group: pd.DataFrame, targets: Sequence[float]) -> dict[str, list[str]]:
+    """Method -> the values that it reached at every one of some targets, from rows of `tables/values`."""
+    asked = group[group["target_gain"].isin(targets)]
+    whole = (asked["status"] == "reached").groupby([asked["method"], asked["steered"]], sort=False).all()
+    found: dict[str, list[str]] = {str(method): [] for method in dict.fromkeys(group["method"])}
+    for row in whole.reset_index(name="yes").itertuples():
+        if row.yes:
+            found[str(row.method)].append(str(row.steered))
+    return found
+
+
+def _costs(
+    store: Store, base: Mapping[str, float], method: str, targets: Sequence[float], values: Sequence[str]
+) -> dict[float, list[dict[str, float]]]:
+    """Target -> what each value's condition costs."""
+    return {t: [losses_of(store, base, method, value, t) for value in values] for t in targets}
 
 
 def verdicts(table: pd.DataFrame, *, loss: float, least: int = 1) -> list[dict[str, Any]]:
@@ -260,9 +331,11 @@ def write(root: Path, *, seed: int = 0, seconds: float = 0.0) -> str:
     store.write_table("tables/method_contests", held)
     store.write_table("tables/method_curves", dose_curves(studies))
     curves = gain_curves(studies, seed=seed)
-    level = equal_gain_contests(curves, sorted(table["target_gain"].dropna().unique()), OURS)
+    gains = [float(gain) for gain in sorted(table["target_gain"].dropna().unique())]
+    level, within = equal_gain_contests(curves, gains, OURS), reachable_contests(studies, gains, seed=seed)
     store.write_table("tables/gain_curves", curves_table(curves))
     store.write_table("tables/equal_gain", level)
+    store.write_table("tables/equal_gain_reached", within)
     manifests = {gate: one.read_json("manifest.json") for gate, one in studies.items()}
     demo = all(is_demo(one["config"]["model"]) for one in manifests.values())
     found = verdicts(held, loss=DEMO_LOSS_GOAL if demo else LOSS_GOAL)
@@ -274,6 +347,7 @@ def write(root: Path, *, seed: int = 0, seconds: float = 0.0) -> str:
             "conditions": table.to_dict("records"),
             "contests": held.to_dict("records"),
             "equal_gain": level.to_dict("records"),
+            "equal_gain_reached": within.to_dict("records"),
             "studies": {
                 gate: {
                     name: one[name] for name in ("study", "config", "model", "versions", "wall_time_s") if name in one
@@ -303,6 +377,7 @@ def write(root: Path, *, seed: int = 0, seconds: float = 0.0) -> str:
         "gain",
         "ours",
         "rival",
+        "n_values",
         "nlr_ours",
         "nlr_rival",
         "nlr_ratio",
@@ -311,9 +386,10 @@ def write(root: Path, *, seed: int = 0, seconds: float = 0.0) -> str:
         "loss_ratio",
     ]
     parts = [
-        printed(table, [*columns, "loss_ppl", "loss_acc", "kl"]),
+        printed(table, [*columns, "loss_ppl", "loss_acc", "kl", "kl_median"]),
         "doses matched on validation prompts:\n" + printed(held, shown),
-        "at equal gains on test prompts, read off the curves:\n" + printed(level, read),
+        "at equal gains on test prompts, read off the curves over all values:\n" + printed(level, read),
+        "... and over the values that both reached at that gain and the next:\n" + printed(within, read),
         "\n".join(sentence(one) for one in found),
     ]
     return "\n\n".join(parts)

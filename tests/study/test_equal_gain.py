@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from neva_tl.study import equal_gain as eg
@@ -76,3 +77,25 @@ def test_rows_without_numbers_stay_numeric(tmp_path: Path) -> None:
     by_hand.study(tmp_path / "gate-none", dict.fromkeys(by_hand.ADDED, by_hand.BOTH), relevance=False)
     table = eg.equal_gain_contests(mc.gain_curves(mc.folders(tmp_path), n_boot=20), [0.9], mc.OURS)
     assert table["nlr_ratio"].dtype == float and table["nlr_ratio"].isna().all() and (table["top_rival"] < 0.9).all()
+
+
+def test_values_out_of_reach_do_not_count_among_those_within(tmp_path: Path) -> None:
+    """By hand: CAA cannot be steered to tradition; projected CAA reaches nothing, so there is no contest with it."""
+    reached = {"neva_shift": by_hand.BOTH, "caa": ("power",), "caa_projected": ()}
+    by_hand.study(tmp_path / "gate-none", reached, relevance=False)
+    (row,) = mc.reachable_contests(mc.folders(tmp_path), [0.4], n_boot=50).to_dict("records")
+    assert (row["gate"], row["ours"], row["rival"], row["n_values"]) == ("none", "neva_shift", "caa", 1)
+    # power alone: .1 and .3 on one of two other values, at a gain of .5
+    assert row["nlr_ours"] == pytest.approx(0.1) and row["nlr_rival"] == pytest.approx(0.3)
+    assert row["kl_rival"] == pytest.approx(by_hand.KL["caa"] * 0.8**2) and row["kl_ratio"] == pytest.approx(0.25)
+
+
+def test_the_next_matched_gain_must_be_within_reach_as_well(tmp_path: Path) -> None:
+    low = by_hand.study(tmp_path / "gate-none", dict.fromkeys(("neva_shift", "caa"), by_hand.BOTH), False, target=0.2)
+    first = low.read_table("tables/values")
+    by_hand.study(tmp_path / "gate-none", {"neva_shift": by_hand.BOTH, "caa": ("tradition",)}, False, target=0.4)
+    low.write_table("tables/values", pd.concat([first, low.read_table("tables/values")], ignore_index=True))
+    table = mc.reachable_contests(mc.folders(tmp_path), [0.2, 0.4], n_boot=20).set_index("gain")
+    assert list(table["n_values"]) == [1, 1]
+    assert table.loc[0.2, "nlr_ours"] == pytest.approx(0.1)  # tradition: .05 of .5
+    assert table.loc[0.2, "nlr_rival"] == pytest.approx(0.3)

@@ -132,6 +132,7 @@ def test_written_whole(studies: dict[str, Store], tmp_path: Path) -> None:
     table = pd.read_parquet(tmp_path / "tables" / "method_comparison.parquet")
     assert len(table) == len(ADDED) + 2 and set(table["family"]) == {"neurons", "vectors"}
     np.testing.assert_allclose(table["loss_ppl"], [KL[m] for m in table["method"]])
+    np.testing.assert_allclose(table["kl_median"], [KL[m] for m in table["method"]])
     found = json.loads((tmp_path / "method_comparison.json").read_text())
     assert found["goals"] == {"nlr": 0.5, "loss": 1.0} and len(found["contests"]) == 4
     assert "neva behind probe at gain 0.4, against caa_probe over 2 values" in text

@@ -60,6 +60,7 @@ class PrefixCache:
         """
         self._place: dict[Ids, tuple[int, int]] = {}
         self._blocks: list[models.KVCache] = []
+        self._found: list[Any] = []  # what the session's edits worked out at a block's prompts
         self._first: dict[tuple[Ids, int], float] = {}
         self._model, self._session = model, session
         self.nbytes = 0
@@ -95,6 +96,7 @@ class PrefixCache:
             for token in wanted[ids]:
                 self._first[ids, token] = float(logprobs[row, token])
         self._blocks.append(past)
+        self._found.append(None if self._session is None else self._session.found())
         self.nbytes += past.nbytes
 
     def exact_for(self, model: Any, session: Any) -> bool:
@@ -156,9 +158,12 @@ class PrefixCache:
         whole = torch.from_numpy(tokens).to(device)
         mask = torch.from_numpy(np.arange(width)[None] < lengths[:, None]).to(device)
         index = [self._place[item.ids[: item.start]][1] for item in items]
-        past = self._blocks[block].rows(torch.tensor(index, device=device))
+        rows = torch.tensor(index, device=device)
+        past = self._blocks[block].rows(rows)
         if session is not None:
             session.mark(mask, mask)
+            if self._session is not None:
+                session.go_on(self._found[block], rows)
         logits = models.forward(self._model, whole[:, :-1], mask, past=past)
         assert logits is not None
         logprobs = torch.log_softmax(logits[mask].float(), dim=-1).gather(1, whole[:, 1:][mask][:, None]).squeeze(1)

@@ -25,6 +25,9 @@ from neva_tl.editing.base import Change, Edit, Here, Scope
 from neva_tl.editing.gate import RelevanceGate
 from neva_tl.errors import InputError, WorkError
 
+#: What is known of some prompts: by edit or gate, by name, one row per prompt.
+Found = dict[Hashable, dict[str, Tensor]]
+
 
 @dataclass
 class EditSession:
@@ -56,7 +59,8 @@ class EditSession:
     _fired: set[tuple[int, int]] = field(default_factory=set)
     _ever: set[tuple[int, int]] = field(default_factory=set)
     _sites: dict[tuple[int, str], Tensor] = field(default_factory=dict)
-    _held: dict[Hashable, dict[str, Tensor]] = field(default_factory=dict)
+    _held: Found = field(default_factory=dict)
+    _goes_on: bool = False
 
     def mark(self, generated: Bool[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> None:
         """Say what the next forward pass holds: which tokens count as generated, and which are no padding."""
@@ -87,7 +91,8 @@ class EditSession:
                 self._prompt_length = length
         self._input = x.detach()
         self._generated, self._mask = generated, mask
-        self._end = self._ends(generated, mask)
+        goes_on, self._goes_on = self._goes_on, False
+        self._end = torch.full_like(mask[:, 0], -1, dtype=torch.long) if goes_on else self._ends(generated, mask)
         if bool((self._end >= 0).any()):
             self._held.clear()  # new texts
         if self.record:
@@ -115,6 +120,22 @@ class EditSession:
         for held in self._held.values():
             for name, kept in held.items():
                 held[name] = kept[index.to(kept.device)]
+
+    def found(self) -> Found:
+        """What edits and gates worked out at the prompts of the last forward pass, a row each."""
+        return {key: dict(held) for key, held in self._held.items()}
+
+    def go_on(self, found: Found, index: Int[Tensor, " r"]) -> None:
+        """Say that the rows of the next forward pass follow prompts run before; whatever they hold, no prompt is among it.
+
+        Args:
+            found: `found()` as it was after those prompts.
+            index: the prompt of each row.
+        """
+        self._held = {
+            key: {name: kept[index.to(kept.device)] for name, kept in held.items()} for key, held in found.items()
+        }
+        self._goes_on = True
 
     def rows_of(self, condition: int | None, x: Tensor) -> Int[Tensor, " r"] | None:
         """Rows of the running forward pass that belong to a condition; None stands for all of them."""

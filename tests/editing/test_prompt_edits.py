@@ -199,3 +199,22 @@ def test_a_query_gate_is_saved_as_one(query: RelevanceGate, tmp_path: Path) -> N
     assert again.unit == "query" and replace(query, unit="token").unit == "token"
     token = replace(query, unit="token")
     assert RelevanceGate.load(token.save(tmp_path / "token.safetensors")).unit == "token"
+
+
+@pytest.mark.parametrize("budget", [4096, 12])
+def test_a_prefix_cache_made_under_the_block_holds_what_was_found_at_its_prompts(
+    tiny: Any, item: PromptShift, query: RelevanceGate, make_set: Any, budget: int
+) -> None:
+    """Answers of one token and of several, more of them than prompts and in another order: as in whole texts."""
+    answers = ["because he was hungry", "bread", "it eats the old king of the bread today"]
+    examples = [Example(p, f" {a}") for a in answers for p in reversed(PROMPTS)]
+    shift = Shift(make_set(tiny, AT), dose=3.0, scope="generated", gate=query)
+    unedited, _ = inference.answer_logprobs(tiny, examples)
+    for edits in ((item,), (item.with_scope("generated"),), (shift,), (shift.with_scope("all"), item)):
+        with edit(tiny, *edits) as session:
+            whole, _ = inference.answer_logprobs(tiny, examples, session=session)
+            cache = PrefixCache(tiny, examples, session=session, token_budget=budget)
+            assert cache.n_prefixes == len(PROMPTS)
+            shared, _ = inference.answer_logprobs(tiny, examples, session=session, prefix=cache, token_budget=budget)
+        np.testing.assert_allclose(shared, whole, atol=2e-4)
+        assert np.abs(whole - unedited).max() > 0.01

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from neva_tl import inference, models
 from neva_tl._html import card
 from neva_tl.editing import Edit, as_edits, edit, rewrite
+from neva_tl.editing.session import Found
 from neva_tl.encoding import Encoded
 from neva_tl.errors import InputError
 from neva_tl.evaluation.benchmarks.items import Benchmark, Kind
@@ -147,6 +148,12 @@ class _WholeText:
             row, first = torch.arange(len(mask), device=mask.device), mask.int().argmax(dim=1)
             whole[row, first] = generated[row, first]
         self._session.mark(whole, mask)
+
+    def found(self) -> Found:
+        return self._session.found()
+
+    def go_on(self, found: Found, index: Int[Tensor, " r"]) -> None:
+        self._session.go_on(found, index)
 
 
 def _edited(edits: Sequence[Edit], prompt: str, candidate: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from neva_tl import inference
-from neva_tl.editing import AddVector, RolePrompt, edit, rewrite
+from neva_tl.editing import AddVector, LayerProbe, PromptShift, RolePrompt, edit, rewrite
 from neva_tl.errors import InputError
 from neva_tl.evaluation.judges import ExactJudge, LogProbJudge, WordListJudge, legible, repeated_share
 from neva_tl.evaluation.judges.base import reads_texts
@@ -184,11 +184,24 @@ def test_logprob_unit_is_frozen_on_validation(stories260k, judge):
     assert narrow.values == ("benevolence",) and len(narrow.scores[0]) == 2 and not narrow.extra
 
 
-def test_logprob_moves_under_an_edit_and_prefix_changes_nothing(stories260k, judge):
-    vector = AddVector({1: np.random.default_rng(0).normal(0, 0.5, 64)}, scope="generated")
+def needed(scope):
+    """An edit that reads the prompt."""
+    weight = np.random.default_rng(1).normal(0, 0.3, 64)
+    probe = LayerProbe(1, np.arange(64), weight, -1.0, weight / (weight @ weight))
+    return PromptShift((probe,), dose=6.0, scope=scope)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(AddVector({1: np.random.default_rng(0).normal(0, 0.5, 64)}, scope=s) for s in ("generated", "all")),
+        needed("generated"),
+    ],
+)
+def test_logprob_moves_under_an_edit_and_prefix_changes_nothing(stories260k, judge, change):
     quick = judge.with_prefix(stories260k)
     base = judge.measure(stories260k)
-    with edit(stories260k, vector) as session:
+    with edit(stories260k, change) as session:
         moved = judge.measure(stories260k, session)
         same = quick.measure(stories260k, session)
     assert np.abs(moved.scores[0] - base.scores[0]).max() > 0.01
@@ -202,6 +215,8 @@ def test_logprob_shows_a_role_prompt(stories260k, judge):
     direct = inference.answer_logprobs(stories260k, [Example(rewrite(role, example.prompt), example.answer)])
     assert direct[0][0] / direct[1][0] != 0
     assert np.abs(told.scores[0] - judge.measure(stories260k).scores[0]).max() > 1e-3
+    quick = judge.with_prefix(stories260k).measure(stories260k, rewrite=lambda prompt: rewrite(role, prompt))
+    np.testing.assert_allclose(quick.scores[0], told.scores[0], atol=2e-3)
 
 
 def test_judge_that_lacks_items_says_so(stories260k, judge):

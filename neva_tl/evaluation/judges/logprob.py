@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from neva_tl.evaluation.judges.base import ItemScores, Rewrite
 from neva_tl.evaluation.judges.items import Items, affirmation_items, pair_items
+from neva_tl.prefix import PrefixCache
 from neva_tl.prompts import ContrastSet, Example
 
 
@@ -30,7 +31,8 @@ class LogProbJudge:
         neutral_sd: their SD on the unedited model.
         forms: forms of the pairs that count, None for all.
         chat: as `inference.encode`. token_budget: tokens per batch.
-        prefix: a `PrefixCache` over the items' prompts, used while every edit touches generated tokens alone.
+        prefix: a `PrefixCache` over the items' prompts, used while every edit touches generated tokens alone; under others
+            one is made for each measurement.
     """
 
     pairs: ContrastSet
@@ -41,7 +43,7 @@ class LogProbJudge:
     forms: tuple[str, ...] | None = None
     chat: bool | None = None
     token_budget: int = 4096
-    prefix: Any | None = field(default=None, repr=False)
+    prefix: PrefixCache | None = field(default=None, repr=False)
 
     @classmethod
     def fit(
@@ -122,10 +124,9 @@ class LogProbJudge:
     def with_prefix(self, model: Any) -> LogProbJudge:
         """Keep the unedited prompts' keys and values, so that edits of generated tokens alone run answers only.
 
-        Call it outside any `edit` block. Where it would not be exact (other scopes, a rewritten prompt) it is not used.
+        Call it outside any `edit` block. Where it would not be exact (an edit that touches or reads the prompt, a rewritten
+        prompt) each measurement runs every prompt once, for all of its answers.
         """
-        from neva_tl.inference import PrefixCache
-
         return replace(self, prefix=PrefixCache(model, self._examples(), chat=self.chat))
 
     @property
@@ -149,7 +150,12 @@ class LogProbJudge:
         if rewrite is not None:
             examples = [Example(rewrite(example.prompt), example.answer) for example in examples]
         per_token = _per_token(
-            model, examples, session=session, chat=self.chat, token_budget=self.token_budget, prefix=self.prefix
+            model,
+            examples,
+            session=session,
+            chat=self.chat,
+            token_budget=self.token_budget,
+            prefix=self._prefix_of(model, examples, session, rewrite),
         )
         head = per_token[: len(self.items.examples)]
         extra = {}
@@ -163,6 +169,13 @@ class LogProbJudge:
             extra=extra,
         )
 
+    def _prefix_of(
+        self, model: Any, examples: Sequence[Example], session: Any | None, rewrite: Rewrite | None
+    ) -> PrefixCache | None:
+        if self.prefix is None or (rewrite is None and self.prefix.exact_for(model, session)):
+            return self.prefix
+        return PrefixCache(model, examples, chat=self.chat, session=session, token_budget=self.token_budget)
+
     def _examples(self) -> list[Example]:
         return [*self.items.examples, *(self.neutral.examples if self.neutral is not None else ())]
 
@@ -174,7 +187,7 @@ def _per_token(
     session: Any | None = None,
     chat: bool | None = None,
     token_budget: int = 4096,
-    prefix: Any | None = None,
+    prefix: PrefixCache | None = None,
 ) -> Float[np.ndarray, " n"]:
     """Mean log-probability of each answer's tokens."""
     from neva_tl import inference

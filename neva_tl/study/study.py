@@ -121,17 +121,21 @@ class Study:
         before, held = known.get("wall_time_s", 0.0), tuple(known.get("config", {}).get("methods", ()))
         config = replace(config, methods=(*held, *(name for name in config.methods if name not in held)))
         about["config"] = config.to_json()
-        done = store.has("report.html") and store.has("results.json") and config.methods == held
+        # not by its files alone: a run killed while it took further methods holds the tables of the former ones
+        done = known.get("finished", False) and store.has("report.html") and config.methods == held
         store.write_json("manifest.json", {**about, "wall_time_s": before, "finished": done})
         if done:
             say("already done: delete the folder to run again", progress)
             return StudyResult(store.root)
-        self._work(store, model, pairs, config, workers, progress)
-        about["wall_time_s"] = before + time.monotonic() - started
-        store.write_json("manifest.json", {**about, "finished": True})
+        try:
+            self._work(store, model, pairs, config, workers, progress)
+        finally:  # what was stopped took its time as well
+            about["wall_time_s"] = before + time.monotonic() - started
+            store.write_json("manifest.json", {**about, "finished": False})
         from neva_tl.report import write_report
 
         write_report(store.root)
+        store.write_json("manifest.json", {**about, "finished": True})
         return StudyResult(store.root)
 
     def _work(

@@ -201,6 +201,28 @@ def test_further_methods_are_taken_beside_those_there(
     assert cells.items() <= stamps(folder).items()
 
 
+def test_a_run_killed_while_it_took_a_further_method_is_not_done(
+    finished: StudyResult,
+    small_study: Callable[..., Study],
+    tmp_path: Path,
+    no_figures: None,
+    killed_after: Callable[[int], None],
+) -> None:
+    """The tables and the report of the former methods lie there: the method is measured all the same."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    took = json.loads((folder / "manifest.json").read_text())["wall_time_s"]
+    killed_after(2)
+    with pytest.raises(KeyboardInterrupt):
+        small_study(methods=("caa_projected",)).run(folder)
+    stopped = json.loads((folder / "manifest.json").read_text())
+    assert stopped["finished"] is False and stopped["wall_time_s"] > took
+    killed_after(10**9)
+    run = small_study(methods=("caa_projected",)).run(folder)
+    assert list(run.table("methods")["method"])[-1] == "caa_projected"
+    assert json.loads((folder / "manifest.json").read_text())["finished"] is True
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

@@ -7,7 +7,7 @@ is JSON, its item scores and texts are tables; the JSON is written last, so that
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,7 @@ from neva_tl.evaluation.alignment import Decoding, Observed, write_texts
 from neva_tl.evaluation.fluency import admissible
 from neva_tl.evaluation.judges.base import legible
 from neva_tl.neurons import NeuronSet
+from neva_tl.sampling import Prefill
 from neva_tl.study.config import GRIDS, Profile, StudyConfig
 from neva_tl.study.health import Health
 from neva_tl.study.scorers import Scorer, demo_expressing, to_frame
@@ -46,6 +47,7 @@ class Cells:
     scorer: Scorer
     config: StudyConfig
     profile: Profile
+    _prefill: Prefill = field(default_factory=Prefill)
 
     @cached_property
     def health(self) -> Health:
@@ -284,23 +286,15 @@ class Cells:
         self, conditions: Sequence[tuple[str, str, float | None, Edit | None]], prompts: Sequence[str]
     ) -> pd.DataFrame:
         """Greedy texts of the same prompts under each condition, for studies whose judge reads none."""
-        name = "cells/example_texts"
-        if not self.store.has(f"{name}.parquet"):
-            rows = []
-            for method, value, target, edit in conditions:
-                edits = () if edit is None else (edit,)
-                how = Decoding(max_new_tokens=self.profile.max_new_tokens, chat=self.config.chat)
-                texts = write_texts(self.model, edits, prompts, how)
-                rows += [
-                    {
-                        "method": method,
-                        "steered": value,
-                        "target_gain": target,
-                        "prompt": prompt,
-                        "text": text,
-                        "valid": bool(ok),
-                    }
-                    for prompt, text, ok in zip(prompts, texts, legible(texts), strict=True)
-                ]
-            self.store.write_table(name, pd.DataFrame(rows), csv=False)
-        return self.store.read_table(name)
+        how = Decoding(max_new_tokens=self.profile.max_new_tokens, chat=self.config.chat)
+        frames = []
+        for method, value, target, edit in conditions:
+            name = f"cells/texts/{method}/{value or 'none'}@{target}"
+            if not self.store.has(f"{name}.parquet"):
+                texts = write_texts(self.model, () if edit is None else (edit,), prompts, how, prefill=self._prefill)
+                found = pd.DataFrame({"prompt": list(prompts), "text": texts, "valid": legible(texts)})
+                self.store.write_table(name, found, csv=False)
+            about = {"method": method, "steered": value, "target_gain": target}
+            frames.append(self.store.read_table(name).assign(**about))
+        table = pd.concat(frames, ignore_index=True)
+        return table[["method", "steered", "target_gain", "prompt", "text", "valid"]].astype({"target_gain": float})

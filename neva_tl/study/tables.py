@@ -19,6 +19,9 @@ from neva_tl.study.comparison import stored_responses
 
 Plan = Sequence[tuple[str, float | None]]
 
+#: Whose texts are shown where the judge reads none: ours, plain CAA, and the vectors that leak least behind the same gates.
+SHOWN = ("neva", "neva_shift", "caa", "caa_projected", "caa_projected_probe", "role")
+
 
 def write_all(
     cells: Cells,
@@ -125,7 +128,7 @@ def _generations(cells: Cells, plan: Plan, steered: Sequence[str], edit_of: Call
     chosen = steered[:: max(1, len(steered) // profile.text_values)][: profile.text_values]
     conditions: list[tuple[str, str, float | None, Edit | None]] = [("unedited", "", None, None)]
     for method, target in plan:
-        if method not in ("neva", "neva_shift", "caa", "role") or target not in (None, profile.targets[-1]):
+        if method not in SHOWN or target not in (None, profile.targets[-1]):
             continue
         for value in chosen:
             dose = store.read_json(f"cells/measure/{method}/{value}@{target}.json")["dose"]

@@ -220,6 +220,7 @@ def test_a_run_killed_while_it_took_a_further_method_is_not_done(
     killed_after(10**9)
     run = small_study(methods=("caa_projected",)).run(folder)
     assert list(run.table("methods")["method"])[-1] == "caa_projected"
+    assert "caa_projected" in set(run.table("generations")["method"])
     assert json.loads((folder / "manifest.json").read_text())["finished"] is True
 
 

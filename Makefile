@@ -104,7 +104,8 @@ science: setup ## the method study on the demo model: all methods and gates, oth
 
 science-smollm2: smollm2 ## the method comparison on a real LLM (SmolLM2-135M-Instruct), resumable (hours)
 	$(BIN)/python analyses/method_comparison.py --model smollm2 --gates none --out $(SCIENCE)/smollm2
-	$(BIN)/python analyses/method_comparison.py --model smollm2 --gates relevance --methods $(REPEATED) --out $(SCIENCE)/smollm2
+	$(BIN)/python analyses/method_comparison.py --model smollm2 --gates relevance --methods neva_shift caa caa_projected \
+	  --targets .2 .4 --out $(SCIENCE)/smollm2
 
 circuits: setup ## search and measure the circuits of a run's values (demo: about ten minutes), and write its report again
 	$(BIN)/python analyses/circuits.py $(RUN)

@@ -10,7 +10,7 @@ import pytest
 from neva_tl import inference
 from neva_tl.editing import AddVector, LayerProbe, PromptShift, RolePrompt, edit, rewrite
 from neva_tl.errors import InputError
-from neva_tl.evaluation.judges import ExactJudge, LogProbJudge, WordListJudge, legible, repeated_share
+from neva_tl.evaluation.judges import ExactJudge, LogProbJudge, WordListJudge, legible, logprob, repeated_share
 from neva_tl.evaluation.judges.base import reads_texts
 from neva_tl.evaluation.judges.items import affirmation_items, pair_items
 from neva_tl.prompts import ContrastSet, Example, words
@@ -217,6 +217,20 @@ def test_logprob_shows_a_role_prompt(stories260k, judge):
     assert np.abs(told.scores[0] - judge.measure(stories260k).scores[0]).max() > 1e-3
     quick = judge.with_prefix(stories260k).measure(stories260k, rewrite=lambda prompt: rewrite(role, prompt))
     np.testing.assert_allclose(quick.scores[0], told.scores[0], atol=2e-3)
+
+
+def test_prompts_are_run_again_only_where_they_must_be(stories260k, judge, monkeypatch):
+    """A rewrite that changes nothing (`observe` always hands one over) is no reason."""
+    quick, made = judge.with_prefix(stories260k), []
+    monkeypatch.setattr(logprob, "PrefixCache", lambda *args, **options: made.append(args) or None)
+    vector = AddVector({1: np.full(64, 0.1)}, scope="generated")
+    with edit(stories260k, vector) as session:
+        quick.measure(stories260k, session, rewrite=lambda prompt: prompt)
+    assert not made
+    quick.measure(stories260k, rewrite=lambda prompt: f"Be kind. {prompt}")
+    with edit(stories260k, vector.with_scope("all")) as session:
+        quick.measure(stories260k, session)
+    assert len(made) == 2
 
 
 def test_judge_that_lacks_items_says_so(stories260k, judge):

@@ -155,7 +155,7 @@ class LogProbJudge:
             session=session,
             chat=self.chat,
             token_budget=self.token_budget,
-            prefix=self._prefix_of(model, examples, session, rewrite),
+            prefix=self._prefix_of(model, examples, session),
         )
         head = per_token[: len(self.items.examples)]
         extra = {}
@@ -169,10 +169,8 @@ class LogProbJudge:
             extra=extra,
         )
 
-    def _prefix_of(
-        self, model: Any, examples: Sequence[Example], session: Any | None, rewrite: Rewrite | None
-    ) -> PrefixCache | None:
-        if self.prefix is None or (rewrite is None and self.prefix.exact_for(model, session)):
+    def _prefix_of(self, model: Any, examples: Sequence[Example], session: Any | None) -> PrefixCache | None:
+        if self.prefix is None or (examples == self._examples() and self.prefix.exact_for(model, session)):
             return self.prefix
         return PrefixCache(model, examples, chat=self.chat, session=session, token_budget=self.token_budget)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def _unedited(manifest: Mapping[str, Any]) -> str:
     return f"{replace(config, gate='none', overrides=overrides).hash()}-{rest}"
 
 
-def _pieces(root: Path) -> Iterator[Path]:
+def _pieces(root: Path) -> list[Path]:
     """Files that are shared; JSON last, because it says that what stands beside it is whole."""
     files = [
         file
@@ -74,4 +74,4 @@ def _pieces(root: Path) -> Iterator[Path]:
         for file in (place.rglob("*") if place.is_dir() else [place])
     ]
     whole = [file for file in files if file.is_file() and not file.name.startswith(".")]
-    return iter(sorted(whole, key=lambda file: (file.suffix == ".json", file)))
+    return sorted(whole, key=lambda file: (file.suffix == ".json", file))

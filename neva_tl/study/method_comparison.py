@@ -12,7 +12,7 @@ model) or no larger (real models).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +125,15 @@ def contests(studies: Mapping[str, Store], *, seed: int = 0, n_boot: int = 2000)
         values = values.assign(gate_class=[gate_class(gate) for gate in values["gate"]])
         for (gate, target), group in values.dropna(subset=["target_gain"]).groupby(["gate_class", "target_gain"]):
             present = list(dict.fromkeys(group["method"]))
-            for ours in (m for m in OURS if m in present):
-                for rival in (m for m in present if FAMILIES[m] == "vectors"):
-                    rows.append(_contest(store, base, group, str(gate), float(str(target)), ours, rival, seed, n_boot))
+            for ours, rival in rivalries(present):
+                rows.append(_contest(store, base, group, str(gate), float(str(target)), ours, rival, seed, n_boot))
     return pd.DataFrame(rows)
+
+
+def rivalries(methods: Iterable[str]) -> list[tuple[str, str]]:
+    """Each method of ours among some with each vector method among them."""
+    present = list(methods)
+    return [(a, b) for a in OURS if a in present for b in present if FAMILIES[b] == "vectors"]
 
 
 def _contest(
@@ -195,13 +200,11 @@ def gain_curves(studies: Mapping[str, Store], *, seed: int = 0, n_boot: int = 20
     """Gate -> the curve of every method with a dose behind it, over all values steered towards, reached or not."""
     found: dict[str, list[Curve]] = {}
     for store in studies.values():
-        base = store.read_json("cells/base.json")["capability"]
         table = store.read_table("tables/values").dropna(subset=["target_gain"])
         for (gate, method), group in table.groupby(["gate", "method"], sort=False):
             name, targets = str(method), [float(t) for t in sorted(group["target_gain"].unique())]
             values = list(dict.fromkeys(group["steered"]))
-            losses = _costs(store, base, name, targets, values)
-            curve = curve_of(store, name, targets, values, losses, seed=seed, n_boot=n_boot)
+            curve = _curve(store, name, targets, values, seed=seed, n_boot=n_boot)
             found.setdefault(gate_class(str(gate)), []).append(curve)
     return found
 
@@ -220,7 +223,6 @@ def reachable_contests(
     """
     rows: list[dict[str, Any]] = []
     for store in studies.values():
-        base = store.read_json("cells/base.json")["capability"]
         table = store.read_table("tables/values").dropna(subset=["target_gain"])
         for gate, group in table.groupby([gate_class(gate) for gate in table["gate"]], sort=False):
             targets = [float(t) for t in sorted(group["target_gain"].unique())]
@@ -228,23 +230,11 @@ def reachable_contests(
                 ends = [t for t in targets if t >= gain][:2]
                 points = [t for t in targets if t <= max(ends, default=gain)]
                 reached = reached_at(group, ends)
-                for ours in (m for m in OURS if m in reached):
-                    for rival in (m for m in reached if FAMILIES[m] == "vectors"):
-                        able = [value for value in reached[ours] if value in reached[rival]]
-                        if able:
-                            mine, theirs = (
-                                curve_of(
-                                    store,
-                                    m,
-                                    points,
-                                    able,
-                                    _costs(store, base, m, points, able),
-                                    seed=seed,
-                                    n_boot=n_boot,
-                                )
-                                for m in (ours, rival)
-                            )
-                            rows.append({"gate": gate} | contest(mine, theirs, gain))
+                for pair in rivalries(reached):
+                    able = [value for value in reached[pair[0]] if value in reached[pair[1]]]
+                    if able:
+                        mine, theirs = (_curve(store, m, points, able, seed=seed, n_boot=n_boot) for m in pair)
+                        rows.append({"gate": gate} | contest(mine, theirs, gain))
     return numeric(pd.DataFrame(rows))
 
 
@@ -259,11 +249,13 @@ def reached_at(group: pd.DataFrame, targets: Sequence[float]) -> dict[str, list[
     return found
 
 
-def _costs(
-    store: Store, base: Mapping[str, float], method: str, targets: Sequence[float], values: Sequence[str]
-) -> dict[float, list[dict[str, float]]]:
-    """Target -> what each value's condition costs."""
-    return {t: [losses_of(store, base, method, value, t) for value in values] for t in targets}
+def _curve(
+    store: Store, method: str, targets: Sequence[float], values: Sequence[str], *, seed: int, n_boot: int
+) -> Curve:
+    """A method's curve over some values through its conditions at some matched gains."""
+    base = store.read_json("cells/base.json")["capability"]
+    losses = {t: [losses_of(store, base, method, value, t) for value in values] for t in targets}
+    return curve_of(store, method, targets, values, losses, seed=seed, n_boot=n_boot)
 
 
 def verdicts(table: pd.DataFrame, *, loss: float, least: int = 1) -> list[dict[str, Any]]:

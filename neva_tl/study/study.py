@@ -122,7 +122,8 @@ class Study:
         config = replace(config, methods=(*held, *(name for name in config.methods if name not in held)))
         about["config"] = config.to_json()
         # not by its files alone: a run killed while it took further methods holds the tables of the former ones
-        done = known.get("finished", False) and store.has("report.html") and config.methods == held
+        whole = store.has("report.html") and store.has("results.json")
+        done = known.get("finished", False) and whole and config.methods == held
         store.write_json("manifest.json", {**about, "wall_time_s": before, "finished": done})
         if done:
             say("already done: delete the folder to run again", progress)

@@ -87,5 +87,5 @@ def check_results(folder: Path, steered: tuple[str, ...], methods: tuple[str, ..
     assert set(manifest) >= MANIFEST and manifest["finished"] is True and manifest["values"] == list(VALUES)
     for table in TABLES:
         assert (folder / "tables" / f"{table}.parquet").is_file() and (folder / "tables" / f"{table}.csv").is_file()
-    assert not list(folder.rglob(".*.tmp*")) and not list(folder.rglob("*.pkl"))
+    assert not list(folder.rglob("*.tmp*")) and not list(folder.rglob("*.pkl"))
     return results

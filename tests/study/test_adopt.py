@@ -42,7 +42,7 @@ def test_another_gate_measures_what_it_measured_alone_without_collecting_again(
     taken = small_study(**options).run(tmp_path / "taken", like=finished.folder)
     for name in ("methods", "leakage", "neurons", "effects"):
         pd.testing.assert_frame_equal(taken.table(name), alone.table(name))
-    assert not list(taken.folder.rglob(".*.tmp*")) and manifest(taken.folder)["config"]["gate"] == "relevance"
+    assert not list(taken.folder.rglob("*.tmp*")) and manifest(taken.folder)["config"]["gate"] == "relevance"
 
 
 def test_what_the_folder_has_stays(finished: StudyResult, tmp_path: Path) -> None:

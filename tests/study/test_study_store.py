@@ -34,7 +34,7 @@ def test_pieces_come_back_as_written(tmp_path: Path) -> None:
     store.write_json("cells/a/b.json", {"dose": 2.0, "none": None})
     assert store.read_json("cells/a/b.json") == {"dose": 2.0, "none": None}
     assert store.has("cells/a/b.json") and not store.has("cells/a/c.json")
-    assert not list((tmp_path / "run").rglob(".*.tmp*"))
+    assert not list((tmp_path / "run").rglob("*.tmp*"))
 
 
 def test_a_write_that_dies_leaves_the_old_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

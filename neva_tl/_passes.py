@@ -76,7 +76,8 @@ def bridge_pass(
         model(tokens, return_type=None, stop_at_layer=stop_at_layer, **options)
         return None
     wants_logits = logits and stop_at_layer is None
-    keep = positions if wants_logits else torch.zeros(1, dtype=torch.long, device=tokens.device)
+    # no position at all: the head costs nothing
+    keep = positions if wants_logits else torch.zeros(0, dtype=torch.long, device=tokens.device)
     cut = "logits_to_keep" in accepted and keep is not None
     if cut:
         options["logits_to_keep"] = keep

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float
 from safetensors.numpy import load_file, save_file
 
-from neva_tl._accumulate import POLES, Accumulator, fold_of, merge_folds
+from neva_tl._accumulate import POLES, Accumulator, Membership, fold_of, merge_arrays, merge_folds
 from neva_tl._html import card
 from neva_tl._whole import whole_file
 from neva_tl.errors import InputError
@@ -192,10 +193,10 @@ class ActivationStats:
             raise InputError("statistics of different models, values or poolings cannot be merged")
         if self.gated != other.gated:
             raise InputError("statistics with and without the gate's moments cannot be merged: collect both alike")
-        both = Accumulator(self.values, {name: array.copy() for name, array in self._arrays().items()})
-        both.merge(other._arrays())
-        return finish(
-            both,
+        merged: dict[str, Any] = dict(merge_arrays(self._arrays(), other._arrays()))
+        return type(self)(
+            self.values,
+            **merged,
             info=self.info,
             fingerprint=self.fingerprint,
             pooling=self.pooling,
@@ -267,13 +268,25 @@ class ActivationStats:
         table = table.reset_index(drop=True)
         if "fold" not in table:
             table = table.assign(fold=[fold_of(c) for c in table["cluster"]])
-        resid = np.zeros((*h.shape[:2], 1), dtype=np.float32) if resid is None else resid
-        acc = Accumulator.empty(in_circle_order(table["value"]), h.shape[1], h.shape[2], resid.shape[2], gated=False)
-        acc.add(table, {"post": h, "positive": (h > 0) if positive is None else positive, "resid": resid})
+        values = in_circle_order(table["value"])
+        layers, width = h.shape[1:]
+        d_model = 1 if resid is None else resid.shape[2]
+        acc = Accumulator.empty(values, [torch.device("cpu")] * layers, width, d_model, gated=False)
+        part = Membership.of(table, values).part(np.arange(len(table)))
+        for layer in range(layers):
+            post = torch.from_numpy(np.array(h[:, layer], dtype=np.float32))
+            share = (
+                (post > 0).float() if positive is None else torch.from_numpy(np.array(positive[:, layer], np.float32))
+            )
+            stream = (
+                torch.zeros(len(h), 1) if resid is None else torch.from_numpy(np.array(resid[:, layer], np.float32))
+            )
+            acc.add_layer(layer, part, {"post": post, "positive": share, "resid": stream})
+        acc.count(part)
         return finish(acc, samples=Samples(h, table) if keep else None, **meta)
 
 
 def finish(accumulated: Accumulator, **rest: Any) -> ActivationStats:
     """Statistics of what was accumulated; `rest` are the fields that are no moments (`info`, `samples`, ...)."""
-    arrays: dict[str, Any] = dict(accumulated.arrays)
+    arrays: dict[str, Any] = accumulated.arrays()
     return ActivationStats(values=accumulated.values, **arrays, **rest)

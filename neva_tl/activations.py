@@ -8,11 +8,10 @@ pairwise rule. Folds are hashes of the prompt's cluster, so that the two halves 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,16 +19,25 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from neva_tl import inference, models
-from neva_tl._accumulate import N_FOLDS, POLES, Accumulator, fold_of
+from neva_tl import models
+from neva_tl._accumulate import N_FOLDS, POLES, Accumulator, Membership, Part, Pooled, Reduced, fold_of
 from neva_tl._stats import ActivationStats, Samples, finish
-from neva_tl.errors import InputError
+from neva_tl.collecting.plan import Texts, packed, tokenised
+from neva_tl.collecting.pooling import Pooling, Recorder, check_pooling
+from neva_tl.collecting.prefixes import Prefixes
+from neva_tl.collecting.ranks import World, all_reduced, world
+from neva_tl.collecting.state import Checkpoint, plan_hash
+from neva_tl.encoding import pad
+from neva_tl.errors import InputError, WorkError
 from neva_tl.prompts import ContrastSet
 from neva_tl.values import in_circle_order
 
 __all__ = ["N_FOLDS", "POLES", "ActivationStats", "Pooling", "Samples", "collect", "fold_of"]
 
-Pooling = Literal["mean", "last"]
+#: Rows of a batch, however short: bounds the pooled vectors that wait for the end of a forward pass.
+MAX_ROWS = 256
+#: Padded tokens of a batch: on a CPU what stays in its caches, on a GPU what keeps it busy.
+TOKEN_BUDGET = {"cpu": 2048, "cuda": 16384}
 
 
 def collect(
@@ -41,152 +49,265 @@ def collect(
     samples: bool | str | Path = False,
     split: str | None = "train",
     chat: bool | None = None,
-    token_budget: int = 4096,
-    chunk: int = 128,
+    token_budget: int | None = None,
+    share_prefixes: bool | None = None,
+    checkpoint: str | Path | None = None,
+    save_every: float = 5.0,
     progress: bool = False,
 ) -> ActivationStats:
     """Collect contrast statistics of every MLP neuron.
 
-    Each text is tokenised with BOS by the model's own convention, run once up to the last block (the LM head is skipped
-    where the model allows), and `hook_post` is pooled over its answer tokens (without a marked answer: all tokens but
-    BOS). Padding never counts.
+    Each text is tokenised with BOS by the model's own convention, run once without the LM head, and `hook_post` is pooled
+    over its answer tokens (without a marked answer: all tokens but BOS). Padding never counts. Texts of like length run
+    together; what does not fit in memory is halved until it does.
+
+    Under `torch.distributed` the batches are shared out among the processes, and all of them get the whole result.
 
     Args:
         model: a TransformerLens model (`neva_tl.load`).
         pairs: contrastive prompts.
-        pooling: `mean` over the answer tokens, or the `last` one.
+        pooling: over the answer tokens: their `mean`, the `last`, or the greatest value of each neuron (`max`; the residual
+            stream is then the mean's). `token` counts every answer token as an observation (no pairs then).
         gate: also collect `act(gate)` alone on gated models (NPTI's site).
         samples: keep every prompt's pooled activations: True in memory, a path as a memory-mapped `.npy`.
         split: which split to use (selection must see `train` only); None takes all rows.
         chat: force or forbid the chat template; None uses it where the tokenizer has one.
-        token_budget: tokens of a batch, padding included.
-        chunk: prompts whose pooled activations are held before they join the moments (bounds memory).
+        token_budget: tokens of a batch, padding included; default by the device (`TOKEN_BUDGET`).
+        share_prefixes: run what the texts of a batch have in front of their answers once, and reuse its keys and values.
+            Default: where that saves a fifth of the tokens or more.
+        checkpoint: write the state to files beginning so every few seconds, and go on from them; they are removed at the
+            end. After a kill the result is the same, bit for bit.
+        save_every: seconds between two states (longer where writing them takes long; 0: after every batch).
         progress: show a progress bar on stderr.
 
     Raises:
         InputError: a value lacks a pole in this split, a text exceeds the context, the model is a mixture of experts, or
-            an activation is not finite (the message names layer and prompt), or the pooling is unknown.
+            an activation is not finite (the message names layer and prompt), the pooling is unknown, samples of single
+            tokens are asked for, or a checkpoint belongs to another collection.
+        WorkError: one text alone exceeds the memory, or another process was lost.
     """
-    if pooling not in get_args(Pooling):
-        raise InputError(f"unknown pooling {pooling!r}: choose one of {', '.join(get_args(Pooling))}")
+    check_pooling(pooling)
+    if pooling == "token" and samples is not False:
+        raise InputError("pooling 'token' keeps no samples: a sample is one vector a text (use mean, last or max)")
+    here = world()
+    if samples is True and not (here.alone and checkpoint is None):
+        raise InputError("samples of many processes, or with a checkpoint, need a file: samples='PATH.npy'")
     subset = pairs if split is None else pairs.split(split)
     info = models.info(model)
     models.check_mlp(model)
     table = subset.df.reset_index(drop=True)
     table = table.assign(fold=[fold_of(c) for c in table["cluster"]])
     _check_poles(table, split)
-    examples = subset.examples()
+    texts = tokenised(model, subset.examples(), chat)
+    budget = token_budget or TOKEN_BUDGET.get(torch.device(info.device).type, TOKEN_BUDGET["cuda"])
+    # single tokens make no pairs: there every text may run by itself
+    units = np.arange(len(table)) if pooling == "token" else _units(table)
+    batches = packed(texts.lengths, units, budget, MAX_ROWS)
+    values = in_circle_order(table["value"])
     gate = gate and info.gated
-    acc = Accumulator.empty(in_circle_order(table["value"]), info.n_layers, info.d_mlp, info.d_model, gated=gate)
-    store = _sample_store(samples, (len(table), info.n_layers, info.d_mlp))
-    bar = tqdm(total=len(table), desc="collect", unit="prompt", file=sys.stderr, disable=not progress)
-    with bar:
-        for rows in _chunks(table, chunk):
-            part = [examples[i] for i in rows]
-            pooled = _pool(model, part, pooling=pooling, gate=gate, chat=chat, token_budget=token_budget)
-            _check_finite(pooled, table, rows)
-            acc.add(table.iloc[rows], pooled)
-            if store is not None:
-                store[rows] = pooled["post"]
+    acc = Accumulator.empty(values, models.layer_devices(model), info.d_mlp, info.d_model, gated=gate)
+    fingerprint = models.fingerprint(model)
+    state = None
+    done: set[int] = set()
+    if checkpoint is not None:
+        settings = {
+            "model": fingerprint,
+            "prompts": subset.hash,
+            "pooling": pooling,
+            "gate": gate,
+            "split": split,
+            "batches": plan_hash(batches),
+        }
+        state = Checkpoint(Path(checkpoint), settings, here, save_every)
+        done = state.restore(acc)
+    store = _sample_store(samples, (len(table), info.n_layers, info.d_mlp), here, fresh=not done)
+    run = _Run(
+        model=model,
+        texts=texts,
+        table=table,
+        member=Membership.of(table, values),
+        recorder=Recorder(model, range(info.n_layers), gate=gate, pooling=pooling),
+        prefixes=Prefixes.of(model, texts, batches, share_prefixes),
+        units=units,
+        by_token=pooling == "token",
+        limit=None if state is None else state.limit,
+    )
+    mine = [number for number in range(len(batches)) if here.mine(number)]
+    bar = tqdm(
+        total=sum(len(batches[number]) for number in mine),
+        initial=sum(len(batches[number]) for number in mine if number in done),
+        desc="collect",
+        unit="prompt",
+        file=sys.stderr,
+        disable=not (progress and here.first),
+    )
+    with bar, run.recorder.on():
+        for number in mine:
+            if number in done:
+                continue
+            rows = batches[number]
+            run.batch(rows, acc, store)
             bar.update(len(rows))
-    keep = None if store is None else Samples(store, table)
+            if state is not None:
+                state.done.append(number)
+                state.limit = run.limit
+                if state.due():
+                    _flush(store)
+                    state.save(acc)
+    if state is not None and not here.alone:
+        # others may be lost while sums are taken: what is done here is kept
+        _flush(store)
+        state.save(acc)
+    all_reduced(acc, here)
+    _flush(store)
+    here.wait()
+    if state is not None:
+        state.remove()
     return finish(
         acc,
         info=asdict(info),
-        fingerprint=models.fingerprint(model),
+        fingerprint=fingerprint,
         prompt_hash=subset.hash,
         pooling=pooling,
-        samples=keep,
+        samples=None if store is None else Samples(store, table),
     )
 
 
-def _pool(
-    model: Any, examples: Sequence[Any], *, pooling: Pooling, gate: bool, chat: bool | None, token_budget: int
-) -> dict[str, np.ndarray]:
-    """Pooled activations of some prompts: `post`, `positive` (and `gate`, `gate_positive`) `[n, l, k]`, `resid` `[n, l, d]`."""
-    info = models.info(model)
-    shape = (len(examples), info.n_layers, info.d_mlp)
-    out = {name: np.empty(shape, dtype=np.float32) for name in ("post", "positive")}
-    if gate:
-        out |= {name: np.empty(shape, dtype=np.float32) for name in ("gate", "gate_positive")}
-    out["resid"] = np.empty((len(examples), info.n_layers, info.d_model), dtype=np.float32)
-    for rows, batch in inference.batches(model, examples, token_budget=token_budget, chat=chat):
-        weight = pool_weights(batch.answer, pooling)
-        seen: dict[tuple[str, int], int] = {}
+@dataclass
+class _Run:
+    """What every batch of a collection needs.
 
-        def record(
-            x: Tensor,
-            name: str,
-            layer: int,
-            rows: Any = rows,
-            weight: Tensor = weight,
-            seen: dict[tuple[str, int], int] = seen,
-        ) -> None:
-            seen[name, layer] = seen.get((name, layer), 0) + 1
-            # out of place and reduced at once: nothing of the batch outlives the hook
-            w = weight.to(x.device)
-            out[name][rows, layer] = torch.einsum("bn,bnk->bk", w, x.float()).cpu().numpy()
-            share = {"post": "positive", "gate": "gate_positive"}.get(name)
-            if share is not None:
-                out[share][rows, layer] = torch.einsum("bn,bnk->bk", w, (x > 0).float()).cpu().numpy()
+    Attributes:
+        units: number of each row's pair.
+        limit: padded tokens that fit in memory, where more did not.
+    """
 
-        with ExitStack() as stack:
-            for layer in range(info.n_layers):
-                for name in ("post", "gate", "resid") if gate else ("post", "resid"):
-                    site = {"resid": "resid_post"}.get(name, name)
-                    handle = models.add_hook(
-                        model,
-                        models.hook_name(model, layer, site),
-                        lambda x, hook=None, name=name, layer=layer: record(_site_value(model, name, x), name, layer),
-                    )
-                    stack.callback(handle.remove)
-            inference.forward_batch(model, batch, logits=False)
-        _check_fired(seen, info.n_layers, gate)
-    return out
+    model: Any
+    texts: Texts
+    table: pd.DataFrame
+    member: Membership
+    recorder: Recorder
+    prefixes: Prefixes | None
+    units: np.ndarray
+    by_token: bool
+    limit: int | None
+
+    def batch(self, rows: np.ndarray, acc: Accumulator, store: np.ndarray | None) -> None:
+        """Run a batch of the plan, in as many passes as memory asks for, and join it to the moments.
+
+        Raises:
+            WorkError: a single text does not fit in memory.
+        """
+        for piece in self._pieces(rows):
+            found = self._fitting(piece)
+            if found is None:
+                # too large: its halves come next
+                for half in self._halves(piece):
+                    self.batch(half, acc, store)
+                continue
+            part, pooled = found
+            acc.add(part, pooled)
+            if store is not None:
+                for layer, of_layer in enumerate(pooled):
+                    post = of_layer["post"]
+                    assert isinstance(post, Tensor)
+                    store[piece, layer] = post.cpu().numpy()
+
+    def _pieces(self, rows: np.ndarray) -> list[np.ndarray]:
+        """The rows in parts that are not known to be too large."""
+        if self.limit is None or self._tokens(rows) <= self.limit or self.units[rows[0]] == self.units[rows[-1]]:
+            return [rows]
+        return [piece for half in self._halves(rows) for piece in self._pieces(half)]
+
+    def _halves(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Two parts of about one size, no pair parted (rows of a pair are neighbours)."""
+        starts = np.flatnonzero(np.diff(self.units[rows])) + 1
+        middle = starts[np.abs(starts - len(rows) // 2).argmin()]
+        return rows[:middle], rows[middle:]
+
+    def _tokens(self, rows: np.ndarray) -> int:
+        return len(rows) * int(self.texts.lengths[rows].max())
+
+    def _fitting(self, rows: np.ndarray) -> tuple[Part, list[Pooled]] | None:
+        """One forward pass, or one per row of a pair that is too large; None where halves may fit better."""
+        single_unit = self.units[rows[0]] == self.units[rows[-1]]
+        if self.limit is None or self._tokens(rows) <= self.limit or len(rows) == 1:
+            try:
+                return self._forward(rows)
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                if len(rows) == 1:
+                    text = str(self.table["text"].iloc[rows[0]])
+                    raise WorkError(
+                        f"out of memory on a text of {self.texts.lengths[rows[0]]} tokens ({text[:60]!r}): use a smaller "
+                        "dtype, another device, or shorter texts"
+                    ) from error
+                self.limit = self._tokens(rows) // 2
+            # outside the handler: its traceback keeps the failed pass's tensors alive
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        if not single_unit:
+            return None
+        singles = [self._fitting(rows[i : i + 1]) for i in range(len(rows))]
+        return self.member.part(rows), _concatenated([single[1] for single in singles if single is not None])
+
+    def _forward(self, rows: np.ndarray) -> tuple[Part, list[Pooled]]:
+        part = self.member.part(rows)
+        if self.by_token:
+            part = part.repeated(self.texts.lengths[rows] - self.texts.starts[rows])
+        items = self.texts.encoded(rows)
+        batch, past = (pad(self.model, items), None) if self.prefixes is None else self.prefixes.before(items)
+        pooled = self.recorder.run(batch, part, past)
+        _check_finite(pooled, self.table, rows)
+        return part, pooled
 
 
-def _site_value(model: Any, name: str, x: Tensor) -> Tensor:
-    """The recorded quantity at a site: the gate's hook sees its input, so its activation function is applied here."""
-    return models.activation(model)(x) if name == "gate" else x
+def _concatenated(found: Sequence[list[Pooled]]) -> list[Pooled]:
+    """Pooled rows of several passes as of one."""
+
+    def joined(layer: int, name: str) -> Tensor:
+        parts = [pooled[layer][name] for pooled in found]
+        return torch.cat([x for x in parts if isinstance(x, Tensor)])
+
+    return [{name: joined(layer, name) for name in of_layer} for layer, of_layer in enumerate(found[0])]
 
 
-def pool_weights(answer: Tensor, pooling: Pooling) -> Tensor:
-    """Weights `[b, n]` that sum to 1 over each row's pooled tokens."""
-    if not bool(answer.any(dim=1).all()):
-        raise InputError("a prompt has no answer token to pool over: its text is empty after tokenisation")
-    if pooling == "mean":
-        return answer.float() / answer.sum(dim=1, keepdim=True)
-    position = torch.arange(answer.shape[1], device=answer.device)
-    last = torch.where(answer, position, -1).amax(dim=1)
-    return torch.nn.functional.one_hot(last, answer.shape[1]).float()
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: PyTorch says so in several ways, by device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    said = str(error)
+    return any(part in said for part in ("can't allocate memory", "out of memory", "could not create a memory"))
 
 
-def _check_fired(seen: Mapping[tuple[str, int], int], n_layers: int, gate: bool) -> None:
-    """Every hook must fire exactly once per forward: a silent miss would leave garbage in the buffers."""
-    for layer in range(n_layers):
-        for name in ("post", "gate", "resid") if gate else ("post", "resid"):
-            if seen.get((name, layer), 0) != 1:
-                raise InputError(
-                    f"the hook for {name} at layer {layer} fired {seen.get((name, layer), 0)} times in one forward pass: "
-                    "this architecture is not supported by the collector"
-                )
-
-
-def _check_finite(pooled: Mapping[str, np.ndarray], table: pd.DataFrame, rows: np.ndarray) -> None:
-    bad = [
-        (int(layer), int(row), name)
-        for name, array in pooled.items()
-        for row, layer in np.argwhere(~np.isfinite(array).all(axis=-1))
+def _check_finite(pooled: Sequence[Pooled], table: pd.DataFrame, rows: np.ndarray) -> None:
+    tensors = [
+        (layer, name, x.mean if isinstance(x, Reduced) else x)
+        for layer, found in enumerate(pooled)
+        for name, x in found.items()
     ]
-    if not bad:
+    # one answer a device: asking tensor by tensor would make a GPU wait each time
+    flags = [torch.isfinite(x).all() for _, _, x in tensors]
+    if all(bool(flag) for flag in _stacked(flags)):
         return
     # the first layer to go wrong is where the fault is; later ones inherit it
-    layer, row, name = min(bad, key=lambda found: found[:2])
-    text = str(table["text"].iloc[rows[row]])
+    layer, name, x = next(entry for entry, flag in zip(tensors, flags, strict=True) if not bool(flag))
+    bad = torch.nonzero(~torch.isfinite(x).all(dim=1))[0, 0]
+    of_rows = len(x) == len(rows) and not isinstance(pooled[layer]["post"], Reduced)
+    text = str(table["text"].iloc[rows[int(bad) if of_rows else 0]])
+    where = "on prompt" if of_rows else f"on one of {len(rows)} prompts, the first of which is"
     raise InputError(
-        f"{name} activations are not finite at layer {layer} on prompt {text[:60]!r}: "
+        f"{name} activations are not finite at layer {layer} {where} {text[:60]!r}: "
         "the weights or the number format are at fault (try dtype float32)"
     )
+
+
+def _stacked(flags: Sequence[Tensor]) -> list[bool]:
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for flag in flags:
+        by_device.setdefault(flag.device, []).append(flag)
+    return [bool(torch.stack(group).all()) for group in by_device.values()]
 
 
 def _check_poles(table: pd.DataFrame, split: str | None) -> None:
@@ -199,25 +320,38 @@ def _check_poles(table: pd.DataFrame, split: str | None) -> None:
                 raise InputError(f"{name} has fewer than two {pole!r} texts{where}: both poles are needed")
 
 
-def _chunks(table: pd.DataFrame, size: int) -> Iterator[np.ndarray]:
-    """Row numbers in chunks that never part a pair, value by value (so that a chunk touches few moments)."""
+def _units(table: pd.DataFrame) -> np.ndarray:
+    """Number of each row's pair; a row without one is a unit of its own."""
     unit = table["pair_id"].where(table["pair_id"].notna(), "row " + table.index.astype(str))
-    order = pd.factorize(table["value"].astype(str) + "\0" + unit.astype(str), sort=True)[0]
-    rows = np.argsort(order, kind="stable")
-    start = 0
-    while start < len(rows):
-        stop = min(start + size, len(rows))
-        while stop < len(rows) and order[rows[stop]] == order[rows[stop - 1]]:
-            stop += 1
-        yield rows[start:stop]
-        start = stop
+    return pd.factorize(table["value"].astype(str) + "\0" + unit.astype(str))[0]
 
 
-def _sample_store(samples: bool | str | Path, shape: tuple[int, int, int]) -> np.ndarray | None:
+def _sample_store(
+    samples: bool | str | Path, shape: tuple[int, int, int], here: World, *, fresh: bool
+) -> np.ndarray | None:
     if samples is False:
         return None
     if samples is True:
         return np.empty(shape, dtype=np.float32)
     path = Path(samples)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    mode: Literal["w+", "r+"] = "w+"
+    if not fresh or not here.first:
+        here.wait()
+        mode = "r+"
+    try:
+        store = np.lib.format.open_memmap(path, mode=mode, dtype=np.float32, shape=shape)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} is not the sample file of this collection ({error}): remove its checkpoint"
+        ) from error
+    if mode == "w+":
+        here.wait()
+    if store.shape != shape:
+        raise InputError(f"{path} is not the sample file of this collection: remove its checkpoint")
+    return store
+
+
+def _flush(store: np.ndarray | None) -> None:
+    if isinstance(store, np.memmap):
+        store.flush()

@@ -96,44 +96,6 @@ def run(
 
 
 @app.command()
-def collect(
-    model: Model = "demo",
-    prompts: Prompts = "auto",
-    out: Annotated[Path, typer.Option("--out", help="where to write PATH.json and PATH.safetensors")] = Path(
-        "runs/stats"
-    ),
-    split: Annotated[str, typer.Option("--split", help="train, validation, test, or all")] = "train",
-    pooling: Annotated[str, typer.Option("--pooling", help="mean, last, or auto (last on the demo model)")] = "auto",
-    dtype: Dtype = "float32",
-    seed: Seed = 0,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Collect activation statistics of every MLP neuron on contrastive prompts."""
-    import neva_tl as nv
-    from neva_tl.study import StudyConfig
-
-    if pooling not in ("auto", "mean", "last"):
-        raise InputError(f"unknown pooling {pooling!r}: choose mean, last or auto")
-    if pooling == "auto":
-        pooling = StudyConfig(model=model).pooling
-    writable(out)
-    pairs = nv.prompts.load(resolve_prompts(prompts, model))
-    stats = nv.collect(
-        nv.load(model, dtype=dtype),
-        pairs,
-        split=None if split == "all" else split,
-        pooling=pooling,  # type: ignore[arg-type]
-        progress=True,
-    )
-    path = stats.save(out)
-    counts = {name: int(stats.n[stats.index(name)].sum()) for name in stats.values}
-    print(
-        json.dumps({"stats": str(path), "prompts": counts}) if as_json else f"{sum(counts.values())} prompts -> {path}"
-    )
-
-
-@app.command()
 def select(
     value: ValueName,
     model: Model = "demo",

@@ -343,6 +343,11 @@ def activation(model: Model) -> Callable[[Tensor], Tensor]:
 # ---------------------------------------------------------------- weights
 
 
+def layer_devices(model: Model) -> list[torch.device]:
+    """The device of each layer (several where the model was loaded over more than one)."""
+    return [next(model.blocks[layer].parameters()).device for layer in range(info(model).n_layers)]
+
+
 def _mlp(model: Model, layer: int) -> Any:
     return model.blocks[layer].mlp
 

@@ -190,7 +190,7 @@ def count_hooks(model: Any) -> int:
 def test_moments_equal_raw_hooks_on_random_models(tmp_path: Path, family: Any) -> None:
     folder = tiny_checkpoint(tmp_path / family, family)
     data = pairs()
-    stats = collect(models.load(folder), data, token_budget=100, chunk=5)
+    stats = collect(models.load(folder), data, token_budget=100)
     assert stats.gated == (family == "llama")
     check_against_raw(stats, raw_pooled(folder, split_text(data)), data)
 
@@ -212,9 +212,10 @@ def test_without_an_answer_span_all_tokens_but_bos_count(tiny: Any, folder: Path
     check_against_raw(collect(tiny, data), raw_pooled(folder, [("", t) for t in df["text"]]), data)
 
 
-@pytest.mark.parametrize("budget, chunk", [(1, 1), (60, 4), (100_000, 1000)])
-def test_batching_changes_nothing(tiny: Any, tiny_stats: ActivationStats, budget: int, chunk: int) -> None:
-    other = collect(tiny, pairs(), token_budget=budget, chunk=chunk)
+@pytest.mark.parametrize("budget", [1, 60, 100_000])
+@pytest.mark.parametrize("shared", [False, True])
+def test_batching_changes_nothing(tiny: Any, tiny_stats: ActivationStats, budget: int, shared: bool) -> None:
+    other = collect(tiny, pairs(), token_budget=budget, share_prefixes=shared)
     for name in ("mean", "m2", "positive", "diff_mean", "diff_m2", "resid", "gate_mean", "gate_m2", "gate_positive"):
         want = getattr(tiny_stats, name)
         scale = max(1.0, float(np.abs(want).max()))
@@ -374,8 +375,8 @@ def test_unknown_pooling_and_value(tiny: Any, tiny_stats: ActivationStats, monke
         tiny_stats.moments("greed", "+")
     # beartype (tests only) refuses a wrong pooling before collect does: look behind it
     plain = getattr(collect, "__wrapped__", collect)
-    with pytest.raises(Exception, match="max"):
-        plain(tiny, pairs(3), pooling="max")
+    with pytest.raises(Exception, match="first"):
+        plain(tiny, pairs(3), pooling="first")
 
 
 def test_no_hook_stays_on(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,11 @@ earlier ones left. (Ours.)
 
 from __future__ import annotations
 
-from neva_tl.activations import Pooling
 from neva_tl.baselines.caa import projected_direction
 from neva_tl.baselines.caa_layers import spread_layers
 from neva_tl.baselines.evidence import Evidence
 from neva_tl.baselines.texts import kept_samples, residuals
+from neva_tl.collecting.pooling import Weighted
 from neva_tl.editing import ProbedVector, fit_vector_probes
 from neva_tl.selection.contrast import probe_rows
 
@@ -35,7 +35,7 @@ def _probed(evidence: Evidence, value: str, name: str, *, project: bool) -> Prob
     kept_samples(evidence, name)  # refused before its rows are asked for
     rows, label, _ = probe_rows(stats, value, others=OTHERS, seed=evidence.seed)
     layers = spread_layers(stats.n_layers, evidence.layers)
-    pooling: Pooling = "last" if stats.pooling == "last" else "mean"
+    pooling: Weighted = "last" if stats.pooling == "last" else "mean"
     resid = residuals(evidence, rows, layers, pooling, name)
     plain = stats.direction(value)
     directions = {layer: projected_direction(stats, value, layer) if project else plain[layer] for layer in layers}

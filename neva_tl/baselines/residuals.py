@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, Int
 
-from neva_tl.activations import Pooling
+from neva_tl.collecting.pooling import Weighted
 
 #: Beyond this nothing is kept, and texts are run for each call.
 MAX_BYTES = 1 << 30
@@ -24,7 +24,7 @@ class TextResiduals:
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self.max_bytes = max_bytes
-        self._held: dict[Pooling, np.ndarray] = {}
+        self._held: dict[Weighted, np.ndarray] = {}
         self._known = np.zeros(0, dtype=bool)
 
     def fits(self, size: tuple[int, int, int]) -> bool:
@@ -40,7 +40,7 @@ class TextResiduals:
         self,
         size: tuple[int, int, int],
         rows: Int[np.ndarray, " n"],
-        found: Mapping[Pooling, Float[np.ndarray, "n l d"]],
+        found: Mapping[Weighted, Float[np.ndarray, "n l d"]],
     ) -> None:
         """Hold texts at all layers."""
         if not len(self._known):
@@ -50,6 +50,6 @@ class TextResiduals:
             self._held[name][rows] = part
         self._known[rows] = True
 
-    def read(self, rows: Int[np.ndarray, " n"], layer: int, pooling: Pooling) -> Float[np.ndarray, "n d"]:
+    def read(self, rows: Int[np.ndarray, " n"], layer: int, pooling: Weighted) -> Float[np.ndarray, "n d"]:
         """Texts that are held, at one layer."""
         return self._held[pooling][rows, layer].astype(np.float64)

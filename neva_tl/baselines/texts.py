@@ -11,8 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neva_tl import inference, models
-from neva_tl.activations import Pooling, Samples, pool_weights
+from neva_tl.activations import Samples
 from neva_tl.baselines.evidence import Evidence
+from neva_tl.collecting.pooling import Weighted, pool_weights
 from neva_tl.editing.tokens import chosen_tokens
 from neva_tl.errors import InputError
 from neva_tl.hooks import watched
@@ -43,7 +44,7 @@ def training_texts(evidence: Evidence, rows: Int[np.ndarray, " n"], why: str) ->
 
 
 def residuals(
-    evidence: Evidence, rows: Int[np.ndarray, " n"], layers: tuple[int, ...], pooling: Pooling, why: str
+    evidence: Evidence, rows: Int[np.ndarray, " n"], layers: tuple[int, ...], pooling: Weighted, why: str
 ) -> dict[int, Float[np.ndarray, "n d"]]:
     """Layer -> `resid_post` of some training texts, over their answer tokens (`mean`) or at the last of them (`last`).
 
@@ -63,11 +64,11 @@ def residuals(
 
 def _pooled(
     evidence: Evidence, rows: Int[np.ndarray, " n"], layers: tuple[int, ...], why: str
-) -> dict[Pooling, Float[np.ndarray, "n l d"]]:
+) -> dict[Weighted, Float[np.ndarray, "n l d"]]:
     """`resid_post` of training texts, pooled both ways in one pass, on the device: no token outlives its layer's hook."""
     model, examples = evidence.model, training_texts(evidence, rows, why)
     hooks = [models.hook_name(model, layer, "resid_post") for layer in layers]
-    poolings: tuple[Pooling, ...] = get_args(Pooling)
+    poolings: tuple[Weighted, ...] = get_args(Weighted)
     found = np.empty((len(poolings), len(examples), len(layers), models.info(model).d_model), dtype=np.float32)
     for places, batch in inference.batches(model, examples, chat=evidence.chat):
         weights = torch.stack([pool_weights(batch.answer, pooling) for pooling in poolings])

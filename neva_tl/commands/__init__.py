@@ -5,4 +5,4 @@ A module here has `register(app)`, which adds its commands to the typer app, and
 """
 
 #: Modules of this package whose commands are registered, in the order of `--help`.
-MODULES: tuple[str, ...] = ("annotate", "capability", "judges", "profile")
+MODULES: tuple[str, ...] = ("collect", "annotate", "capability", "judges", "profile")

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from neva_tl._sources import is_demo, label
-from neva_tl.activations import Pooling
+from neva_tl.collecting.pooling import Weighted
 from neva_tl.editing import SCOPES, Scope
 from neva_tl.errors import InputError
 from neva_tl.evaluation.judges.registry import JUDGES
@@ -179,7 +179,7 @@ class StudyConfig:
         return is_demo(self.model)
 
     @property
-    def pooling(self) -> Pooling:
+    def pooling(self) -> Weighted:
         """How activations are pooled: the demo's contrasts end where a value is about to be named, so there the last token."""
         return "last" if self.demo else "mean"
 

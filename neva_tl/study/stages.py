@@ -88,6 +88,7 @@ def collected(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig,
         split="train",
         chat=config.chat,
         gate=gate,
+        checkpoint=store.path("stats/state"),
         progress=progress,
     )
     assert stats.samples is not None

@@ -1,0 +1,354 @@
+"""Ways to collect the mean `hook_post` of texts: ours, and what people use now, as documented and tuned.
+
+Each is built once on a checkpoint folder, and then takes texts and their poles to mean and M2 `[2, l, k]` (peers: two passes in
+float64). Documented: batches in the given order, padded, the model's whole forward, activations kept and then averaged. Tuned:
+sorted by length and packed by our budget of tokens, no LM head where the peer lets us, averaged at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+Moments = tuple[np.ndarray, np.ndarray]
+Method = Callable[[Sequence[str], np.ndarray], Moments]
+
+#: Rows of a batch as examples have it.
+ROWS = 16
+VALUE = "security"
+
+
+def ours(folder: str) -> Method:
+    """`neva_tl.collect`, defaults."""
+    return _ours(folder)
+
+
+def ours_post_only(folder: str) -> Method:
+    """`neva_tl.collect` without the gate's own moments (what the peers collect)."""
+    return _ours(folder, gate=False)
+
+
+def _ours(folder: str, **options: Any) -> Method:
+    import neva_tl as nv
+
+    model = nv.load(folder)
+
+    def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
+        rows = [
+            {"value": VALUE, "pole": "+" if p else "-", "text": t, "cluster": str(i), "split": "train"}
+            for i, (t, p) in enumerate(zip(texts, plus, strict=True))
+        ]
+        stats = nv.collect(model, nv.prompts.ContrastSet.from_rows(rows, "benchmark"), chat=False, **options)
+        found = [stats.moments(VALUE, pole) for pole in "+-"]
+        return np.stack([mean for _, mean, _ in found]), np.stack([m2 for _, _, m2 in found])
+
+    return run
+
+
+# ---------------------------------------------------------------- what peers share
+
+
+def _hf(folder: str) -> tuple[Any, Any]:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), tokenizer
+
+
+def _projections(hf: Any) -> list[Any]:
+    """The output projection of each block's MLP."""
+    if hasattr(hf, "transformer"):
+        return [block.mlp.c_proj for block in hf.transformer.h]
+    return [block.mlp.down_proj for block in hf.model.layers]
+
+
+def _width(hf: Any) -> int:
+    """Neurons of a layer."""
+    return getattr(hf.config, "intermediate_size", None) or 4 * hf.config.n_embd
+
+
+def _in_order(tokenizer: Any, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, Any]]:
+    for start in range(0, len(texts), ROWS):
+        part = list(texts[start : start + ROWS])
+        yield np.arange(start, start + len(part)), _padded(tokenizer, part)
+
+
+def _by_length(tokenizer: Any, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, Any]]:
+    from neva_tl.activations import MAX_ROWS, TOKEN_BUDGET
+    from neva_tl.collecting.plan import packed
+
+    lengths = np.array([len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]])
+    for rows in packed(lengths, np.arange(len(texts)), TOKEN_BUDGET["cpu"], MAX_ROWS):
+        yield rows, _padded(tokenizer, [texts[i] for i in rows])
+
+
+def _padded(tokenizer: Any, texts: list[str]) -> Any:
+    return tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+
+
+def _split(rows: np.ndarray, plus: np.ndarray) -> Moments:
+    """Mean and M2 of each pole's rows, two passes in float64."""
+    means, m2s = [], []
+    for pole in (plus, ~plus):
+        x = rows[pole].astype(np.float64)
+        means.append(x.mean(axis=0))
+        m2s.append(np.square(x - means[-1]).sum(axis=0))
+    return np.stack(means), np.stack(m2s)
+
+
+def _mean(x: Any, mask: Any) -> Any:
+    """Mean over real tokens, `[b, k]`."""
+    weight = mask.float() / mask.sum(dim=1, keepdim=True)
+    return (x * weight[..., None]).sum(dim=1)
+
+
+def _fast_mean(x: Any, mask: Any) -> Any:
+    import torch
+
+    return torch.einsum("bn,bnk->bk", mask.float() / mask.sum(dim=1, keepdim=True), x)
+
+
+# ---------------------------------------------------------------- raw PyTorch hooks
+
+
+def raw_hooks(folder: str) -> Method:
+    """Forward hooks of PyTorch that keep what they see; batches of 16, the whole model."""
+    import torch
+
+    hf, tokenizer = _hf(folder)
+
+    @torch.no_grad()
+    def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
+        kept: dict[int, Any] = {}
+        handles = [
+            module.register_forward_hook(lambda m, args, out, layer=layer: kept.__setitem__(layer, args[0].detach()))
+            for layer, module in enumerate(_projections(hf))
+        ]
+        pooled = []
+        for _, batch in _in_order(tokenizer, texts):
+            hf(**batch)
+            pooled.append(torch.stack([_mean(kept[layer], batch["attention_mask"]) for layer in sorted(kept)], dim=1))
+        for handle in handles:
+            handle.remove()
+        return _split(torch.cat(pooled).numpy(), plus)
+
+    return run
+
+
+def raw_hooks_tuned(folder: str) -> Method:
+    """Sorted and packed, body only, averaged inside the hook."""
+    import torch
+
+    hf, tokenizer = _hf(folder)
+    body = hf.base_model
+
+    @torch.inference_mode()
+    def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
+        modules = _projections(hf)
+        out = np.empty((len(texts), len(modules), _width(hf)), np.float32)
+        state: dict[str, Any] = {}
+
+        def hook(layer: int) -> Callable[..., None]:
+            def keep(module: Any, args: Any) -> None:
+                out[state["rows"], layer] = _fast_mean(args[0], state["mask"]).numpy()
+
+            return keep
+
+        handles = [module.register_forward_pre_hook(hook(layer)) for layer, module in enumerate(modules)]
+        for rows, batch in _by_length(tokenizer, texts):
+            state.update(rows=rows, mask=batch["attention_mask"])
+            body(**batch, use_cache=False)
+        for handle in handles:
+            handle.remove()
+        return _split(out, plus)
+
+    return run
+
+
+# ---------------------------------------------------------------- TransformerLens
+
+
+def _bridge(folder: str) -> tuple[Any, Any, list[str]]:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    _, tokenizer = _hf(folder)
+    model = TransformerBridge.boot_transformers(folder, device="cpu")
+    model.eval()
+    return model, tokenizer, [f"blocks.{layer}.mlp.hook_post" for layer in range(model.cfg.n_layers)]
+
+
+def transformer_lens(folder: str) -> Method:
+    """`run_with_cache` with a filter on `hook_post`; batches of 16."""
+    import torch
+
+    model, tokenizer, names = _bridge(folder)
+
+    @torch.no_grad()
+    def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
+        pooled = []
+        for _, batch in _in_order(tokenizer, texts):
+            _, cache = model.run_with_cache(
+                batch["input_ids"], attention_mask=batch["attention_mask"], names_filter=lambda name: name in names
+            )
+            pooled.append(torch.stack([_mean(cache[name], batch["attention_mask"]) for name in names], dim=1))
+        return _split(torch.cat(pooled).numpy(), plus)
+
+    return run
+
+
+def transformer_lens_tuned(folder: str) -> Method:
+    """`run_with_hooks`: sorted and packed, one position of logits, averaged inside the hook."""
+    import torch
+
+    model, tokenizer, names = _bridge(folder)
+
+    @torch.inference_mode()
+    def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
+        out = np.empty((len(texts), len(names), model.cfg.d_mlp), np.float32)
+        for rows, batch in _by_length(tokenizer, texts):
+            mask = batch["attention_mask"]
+
+            def keep(x: Any, hook: Any, rows: Any = rows, mask: Any = mask) -> None:
+                out[rows, hook.layer()] = _fast_mean(x, mask).numpy()
+
+            model.run_with_hooks(
+                batch["input_ids"],
+                return_type=None,
+                fwd_hooks=[(name, keep) for name in names],
+                attention_mask=mask,
+                use_cache=False,
+                logits_to_keep=1,
+            )
+        return _split(out, plus)
+
+    return run
+
+
+# ---------------------------------------------------------------- nnsight
+
+
+def nnsight(folder: str) -> Method:
+    """A trace per batch of 16 that saves every down-projection's input."""
+    import torch
+    from nnsight import LanguageModel
+
+    hf, tokenizer = _hf(folder)
+    model = LanguageModel(hf, tokenizer=tokenizer)
+    modules = _projections(model)
+
+    @torch.no_grad()
+    def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
+        pooled = []
+        for _, batch in _in_order(tokenizer, texts):
+            kept = []
+            with model.trace(dict(batch)):
+                for module in modules:
+                    kept.append(module.input.save())
+            mask = batch["attention_mask"]
+            pooled.append(torch.stack([_mean(x, mask) for x in kept], dim=1))
+        return _split(torch.cat(pooled).numpy(), plus)
+
+    return run
+
+
+def nnsight_tuned(folder: str) -> Method:
+    """Sorted and packed, averaged inside the trace; the LM head runs on one position."""
+    import torch
+    from nnsight import LanguageModel
+
+    hf, tokenizer = _hf(folder)
+    model = LanguageModel(hf, tokenizer=tokenizer)
+    modules = _projections(model)
+
+    @torch.no_grad()
+    def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
+        out: np.ndarray | None = None
+        for rows, batch in _by_length(tokenizer, texts):
+            mask = batch["attention_mask"]
+            weight = mask.float() / mask.sum(dim=1, keepdim=True)
+            kept = []
+            with model.trace(dict(batch), use_cache=False, logits_to_keep=1):
+                for module in modules:
+                    kept.append(torch.einsum("bn,bnk->bk", weight, module.input).save())
+            found = torch.stack(list(kept), dim=1).numpy()
+            if out is None:
+                out = np.empty((len(texts), *found.shape[1:]), np.float32)
+            out[rows] = found
+        assert out is not None
+        return _split(out, plus)
+
+    return run
+
+
+# ---------------------------------------------------------------- pyvene
+
+
+def _pyvene(folder: str) -> tuple[Any, Any]:
+    import pyvene as pv
+
+    hf, tokenizer = _hf(folder)
+    layers = range(hf.config.num_hidden_layers)
+    config = pv.IntervenableConfig(
+        [
+            {"layer": layer, "component": "mlp_activation", "intervention_type": pv.CollectIntervention}
+            for layer in layers
+        ]
+    )
+    return pv.IntervenableModel(config, model=hf), tokenizer
+
+
+def pyvene(folder: str) -> Method:
+    """Collect interventions on `mlp_activation` of every layer; batches of 16."""
+    return _run_pyvene(folder, _in_order)
+
+
+def pyvene_tuned(folder: str) -> Method:
+    """The same, sorted and packed."""
+    return _run_pyvene(folder, _by_length)
+
+
+def _run_pyvene(folder: str, batches: Callable[..., Iterator[tuple[np.ndarray, Any]]]) -> Method:
+    import torch
+
+    model, tokenizer = _pyvene(folder)
+
+    @torch.no_grad()
+    def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
+        out: np.ndarray | None = None
+        for rows, batch in batches(tokenizer, texts):
+            mask = batch["attention_mask"]
+            everywhere = list(range(mask.shape[1]))
+            (_, collected), _ = model(
+                base=dict(batch), unit_locations={"base": everywhere}, output_original_output=True
+            )
+            found = torch.stack([_mean(x.reshape(*mask.shape, -1), mask) for x in collected], dim=1).numpy()
+            if out is None:
+                out = np.empty((len(texts), *found.shape[1:]), np.float32)
+            out[rows] = found
+        assert out is not None
+        return _split(out, plus)
+
+    return run
+
+
+#: Name in the tables -> builder. The first is what all others are compared with.
+METHODS: dict[str, Callable[[str], Method]] = {
+    "neva_tl": ours,
+    "neva_tl, post only": ours_post_only,
+    "raw hooks": raw_hooks,
+    "raw hooks, tuned": raw_hooks_tuned,
+    "TransformerLens": transformer_lens,
+    "TransformerLens, tuned": transformer_lens_tuned,
+    "nnsight": nnsight,
+    "nnsight, tuned": nnsight_tuned,
+    "pyvene": pyvene,
+    "pyvene, tuned": pyvene_tuned,
+}
+#: Those that do all their documentation's way.
+DOCUMENTED = tuple(name for name in METHODS if "tuned" not in name and "neva_tl" not in name)
+TUNED = tuple(name for name in METHODS if "tuned" in name)

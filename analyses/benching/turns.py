@@ -1,0 +1,133 @@
+"""Methods in turn, each in a process of its own that stays loaded between its turns and is idle in those of others."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benching.workloads import Workload
+
+#: Results agree where means differ by less than that share of the neuron's spread and size (float32 sums in another order).
+TOLERANCE = 1e-3
+
+
+def timed(work: Workload, methods: Sequence[str], repeats: int, threads: int) -> Iterator[dict[str, Any]]:
+    """One row per repeat and method; a method that is not installed or fails gives one row that says so.
+
+    Yields:
+        workload, method, repeat, seconds, tokens_per_second, peak_bytes (above what was resident before), difference (largest
+        of any moment from the first method's, relative); or workload, method, absent.
+
+    Raises:
+        AssertionError: a method's moments differ from the first one's.
+    """
+    context = mp.get_context("spawn")
+    pipes: dict[str, tuple[Any, Connection]] = {}
+    try:
+        for method in methods:
+            mine, theirs = context.Pipe()
+            process = context.Process(target=serve, args=(theirs, method, work, threads), daemon=True)
+            process.start()
+            theirs.close()
+            said = _received(mine, process, method)
+            if "ready" in said:
+                pipes[method] = (process, mine)
+            else:
+                yield {"workload": work.name, "method": method, **said}
+        reference: dict[str, np.ndarray] = {}
+        for repeat in range(repeats):
+            # the order turns, so that nobody always runs behind the same one
+            order = list(pipes)[repeat % len(pipes) :] + list(pipes)[: repeat % len(pipes)]
+            if not repeat:
+                order = list(pipes)
+            for method in order:
+                process, pipe = pipes[method]
+                pipe.send("run")
+                found = _received(pipe, process, method)
+                if "failed" in found:
+                    raise AssertionError(f"{method} failed in the middle: {found['failed']}")
+                reference = reference or found
+                difference = differs(reference, found)
+                assert difference < TOLERANCE, (
+                    f"{method} differs from the first method by {difference:.2g} on {work.name}"
+                )
+                yield {
+                    "workload": work.name,
+                    "method": method,
+                    "repeat": repeat,
+                    "seconds": found["seconds"],
+                    "tokens_per_second": work.tokens / found["seconds"],
+                    "peak_bytes": found["peak"],
+                    "difference": difference,
+                }
+    finally:
+        for process, pipe in pipes.values():
+            pipe.close()
+            process.join(10)
+            process.kill()
+
+
+def differs(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
+    """Largest difference of means in units of |mean| + rms deviation, and of M2 in units of M2 (plus a trace)."""
+    spread = np.sqrt(a["m2"] / max(1, a["n"]))
+    mean = np.abs(a["mean"] - b["mean"]) / (np.abs(a["mean"]) + spread + 1e-12)
+    m2 = np.abs(a["m2"] - b["m2"]) / (a["m2"] + 1e-6 * a["m2"].max() + 1e-12)
+    return float(max(mean.max(), m2.max()))
+
+
+def _received(pipe: Connection, process: Any, method: str) -> dict[str, Any]:
+    try:
+        return pipe.recv()
+    except EOFError:
+        process.join(5)
+        return {"failed": f"its process ended ({process.exitcode})"}
+
+
+def serve(pipe: Connection, method: str, work: Workload, threads: int) -> None:
+    """Build a method, run it on a few texts so that nothing is timed that is built once, then run it once per message."""
+    import torch
+
+    from benching.peers import METHODS
+
+    torch.set_num_threads(threads)
+    texts, plus = work.read()
+    try:
+        run = METHODS[method](work.folder)
+        few = sorted({*np.flatnonzero(plus)[:4], *np.flatnonzero(~plus)[:4]})
+        run([texts[i] for i in few], plus[few])
+        pipe.send({"ready": True})
+    except ImportError as error:
+        pipe.send({"absent": str(error)})
+        return
+    except Exception as error:  # a peer that does not know the architecture is a result
+        pipe.send({"absent": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"})
+        return
+    try:
+        while pipe.recv() == "run":
+            before = fresh_peak()
+            started = time.perf_counter()
+            mean, m2 = run(texts, plus)
+            seconds = time.perf_counter() - started
+            pipe.send({"seconds": seconds, "peak": status("VmHWM") - before, "mean": mean, "m2": m2, "n": len(texts)})
+    except EOFError:
+        return
+    except Exception as error:
+        pipe.send({"failed": f"{type(error).__name__}: {error}"})
+
+
+def fresh_peak() -> int:
+    """Start a new peak of resident memory, and say what is resident now, in bytes (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return status("VmRSS")
+
+
+def status(key: str) -> int:
+    """A line of /proc/self/status, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(key + ":")).split()[1]) * 1024

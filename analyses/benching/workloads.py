@@ -1,0 +1,181 @@
+"""Models and texts of the collecting benchmark, as files that every method reads alike."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neva_tl.errors import InputError
+
+#: Tokens of each text where all are equally long.
+EQUAL = 64
+#: Shortest and longest of the ragged texts, in tokens.
+SHORTEST, LONGEST = 8, 200
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model and its texts.
+
+    Attributes:
+        model: `gpt2` (the shape of GPT-2, 124 M), `llama` (gated, grouped-query), both with random weights; `smollm2`.
+        texts: `ragged` (ValueEval premises) or `equal` (64 tokens each).
+        n: number of texts.
+        folder: the checkpoint; texts_file: JSON with `texts` and `plus`.
+        tokens: of all texts.
+    """
+
+    model: str
+    texts: str
+    n: int
+    folder: str
+    texts_file: str
+    tokens: int
+
+    @property
+    def name(self) -> str:
+        """As the tables say it."""
+        return f"{self.model}, {self.texts}, n = {self.n:,}"
+
+    def read(self) -> tuple[list[str], np.ndarray]:
+        """Texts and which of them are of the + pole."""
+        held = json.loads(Path(self.texts_file).read_text())
+        return held["texts"], np.asarray(held["plus"])
+
+
+def checkpoint(name: str, folder: Path, corpus: Sequence[str]) -> str:
+    """Write a random checkpoint, or find SmolLM2's."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+    if name == "smollm2":
+        from neva_tl._sources import resolve
+
+        return str(resolve(name).path)
+    target = folder / name
+    if not (target / "tokenizer.json").exists():
+        torch.manual_seed(0)
+        size = {"vocab_size": 32_000, "bos_token_id": None, "eos_token_id": 0}
+        if name == "gpt2":
+            model: Any = GPT2LMHeadModel(GPT2Config(**size))
+        else:
+            model = LlamaForCausalLM(
+                LlamaConfig(
+                    hidden_size=768,
+                    intermediate_size=2048,
+                    num_hidden_layers=12,
+                    num_attention_heads=12,
+                    num_key_value_heads=4,
+                    max_position_embeddings=1024,
+                    **size,
+                )
+            )
+        model.save_pretrained(target)
+        _tokenizer(corpus).save_pretrained(target)
+    return str(target)
+
+
+def _tokenizer(corpus: Sequence[str]) -> Any:
+    """Byte-pair encoding learnt from the texts, no BOS: every method sees the same tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=8000, special_tokens=["<end>"], initial_alphabet=alphabet, show_progress=False
+    )
+    raw.train_from_iterator(corpus, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<end>", pad_token="<end>")
+
+
+def premises(data: Path | None) -> pd.DataFrame:
+    """`text` and `plus` (whether annotators found security in it); ragged sentences of our own without the data."""
+    rng = np.random.default_rng(0)
+    if data is None:
+        words = [
+            "water",
+            "stone",
+            "garden",
+            "letter",
+            "winter",
+            "street",
+            "music",
+            "number",
+            "window",
+            "river",
+            "table",
+            "morning",
+        ]
+        sizes = np.exp(rng.normal(3.2, 0.7, 12_000)).clip(8, 150).astype(int)
+        texts = [f"{i}: " + " ".join(rng.choice(words, size=n)) for i, n in enumerate(sizes)]
+        return pd.DataFrame({"text": texts, "plus": rng.random(len(texts)) < 0.4})
+    folder = data / "valueeval"
+    parts = []
+    for part in ("training", "validation", "test"):
+        files = [folder / f"{kind}-{part}.tsv" for kind in ("arguments", "labels")]
+        for file in files:
+            if not file.exists():
+                raise InputError(f"{file} does not exist: --data names the folder that holds valueeval/")
+        arguments, labels = (pd.read_csv(file, sep="\t") for file in files)
+        parts.append(arguments.merge(labels, on="Argument ID"))
+    table = pd.concat(parts, ignore_index=True)
+    security = [column for column in table.columns if column.startswith("Security")]
+    plus = table[security].any(axis=1)
+    # premises alone come first; where more texts are asked for, premises behind their conclusions
+    alone = pd.DataFrame({"text": table["Premise"], "plus": plus})
+    longer = pd.DataFrame({"text": table["Conclusion"] + ", because " + table["Premise"], "plus": plus})
+    both = (part.drop_duplicates("text").sample(frac=1.0, random_state=0) for part in (alone, longer))
+    return pd.concat(both, ignore_index=True).drop_duplicates("text", ignore_index=True)
+
+
+def workload(model: str, texts: str, n: int, data: Path | None, folder: Path) -> Workload:
+    """Write what a workload needs, once.
+
+    Raises:
+        InputError: there are fewer texts than asked for.
+    """
+    table = premises(data)
+    place = checkpoint(model, folder, table["text"].tolist()[:4000])
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(place)
+    if texts == "equal":
+        chosen = _equal(tokenizer, n)
+        plus = np.arange(n) % 2 == 0
+    else:
+        lengths = np.array(
+            [len(ids) for ids in tokenizer(table["text"].tolist(), add_special_tokens=False)["input_ids"]]
+        )
+        fit = table[(lengths >= SHORTEST) & (lengths <= LONGEST)].head(n)
+        if len(fit) < n:
+            raise InputError(f"only {len(fit)} texts of {SHORTEST} to {LONGEST} tokens are at hand, {n} were asked for")
+        chosen, plus = fit["text"].tolist(), fit["plus"].to_numpy()
+    tokens = sum(len(ids) for ids in tokenizer(chosen, add_special_tokens=False)["input_ids"])
+    file = folder / f"{model}-{texts}-{n}.json"
+    file.write_text(json.dumps({"texts": chosen, "plus": plus.tolist()}))
+    return Workload(model, texts, n, place, str(file), tokens)
+
+
+def _equal(tokenizer: Any, n: int) -> list[str]:
+    """Texts of one length: words that are one token each behind a space."""
+    vocabulary = [t for t in tokenizer.get_vocab() if t.startswith("Ġ") and t[1:].isascii() and t[1:].isalpha()]
+    words = [t[1:] for t in sorted(vocabulary)]
+    rng = np.random.default_rng(0)
+    found: list[str] = []
+    while len(found) < n:
+        drawn = [" " + " ".join(rng.choice(words, size=EQUAL)) for _ in range(math.ceil(1.2 * n))]
+        # the collector strips texts: without their first space they must still be as long
+        stripped = [text.strip() for text in drawn]
+        ids = tokenizer(stripped, add_special_tokens=False)["input_ids"]
+        found += [text for text, i in zip(stripped, ids, strict=True) if len(i) == EQUAL]
+    return list(dict.fromkeys(found))[:n]

@@ -1,0 +1,96 @@
+"""Which texts run together: sorted by length and packed by a budget of tokens, pairs never parted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from neva_tl.encoding import Encoded, encode_one
+from neva_tl.prompts.example import Example
+
+#: Texts tokenised in one call: bounds what Python objects of them are alive at once.
+TOKENISED_AT_ONCE = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """Token ids of many texts end to end: four bytes a token, where Python lists would take forty.
+
+    Attributes:
+        ids: of all texts, one after the other.
+        ends: where each text ends in `ids`.
+        starts: how many tokens of each text come before its answer.
+    """
+
+    ids: Int[np.ndarray, " tokens"]
+    ends: Int[np.ndarray, " n"]
+    starts: Int[np.ndarray, " n"]
+
+    @property
+    def lengths(self) -> Int[np.ndarray, " n"]:
+        """Tokens of each text."""
+        return np.diff(self.ends, prepend=0)
+
+    def encoded(self, rows: Sequence[int] | np.ndarray) -> list[Encoded]:
+        """Some texts as `encoding.pad` takes them."""
+        lengths = self.lengths[rows]
+        return [
+            Encoded(tuple(self.ids[end - length : end].tolist()), int(start))
+            for end, length, start in zip(self.ends[rows], lengths, self.starts[rows], strict=True)
+        ]
+
+
+def tokenised(model: Any, examples: Sequence[Example], chat: bool | None) -> Texts:
+    """Token ids of all examples.
+
+    Raises:
+        InputError: one is longer than the context.
+    """
+    ids: list[np.ndarray] = []
+    lengths, starts = np.zeros(len(examples), dtype=np.int64), np.zeros(len(examples), dtype=np.int64)
+    for first in range(0, len(examples), TOKENISED_AT_ONCE):
+        for place, item in enumerate(encode_one(model, examples[first : first + TOKENISED_AT_ONCE], chat=chat), first):
+            ids.append(np.asarray(item.ids, dtype=np.int32))
+            lengths[place], starts[place] = len(item.ids), item.start
+    return Texts(np.concatenate(ids), np.cumsum(lengths), starts)
+
+
+def packed(
+    lengths: Int[np.ndarray, " n"], units: Int[np.ndarray, " n"], token_budget: int, max_rows: int
+) -> list[Int[np.ndarray, " rows"]]:
+    """Row numbers in batches: the longest first, so that what memory cannot hold shows at once.
+
+    Args:
+        lengths: tokens of each row.
+        units: rows of one number (a pair) stay in one batch.
+        token_budget: tokens of a batch, padding included; a unit beyond it is a batch of its own.
+        max_rows: rows of a batch, whatever their length; a larger unit is a batch of its own.
+    """
+    width = np.zeros(int(units.max(initial=-1)) + 1, dtype=np.int64)
+    np.maximum.at(width, units, lengths)
+    # by the unit's longest row, then by unit, so that a unit's rows are neighbours
+    order = np.lexsort((units, -width[units]))
+    return list(_filled(order, units, width, token_budget, max_rows))
+
+
+def _filled(
+    order: np.ndarray, units: np.ndarray, width: np.ndarray, token_budget: int, max_rows: int
+) -> Iterator[np.ndarray]:
+    start = 0
+    while start < len(order):
+        rows = min(max_rows, max(1, token_budget // max(1, int(width[units[order[start]]]))))
+        stop = min(start + rows, len(order))
+        # a unit cut by the budget moves to the next batch, unless it is the only one
+        cut = stop
+        while stop < len(order) and cut > start and units[order[cut]] == units[order[cut - 1]]:
+            cut -= 1
+        if cut == start:
+            cut = stop
+            while cut < len(order) and units[order[cut]] == units[order[cut - 1]]:
+                cut += 1
+        yield order[start:cut]
+        start = cut

@@ -1,0 +1,162 @@
+"""What is kept of a forward pass: activations pooled over answer tokens on the device, layer by layer as they appear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from neva_tl import inference, models
+from neva_tl._accumulate import Part, Pooled, Reduced, float_for, reduced, summed
+from neva_tl.encoding import Batch
+from neva_tl.errors import InputError
+from neva_tl.hooks import hooked
+
+#: `mean`, `last`, `max`: one observation a text, pooled over its answer tokens; `token`: every answer token is one.
+Pooling = Literal["mean", "last", "max", "token"]
+#: Poolings that are a weighted sum over tokens.
+Weighted = Literal["mean", "last"]
+
+#: What is recorded -> the hook point's site.
+_SITE_OF = {"post": "post", "gate": "gate", "resid": "resid_post"}
+_SHARE_OF = {"post": "positive", "gate": "gate_positive"}
+
+
+def check_pooling(pooling: str) -> None:
+    """Refuse what is no pooling.
+
+    Raises:
+        InputError: it is none.
+    """
+    if pooling not in get_args(Pooling):
+        raise InputError(f"unknown pooling {pooling!r}: choose one of {', '.join(get_args(Pooling))}")
+
+
+def pool_weights(answer: Bool[Tensor, "b n"], pooling: Weighted) -> Float[Tensor, "b n"]:
+    """Weights that sum to 1 over each row's pooled tokens."""
+    if not bool(answer.any(dim=1).all()):
+        raise InputError("a prompt has no answer token to pool over: its text is empty after tokenisation")
+    if pooling == "mean":
+        return answer.float() / answer.sum(dim=1, keepdim=True)
+    position = torch.arange(answer.shape[1], device=answer.device)
+    last = torch.where(answer, position, -1).amax(dim=1)
+    return torch.nn.functional.one_hot(last, answer.shape[1]).float()
+
+
+class Recorder:
+    """Hooks that pool `hook_post`, the gate and the residual stream of the batch at hand.
+
+    They are put on once for all batches (`on`), and do nothing in passes that are not `run`'s.
+    """
+
+    def __init__(self, model: Any, layers: Sequence[int], *, gate: bool, pooling: Pooling) -> None:
+        self._model, self._pooling = model, pooling
+        self._names = ("post", "gate", "resid") if gate else ("post", "resid")
+        self._layers = {layer: place for place, layer in enumerate(layers)}
+        self._activation = models.activation(model) if gate else None
+        facts = models.info(model)
+        last = max(self._layers)
+        self._stop = None if last == facts.n_layers - 1 else last + 1
+        self._reduce: Callable[[int, str, Tensor], None] | None = None
+        self._seen: dict[tuple[str, int], int] = {}
+
+    def on(self) -> AbstractContextManager[None]:
+        """The hooks, for the length of a `with` block."""
+
+        def look(layer: int, name: str) -> Callable[..., None]:
+            def record(x: Tensor, hook: Any = None) -> None:
+                if self._reduce is not None:
+                    self._seen[name, layer] = self._seen.get((name, layer), 0) + 1
+                    # the gate's hook sees what its activation function is applied to
+                    self._reduce(layer, name, self._activation(x) if name == "gate" and self._activation else x)
+
+            return record
+
+        return hooked(
+            self._model,
+            [
+                (models.hook_name(self._model, layer, _SITE_OF[name]), look(layer, name))
+                for layer in self._layers
+                for name in self._names
+            ],
+        )
+
+    def run(self, batch: Batch, part: Part, past: models.KVCache | None = None) -> list[Pooled]:
+        """One forward pass of a batch, to the last layer asked for and without LM head.
+
+        Args:
+            part: the cells that the batch's observations join; with pooling `token` moments are taken by it at once.
+            past: keys and values of what comes before the batch's tokens; they see it.
+
+        Returns:
+            Per layer `post`, `positive`, `gate`, `gate_positive` `[b, k]` and `resid` `[b, d]`, float32, on the layer's device.
+        """
+        found: list[dict[str, Tensor | Reduced]] = [{} for _ in self._layers]
+        if self._pooling == "token":
+            self._reduce = _tokens(self._layers, batch.answer, part, found)
+        else:
+            self._reduce = _rows(self._layers, batch.answer, self._pooling, found)
+        self._seen.clear()
+        try:
+            if past is None:
+                inference.forward_batch(self._model, batch, logits=False, stop_at_layer=self._stop)
+            else:
+                models.forward(self._model, batch.tokens, batch.mask, logits=False, stop_at_layer=self._stop, past=past)
+        finally:
+            self._reduce = None
+        self._check_fired()
+        return list(found)
+
+    def _check_fired(self) -> None:
+        """Every hook must fire exactly once per forward: a silent miss would leave a hole in the moments."""
+        for layer in self._layers:
+            for name in self._names:
+                if self._seen.get((name, layer), 0) != 1:
+                    raise InputError(
+                        f"the hook for {name} at layer {layer} fired {self._seen.get((name, layer), 0)} times in one "
+                        "forward pass: this architecture is not supported by the collector"
+                    )
+
+
+def _rows(
+    layers: dict[int, int], answer: Tensor, pooling: Pooling, found: list[dict[str, Tensor | Reduced]]
+) -> Callable[[int, str, Tensor], None]:
+    """Pool each row's answer tokens to one vector."""
+    mean = pool_weights(answer, "last" if pooling == "last" else "mean")
+
+    def reduce(layer: int, name: str, x: Tensor) -> None:
+        weight = mean.to(x.device)
+        out = found[layers[layer]]
+        # out of place and reduced at once: nothing of the batch outlives the hook
+        if pooling == "max" and name != "resid":
+            out[name] = x.float().masked_fill(~answer.to(x.device)[..., None], -torch.inf).amax(dim=1)
+        else:
+            out[name] = torch.einsum("bn,bnk->bk", weight, x.float())
+        if name in _SHARE_OF:
+            out[_SHARE_OF[name]] = torch.einsum("bn,bnk->bk", weight, (x > 0).float())
+
+    return reduce
+
+
+def _tokens(
+    layers: dict[int, int], answer: Tensor, part: Part, found: list[dict[str, Tensor | Reduced]]
+) -> Callable[[int, str, Tensor], None]:
+    """Moments of all answer tokens by cell; no pass holds more than one layer's tokens."""
+    pool_weights(answer, "mean")  # refuses rows without an answer
+    groups = len(part.cells)
+
+    def reduce(layer: int, name: str, x: Tensor) -> None:
+        chosen = x[answer.to(x.device)]
+        out = found[layers[layer]]
+        exact = float_for(x.device)
+        if name == "resid":
+            out[name] = summed(chosen.to(exact), part.place, groups)
+            return
+        out[name] = reduced(chosen, part.place, groups)
+        out[_SHARE_OF[name]] = summed((chosen > 0).to(exact), part.place, groups)
+
+    return reduce

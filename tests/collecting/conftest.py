@@ -1,0 +1,84 @@
+"""A tiny model and a few pairs, for the parts of the collector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neva_tl import models
+from neva_tl._stats import ActivationStats
+from neva_tl.prompts import ContrastSet
+from neva_tl.testing import tiny_checkpoint
+
+WORDS = ["bread", "river", "gold", "stone", "village", "dawn", "winter", "lamp", "road", "letter"]
+
+
+def _pairs(topics: int = 12) -> ContrastSet:
+    """Two values, pairs of ragged texts, a common prompt in each pair."""
+    rows = []
+    for value in ("power", "benevolence"):
+        for topic in range(topics):
+            for pole, verb in (("+", "takes"), ("-", "leaves")):
+                prompt = f"What about the {WORDS[topic % 10]}?"
+                text = f"{prompt} One {verb} the {' '.join(WORDS[: 1 + topic % 7])} ({value}, {topic})."
+                rows.append(
+                    {
+                        "value": value,
+                        "pair_id": f"{value} {topic}",
+                        "pole": pole,
+                        "text": text,
+                        "answer_start": len(prompt) + 1,
+                        "answer_end": len(text),
+                        "cluster": f"topic {topic}",
+                        "split": "train",
+                        "source": "test",
+                    }
+                )
+    return ContrastSet.from_rows(rows, "test")
+
+
+def _same(a: ActivationStats, b: ActivationStats) -> None:
+    """Equal to the last bit."""
+    mine, other = a._arrays(), b._arrays()
+    assert mine.keys() == other.keys()
+    for name, x in mine.items():
+        np.testing.assert_array_equal(x, other[name], err_msg=name)
+
+
+def _near(a: ActivationStats, b: ActivationStats, tolerance: float = 1e-6) -> None:
+    """Equal to a part of each array's own size."""
+    mine, other = a._arrays(), b._arrays()
+    assert mine.keys() == other.keys()
+    for name, x in mine.items():
+        np.testing.assert_allclose(
+            x, other[name], rtol=tolerance, atol=tolerance * max(1.0, float(np.abs(x).max())), err_msg=name
+        )
+
+
+@pytest.fixture(scope="package")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("collecting") / "llama")
+
+
+@pytest.fixture(scope="package")
+def model(folder: Path) -> Any:
+    return models.load(folder)
+
+
+@pytest.fixture(scope="package")
+def pairs() -> ContrastSet:
+    return _pairs()
+
+
+@pytest.fixture(scope="package")
+def same() -> Callable[[ActivationStats, ActivationStats], None]:
+    return _same
+
+
+@pytest.fixture(scope="package")
+def near() -> Callable[..., None]:
+    return _near

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from neva_tl.plots.style import method_colour, method_label, method_order, need, new_figure, styled
 
 COLUMNS = ("gate", "method", "point", "gain", "leakage", "kl")
-MEASURES = (("leakage", "leakage (mean over other values)"), ("kl", "KL on neutral text (nats per token)"))
+MEASURES = (("leakage", "leakage\n(mean over other values)"), ("kl", "KL on neutral text\n(nats per token)"))
 
 BAR: dict[str, Any] = {"linewidth": 0.6, "alpha": 0.6, "zorder": 1}
 

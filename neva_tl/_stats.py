@@ -22,6 +22,9 @@ from neva_tl.errors import InputError
 from neva_tl.values import in_circle_order
 from neva_tl.values import value as lookup
 
+#: Which neurons: flat numbers or a slice of them; None is all.
+Neurons = slice | np.ndarray | None
+
 
 @dataclass(frozen=True, eq=False)
 class Samples:
@@ -61,6 +64,8 @@ class ActivationStats:
         gate_mean, gate_m2, gate_positive: as above for `act(gate)` alone; None where the MLP has no gate.
         info, fingerprint: of the model; prompt_hash: of the contrast set; pooling: `mean` or `last`.
         samples: pooled activations of single prompts, when asked for.
+
+    The arrays are read-only: `dataclasses.replace` makes statistics with others.
     """
 
     values: tuple[str, ...]
@@ -80,6 +85,13 @@ class ActivationStats:
     prompt_hash: str = ""
     pooling: str = "mean"
     samples: Samples | None = None
+
+    def __post_init__(self) -> None:
+        # read-only views: selection remembers what it measured on these arrays
+        for name, array in self._arrays().items():
+            view = array.view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
 
     @property
     def n_layers(self) -> int:
@@ -103,28 +115,32 @@ class ActivationStats:
         return self.values.index(value)
 
     def moments(
-        self, value: str, pole: str, fold: int | Sequence[int] | None = None, site: str = "post"
-    ) -> tuple[int, Float[np.ndarray, "l k"], Float[np.ndarray, "l k"]]:
-        """`(n, mean, M2)` of one pole, over all folds or the given ones (float64)."""
+        self, value: str, pole: str, fold: int | Sequence[int] | None = None, site: str = "post", at: Neurons = None
+    ) -> tuple[int, Float[np.ndarray, "*neurons"], Float[np.ndarray, "*neurons"]]:
+        """`(n, mean, M2)` of one pole, over all folds or the given ones (float64).
+
+        Shapes are `[l, k]`, or those of `at`: flat numbers (layer * d_mlp + neuron) of the neurons asked for, or a
+        slice of them.
+        """
         v, p = self.index(value), POLES.index(pole)
         mean, m2 = self._site(site)
-        return merge_folds(self.n[v, p], mean[v, p], m2[v, p], fold)
+        return merge_folds(self.n[v, p], _of_neurons(mean[v, p], at), _of_neurons(m2[v, p], at), fold)
 
     def pair_moments(
-        self, value: str, fold: int | Sequence[int] | None = None
-    ) -> tuple[int, Float[np.ndarray, "l k"], Float[np.ndarray, "l k"]]:
+        self, value: str, fold: int | Sequence[int] | None = None, at: Neurons = None
+    ) -> tuple[int, Float[np.ndarray, "*neurons"], Float[np.ndarray, "*neurons"]]:
         """`(n, mean, M2)` of within-pair differences (+ minus -), over all folds or the given ones (float64)."""
         v = self.index(value)
-        return merge_folds(self.diff_n[v], self.diff_mean[v], self.diff_m2[v], fold)
+        return merge_folds(self.diff_n[v], _of_neurons(self.diff_mean[v], at), _of_neurons(self.diff_m2[v], at), fold)
 
-    def delta(self, value: str, site: str = "post") -> Float[np.ndarray, "l k"]:
+    def delta(self, value: str, site: str = "post", at: Neurons = None) -> Float[np.ndarray, "*neurons"]:
         """`mean(+) - mean(-)` per neuron: the unit of an amplification."""
-        return self.moments(value, "+", site=site)[1] - self.moments(value, "-", site=site)[1]
+        return self.moments(value, "+", site=site, at=at)[1] - self.moments(value, "-", site=site, at=at)[1]
 
-    def sd(self, value: str, site: str = "post") -> Float[np.ndarray, "l k"]:
+    def sd(self, value: str, site: str = "post", at: Neurons = None) -> Float[np.ndarray, "*neurons"]:
         """Pooled within-pole standard deviation per neuron (n - 1 in each pole)."""
-        n_plus, _, m2_plus = self.moments(value, "+", site=site)
-        n_minus, _, m2_minus = self.moments(value, "-", site=site)
+        n_plus, _, m2_plus = self.moments(value, "+", site=site, at=at)
+        n_minus, _, m2_minus = self.moments(value, "-", site=site, at=at)
         return np.sqrt((m2_plus + m2_minus) / max(n_plus + n_minus - 2, 1))
 
     def direction(self, value: str) -> Float[np.ndarray, "l d"]:
@@ -157,12 +173,14 @@ class ActivationStats:
         """
         rows = []
         for name in self.values:
-            sd = self.sd(name)
-            d = np.divide(np.abs(self.delta(name)), sd, out=np.zeros_like(sd), where=sd > 0)
-            for layer, of_layer in enumerate(d):
-                middle, high = np.percentile(of_layer, [50, 99])
-                best = int(of_layer.argmax())
-                rows.append((name, layer, float(middle), float(high), float(of_layer[best]), best))
+            # layer by layer: float64 copies of the whole model would cost more than the statistics themselves
+            for layer in range(self.n_layers):
+                at = slice(layer * self.d_mlp, (layer + 1) * self.d_mlp)
+                sd = self.sd(name, at=at)
+                d = np.divide(np.abs(self.delta(name, at=at)), sd, out=np.zeros_like(sd), where=sd > 0)
+                middle, high = np.percentile(d, [50, 99])
+                best = int(d.argmax())
+                rows.append((name, layer, float(middle), float(high), float(d[best]), best))
         return pd.DataFrame(rows, columns=["value", "layer", "d50", "d99", "d_max", "neuron"])
 
     def _repr_html_(self) -> str:
@@ -284,6 +302,11 @@ class ActivationStats:
             acc.add_layer(layer, part, {"post": post, "positive": share, "resid": stream})
         acc.count(part)
         return finish(acc, samples=Samples(h, table) if keep else None, **meta)
+
+
+def _of_neurons(array: np.ndarray, at: Neurons) -> np.ndarray:
+    """`[f, l, k]` as it is, or the columns `[f, ...]` of some neurons (a view where `at` is a slice)."""
+    return array if at is None else array.reshape(len(array), -1)[:, at]
 
 
 def finish(accumulated: Accumulator, **rest: Any) -> ActivationStats:

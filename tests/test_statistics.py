@@ -114,6 +114,12 @@ class TestEffects:
         for fast, exact in zip(nst.interval(many), nst.interval(few), strict=True):
             np.testing.assert_allclose(fast[::30], exact, rtol=1e-4, atol=1e-4)
 
+    def test_limits_are_roots_where_scipys_are_rough(self) -> None:
+        t = np.array([-3.0, -1e-3, 0.0, 1e-3, 0.5, 8.0])
+        lo, hi = nst.interval(nst.paired_g((160, t / np.sqrt(160), np.full(len(t), 159.0))))
+        np.testing.assert_allclose(sps.nct.cdf(t, 159, lo * np.sqrt(160)), 0.975, atol=1e-9)
+        np.testing.assert_allclose(sps.nct.cdf(t, 159, hi * np.sqrt(160)), 0.025, atol=1e-9)
+
     def test_interval_covers(self) -> None:
         rng = np.random.default_rng(2)
         x = rng.normal(0.5, 1.0, (12, 4000))
@@ -130,6 +136,38 @@ class TestEffects:
         )
         np.testing.assert_allclose(nst.minimum_effect_p(effect, 0.0), sps.ttest_ind(a, b).pvalue, rtol=1e-9)
         assert (nst.minimum_effect_p(effect, 0.3) >= nst.minimum_effect_p(effect, 0.1)).all()
+
+    @pytest.mark.parametrize("n", [3, 20, 160, 3000])
+    @pytest.mark.parametrize("delta", [0.0, 0.2])
+    def test_minimum_effect_of_many_neurons_equals_a_noncentral_f(self, n: int, delta: float) -> None:
+        rng = np.random.default_rng(n)
+        t = rng.normal(size=9000) * rng.choice((0.01, 1, 5, 40), 9000)
+        t[:3] = 0.0, 5000.0, -5000.0
+        p = nst.minimum_effect_p(nst.paired_g((n, t / np.sqrt(n), np.full(9000, n - 1.0))), delta)
+        theirs = sps.ncf.sf(t**2, 1, n - 1, delta**2 * n) if delta else 2 * sps.t.sf(np.abs(t), n - 1)
+        # beyond 1e-12 SciPy's F has no digits left: there only the size is compared
+        near = theirs > 1e-12
+        np.testing.assert_allclose(p[near], theirs[near], rtol=2e-7 if delta == 0 else 1e-4)
+        assert (p[~near] < 1e-11).all() and np.isfinite(p).all()
+        order = np.argsort(np.abs(t))
+        seen = p[order][p[order] > 1e-200]
+        assert (np.diff(seen) <= 1e-7 * seen[:-1]).all()
+
+    @pytest.mark.parametrize("alpha", [0.001, 0.05, 0.5])
+    @pytest.mark.parametrize("delta", [0.0, 0.2])
+    def test_no_small_p_lies_below_the_least_t(self, alpha: float, delta: float) -> None:
+        rng = np.random.default_rng(4)
+        spread = rng.chisquare(9, (2, 3000)) * np.exp(2 * rng.normal(size=(2, 3000)))
+        mean = rng.normal(size=3000) * np.sqrt(spread.sum(axis=0)) / 8
+        for effect in (
+            nst.welch_effect((9, mean, spread[0]), (30, np.zeros(3000), spread[1])),
+            nst.paired_g((9, mean, spread[0])),
+        ):
+            p, bound = nst.minimum_effect_p(effect, delta), nst.least_t(effect, alpha, delta)
+            below = np.abs(effect.t) < bound
+            assert below.any() and (p[below] > alpha).all()
+        # paired: tight
+        assert p[np.abs(effect.t) < bound].min() < 1.2 * alpha + 0.01
 
     def test_minimum_effect_keeps_its_level_at_the_boundary(self) -> None:
         x = np.random.default_rng(3).normal(0.2, 1.0, (60, 6000))
@@ -168,6 +206,24 @@ class TestMultiplicity:
         p = np.random.default_rng(0).beta(0.5, 2, (4, 50))
         theirs = multipletests(p.ravel(), method="fdr_bh")[1].reshape(p.shape)
         np.testing.assert_allclose(nst.benjamini_hochberg(p), theirs, rtol=1e-10)
+
+    @settings(max_examples=40, deadline=None)
+    @given(st.integers(0, 10_000), st.sampled_from([0.01, 0.05, 0.3, 1.0]), st.integers(1, 300))
+    def test_step_up_of_the_small_ones_is_that_of_all(self, seed: int, alpha: float, size: int) -> None:
+        rng = np.random.default_rng(seed)
+        # a share of small ones, and ties
+        p = np.round(rng.random(size) ** rng.choice((1, 6)), 3)
+        rejected, q = multipletests(p, alpha, method="fdr_bh")[:2]
+        found = nst.step_up_p(p[p <= alpha], alpha, size)
+        np.testing.assert_allclose(found.q, np.sort(q[q <= alpha]), rtol=1e-12)
+        np.testing.assert_array_equal(found.p, np.sort(p[q <= alpha]))
+        np.testing.assert_array_equal(p <= found.largest, rejected)
+
+    def test_step_up_refuses(self) -> None:
+        with pytest.raises(InputError, match="3 p-values of a family of 2"):
+            nst.step_up_p(np.array([0.1, 0.2, 0.3]), 0.05, 2)
+        with pytest.raises(InputError, match="missing or outside"):
+            nst.step_up_p(np.array([np.nan]), 0.05, 2)
 
     def test_missing_p_value_is_refused(self) -> None:
         with pytest.raises(InputError, match="missing"):

@@ -18,8 +18,9 @@ from jaxtyping import Float
 from neva_tl.activations import POLES, ActivationStats
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
-from neva_tl.selection.base import Request, default_k, finish
-from neva_tl.selection.effect_size import effect_table
+from neva_tl.selection.base import Request, best_first, finish, limit_of, neurons_of
+from neva_tl.selection.contrast import once
+from neva_tl.selection.effect_size import tested
 
 
 def share_above_zero(stats: ActivationStats, value: str, pole: str, site: str = "post") -> Float[np.ndarray, "l k"]:
@@ -32,9 +33,18 @@ def share_above_zero(stats: ActivationStats, value: str, pole: str, site: str = 
     if shares is None:
         raise InputError("these statistics hold no site 'gate': the model has no gated MLP, or collect with gate=True")
     v, p = stats.index(value), POLES.index(pole)
-    n = stats.n[v, p].astype(np.float64)
-    # to the sixth digit: what is beyond is the round-off of float32 moments, and must not order equal shares
-    return np.round(np.tensordot(n, shares[v, p].astype(np.float64), axes=1) / n.sum(), 6)
+    return once(stats, (f"share above 0, {pole}", value, site), lambda: _merged_share(stats.n[v, p], shares[v, p]))
+
+
+def _merged_share(n: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Mean over folds `[f, l, k]`, layer by layer, so that no float64 copy of all folds is made."""
+    n = n.astype(np.float64)
+    merged = np.empty(shares.shape[1:])
+    for layer in range(len(merged)):
+        # to the sixth digit: what is beyond is the round-off of float32 moments, and must not order equal shares
+        merged[layer] = np.round(n @ shares[:, layer].astype(np.float64) / n.sum(), 6)
+    merged.flags.writeable = False
+    return merged
 
 
 def select_activation_probability(
@@ -59,20 +69,17 @@ def select_activation_probability(
         raise InputError(f"top and least must be above 0: got top = {top}, least = {least}")
     if pole not in POLES:
         raise InputError(f"unknown pole {pole!r}: choose + or -")
-    table = effect_table(
-        stats, request.value, site=request.site, delta=request.delta, lam=request.lam, layers=request.layers
-    )
-    at = (table["layer"].to_numpy(), table["neuron"].to_numpy())
-    plus, minus = (share_above_zero(stats, request.value, p, request.site)[at] for p in POLES)
-    table = table.assign(p_plus=plus, p_minus=minus, p_diff=plus - minus)
-    table["score"] = table["p_diff"] if pole == "+" else -table["p_diff"]
-    ranked = table[table["score"] > 0].sort_values("score", ascending=False, kind="stable")
-    counts = {"above_0": len(ranked), "least": int((ranked["score"] >= least).sum())}
-    if request.k is not None:
-        limit = request.k
-    else:
-        ranked = ranked.head(max(min(top, default_k(len(table))), counts["least"]))
-        limit = max(1, len(ranked))
-    chosen = replace(request, k=limit)
-    found = finish(stats, chosen, "activation_probability", ranked.drop(columns=["value"]), table, counts)
+    value, site, family = request.value, request.site, neurons_of(stats, request.layers)
+    plus, minus = (share_above_zero(stats, value, p, site).ravel()[family] for p in POLES)
+    score = plus - minus if pole == "+" else minus - plus
+    above = np.flatnonzero(score > 0)
+    counts = {"above_0": len(above), "least": int((score >= least).sum())}
+    limit = max(min(top, limit_of(stats, request)), counts["least"]) if request.k is None else request.k
+    best = above[best_first(score[above], limit)]
+    ranked = tested(
+        stats, value, site=site, delta=request.delta, lam=request.lam, layers=request.layers, at=family[best]
+    ).frame()
+    ranked = ranked.assign(p_plus=plus[best], p_minus=minus[best], p_diff=(plus - minus)[best], score=score[best])
+    chosen = replace(request, k=limit if request.k is not None else max(1, len(best)))
+    found = finish(stats, chosen, "activation_probability", ranked.drop(columns=["value"]), counts)
     return replace(found, settings={**found.settings, "k": request.k})

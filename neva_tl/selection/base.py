@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
 
 from neva_tl.activations import ActivationStats
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet, Site
-from neva_tl.selection.contrast import design
+from neva_tl.selection.contrast import design, effects
 from neva_tl.statistics import detectable_g, pairs_needed
 
 #: Without k a selector keeps all neurons that pass, up to this share of the model (or `_SMALL`, if that is more).
@@ -79,6 +80,16 @@ def default_k(n_neurons: int) -> int:
     return min(n_neurons, max(_SMALL, int(n_neurons * MAX_SHARE)))
 
 
+def family_size(stats: ActivationStats, layers: tuple[int, ...] | None) -> int:
+    """How many neurons some layers have; None is all layers."""
+    return (stats.n_layers if layers is None else len(set(layers))) * stats.d_mlp
+
+
+def limit_of(stats: ActivationStats, request: Request) -> int:
+    """Most neurons that a request keeps."""
+    return default_k(family_size(stats, request.layers)) if request.k is None else request.k
+
+
 def check_request(stats: ActivationStats, request: Request) -> None:
     """Refuse a request that the statistics cannot serve.
 
@@ -92,7 +103,7 @@ def check_request(stats: ActivationStats, request: Request) -> None:
             raise InputError(f"layer {layer} does not exist: the model has layers 0 to {stats.n_layers - 1}")
     if request.layers is not None and not request.layers:
         raise InputError("no layers to choose from: name at least one, or leave layers out for all")
-    total = (stats.n_layers if request.layers is None else len(set(request.layers))) * stats.d_mlp
+    total = family_size(stats, request.layers)
     if request.k is not None and not 1 <= request.k <= total:
         where = "the model has" if request.layers is None else f"layers {sorted(set(request.layers))} have"
         raise InputError(f"k = {request.k} is not possible: {where} {total} neurons; choose k from 1 to {total}")
@@ -118,13 +129,23 @@ def need_model(request: Request, why: str) -> Any:
     return request.model
 
 
+def neurons_of(stats: ActivationStats, layers: tuple[int, ...] | None) -> Int[np.ndarray, " n"]:
+    """Flat numbers (layer * d_mlp + neuron) of the neurons of some layers, ascending; None is all layers."""
+    first = np.arange(stats.n_layers) if layers is None else np.unique(layers)
+    return (first[:, None] * stats.d_mlp + np.arange(stats.d_mlp)).ravel()
+
+
+def best_first(score: Float[np.ndarray, " n"], most: int | None = None) -> Int[np.ndarray, " m"]:
+    """Positions of the highest scores, best first, equal ones in their own order; at most `most`."""
+    found = np.arange(len(score))
+    if most is not None and most < len(score):
+        least = np.partition(score, len(score) - most)[len(score) - most]
+        found = np.flatnonzero(score >= least)
+    return found[np.argsort(-score[found], kind="stable")][:most]
+
+
 def finish(
-    stats: ActivationStats,
-    request: Request,
-    method: str,
-    ranked: pd.DataFrame,
-    table: pd.DataFrame,
-    counts: dict[str, int],
+    stats: ActivationStats, request: Request, method: str, ranked: pd.DataFrame, counts: dict[str, int]
 ) -> NeuronSet:
     """Cut the ranked candidates at k and wrap them; warn when nothing, or less than asked for, is left.
 
@@ -133,21 +154,21 @@ def finish(
         request: what was asked for.
         method: the selector's name.
         ranked: candidates, best first, with a `score` column.
-        table: the whole effect table of the request's layers (for the warning's power estimate).
         counts: neurons left after each step, by name, in order.
     """
-    limit = default_k(len(table)) if request.k is None else request.k
-    kept = ranked.head(limit).reset_index(drop=True)
+    tested = family_size(stats, request.layers)
+    kept = ranked.head(limit_of(stats, request)).reset_index(drop=True)
     kept.insert(2, "rank", np.arange(1, len(kept) + 1))
     behind = design(stats, request.value, request.site)
     settings = {
         **request.settings(),
         **behind,
-        "power": _power(request, behind, len(table)),
-        "counts": {"neurons": len(table), **counts, "selected": len(kept)},
+        "power": _power(request, behind, tested),
+        "counts": {"neurons": tested, **counts, "selected": len(kept)},
     }
     if not len(kept):
-        warnings.warn(_nothing_left(request, settings, table), SelectionWarning, stacklevel=4)
+        g = effects(stats, request.value, request.site)[0].g.ravel()[neurons_of(stats, request.layers)]
+        warnings.warn(_nothing_left(request, settings, float(np.abs(g).max()), tested), SelectionWarning, stacklevel=4)
     elif request.k is not None and len(kept) < request.k:
         warnings.warn(
             f"{request.value}: {len(kept)} neurons pass, fewer than the k = {request.k} asked for ({_steps(settings)})",
@@ -193,19 +214,18 @@ def _power(request: Request, behind: Mapping[str, Any], tested: int) -> dict[str
     return {"power": POWER, "n": have, "unit": unit, "neurons": tested, "detectable_g": found}
 
 
-def _nothing_left(request: Request, settings: Mapping[str, Any], table: pd.DataFrame) -> str:
+def _nothing_left(request: Request, settings: Mapping[str, Any], largest: float, tested: int) -> str:
     """The warning of an empty selection, with how many pairs would make the largest effect seen detectable."""
     paired, unit, have = _size(settings)
-    largest = float(table["g"].abs().max()) if len(table) else 0.0
     head = f"no neuron is left for {request.value} ({_steps(settings)}); "
     if largest <= request.delta:
         return head + (
             f"the largest |g| of {have} {unit} is {largest:.2f}, within delta = {request.delta}: more {unit} would not "
             "help, stronger contrasts or a smaller delta might"
         )
-    needed = pairs_needed(largest, alpha=request.alpha / max(len(table), 1), delta=request.delta, paired=paired)
+    needed = pairs_needed(largest, alpha=request.alpha / tested, delta=request.delta, paired=paired)
     alone = pairs_needed(largest, alpha=request.alpha, delta=request.delta, paired=paired)
     return head + (
         f"with {have} {unit} the largest |g| is {largest:.2f}; an effect of that size needs about {needed} {unit} for "
-        f"80 % power against |g| <= {request.delta} when all {len(table)} neurons are tested ({alone} for one alone)"
+        f"80 % power against |g| <= {request.delta} when all {tested} neurons are tested ({alone} for one alone)"
     )

@@ -66,7 +66,8 @@ def select_causal(
         raise InputError(f"unknown path {path!r}: direct or gradient")
     model = need_model(request, "method causal")
     tokens = own_tokens(model, stats.values, request.value, words)
-    table, passed, counts = screen(stats, request)
+    found, counts = screen(stats, request)
+    passed = found.frame()
     candidates = _as_set(stats, request, passed)
     if path == "direct":
         effect, p = direct_effect(model, candidates, tokens)
@@ -82,7 +83,7 @@ def select_causal(
         counts["q_write"] = len(ranked)
     ranked = ranked.sort_values("score", ascending=False, kind="stable")
     ranked = add_familywise(stats, request, ranked, flips)
-    return finish(stats, request, "causal", ranked.drop(columns=["value"]), table, counts)
+    return finish(stats, request, "causal", ranked.drop(columns=["value"]), counts)
 
 
 def own_tokens(

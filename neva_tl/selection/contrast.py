@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -22,6 +24,8 @@ from neva_tl.statistics import (
 
 #: A neuron whose spread is below this share of its mean varies by float32 round-off only: it has no effect size.
 _ROUND_OFF = 1e-6
+#: Neurons measured at once: eight float64 arrays of so many fit a core's own cache.
+_BLOCK = 2**13
 #: Fewer clusters than this cannot give a familywise p-value of .05 by sign flips (2 of 2^6 draws).
 _LEAST_CLUSTERS = 6
 
@@ -51,15 +55,75 @@ def effects(stats: ActivationStats, value: str, site: str = "post") -> tuple[Eff
     """Effects of all neurons: one for g and its interval, one for tests, and which neurons have no spread.
 
     Paired: both are d_z of the pair differences. Unpaired: Hedges' g with Student's t for the interval, with Welch's
-    t for tests. Neurons without spread get g = 0 and t = 0.
+    t for tests. Neurons without spread get g = 0 and t = 0. Measured once per statistics, value and site: every value's
+    specificity asks for all other values' effects. The arrays are read-only.
 
     Raises:
         InputError: fewer than two observations, or moments that are not finite (layer and neuron named).
     """
-    plus = check_moments(stats.moments(value, "+", site=site), f"{value} (+) at {site}")
-    minus = check_moments(stats.moments(value, "-", site=site), f"{value} (-) at {site}")
-    if is_paired(stats, site):
-        estimate = test = paired_g(check_moments(stats.pair_moments(value), f"{value} (pair differences)"))
+    return once(stats, ("effects", value, site), lambda: _effects(stats, value, site))
+
+
+def split_half(stats: ActivationStats, value: str, site: str = "post") -> Bool[np.ndarray, "l k"] | None:
+    """Whether a neuron's mean difference has one sign in two halves of the folds that share no cluster.
+
+    None where the statistics cannot tell: fewer than two folds hold prompts, or a half lacks a pole. Measured
+    once, read-only.
+    """
+    return once(stats, ("split_half", value, site), lambda: _split_half(stats, value, site))
+
+
+#: What was measured, by statistics; it goes when they go, so nothing in it may refer to them.
+_MEASURED: WeakKeyDictionary[ActivationStats, dict[tuple[str, str, str], Any]] = WeakKeyDictionary()
+
+
+def once(stats: ActivationStats, key: tuple[str, str, str], measure: Callable[[], Any]) -> Any:
+    """What `measure` gives, measured the first time that these statistics are asked for it."""
+    known = _MEASURED.setdefault(stats, {})
+    if key not in known:
+        known[key] = measure()
+    return known[key]
+
+
+def _blocks(stats: ActivationStats) -> Iterator[slice]:
+    """The neurons in runs whose float64 copies stay in the processor's cache."""
+    total = stats.n_layers * stats.d_mlp
+    return (slice(start, min(start + _BLOCK, total)) for start in range(0, total, _BLOCK))
+
+
+def _effects(stats: ActivationStats, value: str, site: str) -> tuple[Effect, Effect, np.ndarray]:
+    paired, shape = is_paired(stats, site), (stats.n_layers, stats.d_mlp)
+    flat = np.empty(shape, dtype=bool)
+    # what paired effects share, and Student's t, has no entry per neuron
+    own: list[dict[str, np.ndarray]] = [{}, {}]
+    for block in _blocks(stats):
+        try:
+            *found, flat.ravel()[block] = _block_effects(stats, value, site, block, paired)
+        except InputError:
+            # the message must name a neuron of the model, not of the block
+            _block_effects(stats, value, site, None, paired)
+            raise
+        for arrays, effect in zip(own, found[: 1 if paired else 2], strict=False):
+            for name, array in effect._asdict().items():
+                if not array.ndim:
+                    arrays[name] = array
+                    continue
+                if name not in arrays:
+                    arrays[name] = np.empty(shape)
+                arrays[name].ravel()[block] = array
+    for array in (flat, *own[0].values(), *own[1].values()):
+        array.flags.writeable = False
+    estimate = Effect(**own[0])
+    return estimate, estimate if paired else Effect(**own[1]), flat
+
+
+def _block_effects(
+    stats: ActivationStats, value: str, site: str, at: slice | None, paired: bool
+) -> tuple[Effect, Effect, np.ndarray]:
+    plus = check_moments(stats.moments(value, "+", site=site, at=at), f"{value} (+) at {site}")
+    minus = check_moments(stats.moments(value, "-", site=site, at=at), f"{value} (-) at {site}")
+    if paired:
+        estimate = test = paired_g(check_moments(stats.pair_moments(value, at=at), f"{value} (pair differences)"))
     else:
         estimate, test = hedges_g(plus, minus), welch_effect(plus, minus)
     flat = estimate.sd <= _ROUND_OFF * np.maximum(np.abs(plus.mean), np.abs(minus.mean))
@@ -72,11 +136,7 @@ def _silence(effect: Effect, flat: np.ndarray) -> Effect:
     return effect._replace(g=np.where(flat, 0.0, effect.g), t=np.where(flat, 0.0, effect.t))
 
 
-def split_half(stats: ActivationStats, value: str, site: str = "post") -> Bool[np.ndarray, "l k"] | None:
-    """Whether a neuron's mean difference has one sign in two halves of the folds that share no cluster.
-
-    None where the statistics cannot tell: fewer than two folds hold prompts, or a half lacks a pole.
-    """
+def _split_half(stats: ActivationStats, value: str, site: str) -> np.ndarray | None:
     v = stats.index(value)
     paired = is_paired(stats, site)
     counts = stats.diff_n[v] if paired else stats.n[v].sum(axis=0)
@@ -86,13 +146,17 @@ def split_half(stats: ActivationStats, value: str, site: str = "post") -> Bool[n
         return None
     if not paired and any(stats.n[v, pole, half].sum() == 0 for pole in (0, 1) for half in halves):
         return None
-    first, second = (
-        stats.pair_moments(value, fold=half)[1]
-        if paired
-        else stats.moments(value, "+", half, site)[1] - stats.moments(value, "-", half, site)[1]
-        for half in halves
-    )
-    return split_half_agreement(first, second)
+    agree = np.empty((stats.n_layers, stats.d_mlp), dtype=bool)
+    for at in _blocks(stats):
+        first, second = (
+            stats.pair_moments(value, half, at)[1]
+            if paired
+            else stats.moments(value, "+", half, site, at)[1] - stats.moments(value, "-", half, site, at)[1]
+            for half in halves
+        )
+        agree.ravel()[at] = split_half_agreement(first, second)
+    agree.flags.writeable = False
+    return agree
 
 
 def cluster_effects(stats: ActivationStats, value: str) -> Float[np.ndarray, "m l k"] | None:

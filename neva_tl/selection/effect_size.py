@@ -10,15 +10,27 @@ one for a single neuron.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Float
 
 from neva_tl.activations import ActivationStats
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
-from neva_tl.selection.base import Request, finish
+from neva_tl.selection.base import Request, best_first, family_size, finish, limit_of, neurons_of
 from neva_tl.selection.contrast import cluster_effects, effects, split_half
-from neva_tl.statistics import benjamini_hochberg, interval, minimum_effect_p, sign_flip_max_t
+from neva_tl.statistics import (
+    Effect,
+    StepUp,
+    benjamini_hochberg,
+    interval,
+    least_t,
+    minimum_effect_p,
+    sign_flip_max_t,
+    step_up_p,
+)
 
 
 def effect_table(
@@ -50,74 +62,160 @@ def effect_table(
     Raises:
         InputError: value not collected, fewer than two observations, or moments that are not finite.
     """
-    estimate, test, _ = effects(stats, value, site)
-    lo, hi = interval(estimate, level)
-    p = minimum_effect_p(test, delta)
-    agree = split_half(stats, value, site)
-    leak, leak_value = _leak(stats, value, site, estimate.g)
-    rows = _rows(stats, layers)
-    layer, neuron = np.divmod(rows, stats.d_mlp)
-    columns = {
-        "g": estimate.g,
-        "lo": lo,
-        "hi": hi,
-        "t": test.t,
-        "p": p,
-        "split_half": np.zeros(p.shape, dtype=bool) if agree is None else agree,
-        "leak": leak,
-        "leak_value": leak_value,
-        "specific": np.abs(estimate.g) - lam * np.maximum(0.0, leak),
-        "mean_plus": stats.moments(value, "+", site=site)[1],
-        "mean_minus": stats.moments(value, "-", site=site)[1],
-        "sd": stats.sd(value, site=site),
-    }
-    table = pd.DataFrame({"value": value, "layer": layer, "neuron": neuron})
-    for name, column in columns.items():
-        table[name] = column.ravel()[rows]
-    table.insert(list(table.columns).index("p") + 1, "q", benjamini_hochberg(table["p"].to_numpy()))
-    return table
+    return tested(stats, value, site=site, delta=delta, lam=lam, layers=layers, level=level).frame()
 
 
-def _rows(stats: ActivationStats, layers: tuple[int, ...] | None) -> np.ndarray:
-    """Flat indices of the neurons of some layers."""
-    rows = np.arange(stats.n_layers * stats.d_mlp)
-    return rows if layers is None else rows[np.isin(rows // stats.d_mlp, sorted(set(layers)))]
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """Some neurons of a family, with the p and q that the whole family gives them.
+
+    Attributes:
+        stats, value, site, lam, level: see `effect_table`.
+        at: flat numbers of the neurons.
+        p, q: of each.
+    """
+
+    stats: ActivationStats
+    value: str
+    site: str
+    lam: float
+    level: float
+    at: np.ndarray
+    p: np.ndarray
+    q: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def take(self, which: np.ndarray) -> Tested:
+        """Some of them, by position or mask, in the order given."""
+        return replace(self, at=self.at[which], p=self.p[which], q=self.q[which])
+
+    @property
+    def split_half(self) -> Bool[np.ndarray, " n"]:
+        """Whether both halves agree in sign; False where the folds cannot tell."""
+        agree = split_half(self.stats, self.value, self.site)
+        return np.zeros(len(self), dtype=bool) if agree is None else agree.ravel()[self.at]
+
+    @property
+    def specific(self) -> Float[np.ndarray, " n"]:
+        """`|g| - lam * max(0, leak)`."""
+        g = _g(self.stats, self.value, self.site, self.at)
+        return np.abs(g) - self.lam * np.maximum(0.0, _leak(self.stats, self.value, self.site, self.at, g)[0])
+
+    def frame(self) -> pd.DataFrame:
+        """The columns of `effect_table`, one row per neuron in the order of `at`."""
+        stats, site, at = self.stats, self.site, self.at
+        estimate, test, _ = effects(stats, self.value, site)
+        g = estimate.g.ravel()[at]
+        lo, hi = interval(_at(estimate, at), self.level)
+        leak, leak_value = _leak(stats, self.value, site, at, g)
+        layer, neuron = np.divmod(at, stats.d_mlp)
+        columns = {
+            "value": self.value,
+            "layer": layer,
+            "neuron": neuron,
+            "g": g,
+            "lo": lo,
+            "hi": hi,
+            "t": test.t.ravel()[at],
+            "p": self.p,
+            "q": self.q,
+            "split_half": self.split_half,
+            "leak": leak,
+            "leak_value": leak_value,
+            "specific": np.abs(g) - self.lam * np.maximum(0.0, leak),
+            "mean_plus": stats.moments(self.value, "+", site=site, at=at)[1],
+            "mean_minus": stats.moments(self.value, "-", site=site, at=at)[1],
+            "sd": stats.sd(self.value, site=site, at=at),
+        }
+        return pd.DataFrame(columns)
 
 
-def _leak(stats: ActivationStats, value: str, site: str, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def tested(
+    stats: ActivationStats,
+    value: str,
+    *,
+    site: str = "post",
+    delta: float = 0.2,
+    lam: float = 1.0,
+    layers: tuple[int, ...] | None = None,
+    level: float = 0.95,
+    at: np.ndarray | None = None,
+) -> Tested:
+    """The neurons `at` (flat numbers; None is all) of the family that these layers are; see `effect_table`."""
+    family = neurons_of(stats, layers)
+    p = minimum_effect_p(_at(effects(stats, value, site)[1], family), delta)
+    if at is None:
+        return Tested(stats, value, site, lam, level, family, p, benjamini_hochberg(p))
+    mine = p[np.searchsorted(family, at)]
+    return Tested(stats, value, site, lam, level, at, mine, _q(mine, step_up_p(p, 1.0, len(p))))
+
+
+def _at(effect: Effect, at: np.ndarray) -> Effect:
+    """The effects of some neurons; what all share stays as it is."""
+    return Effect(*(part.ravel()[at] if part.ndim else part for part in effect))
+
+
+def _g(stats: ActivationStats, value: str, site: str, at: np.ndarray) -> Float[np.ndarray, " n"]:
+    return effects(stats, value, site)[0].g.ravel()[at]
+
+
+def _q(p: np.ndarray, rule: StepUp) -> np.ndarray:
+    """q-values by the p-values they belong to: equal p have equal q."""
+    return rule.q[np.searchsorted(rule.p, p, side="right") - 1]
+
+
+def _leak(
+    stats: ActivationStats, value: str, site: str, at: np.ndarray, g: np.ndarray
+) -> tuple[Float[np.ndarray, " n"], np.ndarray]:
     """Per neuron the largest `sign(g) * g_j` over other values j, and that value's name ("" where there is no
     other)."""
-    leak, index = np.zeros_like(g), np.zeros(g.shape, dtype=np.int64)
+    leak, index, sign = np.zeros_like(g), np.zeros(g.shape, dtype=np.int64), np.sign(g)
     others = [other for other in stats.values if other != value]
     for i, other in enumerate(others):
-        signed = np.sign(g) * effects(stats, other, site)[0].g
+        signed = sign * _g(stats, other, site, at)
         better = np.ones(g.shape, dtype=bool) if i == 0 else signed > leak
-        leak, index = np.where(better, signed, leak), np.where(better, i, index)
+        leak[better], index[better] = signed[better], i
     return leak, np.array(others or [""], dtype=object)[index]
 
 
-def screen(stats: ActivationStats, request: Request) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:
-    """The effect table of the request's layers, the rows that pass the screen, and the counts after each step.
+def screen(stats: ActivationStats, request: Request) -> tuple[Tested, dict[str, int]]:
+    """The neurons of the request's layers that pass the screen, in the model's order, and the counts after each step.
 
     Raises:
         InputError: split halves are required and the folds cannot be halved.
     """
-    if request.require_split_half and split_half(stats, request.value, request.site) is None:
+    value, site = request.value, request.site
+    if request.require_split_half and split_half(stats, value, site) is None:
         raise InputError(
-            f"split halves cannot be formed for {request.value}: its texts share one cluster, or a half lacks a pole; "
+            f"split halves cannot be formed for {value}: its texts share one cluster, or a half lacks a pole; "
             "give more clusters, or pass require_split_half=False"
         )
-    table = effect_table(
-        stats, request.value, site=request.site, delta=request.delta, lam=request.lam, layers=request.layers
-    )
-    passed, counts = table, {}
+    counts = {}
     if request.require_q:
-        passed = passed[passed["q"] <= request.alpha]
+        passed = _screen_q(stats, request)
         counts["q"] = len(passed)
+    else:
+        passed = tested(stats, value, site=site, delta=request.delta, lam=request.lam, layers=request.layers)
     if request.require_split_half:
-        passed = passed[passed["split_half"]]
+        passed = passed.take(passed.split_half)
         counts["split_half"] = len(passed)
-    return table, passed, counts
+    return passed, counts
+
+
+def _screen_q(stats: ActivationStats, request: Request) -> Tested:
+    """The neurons with `q <= alpha`. No q at or below alpha rests on a p above alpha: those are not computed."""
+    test = effects(stats, request.value, request.site)[1]
+    # above .5 the bound does not hold, and p is taken of all
+    bound = least_t(test, request.alpha, request.delta) if request.alpha <= 0.5 else 0.0
+    at = np.flatnonzero(np.abs(test.t) >= bound)
+    if request.layers is not None:
+        at = at[np.isin(at // stats.d_mlp, request.layers)]
+    p = minimum_effect_p(_at(test, at), request.delta)
+    rule = step_up_p(p, request.alpha, family_size(stats, request.layers))
+    at, p = at[p <= rule.largest], p[p <= rule.largest]
+    return Tested(stats, request.value, request.site, request.lam, 0.95, at, p, _q(p, rule))
 
 
 def select_by_effect_size(stats: ActivationStats, request: Request, *, flips: int = 1000) -> NeuronSet:
@@ -129,12 +227,14 @@ def select_by_effect_size(stats: ActivationStats, request: Request, *, flips: in
         request: what is asked for.
         flips: sign flips behind `p_fwe`; 0 leaves it out.
     """
-    table, passed, counts = screen(stats, request)
-    ranked = passed.assign(score=passed["specific"])
-    ranked = ranked[ranked["score"] > 0].sort_values("score", ascending=False, kind="stable")
-    counts["specific"] = len(ranked)
+    passed, counts = screen(stats, request)
+    score = passed.specific
+    passed, score = passed.take(score > 0), score[score > 0]
+    counts["specific"] = len(passed)
+    best = best_first(score, limit_of(stats, request))
+    ranked = passed.take(best).frame().assign(score=score[best])
     ranked = add_familywise(stats, request, ranked, flips)
-    return finish(stats, request, "effect_size", ranked.drop(columns=["value"]), table, counts)
+    return finish(stats, request, "effect_size", ranked.drop(columns=["value"]), counts)
 
 
 def add_familywise(stats: ActivationStats, request: Request, ranked: pd.DataFrame, flips: int) -> pd.DataFrame:
@@ -147,7 +247,7 @@ def add_familywise(stats: ActivationStats, request: Request, ranked: pd.DataFram
     if contrast is None:
         return ranked
     estimate, _, flat = effects(stats, request.value, request.site)
-    family = _rows(stats, request.layers)
+    family = neurons_of(stats, request.layers)
     family = family[~flat.ravel()[family]]
     p = np.ones(stats.n_layers * stats.d_mlp)
     p[family] = sign_flip_max_t(

@@ -17,8 +17,8 @@ from neva_tl.activations import ActivationStats
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
 from neva_tl.selection.activation_probability import share_above_zero
-from neva_tl.selection.base import Request, finish
-from neva_tl.selection.effect_size import effect_table
+from neva_tl.selection.base import Request, best_first, finish, limit_of, neurons_of
+from neva_tl.selection.effect_size import tested
 
 
 def select_lape(
@@ -42,19 +42,22 @@ def select_lape(
         raise InputError("lape compares values: these statistics hold one alone")
     if not 0 < share <= 1 or not 0 <= percentile < 100:
         raise InputError(f"share lies in (0, 1] and percentile in [0, 100): got {share} and {percentile}")
-    table = effect_table(
-        stats, request.value, site=request.site, delta=request.delta, lam=request.lam, layers=request.layers
-    )
-    at = (table["layer"].to_numpy(), table["neuron"].to_numpy())
-    p = np.stack([share_above_zero(stats, name, "+", request.site)[at] for name in stats.values])
+    value, site, family = request.value, request.site, neurons_of(stats, request.layers)
+    p = np.stack([share_above_zero(stats, name, "+", site).ravel()[family] for name in stats.values])
     often = np.percentile(p, percentile)
     active = (p > often).any(axis=0)
-    spread = np.full(len(table), np.inf)
+    spread = np.full(len(family), np.inf)
     spread[active] = np.round(entropy(p[:, active], axis=0), 9)  # equal p in another order: the same entropy
-    lowest = np.argsort(spread, kind="stable")[: max(1, round(share * len(table)))]
-    low = np.isin(np.arange(len(table)), lowest) & active
-    own = p[stats.index(request.value)]
-    table = table.assign(entropy=spread, p_value=own, score=1 - spread / np.log(len(stats.values)))
-    ranked = table[low & (own > often)].sort_values("score", ascending=False, kind="stable")
-    counts = {"fires": int(active.sum()), "low_entropy": int(low.sum()), "this_value": len(ranked)}
-    return finish(stats, request, "lape", ranked.drop(columns=["value"]), table, counts)
+    low = np.zeros(len(family), dtype=bool)
+    low[best_first(-spread, max(1, round(share * len(family))))] = True
+    low &= active
+    own = p[stats.index(value)]
+    score = 1 - spread / np.log(len(stats.values))
+    found = np.flatnonzero(low & (own > often))
+    counts = {"fires": int(active.sum()), "low_entropy": int(low.sum()), "this_value": len(found)}
+    best = found[best_first(score[found], limit_of(stats, request))]
+    ranked = tested(
+        stats, value, site=site, delta=request.delta, lam=request.lam, layers=request.layers, at=family[best]
+    ).frame()
+    ranked = ranked.assign(entropy=spread[best], p_value=own[best], score=score[best])
+    return finish(stats, request, "lape", ranked.drop(columns=["value"]), counts)

@@ -58,7 +58,8 @@ def select_margin(
             f"margin effects of {effects.effect.shape[1]} layers x {effects.effect.shape[2]} neurons do not fit statistics "
             f"of {stats.n_layers} x {stats.d_mlp}"
         )
-    table, passed, counts = screen(stats, request)
+    found, counts = screen(stats, request)
+    passed = found.frame()
     at = passed["layer"].to_numpy() * stats.d_mlp + passed["neuron"].to_numpy()
     step = (passed["mean_plus"] - passed["mean_minus"]).to_numpy(dtype=float)
     own = effects.of(request.value).ravel()[at]
@@ -77,4 +78,4 @@ def select_margin(
     )
     counts["raises_this_value"] = len(ranked)
     ranked = add_familywise(stats, request, ranked, flips)
-    return finish(stats, request, "margin", ranked.drop(columns=["value"]), table, counts)
+    return finish(stats, request, "margin", ranked.drop(columns=["value"]), counts)

@@ -13,8 +13,8 @@ import numpy as np
 from neva_tl.activations import ActivationStats
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
-from neva_tl.selection.base import Request, default_k, finish
-from neva_tl.selection.effect_size import effect_table
+from neva_tl.selection.base import Request, best_first, finish, limit_of, neurons_of
+from neva_tl.selection.effect_size import tested
 
 
 def select_mean_shift(
@@ -44,15 +44,17 @@ def select_mean_shift(
         raise InputError(
             f"quantile lies in [0, 1), lightest in [0, 1], least_d is not negative: got {quantile}, {lightest}, {least_d}"
         )
-    table = effect_table(
-        stats, request.value, site=request.site, delta=request.delta, lam=request.lam, layers=request.layers
-    )
-    shift, sd = (table["mean_plus"] - table["mean_minus"]).to_numpy(), table["sd"].to_numpy()
+    value, site, family = request.value, request.site, neurons_of(stats, request.layers)
+    score = np.abs(stats.delta(value, site).ravel()[family])
+    large = np.flatnonzero(score > np.quantile(score, quantile))
+    shift, sd = stats.delta(value, site, family[large]), stats.sd(value, site, family[large])
     d = np.divide(shift, sd, out=np.zeros_like(shift), where=sd > 0)
-    table = table.assign(cohen_d=d, score=np.abs(shift))
-    large = table[table["score"] > np.quantile(table["score"], quantile)]
-    kept = large[large["cohen_d"].abs() > least_d].sort_values("score", ascending=False, kind="stable")
-    counts = {"shift": len(large), "cohen_d": len(kept)}
-    kept = kept.head(default_k(len(table)) if request.k is None else request.k)
-    kept = kept.assign(rank_weight=np.linspace(1.0, lightest, len(kept)))
-    return finish(stats, request, "mean_shift", kept.drop(columns=["value"]), table, counts)
+    apart = np.abs(d) > least_d
+    found, d = large[apart], d[apart]
+    counts = {"shift": len(large), "cohen_d": len(found)}
+    best = best_first(score[found], limit_of(stats, request))
+    kept = tested(
+        stats, value, site=site, delta=request.delta, lam=request.lam, layers=request.layers, at=family[found[best]]
+    ).frame()
+    kept = kept.assign(cohen_d=d[best], score=score[found[best]], rank_weight=np.linspace(1.0, lightest, len(best)))
+    return finish(stats, request, "mean_shift", kept.drop(columns=["value"]), counts)

@@ -56,7 +56,8 @@ def select_neva(
     if request.site != "post":
         raise InputError("method neva ranks by W_out, which reads site post: select at post, or use effect_size")
     model = need_model(request, "method neva")
-    table, passed, counts = screen(stats, request)
+    found, counts = screen(stats, request)
+    passed = found.frame()
     writes = write_table(stats, request.value, model, offset=offset, other=other, project=project)
     at = passed["layer"].to_numpy() * stats.d_mlp + passed["neuron"].to_numpy()
     ranked = passed.assign(**{name: column.ravel()[at] for name, column in writes.items()})
@@ -67,7 +68,7 @@ def select_neva(
     ranked = ranked.sort_values("score", ascending=False, kind="stable")
     counts["writes_this_value"] = len(ranked)
     ranked = add_familywise(stats, request, ranked, flips)
-    return finish(stats, request, "neva", ranked.drop(columns=["value"]), table, counts)
+    return finish(stats, request, "neva", ranked.drop(columns=["value"]), counts)
 
 
 def write_table(

@@ -61,7 +61,8 @@ def select_probe(
     """
     if request.site != "post":
         raise InputError("method probe reads single prompts, which are kept at site post only: select at post")
-    table, passed, counts = screen(stats, request)
+    found, counts = screen(stats, request)
+    passed = found.frame()
     weight = probe_weights(
         stats,
         request.value,
@@ -80,7 +81,7 @@ def select_probe(
     ranked = ranked[ranked["score"] > 0].sort_values("score", ascending=False, kind="stable")
     counts["weighted"] = len(ranked)
     ranked = add_familywise(stats, request, ranked, flips)
-    return finish(stats, request, "probe", ranked.drop(columns=["value"]), table, counts)
+    return finish(stats, request, "probe", ranked.drop(columns=["value"]), counts)
 
 
 def probe_weights(

@@ -9,6 +9,7 @@ from neva_tl.statistics.effects import (
     hedges_correction,
     hedges_g,
     interval,
+    least_t,
     mean_interval,
     minimum_effect_p,
     paired_g,
@@ -17,7 +18,7 @@ from neva_tl.statistics.effects import (
     welch_effect,
 )
 from neva_tl.statistics.moments import Moments, check_moments, merge_moments, moments
-from neva_tl.statistics.multiplicity import benjamini_hochberg, cluster_means, sign_flip_max_t
+from neva_tl.statistics.multiplicity import StepUp, benjamini_hochberg, cluster_means, sign_flip_max_t, step_up_p
 from neva_tl.statistics.overlap import Overlap, overlap
 from neva_tl.statistics.power import detectable_g, pairs_needed, power_of_t
 from neva_tl.statistics.resampling import (
@@ -34,6 +35,7 @@ __all__ = [
     "Estimate",
     "Moments",
     "Overlap",
+    "StepUp",
     "benjamini_hochberg",
     "check_moments",
     "cluster_bootstrap",
@@ -43,6 +45,7 @@ __all__ = [
     "hedges_correction",
     "hedges_g",
     "interval",
+    "least_t",
     "mantel",
     "mean_interval",
     "merge_moments",
@@ -56,6 +59,7 @@ __all__ = [
     "sign_flip_max_t",
     "spearman",
     "split_half_agreement",
+    "step_up_p",
     "welch",
     "welch_effect",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float, Num
 from scipy.stats import false_discovery_control
@@ -24,6 +26,45 @@ def benjamini_hochberg(p: Float[np.ndarray, "*dims"]) -> Float[np.ndarray, "*dim
     if not p.size:
         return p
     return np.asarray(false_discovery_control(p.ravel(), method="bh")).reshape(p.shape)
+
+
+class StepUp(NamedTuple):
+    """What the step-up rule rejects.
+
+    Attributes:
+        largest: the largest rejected p; -1 if none is.
+        p, q: the rejected p-values, ascending, and their q-values.
+    """
+
+    largest: float
+    p: np.ndarray
+    q: np.ndarray
+
+
+def step_up_p(p: Float[np.ndarray, " n"], alpha: float, family: int) -> StepUp:
+    """Benjamini and Hochberg's step-up rule where only the smaller p-values of a family are at hand.
+
+    Args:
+        p: every p-value of the family that is at most alpha; larger ones do no harm.
+        alpha: the false discovery rate, at most 1.
+        family: hypotheses in the family, those whose p is not here included.
+
+    Returns:
+        What is rejected, with the whole family's q-values: for q <= alpha the minimum behind q is reached at a p of at
+        most alpha.
+
+    Raises:
+        InputError: more p-values than the family has, or one missing or outside [0, 1].
+    """
+    if len(p) > family:
+        raise InputError(f"{len(p)} p-values of a family of {family}: count every hypothesis tested")
+    if not ((p >= 0) & (p <= 1)).all():
+        raise InputError("a p-value is missing or outside [0, 1]: q-values would be wrong for all of them")
+    ranked = np.sort(p)
+    q = ranked * (family / np.arange(1, len(p) + 1))
+    q = np.minimum(np.minimum.accumulate(q[::-1])[::-1], 1.0)
+    count = int(np.searchsorted(q, alpha, side="right"))
+    return StepUp(float(ranked[count - 1]) if count else -1.0, ranked[:count], q[:count])
 
 
 def cluster_means(x: Num[np.ndarray, "n ..."], clusters: np.ndarray) -> tuple[Float[np.ndarray, "m ..."], np.ndarray]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import t as student
 
 from neva_tl.errors import InputError
-from neva_tl.statistics.effects import two_tails
+from neva_tl.statistics.effects import critical_t, two_tails
 
 #: More pairs than this are reported as out of reach.
 _MOST = 10_000_000
@@ -29,10 +28,8 @@ def power_of_t(g: float, n: int, *, alpha: float = 0.05, delta: float = 0.0, pai
     Raises:
         InputError: fewer than two pairs, or alpha outside (0, 1).
     """
-    if n < 2 or not 0 < alpha < 1 or delta < 0:
-        raise InputError(f"power needs n >= 2, 0 < alpha < 1 and delta >= 0: got n={n}, alpha={alpha}, delta={delta}")
-    df, root_n = (float(n - 1), float(np.sqrt(n))) if paired else (2.0 * n - 2, float(np.sqrt(n / 2)))
-    return float(two_tails(_critical(df, delta * root_n, alpha), df, abs(g) * root_n))
+    df, root_n, critical = _test(n, alpha, delta, paired)
+    return float(two_tails(critical, df, abs(g) * root_n))
 
 
 def pairs_needed(
@@ -70,8 +67,10 @@ def detectable_g(n: int, *, power: float = 0.8, alpha: float = 0.05, delta: floa
     if not alpha < power < 1:
         raise InputError(f"power {power} is not between alpha = {alpha} and 1")
 
+    df, root_n, critical = _test(n, alpha, delta, paired)
+
     def lacking(g: float) -> float:
-        return power_of_t(g, n, alpha=alpha, delta=delta, paired=paired) - power
+        return float(two_tails(critical, df, abs(g) * root_n)) - power
 
     high = delta + 1.0
     while lacking(high) < 0:
@@ -79,10 +78,9 @@ def detectable_g(n: int, *, power: float = 0.8, alpha: float = 0.05, delta: floa
     return float(brentq(lacking, delta, high, xtol=1e-8))
 
 
-def _critical(df: float, ncp: float, alpha: float) -> float:
-    if ncp == 0:
-        return float(student.isf(alpha / 2, df))
-    top = max(1.0, ncp)
-    while two_tails(top, df, ncp) > alpha:
-        top *= 2
-    return float(brentq(lambda c: float(two_tails(c, df, ncp)) - alpha, 0.0, top, xtol=1e-10))
+def _test(n: int, alpha: float, delta: float, paired: bool) -> tuple[float, float, float]:
+    """Degrees of freedom, root_n and critical |t| of the test on n pairs (or n observations in each group)."""
+    if n < 2 or not 0 < alpha < 1 or delta < 0:
+        raise InputError(f"power needs n >= 2, 0 < alpha < 1 and delta >= 0: got n={n}, alpha={alpha}, delta={delta}")
+    df, root_n = (float(n - 1), float(np.sqrt(n))) if paired else (2.0 * n - 2, float(np.sqrt(n / 2)))
+    return df, root_n, critical_t(df, delta * root_n, alpha)

@@ -134,6 +134,8 @@ def premises(data: Path | None) -> pd.DataFrame:
     # premises alone come first; where more texts are asked for, premises behind their conclusions
     alone = pd.DataFrame({"text": table["Premise"], "plus": plus})
     longer = pd.DataFrame({"text": table["Conclusion"] + ", because " + table["Premise"], "plus": plus})
+    for part in (alone, longer):
+        part["text"] = part["text"].str.strip()  # the collector strips texts: all methods must see the same tokens
     both = (part.drop_duplicates("text").sample(frac=1.0, random_state=0) for part in (alone, longer))
     return pd.concat(both, ignore_index=True).drop_duplicates("text", ignore_index=True)
 

@@ -34,6 +34,7 @@ _EXPORTS = {
     "select": "neva_tl.selection",
     "effect_table": "neva_tl.selection",
     "edit": "neva_tl.editing",
+    "edit_hf": "neva_tl.editing",
     "Ablate": "neva_tl.editing",
     "AddVector": "neva_tl.editing",
     "Amplify": "neva_tl.editing",

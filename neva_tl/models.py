@@ -9,20 +9,23 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from neva_tl import _hooked
+from neva_tl import _hooked, _plain
 from neva_tl import _sources as sources
 from neva_tl._fingerprint import hash_tokenizer, hash_weights
 from neva_tl._model_types import FinalNorm, HookHandle, Memo, ModelInfo
 from neva_tl._passes import KVCache, bridge_pass, hooked_pass
+from neva_tl._plain import PlainFacts, PlainModel
 from neva_tl.errors import InputError
 
-#: A `TransformerBridge` or a `HookedTransformer`.
+#: A `TransformerBridge` or a `HookedTransformer`; where edits alone are concerned, also a `PlainModel` (see `plain`).
 Model = Any
 
 #: Hook points by our short names.
@@ -160,6 +163,8 @@ def info(model: Model) -> ModelInfo:
     Raises:
         InputError: not a TransformerLens model.
     """
+    if isinstance(model, PlainModel):
+        return model.facts.info
     if not is_model(model):
         raise InputError(f"expected a TransformerLens model (neva_tl.load gives one), not {type(model).__name__}")
     parameter = next(model.parameters())
@@ -218,6 +223,8 @@ def fingerprint(model: Model) -> dict[str, Any]:
     The same weights in the same dtype have the same fingerprint as `TransformerBridge` and as `HookedTransformer`.
     Folded or centred weights are other weights. Taken once per model and dtype: not seen are changes made later.
     """
+    if isinstance(model, PlainModel):
+        return dict(model.facts.fingerprint)
     facts = info(model)
     return {
         "architecture": facts.architecture,
@@ -234,6 +241,35 @@ def fingerprint(model: Model) -> dict[str, Any]:
             lambda: hash_weights(model),
         ),
     }
+
+
+def plain(hf_model: Any) -> PlainModel:
+    """A plain transformers model with the facts, the fingerprint and the hook points of the TransformerLens model it would make.
+
+    Worked out once per model, dtype and device: not seen are changes of its weights made later.
+
+    Raises:
+        InputError: no transformers language model, a mixture of experts, or an architecture that TransformerLens lacks.
+    """
+    if is_model(hf_model):
+        raise InputError("this is a TransformerLens model: edit it with neva_tl.edit")
+    _plain.check(hf_model)
+    parameter = next(hf_model.parameters())
+    key = ("plain", parameter.dtype, parameter.device)
+    return PlainModel(hf_model, _memo.get(hf_model, key, lambda: _plain_facts(hf_model)))
+
+
+def _plain_facts(hf_model: Any) -> PlainFacts:
+    twin, names = _plain.twin(hf_model)
+    _memo.put(twin, "name", _plain.shown(hf_model))
+    facts = info(twin)
+    wanted = [f"blocks.{layer}.{site}" for layer in range(facts.n_layers) for site in SITES.values()]
+    return PlainFacts(
+        replace(facts, tl_class=type(hf_model).__name__),
+        fingerprint(twin) | {"tokenizer_hash": ""},
+        _plain.places(twin, names, wanted),
+        activation(twin),
+    )
 
 
 def weights_changed(model: Model) -> None:
@@ -267,7 +303,7 @@ def hook_name(model: Model, layer: int, site: str) -> str:
     return f"blocks.{layer}.{SITES[site]}"
 
 
-def add_hook(model: Model, name: str, fn: Callable[..., Any]) -> HookHandle:
+def add_hook(model: Model, name: str, fn: Callable[..., Any]) -> HookHandle | RemovableHandle:
     """Put `fn(x, hook=...)` on a hook point until the handle's `remove()`; a tensor it returns replaces `x`.
 
     It survives `reset_hooks()` and works in the user's own calls (`model.generate`, `model(...)`).
@@ -275,6 +311,8 @@ def add_hook(model: Model, name: str, fn: Callable[..., Any]) -> HookHandle:
     Raises:
         InputError: the model has no such hook point.
     """
+    if isinstance(model, PlainModel):
+        return model.add_hook(name, fn)
     point = _memo.get(model, ("hook", name), lambda: model.hook_dict.get(name))
     if point is None:
         raise InputError(f"{info(model).name} has no hook point {name!r}")
@@ -327,6 +365,8 @@ def _check_mlp(model: Model) -> bool:
 
 def activation(model: Model) -> Callable[[Tensor], Tensor]:
     """The MLP's activation function: `act(hook_pre)` is the gate's activation (the neuron's own where ungated)."""
+    if isinstance(model, PlainModel):
+        return model.facts.activation
     mlp = _mlp(model, 0)
     found = getattr(mlp, "act_fn", None)
     if callable(found):

@@ -108,7 +108,9 @@ def decode(
         if step == 0 and prefill is not None and how.cache and prefill.fits(session):
             past, logits = prefill.run(model, step_tokens, step_mask)
         else:
-            if session is not None:
+            if step and how.cache and hasattr(session, "mark_new"):
+                session.mark_new()
+            elif session is not None:
                 generated = torch.zeros_like(step_mask)
                 # with a cache each later pass holds new tokens only; without, the prompt is run again and stays prompt
                 generated[:, 0 if (how.cache and step) else width :] = True

@@ -9,6 +9,7 @@ from neva_tl.editing.compose import Composed, compose
 from neva_tl.editing.context import ContextAware, fit_context
 from neva_tl.editing.gate import RelevanceGate, fit_relevance
 from neva_tl.editing.gate_shift import GateShift
+from neva_tl.editing.hf import edit_hf
 from neva_tl.editing.probe import LayerProbe
 from neva_tl.editing.prompt import RolePrompt
 from neva_tl.editing.prompt_shift import PromptShift
@@ -47,6 +48,7 @@ __all__ = [
     "calibrate_many",
     "compose",
     "edit",
+    "edit_hf",
     "edit_rows",
     "fit_context",
     "fit_relevance",

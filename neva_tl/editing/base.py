@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neva_tl import models
+from neva_tl.editing.constant import PerDevice
 from neva_tl.editing.gate import RelevanceGate
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
@@ -161,12 +162,10 @@ class NeuronEdit(Edit):
         )
 
     def _layer_change(self, rows: pd.DataFrame) -> Callable[[Tensor], Tensor]:
-        cache: dict[torch.device, Tensor] = {}
+        held = PerDevice(torch.tensor(rows["neuron"].tolist()))
 
         def apply(x: Tensor) -> Tensor:
-            index = cache.get(x.device)
-            if index is None:
-                index = cache[x.device] = torch.tensor(rows["neuron"].tolist(), device=x.device)
+            (index,) = held.on(x.device)
             new = self.new_values(x.index_select(-1, index), rows)
             # out of place: the activation may be held by a cache
             return x.index_copy(-1, index, new.to(x.dtype))
@@ -188,6 +187,12 @@ def check_model(neurons: NeuronSet, model: Any) -> None:
         )
     made_on = neurons.fingerprint.get("weights_hash")
     if made_on is not None and made_on != models.fingerprint(model)["weights_hash"]:
+        dtype = neurons.fingerprint.get("dtype", info.dtype)
+        if dtype != info.dtype:
+            raise InputError(
+                f"this neuron set was selected on a model in {dtype}, {info.name} is in {info.dtype}: load it with "
+                f"dtype={dtype!r}, or select again on this model"
+            )
         raise InputError(
             f"this neuron set was selected on other weights than {info.name}'s: select again on this model"
         )

@@ -6,15 +6,15 @@ Edits given side by side (`edit(model, a, b)`) act one after the other: for shif
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from neva_tl.editing.base import Change, Edit, check_model
+from neva_tl.editing.constant import Constant
 from neva_tl.editing.shift import Shift
 from neva_tl.errors import InputError
 
@@ -110,12 +110,5 @@ def _merged(steps: list[float], shared: Shared) -> float:
     return math.fsum(steps)
 
 
-def _adder(steps: dict[int, float]) -> Callable[[Tensor], Tensor]:
-    index = torch.tensor(list(steps))
-    step = torch.as_tensor(np.array(list(steps.values()), dtype=np.float32))
-
-    def apply(x: Tensor) -> Tensor:
-        at = index.to(x.device)
-        return x.index_copy(-1, at, (x.index_select(-1, at) + step.to(x.device)).to(x.dtype))
-
-    return apply
+def _adder(steps: dict[int, float]) -> Constant:
+    return Constant(torch.as_tensor(np.array(list(steps.values()), dtype=np.float32)), torch.tensor(list(steps)))

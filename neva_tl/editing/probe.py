@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from neva_tl.editing.base import E, Edit
+from neva_tl.editing.constant import PerDevice
 from neva_tl.errors import InputError
 
 _STEPS = 1000
@@ -80,15 +81,17 @@ def need(odds: Float[Tensor, "*tokens"], dose: float, probe: LayerProbe) -> Floa
 
 def meet_need(probe: LayerProbe, dose: float) -> Callable[[Tensor], Tensor]:
     """The change that meets every token's own need along the probe's unit, out of place."""
-    index = torch.as_tensor(probe.index)
-    weight = torch.as_tensor(probe.weight, dtype=torch.float32)
-    unit = torch.as_tensor(probe.unit, dtype=torch.float32)
+    held = PerDevice(
+        torch.as_tensor(probe.index),
+        torch.as_tensor(probe.weight, dtype=torch.float32),
+        torch.as_tensor(probe.unit, dtype=torch.float32),
+    )
 
     def apply(x: Tensor) -> Tensor:
-        at = index.to(x.device)
-        h = x.index_select(-1, at).float()
-        lacking = need(h @ weight.to(x.device) + probe.bias, dose, probe)
-        return x.index_copy(-1, at, (h + lacking[..., None] * unit.to(x.device)).to(x.dtype))
+        index, weight, unit = held.on(x.device)
+        h = x.index_select(-1, index).float()
+        lacking = need(h @ weight + probe.bias, dose, probe)
+        return x.index_copy(-1, index, (h + lacking[..., None] * unit).to(x.dtype))
 
     return apply
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from neva_tl.editing.base import NeuronEdit, column
+from neva_tl.editing.constant import Constant
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
 
@@ -40,6 +43,12 @@ class Shift(NeuronEdit):
     def new_values(self, h: Float[Tensor, "b n s"], rows: pd.DataFrame) -> Float[Tensor, "b n s"]:
         """See `NeuronEdit.new_values`."""
         return h + self.dose * column(rows, self.step(rows), h)
+
+    def _layer_change(self, rows: pd.DataFrame) -> Callable[[Tensor], Tensor]:
+        if type(self).new_values is not Shift.new_values:  # an edit of the user's, built on this one
+            return super()._layer_change(rows)
+        index = torch.tensor(rows["neuron"].tolist())
+        return Constant(self.dose * column(rows, self.step(rows), index), index)
 
 
 def Amplify(neurons: NeuronSet, dose: float = 1.0, **options: object) -> Shift:

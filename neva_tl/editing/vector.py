@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
 
 from neva_tl import models
 from neva_tl.editing.base import Change, Edit
+from neva_tl.editing.constant import Constant
 from neva_tl.editing.probe import LayerProbe, TowardsProbability, far_enough, logistic, meet_need, warn_unconverged
 from neva_tl.errors import InputError
 
@@ -54,9 +54,8 @@ class AddVector(Edit):
                 raise InputError(f"the steering vector at layer {layer} is not finite")
         return tuple(Change(layer, self.site, self._adder(v)) for layer, v in sorted(self.vectors.items()))
 
-    def _adder(self, vector: np.ndarray) -> Callable[[Tensor], Tensor]:
-        step = torch.as_tensor(np.asarray(vector, dtype=np.float32) * self.dose)
-        return lambda x: x + step.to(device=x.device, dtype=x.dtype)
+    def _adder(self, vector: np.ndarray) -> Constant:
+        return Constant(torch.as_tensor(np.asarray(vector, dtype=np.float32) * self.dose))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python analyses/benchmark_layers.py [--models gpt2 llama] [--repeats 5] [--out runs/bench/layers.json]
 
-Task: the summed log-probability of every answer (two of each prompt) with a layer's neurons zeroed, and with some amplified,
-for every layer. Methods:
+Task: the mean log-probability of every answer (two of each prompt) with a layer's neurons zeroed, held at their mean, and
+some amplified, for every layer. Methods:
 
 - `plain`: `edit` and a whole forward pass of every prompt with its answer, condition by condition;
 - `layers`: the same passes, each from the edited layer on (`reuse=LayerCache`);
@@ -151,7 +151,7 @@ def measure(model: Any, name: str, repeats: int, prompts: int) -> list[dict[str,
 
 
 def edits_of(nv: Any, model: Any, layer: int) -> list[tuple[Any, ...]]:
-    """A layer's neurons zeroed, and some of them amplified."""
+    """A layer's neurons zeroed, held at their mean, and some of them amplified (the operations of `layer_ablation`)."""
     import pandas as pd
 
     info = nv.models.info(model)
@@ -161,7 +161,8 @@ def edits_of(nv: Any, model: Any, layer: int) -> list[tuple[Any, ...]]:
         df = pd.DataFrame({"layer": layer, "neuron": np.arange(count), **means})
         return nv.NeuronSet("power", "bench", df, info.n_layers, info.d_mlp, fingerprint=nv.fingerprint(model))
 
-    return [(nv.Ablate(some(info.d_mlp), mode="zero", effects="all"),), (nv.Amplify(some(AMPLIFIED), dose=4.0),)]
+    zero, mean = (nv.Ablate(some(info.d_mlp), mode=mode, effects="all") for mode in ("zero", "mean"))
+    return [(zero,), (mean,), (nv.Amplify(some(AMPLIFIED), dose=4.0),)]
 
 
 def ratios(rows: Sequence[dict[str, Any]], method: str, of: str, clock: str = "seconds") -> list[float]:

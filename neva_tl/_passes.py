@@ -22,10 +22,17 @@ class KVCache:
     """Keys and values of the tokens run so far, with their mask; `forward(past=cache)` reads and extends it.
 
     Tensors inside are never written in place: `rows` shares or gathers them, and the original stays as it was.
+
+    Attributes:
+        parts: what tells one content from another: the tokens and mask that began it and the rows taken since; None
+            where more was run.
+        clean: what it holds of the layers below this one no edit has touched.
     """
 
     def __init__(self, state: Any = None, mask: Bool[Tensor, "b past"] | None = None) -> None:
         self.state, self.mask = state, mask
+        self.parts: tuple[Tensor, ...] | None = None
+        self.clean = 0
 
     def rows(self, index: Int[Tensor, " m"]) -> KVCache:
         """A cache of the chosen rows (repeats allowed), independent of this one."""
@@ -37,18 +44,37 @@ class KVCache:
         else:  # TransformerLensKeyValueCache
             state.entries = [_gather(entry, ("past_keys", "past_values"), index) for entry in state.entries]
             state.previous_attention_mask = state.previous_attention_mask.index_select(0, index)
-        return KVCache(state, self.mask.index_select(0, index))
+        out = KVCache(state, self.mask.index_select(0, index))
+        out.parts, out.clean = None if self.parts is None else (*self.parts, index), self.clean
+        return out
 
     @property
     def nbytes(self) -> int:
         """Bytes held by keys and values."""
-        state = self.state
-        parts = (
-            [(x.keys, x.values) for x in state.layers]
-            if hasattr(state, "layers")
-            else [(x.past_keys, x.past_values) for x in state.entries]
-        )
-        return sum(t.numel() * t.element_size() for pair in parts for t in pair)
+        return self.size(self._layers())
+
+    @staticmethod
+    def size(layers: Sequence[Any]) -> int:
+        """Bytes of the keys and values of some layers."""
+        names = ("keys", "values", "past_keys", "past_values")
+        held = [getattr(layer, name, None) for layer in layers for name in names]
+        return sum(t.numel() * t.element_size() for t in held if isinstance(t, Tensor))
+
+    def _layers(self) -> list[Any]:
+        return self.state.layers if hasattr(self.state, "layers") else self.state.entries
+
+    def below(self, layer: int) -> tuple[Any, ...]:
+        """Keys and values of the layers below one, independent of this cache (tensors are shared)."""
+        return tuple(copy.copy(held) for held in self._layers()[:layer])
+
+    def fill(self, below: Sequence[Any]) -> None:
+        """Put in the lowest layers what a pass that skipped them left out."""
+        self._layers()[: len(below)] = [copy.copy(held) for held in below]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.state = self.mask = self.parts = None
+        self.clean = 0
 
 
 def _gather(part: Any, names: Sequence[str], index: Tensor) -> Any:

@@ -7,9 +7,10 @@ installed line, and every function below works on both, so that nothing else in 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from neva_tl._fingerprint import hash_tokenizer, hash_weights
 from neva_tl._model_types import FinalNorm, HookHandle, Memo, ModelInfo
 from neva_tl._passes import KVCache, bridge_pass, hooked_pass
 from neva_tl._plain import PlainFacts, PlainModel
+from neva_tl._resume import LayerCache, resumes
 from neva_tl.errors import InputError
 
 #: A `TransformerBridge` or a `HookedTransformer`; where edits alone are concerned, also a `PlainModel` (see `plain`).
@@ -45,6 +47,8 @@ SITES = {
 
 
 _memo = Memo()
+#: Where in the memo the cache and layer are kept that passes start at.
+_STARTED = "passes start at"
 
 
 # ---------------------------------------------------------------- loading
@@ -499,6 +503,7 @@ def forward(
     logits: bool = True,
     positions: Int[Tensor, " m"] | None = None,
     past: KVCache | None = None,
+    last: bool = False,
     grad: bool = False,
 ) -> Tensor | None:
     """One forward pass with explicit mask and positions (left padding is right on every architecture).
@@ -510,12 +515,59 @@ def forward(
         logits: False skips the LM head.
         positions: logits at these positions only (the same for all rows).
         past: cache to read and extend (`KVCache()` starts an empty one).
+        last: `past` is not used any more, and may be left unfit for use.
         grad: keep the graph; parameters of loaded models take no gradients, activations can.
 
     Returns:
         Logits `[b, n or m, d_vocab]`, or None.
     """
+    run = bridge_pass if _is_bridge(model) else hooked_pass
+    started = None if grad or stop_at_layer is not None else _memo.get(model, _STARTED, lambda: None)
+    begins = past is not None and past.state is None
+
+    def go() -> Tensor | None:
+        return run(model, tokens, mask, stop_at_layer, logits, positions, past)
+
     with nullcontext() if grad else torch.no_grad():
-        if _is_bridge(model):
-            return bridge_pass(model, tokens, mask, stop_at_layer, logits, positions, past)
-        return hooked_pass(model, tokens, mask, stop_at_layer, logits, positions, past)
+        out = go() if started is None else started[0].run(started[1], tokens, mask, past, last, go)
+    if past is not None and begins:
+        past.parts = (tokens, mask)
+        past.clean = started[1] if started is not None else 0 if hooked(model) else int(model.cfg.n_layers)
+    elif past is not None:
+        past.parts = None
+    return out
+
+
+@contextmanager
+def resuming(model: Model, cache: LayerCache, layer: int) -> Iterator[None]:
+    """Inside, passes start at `layer` where the cache knows what enters it, and leave it there where it does not.
+
+    Right while only that layer and those above it are edited. Passes are run whole, with the same results, where the model
+    carries hooks already, on layer 0, and on an architecture on which a trial of a few tokens (once per model) fails.
+
+    Raises:
+        InputError: the cache was made for another model.
+    """
+    if cache.model is not model:
+        raise InputError("this LayerCache was made for another model: make one for this model")
+    if layer < 1 or hooked(model) or not _memo.get(model, "resumes", lambda: _resumes(model)):
+        yield
+        return
+    with _started(model, cache, layer):
+        yield
+
+
+@contextmanager
+def _started(model: Model, cache: LayerCache, layer: int) -> Iterator[None]:
+    _memo.put(model, _STARTED, (cache, layer))
+    try:
+        yield
+    finally:
+        _memo.put(model, _STARTED, None)
+
+
+def _resumes(model: Model) -> bool:
+    def silence(layer: int) -> HookHandle:
+        return add_hook(model, hook_name(model, layer, "post"), lambda x, hook=None: torch.zeros_like(x))
+
+    return resumes(model, partial(forward, model), silence, partial(_started, model))

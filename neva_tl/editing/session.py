@@ -348,19 +348,27 @@ class EditSession:
 
 
 @contextmanager
-def edit(model: Any, *edits: Edit, record: bool = False) -> Iterator[EditSession]:
+def edit(
+    model: Any, *edits: Edit, record: bool = False, reuse: models.LayerCache | None = None
+) -> Iterator[EditSession]:
     """Put edits on a model; they compose in the order given and are removed on leaving the block, error or not.
 
     Args:
         model: a TransformerLens model.
         edits: at hook points they share, they act one after the other.
         record: remember which tokens were touched (`session.touched`).
+        reuse: layers below the lowest edited one are not run again where this cache saw the same tokens before; hooks that
+            you add inside the block do not see those layers.
 
     Yields:
         The session; our own loops mark its tokens, `session.touched` says what was edited.
+
+    Raises:
+        InputError: an edit does not fit the model, or `reuse` was made for another.
     """
-    with in_force(model, EditSession(edits=tuple(edits), record=record), [(item, None) for item in edits]) as session:
-        yield session
+    session = EditSession(edits=tuple(edits), record=record)
+    with in_force(model, session, [(item, None) for item in edits], reuse) as running:
+        yield running
 
 
 @contextmanager
@@ -384,7 +392,12 @@ def edit_rows(
 
 
 @contextmanager
-def in_force(model: Any, session: EditSession, edits: Sequence[tuple[Edit, int | None]]) -> Iterator[EditSession]:
+def in_force(
+    model: Any,
+    session: EditSession,
+    edits: Sequence[tuple[Edit, int | None]],
+    reuse: models.LayerCache | None = None,
+) -> Iterator[EditSession]:
     """Hooks of some edits, each for the rows of its condition (None: for all rows)."""
     info = models.info(model)
     expected: set[tuple[int, int]] = set()
@@ -395,6 +408,9 @@ def in_force(model: Any, session: EditSession, edits: Sequence[tuple[Edit, int |
             for change in item.changes(model)
         ]
         session.active_scopes = _scopes([(item, change) for _, item, _, change in plan])
+        if reuse is not None:
+            lowest = min((change.layer for *_, change in plan), default=0)
+            stack.enter_context(models.resuming(model, reuse, lowest))
         if plan:
             handle = models.add_hook(model, models.hook_name(model, 0, "resid_pre"), _begin(session))
             stack.callback(handle.remove)

@@ -26,6 +26,7 @@ from neva_tl.evaluation.judges.base import ItemScores, Judge, ModelJudge, TextJu
 from neva_tl.evaluation.leakage import LeakageResult, measure
 from neva_tl.evaluation.responses import Responses, bootstrap_weights
 from neva_tl.evaluation.written import cacheable, recall, text_keys
+from neva_tl.models import LayerCache
 from neva_tl.sampling import Prefill
 from neva_tl.values import VALUES, value
 
@@ -234,6 +235,7 @@ def observe(
     *,
     decoding: Decoding | None = None,
     cache: JsonCache | None = None,
+    reuse: LayerCache | None = None,
     progress: bool = False,
 ) -> Observed:
     """Put one condition before a judge of either kind.
@@ -245,13 +247,14 @@ def observe(
         judge: reads the texts, or asks the model.
         decoding: of the texts.
         cache: of texts written before (`write_texts`); what a judge reads is kept by `CachedJudge`.
+        reuse: of what enters the edited layers (`editing.edit`), where many conditions are put to a ModelJudge.
         progress: show a bar.
 
     Raises:
         InputError: a text judge without prompts.
     """
     if not reads_texts(judge):
-        return Observed(_ask(model, edits, cast(ModelJudge, judge)))
+        return Observed(_ask(model, edits, cast(ModelJudge, judge), reuse))
     if prompts is None:
         raise InputError(f"the judge {judge.name!r} reads texts: give open prompts for the model to continue")
     return _observed(text_responses(model, edits, prompts, judge, decoding=decoding, cache=cache, progress=progress))
@@ -325,8 +328,8 @@ def _observed(texts: pd.DataFrame) -> Observed:
     return Observed(items(score, (0.0, 1.0)), net, texts)
 
 
-def _ask(model: Any, edits: Edits, judge: ModelJudge) -> ItemScores:
-    with edit(model, *as_edits(edits)) as session:
+def _ask(model: Any, edits: Edits, judge: ModelJudge, reuse: LayerCache | None) -> ItemScores:
+    with edit(model, *as_edits(edits), reuse=reuse) as session:
         return judge.measure(model, session=session, rewrite=lambda prompt: rewrite(edits, prompt))
 
 

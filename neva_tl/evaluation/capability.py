@@ -27,7 +27,7 @@ from neva_tl.prompts.neutral import neutral_texts
 
 Edits = Edit | Sequence[Edit] | None
 #: Tokens of a neutral batch, padding included: logits of a batch are this x vocabulary x 4 bytes.
-_TOKEN_BUDGET = 1024
+TOKEN_BUDGET = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Reference:
     logprobs: tuple[Float[Tensor, "_ d_vocab"], ...]
 
 
-def reference(model: Any, texts: Sequence[str], *, token_budget: int = _TOKEN_BUDGET) -> Reference:
+def reference(model: Any, texts: Sequence[str], *, token_budget: int = TOKEN_BUDGET) -> Reference:
     """Run the unedited model over neutral texts and keep its distributions.
 
     Raises:
@@ -69,7 +69,7 @@ def reference(model: Any, texts: Sequence[str], *, token_budget: int = _TOKEN_BU
 
 
 def neutral_table(
-    model: Any, edits: Edits, texts: Sequence[str] | Reference, *, token_budget: int = _TOKEN_BUDGET
+    model: Any, edits: Edits, texts: Sequence[str] | Reference, *, token_budget: int = TOKEN_BUDGET
 ) -> pd.DataFrame:
     """Loss and KL of each neutral text under edits, one forward pass for both.
 

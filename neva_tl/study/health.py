@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from neva_tl.editing import Edit
-from neva_tl.evaluation.capability import Reference, capability, neutral_texts, reference
+from neva_tl.editing import Edit, edit
+from neva_tl.evaluation.capability import TOKEN_BUDGET, Reference, capability, neutral_texts, reference
 from neva_tl.evaluation.fluency import fluency
+from neva_tl.inference import neutral_logprobs
+from neva_tl.models import LayerCache
 from neva_tl.study.config import Profile, StudyConfig
 
 
@@ -24,15 +27,18 @@ class Health:
     profile: Profile
 
     @cached_property
-    def texts(self) -> Reference:
-        """The neutral texts with the unedited model's distributions."""
+    def neutral(self) -> list[str]:
+        """The neutral texts."""
         if self.config.demo:
             from neva_tl import demo
 
-            found = list(demo.neutral_texts("test", self.profile.neutral, self.config.seed))
-        else:
-            found = list(neutral_texts("test"))[: self.profile.neutral]
-        return reference(self.model, found)
+            return list(demo.neutral_texts("test", self.profile.neutral, self.config.seed))
+        return list(neutral_texts("test"))[: self.profile.neutral]
+
+    @cached_property
+    def texts(self) -> Reference:
+        """The neutral texts with the unedited model's distributions."""
+        return reference(self.model, self.neutral)
 
     @cached_property
     def questions(self) -> pd.DataFrame | None:
@@ -47,6 +53,12 @@ class Health:
         """`perplexity`, `kl` and, where there are questions, `accuracy` under edits."""
         asked = self.questions if questions else None
         return capability(self.model, tuple(edits), self.texts, asked)
+
+    def loss(self, edits: Sequence[Edit], reuse: LayerCache | None = None) -> float:
+        """Mean loss of the neutral texts under edits, nats per token: the log of `capability`'s perplexity, and no more."""
+        with edit(self.model, *edits, reuse=reuse) as session:
+            found = neutral_logprobs(self.model, self.neutral, session=session, token_budget=TOKEN_BUDGET)
+        return -float(np.concatenate(found).mean())
 
     def fluency(self, generations: pd.DataFrame | None) -> dict[str, float]:
         """Repetition and perplexity of texts under the unedited model; empty where no text was made."""

@@ -77,7 +77,8 @@ def layer_ablation(
     """Change of each value's own score and of the loss on neutral text when one layer's neurons are edited.
 
     Zero and mean ablation are measured on prompts that express the value (nothing can be lost elsewhere), amplification on
-    open prompts. Judges that ask the model use their own items for all three.
+    open prompts. Judges that ask the model use their own items for all three; for those, and for the loss, the layers below
+    the edited one are run once per value (texts that a text judge reads are written the plain way).
 
     Returns:
         `value, layer, operation, group, n_neurons, d_csr, lo, hi, d_loss` (nats per token); a layer without selected
@@ -86,50 +87,60 @@ def layer_ablation(
     from neva_tl.statistics import cluster_bootstrap
 
     rows = []
-    todo = [(v, layer) for v, found in neurons.items() for layer in found.layers]
-    loss = np.log(health.capability(())["perplexity"])
-    for value, layer in tqdm(todo, desc="layers", unit="layer", file=sys.stderr, disable=not progress):
-        rng = np.random.default_rng([seed, VALUES.index(value), layer])
-        base = {kind: _own(scorer, (), value, kind, test_prompts) for kind in ("expressing", "open")}
-        for group in GROUPS:
-            chosen = group_of(stats, neurons[value], layer, group, rng)
-            if chosen is None:
-                continue
-            for operation in OPERATIONS:
-                edit: Edit
-                if operation == "amplify":
-                    edit = Amplify(chosen, AMPLIFY_DOSE, scope=scope, gate=gate)
-                else:
-                    edit = Ablate(chosen, mode=operation, effects="all", scope=scope, gate=gate)
-                kind = "open" if operation == "amplify" else "expressing"
-                score, cluster = _own(scorer, (edit,), value, kind, test_prompts)
-                change = score - base[kind][0]
-                found = cluster_bootstrap(change, cluster, np.mean, n=n_boot, rng=np.random.default_rng(seed))
-                rows.append(
-                    {
-                        "value": value,
-                        "layer": layer,
-                        "operation": operation,
-                        "group": group,
-                        "n_neurons": len(chosen),
-                        "d_csr": float(change.mean()),
-                        "lo": float(found.lo),
-                        "hi": float(found.hi),
-                        "d_loss": float(np.log(health.capability((edit,), questions=False)["perplexity"]) - loss),
-                    }
-                )
+    loss = health.loss(())
+    steps = sum(len(found.layers) for found in neurons.values())
+    with tqdm(total=steps, desc="layers", unit="layer", file=sys.stderr, disable=not progress) as bar:
+        for value, found in neurons.items():
+            base = {kind: _own(scorer, (), value, kind, test_prompts) for kind in ("expressing", "open")}
+            reuse = models.LayerCache(model)  # layers ascend: what is below the edited one is run once for all of them
+            for layer in found.layers:
+                rng = np.random.default_rng([seed, VALUES.index(value), layer])
+                for group in GROUPS:
+                    chosen = group_of(stats, found, layer, group, rng)
+                    if chosen is None:
+                        continue
+                    for operation in OPERATIONS:
+                        edit: Edit
+                        if operation == "amplify":
+                            edit = Amplify(chosen, AMPLIFY_DOSE, scope=scope, gate=gate)
+                        else:
+                            edit = Ablate(chosen, mode=operation, effects="all", scope=scope, gate=gate)
+                        kind = "open" if operation == "amplify" else "expressing"
+                        score, cluster = _own(scorer, (edit,), value, kind, test_prompts, reuse)
+                        change = score - base[kind][0]
+                        draws = np.random.default_rng(seed)
+                        interval = cluster_bootstrap(change, cluster, np.mean, n=n_boot, rng=draws)
+                        rows.append(
+                            {
+                                "value": value,
+                                "layer": layer,
+                                "operation": operation,
+                                "group": group,
+                                "n_neurons": len(chosen),
+                                "d_csr": float(change.mean()),
+                                "lo": float(interval.lo),
+                                "hi": float(interval.hi),
+                                "d_loss": health.loss((edit,), reuse) - loss,
+                            }
+                        )
+                bar.update()
     return showable(pd.DataFrame(rows), "layer_ablation")
 
 
 def _own(
-    scorer: Scorer, edits: Sequence[Edit], value: str, kind: str, test_prompts: int
+    scorer: Scorer,
+    edits: Sequence[Edit],
+    value: str,
+    kind: str,
+    test_prompts: int,
+    reuse: models.LayerCache | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores of a value on its own prompts, and their clusters."""
     seen: Observed
     if scorer.reads and kind == "expressing" and models.info(scorer.model).demo:
         seen = scorer.read(edits, demo_expressing(value, test_prompts))
     else:
-        seen = scorer.observe(edits, "test", (value,))
+        seen = scorer.observe(edits, "test", (value,), reuse)
     at = seen.items.values.index(value)
     return seen.items.scores[at], seen.items.clusters[at]
 

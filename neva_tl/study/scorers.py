@@ -20,6 +20,7 @@ from neva_tl.evaluation.alignment import (
     write_texts_many,
 )
 from neva_tl.evaluation.judges.base import ItemScores, Judge, TextJudge, legible, reads_texts
+from neva_tl.models import LayerCache
 from neva_tl.sampling import Prefill
 from neva_tl.values import VALUES
 
@@ -65,11 +66,12 @@ class Scorer:
         judge = self.judge_of("validation", self.values[:1])
         return {"judge": judge.name, "unit": judge.unit}
 
-    def observe(self, edits: Sequence[Edit], split: str, values: Sequence[str] = VALUES) -> Observed:
-        """Scores under the edits; `values` limits what a ModelJudge is asked."""
-        return observe(
-            self.model, tuple(edits), self.prompts[split], self.judge_of(split, values), decoding=self.decoding
-        )
+    def observe(
+        self, edits: Sequence[Edit], split: str, values: Sequence[str] = VALUES, reuse: LayerCache | None = None
+    ) -> Observed:
+        """Scores under the edits; `values` limits what a ModelJudge is asked, `reuse` spares it layers (`editing.edit`)."""
+        judge = self.judge_of(split, values)
+        return observe(self.model, tuple(edits), self.prompts[split], judge, decoding=self.decoding, reuse=reuse)
 
     def observe_many(
         self, conditions: Sequence[Sequence[Edit]], split: str, values: Sequence[str] = VALUES

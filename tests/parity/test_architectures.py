@@ -12,6 +12,7 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 from neva_tl import inference, models
+from neva_tl.editing import AddVector, edit
 from neva_tl.errors import InputError
 from neva_tl.prompts.example import Example
 from neva_tl.testing import tiny_checkpoint, tiny_tokenizer
@@ -93,6 +94,14 @@ def test_family(tmp_path: Path, name: str) -> None:
     cache = inference.PrefixCache(model, EXAMPLES)
     assert np.allclose(plain, inference.answer_logprobs(model, EXAMPLES, prefix=cache)[0], atol=1e-3)
     assert np.allclose(plain, inference.answer_logprobs(model, EXAMPLES, token_budget=1)[0], atol=1e-3)
+    layers, push = models.LayerCache(model), AddVector({1: np.linspace(-1, 1, 32)})
+    with edit(model, push) as session:
+        whole = inference.answer_logprobs(model, EXAMPLES, session=session)[0]
+    for _ in range(2):
+        with edit(model, push, reuse=layers) as session:
+            resumed = inference.answer_logprobs(model, EXAMPLES, session=session)[0]
+        assert np.allclose(resumed, whole, atol=1e-5) and not np.allclose(whole, plain, atol=1e-2)
+    assert layers.n_resumed == 1
 
 
 def test_mixtral_is_refused(tmp_path: Path) -> None:

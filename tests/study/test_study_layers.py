@@ -17,11 +17,12 @@ from transformers import AutoModelForCausalLM
 
 from neva_tl import inference, prompts
 from neva_tl.activations import ActivationStats
+from neva_tl.editing import Ablate, Amplify, edit
 from neva_tl.neurons import NeuronSet
 from neva_tl.prompts.example import Example
 from neva_tl.study import Study, StudyResult, layer_ablation, layer_study, stages
 from neva_tl.study.health import Health
-from neva_tl.study.layers import GROUPS, OPERATIONS, group_of
+from neva_tl.study.layers import AMPLIFY_DOSE, GROUPS, OPERATIONS, group_of
 from neva_tl.study.store import Store
 
 
@@ -123,6 +124,45 @@ def test_zeroing_all_neurons_is_silencing_the_mlp(
     texts = [Example("", text) for text in health.texts.texts]
     losses = [-np.concatenate(raw_logprobs(hf, tiny_model, texts, silent, False)).mean() for silent in (None, layer)]
     assert row["d_loss"] == pytest.approx(losses[1] - losses[0], abs=1e-4)
+
+
+@pytest.mark.parametrize("scope", ["all", "generated"])
+def test_the_numbers_are_those_of_one_whole_measurement_after_the_other(
+    scope: Any,
+    tiny_model: Any,
+    small_study: Callable[..., Study],
+    pairs_file: Path,
+    stats: ActivationStats,
+    neurons: NeuronSet,
+    tmp_path: Path,
+) -> None:
+    study = small_study(scope=scope)
+    pairs = stages.limit_rows(prompts.load(str(pairs_file)), study.profile.rows_per_value)
+    scorer = stages.make_scorer(Store(tmp_path), tiny_model, pairs, study.config, study.profile)
+    health = Health(tiny_model, study.config, study.profile)
+    every = pd.concat([neurons.df.head(3).assign(layer=layer) for layer in range(stats.n_layers)], ignore_index=True)
+    chosen = neurons.with_df(every)
+    table = layer_ablation(tiny_model, stats, {"power": chosen}, scorer, health, scope=scope, n_boot=20)
+    judge: Any = scorer.judge_of("test", ("power",))
+
+    def measured(*edits: Any) -> tuple[float, float]:
+        with edit(tiny_model, *edits) as session:
+            score = judge.measure(tiny_model, session).scores[0].mean()
+        return score, np.log(health.capability(edits, questions=False)["perplexity"])
+
+    base = measured()
+    for layer in range(stats.n_layers):
+        group = group_of(stats, chosen, layer, "all", np.random.default_rng(0))
+        assert group is not None
+        for operation, item in (
+            ("zero", Ablate(group, mode="zero", effects="all", scope=scope)),
+            ("mean", Ablate(group, mode="mean", effects="all", scope=scope)),
+            ("amplify", Amplify(group, AMPLIFY_DOSE, scope=scope)),
+        ):
+            row = table.set_index(["layer", "operation", "group"]).loc[(layer, operation, "all")]
+            want = np.subtract(measured(item), base)
+            np.testing.assert_allclose(row[["d_csr", "d_loss"]].astype(float), want, atol=1e-5, rtol=0)
+            assert abs(want[0]) > 1e-3
 
 
 def test_editing_what_is_already_so_changes_nothing(

@@ -20,7 +20,7 @@ setup: $(VENV)/.ready ## make the environment (.venv) from the tested set of pac
 $(VENV)/.ready: pyproject.toml requirements/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m $(PIP) torch==2.13.0
-	$(BIN)/python -m $(PIP) -c requirements/constraints.txt -e '.[dev,viz,bench,judges]'
+	$(BIN)/python -m $(PIP) -c requirements/constraints.txt -e '.[dev,viz,judges]'
 	touch $@
 
 $(TL3)/.ready: pyproject.toml requirements/constraints-tl3.txt
@@ -121,8 +121,12 @@ planted: setup ## selectors on random models with planted neurons, and on shuffl
 notebook: setup ## execute the quickstart notebook
 	$(BIN)/python -m pytest tests/e2e/test_notebooks.py
 
-bench: setup ## benchmark scripts (print tables)
-	for script in analyses/benchmark_*.py; do OMP_NUM_THREADS=1 $(BIN)/python $$script || exit 1; done
+bench: setup ## benchmark scripts beside their peers (print tables, write runs/bench/NAME.json)
+	$(BIN)/python -m $(PIP) -c requirements/constraints.txt -e '.[bench]'
+	$(BIN)/python -m $(PIP) --no-deps repeng==0.4.0  # it asks for numpy 1
+	for script in edit layers select processes collect; do \
+	  OMP_NUM_THREADS=1 $(BIN)/python analyses/benchmark_$$script.py --out runs/bench/$$script.json || exit 1; done
+	OMP_NUM_THREADS=1 $(BIN)/python analyses/benchmark_evaluate.py
 
 ci: ## what continuous integration runs
 	bash .ci/run

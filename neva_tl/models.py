@@ -567,7 +567,7 @@ def _started(model: Model, cache: LayerCache, layer: int) -> Iterator[None]:
 
 
 def _resumes(model: Model) -> bool:
-    def silence(layer: int) -> HookHandle:
+    def silence(layer: int) -> HookHandle | RemovableHandle:
         return add_hook(model, hook_name(model, layer, "post"), lambda x, hook=None: torch.zeros_like(x))
 
     return resumes(model, partial(forward, model), silence, partial(_started, model))

@@ -20,6 +20,14 @@ ROWS = 16
 VALUE = "security"
 
 
+def rows_of(texts: Sequence[str], plus: np.ndarray) -> list[dict[str, str]]:
+    """Texts as rows of a contrast set."""
+    return [
+        {"value": VALUE, "pole": "+" if p else "-", "text": t, "cluster": str(i), "split": "train"}
+        for i, (t, p) in enumerate(zip(texts, plus, strict=True))
+    ]
+
+
 def ours(folder: str) -> Method:
     """`neva_tl.collect`, defaults."""
     return _ours(folder)
@@ -36,11 +44,9 @@ def _ours(folder: str, **options: Any) -> Method:
     model = nv.load(folder)
 
     def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
-        rows = [
-            {"value": VALUE, "pole": "+" if p else "-", "text": t, "cluster": str(i), "split": "train"}
-            for i, (t, p) in enumerate(zip(texts, plus, strict=True))
-        ]
-        stats = nv.collect(model, nv.prompts.ContrastSet.from_rows(rows, "benchmark"), chat=False, **options)
+        stats = nv.collect(
+            model, nv.prompts.ContrastSet.from_rows(rows_of(texts, plus), "benchmark"), chat=False, **options
+        )
         found = [stats.moments(VALUE, pole) for pole in "+-"]
         return np.stack([mean for _, mean, _ in found]), np.stack([m2 for _, _, m2 in found])
 

@@ -124,8 +124,12 @@ notebook: setup ## execute the quickstart notebook
 bench: setup ## benchmark scripts beside their peers (print tables, write runs/bench/NAME.json)
 	$(BIN)/python -m $(PIP) -c requirements/constraints.txt -e '.[bench]'
 	$(BIN)/python -m $(PIP) --no-deps repeng==0.4.0  # it asks for numpy 1
-	for script in edit layers select processes collect; do \
+	for script in edit layers select; do \
 	  OMP_NUM_THREADS=1 $(BIN)/python analyses/benchmark_$$script.py --out runs/bench/$$script.json || exit 1; done
+	for script in processes collect; do \
+	  OMP_NUM_THREADS=1 $(BIN)/python analyses/benchmark_$$script.py $(if $(wildcard $(DATA)/valueeval),--data $(DATA)) \
+	    --out runs/bench/$$script.json || exit 1; done
+	$(BIN)/python analyses/bench_report.py runs/bench
 	OMP_NUM_THREADS=1 $(BIN)/python analyses/benchmark_evaluate.py
 
 ci: ## what continuous integration runs

@@ -74,7 +74,8 @@ def page(joined: dict[str, Any]) -> str:
         "# Benchmarks",
         "",
         f"`{joined['command']}` on {here['cores']} cores of {here['cpu']}, {here['memory_gb']} GB, no GPU; "
-        f"Python {here['python']}, {versions}. Medians with least and most of all repeats; every repeat is in `runs/bench/bench.json`.",
+        f"Python {here['python']}, {versions}. Medians with least and most of all repeats; "
+        "every repeat is in `runs/bench/bench.json`.",
     ]
     for bench in joined["benches"]:
         lines += ["", f"## {bench['bench'].capitalize()}", ""]

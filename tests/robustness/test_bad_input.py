@@ -184,7 +184,7 @@ def test_unknown_names(refused: Refused, model: Path, pairs: Path, tmp_path: Pat
     assert not (tmp_path / "run").exists()
     assert "'greed'" in refused("select", *where, "--value", "greed")
     assert "unknown selection method 'magic'" in refused("select", *where, "--value", "power", "--method", "magic")
-    assert "unknown pooling 'max'" in refused("collect", *where, "--pooling", "max", "--out", tmp_path / "s")
+    assert "unknown pooling 'first'" in refused("collect", *where, "--pooling", "first", "--out", tmp_path / "s")
     assert "unknown split 'dev'" in refused("collect", *where, "--split", "dev", "--out", tmp_path / "s")
     assert "hedonism was not collected" in refused("select", *where, "--value", "hedonism")
     assert "hold no hedonism" in refused(*run, "--value", "hedonism")

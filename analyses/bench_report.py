@@ -90,11 +90,7 @@ def table(rows: pd.DataFrame) -> list[str]:
     """Medians by what was run, every measured column with its spread; what was left out at the end."""
     keys = [name for name in KEYS if name in rows and name != "repeat"]
     done = rows[rows["repeat"].notna()] if "repeat" in rows else rows
-    measured = [
-        name
-        for name in done.select_dtypes("number")
-        if name not in KEYS and done.groupby(keys)[name].nunique().max() > 1
-    ]
+    measured = [name for name in done.select_dtypes("number") if name not in (*KEYS, "texts", "tokens")]
     out = ["| " + " | ".join([*keys, *measured]) + " |", "|" + "---|" * (len(keys) + len(measured))]
     for key, group in done.groupby(keys, sort=False):
         cells = [

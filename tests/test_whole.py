@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +33,15 @@ def test_a_writer_that_fails_leaves_nothing_behind(tmp_path: Path, wrong: type[B
 def test_a_writer_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), whole_file(tmp_path / "a.json"):
         pass
+
+
+def test_what_a_killed_process_left_is_swept_and_a_living_one_keeps_its_own(tmp_path: Path) -> None:
+    target = tmp_path / "table [1].csv"
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    left = tmp_path / f".table [1].{int(dead.stdout)}.tmp.csv"
+    living, other = tmp_path / f".table [1].{os.getppid()}.tmp.csv", tmp_path / ".table [1].mine.tmp.csv"
+    for file in (left, living, other):
+        file.write_text("half")
+    with whole_file(target) as file:
+        file.write_text("whole")
+    assert sorted(tmp_path.iterdir()) == sorted([target, living, other])

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from neva_tl._accumulate import Accumulator
-from neva_tl._whole import whole_file
+from neva_tl._whole import sweep, whole_file
 from neva_tl.collecting.ranks import World
 from neva_tl.errors import InputError
 
@@ -54,7 +55,7 @@ class Checkpoint:
 
     def files(self) -> list[Path]:
         """All processes' files that are there, whatever their number was."""
-        return sorted(self.path.parent.glob(f"{_escaped(self.path.name)}.[0-9]*of[0-9]*.safetensors"))
+        return sorted(self.path.parent.glob(f"{escape(self.path.name)}.[0-9]*of[0-9]*.safetensors"))
 
     def restore(self, empty: Accumulator) -> set[int]:
         """Read what earlier calls reached into an accumulator.
@@ -68,6 +69,7 @@ class Checkpoint:
             InputError: a file belongs to another collection, or is damaged.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(self.file)
         found = {file: self._read(file) for file in self.files()}
         mine = found.pop(self.file, None)
         if mine is not None:
@@ -151,8 +153,3 @@ def plan_hash(batches: list[np.ndarray]) -> str:
     for rows in batches:
         digest.update(np.asarray([len(rows), *rows], dtype=np.int64).tobytes())
     return digest.hexdigest()
-
-
-def _escaped(name: str) -> str:
-    """A name as glob takes it literally."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)

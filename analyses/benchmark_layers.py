@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benching.workloads import shaped
 
 from neva_tl.errors import NevaError
 
@@ -69,7 +70,6 @@ def main() -> int:
 def make_model(name: str) -> Any:
     """A random model of GPT-2's sizes by its shape's name, or a loaded one."""
     import torch
-    import transformers
 
     import neva_tl as nv
     from neva_tl.testing import tiny_tokenizer
@@ -77,19 +77,7 @@ def make_model(name: str) -> Any:
     if name not in ("gpt2", "llama"):
         return nv.load(name)
     torch.manual_seed(0)
-    if name == "gpt2":
-        made: Any = transformers.GPT2LMHeadModel(transformers.GPT2Config())
-    else:
-        config = transformers.LlamaConfig(
-            hidden_size=768,
-            intermediate_size=2048,
-            num_hidden_layers=12,
-            num_attention_heads=12,
-            num_key_value_heads=4,
-            vocab_size=32000,
-            max_position_embeddings=1024,
-        )
-        made = transformers.LlamaForCausalLM(config)
+    made = shaped(name, **({"vocab_size": 32000} if name == "llama" else {}))
     with tempfile.TemporaryDirectory() as folder:
         made.save_pretrained(folder)
         tiny_tokenizer(bos=name == "llama").save_pretrained(folder)

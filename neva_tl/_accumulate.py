@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -121,12 +122,12 @@ class Part:
     pair_cells: np.ndarray
     pair_place: np.ndarray
 
-    @property
+    @cached_property
     def counts(self) -> np.ndarray:
         """`[g]` observations of each cell."""
         return np.bincount(self.place, minlength=len(self.cells))
 
-    @property
+    @cached_property
     def pair_counts(self) -> np.ndarray:
         """`[h]` pairs of each cell."""
         return np.bincount(self.pair_place, minlength=len(self.pair_cells))
@@ -245,24 +246,26 @@ class Accumulator:
     def merge(self, other: Accumulator) -> None:
         """Join what another accumulator of the same grid holds."""
         for held, more in zip(self.layers, other.layers, strict=True):
-            for names, mine, theirs in self._counted(other):
+            for count, names in self.moments:
+                mine, theirs = (getattr(one, count).reshape(-1) for one in (self, other))
                 at = np.flatnonzero(theirs)
                 mean, m2 = (more[name][torch.from_numpy(at).to(more[name].device)] for name in names)
-                if names[0] in held:
-                    _join(
-                        held, names, at, mine[at], theirs[at], Reduced(mean.to(held[names[0]]), m2.to(held[names[1]]))
-                    )
-            for name in ("positive", "gate_positive", "resid"):
-                if name in held:
-                    held[name] += more[name].to(held[name])
+                _join(held, names, at, mine[at], theirs[at], Reduced(mean.to(held[names[0]]), m2.to(held[names[1]])))
+            for name in self.sums:
+                held[name] += more[name].to(held[name])
         self.n += other.n
         self.diff_n += other.diff_n
 
-    def _counted(self, other: Accumulator) -> list[tuple[tuple[str, str], np.ndarray, np.ndarray]]:
-        """Names of mean and M2 with this one's counts and the other's, by cell."""
-        mine, theirs = self.n.reshape(-1), other.n.reshape(-1)
-        grids = [(SITES[site][:2], mine, theirs) for site in SITES if SITES[site][0] in self.layers[0]]
-        return [*grids, (_DIFFS, self.diff_n.reshape(-1), other.diff_n.reshape(-1))]
+    @property
+    def moments(self) -> list[tuple[str, tuple[str, str]]]:
+        """Every mean and M2 that is held, behind the name of what counts it (`n`, `diff_n`)."""
+        sites = [("n", names[:2]) for names in SITES.values() if names[0] in self.layers[0]]
+        return [*sites, ("diff_n", _DIFFS)]
+
+    @property
+    def sums(self) -> list[str]:
+        """What is held as sums: shares above 0 and the residual stream."""
+        return [name for name in self.layers[0] if name.endswith("positive") or name == "resid"]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays of `ActivationStats`, float32; empties the accumulator as it goes (both would be held at once)."""

@@ -126,7 +126,7 @@ def collect(
         texts=texts,
         table=table,
         member=Membership.of(table, values),
-        recorder=Recorder(model, range(info.n_layers), gate=gate, pooling=pooling),
+        recorder=Recorder(model, gate=gate, pooling=pooling),
         prefixes=Prefixes.of(model, texts, batches, share_prefixes),
         units=units,
         by_token=pooling == "token",

@@ -273,7 +273,7 @@ def nnsight_tuned(folder: str) -> Method:
 
     @torch.no_grad()
     def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
-        out: np.ndarray | None = None
+        out = np.empty((len(texts), len(modules), _width(hf)), np.float32)
         for rows, batch in _by_length(tokenizer, texts):
             mask = batch["attention_mask"]
             weight = mask.float() / mask.sum(dim=1, keepdim=True)
@@ -281,11 +281,7 @@ def nnsight_tuned(folder: str) -> Method:
             with model.trace(dict(batch), use_cache=False, logits_to_keep=1):
                 for module in modules:
                     kept.append(torch.einsum("bn,bnk->bk", weight, module.input).save())
-            found = torch.stack(list(kept), dim=1).numpy()
-            if out is None:
-                out = np.empty((len(texts), *found.shape[1:]), np.float32)
-            out[rows] = found
-        assert out is not None
+            out[rows] = torch.stack(list(kept), dim=1).numpy()
         return _split(out, plus)
 
     return run
@@ -294,10 +290,9 @@ def nnsight_tuned(folder: str) -> Method:
 # ---------------------------------------------------------------- pyvene
 
 
-def _pyvene(folder: str) -> tuple[Any, Any]:
+def _pyvene(hf: Any) -> Any:
     import pyvene as pv
 
-    hf, tokenizer = _hf(folder)
     layers = range(hf.config.num_hidden_layers)
     config = pv.IntervenableConfig(
         [
@@ -305,7 +300,7 @@ def _pyvene(folder: str) -> tuple[Any, Any]:
             for layer in layers
         ]
     )
-    return pv.IntervenableModel(config, model=hf), tokenizer
+    return pv.IntervenableModel(config, model=hf)
 
 
 def pyvene(folder: str) -> Method:
@@ -321,22 +316,19 @@ def pyvene_tuned(folder: str) -> Method:
 def _run_pyvene(folder: str, batches: Callable[..., Iterator[tuple[np.ndarray, Any]]]) -> Method:
     import torch
 
-    model, tokenizer = _pyvene(folder)
+    hf, tokenizer = _hf(folder)
+    model = _pyvene(hf)
 
     @torch.no_grad()
     def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
-        out: np.ndarray | None = None
+        out = np.empty((len(texts), hf.config.num_hidden_layers, _width(hf)), np.float32)
         for rows, batch in batches(tokenizer, texts):
             mask = batch["attention_mask"]
             everywhere = list(range(mask.shape[1]))
             (_, collected), _ = model(
                 base=dict(batch), unit_locations={"base": everywhere}, output_original_output=True
             )
-            found = torch.stack([_mean(x.reshape(*mask.shape, -1), mask) for x in collected], dim=1).numpy()
-            if out is None:
-                out = np.empty((len(texts), *found.shape[1:]), np.float32)
-            out[rows] = found
-        assert out is not None
+            out[rows] = torch.stack([_mean(x.reshape(*mask.shape, -1), mask) for x in collected], dim=1).numpy()
         return _split(out, plus)
 
     return run

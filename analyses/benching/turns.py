@@ -44,8 +44,6 @@ def timed(work: Workload, methods: Sequence[str], repeats: int, threads: int) ->
         for repeat in range(repeats):
             # the order turns, so that nobody always runs behind the same one
             order = list(pipes)[repeat % len(pipes) :] + list(pipes)[: repeat % len(pipes)]
-            if not repeat:
-                order = list(pipes)
             for method in order:
                 process, pipe = pipes[method]
                 pipe.send("run")

@@ -53,7 +53,6 @@ class Workload:
 def checkpoint(name: str, folder: Path, corpus: Sequence[str]) -> str:
     """Write a random checkpoint, or find SmolLM2's."""
     import torch
-    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
     if name == "smollm2":
         from neva_tl._sources import resolve
@@ -62,24 +61,27 @@ def checkpoint(name: str, folder: Path, corpus: Sequence[str]) -> str:
     target = folder / name
     if not (target / "tokenizer.json").exists():
         torch.manual_seed(0)
-        size = {"vocab_size": 32_000, "bos_token_id": None, "eos_token_id": 0}
-        if name == "gpt2":
-            model: Any = GPT2LMHeadModel(GPT2Config(**size))
-        else:
-            model = LlamaForCausalLM(
-                LlamaConfig(
-                    hidden_size=768,
-                    intermediate_size=2048,
-                    num_hidden_layers=12,
-                    num_attention_heads=12,
-                    num_key_value_heads=4,
-                    max_position_embeddings=1024,
-                    **size,
-                )
-            )
-        model.save_pretrained(target)
+        shaped(name, vocab_size=32_000, bos_token_id=None, eos_token_id=0).save_pretrained(target)
         _tokenizer(corpus).save_pretrained(target)
     return str(target)
+
+
+def shaped(name: str, **rest: Any) -> Any:
+    """A random transformers model of 12 layers: `gpt2` (GPT-2, 124 M) or `llama` (gated, grouped-query)."""
+    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+    if name == "gpt2":
+        return GPT2LMHeadModel(GPT2Config(**rest))
+    config = LlamaConfig(
+        hidden_size=768,
+        intermediate_size=2048,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        num_key_value_heads=4,
+        max_position_embeddings=1024,
+        **rest,
+    )
+    return LlamaForCausalLM(config)
 
 
 def _tokenizer(corpus: Sequence[str]) -> Any:

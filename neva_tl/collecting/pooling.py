@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Literal, get_args
 
@@ -53,14 +53,11 @@ class Recorder:
     They are put on once for all batches (`on`), and do nothing in passes that are not `run`'s.
     """
 
-    def __init__(self, model: Any, layers: Sequence[int], *, gate: bool, pooling: Pooling) -> None:
+    def __init__(self, model: Any, *, gate: bool, pooling: Pooling) -> None:
         self._model, self._pooling = model, pooling
         self._names = ("post", "gate", "resid") if gate else ("post", "resid")
-        self._layers = {layer: place for place, layer in enumerate(layers)}
+        self._layers = range(models.info(model).n_layers)
         self._activation = models.activation(model) if gate else None
-        facts = models.info(model)
-        last = max(self._layers)
-        self._stop = None if last == facts.n_layers - 1 else last + 1
         self._reduce: Callable[[int, str, Tensor], None] | None = None
         self._seen: dict[tuple[str, int], int] = {}
 
@@ -86,7 +83,7 @@ class Recorder:
         )
 
     def run(self, batch: Batch, part: Part, past: models.KVCache | None = None) -> list[Pooled]:
-        """One forward pass of a batch, to the last layer asked for and without LM head.
+        """One forward pass of a batch, without LM head.
 
         Args:
             part: the cells that the batch's observations join; with pooling `token` moments are taken by it at once.
@@ -97,15 +94,15 @@ class Recorder:
         """
         found: list[dict[str, Tensor | Reduced]] = [{} for _ in self._layers]
         if self._pooling == "token":
-            self._reduce = _tokens(self._layers, batch.answer, part, found)
+            self._reduce = _tokens(batch.answer, part, found)
         else:
-            self._reduce = _rows(self._layers, batch.answer, self._pooling, found)
+            self._reduce = _rows(batch.answer, self._pooling, found)
         self._seen.clear()
         try:
             if past is None:
-                inference.forward_batch(self._model, batch, logits=False, stop_at_layer=self._stop)
+                inference.forward_batch(self._model, batch, logits=False)
             else:
-                models.forward(self._model, batch.tokens, batch.mask, logits=False, stop_at_layer=self._stop, past=past)
+                models.forward(self._model, batch.tokens, batch.mask, logits=False, past=past)
         finally:
             self._reduce = None
         self._check_fired()
@@ -123,14 +120,14 @@ class Recorder:
 
 
 def _rows(
-    layers: dict[int, int], answer: Tensor, pooling: Pooling, found: list[dict[str, Tensor | Reduced]]
+    answer: Tensor, pooling: Pooling, found: list[dict[str, Tensor | Reduced]]
 ) -> Callable[[int, str, Tensor], None]:
     """Pool each row's answer tokens to one vector."""
     mean = pool_weights(answer, "last" if pooling == "last" else "mean")
 
     def reduce(layer: int, name: str, x: Tensor) -> None:
         weight = mean.to(x.device)
-        out = found[layers[layer]]
+        out = found[layer]
         # out of place and reduced at once: nothing of the batch outlives the hook
         if pooling == "max" and name != "resid":
             out[name] = x.float().masked_fill(~answer.to(x.device)[..., None], -torch.inf).amax(dim=1)
@@ -142,16 +139,14 @@ def _rows(
     return reduce
 
 
-def _tokens(
-    layers: dict[int, int], answer: Tensor, part: Part, found: list[dict[str, Tensor | Reduced]]
-) -> Callable[[int, str, Tensor], None]:
+def _tokens(answer: Tensor, part: Part, found: list[dict[str, Tensor | Reduced]]) -> Callable[[int, str, Tensor], None]:
     """Moments of all answer tokens by cell; no pass holds more than one layer's tokens."""
     pool_weights(answer, "mean")  # refuses rows without an answer
     groups = len(part.cells)
 
     def reduce(layer: int, name: str, x: Tensor) -> None:
         chosen = x[answer.to(x.device)]
-        out = found[layers[layer]]
+        out = found[layer]
         exact = float_for(x.device)
         if name == "resid":
             out[name] = summed(chosen.to(exact), part.place, groups)

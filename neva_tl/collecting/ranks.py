@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from neva_tl._accumulate import _DIFFS, SITES, Accumulator
+from neva_tl._accumulate import Accumulator
 from neva_tl.errors import WorkError
 
 #: The fastest rank may wait for the slowest that long; a lost one is noticed by its closed connection.
@@ -110,17 +110,15 @@ def all_reduced(accumulated: Accumulator, here: World) -> None:
         return
     counts = {"n": torch.from_numpy(accumulated.n.copy()), "diff_n": torch.from_numpy(accumulated.diff_n.copy())}
     totals = {name: _sum(count.clone()) for name, count in counts.items()}
-    grids = [("n", SITES[site][:2]) for site in SITES if SITES[site][0] in accumulated.layers[0]] + [("diff_n", _DIFFS)]
     for held in accumulated.layers:
-        for count, (mean, m2) in grids:
+        for count, (mean, m2) in accumulated.moments:
             x = held[mean]
             n, total = (c.reshape(-1, 1).to(x.device, x.dtype) for c in (counts[count], totals[count]))
             common = _sum(x * n) / total.clamp(min=1)
             held[m2] = _sum(held[m2] + n * (x - common).square())
             held[mean] = common
-        for name in ("positive", "gate_positive", "resid"):
-            if name in held:
-                held[name] = _sum(held[name])
+        for name in accumulated.sums:
+            held[name] = _sum(held[name])
     accumulated.n, accumulated.diff_n = (totals[name].numpy().astype(np.int64) for name in ("n", "diff_n"))
 
 

@@ -293,27 +293,24 @@ def nnsight_tuned(folder: str) -> Method:
 def _pyvene(hf: Any) -> Any:
     import pyvene as pv
 
-    layers = range(hf.config.num_hidden_layers)
-    config = pv.IntervenableConfig(
-        [
-            {"layer": layer, "component": "mlp_activation", "intervention_type": pv.CollectIntervention}
-            for layer in layers
-        ]
+    # not its `mlp_activation`, which is the gate alone on gated models and keeps one position's width of all positions
+    name = "transformer.h[{}].mlp.c_proj.input" if hasattr(hf, "transformer") else "model.layers[{}].mlp.down_proj.input"
+    return pv.IntervenableModel(
+        pv.IntervenableConfig(
+            [
+                {
+                    "component": name.format(layer),
+                    "intervention": pv.CollectIntervention(keep_last_dim=True, embed_dim=_width(hf)),
+                }
+                for layer in range(hf.config.num_hidden_layers)
+            ]
+        ),
+        model=hf,
     )
-    return pv.IntervenableModel(config, model=hf)
 
 
 def pyvene(folder: str) -> Method:
-    """Collect interventions on `mlp_activation` of every layer; batches of 16."""
-    return _run_pyvene(folder, _in_order)
-
-
-def pyvene_tuned(folder: str) -> Method:
-    """The same, sorted and packed."""
-    return _run_pyvene(folder, _by_length)
-
-
-def _run_pyvene(folder: str, batches: Callable[..., Iterator[tuple[np.ndarray, Any]]]) -> Method:
+    """Collect interventions on the input of every down-projection, all positions named; batches of 16."""
     import torch
 
     hf, tokenizer = _hf(folder)
@@ -321,14 +318,29 @@ def _run_pyvene(folder: str, batches: Callable[..., Iterator[tuple[np.ndarray, A
 
     @torch.no_grad()
     def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
+        pooled = []
+        for _, batch in _in_order(tokenizer, texts):
+            everywhere = list(range(batch["input_ids"].shape[1]))
+            (_, kept), _ = model(base=dict(batch), unit_locations={"base": everywhere})
+            pooled.append(torch.stack([_mean(x, batch["attention_mask"]) for x in kept], dim=1))
+        return _split(torch.cat(pooled).numpy(), plus)
+
+    return run
+
+
+def pyvene_tuned(folder: str) -> Method:
+    """Sorted and packed; no positions named (nothing is gathered); the LM head runs on one position."""
+    import torch
+
+    hf, tokenizer = _hf(folder)
+    model = _pyvene(hf)
+
+    @torch.inference_mode()
+    def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
         out = np.empty((len(texts), hf.config.num_hidden_layers, _width(hf)), np.float32)
-        for rows, batch in batches(tokenizer, texts):
-            mask = batch["attention_mask"]
-            everywhere = list(range(mask.shape[1]))
-            (_, collected), _ = model(
-                base=dict(batch), unit_locations={"base": everywhere}, output_original_output=True
-            )
-            out[rows] = torch.stack([_mean(x.reshape(*mask.shape, -1), mask) for x in collected], dim=1).numpy()
+        for rows, batch in _by_length(tokenizer, texts):
+            (_, kept), _ = model(base=dict(batch) | {"use_cache": False, "logits_to_keep": 1})
+            out[rows] = torch.stack([_fast_mean(x, batch["attention_mask"]) for x in kept], dim=1).numpy()
         return _split(out, plus)
 
     return run

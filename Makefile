@@ -9,7 +9,7 @@ WORKERS ?= 2
 # Local models and shipped data only: nothing here may wait for a hub.
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup setup-tl3 demo study real smollm2 test test-browser test-tl3 test-smollm2 lint types figures circuits sensitivity science science-smollm2 judges planted bench ci ci-full notebook clean
+.PHONY: help setup setup-tl3 demo study real smollm2 test test-browser test-tl3 test-smollm2 lint types figures circuits sensitivity science science-smollm2 judges planted bench gpu-check ci ci-full notebook clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -121,16 +121,25 @@ planted: setup ## selectors on random models with planted neurons, and on shuffl
 notebook: setup ## execute the quickstart notebook
 	$(BIN)/python -m pytest tests/e2e/test_notebooks.py
 
-bench: setup ## benchmark scripts beside their peers (print tables, write runs/bench/NAME.json)
+# two models at a time, each on a core of its own: what is compared takes turns on one core
+BENCH = OMP_NUM_THREADS=1 $(BIN)/python analyses/benchmark_
+TEXTS = $(if $(wildcard $(DATA)/valueeval),--data $(DATA))
+bench: setup smollm2 ## benchmark scripts beside their peers (under two hours): tables, runs/bench/bench.json, docs/benchmarks.md
 	$(BIN)/python -m $(PIP) -c requirements/constraints.txt -e '.[bench]'
 	$(BIN)/python -m $(PIP) --no-deps repeng==0.4.0  # it asks for numpy 1
-	for script in edit layers select; do \
-	  OMP_NUM_THREADS=1 $(BIN)/python analyses/benchmark_$$script.py --out runs/bench/$$script.json || exit 1; done
-	for script in processes collect; do \
-	  OMP_NUM_THREADS=1 $(BIN)/python analyses/benchmark_$$script.py $(if $(wildcard $(DATA)/valueeval),--data $(DATA)) \
-	    --out runs/bench/$$script.json || exit 1; done
+	$(BENCH)collect.py $(TEXTS) --models gpt2 --growth --core 0 --out runs/bench/collect_gpt2.json & other=$$!; \
+	  $(BENCH)collect.py $(TEXTS) --models llama --core 1 --out runs/bench/collect_llama.json && \
+	  $(BENCH)collect.py $(TEXTS) --models smollm2 --texts 120 --growth --core 1 --out runs/bench/collect_smollm2.json && wait $$other
+	$(BENCH)layers.py --models gpt2 --core 0 --out runs/bench/layers_gpt2.json & other=$$!; \
+	  $(BENCH)layers.py --models llama --core 1 --out runs/bench/layers_llama.json && wait $$other
+	$(BENCH)processes.py $(TEXTS) --out runs/bench/processes.json
+	$(BENCH)edit.py --out runs/bench/edit.json
+	$(BENCH)select.py --out runs/bench/select.json
 	$(BIN)/python analyses/bench_report.py runs/bench
-	OMP_NUM_THREADS=1 $(BIN)/python analyses/benchmark_evaluate.py
+	$(BENCH)evaluate.py
+
+gpu-check: setup ## collecting beside the plain forward pass, Llama-8B's shape in bfloat16 (needs a CUDA device)
+	$(BIN)/python analyses/gpu_check.py --out runs/bench/gpu.json
 
 ci: ## what continuous integration runs
 	bash .ci/run

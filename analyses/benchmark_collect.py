@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 from benching.peers import DOCUMENTED, METHODS, TUNED
-from benching.turns import timed
+from benching.turns import pin, timed
 from benching.workloads import workload
 from tqdm import tqdm
 
@@ -33,16 +33,22 @@ def main() -> int:
         "--models", nargs="+", default=["gpt2", "llama", "smollm2"], choices=["gpt2", "llama", "smollm2"]
     )
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--texts", type=int, default=300, help="texts of each comparison")
+    parser.add_argument("--texts", type=int, default=300, help="texts of each comparison on ragged text")
+    parser.add_argument(
+        "--equal-texts", type=int, default=100, help="texts of the comparison at equal lengths; 0: none"
+    )
     parser.add_argument("--growth", type=int, nargs="*", default=[1000, 10_000], help="numbers of texts for ours alone")
+    parser.add_argument("--growth-model", default="small", choices=["small", "gpt2", "llama", "smollm2"])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--growth-repeats", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--core", type=int, help="stay on this core (another benchmark may then have another)")
     parser.add_argument(
         "--folder", type=Path, default=Path("runs/bench"), help="where checkpoints and texts are written"
     )
     parser.add_argument("--out", type=Path, help="JSON with every repeat")
     args = parser.parse_args()
+    pin(args.core)
     try:
         args.folder.mkdir(parents=True, exist_ok=True)
         rows = measure(args)
@@ -65,12 +71,12 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     ]
     level = [m for m in ("neva_tl", "neva_tl, post only", "raw hooks, tuned") if m in args.methods]
     plans += [
-        (workload(model, "equal", args.texts, args.data, args.folder), level, args.repeats)
+        (workload(model, "equal", args.equal_texts, args.data, args.folder), level, args.repeats)
         for model in args.models
-        if model != "smollm2"
+        if model != "smollm2" and args.equal_texts
     ]
     plans += [
-        (workload(args.models[0], "ragged", n, args.data, args.folder), ["neva_tl"], args.growth_repeats)
+        (workload(args.growth_model, "ragged", n, args.data, args.folder), ["neva_tl"], args.growth_repeats)
         for n in args.growth
     ]
     rows = []
@@ -107,13 +113,14 @@ def checks(rows: list[dict[str, Any]]) -> dict[str, float]:
                         speed["neva_tl, post only"] / speed[there].max()
                     )
                 out[f"{name}: memory, share of the least peer {kind}"] = float(memory["neva_tl"] / memory[there].min())
-    alone = table[table["method"] == "neva_tl"].assign(n=lambda df: df["workload"].str.extract(r"n = ([\d,]+)")[0])
-    alone = alone.assign(n=alone["n"].str.replace(",", "").astype(int))
-    first = alone["workload"].iloc[0].split(", n =")[0] if len(alone) else ""
-    grown = alone[alone["workload"].str.startswith(first)].set_index("n")
-    if {1000, 10_000} <= set(grown.index):
-        out["10,000 texts cost, times 1,000"] = float(grown["seconds"][10_000] / grown["seconds"][1000])
-        out["memory of 10,000 texts, times 1,000"] = float(grown["peak_bytes"][10_000] / grown["peak_bytes"][1000])
+    sizes = {row["workload"]: row["texts"] for row in rows}
+    alone = table[table["method"] == "neva_tl"].assign(n=lambda df: df["workload"].map(sizes)).set_index("n")
+    if {1000, 10_000} <= set(alone.index):
+        few, many = alone.loc[1000], alone.loc[10_000]
+        out["10,000 texts cost, times 1,000"] = float(many["seconds"] / few["seconds"])
+        tokens = {row["texts"]: row["tokens"] for row in rows if row["workload"] in (few["workload"], many["workload"])}
+        out["their tokens, times those of 1,000"] = tokens[10_000] / tokens[1000]
+        out["memory of 10,000 texts, times 1,000"] = float(many["peak_bytes"] / few["peak_bytes"])
     return out
 
 

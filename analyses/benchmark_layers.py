@@ -10,7 +10,7 @@ some amplified, for every layer. Methods:
 - `prompts`: whole passes, a prompt run once for its answers (`PrefixCache` under the edit);
 - `both`.
 
-`gpt2` (124M) and `llama` (the same size, gated, grouped queries) have random weights and need no file; any other name is
+`gpt2` (124M) and `llama` (narrower, gated, grouped queries) have random weights and need no file; any other name is
 loaded. What each repeat found is compared with the plain way's before its time counts (1e-5 nats per token), and a repeat makes
 its caches anew.
 """
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benching.turns import pin
 from benching.workloads import shaped
 
 from neva_tl.errors import NevaError
@@ -45,10 +46,12 @@ def main() -> int:
         "--models", nargs="+", default=["gpt2", "llama"], help="gpt2, llama, or what neva_tl.load takes"
     )
     parser.add_argument("--repeats", type=int, default=5, help="timed repeats of each")
-    parser.add_argument("--prompts", type=int, default=6, help="prompts, of 16 to 40 tokens")
+    parser.add_argument("--prompts", type=int, default=2, help="prompts, of 16 to 40 tokens")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
+    parser.add_argument("--core", type=int, help="stay on this core (another benchmark may then have another)")
     parser.add_argument("--out", type=Path, help="write every repeat to this JSON file")
     args = parser.parse_args()
+    pin(args.core)
     import torch
 
     torch.set_num_threads(args.threads)

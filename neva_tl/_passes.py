@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -91,6 +92,7 @@ def bridge_pass(
     stop_at_layer: int | None,
     logits: bool,
     positions: Tensor | None,
+    scored: Tensor | None,
     past: KVCache | None,
 ) -> Tensor | None:
     whole = mask if past is None or past.mask is None else torch.cat([past.mask, mask], dim=1)
@@ -110,12 +112,36 @@ def bridge_pass(
     options["use_cache"] = past is not None
     if past is not None and past.state is not None:
         options["past_key_values"] = past.state
-    out, state = model(tokens, return_type="logits_and_cache", **options)
+    with _head_on(model.original_model, scored if wants_logits else None):
+        out, state = model(tokens, return_type="logits_and_cache", **options)
     if past is not None:
         past.state, past.mask = state, whole
     if not wants_logits:
         return None
+    if scored is not None:
+        # a head that was not found has run on all tokens
+        return out[0] if out.shape[:2] == (1, int(scored.sum())) else out[scored]
     return out if cut or positions is None else out.index_select(1, positions)
+
+
+@contextmanager
+def _head_on(hf: nn.Module, scored: Tensor | None) -> Iterator[None]:
+    """Inside, the LM head sees the chosen tokens only, as one row."""
+    head = None if scored is None else hf.get_output_embeddings()  # type: ignore[operator]
+    if head is None:
+        yield
+        return
+
+    def chosen(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if not args or scored is None or args[0].shape[:2] != scored.shape:
+            return None
+        return args[0][scored.to(args[0].device)][None], *args[1:]
+
+    handle = head.register_forward_pre_hook(chosen)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @lru_cache(maxsize=64)
@@ -135,6 +161,7 @@ def hooked_pass(
     stop_at_layer: int | None,
     logits: bool,
     positions: Tensor | None,
+    scored: Tensor | None,
     past: KVCache | None,
 ) -> Tensor | None:
     if past is not None and past.state is None:
@@ -156,6 +183,10 @@ def hooked_pass(
         return None
     if positions is not None:
         residual = residual.index_select(1, positions)
+    if scored is not None:
+        residual = residual[scored.to(residual.device)][None]
     out = model.unembed(model.ln_final(residual))
+    if scored is not None:
+        out = out[0]
     cap = float(getattr(model.cfg, "output_logits_soft_cap", -1.0) or -1.0)
     return cap * torch.tanh(out / cap) if cap > 0 else out

@@ -95,8 +95,13 @@ class ActivationStats:
 
     @property
     def n_layers(self) -> int:
-        """Layers of the model."""
+        """Layers that were collected: all, or the first ones."""
         return int(self.mean.shape[-2])
+
+    @property
+    def model_layers(self) -> int:
+        """Layers of the model."""
+        return int(self.info.get("n_layers", self.n_layers))
 
     @property
     def d_mlp(self) -> int:
@@ -205,12 +210,16 @@ class ActivationStats:
         """Statistics of both collections together (another process, machine or file of prompts).
 
         Raises:
-            InputError: the two come from different models, poolings or values, or one of them lacks the gate.
+            InputError: the two come from different models, poolings or values, or one of them lacks the gate or layers.
         """
         if (self.fingerprint, self.values, self.pooling) != (other.fingerprint, other.values, other.pooling):
             raise InputError("statistics of different models, values or poolings cannot be merged")
         if self.gated != other.gated:
             raise InputError("statistics with and without the gate's moments cannot be merged: collect both alike")
+        if self.n_layers != other.n_layers:
+            raise InputError(
+                f"statistics of {self.n_layers} and of {other.n_layers} layers cannot be merged: collect both alike"
+            )
         merged: dict[str, Any] = dict(merge_arrays(self._arrays(), other._arrays()))
         return type(self)(
             self.values,

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from neva_tl import models
 from neva_tl._accumulate import N_FOLDS, POLES, Accumulator, Membership, Part, Pooled, Reduced, fold_of
 from neva_tl._stats import ActivationStats, Samples, finish
-from neva_tl.collecting.plan import Texts, packed, tokenised
+from neva_tl.collecting.plan import MAX_ROWS, Texts, packed, token_budget_for, tokenised
 from neva_tl.collecting.pooling import Pooling, Recorder, check_pooling
 from neva_tl.collecting.prefixes import Prefixes
 from neva_tl.collecting.ranks import World, all_reduced, world
@@ -34,11 +34,6 @@ from neva_tl.values import in_circle_order
 
 __all__ = ["N_FOLDS", "POLES", "ActivationStats", "Pooling", "Samples", "collect", "fold_of"]
 
-#: Rows of a batch, however short: bounds the pooled vectors that wait for the end of a forward pass.
-MAX_ROWS = 256
-#: Padded tokens of a batch: on a CPU what stays in its caches, on a GPU what keeps it busy.
-TOKEN_BUDGET = {"cpu": 2048, "cuda": 16384}
-
 
 def collect(
     model: Any,
@@ -49,6 +44,7 @@ def collect(
     samples: bool | str | Path = False,
     split: str | None = "train",
     chat: bool | None = None,
+    stop_at_layer: int | None = None,
     token_budget: int | None = None,
     share_prefixes: bool | None = None,
     checkpoint: str | Path | None = None,
@@ -72,9 +68,10 @@ def collect(
         samples: keep every prompt's pooled activations: True in memory, a path as a memory-mapped `.npy`.
         split: which split to use (selection must see `train` only); None takes all rows.
         chat: force or forbid the chat template; None uses it where the tokenizer has one.
-        token_budget: tokens of a batch, padding included; default by the device (`TOKEN_BUDGET`).
+        stop_at_layer: collect the layers below this one, and run no others.
+        token_budget: tokens of a batch, padding included; default by the device (`plan.token_budget_for`).
         share_prefixes: run what the texts of a batch have in front of their answers once, and reuse its keys and values.
-            Default: where that saves a fifth of the tokens or more.
+            Default: where that saves a fifth of the tokens or more (with `stop_at_layer` never).
         checkpoint: write the state to files beginning so every few seconds, and go on from them; they are removed at the
             end. After a kill the result is the same, bit for bit.
         save_every: seconds between two states (longer where writing them takes long; 0: after every batch).
@@ -83,7 +80,7 @@ def collect(
     Raises:
         InputError: a value lacks a pole in this split, a text exceeds the context, the model is a mixture of experts, or
             an activation is not finite (the message names layer and prompt), the pooling is unknown, samples of single
-            tokens are asked for, or a checkpoint belongs to another collection.
+            tokens are asked for, the model lacks the layer to stop at, or a checkpoint belongs to another collection.
         WorkError: one text alone exceeds the memory, or another process was lost.
     """
     check_pooling(pooling)
@@ -92,20 +89,25 @@ def collect(
     here = world()
     if samples is True and not (here.alone and checkpoint is None):
         raise InputError("samples of many processes, or with a checkpoint, need a file: samples='PATH.npy'")
-    subset = pairs if split is None else pairs.split(split)
     info = models.info(model)
+    layers = info.n_layers if stop_at_layer is None else stop_at_layer
+    if not 1 <= layers <= info.n_layers:
+        raise InputError(f"stop_at_layer = {layers} is not possible: {info.name} has {info.n_layers} layers")
+    if share_prefixes and layers < info.n_layers:
+        raise InputError("prompts are run once (share_prefixes) only where all layers are: leave out one of the two")
+    subset = pairs if split is None else pairs.split(split)
     models.check_mlp(model)
     table = subset.df.reset_index(drop=True)
     table = table.assign(fold=[fold_of(c) for c in table["cluster"]])
     _check_poles(table, split)
     texts = tokenised(model, subset.examples(), chat)
-    budget = token_budget or TOKEN_BUDGET.get(torch.device(info.device).type, TOKEN_BUDGET["cuda"])
+    budget = token_budget or token_budget_for(torch.device(info.device).type, info.d_mlp)
     # single tokens make no pairs: there every text may run by itself
     units = np.arange(len(table)) if pooling == "token" else _units(table)
     batches = packed(texts.lengths, units, budget, MAX_ROWS)
     values = in_circle_order(table["value"])
     gate = gate and info.gated
-    acc = Accumulator.empty(values, models.layer_devices(model), info.d_mlp, info.d_model, gated=gate)
+    acc = Accumulator.empty(values, models.layer_devices(model)[:layers], info.d_mlp, info.d_model, gated=gate)
     fingerprint = models.fingerprint(model)
     state = None
     done: set[int] = set()
@@ -115,19 +117,20 @@ def collect(
             "prompts": subset.hash,
             "pooling": pooling,
             "gate": gate,
+            "layers": layers,
             "split": split,
             "batches": plan_hash(batches),
         }
         state = Checkpoint(Path(checkpoint), settings, here, save_every)
         done = state.restore(acc)
-    store = _sample_store(samples, (len(table), info.n_layers, info.d_mlp), here, fresh=not done)
+    store = _sample_store(samples, (len(table), layers, info.d_mlp), here, fresh=not done)
     run = _Run(
         model=model,
         texts=texts,
         table=table,
         member=Membership.of(table, values),
-        recorder=Recorder(model, gate=gate, pooling=pooling),
-        prefixes=Prefixes.of(model, texts, batches, share_prefixes),
+        recorder=Recorder(model, gate=gate, pooling=pooling, layers=layers),
+        prefixes=Prefixes.of(model, texts, batches, share_prefixes) if layers == info.n_layers else None,
         units=units,
         by_token=pooling == "token",
         limit=None if state is None else state.limit,

@@ -76,6 +76,7 @@ def forward_batch(
     stop_at_layer: int | None = None,
     logits: bool = True,
     positions: Int[Tensor, " m"] | None = None,
+    scored: Bool[Tensor, "b n"] | None = None,
     grad: bool = False,
 ) -> Tensor | None:
     """One forward pass of a batch; an edit session is told that its answer tokens count as generated.
@@ -85,10 +86,11 @@ def forward_batch(
         stop_at_layer: stop after block `stop_at_layer - 1` (no logits then).
         logits: False skips the LM head.
         positions: logits at these positions only.
+        scored: logits of these tokens only, in reading order.
         grad: keep the graph for gradients of activations.
 
     Returns:
-        Logits `[b, n or m, d_vocab]`, or None.
+        Logits `[b, n or m, d_vocab]`, with `scored` `[m, d_vocab]`, or None.
     """
     if session is not None:
         session.mark(batch.answer, batch.mask)
@@ -99,6 +101,7 @@ def forward_batch(
         stop_at_layer=stop_at_layer,
         logits=logits,
         positions=positions,
+        scored=scored,
         grad=grad,
     )
 
@@ -110,13 +113,11 @@ def _answer_logits(
 
     An answer token at position 0 has nothing in front of it and is not scored.
     """
-    scored = batch.answer[:, 1:]
-    positions = scored.any(dim=0).nonzero().squeeze(1)
-    logits = forward_batch(model, batch, session=session, positions=positions)
+    scored = torch.zeros_like(batch.answer)
+    scored[:, :-1] = batch.answer[:, 1:]
+    logits = forward_batch(model, batch, session=session, scored=scored)
     assert logits is not None
-    picked = scored[:, positions]
-    rows = picked.nonzero()[:, 0]
-    return torch.log_softmax(logits[picked].float(), dim=-1), rows, batch.tokens[:, 1:][:, positions][picked]
+    return torch.log_softmax(logits.float(), dim=-1), scored.nonzero()[:, 0], batch.tokens[:, 1:][scored[:, :-1]]
 
 
 def _token_logprobs(model: Any, batch: Batch, session: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,8 @@ installed line, and every function below works on both, so that nothing else in 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -60,6 +61,7 @@ def load(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "float32",
     n_ctx: int | None = None,
+    device_map: str | Mapping[str, Any] | None = None,
 ) -> Model:
     """Load a model for TransformerLens: `TransformerBridge` on TransformerLens 4, `HookedTransformer` on 3.9.
 
@@ -70,28 +72,40 @@ def load(
         device: default: `cuda` when there is one, else `cpu`.
         dtype: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` (float32 on CPU; on a GPU bfloat16 where it has it).
         n_ctx: longest context in tokens; default: the checkpoint's own (HookedTransformer: at most 2048).
+        device_map: spread a model that one device cannot hold over several: `"auto"`, `"balanced"`, or which module goes where
+            (as transformers has it; needs TransformerLens 4). Default: what the environment's `NEVA_TL_DEVICE_MAP` says, if
+            no device is named.
 
     Local names never touch the network. A hub name with no network is answered from the local hub cache, or fails at
     once: reachability is looked up (2 s at most) before the hub's client starts its retries.
 
     Raises:
         InputError: unknown model, no network, missing package, empty folder, mixture of experts, a demo model of another
-            world than the process's.
+            world than the process's, a device beside a map, or a map that leaves weights on disk (selectors read them).
     """
     if is_model(name):
         return name
+    if device is not None and device_map is not None:
+        raise InputError("device and device_map cannot both be given: the map says where each part goes")
+    if device is None and device_map is None:
+        device_map = os.environ.get("NEVA_TL_DEVICE_MAP") or None
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     kind = _dtype(dtype, device)
     source = sources.resolve(name)
     sources.refuse_experts(source)
     with sources.quiet():
         try:
-            model, facts = _boot(source, device, kind, n_ctx)
+            model, facts = _boot(source, device, kind, n_ctx, device_map)
         except InputError:
             raise
         except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
             line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(f"cannot load {name!r} as a language model: {line}") from error
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise InputError(
+            f"{name!r} does not fit on the devices of device_map={device_map!r} (a part was left on disk): use a smaller "
+            "dtype, or more devices"
+        )
     model.eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -130,7 +144,11 @@ def _hooked_class() -> Any:
 
 
 def _boot(
-    source: sources.Source, device: torch.device, dtype: torch.dtype, n_ctx: int | None
+    source: sources.Source,
+    device: torch.device,
+    dtype: torch.dtype,
+    n_ctx: int | None,
+    device_map: str | Mapping[str, Any] | None,
 ) -> tuple[Model, dict[Any, Any]]:
     """The TransformerLens model, and facts that only its making knows.
 
@@ -142,6 +160,8 @@ def _boot(
     text = sources.read_tokenizer(where, required=source.path is not None)
     if text is not None:
         facts["tokenizer"] = text
+    if hooked is not None and device_map is not None:
+        raise InputError("device_map needs TransformerLens 4 (HookedTransformer has none): name one device")
     if hooked is not None and source.path is None:
         return hooked.from_pretrained_no_processing(where, device=str(device), dtype=dtype), facts
     if hooked is not None and source.path is not None:
@@ -150,8 +170,9 @@ def _boot(
             return _hooked.boot(hooked, where, fields, text), facts
     from transformer_lens.model_bridge import TransformerBridge
 
-    extra = {} if n_ctx is None else {"n_ctx": n_ctx}
-    return TransformerBridge.boot_transformers(where, device=str(device), dtype=dtype, **extra), facts
+    options: dict[str, Any] = {} if n_ctx is None else {"n_ctx": n_ctx}
+    options |= {"device": str(device)} if device_map is None else {"device_map": device_map}
+    return TransformerBridge.boot_transformers(where, dtype=dtype, **options), facts
 
 
 # ---------------------------------------------------------------- facts
@@ -502,6 +523,7 @@ def forward(
     stop_at_layer: int | None = None,
     logits: bool = True,
     positions: Int[Tensor, " m"] | None = None,
+    scored: Bool[Tensor, "b n"] | None = None,
     past: KVCache | None = None,
     last: bool = False,
     grad: bool = False,
@@ -514,19 +536,20 @@ def forward(
         stop_at_layer: stop after block `stop_at_layer - 1`; no logits then.
         logits: False skips the LM head.
         positions: logits at these positions only (the same for all rows).
+        scored: logits of these tokens only, in reading order: the LM head runs on no other.
         past: cache to read and extend (`KVCache()` starts an empty one).
         last: `past` is not used any more, and may be left unfit for use.
         grad: keep the graph; parameters of loaded models take no gradients, activations can.
 
     Returns:
-        Logits `[b, n or m, d_vocab]`, or None.
+        Logits `[b, n or m, d_vocab]`, with `scored` `[m, d_vocab]`, or None.
     """
     run = bridge_pass if _is_bridge(model) else hooked_pass
     started = None if grad or stop_at_layer is not None else _memo.get(model, _STARTED, lambda: None)
     begins = past is not None and past.state is None
 
     def go() -> Tensor | None:
-        return run(model, tokens, mask, stop_at_layer, logits, positions, past)
+        return run(model, tokens, mask, stop_at_layer, logits, positions, scored, past)
 
     with nullcontext() if grad else torch.no_grad():
         out = go() if started is None else started[0].run(started[1], tokens, mask, past, last, go)

@@ -164,8 +164,8 @@ class PrefixCache:
             session.mark(mask, mask)
             if self._session is not None:
                 session.go_on(self._found[block], rows)
-        logits = models.forward(self._model, whole[:, :-1], mask, past=past, last=True)
+        logits = models.forward(self._model, whole[:, :-1], mask, scored=mask, past=past, last=True)
         assert logits is not None
-        logprobs = torch.log_softmax(logits[mask].float(), dim=-1).gather(1, whole[:, 1:][mask][:, None]).squeeze(1)
+        logprobs = torch.log_softmax(logits.float(), dim=-1).gather(1, whole[:, 1:][mask][:, None]).squeeze(1)
         place = mask.nonzero()[:, 0].cpu().numpy()
         np.add.at(total, numbers[place], logprobs.double().cpu().numpy())

@@ -367,6 +367,25 @@ def test_forward_forms_agree(loaded: dict[str, Any], family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_the_head_runs_on_scored_tokens_alone(loaded: dict[str, Any], family: str) -> None:
+    model = loaded[family]
+    tokens = torch.randint(4, 300, (3, 9), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    scored = torch.zeros_like(mask)
+    scored[0, 7:], scored[2, 2] = True, True
+    whole = models.forward(model, tokens, mask)
+    widths: list[int] = []
+    head = getattr(model.unembed, "original_component", model.unembed)
+    handle = head.register_forward_pre_hook(lambda m, args: widths.append(args[0].shape[0] * args[0].shape[1]))
+    some = models.forward(model, tokens, mask, scored=scored)
+    handle.remove()
+    assert whole is not None and some is not None and widths[-1] == 3
+    assert torch.allclose(some, whole[scored], atol=1e-4)
+    again = models.forward(model, tokens, mask)
+    assert again is not None and again.shape == whole.shape
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_cache_rows_leave_the_original_alone(loaded: dict[str, Any], family: str) -> None:
     model = loaded[family]
     tokens = torch.randint(4, 300, (2, 6), generator=torch.Generator().manual_seed(1))

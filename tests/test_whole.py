@@ -16,7 +16,7 @@ def test_what_is_written_is_there_at_the_end_and_not_before(tmp_path: Path) -> N
     target = tmp_path / "power@0.2.items.json"
     target.write_text("old")
     with whole_file(target) as file:
-        assert file.suffix == ".json" and file.parent == tmp_path and file.name.startswith(".") and ".tmp" in file.name
+        assert file.name == target.name and file.parent.parent == tmp_path
         file.write_text("new")
         assert target.read_text() == "old"
     assert target.read_text() == "new" and list(tmp_path.iterdir()) == [target]
@@ -38,10 +38,12 @@ def test_a_writer_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_swept_and_a_living_one_keeps_its_own(tmp_path: Path) -> None:
     target = tmp_path / "table [1].csv"
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    left = tmp_path / f".table [1].{int(dead.stdout)}.tmp.csv"
-    living, other = tmp_path / f".table [1].{os.getppid()}.tmp.csv", tmp_path / ".table [1].mine.tmp.csv"
-    for file in (left, living, other):
-        file.write_text("half")
+    left = tmp_path / f".table [1].csv.{int(dead.stdout)}.tmp"
+    living, other = tmp_path / f".table [1].csv.{os.getppid()}.tmp", tmp_path / ".table [1].csv.mine.tmp"
+    for folder in (left, living, other):
+        folder.mkdir()
+        for name in ("table [1].csv", ".tmpOfAWriter"):
+            (folder / name).write_text("half")
     with whole_file(target) as file:
         file.write_text("whole")
     assert sorted(tmp_path.iterdir()) == sorted([target, living, other])

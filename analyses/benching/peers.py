@@ -84,12 +84,11 @@ def _in_order(tokenizer: Any, texts: Sequence[str]) -> Iterator[tuple[np.ndarray
         yield np.arange(start, start + len(part)), _padded(tokenizer, part)
 
 
-def _by_length(tokenizer: Any, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, Any]]:
-    from neva_tl.activations import MAX_ROWS, TOKEN_BUDGET
-    from neva_tl.collecting.plan import packed
+def _by_length(tokenizer: Any, texts: Sequence[str], width: int) -> Iterator[tuple[np.ndarray, Any]]:
+    from neva_tl.collecting.plan import MAX_ROWS, packed, token_budget_for
 
     lengths = np.array([len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]])
-    for rows in packed(lengths, np.arange(len(texts)), TOKEN_BUDGET["cpu"], MAX_ROWS):
+    for rows in packed(lengths, np.arange(len(texts)), token_budget_for("cpu", width), MAX_ROWS):
         yield rows, _padded(tokenizer, [texts[i] for i in rows])
 
 
@@ -166,7 +165,7 @@ def raw_hooks_tuned(folder: str) -> Method:
             return keep
 
         handles = [module.register_forward_pre_hook(hook(layer)) for layer, module in enumerate(modules)]
-        for rows, batch in _by_length(tokenizer, texts):
+        for rows, batch in _by_length(tokenizer, texts, _width(hf)):
             state.update(rows=rows, mask=batch["attention_mask"])
             body(**batch, use_cache=False)
         for handle in handles:
@@ -216,7 +215,7 @@ def transformer_lens_tuned(folder: str) -> Method:
     @torch.inference_mode()
     def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
         out = np.empty((len(texts), len(names), model.cfg.d_mlp), np.float32)
-        for rows, batch in _by_length(tokenizer, texts):
+        for rows, batch in _by_length(tokenizer, texts, model.cfg.d_mlp):
             mask = batch["attention_mask"]
 
             def keep(x: Any, hook: Any, rows: Any = rows, mask: Any = mask) -> None:
@@ -274,7 +273,7 @@ def nnsight_tuned(folder: str) -> Method:
     @torch.no_grad()
     def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
         out = np.empty((len(texts), len(modules), _width(hf)), np.float32)
-        for rows, batch in _by_length(tokenizer, texts):
+        for rows, batch in _by_length(tokenizer, texts, _width(hf)):
             mask = batch["attention_mask"]
             weight = mask.float() / mask.sum(dim=1, keepdim=True)
             kept = []
@@ -294,7 +293,9 @@ def _pyvene(hf: Any) -> Any:
     import pyvene as pv
 
     # not its `mlp_activation`, which is the gate alone on gated models and keeps one position's width of all positions
-    name = "transformer.h[{}].mlp.c_proj.input" if hasattr(hf, "transformer") else "model.layers[{}].mlp.down_proj.input"
+    name = (
+        "transformer.h[{}].mlp.c_proj.input" if hasattr(hf, "transformer") else "model.layers[{}].mlp.down_proj.input"
+    )
     return pv.IntervenableModel(
         pv.IntervenableConfig(
             [
@@ -338,7 +339,7 @@ def pyvene_tuned(folder: str) -> Method:
     @torch.inference_mode()
     def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
         out = np.empty((len(texts), hf.config.num_hidden_layers, _width(hf)), np.float32)
-        for rows, batch in _by_length(tokenizer, texts):
+        for rows, batch in _by_length(tokenizer, texts, _width(hf)):
             (_, kept), _ = model(base=dict(batch) | {"use_cache": False, "logits_to_keep": 1})
             out[rows] = torch.stack([_fast_mean(x, batch["attention_mask"]) for x in kept], dim=1).numpy()
         return _split(out, plus)

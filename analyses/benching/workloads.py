@@ -25,7 +25,8 @@ class Workload:
     """A model and its texts.
 
     Attributes:
-        model: `gpt2` (the shape of GPT-2, 124 M), `llama` (gated, grouped-query), both with random weights; `smollm2`.
+        model: `gpt2` (the shape of GPT-2, 124 M), `small` (three layers of it), `llama` (gated, grouped-query), all with random
+            weights; `smollm2`.
         texts: `ragged` (ValueEval premises) or `equal` (64 tokens each).
         n: number of texts.
         folder: the checkpoint; texts_file: JSON with `texts` and `plus`.
@@ -62,29 +63,29 @@ def checkpoint(name: str, folder: Path, corpus: Sequence[str]) -> str:
     if not (target / "tokenizer.json").exists():
         torch.manual_seed(0)
         shaped(name, vocab_size=32_000, bos_token_id=None, eos_token_id=0).save_pretrained(target)
-        _tokenizer(corpus).save_pretrained(target)
+        byte_pairs(corpus).save_pretrained(target)
     return str(target)
 
 
 def shaped(name: str, **rest: Any) -> Any:
-    """A random transformers model of 12 layers: `gpt2` (GPT-2, 124 M) or `llama` (gated, grouped-query)."""
+    """A random transformers model: `gpt2` (124 M, 12 layers), `small` (3 layers of it), `llama` (12, gated, grouped-query)."""
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-    if name == "gpt2":
-        return GPT2LMHeadModel(GPT2Config(**rest))
+    if name in ("gpt2", "small"):
+        return GPT2LMHeadModel(GPT2Config(n_layer=12 if name == "gpt2" else 3, **rest))
     config = LlamaConfig(
-        hidden_size=768,
-        intermediate_size=2048,
+        hidden_size=512,
+        intermediate_size=1408,
         num_hidden_layers=12,
-        num_attention_heads=12,
-        num_key_value_heads=4,
+        num_attention_heads=8,
+        num_key_value_heads=2,
         max_position_embeddings=1024,
         **rest,
     )
     return LlamaForCausalLM(config)
 
 
-def _tokenizer(corpus: Sequence[str]) -> Any:
+def byte_pairs(corpus: Sequence[str]) -> Any:
     """Byte-pair encoding learnt from the texts, no BOS: every method sees the same tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

@@ -50,13 +50,15 @@ def pool_weights(answer: Bool[Tensor, "b n"], pooling: Weighted) -> Float[Tensor
 class Recorder:
     """Hooks that pool `hook_post`, the gate and the residual stream of the batch at hand.
 
-    They are put on once for all batches (`on`), and do nothing in passes that are not `run`'s.
+    They are put on the first `layers` layers once for all batches (`on`), and do nothing in passes that are not `run`'s, which
+    stop behind those layers.
     """
 
-    def __init__(self, model: Any, *, gate: bool, pooling: Pooling) -> None:
+    def __init__(self, model: Any, *, gate: bool, pooling: Pooling, layers: int) -> None:
         self._model, self._pooling = model, pooling
         self._names = ("post", "gate", "resid") if gate else ("post", "resid")
-        self._layers = range(models.info(model).n_layers)
+        self._layers = range(layers)
+        self._stop = None if layers == models.info(model).n_layers else layers
         self._activation = models.activation(model) if gate else None
         self._reduce: Callable[[int, str, Tensor], None] | None = None
         self._seen: dict[tuple[str, int], int] = {}
@@ -100,7 +102,7 @@ class Recorder:
         self._seen.clear()
         try:
             if past is None:
-                inference.forward_batch(self._model, batch, logits=False)
+                inference.forward_batch(self._model, batch, logits=False, stop_at_layer=self._stop)
             else:
                 models.forward(self._model, batch.tokens, batch.mask, logits=False, past=past)
         finally:

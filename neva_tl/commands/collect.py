@@ -30,6 +30,9 @@ def collect(
     pooling: Annotated[
         str, typer.Option("--pooling", help="mean, last, max, token, or auto (last on the demo model, else mean)")
     ] = "auto",
+    stop_at_layer: Annotated[
+        int | None, typer.Option("--stop-at-layer", min=1, help="collect the layers below this one, and run no others")
+    ] = None,
     token_budget: Annotated[
         int | None, typer.Option("--token-budget", min=1, help="tokens of a batch; default: by the device")
     ] = None,
@@ -59,6 +62,7 @@ def collect(
             pairs,
             split=None if split == "all" else split,
             pooling=kind,
+            stop_at_layer=stop_at_layer,
             token_budget=token_budget,
             checkpoint=out.with_name(f"{out.with_suffix('').name}.state"),
             save_every=save_every,

@@ -99,11 +99,13 @@ def fit_context(
     if stats.samples is None:
         raise InputError("context-aware edits need the prompts' own activations: collect with samples=True (or a path)")
     stats.index(neurons.value)
-    if (stats.n_layers, stats.d_mlp) != (neurons.n_layers, neurons.d_mlp):
+    if (stats.model_layers, stats.d_mlp) != (neurons.n_layers, neurons.d_mlp):
         raise InputError(
             f"this neuron set belongs to a model of {neurons.n_layers} layers x {neurons.d_mlp} neurons; the statistics "
-            f"have {stats.n_layers} x {stats.d_mlp}"
+            f"have {stats.model_layers} x {stats.d_mlp}"
         )
+    if max(neurons.layers, default=0) >= stats.n_layers:
+        raise InputError(f"the statistics hold layers 0 to {stats.n_layers - 1} only: collect without stop_at_layer")
     rows, label, opposing = probe_rows(stats, neurons.value, others=others, seed=seed)
     probes, unconverged = [], []
     for layer in neurons.layers:

@@ -100,7 +100,8 @@ def check_request(stats: ActivationStats, request: Request) -> None:
     stats.index(request.value)
     for layer in request.layers or ():
         if not 0 <= layer < stats.n_layers:
-            raise InputError(f"layer {layer} does not exist: the model has layers 0 to {stats.n_layers - 1}")
+            where = "the model has" if stats.n_layers == stats.model_layers else "these statistics hold"
+            raise InputError(f"layer {layer} does not exist: {where} layers 0 to {stats.n_layers - 1}")
     if request.layers is not None and not request.layers:
         raise InputError("no layers to choose from: name at least one, or leave layers out for all")
     total = family_size(stats, request.layers)
@@ -179,7 +180,7 @@ def finish(
         value=request.value,
         method=method,
         df=kept,
-        n_layers=stats.n_layers,
+        n_layers=stats.model_layers,
         d_mlp=stats.d_mlp,
         site=request.site,
         fingerprint=stats.fingerprint,

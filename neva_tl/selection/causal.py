@@ -173,7 +173,7 @@ def _as_set(stats: ActivationStats, request: Request, rows: pd.DataFrame) -> Neu
         value=request.value,
         method="causal",
         df=rows.drop(columns=["value"]).assign(score=0.0).reset_index(drop=True),
-        n_layers=stats.n_layers,
+        n_layers=stats.model_layers,
         d_mlp=stats.d_mlp,
         fingerprint=stats.fingerprint,
     )

@@ -53,7 +53,7 @@ def select_margin(
             raise InputError("method margin runs the training texts again: collect with samples=True (or a path)")
         model = need_model(request, "method margin")
         effects = margin_effects(model, stats.samples.table, stats.values, texts=texts, chat=chat, seed=request.seed)
-    if effects.effect.shape[1:] != (stats.n_layers, stats.d_mlp):
+    if effects.effect.shape[1] < stats.n_layers or effects.effect.shape[2] != stats.d_mlp:
         raise InputError(
             f"margin effects of {effects.effect.shape[1]} layers x {effects.effect.shape[2]} neurons do not fit statistics "
             f"of {stats.n_layers} x {stats.d_mlp}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from neva_tl._json import finite
-from neva_tl._whole import whole_file
+from neva_tl._whole import ENDING, whole_file
 from neva_tl.errors import InputError
 
 PACKAGES = ("neva_tl", "torch", "transformers", "transformer-lens", "numpy", "pandas", "scipy", "scikit-learn")
@@ -56,8 +57,8 @@ class Store:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot make the run folder {root} ({error.strerror}): choose another --out") from error
-        for left in root.rglob(".*.tmp*"):  # what a killed run was writing
-            left.unlink(missing_ok=True)
+        for left in list(root.rglob(f".*{ENDING}")):  # what a killed run was writing
+            shutil.rmtree(left, ignore_errors=True)
         return cls(root)
 
     def path(self, name: str) -> Path:

@@ -59,10 +59,10 @@ def test_a_write_that_dies_leaves_the_old_piece(tmp_path: Path, monkeypatch: pyt
 def test_what_a_killed_run_was_writing_is_swept_away(tmp_path: Path) -> None:
     store = opened(tmp_path / "run")
     store.write_json("cells/a.json", {})
-    half = store.path("cells/.b.123.tmp.json")
+    half = store.path("cells/.b.json.123.tmp/b.json")
     half.write_text("{")
     opened(tmp_path / "run")
-    assert not half.exists() and store.has("cells/a.json")
+    assert not half.parent.exists() and store.has("cells/a.json")
 
 
 def test_the_same_study_resumes(tmp_path: Path) -> None:

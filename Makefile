@@ -127,14 +127,16 @@ TEXTS = $(if $(wildcard $(DATA)/valueeval),--data $(DATA))
 bench: setup smollm2 ## benchmark scripts beside their peers (under two hours): tables, runs/bench/bench.json, docs/benchmarks.md
 	$(BIN)/python -m $(PIP) -c requirements/constraints.txt -e '.[bench]'
 	$(BIN)/python -m $(PIP) --no-deps repeng==0.4.0  # it asks for numpy 1
-	$(BENCH)collect.py $(TEXTS) --models gpt2 --growth --core 0 --out runs/bench/collect_gpt2.json & other=$$!; \
-	  $(BENCH)collect.py $(TEXTS) --models llama --core 1 --out runs/bench/collect_llama.json && \
-	  $(BENCH)collect.py $(TEXTS) --models smollm2 --texts 120 --growth --core 1 --out runs/bench/collect_smollm2.json && wait $$other
-	$(BENCH)layers.py --models gpt2 --core 0 --out runs/bench/layers_gpt2.json & other=$$!; \
-	  $(BENCH)layers.py --models llama --core 1 --out runs/bench/layers_llama.json && wait $$other
+	( $(BENCH)collect.py $(TEXTS) --models gpt2 --core 0 --out runs/bench/collect_gpt2.json && \
+	  $(BENCH)layers.py --models gpt2 --core 0 --out runs/bench/layers_gpt2.json ) & other=$$!; \
+	  $(BENCH)collect.py $(TEXTS) --models llama --growth --core 1 --out runs/bench/collect_llama.json && \
+	  $(BENCH)collect.py $(TEXTS) --models smollm2 --texts 120 --growth --core 1 --out runs/bench/collect_smollm2.json && \
+	  $(BENCH)collect.py $(TEXTS) --models --core 1 --out runs/bench/collect_growth.json && \
+	  $(BENCH)layers.py --models llama --core 1 --out runs/bench/layers_llama.json && \
+	  $(BENCH)floor.py --core 1 --out runs/bench/floor.json && \
+	  $(BENCH)edit.py --core 1 --out runs/bench/edit.json && \
+	  $(BENCH)select.py --core 1 --out runs/bench/select.json && wait $$other
 	$(BENCH)processes.py $(TEXTS) --out runs/bench/processes.json
-	$(BENCH)edit.py --out runs/bench/edit.json
-	$(BENCH)select.py --out runs/bench/select.json
 	$(BIN)/python analyses/bench_report.py runs/bench
 	$(BENCH)evaluate.py
 

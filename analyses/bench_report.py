@@ -23,6 +23,22 @@ from neva_tl._whole import whole_file
 
 #: Columns of a row that say what was run.
 KEYS = ("workload", "model", "method", "processes", "repeat")
+#: What each benchmark is, in the order of the page.
+ABOUT = {
+    "collect": "Mean and M2 of every neuron's activation at `hook_post`, pooled over each text's tokens, for two poles "
+    "(`benchmark_collect.py`; one thread). Peers stand as their documentation shows (batches of 16 in the given order, padded, the "
+    "whole model, activations kept and then averaged) and tuned (sorted and packed as ours are, averaged at once, no LM head "
+    "where the peer lets us). The memory is the peak above what was resident before the call. `neva_tl` collects more than its "
+    "peers: shares above 0, the residual stream, on gated models the gate; `post only` is without the gate.",
+    "floor": "Tokens per second of the blocks' matrix products alone, on one core (`benchmark_floor.py`): no collecting method on "
+    "that core can be faster.",
+    "processes": "The same collection by one process and by two of one thread each (`benchmark_processes.py`; gloo).",
+    "layers": "Log-probabilities of answers with one layer edited at a time, over all layers (`benchmark_layers.py`): `plain` runs "
+    "every text whole, `layers` from the edited layer on, `prompts` runs a prompt once for its answers, `both` does both.",
+    "edit": "Writing and scoring under an edit (`benchmark_edit.py`).",
+    "select": "Selection at the size of Llama-8B, 32 x 14,336 neurons and ten values, moments given (`benchmark_select.py`).",
+    "gpu": "Collecting on a GPU beside the plain forward pass (`gpu_check.py`).",
+}
 PACKAGES = ("torch", "transformers", "transformer-lens", "nnsight", "pyvene", "repeng", "numpy")
 
 
@@ -77,12 +93,14 @@ def page(joined: dict[str, Any]) -> str:
         f"Python {here['python']}, {versions}. Medians with least and most of all repeats; "
         "every repeat is in `runs/bench/bench.json`.",
     ]
-    for bench in joined["benches"]:
-        lines += ["", f"## {bench['bench'].capitalize()}", ""]
-        lines += table(pd.DataFrame(bench["rows"]))
-        checks = bench.get("checks") or {}
+    names = [bench["bench"] for bench in joined["benches"]]
+    for name in sorted(set(names), key=lambda name: list(ABOUT).index(name) if name in ABOUT else len(ABOUT)):
+        own = [bench for bench in joined["benches"] if bench["bench"] == name]
+        lines += ["", f"## {name.capitalize()}", "", *([ABOUT[name], ""] if name in ABOUT else [])]
+        lines += table(pd.DataFrame([row for bench in own for row in bench["rows"]]))
+        checks = {key: value for bench in own for key, value in (bench.get("checks") or {}).items()}
         if checks:
-            lines += ["", *(f"- {name}: {_number(value)}" for name, value in checks.items())]
+            lines += ["", *(f"- {key}: {_number(value)}" for key, value in checks.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -91,7 +109,9 @@ def table(rows: pd.DataFrame) -> list[str]:
     keys = [name for name in KEYS if name in rows and name != "repeat"]
     done = rows[rows["repeat"].notna()] if "repeat" in rows else rows
     measured = [name for name in done.select_dtypes("number") if name not in (*KEYS, "texts", "tokens")]
-    out = ["| " + " | ".join([*keys, *measured]) + " |", "|" + "---|" * (len(keys) + len(measured))]
+    shown = [name.replace("_bytes", " (MB)").replace("_", " ") for name in measured]
+    done = done.assign(**{name: done[name] / 2**20 for name in measured if name.endswith("_bytes")})
+    out = ["| " + " | ".join([*keys, *shown]) + " |", "|" + "---|" * (len(keys) + len(measured))]
     for key, group in done.groupby(keys, sort=False):
         cells = [
             f"{_number(group[m].median())} [{_number(group[m].min())}, {_number(group[m].max())}]" for m in measured

@@ -30,7 +30,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with valueeval/; without it ragged texts are made up")
     parser.add_argument(
-        "--models", nargs="+", default=["gpt2", "llama", "smollm2"], choices=["gpt2", "llama", "smollm2"]
+        "--models",
+        nargs="*",
+        default=["gpt2", "llama", "smollm2"],
+        choices=["gpt2", "llama", "smollm2"],
+        help="may be none",
     )
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--texts", type=int, default=300, help="texts of each comparison on ragged text")

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benching.turns import pin
 
 from neva_tl.errors import InputError, NevaError
 
@@ -58,8 +59,10 @@ def main() -> int:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8], help="rows written at a time")
     parser.add_argument("--repeats", type=int, default=5, help="timed repeats of each")
     parser.add_argument("--new-tokens", type=int, default=NEW, help="tokens each row is continued by")
+    parser.add_argument("--core", type=int, help="stay on this core (another benchmark may then have another)")
     parser.add_argument("--out", type=Path, help="write every repeat as JSON")
     args = parser.parse_args()
+    pin(args.core)
     try:
         found = measure(args.models, args.batches, args.repeats, args.new_tokens)
     except NevaError as error:

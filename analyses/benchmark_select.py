@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benching.turns import pin
 
 #: Selectors that need moments alone.
 METHODS = ("effect_size", "activation_probability", "lape", "mean_shift")
@@ -49,9 +50,11 @@ def main() -> int:
     parser.add_argument("--methods", nargs="+", default=[*METHODS, *OTHERS], choices=[*METHODS, *OTHERS])
     parser.add_argument("--designs", nargs="+", default=list(DESIGNS), choices=DESIGNS)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--core", type=int, help="stay on this core (another benchmark may then have another)")
     parser.add_argument("--out", type=Path, help="write every repeat here (JSON)")
     parser.add_argument("--child", nargs=3, metavar=("METHOD", "MOMENTS", "RESULT"), help=argparse.SUPPRESS)
     args = parser.parse_args()
+    pin(args.core)
     if args.child:
         method, moments, result = args.child
         if method.startswith("make:"):

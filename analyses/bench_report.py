@@ -26,15 +26,15 @@ KEYS = ("workload", "model", "method", "processes", "repeat")
 #: What each benchmark is, in the order of the page.
 ABOUT = {
     "collect": "Mean and M2 of every neuron's activation at `hook_post`, pooled over each text's tokens, for two poles "
-    "(`benchmark_collect.py`; one thread). Peers stand as their documentation shows (batches of 16 in the given order, padded, the "
-    "whole model, activations kept and then averaged) and tuned (sorted and packed as ours are, averaged at once, no LM head "
-    "where the peer lets us). The memory is the peak above what was resident before the call. `neva_tl` collects more than its "
-    "peers: shares above 0, the residual stream, on gated models the gate; `post only` is without the gate.",
-    "floor": "Tokens per second of the blocks' matrix products alone, on one core (`benchmark_floor.py`): no collecting method on "
-    "that core can be faster.",
+    "(`benchmark_collect.py`; one thread). Peers stand as their documentation shows (batches of 16 in the given order, padded, "
+    "the whole model, activations kept and then averaged) and tuned (sorted and packed as ours are, averaged at once, no LM "
+    "head where the peer lets us). The memory is the peak above what was resident before the call. `neva_tl` collects more than "
+    "its peers: shares above 0, the residual stream, on gated models the gate; `post only` is without the gate.",
+    "floor": "Tokens per second of the blocks' matrix products alone, on one core (`benchmark_floor.py`): no way of collecting "
+    "is faster on that core.",
     "processes": "The same collection by one process and by two of one thread each (`benchmark_processes.py`; gloo).",
-    "layers": "Log-probabilities of answers with one layer edited at a time, over all layers (`benchmark_layers.py`): `plain` runs "
-    "every text whole, `layers` from the edited layer on, `prompts` runs a prompt once for its answers, `both` does both.",
+    "layers": "Log-probabilities of answers with one layer edited at a time, over all layers (`benchmark_layers.py`): `plain` "
+    "runs every text whole, `layers` from the edited layer on, `prompts` a prompt once for its answers, `both` does both.",
     "edit": "Writing and scoring under an edit (`benchmark_edit.py`).",
     "select": "Selection at the size of Llama-8B, 32 x 14,336 neurons and ten values, moments given (`benchmark_select.py`).",
     "gpu": "Collecting on a GPU beside the plain forward pass (`gpu_check.py`).",

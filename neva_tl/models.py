@@ -1,4 +1,4 @@
-"""Models: the only module that knows TransformerLens versions and architectures.
+"""Models: the only module (with its private parts) that knows TransformerLens versions and architectures.
 
 TransformerLens 4 has `TransformerBridge`; 3.9 also has `HookedTransformer`. `load` gives the one that belongs to the
 installed line, and every function below works on both, so that nothing else in neva_tl asks which it is.
@@ -15,21 +15,70 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Int
+from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from neva_tl import _hooked, _plain
 from neva_tl import _sources as sources
-from neva_tl._fingerprint import hash_tokenizer, hash_weights
-from neva_tl._model_types import FinalNorm, HookHandle, Memo, ModelInfo
+from neva_tl._facts import MEMO, Model, fingerprint, info, is_bridge, is_model, tokenizer, weights_changed
+from neva_tl._model_types import FinalNorm, HookHandle, ModelInfo
 from neva_tl._passes import KVCache, bridge_pass, hooked_pass
 from neva_tl._plain import PlainFacts, PlainModel
 from neva_tl._resume import LayerCache, resumes
+from neva_tl._weights import (
+    b_u,
+    biases,
+    final_norm,
+    logits_of,
+    mlp_norm,
+    parallel_blocks,
+    w_e,
+    w_gate,
+    w_in,
+    w_o,
+    w_out,
+    w_u,
+)
 from neva_tl.errors import InputError
 
-#: A `TransformerBridge` or a `HookedTransformer`; where edits alone are concerned, also a `PlainModel` (see `plain`).
-Model = Any
+__all__ = [
+    "SITES",
+    "FinalNorm",
+    "HookHandle",
+    "KVCache",
+    "LayerCache",
+    "Model",
+    "ModelInfo",
+    "PlainModel",
+    "activation",
+    "add_hook",
+    "b_u",
+    "biases",
+    "check_mlp",
+    "final_norm",
+    "fingerprint",
+    "forward",
+    "hook_name",
+    "hooked",
+    "info",
+    "is_model",
+    "layer_devices",
+    "load",
+    "logits_of",
+    "mlp_norm",
+    "parallel_blocks",
+    "plain",
+    "resuming",
+    "tokenizer",
+    "w_e",
+    "w_gate",
+    "w_in",
+    "w_o",
+    "w_out",
+    "w_u",
+    "weights_changed",
+]
 
 #: Hook points by our short names.
 SITES = {
@@ -45,9 +94,6 @@ SITES = {
     "mlp_out": "hook_mlp_out",
     "attn_out": "hook_attn_out",
 }
-
-
-_memo = Memo()
 #: Where in the memo the cache and layer are kept that passes start at.
 _STARTED = "passes start at"
 
@@ -110,15 +156,10 @@ def load(
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     for key, fact in facts.items():
-        _memo.put(model, key, fact)
-    _memo.put(model, "name", source.shown)
+        MEMO.put(model, key, fact)
+    MEMO.put(model, "name", source.shown)
     check_mlp(model)
     return model
-
-
-def is_model(thing: Any) -> bool:
-    """Whether this is a TransformerLens model (either class)."""
-    return isinstance(thing, nn.Module) and hasattr(thing, "cfg") and hasattr(thing, "run_with_cache")
 
 
 def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
@@ -178,96 +219,6 @@ def _boot(
 # ---------------------------------------------------------------- facts
 
 
-def _is_bridge(model: Model) -> bool:
-    return hasattr(model, "original_model")
-
-
-def info(model: Model) -> ModelInfo:
-    """Sizes and properties of a model.
-
-    Raises:
-        InputError: not a TransformerLens model.
-    """
-    if isinstance(model, PlainModel):
-        return model.facts.info
-    if not is_model(model):
-        raise InputError(f"expected a TransformerLens model (neva_tl.load gives one), not {type(model).__name__}")
-    parameter = next(model.parameters())
-    key = ("info", parameter.dtype, parameter.device)  # the user may move a model
-    return _memo.get(model, key, lambda: _info(model, parameter))
-
-
-def _info(model: Model, parameter: Tensor) -> ModelInfo:
-    cfg = model.cfg
-    heads = int(cfg.n_heads)
-    name = _memo.get(model, "name", lambda: str(getattr(cfg, "model_name", None) or type(model).__name__))
-    kind = str(getattr(cfg, "normalization_type", "") or "")
-    text = _tokenizer(model)
-    architecture = getattr(cfg, "original_architecture", None) or getattr(cfg, "architecture", None)
-    return ModelInfo(
-        name=name,
-        architecture=str(architecture or type(model).__name__),
-        n_layers=int(cfg.n_layers),
-        d_model=int(cfg.d_model),
-        d_mlp=int(cfg.d_mlp if cfg.d_mlp and cfg.d_mlp > 0 else _mlp(model, 0).W_out.shape[0]),
-        n_heads=heads,
-        n_kv_heads=int(getattr(cfg, "n_key_value_heads", None) or heads),
-        d_head=int(cfg.d_head),
-        d_vocab=int(cfg.d_vocab),
-        n_ctx=int(cfg.n_ctx),
-        gated=bool(getattr(cfg, "gated_mlp", False)),
-        chat=bool(getattr(text, "chat_template", None)),
-        positional=str(getattr(cfg, "positional_embedding_type", "standard")),
-        normalisation="rms" if kind.upper().startswith("RMS") else ("layernorm" if kind else "none"),
-        activation=str(getattr(cfg, "act_fn", "") or ""),
-        dtype=str(parameter.dtype).removeprefix("torch."),
-        device=str(parameter.device),
-        tl_class=type(model).__name__,
-    )
-
-
-def _tokenizer(model: Model) -> Any:
-    return _memo.get(model, "tokenizer", lambda: getattr(model, "tokenizer", None))
-
-
-def tokenizer(model: Model) -> Any:
-    """The model's tokenizer as its checkpoint has it (models from `load`), else the one TransformerLens keeps.
-
-    Raises:
-        InputError: the model has none.
-    """
-    found = _tokenizer(model)
-    if found is None:
-        raise InputError(f"{info(model).name} has no tokenizer: give the model one (tokenizer=...)")
-    return found
-
-
-def fingerprint(model: Model) -> dict[str, Any]:
-    """Identity of a model: architecture, sizes, and sha256 of tokenizer and weights.
-
-    The same weights in the same dtype have the same fingerprint as `TransformerBridge` and as `HookedTransformer`.
-    Folded or centred weights are other weights. Taken once per model and dtype: not seen are changes made later.
-    """
-    if isinstance(model, PlainModel):
-        return dict(model.facts.fingerprint)
-    facts = info(model)
-    return {
-        "architecture": facts.architecture,
-        "n_layers": facts.n_layers,
-        "d_model": facts.d_model,
-        "d_mlp": facts.d_mlp,
-        "n_heads": facts.n_heads,
-        "d_vocab": facts.d_vocab,
-        "dtype": facts.dtype,
-        "tokenizer_hash": _memo.get(model, "tokenizer_hash", lambda: hash_tokenizer(_tokenizer(model))),
-        "weights_hash": _memo.get(
-            model,
-            ("weights_hash", next(model.parameters()).dtype),
-            lambda: hash_weights(model),
-        ),
-    }
-
-
 def plain(hf_model: Any) -> PlainModel:
     """A plain transformers model with the facts, the fingerprint and the hook points of the TransformerLens model it would make.
 
@@ -281,12 +232,12 @@ def plain(hf_model: Any) -> PlainModel:
     _plain.check(hf_model)
     parameter = next(hf_model.parameters())
     key = ("plain", parameter.dtype, parameter.device)
-    return PlainModel(hf_model, _memo.get(hf_model, key, lambda: _plain_facts(hf_model)))
+    return PlainModel(hf_model, MEMO.get(hf_model, key, lambda: _plain_facts(hf_model)))
 
 
 def _plain_facts(hf_model: Any) -> PlainFacts:
     twin, names = _plain.twin(hf_model)
-    _memo.put(twin, "name", _plain.shown(hf_model))
+    MEMO.put(twin, "name", _plain.shown(hf_model))
     facts = info(twin)
     wanted = [f"blocks.{layer}.{site}" for layer in range(facts.n_layers) for site in SITES.values()]
     return PlainFacts(
@@ -295,11 +246,6 @@ def _plain_facts(hf_model: Any) -> PlainFacts:
         _plain.places(twin, names, wanted),
         activation(twin),
     )
-
-
-def weights_changed(model: Model) -> None:
-    """Say that weights were changed in place: the next fingerprint hashes them again."""
-    _memo.drop(model, ("weights_hash", next(model.parameters()).dtype))
 
 
 # ---------------------------------------------------------------- hooks
@@ -338,7 +284,7 @@ def add_hook(model: Model, name: str, fn: Callable[..., Any]) -> HookHandle | Re
     """
     if isinstance(model, PlainModel):
         return model.add_hook(name, fn)
-    point = _memo.get(model, ("hook", name), lambda: model.hook_dict.get(name))
+    point = MEMO.get(model, ("hook", name), lambda: model.hook_dict.get(name))
     if point is None:
         raise InputError(f"{info(model).name} has no hook point {name!r}")
     before = list(point.fwd_hooks)
@@ -358,7 +304,7 @@ def check_mlp(model: Model) -> None:
     Raises:
         InputError: a mixture of experts; `hook_post` that does not fire exactly once or is not d_mlp wide.
     """
-    _memo.get(model, "mlp checked", lambda: _check_mlp(model))
+    MEMO.get(model, "mlp checked", lambda: _check_mlp(model))
 
 
 def _check_mlp(model: Model) -> bool:
@@ -392,7 +338,7 @@ def activation(model: Model) -> Callable[[Tensor], Tensor]:
     """The MLP's activation function: `act(hook_pre)` is the gate's activation (the neuron's own where ungated)."""
     if isinstance(model, PlainModel):
         return model.facts.activation
-    mlp = _mlp(model, 0)
+    mlp = model.blocks[0].mlp
     found = getattr(mlp, "act_fn", None)
     if callable(found):
         return found
@@ -405,111 +351,9 @@ def activation(model: Model) -> Callable[[Tensor], Tensor]:
     return ACT2FN[info(model).activation]
 
 
-# ---------------------------------------------------------------- weights
-
-
 def layer_devices(model: Model) -> list[torch.device]:
     """The device of each layer (several where the model was loaded over more than one)."""
     return [next(model.blocks[layer].parameters()).device for layer in range(info(model).n_layers)]
-
-
-def _mlp(model: Model, layer: int) -> Any:
-    return model.blocks[layer].mlp
-
-
-def w_out(model: Model, layer: int) -> Float[Tensor, "d_mlp d_model"]:
-    """Output projection: row k is what neuron k writes per unit of activation."""
-    return _mlp(model, layer).W_out
-
-
-def w_in(model: Model, layer: int) -> Float[Tensor, "d_model d_mlp"]:
-    """Input projection (gated MLPs: the linear branch)."""
-    return _mlp(model, layer).W_in
-
-
-def w_gate(model: Model, layer: int) -> Float[Tensor, "d_model d_mlp"] | None:
-    """Gate projection; None on an MLP without gate."""
-    return _mlp(model, layer).W_gate if info(model).gated else None
-
-
-def w_o(model: Model, layer: int) -> Float[Tensor, "n_heads d_head d_model"]:
-    """Output projection of each attention head."""
-    return model.blocks[layer].attn.W_O
-
-
-def biases(model: Model, layer: int) -> dict[str, Float[Tensor, " width"]]:
-    """Biases of a block, zeros where it has none: `b_O` and `b_out` (d_model), `b_in` and, gated, `b_gate` (d_mlp)."""
-    facts = info(model)
-    block = model.blocks[layer]
-    names = {"b_O": (block.attn, facts.d_model), "b_out": (block.mlp, facts.d_model), "b_in": (block.mlp, facts.d_mlp)}
-    if facts.gated:
-        names["b_gate"] = (block.mlp, facts.d_mlp)
-    like = w_out(model, layer)
-    found = {name: getattr(part, name, None) for name, (part, _) in names.items()}
-    zeros = {name: like.new_zeros(width) for name, (_, width) in names.items()}
-    return zeros | {name: bias for name, bias in found.items() if bias is not None}
-
-
-def mlp_norm(model: Model, layer: int) -> FinalNorm:
-    """The normalisation in front of a block's MLP (shared with attention in blocks that have only one)."""
-    block = model.blocks[layer]
-    return _norm(model, block.ln2 if hasattr(block, "ln2") else block.ln1)
-
-
-def parallel_blocks(model: Model) -> bool:
-    """Whether attention and MLP read the same residual stream, so that a block's heads do not feed its own neurons."""
-    return bool(getattr(model.cfg, "parallel_attn_mlp", False))
-
-
-def w_u(model: Model) -> Float[Tensor, "d_model d_vocab"]:
-    """Unembedding."""
-    return model.unembed.W_U
-
-
-def b_u(model: Model) -> Float[Tensor, " d_vocab"]:
-    """Bias of the unembedding (zeros where the checkpoint has none)."""
-    found = getattr(model.unembed, "b_U", None)
-    return torch.zeros_like(w_u(model)[0]) if found is None else found
-
-
-def w_e(model: Model) -> Float[Tensor, "d_vocab d_model"]:
-    """Token embedding."""
-    return model.embed.W_E
-
-
-def final_norm(model: Model) -> FinalNorm:
-    """The normalisation in front of the unembedding, for logit attribution without compatibility mode."""
-    return _norm(model, model.ln_final)
-
-
-def _norm(model: Model, norm: Any) -> FinalNorm:
-    facts = info(model)
-    weight, bias = getattr(norm, "w", None), getattr(norm, "b", None)
-    if weight is None:
-        weight = torch.ones(facts.d_model, device=facts.device)
-    if getattr(model.cfg, "rmsnorm_uses_offset", False) and _is_bridge(model):
-        weight = weight + 1
-    kind = facts.normalisation
-    return FinalNorm(kind, weight, bias if kind == "layernorm" else None, float(model.cfg.eps))
-
-
-def logits_of(model: Model, stream: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_vocab"]:
-    """Logits (float32) that the final norm and the unembedding give for any residual vectors; a soft cap is applied too.
-
-    Of the stream after the last block these are the model's own logits, on every architecture whose head is norm, matrix,
-    bias and cap (a few scale their logits as well: `attribution.logit_lens` checks, and refuses those).
-    """
-    kind, weight, bias, eps = final_norm(model)
-    x = stream.float()
-    if kind == "layernorm":
-        x = x - x.mean(dim=-1, keepdim=True)
-    if kind != "none":
-        x = x / (x.pow(2).mean(dim=-1, keepdim=True) + eps).sqrt() * weight.float()
-    if bias is not None:
-        x = x + bias.float()
-    out = x @ w_u(model).float() + b_u(model).float()
-    cap = float(getattr(model.cfg, "output_logits_soft_cap", -1.0) or -1.0)
-    return cap * torch.tanh(out / cap) if cap > 0 else out
 
 
 # ---------------------------------------------------------------- forward passes
@@ -544,8 +388,8 @@ def forward(
     Returns:
         Logits `[b, n or m, d_vocab]`, with `scored` `[m, d_vocab]`, or None.
     """
-    run = bridge_pass if _is_bridge(model) else hooked_pass
-    started = None if grad or stop_at_layer is not None else _memo.get(model, _STARTED, lambda: None)
+    run = bridge_pass if is_bridge(model) else hooked_pass
+    started = None if grad or stop_at_layer is not None else MEMO.get(model, _STARTED, lambda: None)
     begins = past is not None and past.state is None
 
     def go() -> Tensor | None:
@@ -573,7 +417,7 @@ def resuming(model: Model, cache: LayerCache, layer: int) -> Iterator[None]:
     """
     if cache.model is not model:
         raise InputError("this LayerCache was made for another model: make one for this model")
-    if layer < 1 or hooked(model) or not _memo.get(model, "resumes", lambda: _resumes(model)):
+    if layer < 1 or hooked(model) or not MEMO.get(model, "resumes", lambda: _resumes(model)):
         yield
         return
     with _started(model, cache, layer):
@@ -582,11 +426,11 @@ def resuming(model: Model, cache: LayerCache, layer: int) -> Iterator[None]:
 
 @contextmanager
 def _started(model: Model, cache: LayerCache, layer: int) -> Iterator[None]:
-    _memo.put(model, _STARTED, (cache, layer))
+    MEMO.put(model, _STARTED, (cache, layer))
     try:
         yield
     finally:
-        _memo.put(model, _STARTED, None)
+        MEMO.put(model, _STARTED, None)
 
 
 def _resumes(model: Model) -> bool:

@@ -111,7 +111,7 @@ def test_a_wrong_width_at_hook_post_is_refused(folders: dict[str, Path]) -> None
     """The trap of architectures whose `hook_post` is the block's output: the widths disagree."""
     model = models.load(folders["llama"])
     model.cfg.d_mlp = 999
-    models._memo._facts.pop(model)
+    models.MEMO._facts.pop(model)
     with pytest.raises(InputError, match="expected once with d_mlp = 999"):
         models.check_mlp(model)
 

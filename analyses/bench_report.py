@@ -107,7 +107,9 @@ def page(joined: dict[str, Any]) -> str:
 def table(rows: pd.DataFrame) -> list[str]:
     """Medians by what was run, every measured column with its spread; what was left out at the end."""
     keys = [name for name in KEYS if name in rows and name != "repeat"]
-    done = rows[rows["repeat"].notna()] if "repeat" in rows else rows
+    missing = [name for name in ("absent", "failed") if name in rows]
+    left_out = rows[missing].notna().any(axis=1)
+    done = rows[~left_out]
     measured = [name for name in done.select_dtypes("number") if name not in (*KEYS, "texts", "tokens")]
     shown = [name.replace("_bytes", " (MB)").replace("_", " ") for name in measured]
     done = done.assign(**{name: done[name] / 2**20 for name in measured if name.endswith("_bytes")})
@@ -117,11 +119,10 @@ def table(rows: pd.DataFrame) -> list[str]:
             f"{_number(group[m].median())} [{_number(group[m].min())}, {_number(group[m].max())}]" for m in measured
         ]
         out.append("| " + " | ".join([*map(str, key), *cells]) + " |")
-    if "repeat" in rows:
-        out += [
-            f"\nLeft out: {row['method']} on {row['workload']} ({row.get('absent') or row.get('failed')})."
-            for row in rows[rows["repeat"].isna()].to_dict("records")
-        ]
+    out += [
+        f"\nLeft out: {row['method']} on {row['workload']} ({row[missing].dropna().iloc[0]})."
+        for _, row in rows[left_out].iterrows()
+    ]
     return out
 
 

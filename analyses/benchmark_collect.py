@@ -43,7 +43,7 @@ def main() -> int:
     )
     parser.add_argument("--growth", type=int, nargs="*", default=[1000, 10_000], help="numbers of texts for ours alone")
     parser.add_argument("--growth-model", default="small", choices=["small", "gpt2", "llama", "smollm2"])
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each; 0: memory alone")
     parser.add_argument("--growth-repeats", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--core", type=int, help="stay on this core (another benchmark may then have another)")
@@ -85,20 +85,21 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     ]
     rows = []
     for work, methods, repeats in plans:
-        bar = tqdm(total=len(methods) * repeats, desc=work.name, file=sys.stderr)
+        bar = tqdm(total=len(methods) * (repeats + 1), desc=work.name, file=sys.stderr)
         with bar:
             for row in timed(work, methods, repeats, args.threads):
                 rows.append(row | {"texts": work.n, "tokens": work.tokens})
-                bar.update(1 if "repeat" in row else repeats)
+                bar.update(1 if "repeat" in row or "peak_bytes" in row else repeats + 1)
     return rows
 
 
 def medians(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Median, least and most per workload and method."""
-    done = pd.DataFrame([row for row in rows if "repeat" in row])
+    columns = ["tokens_per_second", "seconds", "peak_bytes", "difference"]
+    done = pd.DataFrame(rows, columns=["workload", "method", *columns])
     grouped = done.groupby(["workload", "method"], sort=False)
     table = grouped["tokens_per_second"].agg(["median", "min", "max"])
-    return table.join(grouped[["seconds", "peak_bytes", "difference"]].median()).reset_index()
+    return table.join(grouped[columns[1:]].median()).dropna(subset=["peak_bytes"]).reset_index()
 
 
 def checks(rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -142,7 +143,7 @@ def text(found: dict[str, Any]) -> str:
         lines += [
             f"  {row['method']:24s} left out: {row.get('absent') or row.get('failed')}"
             for row in found["rows"]
-            if row["workload"] == name and "repeat" not in row
+            if row["workload"] == name and ("absent" in row or "failed" in row)
         ]
     lines += ["", *(f"{check}: {value:.3f}" for check, value in found["checks"].items())]
     return "\n".join(lines)

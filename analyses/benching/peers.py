@@ -1,8 +1,9 @@
 """Ways to collect the mean `hook_post` of texts: ours, and what people use now, as documented and tuned.
 
-Each is built once on a checkpoint folder, and then takes texts and their poles to mean and M2 `[2, l, k]` (peers: two passes in
-float64). Documented: batches in the given order, padded, the model's whole forward, activations kept and then averaged. Tuned:
-sorted by length and packed by our budget of tokens, no LM head where the peer lets us, averaged at once.
+Each is built once on a checkpoint folder, and then takes texts and their poles (as it wants them given) to mean and M2
+`[2, l, k]` (peers: two passes in float64). Documented: batches in the given order, padded, the model's whole forward, activations
+kept and then averaged. Tuned: sorted by length and packed by our budget of tokens, no LM head where the peer lets us, averaged
+at once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 
 Moments = tuple[np.ndarray, np.ndarray]
-Method = Callable[[Sequence[str], np.ndarray], Moments]
+#: Makes of texts and poles what the method is given, which is neither timed nor weighed; and the method.
+Method = tuple[Callable[[Sequence[str], np.ndarray], Any], Callable[[Any], Moments]]
 
 #: Rows of a batch as examples have it.
 ROWS = 16
@@ -43,17 +45,23 @@ def _ours(folder: str, **options: Any) -> Method:
 
     model = nv.load(folder)
 
-    def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
-        stats = nv.collect(
-            model, nv.prompts.ContrastSet.from_rows(rows_of(texts, plus), "benchmark"), chat=False, **options
-        )
+    def run(pairs: Any) -> Moments:
+        stats = nv.collect(model, pairs, chat=False, **options)
         found = [stats.moments(VALUE, pole) for pole in "+-"]
         return np.stack([mean for _, mean, _ in found]), np.stack([m2 for _, _, m2 in found])
 
-    return run
+    return lambda texts, plus: nv.prompts.ContrastSet.from_rows(rows_of(texts, plus), "benchmark"), run
 
 
 # ---------------------------------------------------------------- what peers share
+
+
+Given = tuple[Sequence[str], np.ndarray]
+
+
+def as_given(texts: Sequence[str], plus: np.ndarray) -> Given:
+    """Peers take texts as they are."""
+    return texts, plus
 
 
 def _hf(folder: str) -> tuple[Any, Any]:
@@ -128,7 +136,8 @@ def raw_hooks(folder: str) -> Method:
     hf, tokenizer = _hf(folder)
 
     @torch.no_grad()
-    def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
+    def run(given: Given) -> Moments:
+        texts, plus = given
         kept: dict[int, Any] = {}
         handles = [
             module.register_forward_hook(lambda m, args, out, layer=layer: kept.__setitem__(layer, args[0].detach()))
@@ -142,7 +151,7 @@ def raw_hooks(folder: str) -> Method:
             handle.remove()
         return _split(torch.cat(pooled).numpy(), plus)
 
-    return run
+    return as_given, run
 
 
 def raw_hooks_tuned(folder: str) -> Method:
@@ -153,7 +162,8 @@ def raw_hooks_tuned(folder: str) -> Method:
     body = hf.base_model
 
     @torch.inference_mode()
-    def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
+    def run(given: Given) -> Moments:
+        texts, plus = given
         modules = _projections(hf)
         out = np.empty((len(texts), len(modules), _width(hf)), np.float32)
         state: dict[str, Any] = {}
@@ -172,7 +182,7 @@ def raw_hooks_tuned(folder: str) -> Method:
             handle.remove()
         return _split(out, plus)
 
-    return run
+    return as_given, run
 
 
 # ---------------------------------------------------------------- TransformerLens
@@ -194,7 +204,8 @@ def transformer_lens(folder: str) -> Method:
     model, tokenizer, names = _bridge(folder)
 
     @torch.no_grad()
-    def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
+    def run(given: Given) -> Moments:
+        texts, plus = given
         pooled = []
         for _, batch in _in_order(tokenizer, texts):
             _, cache = model.run_with_cache(
@@ -203,7 +214,7 @@ def transformer_lens(folder: str) -> Method:
             pooled.append(torch.stack([_mean(cache[name], batch["attention_mask"]) for name in names], dim=1))
         return _split(torch.cat(pooled).numpy(), plus)
 
-    return run
+    return as_given, run
 
 
 def transformer_lens_tuned(folder: str) -> Method:
@@ -213,7 +224,8 @@ def transformer_lens_tuned(folder: str) -> Method:
     model, tokenizer, names = _bridge(folder)
 
     @torch.inference_mode()
-    def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
+    def run(given: Given) -> Moments:
+        texts, plus = given
         out = np.empty((len(texts), len(names), model.cfg.d_mlp), np.float32)
         for rows, batch in _by_length(tokenizer, texts, model.cfg.d_mlp):
             mask = batch["attention_mask"]
@@ -231,7 +243,7 @@ def transformer_lens_tuned(folder: str) -> Method:
             )
         return _split(out, plus)
 
-    return run
+    return as_given, run
 
 
 # ---------------------------------------------------------------- nnsight
@@ -247,7 +259,8 @@ def nnsight(folder: str) -> Method:
     modules = _projections(model)
 
     @torch.no_grad()
-    def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
+    def run(given: Given) -> Moments:
+        texts, plus = given
         pooled = []
         for _, batch in _in_order(tokenizer, texts):
             kept = []
@@ -258,7 +271,7 @@ def nnsight(folder: str) -> Method:
             pooled.append(torch.stack([_mean(x, mask) for x in kept], dim=1))
         return _split(torch.cat(pooled).numpy(), plus)
 
-    return run
+    return as_given, run
 
 
 def nnsight_tuned(folder: str) -> Method:
@@ -271,7 +284,8 @@ def nnsight_tuned(folder: str) -> Method:
     modules = _projections(model)
 
     @torch.no_grad()
-    def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
+    def run(given: Given) -> Moments:
+        texts, plus = given
         out = np.empty((len(texts), len(modules), _width(hf)), np.float32)
         for rows, batch in _by_length(tokenizer, texts, _width(hf)):
             mask = batch["attention_mask"]
@@ -283,7 +297,7 @@ def nnsight_tuned(folder: str) -> Method:
             out[rows] = torch.stack(list(kept), dim=1).numpy()
         return _split(out, plus)
 
-    return run
+    return as_given, run
 
 
 # ---------------------------------------------------------------- pyvene
@@ -318,7 +332,8 @@ def pyvene(folder: str) -> Method:
     model = _pyvene(hf)
 
     @torch.no_grad()
-    def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
+    def run(given: Given) -> Moments:
+        texts, plus = given
         pooled = []
         for _, batch in _in_order(tokenizer, texts):
             everywhere = list(range(batch["input_ids"].shape[1]))
@@ -326,7 +341,7 @@ def pyvene(folder: str) -> Method:
             pooled.append(torch.stack([_mean(x, batch["attention_mask"]) for x in kept], dim=1))
         return _split(torch.cat(pooled).numpy(), plus)
 
-    return run
+    return as_given, run
 
 
 def pyvene_tuned(folder: str) -> Method:
@@ -337,14 +352,15 @@ def pyvene_tuned(folder: str) -> Method:
     model = _pyvene(hf)
 
     @torch.inference_mode()
-    def run(texts: Sequence[str], plus: np.ndarray) -> Moments:
+    def run(given: Given) -> Moments:
+        texts, plus = given
         out = np.empty((len(texts), hf.config.num_hidden_layers, _width(hf)), np.float32)
         for rows, batch in _by_length(tokenizer, texts, _width(hf)):
             (_, kept), _ = model(base=dict(batch) | {"use_cache": False, "logits_to_keep": 1})
             out[rows] = torch.stack([_fast_mean(x, batch["attention_mask"]) for x in kept], dim=1).numpy()
         return _split(out, plus)
 
-    return run
+    return as_given, run
 
 
 #: Name in the tables -> builder. The first is what all others are compared with.

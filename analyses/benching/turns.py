@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import multiprocessing as mp
 import os
 import time
@@ -19,11 +21,11 @@ TOLERANCE = 1e-3
 
 
 def timed(work: Workload, methods: Sequence[str], repeats: int, threads: int) -> Iterator[dict[str, Any]]:
-    """One row per repeat and method; a method that is not installed or fails gives one row that says so.
+    """Per method a row of its memory, and one per repeat; a method that is not installed or fails gives one row that says so.
 
     Yields:
-        workload, method, repeat, seconds, tokens_per_second, peak_bytes (above what was resident before), difference (largest
-        of any moment from the first method's, relative); or workload, method, absent.
+        workload, method, and: peak_bytes (of a run that is not timed, above what was resident before it); or repeat, seconds,
+        tokens_per_second, difference (largest of any moment from the first method's, relative); or absent.
 
     Raises:
         AssertionError: a method's moments differ from the first one's.
@@ -41,6 +43,10 @@ def timed(work: Workload, methods: Sequence[str], repeats: int, threads: int) ->
                 pipes[method] = (process, mine)
             else:
                 yield {"workload": work.name, "method": method, **said}
+        for method, (process, pipe) in pipes.items():
+            pipe.send("weigh")
+            found = _answer(pipe, process, method)
+            yield {"workload": work.name, "method": method, "peak_bytes": found["peak"]}
         reference: dict[str, np.ndarray] = {}
         for repeat in range(repeats):
             # the order turns, so that nobody always runs behind the same one
@@ -48,9 +54,7 @@ def timed(work: Workload, methods: Sequence[str], repeats: int, threads: int) ->
             for method in order:
                 process, pipe = pipes[method]
                 pipe.send("run")
-                found = _received(pipe, process, method)
-                if "failed" in found:
-                    raise AssertionError(f"{method} failed in the middle: {found['failed']}")
+                found = _answer(pipe, process, method)
                 reference = reference or found
                 difference = differs(reference, found)
                 assert difference < TOLERANCE, (
@@ -62,7 +66,6 @@ def timed(work: Workload, methods: Sequence[str], repeats: int, threads: int) ->
                     "repeat": repeat,
                     "seconds": found["seconds"],
                     "tokens_per_second": work.tokens / found["seconds"],
-                    "peak_bytes": found["peak"],
                     "difference": difference,
                 }
     finally:
@@ -78,6 +81,13 @@ def differs(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
     mean = np.abs(a["mean"] - b["mean"]) / (np.abs(a["mean"]) + spread + 1e-12)
     m2 = np.abs(a["m2"] - b["m2"]) / (a["m2"] + 1e-6 * a["m2"].max() + 1e-12)
     return float(max(mean.max(), m2.max()))
+
+
+def _answer(pipe: Connection, process: Any, method: str) -> dict[str, Any]:
+    found = _received(pipe, process, method)
+    if "failed" in found:
+        raise AssertionError(f"{method} failed in the middle: {found['failed']}")
+    return found
 
 
 def _received(pipe: Connection, process: Any, method: str) -> dict[str, Any]:
@@ -97,9 +107,10 @@ def serve(pipe: Connection, method: str, work: Workload, threads: int) -> None:
     torch.set_num_threads(threads)
     texts, plus = work.read()
     try:
-        run = METHODS[method](work.folder)
+        prepare, run = METHODS[method](work.folder)
         few = sorted({*np.flatnonzero(plus)[:4], *np.flatnonzero(~plus)[:4]})
-        run([texts[i] for i in few], plus[few])
+        run(prepare([texts[i] for i in few], plus[few]))
+        given = prepare(texts, plus)
         pipe.send({"ready": True})
     except ImportError as error:
         pipe.send({"absent": str(error)})
@@ -108,10 +119,12 @@ def serve(pipe: Connection, method: str, work: Workload, threads: int) -> None:
         pipe.send({"absent": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"})
         return
     try:
-        while pipe.recv() == "run":
+        while True:
+            asked = pipe.recv()
+            blocks_are_mapped(always=asked == "weigh")
             before = fresh_peak()
             started = time.perf_counter()
-            mean, m2 = run(texts, plus)
+            mean, m2 = run(given)
             seconds = time.perf_counter() - started
             pipe.send({"seconds": seconds, "peak": status("VmHWM") - before, "mean": mean, "m2": m2, "n": len(texts)})
     except EOFError:
@@ -127,8 +140,22 @@ def pin(core: int | None) -> None:
         os.sched_setaffinity(0, {here[core % len(here)]})
 
 
+def blocks_are_mapped(always: bool) -> None:
+    """Let malloc map every larger block by itself, so that a peak is what is in use and not how the heap lies; or few again.
+
+    By itself malloc raises the size from which it maps blocks to 32 MB as it goes: timed runs have that from the start.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(-3, 1 << 16 if always else 32 << 20)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, 1 << 17 if always else 64 << 20)  # M_TRIM_THRESHOLD
+
+
 def fresh_peak() -> int:
-    """Start a new peak of resident memory, and say what is resident now, in bytes (Linux)."""
+    """Start a new peak of resident memory, and say what is resident now, in bytes (Linux), what was freed not counted."""
+    gc.collect()
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     return status("VmRSS")
 

@@ -126,6 +126,14 @@ def _rows(
 ) -> Callable[[int, str, Tensor], None]:
     """Pool each row's answer tokens to one vector."""
     mean = pool_weights(answer, "last" if pooling == "last" else "mean")
+    above: dict[tuple[torch.Size, torch.device], Tensor] = {}
+
+    def share(x: Tensor, weight: Tensor) -> Tensor:
+        # straight into one buffer for all layers: a new mask and its copy as numbers took four times as long
+        key = (x.shape, x.device)
+        if key not in above:
+            above[key] = torch.empty_like(x, dtype=torch.float32)
+        return torch.einsum("bn,bnk->bk", weight, torch.gt(x, 0, out=above[key]))
 
     def reduce(layer: int, name: str, x: Tensor) -> None:
         weight = mean.to(x.device)
@@ -136,7 +144,7 @@ def _rows(
         else:
             out[name] = torch.einsum("bn,bnk->bk", weight, x.float())
         if name in _SHARE_OF:
-            out[_SHARE_OF[name]] = torch.einsum("bn,bnk->bk", weight, (x > 0).float())
+            out[_SHARE_OF[name]] = share(x, weight)
 
     return reduce
 

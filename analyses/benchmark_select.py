@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benching.turns import pin
 
 #: Selectors that need moments alone.
 METHODS = ("effect_size", "activation_probability", "lape", "mean_shift")
@@ -54,6 +53,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="write every repeat here (JSON)")
     parser.add_argument("--child", nargs=3, metavar=("METHOD", "MOMENTS", "RESULT"), help=argparse.SUPPRESS)
     args = parser.parse_args()
+    from benching.turns import pin  # beside this file: tests load it from elsewhere
+
     pin(args.core)
     if args.child:
         method, moments, result = args.child

@@ -11,14 +11,14 @@ and left out. Then ours alone on more and more texts: time and memory.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from benching.options import pin, pinnable, written
 from benching.peers import DOCUMENTED, METHODS, TUNED
-from benching.turns import pin, timed
+from benching.turns import timed
 from benching.workloads import workload
 from tqdm import tqdm
 
@@ -46,7 +46,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each; 0: memory alone")
     parser.add_argument("--growth-repeats", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--core", type=int, help="stay on this core (another benchmark may then have another)")
+    pinnable(parser)
     parser.add_argument(
         "--folder", type=Path, default=Path("runs/bench"), help="where checkpoints and texts are written"
     )
@@ -61,9 +61,7 @@ def main() -> int:
         return error.exit_code
     found = {"bench": "collect", "rows": rows, "checks": checks(rows)}
     print(text(found))
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(found, indent=1))
+    written(found, args.out)
     return 0
 
 

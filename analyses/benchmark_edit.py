@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib.util
-import json
 import statistics
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benching.turns import pin
+from benching.options import pin, pinnable, written
 
 from neva_tl.errors import InputError, NevaError
 
@@ -59,7 +58,7 @@ def main() -> int:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8], help="rows written at a time")
     parser.add_argument("--repeats", type=int, default=5, help="timed repeats of each")
     parser.add_argument("--new-tokens", type=int, default=NEW, help="tokens each row is continued by")
-    parser.add_argument("--core", type=int, help="stay on this core (another benchmark may then have another)")
+    pinnable(parser)
     parser.add_argument("--out", type=Path, help="write every repeat as JSON")
     args = parser.parse_args()
     pin(args.core)
@@ -69,9 +68,7 @@ def main() -> int:
         print(f"benchmark_edit: {error}", file=sys.stderr)
         return error.exit_code
     print_table(found)
-    if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(found, indent=1) + "\n")
+    written(found, args.out)
     return 0
 
 

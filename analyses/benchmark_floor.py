@@ -9,7 +9,6 @@ Every weight matrix of the model's blocks is multiplied with as many rows as `co
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -17,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benching.turns import pin
+from benching.options import pin, pinnable, written
 from benching.workloads import shaped
 
 from neva_tl.errors import NevaError
@@ -31,7 +30,7 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--core", type=int, help="stay on this core (another benchmark may then have another)")
+    pinnable(parser)
     parser.add_argument("--out", type=Path, help="JSON with every repeat")
     args = parser.parse_args()
     import torch
@@ -52,9 +51,7 @@ def main() -> int:
         print(
             f"{name}: {statistics.median(speed):.0f} tokens/s [{min(speed):.0f}, {max(speed):.0f}], {rate:.0f} GFLOP/s"
         )
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps({"bench": "floor", "rows": rows, "checks": {}}, indent=1))
+    written({"bench": "floor", "rows": rows, "checks": {}}, args.out)
     return 0
 
 

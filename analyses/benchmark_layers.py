@@ -18,7 +18,6 @@ its caches anew.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benching.turns import pin
+from benching.options import pin, pinnable, written
 from benching.workloads import shaped
 
 from neva_tl.errors import NevaError
@@ -48,7 +47,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5, help="timed repeats of each")
     parser.add_argument("--prompts", type=int, default=2, help="prompts, of 16 to 40 tokens")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
-    parser.add_argument("--core", type=int, help="stay on this core (another benchmark may then have another)")
+    pinnable(parser)
     parser.add_argument("--out", type=Path, help="write every repeat to this JSON file")
     args = parser.parse_args()
     pin(args.core)
@@ -64,9 +63,7 @@ def main() -> int:
     except NevaError as error:
         print(f"benchmark_layers: {error}", file=sys.stderr)
         return error.exit_code
-    if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps({"bench": "layers", "rows": rows, "checks": checks(rows)}, indent=1))
+    written({"bench": "layers", "rows": rows, "checks": checks(rows)}, args.out)
     return 0
 
 

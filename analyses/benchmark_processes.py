@@ -8,7 +8,6 @@ Loading is not timed. Processes are torch.distributed's (gloo), as under torchru
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import socket
 import statistics
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benching.options import written
 from benching.peers import VALUE, rows_of
 from benching.workloads import Workload, workload
 
@@ -58,9 +58,7 @@ def main() -> int:
                 f"{name}: {n} process{'es' * (n > 1)} {statistics.median(found):7.2f} s [{min(found):.2f}, {max(found):.2f}]"
             )
         print(f"{name}: x{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}] with two")
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps({"bench": "processes", "rows": rows, "checks": checks}, indent=1))
+    written({"bench": "processes", "rows": rows, "checks": checks}, args.out)
     return 0
 
 

@@ -38,6 +38,8 @@ MB = 2**20
 
 def main() -> int:
     """Run the benchmark, or (`--child`) one of its processes."""
+    from benching.options import pin, pinnable, written  # beside this file: tests load it from elsewhere
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--width", type=int, default=14336, help="neurons of a layer")
@@ -49,12 +51,10 @@ def main() -> int:
     parser.add_argument("--methods", nargs="+", default=[*METHODS, *OTHERS], choices=[*METHODS, *OTHERS])
     parser.add_argument("--designs", nargs="+", default=list(DESIGNS), choices=DESIGNS)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--core", type=int, help="stay on this core (another benchmark may then have another)")
+    pinnable(parser)
     parser.add_argument("--out", type=Path, help="write every repeat here (JSON)")
     parser.add_argument("--child", nargs=3, metavar=("METHOD", "MOMENTS", "RESULT"), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    from benching.turns import pin  # beside this file: tests load it from elsewhere
-
     pin(args.core)
     if args.child:
         method, moments, result = args.child
@@ -71,9 +71,7 @@ def main() -> int:
         args.layers, args.width, args.values, args.pairs, args.spread, args.methods, args.designs, args.repeats
     )
     print_table(found)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(found, indent=1))
+    written(found, args.out)
     return 0
 
 

@@ -10,7 +10,6 @@ weights. Means of a few texts are held to raw hooks in float64 before anything i
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -20,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benching.peers import VALUE, rows_of
+from benching.options import written
+from benching.peers import VALUE, by_length, rows_of
 from benching.workloads import byte_pairs, premises
 
 from neva_tl.errors import InputError, NevaError
@@ -49,9 +49,7 @@ def main() -> int:
         print(f"gpu_check: {error}", file=sys.stderr)
         return error.exit_code
     print(text(found))
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(found, indent=1))
+    written(found, args.out)
     return 0
 
 
@@ -152,16 +150,8 @@ def write_random_llama(args: argparse.Namespace, texts: list[str], device: Any, 
 
 def plain_batches(hf: Any, tokenizer: Any, texts: list[str]) -> list[tuple[Any, Any]]:
     """Token ids and masks on the device, packed as `collect` packs them."""
-    from neva_tl.collecting.plan import MAX_ROWS, packed, token_budget_for
-
-    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    lengths = np.array([len(found) for found in ids])
-    budget = token_budget_for(hf.device.type, hf.config.intermediate_size)
-    out = []
-    for rows in packed(lengths, np.arange(len(texts)), budget, MAX_ROWS):
-        batch = tokenizer.pad({"input_ids": [ids[i] for i in rows]}, return_tensors="pt").to(hf.device)
-        out.append((batch["input_ids"], batch["attention_mask"]))
-    return out
+    batches = by_length(tokenizer, texts, hf.config.intermediate_size, hf.device.type)
+    return [(batch["input_ids"].to(hf.device), batch["attention_mask"].to(hf.device)) for _, batch in batches]
 
 
 def plain_pass(hf: Any, batches: list[tuple[Any, Any]]) -> None:

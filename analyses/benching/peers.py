@@ -92,11 +92,14 @@ def _in_order(tokenizer: Any, texts: Sequence[str]) -> Iterator[tuple[np.ndarray
         yield np.arange(start, start + len(part)), _padded(tokenizer, part)
 
 
-def _by_length(tokenizer: Any, texts: Sequence[str], width: int) -> Iterator[tuple[np.ndarray, Any]]:
+def by_length(
+    tokenizer: Any, texts: Sequence[str], width: int, device_type: str = "cpu"
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """Row numbers and padded batches, sorted and packed as `collect` does it for neurons of that width."""
     from neva_tl.collecting.plan import MAX_ROWS, packed, token_budget_for
 
     lengths = np.array([len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]])
-    for rows in packed(lengths, np.arange(len(texts)), token_budget_for("cpu", width), MAX_ROWS):
+    for rows in packed(lengths, np.arange(len(texts)), token_budget_for(device_type, width), MAX_ROWS):
         yield rows, _padded(tokenizer, [texts[i] for i in rows])
 
 
@@ -175,7 +178,7 @@ def raw_hooks_tuned(folder: str) -> Method:
             return keep
 
         handles = [module.register_forward_pre_hook(hook(layer)) for layer, module in enumerate(modules)]
-        for rows, batch in _by_length(tokenizer, texts, _width(hf)):
+        for rows, batch in by_length(tokenizer, texts, _width(hf)):
             state.update(rows=rows, mask=batch["attention_mask"])
             body(**batch, use_cache=False)
         for handle in handles:
@@ -227,7 +230,7 @@ def transformer_lens_tuned(folder: str) -> Method:
     def run(given: Given) -> Moments:
         texts, plus = given
         out = np.empty((len(texts), len(names), model.cfg.d_mlp), np.float32)
-        for rows, batch in _by_length(tokenizer, texts, model.cfg.d_mlp):
+        for rows, batch in by_length(tokenizer, texts, model.cfg.d_mlp):
             mask = batch["attention_mask"]
 
             def keep(x: Any, hook: Any, rows: Any = rows, mask: Any = mask) -> None:
@@ -287,7 +290,7 @@ def nnsight_tuned(folder: str) -> Method:
     def run(given: Given) -> Moments:
         texts, plus = given
         out = np.empty((len(texts), len(modules), _width(hf)), np.float32)
-        for rows, batch in _by_length(tokenizer, texts, _width(hf)):
+        for rows, batch in by_length(tokenizer, texts, _width(hf)):
             mask = batch["attention_mask"]
             weight = mask.float() / mask.sum(dim=1, keepdim=True)
             kept = []
@@ -355,7 +358,7 @@ def pyvene_tuned(folder: str) -> Method:
     def run(given: Given) -> Moments:
         texts, plus = given
         out = np.empty((len(texts), hf.config.num_hidden_layers, _width(hf)), np.float32)
-        for rows, batch in _by_length(tokenizer, texts, _width(hf)):
+        for rows, batch in by_length(tokenizer, texts, _width(hf)):
             (_, kept), _ = model(base=dict(batch) | {"use_cache": False, "logits_to_keep": 1})
             out[rows] = torch.stack([_fast_mean(x, batch["attention_mask"]) for x in kept], dim=1).numpy()
         return _split(out, plus)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import multiprocessing as mp
-import os
 import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
@@ -131,13 +130,6 @@ def serve(pipe: Connection, method: str, work: Workload, threads: int) -> None:
         return
     except Exception as error:
         pipe.send({"failed": f"{type(error).__name__}: {error}"})
-
-
-def pin(core: int | None) -> None:
-    """Stay on one core, this process and those it starts, where the system lets us: benchmarks then can run two at a time."""
-    if core is not None and hasattr(os, "sched_setaffinity"):
-        here = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {here[core % len(here)]})
 
 
 def blocks_are_mapped(always: bool) -> None:

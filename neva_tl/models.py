@@ -23,6 +23,7 @@ from neva_tl import _hooked, _plain
 from neva_tl import _sources as sources
 from neva_tl._facts import MEMO, Model, fingerprint, info, is_bridge, is_model, tokenizer, weights_changed
 from neva_tl._model_types import FinalNorm, HookHandle, ModelInfo
+from neva_tl._nonlinear import activation, fuse, gate_module
 from neva_tl._passes import KVCache, bridge_pass, hooked_pass
 from neva_tl._plain import PlainFacts, PlainModel
 from neva_tl._resume import LayerCache, resumes
@@ -59,6 +60,7 @@ __all__ = [
     "final_norm",
     "fingerprint",
     "forward",
+    "gate_module",
     "hook_name",
     "hooked",
     "info",
@@ -213,7 +215,9 @@ def _boot(
 
     options: dict[str, Any] = {} if n_ctx is None else {"n_ctx": n_ctx}
     options |= {"device": str(device)} if device_map is None else {"device_map": device_map}
-    return TransformerBridge.boot_transformers(where, dtype=dtype, **options), facts
+    model = TransformerBridge.boot_transformers(where, dtype=dtype, **options)
+    fuse(model)
+    return model, facts
 
 
 # ---------------------------------------------------------------- facts
@@ -332,23 +336,6 @@ def _check_mlp(model: Model) -> bool:
                 f"{facts.d_mlp}: this architecture (a mixture of experts?) has no neurons at that hook point"
             )
     return True
-
-
-def activation(model: Model) -> Callable[[Tensor], Tensor]:
-    """The MLP's activation function: `act(hook_pre)` is the gate's activation (the neuron's own where ungated)."""
-    if isinstance(model, PlainModel):
-        return model.facts.activation
-    mlp = model.blocks[0].mlp
-    found = getattr(mlp, "act_fn", None)
-    if callable(found):
-        return found
-    inner = getattr(mlp, "original_component", None)
-    for name in ("act_fn", "act", "activation_fn", "activation"):
-        if callable(getattr(inner, name, None)):
-            return getattr(inner, name)
-    from transformers.activations import ACT2FN
-
-    return ACT2FN[info(model).activation]
 
 
 def layer_devices(model: Model) -> list[torch.device]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, get_args
 
 import torch
@@ -59,30 +59,42 @@ class Recorder:
         self._names = ("post", "gate", "resid") if gate else ("post", "resid")
         self._layers = range(layers)
         self._stop = None if layers == models.info(model).n_layers else layers
+        # where the model computes act(gate) in a module, its output is listened to; elsewhere it is computed once more
+        modules = {layer: models.gate_module(model, layer) for layer in self._layers} if gate else {}
+        self._gates = {layer: module for layer, module in modules.items() if module is not None}
         self._activation = models.activation(model) if gate else None
         self._reduce: Callable[[int, str, Tensor], None] | None = None
         self._seen: dict[tuple[str, int], int] = {}
 
-    def on(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def on(self) -> Iterator[None]:
         """The hooks, for the length of a `with` block."""
 
         def look(layer: int, name: str) -> Callable[..., None]:
             def record(x: Tensor, hook: Any = None) -> None:
                 if self._reduce is not None:
                     self._seen[name, layer] = self._seen.get((name, layer), 0) + 1
-                    # the gate's hook sees what its activation function is applied to
-                    self._reduce(layer, name, self._activation(x) if name == "gate" and self._activation else x)
+                    # the gate's hook point sees what its activation function is applied to
+                    again = name == "gate" and layer not in self._gates
+                    self._reduce(layer, name, self._activation(x) if again and self._activation else x)
 
             return record
 
-        return hooked(
-            self._model,
-            [
-                (models.hook_name(self._model, layer, _SITE_OF[name]), look(layer, name))
-                for layer in self._layers
-                for name in self._names
-            ],
-        )
+        def listen(layer: int) -> Callable[..., None]:
+            record = look(layer, "gate")
+            return lambda module, args, out: record(out)
+
+        points = [
+            (models.hook_name(self._model, layer, _SITE_OF[name]), look(layer, name))
+            for layer in self._layers
+            for name in self._names
+            if not (name == "gate" and layer in self._gates)
+        ]
+        with ExitStack() as stack:
+            stack.enter_context(hooked(self._model, points))
+            for layer, module in self._gates.items():
+                stack.callback(module.register_forward_hook(listen(layer)).remove)
+            yield
 
     def run(self, batch: Batch, part: Part, past: models.KVCache | None = None) -> list[Pooled]:
         """One forward pass of a batch, without LM head.

@@ -127,16 +127,20 @@ TEXTS = $(if $(wildcard $(DATA)/valueeval),--data $(DATA))
 bench: setup smollm2 ## benchmark scripts beside their peers (under two hours): tables, runs/bench/bench.json, docs/benchmarks.md
 	$(BIN)/python -m $(PIP) -c requirements/constraints.txt -e '.[bench]'
 	$(BIN)/python -m $(PIP) --no-deps repeng==0.4.0  # it asks for numpy 1
-	( $(BENCH)collect.py $(TEXTS) --models gpt2 --core 0 --out runs/bench/collect_gpt2.json && \
-	  $(BENCH)layers.py --models gpt2 --core 0 --out runs/bench/layers_gpt2.json ) & other=$$!; \
-	  $(BENCH)collect.py $(TEXTS) --models llama --growth --core 1 --out runs/bench/collect_llama.json && \
-	  $(BENCH)collect.py $(TEXTS) --models smollm2 --texts 120 --growth --core 1 --out runs/bench/collect_smollm2.json && \
-	  $(BENCH)collect.py $(TEXTS) --models --core 1 --out runs/bench/collect_growth.json && \
-	  $(BENCH)layers.py --models llama --core 1 --out runs/bench/layers_llama.json && \
-	  $(BENCH)floor.py --core 1 --out runs/bench/floor.json && \
-	  $(BENCH)edit.py --core 1 --out runs/bench/edit.json && \
-	  $(BENCH)select.py --core 1 --out runs/bench/select.json && wait $$other
-	$(BENCH)processes.py $(TEXTS) --out runs/bench/processes.json
+	# what fails is told at the end, and stops nothing else
+	( bad=; \
+	  $(BENCH)collect.py $(TEXTS) --models gpt2 --growth --core 0 --out runs/bench/collect_gpt2.json || bad=1; \
+	  $(BENCH)layers.py --models gpt2 --core 0 --out runs/bench/layers_gpt2.json || bad=1; \
+	  $(BENCH)collect.py $(TEXTS) --models --core 0 --out runs/bench/collect_growth.json || bad=1; \
+	  $(BENCH)select.py --core 0 --out runs/bench/select.json || bad=1; test -z "$$bad" ) & other=$$!; bad=; \
+	  $(BENCH)collect.py $(TEXTS) --models llama --growth --core 1 --out runs/bench/collect_llama.json || bad=1; \
+	  $(BENCH)layers.py --models llama --core 1 --out runs/bench/layers_llama.json || bad=1; \
+	  $(BENCH)floor.py --core 1 --out runs/bench/floor.json || bad=1; \
+	  $(BENCH)edit.py --core 1 --out runs/bench/edit.json || bad=1; \
+	  $(BENCH)collect.py $(TEXTS) --models smollm2 --texts 100 --growth --core 1 --out runs/bench/collect_smollm2.json \
+	    || bad=1; \
+	  wait $$other || bad=1; \
+	  $(BENCH)processes.py $(TEXTS) --out runs/bench/processes.json || bad=1; test -z "$$bad"
 	$(BIN)/python analyses/bench_report.py runs/bench
 	$(BENCH)evaluate.py
 

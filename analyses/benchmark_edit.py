@@ -2,11 +2,12 @@
 
     python analyses/benchmark_edit.py [--models demo gpt2 smollm2] [--batches 1 8] [--repeats 5] [--out FILE.json]
 
-Two tables a model, medians of alternating repeats, every repeat in the JSON. Writing: the same greedy tokens, as many for all,
-unedited and edited by the same shift (our loop on the TransformerLens model, transformers' own `generate` with `edit_hf`, with
-a hook written by hand) or the same vector (`edit_hf`, repeng); microseconds that the edit adds to a decoding step. Conditions:
-the same texts unedited, shifted, shifted behind a gate, and for ten conditions one after the other and in one batch. What
-methods write is asserted equal before anything is timed. `gpt2` is GPT-2's shape (124 M) with random weights.
+Two tables a model, medians of alternating repeats, every repeat in the JSON, which grows as they come. Writing: the same
+greedy tokens, as many for all, unedited and edited by the same shift (our loop on the TransformerLens model, transformers'
+own `generate` with `edit_hf`, with a hook written by hand) or the same vector (`edit_hf`, repeng); microseconds that the edit
+adds to a decoding step. Conditions (`--conditions`): the same texts unedited, shifted, shifted behind a gate, and for ten
+conditions one after the other and in one batch. What methods write is asserted equal before anything is timed. `gpt2` is
+GPT-2's shape (124 M) with random weights.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from neva_tl.errors import InputError, NevaError
 
 TOKENS, PROMPTS, NEURONS = 20, 48, 200
 #: Of the writing table: tokens of a prompt, and new ones.
-PROMPT, NEW = 16, 64
+PROMPT, NEW = 16, 32
 #: What is put around a timed call (its value is handed on), and the call.
 Job = tuple[Callable[[], AbstractContextManager[Any]], Callable[[Any], Any]]
 #: What each method is compared with.
@@ -58,37 +59,68 @@ def main() -> int:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8], help="rows written at a time")
     parser.add_argument("--repeats", type=int, default=5, help="timed repeats of each")
     parser.add_argument("--new-tokens", type=int, default=NEW, help="tokens each row is continued by")
+    parser.add_argument("--conditions", nargs="*", default=["demo"], help="models of the table of conditions")
     pinnable(parser)
     parser.add_argument("--out", type=Path, help="write every repeat as JSON")
     args = parser.parse_args()
     pin(args.core)
     try:
-        found = measure(args.models, args.batches, args.repeats, args.new_tokens)
+        found = measure(args.models, args.batches, args.repeats, args.new_tokens, args.conditions, args.out)
     except NevaError as error:
         print(f"benchmark_edit: {error}", file=sys.stderr)
         return error.exit_code
-    print_table(found)
-    written(found, args.out)
+    for check, value in found["checks"].items():
+        print(f"{check}: {value}")
     return 0
 
 
-def measure(names: list[str], batches: list[int], repeats: int, new_tokens: int = NEW) -> dict[str, Any]:
-    """Rows of every repeat, and what was asserted equal, as `{"bench", "rows", "checks"}`."""
+def measure(
+    names: list[str],
+    batches: list[int],
+    repeats: int,
+    new_tokens: int = NEW,
+    conditioned: Sequence[str] = ("demo",),
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Rows of every repeat, and what was asserted equal, as `{"bench", "rows", "checks"}`; printed and written as it comes."""
     rows: list[dict[str, Any]] = []
     checks: dict[str, Any] = {}
+    found = {"bench": "edit", "rows": rows, "checks": checks}
+
+    def show() -> None:
+        print_table(rows, rows[-1]["workload"])
+        checks.update(ratios(rows))
+        written(found, out)
+
     for name in names:
         try:
             with checkpoint(name) as folder:
                 for batch in batches:
                     writing(name, folder, batch, new_tokens, repeats, rows, checks)
                     gc.collect()
-                if name != "gpt2":  # it speaks no language
+                    show()
+                if name in conditioned:
                     conditions(name, repeats, rows, checks)
+                    show()
         except InputError as error:
             if name != "smollm2":
                 raise
             checks["skipped smollm2"] = str(error)
-    return {"bench": "edit", "rows": rows, "checks": checks}
+    return found
+
+
+def ratios(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """What the project promises: edited writing over unedited by the same path, and over transformers' own `generate`."""
+    medians: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        medians.setdefault((row["workload"], row["method"]), []).append(row["seconds"])
+    time_of = {key: statistics.median(seconds) for key, seconds in medians.items()}
+    out = {}
+    for (workload, method), seconds in time_of.items():
+        for edited, base in (("ours, edited", "ours"), ("hf, edit_hf", "hf"), ("ours, edited", "hf")):
+            if method == edited and (workload, base) in time_of:
+                out[f"{workload}: '{edited}', times '{base}'"] = seconds / time_of[workload, base]
+    return out
 
 
 @contextmanager
@@ -335,26 +367,22 @@ def timed(
             rows.append(row)
 
 
-def print_table(found: dict[str, Any]) -> None:
+def print_table(rows: list[dict[str, Any]], workload: str) -> None:
     """Median, spread, the ratio to what each line is compared with, and what an edit adds to a step."""
-    for workload in dict.fromkeys(row["workload"] for row in found["rows"]):
-        print(f"\n{workload}")
-        mine = [row for row in found["rows"] if row["workload"] == workload]
-        for job in dict.fromkeys(row["method"] for row in mine):
-            rows = [row for row in mine if row["method"] == job]
-            seconds = [row["seconds"] for row in rows]
-            line = f"{job:38s} {statistics.median(seconds):7.3f} s  [{min(seconds):.3f}, {max(seconds):.3f}]"
-            if "ratio" in rows[0]:
-                wall, cpu = (statistics.median(row[key] for row in rows) for key in ("ratio", "cpu_ratio"))
-                line += f"  x{wall:.2f} (CPU x{cpu:.2f}) of {rows[0]['base']}"
-            if "added_us_per_step" in rows[0]:
-                keys = ("added_us_per_step", "added_cpu_us_per_step")
-                wall, cpu = (statistics.median(row[key] for row in rows) for key in keys)
-                line += f"  {wall:+7.1f} (CPU {cpu:+7.1f}) us a step"
-            print(line)
-    print()
-    for check, value in found["checks"].items():
-        print(f"{check}: {value}")
+    print(f"\n{workload}")
+    mine = [row for row in rows if row["workload"] == workload]
+    for job in dict.fromkeys(row["method"] for row in mine):
+        own = [row for row in mine if row["method"] == job]
+        seconds = [row["seconds"] for row in own]
+        line = f"{job:38s} {statistics.median(seconds):7.3f} s  [{min(seconds):.3f}, {max(seconds):.3f}]"
+        if "ratio" in own[0]:
+            wall, cpu = (statistics.median(row[key] for row in own) for key in ("ratio", "cpu_ratio"))
+            line += f"  x{wall:.2f} (CPU x{cpu:.2f}) of {own[0]['base']}"
+        if "added_us_per_step" in own[0]:
+            keys = ("added_us_per_step", "added_cpu_us_per_step")
+            wall, cpu = (statistics.median(row[key] for row in own) for key in keys)
+            line += f"  {wall:+7.1f} (CPU {cpu:+7.1f}) us a step"
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

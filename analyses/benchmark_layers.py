@@ -45,7 +45,7 @@ def main() -> int:
         "--models", nargs="+", default=["gpt2", "llama"], help="gpt2, llama, or what neva_tl.load takes"
     )
     parser.add_argument("--repeats", type=int, default=5, help="timed repeats of each")
-    parser.add_argument("--prompts", type=int, default=2, help="prompts, of 16 to 40 tokens")
+    parser.add_argument("--prompts", type=int, default=4, help="prompts, of 16 to 40 tokens")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     pinnable(parser)
     parser.add_argument("--out", type=Path, help="write every repeat to this JSON file")

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neva_tl.editing.base import NeuronEdit, column
+from neva_tl.editing.base import NeuronEdit
 from neva_tl.errors import InputError
 
 Mode = Literal["zero", "mean", "plus", "resample"]
@@ -45,14 +45,19 @@ class Ablate(NeuronEdit):
         """Not when resampling: tokens of the whole batch change places."""
         return self.mode != "resample"
 
-    def new_values(self, h: Float[Tensor, "b n s"], rows: pd.DataFrame) -> Float[Tensor, "b n s"]:
-        """See `NeuronEdit.new_values`."""
+    def per_neuron(self, rows: pd.DataFrame) -> tuple[np.ndarray, ...]:
+        """The level that each neuron is held at, where it is a mean."""
+        plus = rows["mean_plus"].to_numpy(dtype=np.float64)
+        if self.mode == "mean":
+            return ((plus + rows["mean_minus"].to_numpy(dtype=np.float64)) / 2,)
+        return (plus,) if self.mode == "plus" else ()
+
+    def moved(self, h: Float[Tensor, "b n s"], *per_neuron: Tensor) -> Float[Tensor, "b n s"]:
+        """See `NeuronEdit.moved`."""
         if self.mode == "zero":
             target = torch.zeros_like(h)
-        elif self.mode == "mean":
-            target = column(rows, (rows["mean_plus"] + rows["mean_minus"]) / 2, h).expand_as(h)
-        elif self.mode == "plus":
-            target = column(rows, rows["mean_plus"], h).expand_as(h)
+        elif self.mode != "resample":
+            target = per_neuron[0].expand_as(h)
         else:
             order = np.random.default_rng(self.seed).permutation(h.shape[0] * h.shape[1])
             flat = h.reshape(-1, h.shape[-1])

@@ -118,6 +118,9 @@ class Edit(ABC):
 class NeuronEdit(Edit):
     """An edit of single neurons at `hook_post`.
 
+    A subclass says what becomes of them in `new_values`, or, where numbers of the neuron table have to be worked out first, in
+    `per_neuron` and `moved`: those numbers are then made ready once for each layer and device, not in every forward pass.
+
     Attributes:
         neurons: whom to edit; the set's fingerprint must be the model's.
         effects: `positive` edits only neurons that are higher on the + pole, `all` edits every neuron of the set.
@@ -144,9 +147,17 @@ class NeuronEdit(Edit):
         df = self.neurons.df
         return df if self.effects == "all" else df[df["mean_plus"] > df["mean_minus"]]
 
-    @abstractmethod
-    def new_values(self, h: Float[Tensor, "b n s"], rows: pd.DataFrame) -> Float[Tensor, "b n s"]:
+    def per_neuron(self, rows: pd.DataFrame) -> tuple[np.ndarray, ...]:
+        """What `moved` is given beside the activations, from some rows of the neuron table; a number for each neuron."""
+        return ()
+
+    def moved(self, h: Float[Tensor, "b n s"], *per_neuron: Tensor) -> Float[Tensor, "b n s"]:
         """New activations of the chosen neurons of one layer, from their present ones, out of place."""
+        raise NotImplementedError(f"{type(self).__name__} says neither in `moved` nor in `new_values` what it does")
+
+    def new_values(self, h: Float[Tensor, "b n s"], rows: pd.DataFrame) -> Float[Tensor, "b n s"]:
+        """The same, from the rows of the neuron table."""
+        return self.moved(h, *(column(numbers).to(h.device) for numbers in self.per_neuron(rows)))
 
     def changes(self, model: Any) -> tuple[Change, ...]:
         """One change per layer that holds chosen neurons.
@@ -162,11 +173,15 @@ class NeuronEdit(Edit):
         )
 
     def _layer_change(self, rows: pd.DataFrame) -> Callable[[Tensor], Tensor]:
-        held = PerDevice(torch.tensor(rows["neuron"].tolist()))
+        # a subclass that has its own way reads the table itself
+        own = type(self).new_values is not NeuronEdit.new_values
+        numbers = () if own else self.per_neuron(rows)
+        held = PerDevice(torch.tensor(rows["neuron"].tolist()), *map(column, numbers))
 
         def apply(x: Tensor) -> Tensor:
-            (index,) = held.on(x.device)
-            new = self.new_values(x.index_select(-1, index), rows)
+            index, *ready = held.on(x.device)
+            h = x.index_select(-1, index)
+            new = self.new_values(h, rows) if own else self.moved(h, *ready)
             # out of place: the activation may be held by a cache
             return x.index_copy(-1, index, new.to(x.dtype))
 
@@ -198,9 +213,9 @@ def check_model(neurons: NeuronSet, model: Any) -> None:
         )
 
 
-def column(rows: pd.DataFrame, values: np.ndarray | pd.Series, like: Tensor) -> Float[Tensor, " s"]:
-    """Per-neuron numbers as a tensor beside an activation (float32: half precision would round small steps away)."""
-    return torch.tensor(np.asarray(values, dtype=np.float32), device=like.device)
+def column(values: np.ndarray) -> Tensor:
+    """Per-neuron numbers as a tensor `[s]`: flags as they are, all else float32 (half precision would round small steps away)."""
+    return torch.tensor(values if values.dtype == bool else values.astype(np.float32))
 
 
 def as_edits(edits: Edit | Sequence[Edit] | None) -> tuple[Edit, ...]:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from scipy.stats import norm
 from torch import Tensor
 
-from neva_tl.editing.base import NeuronEdit, column
+from neva_tl.editing.base import NeuronEdit
 from neva_tl.errors import InputError
 
 
@@ -35,8 +35,8 @@ class Clamp(NeuronEdit):
         if not 0 < self.quantile < 1:
             raise InputError(f"a quantile lies inside (0, 1), not {self.quantile}")
 
-    def new_values(self, h: Float[Tensor, "b n s"], rows: pd.DataFrame) -> Float[Tensor, "b n s"]:
-        """See `NeuronEdit.new_values`."""
+    def per_neuron(self, rows: pd.DataFrame) -> tuple[np.ndarray, ...]:
+        """Each neuron's level, and whether it is held above it."""
         up = (rows["mean_plus"] > rows["mean_minus"]).to_numpy()
         if "level" in rows:
             level = rows["level"].to_numpy(dtype=float)
@@ -44,6 +44,9 @@ class Clamp(NeuronEdit):
             spread = rows["sd"].to_numpy() * norm.ppf(self.quantile)
             level = rows["mean_plus"].to_numpy() + np.where(up, spread, -spread)
         low = rows["mean_minus"].to_numpy()
-        target = column(rows, low + self.dose * (level - low), h)
-        mask = torch.tensor(up.tolist(), device=h.device)
-        return torch.where(mask, torch.maximum(h, target), torch.minimum(h, target))
+        return low + self.dose * (level - low), up
+
+    def moved(self, h: Float[Tensor, "b n s"], *per_neuron: Tensor) -> Float[Tensor, "b n s"]:
+        """See `NeuronEdit.moved`."""
+        level, up = per_neuron
+        return torch.where(up, torch.maximum(h, level), torch.minimum(h, level))

@@ -9,7 +9,7 @@ The gate knows no pole and no single value: it says where, never what, so that e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from torch import Tensor
 from neva_tl import inference, models
 from neva_tl._html import card
 from neva_tl._whole import whole_file
+from neva_tl.editing.constant import PerDevice
 from neva_tl.editing.tokens import chosen_tokens, last_answer_token
 from neva_tl.errors import InputError
 from neva_tl.prompts.example import Example
@@ -50,6 +51,7 @@ class RelevanceGate:
     passed: Float[np.ndarray, " l"]
     threshold: float = 0.5
     unit: Literal["token", "query"] = "token"
+    _ready: dict[int, PerDevice] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.unit not in ("token", "query"):
@@ -77,7 +79,9 @@ class RelevanceGate:
                 f"layer {layer} of {h.shape[-1]}; fit it on this model with that layer"
             )
         row = self.layers.index(layer)
-        weight = torch.as_tensor(self.weight[row], dtype=torch.float32, device=h.device)
+        if row not in self._ready:
+            self._ready[row] = PerDevice(torch.as_tensor(self.weight[row], dtype=torch.float32))
+        (weight,) = self._ready[row].on(h.device)
         limit = float(np.log(self.threshold / (1 - self.threshold))) - float(self.bias[row])
         return h.float() @ weight > limit
 

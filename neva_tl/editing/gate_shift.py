@@ -18,6 +18,7 @@ from torch import Tensor
 
 from neva_tl import models
 from neva_tl.editing.base import Change, Edit, Here, check_model, column
+from neva_tl.editing.constant import PerDevice
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
 
@@ -65,7 +66,7 @@ class GateShift(Edit):
             )
         out = []
         for layer in self.neurons.layers:
-            rows = self.neurons.at(layer).reset_index(drop=True)
+            rows = self.neurons.at(layer)
             if gated:
                 out.append(Change(layer, "post", self._through_gate(rows, models.activation(model)), ("gate", "up")))
             else:
@@ -74,29 +75,36 @@ class GateShift(Edit):
 
     def new_values(self, a: Float[Tensor, "b n s"], rows: pd.DataFrame) -> Float[Tensor, "b n s"]:
         """New activations `a'` of one layer's neurons."""
+        return self._moved(a, *(numbers.to(a.device) for numbers in self._numbers(rows)))
+
+    @staticmethod
+    def _moved(a: Float[Tensor, "b n s"], up: Tensor, down: Tensor) -> Float[Tensor, "b n s"]:
+        return a + up - down * a.clamp(min=0.0)
+
+    def _numbers(self, rows: pd.DataFrame) -> tuple[Tensor, Tensor]:
+        """What each neuron is raised by, and the share that each opposite one is silenced by."""
         p, gamma = rows["p_diff"].to_numpy(dtype=float), abs(self.dose)
         own = p * np.sign(self.dose) > 0
         raised = gamma * np.maximum(rows["q95"].to_numpy(dtype=float), 0.0) / (1 + np.exp(-10 * (np.abs(p) - 0.15)))
         silenced = min(1.0, gamma / LEAST_GAMMA)
-        up, down = column(rows, np.where(own, raised, 0.0), a), column(rows, np.where(own, 0.0, silenced), a)
-        return a + up - down * a.clamp(min=0.0)
+        return column(np.where(own, raised, 0.0)), column(np.where(own, 0.0, silenced))
 
     def _direct(self, rows: pd.DataFrame) -> Callable[[Tensor], Tensor]:
-        index = torch.tensor(rows["neuron"].tolist())
+        held = PerDevice(torch.tensor(rows["neuron"].tolist()), *self._numbers(rows))
 
         def apply(x: Tensor) -> Tensor:
-            at = index.to(x.device)
-            return x.index_copy(-1, at, self.new_values(x.index_select(-1, at), rows).to(x.dtype))
+            at, up, down = held.on(x.device)
+            return x.index_copy(-1, at, self._moved(x.index_select(-1, at), up, down).to(x.dtype))
 
         return apply
 
     def _through_gate(self, rows: pd.DataFrame, act: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Here], Tensor]:
-        index = torch.tensor(rows["neuron"].tolist())
+        held = PerDevice(torch.tensor(rows["neuron"].tolist()), *self._numbers(rows))
 
         def apply(x: Tensor, here: Here) -> Tensor:
-            at = index.to(x.device)
+            at, up, down = held.on(x.device)
             a = act(here.sites["gate"].index_select(-1, at))
-            change = (self.new_values(a, rows) - a) * here.sites["up"].index_select(-1, at)
+            change = (self._moved(a, up, down) - a) * here.sites["up"].index_select(-1, at)
             return x.index_copy(-1, at, (x.index_select(-1, at) + change).to(x.dtype))
 
         return apply

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from neva_tl.editing.base import Change, Here
+from neva_tl.editing.constant import PerDevice
 from neva_tl.editing.probe import LayerProbe, TowardsProbability, need
 from neva_tl.editing.vector import check_width
 from neva_tl.errors import InputError, WorkError
@@ -50,17 +51,16 @@ class PromptShift(TowardsProbability):
         return tuple(Change(probe.layer, "resid_post", self._shift(probe), ("prompt",)) for probe in ordered)
 
     def _shift(self, probe: LayerProbe) -> Callable[[Tensor, Here], Tensor]:
-        weight = torch.as_tensor(probe.weight, dtype=torch.float32)
-        unit = torch.as_tensor(probe.unit, dtype=torch.float32)
+        ready = PerDevice(*(torch.as_tensor(x, dtype=torch.float32) for x in (probe.weight, probe.unit)))
         name = f"need {probe.layer}"
 
         def apply(x: Tensor, here: Here) -> Tensor:
-            step = unit.to(x.device)
+            weight, step = ready.on(x.device)
             if bool((here.end >= 0).all()):
                 row = torch.arange(len(x), device=x.device)
                 absent = here.held.get("absent", torch.zeros_like(x[:, 0], dtype=torch.float32))
                 e = x[row, here.end].float() + absent
-                lacking = need(e @ weight.to(x.device) + probe.bias, self.dose, probe)
+                lacking = need(e @ weight + probe.bias, self.dose, probe)
                 here.held[name] = lacking
                 here.held["absent"] = absent + (~here.inside)[:, None] * lacking[:, None] * step
             elif name not in here.held:

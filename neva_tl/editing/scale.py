@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,6 +17,6 @@ class Scale(NeuronEdit):
 
     effects: Literal["positive", "all"] = field(default="positive", kw_only=True)
 
-    def new_values(self, h: Float[Tensor, "b n s"], rows: pd.DataFrame) -> Float[Tensor, "b n s"]:
-        """See `NeuronEdit.new_values`."""
+    def moved(self, h: Float[Tensor, "b n s"], *per_neuron: Tensor) -> Float[Tensor, "b n s"]:
+        """See `NeuronEdit.moved`."""
         return h * self.dose

@@ -40,15 +40,19 @@ class Shift(NeuronEdit):
         contrast = (rows["mean_plus"] - rows["mean_minus"]).to_numpy(dtype=np.float64)
         return contrast if self.weights is None else contrast * rows[self.weights].to_numpy(dtype=np.float64)
 
-    def new_values(self, h: Float[Tensor, "b n s"], rows: pd.DataFrame) -> Float[Tensor, "b n s"]:
-        """See `NeuronEdit.new_values`."""
-        return h + self.dose * column(rows, self.step(rows), h)
+    def per_neuron(self, rows: pd.DataFrame) -> tuple[np.ndarray, ...]:
+        """What a dose of 1 adds to each neuron."""
+        return (self.step(rows),)
+
+    def moved(self, h: Float[Tensor, "b n s"], *per_neuron: Tensor) -> Float[Tensor, "b n s"]:
+        """See `NeuronEdit.moved`."""
+        return h + self.dose * per_neuron[0]
 
     def _layer_change(self, rows: pd.DataFrame) -> Callable[[Tensor], Tensor]:
-        if type(self).new_values is not Shift.new_values:  # an edit of the user's, built on this one
+        cls = type(self)
+        if cls.new_values is not NeuronEdit.new_values or cls.moved is not Shift.moved:  # the user's, built on this one
             return super()._layer_change(rows)
-        index = torch.tensor(rows["neuron"].tolist())
-        return Constant(self.dose * column(rows, self.step(rows), index), index)
+        return Constant(self.dose * column(self.step(rows)), torch.tensor(rows["neuron"].tolist()))
 
 
 def Amplify(neurons: NeuronSet, dose: float = 1.0, **options: object) -> Shift:

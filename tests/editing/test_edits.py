@@ -13,6 +13,7 @@ from torch import Tensor
 
 from neva_tl import inference, models
 from neva_tl.editing import Ablate, AddVector, Amplify, Change, Clamp, RolePrompt, Scale, Shift, edit, rewrite
+from neva_tl.editing.base import NeuronEdit
 from neva_tl.errors import InputError
 from neva_tl.prompts.example import Example
 
@@ -67,6 +68,45 @@ def test_formulas(tiny: Any, make_set: Any) -> None:
     for item, want in cases:
         got = apply(by_layer(item, tiny)[1], x)[..., [7, 2]]
         torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-6, msg=str(type(item)))
+
+
+def test_the_table_is_read_once_and_not_in_every_pass(
+    tiny: Any, make_set: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under `generate` a pass is a token: what does not depend on it is not worked out again."""
+    neurons = make_set(tiny, AT)
+    x = activations()
+    for item in (Clamp(neurons), Ablate(neurons, mode="mean"), Ablate(neurons, mode="plus"), Scale(neurons, dose=2.0)):
+        change = by_layer(item, tiny)[1]
+        want = item.new_values(x[..., [7, 2]], neurons.at(1))
+        with monkeypatch.context() as patch:
+            patch.setattr(pd.DataFrame, "__getitem__", lambda *args: pytest.fail("the table is read in a forward pass"))
+            assert torch.equal(apply(change, x)[..., [7, 2]], want)
+
+
+def test_an_edit_built_on_another(tiny: Any, make_set: Any) -> None:
+    """A subclass may say its own `new_values`, `moved`, or both ways' parts; the parent's fast way is not taken then."""
+
+    class Doubled(Ablate):
+        def new_values(self, h: Tensor, rows: pd.DataFrame) -> Tensor:
+            return 2 * super().new_values(h, rows)
+
+    class Halved(Shift):
+        def moved(self, h: Tensor, *per_neuron: Tensor) -> Tensor:
+            return super().moved(h, *per_neuron) / 2
+
+    x = activations()
+    neurons = make_set(tiny, AT)
+    new = apply(by_layer(Doubled(neurons, mode="plus"), tiny)[1], x)
+    torch.testing.assert_close(new[..., [7, 2]], torch.full((2, 5, 2), 3.0))
+    new = apply(by_layer(Halved(neurons, dose=2.0), tiny)[1], x)
+    torch.testing.assert_close(new[..., [7, 2]], (x[..., [7, 2]] + 2.0) / 2)
+
+    class Silent(NeuronEdit):
+        pass
+
+    with pytest.raises(NotImplementedError, match="Silent"):
+        apply(by_layer(Silent(neurons), tiny)[1], x)
 
 
 def test_effects_positive_leaves_the_others_alone(tiny: Any, make_set: Any) -> None:

@@ -10,11 +10,12 @@ from neva_tl.editing.context import ContextAware, fit_context
 from neva_tl.editing.gate import RelevanceGate, fit_relevance
 from neva_tl.editing.gate_shift import GateShift
 from neva_tl.editing.hf import edit_hf
+from neva_tl.editing.hooking import edit, edit_rows
 from neva_tl.editing.probe import LayerProbe
 from neva_tl.editing.prompt import RolePrompt
 from neva_tl.editing.prompt_shift import PromptShift
 from neva_tl.editing.scale import Scale
-from neva_tl.editing.session import EditSession, edit, edit_rows
+from neva_tl.editing.session import EditSession
 from neva_tl.editing.shift import Amplify, Shift
 from neva_tl.editing.touched import touched_tokens
 from neva_tl.editing.vector import AddVector, ProbedVector, fit_vector_probes

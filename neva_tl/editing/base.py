@@ -1,7 +1,7 @@
 """What an edit is: a frozen description of changes at hook points, with a dose and a token scope.
 
-An edit knows nothing of forward passes. `changes(model)` lists `Change(layer, site, apply)`; the session (session.py) puts
-them on the model, restricts them to the scope's tokens, and takes them off again.
+An edit knows nothing of forward passes. `changes(model)` lists `Change(layer, site, apply)`; hooking.py puts them on the
+model and takes them off again, session.py restricts them to the scope's tokens.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import pandas as pd
 
 from neva_tl import inference, models
 from neva_tl.editing.base import Edit
-from neva_tl.editing.session import edit as apply_edits
+from neva_tl.editing.hooking import edit as apply_edits
 from neva_tl.prompts import Example
 
 

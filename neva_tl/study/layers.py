@@ -34,7 +34,10 @@ AMPLIFY_DOSE = 4.0
 def group_of(
     stats: ActivationStats, neurons: NeuronSet, layer: int, group: str, rng: np.random.Generator
 ) -> NeuronSet | None:
-    """The neurons of one layer: the `selected` ones, `all`, or as many at `random` among the unselected; None if empty."""
+    """The neurons of one layer: the `selected` ones, `all`, or as many (where there are) at `random` among the unselected.
+
+    None where there are none.
+    """
     chosen = neurons.at(layer)["neuron"].to_numpy(dtype=np.int64)
     if not len(chosen):
         return None
@@ -45,6 +48,8 @@ def group_of(
     else:
         rest = np.setdiff1d(np.arange(stats.d_mlp), chosen)
         index = rng.choice(rest, size=min(len(chosen), len(rest)), replace=False)
+        if not len(index):  # the layer is selected whole
+            return None
     _, plus, _ = stats.moments(neurons.value, "+")
     _, minus, _ = stats.moments(neurons.value, "-")
     table = pd.DataFrame(

@@ -25,7 +25,7 @@ from neva_tl.editing import (
     edit_rows,
 )
 from neva_tl.editing.constant import Constant
-from neva_tl.editing.session import _fused
+from neva_tl.editing.hooking import _fused
 from neva_tl.prompts.example import Example
 
 pytestmark = pytest.mark.core

@@ -5,16 +5,7 @@ measures and the parts.
 """
 
 from neva_tl.evaluation.agreement import Agreement, Confusion, agreement, confusion
-from neva_tl.evaluation.alignment import (
-    Decoding,
-    Observed,
-    assemble,
-    csr,
-    leakage,
-    observe,
-    score_texts,
-    text_responses,
-)
+from neva_tl.evaluation.alignment import assemble, csr, leakage
 from neva_tl.evaluation.capability import (
     Reference,
     capability,
@@ -41,6 +32,7 @@ from neva_tl.evaluation.judges import (
 from neva_tl.evaluation.kl import kl_metric
 from neva_tl.evaluation.labelled import LabelledTexts
 from neva_tl.evaluation.leakage import LeakageResult, NlrComparison, compare_nlr, measure
+from neva_tl.evaluation.observed import Decoding, Observed, observe, score_texts, text_responses
 from neva_tl.evaluation.profile import ValueProfile, couple, value_profile
 from neva_tl.evaluation.quality import QualityCard, quality
 from neva_tl.evaluation.responses import Responses

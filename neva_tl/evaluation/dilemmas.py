@@ -43,7 +43,7 @@ def on_dilemmas(
     judge: str = "",
     unit: str = "",
 ) -> Responses:
-    """Responses on dilemmas from the texts a judge read (`alignment.text_responses` on `questions`, one text each).
+    """Responses on dilemmas from the texts a judge read (`observed.text_responses` on `questions`, one text each).
 
     Args:
         questions: `value, against, text, topic`, one row per row of `base`.

@@ -12,11 +12,12 @@ from tqdm import tqdm
 from neva_tl._html import showable
 from neva_tl.editing import DosePoint, Edit
 from neva_tl.errors import InputError
-from neva_tl.evaluation.alignment import Decoding, Observed, assemble, observe
+from neva_tl.evaluation.alignment import assemble
 from neva_tl.evaluation.capability import Reference, capability
 from neva_tl.evaluation.fluency import admissible
 from neva_tl.evaluation.judges.base import Judge
 from neva_tl.evaluation.leakage import LeakageResult, measure
+from neva_tl.evaluation.observed import Decoding, Observed, observe
 
 #: Doses tried when none are given, in units of the edit's own dose.
 DOSES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)

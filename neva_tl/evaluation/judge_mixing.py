@@ -88,7 +88,7 @@ def judged(judge: TextJudge, labelled: LabelledTexts, *, split: str = "test") ->
     Raises:
         InputError: no such split, or no text whose ten labels are all known.
     """
-    from neva_tl.evaluation.alignment import score_texts
+    from neva_tl.evaluation.observed import score_texts
 
     texts = labelled.split(split).to_values()
     known = ~np.isnan(texts.labels).any(axis=1)

@@ -15,10 +15,11 @@ import pandas as pd
 
 from neva_tl._html import card
 from neva_tl.errors import InputError
-from neva_tl.evaluation.alignment import Decoding, Edits, assemble, observe
+from neva_tl.evaluation.alignment import assemble
 from neva_tl.evaluation.estimate import Estimate
 from neva_tl.evaluation.judges.base import ItemScores, Judge
 from neva_tl.evaluation.leakage import LeakageResult, measure
+from neva_tl.evaluation.observed import Decoding, Edits, observe
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from neva_tl.editing import Edit, identity
 from neva_tl.errors import InputError
 
 if TYPE_CHECKING:
-    from neva_tl.evaluation.alignment import Decoding
+    from neva_tl.evaluation.observed import Decoding
 
 #: Texts written between two commits: what a killed run may lose.
 CHUNK = 1024

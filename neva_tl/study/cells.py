@@ -17,9 +17,9 @@ import pandas as pd
 from neva_tl.baselines import Evidence, build, dose_unit
 from neva_tl.editing import Ablate, Edit, RelevanceGate, calibrate_many
 from neva_tl.editing.calibrate import DosePoint
-from neva_tl.evaluation.alignment import Decoding, Observed, write_texts
 from neva_tl.evaluation.fluency import admissible
 from neva_tl.evaluation.judges.base import legible
+from neva_tl.evaluation.observed import Decoding, Observed, write_texts
 from neva_tl.neurons import NeuronSet
 from neva_tl.sampling import Prefill
 from neva_tl.study.config import GRIDS, Profile, StudyConfig

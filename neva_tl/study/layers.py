@@ -16,7 +16,7 @@ from neva_tl import models, prompts
 from neva_tl._html import showable
 from neva_tl.activations import ActivationStats
 from neva_tl.editing import Ablate, Amplify, Edit, RelevanceGate
-from neva_tl.evaluation.alignment import Observed
+from neva_tl.evaluation.observed import Observed
 from neva_tl.neurons import NeuronSet
 from neva_tl.study import stages
 from neva_tl.study.config import StudyConfig

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from neva_tl.editing import Edit
-from neva_tl.evaluation.alignment import (
+from neva_tl.evaluation.judges.base import ItemScores, Judge, TextJudge, legible, reads_texts
+from neva_tl.evaluation.observed import (
     Decoding,
     Observed,
     observe,
@@ -19,7 +20,6 @@ from neva_tl.evaluation.alignment import (
     write_texts,
     write_texts_many,
 )
-from neva_tl.evaluation.judges.base import ItemScores, Judge, TextJudge, legible, reads_texts
 from neva_tl.models import LayerCache
 from neva_tl.sampling import Prefill
 from neva_tl.values import VALUES

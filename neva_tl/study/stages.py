@@ -19,8 +19,8 @@ from neva_tl.attribution.margin import MarginEffects, margin_effects
 from neva_tl.attribution.tokens import value_tokens
 from neva_tl.editing import RelevanceGate, fit_relevance
 from neva_tl.errors import InputError, WorkError
-from neva_tl.evaluation.alignment import Decoding
 from neva_tl.evaluation.judges import load_judge
+from neva_tl.evaluation.observed import Decoding
 from neva_tl.neurons import NeuronSet
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.config import Profile, StudyConfig

@@ -13,9 +13,9 @@ import pytest
 from neva_tl.editing import AddVector, RolePrompt, calibrate
 from neva_tl.errors import InputError
 from neva_tl.evaluation import Decoding, assemble, csr, dose_metric, dose_response, leakage, observe, text_responses
-from neva_tl.evaluation.alignment import observe_many, prompt_table
 from neva_tl.evaluation.dilemmas import YesNoJudge, balance, offers, on_dilemmas, without_opponents
 from neva_tl.evaluation.judges.base import ItemScores, legible
+from neva_tl.evaluation.observed import observe_many, prompt_table
 from neva_tl.values import VALUES
 
 PROMPTS = ["Once upon a time", "The girl said", "Tom went to the", "They saw a big", "It was very", "One day a cat"]

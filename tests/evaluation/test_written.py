@@ -16,8 +16,8 @@ from neva_tl.editing import Ablate, AddVector, RolePrompt, edit
 from neva_tl.errors import InputError
 from neva_tl.evaluation import Decoding, leakage, observe
 from neva_tl.evaluation import written as written_module
-from neva_tl.evaluation.alignment import observe_many, write_texts, write_texts_many
 from neva_tl.evaluation.judges import CachedJudge, WordListJudge
+from neva_tl.evaluation.observed import observe_many, write_texts, write_texts_many
 from neva_tl.evaluation.written import recall
 from neva_tl.neurons import NeuronSet
 

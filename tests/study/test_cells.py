@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from neva_tl.editing import AddVector, Edit
-from neva_tl.evaluation.alignment import Decoding, Observed
 from neva_tl.evaluation.judges.base import ItemScores
+from neva_tl.evaluation.observed import Decoding, Observed
 from neva_tl.study.cells import Cells
 from neva_tl.study.config import PROFILES, StudyConfig
 from neva_tl.study.scorers import Scorer

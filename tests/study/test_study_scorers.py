@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neva_tl.evaluation.alignment import Decoding, Observed
 from neva_tl.evaluation.judges import ItemScores
+from neva_tl.evaluation.observed import Decoding, Observed
 from neva_tl.study.scorers import Scorer, from_frame, to_frame
 from neva_tl.values import VALUES
 

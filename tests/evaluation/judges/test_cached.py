@@ -10,8 +10,8 @@ from faulty_server import FaultyServer
 
 from neva_tl._cache import JsonCache
 from neva_tl.errors import InputError
-from neva_tl.evaluation.alignment import score_texts
 from neva_tl.evaluation.judges import CachedJudge, ChatJudge, ExactJudge, TextJudge, WordListJudge
+from neva_tl.evaluation.observed import score_texts
 from neva_tl.values import VALUES
 
 TEXTS = [

@@ -147,7 +147,7 @@ def checkpoint(name: str) -> Iterator[Path]:
 
 
 def a_shift(model: Any, seed: int, **options: Any) -> Any:
-    """A small shift of `NEURONS` neurons all over the model."""
+    """A shift of `NEURONS` neurons all over the model, by `.05 * dose` each."""
     import pandas as pd
 
     import neva_tl as nv
@@ -156,7 +156,7 @@ def a_shift(model: Any, seed: int, **options: Any) -> Any:
     rng = np.random.default_rng(seed)
     flat = rng.choice(info.n_layers * info.d_mlp, size=min(NEURONS, info.n_layers * info.d_mlp // 4), replace=False)
     layer, neuron = np.divmod(np.sort(flat), info.d_mlp)
-    df = pd.DataFrame({"layer": layer, "neuron": neuron, "mean_plus": 0.01, "mean_minus": 0.0, "sd": 1.0, "score": 1.0})
+    df = pd.DataFrame({"layer": layer, "neuron": neuron, "mean_plus": 0.05, "mean_minus": 0.0, "sd": 1.0, "score": 1.0})
     neurons = nv.NeuronSet("power", "benchmark", df, info.n_layers, info.d_mlp, fingerprint=nv.fingerprint(model))
     return nv.Amplify(neurons, **options)
 

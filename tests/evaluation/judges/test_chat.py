@@ -418,12 +418,12 @@ def test_killed_from_outside_only_questions_in_flight_are_asked_twice(tmp_path, 
 
 def test_missing_scores_are_bounded_and_the_question_is_printed(monkeypatch):
     """Unedited and edited texts before the judge; one refused: NaN, left out of D, and bounded by hand."""
-    from neva_tl.evaluation import alignment
+    from neva_tl.evaluation import alignment, observed
     from neva_tl.evaluation.responses import worst_case
 
     prompts, refused = ["one", "two", "three"], "Edited number 1 went by."
     plain_texts, edited_texts = ([f"{kind} number {i} went by." for i in range(3)] for kind in ("Plain", "Edited"))
-    monkeypatch.setattr(alignment, "write_texts", lambda model, edits, *a, **k: edited_texts if edits else plain_texts)
+    monkeypatch.setattr(observed, "write_texts", lambda model, edits, *a, **k: edited_texts if edits else plain_texts)
     with FaultyServer({refused: ["refusal"] * 3}) as server:
         found = alignment.leakage(
             None, {"power": RolePrompt("x")}, prompts, judge(server), n_boot=50, n_permutations=9, progress=False

@@ -1,6 +1,6 @@
 """Join what the benchmark scripts wrote into one file and one page.
 
-    python analyses/bench_report.py runs/bench [--page docs/benchmarks.md]
+    python analyses/bench_report.py runs/bench [--page docs/benchmarks.md] [--note FILE]
 
 Reads RUN/NAME.json (`make bench` writes them), writes RUN/bench.json with every repeat and the machine, and the page: per
 benchmark a table of medians with spread, and the checks that its script computed.
@@ -49,14 +49,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder with the scripts' JSON files")
     parser.add_argument("--page", type=Path, default=Path("docs/benchmarks.md"))
+    parser.add_argument("--note", type=Path, help="a text file that comes before the tables: what was run otherwise")
     args = parser.parse_args()
+    note = args.note.read_text() if args.note else ""
     files = [file for file in sorted(args.run.glob("*.json")) if file.name != "bench.json"]
     found = [held for file in files if isinstance(held := json.loads(file.read_text()), dict) and "bench" in held]
     if not found:
         print(f"bench_report: {args.run} holds no benchmark's JSON: run make bench first", file=sys.stderr)
         return 2
     joined = {"command": "make bench", "machine": machine(), "benches": found}
-    for target, text in ((args.run / "bench.json", json.dumps(joined, indent=1)), (args.page, page(joined))):
+    for target, text in ((args.run / "bench.json", json.dumps(joined, indent=1)), (args.page, page(joined, note))):
         target.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(target) as file:
             file.write_text(text)
@@ -84,7 +86,7 @@ def machine() -> dict[str, Any]:
     } | versions
 
 
-def page(joined: dict[str, Any]) -> str:
+def page(joined: dict[str, Any], note: str = "") -> str:
     """The page as Markdown."""
     here = joined["machine"]
     versions = ", ".join(f"{name} {here[name]}" for name in PACKAGES)
@@ -94,6 +96,7 @@ def page(joined: dict[str, Any]) -> str:
         f"`{joined['command']}` on {here['cores']} cores of {here['cpu']}, {here['memory_gb']} GB, no GPU; "
         f"Python {here['python']}, {versions}. Medians with least and most of all repeats; "
         "every repeat is in `runs/bench/bench.json`.",
+        *(["", note.strip()] if note.strip() else []),
     ]
     names = [bench["bench"] for bench in joined["benches"]]
     for name in sorted(set(names), key=lambda name: list(ABOUT).index(name) if name in ABOUT else len(ABOUT)):

@@ -8,8 +8,8 @@ The gate knows no pole and no single value: it says where, never what, so that e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,7 +51,6 @@ class RelevanceGate:
     passed: Float[np.ndarray, " l"]
     threshold: float = 0.5
     unit: Literal["token", "query"] = "token"
-    _ready: dict[int, PerDevice] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.unit not in ("token", "query"):
@@ -73,17 +72,25 @@ class RelevanceGate:
         Raises:
             InputError: the gate was not fitted at this layer, or on another width.
         """
-        if layer not in self.layers or h.shape[-1] != self.weight.shape[1]:
-            raise InputError(
-                f"this gate knows layers {list(self.layers)} of {self.weight.shape[1]} neurons: it cannot gate an edit at "
-                f"layer {layer} of {h.shape[-1]}; fit it on this model with that layer"
-            )
-        row = self.layers.index(layer)
-        if row not in self._ready:
-            self._ready[row] = PerDevice(torch.as_tensor(self.weight[row], dtype=torch.float32))
-        (weight,) = self._ready[row].on(h.device)
-        limit = float(np.log(self.threshold / (1 - self.threshold))) - float(self.bias[row])
-        return h.float() @ weight > limit
+        return self.at_layer(layer)(h)
+
+    def at_layer(self, layer: int) -> Callable[[Float[Tensor, "b n k"]], Bool[Tensor, "b n"]]:
+        """`open` of one layer, for many forward passes: its weights are copied to a device once."""
+        row = self.layers.index(layer) if layer in self.layers else None
+        ready = None if row is None else PerDevice(torch.as_tensor(self.weight[row], dtype=torch.float32))
+        odds = float(np.log(self.threshold / (1 - self.threshold)))
+        limit = odds if row is None else odds - float(self.bias[row])
+
+        def opened(h: Tensor) -> Tensor:
+            if ready is None or h.shape[-1] != self.weight.shape[1]:
+                raise InputError(
+                    f"this gate knows layers {list(self.layers)} of {self.weight.shape[1]} neurons: it cannot gate an edit "
+                    f"at layer {layer} of {h.shape[-1]}; fit it on this model with that layer"
+                )
+            (weight,) = ready.on(h.device)
+            return h.float() @ weight > limit
+
+        return opened
 
     def table(self) -> pd.DataFrame:
         """One row per layer: layer, caught, passed."""

@@ -180,8 +180,10 @@ def _gates(plan: list[tuple[Edit, Change]]) -> list[tuple[RelevanceGate, int]]:
 
 
 def _judge(session: EditSession, gate: RelevanceGate, layer: int) -> Callable[..., None]:
+    opened = gate.at_layer(layer)
+
     def judge(x: Tensor, hook: Any = None) -> None:
-        session.judge(gate, layer, x)
+        session.judge(gate, layer, x, opened(x))
 
     return judge
 

@@ -223,9 +223,8 @@ class EditSession:
         """Keep an activation that a change at another site of the layer reads (called by a hook)."""
         self._sites[layer, site] = x
 
-    def judge(self, gate: RelevanceGate, layer: int, h: Float[Tensor, "b n k"]) -> None:
-        """Ask a gate about a layer's `hook_post`, before any edit there (called by a hook)."""
-        opened = gate.open(layer, h)
+    def judge(self, gate: RelevanceGate, layer: int, h: Float[Tensor, "b n k"], opened: Bool[Tensor, "b n"]) -> None:
+        """Keep what a gate says of a layer's `hook_post` h, before any edit there (called by a hook)."""
         if gate.unit == "query":
             # one answer per text, given at its prompt's last token
             end = self._place(h)

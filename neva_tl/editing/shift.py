@@ -52,7 +52,8 @@ class Shift(NeuronEdit):
         cls = type(self)
         if cls.new_values is not NeuronEdit.new_values or cls.moved is not Shift.moved:  # the user's, built on this one
             return super()._layer_change(rows)
-        return Constant(self.dose * column(self.step(rows)), torch.tensor(rows["neuron"].tolist()))
+        (step,) = self.per_neuron(rows)
+        return Constant(self.dose * column(step), torch.tensor(rows["neuron"].tolist()))
 
 
 def Amplify(neurons: NeuronSet, dose: float = 1.0, **options: object) -> Shift:

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from neva_tl import inference, models
-from neva_tl.editing import AddVector, RelevanceGate, Shift, edit, fit_relevance, touched_tokens
+from neva_tl.editing import AddVector, RelevanceGate, Shift, edit, fit_relevance, identity, touched_tokens
 from neva_tl.errors import InputError
 from neva_tl.prompts.example import Example
 from neva_tl.testing import tiny_checkpoint
@@ -141,6 +141,15 @@ def test_touched_tokens_heed_the_gate(tiny: Any, shift: Shift, gate: RelevanceGa
     opened = gate.open(0, activations(tiny, batch))[0]
     touched = touched_tokens(tiny, one.with_scope("generated").with_gate(gate), EXAMPLES[0].prompt, EXAMPLES[0].answer)
     assert touched["touched"].tolist() == (opened & batch.answer[0]).tolist()
+
+
+def test_use_leaves_it_what_it_is_by_content(tiny: Any, shift: Shift, gate: RelevanceGate) -> None:
+    """Texts written behind a gate are kept under what the edit holds: that may not change when it is used."""
+    item = shift.with_gate(gate)
+    before = identity(item)
+    with edit(tiny, item):
+        inference.generate(tiny, ["a b", "c"], max_new_tokens=2)
+    assert identity(item) == before
 
 
 def test_hooks_go_away(tiny: Any, shift: Shift, gate: RelevanceGate, count_hooks: Callable[[Any], int]) -> None:

@@ -71,14 +71,15 @@ def measure(name: str, repeats: int) -> list[dict[str, Any]]:
 
     from neva_tl.collecting.plan import token_budget_for
 
-    shapes, width = matrices(name)
+    hf = make_model(name)
+    shapes, width = matrices(hf)
     tokens = token_budget_for("cpu", width)
     # every layer has weights of its own, as in a model: one matrix over and over would lie in the cache
     weights = {shape: [torch.randn(shape[::-1]).T for _ in range(count)] for shape, count in shapes.items()}
     # room for each product is made beforehand
     held = {shape: (torch.randn(tokens, shape[0]), torch.empty(tokens, shape[1])) for shape in shapes}
     flops = 2 * sum(count * rows * columns for (rows, columns), count in shapes.items())
-    run = transformers_pass(name, tokens)
+    run = transformers_pass(hf, tokens)
     found = []
     for repeat in range(-1, repeats):  # the first is not counted
         seconds = 0.0
@@ -94,20 +95,11 @@ def measure(name: str, repeats: int) -> list[dict[str, Any]]:
     return found
 
 
-def transformers_pass(name: str, tokens: int) -> Callable[[], Any]:
+def transformers_pass(hf: Any, tokens: int) -> Callable[[], Any]:
     """One pass of transformers' own model without its head, on full batches of rows of 32 tokens."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    from neva_tl._sources import resolve
-
-    torch.manual_seed(0)
-    hf = (
-        AutoModelForCausalLM.from_pretrained(resolve(name).path, dtype=torch.float32)
-        if name == "smollm2"
-        else shaped(name, vocab_size=32_000, bos_token_id=None, eos_token_id=0)
-    )
-    body = hf.eval().base_model
+    body = hf.base_model
     ids = torch.randint(5, 30_000, (tokens // 32, 32))
     mask = torch.ones_like(ids)
 
@@ -130,19 +122,21 @@ def share(run: Callable[[], Any]) -> float:
     return products / sum(event.self_cpu_time_total for event in events)
 
 
-def matrices(name: str) -> tuple[Counter[tuple[int, int]], int]:
-    """How many weight matrices of each shape (read, written) the blocks have, and neurons of a layer."""
+def make_model(name: str) -> Any:
+    """SmolLM2, or a random model of a shape, as transformers has it."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     from neva_tl._sources import resolve
 
-    with torch.device("meta"):
-        hf = (
-            AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(resolve(name).path))
-            if name == "smollm2"
-            else shaped(name, vocab_size=32_000, bos_token_id=None, eos_token_id=0)
-        )
+    torch.manual_seed(0)
+    if name == "smollm2":
+        return AutoModelForCausalLM.from_pretrained(resolve(name).path, dtype=torch.float32).eval()
+    return shaped(name, vocab_size=32_000, bos_token_id=None, eos_token_id=0).eval()
+
+
+def matrices(hf: Any) -> tuple[Counter[tuple[int, int]], int]:
+    """How many weight matrices of each shape (read, written) the blocks have, and neurons of a layer."""
     blocks = hf.transformer.h if hasattr(hf, "transformer") else hf.model.layers
     shapes: Counter[tuple[int, int]] = Counter()
     for key, weight in blocks.named_parameters():

@@ -5,6 +5,7 @@ A private part of models.py.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -33,17 +34,19 @@ def activation(model: Model) -> Callable[[Tensor], Tensor]:
     return ACT2FN[info(model).activation]
 
 
-def gate_module(model: Model, layer: int) -> nn.Module | None:
-    """The module whose output is a layer's `act(gate)`; None where the model runs none that could be listened to."""
-    from transformer_lens.model_bridge.generalized_components import GatedMLPBridge
-
-    mlp = model.blocks[layer].mlp
-    # only this class leaves the MLP's arithmetic to transformers, and not behind processed weights
-    if type(mlp) is not GatedMLPBridge or getattr(mlp, "_use_processed_weights", False):
-        return None
-    found = _inside(mlp)
-    shared = any(_inside(block.mlp) is found for i, block in enumerate(model.blocks) if i != layer)
-    return found if isinstance(found, nn.Module) and not shared else None
+def gate_modules(model: Model) -> dict[int, nn.Module]:
+    """Layer -> the module whose output is its `act(gate)`, of the layers that run one which can be listened to."""
+    mlps = [block.mlp for block in model.blocks]
+    held = [_inside(mlp) for mlp in mlps]
+    uses = Counter(map(id, held))
+    return {
+        layer: module
+        for layer, (mlp, module) in enumerate(zip(mlps, held, strict=True))
+        # only this class leaves the MLP's arithmetic to transformers, and not behind processed weights
+        if type(mlp).__name__ == "GatedMLPBridge" and not getattr(mlp, "_use_processed_weights", False)
+        # one that layers share does not say whose output it is
+        if isinstance(module, nn.Module) and uses[id(module)] == 1
+    }
 
 
 def fuse(model: Any) -> None:

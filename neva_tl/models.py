@@ -23,7 +23,7 @@ from neva_tl import _hooked, _plain
 from neva_tl import _sources as sources
 from neva_tl._facts import MEMO, Model, fingerprint, info, is_bridge, is_model, tokenizer, weights_changed
 from neva_tl._model_types import FinalNorm, HookHandle, ModelInfo
-from neva_tl._nonlinear import activation, fuse, gate_module
+from neva_tl._nonlinear import activation, fuse, gate_modules
 from neva_tl._passes import KVCache, bridge_pass, hooked_pass
 from neva_tl._plain import PlainFacts, PlainModel
 from neva_tl._resume import LayerCache, resumes
@@ -60,7 +60,7 @@ __all__ = [
     "final_norm",
     "fingerprint",
     "forward",
-    "gate_module",
+    "gate_modules",
     "hook_name",
     "hooked",
     "info",

@@ -18,7 +18,7 @@ from neva_tl.testing import tiny_checkpoint
 
 pytestmark = pytest.mark.core
 on_bridge = pytest.mark.skipif(
-    hasattr(models, "_hooked_class") and models._hooked_class() is not None,
+    models._hooked_class() is not None,
     reason="HookedTransformer has activation functions of its own",
 )
 
@@ -52,14 +52,13 @@ def test_loaded_models_compute_it_by_one_kernel(tmp_path: Path) -> None:
 def test_gate_modules_are_the_layers_own(tmp_path: Path) -> None:
     model = nv.load(tiny_checkpoint(tmp_path, "llama"))
     layers = range(models.info(model).n_layers)
-    modules = [models.gate_module(model, layer) for layer in layers]
-    assert len(set(map(id, modules))) == len(modules) and None not in modules
+    modules = models.gate_modules(model)
+    assert list(modules) == list(layers) and len(set(map(id, modules.values()))) == len(modules)
     tokens = torch.tensor([[5, 60, 200, 7]])
     pre: dict[int, Any] = {}
     out: dict[int, Any] = {}
     handles: list[Any] = []
-    for layer, module in enumerate(modules):
-        assert module is not None
+    for layer, module in modules.items():
         handles.append(module.register_forward_hook(lambda m, a, y, layer=layer: out.update({layer: y})))
         name = models.hook_name(model, layer, "gate")
         handles.append(models.add_hook(model, name, lambda x, hook=None, layer=layer: pre.update({layer: x})))
@@ -77,9 +76,9 @@ def test_gate_modules_are_the_layers_own(tmp_path: Path) -> None:
 @on_bridge
 def test_no_gate_module_where_none_can_be_heard(tmp_path: Path) -> None:
     plain = nv.load(tiny_checkpoint(tmp_path / "a", "gpt2"))
-    assert models.gate_module(plain, 0) is None
+    assert models.gate_modules(plain) == {}
     model = nv.load(tiny_checkpoint(tmp_path / "b", "llama"))
     one = model.blocks[0].mlp.original_component.act_fn
     for block in model.blocks:
         block.mlp.original_component.act_fn = one  # shared: its output says no layer
-    assert models.gate_module(model, 0) is None
+    assert models.gate_modules(model) == {}

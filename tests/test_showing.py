@@ -242,12 +242,12 @@ RESULTS: dict[type, Callable[[], Any]] = {
 OF_CIRCUITS = {"Context", "Effects", "Faithfulness", "Found", "Means", "Nodes", "ValueTask"}  # see tests/circuits
 #: Exported dataclasses that are no results: what goes in (settings, edits, judges, texts), parts of other results, and
 #: arrays that mean nothing alone.
-NOT_RESULTS = {"ModelInfo", "PlainModel", 
+NOT_RESULTS = {
     "Ablate", "AddVector", "Batch", "Change", "Clamp", "Composed", "ContextAware", "Decoding", "DosePoint",
     "Edit", "EditSession", "Encoded", "Evidence", "ExactJudge", "Example", "GateShift", "Here", "LayerProbe",
-    "LogProbJudge", "NeuronEdit", "Plant", "Posterior", "ProbedVector", "Profile", "PromptShift", "Reference",
-    "Request", "RolePrompt", "Scale", "Shift", "StudyConfig", "SurveyJudge", "Text", "Widget", "WordListJudge",
-    "World",
+    "LogProbJudge", "ModelInfo", "NeuronEdit", "PlainModel", "Plant", "Posterior", "ProbedVector", "Profile",
+    "PromptShift", "Reference", "Request", "RolePrompt", "Scale", "Shift", "StudyConfig", "SurveyJudge", "Text",
+    "Widget", "WordListJudge", "World",
 }  # fmt: skip
 
 

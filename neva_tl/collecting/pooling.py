@@ -60,9 +60,8 @@ class Recorder:
         self._layers = range(layers)
         self._stop = None if layers == models.info(model).n_layers else layers
         # where the model computes act(gate) in a module, its output is listened to; elsewhere it is computed once more
-        modules = {layer: models.gate_module(model, layer) for layer in self._layers} if gate else {}
-        self._gates = {layer: module for layer, module in modules.items() if module is not None}
-        self._activation = models.activation(model) if gate else None
+        modules = models.gate_modules(model) if gate else {}
+        self._gates = {layer: module for layer, module in modules.items() if layer in self._layers}
         self._reduce: Callable[[int, str, Tensor], None] | None = None
         self._seen: dict[tuple[str, int], int] = {}
 
@@ -70,18 +69,19 @@ class Recorder:
     def on(self) -> Iterator[None]:
         """The hooks, for the length of a `with` block."""
 
-        def look(layer: int, name: str) -> Callable[..., None]:
+        # the gate's hook point sees what its activation function is applied to
+        act = models.activation(self._model) if "gate" in self._names else None
+
+        def look(layer: int, name: str, by_module: bool = False) -> Callable[..., None]:
             def record(x: Tensor, hook: Any = None) -> None:
                 if self._reduce is not None:
                     self._seen[name, layer] = self._seen.get((name, layer), 0) + 1
-                    # the gate's hook point sees what its activation function is applied to
-                    again = name == "gate" and layer not in self._gates
-                    self._reduce(layer, name, self._activation(x) if again and self._activation else x)
+                    self._reduce(layer, name, act(x) if act and name == "gate" and not by_module else x)
 
             return record
 
         def listen(layer: int) -> Callable[..., None]:
-            record = look(layer, "gate")
+            record = look(layer, "gate", by_module=True)
             return lambda module, args, out: record(out)
 
         points = [

@@ -96,7 +96,7 @@ def bridge_pass(
     past: KVCache | None,
 ) -> Tensor | None:
     whole = mask if past is None or past.mask is None else torch.cat([past.mask, mask], dim=1)
-    accepted = _arguments(model.original_model)
+    accepted = accepted_arguments(model.original_model)
     options: dict[str, Any] = {"attention_mask": whole.long()}
     if "position_ids" in accepted:
         options["position_ids"] = (whole.long().cumsum(1) - 1).clamp_min(0)[:, -tokens.shape[1] :]
@@ -149,7 +149,7 @@ def _signature(forward: Any) -> frozenset[str]:
     return frozenset(inspect.signature(forward).parameters)
 
 
-def _arguments(module: nn.Module) -> frozenset[str]:
+def accepted_arguments(module: nn.Module) -> frozenset[str]:
     # keyed by the class's function: a bound method would keep its model alive
     return _signature(type(module).forward)
 

@@ -77,6 +77,7 @@ def forward_batch(
     logits: bool = True,
     positions: Int[Tensor, " m"] | None = None,
     scored: Bool[Tensor, "b n"] | None = None,
+    packed: bool = False,
     grad: bool = False,
 ) -> Tensor | None:
     """One forward pass of a batch; an edit session is told that its answer tokens count as generated.
@@ -87,6 +88,7 @@ def forward_batch(
         logits: False skips the LM head.
         positions: logits at these positions only.
         scored: logits of these tokens only, in reading order.
+        packed: run the real tokens alone, end to end, without logits (where `models.packable`).
         grad: keep the graph for gradients of activations.
 
     Returns:
@@ -102,6 +104,7 @@ def forward_batch(
         logits=logits,
         positions=positions,
         scored=scored,
+        packed=packed,
         grad=grad,
     )
 

@@ -24,6 +24,7 @@ from neva_tl import _sources as sources
 from neva_tl._facts import MEMO, Model, fingerprint, info, is_bridge, is_model, tokenizer, weights_changed
 from neva_tl._model_types import FinalNorm, HookHandle, ModelInfo
 from neva_tl._nonlinear import activation, fuse, gate_modules
+from neva_tl._packed import packed_pass, packs, shares_weights
 from neva_tl._passes import KVCache, bridge_pass, hooked_pass
 from neva_tl._plain import PlainFacts, PlainModel
 from neva_tl._resume import LayerCache, resumes
@@ -69,6 +70,7 @@ __all__ = [
     "load",
     "logits_of",
     "mlp_norm",
+    "packable",
     "parallel_blocks",
     "plain",
     "resuming",
@@ -357,6 +359,7 @@ def forward(
     scored: Bool[Tensor, "b n"] | None = None,
     past: KVCache | None = None,
     last: bool = False,
+    packed: bool = False,
     grad: bool = False,
 ) -> Tensor | None:
     """One forward pass with explicit mask and positions (left padding is right on every architecture).
@@ -370,11 +373,18 @@ def forward(
         scored: logits of these tokens only, in reading order: the LM head runs on no other.
         past: cache to read and extend (`KVCache()` starts an empty one).
         last: `past` is not used any more, and may be left unfit for use.
+        packed: run the real tokens of right-padded rows alone, end to end: hook points of blocks and MLPs see
+            `[1, t, ...]`, those inside attention and norms do not fire. No logits, no cache; only where the model is
+            `packable`.
         grad: keep the graph; parameters of loaded models take no gradients, activations can.
 
     Returns:
         Logits `[b, n or m, d_vocab]`, with `scored` `[m, d_vocab]`, or None.
     """
+    if packed:
+        with nullcontext() if grad else torch.no_grad():
+            packed_pass(model, tokens, mask, stop_at_layer)
+        return None
     run = bridge_pass if is_bridge(model) else hooked_pass
     started = None if grad or stop_at_layer is not None else MEMO.get(model, _STARTED, lambda: None)
     begins = past is not None and past.state is None
@@ -390,6 +400,33 @@ def forward(
     elif past is not None:
         past.parts = None
     return out
+
+
+def packable(model: Model) -> bool:
+    """Whether `forward(packed=True)` does on this model what a padded pass does: tried on three short texts, once per model.
+
+    Never while something sits on its hook points: it would see other shapes, or (inside attention and norms) nothing.
+    """
+    if not is_bridge(model) or hooked(model) or not shares_weights(model):
+        return False
+    parameter = next(model.parameters())
+    return MEMO.get(model, ("packs", parameter.dtype, parameter.device), lambda: _packs(model))
+
+
+def _packs(model: Model) -> bool:
+    names = [hook_name(model, layer, site) for layer in range(info(model).n_layers) for site in ("post", "resid_post")]
+
+    @contextmanager
+    def watched() -> Iterator[list[Tensor]]:
+        seen: list[Tensor] = []
+        handles = [add_hook(model, name, lambda x, hook=None: seen.append(x.detach())) for name in names]
+        try:
+            yield seen
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    return packs(model, partial(forward, model), watched)
 
 
 @contextmanager

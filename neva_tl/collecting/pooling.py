@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neva_tl import inference, models
@@ -56,6 +56,8 @@ class Recorder:
 
     def __init__(self, model: Any, *, gate: bool, pooling: Pooling, layers: int) -> None:
         self._model, self._pooling = model, pooling
+        # asked before the hooks are there: other people's must see what they always see
+        self._packed = models.packable(model)
         self._names = ("post", "gate", "resid") if gate else ("post", "resid")
         self._layers = range(layers)
         self._stop = None if layers == models.info(model).n_layers else layers
@@ -107,16 +109,18 @@ class Recorder:
             Per layer `post`, `positive`, `gate`, `gate_positive` `[b, k]` and `resid` `[b, d]`, float32, on the layer's device.
         """
         found: list[dict[str, Tensor | Reduced]] = [{} for _ in self._layers]
+        packed = self._packed and past is None
         if self._pooling == "token":
-            self._reduce = _tokens(batch.answer, part, found)
+            self._reduce = _tokens(batch.answer[batch.mask][None] if packed else batch.answer, part, found)
         else:
-            self._reduce = _rows(batch.answer, self._pooling, found)
+            self._reduce = _rows(batch, self._pooling, found, packed)
         self._seen.clear()
         try:
-            if past is None:
-                inference.forward_batch(self._model, batch, logits=False, stop_at_layer=self._stop)
-            else:
-                models.forward(self._model, batch.tokens, batch.mask, logits=False, past=past)
+            with torch.inference_mode():
+                if past is None:
+                    inference.forward_batch(self._model, batch, logits=False, packed=packed, stop_at_layer=self._stop)
+                else:
+                    models.forward(self._model, batch.tokens, batch.mask, logits=False, past=past)
         finally:
             self._reduce = None
         self._check_fired()
@@ -133,30 +137,51 @@ class Recorder:
                     )
 
 
+class _Bags(NamedTuple):
+    """Which tokens of a pass each row's vector is pooled from: flat numbers, one row's behind the other, and where rows begin."""
+
+    tokens: Int[Tensor, " m"]
+    starts: Int[Tensor, " b"]
+
+    def pool(self, x: Float[Tensor, "*pass k"], mode: Literal["mean", "max"] = "mean") -> Float[Tensor, "b k"]:
+        """A look-up of embeddings, as torch has it: no product with zeros, no copy, the same on every device."""
+        rows = x.reshape(-1, x.shape[-1]).float()
+        return torch.nn.functional.embedding_bag(self.tokens.to(x.device), rows, self.starts.to(x.device), mode=mode)
+
+
+def _bags(answer: Bool[Tensor, "b n"], mask: Bool[Tensor, "b n"], last: bool, packed: bool) -> _Bags:
+    """The pooled tokens of each row: all of its answer, or the last one.
+
+    Args:
+        packed: the pass sees the real tokens alone.
+    """
+    weight = pool_weights(answer, "last" if last else "mean") > 0
+    # where each token lies in the pass
+    place = mask.reshape(-1).cumsum(0) - 1 if packed else torch.arange(mask.numel(), device=mask.device)
+    count = weight.sum(dim=1)
+    return _Bags(place[weight.reshape(-1)], count.cumsum(0) - count)
+
+
 def _rows(
-    answer: Tensor, pooling: Pooling, found: list[dict[str, Tensor | Reduced]]
+    batch: Batch, pooling: Pooling, found: list[dict[str, Tensor | Reduced]], packed: bool
 ) -> Callable[[int, str, Tensor], None]:
     """Pool each row's answer tokens to one vector."""
-    mean = pool_weights(answer, "last" if pooling == "last" else "mean")
+    bags = _bags(batch.answer, batch.mask, pooling == "last", packed)
     above: dict[tuple[torch.Size, torch.device], Tensor] = {}
 
-    def share(x: Tensor, weight: Tensor) -> Tensor:
+    def share(x: Tensor) -> Tensor:
         # straight into one buffer for all layers: a new mask and its copy as numbers took four times as long
         key = (x.shape, x.device)
         if key not in above:
             above[key] = torch.empty_like(x, dtype=torch.float32)
-        return torch.einsum("bn,bnk->bk", weight, torch.gt(x, 0, out=above[key]))
+        return bags.pool(torch.gt(x, 0, out=above[key]))
 
     def reduce(layer: int, name: str, x: Tensor) -> None:
-        weight = mean.to(x.device)
         out = found[layer]
         # out of place and reduced at once: nothing of the batch outlives the hook
-        if pooling == "max" and name != "resid":
-            out[name] = x.float().masked_fill(~answer.to(x.device)[..., None], -torch.inf).amax(dim=1)
-        else:
-            out[name] = torch.einsum("bn,bnk->bk", weight, x.float())
+        out[name] = bags.pool(x, "max" if pooling == "max" and name != "resid" else "mean")
         if name in _SHARE_OF:
-            out[_SHARE_OF[name]] = share(x, weight)
+            out[_SHARE_OF[name]] = share(x)
 
     return reduce
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import neva_tl as nv
+from neva_tl import models
 from neva_tl._stats import ActivationStats
 from neva_tl.errors import InputError
 from neva_tl.prompts import ContrastSet
@@ -31,6 +32,7 @@ def test_the_layers_below_are_as_they_are_in_a_whole_collection(model: Any, pair
 
 
 def test_later_layers_and_the_head_are_not_run(model: Any, pairs: ContrastSet) -> None:
+    models.packable(model)  # tried on all layers, once per model
     ran: list[str] = []
     hf = model.original_model
     watched = {"first": hf.model.layers[0].mlp, "second": hf.model.layers[1].mlp, "head": hf.lm_head}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -132,9 +131,9 @@ def test_a_second_call_only_reads(
     finished: StudyResult, small_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Scorer, "observe", lambda *args, **kwargs: pytest.fail("measured again"))
-    before, started = stamps(finished.folder), time.monotonic()
+    before = stamps(finished.folder)
     again = small_study().run(finished.folder)
-    assert time.monotonic() - started < 5 and again.results == finished.results
+    assert again.results == finished.results
     after = stamps(finished.folder)
     assert {name for name in after if after[name] != before.get(name)} <= {"manifest.json"}
     assert json.loads((again.folder / "manifest.json").read_text())["finished"] is True

@@ -15,6 +15,7 @@ import time
 import traceback
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -205,12 +206,15 @@ def test_texts_that_are_no_language_score_zero_and_cost_nothing():
         assert server.seen == [TEXTS[0]]
 
 
-def test_rate_limit_spaces_requests():
+def test_rate_limit_spaces_requests(monkeypatch):
+    """On a clock that stands still six requests (a retry counts) wait 0, .1, ... .5 seconds, on whatever thread."""
+    waits = []
+    clock = SimpleNamespace(monotonic=lambda: 100.0, sleep=waits.append)
+    monkeypatch.setattr("neva_tl.evaluation.judges.endpoint.time", clock)
     with FaultyServer({TEXTS[0]: ["500"]}) as server:
-        judge(server, requests_per_minute=600.0, concurrency=4).score(TEXTS[:5])
-        gaps = np.diff(server.at)
-    # six requests (a retry counts) a tenth of a second apart; arrival jitters a little
-    assert len(gaps) == 5 and server.at[-1] - server.at[0] > 0.45
+        found = judge(server, requests_per_minute=600.0, concurrency=4).score(TEXTS[:5])
+    np.testing.assert_array_equal(found, wanted(TEXTS[:5]))
+    np.testing.assert_allclose(sorted(waits), np.arange(6) / 10, atol=1e-9)
 
 
 def test_keys_by_content(tmp_path):

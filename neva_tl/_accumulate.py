@@ -78,8 +78,8 @@ class Membership:
         pole = (table["pole"] == POLES[1]).to_numpy(dtype=np.int64)
         fold = table["fold"].to_numpy(dtype=np.int64)
         pair_cell = value * N_FOLDS + fold
-        name = pd.Series(pair_cell.astype(str)).str.cat(table["pair_id"].astype(str).tolist(), sep="\0")
-        pair = np.where(table["pair_id"].notna().to_numpy(), pd.factorize(name)[0], -1)
+        code = pd.factorize(table["pair_id"])[0]  # -1 where there is none
+        pair = np.where(code >= 0, pd.factorize(pair_cell * (code.max(initial=0) + 1) + code)[0], -1)
         return cls((value * len(POLES) + pole) * N_FOLDS + fold, pair, pair_cell)
 
     def part(self, rows: np.ndarray) -> Part:

@@ -30,6 +30,7 @@ from neva_tl.collecting.state import Checkpoint, plan_hash
 from neva_tl.encoding import pad
 from neva_tl.errors import InputError, WorkError
 from neva_tl.prompts import ContrastSet
+from neva_tl.prompts.contrast import each_example
 from neva_tl.values import in_circle_order
 
 __all__ = ["N_FOLDS", "POLES", "ActivationStats", "Pooling", "Samples", "collect", "fold_of"]
@@ -97,10 +98,9 @@ def collect(
         raise InputError("prompts are run once (share_prefixes) only where all layers are: leave out one of the two")
     subset = pairs if split is None else pairs.split(split)
     models.check_mlp(model)
-    table = subset.df.reset_index(drop=True)
-    table = table.assign(fold=[fold_of(c) for c in table["cluster"]])
+    table = subset.df.assign(fold=[fold_of(c) for c in subset.df["cluster"]])
     _check_poles(table, split)
-    texts = tokenised(model, subset.examples(), chat)
+    texts = tokenised(model, each_example(table), chat)
     budget = token_budget or token_budget_for(torch.device(info.device).type, info.d_mlp)
     # single tokens make no pairs: there every text may run by itself
     units = np.arange(len(table)) if pooling == "token" else _units(table)
@@ -325,8 +325,9 @@ def _check_poles(table: pd.DataFrame, split: str | None) -> None:
 
 def _units(table: pd.DataFrame) -> np.ndarray:
     """Number of each row's pair; a row without one is a unit of its own."""
-    unit = table["pair_id"].where(table["pair_id"].notna(), "row " + table.index.astype(str))
-    return pd.factorize(table["value"].astype(str) + "\0" + unit.astype(str))[0]
+    value, pair = (pd.factorize(table[name])[0] for name in ("value", "pair_id"))
+    single = -1 - np.arange(len(table))
+    return pd.factorize(np.where(pair < 0, single, value * (pair.max(initial=0) + 1) + pair))[0]
 
 
 def _sample_store(

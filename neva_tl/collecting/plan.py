@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -50,19 +52,21 @@ class Texts:
         ]
 
 
-def tokenised(model: Any, examples: Sequence[Example], chat: bool | None) -> Texts:
-    """Token ids of all examples.
+def tokenised(model: Any, examples: Iterable[Example], chat: bool | None) -> Texts:
+    """Token ids of all examples, some at a time.
 
     Raises:
         InputError: one is longer than the context.
     """
-    ids: list[np.ndarray] = []
-    lengths, starts = np.zeros(len(examples), dtype=np.int64), np.zeros(len(examples), dtype=np.int64)
-    for first in range(0, len(examples), TOKENISED_AT_ONCE):
-        for place, item in enumerate(encode_one(model, examples[first : first + TOKENISED_AT_ONCE], chat=chat), first):
-            ids.append(np.asarray(item.ids, dtype=np.int32))
-            lengths[place], starts[place] = len(item.ids), item.start
-    return Texts(np.concatenate(ids), np.cumsum(lengths), starts)
+    # grow as they go: parts that are joined at the end would be held twice
+    ids, ends, starts = array("i"), array("q"), array("q")
+    left = iter(examples)
+    while some := list(islice(left, TOKENISED_AT_ONCE)):
+        for item in encode_one(model, some, chat=chat):
+            ids.extend(item.ids)
+            ends.append(len(ids))
+            starts.append(item.start)
+    return Texts(np.frombuffer(ids, np.int32), np.frombuffer(ends, np.int64), np.frombuffer(starts, np.int64))
 
 
 def token_budget_for(device_type: str, d_mlp: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,8 @@ COLUMNS = (
     "source",
     "form",
 )
+#: Rows made into JSON at a time: bounds what is held of a long table.
+_LINES_AT_ONCE = 1024
 _OPTIONAL = ("pair_id", "answer_start", "answer_end", "form")
 
 #: A row as readers make it; `line` (its place in the user's file) is used in errors and then dropped.
@@ -96,7 +98,10 @@ class ContrastSet:
     @cached_property
     def hash(self) -> str:
         """sha256 of the content (rows in order, not the name): equal for equal prompts."""
-        return hashlib.sha256(_json_lines(self.df).encode()).hexdigest()
+        found = hashlib.sha256()
+        for line in _json_lines(self.df):
+            found.update(line.encode())
+        return found.hexdigest()
 
     def split(self, name: str) -> ContrastSet:
         """The rows of one split.
@@ -161,7 +166,8 @@ class ContrastSet:
             InputError: nothing is left, a pair is torn apart, or a value has too little.
         """
         made = object.__new__(type(self))  # not through __post_init__: the rows are checked, most of it cannot break
-        df = self.df[keep].reset_index(drop=True)
+        # nobody edits a set's table: where all of it is kept, both sets hold one
+        df = self.df if keep.all() else self.df[keep].reset_index(drop=True)
         name, minimum = self.name if name is None else name, self.minimum if minimum is None else minimum
         validation.check_part(df, name, _places(df, name), minimum)
         for field, content in (("df", df), ("name", name), ("note", self.note), ("minimum", minimum)):
@@ -177,7 +183,7 @@ class ContrastSet:
         path = Path(path)
         writers: dict[str, Callable[[Path], Any]] = {
             ".csv": lambda file: self.df.to_csv(file, index=False),
-            ".jsonl": lambda file: file.write_text(_json_lines(self.df), encoding="utf-8"),
+            ".jsonl": lambda file: file.write_text("".join(_json_lines(self.df)), encoding="utf-8"),
             ".parquet": lambda file: self.df.to_parquet(file, index=False),
         }
         if path.suffix not in writers:
@@ -214,14 +220,17 @@ class ContrastSet:
 
 
 def examples_of(df: pd.DataFrame) -> list[Example]:
+    """Rows of a contrast set's table as prompts and answers (see `each_example`)."""
+    return list(each_example(df))
+
+
+def each_example(df: pd.DataFrame) -> Iterator[Example]:
     """Rows of a contrast set's table as prompts and answers; without an answer span the whole text is the answer."""
-    out = []
     for text, start, end in zip(df["text"], df["answer_start"], df["answer_end"], strict=True):
         if pd.isna(start):
-            out.append(Example("", text.strip()))
+            yield Example("", text.strip())
         else:
-            out.append(Example(text[:start].strip(), text[int(start) : int(end)].strip()))
-    return out
+            yield Example(text[:start].strip(), text[int(start) : int(end)].strip())
 
 
 def _places(df: pd.DataFrame, name: str) -> validation.Where:
@@ -258,11 +267,14 @@ def _normalise(df: pd.DataFrame, name: str) -> pd.DataFrame:
     return df
 
 
-def _json_lines(df: pd.DataFrame) -> str:
+def _json_lines(df: pd.DataFrame) -> Iterator[str]:
     """Rows as lines of JSON; the hash is of these bytes, so they must not change."""
-    columns = [df[name].astype(object).where(df[name].notna(), None).tolist() for name in COLUMNS]
     encode = json.JSONEncoder(ensure_ascii=False).encode
-    return "".join(encode(dict(zip(COLUMNS, row, strict=True))) + "\n" for row in zip(*columns, strict=True))
+    for first in range(0, len(df), _LINES_AT_ONCE):
+        part = df.iloc[first : first + _LINES_AT_ONCE]
+        columns = [part[name].astype(object).where(part[name].notna(), None).tolist() for name in COLUMNS]
+        for row in zip(*columns, strict=True):
+            yield encode(dict(zip(COLUMNS, row, strict=True))) + "\n"
 
 
 def _quotas(available: Mapping[str, int], total: int) -> dict[str, int]:

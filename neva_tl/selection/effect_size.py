@@ -205,15 +205,21 @@ def screen(stats: ActivationStats, request: Request) -> tuple[Tested, dict[str, 
 
 
 def _screen_q(stats: ActivationStats, request: Request) -> Tested:
-    """The neurons with `q <= alpha`. No q at or below alpha rests on a p above alpha: those are not computed."""
-    test = effects(stats, request.value, request.site)[1]
-    # above .5 the bound does not hold, and p is taken of all
-    bound = least_t(test, request.alpha, request.delta) if request.alpha <= 0.5 else 0.0
-    at = np.flatnonzero(np.abs(test.t) >= bound)
+    """The neurons with `q <= alpha`. Where a p cannot be among those, it is not computed: each takes long."""
+    test, family = effects(stats, request.value, request.site)[1], family_size(stats, request.layers)
+    size = np.abs(test.t).ravel()
     if request.layers is not None:
-        at = at[np.isin(at // stats.d_mlp, request.layers)]
+        size = np.where(np.isin(np.arange(size.size) // stats.d_mlp, request.layers), size, -1.0)
+    at = np.flatnonzero(size >= 0)
+    # the rule rejects no p above alpha * (rejections / family), and of p up to a level there are no more than its bound lets
+    # through; so each count gives a lower level. Above .5 the bound does not hold
+    level, lower = np.inf, request.alpha
+    while lower < 0.9 * level and lower <= 0.5 and len(at):
+        level = lower
+        at = at[size[at] >= least_t(test, level, request.delta)]
+        lower = request.alpha * len(at) / family
     p = minimum_effect_p(_at(test, at), request.delta)
-    rule = step_up_p(p, request.alpha, family_size(stats, request.layers))
+    rule = step_up_p(p, request.alpha, family)
     at, p = at[p <= rule.largest], p[p <= rule.largest]
     return Tested(stats, request.value, request.site, request.lam, 0.95, at, p, _q(p, rule))
 

@@ -18,6 +18,7 @@ from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
 from neva_tl.selection.activation_probability import share_above_zero
 from neva_tl.selection.base import Request, best_first, finish, limit_of, neurons_of
+from neva_tl.selection.contrast import once
 from neva_tl.selection.effect_size import tested
 
 
@@ -43,6 +44,25 @@ def select_lape(
     if not 0 < share <= 1 or not 0 <= percentile < 100:
         raise InputError(f"share lies in (0, 1] and percentile in [0, 100): got {share} and {percentile}")
     value, site, family = request.value, request.site, neurons_of(stats, request.layers)
+    key = (f"lape {share} {percentile}", str(request.layers), site)
+    often, spread, low = once(stats, key, lambda: _low_entropy(stats, site, family, share, percentile))
+    own = share_above_zero(stats, value, "+", site).ravel()[family]
+    score = 1 - spread / np.log(len(stats.values))
+    found = np.flatnonzero(low & (own > often))
+    counts = {"fires": int(np.isfinite(spread).sum()), "low_entropy": int(low.sum()), "this_value": len(found)}
+    best = found[best_first(score[found], limit_of(stats, request))]
+    ranked = tested(
+        stats, value, site=site, delta=request.delta, lam=request.lam, layers=request.layers, at=family[best]
+    ).frame()
+    ranked = ranked.assign(entropy=spread[best], p_value=own[best], score=score[best])
+    return finish(stats, request, "lape", ranked.drop(columns=["value"]), counts)
+
+
+def _low_entropy(
+    stats: ActivationStats, site: str, family: np.ndarray, share: float, percentile: float
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """What all values have in common: what "often" is, each neuron's entropy (infinite where it fires for no value often),
+    and which neurons are kept for all values together."""
     p = np.stack([share_above_zero(stats, name, "+", site).ravel()[family] for name in stats.values])
     often = np.percentile(p, percentile)
     active = (p > often).any(axis=0)
@@ -50,14 +70,4 @@ def select_lape(
     spread[active] = np.round(entropy(p[:, active], axis=0), 9)  # equal p in another order: the same entropy
     low = np.zeros(len(family), dtype=bool)
     low[best_first(-spread, max(1, round(share * len(family))))] = True
-    low &= active
-    own = p[stats.index(value)]
-    score = 1 - spread / np.log(len(stats.values))
-    found = np.flatnonzero(low & (own > often))
-    counts = {"fires": int(active.sum()), "low_entropy": int(low.sum()), "this_value": len(found)}
-    best = found[best_first(score[found], limit_of(stats, request))]
-    ranked = tested(
-        stats, value, site=site, delta=request.delta, lam=request.lam, layers=request.layers, at=family[best]
-    ).frame()
-    ranked = ranked.assign(entropy=spread[best], p_value=own[best], score=score[best])
-    return finish(stats, request, "lape", ranked.drop(columns=["value"]), counts)
+    return float(often), spread, low & active

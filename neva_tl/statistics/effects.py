@@ -19,7 +19,7 @@ from scipy.stats import nct
 from scipy.stats import t as student
 
 from neva_tl.errors import InputError
-from neva_tl.statistics.moments import check_moments
+from neva_tl.statistics.moments import Moments, check_moments
 
 #: Above this many effects with one df, limits (slow: roots) and p-values come from splines through exact ones.
 _MANY_LIMITS, _MANY = 512, 4096
@@ -86,10 +86,9 @@ def welch_effect(plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]) -> Eff
     that the noncentrality at effect delta is `delta * sd / se`. With unequal spreads the noncentral t is an
     approximation (ours: the central case is Welch 1947).
     """
-    pooled = hedges_g(plus, minus)
-    t, df, _ = welch(plus, minus)
-    a, b = check_moments(plus), check_moments(minus)
-    se = np.sqrt(_square_error(a.n, a.m2) + _square_error(b.n, b.m2))
+    a, b = check_moments(plus, "the + sample"), check_moments(minus, "the - sample")
+    pooled = hedges_g(a, b)
+    t, df, se = _welch(a, b)
     with np.errstate(divide="ignore", invalid="ignore"):
         root_n = np.where(se > 0, pooled.sd / np.where(se > 0, se, 1), pooled.root_n)
     return Effect(pooled.g, t, df, np.asarray(root_n), pooled.sd)
@@ -99,15 +98,21 @@ def welch(
     plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]
 ) -> tuple[Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"]]:
     """Welch's t, Satterthwaite's df and the two-sided p for equal means (`scipy.stats.ttest_ind(equal_var=False)`)."""
-    a, b = check_moments(plus, "the + sample"), check_moments(minus, "the - sample")
+    t, df, _ = _welch(check_moments(plus, "the + sample"), check_moments(minus, "the - sample"))
+    return t, df, np.asarray(2 * student.sf(np.abs(t), df))
+
+
+def _welch(a: Moments, b: Moments) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Welch's t, Satterthwaite's df, and the standard error of the difference."""
     va, vb = _square_error(a.n, a.m2), _square_error(b.n, b.m2)
     total = va + vb
     safe = np.where(total > 0, total, 1.0)
-    t = _ratio(a.mean - b.mean, np.sqrt(total))
+    se = np.sqrt(total)
+    t = _ratio(a.mean - b.mean, se)
     inverse = (va / safe) ** 2 / (a.n - 1) + (vb / safe) ** 2 / (b.n - 1)
     # without spread df is 0/0: the pooled df stands in, and t is 0 or infinite anyway
     df = 1 / np.where(total > 0, inverse, 1 / (a.n + b.n - 2))
-    return t, np.asarray(df), np.asarray(2 * student.sf(np.abs(t), df))
+    return t, np.asarray(df), se
 
 
 def paired_t(
@@ -193,7 +198,14 @@ def least_t(effect: Effect, alpha: float, delta: float = 0.2) -> float:
     """
     ends = np.linspace(np.min(effect.df), np.max(effect.df), 1 if np.ndim(effect.df) == 0 else 9)
     ncp = float(delta * np.min(effect.root_n))
-    return 0.99 * min(critical_t(float(df), ncp, alpha) for df in ends)
+    # on a grid, and on a second one inside the step that holds the bound: roots one by one would take ten times as long
+    low, high = 0.0, float(np.max(np.abs(effect.t), initial=1.0, where=np.isfinite(effect.t)))
+    for _ in range(2):
+        sizes = np.linspace(low, high, 65)
+        least = two_tails(sizes[:, None], ends, ncp).min(axis=1)
+        last = int(np.flatnonzero(least > alpha)[-1])
+        low, high = sizes[last], sizes[min(last + 1, 64)]
+    return 0.99 * float(low)
 
 
 def two_tails(

@@ -45,7 +45,8 @@ def step_up_p(p: Float[np.ndarray, " n"], alpha: float, family: int) -> StepUp:
     """Benjamini and Hochberg's step-up rule where only the smaller p-values of a family are at hand.
 
     Args:
-        p: every p-value of the family that is at most alpha; larger ones do no harm.
+        p: every p-value of the family that the rule could reject, say all up to alpha; larger ones do no harm, some of
+            them missing neither.
         alpha: the false discovery rate, at most 1.
         family: hypotheses in the family, those whose p is not here included.
 

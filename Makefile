@@ -29,7 +29,7 @@ $(TL3)/.ready: pyproject.toml requirements/constraints-tl3.txt
 	$(TL3)/bin/python -m $(PIP) -c requirements/constraints-tl3.txt -e '.[dev,viz,judges]'
 	touch $@
 
-demo: setup ## the whole study on the embedded model, quick profile (about two minutes)
+demo: setup ## the whole study on the embedded model, quick profile (two to three minutes)
 	$(BIN)/neva-tl run --model demo --profile quick --out runs/demo
 
 study: setup ## the whole study on the embedded model, full profile

@@ -25,8 +25,17 @@ from neva_tl._passes import accepted_arguments
 _NAME = "neva_tl_packed"
 #: Arguments of an attention function that say nothing of what attends to what, or that are honoured; others are refused.
 _KNOWN = {
-    *("dropout", "scaling", "sliding_window", "is_causal", "position_ids", "cache_position"),
-    *("use_cache", "logits_to_keep", "output_attentions", "output_hidden_states", "return_dict"),
+    "dropout",
+    "scaling",
+    "sliding_window",
+    "is_causal",
+    "position_ids",
+    "cache_position",
+    "use_cache",
+    "logits_to_keep",
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
 }
 #: How far a packed pass may be from a padded one, as a share of a token's activations: rounding alone by the number format.
 _ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-3}
@@ -42,20 +51,20 @@ class Layout:
     """Which text each token of the row is of, and where in that text it stands.
 
     Attributes:
-        mask: right-padded texts whose real tokens the row holds, in reading order.
+        mask: padded texts whose real tokens the row holds, in reading order.
     """
 
     mask: Bool[Tensor, "b n"]
 
     @cached_property
-    def places(self) -> Int[Tensor, " t"]:
-        """Where each token lies in the flat padded batch."""
-        return self.mask.reshape(-1).nonzero()[:, 0]
-
-    @cached_property
     def positions(self) -> Int[Tensor, " t"]:
         """Each token's position in its text."""
         return (self.mask.long().cumsum(1) - 1)[self.mask]
+
+    @cached_property
+    def places(self) -> Int[Tensor, " t"]:
+        """Where each token lies when the texts are set apart: padding behind them, on whatever side it was."""
+        return self.mask.nonzero()[:, 0] * self.mask.shape[1] + self.positions
 
     @cached_property
     def even(self) -> bool:
@@ -144,9 +153,9 @@ def _alike(x: Tensor, y: Tensor) -> bool:
 
 
 def _attentions(model: Any) -> list[Any]:
-    return [
-        block.attn for block in model.blocks if isinstance(getattr(block.attn, "original_component", None), nn.Module)
-    ]
+    """The blocks' attention, of those that have one (state-space blocks do not)."""
+    found = [getattr(block, "attn", None) for block in model.blocks]
+    return [part for part in found if isinstance(getattr(part, "original_component", None), nn.Module)]
 
 
 @contextmanager

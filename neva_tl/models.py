@@ -373,7 +373,7 @@ def forward(
         scored: logits of these tokens only, in reading order: the LM head runs on no other.
         past: cache to read and extend (`KVCache()` starts an empty one).
         last: `past` is not used any more, and may be left unfit for use.
-        packed: run the real tokens of right-padded rows alone, end to end: hook points of blocks and MLPs see
+        packed: run the real tokens alone, end to end: hook points of blocks and MLPs see
             `[1, t, ...]`, those inside attention and norms do not fire. No logits, no cache; only where the model is
             `packable`.
         grad: keep the graph; parameters of loaded models take no gradients, activations can.

@@ -53,8 +53,8 @@ def alone(model: Any, examples: list[Example]) -> dict[str, torch.Tensor]:
     return {name: torch.cat(parts) for name, parts in seen.items()}
 
 
-def packed(model: Any, examples: list[Example]) -> dict[str, torch.Tensor]:
-    batch = inference.pad(model, inference.encode_one(model, examples))
+def packed(model: Any, examples: list[Example], side: str = "right") -> dict[str, torch.Tensor]:
+    batch = inference.pad(model, inference.encode_one(model, examples), side)
     with watched(model, names(model)) as found:
         assert inference.forward_batch(model, batch, packed=True) is None
     assert all(x.shape[:2] == (1, int(batch.mask.sum())) for x in found.values())
@@ -75,9 +75,10 @@ def contrast(*texts: str) -> ContrastSet:
 
 
 @pytest.mark.parametrize("examples", [EXAMPLES, EXAMPLES[:1], EXAMPLES[1:2] * 3], ids=["ragged", "one", "even"])
-def test_each_text_is_as_if_alone(model: Any, examples: list[Example]) -> None:
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_each_text_is_as_if_alone(model: Any, examples: list[Example], side: str) -> None:
     assert models.packable(model)
-    assert near(packed(model, examples), alone(model, examples))
+    assert near(packed(model, examples, side), alone(model, examples))
 
 
 def test_collecting_runs_real_tokens_only(model: Any) -> None:

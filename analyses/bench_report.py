@@ -28,8 +28,9 @@ ABOUT = {
     "collect": "Mean and M2 of every neuron's activation at `hook_post`, pooled over each text's tokens, for two poles "
     "(`benchmark_collect.py`; one thread). Peers stand as their documentation shows (batches of 16 in the given order, padded, "
     "the whole model, activations kept and then averaged) and tuned (sorted and batched as ours are, averaged at once, no LM "
-    "head where the peer lets us): padded too, where `neva_tl` runs the real tokens alone, end to end. The memory is the peak above what was resident before the call. `neva_tl` collects more than "
-    "its peers: shares above 0, the residual stream, on gated models the gate; `post only` is without the gate. "
+    "head where the peer lets us): padded too, where `neva_tl` runs the real tokens alone, end to end. The memory is the peak "
+    "above what was resident before the call. `neva_tl` collects more than its peers: shares above 0, the "
+    "residual stream, on gated models the gate; `post only` is without the gate. "
     "GPT-2's activation function runs as one kernel of torch's in `neva_tl`, as transformers' eight steps in its peers.",
     "floor": "Tokens per second of the blocks' matrix products alone, on one core (`benchmark_floor.py`): no way of collecting "
     "is faster on that core. Beside it their share of the time of transformers' own pass: 1 / share is the most that anyone can "

@@ -39,6 +39,23 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A random checkpoint of each family, not to be changed."""
+    from neva_tl.testing import tiny_checkpoint
+
+    root = tmp_path_factory.mktemp("tiny")
+    return {family: tiny_checkpoint(root / family, family) for family in ("llama", "gpt2")}
+
+
+@pytest.fixture(scope="session")
+def loaded(folders: dict[str, Path]) -> dict[str, Any]:
+    """Those checkpoints as TransformerLens models; what a test puts on them it takes off again."""
+    from neva_tl import models
+
+    return {family: models.load(folder) for family, folder in folders.items()}
+
+
+@pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """The data beside the project; tests that need it skip where it is absent."""
     path = ROOT.parent / "shared"

@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import numpy as np
+
 VALUES = (
     "self-direction", "stimulation", "hedonism", "achievement", "power",
     "security", "conformity", "tradition", "benevolence", "universalism",
@@ -26,6 +28,16 @@ def right(text: str, opposes: bool = False) -> list[float]:
     """The ten numbers of a text, which nothing but the text fixes."""
     digest = hashlib.sha256(f"{opposes}{text}".encode()).digest()
     return [round(byte / 255, 3) for byte in digest[:10]]
+
+
+#: The key that the tests' judges send, and texts for them to ask about.
+KEY = "sk-very-secret-0123456789"
+TEXTS = [f"Person number {i} went home and said something about item {i}." for i in range(24)]
+
+
+def wanted(texts: Sequence[str] = TEXTS) -> np.ndarray:
+    """`[n, 10]` of some texts."""
+    return np.array([right(text) for text in texts])
 
 
 def answer(text: str, opposes: bool = False) -> dict[str, Any]:

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import signal
 import socket
 import sqlite3
-import subprocess
-import sys
-import threading
-import time
 import traceback
 from collections import Counter
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from faulty_server import FaultyServer, right
+from faulty_server import KEY, TEXTS, FaultyServer, right, wanted
 
 from neva_tl._cache import JsonCache
 from neva_tl.editing import RolePrompt
@@ -30,26 +23,11 @@ from neva_tl.evaluation.judges.chat import GIVE_UP, ChatJudge
 from neva_tl.evaluation.judges.question import QUESTION
 from neva_tl.values import VALUES, value
 
-KEY = "sk-very-secret-0123456789"
-TEXTS = [f"Person number {i} went home and said something about item {i}." for i in range(24)]
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    """A key, no proxy, and short waits between retries (their growth is the client's own affair)."""
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy") or name.startswith("OPENAI_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+pytestmark = pytest.mark.usefixtures("chat_environment")
 
 
 def judge(server: FaultyServer, **options) -> ChatJudge:
     return ChatJudge("m", server.url, **({"timeout": 5.0, "concurrency": 4} | options))
-
-
-def wanted(texts=TEXTS) -> np.ndarray:
-    return np.array([right(text) for text in texts])
 
 
 def test_it_is_a_text_judge_and_asks_our_question():
@@ -311,110 +289,6 @@ def test_a_server_that_only_fails_is_given_up(tmp_path):
         assert len(server.seen) == GIVE_UP
         server.always = None
         np.testing.assert_array_equal(judge(server, cache=tmp_path / "c").score(TEXTS), wanted())
-
-
-# ---------------------------------------------------------------- kill -9
-
-#: Imports once, then forks a process for every line it reads: url, cache, concurrency, texts, answers until it dies.
-ASK = """
-import json, os, signal, sys
-import openai.resources.chat.completions
-from neva_tl.evaluation.judges.chat import ChatJudge
-
-def work(url, path, concurrency, texts, die):
-    judge = ChatJudge("m", url, key_env=None, cache=path, concurrency=concurrency, max_retries=0, timeout=10)
-    put, done = judge._kept.put, []
-    def put_and_die(key, value):
-        put(key, value)
-        done.append(key)
-        if len(done) == die:
-            os.kill(os.getpid(), signal.SIGKILL)
-    judge._kept.put = put_and_die
-    judge.score(texts)
-
-for line in sys.stdin:
-    pid = os.fork()
-    if not pid:
-        try:
-            work(*json.loads(line))
-            os._exit(0)
-        finally:
-            os._exit(1)
-    print(pid, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-"""
-
-
-@pytest.fixture(scope="module")
-def forker():
-    """A process that runs judges in children of its own."""
-    with subprocess.Popen([sys.executable, "-c", ASK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as one:
-        yield one
-        one.stdin.close()
-
-
-def start(forker, server: FaultyServer, path: Path, concurrency: int, die: int = 0) -> int:
-    """Start a child; its process id."""
-    forker.stdin.write(json.dumps([server.url, str(path), concurrency, TEXTS, die]) + "\n")
-    forker.stdin.flush()
-    return int(forker.stdout.readline())
-
-
-def status(forker) -> int:
-    """How the child ended."""
-    return int(forker.stdout.readline())
-
-
-def check(server: FaultyServer, path: Path) -> None:
-    """The cache now answers everything, rightly, without the server."""
-    before = len(server.seen)
-    chat = ChatJudge("m", server.url, key_env=None, cache=path)
-    np.testing.assert_array_equal(chat.score(TEXTS), wanted())
-    assert len(server.seen) == before and chat.report().cached == len(TEXTS)
-
-
-def test_killed_between_questions_each_is_asked_exactly_once(tmp_path, forker):
-    """One question at a time, SIGKILL right after the ninth answer: the two runs ask 9 + 15 questions."""
-    with FaultyServer() as server:
-        start(forker, server, tmp_path / "c", 1, die=9)
-        assert status(forker) == -signal.SIGKILL
-        assert server.seen == TEXTS[:9]
-        start(forker, server, tmp_path / "c", 1)
-        assert status(forker) == 0
-        assert server.seen == TEXTS
-        check(server, tmp_path / "c")
-
-
-@pytest.mark.parametrize("concurrency", [1, 4])
-def test_killed_from_outside_only_questions_in_flight_are_asked_twice(tmp_path, forker, concurrency):
-    """SIGKILL while the server holds its tenth request: at most as many questions as were in flight come again."""
-    child: list[int] = []
-    started = threading.Event()
-
-    def kill(number: int) -> None:
-        if number == 10:
-            started.wait(30)
-            os.kill(child[0], signal.SIGKILL)
-            time.sleep(0.1)
-
-    with FaultyServer(on_request=kill, pause=0.01) as server:
-        child.append(start(forker, server, tmp_path / "c", concurrency))
-        started.set()
-        assert status(forker) == -signal.SIGKILL
-        time.sleep(0.3)
-        kept = len(JsonCache(tmp_path / "c"))
-        first = list(server.seen)
-        # all that arrived, less what was kept, was in flight; with one question at a time it is the tenth
-        assert len(first) >= 10 and 1 <= len(first) - kept <= concurrency
-        assert len(set(first)) == len(first)
-        server.on_request = None
-        start(forker, server, tmp_path / "c", concurrency)
-        assert status(forker) == 0
-        twice = [text for text, n in Counter(server.seen).items() if n == 2]
-        # asked twice are exactly as many as had arrived without being kept, and nothing is asked thrice or never
-        assert len(twice) == len(first) - kept and set(twice) <= set(first)
-        assert max(Counter(server.seen).values()) == 2 and set(server.seen) == set(TEXTS)
-        check(server, tmp_path / "c")
 
 
 # ---------------------------------------------------------------- downstream

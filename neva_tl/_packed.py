@@ -9,9 +9,9 @@ in such a pass those do not, and nothing may sit on them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from neva_tl._passes import accepted_arguments
+from neva_tl._passes import accepted_arguments, running
 
 #: Under which name transformers knows the attention function.
 _NAME = "neva_tl_packed"
@@ -52,9 +52,11 @@ class Layout:
 
     Attributes:
         mask: padded texts whose real tokens the row holds, in reading order.
+        asked: the attention modules that were given this layout, in order.
     """
 
     mask: Bool[Tensor, "b n"]
+    asked: list[nn.Module] = field(default_factory=list)
 
     @cached_property
     def positions(self) -> Int[Tensor, " t"]:
@@ -87,11 +89,13 @@ class Layout:
 
 
 _LAYOUT: ContextVar[Layout | None] = ContextVar("layout of the packed pass", default=None)
-_CALLS: ContextVar[list[int] | None] = ContextVar("attention calls of a trial", default=None)
 
 
-def packed_pass(model: Any, tokens: Tensor, mask: Tensor, stop_at_layer: int | None) -> None:
-    """One pass over the real tokens; hook points of the blocks and MLPs see them as one row, `[1, t, ...]`."""
+def packed_pass(model: Any, tokens: Tensor, mask: Tensor, stop_at_layer: int | None = None) -> Layout:
+    """One pass over the real tokens; hook points of the blocks and MLPs see them as one row, `[1, t, ...]`.
+
+    Gives the layout back, with the attention modules that asked for it.
+    """
     layout = Layout(mask)
     accepted = accepted_arguments(model.original_model)
     options: dict[str, Any] = {"position_ids": layout.positions[None]} if "position_ids" in accepted else {}
@@ -104,35 +108,34 @@ def packed_pass(model: Any, tokens: Tensor, mask: Tensor, stop_at_layer: int | N
             options["logits_to_keep"] = torch.zeros(0, dtype=torch.long, device=tokens.device)
     with _as_transformers_does(model), _attending(model, layout):
         model(tokens[mask][None], return_type=None, **options)
+    return layout
 
 
-def packs(model: Any, forward: Callable[..., Any], watched: Callable[[], Any]) -> bool:
+def packs(
+    model: Any, forward: Callable[..., Any], watched: Callable[[], AbstractContextManager[dict[str, Tensor]]]
+) -> bool:
     """Whether packed passes give on this model what padded ones do: tried on three short texts.
 
     Args:
-        forward: runs a pass (`models.forward` of this model).
-        watched: a block in which `hook_post` and `hook_resid_post` of all layers are kept; gives the list.
+        forward: runs a padded pass (`models.forward` of this model).
+        watched: a block in which what passes all layers' `hook_post` and `hook_resid_post` is kept, by name.
     """
     if getattr(model.original_model.config, "attention_chunk_size", None):
         return False  # chunks are told to the mask alone
     vocab, device = int(model.cfg.d_vocab), next(model.parameters()).device
     tokens = (torch.arange(21, device=device).reshape(3, 7) * 7 + 1) % vocab
     mask = torch.arange(7, device=device) < torch.tensor([[5], [7], [3]], device=device)
-    calls = [0]
-    token = _CALLS.set(calls)
     try:
         with watched() as padded:
             forward(tokens, mask, logits=False)
-        with watched() as packed:
-            forward(tokens, mask, logits=False, packed=True)
+        with watched() as packed, torch.no_grad():
+            asked = packed_pass(model, tokens, mask).asked
     # an architecture that takes no such attention function fails in its own way
     except (CannotPackError, RuntimeError, TypeError, AttributeError, LookupError, ValueError, ImportError):
         return False
-    finally:
-        _CALLS.reset(token)
-    if calls != [int(model.cfg.n_layers)] or len(padded) != len(packed):
+    if len(asked) != int(model.cfg.n_layers) or padded.keys() != packed.keys():
         return False
-    return all(_alike(x[0], y[mask.to(y.device)]) for x, y in zip(packed, padded, strict=True))
+    return all(_alike(packed[name][0], x[mask.to(x.device)]) for name, x in padded.items())
 
 
 def shares_weights(model: Any) -> bool:
@@ -165,19 +168,8 @@ def _as_transformers_does(model: Any) -> Iterator[None]:
 
     norms = [part for part in model.modules() if isinstance(part, NormalizationBridge)]
     parts = [part for part in (*_attentions(model), *norms) if part.original_component is not None]
-    # in the instance's dict: a bridge's own attributes go on to what it wraps
-    held = [vars(part) for part in parts]
-    before = [names.get("forward") for names in held]
-    for part, names in zip(parts, held, strict=True):
-        names["forward"] = part.original_component
-    try:
+    with running([(part, part.original_component) for part in parts]):
         yield
-    finally:
-        for names, forward in zip(held, before, strict=True):
-            if forward is None:
-                del names["forward"]
-            else:  # somebody else's: accelerate moves tensors between devices so
-                names["forward"] = forward
 
 
 @contextmanager
@@ -215,9 +207,7 @@ def _attend(
     causal = options.get("is_causal", True) is not False and getattr(module, "is_causal", True)
     if layout is None or attention_mask is not None or asked or not causal or query.shape[0] != 1:
         raise CannotPackError(f"this attention asks for {', '.join(asked) or 'a mask'}")
-    calls = _CALLS.get()
-    if calls is not None:
-        calls[0] += 1
+    layout.asked.append(module)
     window = options.get("sliding_window")
     query, key, value = (layout.apart(x) for x in (query, key, value))
     out, _ = sdpa_attention_forward(

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neva_tl._passes import KVCache
+from neva_tl._passes import KVCache, running
 
 
 @dataclass(frozen=True)
@@ -116,19 +116,11 @@ def _skipped(blocks: Any, first: Any, found: _Record | None) -> Iterator[None]:
         first(args[0] if args else kwargs["hidden_states"])
         return output
 
-    # in the instance's dict: a bridge's own attributes go on to the block it wraps
-    held = [vars(blocks[number]) for number in range(found.layer)]
-    before = [names.get("forward") for names in held]
-    for number, names in enumerate(held):
-        names["forward"] = (lambda *args, **kwargs: output) if number else opening
-    try:
+    def handing_back(*args: Any, **kwargs: Any) -> Any:
+        return output
+
+    with running([(blocks[number], handing_back if number else opening) for number in range(found.layer)]):
         yield
-    finally:
-        for names, forward in zip(held, before, strict=True):
-            if forward is None:
-                del names["forward"]
-            else:  # somebody else's: accelerate moves tensors between devices so
-                names["forward"] = forward
 
 
 @contextmanager

@@ -414,19 +414,10 @@ def packable(model: Model) -> bool:
 
 
 def _packs(model: Model) -> bool:
+    from neva_tl.hooks import watched  # late: it is built on this module
+
     names = [hook_name(model, layer, site) for layer in range(info(model).n_layers) for site in ("post", "resid_post")]
-
-    @contextmanager
-    def watched() -> Iterator[list[Tensor]]:
-        seen: list[Tensor] = []
-        handles = [add_hook(model, name, lambda x, hook=None: seen.append(x.detach())) for name in names]
-        try:
-            yield seen
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    return packs(model, partial(forward, model), watched)
+    return packs(model, partial(forward, model), partial(watched, model, names))
 
 
 @contextmanager

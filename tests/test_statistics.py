@@ -153,6 +153,38 @@ class TestEffects:
         seen = p[order][p[order] > 1e-200]
         assert (np.diff(seen) <= 1e-7 * seen[:-1]).all()
 
+    @pytest.mark.parametrize("n", [(160, 160), (40, 41), (3, 4), (500, 6), (7, 2000), (2, 2)])
+    @pytest.mark.parametrize("delta", [0.0, 0.2])
+    def test_many_welch_tests_equal_each_alone(self, n: tuple[int, int], delta: float) -> None:
+        rng = np.random.default_rng(n[0])
+        many = 40_000
+        spread = [rng.chisquare(k - 1, many) * np.exp(rng.normal(size=many)) for k in n]
+        error = np.sqrt(sum(m2 / (k - 1) / k for m2, k in zip(spread, n, strict=True)))
+        mean = error * rng.normal(size=many) * rng.choice((0.01, 1, 5, 40), many)
+        # no spread in one sample, in both, and no difference
+        spread[0][:10] = 0.0
+        spread[1][5:15] = 0.0
+        mean[15:20] = 0.0
+        zeros = np.zeros(many)
+        effect = nst.welch_effect((n[0], mean, spread[0]), (n[1], zeros, spread[1]))
+        p = nst.minimum_effect_p(effect, delta)
+        some = [slice(start, start + 10_000) for start in range(0, many, 10_000)]
+        alone = np.concatenate(
+            [
+                nst.minimum_effect_p(
+                    nst.welch_effect((n[0], mean[at], spread[0][at]), (n[1], zeros[at], spread[1][at])), delta
+                )
+                for at in some
+            ]
+        )
+        np.testing.assert_allclose(p, alone, rtol=2e-7, atol=1e-245)
+        if delta == 0:
+            # SciPy from the moments, none of ours behind it
+            theirs = sps.ttest_ind_from_stats(
+                mean, np.sqrt(spread[0] / (n[0] - 1)), n[0], 0.0, np.sqrt(spread[1] / (n[1] - 1)), n[1], equal_var=False
+            ).pvalue
+            np.testing.assert_allclose(p[20:], theirs[20:], rtol=2e-7, atol=1e-245)
+
     @pytest.mark.parametrize("alpha", [0.001, 0.05, 0.5])
     @pytest.mark.parametrize("delta", [0.0, 0.2])
     def test_no_small_p_lies_below_the_least_t(self, alpha: float, delta: float) -> None:
@@ -177,7 +209,7 @@ class TestEffects:
     @settings(max_examples=50, deadline=None)
     @given(st.floats(0, 80), st.floats(2, 5000), st.floats(0, 30))
     def test_tails_are_never_nan(self, c: float, df: float, ncp: float) -> None:
-        from neva_tl.statistics.effects import two_tails
+        from neva_tl.statistics.tails import two_tails
 
         p = float(two_tails(c, df, ncp))
         assert 0 <= p <= 1

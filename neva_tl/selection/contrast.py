@@ -64,13 +64,39 @@ def effects(stats: ActivationStats, value: str, site: str = "post") -> tuple[Eff
     return once(stats, ("effects", value, site), lambda: _effects(stats, value, site))
 
 
-def split_half(stats: ActivationStats, value: str, site: str = "post") -> Bool[np.ndarray, "l k"] | None:
-    """Whether a neuron's mean difference has one sign in two halves of the folds that share no cluster.
+def halves(stats: ActivationStats, value: str, site: str = "post") -> tuple[list[int], list[int]] | None:
+    """Two halves of the folds that share no cluster; None where there are none: fewer than two folds hold prompts, or a half
+    lacks a pole."""
+    v, paired = stats.index(value), is_paired(stats, site)
+    try:
+        found = halves_of_folds(stats.diff_n[v] if paired else stats.n[v].sum(axis=0))
+    except InputError:
+        return None
+    if not paired and any(stats.n[v, pole, half].sum() == 0 for pole in (0, 1) for half in found):
+        return None
+    return found
 
-    None where the statistics cannot tell: fewer than two folds hold prompts, or a half lacks a pole. Measured
-    once, read-only.
+
+def split_half(stats: ActivationStats, value: str, site: str, at: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Whether the mean difference of some neurons (flat numbers) has one sign in both halves; False where there are none.
+
+    Not for all neurons beforehand: a selection asks for its few.
     """
-    return once(stats, ("split_half", value, site), lambda: _split_half(stats, value, site))
+    found = halves(stats, value, site)
+    agree = np.zeros(len(at), dtype=bool)
+    if found is None:
+        return agree
+    paired = is_paired(stats, site)
+    for start in range(0, len(at), _BLOCK):
+        block = at[start : start + _BLOCK]
+        first, second = (
+            stats.pair_moments(value, half, block)[1]
+            if paired
+            else stats.moments(value, "+", half, site, block)[1] - stats.moments(value, "-", half, site, block)[1]
+            for half in found
+        )
+        agree[start : start + _BLOCK] = split_half_agreement(first, second)
+    return agree
 
 
 #: What was measured, by statistics; it goes when they go, so nothing in it may refer to them.
@@ -95,7 +121,7 @@ def _effects(stats: ActivationStats, value: str, site: str) -> tuple[Effect, Eff
     paired, shape = is_paired(stats, site), (stats.n_layers, stats.d_mlp)
     flat = np.empty(shape, dtype=bool)
     # what paired effects share, and Student's t, has no entry per neuron
-    own: list[dict[str, np.ndarray]] = [{}, {}]
+    own: list[dict[str, Any]] = [{}, {}]
     for block in _blocks(stats):
         try:
             *found, flat.ravel()[block] = _block_effects(stats, value, site, block, paired)
@@ -105,16 +131,22 @@ def _effects(stats: ActivationStats, value: str, site: str) -> tuple[Effect, Eff
             raise
         for arrays, effect in zip(own, found[: 1 if paired else 2], strict=False):
             for name, array in effect._asdict().items():
-                if not array.ndim:
+                if arrays is own[1] and name in ("g", "sd"):
+                    continue
+                if not isinstance(array, np.ndarray) or not array.ndim:
                     arrays[name] = array
                     continue
                 if name not in arrays:
                     arrays[name] = np.empty(shape)
                 arrays[name].ravel()[block] = array
     for array in (flat, *own[0].values(), *own[1].values()):
-        array.flags.writeable = False
+        if isinstance(array, np.ndarray):
+            array.flags.writeable = False
     estimate = Effect(**own[0])
-    return estimate, estimate if paired else Effect(**own[1]), flat
+    if paired:
+        return estimate, estimate, flat
+    # g and sd of both are the same numbers: held once
+    return estimate, Effect(**own[1], g=estimate.g, sd=estimate.sd), flat
 
 
 def _block_effects(
@@ -134,29 +166,6 @@ def _silence(effect: Effect, flat: np.ndarray) -> Effect:
     if not flat.any():
         return effect
     return effect._replace(g=np.where(flat, 0.0, effect.g), t=np.where(flat, 0.0, effect.t))
-
-
-def _split_half(stats: ActivationStats, value: str, site: str) -> np.ndarray | None:
-    v = stats.index(value)
-    paired = is_paired(stats, site)
-    counts = stats.diff_n[v] if paired else stats.n[v].sum(axis=0)
-    try:
-        halves = halves_of_folds(counts)
-    except InputError:
-        return None
-    if not paired and any(stats.n[v, pole, half].sum() == 0 for pole in (0, 1) for half in halves):
-        return None
-    agree = np.empty((stats.n_layers, stats.d_mlp), dtype=bool)
-    for at in _blocks(stats):
-        first, second = (
-            stats.pair_moments(value, half, at)[1]
-            if paired
-            else stats.moments(value, "+", half, site, at)[1] - stats.moments(value, "-", half, site, at)[1]
-            for half in halves
-        )
-        agree.ravel()[at] = split_half_agreement(first, second)
-    agree.flags.writeable = False
-    return agree
 
 
 def cluster_effects(stats: ActivationStats, value: str) -> Float[np.ndarray, "m l k"] | None:

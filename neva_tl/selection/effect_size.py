@@ -20,7 +20,7 @@ from neva_tl.activations import ActivationStats
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
 from neva_tl.selection.base import Request, best_first, family_size, finish, limit_of, neurons_of
-from neva_tl.selection.contrast import cluster_effects, effects, split_half
+from neva_tl.selection.contrast import cluster_effects, effects, halves, split_half
 from neva_tl.statistics import (
     Effect,
     StepUp,
@@ -94,8 +94,7 @@ class Tested:
     @property
     def split_half(self) -> Bool[np.ndarray, " n"]:
         """Whether both halves agree in sign; False where the folds cannot tell."""
-        agree = split_half(self.stats, self.value, self.site)
-        return np.zeros(len(self), dtype=bool) if agree is None else agree.ravel()[self.at]
+        return split_half(self.stats, self.value, self.site, self.at)
 
     @property
     def specific(self) -> Float[np.ndarray, " n"]:
@@ -145,7 +144,8 @@ def tested(
 ) -> Tested:
     """The neurons `at` (flat numbers; None is all) of the family that these layers are; see `effect_table`."""
     family = neurons_of(stats, layers)
-    p = minimum_effect_p(_at(effects(stats, value, site)[1], family), delta)
+    test = effects(stats, value, site)[1]
+    p = minimum_effect_p(test if layers is None else _at(test, family), delta).ravel()
     if at is None:
         return Tested(stats, value, site, lam, level, family, p, benjamini_hochberg(p))
     mine = p[np.searchsorted(family, at)]
@@ -154,7 +154,7 @@ def tested(
 
 def _at(effect: Effect, at: np.ndarray) -> Effect:
     """The effects of some neurons; what all share stays as it is."""
-    return Effect(*(part.ravel()[at] if part.ndim else part for part in effect))
+    return Effect(*(part.ravel()[at] if isinstance(part, np.ndarray) and part.ndim else part for part in effect))
 
 
 def _g(stats: ActivationStats, value: str, site: str, at: np.ndarray) -> Float[np.ndarray, " n"]:
@@ -187,7 +187,7 @@ def screen(stats: ActivationStats, request: Request) -> tuple[Tested, dict[str, 
         InputError: split halves are required and the folds cannot be halved.
     """
     value, site = request.value, request.site
-    if request.require_split_half and split_half(stats, value, site) is None:
+    if request.require_split_half and halves(stats, value, site) is None:
         raise InputError(
             f"split halves cannot be formed for {value}: its texts share one cluster, or a half lacks a pole; "
             "give more clusters, or pass require_split_half=False"

@@ -7,27 +7,22 @@ data, independent observations); intervals and the minimum-effect test follow fr
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Num
-from scipy.interpolate import PPoly, make_interp_spline
 from scipy.optimize import brentq
-from scipy.special import gammaln, nctdtr, nctdtrinc, ndtr, ndtri
-from scipy.stats import nct
+from scipy.special import gammaln, nctdtr, nctdtrinc, ndtri
 from scipy.stats import t as student
 
 from neva_tl.errors import InputError
 from neva_tl.statistics.moments import Moments, check_moments
+from neva_tl.statistics.tails import MANY, MANY_SHARES, spline, tails_on_curve, tails_on_surface, two_tails
 
-#: Above this many effects with one df, limits (slow: roots) and p-values come from splines through exact ones.
-_MANY_LIMITS, _MANY = 512, 4096
-#: Steps of arcsinh(t) between a spline's nodes. Limits of noncentrality: error < 1e-6; p: relative error < 1e-10
-#: (< 1e-7 where SciPy's own series changes its method).
-_LIMIT_STEP, _TAIL_STEP = 1 / 32, 1 / 256
-#: Below this a p-value's logarithm is not interpolated: SciPy's tail runs out of numbers.
-_LEAST_TAIL = 1e-250
+#: Above this many effects with one df, limits (slow: roots) come from splines through exact ones.
+_MANY_LIMITS = 512
+#: Step of arcsinh(t) between their nodes: error of a noncentrality < 1e-6.
+_LIMIT_STEP = 1 / 32
 
 
 class Effect(NamedTuple):
@@ -39,6 +34,7 @@ class Effect(NamedTuple):
         df: its degrees of freedom (a scalar array, or one per effect with Welch).
         root_n: factor from a population effect to the noncentrality of t; broadcasts against t.
         sd: the standard deviation that g is in units of.
+        sizes: of both samples where t is Welch's (one share of variance gives df and root_n then); None elsewhere.
     """
 
     g: np.ndarray
@@ -46,6 +42,7 @@ class Effect(NamedTuple):
     df: np.ndarray
     root_n: np.ndarray
     sd: np.ndarray
+    sizes: tuple[int, int] | None = None
 
 
 def hedges_correction(df: Num[np.ndarray, "*dims"] | float) -> Float[np.ndarray, "*dims"]:
@@ -91,7 +88,7 @@ def welch_effect(plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]) -> Eff
     t, df, se = _welch(a, b)
     with np.errstate(divide="ignore", invalid="ignore"):
         root_n = np.where(se > 0, pooled.sd / np.where(se > 0, se, 1), pooled.root_n)
-    return Effect(pooled.g, t, df, np.asarray(root_n), pooled.sd)
+    return Effect(pooled.g, t, df, np.asarray(root_n), pooled.sd, (a.n, b.n))
 
 
 def welch(
@@ -175,9 +172,37 @@ def minimum_effect_p(effect: Effect, delta: float = 0.2) -> Float[np.ndarray, "*
     size = np.abs(effect.t)
     finite = np.where(np.isfinite(size), size, 0.0)
     ncp = delta * effect.root_n
-    one_curve = size.size > _MANY and np.ndim(effect.df) == 0 and np.ndim(ncp) == 0
-    p = _tails_by_spline(finite, float(effect.df), float(ncp)) if one_curve else two_tails(finite, effect.df, ncp)
+    if size.size > MANY and np.ndim(effect.df) == 0 and np.ndim(ncp) == 0:
+        p = tails_on_curve(finite, float(effect.df), float(ncp))
+    elif size.size > MANY_SHARES and effect.sizes is not None:
+        n = effect.sizes
+
+        def follows(share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            df, root_n = _of_share(share, n)
+            return df, delta * root_n
+
+        p = tails_on_surface(finite, _share(effect, n), follows)
+    else:
+        p = two_tails(finite, effect.df, ncp)
     return np.asarray(np.where(np.isfinite(size), p, 0.0))
+
+
+def _of_share(share: np.ndarray, n: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Satterthwaite's df, and root_n of `welch_effect`, by the + sample's share in the variance of the difference of means."""
+    plus, minus = n
+    df = 1 / (share**2 / (plus - 1) + (1 - share) ** 2 / (minus - 1))
+    return df, np.sqrt((share * plus * (plus - 1) + (1 - share) * minus * (minus - 1)) / (plus + minus - 2))
+
+
+def _share(effect: Effect, n: tuple[int, int]) -> np.ndarray:
+    """The share that gives an effect's df and root_n; of equal samples the larger of the two that do."""
+    plus, minus = n
+    if plus == minus:
+        share = 0.5 + np.sqrt(np.maximum((plus - 1) / effect.df - 0.5, 0) / 2)
+    else:
+        squares = plus * (plus - 1), minus * (minus - 1)
+        share = (effect.root_n**2 * (plus + minus - 2) - squares[1]) / (squares[0] - squares[1])
+    return np.asarray(np.clip(share, 0.0, 1.0))
 
 
 def critical_t(df: float, ncp: float, alpha: float) -> float:
@@ -206,24 +231,6 @@ def least_t(effect: Effect, alpha: float, delta: float = 0.2) -> float:
         last = int(np.flatnonzero(least > alpha)[-1])
         low, high = sizes[last], sizes[min(last + 1, 64)]
     return 0.99 * float(low)
-
-
-def two_tails(
-    c: Num[np.ndarray, "*dims"] | float, df: Num[np.ndarray, ...] | float, ncp: Num[np.ndarray, ...] | float
-) -> Float[np.ndarray, ...]:
-    """`P(|T| >= c)` for `T ~ noncentral t(df, ncp)`, c and ncp at least 0.
-
-    SciPy's series for the far tail on the other side of ncp may not converge and gives NaN; there its upper bound
-    `2 Phi(-ncp) P(t_df <= -c)` stands in (the normal survival function is log-concave), many orders below the other tail.
-    """
-    if np.all(np.asarray(ncp) == 0):
-        return np.asarray(2 * student.sf(c, df))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*did not converge.*", category=RuntimeWarning)
-        near = nct.sf(c, df, ncp)
-        far = nctdtr(df, ncp, -np.asarray(c))  # what nct.cdf calls, without its checks: roots ask many times
-    far = np.where(np.isnan(far), 2 * ndtr(-np.asarray(ncp)) * student.cdf(-np.asarray(c), df), far)
-    return np.asarray(np.clip(near + far, 0.0, 1.0))
 
 
 def _effect(difference: np.ndarray, sd: np.ndarray, df: np.ndarray, root_n: np.ndarray) -> Effect:
@@ -256,7 +263,7 @@ def _noncentrality(t: np.ndarray, df: np.ndarray, probability: float) -> np.ndar
     # the limit is almost linear in t, with its bend around 0: equal steps of arcsinh(t) put the nodes there
     x = np.arcsinh(np.where(finite, t, 0.0))
     nodes = _LIMIT_STEP * np.arange(np.floor(x.min() / _LIMIT_STEP) - 3, np.ceil(x.max() / _LIMIT_STEP) + 4)
-    return np.asarray(np.where(finite, _spline(nodes, _solve_noncentrality(np.sinh(nodes), df, probability))(x), t))
+    return np.asarray(np.where(finite, spline(nodes, _solve_noncentrality(np.sinh(nodes), df, probability))(x), t))
 
 
 def _solve_noncentrality(t: np.ndarray, df: np.ndarray, probability: float) -> np.ndarray:
@@ -267,25 +274,3 @@ def _solve_noncentrality(t: np.ndarray, df: np.ndarray, probability: float) -> n
     miss = nctdtr(df, root, t) - probability
     better = root - np.divide(miss, slope, out=np.zeros_like(root), where=slope < 0)
     return np.asarray(np.where(np.abs(better - root) < 0.01, better, root))
-
-
-def _tails_by_spline(size: np.ndarray, df: float, ncp: float) -> np.ndarray:
-    """`two_tails` of many sizes at one df and ncp: log P by a spline in arcsinh(size), as far as SciPy has numbers."""
-    x = np.arcsinh(size)
-    nodes = _TAIL_STEP * np.arange(max(8, int(np.ceil(x.max() / _TAIL_STEP)) + 1))
-    tails = two_tails(np.sinh(nodes), df, ncp)
-    tiny = np.flatnonzero(~(tails >= _LEAST_TAIL))
-    known = int(tiny[0]) if len(tiny) else len(nodes)
-    if known < 8:
-        return np.asarray(two_tails(size, df, ncp))
-    near = x <= nodes[known - 1]
-    log_tail = _spline(nodes[:known], np.log(tails[:known]))
-    p = np.minimum(np.exp(log_tail(np.minimum(x, nodes[known - 1]))), 1.0)
-    if not near.all():
-        p[~near] = two_tails(size[~near], df, ncp)
-    return np.asarray(p)
-
-
-def _spline(x: np.ndarray, y: np.ndarray) -> PPoly:
-    """Quintic interpolating spline, as piecewise polynomials (quicker to evaluate at many points)."""
-    return PPoly.from_spline(make_interp_spline(x, y, k=5))

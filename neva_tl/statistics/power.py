@@ -6,7 +6,8 @@ import numpy as np
 from scipy.optimize import brentq
 
 from neva_tl.errors import InputError
-from neva_tl.statistics.effects import critical_t, two_tails
+from neva_tl.statistics.effects import critical_t
+from neva_tl.statistics.tails import two_tails
 
 #: More pairs than this are reported as out of reach.
 _MOST = 10_000_000

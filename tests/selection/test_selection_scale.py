@@ -74,9 +74,10 @@ def test_the_screen_is_the_whole_table_cut_at_q(paired: bool, alpha: float) -> N
 @pytest.mark.parametrize("paired", [True, False])
 def test_blocks_change_no_bit(monkeypatch: pytest.MonkeyPatch, paired: bool) -> None:
     whole, parts = make_stats(paired=paired), make_stats(paired=paired)
-    want = [*contrast.effects(whole, "tradition"), contrast.split_half(whole, "tradition")]
+    some = np.arange(whole.n_layers * whole.d_mlp)[::3]
+    want = [*contrast.effects(whole, "tradition"), contrast.split_half(whole, "tradition", "post", some)]
     monkeypatch.setattr(contrast, "_BLOCK", 7)
-    got = [*contrast.effects(parts, "tradition"), contrast.split_half(parts, "tradition")]
+    got = [*contrast.effects(parts, "tradition"), contrast.split_half(parts, "tradition", "post", some)]
     for one, two in zip(want, got, strict=True):
         for a, b in zip(one, two, strict=True):
             np.testing.assert_array_equal(a, b)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from neva_tl import models
 from neva_tl._accumulate import N_FOLDS, POLES, Accumulator, Membership, Part, Pooled, Reduced, fold_of
 from neva_tl._stats import ActivationStats, Samples, finish
-from neva_tl.collecting.plan import MAX_ROWS, Texts, packed, token_budget_for, tokenised
+from neva_tl.collecting.plan import Texts, most_rows, packed, token_budget_for, tokenised
 from neva_tl.collecting.pooling import Pooling, Recorder, check_pooling
 from neva_tl.collecting.prefixes import Prefixes
 from neva_tl.collecting.ranks import World, all_reduced, world
@@ -104,7 +104,7 @@ def collect(
     budget = token_budget or token_budget_for(torch.device(info.device).type, info.d_mlp)
     # single tokens make no pairs: there every text may run by itself
     units = np.arange(len(table)) if pooling == "token" else _units(table)
-    batches = packed(texts.lengths, units, budget, MAX_ROWS)
+    batches = packed(texts.lengths, units, budget, most_rows(budget))
     values = in_circle_order(table["value"])
     gate = gate and info.gated
     acc = Accumulator.empty(values, models.layer_devices(model)[:layers], info.d_mlp, info.d_model, gated=gate)

@@ -96,10 +96,11 @@ def by_length(
     tokenizer: Any, texts: Sequence[str], width: int, device_type: str = "cpu"
 ) -> Iterator[tuple[np.ndarray, Any]]:
     """Row numbers and padded batches, sorted and packed as `collect` does it for neurons of that width."""
-    from neva_tl.collecting.plan import MAX_ROWS, packed, token_budget_for
+    from neva_tl.collecting.plan import most_rows, packed, token_budget_for
 
     lengths = np.array([len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]])
-    for rows in packed(lengths, np.arange(len(texts)), token_budget_for(device_type, width), MAX_ROWS):
+    budget = token_budget_for(device_type, width)
+    for rows in packed(lengths, np.arange(len(texts)), budget, most_rows(budget)):
         yield rows, _padded(tokenizer, [texts[i] for i in rows])
 
 

@@ -14,8 +14,9 @@ from jaxtyping import Int
 from neva_tl.encoding import Encoded, encode_one
 from neva_tl.prompts.example import Example
 
-#: Rows of a batch, however short: bounds the pooled vectors that wait for the end of a forward pass.
-MAX_ROWS = 256
+#: Rows of a batch: no more than texts of so many tokens fill it with, and at most so many. Pooled vectors of all layers wait
+#: for the end of a pass, a row's as many however short it is: memory must not grow where texts are short.
+SHORT, MOST_ROWS = 16, 256
 #: Padded tokens of a batch on a GPU: what keeps it busy.
 GPU_TOKENS = 16_384
 #: On a CPU: activations of one layer (tokens x d_mlp) that a core's caches hold, and between how many tokens that is kept.
@@ -76,6 +77,11 @@ def token_budget_for(device_type: str, d_mlp: int) -> int:
     read and write memory several times), and smaller batches pad ragged texts less. On small models a pass costs its overhead.
     """
     return min(max(CACHED // d_mlp, FEWEST), MOST) if device_type == "cpu" else GPU_TOKENS
+
+
+def most_rows(token_budget: int) -> int:
+    """Rows of a batch, whatever their length."""
+    return min(max(token_budget // SHORT, 1), MOST_ROWS)
 
 
 def packed(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neva_tl import models
-from neva_tl.collecting.plan import packed, tokenised
+from neva_tl.collecting.plan import most_rows, packed, tokenised
 from neva_tl.encoding import encode_one, pad
 from neva_tl.prompts.example import Example
 from neva_tl.testing import tiny_checkpoint
@@ -43,6 +43,15 @@ def test_padding_is_rare_on_ragged_text() -> None:
     batches = packed(lengths, np.arange(3000), 2048, 256)
     padded = sum(len(rows) * int(lengths[rows].max()) for rows in batches)
     assert lengths.sum() / padded > 0.98
+
+
+def test_short_texts_do_not_make_batches_of_more_rows() -> None:
+    # pooled vectors weigh the same however short a text is: what waits in memory is bounded by the budget
+    few, many = (
+        max(map(len, packed(np.full(2000, length), np.arange(2000), 512, most_rows(512)))) for length in (16, 2)
+    )
+    assert few == many == 32
+    assert most_rows(3) == 1 and most_rows(10**6) == 256
 
 
 def test_flat_ids_are_what_encoding_gives(tmp_path: Any) -> None:

@@ -11,6 +11,7 @@ one for a single neuron.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -154,7 +155,10 @@ def tested(
 
 def _at(effect: Effect, at: np.ndarray) -> Effect:
     """The effects of some neurons; what all share stays as it is."""
-    return Effect(*(part.ravel()[at] if isinstance(part, np.ndarray) and part.ndim else part for part in effect))
+    own: dict[str, Any] = {
+        name: part.ravel()[at] for name, part in effect._asdict().items() if isinstance(part, np.ndarray) and part.ndim
+    }
+    return effect._replace(**own)
 
 
 def _g(stats: ActivationStats, value: str, site: str, at: np.ndarray) -> Float[np.ndarray, " n"]:

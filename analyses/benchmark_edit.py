@@ -30,6 +30,9 @@ from benching.options import pin, pinnable, written
 from neva_tl.errors import InputError, NevaError
 
 TOKENS, PROMPTS, NEURONS = 20, 48, 200
+#: Where a call takes milliseconds, a handful of repeats is noise: there are more, until all methods took so many seconds
+#: together, but at most so many.
+ENOUGH, MOST = 20.0, 40
 #: Of the writing table: tokens of a prompt, and new ones.
 PROMPT, NEW = 16, 32
 #: What is put around a timed call (its value is handed on), and the call.
@@ -341,12 +344,13 @@ def conditions(name: str, repeats: int, rows: list[dict[str, Any]], checks: dict
 def timed(
     workload: str, jobs: dict[str, Job], repeats: int, rows: list[dict[str, Any]], steps: int | None = None
 ) -> None:
-    """Alternating repeats of some jobs; with `steps`, what an edit adds to each decoding step over the same repeat's base.
+    """Alternating repeats of some jobs, at least so many; with `steps`, what an edit adds to a step over the same repeat's base.
 
     Putting an edit on and taking it off is not part of `seconds` where the job has it around itself: `setup_seconds`. CPU time
     of this process says more than the clock where the machine is shared.
     """
-    for repeat in range(repeats):
+    repeat, begun = 0, time.perf_counter()
+    while repeat < repeats or (repeats > 1 and repeat < MOST and time.perf_counter() - begun < ENOUGH):
         seconds: dict[str, tuple[float, float, float]] = {}
         for job, (around, run) in jobs.items():
             opened = time.perf_counter()
@@ -366,6 +370,7 @@ def timed(
                     row["added_us_per_step"] = 1e6 * (found - wall_base) / steps
                     row["added_cpu_us_per_step"] = 1e6 * (cpu - cpu_base) / steps
             rows.append(row)
+        repeat += 1
 
 
 def print_table(rows: list[dict[str, Any]], workload: str) -> None:

@@ -82,7 +82,7 @@ def _after(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check(hf: Any) -> None:
-    """Refuse what is no plain decoder language model, and mixtures of experts.
+    """Refuse what is no language model of transformers.
 
     Raises:
         InputError: with what it is instead.
@@ -91,6 +91,14 @@ def check(hf: Any) -> None:
         raise InputError(
             f"expected a transformers language model (AutoModelForCausalLM.from_pretrained gives one), not {type(hf).__name__}"
         )
+
+
+def check_architecture(hf: Any) -> None:
+    """Refuse encoder-decoders and mixtures of experts. Reads the whole configuration, which takes as long as a small step.
+
+    Raises:
+        InputError: with what it is instead.
+    """
     config: Any = hf.config
     if getattr(config, "is_encoder_decoder", False):
         raise InputError(f"{type(hf).__name__} is an encoder-decoder: edits are for decoder language models")

@@ -242,6 +242,7 @@ def plain(hf_model: Any) -> PlainModel:
 
 
 def _plain_facts(hf_model: Any) -> PlainFacts:
+    _plain.check_architecture(hf_model)
     twin, names = _plain.twin(hf_model)
     MEMO.put(twin, "name", _plain.shown(hf_model))
     facts = info(twin)

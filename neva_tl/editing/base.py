@@ -148,7 +148,7 @@ class NeuronEdit(Edit):
         return df if self.effects == "all" else df[df["mean_plus"] > df["mean_minus"]]
 
     def per_neuron(self, rows: pd.DataFrame) -> tuple[np.ndarray, ...]:
-        """What `moved` is given beside the activations, from some rows of the neuron table; a number for each neuron."""
+        """What `moved` is given beside the activations: a number for each of some rows of the neuron table, by that row alone."""
         return ()
 
     def moved(self, h: Float[Tensor, "b n s"], *per_neuron: Tensor) -> Float[Tensor, "b n s"]:
@@ -167,23 +167,39 @@ class NeuronEdit(Edit):
         """
         check_model(self.neurons, model)
         chosen = self.chosen()
-        return tuple(
-            Change(int(layer), "post", self._layer_change(chosen[chosen["layer"] == layer].reset_index(drop=True)))
-            for layer in np.unique(chosen["layer"].to_numpy(dtype=np.int64))
-        )
-
-    def _layer_change(self, rows: pd.DataFrame) -> Callable[[Tensor], Tensor]:
+        layer, neuron = (chosen[name].to_numpy(dtype=np.int64) for name in ("layer", "neuron"))
         # a subclass that has its own way reads the table itself
         own = type(self).new_values is not NeuronEdit.new_values
-        numbers = () if own else self.per_neuron(rows)
-        held = PerDevice(torch.tensor(rows["neuron"].tolist()), *map(column, numbers))
+        # once for all layers: in a loop the table would take longer than the edit
+        numbers = () if own else self.per_neuron(chosen)
+        out = []
+        for number in np.unique(layer):
+            at = np.flatnonzero(layer == number)
+            index = torch.from_numpy(neuron[at])
+            apply = (
+                self._by_table(index, chosen.iloc[at].reset_index(drop=True))
+                if own
+                else self._by_numbers(index, tuple(column(x[at]) for x in numbers))
+            )
+            out.append(Change(int(number), "post", apply))
+        return tuple(out)
+
+    def _by_table(self, index: Int[Tensor, " s"], rows: pd.DataFrame) -> Callable[[Tensor], Tensor]:
+        held = PerDevice(index)
 
         def apply(x: Tensor) -> Tensor:
-            index, *ready = held.on(x.device)
-            h = x.index_select(-1, index)
-            new = self.new_values(h, rows) if own else self.moved(h, *ready)
+            (at,) = held.on(x.device)
             # out of place: the activation may be held by a cache
-            return x.index_copy(-1, index, new.to(x.dtype))
+            return x.index_copy(-1, at, self.new_values(x.index_select(-1, at), rows).to(x.dtype))
+
+        return apply
+
+    def _by_numbers(self, index: Int[Tensor, " s"], numbers: tuple[Tensor, ...]) -> Callable[[Tensor], Tensor]:
+        held = PerDevice(index, *numbers)
+
+        def apply(x: Tensor) -> Tensor:
+            at, *ready = held.on(x.device)
+            return x.index_copy(-1, at, self.moved(x.index_select(-1, at), *ready).to(x.dtype))
 
         return apply
 

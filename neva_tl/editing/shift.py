@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from neva_tl.editing.base import NeuronEdit, column
+from neva_tl.editing.base import NeuronEdit
 from neva_tl.editing.constant import Constant
 from neva_tl.errors import InputError
 from neva_tl.neurons import NeuronSet
@@ -48,12 +47,10 @@ class Shift(NeuronEdit):
         """See `NeuronEdit.moved`."""
         return h + self.dose * per_neuron[0]
 
-    def _layer_change(self, rows: pd.DataFrame) -> Callable[[Tensor], Tensor]:
-        cls = type(self)
-        if cls.new_values is not NeuronEdit.new_values or cls.moved is not Shift.moved:  # the user's, built on this one
-            return super()._layer_change(rows)
-        (step,) = self.per_neuron(rows)
-        return Constant(self.dose * column(step), torch.tensor(rows["neuron"].tolist()))
+    def _by_numbers(self, index: Int[Tensor, " s"], numbers: tuple[Tensor, ...]) -> Callable[[Tensor], Tensor]:
+        if type(self).moved is not Shift.moved:  # the user's, built on this one
+            return super()._by_numbers(index, numbers)
+        return Constant(self.dose * numbers[0], index)
 
 
 def Amplify(neurons: NeuronSet, dose: float = 1.0, **options: object) -> Shift:

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
+from neva_tl._facts import MEMO
 from neva_tl._passes import accepted_arguments, running
 
 #: Under which name transformers knows the attention function.
@@ -164,12 +165,17 @@ def _attentions(model: Any) -> list[Any]:
 @contextmanager
 def _as_transformers_does(model: Any) -> Iterator[None]:
     """Attention and norms as transformers has them, without the hook points that TransformerLens puts inside."""
+    # going through all modules takes as long as a small pass
+    parts = MEMO.get(model, "attention and norms", lambda: _attentions_and_norms(model))
+    with running([(part, part.original_component) for part in parts]):
+        yield
+
+
+def _attentions_and_norms(model: Any) -> list[Any]:
     from transformer_lens.model_bridge.generalized_components import NormalizationBridge
 
     norms = [part for part in model.modules() if isinstance(part, NormalizationBridge)]
-    parts = [part for part in (*_attentions(model), *norms) if part.original_component is not None]
-    with running([(part, part.original_component) for part in parts]):
-        yield
+    return [part for part in (*_attentions(model), *norms) if part.original_component is not None]
 
 
 @contextmanager

@@ -290,12 +290,14 @@ def _check_finite(pooled: Sequence[Pooled], table: pd.DataFrame, rows: np.ndarra
         for layer, found in enumerate(pooled)
         for name, x in found.items()
     ]
-    # one answer a device: asking tensor by tensor would make a GPU wait each time
-    flags = [torch.isfinite(x).all() for _, _, x in tensors]
-    if all(bool(flag) for flag in _stacked(flags)):
+    # a sum is finite only where every term is; one answer a device: asking tensor by tensor would make a GPU wait each time
+    if all(_stacked([torch.isfinite(x.sum()) for _, _, x in tensors])):
         return
-    # the first layer to go wrong is where the fault is; later ones inherit it
-    layer, name, x = next(entry for entry, flag in zip(tensors, flags, strict=True) if not bool(flag))
+    # the first layer to go wrong is where the fault is; later ones inherit it. A sum alone may overflow
+    found = next((entry for entry in tensors if not bool(torch.isfinite(entry[2]).all())), None)
+    if found is None:
+        return
+    layer, name, x = found
     bad = torch.nonzero(~torch.isfinite(x).all(dim=1))[0, 0]
     of_rows = len(x) == len(rows) and not isinstance(pooled[layer]["post"], Reduced)
     text = str(table["text"].iloc[rows[int(bad) if of_rows else 0]])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from neva_tl import models
-from neva_tl.activations import N_FOLDS, POLES, ActivationStats, collect, fold_of
+from neva_tl.activations import N_FOLDS, POLES, ActivationStats, _check_finite, collect, fold_of
 from neva_tl.errors import InputError
 from neva_tl.prompts import ContrastSet
 from neva_tl.testing import tiny_checkpoint
@@ -453,3 +453,10 @@ def test_rows_without_a_partner_are_no_pairs(tiny_stats: ActivationStats) -> Non
     half = table.assign(pair_id=table["pair_id"].where(table["cluster"] != "topic 0", "+" + table["pole"]))
     assert ActivationStats.from_samples(h, half).pair_moments("power")[0] == 5
     assert alone.merge(alone).pair_moments("power")[0] == 0
+
+
+def test_values_whose_sum_overflows_are_finite_all_the_same() -> None:
+    table, large = pd.DataFrame({"text": ["one", "two"]}), torch.full((2, 3), 3e38)
+    _check_finite([{"post": large}], table, np.arange(2))
+    with pytest.raises(InputError, match="post activations are not finite at layer 0 on prompt 'two'"):
+        _check_finite([{"post": torch.tensor([[3e38, 3e38], [3e38, torch.inf]])}], table, np.arange(2))

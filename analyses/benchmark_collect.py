@@ -45,6 +45,7 @@ def main() -> int:
     parser.add_argument("--growth-model", default="small", choices=["small", "gpt2", "llama", "smollm2"])
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each; 0: memory alone")
     parser.add_argument("--growth-repeats", type=int, default=1)
+    parser.add_argument("--growth-weighings", type=int, default=3, help="processes that memory is weighed in")
     parser.add_argument("--threads", type=int, default=1)
     pinnable(parser)
     parser.add_argument(
@@ -68,26 +69,31 @@ def main() -> int:
 def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Every repeat of every method on every workload."""
     plans = [
-        (workload(model, "ragged", args.texts, args.data, args.folder), args.methods, args.repeats)
+        (workload(model, "ragged", args.texts, args.data, args.folder), args.methods, args.repeats, 1)
         for model in args.models
     ]
     level = [m for m in ("neva_tl", "neva_tl, post only", "raw hooks, tuned") if m in args.methods]
     plans += [
-        (workload(model, "equal", args.equal_texts, args.data, args.folder), level, args.repeats)
+        (workload(model, "equal", args.equal_texts, args.data, args.folder), level, args.repeats, 1)
         for model in args.models
         if model != "smollm2" and args.equal_texts
     ]
     plans += [
-        (workload(args.growth_model, "ragged", n, args.data, args.folder), ["neva_tl"], args.growth_repeats)
+        (
+            workload(args.growth_model, "ragged", n, args.data, args.folder),
+            ["neva_tl"],
+            args.growth_repeats,
+            args.growth_weighings,
+        )
         for n in args.growth
     ]
     rows = []
-    for work, methods, repeats in plans:
-        bar = tqdm(total=len(methods) * (repeats + 1), desc=work.name, file=sys.stderr)
+    for work, methods, repeats, weighings in plans:
+        bar = tqdm(total=len(methods) * (repeats + weighings), desc=work.name, file=sys.stderr)
         with bar:
-            for row in timed(work, methods, repeats, args.threads):
+            for row in timed(work, methods, repeats, args.threads, weighings):
                 rows.append(row | {"texts": work.n, "tokens": work.tokens})
-                bar.update(1 if "repeat" in row or "peak_bytes" in row else repeats + 1)
+                bar.update(1 if "repeat" in row or "peak_bytes" in row else repeats + weighings)
     return rows
 
 

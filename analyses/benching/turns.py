@@ -19,8 +19,12 @@ from benching.workloads import Workload
 TOLERANCE = 1e-3
 
 
-def timed(work: Workload, methods: Sequence[str], repeats: int, threads: int) -> Iterator[dict[str, Any]]:
-    """Per method a row of its memory, and one per repeat; a method that is not installed or fails gives one row that says so.
+def timed(
+    work: Workload, methods: Sequence[str], repeats: int, threads: int, weighings: int = 1
+) -> Iterator[dict[str, Any]]:
+    """Per method rows of its memory, and one per repeat; a method that is not installed or fails gives one row that says so.
+
+    Memory is weighed in a process of its own each time but the last: what one process needs differs by some megabytes.
 
     Yields:
         workload, method, and: peak_bytes (of a run that is not timed, above what was resident before it); or repeat, seconds,
@@ -29,6 +33,8 @@ def timed(work: Workload, methods: Sequence[str], repeats: int, threads: int) ->
     Raises:
         AssertionError: a method's moments differ from the first one's.
     """
+    for _ in range(weighings - 1):
+        yield from (row for row in timed(work, methods, 0, threads) if "peak_bytes" in row)
     context = mp.get_context("spawn")
     pipes: dict[str, tuple[Any, Connection]] = {}
     try:

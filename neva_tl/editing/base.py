@@ -176,32 +176,30 @@ class NeuronEdit(Edit):
         for number in np.unique(layer):
             at = np.flatnonzero(layer == number)
             index = torch.from_numpy(neuron[at])
-            apply = (
-                self._by_table(index, chosen.iloc[at].reset_index(drop=True))
-                if own
-                else self._by_numbers(index, tuple(column(x[at]) for x in numbers))
-            )
+            if own:
+                rows = chosen.iloc[at].reset_index(drop=True)
+                apply = _replacing(index, (), lambda h, rows=rows: self.new_values(h, rows))
+            else:
+                apply = self._by_numbers(index, tuple(column(x[at]) for x in numbers))
             out.append(Change(int(number), "post", apply))
         return tuple(out)
 
-    def _by_table(self, index: Int[Tensor, " s"], rows: pd.DataFrame) -> Callable[[Tensor], Tensor]:
-        held = PerDevice(index)
-
-        def apply(x: Tensor) -> Tensor:
-            (at,) = held.on(x.device)
-            # out of place: the activation may be held by a cache
-            return x.index_copy(-1, at, self.new_values(x.index_select(-1, at), rows).to(x.dtype))
-
-        return apply
-
     def _by_numbers(self, index: Int[Tensor, " s"], numbers: tuple[Tensor, ...]) -> Callable[[Tensor], Tensor]:
-        held = PerDevice(index, *numbers)
+        return _replacing(index, numbers, self.moved)
 
-        def apply(x: Tensor) -> Tensor:
-            at, *ready = held.on(x.device)
-            return x.index_copy(-1, at, self.moved(x.index_select(-1, at), *ready).to(x.dtype))
 
-        return apply
+def _replacing(
+    index: Int[Tensor, " s"], numbers: tuple[Tensor, ...], new: Callable[..., Tensor]
+) -> Callable[[Tensor], Tensor]:
+    """Puts `new(h, *numbers)` in the place of the activations h of some neurons."""
+    held = PerDevice(index, *numbers)
+
+    def apply(x: Tensor) -> Tensor:
+        at, *ready = held.on(x.device)
+        # out of place: the activation may be held by a cache
+        return x.index_copy(-1, at, new(x.index_select(-1, at), *ready).to(x.dtype))
+
+    return apply
 
 
 def check_model(neurons: NeuronSet, model: Any) -> None:

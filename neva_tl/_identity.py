@@ -15,6 +15,31 @@ import pandas as pd
 
 from neva_tl.errors import InputError
 
+#: Hashed names of classes that version 0.1.0 hashed by their module: caches written then stay valid. Closed: classes made since
+#: are hashed as `neva_tl.QUALNAME`.
+NAMES_OF_0_1 = {
+    "Ablate": "neva_tl.editing.ablate.Ablate",
+    "AddVector": "neva_tl.editing.vector.AddVector",
+    "Amplify": "neva_tl.editing.shift.Amplify",
+    "ChatJudge": "neva_tl.evaluation.judges.chat.ChatJudge",
+    "Clamp": "neva_tl.editing.clamp.Clamp",
+    "Classifier": "neva_tl.evaluation.judges.classifier.Classifier",
+    "Composed": "neva_tl.editing.compose.Composed",
+    "ContextAware": "neva_tl.editing.context.ContextAware",
+    "ExactJudge": "neva_tl.evaluation.judges.exact.ExactJudge",
+    "GateShift": "neva_tl.editing.gate_shift.GateShift",
+    "HuggingFaceJudge": "neva_tl.evaluation.judges.huggingface.HuggingFaceJudge",
+    "LayerProbe": "neva_tl.editing.probe.LayerProbe",
+    "NeuronSet": "neva_tl.neurons.NeuronSet",
+    "ProbedVector": "neva_tl.editing.vector.ProbedVector",
+    "PromptShift": "neva_tl.editing.prompt_shift.PromptShift",
+    "RelevanceGate": "neva_tl.editing.gate.RelevanceGate",
+    "RolePrompt": "neva_tl.editing.prompt.RolePrompt",
+    "Scale": "neva_tl.editing.scale.Scale",
+    "Shift": "neva_tl.editing.shift.Shift",
+    "WordListJudge": "neva_tl.evaluation.judges.wordlist.WordListJudge",
+}
+
 
 def identity(thing: Any) -> str:
     """sha256 of what a thing holds: equal content, equal identity, in any process.
@@ -36,7 +61,7 @@ def _feed(digest: Any, thing: Any, where: str) -> None:
     if thing is None or isinstance(thing, bool | np.bool_):
         return _put(digest, "fact", str(thing).encode())
     if isinstance(thing, Enum):
-        return _put(digest, "enum", f"{_class(thing)}.{thing.name}".encode())
+        return _put(digest, "enum", f"{class_name(type(thing))}.{thing.name}".encode())
     if isinstance(thing, int | np.integer) or (isinstance(thing, float | np.floating) and float(thing).is_integer()):
         return _put(digest, "number", str(int(thing)).encode())
     if isinstance(thing, float | np.floating):
@@ -73,7 +98,7 @@ def _feed_parts(digest: Any, thing: Any, where: str) -> None:
         pairs = sorted((identity(key), key) for key in thing)
         return _feed_all(digest, "mapping", [x for name, key in pairs for x in (name, thing[key])], where)
     if is_dataclass(thing) and not isinstance(thing, type):
-        _put(digest, "object", _class(thing).encode())
+        _put(digest, "object", class_name(type(thing)).encode())
         for part in fields(thing):
             _put(digest, "field", part.name.encode())
             _feed(digest, getattr(thing, part.name), f"{where}.{part.name}")
@@ -94,5 +119,8 @@ def _put(digest: Any, kind: str, data: bytes) -> None:
     digest.update(data)
 
 
-def _class(thing: Any) -> str:
-    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+def class_name(kind: type) -> str:
+    """Name under which a class is hashed: independent of the module that defines it in neva_tl, so that moves keep caches."""
+    if kind.__module__.partition(".")[0] != "neva_tl":
+        return f"{kind.__module__}.{kind.__qualname__}"
+    return NAMES_OF_0_1.get(kind.__qualname__, f"neva_tl.{kind.__qualname__}")

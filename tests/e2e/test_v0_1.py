@@ -13,8 +13,7 @@ import pandas as pd
 import pytest
 
 import neva_tl as nv
-from neva_tl import inference
-from neva_tl._cache import JsonCache
+from neva_tl.core.cache import JsonCache
 from neva_tl.editing import (
     ContextAware,
     Edit,
@@ -27,8 +26,10 @@ from neva_tl.editing import (
     identity,
 )
 from neva_tl.evaluation.judges.cached import judge_identity
-from neva_tl.study import Study, tables
-from neva_tl.study.rebuilt import FinishedRun
+from neva_tl.models import inference
+from neva_tl.study import Study
+from neva_tl.study.analyses.rebuilt import FinishedRun
+from neva_tl.study.run import tables
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests" / "fixtures" / "v0.1"

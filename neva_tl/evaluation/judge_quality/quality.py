@@ -126,7 +126,7 @@ class QualityCard:
         head = f"{self.judge} on {self.n:,} texts of {self.labels} ({self.clusters:,} clusters); decisions: {self.rule}"
         speed = f"{self.texts_per_second:,.0f} texts per second"
         if self.own_categories is False:
-            head += "\nthe judge has no categories: each has the score of its value"
+            head += "\nthe judge has no categories: each got the score of its value"
         short = [*(c for c in self.df.columns if not c.endswith(("_lo", "_hi")))]
         tables = [table.round(3).to_string(index=False, na_rep="–") for table in (self.macro, self.df[short])]
         return "\n\n".join([head, *tables, speed])

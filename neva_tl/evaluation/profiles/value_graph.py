@@ -3,8 +3,8 @@
 An edge joins two values that change together, given all others. The idea is that of the causal value graph of arXiv 2501.00581.
 The search is causal-learn's: PC (Fisher's z, constraint based) or GES (BIC, score based). Both assume linear relations with
 Gaussian noise, independent rows and no hidden common cause, and both return an equivalence class: an edge that the data cannot
-orient has no arrow. Where the rows are conditions of an experiment, their scores are a design, not a sample: the graph then describes joint
-changes, not causes. Edges that are unstable under resampling are not drawn.
+orient has no arrow. Where the rows are conditions of an experiment, their scores are a design, not a sample: the graph then
+describes joint changes, not causes. Edges that are unstable under resampling are not drawn.
 """
 
 from __future__ import annotations

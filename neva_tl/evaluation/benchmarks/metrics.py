@@ -40,12 +40,20 @@ class Metric:
         return not self.exp
 
     def rows(self, table: pd.DataFrame) -> Float[np.ndarray, "n 2"]:
-        """Return numerator and denominator of each item."""
+        """Return numerator and denominator of each item.
+
+        Args:
+            table: Scores, one row per item.
+        """
         denominator = table[self.per].to_numpy(float) if self.per else np.ones(len(table))
         return np.stack([table[self.over].to_numpy(float), denominator], axis=1)
 
     def of(self, rows: Float[np.ndarray, "n 2"]) -> float:
-        """Compute the metric from the numerators and denominators of some items."""
+        """Compute the metric from the numerators and denominators of some items.
+
+        Args:
+            rows: Numerator and denominator of each item.
+        """
         ratio = float(rows[:, 0].sum() / rows[:, 1].sum())
         with np.errstate(over="ignore"):
             return float(np.exp(ratio)) if self.exp else ratio
@@ -69,6 +77,10 @@ def lead(score: Float[np.ndarray, " c"], gold: int) -> float:
     """Return the margin of the right candidate over the best wrong one.
 
     0 or less is a wrong answer: a tie counts as wrong.
+
+    Args:
+        score: Score of each candidate.
+        gold: Index of the right candidate.
     """
     return float(score[gold] - np.delete(score, gold).max())
 
@@ -108,6 +120,9 @@ def alone(clusters: np.ndarray) -> bool:
     """Whether items are the resampling units.
 
     True where each item is its own cluster, and where all items are in one cluster (which leaves no other unit).
+
+    Args:
+        clusters: Cluster of each item.
     """
     n = len(set(clusters.tolist()))
     return n == len(clusters) or n < 2

@@ -81,7 +81,12 @@ class Sample:
 
 
 def key_of(prompt: str, text: str) -> str:
-    """Return the key of a text: a hash of prompt and text."""
+    """Return the key of a text: a hash of prompt and text.
+
+    Args:
+        prompt: The prompt.
+        text: The generated text.
+    """
     return _digest("item", prompt, text)[:16]
 
 
@@ -173,6 +178,9 @@ def shown(text: str) -> str:
 
     Removes escape sequences and control, format and private characters; keeps line breaks. Generated text is untrusted: an
     escape sequence could clear the screen or overwrite earlier lines.
+
+    Args:
+        text: The text.
     """
     plain = _ANSI.sub("", text.replace("\r\n", "\n").replace("\t", " "))
     printable = "".join(c for c in plain if c == "\n" or unicodedata.category(c)[0] != "C")

@@ -257,6 +257,10 @@ def slopes(gram: Float[np.ndarray, "b p p"], cross: Float[np.ndarray, "b p q"]) 
     """Compute least-squares slopes from `X'X` and `X'S`.
 
     The first row, the intercept, is dropped. NaN where labels are collinear.
+
+    Args:
+        gram: `X'X` of each draw, intercept first.
+        cross: `X'S` of each draw.
     """
     good = condition_numbers(gram) < WORST_CONDITION
     safe = np.where(good[:, None, None], gram, np.eye(gram.shape[-1]))
@@ -267,6 +271,10 @@ def unmix(d: Float[np.ndarray, "b i 10"], m: Float[np.ndarray, "b 10 10"]) -> Fl
     """Compute `D_true = D M^-1` for each draw by solving `M' D_true' = D'`.
 
     NaN where M is singular or undefined.
+
+    Args:
+        d: Effects D of each draw, steered x measured.
+        m: Mixing matrix M of each draw.
     """
     good = condition_numbers(m) < WORST_CONDITION
     safe = np.where(good[:, None, None], m, np.eye(m.shape[-1]))
@@ -275,7 +283,11 @@ def unmix(d: Float[np.ndarray, "b i 10"], m: Float[np.ndarray, "b 10 10"]) -> Fl
 
 
 def condition_numbers(m: Float[np.ndarray, "b p p"]) -> Float[np.ndarray, " b"]:
-    """Compute the 2-norm condition number of each matrix; inf with non-finite entries."""
+    """Compute the 2-norm condition number of each matrix; inf with non-finite entries.
+
+    Args:
+        m: Square matrices.
+    """
     good = np.isfinite(m).all(axis=(1, 2))
     safe = np.where(good[:, None, None], m, 0.0)
     values = np.linalg.svd(safe, compute_uv=False)

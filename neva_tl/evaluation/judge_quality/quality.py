@@ -116,7 +116,11 @@ class QualityCard:
         return {"schema": 1, **facts, "macro": _records(self.macro), "per_label": _records(self.df)}
 
     def save(self, path: str | Path) -> Path:
-        """Write the card as JSON."""
+        """Write the card as JSON.
+
+        Args:
+            path: The file. Its folder is created where it is missing.
+        """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")

@@ -160,7 +160,11 @@ Judge = TextJudge | ModelJudge
 
 
 def reads_texts(judge: Judge) -> TypeGuard[TextJudge]:
-    """Whether a judge reads texts, that is, has `valid`, which model judges lack."""
+    """Whether a judge reads texts, that is, has `valid`, which model judges lack.
+
+    Args:
+        judge: The judge.
+    """
     return hasattr(judge, "valid")
 
 
@@ -183,6 +187,9 @@ def legible(texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
     """Return which texts contain a letter and repeat at most half of their 4-grams.
 
     This rule defines validity for all texts without a known generator.
+
+    Args:
+        texts: The texts.
     """
     good = [any(c.isalpha() for c in text) and repeated_share(text) <= MAX_REPEATED for text in texts]
     return np.array(good, dtype=bool)

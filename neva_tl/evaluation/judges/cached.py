@@ -68,12 +68,22 @@ class CachedJudge:
         return self._who
 
     def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
-        """Return the judge's scores; texts on which it failed before are scored again."""
+        """Return the judge's scores; texts on which it failed before are scored again.
+
+        Args:
+            texts: The texts to score.
+            prompts: The prompt of each text.
+        """
         self._failed.clear()
         return _table([row["score"] for row in self._read(texts, prompts)])
 
     def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"] | None:
-        """Return the judge's opposition scores; None where it does not measure opposition."""
+        """Return the judge's opposition scores; None where it does not measure opposition.
+
+        Args:
+            texts: The texts to score.
+            prompts: The prompt of each text.
+        """
         rows = [row["oppose"] for row in self._read(texts, prompts)]
         if not rows:
             return self.judge.oppose(texts, prompts)

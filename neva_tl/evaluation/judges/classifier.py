@@ -211,7 +211,11 @@ class Classifier:
 
 
 def load(folder: str) -> Classifier:
-    """Load the judge of `classifier:PATH`."""
+    """Load the judge of `classifier:PATH`.
+
+    Args:
+        folder: Folder of a saved classifier.
+    """
     return Classifier.load(folder)
 
 

@@ -200,6 +200,9 @@ class Endpoint:
         """Remove the key from a text of the endpoint.
 
         Keys shorter than 8 characters, such as `EMPTY`, are not secret and stay.
+
+        Args:
+            text: The text.
         """
         return text.replace(self.key, "[key]") if len(self.key) >= 8 else text
 

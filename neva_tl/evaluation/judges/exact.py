@@ -31,12 +31,22 @@ class ExactJudge:
         return "P(expresses)"
 
     def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
-        """Return the posterior that each value is expressed; 0 for invalid texts."""
+        """Return the posterior that each value is expressed; 0 for invalid texts.
+
+        Args:
+            texts: The texts to score.
+            prompts: The prompt of each text.
+        """
         express, _, valid = self._posteriors(texts, prompts)
         return np.where(valid[:, None], express, 0.0)
 
     def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
-        """Return the posterior that each value is opposed; 0 for invalid texts."""
+        """Return the posterior that each value is opposed; 0 for invalid texts.
+
+        Args:
+            texts: The texts to score.
+            prompts: The prompt of each text.
+        """
         _, oppose, valid = self._posteriors(texts, prompts)
         return np.where(valid[:, None], oppose, 0.0)
 

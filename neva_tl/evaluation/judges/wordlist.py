@@ -73,13 +73,23 @@ class WordListJudge:
         return "1 - 2^-words"
 
     def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
-        """Count each value's words that are not negated; 0 for invalid texts."""
-        del prompts  # only the text is scored
+        """Count each value's words that are not negated; 0 for invalid texts.
+
+        Args:
+            texts: The texts to score.
+            prompts: Ignored: only the text is scored.
+        """
+        del prompts
         return self._saturated(texts, negated=False)
 
     def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
-        """Count each value's negated words ("never help", "without rules")."""
-        del prompts  # only the text is scored
+        """Count each value's negated words ("never help", "without rules").
+
+        Args:
+            texts: The texts to score.
+            prompts: Ignored: only the text is scored.
+        """
+        del prompts
         return self._saturated(texts, negated=True)
 
     def valid(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Bool[np.ndarray, " n"]:

@@ -46,7 +46,11 @@ class Answers:
 
     @staticmethod
     def about(path: str | Path) -> dict[str, Any] | None:
-        """Return the description of the sample in an answers file, None without one."""
+        """Return the description of the sample in an answers file, None without one.
+
+        Args:
+            path: The file.
+        """
         path = Path(path)
         first = path.read_text(encoding="utf-8").split("\n", 1)[0] if path.exists() else ""
         try:

@@ -21,7 +21,11 @@ LETTERS = string.ascii_uppercase
 
 
 def option_lines(options: Sequence[str]) -> str:
-    """Format options as lettered lines, `A) ...`."""
+    """Format options as lettered lines, `A) ...`.
+
+    Args:
+        options: The options, at most 26.
+    """
     return "\n".join(f"{letter}) {text}" for letter, text in zip(LETTERS, options, strict=False))
 
 

@@ -16,7 +16,12 @@ _BINS = 10
 def decide(
     scores: Float[np.ndarray, "n c"], thresholds: Float[np.ndarray, " c"] | float = 0.5
 ) -> Float[np.ndarray, "n c"]:
-    """Return 1 where a score reaches its column's threshold, else 0; NaN stays NaN."""
+    """Return 1 where a score reaches its column's threshold, else 0; NaN stays NaN.
+
+    Args:
+        scores: Scores, one column per value or category.
+        thresholds: Threshold of each column, or of all.
+    """
     return np.where(np.isnan(scores), np.nan, (scores >= thresholds).astype(float))
 
 
@@ -25,6 +30,10 @@ def cells(decisions: Float[np.ndarray, "n c"], labels: Float[np.ndarray, "n c"])
 
     Each is 0 or 1, in the order: both yes, only the decision yes, only the label yes, both no. The functions below need only
     their sums over texts.
+
+    Args:
+        decisions: Decisions of a judge.
+        labels: Labels of the same texts.
     """
     defined = ~(np.isnan(decisions) | np.isnan(labels))
     yes, true = decisions == 1, labels == 1
@@ -36,6 +45,9 @@ def rates(table: Float[np.ndarray, "*dims 4"]) -> dict[str, Float[np.ndarray, "*
 
     Precision is 0 where no decision is 1 (scikit-learn's `zero_division=0`, also the convention of the shared task). Precision,
     recall and F1 are NaN where no label is 1; accuracy is NaN without labels.
+
+    Args:
+        table: Cells (see `cells`) summed over texts.
     """
     tp, fp, fn, tn = np.moveaxis(table, -1, 0)
     positives = tp + fn > 0
@@ -58,6 +70,9 @@ def macro(table: Float[np.ndarray, "*dims c 4"]) -> dict[str, Float[np.ndarray, 
     - `accuracy`: mean of the columns' accuracies.
 
     The first two differ, and published figures of one must not be compared with figures of the other.
+
+    Args:
+        table: Cells (see `cells`) summed over texts, one row per column of the labels.
     """
     by_column = rates(table)
     precision, recall, f1, accuracy = (_nanmean(by_column[name]) for name in ("precision", "recall", "f1", "accuracy"))
@@ -67,7 +82,11 @@ def macro(table: Float[np.ndarray, "*dims c 4"]) -> dict[str, Float[np.ndarray, 
 
 
 def one_baseline(labels: Float[np.ndarray, "n c"]) -> dict[str, float]:
-    """Return `macro` of a judge that decides 1 everywhere (the task's 1-baseline)."""
+    """Return `macro` of a judge that decides 1 everywhere (the task's 1-baseline).
+
+    Args:
+        labels: Labels of the texts.
+    """
     return {name: float(x) for name, x in macro(cells(np.ones_like(labels), labels).sum(axis=0)).items()}
 
 
@@ -76,6 +95,9 @@ def kappa(table: Float[np.ndarray, "*dims 4"]) -> Float[np.ndarray, "*dims"]:
 
     `(agreed - expected) / (1 - expected)`, where `expected` is the chance agreement from their shares of yes. NaN where both
     raters always give the same single answer.
+
+    Args:
+        table: Cells (see `cells`) of two raters, summed over texts.
     """
     both, first, second, neither = np.moveaxis(table, -1, 0)
     n = both + first + second + neither
@@ -91,6 +113,10 @@ def calibration_error(scores: Float[np.ndarray, " n"], labels: Float[np.ndarray,
     The mean distance, over texts, between the mean score of a bin and its share of labels 1.
 
     Ten bins of equal width (Naeini et al. 2015); NaN without texts.
+
+    Args:
+        scores: Scores of one column.
+        labels: Labels of the same texts, without NaN.
     """
     if not len(scores):
         return float("nan")

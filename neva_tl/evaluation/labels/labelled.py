@@ -83,7 +83,11 @@ class LabelledTexts:
         raise InputError(f"unknown labelled texts {text!r}: give valueeval:DIR, persona:DIR, or a .csv or .jsonl file")
 
     def part(self, keep: Bool[np.ndarray, " n"]) -> LabelledTexts:
-        """Return the texts where `keep` is True, in order."""
+        """Return the texts where `keep` is True, in order.
+
+        Args:
+            keep: Mask of the texts.
+        """
         index = np.flatnonzero(keep)
         return replace(
             self,
@@ -111,7 +115,11 @@ class LabelledTexts:
         return self.part(keep)
 
     def head(self, n: int) -> LabelledTexts:
-        """Return at most n texts, a fixed subset by a hash of their content, in order."""
+        """Return at most n texts, a fixed subset by a hash of their content, in order.
+
+        Args:
+            n: Largest number of texts.
+        """
         order = sorted(range(len(self)), key=lambda i: splits.hash_key(self.texts[i], salt="labelled "))[:n]
         keep = np.zeros(len(self), dtype=bool)
         keep[order] = True

@@ -303,13 +303,23 @@ def unrotate(by_letter: Float[np.ndarray, "n r k"]) -> Float[np.ndarray, "n k"]:
 
 
 def chosen(games: Sequence[Game], utility: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n 2"]:
-    """Return the allocation of highest utility in each game; ties are averaged."""
+    """Return the allocation of highest utility in each game; ties are averaged.
+
+    Args:
+        games: The games.
+        utility: Utility of each allocation of each game.
+    """
     best = utility >= utility.max(axis=1, keepdims=True) - _TIE
     return _weighted(games, best / best.sum(axis=1, keepdims=True))
 
 
 def expected(games: Sequence[Game], utility: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n 2"]:
-    """Return the mean allocation of each game under the softmax of utility."""
+    """Return the mean allocation of each game under the softmax of utility.
+
+    Args:
+        games: The games.
+        utility: Utility of each allocation of each game.
+    """
     return _weighted(games, softmax(utility, axis=1))
 
 
@@ -319,7 +329,12 @@ def _weighted(games: Sequence[Game], weight: Float[np.ndarray, "n k"]) -> Float[
 
 
 def to_scale(games: Sequence[Game], allocations: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
-    """Scale allocations to a circle of radius 50: `50 + (x - 50) * 50 / radius`."""
+    """Scale allocations to a circle of radius 50: `50 + (x - 50) * 50 / radius`.
+
+    Args:
+        games: The games.
+        allocations: One allocation of each game.
+    """
     radius = np.array([game.radius for game in games])[:, None]
     return CENTRE + (allocations - CENTRE) * (CENTRE / radius)
 
@@ -328,6 +343,9 @@ def angle_of(allocations: Float[np.ndarray, "n 2"]) -> float:
     """Compute `atan2(mean other - 50, mean self - 50)` in degrees.
 
     NaN where the mean is (50, 50).
+
+    Args:
+        allocations: Allocations (own, other) at radius 50.
     """
     to_self, to_other = allocations.mean(axis=0) - CENTRE
     if abs(to_self) < 1e-9 and abs(to_other) < 1e-9:
@@ -336,7 +354,12 @@ def angle_of(allocations: Float[np.ndarray, "n 2"]) -> float:
 
 
 def turn(a: Any, b: Any) -> Any:
-    """Return the smaller turn from angle a to angle b, in degrees, -180 to 180."""
+    """Return the smaller turn from angle a to angle b, in degrees, -180 to 180.
+
+    Args:
+        a: Angle or angles in degrees.
+        b: Angle or angles in degrees.
+    """
     return (np.asarray(b) - np.asarray(a) + 180.0) % 360.0 - 180.0
 
 
@@ -352,6 +375,9 @@ def category_of(angle: float | None) -> str:
     """Return the category of an angle in degrees (Murphy et al. 2011).
 
     `undefined` for None and NaN.
+
+    Args:
+        angle: Angle in degrees.
     """
     if angle is None or math.isnan(angle):
         return "undefined"

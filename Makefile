@@ -56,9 +56,10 @@ setup-tl3: $(TL3)/.ready ## make the environment with TransformerLens 3.9 (.venv
 test-tl3: setup-tl3 ## the core suite on TransformerLens 3.9 (HookedTransformer)
 	OMP_NUM_THREADS=1 $(TL3)/bin/python -m pytest -n $(WORKERS) -m "core and not smollm2 and not slow"
 
-lint: setup ## ruff
+lint: setup ## ruff, and imports that point down
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: setup ## mypy
 	$(BIN)/mypy

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from neva_tl.core.cache import JsonCache, content_key
-from neva_tl.core.content_hash import class_name, identity
+from neva_tl.core.content_hash import class_name, content_hash
 from neva_tl.core.json_data import finite
 from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judges.base import TextJudge, check_scores
@@ -125,7 +125,7 @@ def judge_identity(judge: Any) -> str:
     own = own() if callable(own) else own
     if own is None:
         own = judge if is_dataclass(judge) else dict(vars(judge))
-    return content_key(class_name(type(judge)), judge.name, identity(own))
+    return content_key(class_name(type(judge)), judge.name, content_hash(own))
 
 
 def _whole(row: dict[str, Any]) -> bool:

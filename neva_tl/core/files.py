@@ -1,4 +1,4 @@
-"""whole_file(): files that are written whole or not at all."""
+"""Atomic writes: a file appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 
-#: How the name of a folder ends that holds what is being written.
+#: Suffix of the temporary folder used during a write.
 ENDING = ".tmp"
 
 
-def sweep(target: Path) -> None:
+def remove_stale_tmp(target: Path) -> None:
     """Remove what killed processes were writing for a target; what a living process of this machine writes stays."""
     for left in target.parent.glob(f".{escape(target.name)}.*{ENDING}"):
         number = left.name.removeprefix(f".{target.name}.").removesuffix(ENDING)
@@ -32,14 +32,14 @@ def _alive(process: int) -> bool:
 
 
 @contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path) -> Iterator[Path]:
     """A path to write to: put in the target's place when the block ends well, removed when it does not.
 
     It has the target's name, in a folder of its own beside the target: writers choose their format by the name's ending, and
     some (safetensors) write beside what they are given. A killed process may leave that folder behind: the next write of the
     same target sweeps it away, as `Store.open` does for a run folder.
     """
-    sweep(target)
+    remove_stale_tmp(target)
     folder = target.with_name(f".{target.name}.{os.getpid()}{ENDING}")
     folder.mkdir(exist_ok=True)
     try:

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float
 from neva_tl.core.cache import content_key
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import whole_file
+from neva_tl.core.files import atomic_write
 from neva_tl.core.json_data import finite
 from neva_tl.evaluation.judges.base import legible
 from neva_tl.evaluation.judges.features import Features, encoder_hash
@@ -137,7 +137,7 @@ class Classifier:
             "vocabulary": {name: list(terms) for name, terms in self.features.vocabulary.items()},
         }
         # each whole or not at all; the fingerprint finds two that do not belong together
-        with whole_file(folder / "classifier.npz") as numbers, whole_file(folder / "classifier.json") as words:
+        with atomic_write(folder / "classifier.npz") as numbers, atomic_write(folder / "classifier.json") as words:
             np.savez_compressed(numbers, **arrays)  # type: ignore[arg-type]
             words.write_text(json.dumps(about, ensure_ascii=False, allow_nan=False), encoding="utf-8")
         return folder

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import ENDING, whole_file
+from neva_tl.core.files import ENDING, atomic_write
 from neva_tl.core.json_data import finite
 
 PACKAGES = ("neva_tl", "torch", "transformers", "transformer-lens", "numpy", "pandas", "scipy", "scikit-learn")
@@ -74,7 +74,7 @@ class Store:
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file whole."""
         path = self.path(name)
-        with whole_file(path) as file:
+        with atomic_write(path) as file:
             file.write_text(text, encoding="utf-8")
         return path
 
@@ -91,7 +91,7 @@ class Store:
         path = self.path(f"{name}.parquet")
         if csv:
             self.write_text(f"{name}.csv", df.to_csv(index=False))
-        with whole_file(path) as file:
+        with atomic_write(path) as file:
             df.to_parquet(file, index=False)
         return path
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
+from typing import Any
 
 #: Suffix of the temporary folder used during a write.
 ENDING = ".tmp"
@@ -47,3 +49,23 @@ def atomic_write(target: Path) -> Iterator[Path]:
         os.replace(folder / target.name, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def to_json(data: Any) -> Any:
+    """Clean data for JSON: NaN and infinities become None, NumPy scalars become Python's.
+
+    Args:
+        data: Mappings, sequences and scalars, nested at will.
+
+    Returns:
+        The same structure of dicts (keys as strings), lists and plain scalars.
+    """
+    if isinstance(data, Mapping):
+        return {str(key): to_json(item) for key, item in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [to_json(item) for item in data]
+    if hasattr(data, "item") and not isinstance(data, (str, bytes)):
+        data = data.item()
+    if isinstance(data, float) and not math.isfinite(data):
+        return None
+    return data

@@ -18,8 +18,7 @@ from typing import Any
 import pandas as pd
 
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import ENDING, atomic_write
-from neva_tl.core.json_data import finite
+from neva_tl.core.files import ENDING, atomic_write, to_json
 
 PACKAGES = ("neva_tl", "torch", "transformers", "transformer-lens", "numpy", "pandas", "scipy", "scikit-learn")
 
@@ -80,7 +79,7 @@ class Store:
 
     def write_json(self, name: str, data: Any) -> Path:
         """Write JSON whole; every number finite or null."""
-        return self.write_text(name, json.dumps(finite(data), indent=1, allow_nan=False))
+        return self.write_text(name, json.dumps(to_json(data), indent=1, allow_nan=False))
 
     def read_json(self, name: str) -> Any:
         """Read a JSON piece."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from neva_tl.core.files import whole_file
+from neva_tl.core.files import atomic_write
 
 #: Columns of a row that say what was run.
 KEYS = ("workload", "model", "method", "processes", "repeat")
@@ -61,7 +61,7 @@ def main() -> int:
     joined = {"command": "make bench", "machine": machine(), "benches": found}
     for target, text in ((args.run / "bench.json", json.dumps(joined, indent=1)), (args.page, page(joined, note))):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(target) as file:
+        with atomic_write(target) as file:
             file.write_text(text)
     return 0
 

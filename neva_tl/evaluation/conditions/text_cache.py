@@ -13,7 +13,7 @@ from typing import Any
 from neva_tl import models
 from neva_tl.core.cache import JsonCache, content_key
 from neva_tl.core.errors import InputError
-from neva_tl.editing import Edit, identity
+from neva_tl.editing import Edit, content_hash
 from neva_tl.evaluation.conditions.decoding import Decoding
 
 #: Texts written between two commits: what a killed run may lose.
@@ -42,7 +42,7 @@ def text_keys(
             "the model carries hooks (an edit around this call?): texts under them cannot be cached; pass the edit itself, "
             "or leave the cache out"
         )
-    who = content_key(models.fingerprint(model), [identity(item) for item in edits])
+    who = content_key(models.fingerprint(model), [content_hash(item) for item in edits])
     sampled = how.temperature > 0
     decoding = [how.max_new_tokens, how.chat, *((how.temperature, how.seed) if sampled else ())]
     return [

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.core
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
     """The benchmark, whose oracles know nothing of neva_tl."""
-    path = Path(__file__).resolve().parents[2] / "analyses" / "benchmark_select.py"
+    path = Path(__file__).resolve().parents[2] / "analyses" / "benchmarks" / "benchmark_select.py"
     spec = importlib.util.spec_from_file_location("benchmark_select", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -14,7 +14,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from neva_tl import models
-from neva_tl.activations import N_FOLDS, POLES, ActivationStats, _check_finite, collect, fold_of
+from neva_tl.activations import N_FOLDS, POLES, ActivationStats, collect, fold_of
+from neva_tl.activations.collecting import _check_finite
 from neva_tl.core.errors import InputError
 from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.prompts import ContrastSet

@@ -13,12 +13,13 @@ from transformers.activations import ACT2FN, FastGELUActivation, GELUTanh, NewGE
 
 import neva_tl as nv
 from neva_tl import models
+from neva_tl.models import loading
 from neva_tl.models.activation_function import fuse
 from neva_tl.models.tiny import tiny_checkpoint
 
 pytestmark = pytest.mark.core
 on_bridge = pytest.mark.skipif(
-    models._hooked_class() is not None,
+    loading._hooked_class() is not None,
     reason="HookedTransformer has activation functions of its own",
 )
 

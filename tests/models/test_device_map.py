@@ -10,10 +10,11 @@ import torch
 import neva_tl as nv
 from neva_tl import models
 from neva_tl.core.errors import InputError
+from neva_tl.models import loading
 from neva_tl.models.tiny import tiny_checkpoint
 
 pytestmark = pytest.mark.skipif(
-    models._hooked_class() is not None, reason="HookedTransformer (TransformerLens 3.9) has no device maps"
+    loading._hooked_class() is not None, reason="HookedTransformer (TransformerLens 3.9) has no device maps"
 )
 
 

@@ -56,9 +56,10 @@ setup-tl3: $(TL3)/.ready ## make the environment with TransformerLens 3.9 (.venv
 test-tl3: setup-tl3 ## the core suite on TransformerLens 3.9 (HookedTransformer)
 	OMP_NUM_THREADS=1 $(TL3)/bin/python -m pytest -n $(WORKERS) -m "core and not smollm2 and not slow"
 
-lint: setup ## ruff
+lint: setup ## ruff, and imports that point down
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: setup ## mypy
 	$(BIN)/mypy
@@ -123,7 +124,7 @@ notebook: setup ## execute the quickstart notebook
 
 # Two models at a time, each on a core of its own: what is compared takes turns on one core. Then what wants both cores, or a
 # quiet machine (edits cost a few percent).
-BENCH = OMP_NUM_THREADS=1 $(BIN)/python analyses/benchmark_
+BENCH = OMP_NUM_THREADS=1 $(BIN)/python analyses/benchmarks/benchmark_
 TEXTS = $(if $(wildcard $(DATA)/valueeval),--data $(DATA))
 bench: setup smollm2 ## benchmark scripts beside their peers (under two hours): tables, runs/bench/bench.json, docs/benchmarks.md
 	$(BIN)/python -m $(PIP) -c requirements/constraints.txt -e '.[bench]'
@@ -142,11 +143,11 @@ bench: setup smollm2 ## benchmark scripts beside their peers (under two hours): 
 	  wait $$other || bad=1; \
 	  $(BENCH)processes.py $(TEXTS) --out runs/bench/processes.json || bad=1; \
 	  $(BENCH)edit.py --core 1 --out runs/bench/edit.json || bad=1; test -z "$$bad"
-	$(BIN)/python analyses/bench_report.py runs/bench
+	$(BENCH)report.py runs/bench
 	$(BENCH)evaluate.py
 
 gpu-check: setup ## collecting beside the plain forward pass, Llama-8B's shape in bfloat16 (needs a CUDA device)
-	$(BIN)/python analyses/gpu_check.py --out runs/bench/gpu.json
+	$(BIN)/python analyses/benchmarks/gpu_check.py --out runs/bench/gpu.json
 
 ci: ## what continuous integration runs
 	bash .ci/run

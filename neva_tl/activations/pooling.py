@@ -14,7 +14,7 @@ from neva_tl import models
 from neva_tl.activations.accumulate import Part, Pooled, Reduced, float_for, reduced, summed
 from neva_tl.core.errors import InputError
 from neva_tl.models import inference
-from neva_tl.models.hooks import hooked
+from neva_tl.models.hooks import temporary_hooks
 from neva_tl.models.inference.encoding import Batch
 
 #: `mean`, `last`, `max`: one observation a text, pooled over its answer tokens; `token`: every answer token is one.
@@ -94,7 +94,7 @@ class Recorder:
             if not (name == "gate" and layer in self._gates)
         ]
         with ExitStack() as stack:
-            stack.enter_context(hooked(self._model, points))
+            stack.enter_context(temporary_hooks(self._model, points))
             for layer, module in self._gates.items():
                 stack.callback(module.register_forward_hook(listen(layer)).remove)
             yield

@@ -105,9 +105,9 @@ def profile(
             change = before.to(after).change
             report["svo"] |= {"after": _orientation(after), "change": change.to_json()}
             lines += [f"after the edit: {after}", f"turned by {change} degrees"]
-    from neva_tl.core.json_data import finite
+    from neva_tl.core.files import to_json
 
-    print(json.dumps(finite(report), allow_nan=False) if as_json else "\n".join(lines))
+    print(json.dumps(to_json(report), allow_nan=False) if as_json else "\n".join(lines))
 
 
 def _orientation(found: Any) -> dict[str, Any]:

@@ -41,7 +41,7 @@ NAMES_OF_0_1 = {
 }
 
 
-def identity(thing: Any) -> str:
+def content_hash(thing: Any) -> str:
     """sha256 of what a thing holds: equal content, equal identity, in any process.
 
     Numbers of equal value are equal whatever their Python type (`2` and `2.0`); arrays and tensors differ by dtype, shape
@@ -93,9 +93,9 @@ def _feed_parts(digest: Any, thing: Any, where: str) -> None:
     if isinstance(thing, np.ndarray | list | tuple):
         return _feed_all(digest, "list", list(thing), where)
     if isinstance(thing, Set):
-        return _feed_all(digest, "set", sorted(identity(x) for x in thing), where)
+        return _feed_all(digest, "set", sorted(content_hash(x) for x in thing), where)
     if isinstance(thing, Mapping):
-        pairs = sorted((identity(key), key) for key in thing)
+        pairs = sorted((content_hash(key), key) for key in thing)
         return _feed_all(digest, "mapping", [x for name, key in pairs for x in (name, thing[key])], where)
     if is_dataclass(thing) and not isinstance(thing, type):
         _put(digest, "object", class_name(type(thing)).encode())

@@ -20,7 +20,8 @@ from safetensors.numpy import load, save
 
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import whole_file
+from neva_tl.core.figures import figure
+from neva_tl.core.files import atomic_write
 from neva_tl.core.values import value
 
 Site = Literal["post", "gate"]
@@ -134,9 +135,9 @@ class NeuronSet:
             "settings": dict(self.settings),
         }
         tensor_file, json_file = path.with_suffix(".safetensors"), path.with_suffix(".json")
-        with whole_file(tensor_file) as file:
+        with atomic_write(tensor_file) as file:
             file.write_bytes(content)
-        with whole_file(json_file) as file:
+        with atomic_write(json_file) as file:
             file.write_text(json.dumps(meta, indent=1))
         return json_file
 
@@ -200,9 +201,7 @@ class NeuronSet:
         Raises:
             InputError: the set is empty.
         """
-        from neva_tl.plots import layer_profile
-
-        return layer_profile(self.df.assign(value=self.value, method=self.method), n_layers=self.n_layers)
+        return figure("layer_profile")(self.df.assign(value=self.value, method=self.method), n_layers=self.n_layers)
 
 
 def _span(layers: tuple[int, ...]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from neva_tl.core.files import whole_file
+from neva_tl.core.files import atomic_write
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -58,6 +58,6 @@ def plain(data: Any) -> Any:
 
 def write_page(target: Path, page: str) -> Path:
     """Write a page whole; a lone surrogate, which a tokenizer can produce, becomes `?`."""
-    with whole_file(target) as file:
+    with atomic_write(target) as file:
         file.write_bytes(page.encode("utf-8", errors="replace"))
     return target

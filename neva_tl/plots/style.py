@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import whole_file
+from neva_tl.core.files import atomic_write
 from neva_tl.core.values import VALUES, value
 
 P = ParamSpec("P")
@@ -289,7 +289,7 @@ def save_figure(
         target = stem.parent / f"{stem.name}.{kind}"
         # Dates are left out so that the same figure gives the same file.
         undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind, {})
-        with whole_file(target) as file, mpl.rc_context(RC):
+        with atomic_write(target) as file, mpl.rc_context(RC):
             figure.savefig(file, format=kind, dpi=dpi, metadata=undated)
         written.append(target)
     return written

@@ -13,7 +13,7 @@ from neva_tl import models
 from neva_tl.activations import ActivationStats, collect, fold_of
 from neva_tl.activations.accumulate import POLES, Accumulator, Membership, reduced
 from neva_tl.core.errors import InputError
-from neva_tl.models.hooks import watched
+from neva_tl.models.hooks import record_hooks
 from neva_tl.models.inference.encoding import encode_one, pad
 from neva_tl.prompts import ContrastSet
 
@@ -29,7 +29,7 @@ def alone(model: Any, pairs: ContrastSet) -> list[dict[str, np.ndarray]]:
         batch = pad(model, [item])
         sites = {"post": "post", "gate": "gate", "resid": "resid_post"}
         names = {kind: [models.hook_name(model, layer, site) for layer in layers] for kind, site in sites.items()}
-        with watched(model, [name for group in names.values() for name in group]) as seen:
+        with record_hooks(model, [name for group in names.values() for name in group]) as seen:
             models.forward(model, batch.tokens, batch.mask)
         found = {kind: torch.stack([seen[name][0] for name in group], dim=1) for kind, group in names.items()}
         found["gate"] = torch.nn.functional.silu(found["gate"])

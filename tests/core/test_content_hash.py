@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neva_tl.core.content_hash import identity
+from neva_tl.core.content_hash import content_hash
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Ablate, AddVector, Amplify, ContextAware, LayerProbe, RelevanceGate, RolePrompt, Scale
@@ -41,9 +41,9 @@ def canonical(x):
 
 @given(plain, plain)
 def test_equal_content_is_equal_and_other_content_is_not(a, b):
-    assert (identity(a) == identity(b)) == (canonical(a) == canonical(b))
+    assert (content_hash(a) == content_hash(b)) == (canonical(a) == canonical(b))
     if isinstance(a, dict):
-        assert identity(a) == identity(dict(reversed(a.items())))
+        assert content_hash(a) == content_hash(dict(reversed(a.items())))
 
 
 def test_neighbours_do_not_read_alike():
@@ -73,15 +73,16 @@ def test_neighbours_do_not_read_alike():
         float("nan"),
         1e300,
     ]
-    assert len({identity(thing) for thing in things}) == len(things)
-    assert identity(2) == identity(2.0) == identity(np.float64(2)) and identity(np.inf) != identity(-np.inf)
+    assert len({content_hash(thing) for thing in things}) == len(things)
+    assert content_hash(2) == content_hash(2.0) == content_hash(np.float64(2))
+    assert content_hash(np.inf) != content_hash(-np.inf)
 
 
 def test_tables_by_content():
     table = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
-    assert identity(table) == identity(table.copy())
+    assert content_hash(table) == content_hash(table.copy())
     others = [table.assign(a=[1.0, 2.0]), table[["b", "a"]], table.iloc[::-1], table.rename(columns={"a": "c"})]
-    assert len({identity(t) for t in [table, *others]}) == 5
+    assert len({content_hash(t) for t in [table, *others]}) == 5
 
 
 def neurons(seed: int = 0, **changes) -> NeuronSet:
@@ -131,17 +132,17 @@ def test_the_same_in_another_process(tmp_path):
     """Saved, loaded in another process (with another hash seed), and still itself."""
     neurons().save(tmp_path / "set")
     code = (
-        "import sys; from neva_tl.core.neuron_set import NeuronSet; from neva_tl.core.content_hash import identity\n"
-        "print(identity(NeuronSet.load(sys.argv[1])), identity({'a', 'b', 'c'}))"
+        "import sys; from neva_tl.core.neuron_set import NeuronSet; from neva_tl.core.content_hash import content_hash\n"
+        "print(content_hash(NeuronSet.load(sys.argv[1])), content_hash({'a', 'b', 'c'}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "set")], capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == [identity(NeuronSet.load(tmp_path / "set")), identity({"c", "b", "a"})]
+    assert done.stdout.split() == [content_hash(NeuronSet.load(tmp_path / "set")), content_hash({"c", "b", "a"})]
 
 
 def test_what_cannot_be_told_is_refused_by_name():
     with pytest.raises(InputError, match=r"Scale\.neurons\.settings\[1\] holds a function"):
-        identity(Scale(neurons(settings={"score": lambda x: x}), effects="all"))
+        content_hash(Scale(neurons(settings={"score": lambda x: x}), effects="all"))
     with pytest.raises(InputError, match=r"list\[1\] holds a object"):
-        identity([1, object()])
+        content_hash([1, object()])

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from neva_tl.core.files import whole_file
+from neva_tl.core.files import atomic_write
 
 
 def test_what_is_written_is_there_at_the_end_and_not_before(tmp_path: Path) -> None:
     target = tmp_path / "power@0.2.items.json"
     target.write_text("old")
-    with whole_file(target) as file:
+    with atomic_write(target) as file:
         assert file.name == target.name and file.parent.parent == tmp_path
         file.write_text("new")
         assert target.read_text() == "old"
@@ -24,14 +24,14 @@ def test_what_is_written_is_there_at_the_end_and_not_before(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("wrong", [ValueError, KeyboardInterrupt])
 def test_a_writer_that_fails_leaves_nothing_behind(tmp_path: Path, wrong: type[BaseException]) -> None:
-    with pytest.raises(wrong), whole_file(tmp_path / "a.json") as file:
+    with pytest.raises(wrong), atomic_write(tmp_path / "a.json") as file:
         file.write_text("half")
         raise wrong
     assert not list(tmp_path.iterdir())
 
 
 def test_a_writer_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "a.json"):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "a.json"):
         pass
 
 
@@ -44,6 +44,6 @@ def test_what_a_killed_process_left_is_swept_and_a_living_one_keeps_its_own(tmp_
         folder.mkdir()
         for name in ("table [1].csv", ".tmpOfAWriter"):
             (folder / name).write_text("half")
-    with whole_file(target) as file:
+    with atomic_write(target) as file:
         file.write_text("whole")
     assert sorted(tmp_path.iterdir()) == sorted([target, living, other])

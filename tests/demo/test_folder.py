@@ -19,8 +19,9 @@ from neva_tl.attribution.tokens import default_words
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.demo import card
 from neva_tl.demo.lexicon import BORDER_RATE_VARIABLE
-from neva_tl.demo.recipe import CONTINUED, Recipe, packed, train
+from neva_tl.demo.recipe import CONTINUED, Recipe
 from neva_tl.demo.tokens import BOS
+from neva_tl.demo.training import packed, train
 from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.study import StudyConfig
 from neva_tl.study.run import stages

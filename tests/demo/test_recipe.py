@@ -15,8 +15,9 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.demo import card
 from neva_tl.demo.frozen import frozen
-from neva_tl.demo.recipe import Recipe, build_model, fit, train
+from neva_tl.demo.recipe import Recipe
 from neva_tl.demo.tokens import BOS, build_tokenizer
+from neva_tl.demo.training import build_model, fit, train
 from neva_tl.demo.world import corpus
 
 SMALL = Recipe(d_model=32, n_layers=2, n_heads=2, d_mlp=48, n_ctx=64, batch=8, warmup=5, threads=1)

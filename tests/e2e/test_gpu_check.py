@@ -1,4 +1,4 @@
-"""analyses/gpu_check.py: refuses politely where there is no GPU; its steps run on a processor with small sizes."""
+"""analyses/benchmarks/gpu_check.py: refuses politely where there is no GPU; its steps run on a processor with small sizes."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import torch
 from neva_tl import models
 from neva_tl.activations import collect
 from neva_tl.models import inference
-from neva_tl.models.hooks import watched
+from neva_tl.models.hooks import record_hooks
 from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.prompts import ContrastSet
 from neva_tl.prompts.example import Example
@@ -47,7 +47,7 @@ def alone(model: Any, examples: list[Example]) -> dict[str, torch.Tensor]:
     seen: dict[str, list[torch.Tensor]] = {name: [] for name in names(model)}
     for item in inference.encode_one(model, examples):
         batch = inference.pad(model, [item])
-        with watched(model, names(model)) as found:
+        with record_hooks(model, names(model)) as found:
             inference.forward_batch(model, batch, logits=False)
         for name, x in found.items():
             seen[name].append(x[0])
@@ -56,7 +56,7 @@ def alone(model: Any, examples: list[Example]) -> dict[str, torch.Tensor]:
 
 def packed(model: Any, examples: list[Example], side: str = "right") -> dict[str, torch.Tensor]:
     batch = inference.pad(model, inference.encode_one(model, examples), side)
-    with watched(model, names(model)) as found:
+    with record_hooks(model, names(model)) as found:
         assert inference.forward_batch(model, batch, packed=True) is None
     assert all(x.shape[:2] == (1, int(batch.mask.sum())) for x in found.values())
     return {name: x[0] for name, x in found.items()}

@@ -82,7 +82,7 @@ def compare(model: Any, measure: Measure, layers: Sequence[int], **options: Any)
 
 
 def no_trace(model: Any) -> bool:
-    return not models.hooked(model) and not any("forward" in vars(block) for block in model.blocks)
+    return not models.has_hooks(model) and not any("forward" in vars(block) for block in model.blocks)
 
 
 def test_answers_are_scored_as_by_whole_passes(model: Any) -> None:

@@ -24,13 +24,14 @@ from neva_tl import evaluation, selection
 from neva_tl.activations.stats import ActivationStats, Samples
 from neva_tl.attribution import Decomposition, MarginEffects
 from neva_tl.circuits import CircuitGraph
-from neva_tl.core.cards import ResultTable, card, fact, showable
+from neva_tl.core.cards import card, fact
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.values import VALUES
 from neva_tl.editing import Calibration, RelevanceGate
 from neva_tl.evaluation.measures.estimate import Estimate
 from neva_tl.evaluation.profiles.svo import ring_games
+from neva_tl.plots.showable import ResultTable, showable
 from neva_tl.prompts import ContrastSet
 from neva_tl.selection import NestedEffect, Stability
 from neva_tl.selection.planted import NullResult, null_table

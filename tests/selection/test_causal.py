@@ -15,7 +15,7 @@ from neva_tl.activations import collect
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.models import inference
-from neva_tl.models.hooks import hooked
+from neva_tl.models.hooks import temporary_hooks
 from neva_tl.prompts.contrast import examples_of
 from neva_tl.selection import select
 from neva_tl.selection.causal import direct_effect, gradient_effect, own_tokens
@@ -76,7 +76,7 @@ def mean_logits(examples: Any, tokens: Any, shift: tuple[int, int, float] | None
             x[..., shift[1]] += shift[2] * batch.answer
             return x
 
-        with hooked(model, [] if shift is None else [(models.hook_name(model, shift[0], "post"), add)]):
+        with temporary_hooks(model, [] if shift is None else [(models.hook_name(model, shift[0], "post"), add)]):
             logits = inference.forward_batch(model, batch)
         assert logits is not None
         total += float(logits.double()[..., tokens].mean(-1)[batch.answer].mean())

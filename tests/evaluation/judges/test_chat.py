@@ -298,7 +298,7 @@ def test_missing_scores_are_bounded_and_the_question_is_printed(monkeypatch):
     """Unedited and edited texts before the judge; one refused: NaN, left out of D, and bounded by hand."""
     from neva_tl.evaluation.conditions import leakage as alignment
     from neva_tl.evaluation.conditions import observe as observed
-    from neva_tl.evaluation.measures.responses import worst_case
+    from neva_tl.evaluation.measures.cluster_sums import worst_case
 
     prompts, refused = ["one", "two", "three"], "Edited number 1 went by."
     plain_texts, edited_texts = ([f"{kind} number {i} went by." for i in range(3)] for kind in ("Plain", "Edited"))

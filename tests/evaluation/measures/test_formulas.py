@@ -13,8 +13,9 @@ from scipy.stats import spearmanr
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES, circular_distance, distance_matrix
 from neva_tl.evaluation.measures import formulas as measures
+from neva_tl.evaluation.measures.cluster_sums import cluster_sums, worst_case
 from neva_tl.evaluation.measures.estimate import Estimate, interval
-from neva_tl.evaluation.measures.responses import Responses, cluster_sums, worst_case
+from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.evaluation.measures.result import compare_nlr, measure
 
 QUICK = {"n_boot": 200, "n_permutations": 199}

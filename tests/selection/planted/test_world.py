@@ -16,7 +16,7 @@ from helpers.scripts import load_script
 from neva_tl import models
 from neva_tl.activations import collect
 from neva_tl.core.errors import InputError
-from neva_tl.models.hooks import hooked, watched
+from neva_tl.models.hooks import record_hooks, temporary_hooks
 from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.selection.planted import (
     Plant,
@@ -56,7 +56,7 @@ def logits(model: Any, text: str, ablate: Plant | None = None) -> torch.Tensor:
         return x
 
     hooks = [] if ablate is None else [(models.hook_name(model, ablate.layer, "post"), zero)]
-    with hooked(model, hooks):
+    with temporary_hooks(model, hooks):
         found = models.forward(model, tokens, torch.ones_like(tokens, dtype=torch.bool))
     assert found is not None
     return found[0]
@@ -75,7 +75,7 @@ def test_a_writer_reads_its_markers_and_writes_its_words() -> None:
     post, change = {}, {}
     for side in ("up", "down"):
         texts = [f"filler{i} {side}-power filler{i + 20}" for i in range(20)]
-        with watched(model, [name]) as seen:
+        with record_hooks(model, [name]) as seen:
             held = []
             for text in texts:
                 full = logits(model, text)
@@ -113,7 +113,7 @@ def test_unplanted_neurons_do_not_see_the_pole() -> None:
     names = [models.hook_name(model, layer, "post") for layer in range(4)]
     seen = {}
     for side in ("up", "down"):
-        with watched(model, names) as found:
+        with record_hooks(model, names) as found:
             logits(model, f"filler3 {side}-power filler5 {side}-power filler9")
         seen[side] = torch.stack([found[name][0] for name in names])
     gap = (seen["up"] - seen["down"]).abs().amax(dim=1)
@@ -184,7 +184,7 @@ def test_planting_in_any_model(family: Any, tmp_path: Path) -> None:
     assert models.fingerprint(model)["weights_hash"] != before
     np.testing.assert_allclose(models.w_out(model, 1)[7].numpy(), writes, rtol=1e-5)
     at = [models.hook_name(model, 1, site) for site in ("resid_mid", "post")]
-    with watched(model, at) as seen:
+    with record_hooks(model, at) as seen:
         model("she climbs the highest tower")
     x = seen[at[0]].double().numpy()
     norm = models.mlp_norm(model, 1)
@@ -208,7 +208,7 @@ def test_a_neuron_that_reads_a_word_of_a_real_model(demo: Any) -> None:
     plant(model, [Plant(0, 5, 2 * embedding_direction(model, [token]), 5 * writes, ("benevolence",))])
     name = models.hook_name(model, 0, "post")
     tokens = torch.arange(models.info(model).d_vocab)[:, None]
-    with watched(model, [name]) as seen:
+    with record_hooks(model, [name]) as seen:
         edited = models.forward(model, tokens, torch.ones_like(tokens, dtype=torch.bool))
     h = seen[name][:, 0, 5]
     assert int(h.argmax()) == token and float(h[token]) > 3 * float(h.median().abs())

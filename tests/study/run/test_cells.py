@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from neva_tl.editing import AddVector, Edit
-from neva_tl.evaluation.conditions.observe import Decoding, Observed
+from neva_tl.evaluation.conditions.decoding import Decoding
+from neva_tl.evaluation.conditions.observe import Observed
 from neva_tl.evaluation.judges.base import ItemScores
 from neva_tl.study.run.cells import Cells
 from neva_tl.study.run.config import PROFILES, StudyConfig

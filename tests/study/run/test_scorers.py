@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from neva_tl.core.values import VALUES
-from neva_tl.evaluation.conditions.observe import Decoding, Observed
+from neva_tl.evaluation.conditions.decoding import Decoding
+from neva_tl.evaluation.conditions.observe import Observed
 from neva_tl.evaluation.judges import ItemScores
 from neva_tl.study.run.scorers import Scorer, from_frame, to_frame
 

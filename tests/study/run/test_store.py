@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neva_tl.core.errors import InputError
-from neva_tl.study.run.store import Store, finite, versions
+from neva_tl.core.files import to_json
+from neva_tl.study.run.store import Store, versions
 
 STUDY = {"study": "a", "config": {"seed": 0, "k": None}, "prompt_hash": "p", "model": {"weights_hash": "w"}}
 
@@ -121,13 +122,13 @@ plain = st.recursive(
 @settings(max_examples=50, deadline=None)
 @given(plain)
 def test_json_knows_no_nan(data: Any) -> None:
-    text = json.dumps(finite(data), allow_nan=False)
-    assert finite(json.loads(text)) == json.loads(text)
+    text = json.dumps(to_json(data), allow_nan=False)
+    assert to_json(json.loads(text)) == json.loads(text)
 
 
 def test_finite_keeps_what_is_finite() -> None:
     data = {"a": np.float64(0.5), "b": (1, np.inf), "c": {0.2: float("nan")}, "d": np.bool_(True), "e": "nan"}
-    assert finite(data) == {"a": 0.5, "b": [1, None], "c": {"0.2": None}, "d": True, "e": "nan"}
+    assert to_json(data) == {"a": 0.5, "b": [1, None], "c": {"0.2": None}, "d": True, "e": "nan"}
 
 
 def test_versions_name_what_matters() -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from neva_tl.core.files import to_json
 from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.evaluation.measures.result import LeakageResult, measure
-from neva_tl.study.run.store import finite
 from neva_tl.study.run.summary import binomial_m, mean_m, method_entry, method_row, text_table, values_rows
 
 STEERED = ("power", "tradition")
@@ -71,7 +71,7 @@ def test_shares_have_wilson_intervals() -> None:
 
 def test_entry_holds_the_measures(result: LeakageResult) -> None:
     entry = entry_of(result)
-    json.dumps(finite(entry), allow_nan=False)
+    json.dumps(to_json(entry), allow_nan=False)
     assert (entry["gate"], entry["target_gain"], entry["reached"]) == ("none", 0.4, "1/2")
     assert entry["gain"]["est"] == pytest.approx(0.4) and entry["nlr_plain"]["est"] == pytest.approx(0.1 / 0.8)
     assert entry["csr_base"]["est"] == pytest.approx(0.2) and entry["csr"]["est"] == pytest.approx(0.6)

@@ -1,6 +1,6 @@
 """What a second process brings: the same collection by one process and by two, one thread each, moments asserted equal.
 
-    python analyses/benchmark_processes.py [--data ../shared/data] [--repeats 5] [--out runs/bench/processes.json]
+    python analyses/benchmarks/benchmark_processes.py [--data ../shared/data] [--repeats 5] [--out runs/bench/processes.json]
 
 Loading is not timed. Processes are torch.distributed's (gloo), as under torchrun; both counts take turns.
 """
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benching.options import written
-from benching.peers import VALUE, rows_of
-from benching.workloads import Workload, workload
+from common.options import written
+from common.peers import VALUE, rows_of
+from common.workloads import Workload, workload
 
 from neva_tl.core.errors import NevaError
 

@@ -1,6 +1,6 @@
 """How long the leakage of ten steered values takes on many prompts, with nothing known and with everything known.
 
-    python analyses/benchmark_evaluate.py [--prompts 1000] [--tokens 20] [--threads 2] [--cache FOLDER]
+    python analyses/benchmarks/benchmark_evaluate.py [--prompts 1000] [--tokens 20] [--threads 2] [--cache FOLDER]
 
 Loads the demo model, selects the neurons of the ten values and steers towards each (neither is timed), then times
 `nv.leakage` with the exact judge, intervals included: unedited and ten conditions, one text a prompt. The first pass starts

@@ -1,6 +1,6 @@
 """What an edit costs while the model writes: by our own loop, by transformers' `generate`, and beside what people use there.
 
-    python analyses/benchmark_edit.py [--models demo gpt2 smollm2] [--batches 1 8] [--repeats 5] [--out FILE.json]
+    python analyses/benchmarks/benchmark_edit.py [--models demo gpt2 smollm2] [--batches 1 8] [--repeats 5] [--out FILE.json]
 
 Two tables a model, medians of alternating repeats, every repeat in the JSON, which grows as they come. Writing: the same
 greedy tokens, as many for all, unedited and edited by the same shift (our loop on the TransformerLens model, transformers'
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benching.options import pin, pinnable, written
+from common.options import pin, pinnable, written
 
 from neva_tl.core.errors import InputError, NevaError
 

@@ -1,6 +1,6 @@
 """Per-layer ablation with the layers below run once, beside the plain way: the same log-probabilities, alternating repeats.
 
-    OMP_NUM_THREADS=1 python analyses/benchmark_layers.py [--models gpt2 llama] [--repeats 5] [--out runs/bench/layers.json]
+    OMP_NUM_THREADS=1 python analyses/benchmarks/benchmark_layers.py [--models gpt2 llama] [--repeats 5] [--out FILE.json]
 
 Task: the mean log-probability of every answer (two of each prompt) with a layer's neurons zeroed, held at their mean, and
 some amplified, for every layer. Methods:
@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benching.options import pin, pinnable, written
-from benching.workloads import shaped
+from common.options import pin, pinnable, written
+from common.workloads import shaped
 
 from neva_tl.core.errors import NevaError
 

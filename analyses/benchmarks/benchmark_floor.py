@@ -1,6 +1,6 @@
 """How fast collecting could be at most: the matrix products of a forward pass alone, at the rate this core does them.
 
-    OMP_NUM_THREADS=1 python analyses/benchmark_floor.py [--models gpt2 llama smollm2] [--repeats 5] [--out runs/bench/floor.json]
+    OMP_NUM_THREADS=1 python analyses/benchmarks/benchmark_floor.py [--models gpt2 llama smollm2] [--repeats 5] [--out FILE.json]
 
 Every weight matrix of the model's blocks is multiplied with as many rows as `collect` puts in a batch; what else a pass does
 (attention's own products, activation functions, norms, padding, pooling) is left out. No method can pass this many real tokens.
@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benching.options import pin, pinnable, written
-from benching.workloads import shaped
+from common.options import pin, pinnable, written
+from common.workloads import shaped
 
 from neva_tl.core.errors import NevaError
 

@@ -1,6 +1,6 @@
 """What collecting costs beside what people use now: tokens per second and peak memory, equal results asserted.
 
-    python analyses/benchmark_collect.py [--data ../shared/data] [--repeats 5] [--out runs/bench/collect.json]
+    python analyses/benchmarks/benchmark_collect.py [--data ../shared/data] [--repeats 5] [--out runs/bench/collect.json]
 
 Every method runs in a process of its own, all take turns, and the moments of each timed run are compared with the first
 method's. Peers stand twice: as their documentation shows, and tuned as well as we can (sorted batches by the same budget of
@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from benching.options import pin, pinnable, written
-from benching.peers import DOCUMENTED, METHODS, TUNED
-from benching.turns import timed
-from benching.workloads import workload
+from common.options import pin, pinnable, written
+from common.peers import DOCUMENTED, METHODS, TUNED
+from common.turns import timed
+from common.workloads import workload
 from tqdm import tqdm
 
 from neva_tl.core.errors import NevaError

@@ -1,6 +1,6 @@
 """What selection costs at the size of an 8-billion-parameter Llama: seconds and memory for ten values, moments given.
 
-    python analyses/benchmark_select.py [--layers 32] [--width 14336] [--repeats 5] [--out FILE.json]
+    python analyses/benchmarks/benchmark_select.py [--layers 32] [--width 14336] [--repeats 5] [--out FILE.json]
 
 Random moments with planted effects (no model) are written once; every run is a process of its own that reads them,
 then selects for all values. What a timed run selected for the first value is asserted equal to plain float64 NumPy and
@@ -38,7 +38,7 @@ MB = 2**20
 
 def main() -> int:
     """Run the benchmark, or (`--child`) one of its processes."""
-    from benching.options import pin, pinnable, written  # beside this file: tests load it from elsewhere
+    from common.options import pin, pinnable, written  # beside this file: tests load it from elsewhere
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, default=32)

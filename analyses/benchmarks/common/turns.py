@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benching.workloads import Workload
+from common.workloads import Workload
 
 #: Results agree where means differ by less than that share of the neuron's spread and size (float32 sums in another order).
 TOLERANCE = 1e-3
@@ -107,7 +107,7 @@ def serve(pipe: Connection, method: str, work: Workload, threads: int) -> None:
     """Build a method, run it on a few texts so that nothing is timed that is built once, then run it once per message."""
     import torch
 
-    from benching.peers import METHODS
+    from common.peers import METHODS
 
     torch.set_num_threads(threads)
     texts, plus = work.read()

@@ -1,6 +1,6 @@
 """Kill a collection and a study at random moments, start them again, and compare every result with one that ran through.
 
-    python analyses/kill_check.py [--kills 20] [--out runs/kills]
+    python analyses/benchmarks/kill_check.py [--kills 20] [--out runs/kills]
 
 A call is killed (SIGKILL) at a moment drawn between its start and the time that a whole call takes; the same command is called
 again, and may be killed again. What is finished must be equal byte for byte to the undisturbed result, with nothing left over.

@@ -1,6 +1,6 @@
 """Join what the benchmark scripts wrote into one file and one page.
 
-    python analyses/bench_report.py runs/bench [--page docs/benchmarks.md] [--note FILE]
+    python analyses/benchmarks/benchmark_report.py runs/bench [--page docs/benchmarks.md] [--note FILE]
 
 Reads RUN/NAME.json (`make bench` writes them), writes RUN/bench.json with every repeat and the machine, and the page: per
 benchmark a table of medians with spread, and the checks that its script computed.
@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from neva_tl.core.files import whole_file
+from neva_tl.core.files import atomic_write
 
 #: Columns of a row that say what was run.
 KEYS = ("workload", "model", "method", "processes", "repeat")
@@ -56,12 +56,12 @@ def main() -> int:
     files = [file for file in sorted(args.run.glob("*.json")) if file.name != "bench.json"]
     found = [held for file in files if isinstance(held := json.loads(file.read_text()), dict) and "bench" in held]
     if not found:
-        print(f"bench_report: {args.run} holds no benchmark's JSON: run make bench first", file=sys.stderr)
+        print(f"benchmark_report: {args.run} holds no benchmark's JSON: run make bench first", file=sys.stderr)
         return 2
     joined = {"command": "make bench", "machine": machine(), "benches": found}
     for target, text in ((args.run / "bench.json", json.dumps(joined, indent=1)), (args.page, page(joined, note))):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(target) as file:
+        with atomic_write(target) as file:
             file.write_text(text)
     return 0
 

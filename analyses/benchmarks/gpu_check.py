@@ -1,6 +1,6 @@
 """What collecting costs on a GPU, with random weights of Llama-8B's shape in bfloat16: beside the plain forward pass.
 
-    python analyses/gpu_check.py [--texts 2000] [--repeats 5] [--out runs/bench/gpu.json]
+    python analyses/benchmarks/gpu_check.py [--texts 2000] [--repeats 5] [--out runs/bench/gpu.json]
 
 Prints tokens per second of transformers' own forward pass (its body, no LM head, no hooks, the attention it chooses) over
 the same batches, of `neva_tl.collect`, the share of the measured matmul ceiling that each reaches, and memory above the
@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benching.options import written
-from benching.peers import VALUE, by_length, rows_of
-from benching.workloads import byte_pairs, premises
+from common.options import written
+from common.peers import VALUE, by_length, rows_of
+from common.workloads import byte_pairs, premises
 
 from neva_tl.core.errors import InputError, NevaError
 
@@ -64,7 +64,7 @@ def check_device(name: str) -> None:
     if torch.device(name).type == "cuda" and not torch.cuda.is_available():
         raise InputError(
             "no CUDA device is at hand, so there is nothing to check: run it on a machine with a GPU "
-            "(analyses/benchmark_collect.py measures processors)"
+            "(analyses/benchmarks/benchmark_collect.py measures processors)"
         )
 
 

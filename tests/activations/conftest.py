@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from neva_tl import models
-from neva_tl.activations.stats import ActivationStats
 from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.prompts import ContrastSet
 
@@ -41,24 +38,6 @@ def _pairs(topics: int = 12) -> ContrastSet:
     return ContrastSet.from_rows(rows, "test")
 
 
-def _same(a: ActivationStats, b: ActivationStats) -> None:
-    """Equal to the last bit."""
-    mine, other = a._arrays(), b._arrays()
-    assert mine.keys() == other.keys()
-    for name, x in mine.items():
-        np.testing.assert_array_equal(x, other[name], err_msg=name)
-
-
-def _near(a: ActivationStats, b: ActivationStats, tolerance: float = 1e-6) -> None:
-    """Equal to a part of each array's own size."""
-    mine, other = a._arrays(), b._arrays()
-    assert mine.keys() == other.keys()
-    for name, x in mine.items():
-        np.testing.assert_allclose(
-            x, other[name], rtol=tolerance, atol=tolerance * max(1.0, float(np.abs(x).max())), err_msg=name
-        )
-
-
 @pytest.fixture(scope="package")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_checkpoint(tmp_path_factory.mktemp("collecting") / "llama")
@@ -72,13 +51,3 @@ def model(folder: Path) -> Any:
 @pytest.fixture(scope="package")
 def pairs() -> ContrastSet:
     return _pairs()
-
-
-@pytest.fixture(scope="package")
-def same() -> Callable[[ActivationStats, ActivationStats], None]:
-    return _same
-
-
-@pytest.fixture(scope="package")
-def near() -> Callable[..., None]:
-    return _near

@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from helpers.comparisons import near
 from neva_tl import models
 from neva_tl.activations import ActivationStats, collect
 from neva_tl.prompts import ContrastSet
@@ -50,9 +50,7 @@ def prompts(pairs: ContrastSet, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return pairs.save(tmp_path_factory.mktemp("prompts") / "pairs.csv")
 
 
-def test_two_processes_equal_one(
-    folder: Path, pairs: ContrastSet, prompts: Path, near: Callable[..., None], tmp_path: Path
-) -> None:
+def test_two_processes_equal_one(folder: Path, pairs: ContrastSet, prompts: Path, tmp_path: Path) -> None:
     run = torchrun(folder, prompts, tmp_path / "stats")
     said, errors = run.communicate(timeout=200)
     assert run.returncode == 0, errors[-3000:]
@@ -62,7 +60,7 @@ def test_two_processes_equal_one(
 
 
 def test_a_lost_process_ends_the_job_and_the_next_call_goes_on(
-    folder: Path, pairs: ContrastSet, prompts: Path, near: Callable[..., None], tmp_path: Path
+    folder: Path, pairs: ContrastSet, prompts: Path, tmp_path: Path
 ) -> None:
     run = torchrun(folder, prompts, tmp_path / "stats", slow=0.5)
     deadline = time.monotonic() + 120

@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from helpers.comparisons import near, same
 from neva_tl.activations import ActivationStats, collect
 from neva_tl.activations.plan import tokenised
 from neva_tl.activations.ranks import World
@@ -25,7 +25,6 @@ from neva_tl.prompts import ContrastSet
 pytestmark = pytest.mark.core
 
 BUDGET = 200
-Check = Callable[..., None]
 
 
 class Stop(Exception):
@@ -64,7 +63,7 @@ def resumable(model: Any, pairs: ContrastSet, tmp_path: Path, **options: Any) ->
 
 @pytest.mark.parametrize("passes", [0, 1, 4])
 def test_resumed_is_equal_to_the_last_bit(
-    model: Any, pairs: ContrastSet, whole: ActivationStats, same: Check, tmp_path: Path, passes: int
+    model: Any, pairs: ContrastSet, whole: ActivationStats, tmp_path: Path, passes: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
         stop_after(patch, passes)
@@ -120,7 +119,7 @@ def test_a_checkpoint_of_something_else_is_refused(model: Any, pairs: ContrastSe
 
 
 def test_states_of_other_processes_are_taken_over(
-    model: Any, pairs: ContrastSet, whole: ActivationStats, near: Check, tmp_path: Path
+    model: Any, pairs: ContrastSet, whole: ActivationStats, tmp_path: Path
 ) -> None:
     """Two processes were stopped, one goes on: its moments are theirs and its own, and no batch counts twice."""
     from neva_tl import activations
@@ -148,7 +147,7 @@ class _Deaf(World):
 
 @pytest.mark.parametrize("spare", [40, 5])
 def test_halves_where_memory_ends(
-    model: Any, pairs: ContrastSet, whole: ActivationStats, near: Check, monkeypatch: pytest.MonkeyPatch, spare: int
+    model: Any, pairs: ContrastSet, whole: ActivationStats, monkeypatch: pytest.MonkeyPatch, spare: int
 ) -> None:
     plain, refused = inference.forward_batch, []
     fits = int(tokenised(model, pairs.examples(), None).lengths.max()) + spare
@@ -201,7 +200,7 @@ stats.save(sys.argv[4])
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc and RLIMIT_AS")
-def test_a_real_limit_of_memory_is_survived(folder: Path, tmp_path: Path, near: Check) -> None:
+def test_a_real_limit_of_memory_is_survived(folder: Path, tmp_path: Path) -> None:
     """All texts in one batch need more than the process may have: it halves, and loses none."""
     from neva_tl import models
     from neva_tl.models.tiny import tiny_checkpoint
@@ -253,9 +252,7 @@ stats.save(sys.argv[5])
 """
 
 
-def test_kill_nine_and_on(
-    folder: Path, pairs: ContrastSet, whole: ActivationStats, same: Check, tmp_path: Path
-) -> None:
+def test_kill_nine_and_on(folder: Path, pairs: ContrastSet, whole: ActivationStats, tmp_path: Path) -> None:
     pairs.save(tmp_path / "pairs.csv")
 
     def call(passes: int) -> int:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from helpers.paths import ROOT
 from neva_tl.evaluation.labels.labelled import LabelledTexts
 from neva_tl.study.run.store import Store
 
-ROOT = Path(__file__).resolve().parent.parent
 Call = Callable[..., tuple[int, str, str]]
 
 

@@ -1,20 +1,18 @@
 """`neva-tl train-judge` and `validate-judge`: what they print and write, and how they refuse."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.scripts import load_script
 from neva_tl.cli import main as cli
 from neva_tl.evaluation.judge_quality.quality import quality
 from neva_tl.evaluation.judges import load_judge
 from neva_tl.evaluation.labels.labelled import LabelledTexts
 from neva_tl.prompts.readers.valueeval import CATEGORIES
 
-ROOT = Path(__file__).resolve().parent.parent
 FILLER = ["people", "town", "often", "meet", "near", "old", "bridge", "when", "long", "work", "done", "their"]
 
 
@@ -124,9 +122,7 @@ def test_bad_input_is_one_line_and_status_two(data, call, argv, complaint):
 
 
 def test_the_analysis_writes_its_tables_and_trains_once(data, tmp_path, monkeypatch, capsys):
-    spec = importlib.util.spec_from_file_location("judge_quality", ROOT / "analyses" / "judge_quality.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script("judge_quality")
     monkeypatch.setattr(script, "KINDS", ("tfidf",))
     argv = ["judge_quality", "--data", str(data), "--out", str(tmp_path / "j"), "--n-boot", "20"]
     monkeypatch.setattr("sys.argv", argv)

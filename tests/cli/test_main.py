@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 
 import neva_tl as nv
+from helpers.paths import ROOT
 from neva_tl.cli import main as cli
 from neva_tl.models.tiny import tiny_checkpoint
 
 COMMANDS = ("run", "collect", "select", "generate", "leakage", "layers", "circuit", "train-demo")
 THINGS = "bridge mill farm harbour market garden school choir tower council forge bakery library orchard"
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import neva_tl as nv
+from helpers.scripts import load_script
 from neva_tl import demo, prompts
 from neva_tl.attribution.tokens import default_words
 from neva_tl.core.errors import InputError, WorkError
@@ -21,11 +22,10 @@ from neva_tl.demo.lexicon import BORDER_RATE_VARIABLE
 from neva_tl.demo.recipe import CONTINUED, Recipe
 from neva_tl.demo.tokens import BOS
 from neva_tl.demo.training import packed, train
-from neva_tl.models.tiny import load_module, tiny_checkpoint
+from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.study import StudyConfig
 from neva_tl.study.run import stages
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = Recipe(d_model=32, n_layers=2, n_heads=2, d_mlp=48, n_ctx=128, batch=4, warmup=5, threads=1)
 
 
@@ -226,7 +226,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, 
 def test_models_are_trained_once_and_whole(
     trained: list[tuple[list[str], dict[str, str]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    script = load_module(ROOT / "analyses" / "demo_models.py")
+    script = load_script("demo_models")
     for _ in range(2):
         for name in ("seed1", "shared50"):
             script.make(tmp_path, name, 800, None)

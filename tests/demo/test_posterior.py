@@ -1,6 +1,6 @@
 """The exact judge against brute force, against the generator's own bits, and on broken texts.
 
-Tests marked `any_world` hold whatever words values share; test_demo_worlds.py runs them in other worlds.
+Tests marked `any_world` hold whatever words values share; test_worlds.py runs them in other worlds.
 """
 
 from __future__ import annotations

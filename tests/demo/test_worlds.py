@@ -6,18 +6,17 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from helpers.paths import ROOT
 from neva_tl import demo
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.demo.lexicon import BORDER_RATE_VARIABLE, FROZEN_BORDER_RATE, border_rate_of, pools
 
-ROOT = Path(__file__).resolve().parents[2]
 RATES = ("0", "0.25", "0.5")
 
 #: What a process says of its world.
@@ -145,7 +144,7 @@ def test_a_world_without_own_words_has_no_dilemmas(facts: tuple[float, dict[str,
 @pytest.mark.parametrize("rate", ["0", "0.5"])
 def test_the_judge_is_exact_in_other_worlds(rate: str) -> None:
     """Brute force, calibration against the generator's own bits, and validity, as in the frozen world."""
-    file = "tests/demo/test_demo_posterior.py"
+    file = "tests/demo/test_posterior.py"
     done = process(rate, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "any_world", file)
     assert done.returncode == 0, done.stdout[-2000:]
     assert "3 passed" in done.stdout

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parents[2] / "analyses" / "benchmarks" / "gpu_check.py"
+from helpers.scripts import script_path
+
+SCRIPT = script_path("gpu_check")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

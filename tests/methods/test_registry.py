@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from helpers.residuals import raw_mean_residuals
 from neva_tl import models
-from neva_tl.activations import collect
 from neva_tl.core.errors import InputError
-from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.values import value as lookup
 from neva_tl.editing import (
     Ablate,
@@ -37,73 +33,12 @@ from neva_tl.methods import GATES, METHODS, Evidence, build, conva, dose_unit, g
 from neva_tl.methods.caa import default_layers, project_out
 from neva_tl.methods.caa_layers import spread_layers
 from neva_tl.methods.conva import first_rows, usable_layers
-from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.prompts import ContrastSet, Example
 
 pytestmark = pytest.mark.core
 
 #: Placebos that select anew: the neurons of this file come from no selector.
 SELECT_ANEW = ("label_shuffled", "rotated")
-WORDS = {"power": ("rules", "yields"), "benevolence": ("helps", "hurts"), "security": ("guards", "risks")}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("baselines") / "llama")
-
-
-@pytest.fixture(scope="module")
-def pairs() -> ContrastSet:
-    rows = [
-        {
-            "value": value,
-            "pair_id": f"{value}{i}",
-            "pole": pole,
-            "text": f"The village number {i} has a king who {verb}",
-            "cluster": f"c{i}",
-            "split": "train",
-            "source": "test",
-        }
-        for value, verbs in WORDS.items()
-        for i in range(8)
-        for pole, verb in zip("+-", verbs, strict=True)
-    ]
-    return ContrastSet.from_rows(rows, "test")
-
-
-@pytest.fixture(scope="module")
-def evidence(folder: Path, pairs: ContrastSet) -> Evidence:
-    model = models.load(folder)
-    stats = collect(model, pairs, samples=True)
-    info = models.info(model)
-    at = pd.DataFrame({"layer": [0, 1, 1, 2, 2, 2], "neuron": [3, 7, 2, 5, 6, 40]})
-    plus, minus, sd = stats.moments("power", "+")[1], stats.moments("power", "-")[1], stats.sd("power")
-    where = (at["layer"].to_numpy(), at["neuron"].to_numpy())
-    df = at.assign(mean_plus=plus[where], mean_minus=minus[where], sd=sd[where], score=1.0)
-    neurons = NeuronSet("power", "test", df, info.n_layers, info.d_mlp, fingerprint=models.fingerprint(model))
-    return Evidence(model, stats, {"power": neurons}, scope="generated", layers=(1,), seed=4)
-
-
-def raw_residuals(folder: Path, texts: Iterable[str], layer: int) -> list[np.ndarray]:
-    """Output of a block at every token of each text (BOS first), by plain transformers: `[n, d]` each."""
-    hf = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    seen: list[torch.Tensor] = []
-    hf.model.layers[layer].register_forward_hook(
-        lambda m, a, out: seen.append(out[0] if isinstance(out, tuple) else out)
-    )
-    with torch.no_grad():
-        for text in texts:
-            hf(torch.tensor([tokenizer(text)["input_ids"]]))
-    return [x.reshape(-1, hf.config.hidden_size).double().numpy() for x in seen]
-
-
-def raw_mean_residuals(folder: Path, pairs: ContrastSet, layer: int) -> dict[tuple[str, str], np.ndarray]:
-    """Mean over prompts of the mean over tokens (BOS left out) of the block's output, by plain transformers."""
-    out: dict[tuple[str, str], list[np.ndarray]] = {}
-    for row, x in zip(pairs.df.itertuples(), raw_residuals(folder, pairs.df["text"], layer), strict=True):
-        out.setdefault((row.value, row.pole), []).append(x[1:].mean(0))
-    return {key: np.mean(rows, axis=0) for key, rows in out.items()}
 
 
 def test_caa_is_the_mean_difference_of_raw_residuals(evidence: Evidence, folder: Path, pairs: ContrastSet) -> None:

@@ -8,16 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.residuals import raw_residuals
 from neva_tl import models
 from neva_tl.methods import Evidence, texts
 from neva_tl.methods.residuals import TextResiduals
 from neva_tl.models import inference
-from neva_tl.models.tiny import load_module
 from neva_tl.prompts import ContrastSet
 
 pytestmark = pytest.mark.core
-_shared = load_module(Path(__file__).with_name("test_baselines.py"))
-folder, pairs, evidence = _shared.folder, _shared.pairs, _shared.evidence
 ROWS = np.array([5, 0, 17, 5])
 
 
@@ -29,7 +27,7 @@ def test_residuals_are_those_of_raw_hooks_held_or_not(
     assert list(table["text"].iloc[ROWS]) == list(pairs.df["text"].iloc[ROWS])
     fresh = replace(evidence, residuals=TextResiduals(most))
     for layer in (0, 2):
-        each = _shared.raw_residuals(folder, pairs.df["text"].iloc[ROWS], layer)
+        each = raw_residuals(folder, pairs.df["text"].iloc[ROWS], layer)
         want = {"mean": np.stack([x[1:].mean(0) for x in each]), "last": np.stack([x[-1] for x in each])}
         for pooling in ("mean", "last"):
             found = texts.residuals(fresh, ROWS, (layer,), pooling, "test")[layer]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
+from helpers import fake_run as fake
 from neva_tl import plots
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.plots.style import GREY, value_colour
 
 
-def test_each_value_is_its_tables_line(fake: ModuleType) -> None:
+def test_each_value_is_its_tables_line() -> None:
     df = fake.circuits().sample(frac=1, random_state=0)
     figure = plots.faithfulness_plot(df)
     main, rest = figure.axes[:2]
@@ -30,7 +29,7 @@ def test_each_value_is_its_tables_line(fake: ModuleType) -> None:
             assert np.allclose(lines[value_colour(name)].get_ydata(), part[column])
 
 
-def test_random_graphs_are_a_grey_band_and_guides_are_where_they_belong(fake: ModuleType) -> None:
+def test_random_graphs_are_a_grey_band_and_guides_are_where_they_belong() -> None:
     df = fake.circuits()
     ax = plots.faithfulness_plot(df).axes[0]
     (band,) = [c for c in ax.collections if to_hex(c.get_facecolor()[0]) == GREY]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
+from helpers import fake_run as fake
 from neva_tl import plots
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
@@ -17,7 +17,7 @@ from neva_tl.plots.lens import cell_text, one_line
 from neva_tl.plots.style import value_colour
 
 
-def test_each_panel_holds_the_values_own_lines(fake: ModuleType) -> None:
+def test_each_panel_holds_the_values_own_lines() -> None:
     df = fake.lens()
     figure = plots.logit_lens_plot(df, embedding=True)
     shown = [ax for ax in figure.axes if ax.get_visible()]
@@ -47,7 +47,7 @@ def test_each_panel_holds_the_values_own_lines(fake: ModuleType) -> None:
                     assert np.allclose(thin[value_colour(other)], theirs - base)
 
 
-def test_the_embedding_is_left_out_unless_asked_for(fake: ModuleType) -> None:
+def test_the_embedding_is_left_out_unless_asked_for() -> None:
     df = fake.lens()
     layers = {int(x) for line in plots.logit_lens_plot(df).axes[0].lines for x in line.get_xdata()}
     assert layers == set(range(1, 7))
@@ -55,7 +55,7 @@ def test_the_embedding_is_left_out_unless_asked_for(fake: ModuleType) -> None:
     assert [int(x) for x in plots.logit_lens_plot(only).axes[0].lines[0].get_xdata()] == [0]
 
 
-def test_the_table_of_logit_lens_itself_can_be_drawn(fake: ModuleType) -> None:
+def test_the_table_of_logit_lens_itself_can_be_drawn() -> None:
     df = fake.lens()
     plain = df[df["steered"].isna() & (df["value"] == "power")]
     own = df[(df["steered"] == "power") & (df["value"] == "power")]
@@ -67,7 +67,7 @@ def test_the_table_of_logit_lens_itself_can_be_drawn(fake: ModuleType) -> None:
     assert len(alone.axes) == 1 and len([line for line in alone.axes[0].lines if len(line.get_xdata())]) == 1
 
 
-def test_token_table_shows_each_token_where_it_belongs(fake: ModuleType) -> None:
+def test_token_table_shows_each_token_where_it_belongs() -> None:
     df = fake.lens_tokens()
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a glyph that the font lacks warns
@@ -99,7 +99,7 @@ def test_texts_are_made_fit_to_draw() -> None:
     assert cell_text(" ") == "␣"
 
 
-def test_bad_tables_are_refused(fake: ModuleType) -> None:
+def test_bad_tables_are_refused() -> None:
     with pytest.raises(InputError, match="no edit towards tradition"):
         plots.token_lens_plot(fake.lens_tokens(), value="tradition")
     with pytest.raises(InputError, match="unknown value"):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import numpy as np
 
+from helpers import fake_run as fake
 from neva_tl import plots
 
 
@@ -18,7 +17,7 @@ def drawn(ax: object) -> list[tuple[float, float]]:
     return found
 
 
-def test_levels_are_drawn_at_their_places(fake: ModuleType) -> None:
+def test_levels_are_drawn_at_their_places() -> None:
     df = fake.sensitivity()
     figure = plots.sensitivity_plot(df)
     axes = np.array(figure.axes).reshape(3, 2)
@@ -33,7 +32,7 @@ def test_levels_are_drawn_at_their_places(fake: ModuleType) -> None:
     assert sum(round(x) == 2 for x, _ in drawn(axes[0, 1])) == 1
 
 
-def test_numbers_stand_in_their_order(fake: ModuleType) -> None:
+def test_numbers_stand_in_their_order() -> None:
     df = fake.sensitivity()
     df.loc[df["factor"] == "part", "factor"] = "dose"
     df.loc[df["factor"] == "dose", "level"] = df.loc[df["factor"] == "dose", "level"].map(
@@ -44,7 +43,7 @@ def test_numbers_stand_in_their_order(fake: ModuleType) -> None:
     assert [text.get_text() for text in axes[2, 1].get_xticklabels()] == ["as run", "2", "16"]
 
 
-def test_chosen_sets_are_ringed(fake: ModuleType) -> None:
+def test_chosen_sets_are_ringed() -> None:
     figure = plots.sparsity_plot(fake.sparsity_curve())
     for ax in figure.axes:
         rings = [line for line in ax.lines if line.get_markersize() == 7]
@@ -52,7 +51,7 @@ def test_chosen_sets_are_ringed(fake: ModuleType) -> None:
         assert {len(line.get_xdata()) for line in ax.lines if line.get_markersize() == 2.4} == {6}
 
 
-def test_kinds_stand_above_each_other(fake: ModuleType) -> None:
+def test_kinds_stand_above_each_other() -> None:
     df = fake.two_values_kinds()
     figure = plots.two_values_plot(df)
     names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
@@ -67,7 +66,7 @@ def test_kinds_stand_above_each_other(fake: ModuleType) -> None:
     assert len(plots.two_values_plot(df[df["dose_share"] == 1].drop(columns="invalid")).axes) == 3
 
 
-def test_curves_run_through_every_condition(fake: ModuleType) -> None:
+def test_curves_run_through_every_condition() -> None:
     df = fake.gain_curves()
     axes = np.array(plots.gain_curves_plot(df).axes).reshape(2, 2)
     for row, gate in enumerate(("none", "probe")):

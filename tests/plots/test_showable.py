@@ -19,6 +19,7 @@ import torch
 from matplotlib.figure import Figure
 
 import neva_tl as nv
+from helpers import fake_run as fake
 from neva_tl import evaluation, selection
 from neva_tl.activations.stats import ActivationStats, Samples
 from neva_tl.attribution import Decomposition, MarginEffects
@@ -39,14 +40,6 @@ from neva_tl.study import StudyResult
 HOSTILE = '</td></table><script>alert("x")</script><img src=x onerror=alert(1)> & $\\frac{1$ \u202e'
 #: Tags that a card, a pandas table and a circuit's own drawing are made of; `br` stands alone.
 OWN = {"div", "p", "b", "br", "table", "thead", "tbody", "tr", "th", "td"}
-
-
-def fake_run() -> Any:
-    spec = importlib.util.spec_from_file_location("neva_fake", Path(__file__).parent / "plots" / "fake_run.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def contrast_set() -> ContrastSet:
@@ -185,7 +178,7 @@ def circuit_graph() -> CircuitGraph:
 
 
 def study_result(folder: Path) -> StudyResult:
-    return StudyResult(fake_run().write_run(folder / "<img src=x> run"))
+    return StudyResult(fake.write_run(folder / "<img src=x> run"))
 
 
 def margins() -> MarginEffects:
@@ -354,7 +347,6 @@ def test_item_scores_are_means_with_intervals_by_topic() -> None:
 
 
 def test_tables_show_themselves_and_stay_tables() -> None:
-    fake = fake_run()
     leak = showable(fake.leakage(), "leakage_heatmap")
     assert isinstance(leak, pd.DataFrame) and drawn(leak.show())
     part = leak[leak["method"] == "caa"].reset_index(drop=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import warnings
 import weakref
 from dataclasses import replace
@@ -12,8 +11,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from planted_neurons import LAYERS, WIDTH, make_stats
 
+from helpers.planted_neurons import LAYERS, WIDTH, make_stats
+from helpers.scripts import load_script
 from neva_tl.activations import ActivationStats
 from neva_tl.activations.accumulate import merge_folds
 from neva_tl.core.statistics import merge_moments
@@ -27,12 +27,7 @@ pytestmark = pytest.mark.core
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
     """The benchmark, whose oracles know nothing of neva_tl."""
-    path = Path(__file__).resolve().parents[2] / "analyses" / "benchmarks" / "benchmark_select.py"
-    spec = importlib.util.spec_from_file_location("benchmark_select", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmark_select")
 
 
 @pytest.mark.parametrize("design", ["paired", "unpaired"])

@@ -8,10 +8,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from planted_neurons import LAYERS, NEGATIVE, READERS, SHARED, VALUES, WIDTH, WRITERS, activations, make_stats, table
 from scipy import stats as sps
 from statsmodels.stats.multitest import multipletests
 
+from helpers.planted_neurons import (
+    LAYERS,
+    NEGATIVE,
+    READERS,
+    SHARED,
+    VALUES,
+    WIDTH,
+    WRITERS,
+    activations,
+    make_stats,
+    table,
+)
 from neva_tl.activations import ActivationStats
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet

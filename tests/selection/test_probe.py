@@ -6,11 +6,11 @@ import warnings
 
 import numpy as np
 import pytest
-from planted_neurons import LAYERS, READERS, SHARED, WIDTH, WRITERS, activations, make_stats, table
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from helpers.planted_neurons import LAYERS, READERS, SHARED, WIDTH, WRITERS, activations, make_stats, table
 from neva_tl.activations import ActivationStats
 from neva_tl.core.errors import InputError
 from neva_tl.selection import SelectionWarning, effect_table, label_shuffled, select

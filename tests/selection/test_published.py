@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted_neurons import LAYERS, NEGATIVE, READERS, SHARED, VALUES, WIDTH, WRITERS, make_stats
 from scipy.stats import entropy
 
+from helpers.planted_neurons import LAYERS, NEGATIVE, READERS, SHARED, VALUES, WIDTH, WRITERS, make_stats
 from neva_tl.activations import ActivationStats
 from neva_tl.core.errors import InputError
 from neva_tl.selection import SelectionWarning, default_k, effect_table, select

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from planted_neurons import LAYERS, READERS, WIDTH, WRITERS, activations, make_stats, table
 
+from helpers.planted_neurons import LAYERS, READERS, WIDTH, WRITERS, activations, make_stats, table
 from neva_tl.activations import ActivationStats
 from neva_tl.core.errors import InputError
 from neva_tl.selection import nested_bootstrap, stability

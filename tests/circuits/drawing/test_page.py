@@ -7,13 +7,13 @@ import math
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import networkx as nx
 import numpy as np
 import pytest
 
+from helpers import fake_graph as fake
 from neva_tl.circuits import CircuitGraph
 from neva_tl.circuits.drawing.draw_layered import ends, layered_figure, layered_svg
 from neva_tl.circuits.drawing.layered import NARROW, WIDE, edge_effect, layered
@@ -22,17 +22,11 @@ from neva_tl.circuits.drawing.text import signed, visible
 from neva_tl.circuits.drawing.wording import curve_svg, points, sentence
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
-from neva_tl.models.tiny import load_module
 from neva_tl.plots.pages import json_text
 
 
 @pytest.fixture(scope="module")
-def fake() -> ModuleType:
-    return load_module(Path(__file__).with_name("fake_graph.py"))
-
-
-@pytest.fixture(scope="module")
-def graph(fake: ModuleType) -> CircuitGraph:
+def graph() -> CircuitGraph:
     return fake.graph()
 
 
@@ -101,7 +95,7 @@ def test_the_data_block_holds_the_graph(graph: CircuitGraph) -> None:
             assert node["contexts"][0]["tokens"] == json.loads(held["contexts"])[0]["tokens"]
 
 
-def test_page_is_whole_quiet_and_escaped(fake: ModuleType, graph: CircuitGraph, tmp_path: Path) -> None:
+def test_page_is_whole_quiet_and_escaped(graph: CircuitGraph, tmp_path: Path) -> None:
     text = graph.save(tmp_path / "x.html").read_text(encoding="utf-8")
     assert text.count("<script") == 2 and text.count("</script>") == 2
     assert not re.search(r"<img|https?://|url\(|@import|\u2028", text)

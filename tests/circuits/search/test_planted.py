@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 import neva_tl as nv
+from helpers.planted_circuits import TRIGGER, VALUE_WORDS, Truth, plant, texts
 from neva_tl.attribution import value_tokens
 from neva_tl.circuits import CircuitGraph, Nodes, ValueTask, circuit, faithfulness, find_circuit
-
-from .planted import TRIGGER, VALUE_WORDS, Truth, plant, texts
 
 SEEDS = range(5)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import neva_tl as nv
+from helpers.planted_circuits import VALUE_WORDS, plant, texts
 from neva_tl import models
 from neva_tl.attribution import value_tokens
 from neva_tl.circuits import (
@@ -30,8 +31,6 @@ from neva_tl.circuits import (
 from neva_tl.circuits.search.gates import contrast, text_log_odds
 from neva_tl.core.errors import InputError
 from neva_tl.models import inference
-
-from .planted import VALUE_WORDS, plant, texts
 
 
 @pytest.fixture(scope="module")

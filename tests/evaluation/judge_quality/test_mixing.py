@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from helpers.planted_judge import M, judged, labels, responses
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judge_quality.corrected import NOTE, correct
@@ -28,8 +29,6 @@ from neva_tl.evaluation.judge_quality.mixing import (
 from neva_tl.evaluation.labels.labelled import LabelledTexts
 from neva_tl.evaluation.measures import formulas as measures
 from neva_tl.evaluation.measures.result import measure
-
-from .planted_judge import M, judged, labels, responses
 
 QUICK = {"n_boot": 100, "n_permutations": 1}
 POWER = VALUES.index("power")

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from sklearn.metrics import cohen_kappa_score, f1_score, roc_auc_score
 
+from helpers.paths import SHARED
 from neva_tl.core.errors import InputError
 from neva_tl.core.statistics import cluster_bootstrap
 from neva_tl.core.values import VALUES, distance_matrix
@@ -19,7 +19,7 @@ from neva_tl.evaluation.labels.decisions import one_baseline
 from neva_tl.evaluation.labels.labelled import LabelledTexts
 from neva_tl.prompts.readers.valueeval import CATEGORIES
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+DATA = SHARED / "data"
 
 
 @dataclass
@@ -274,9 +274,9 @@ def test_a_judge_that_takes_neighbours_for_one_another_shows_the_circle():
 
 @pytest.fixture(scope="module")
 def valueeval_test():
-    if not (SHARED / "valueeval" / "arguments-test.tsv").exists():
+    if not (DATA / "valueeval" / "arguments-test.tsv").exists():
         pytest.skip("needs ../shared/data/valueeval")
-    return LabelledTexts.load(f"valueeval:{SHARED / 'valueeval'}").split("test")
+    return LabelledTexts.load(f"valueeval:{DATA / 'valueeval'}").split("test")
 
 
 def test_the_one_baseline_of_valueevals_test_texts(valueeval_test):

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from faulty_server import KEY, TEXTS, FaultyServer, right, wanted
 
+from helpers.faulty_server import KEY, TEXTS, FaultyServer, right, wanted
 from neva_tl.core.cache import JsonCache
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.values import VALUES, value

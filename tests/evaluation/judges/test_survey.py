@@ -2,13 +2,14 @@
 
 import math
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import fake_answers as fake
+from helpers.paths import SHARED
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.editing import AddVector, RolePrompt, edit
@@ -16,11 +17,9 @@ from neva_tl.evaluation import ModelJudge, SurveyJudge, observe
 from neva_tl.evaluation.judges.survey import LEVELS, SurveyItem, expected_level, own_items
 from neva_tl.evaluation.labels.choices import letter_logprobs
 from neva_tl.models import inference
-from neva_tl.models.tiny import load_module
 from neva_tl.prompts.example import Example
 
-fake = load_module(Path(__file__).parent / "fake_answers.py")
-VALUEBENCH = Path(__file__).parents[2].parent / "shared/data/valuebench/value_orientation.csv"
+VALUEBENCH = SHARED / "data/valuebench/value_orientation.csv"
 
 
 def small(**options):

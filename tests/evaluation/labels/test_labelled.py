@@ -1,18 +1,18 @@
 """Texts with labels: reading, splits, reduction to ten values, complaints."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from helpers.paths import SHARED
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judges import load_judge
 from neva_tl.evaluation.labels.labelled import LabelledTexts, to_values
 from neva_tl.prompts.readers.valueeval import CATEGORIES
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+DATA = SHARED / "data"
 
 
 def valueeval_folder(tmp_path, rows):
@@ -83,11 +83,11 @@ def test_a_value_is_there_where_any_of_its_categories_is_and_unknown_where_all_a
     assert np.isnan(found[:, VALUES.index("hedonism")]).all()
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="no ../shared/data beside the project")
+@pytest.mark.skipif(not DATA.exists(), reason="no ../shared/data beside the project")
 def test_the_public_sets_read_whole():
-    valueeval = LabelledTexts.load(f"valueeval:{SHARED / 'valueeval'}")
+    valueeval = LabelledTexts.load(f"valueeval:{DATA / 'valueeval'}")
     assert len(valueeval) == 8965 and (valueeval.splits == "test").sum() == 1576
-    persona = LabelledTexts.load(f"persona:{SHARED / 'persona'}")
+    persona = LabelledTexts.load(f"persona:{DATA / 'persona'}")
     assert ((~np.isnan(persona.labels)).sum(axis=1) == 1).all()
 
 

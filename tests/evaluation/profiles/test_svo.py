@@ -1,13 +1,13 @@
 """Social value orientation: planted choosers have the angles that the literature gives for them."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import fake_answers as fake
 from neva_tl.core.errors import InputError
 from neva_tl.editing import AddVector
 from neva_tl.evaluation.profiles.svo import (
@@ -23,9 +23,6 @@ from neva_tl.evaluation.profiles.svo import (
     unrotate,
 )
 from neva_tl.models import inference
-from neva_tl.models.tiny import load_module
-
-fake = load_module(Path(__file__).parent / "fake_answers.py")
 
 CHOOSERS = {
     "altruist": lambda own, other: other,

@@ -12,6 +12,7 @@ import torch
 from scipy import stats as sps
 
 import neva_tl as nv
+from helpers.scripts import load_script
 from neva_tl import models
 from neva_tl.activations import collect
 from neva_tl.core.errors import InputError
@@ -236,9 +237,7 @@ def test_refusals(tmp_path: Path) -> None:
 
 
 def test_the_script_refuses_in_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from neva_tl.models.tiny import load_module
-
-    script = load_module(Path(__file__).parents[2] / "analyses" / "planted_neurons.py")
+    script = load_script("planted_neurons")
     for option, value in (("--models", "0"), ("--pairs", "3")):
         monkeypatch.setattr("sys.argv", ["planted_neurons.py", option, value])
         assert script.main() == 2

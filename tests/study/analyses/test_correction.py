@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.scripts import load_script
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judges.registry import JUDGES
@@ -20,7 +20,6 @@ from neva_tl.study.analyses import correction
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.store import Store
 
-ROOT = Path(__file__).resolve().parents[2]
 STEERED = ("power", "security")
 TOPICS, PER_TOPIC = 10, 4
 #: The judge reads each value at .8 and its clockwise neighbour at .4 of that.
@@ -221,12 +220,8 @@ def test_bad_labels_are_refused_before_the_study(
 
 
 def test_the_analysis_script_corrects_every_method(run: Path, labels: Path, monkeypatch, capsys) -> None:
-    path = ROOT / "analyses" / "judge_correction.py"
-    spec = importlib.util.spec_from_file_location("judge_correction", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(sys, "argv", [str(path), str(run), "--labels", str(labels)])
+    module = load_script("judge_correction")
+    monkeypatch.setattr(sys, "argv", ["judge_correction.py", str(run), "--labels", str(labels)])
     assert module.script("judge_correction", module.__doc__, module.act, module.options) == 0
     out = capsys.readouterr().out
     assert all(f"{name}: NLR" in out for name in ("neva", "caa", "role"))

@@ -8,11 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neva_tl.models.tiny import load_module
+from helpers.written_cells import ADDED, BOTH, KL, study
 from neva_tl.study.analyses import equal_gain as eg
 from neva_tl.study.analyses import method_comparison as mc
-
-by_hand = load_module(Path(__file__).with_name("test_method_comparison.py"))
 
 
 def curve(method: str, gains: list[float], leaks: list[float], kl: list[float], draws: int = 40) -> eg.Curve:
@@ -55,8 +53,8 @@ def test_points_out_of_order_are_put_in_order() -> None:
 
 
 def test_cells_become_curves_behind_their_gates(tmp_path: Path) -> None:
-    """Conditions of test_method_comparison.py at one target: gain .5, so that reading at .25 halves leakage and quarters KL."""
-    by_hand.study(tmp_path / "gate-none", dict.fromkeys(by_hand.ADDED, by_hand.BOTH), relevance=False)
+    """Conditions of helpers/written_cells.py at one target: gain .5, so that reading at .25 halves leakage and quarters KL."""
+    study(tmp_path / "gate-none", dict.fromkeys(ADDED, BOTH), relevance=False)
     studies = mc.folders(tmp_path)
     curves = mc.gain_curves(studies, n_boot=50)
     assert {gate: [c.method for c in found] for gate, found in curves.items()} == {
@@ -67,33 +65,33 @@ def test_cells_become_curves_behind_their_gates(tmp_path: Path) -> None:
     row = table.loc[("none", "neva_shift", "caa")]
     held = mc.contests(studies, n_boot=50).set_index(["gate", "ours", "rival"]).loc[("none", "neva_shift", "caa")]
     assert row["nlr_ours"] == pytest.approx(held["nlr_ours"]) and row["nlr_ratio"] == pytest.approx(held["nlr_ratio"])
-    assert row["kl_rival"] == pytest.approx(by_hand.KL["caa"] / 4) and row["kl_ratio"] == pytest.approx(0.25)
+    assert row["kl_rival"] == pytest.approx(KL["caa"] / 4) and row["kl_ratio"] == pytest.approx(0.25)
     assert row["loss_ours"] == pytest.approx(0.1)
     points = eg.curves_table(curves).set_index(["gate", "method", "point"])
     assert points.loc[("none", "caa", 0), "gain"] == 0 and points.loc[("none", "caa", 1), "gain"] == pytest.approx(0.5)
 
 
 def test_rows_without_numbers_stay_numeric(tmp_path: Path) -> None:
-    by_hand.study(tmp_path / "gate-none", dict.fromkeys(by_hand.ADDED, by_hand.BOTH), relevance=False)
+    study(tmp_path / "gate-none", dict.fromkeys(ADDED, BOTH), relevance=False)
     table = eg.equal_gain_contests(mc.gain_curves(mc.folders(tmp_path), n_boot=20), [0.9], mc.OURS)
     assert table["nlr_ratio"].dtype == float and table["nlr_ratio"].isna().all() and (table["top_rival"] < 0.9).all()
 
 
 def test_values_out_of_reach_do_not_count_among_those_within(tmp_path: Path) -> None:
     """By hand: CAA cannot be steered to tradition; projected CAA reaches nothing, so there is no contest with it."""
-    reached = {"neva_shift": by_hand.BOTH, "caa": ("power",), "caa_projected": ()}
-    by_hand.study(tmp_path / "gate-none", reached, relevance=False)
+    reached = {"neva_shift": BOTH, "caa": ("power",), "caa_projected": ()}
+    study(tmp_path / "gate-none", reached, relevance=False)
     (row,) = mc.reachable_contests(mc.folders(tmp_path), [0.4], n_boot=50).to_dict("records")
     assert (row["gate"], row["ours"], row["rival"], row["n_values"]) == ("none", "neva_shift", "caa", 1)
     # power alone: .1 and .3 on one of two other values, at a gain of .5
     assert row["nlr_ours"] == pytest.approx(0.1) and row["nlr_rival"] == pytest.approx(0.3)
-    assert row["kl_rival"] == pytest.approx(by_hand.KL["caa"] * 0.8**2) and row["kl_ratio"] == pytest.approx(0.25)
+    assert row["kl_rival"] == pytest.approx(KL["caa"] * 0.8**2) and row["kl_ratio"] == pytest.approx(0.25)
 
 
 def test_the_next_matched_gain_must_be_within_reach_as_well(tmp_path: Path) -> None:
-    low = by_hand.study(tmp_path / "gate-none", dict.fromkeys(("neva_shift", "caa"), by_hand.BOTH), False, target=0.2)
+    low = study(tmp_path / "gate-none", dict.fromkeys(("neva_shift", "caa"), BOTH), False, target=0.2)
     first = low.read_table("tables/values")
-    by_hand.study(tmp_path / "gate-none", {"neva_shift": by_hand.BOTH, "caa": ("tradition",)}, False, target=0.4)
+    study(tmp_path / "gate-none", {"neva_shift": BOTH, "caa": ("tradition",)}, False, target=0.4)
     low.write_table("tables/values", pd.concat([first, low.read_table("tables/values")], ignore_index=True))
     table = mc.reachable_contests(mc.folders(tmp_path), [0.2, 0.4], n_boot=20).set_index("gain")
     assert list(table["n_values"]) == [1, 1]

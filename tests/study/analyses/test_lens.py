@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers.paths import ROOT
+from helpers.scripts import script_path
 from neva_tl import models, prompts
 from neva_tl.activations import ActivationStats
 from neva_tl.attribution import logit_lens
@@ -23,8 +25,6 @@ from neva_tl.models import inference
 from neva_tl.prompts.example import Example
 from neva_tl.study import StudyResult
 from neva_tl.study.analyses import lens as study_lens
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_run_without_doses_is_refused(run: Path) -> None:
 
 def test_the_script_says_what_is_wrong(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "analyses" / "logit_lens.py"), str(tmp_path)],
+        [sys.executable, str(script_path("logit_lens")), str(tmp_path)],
         capture_output=True, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "PATH": ""}, check=False,
     )  # fmt: skip
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "no run folder" in done.stderr

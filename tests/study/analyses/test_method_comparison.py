@@ -11,57 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.paths import ROOT
+from helpers.scripts import script_path
+from helpers.written_cells import ADDED, BOTH, KL, study
 from neva_tl.core.errors import InputError
-from neva_tl.methods import FAMILIES, METHODS, gate_name
-from neva_tl.models.tiny import load_module
+from neva_tl.methods import FAMILIES, METHODS
 from neva_tl.study.analyses import method_comparison as mc
 from neva_tl.study.run.store import Store
-
-ROOT = Path(__file__).parents[2]
-items = load_module(Path(__file__).with_name("test_study_comparison.py")).items
-BOTH = ("power", "tradition")
-#: What each edit adds to power, tradition, benevolence.
-ADDED = {
-    "neva": {"power": (0.5, 0.0, 0.05), "tradition": (0.0, 0.5, 0.05)},
-    "neva_shift": {"power": (0.5, 0.1, 0.0), "tradition": (0.0, 0.5, 0.1)},
-    "caa": {"power": (0.5, 0.3, -0.2), "tradition": (0.1, 0.5, 0.2)},
-    "caa_projected": {"power": (0.5, 0.2, 0.0), "tradition": (0.0, 0.5, 0.2)},
-    "caa_probe": {"power": (0.5, 0.2, 0.2), "tradition": (0.2, 0.5, 0.2)},
-}
-KL = {"neva": 0.1, "neva_shift": 0.2, "caa": 0.8, "caa_projected": 1.0, "caa_probe": 0.2}
-
-
-def study(root: Path, reached: dict[str, tuple[str, ...]], relevance: bool, target: float = 0.4) -> Store:
-    store = Store.open(root, {"study": "x"})
-    store.write_table("cells/base.items", items(), csv=False)
-    store.write_json("cells/base.json", {"capability": {"perplexity": 10.0, "kl": 0.0, "accuracy": 1.0}})
-    rows, methods = [], []
-    for method, done in reached.items():
-        gate = gate_name(method, relevance)
-        for value in BOTH:
-            name = f"cells/measure/{method}/{value}@{target}"
-            store.write_table(f"{name}.items", items(ADDED[method][value]), csv=False)
-            cost = {"perplexity": 10.0 * np.exp(KL[method]), "kl": KL[method], "accuracy": 1 - KL[method] / 2}
-            store.write_json(f"{name}.json", {"capability": cost})
-            status = "reached" if value in done else "unreached"
-            rows.append({"method": method, "gate": gate, "target_gain": target, "steered": value, "status": status})
-        methods.append(
-            {
-                "method": method,
-                "gate": gate,
-                "target_gain": target,
-                "reached": f"{len(done)}/2",
-                "gain": 0.5,
-                "nlr": 0.1,
-            }
-            | {"ppl": 10.0 * np.exp(KL[method]), "ppl_base": 10.0, "acc": 1 - KL[method] / 2, "acc_base": 1.0}
-        )
-    store.write_table("tables/values", pd.DataFrame(rows))
-    store.write_table("tables/methods", pd.DataFrame(methods))
-    store.write_table("tables/dose", pd.DataFrame({"method": ["caa"], "dose": [1.0], "gain": [0.5]}))
-    store.write_json("results.json", {})
-    store.write_json("manifest.json", {"study": "x", "config": {"model": "smollm2"}, "wall_time_s": 1.0})
-    return store
 
 
 @pytest.fixture
@@ -148,7 +104,7 @@ def test_an_empty_folder_is_refused_and_the_script_says_so(tmp_path: Path) -> No
     with pytest.raises(InputError, match="no finished study"):
         mc.folders(tmp_path)
     done = subprocess.run(
-        [sys.executable, str(ROOT / "analyses" / "method_comparison.py"), "--out", str(tmp_path), "--methods", "magic"],
+        [sys.executable, str(script_path("method_comparison")), "--out", str(tmp_path), "--methods", "magic"],
         capture_output=True, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "PATH": ""}, check=False,
     )  # fmt: skip
     assert done.returncode == 2 and "unknown method 'magic'" in done.stderr and "Traceback" not in done.stderr

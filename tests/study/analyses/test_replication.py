@@ -8,15 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from helpers.written_cells import BOTH, study
 from neva_tl.core.errors import InputError
-from neva_tl.models.tiny import load_module
 from neva_tl.study.analyses.replication import border_rate, over_replicates, replicates, total_reached
-
-made = load_module(Path(__file__).with_name("test_method_comparison.py"))
 
 
 def comparison(root: Path, rate: float) -> Path:
-    made.study(root / "gate-none", {"neva_shift": made.BOTH, "caa": ("power",)}, relevance=False)
+    study(root / "gate-none", {"neva_shift": BOTH, "caa": ("power",)}, relevance=False)
     manifest = root / "gate-none" / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"world": {"border_rate": rate}}))
     return root

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.scripts import load_script
 from neva_tl import selection
 from neva_tl.activations import ActivationStats
 from neva_tl.core.errors import InputError
 from neva_tl.methods import build
-from neva_tl.models.tiny import load_module
 from neva_tl.study.analyses import variants as levels_of
 from neva_tl.study.analyses.rebuilt import FinishedRun
 from neva_tl.study.analyses.sensitivity import (
@@ -36,7 +36,6 @@ from neva_tl.study.run.cells import grid_of
 from neva_tl.study.run.scorers import Scorer
 from neva_tl.study.run.store import Store
 
-ROOT = Path(__file__).resolve().parents[2]
 STEERED = ("power", "tradition")
 
 
@@ -350,7 +349,7 @@ def command(
     run: FinishedRun, checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[int, str, str]]:
     """Runs analyses/sensitivity.py on the run."""
-    module = load_module(ROOT / "analyses" / "sensitivity.py")
+    module = load_script("sensitivity")
 
     def call(*argv: str) -> tuple[int, str, str]:
         argv = (str(run.store.root), "--model", str(checkpoint), *argv)

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.scripts import load_script
 from neva_tl import models, prompts
 from neva_tl.core.errors import InputError
 from neva_tl.editing import edit
 from neva_tl.evaluation import LogProbJudge
 from neva_tl.methods import Evidence, build
-from neva_tl.models.tiny import load_module
 from neva_tl.study.analyses.transfer import ALL, TransferConfig, TransferResult, covered, limited, transfer
 
 #: Another way of saying the same, about other things, and a value that the first source lacks.
@@ -157,7 +157,7 @@ def test_what_has_no_transfer(sources: dict[str, str], tmp_path: Path, model: st
 def test_the_script_writes_its_tables(
     checkpoint: Path, sources: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    script = load_module(Path(__file__).parents[2] / "analyses" / "transfer.py")
+    script = load_script("transfer")
     argv = [
         "transfer",
         "--model",
@@ -182,6 +182,6 @@ def test_the_script_writes_its_tables(
 
 
 def test_sources_take_the_name_of_their_format_or_file() -> None:
-    script = load_module(Path(__file__).parents[2] / "analyses" / "transfer.py")
+    script = load_script("transfer")
     found = script.named(["schwartz", "persona:some/dir", "mine.csv", "x=valueeval:dir"])
     assert found == {"schwartz": "schwartz", "persona": "persona:some/dir", "mine": "mine.csv", "x": "valueeval:dir"}

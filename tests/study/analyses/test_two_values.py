@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 import torch
 
+from helpers.scripts import load_script
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES, circular_distance
 from neva_tl.editing import AddVector, edit
-from neva_tl.models.tiny import load_module
 from neva_tl.study.analyses.rebuilt import FinishedRun
 from neva_tl.study.analyses.two_values import (
     TwoConfig,
@@ -28,7 +28,6 @@ from neva_tl.study.analyses.two_values import (
     two_values,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
 PAIR = ("power", "tradition")
 CONFIG = TwoConfig(pairs=(PAIR,), shares=(1.0, 0.5))
 
@@ -195,7 +194,7 @@ def command(
     run: FinishedRun, checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[int, str, str]]:
     """Runs analyses/two_values.py on the run."""
-    module = load_module(ROOT / "analyses" / "two_values.py")
+    module = load_script("two_values")
 
     def call(*argv: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["two_values.py", str(run.store.root), "--model", str(checkpoint), *argv])

@@ -6,27 +6,22 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from helpers import fake_graph as circuits
+from helpers import fake_run as fake
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
-from neva_tl.models.tiny import load_module
 from neva_tl.study.report import write_report
 from neva_tl.study.report.headline import sentences
 from neva_tl.study.report.numbers import fixed, interval, percent
 
 
 @pytest.fixture(scope="module")
-def fake() -> ModuleType:
-    return load_module(Path(__file__).parent / "plots" / "fake_run.py")
-
-
-@pytest.fixture(scope="module")
-def page(fake: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> str:
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_report(fake.write_run(tmp_path_factory.mktemp("report") / "run")).read_text(encoding="utf-8")
 
 
@@ -83,18 +78,13 @@ def test_the_page_is_whole_and_asks_nothing_of_the_network(page: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def circuits() -> ModuleType:
-    return load_module(Path(__file__).parent / "circuits" / "fake_graph.py")
-
-
-@pytest.fixture(scope="module")
-def with_circuits(fake: ModuleType, circuits: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> str:
+def with_circuits(tmp_path_factory: pytest.TempPathFactory) -> str:
     run = fake.write_run(tmp_path_factory.mktemp("circuits") / "run")
     circuits.write_circuits(run, VALUES[:9])
     return write_report(run).read_text(encoding="utf-8")
 
 
-def test_circuits_are_interactive_and_share_one_bundle(with_circuits: str, circuits: ModuleType) -> None:
+def test_circuits_are_interactive_and_share_one_bundle(with_circuits: str) -> None:
     pytest.importorskip("circuitsvis")
     parsed = Page(with_circuits)
     assert parsed.open == [] and not parsed.handlers
@@ -111,7 +101,7 @@ def test_circuits_are_interactive_and_share_one_bundle(with_circuits: str, circu
     assert "there is no table" not in shown and len(with_circuits) < 6_000_000
 
 
-def test_broken_circuits_are_said(fake: ModuleType, circuits: ModuleType, tmp_path: Path) -> None:
+def test_broken_circuits_are_said(tmp_path: Path) -> None:
     run = fake.write_run(tmp_path / "run", leave_out=("circuit",))
     folder = circuits.write_circuits(run, VALUES[:2])
     (folder / "power.json").write_text("{")
@@ -129,7 +119,7 @@ def test_broken_circuits_are_said(fake: ModuleType, circuits: ModuleType, tmp_pa
     assert "views.json cannot be read" in "".join(Page(write_report(run).read_text(encoding="utf-8")).text)
 
 
-def test_hostile_text_is_shown_as_text(page: str, fake: ModuleType) -> None:
+def test_hostile_text_is_shown_as_text(page: str) -> None:
     shown = "".join(Page(page).text)
     assert '<script>alert("x")</script>' in shown and "onerror=alert(1)" in shown
     assert "Tom thinks <b>we</b> should" in shown or "Mara says that" in shown
@@ -137,7 +127,7 @@ def test_hostile_text_is_shown_as_text(page: str, fake: ModuleType) -> None:
     assert "judged invalid" in shown
 
 
-def test_sentences_say_the_numbers(fake: ModuleType) -> None:
+def test_sentences_say_the_numbers() -> None:
     results = fake.results(fake.methods())
     neva, caa = results["methods"]["neva"], results["methods"]["caa"]
     neva["gain"] = {"est": 0.41, "lo": 0.35, "hi": 0.47, "n": 60}
@@ -156,7 +146,7 @@ def test_sentences_say_the_numbers(fake: ModuleType) -> None:
     assert sentences({"methods": {}}, {}) == []
 
 
-def test_missing_tables_are_left_out_and_said(fake: ModuleType, tmp_path: Path) -> None:
+def test_missing_tables_are_left_out_and_said(tmp_path: Path) -> None:
     gone = ("layers", "circuit", "dose", "effects", "generations")
     text = write_report(fake.write_run(tmp_path / "run", leave_out=gone)).read_text(encoding="utf-8")
     parsed = Page(text)
@@ -180,7 +170,7 @@ def test_no_results_is_one_clear_error(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_nulls_and_nullable_types_pass(fake: ModuleType, tmp_path: Path) -> None:
+def test_nulls_and_nullable_types_pass(tmp_path: Path) -> None:
     run = fake.write_run(tmp_path / "run")
     table = fake.methods()
     table["nlr"] = pd.array([None] * len(table), dtype="Float64")

@@ -8,32 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.written_cells import MEASURED, items
 from neva_tl.core.errors import InputError
 from neva_tl.study import nlr_comparison
 from neva_tl.study.run.comparison import stored_responses
 from neva_tl.study.run.store import Store
 
-MEASURED = ("power", "tradition", "benevolence")
-TOPICS, PER_TOPIC = 6, 2
 #: What each edit adds to every item of each measured value: no noise, so the answer is known exactly.
 ADDED = {
     "neva": {"power": (0.5, 0.1, 0.0), "tradition": (0.0, 0.5, 0.1)},
     "caa": {"power": (0.5, 0.3, -0.2), "tradition": (0.1, 0.5, 0.2)},
     "tame": {"power": (0.5, 0.0, 0.0), "tradition": (0.0, 0.5, 0.0)},
 }
-
-
-def items(added: tuple[float, ...] = (0.0, 0.0, 0.0)) -> pd.DataFrame:
-    rng = np.random.default_rng(0)
-    frames = []
-    for name, shift in zip(MEASURED, added, strict=True):
-        n = TOPICS * PER_TOPIC
-        clusters = [f"{name}/{k % TOPICS}" for k in range(n)]
-        score = rng.normal(size=n) + shift
-        frames.append(
-            pd.DataFrame({"kind": "score", "measured": name, "item": range(n), "cluster": clusters, "score": score})
-        )
-    return pd.concat(frames, ignore_index=True)
 
 
 def run(root: Path, reached: dict[str, tuple[str, ...]], target: float = 0.4) -> Store:

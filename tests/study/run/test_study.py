@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from helpers.results_schema import check_results
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.study import Study, StudyResult
 from neva_tl.study.run import tables
@@ -21,16 +20,6 @@ from neva_tl.study.run.scorers import Scorer
 
 STEERED = ("power", "tradition")
 METHODS = ("neva_shift", "caa", "random", "role")
-
-
-@pytest.fixture(scope="module")
-def schema() -> ModuleType:
-    path = Path(__file__).parent / "results_schema.py"
-    spec = importlib.util.spec_from_file_location("neva_results_schema", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -43,8 +32,8 @@ def stamps(folder: Path) -> dict[str, int]:
     return {str(f.relative_to(folder)): f.stat().st_mtime_ns for f in folder.rglob("*") if f.is_file()}
 
 
-def test_results_follow_the_design(finished: StudyResult, schema: ModuleType) -> None:
-    results = schema.check_results(finished.folder, STEERED, METHODS)
+def test_results_follow_the_design(finished: StudyResult) -> None:
+    results = check_results(finished.folder, STEERED, METHODS)
     assert results["judge"] == "logprob" and "SD" in results["unit"]
     assert all(results["neurons"][name]["k"] > 0 for name in STEERED)
     assert (finished.folder / "report.html").is_file()

@@ -11,9 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.residuals import raw_mean_residuals
-from neva_tl.editing import (
-    AddVector,
-)
+from neva_tl.editing import AddVector
 from neva_tl.methods import Evidence, build
 from neva_tl.methods.caa import default_layers, project_out
 from neva_tl.prompts import ContrastSet

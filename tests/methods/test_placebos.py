@@ -8,9 +8,7 @@ import pytest
 
 from neva_tl import models
 from neva_tl.core.errors import InputError
-from neva_tl.editing import (
-    Shift,
-)
+from neva_tl.editing import Shift
 from neva_tl.methods import Evidence, build, random_neurons
 
 pytestmark = pytest.mark.core

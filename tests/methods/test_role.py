@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 
 from neva_tl.core.values import value as lookup
-from neva_tl.editing import (
-    rewrite,
-)
+from neva_tl.editing import rewrite
 from neva_tl.methods import Evidence, build
 
 pytestmark = pytest.mark.core

@@ -27,7 +27,7 @@ torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
     """Run `neva-tl ...` in this process, with what is typed into it: exit status, stdout, stderr."""
-    from neva_tl.cli.main import main as cli
+    from neva_tl.cli import main as cli
 
     def run(*argv: object, typed: str = "") -> tuple[int, str, str]:
         capsys.readouterr()

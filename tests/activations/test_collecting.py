@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from neva_tl import models
 from neva_tl.activations import N_FOLDS, POLES, ActivationStats, collect, fold_of
-from neva_tl.activations.collecting import _check_finite
+from neva_tl.activations.batch_runner import check_finite
 from neva_tl.core.errors import InputError
 from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.prompts import ContrastSet
@@ -367,6 +367,6 @@ def test_no_hook_stays_on(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_values_whose_sum_overflows_are_finite_all_the_same() -> None:
     table, large = pd.DataFrame({"text": ["one", "two"]}), torch.full((2, 3), 3e38)
-    _check_finite([{"post": large}], table, np.arange(2))
+    check_finite([{"post": large}], table, np.arange(2))
     with pytest.raises(InputError, match="post activations are not finite at layer 0 on prompt 'two'"):
-        _check_finite([{"post": torch.tensor([[3e38, 3e38], [3e38, torch.inf]])}], table, np.arange(2))
+        check_finite([{"post": torch.tensor([[3e38, 3e38], [3e38, torch.inf]])}], table, np.arange(2))

@@ -11,7 +11,7 @@ import torch
 
 from neva_tl import models
 from neva_tl.activations import ActivationStats, collect, fold_of
-from neva_tl.activations.accumulate import POLES, Accumulator, Membership, reduced
+from neva_tl.activations.accumulate import POLES, Accumulator, CellIndex, reduced
 from neva_tl.core.errors import InputError
 from neva_tl.models.hooks import record_hooks
 from neva_tl.models.inference.encoding import encode_one, pad
@@ -103,7 +103,7 @@ def test_a_million_observations_far_from_zero_do_not_drift() -> None:
     x = (rng.normal(size=(1_000_000, 2)) * [0.01, 1.0] + [100.0, -3.0]).astype(np.float32)
     table = pd.DataFrame({"value": "power", "pole": "+", "fold": 0, "pair_id": None}, index=range(1000))
     acc = Accumulator.empty(("power",), [torch.device("cpu")], 2, 1, gated=False)
-    part = Membership.of(table, ("power",)).part(np.arange(1000))
+    part = CellIndex.of(table, ("power",)).part(np.arange(1000))
     for start in range(0, len(x), 1000):
         rows = torch.from_numpy(x[start : start + 1000])
         moments = reduced(rows, part.place, 1)

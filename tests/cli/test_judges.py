@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from helpers.scripts import load_script
-from neva_tl.cli.main import main as cli
+from neva_tl.cli import main as cli
 from neva_tl.evaluation.judge_quality.quality import quality
 from neva_tl.evaluation.judges import load_judge
 from neva_tl.evaluation.labels.labelled import LabelledTexts

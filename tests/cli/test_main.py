@@ -15,7 +15,7 @@ import pytest
 
 import neva_tl as nv
 from helpers.paths import ROOT
-from neva_tl.cli.main import main as cli
+from neva_tl.cli import main as cli
 from neva_tl.models.tiny import tiny_checkpoint
 
 COMMANDS = ("run", "collect", "select", "generate", "leakage", "layers", "circuit", "train-demo")

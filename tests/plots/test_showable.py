@@ -315,8 +315,8 @@ def test_show_gives_a_figure_with_something_drawn(result: Any) -> None:
 
 def test_no_exported_result_is_forgotten() -> None:
     found: dict[str, type] = {}
-    for name in nv._MODULES:
-        module = importlib.import_module(f"neva_tl.{name}")
+    for name in nv._MODULES.values():
+        module = importlib.import_module(name)
         found |= {n: getattr(module, n) for n in getattr(module, "__all__", ()) if inspect.isclass(getattr(module, n))}
     found |= {n: getattr(nv, n) for n in nv._EXPORTS if inspect.isclass(getattr(nv, n))}
     results = {n for n, c in found.items() if dataclasses.is_dataclass(c)} - NOT_RESULTS - OF_CIRCUITS

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from neva_tl.cli.main import main as cli
+from neva_tl.cli import main as cli
 from neva_tl.models.tiny import tiny_checkpoint, tiny_tokenizer
 
 Refused = Callable[..., str]

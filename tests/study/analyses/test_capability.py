@@ -137,7 +137,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cli(capsys: pytest.CaptureFixture[str], *argv: Any) -> tuple[int, str, str]:
-    from neva_tl.cli.main import main as command
+    from neva_tl.cli import main as command
 
     capsys.readouterr()
     with pytest.raises(SystemExit) as caught:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from helpers.comparisons import near, same
-from neva_tl.activations import ActivationStats, collect
+from neva_tl.activations import ActivationStats, collect, collecting
 from neva_tl.activations.plan import tokenised
 from neva_tl.activations.ranks import World
 from neva_tl.activations.state import Checkpoint
@@ -122,11 +122,9 @@ def test_states_of_other_processes_are_taken_over(
     model: Any, pairs: ContrastSet, whole: ActivationStats, tmp_path: Path
 ) -> None:
     """Two processes were stopped, one goes on: its moments are theirs and its own, and no batch counts twice."""
-    from neva_tl import activations
-
     for rank in (0, 1):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
-            patch.setattr(activations, "world", lambda rank=rank: _Deaf(rank, 2))
+            patch.setattr(collecting, "current_world", lambda rank=rank: _Deaf(rank, 2))
             stop_after(patch, 2)
             resumable(model, pairs, tmp_path)
     names = sorted(p.name for p in tmp_path.iterdir())

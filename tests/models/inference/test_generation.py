@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from helpers.sessions import PROMPTS, Recorder, edit_marked
 from neva_tl import models
 from neva_tl.models import inference
+from neva_tl.models.inference import generation
 from neva_tl.prompts.example import Example
 
 pytestmark = pytest.mark.core
@@ -69,7 +70,7 @@ def test_stop_tokens_end_and_rows_are_dropped(zoo: dict[str, Any], monkeypatch: 
     """With half the vocabulary as stop tokens texts end early, and still equal the ones decoded without dropping."""
     model = zoo["llama"]
     stops = frozenset(range(0, 320, 4))
-    monkeypatch.setattr(inference, "stop_ids", lambda model: stops)
+    monkeypatch.setattr(generation, "stop_ids", lambda model: stops)
     how: dict[str, Any] = {"max_new_tokens": 16, "temperature": 1.0, "seed": 2}
     many = [f"{p} {w}" for p in PROMPTS for w in ("a", "the fox", "bread")]
     assert inference.generate(model, many, **how) == inference.generate(model, many, session=Recorder(), **how)

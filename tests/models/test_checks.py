@@ -8,6 +8,7 @@ import pytest
 
 from neva_tl import models
 from neva_tl.core.errors import InputError
+from neva_tl.models import facts
 
 pytestmark = pytest.mark.core
 
@@ -16,6 +17,6 @@ def test_a_wrong_width_at_hook_post_is_refused(folders: dict[str, Path]) -> None
     """The trap of architectures whose `hook_post` is the block's output: the widths disagree."""
     model = models.load(folders["llama"])
     model.cfg.d_mlp = 999
-    models.MEMO._facts.pop(model)
+    facts.MEMO._facts.pop(model)
     with pytest.raises(InputError, match="expected once with d_mlp = 999"):
         models.check_mlp(model)

@@ -24,7 +24,7 @@ def torchrun(folder: Path, prompts: Path, out: Path, processes: int = 2, slow: f
     script = out.parent / "slowly.py"
     script.write_text(
         "import sys, time\n"
-        "from neva_tl import inference\n"
+        "from neva_tl.models import inference\n"
         "from neva_tl.cli.main import main\n"
         "plain = inference.forward_batch\n"
         "def forward(*args, **kwargs):\n"

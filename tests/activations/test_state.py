@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from helpers.comparisons import near, same
-from neva_tl.activations import ActivationStats, collect
+from neva_tl.activations import ActivationStats, collect, collecting
 from neva_tl.activations.plan import tokenised
 from neva_tl.activations.ranks import World
 from neva_tl.activations.state import Checkpoint
@@ -65,9 +65,10 @@ def resumable(model: Any, pairs: ContrastSet, tmp_path: Path, **options: Any) ->
 def test_resumed_is_equal_to_the_last_bit(
     model: Any, pairs: ContrastSet, whole: ActivationStats, tmp_path: Path, passes: int
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+    with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, passes)
-        resumable(model, pairs, tmp_path, samples=tmp_path / "h.npy")
+        with pytest.raises(Stop):
+            resumable(model, pairs, tmp_path, samples=tmp_path / "h.npy")
     with pytest.MonkeyPatch.context() as patch:
         # what was done is not done again: one pass more than are left would stop it
         batches = Checkpoint(tmp_path / "state", {}, World()).files()
@@ -93,18 +94,20 @@ def test_only_what_is_left_is_run(model: Any, pairs: ContrastSet, tmp_path: Path
         patch.setattr(inference, "forward_batch", counted)
         collect(model, pairs, token_budget=BUDGET, share_prefixes=False)
         needed, total[0] = total[0], 0
-        with pytest.MonkeyPatch.context() as inner, pytest.raises(Stop):
+        with pytest.MonkeyPatch.context() as inner:
             stop_after(inner, 3)
-            resumable(model, pairs, tmp_path)
+            with pytest.raises(Stop):
+                resumable(model, pairs, tmp_path)
         total[0] = 0
         resumable(model, pairs, tmp_path)
         assert total[0] == needed - 3 > 0
 
 
 def test_a_checkpoint_of_something_else_is_refused(model: Any, pairs: ContrastSet, tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+    with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 2)
-        resumable(model, pairs, tmp_path)
+        with pytest.raises(Stop):
+            resumable(model, pairs, tmp_path)
     with pytest.raises(InputError, match="differs in pooling"):
         resumable(model, pairs, tmp_path, pooling="last")
     with pytest.raises(InputError, match="differs in batches"):
@@ -122,13 +125,12 @@ def test_states_of_other_processes_are_taken_over(
     model: Any, pairs: ContrastSet, whole: ActivationStats, tmp_path: Path
 ) -> None:
     """Two processes were stopped, one goes on: its moments are theirs and its own, and no batch counts twice."""
-    from neva_tl.activations import collecting
-
     for rank in (0, 1):
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(collecting, "current_world", lambda rank=rank: _Deaf(rank, 2))
             stop_after(patch, 2)
-            resumable(model, pairs, tmp_path)
+            with pytest.raises(Stop):
+                resumable(model, pairs, tmp_path)
     names = sorted(p.name for p in tmp_path.iterdir())
     assert names == ["state.1of2.safetensors", "state.2of2.safetensors"]
     near(resumable(model, pairs, tmp_path), whole, 1e-6)

@@ -42,7 +42,7 @@ def test_a_file_that_is_no_cache_is_refused(tmp_path):
 
 
 def test_nan_is_not_kept_in_silence():
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not JSON compliant"):
         JsonCache(None).put("a", float("nan"))
 
 

@@ -24,9 +24,13 @@ def test_what_is_written_is_there_at_the_end_and_not_before(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("wrong", [ValueError, KeyboardInterrupt])
 def test_a_writer_that_fails_leaves_nothing_behind(tmp_path: Path, wrong: type[BaseException]) -> None:
-    with pytest.raises(wrong), atomic_write(tmp_path / "a.json") as file:
-        file.write_text("half")
-        raise wrong
+    def fail() -> None:
+        with atomic_write(tmp_path / "a.json") as file:
+            file.write_text("half")
+            raise wrong
+
+    with pytest.raises(wrong):
+        fail()
     assert not list(tmp_path.iterdir())
 
 

@@ -27,7 +27,7 @@ from neva_tl.editing import (
     identity,
 )
 from neva_tl.evaluation.judges.cached import judge_identity
-from neva_tl.models import inference
+from neva_tl.models.inference import generation
 from neva_tl.study import Study
 from neva_tl.study.analyses.rebuilt import FinishedRun
 from neva_tl.study.run import tables
@@ -48,7 +48,7 @@ def no_generation(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **options: Any) -> Any:
         raise AssertionError("a text was written again")
 
-    monkeypatch.setattr(inference, "decode", refuse)
+    monkeypatch.setattr(generation, "decode", refuse)
 
 
 @pytest.fixture(scope="module")

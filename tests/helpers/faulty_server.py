@@ -131,18 +131,24 @@ class FaultyServer:
             headers = {"Retry-After": rest} if rest else {}
             key = (request.headers.get("Authorization") or "").removeprefix("Bearer ")
             said = {"error": {"message": f"fault {kind} for the key {key}", "type": "fault"}}
-            return self.send(request, int(kind), json.dumps(said), headers)
+            self.send(request, int(kind), json.dumps(said), headers)
+            return
         if kind == "hang":
             self.over.wait(5)
-            return self.drop(request)
+            self.drop(request)
+            return
         if kind == "reset":
-            return self.drop(request)
+            self.drop(request)
+            return
         if kind == "html":
-            return self.send(request, 200, "<html>welcome to the proxy</html>", {"Content-Type": "text/html"})
+            self.send(request, 200, "<html>welcome to the proxy</html>", {"Content-Type": "text/html"})
+            return
         if kind == "halfjson":
-            return self.send(request, 200, '{"id": "x", "choices": [{"index": 0, "mess')
+            self.send(request, 200, '{"id": "x", "choices": [{"index": 0, "mess')
+            return
         if kind == "nochoice":
-            return self.send(request, 200, json.dumps({"id": "x", "object": "chat.completion", "choices": []}))
+            self.send(request, 200, json.dumps({"id": "x", "object": "chat.completion", "choices": []}))
+            return
         finish, refusal, content = "stop", None, full
         if kind == "truncated":
             content = full[: len(full) // 2]

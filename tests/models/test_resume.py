@@ -190,12 +190,16 @@ def test_nothing_is_left_after_an_error(model: Any) -> None:
     def broken(x: torch.Tensor, hook: Any = None) -> None:
         raise ArithmeticError("in the middle")
 
-    with pytest.raises(ArithmeticError), edit(model, *edits, reuse=cache) as session:
-        handle = models.add_hook(model, models.hook_name(model, 3, "post"), broken)
-        try:
-            inference.forward_batch(model, batch, session=session)
-        finally:
-            handle.remove()
+    def fail() -> None:
+        with edit(model, *edits, reuse=cache) as session:
+            handle = models.add_hook(model, models.hook_name(model, 3, "post"), broken)
+            try:
+                inference.forward_batch(model, batch, session=session)
+            finally:
+                handle.remove()
+
+    with pytest.raises(ArithmeticError):
+        fail()
     assert no_trace(model)
     whole = models.forward(model, batch.tokens, batch.mask)
     resumed = cache.n_resumed

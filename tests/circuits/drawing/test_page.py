@@ -1,4 +1,4 @@
-"""The layered picture and its page: places follow the layers, numbers are the graph's, whatever is missing or broken."""
+"""The circuit's page: its numbers are the graph's, whatever is missing or broken."""
 
 from __future__ import annotations
 
@@ -10,69 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import networkx as nx
-import numpy as np
 import pytest
 
 from helpers import fake_graph as fake
 from neva_tl.circuits import CircuitGraph
-from neva_tl.circuits.drawing.draw_layered import ends, layered_figure, layered_svg
-from neva_tl.circuits.drawing.layered import NARROW, WIDE, edge_effect, layered
+from neva_tl.circuits.drawing.layered import layered
 from neva_tl.circuits.drawing.page import edge_table, figure_data, page
-from neva_tl.circuits.drawing.text import signed, visible
-from neva_tl.circuits.drawing.wording import curve_svg, points, sentence
+from neva_tl.circuits.drawing.text import signed
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES
 from neva_tl.plots.pages import json_text
 
 
 @pytest.fixture(scope="module")
 def graph() -> CircuitGraph:
     return fake.graph()
-
-
-@pytest.mark.parametrize("width", [WIDE, NARROW])
-def test_every_edge_runs_upwards_and_nothing_overlaps(graph: CircuitGraph, width: float) -> None:
-    plan = layered(graph.graph, width=width)
-    spots = {spot.id: spot for spot in plan.spots}
-    assert all(ends(plan, t)[3] < ends(plan, t)[1] for t in plan.ties if {t.source, t.target} <= set(spots))
-    for spot in plan.spots:
-        assert spot.x - spot.span >= 0 and spot.x + spot.span <= width and 0 < spot.y < plan.height
-        for other in plan.spots:
-            if other.id != spot.id and other.y == spot.y:
-                assert abs(spot.x - other.x) >= 13
-    rows: dict[str, list[float]] = {}
-    for spot in plan.spots:
-        rows.setdefault(spot.kind, []).append(spot.y)
-    assert max(rows["value"]) < min(rows["token"]) and max(rows["token"]) < min(rows["neuron"])
-    assert max(rows["neuron"] + rows["head"]) < min(rows["input"])
-    for layer in range(6):
-        heads = [spots[n].y for n in graph.nodes("head") if graph.graph.nodes[n]["layer"] == layer]
-        neurons = [spots[n].y for n in graph.nodes("neuron") if graph.graph.nodes[n]["layer"] == layer]
-        assert not heads or not neurons or max(neurons) < min(heads)
-    values = [spot for spot in plan.spots if spot.kind == "value"]
-    assert [spot.label for spot in sorted(values, key=lambda spot: spot.x)] == list(VALUES)
-    for spot in plan.spots:
-        if spot.kind == "token":
-            owner = spots[f"value:{graph.graph.nodes[spot.id]['value']}"]
-            assert abs(spot.x - owner.x) <= owner.span + 1
-    assert plan.hidden + sum(spot.kind == "token" for spot in plan.spots) == len(graph.nodes("token"))
-
-
-def test_strength_is_relative_to_the_largest_of_a_kind_and_the_cut_is_the_smallest_that_fits(
-    graph: CircuitGraph,
-) -> None:
-    plan = layered(graph.graph, most_edges=60)
-    for kind in ("attributed", "value", "feeds", "reads"):
-        sizes = {(a, b): abs(e["attributed"]) for a, b, e in graph.graph.edges(data=True) if e["kind"] == kind}
-        mine = {(tie.source, tie.target): tie.strength for tie in plan.ties if tie.kind == kind}
-        assert mine.keys() == sizes.keys()
-        assert all(mine[key] == pytest.approx(size / max(sizes.values())) for key, size in sizes.items())
-    assert 0 < len(plan.shown) <= 60
-    assert sum(tie.strength >= plan.cut - 0.01 for tie in plan.ties) > 60
-    assert len(layered(graph.graph, most_edges=10_000).shown) == len(plan.ties)
-    assert edge_effect({"total": 0.3, "measured": 1.0}) == 0.3
-    assert edge_effect({"measured": 0.5}) == -0.5  # ablation takes away what the source did
-    assert edge_effect({"attributed": float("nan")}) is None and edge_effect({}) is None
 
 
 def test_the_data_block_holds_the_graph(graph: CircuitGraph) -> None:
@@ -152,40 +103,3 @@ def test_broken_and_foreign_parts_do_not_stop_the_page(tmp_path: Path) -> None:
     graph.nodes["neuron:L0.1"]["layer"] = None
     with pytest.raises(InputError, match="no whole number 'layer'"):
         page(made)
-
-
-def test_figure_has_every_label(graph: CircuitGraph) -> None:
-    plan = layered(graph.graph)
-    texts = {text.get_text() for text in layered_figure(plan).axes[0].texts}
-    assert {spot.label for spot in plan.spots} <= texts
-    assert layered_svg(plan).count("<path") == len(plan.shown)
-
-
-def test_sentence_and_curve() -> None:
-    meta = {"size": 30, "faithfulness": {"f": 0.8, "random_mean": 0.02, "random_max": -0.1, "n_random": 20}}
-    assert sentence(meta) == (
-        "Faithfulness: 30 nodes alone keep F = 0.80 of the model's effect (1: all of it, 0: none); 20 random circuits of "
-        "the same size keep 0.02 on average, at most −0.10."
-    )
-    assert sentence({}) == sentence({"faithfulness": {"f": float("nan")}}) == sentence({"faithfulness": 3}) == ""
-    curve = [{"size": 4, "f": 0.5, "random": 0.1}, {"size": 1, "f": 0.2}, {"size": 9, "f": "?"}]
-    assert points({"curve": curve}) == [(1.0, 0.2, None), (4.0, 0.5, 0.1)]
-    root = ET.fromstring(curve_svg({"curve": curve}))
-    marks = [(float(c.attrib["cx"]), float(c.attrib["cy"])) for c in root.iter("circle")]
-    # a square-root axis: size 1 lies half as far as size 4
-    assert (marks[0][0] - 30) * 2 == pytest.approx(marks[1][0] - 30, abs=0.2) and marks[0][1] > marks[1][1]
-    assert curve_svg({"curve": curve[:1]}) == ""
-
-
-def test_signed_numbers() -> None:
-    assert [signed(x) for x in (0.41249, -1.5, 123.4, 0, -0.0000123, 12345.6, None, float("nan"), True)] == [
-        "+0.412", "−1.50", "+123", "0", "−1.23e−5", "+1.23e4", "–", "–", "–"
-    ]  # fmt: skip
-    assert visible(" a\x07\u202e" + "b" * 30, 12) == "·a\\x07\\x202…"
-
-
-def test_json_text_is_inert() -> None:
-    hostile = {"a</script>": ["<!--", "\u2028", "\ud800", np.float64(1.5), math.nan, {"b": (1, True, None)}]}
-    text = str(json_text(hostile))
-    assert text.isascii() and not set("<>&") & set(text)
-    assert json.loads(text) == {"a</script>": ["<!--", "\u2028", "\ud800", 1.5, None, {"b": [1, True, None]}]}

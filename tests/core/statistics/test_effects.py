@@ -1,21 +1,14 @@
-"""Statistics against SciPy, statsmodels and brute force."""
+"""Effect sizes, tests and intervals against SciPy, statsmodels and simulation."""
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats as sps
 from scipy.special import gamma
 from statsmodels.stats.meta_analysis import effectsize_smd
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestIndPower, TTestPower
 
 from neva_tl.core import statistics as nst
-from neva_tl.core.errors import InputError
 
 pytestmark = pytest.mark.core
 
@@ -25,38 +18,6 @@ def samples(n_b: int = 17) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     shift = rng.normal(size=shape)
     return rng.normal(shift, 1.0, (n_a, *shape)), rng.normal(0.0, 1.7, (n_b, *shape))
-
-
-class TestMoments:
-    @settings(max_examples=40, deadline=None)
-    @given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.integers(0, 10**6), st.floats(-1e4, 1e4))
-    def test_merge_equals_pooled(self, sizes: list[int], seed: int, offset: float) -> None:
-        rng = np.random.default_rng(seed)
-        parts = [rng.normal(offset, 1, (n, 4)) for n in sizes]
-        whole = np.concatenate(parts)
-        given_parts = [nst.moments(p) if len(p) else (0, np.full(4, np.nan), np.full(4, np.nan)) for p in parts]
-        if not len(whole):
-            with pytest.raises(InputError, match="empty"):
-                nst.merge_moments(given_parts)
-            return
-        merged = nst.merge_moments(given_parts)
-        assert merged.n == len(whole)
-        np.testing.assert_allclose(merged.mean, whole.mean(axis=0), rtol=1e-10, atol=1e-10)
-        np.testing.assert_allclose(merged.m2, len(whole) * whole.var(axis=0), rtol=1e-6, atol=1e-6)
-
-    def test_bad_moments_name_the_neuron(self) -> None:
-        mean = np.zeros((4, 7))
-        mean[2, 6] = np.nan
-        with pytest.raises(InputError, match=r"power \(\+\) is not finite at layer 2, neuron 6"):
-            nst.check_moments((5, mean, np.ones((4, 7))), "power (+)")
-        with pytest.raises(InputError, match="layer 2, neuron 6"):
-            nst.hedges_g((5, np.zeros((4, 7)), np.ones((4, 7))), (5, mean, np.ones((4, 7))))
-
-    def test_one_observation_is_refused(self) -> None:
-        one = (1, np.zeros(3), np.zeros(3))
-        for call in (lambda: nst.paired_g(one), lambda: nst.hedges_g(one, one), lambda: nst.welch(one, one)):
-            with pytest.raises(InputError, match="1 observation"):
-                call()
 
 
 class TestEffects:
@@ -206,17 +167,6 @@ class TestEffects:
         p = nst.minimum_effect_p(nst.paired_g(nst.moments(x)), 0.2)
         assert np.mean(p <= 0.05) == pytest.approx(0.05, abs=0.01)
 
-    @settings(max_examples=50, deadline=None)
-    @given(st.floats(0, 80), st.floats(2, 5000), st.floats(0, 30))
-    def test_tails_are_never_nan(self, c: float, df: float, ncp: float) -> None:
-        from neva_tl.core.statistics.tails import two_tails
-
-        p = float(two_tails(c, df, ncp))
-        assert 0 <= p <= 1
-        by_f = sps.ncf.sf(c**2, 1, df, ncp**2)
-        if np.isfinite(by_f) and ncp > 0.1:
-            assert p == pytest.approx(by_f, abs=1e-7, rel=1e-3)
-
     def test_intervals_of_extreme_effects_are_finite(self) -> None:
         for n in (2, 3, 10, 100, 3000):
             t = np.concatenate([np.geomspace(1e-3, 300, 40), -np.geomspace(1e-3, 300, 40)])
@@ -231,244 +181,3 @@ class TestEffects:
         p = nst.minimum_effect_p(effect)
         assert p[0] == pytest.approx(1.0) and p[1] == 0 and np.isfinite(p).all()
         assert np.isfinite(nst.interval(nst.hedges_g(plus, minus))[0][[0, 2]]).all()
-
-
-class TestMultiplicity:
-    def test_benjamini_hochberg_equals_statsmodels(self) -> None:
-        p = np.random.default_rng(0).beta(0.5, 2, (4, 50))
-        theirs = multipletests(p.ravel(), method="fdr_bh")[1].reshape(p.shape)
-        np.testing.assert_allclose(nst.benjamini_hochberg(p), theirs, rtol=1e-10)
-
-    @settings(max_examples=40, deadline=None)
-    @given(st.integers(0, 10_000), st.sampled_from([0.01, 0.05, 0.3, 1.0]), st.integers(1, 300))
-    def test_step_up_of_the_small_ones_is_that_of_all(self, seed: int, alpha: float, size: int) -> None:
-        rng = np.random.default_rng(seed)
-        # a share of small ones, and ties
-        p = np.round(rng.random(size) ** rng.choice((1, 6)), 3)
-        rejected, q = multipletests(p, alpha, method="fdr_bh")[:2]
-        found = nst.step_up_p(p[p <= alpha], alpha, size)
-        np.testing.assert_allclose(found.q, np.sort(q[q <= alpha]), rtol=1e-12)
-        np.testing.assert_array_equal(found.p, np.sort(p[q <= alpha]))
-        np.testing.assert_array_equal(p <= found.largest, rejected)
-
-    def test_step_up_refuses(self) -> None:
-        with pytest.raises(InputError, match="3 p-values of a family of 2"):
-            nst.step_up_p(np.array([0.1, 0.2, 0.3]), 0.05, 2)
-        with pytest.raises(InputError, match="missing or outside"):
-            nst.step_up_p(np.array([np.nan]), 0.05, 2)
-
-    def test_missing_p_value_is_refused(self) -> None:
-        with pytest.raises(InputError, match="missing"):
-            nst.benjamini_hochberg(np.array([0.1, np.nan]))
-
-    @pytest.mark.parametrize("shift", [0.0, 0.3])
-    def test_max_t_equals_brute_force(self, shift: float) -> None:
-        rng = np.random.default_rng(4)
-        x = rng.normal([1.2, 0.5, 0.0, -0.9], 0.6, (6, 4))
-        signs = np.array(list(itertools.product((1.0, -1.0), repeat=6)))
-        got = nst.sign_flip_max_t(x, shift, rng=rng, signs=signs)
-        # by hand: each hypothesis' own t-like statistic, then step down over the set of those not stronger
-        moved = x - np.sign(x.mean(0)) * shift
-        observed = np.sign(x.mean(0)) * moved.sum(0) / np.linalg.norm(moved, axis=0)
-        expected = np.zeros(4)
-        for k in range(4):
-            weaker = [j for j in range(4) if observed[j] <= observed[k]]
-            top = [max(abs(s @ moved[:, j]) / np.linalg.norm(moved[:, j]) for j in weaker) for s in signs]
-            expected[k] = np.mean([t >= observed[k] - 1e-9 for t in top])
-        for k in np.argsort(-observed):
-            expected[k] = max(expected[j] for j in range(4) if observed[j] >= observed[k])
-        np.testing.assert_allclose(got, expected)
-
-    def test_single_column_is_the_sign_flip_test(self) -> None:
-        x = np.random.default_rng(5).normal(0.5, 1, (9, 1))
-        signs = np.array(list(itertools.product((1.0, -1.0), repeat=9)))
-        got = nst.sign_flip_max_t(x, rng=np.random.default_rng(0), signs=signs)[0]
-        theirs = sps.permutation_test((x[:, 0],), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
-        assert got == pytest.approx(theirs)
-
-    def test_chunks_do_not_change_the_draws(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from neva_tl.core.statistics import multiplicity
-
-        x = np.random.default_rng(6).normal(0.3, 1, (12, 40))
-        whole = nst.sign_flip_max_t(x, flips=300, rng=np.random.default_rng(7))
-        monkeypatch.setattr(multiplicity, "_BUDGET", 40 * 4 * 7)
-        np.testing.assert_array_equal(whole, nst.sign_flip_max_t(x, flips=300, rng=np.random.default_rng(7)))
-
-    def test_familywise_error_under_the_null(self) -> None:
-        rng = np.random.default_rng(8)
-        runs, false = 200, 0
-        for _ in range(runs):
-            shared = rng.normal(size=(20, 1))
-            x = 0.6 * shared + rng.normal(size=(20, 30))
-            false += nst.sign_flip_max_t(x, flips=199, rng=rng).min() <= 0.05
-        assert false / runs <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)
-
-    def test_familywise_error_at_the_boundary_of_the_minimum_effect(self) -> None:
-        rng = np.random.default_rng(9)
-        runs, false = 200, 0
-        for _ in range(runs):
-            x = rng.normal(0.4, 1.0, size=(25, 20)) * rng.choice((-1.0, 1.0), 20)
-            false += nst.sign_flip_max_t(x, 0.4, flips=199, rng=rng).min() <= 0.05
-        assert false / runs <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)
-
-    def test_planted_effects_are_found(self) -> None:
-        rng = np.random.default_rng(10)
-        x = rng.normal(size=(30, 500))
-        x[:, :5] += 2.0
-        p = nst.sign_flip_max_t(x, 0.2, rng=rng)
-        assert (p[:5] <= 0.01).all() and (p[5:] > 0.05).all()
-
-    def test_cluster_means(self) -> None:
-        x = np.arange(12.0).reshape(6, 2)
-        means, names = nst.cluster_means(x, np.array(list("babbac")))
-        assert list(names) == ["a", "b", "c"]
-        np.testing.assert_allclose(means, [x[[1, 4]].mean(0), x[[0, 2, 3]].mean(0), x[5]])
-
-    def test_refusals(self) -> None:
-        rng = np.random.default_rng(0)
-        with pytest.raises(InputError, match="at least two clusters"):
-            nst.sign_flip_max_t(np.zeros((1, 3)), rng=rng)
-        with pytest.raises(InputError, match="column 1"):
-            nst.sign_flip_max_t(np.array([[0, np.nan], [1, 2]]), rng=rng)
-        with pytest.raises(InputError, match="too few"):
-            nst.sign_flip_max_t(np.zeros((5, 3)), flips=10, rng=rng)
-
-
-class TestResampling:
-    @pytest.mark.parametrize("method", ["percentile", "bca"])
-    def test_bootstrap_agrees_with_scipy(self, method: str) -> None:
-        x = np.random.default_rng(0).exponential(size=40)
-        ours = nst.cluster_bootstrap(x, None, np.mean, n=12000, rng=np.random.default_rng(1), method=method)
-        theirs = sps.bootstrap((x,), np.mean, n_resamples=12000, method=method, random_state=np.random.default_rng(2))
-        assert (ours.lo, ours.hi) == pytest.approx(tuple(theirs.confidence_interval), abs=0.04)
-        assert ours.est == pytest.approx(x.mean()) and ours.n == 40
-
-    def test_clusters_widen_the_interval(self) -> None:
-        rng = np.random.default_rng(3)
-        clusters = np.repeat([f"topic {i}" for i in range(15)], 10)
-        x = np.repeat(rng.normal(size=15), 10) + 0.1 * rng.normal(size=150)
-        by_cluster = nst.cluster_bootstrap(x, clusters, rng=rng)
-        by_row = nst.cluster_bootstrap(x, None, rng=rng)
-        assert by_cluster.hi - by_cluster.lo > 2 * (by_row.hi - by_row.lo)
-        assert by_cluster.n == 15
-
-    @pytest.mark.parametrize("method", ["percentile", "bca"])
-    def test_arrays_are_bootstrapped_together(self, method: str) -> None:
-        x = np.random.default_rng(4).normal(size=(30, 2, 3))
-        got = nst.cluster_bootstrap(x, None, n=300, rng=np.random.default_rng(5), method=method)
-        one = nst.cluster_bootstrap(x[:, 1, 2], None, n=300, rng=np.random.default_rng(5), method=method)
-        assert got.lo.shape == (2, 3)
-        assert (got.lo[1, 2], got.hi[1, 2]) == pytest.approx((one.lo, one.hi))
-
-    def test_bootstrap_refuses_missing_scores(self) -> None:
-        with pytest.raises(InputError, match="not finite"):
-            nst.cluster_bootstrap(np.array([1.0, np.nan, 2.0]), None, rng=np.random.default_rng(0), n=20)
-
-    @settings(max_examples=50, deadline=None)
-    @given(st.lists(st.integers(0, 30), min_size=1, max_size=8))
-    def test_halves_hold_every_fold_once(self, counts: list[int]) -> None:
-        if sum(c > 0 for c in counts) < 2:
-            with pytest.raises(InputError, match="two folds"):
-                nst.halves_of_folds(np.array(counts))
-            return
-        first, second = nst.halves_of_folds(np.array(counts))
-        assert sorted(first + second) == [i for i, c in enumerate(counts) if c > 0]
-        assert abs(sum(counts[i] for i in first) - sum(counts[i] for i in second)) <= max(counts)
-
-    def test_split_half_agreement(self) -> None:
-        got = nst.split_half_agreement(np.array([1.0, -2.0, 1.0, 0.0]), np.array([0.1, -1.0, -1.0, 0.0]))
-        assert got.tolist() == [True, True, False, False]
-
-    def test_spearman(self) -> None:
-        a, b = np.random.default_rng(6).normal(size=(2, 20))
-        assert nst.spearman(a, b) == pytest.approx(tuple(sps.spearmanr(a, b)))
-        with pytest.raises(InputError, match="constant"):
-            nst.spearman(np.ones(5), a[:5])
-
-    def test_mantel_by_enumeration(self) -> None:
-        rng = np.random.default_rng(7)
-        a, b = rng.normal(size=(2, 4, 4))
-        orders = [np.array(o) for o in itertools.permutations(range(4))]
-        r, p = nst.mantel(a, b, rng=rng, orders=orders)
-        off = ~np.eye(4, dtype=bool)
-        assert r == pytest.approx(sps.spearmanr(a[off], b[off]).statistic)
-        null = [sps.spearmanr(a[np.ix_(o, o)][off], b[off]).statistic for o in orders]
-        assert p == pytest.approx(np.mean(np.abs(null) >= abs(r) - 1e-12))
-
-    def test_mantel_finds_a_planted_circle(self) -> None:
-        from neva_tl.core.values import distance_matrix
-
-        rng = np.random.default_rng(8)
-        distance = distance_matrix()
-        noise = rng.normal(size=distance.shape)
-        r, p = nst.mantel(-distance / 180 + 0.3 * noise, distance, rng=rng, permutations=999, alternative="less")
-        assert r < -0.4 and p <= 0.01
-        _, p_null = nst.mantel(noise, distance, rng=rng, permutations=999, alternative="less")
-        assert p_null > 0.01
-
-
-class TestPower:
-    @pytest.mark.parametrize(("g", "n"), [(0.5, 34), (0.2, 199), (0.8, 10)])
-    def test_power_equals_statsmodels(self, g: float, n: int) -> None:
-        theirs = TTestPower().power(g, n, 0.05)
-        assert nst.power_of_t(g, n) == pytest.approx(theirs, abs=1e-6)
-        theirs = TTestIndPower().power(g, n, 0.05)
-        assert nst.power_of_t(g, n, paired=False) == pytest.approx(theirs, abs=1e-6)
-
-    @pytest.mark.parametrize("g", [0.3, 0.5, 1.0])
-    def test_pairs_needed_equals_statsmodels(self, g: float) -> None:
-        assert nst.pairs_needed(g) == int(np.ceil(TTestPower().solve_power(g, power=0.8, alpha=0.05)))
-        assert nst.pairs_needed(-g, paired=False) == int(np.ceil(TTestIndPower().solve_power(g, power=0.8, alpha=0.05)))
-
-    def test_minimum_effect_needs_more(self) -> None:
-        n = nst.pairs_needed(0.5, delta=0.2)
-        assert n is not None and n > 1.5 * nst.pairs_needed(0.5)
-        x = np.random.default_rng(0).normal(0.5, 1.0, (n, 3000))
-        found = np.mean(nst.minimum_effect_p(nst.paired_g(nst.moments(x)), 0.2) <= 0.05)
-        assert found == pytest.approx(0.8, abs=0.03)
-        assert nst.pairs_needed(0.15, delta=0.2) is None
-
-    @pytest.mark.parametrize("n", [5, 30, 200])
-    def test_detectable_effect_equals_statsmodels(self, n: int) -> None:
-        theirs = TTestPower().solve_power(None, nobs=n, alpha=0.01, power=0.8)
-        assert nst.detectable_g(n, alpha=0.01) == pytest.approx(theirs, rel=1e-4)
-        theirs = TTestIndPower().solve_power(None, nobs1=n, alpha=0.01, power=0.8)
-        assert nst.detectable_g(n, alpha=0.01, paired=False) == pytest.approx(theirs, rel=1e-4)
-
-    @settings(max_examples=25, deadline=None)
-    @given(st.integers(4, 400), st.floats(0, 0.5), st.floats(0.5, 0.95), st.booleans())
-    def test_detectable_effect_is_the_inverse_of_power(self, n: int, delta: float, power: float, paired: bool) -> None:
-        g = nst.detectable_g(n, power=power, alpha=0.01, delta=delta, paired=paired)
-        assert g > delta
-        assert nst.power_of_t(g, n, alpha=0.01, delta=delta, paired=paired) == pytest.approx(power, abs=1e-5)
-
-    def test_detectable_effect_refuses(self) -> None:
-        with pytest.raises(InputError, match="power"):
-            nst.detectable_g(20, power=0.01)
-        with pytest.raises(InputError, match="n >= 2"):
-            nst.detectable_g(1)
-
-    def test_power_at_the_boundary_is_alpha(self) -> None:
-        assert nst.power_of_t(0.2, 50, delta=0.2, alpha=0.03) == pytest.approx(0.03, abs=1e-8)
-
-
-class TestOverlap:
-    def test_by_hand(self) -> None:
-        found = nst.overlap({1, 2, 3}, {2, 3, 4, 5}, 10)
-        assert (found.size_a, found.size_b, found.shared) == (3, 4, 2)
-        assert found.jaccard == pytest.approx(2 / 5) and found.expected == pytest.approx(1.2)
-        assert found.expected_jaccard == pytest.approx(1.2 / 5.8)
-        with pytest.raises(InputError, match="a set of 4 was chosen from only 3"):
-            nst.overlap({1}, {2, 3, 4, 5}, 3)
-        assert nst.overlap(set(), set(), 5).jaccard == 0
-
-    @given(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5))
-    def test_tails_by_enumeration(self, m: int, n: int, shared: int) -> None:
-        """All sets of n among six beside the first m: the share that has at least, at most so many in common."""
-        shared = max(min(shared, m, n), m + n - 6)
-        a, b = set(range(m)), set(range(m - shared, m - shared + n))
-        counts = np.array([len(a & set(other)) for other in itertools.combinations(range(6), n)])
-        found = nst.overlap(a, b, 6)
-        assert found.shared == shared and found.expected == pytest.approx(counts.mean())
-        assert found.p_more == pytest.approx((counts >= shared).mean())
-        assert found.p_fewer == pytest.approx((counts <= shared).mean())

@@ -16,16 +16,8 @@ from helpers.planted_judge import M, judged, labels, responses
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judge_quality.corrected import NOTE, correct
-from neva_tl.evaluation.judge_quality.mixing import (
-    JudgedTexts,
-    condition_numbers,
-    mixing,
-    rogan_gladen,
-    unmix,
-)
-from neva_tl.evaluation.judge_quality.mixing import (
-    judged as judge_labels,
-)
+from neva_tl.evaluation.judge_quality.mixing import JudgedTexts, condition_numbers, mixing, rogan_gladen, unmix
+from neva_tl.evaluation.judge_quality.mixing import judged as judge_labels
 from neva_tl.evaluation.labels.labelled import LabelledTexts
 from neva_tl.evaluation.measures import formulas as measures
 from neva_tl.evaluation.measures.result import measure

@@ -18,9 +18,10 @@ from neva_tl.circuits import CircuitGraph
 from neva_tl.circuits.drawing.draw_layered import ends, layered_figure, layered_svg
 from neva_tl.circuits.drawing.layered import NARROW, WIDE, edge_effect, layered
 from neva_tl.circuits.drawing.page import edge_table, figure_data, page
-from neva_tl.circuits.drawing.text import signed, visible
+from neva_tl.circuits.drawing.text import visible
 from neva_tl.circuits.drawing.wording import curve_svg, points, sentence
 from neva_tl.core.errors import InputError
+from neva_tl.core.formatting import signed
 from neva_tl.core.values import VALUES
 from neva_tl.models.tiny import load_module
 from neva_tl.plots.pages import json_text

@@ -11,11 +11,11 @@ from neva_tl.core.errors import InputError
 
 
 class ResultTable(pd.DataFrame):
-    """A table that can draw itself: a DataFrame in everything else. Parts of it keep the figure; `figure` names it.
+    """A DataFrame with `.show()`; selections of its rows and columns keep the figure.
 
     Attributes:
-        figure: a name in `neva_tl.plots.FIGURES`, or empty.
-        constants: columns that the figure needs and the table leaves out, since they are the same in all rows.
+        figure: Name in `neva_tl.plots.FIGURES`, or empty.
+        constants: Columns that the figure needs and the table omits because they are equal in all rows: name -> value.
     """
 
     _metadata: ClassVar[list[str]] = ["figure", "constants"]
@@ -27,10 +27,10 @@ class ResultTable(pd.DataFrame):
         return ResultTable
 
     def show(self) -> Any:
-        """The table as a matplotlib figure.
+        """Draw the table as a matplotlib figure.
 
         Raises:
-            InputError: no figure draws this table, or the columns or rows that it needs are gone.
+            InputError: No figure draws this table, or columns or rows that the figure needs are missing.
         """
         from neva_tl.plots.files import FIGURES
 
@@ -41,7 +41,13 @@ class ResultTable(pd.DataFrame):
 
 
 def showable(table: pd.DataFrame, figure: str, **constants: Any) -> ResultTable:
-    """The table with a `.show()` that draws one of `neva_tl.plots.FIGURES`; its `attrs` stay."""
+    """Attach a figure of `neva_tl.plots.FIGURES` to a table; keeps its `attrs`.
+
+    Args:
+        table: Any table.
+        figure: Name of the figure that `.show()` draws.
+        **constants: See `ResultTable`.
+    """
     out = ResultTable(table)
     out.attrs.update(table.attrs)
     out.figure, out.constants = figure, constants

@@ -22,6 +22,7 @@ from matplotlib.text import Text
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write
+from neva_tl.core.formatting import short
 from neva_tl.core.values import VALUES, value
 
 P = ParamSpec("P")
@@ -134,18 +135,6 @@ def condition_label(method: str, gate: object = None, target_gain: object = None
     if target_gain is not None and np.isfinite(float(target_gain)):  # type: ignore[arg-type]
         parts.append(f"gain {short(float(target_gain))}")  # type: ignore[arg-type]
     return " · ".join(parts)
-
-
-def short(number: float, digits: int = 2, fixed: bool = False) -> str:
-    """A number without leading zero and (unless `fixed`) trailing zeros: 0.40 -> `.4`, -0.05 -> `−.05`, NaN -> `–`."""
-    if not np.isfinite(number):
-        return "–"
-    text = f"{abs(number):.{digits}f}"
-    if float(text) == 0 or not fixed:
-        text = text.rstrip("0").rstrip(".") or "0"
-    if text.startswith("0."):
-        text = text[1:]
-    return text if number >= 0 or text == "0" else "−" + text
 
 
 def need(df: pd.DataFrame, columns: Iterable[str], table: str) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from helpers import fake_graph as graphs
 from neva_tl.circuits import CircuitGraph
 from neva_tl.circuits.drawing.layered import layered
 from neva_tl.circuits.drawing.page import fragment
-from neva_tl.circuits.drawing.text import signed
+from neva_tl.core.formatting import signed
 
 pytestmark = pytest.mark.browser
 TEXT = ".nv-circuit p, .nv-circuit li, .nv-circuit label, .nv-count, .nv-draw text, .nv-panel *, h1, h2, dt, dd, td, th button"

@@ -24,8 +24,9 @@ from neva_tl import evaluation, selection
 from neva_tl.activations.stats import ActivationStats, Samples
 from neva_tl.attribution import Decomposition, MarginEffects
 from neva_tl.circuits import CircuitGraph
-from neva_tl.core.cards import card, fact
+from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
+from neva_tl.core.formatting import format_fact
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.values import VALUES
 from neva_tl.editing import Calibration, RelevanceGate
@@ -387,4 +388,4 @@ def test_card_writes_numbers_short_and_says_what_it_left_out() -> None:
     html = card("t", {"a": 1234567, "b": 0.123456, "c": None, "d": True}, pd.DataFrame({"x": range(25)}), rows=5)
     text = parsed(html).text
     assert "a: 1,234,567 · b: 0.123 · c: – · d: True" in text and "the first 5 of 25 rows" in text
-    assert fact(float("nan")) == "–"
+    assert format_fact(float("nan")) == "–"

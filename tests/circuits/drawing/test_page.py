@@ -16,8 +16,8 @@ from helpers import fake_graph as fake
 from neva_tl.circuits import CircuitGraph
 from neva_tl.circuits.drawing.layered import layered
 from neva_tl.circuits.drawing.page import edge_table, figure_data, page
-from neva_tl.circuits.drawing.text import signed
 from neva_tl.core.errors import InputError
+from neva_tl.core.formatting import signed
 from neva_tl.plots.pages import json_text
 
 

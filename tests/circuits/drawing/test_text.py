@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from neva_tl.circuits.drawing.text import signed, visible
+from neva_tl.circuits.drawing.text import visible
+from neva_tl.core.formatting import signed
 
 
 def test_signed_numbers() -> None:

@@ -100,7 +100,7 @@ def test_a_judge_that_cannot_be_told_is_refused():
             object.__setattr__(self, "lists", {"power": lambda: 1})
             object.__setattr__(self, "half", None)
 
-    with pytest.raises(InputError, match="cannot be told by its content"):
+    with pytest.raises(InputError, match="has no hashable content"):
         CachedJudge(Odd())
 
 

@@ -65,21 +65,10 @@ types: setup ## mypy
 	$(BIN)/mypy
 
 RUN ?= runs/demo
-# gain_curves belongs to a comparison's folder and is drawn by analyses/method_comparison.py.
 figures: setup ## paper figures (PDF and PNG) from a run's tables: make figures RUN=runs/demo
 	$(BIN)/python analyses/layer_ablation.py $(RUN)
 	$(BIN)/python analyses/logit_lens.py $(RUN)
-	for figure in figures/*.py; do \
-	  case $$figure in \
-	    figures/faithfulness.py) table=circuits; maker=circuits;; \
-	    figures/sensitivity.py|figures/sparsity.py) table=sensitivity; maker=sensitivity;; \
-	    figures/two_values.py) table=two_values; maker=sensitivity;; \
-	    figures/gain_curves.py) continue;; \
-	    *) table=; maker=;; \
-	  esac; \
-	  if [ -n "$$table" ] && [ ! -f $(RUN)/tables/$$table.parquet ]; then \
-	    echo "$$figure: no $$table in $(RUN) yet (make $$maker RUN=$(RUN))"; \
-	  else $(BIN)/python $$figure $(RUN) || exit 1; fi; done
+	for figure in figures/*.py; do $(BIN)/python $$figure $(RUN) --skip-missing || exit 1; done
 
 # Options of analyses/sensitivity.py, say SENSITIVITY="--value all".
 SENSITIVITY ?=

@@ -151,7 +151,7 @@ def test_numbers_with_holes_become_floats() -> None:
 
 
 def test_missing_run_and_table_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no run folder"):
+    with pytest.raises(InputError, match="not a run folder"):
         plots.read_table(tmp_path / "nowhere", "leakage")
     (tmp_path / "tables").mkdir()
     with pytest.raises(InputError, match=r"leakage\.parquet"):

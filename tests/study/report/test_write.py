@@ -113,7 +113,7 @@ def test_broken_circuits_are_said(tmp_path: Path) -> None:
     views["views"].append(3)
     (folder / "views.json").write_text(json.dumps(views))
     text = "".join(Page(write_report(run).read_text(encoding="utf-8")).text)
-    assert "circuits/power.json is no circuit" in text and "Circuit of security: it cannot be drawn" in text
+    assert "circuits/power.json is not a circuit" in text and "Circuit of security: it cannot be drawn" in text
     assert "Activations and attention for self-direction: patterns have shape" in text
     (folder / "views.json").write_text("[]")
     assert "views.json cannot be read" in "".join(Page(write_report(run).read_text(encoding="utf-8")).text)

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float
 from neva_tl.core.cache import content_key
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import atomic_write
+from neva_tl.core.files import atomic_write, to_json
 from neva_tl.evaluation.judges.base import legible
 from neva_tl.evaluation.judges.features import Features, encoder_hash
 from neva_tl.evaluation.labels.decisions import cells, decide, macro, rates

@@ -14,9 +14,9 @@ from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES, distance_matrix
 from neva_tl.evaluation.labels.decisions import cells, decide, kappa
+from neva_tl.evaluation.measures.cluster_sums import bootstrap_weights
 from neva_tl.evaluation.measures.estimate import Estimate, interval
 from neva_tl.evaluation.measures.formulas import circle_correlation, mantel_p
-from neva_tl.evaluation.measures.responses import bootstrap_weights
 
 
 def resampled_cells(

@@ -19,8 +19,8 @@ from sklearn.metrics import cohen_kappa_score
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
+from neva_tl.evaluation.measures.cluster_sums import bootstrap_weights
 from neva_tl.evaluation.measures.estimate import interval
-from neva_tl.evaluation.measures.responses import bootstrap_weights
 
 #: Share of the texts that are shown a second time without notice.
 REPEATED = 0.1

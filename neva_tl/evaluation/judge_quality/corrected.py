@@ -19,9 +19,10 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judge_quality.mixing import JudgedTexts, Mixing, MixingDraws, mixing, rogan_gladen, unmix
 from neva_tl.evaluation.measures import formulas as measures
+from neva_tl.evaluation.measures.cluster_sums import bootstrap_weights, cluster_sums, random_halves
 from neva_tl.evaluation.measures.estimate import Estimate, interval, null
 from neva_tl.evaluation.measures.headline import Drawn, Headline, draw, headline, level_draws
-from neva_tl.evaluation.measures.responses import Responses, bootstrap_weights, cluster_sums, random_halves
+from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.evaluation.measures.result import LeakageResult, measure
 
 #: Limit of every estimate on labelled texts.

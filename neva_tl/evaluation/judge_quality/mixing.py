@@ -32,8 +32,8 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judges.base import TextJudge
 from neva_tl.evaluation.labels.labelled import LabelledTexts
+from neva_tl.evaluation.measures.cluster_sums import bootstrap_weights, random_halves
 from neva_tl.evaluation.measures.estimate import Estimate, interval
-from neva_tl.evaluation.measures.responses import bootstrap_weights, random_halves
 
 #: Minimum number of positive and of negative texts per value.
 MIN_LABELS = 5

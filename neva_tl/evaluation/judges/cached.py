@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from neva_tl.core.cache import JsonCache, content_key
-from neva_tl.core.content_hash import class_name, identity
-from neva_tl.core.json_data import finite
+from neva_tl.core.content_hash import class_name, content_hash
+from neva_tl.core.files import to_json
 from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judges.base import TextJudge, check_scores
 
@@ -120,12 +120,12 @@ class CachedJudge:
         oppose = self.judge.oppose(texts, prompts)
         valid = np.asarray(self.judge.valid(texts, prompts), dtype=bool)
         rows = [
-            {"score": finite(s.tolist()), "oppose": None, "valid": bool(v)} for s, v in zip(score, valid, strict=True)
+            {"score": to_json(s.tolist()), "oppose": None, "valid": bool(v)} for s, v in zip(score, valid, strict=True)
         ]
         if oppose is not None:
             check_scores(np.asarray(oppose), len(texts))
             for row, ten in zip(rows, np.asarray(oppose, dtype=float), strict=True):
-                row["oppose"] = finite(ten.tolist())
+                row["oppose"] = to_json(ten.tolist())
         return rows
 
 
@@ -142,7 +142,7 @@ def judge_identity(judge: Any) -> str:
     content = content() if callable(content) else content
     if content is None:
         content = judge if is_dataclass(judge) else dict(vars(judge))
-    return content_key(class_name(type(judge)), judge.name, identity(content))
+    return content_key(class_name(type(judge)), judge.name, content_hash(content))
 
 
 def _complete(row: dict[str, Any]) -> bool:

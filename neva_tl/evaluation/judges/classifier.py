@@ -23,8 +23,7 @@ from jaxtyping import Bool, Float
 from neva_tl.core.cache import content_key
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import whole_file
-from neva_tl.core.json_data import finite
+from neva_tl.core.files import atomic_write, to_json
 from neva_tl.evaluation.judges.base import legible
 from neva_tl.evaluation.judges.features import Features, encoder_hash
 from neva_tl.evaluation.labels.decisions import cells, decide, macro, rates
@@ -153,7 +152,7 @@ class Classifier:
             "vocabulary": {name: list(terms) for name, terms in self.features.vocabulary.items()},
         }
         # each write is atomic, and the fingerprint detects files that do not belong together
-        with whole_file(folder / "classifier.npz") as numbers, whole_file(folder / "classifier.json") as words:
+        with atomic_write(folder / "classifier.npz") as numbers, atomic_write(folder / "classifier.json") as words:
             np.savez_compressed(numbers, **arrays)  # type: ignore[arg-type]
             words.write_text(json.dumps(about, ensure_ascii=False, allow_nan=False), encoding="utf-8")
         return folder
@@ -280,7 +279,7 @@ def train(labelled: LabelledTexts, features: str = "both", *, seed: int = 0) -> 
             "training texts": len(for_training),
             "validation texts": len(for_choice),
             "hash": content_key(
-                [[split.texts, finite(split.labels.tolist())] for split in (for_training, for_choice)],
+                [[split.texts, to_json(split.labels.tolist())] for split in (for_training, for_choice)],
                 list(labelled.names),
             ),
         },
@@ -288,12 +287,12 @@ def train(labelled: LabelledTexts, features: str = "both", *, seed: int = 0) -> 
         "validation": {
             "log_loss": loss,
             "log_loss_tried": {str(candidate[1]): candidate[0] for candidate in candidates},
-            **{name: finite(x) for name, x in macro(table).items()},
+            **{name: to_json(x) for name, x in macro(table).items()},
             "categories": [
                 {
                     "label": name,
                     "threshold": float(thresholds[k]),
-                    **{measure: finite(column[k]) for measure, column in per_category.items()},
+                    **{measure: to_json(column[k]) for measure, column in per_category.items()},
                 }
                 for k, name in enumerate(names)
             ],

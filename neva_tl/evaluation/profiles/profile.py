@@ -15,8 +15,9 @@ import pandas as pd
 
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
+from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.leakage import assemble
-from neva_tl.evaluation.conditions.observe import Decoding, Edits, observe
+from neva_tl.evaluation.conditions.observe import Edits, observe
 from neva_tl.evaluation.judges.base import ItemScores, Judge
 from neva_tl.evaluation.measures.estimate import Estimate
 from neva_tl.evaluation.measures.result import LeakageResult, measure

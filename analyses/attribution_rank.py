@@ -15,7 +15,7 @@ import sys
 import numpy as np
 import torch
 
-from neva_tl.errors import NevaError
+from neva_tl.core.errors import NevaError
 
 
 def main() -> int:
@@ -42,11 +42,11 @@ def rank(args: argparse.Namespace) -> None:
 
     import neva_tl as nv
     from neva_tl.circuits import Nodes, mean_activations
-    from neva_tl.circuits.gates import contrast, text_log_odds
-    from neva_tl.circuits.search import gate_gradient, gate_scores
-    from neva_tl.statistics import spearman
+    from neva_tl.circuits.search.gates import contrast, text_log_odds
+    from neva_tl.circuits.search.search import gate_gradient, gate_scores
+    from neva_tl.core.statistics import spearman
     from neva_tl.study import StudyConfig
-    from neva_tl.study.circuits import value_tasks
+    from neva_tl.study.analyses.circuits import value_tasks
 
     config = StudyConfig(model=args.model, prompts=args.prompts).resolved()
     model, pairs = nv.load(args.model), nv.prompts.load(config.prompts)

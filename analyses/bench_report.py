@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from neva_tl._whole import whole_file
+from neva_tl.core.files import whole_file
 
 #: Columns of a row that say what was run.
 KEYS = ("workload", "model", "method", "processes", "repeat")

@@ -22,7 +22,7 @@ from benching.turns import timed
 from benching.workloads import workload
 from tqdm import tqdm
 
-from neva_tl.errors import NevaError
+from neva_tl.core.errors import NevaError
 
 
 def main() -> int:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from benching.options import pin, pinnable, written
 
-from neva_tl.errors import InputError, NevaError
+from neva_tl.core.errors import InputError, NevaError
 
 TOKENS, PROMPTS, NEURONS = 20, 48, 200
 #: Where a call takes milliseconds, a handful of repeats is noise: there are more, until all methods took so many seconds
@@ -130,10 +130,10 @@ def ratios(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
 @contextmanager
 def checkpoint(name: str) -> Iterator[Path]:
     """The folder of a model's checkpoint; for `gpt2` one made for the occasion."""
-    from neva_tl import _sources
+    from neva_tl.models import sources
 
     if name != "gpt2":
-        found = _sources.resolve(name).path
+        found = sources.resolve(name).path
         if found is None:
             raise InputError(f"{name} is no local model: give a folder, a .gguf file, gpt2, demo or smollm2")
         yield found
@@ -141,7 +141,7 @@ def checkpoint(name: str) -> Iterator[Path]:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from neva_tl.testing import tiny_tokenizer
+    from neva_tl.models.tiny import tiny_tokenizer
 
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -176,7 +176,7 @@ def writing(
     from transformers import AutoModelForCausalLM
 
     import neva_tl as nv
-    from neva_tl.sampling import Decoding, decode
+    from neva_tl.models.inference.sampling import Decoding, decode
 
     model = nv.load(folder)
     info = nv.models.info(model)

@@ -20,7 +20,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from neva_tl.errors import NevaError
+from neva_tl.core.errors import NevaError
 
 NEURONS, DOSE, TEMPERATURE = 40, 2.0, 1.0
 
@@ -59,7 +59,7 @@ def measure(n: int, tokens: int, threads: int, folder: Path | None) -> None:
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place:
 
         def evaluate() -> Any:
-            from neva_tl._cache import JsonCache
+            from neva_tl.core.cache import JsonCache
             from neva_tl.evaluation.judges import CachedJudge, ExactJudge
 
             judge = CachedJudge(ExactJudge(), Path(place) / "readings.sqlite")

@@ -22,7 +22,7 @@ from typing import Any
 from benching.options import pin, pinnable, written
 from benching.workloads import shaped
 
-from neva_tl.errors import NevaError
+from neva_tl.core.errors import NevaError
 
 MODELS = ("gpt2", "llama", "smollm2")
 
@@ -69,7 +69,7 @@ def measure(name: str, repeats: int) -> list[dict[str, Any]]:
     """Tokens per second of the matrix products of one model, and their share of transformers' pass, repeat by repeat."""
     import torch
 
-    from neva_tl.collecting.plan import token_budget_for
+    from neva_tl.activations.plan import token_budget_for
 
     hf = make_model(name)
     shapes, width = matrices(hf)
@@ -127,7 +127,7 @@ def make_model(name: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from neva_tl._sources import resolve
+    from neva_tl.models.sources import resolve
 
     torch.manual_seed(0)
     if name == "smollm2":

@@ -30,7 +30,7 @@ import numpy as np
 from benching.options import pin, pinnable, written
 from benching.workloads import shaped
 
-from neva_tl.errors import NevaError
+from neva_tl.core.errors import NevaError
 
 #: Largest difference from the plain way, nats per token.
 TOLERANCE = 1e-5
@@ -72,7 +72,7 @@ def make_model(name: str) -> Any:
     import torch
 
     import neva_tl as nv
-    from neva_tl.testing import tiny_tokenizer
+    from neva_tl.models.tiny import tiny_tokenizer
 
     if name not in ("gpt2", "llama"):
         return nv.load(name)
@@ -91,8 +91,8 @@ def measure(model: Any, name: str, repeats: int, prompts: int) -> list[dict[str,
         AssertionError: a method found something else, or the edits did nothing.
     """
     import neva_tl as nv
-    from neva_tl import inference
-    from neva_tl.encoding import Encoded
+    from neva_tl.models import inference
+    from neva_tl.models.inference.encoding import Encoded
 
     info = nv.models.info(model)
     rng = np.random.default_rng(0)

@@ -22,7 +22,7 @@ from benching.options import written
 from benching.peers import VALUE, rows_of
 from benching.workloads import Workload, workload
 
-from neva_tl.errors import NevaError
+from neva_tl.core.errors import NevaError
 
 #: Moments agree to that part of |mean| + rms deviation, and of M2.
 TOLERANCE = 1e-6

@@ -211,7 +211,7 @@ def make(
 ) -> None:
     """Write random moments: per value and neuron an effect, per fold its noise; values differ in number of texts."""
     from neva_tl.activations import ActivationStats
-    from neva_tl.values import VALUES
+    from neva_tl.core.values import VALUES
 
     rng = np.random.default_rng(seed)
     v, shape = values, (layers, width)

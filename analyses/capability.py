@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from neva_tl.study.script import script
+from neva_tl.study.analyses.script import script
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -39,9 +39,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 def act(args: argparse.Namespace, manifest: Mapping[str, Any]) -> None:
     """Score, compare, write and print."""
     from neva_tl.evaluation.benchmarks import data_sets, read_benchmarks
-    from neva_tl.study.capability import run_capability
-    from neva_tl.study.rebuilt import FinishedRun
-    from neva_tl.study.store import Store
+    from neva_tl.study.analyses.capability import run_capability
+    from neva_tl.study.analyses.rebuilt import FinishedRun
+    from neva_tl.study.run.store import Store
 
     run = FinishedRun.open(args.run)
     specs = data_sets(args.data, tuple(args.set))

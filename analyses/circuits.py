@@ -13,8 +13,8 @@ import sys
 from dataclasses import fields, replace
 from typing import Any
 
-from neva_tl.study.circuits import Effort, circuits_of_run
-from neva_tl.study.script import script
+from neva_tl.study.analyses.circuits import Effort, circuits_of_run
+from neva_tl.study.analyses.script import script
 
 
 def options(parser: Any) -> None:

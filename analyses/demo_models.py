@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from neva_tl.errors import InputError, NevaError, WorkError
+from neva_tl.core.errors import InputError, NevaError, WorkError
 
 #: Texts that worlds go on with: a seed that no model was trained on from nothing.
 WORLD_SEED = 3
@@ -110,7 +110,7 @@ def make(out: Path, name: str, steps: int, threads: int | None) -> None:
 def show(out: Path) -> None:
     """The table of all finished models in the folder, the shipped one first."""
     from neva_tl import demo
-    from neva_tl.study.store import Store
+    from neva_tl.study.run.store import Store
 
     folders = {"shipped": demo.path()} | {name: out / name for name in MODELS if whole(out / name)}
     table = pd.DataFrame([row(name, json.loads((f / "card.json").read_text())) for name, f in folders.items()])

@@ -23,7 +23,7 @@ from benching.options import written
 from benching.peers import VALUE, by_length, rows_of
 from benching.workloads import byte_pairs, premises
 
-from neva_tl.errors import InputError, NevaError
+from neva_tl.core.errors import InputError, NevaError
 
 #: Means differ from raw hooks' by less than that share of |mean| + rms deviation: a few steps of bfloat16.
 TOLERANCE = 0.05

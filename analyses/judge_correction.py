@@ -4,7 +4,8 @@
     python analyses/judge_correction.py runs/judged --labels runs/judged/annotations/me.labels.jsonl --method neva --method caa
 
 The run's judge of texts reads held-out labelled texts; its mixing matrix is estimated there and taken out of the leakage
-(`neva_tl.evaluation.judge_mixing`). Writes RUN/correction.json and RUN/tables/leakage_corrected, csr_corrected and judge_mixing.
+(`neva_tl.evaluation.judge_quality.mixing`). Writes RUN/correction.json and
+RUN/tables/leakage_corrected, csr_corrected and judge_mixing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from neva_tl.study.script import script
+from neva_tl.study.analyses.script import script
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +28,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def act(args: argparse.Namespace, manifest: Mapping[str, Any]) -> None:
     """Correct each method at its largest gain, write the tables, print the numbers."""
-    from neva_tl.study import correction
-    from neva_tl.study.store import Store
+    from neva_tl.study.analyses import correction
+    from neva_tl.study.run.store import Store
 
     judge = correction.text_judge(manifest["config"]["judge"])
     judged = correction.judged_labels(judge, args.labels, split=args.split, limit=args.limit)

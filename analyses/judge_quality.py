@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neva_tl._options import say
-from neva_tl.errors import NevaError
+from neva_tl.cli.options import say
+from neva_tl.core.errors import NevaError
 
 KINDS = ("tfidf", "minilm", "both")
 #: F1 of the shared task (harmonic mean of macro precision and macro recall, 20 categories, main test set) as published for
@@ -51,10 +51,10 @@ def main() -> int:
 
 def analyse(data: Path, out: Path, further: list[str], *, n_boot: int, seed: int) -> pd.DataFrame:
     """Train what is missing, measure everything, write the tables."""
+    from neva_tl.evaluation.judge_quality.quality import agreement, confusion, judged, quality
     from neva_tl.evaluation.judges import load_judge
-    from neva_tl.evaluation.labelled import LabelledTexts
-    from neva_tl.evaluation.quality import agreement, confusion, judged, quality
-    from neva_tl.study.store import Store, versions
+    from neva_tl.evaluation.labels.labelled import LabelledTexts
+    from neva_tl.study.run.store import Store, versions
 
     valueeval = LabelledTexts.load(f"valueeval:{data / 'valueeval'}")
     persona = LabelledTexts.load(f"persona:{data / 'persona'}").split("test")

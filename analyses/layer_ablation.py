@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from neva_tl.study import layer_table
-from neva_tl.study.script import script
+from neva_tl.study.analyses.script import script
 
 
 def act(args: Any, manifest: Any) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from neva_tl.errors import NevaError
+from neva_tl.core.errors import NevaError
 
 
 def main() -> int:
@@ -26,8 +26,8 @@ def main() -> int:
     if not (args.run / "results.json").exists():
         print(f"leakage: {args.run} holds no finished study (make one with neva-tl run)", file=sys.stderr)
         return 2
-    from neva_tl.study.comparison import nlr_comparison
-    from neva_tl.study.store import Store
+    from neva_tl.study.run.comparison import nlr_comparison
+    from neva_tl.study.run.store import Store
 
     store = Store(args.run)
     try:

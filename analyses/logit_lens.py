@@ -11,8 +11,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from neva_tl.study.lens import lens_table
-from neva_tl.study.script import script
+from neva_tl.study.analyses.lens import lens_table
+from neva_tl.study.analyses.script import script
 
 
 def act(args: Any, manifest: Any) -> None:

@@ -17,12 +17,12 @@ import sys
 import time
 from pathlib import Path
 
-from neva_tl.errors import NevaError
+from neva_tl.core.errors import NevaError
 
 
 def main() -> int:
     """Run, combine, print; one clear line where something is wrong."""
-    from neva_tl.study.method_comparison import GATES, REAL_METHODS
+    from neva_tl.study.analyses.method_comparison import GATES, REAL_METHODS
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="demo")
@@ -53,9 +53,10 @@ def main() -> int:
 
 def compare(args: argparse.Namespace) -> None:
     """The studies, then what is made of them."""
+    from neva_tl.core.values import VALUES
     from neva_tl.plots import write_figures
-    from neva_tl.study import Study, method_comparison
-    from neva_tl.values import VALUES
+    from neva_tl.study import Study
+    from neva_tl.study.analyses import method_comparison
 
     started = time.monotonic()
     targets = method_comparison.targets_for(args.model) if args.targets is None else tuple(args.targets)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from neva_tl.errors import NevaError
+from neva_tl.core.errors import NevaError
 
 
 def main() -> int:
@@ -44,10 +44,10 @@ def measure(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from neva_tl.activations import collect
-    from neva_tl.errors import InputError
-    from neva_tl.planting import make_world, measure_selectors, null_table, summary
-    from neva_tl.planting.world import VALUES
-    from neva_tl.study.store import Store
+    from neva_tl.core.errors import InputError
+    from neva_tl.selection.planted import make_world, measure_selectors, null_table, summary
+    from neva_tl.selection.planted.world import VALUES
+    from neva_tl.study.run.store import Store
 
     for name in ("models", "pairs", "shuffles", "width"):
         if getattr(args, name) < (16 if name == "pairs" else 1):

@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from neva_tl.errors import NevaError
+from neva_tl.core.errors import NevaError
 
 
 def main() -> int:
@@ -22,9 +22,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/science"))
     parser.add_argument("--name", default="replication", help="of the tables")
     args = parser.parse_args()
-    from neva_tl.study.method_comparison import printed
-    from neva_tl.study.replication import over_replicates, replicates
-    from neva_tl.study.store import Store
+    from neva_tl.study.analyses.method_comparison import printed
+    from neva_tl.study.analyses.replication import over_replicates, replicates
+    from neva_tl.study.run.store import Store
 
     try:
         conditions, held = replicates({folder.name: folder for folder in args.folders})

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from neva_tl.study.script import script
+from neva_tl.study.analyses.script import script
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +38,9 @@ def act(args: argparse.Namespace, manifest: Mapping[str, Any]) -> None:
     """Measure, write and print."""
     import pandas as pd
 
-    from neva_tl.study.rebuilt import FinishedRun
-    from neva_tl.study.sensitivity import SensitivityConfig, sensitivity
-    from neva_tl.study.sparsity import sparsity
+    from neva_tl.study.analyses.rebuilt import FinishedRun
+    from neva_tl.study.analyses.sensitivity import SensitivityConfig, sensitivity
+    from neva_tl.study.analyses.sparsity import sparsity
 
     run = FinishedRun.open(args.run)
     config = SensitivityConfig(tuple(args.value), tuple(args.factor), tuple(args.method), args.target).of_run(run)

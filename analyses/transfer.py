@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from neva_tl.errors import InputError, NevaError
+from neva_tl.core.errors import InputError, NevaError
 
 
 def main() -> int:
@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> None:
     """Measure, write the tables, print them."""
     import pandas as pd
 
-    from neva_tl.study.store import Store
-    from neva_tl.study.transfer import TransferConfig, transfer
+    from neva_tl.study.analyses.transfer import TransferConfig, transfer
+    from neva_tl.study.run.store import Store
 
     chosen = {name: tuple(got) for name, got in (("values", args.value), ("methods", args.method)) if got}
     config = TransferConfig(

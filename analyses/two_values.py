@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from neva_tl.study.script import script
+from neva_tl.study.analyses.script import script
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +31,9 @@ def act(args: argparse.Namespace, manifest: Mapping[str, Any]) -> None:
     """Measure, write and print."""
     import pandas as pd
 
-    from neva_tl.errors import InputError
-    from neva_tl.study.rebuilt import FinishedRun
-    from neva_tl.study.two_values import TwoConfig, two_values
+    from neva_tl.core.errors import InputError
+    from neva_tl.study.analyses.rebuilt import FinishedRun
+    from neva_tl.study.analyses.two_values import TwoConfig, two_values
 
     run = FinishedRun.open(args.run)
     pairs = []

@@ -21,14 +21,14 @@ __version__ = "0.1.0"
 
 #: public name -> module that defines it
 _EXPORTS = {
-    "VALUES": "neva_tl.values",
-    "NeuronSet": "neva_tl.neurons",
+    "VALUES": "neva_tl.core.values",
+    "NeuronSet": "neva_tl.core.neuron_set",
     "load": "neva_tl.models",
     "fingerprint": "neva_tl.models",
     "Example": "neva_tl.prompts",
     "ContrastSet": "neva_tl.prompts",
-    "generate": "neva_tl.inference",
-    "answer_logprobs": "neva_tl.inference",
+    "generate": "neva_tl.models.inference",
+    "answer_logprobs": "neva_tl.models.inference",
     "ActivationStats": "neva_tl.activations",
     "collect": "neva_tl.activations",
     "select": "neva_tl.selection",
@@ -55,27 +55,29 @@ _EXPORTS = {
     "Study": "neva_tl.study",
     "circuit": "neva_tl.circuits",
     "CircuitGraph": "neva_tl.circuits",
-    "InputError": "neva_tl.errors",
-    "NevaError": "neva_tl.errors",
-    "WorkError": "neva_tl.errors",
+    "InputError": "neva_tl.core.errors",
+    "NevaError": "neva_tl.core.errors",
+    "WorkError": "neva_tl.core.errors",
 }
-_MODULES = (
-    "attribution",
-    "baselines",
-    "circuits",
-    "demo",
-    "editing",
-    "evaluation",
-    "inference",
-    "models",
-    "planting",
-    "plots",
-    "prompts",
-    "selection",
-    "statistics",
-    "study",
-    "values",
-)
+#: public name of a module -> its import path
+_MODULES = {
+    "attribution": "neva_tl.attribution",
+    "baselines": "neva_tl.methods",
+    "circuits": "neva_tl.circuits",
+    "demo": "neva_tl.demo",
+    "editing": "neva_tl.editing",
+    "evaluation": "neva_tl.evaluation",
+    "inference": "neva_tl.models.inference",
+    "methods": "neva_tl.methods",
+    "models": "neva_tl.models",
+    "planting": "neva_tl.selection.planted",
+    "plots": "neva_tl.plots",
+    "prompts": "neva_tl.prompts",
+    "selection": "neva_tl.selection",
+    "statistics": "neva_tl.core.statistics",
+    "study": "neva_tl.study",
+    "values": "neva_tl.core.values",
+}
 
 __all__ = ["__version__", *sorted(_EXPORTS), *_MODULES]
 
@@ -86,7 +88,7 @@ def __getattr__(name: str) -> Any:
         globals()[name] = found
         return found
     if name in _MODULES:
-        return importlib.import_module(f"neva_tl.{name}")
+        return importlib.import_module(_MODULES[name])
     raise AttributeError(f"module 'neva_tl' has no attribute {name!r}")
 
 

@@ -1,5 +1,5 @@
 """`python -m neva_tl`: the same as the `neva-tl` command."""
 
-from neva_tl.cli import main
+from neva_tl.cli.main import main
 
 main()

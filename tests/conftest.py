@@ -25,7 +25,7 @@ torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
     """Run `neva-tl ...` in this process, with what is typed into it: exit status, stdout, stderr."""
-    from neva_tl import cli
+    from neva_tl.cli.main import main as cli
 
     def run(*argv: object, typed: str = "") -> tuple[int, str, str]:
         capsys.readouterr()
@@ -41,7 +41,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A random checkpoint of each family, not to be changed."""
-    from neva_tl.testing import tiny_checkpoint
+    from neva_tl.models.tiny import tiny_checkpoint
 
     root = tmp_path_factory.mktemp("tiny")
     return {family: tiny_checkpoint(root / family, family) for family in ("llama", "gpt2")}

@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from neva_tl import models
 from neva_tl.activations import N_FOLDS, POLES, ActivationStats, _check_finite, collect, fold_of
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.prompts import ContrastSet
-from neva_tl.testing import tiny_checkpoint
 
 pytestmark = pytest.mark.core
 
@@ -348,7 +348,7 @@ def test_unknown_pooling_and_value(tiny: Any, tiny_stats: ActivationStats, monke
 
 
 def test_no_hook_stays_on(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from neva_tl import inference
+    from neva_tl.models import inference
 
     before = count_hooks(tiny)
     collect(tiny, pairs(3))

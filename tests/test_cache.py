@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from neva_tl._cache import JsonCache, content_key
-from neva_tl.errors import InputError
+from neva_tl.core.cache import JsonCache, content_key
+from neva_tl.core.errors import InputError
 
 
 def test_what_was_put_is_found_again_after_reopening(tmp_path):
@@ -27,7 +27,7 @@ def test_more_keys_than_one_query_takes(tmp_path):
 
 def test_what_was_put_survives_a_killed_process(tmp_path):
     code = (
-        "import os, signal, sys\nfrom neva_tl._cache import JsonCache\n"
+        "import os, signal, sys\nfrom neva_tl.core.cache import JsonCache\n"
         "cache = JsonCache(sys.argv[1])\ncache.put('a', 1)\nos.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "k")])

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 import neva_tl as nv
-from neva_tl import cli
-from neva_tl.testing import tiny_checkpoint
+from neva_tl.cli.main import main as cli
+from neva_tl.models.tiny import tiny_checkpoint
 
 COMMANDS = ("run", "collect", "select", "generate", "leakage", "layers", "circuit", "train-demo")
 THINGS = "bridge mill farm harbour market garden school choir tower council forge bakery library orchard"
@@ -254,8 +254,8 @@ HEAVY = "('torch', 'transformer_lens', 'transformers', 'matplotlib', 'pandas', '
     "code",
     [
         "import neva_tl; neva_tl.__version__; dir(neva_tl)",
-        "from neva_tl.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit as done:\n    assert not done.code",
-        "from neva_tl.cli import main\ntry:\n    main(['run', '--help'])\nexcept SystemExit as done:\n    assert not done.code",
+        "from neva_tl.cli.main import main\ntry: main(['--help'])\nexcept SystemExit as end: assert not end.code",
+        "from neva_tl.cli.main import main\ntry: main(['run', '--help'])\nexcept SystemExit as end: assert not end.code",
     ],
 )
 def test_help_and_import_load_nothing_heavy(code: str) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from neva_tl.evaluation.labelled import LabelledTexts
-from neva_tl.study.store import Store
+from neva_tl.evaluation.labels.labelled import LabelledTexts
+from neva_tl.study.run.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 Call = Callable[..., tuple[int, str, str]]

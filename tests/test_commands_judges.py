@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neva_tl import cli
+from neva_tl.cli.main import main as cli
+from neva_tl.evaluation.judge_quality.quality import quality
 from neva_tl.evaluation.judges import load_judge
-from neva_tl.evaluation.labelled import LabelledTexts
-from neva_tl.evaluation.quality import quality
+from neva_tl.evaluation.labels.labelled import LabelledTexts
 from neva_tl.prompts.readers.valueeval import CATEGORIES
 
 ROOT = Path(__file__).resolve().parent.parent

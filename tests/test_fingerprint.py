@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from neva_tl import models
-from neva_tl.testing import tiny_checkpoint
+from neva_tl.models.tiny import tiny_checkpoint
 
 pytestmark = pytest.mark.core
 

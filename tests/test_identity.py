@@ -13,11 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neva_tl._identity import identity
+from neva_tl.core.content_hash import identity
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Ablate, AddVector, Amplify, ContextAware, LayerProbe, RelevanceGate, RolePrompt, Scale
 from neva_tl.editing import identity as exported
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -131,7 +131,7 @@ def test_the_same_in_another_process(tmp_path):
     """Saved, loaded in another process (with another hash seed), and still itself."""
     neurons().save(tmp_path / "set")
     code = (
-        "import sys; from neva_tl.neurons import NeuronSet; from neva_tl._identity import identity\n"
+        "import sys; from neva_tl.core.neuron_set import NeuronSet; from neva_tl.core.content_hash import identity\n"
         "print(identity(NeuronSet.load(sys.argv[1])), identity({'a', 'b', 'c'}))"
     )
     done = subprocess.run(

@@ -15,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from neva_tl import inference, models
+from neva_tl import models
+from neva_tl.core.errors import InputError
 from neva_tl.editing import AddVector, edit
-from neva_tl.errors import InputError
+from neva_tl.models import inference
+from neva_tl.models.inference.sampling import pick, uniforms
+from neva_tl.models.tiny import tiny_checkpoint, tiny_tokenizer
 from neva_tl.prompts.example import Example
-from neva_tl.sampling import pick, uniforms
-from neva_tl.testing import tiny_checkpoint, tiny_tokenizer
 
 pytestmark = pytest.mark.core
 

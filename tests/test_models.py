@@ -12,9 +12,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from neva_tl import _sources, models
-from neva_tl.errors import InputError
-from neva_tl.testing import tiny_checkpoint
+from neva_tl import models
+from neva_tl.core.errors import InputError
+from neva_tl.models import sources
+from neva_tl.models.tiny import tiny_checkpoint
 
 pytestmark = pytest.mark.core
 
@@ -300,7 +301,7 @@ def test_smollm2_facts(smollm2: Any) -> None:
 @pytest.mark.smollm2
 def test_smollm2_equals_transformers_own_reading(smollm2: Any) -> None:
     """Logits of the converted checkpoint against transformers reading the GGUF directly (fp16 storage between)."""
-    file = _sources.smollm2_file()
+    file = sources.smollm2_file()
     hf = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).eval()
     tokens = models.tokenizer(smollm2)("The capital of France is", return_tensors="pt")["input_ids"]
     with torch.no_grad():

@@ -9,8 +9,8 @@ import torch
 
 import neva_tl as nv
 from neva_tl import models
-from neva_tl.errors import InputError
-from neva_tl.testing import tiny_checkpoint
+from neva_tl.core.errors import InputError
+from neva_tl.models.tiny import tiny_checkpoint
 
 pytestmark = pytest.mark.skipif(
     models._hooked_class() is not None, reason="HookedTransformer (TransformerLens 3.9) has no device maps"

@@ -13,8 +13,8 @@ from transformers.activations import ACT2FN, FastGELUActivation, GELUTanh, NewGE
 
 import neva_tl as nv
 from neva_tl import models
-from neva_tl._nonlinear import fuse
-from neva_tl.testing import tiny_checkpoint
+from neva_tl.models.activation_function import fuse
+from neva_tl.models.tiny import tiny_checkpoint
 
 pytestmark = pytest.mark.core
 on_bridge = pytest.mark.skipif(

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from neva_tl import inference, models
+from neva_tl import models
 from neva_tl.activations import collect
-from neva_tl.hooks import watched
+from neva_tl.models import inference
+from neva_tl.models.hooks import watched
+from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.prompts import ContrastSet
 from neva_tl.prompts.example import Example
-from neva_tl.testing import tiny_checkpoint
 
 EXAMPLES = [
     Example("the old king counts", "his golden coins and every lazy dog in the village"),
@@ -163,7 +164,7 @@ def test_an_attention_that_looks_elsewhere_is_not_packed(fresh: Any) -> None:
 
     @contextmanager
     def blind() -> Iterator[None]:
-        from neva_tl import _packed
+        from neva_tl.models import packed as _packed
 
         plain = _packed.Layout.together
         with pytest.MonkeyPatch.context() as patch:

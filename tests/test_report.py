@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neva_tl.errors import InputError
-from neva_tl.report import write_report
-from neva_tl.report.headline import sentences
-from neva_tl.report.numbers import fixed, interval, percent
-from neva_tl.testing import load_module
-from neva_tl.values import VALUES
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
+from neva_tl.models.tiny import load_module
+from neva_tl.study.report import write_report
+from neva_tl.study.report.headline import sentences
+from neva_tl.study.report.numbers import fixed, interval, percent
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 import torch
 
-from neva_tl import inference, models
+from neva_tl import models
+from neva_tl.core.errors import InputError, WorkError
+from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Ablate, AddVector, Amplify, Edit, edit
-from neva_tl.errors import InputError, WorkError
-from neva_tl.models import LayerCache
-from neva_tl.neurons import NeuronSet
+from neva_tl.models import LayerCache, inference
+from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.prompts.example import Example
-from neva_tl.testing import tiny_checkpoint
 
 pytestmark = pytest.mark.core
 

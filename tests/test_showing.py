@@ -20,20 +20,20 @@ from matplotlib.figure import Figure
 
 import neva_tl as nv
 from neva_tl import evaluation, selection
-from neva_tl._html import ResultTable, card, fact, showable
-from neva_tl._stats import ActivationStats, Samples
+from neva_tl.activations.stats import ActivationStats, Samples
 from neva_tl.attribution import Decomposition, MarginEffects
 from neva_tl.circuits import CircuitGraph
+from neva_tl.core.cards import ResultTable, card, fact, showable
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.values import VALUES
 from neva_tl.editing import Calibration, RelevanceGate
-from neva_tl.errors import InputError
-from neva_tl.evaluation.estimate import Estimate
-from neva_tl.evaluation.svo import ring_games
-from neva_tl.neurons import NeuronSet
-from neva_tl.planting import NullResult, null_table
+from neva_tl.evaluation.measures.estimate import Estimate
+from neva_tl.evaluation.profiles.svo import ring_games
 from neva_tl.prompts import ContrastSet
 from neva_tl.selection import NestedEffect, Stability
+from neva_tl.selection.planted import NullResult, null_table
 from neva_tl.study import StudyResult
-from neva_tl.values import VALUES
 
 HOSTILE = '</td></table><script>alert("x")</script><img src=x onerror=alert(1)> & $\\frac{1$ \u202e'
 #: Tags that a card, a pandas table and a circuit's own drawing are made of; `br` stands alone.
@@ -369,7 +369,7 @@ def test_tables_show_themselves_and_stay_tables() -> None:
 
 def test_a_runs_tables_know_their_figure(tmp_path: Path) -> None:
     from neva_tl.plots import FIGURES
-    from neva_tl.study.study import FIGURE_OF
+    from neva_tl.study.run.study import FIGURE_OF
 
     assert {FIGURES[figure].table for figure in FIGURE_OF} == set(FIGURE_OF.values())
     assert all(FIGURES[figure].table == table for figure, table in FIGURE_OF.items())

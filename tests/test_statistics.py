@@ -14,8 +14,8 @@ from statsmodels.stats.meta_analysis import effectsize_smd
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
-from neva_tl import statistics as nst
-from neva_tl.errors import InputError
+from neva_tl.core import statistics as nst
+from neva_tl.core.errors import InputError
 
 pytestmark = pytest.mark.core
 
@@ -209,7 +209,7 @@ class TestEffects:
     @settings(max_examples=50, deadline=None)
     @given(st.floats(0, 80), st.floats(2, 5000), st.floats(0, 30))
     def test_tails_are_never_nan(self, c: float, df: float, ncp: float) -> None:
-        from neva_tl.statistics.tails import two_tails
+        from neva_tl.core.statistics.tails import two_tails
 
         p = float(two_tails(c, df, ncp))
         assert 0 <= p <= 1
@@ -287,7 +287,7 @@ class TestMultiplicity:
         assert got == pytest.approx(theirs)
 
     def test_chunks_do_not_change_the_draws(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from neva_tl.statistics import multiplicity
+        from neva_tl.core.statistics import multiplicity
 
         x = np.random.default_rng(6).normal(0.3, 1, (12, 40))
         whole = nst.sign_flip_max_t(x, flips=300, rng=np.random.default_rng(7))
@@ -396,7 +396,7 @@ class TestResampling:
         assert p == pytest.approx(np.mean(np.abs(null) >= abs(r) - 1e-12))
 
     def test_mantel_finds_a_planted_circle(self) -> None:
-        from neva_tl.values import distance_matrix
+        from neva_tl.core.values import distance_matrix
 
         rng = np.random.default_rng(8)
         distance = distance_matrix()

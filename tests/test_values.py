@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neva_tl import values
-from neva_tl.errors import InputError
+from neva_tl.core import values
+from neva_tl.core.errors import InputError
 
 # Schwartz (1992, 2012), written here once more and by hand.
 CIRCLE = [

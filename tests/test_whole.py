@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from neva_tl._whole import whole_file
+from neva_tl.core.files import whole_file
 
 
 def test_what_is_written_is_there_at_the_end_and_not_before(tmp_path: Path) -> None:

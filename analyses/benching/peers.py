@@ -96,7 +96,7 @@ def by_length(
     tokenizer: Any, texts: Sequence[str], width: int, device_type: str = "cpu"
 ) -> Iterator[tuple[np.ndarray, Any]]:
     """Row numbers and padded batches, sorted and packed as `collect` does it for neurons of that width."""
-    from neva_tl.collecting.plan import most_rows, packed, token_budget_for
+    from neva_tl.activations.plan import most_rows, packed, token_budget_for
 
     lengths = np.array([len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]])
     budget = token_budget_for(device_type, width)

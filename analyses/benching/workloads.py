@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 
 #: Tokens of each text where all are equally long.
 EQUAL = 64
@@ -56,7 +56,7 @@ def checkpoint(name: str, folder: Path, corpus: Sequence[str]) -> str:
     import torch
 
     if name == "smollm2":
-        from neva_tl._sources import resolve
+        from neva_tl.models.sources import resolve
 
         return str(resolve(name).path)
     target = folder / name

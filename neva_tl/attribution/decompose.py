@@ -18,10 +18,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neva_tl import inference, models
+from neva_tl import models
 from neva_tl.attribution.direct import divisor, readout
-from neva_tl.errors import InputError
-from neva_tl.hooks import watched
+from neva_tl.core.errors import InputError
+from neva_tl.models import inference
+from neva_tl.models.hooks import watched
 from neva_tl.prompts.example import Example
 
 At = Literal["last", "answer"]
@@ -91,7 +92,7 @@ class Decomposition:
         return interval_plot(rows, title="Largest parts", axis="contribution", guide=0.0)
 
     def _repr_html_(self) -> str:
-        from neva_tl._html import card
+        from neva_tl.core.cards import card
 
         facts = {"tokens read": len(self.target), "target, mean": float(self.target.mean()), "error": self.error()}
         return card("Decomposition, largest parts first", facts, self.table())

@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neva_tl import models
-from neva_tl.errors import InputError
-from neva_tl.hooks import watched
-from neva_tl.neurons import NeuronSet
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.models.hooks import watched
 from neva_tl.prompts.example import Example
 
 
@@ -105,7 +105,7 @@ def frozen_scale(model: Any, examples: Sequence[Example], *, chat: bool | None =
     Raises:
         InputError: no examples, or one without answer tokens only.
     """
-    from neva_tl import inference
+    from neva_tl.models import inference
 
     kind, _, _, eps = models.final_norm(model)
     if kind == "none":

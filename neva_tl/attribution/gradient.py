@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neva_tl import inference, models
-from neva_tl.errors import InputError
-from neva_tl.hooks import hooked
-from neva_tl.neurons import NeuronSet
+from neva_tl import models
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.models import inference
+from neva_tl.models.hooks import hooked
 from neva_tl.prompts.example import Example
 
 

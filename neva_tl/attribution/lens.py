@@ -19,15 +19,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm import tqdm
 
-from neva_tl import inference, models
-from neva_tl._html import showable
+from neva_tl import models
 from neva_tl.attribution.decompose import read_mask
 from neva_tl.attribution.tokens import token_text, value_tokens
-from neva_tl.errors import InputError, WorkError
-from neva_tl.hooks import watched
+from neva_tl.core.cards import showable
+from neva_tl.core.errors import InputError, WorkError
+from neva_tl.core.statistics import mean_interval
+from neva_tl.core.values import VALUES
+from neva_tl.models import inference
+from neva_tl.models.hooks import watched
 from neva_tl.prompts.example import Example
-from neva_tl.statistics import mean_interval
-from neva_tl.values import VALUES
 
 PLACES = ("last", "answer")
 #: Makes the context manager of an edit, e.g. `lambda: edit(model, *edits)`.

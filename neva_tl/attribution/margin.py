@@ -22,11 +22,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from neva_tl import inference, models
-from neva_tl._html import card
-from neva_tl._whole import whole_file
+from neva_tl import models
 from neva_tl.attribution.gradient import layer_probes
-from neva_tl.errors import InputError, WorkError
+from neva_tl.core.cards import card
+from neva_tl.core.errors import InputError, WorkError
+from neva_tl.core.files import whole_file
+from neva_tl.models import inference
 from neva_tl.prompts.contrast import examples_of
 from neva_tl.prompts.example import Example
 

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from neva_tl import models
-from neva_tl.errors import InputError
-from neva_tl.values import in_circle_order
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import in_circle_order
 
 #: The first piece of a longer word stands for it from this many letters on, if it is at least half of it: "surpr" says
 #: surprising, but "she" does not say shelter.

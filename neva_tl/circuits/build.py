@@ -12,14 +12,14 @@ import pandas as pd
 
 from neva_tl import models
 from neva_tl.attribution import direct_logits, frozen_scale, token_text, value_tokens
-from neva_tl.circuits.contexts import top_contexts
 from neva_tl.circuits.graph import CircuitGraph
-from neva_tl.circuits.nodes import Nodes
-from neva_tl.circuits.task import ValueTask
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet
+from neva_tl.circuits.search.contexts import top_contexts
+from neva_tl.circuits.search.nodes import Nodes
+from neva_tl.circuits.search.task import ValueTask
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.values import VALUES
 from neva_tl.prompts.example import Example
-from neva_tl.values import VALUES
 
 #: Numbers of a selected neuron's row that travel into its node.
 STATISTICS = ("g", "lo", "hi", "p", "q", "score", "write", "mean_plus", "mean_minus")
@@ -153,7 +153,7 @@ def _add_set(
     examples: Sequence[Example] | None,
     chat: bool | None,
 ) -> None:
-    from neva_tl.circuits.measure import ablation_effects
+    from neva_tl.circuits.search.measure import ablation_effects
 
     plain = tokens[~tokens["shared"]].reset_index(drop=True)
     everywhere = direct_logits(model, neurons, scale=scale).cpu().numpy()

@@ -14,13 +14,13 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 
-from neva_tl._whole import whole_file
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.core.files import whole_file
 
 if TYPE_CHECKING:
-    from neva_tl.circuits.faithfulness import Faithfulness
-    from neva_tl.circuits.nodes import Nodes
-    from neva_tl.circuits.task import ValueTask
+    from neva_tl.circuits.search.faithfulness import Faithfulness
+    from neva_tl.circuits.search.nodes import Nodes
+    from neva_tl.circuits.search.task import ValueTask
 
 COLUMNS = ("value", "layer", "neuron", "token", "token_value", "attribution", "measured")
 SUFFIXES = (".json", ".graphml", ".html", ".svg", ".pdf", ".png")
@@ -47,7 +47,7 @@ class CircuitGraph:
 
     def members(self, model: Any) -> Nodes:
         """The circuit's heads and neurons as masks over a model: those it was found with, weak edges pruned or not."""
-        from neva_tl.circuits.nodes import Nodes
+        from neva_tl.circuits.search.nodes import Nodes
 
         if "heads" in self.meta and "neurons" in self.meta:
             return Nodes.of(model, *(map(_place, self.meta[kind]) for kind in ("heads", "neurons")))
@@ -60,7 +60,7 @@ class CircuitGraph:
     def faithfulness(self, model: Any, task: ValueTask, **options: Any) -> Faithfulness:
         """How much of a task's value log-odds is kept when everything outside the graph is mean-ablated, beside random
         graphs of its size (see `circuits.faithfulness`)."""
-        from neva_tl.circuits.faithfulness import faithfulness
+        from neva_tl.circuits.search.faithfulness import faithfulness
 
         return faithfulness(model, task, self.members(model), **options)
 
@@ -146,7 +146,7 @@ class CircuitGraph:
 
     def summary(self) -> str:
         """What was found, in a few lines: the task, how faithful the graph is, its strongest nodes."""
-        from neva_tl.circuits.wording import sentence
+        from neva_tl.circuits.drawing.wording import sentence
 
         lines = [str(self.meta[key]) for key in ("task", "selected") if key in self.meta]
         if told := sentence(self.meta):
@@ -161,22 +161,22 @@ class CircuitGraph:
         """The picture as an SVG element with hover titles: with heads or inputs the layered one (`draw_layered.layered_svg`),
         else neurons beside tokens (`draw.circuit_svg`, which takes the options)."""
         if self._layered(options):
-            from neva_tl.circuits.draw_layered import layered_svg
-            from neva_tl.circuits.layered import layered
+            from neva_tl.circuits.drawing.draw_layered import layered_svg
+            from neva_tl.circuits.drawing.layered import layered
 
             return layered_svg(layered(self.graph), standalone=bool(options.get("standalone", False)))
-        from neva_tl.circuits.draw import circuit_svg
+        from neva_tl.circuits.drawing.draw import circuit_svg
 
         return circuit_svg(self.table(), **options)
 
     def show(self, **options: Any) -> Any:
         """The picture as a matplotlib figure (see `svg`)."""
         if self._layered(options):
-            from neva_tl.circuits.draw_layered import layered_figure
-            from neva_tl.circuits.layered import layered
+            from neva_tl.circuits.drawing.draw_layered import layered_figure
+            from neva_tl.circuits.drawing.layered import layered
 
             return layered_figure(layered(self.graph))
-        from neva_tl.circuits.draw import circuit_figure
+        from neva_tl.circuits.drawing.draw import circuit_figure
 
         return circuit_figure(self.table(), **options)
 
@@ -257,7 +257,7 @@ class CircuitGraph:
         return out.getvalue()
 
     def _page(self) -> str:
-        from neva_tl.circuits.page import page
+        from neva_tl.circuits.drawing.page import page
 
         return page(self)
 
@@ -266,7 +266,7 @@ class CircuitGraph:
         return f"CircuitGraph({count['neuron']} neurons, {count['token']} tokens, {count['value']} values)"
 
     def _repr_html_(self) -> str:
-        from neva_tl.circuits.page import fragment
+        from neva_tl.circuits.drawing.page import fragment
 
         return f"<p>{html.escape(repr(self))}</p>{fragment(self)}"
 

@@ -9,19 +9,20 @@ import networkx as nx
 import numpy as np
 import torch
 
-from neva_tl import inference, models
+from neva_tl import models
 from neva_tl.attribution import frozen_scale, readout
 from neva_tl.attribution.decompose import read_mask
 from neva_tl.circuits.build import add_contexts, add_neuron, add_tokens, add_writes, finite
-from neva_tl.circuits.effects import circuit_effects
-from neva_tl.circuits.faithfulness import faithfulness
-from neva_tl.circuits.gates import mean_activations
 from neva_tl.circuits.graph import CircuitGraph
-from neva_tl.circuits.nodes import Name, Nodes, split
-from neva_tl.circuits.search import find_circuit, gate_scores, subset
-from neva_tl.circuits.task import ValueTask
-from neva_tl.hooks import watched
-from neva_tl.neurons import NeuronSet
+from neva_tl.circuits.search.effects import circuit_effects
+from neva_tl.circuits.search.faithfulness import faithfulness
+from neva_tl.circuits.search.gates import mean_activations
+from neva_tl.circuits.search.nodes import Name, Nodes, split
+from neva_tl.circuits.search.search import find_circuit, gate_scores, subset
+from neva_tl.circuits.search.task import ValueTask
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.models import inference
+from neva_tl.models.hooks import watched
 
 
 def task_graph(

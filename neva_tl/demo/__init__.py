@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from neva_tl.core.errors import WorkError
 from neva_tl.demo.folder import check_world
 from neva_tl.demo.frozen import frozen
 from neva_tl.demo.lexicon import BORDER_RATE, FROZEN_BORDER_RATE, words
@@ -22,7 +23,6 @@ from neva_tl.demo.sets import (
     value_beginnings,
 )
 from neva_tl.demo.world import Text, corpus, vocabulary
-from neva_tl.errors import WorkError
 
 __all__ = [
     "BORDER_RATE",

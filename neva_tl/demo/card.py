@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from neva_tl.core.values import VALUES
 from neva_tl.demo.entropy import text_logp
 from neva_tl.demo.frozen import recipe_hash, world_hash
 from neva_tl.demo.lexicon import SPLITS
@@ -19,7 +20,6 @@ from neva_tl.demo.posterior import posteriors
 from neva_tl.demo.sets import neutral_questions, open_prompts
 from neva_tl.demo.tokens import BOS, EOS, PAD, token_ids
 from neva_tl.demo.world import corpus
-from neva_tl.values import VALUES
 
 #: Seed of held-out texts: far from the seeds of training.
 HELD_OUT_SEED = 10**9

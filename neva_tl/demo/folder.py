@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from neva_tl.core.errors import InputError
 from neva_tl.demo.lexicon import BORDER_RATE, BORDER_RATE_VARIABLE, FROZEN_BORDER_RATE
 from neva_tl.demo.tokens import token_ids
-from neva_tl.errors import InputError
 
 
 def _read(path: Path, folder: Path) -> dict[str, Any]:

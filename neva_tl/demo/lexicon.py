@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from neva_tl.errors import InputError
-from neva_tl.values import N_VALUES, VALUES, value
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import N_VALUES, VALUES, value
 
 LEXICON_FILE = Path(__file__).with_name("lexicon.json")
 SPLITS: tuple[str, ...] = ("train", "validation", "test")

@@ -16,11 +16,11 @@ from functools import cache, lru_cache
 import numpy as np
 from jaxtyping import Bool, Float
 
+from neva_tl.core.values import N_VALUES
 from neva_tl.demo import frames as fr
 from neva_tl.demo import world as w
 from neva_tl.demo.lexicon import N_POOLS, mixture, own_words, pools, simple_slots
 from neva_tl.demo.neutral import parse_knowledge
-from neva_tl.values import N_VALUES
 
 #: Terms with more substitutions than this are left out of the sum over frames.
 MAX_SUBSTITUTIONS = 4

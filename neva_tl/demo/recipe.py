@@ -23,13 +23,13 @@ from jaxtyping import Int
 from torch import Tensor
 from tqdm import tqdm
 
+from neva_tl.core.errors import InputError
 from neva_tl.demo.folder import start_folder
 from neva_tl.demo.frozen import recipe_hash
 from neva_tl.demo.lexicon import BORDER_RATE
 from neva_tl.demo.neutral import make_drill
 from neva_tl.demo.tokens import BOS, EOS, PAD, SPECIAL, save_tokenizer, token_ids
 from neva_tl.demo.world import corpus, vocabulary
-from neva_tl.errors import InputError
 
 
 @dataclass(frozen=True)

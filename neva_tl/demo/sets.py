@@ -7,6 +7,8 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import N_VALUES, VALUES, value
 from neva_tl.demo import frames as fr
 from neva_tl.demo import world as w
 from neva_tl.demo.lexicon import (
@@ -21,8 +23,6 @@ from neva_tl.demo.lexicon import (
     simple_slots,
 )
 from neva_tl.demo.neutral import answer_index, answer_options, make_story
-from neva_tl.errors import InputError
-from neva_tl.values import N_VALUES, VALUES, value
 
 #: Forms of contrast pairs. `carried` (the default): one or two sentences that express the value, or oppose it, or speak for
 #: another value, or are free of value, with the same leads; then the beginning of another speaker's sentence, up to where a

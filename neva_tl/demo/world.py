@@ -15,10 +15,10 @@ from itertools import combinations
 
 import numpy as np
 
+from neva_tl.core.values import N_VALUES
 from neva_tl.demo import frames as fr
 from neva_tl.demo.lexicon import MARKS, SPLITS, check_split, mixture, own_words, pools, rank_split, sha, simple_slots
 from neva_tl.demo.neutral import make_story, story_words
-from neva_tl.values import N_VALUES
 
 #: Share of knowledge texts, and probabilities of one or two stories in them.
 KNOWLEDGE_RATE = 0.25

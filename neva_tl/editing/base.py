@@ -18,10 +18,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neva_tl import models
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing.constant import PerDevice
 from neva_tl.editing.gate import RelevanceGate
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet
 
 #: Which tokens an edit touches. `prompt`: what the user gave; `generated`: what the model wrote (or the answer span that
 #: is scored); `all`: both; `last`: the prompt's last token and every generated one (those that predict what comes).

@@ -18,9 +18,9 @@ from typing import Any
 
 import pandas as pd
 
-from neva_tl._html import card
+from neva_tl.core.cards import card
+from neva_tl.core.errors import InputError, WorkError
 from neva_tl.editing.base import Edit
-from neva_tl.errors import InputError, WorkError
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,13 @@ from safetensors.numpy import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from neva_tl import inference, models
-from neva_tl._html import card
-from neva_tl._whole import whole_file
+from neva_tl import models
+from neva_tl.core.cards import card
+from neva_tl.core.errors import InputError
+from neva_tl.core.files import whole_file
 from neva_tl.editing.constant import PerDevice
 from neva_tl.editing.tokens import chosen_tokens, last_answer_token
-from neva_tl.errors import InputError
+from neva_tl.models import inference
 from neva_tl.prompts.example import Example
 
 _ARRAYS = ("layers", "weight", "bias", "caught", "passed")

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from neva_tl import models
+from neva_tl.core.errors import InputError, WorkError
 from neva_tl.editing.base import Edit
 from neva_tl.editing.hooking import in_force
 from neva_tl.editing.session import EditSession
-from neva_tl.errors import InputError, WorkError
 
 
 @contextmanager

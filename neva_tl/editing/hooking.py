@@ -16,11 +16,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from neva_tl import models
+from neva_tl.core.errors import InputError
 from neva_tl.editing.base import Change, Edit, Scope
 from neva_tl.editing.constant import Constant
 from neva_tl.editing.gate import RelevanceGate
 from neva_tl.editing.session import EditSession
-from neva_tl.errors import InputError
 
 
 @contextmanager

@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from neva_tl.core.errors import WorkError
 from neva_tl.editing.base import Change, Edit, Here, Scope
 from neva_tl.editing.constant import Constant
 from neva_tl.editing.gate import RelevanceGate
-from neva_tl.errors import WorkError
 
 #: What is known of some prompts: by edit or gate, by name, one row per prompt.
 Found = dict[Hashable, dict[str, Tensor]]

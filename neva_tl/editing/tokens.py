@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from neva_tl import inference, models
+from neva_tl import models
+from neva_tl.models import inference
 
 
 def last_answer_token(batch: inference.Batch) -> Bool[Tensor, "b n"]:

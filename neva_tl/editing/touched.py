@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from neva_tl import inference, models
+from neva_tl import models
 from neva_tl.editing.base import Edit
 from neva_tl.editing.hooking import edit as apply_edits
+from neva_tl.models import inference
 from neva_tl.prompts import Example
 
 

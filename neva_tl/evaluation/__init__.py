@@ -4,9 +4,7 @@
 measures and the parts.
 """
 
-from neva_tl.evaluation.agreement import Agreement, Confusion, agreement, confusion
-from neva_tl.evaluation.alignment import assemble, csr, leakage
-from neva_tl.evaluation.capability import (
+from neva_tl.evaluation.conditions.capability import (
     Reference,
     capability,
     multiple_choice,
@@ -14,11 +12,15 @@ from neva_tl.evaluation.capability import (
     neutral_texts,
     reference,
 )
-from neva_tl.evaluation.corrected import CorrectedLeakage, correct
-from neva_tl.evaluation.dose import dose_metric, dose_response
-from neva_tl.evaluation.estimate import Estimate
-from neva_tl.evaluation.fluency import admissible, fluency
-from neva_tl.evaluation.judge_mixing import JudgedTexts, Mixing, judged, mixing, rogan_gladen
+from neva_tl.evaluation.conditions.dose import dose_metric, dose_response
+from neva_tl.evaluation.conditions.fluency import admissible, fluency
+from neva_tl.evaluation.conditions.kl import kl_metric
+from neva_tl.evaluation.conditions.leakage import assemble, csr, leakage
+from neva_tl.evaluation.conditions.observe import Decoding, Observed, observe, score_texts, text_responses
+from neva_tl.evaluation.judge_quality.agreement import Agreement, Confusion, agreement, confusion
+from neva_tl.evaluation.judge_quality.corrected import CorrectedLeakage, correct
+from neva_tl.evaluation.judge_quality.mixing import JudgedTexts, Mixing, judged, mixing, rogan_gladen
+from neva_tl.evaluation.judge_quality.quality import QualityCard, quality
 from neva_tl.evaluation.judges import (
     ExactJudge,
     ItemScores,
@@ -29,15 +31,13 @@ from neva_tl.evaluation.judges import (
     WordListJudge,
     load_judge,
 )
-from neva_tl.evaluation.kl import kl_metric
-from neva_tl.evaluation.labelled import LabelledTexts
-from neva_tl.evaluation.leakage import LeakageResult, NlrComparison, compare_nlr, measure
-from neva_tl.evaluation.observed import Decoding, Observed, observe, score_texts, text_responses
-from neva_tl.evaluation.profile import ValueProfile, couple, value_profile
-from neva_tl.evaluation.quality import QualityCard, quality
-from neva_tl.evaluation.responses import Responses
-from neva_tl.evaluation.svo import SvoChange, SvoResult, svo
-from neva_tl.evaluation.value_graph import ValueGraph, item_rows, learn_value_graph, profile_rows
+from neva_tl.evaluation.labels.labelled import LabelledTexts
+from neva_tl.evaluation.measures.estimate import Estimate
+from neva_tl.evaluation.measures.responses import Responses
+from neva_tl.evaluation.measures.result import LeakageResult, NlrComparison, compare_nlr, measure
+from neva_tl.evaluation.profiles.profile import ValueProfile, couple, value_profile
+from neva_tl.evaluation.profiles.svo import SvoChange, SvoResult, svo
+from neva_tl.evaluation.profiles.value_graph import ValueGraph, item_rows, learn_value_graph, profile_rows
 
 __all__ = [
     "Agreement",

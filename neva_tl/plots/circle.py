@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
+from neva_tl.core.values import VALUES, value
 from neva_tl.plots.style import (
     NEGATIVE,
     POSITIVE,
@@ -22,7 +23,6 @@ from neva_tl.plots.style import (
     of_condition,
     styled,
 )
-from neva_tl.values import VALUES, value
 
 COLUMNS = ("method", "steered", "measured", "d", "lo", "hi")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from neva_tl.errors import InputError, NevaError
+from neva_tl.core.errors import InputError, NevaError
 from neva_tl.plots.bars import method_bars
 from neva_tl.plots.circle import circle_plot
 from neva_tl.plots.dose import dose_response, gain_leakage

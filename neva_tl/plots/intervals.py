@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from neva_tl.core.values import VALUES
 from neva_tl.plots.style import literal, need, new_figure, styled, value_colour
-from neva_tl.values import VALUES
 
 COLUMNS = ("label", "est", "lo", "hi")
 

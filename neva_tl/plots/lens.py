@@ -15,9 +15,9 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.plots.style import GREY, RC, need, new_figure, present_values, short, styled, value_colour
-from neva_tl.values import VALUES
 
 COLUMNS = ("condition", "layer", "value", "log_odds")
 TOKEN_COLUMNS = ("condition", "layer", "rank", "text", "probability")

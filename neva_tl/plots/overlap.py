@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.core.statistics import overlap
 from neva_tl.plots.layer_profile import pick_method
 from neva_tl.plots.style import (
     literal,
@@ -24,7 +25,6 @@ from neva_tl.plots.style import (
     styled,
     value_grid,
 )
-from neva_tl.statistics import overlap
 
 COLUMNS = ("value", "layer", "neuron")
 #: Family-wise level over all pairs at which an overlap counts as other than chance (Bonferroni).

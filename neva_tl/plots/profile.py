@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from neva_tl.core.values import value
 from neva_tl.plots.style import literal, need, new_figure, styled, value_colour
-from neva_tl.values import value
 
 COLUMNS = ("value", "before", "before_lo", "before_hi")
 SIDES = {"before": "#8a8a8a", "after": "#12679e"}

@@ -20,9 +20,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from neva_tl._whole import whole_file
-from neva_tl.errors import InputError
-from neva_tl.values import VALUES, value
+from neva_tl.core.errors import InputError
+from neva_tl.core.files import whole_file
+from neva_tl.core.values import VALUES, value
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -105,7 +105,7 @@ def method_colour(method: str) -> str:
 
 
 def value_colour(name: str) -> str:
-    """The value's colour on the circle (see `neva_tl.values`)."""
+    """The value's colour on the circle (see `neva_tl.core.values`)."""
     return value(name).colour
 
 

@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
+from neva_tl.core.values import VALUES
 from neva_tl.plots.circle import position
 from neva_tl.plots.style import NEGATIVE, POSITIVE, literal, need, new_figure, styled, value_colour
-from neva_tl.values import VALUES
 
 COLUMNS = ("a", "b", "adjacent", "r", "drawn", "direction")
 STYLES = {"->": "-|>", "<-": "<|-", "-": "-"}

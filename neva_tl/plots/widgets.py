@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from neva_tl._pages import asset, json_text, write_page
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.plots.pages import asset, json_text, write_page
 
 #: Characters of a token on the axes of an attention pattern, whose labels cannot wrap.
 LONGEST = 24

@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from neva_tl._html import card
-from neva_tl._whole import whole_file
-from neva_tl.errors import InputError
+from neva_tl.core.cards import card
+from neva_tl.core.errors import InputError
+from neva_tl.core.files import whole_file
+from neva_tl.core.values import in_circle_order, value
 from neva_tl.prompts import splits, validation
 from neva_tl.prompts.example import Example
-from neva_tl.values import in_circle_order, value
 
 #: The table's columns, in order.
 COLUMNS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from importlib import resources
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.example import Example
 from neva_tl.prompts.registry import load

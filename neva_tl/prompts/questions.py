@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.prompts import schwartz, wordlists
 from neva_tl.prompts.splits import SPLITS
 

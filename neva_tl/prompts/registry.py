@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.readers import own, pairs, persona, valuebench, valueeval
 

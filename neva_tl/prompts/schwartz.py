@@ -22,10 +22,10 @@ from typing import Any
 
 import pandas as pd
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES, value
 from neva_tl.prompts import people, splits
 from neva_tl.prompts.people import Person
-from neva_tl.values import VALUES, value
 
 FORMS = ("statement_1st", "statement_3rd", "question_1st", "question_3rd")
 #: Open prompts are never selected on: most go to the test. Train is there for fitting gates, validation for doses.

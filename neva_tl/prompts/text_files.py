@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 
 
 def existing_file(path: str | Path, what: str) -> Path:

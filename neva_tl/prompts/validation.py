@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.prompts.splits import SPLITS
-from neva_tl.values import VALUES
 
 POLES = ("+", "-")
 

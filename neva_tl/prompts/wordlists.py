@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 
 Half = Literal["A", "B"]
 HALVES = ("A", "B")

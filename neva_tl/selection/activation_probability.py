@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Float
 
 from neva_tl.activations import POLES, ActivationStats
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.selection.base import Request, best_first, finish, limit_of, neurons_of
 from neva_tl.selection.contrast import once
 from neva_tl.selection.effect_size import tested

@@ -12,10 +12,10 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from neva_tl.activations import ActivationStats
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet, Site
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet, Site
+from neva_tl.core.statistics import detectable_g, pairs_needed
 from neva_tl.selection.contrast import design, effects
-from neva_tl.statistics import detectable_g, pairs_needed
 
 #: Without k a selector keeps all neurons that pass, up to this share of the model (or `_SMALL`, if that is more).
 MAX_SHARE = 1 / 30

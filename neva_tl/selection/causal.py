@@ -24,13 +24,13 @@ from neva_tl.activations import ActivationStats
 from neva_tl.attribution.direct import direct_logits, readout
 from neva_tl.attribution.gradient import gradient_effects
 from neva_tl.attribution.tokens import value_tokens
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.statistics import benjamini_hochberg
 from neva_tl.prompts.contrast import examples_of
 from neva_tl.prompts.example import Example
 from neva_tl.selection.base import Request, finish, need_model
 from neva_tl.selection.effect_size import add_familywise, screen
-from neva_tl.statistics import benjamini_hochberg
 
 
 def select_causal(

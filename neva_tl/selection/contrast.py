@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from neva_tl.activations import ActivationStats
-from neva_tl.errors import InputError
-from neva_tl.statistics import (
+from neva_tl.core.errors import InputError
+from neva_tl.core.statistics import (
     Effect,
     check_moments,
     cluster_means,

@@ -18,11 +18,9 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from neva_tl.activations import ActivationStats
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet
-from neva_tl.selection.base import Request, best_first, family_size, finish, limit_of, neurons_of
-from neva_tl.selection.contrast import cluster_effects, effects, halves, split_half
-from neva_tl.statistics import (
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.statistics import (
     Effect,
     StepUp,
     benjamini_hochberg,
@@ -32,6 +30,8 @@ from neva_tl.statistics import (
     sign_flip_max_t,
     step_up_p,
 )
+from neva_tl.selection.base import Request, best_first, family_size, finish, limit_of, neurons_of
+from neva_tl.selection.contrast import cluster_effects, effects, halves, split_half
 
 
 def effect_table(

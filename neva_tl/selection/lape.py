@@ -14,8 +14,8 @@ import numpy as np
 from scipy.stats import entropy
 
 from neva_tl.activations import ActivationStats
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.selection.activation_probability import share_above_zero
 from neva_tl.selection.base import Request, best_first, finish, limit_of, neurons_of
 from neva_tl.selection.contrast import once

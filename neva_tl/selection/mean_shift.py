@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from neva_tl.activations import ActivationStats
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.selection.base import Request, best_first, finish, limit_of, neurons_of
 from neva_tl.selection.effect_size import tested
 

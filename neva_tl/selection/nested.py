@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neva_tl._html import card
 from neva_tl.activations import ActivationStats
-from neva_tl.errors import InputError
+from neva_tl.core.cards import card
+from neva_tl.core.errors import InputError
 from neva_tl.selection.contrast import effects
 from neva_tl.selection.resample import clusters_of, part_of, rows_of
 from neva_tl.selection.stability import resample_request, reselect

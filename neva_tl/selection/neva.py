@@ -18,8 +18,8 @@ from jaxtyping import Float
 
 from neva_tl import models
 from neva_tl.activations import ActivationStats
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.selection.base import Request, finish, need_model
 from neva_tl.selection.effect_size import add_familywise, screen
 

@@ -19,8 +19,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from neva_tl.activations import ActivationStats
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.selection.base import Request, SelectionWarning, finish
 from neva_tl.selection.contrast import probe_rows
 from neva_tl.selection.effect_size import add_familywise, screen

@@ -10,8 +10,8 @@ import pandas as pd
 
 from neva_tl import models
 from neva_tl.activations import ActivationStats
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.selection.base import Request, need_model
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from neva_tl.activations import ActivationStats
 from neva_tl.attribution.margin import MarginEffects
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet, Site
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet, Site
 from neva_tl.selection.activation_probability import select_activation_probability
 from neva_tl.selection.base import Request, check_request
 from neva_tl.selection.causal import select_causal

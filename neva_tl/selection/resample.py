@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from neva_tl.activations import ActivationStats
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 
 
 def part_of(stats: ActivationStats, rows: Int[np.ndarray, " n"]) -> ActivationStats:

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from neva_tl.activations import ActivationStats, Samples
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.selection.base import Request, check_request
 
 _ARRAYS = ("n", "mean", "m2", "positive", "diff_n", "diff_mean", "diff_m2")

@@ -1,10 +1,10 @@
 """The whole study as one object: config in, run folder out."""
 
-from neva_tl.study.comparison import nlr_comparison
-from neva_tl.study.config import METHODS, PROFILES, Profile, StudyConfig
-from neva_tl.study.layers import layer_ablation, layer_study, layer_table
-from neva_tl.study.study import Study, StudyResult
-from neva_tl.study.tools import build_edit, compare
+from neva_tl.study.analyses.layers import layer_ablation, layer_study, layer_table
+from neva_tl.study.analyses.tools import build_edit, compare
+from neva_tl.study.run.comparison import nlr_comparison
+from neva_tl.study.run.config import METHODS, PROFILES, Profile, StudyConfig
+from neva_tl.study.run.study import Study, StudyResult
 
 __all__ = [
     "METHODS",

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 import neva_tl as nv
-from neva_tl import inference, models
+from neva_tl import models
 from neva_tl.attribution.decompose import logit_attribution, pre_activation
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.models import inference
+from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.prompts.example import Example
-from neva_tl.testing import tiny_checkpoint
 
 pytestmark = pytest.mark.core
 

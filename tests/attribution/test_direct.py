@@ -15,8 +15,8 @@ import torch
 from neva_tl import models
 from neva_tl.attribution import direct_logits, frozen_scale, readout
 from neva_tl.attribution.direct import divisor
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.prompts.example import Example
 
 TEXTS = ["Once upon a time there was a little girl", "Tom was sad because his dog ran away. He said"]
@@ -164,7 +164,7 @@ def test_scale_divides_and_order_of_rows_is_kept(model: Any) -> None:
 
 def test_frozen_scale_is_the_mean_rms_at_answer_tokens(stories3m: Any) -> None:
     examples = [Example("", text) for text in TEXTS]
-    from neva_tl import inference
+    from neva_tl.models import inference
 
     batch = inference.encode(stories3m, examples)
     seen = {}

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from neva_tl import inference, models
+from neva_tl import models
 from neva_tl.attribution import gradient_effects
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.models import inference
 from neva_tl.prompts.example import Example
 
 EXAMPLES = [Example("Once upon a time", "there was a big red dog."), Example("", "Lily likes to help her mom.")]

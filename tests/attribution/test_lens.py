@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from neva_tl import inference, models
+from neva_tl import models
 from neva_tl.attribution import lens_tokens, logit_lens, value_tokens
+from neva_tl.core.errors import InputError, WorkError
+from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import AddVector, Shift, edit
-from neva_tl.errors import InputError, WorkError
-from neva_tl.neurons import NeuronSet
+from neva_tl.models import inference
+from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.prompts.example import Example
-from neva_tl.testing import tiny_checkpoint
 
 pytestmark = pytest.mark.core
 

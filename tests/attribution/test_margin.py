@@ -10,17 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neva_tl import inference, models, selection
+from neva_tl import models, selection
 from neva_tl.activations import ActivationStats, collect
 from neva_tl.attribution import MarginEffects, margin_effects
-from neva_tl.baselines import Evidence, rotated
-from neva_tl.baselines.rotated import rotations
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Shift, edit
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet
+from neva_tl.methods import Evidence, rotated
+from neva_tl.methods.rotated import rotations
+from neva_tl.models import inference
+from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.prompts import ContrastSet
 from neva_tl.prompts.contrast import examples_of
-from neva_tl.testing import tiny_checkpoint
 
 pytestmark = pytest.mark.core
 WORDS = {"power": ("rules", "yields"), "benevolence": ("helps", "hurts"), "security": ("guards", "risks")}

@@ -8,7 +8,7 @@ import pytest
 
 from neva_tl import models
 from neva_tl.attribution import token_text, value_tokens
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 
 WORDS = {"benevolence": ["help", "kind", "friend"], "power": ["king", "friend", "domination"]}
 

@@ -17,10 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from neva_tl import models
 from neva_tl.activations import collect
-from neva_tl.baselines import GATES, METHODS, Evidence, build, conva, dose_unit, gate_name, random_neurons
-from neva_tl.baselines.caa import default_layers, project_out
-from neva_tl.baselines.caa_layers import spread_layers
-from neva_tl.baselines.conva import first_rows, usable_layers
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.values import value as lookup
 from neva_tl.editing import (
     Ablate,
     AddVector,
@@ -31,14 +30,15 @@ from neva_tl.editing import (
     RolePrompt,
     Shift,
     fit_relevance,
-    probe,
     rewrite,
 )
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet
+from neva_tl.editing.edits import probe
+from neva_tl.methods import GATES, METHODS, Evidence, build, conva, dose_unit, gate_name, random_neurons
+from neva_tl.methods.caa import default_layers, project_out
+from neva_tl.methods.caa_layers import spread_layers
+from neva_tl.methods.conva import first_rows, usable_layers
+from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.prompts import ContrastSet, Example
-from neva_tl.testing import tiny_checkpoint
-from neva_tl.values import value as lookup
 
 pytestmark = pytest.mark.core
 

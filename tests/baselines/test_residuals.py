@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neva_tl import inference, models
-from neva_tl.baselines import Evidence, texts
-from neva_tl.baselines.residuals import TextResiduals
+from neva_tl import models
+from neva_tl.methods import Evidence, texts
+from neva_tl.methods.residuals import TextResiduals
+from neva_tl.models import inference
+from neva_tl.models.tiny import load_module
 from neva_tl.prompts import ContrastSet
-from neva_tl.testing import load_module
 
 pytestmark = pytest.mark.core
 _shared = load_module(Path(__file__).with_name("test_baselines.py"))

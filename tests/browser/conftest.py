@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neva_tl.testing import load_module
+from neva_tl.models.tiny import load_module
 
 TESTS = Path(__file__).parent.parent
 FLAGS = [

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from neva_tl.circuits import CircuitGraph
-from neva_tl.circuits.layered import layered
-from neva_tl.circuits.page import fragment
-from neva_tl.circuits.text import signed
+from neva_tl.circuits.drawing.layered import layered
+from neva_tl.circuits.drawing.page import fragment
+from neva_tl.circuits.drawing.text import signed
 
 pytestmark = pytest.mark.browser
 TEXT = ".nv-circuit p, .nv-circuit li, .nv-circuit label, .nv-count, .nv-draw text, .nv-panel *, h1, h2, dt, dd, td, th button"

@@ -11,8 +11,8 @@ import pytest
 
 pytest.importorskip("circuitsvis")
 
-from neva_tl.report import write_report
-from neva_tl.values import VALUES
+from neva_tl.core.values import VALUES
+from neva_tl.study.report import write_report
 
 pytestmark = pytest.mark.browser
 #: What people read; the leakage matrix is a colour chart, where faint is a message.

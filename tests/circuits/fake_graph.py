@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 
 from neva_tl.circuits import CircuitGraph
-from neva_tl.values import VALUES
+from neva_tl.core.values import VALUES
 
 HOSTILE = [
     "</script><script>window.__pwned=1</script>",

@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 import torch
 
-from neva_tl import inference, models
+from neva_tl import models
 from neva_tl.attribution import direct_logits, frozen_scale, value_tokens
 from neva_tl.circuits import CircuitGraph, circuit
-from neva_tl.circuits.draw import circuit_figure, circuit_svg, layout
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet
+from neva_tl.circuits.drawing.draw import circuit_figure, circuit_svg, layout
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.models import inference
 from neva_tl.prompts.example import Example
 
 WORDS = {

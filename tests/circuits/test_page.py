@@ -14,16 +14,16 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from neva_tl._pages import json_text
 from neva_tl.circuits import CircuitGraph
-from neva_tl.circuits.draw_layered import ends, layered_figure, layered_svg
-from neva_tl.circuits.layered import NARROW, WIDE, edge_effect, layered
-from neva_tl.circuits.page import edge_table, figure_data, page
-from neva_tl.circuits.text import signed, visible
-from neva_tl.circuits.wording import curve_svg, points, sentence
-from neva_tl.errors import InputError
-from neva_tl.testing import load_module
-from neva_tl.values import VALUES
+from neva_tl.circuits.drawing.draw_layered import ends, layered_figure, layered_svg
+from neva_tl.circuits.drawing.layered import NARROW, WIDE, edge_effect, layered
+from neva_tl.circuits.drawing.page import edge_table, figure_data, page
+from neva_tl.circuits.drawing.text import signed, visible
+from neva_tl.circuits.drawing.wording import curve_svg, points, sentence
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
+from neva_tl.models.tiny import load_module
+from neva_tl.plots.pages import json_text
 
 
 @pytest.fixture(scope="module")

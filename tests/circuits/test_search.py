@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import neva_tl as nv
-from neva_tl import inference, models
+from neva_tl import models
 from neva_tl.attribution import value_tokens
 from neva_tl.circuits import (
     CircuitGraph,
@@ -27,8 +27,9 @@ from neva_tl.circuits import (
     top_contexts,
     value_task,
 )
-from neva_tl.circuits.gates import contrast, text_log_odds
-from neva_tl.errors import InputError
+from neva_tl.circuits.search.gates import contrast, text_log_odds
+from neva_tl.core.errors import InputError
+from neva_tl.models import inference
 
 from .planted import VALUE_WORDS, plant, texts
 

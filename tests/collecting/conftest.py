@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from neva_tl import models
-from neva_tl._stats import ActivationStats
+from neva_tl.activations.stats import ActivationStats
+from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.prompts import ContrastSet
-from neva_tl.testing import tiny_checkpoint
 
 WORDS = ["bread", "river", "gold", "stone", "village", "dawn", "winter", "lamp", "road", "letter"]
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neva_tl import models
-from neva_tl.collecting.plan import most_rows, packed, tokenised
-from neva_tl.encoding import encode_one, pad
+from neva_tl.activations.plan import most_rows, packed, tokenised
+from neva_tl.models.inference.encoding import encode_one, pad
+from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.prompts.example import Example
-from neva_tl.testing import tiny_checkpoint
 
 pytestmark = pytest.mark.core
 

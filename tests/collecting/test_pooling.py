@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from neva_tl import models
-from neva_tl._accumulate import POLES, Accumulator, Membership, reduced
 from neva_tl.activations import ActivationStats, collect, fold_of
-from neva_tl.encoding import encode_one, pad
-from neva_tl.errors import InputError
-from neva_tl.hooks import watched
+from neva_tl.activations.accumulate import POLES, Accumulator, Membership, reduced
+from neva_tl.core.errors import InputError
+from neva_tl.models.hooks import watched
+from neva_tl.models.inference.encoding import encode_one, pad
 from neva_tl.prompts import ContrastSet
 
 pytestmark = pytest.mark.core

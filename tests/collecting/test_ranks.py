@@ -25,7 +25,7 @@ def torchrun(folder: Path, prompts: Path, out: Path, processes: int = 2, slow: f
     script.write_text(
         "import sys, time\n"
         "from neva_tl import inference\n"
-        "from neva_tl.cli import main\n"
+        "from neva_tl.cli.main import main\n"
         "plain = inference.forward_batch\n"
         "def forward(*args, **kwargs):\n"
         f"    time.sleep({slow})\n"

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neva_tl import inference
 from neva_tl.activations import ActivationStats, collect
-from neva_tl.collecting.plan import tokenised
-from neva_tl.collecting.ranks import World
-from neva_tl.collecting.state import Checkpoint
-from neva_tl.errors import InputError, WorkError
+from neva_tl.activations.plan import tokenised
+from neva_tl.activations.ranks import World
+from neva_tl.activations.state import Checkpoint
+from neva_tl.core.errors import InputError, WorkError
+from neva_tl.models import inference
 from neva_tl.prompts import ContrastSet
 
 pytestmark = pytest.mark.core
@@ -204,7 +204,7 @@ stats.save(sys.argv[4])
 def test_a_real_limit_of_memory_is_survived(folder: Path, tmp_path: Path, near: Check) -> None:
     """All texts in one batch need more than the process may have: it halves, and loses none."""
     from neva_tl import models
-    from neva_tl.testing import tiny_checkpoint
+    from neva_tl.models.tiny import tiny_checkpoint
 
     wide = tiny_checkpoint(tmp_path / "wide", d_mlp=4096, n_layers=2)
     rows = [
@@ -236,7 +236,8 @@ def test_a_real_limit_of_memory_is_survived(folder: Path, tmp_path: Path, near: 
 
 KILLED = """
 import os, sys
-from neva_tl import inference, models, prompts
+from neva_tl import models, prompts
+from neva_tl.models import inference
 from neva_tl.activations import collect
 
 plain, left = inference.forward_batch, [int(sys.argv[4])]

@@ -10,8 +10,8 @@ import pytest
 
 import neva_tl as nv
 from neva_tl import models
-from neva_tl._stats import ActivationStats
-from neva_tl.errors import InputError
+from neva_tl.activations.stats import ActivationStats
+from neva_tl.core.errors import InputError
 from neva_tl.prompts import ContrastSet
 
 

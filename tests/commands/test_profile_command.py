@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from neva_tl.testing import tiny_checkpoint
-from neva_tl.values import VALUES
+from neva_tl.core.values import VALUES
+from neva_tl.models.tiny import tiny_checkpoint
 
 THINGS = "bridge mill farm harbour market garden school choir tower council forge bakery library orchard"
 

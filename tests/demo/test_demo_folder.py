@@ -15,13 +15,14 @@ import torch
 import neva_tl as nv
 from neva_tl import demo, prompts
 from neva_tl.attribution.tokens import default_words
+from neva_tl.core.errors import InputError, WorkError
 from neva_tl.demo import card
 from neva_tl.demo.lexicon import BORDER_RATE_VARIABLE
 from neva_tl.demo.recipe import CONTINUED, Recipe, packed, train
 from neva_tl.demo.tokens import BOS
-from neva_tl.errors import InputError, WorkError
-from neva_tl.study import StudyConfig, stages
-from neva_tl.testing import load_module, tiny_checkpoint
+from neva_tl.models.tiny import load_module, tiny_checkpoint
+from neva_tl.study import StudyConfig
+from neva_tl.study.run import stages
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = Recipe(d_model=32, n_layers=2, n_heads=2, d_mlp=48, n_ctx=128, batch=4, warmup=5, threads=1)

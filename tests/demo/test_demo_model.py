@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from neva_tl import demo
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.demo import card
 from neva_tl.demo.frozen import frozen
 from neva_tl.demo.recipe import Recipe, build_model, fit, train
 from neva_tl.demo.tokens import BOS, build_tokenizer
 from neva_tl.demo.world import corpus
-from neva_tl.errors import InputError
-from neva_tl.values import VALUES
 
 SMALL = Recipe(d_model=32, n_layers=2, n_heads=2, d_mlp=48, n_ctx=64, batch=8, warmup=5, threads=1)
 

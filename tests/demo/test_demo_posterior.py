@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from neva_tl import demo
+from neva_tl.core.values import VALUES
 from neva_tl.demo import frames as fr
 from neva_tl.demo import world as w
 from neva_tl.demo.entropy import text_logp
 from neva_tl.demo.lexicon import BORDER_RATE, pools, simple_slots
 from neva_tl.demo.posterior import is_prefix, sentence_likelihood
-from neva_tl.values import VALUES
 
 any_world = pytest.mark.any_world
 

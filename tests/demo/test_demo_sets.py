@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from neva_tl import demo
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.demo.lexicon import people_split, pools, simple_slots
 from neva_tl.demo.neutral import KINDS
-from neva_tl.errors import InputError
-from neva_tl.values import VALUES
 
 SAID = ("statement", "choice", "dilemma")
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from neva_tl import demo
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.demo import frames as fr
 from neva_tl.demo import world as w
 from neva_tl.demo.frozen import frozen, recipe_hash, world_hash
 from neva_tl.demo.lexicon import AMBIGUOUS, people, people_split, places, pools, simple_slots
-from neva_tl.errors import InputError
-from neva_tl.values import VALUES
 
 
 def test_world_and_recipe_are_frozen() -> None:

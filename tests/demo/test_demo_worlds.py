@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from neva_tl import demo
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.demo.lexicon import BORDER_RATE_VARIABLE, FROZEN_BORDER_RATE, border_rate_of, pools
-from neva_tl.errors import InputError
-from neva_tl.values import VALUES
 
 ROOT = Path(__file__).resolve().parents[2]
 RATES = ("0", "0.25", "0.5")
@@ -28,8 +28,8 @@ from neva_tl import demo
 from neva_tl.demo.frozen import world_hash
 from neva_tl.demo.lexicon import mixture
 from neva_tl.demo.world import make_sentence
-from neva_tl.errors import InputError
-from neva_tl.values import VALUES
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 
 rng = np.random.default_rng(0)
 told = [make_sentence(rng, j, None).words for j in range(10) for _ in range(150)]

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import neva_tl as nv
+from neva_tl.core.values import VALUES
 from neva_tl.study import StudyResult
-from neva_tl.values import VALUES
 
 STEERED = ("power", "benevolence")
 METHODS = ("neva", "neva_shift", "caa", "random", "role")

@@ -126,10 +126,10 @@ def test_no_notebook_is_left_untested() -> None:
 @pytest.fixture
 def examples() -> Iterator[dict[str, Any]]:
     """Names defined by the Python blocks of docs/how_to_extend.md; what they register is taken out again."""
-    from neva_tl import baselines, selection
+    from neva_tl import methods, selection
     from neva_tl.plots.files import FIGURES
 
-    registries: list[Any] = [selection.SELECTORS, baselines.METHODS, baselines.GATES, FIGURES]
+    registries: list[Any] = [selection.SELECTORS, methods.METHODS, methods.GATES, FIGURES]
     before = [dict(registry) for registry in registries]
     names: dict[str, Any] = {"__name__": "examples"}
     text = (ROOT / "docs" / "how_to_extend.md").read_text(encoding="utf-8")

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 import neva_tl as nv
-from neva_tl import inference, models
+from neva_tl import models
 from neva_tl.activations import ActivationStats
-from neva_tl.baselines import Evidence, build
+from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Edit
 from neva_tl.evaluation.judges import LogProbJudge, legible
-from neva_tl.neurons import NeuronSet
+from neva_tl.methods import Evidence, build
+from neva_tl.models import inference
 from neva_tl.prompts import ContrastSet
 from neva_tl.prompts.example import Example
 
@@ -69,9 +70,9 @@ def plain_model() -> Any:
     """The same checkpoint in transformers alone."""
     from transformers import AutoModelForCausalLM
 
-    from neva_tl import _sources
+    from neva_tl.models import sources
 
-    folder: Path = _sources.from_gguf(_sources.smollm2_file())
+    folder: Path = sources.from_gguf(sources.smollm2_file())
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from neva_tl import models
-from neva_tl.neurons import NeuronSet
-from neva_tl.testing import tiny_checkpoint
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.models.tiny import tiny_checkpoint
 
 Make = Callable[..., NeuronSet]
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neva_tl.core.errors import InputError, WorkError
 from neva_tl.editing import AddVector, Calibration, DosePoint, calibrate, calibrate_many
-from neva_tl.errors import InputError, WorkError
 
 pytestmark = pytest.mark.core
 

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neva_tl import inference
+from neva_tl.core.errors import InputError
 from neva_tl.editing import AddVector, Shift, compose, edit
-from neva_tl.errors import InputError
+from neva_tl.models import inference
 from neva_tl.prompts.example import Example
 
 pytestmark = pytest.mark.core

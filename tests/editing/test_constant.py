@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from neva_tl import inference, models
+from neva_tl import models
 from neva_tl.editing import (
     SCOPES,
     AddVector,
@@ -26,6 +26,7 @@ from neva_tl.editing import (
 )
 from neva_tl.editing.constant import Constant
 from neva_tl.editing.hooking import _fused
+from neva_tl.models import inference
 from neva_tl.prompts.example import Example
 
 pytestmark = pytest.mark.core

@@ -15,10 +15,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from neva_tl import inference, models
+from neva_tl import models
 from neva_tl.activations import ActivationStats
+from neva_tl.core.errors import InputError
 from neva_tl.editing import ContextAware, LayerProbe, edit, fit_context
-from neva_tl.errors import InputError
+from neva_tl.models import inference
 from neva_tl.prompts.example import Example
 
 pytestmark = pytest.mark.core

@@ -11,10 +11,11 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from neva_tl import inference, models
+from neva_tl import models
+from neva_tl.core.errors import InputError
 from neva_tl.editing import Ablate, AddVector, Amplify, Change, Clamp, RolePrompt, Scale, Shift, edit, rewrite
 from neva_tl.editing.base import NeuronEdit
-from neva_tl.errors import InputError
+from neva_tl.models import inference
 from neva_tl.prompts.example import Example
 
 pytestmark = pytest.mark.core

@@ -17,11 +17,12 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from neva_tl import inference, models
+from neva_tl import models
+from neva_tl.core.errors import InputError
 from neva_tl.editing import AddVector, RelevanceGate, Shift, edit, fit_relevance, identity, touched_tokens
-from neva_tl.errors import InputError
+from neva_tl.models import inference
+from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.prompts.example import Example
-from neva_tl.testing import tiny_checkpoint
 
 pytestmark = pytest.mark.core
 

@@ -11,9 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neva_tl import inference, models
+from neva_tl import models
+from neva_tl.core.errors import InputError
 from neva_tl.editing import Ablate, AddVector, GateShift, ProbedVector, Shift, edit, fit_vector_probes
-from neva_tl.errors import InputError
+from neva_tl.models import inference
 from neva_tl.prompts.example import Example
 
 pytestmark = pytest.mark.core

@@ -14,7 +14,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import neva_tl as nv
-from neva_tl import inference, models
+from neva_tl import models
+from neva_tl.core.errors import InputError, WorkError
+from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import (
     SCOPES,
     Ablate,
@@ -33,11 +35,10 @@ from neva_tl.editing import (
     edit,
     edit_hf,
 )
-from neva_tl.errors import InputError, WorkError
-from neva_tl.neurons import NeuronSet
+from neva_tl.models import inference
+from neva_tl.models.inference.sampling import Decoding, decode
+from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.prompts.example import Example
-from neva_tl.sampling import Decoding, decode
-from neva_tl.testing import tiny_checkpoint
 
 pytestmark = pytest.mark.core
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from neva_tl import inference, models
+from neva_tl import models
+from neva_tl.core.errors import InputError, WorkError
 from neva_tl.editing import LayerProbe, PromptShift, RelevanceGate, Shift, edit, edit_rows, touched_tokens
-from neva_tl.errors import InputError, WorkError
-from neva_tl.inference import Prefill, PrefixCache
+from neva_tl.models import inference
+from neva_tl.models.inference import Prefill, PrefixCache
 from neva_tl.prompts.example import Example
 
 pytestmark = pytest.mark.core

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from neva_tl import inference, models
+from neva_tl import models
+from neva_tl.core.errors import WorkError
 from neva_tl.editing import SCOPES, Ablate, Change, EditSession, Shift, edit, edit_rows, touched_tokens
-from neva_tl.errors import WorkError
+from neva_tl.models import inference
 from neva_tl.prompts.example import Example
 
 pytestmark = pytest.mark.core

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from neva_tl import models
-from neva_tl.testing import tiny_checkpoint
+from neva_tl.models.tiny import tiny_checkpoint
 
 
 @pytest.fixture(scope="session")

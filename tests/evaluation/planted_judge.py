@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from neva_tl.evaluation.judge_mixing import JudgedTexts
-from neva_tl.evaluation.responses import Responses
-from neva_tl.values import VALUES
+from neva_tl.core.values import VALUES
+from neva_tl.evaluation.judge_quality.mixing import JudgedTexts
+from neva_tl.evaluation.measures.responses import Responses
 
 #: Each value is read at .8; its clockwise neighbour gets .3 of it, its other one .1.
 M = 0.8 * np.eye(10) + 0.3 * np.roll(np.eye(10), 1, axis=1) + 0.1 * np.roll(np.eye(10), -1, axis=1)

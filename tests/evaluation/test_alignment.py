@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.editing import AddVector, RolePrompt, calibrate
-from neva_tl.errors import InputError
 from neva_tl.evaluation import Decoding, assemble, csr, dose_metric, dose_response, leakage, observe, text_responses
-from neva_tl.evaluation.dilemmas import YesNoJudge, balance, offers, on_dilemmas, without_opponents
+from neva_tl.evaluation.conditions.dilemmas import YesNoJudge, balance, offers, on_dilemmas, without_opponents
+from neva_tl.evaluation.conditions.observe import observe_many, prompt_table
 from neva_tl.evaluation.judges.base import ItemScores, legible
-from neva_tl.evaluation.observed import observe_many, prompt_table
-from neva_tl.values import VALUES
 
 PROMPTS = ["Once upon a time", "The girl said", "Tom went to the", "They saw a big", "It was very", "One day a cat"]
 SHORT = Decoding(max_new_tokens=6, temperature=1.0, samples=2, seed=3)

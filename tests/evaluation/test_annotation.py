@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from neva_tl.errors import InputError
-from neva_tl.evaluation.annotation import (
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
+from neva_tl.evaluation.judge_quality.annotation import (
     KEYS,
     key_of,
     label_rows,
@@ -23,9 +24,8 @@ from neva_tl.evaluation.annotation import (
     shown,
     unblinded,
 )
-from neva_tl.evaluation.answers import Answers
-from neva_tl.evaluation.labelled import LabelledTexts
-from neva_tl.values import VALUES
+from neva_tl.evaluation.labels.answers import Answers
+from neva_tl.evaluation.labels.labelled import LabelledTexts
 
 ABOUT = {"run": "x", "n": 8, "seed": 0}
 NONE = dict.fromkeys(VALUES, 0)

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from neva_tl import inference
+from neva_tl.core.errors import InputError
 from neva_tl.editing import AddVector, RolePrompt, edit
-from neva_tl.errors import InputError
 from neva_tl.evaluation import admissible, capability, fluency, multiple_choice, neutral_table, neutral_texts, reference
+from neva_tl.models import inference
 from neva_tl.prompts import Example
 
 TEXTS = ["Once upon a time there was a small dog.", "The sun was in the sky and it was hot.", "Tom had a red ball."]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score, f1_score, precision_recall_fscore_support
 
-from neva_tl.evaluation.decisions import calibration_error, cells, decide, kappa, macro, one_baseline, rates
+from neva_tl.evaluation.labels.decisions import calibration_error, cells, decide, kappa, macro, one_baseline, rates
 
 
 @st.composite

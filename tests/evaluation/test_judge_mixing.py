@@ -12,22 +12,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from neva_tl.errors import InputError
-from neva_tl.evaluation import measures
-from neva_tl.evaluation.corrected import NOTE, correct
-from neva_tl.evaluation.judge_mixing import (
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
+from neva_tl.evaluation.judge_quality.corrected import NOTE, correct
+from neva_tl.evaluation.judge_quality.mixing import (
     JudgedTexts,
     condition_numbers,
     mixing,
     rogan_gladen,
     unmix,
 )
-from neva_tl.evaluation.judge_mixing import (
+from neva_tl.evaluation.judge_quality.mixing import (
     judged as judge_labels,
 )
-from neva_tl.evaluation.labelled import LabelledTexts
-from neva_tl.evaluation.leakage import measure
-from neva_tl.values import VALUES
+from neva_tl.evaluation.labels.labelled import LabelledTexts
+from neva_tl.evaluation.measures import formulas as measures
+from neva_tl.evaluation.measures.result import measure
 
 from .planted_judge import M, judged, labels, responses
 

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neva_tl import inference
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.editing import AddVector, LayerProbe, PromptShift, RolePrompt, edit, rewrite
-from neva_tl.errors import InputError
 from neva_tl.evaluation.judges import ExactJudge, LogProbJudge, WordListJudge, legible, logprob, repeated_share
 from neva_tl.evaluation.judges.base import reads_texts
 from neva_tl.evaluation.judges.items import affirmation_items, pair_items
+from neva_tl.models import inference
 from neva_tl.prompts import ContrastSet, Example, words
 from neva_tl.prompts.wordlists import half_of
-from neva_tl.values import VALUES
 
 LISTS = {"benevolence": ("help", "caring"), "power": ("boss",), "security": ("lock", "help")}
 POWER, KIND, SAFE = (VALUES.index(v) for v in ("power", "benevolence", "security"))

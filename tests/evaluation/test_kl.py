@@ -11,10 +11,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from neva_tl import models
+from neva_tl.core.errors import InputError, WorkError
 from neva_tl.editing import AddVector, calibrate
-from neva_tl.errors import InputError, WorkError
 from neva_tl.evaluation import kl_metric
-from neva_tl.testing import tiny_checkpoint
+from neva_tl.models.tiny import tiny_checkpoint
 
 pytestmark = pytest.mark.core
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judges import load_judge
-from neva_tl.evaluation.labelled import LabelledTexts, to_values
+from neva_tl.evaluation.labels.labelled import LabelledTexts, to_values
 from neva_tl.prompts.readers.valueeval import CATEGORIES
-from neva_tl.values import VALUES
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 

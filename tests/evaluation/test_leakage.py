@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from neva_tl.errors import InputError
-from neva_tl.evaluation import measures
-from neva_tl.evaluation.estimate import Estimate, interval
-from neva_tl.evaluation.leakage import compare_nlr, measure
-from neva_tl.evaluation.responses import Responses, cluster_sums, worst_case
-from neva_tl.values import VALUES, circular_distance, distance_matrix
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES, circular_distance, distance_matrix
+from neva_tl.evaluation.measures import formulas as measures
+from neva_tl.evaluation.measures.estimate import Estimate, interval
+from neva_tl.evaluation.measures.responses import Responses, cluster_sums, worst_case
+from neva_tl.evaluation.measures.result import compare_nlr, measure
 
 QUICK = {"n_boot": 200, "n_permutations": 199}
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.editing import AddVector
-from neva_tl.errors import InputError
 from neva_tl.evaluation import SurveyJudge, ValueProfile, couple, value_profile
 from neva_tl.evaluation.judges.base import ItemScores
-from neva_tl.values import VALUES
 
 NAMES = ("stimulation", "power", "tradition")
 

@@ -10,14 +10,14 @@ import pytest
 from matplotlib.figure import Figure
 from sklearn.metrics import cohen_kappa_score, f1_score, roc_auc_score
 
-from neva_tl.errors import InputError
-from neva_tl.evaluation.decisions import one_baseline
+from neva_tl.core.errors import InputError
+from neva_tl.core.statistics import cluster_bootstrap
+from neva_tl.core.values import VALUES, distance_matrix
+from neva_tl.evaluation.judge_quality.quality import agreement, confusion, judged, quality
 from neva_tl.evaluation.judges import WordListJudge
-from neva_tl.evaluation.labelled import LabelledTexts
-from neva_tl.evaluation.quality import agreement, confusion, judged, quality
+from neva_tl.evaluation.labels.decisions import one_baseline
+from neva_tl.evaluation.labels.labelled import LabelledTexts
 from neva_tl.prompts.readers.valueeval import CATEGORIES
-from neva_tl.statistics import cluster_bootstrap
-from neva_tl.values import VALUES, distance_matrix
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neva_tl import inference
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.editing import AddVector, RolePrompt, edit
-from neva_tl.errors import InputError
 from neva_tl.evaluation import ModelJudge, SurveyJudge, observe
-from neva_tl.evaluation.choices import letter_logprobs
 from neva_tl.evaluation.judges.survey import LEVELS, SurveyItem, expected_level, own_items
+from neva_tl.evaluation.labels.choices import letter_logprobs
+from neva_tl.models import inference
+from neva_tl.models.tiny import load_module
 from neva_tl.prompts.example import Example
-from neva_tl.testing import load_module
-from neva_tl.values import VALUES
 
 fake = load_module(Path(__file__).parent / "fake_answers.py")
 VALUEBENCH = Path(__file__).parents[2].parent / "shared/data/valuebench/value_orientation.csv"

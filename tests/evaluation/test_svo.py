@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neva_tl import inference
+from neva_tl.core.errors import InputError
 from neva_tl.editing import AddVector
-from neva_tl.errors import InputError
-from neva_tl.evaluation.svo import (
+from neva_tl.evaluation.profiles.svo import (
     IDEALS,
     Game,
     angle_of,
@@ -23,7 +22,8 @@ from neva_tl.evaluation.svo import (
     turn,
     unrotate,
 )
-from neva_tl.testing import load_module
+from neva_tl.models import inference
+from neva_tl.models.tiny import load_module
 
 fake = load_module(Path(__file__).parent / "fake_answers.py")
 

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.evaluation import ValueProfile, item_rows, learn_value_graph, profile_rows
 from neva_tl.evaluation.judges.base import ItemScores
-from neva_tl.evaluation.value_graph import _arcs
-from neva_tl.values import VALUES
+from neva_tl.evaluation.profiles.value_graph import _arcs
 
 pytest.importorskip("causallearn", reason="needs causal-learn (pip install 'neva_tl[judges]')")
 

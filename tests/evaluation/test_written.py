@@ -10,16 +10,16 @@ import pytest
 import torch
 
 import neva_tl as nv
-from neva_tl import inference
-from neva_tl._cache import JsonCache
+from neva_tl.core.cache import JsonCache
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Ablate, AddVector, RolePrompt, edit
-from neva_tl.errors import InputError
 from neva_tl.evaluation import Decoding, leakage, observe
-from neva_tl.evaluation import written as written_module
+from neva_tl.evaluation.conditions import text_cache as written_module
+from neva_tl.evaluation.conditions.observe import observe_many, write_texts, write_texts_many
+from neva_tl.evaluation.conditions.text_cache import recall
 from neva_tl.evaluation.judges import CachedJudge, WordListJudge
-from neva_tl.evaluation.observed import observe_many, write_texts, write_texts_many
-from neva_tl.evaluation.written import recall
-from neva_tl.neurons import NeuronSet
+from neva_tl.models import inference
 
 PROMPTS = [
     "at the market , tom thinks that",

@@ -45,7 +45,8 @@ def measure(name: str) -> dict[str, Any]:
     import numpy as np
 
     import neva_tl as nv
-    from neva_tl import inference, models
+    from neva_tl import models
+    from neva_tl.models import inference
 
     model = nv.load(name)
     stats = nv.collect(model, nv.ContrastSet.from_rows(rows(), "lines"), samples=True)

@@ -11,11 +11,12 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
-from neva_tl import inference, models
+from neva_tl import models
+from neva_tl.core.errors import InputError
 from neva_tl.editing import AddVector, edit
-from neva_tl.errors import InputError
+from neva_tl.models import inference
+from neva_tl.models.tiny import tiny_checkpoint, tiny_tokenizer
 from neva_tl.prompts.example import Example
-from neva_tl.testing import tiny_checkpoint, tiny_tokenizer
 
 SMALL = {
     "hidden_size": 32,

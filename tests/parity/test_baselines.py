@@ -18,13 +18,14 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from neva_tl import inference, models, selection
+from neva_tl import models, selection
 from neva_tl.activations import collect
-from neva_tl.baselines import Evidence, build
-from neva_tl.baselines.rotated import rotations
 from neva_tl.editing import PromptShift, edit
+from neva_tl.methods import Evidence, build
+from neva_tl.methods.rotated import rotations
+from neva_tl.models import inference
+from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.prompts import ContrastSet, Example
-from neva_tl.testing import tiny_checkpoint
 
 pytestmark = pytest.mark.core
 

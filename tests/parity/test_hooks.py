@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from neva_tl import inference, models
+from neva_tl import models
+from neva_tl.models import inference
+from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.prompts.example import Example
-from neva_tl.testing import tiny_checkpoint
 
 pytestmark = pytest.mark.core
 
@@ -121,9 +122,9 @@ def test_demo(demo: Any, padding_side: str) -> None:
 @pytest.mark.smollm2
 @pytest.mark.parametrize("padding_side", ["left", "right"])
 def test_smollm2(smollm2: Any, padding_side: str) -> None:
-    from neva_tl import _sources
+    from neva_tl.models import sources
 
-    check(_sources.from_gguf(_sources.smollm2_file()), smollm2, padding_side, 4)
+    check(sources.from_gguf(sources.smollm2_file()), smollm2, padding_side, 4)
 
 
 def test_editing_a_neuron_is_editing_its_column(tmp_path: Path) -> None:

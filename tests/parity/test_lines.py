@@ -96,7 +96,7 @@ def plain_contrast(folder: Path, rows: list[dict[str, Any]], value: str) -> tupl
 @pytest.mark.core
 def test_selection_and_edit_equal_plain_transformers(stories3m: Any, shared_dir: Path) -> None:
     import neva_tl as nv
-    from neva_tl import inference
+    from neva_tl.models import inference
 
     folder = shared_dir / "models" / "stories3M"
     script = runpy.run_path(str(SCRIPT))

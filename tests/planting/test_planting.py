@@ -14,9 +14,10 @@ from scipy import stats as sps
 import neva_tl as nv
 from neva_tl import models
 from neva_tl.activations import collect
-from neva_tl.errors import InputError
-from neva_tl.hooks import hooked, watched
-from neva_tl.planting import (
+from neva_tl.core.errors import InputError
+from neva_tl.models.hooks import hooked, watched
+from neva_tl.models.tiny import tiny_checkpoint
+from neva_tl.selection.planted import (
     Plant,
     World,
     embedding_direction,
@@ -26,9 +27,8 @@ from neva_tl.planting import (
     summary,
     token_direction,
 )
-from neva_tl.planting.null import null_table
-from neva_tl.planting.world import COUNTS
-from neva_tl.testing import tiny_checkpoint
+from neva_tl.selection.planted.null import null_table
+from neva_tl.selection.planted.world import COUNTS
 
 pytestmark = pytest.mark.core
 
@@ -236,7 +236,7 @@ def test_refusals(tmp_path: Path) -> None:
 
 
 def test_the_script_refuses_in_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from neva_tl.testing import load_module
+    from neva_tl.models.tiny import load_module
 
     script = load_module(Path(__file__).parents[2] / "analyses" / "planted_neurons.py")
     for option, value in (("--models", "0"), ("--pairs", "3")):

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from neva_tl.testing import load_module
+from neva_tl.models.tiny import load_module
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from neva_tl.values import VALUES, circular_distance
+from neva_tl.core.values import VALUES, circular_distance
 
 LEAK = {"neva": 0.25, "neva_shift": 0.5, "caa": 0.9, "caa_projected": 0.45, "random": 0.0, "role": 0.8}
 GATE = {"neva": "probe", "caa_projected": "probe"}

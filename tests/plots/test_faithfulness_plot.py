@@ -10,9 +10,9 @@ import pytest
 from matplotlib.colors import to_hex
 
 from neva_tl import plots
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.plots.style import GREY, value_colour
-from neva_tl.values import VALUES
 
 
 def test_each_value_is_its_tables_line(fake: ModuleType) -> None:

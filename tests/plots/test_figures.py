@@ -14,11 +14,11 @@ import pytest
 from matplotlib.image import imread
 
 from neva_tl import plots
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.plots.bars import method_bars
 from neva_tl.plots.dose import dose_response, mean_over_values, pick_split
 from neva_tl.plots.style import at_gain, condition_label, conditions, method_order, of_condition, plain_numbers, short
-from neva_tl.values import VALUES
 
 ROOT = Path(__file__).resolve().parents[2]
 

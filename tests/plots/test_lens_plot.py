@@ -11,10 +11,10 @@ import pytest
 from matplotlib.colors import to_hex
 
 from neva_tl import plots
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.plots.lens import cell_text, one_line
 from neva_tl.plots.style import value_colour
-from neva_tl.values import VALUES
 
 
 def test_each_panel_holds_the_values_own_lines(fake: ModuleType) -> None:

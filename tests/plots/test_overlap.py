@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from neva_tl import plots
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.plots.overlap import overlaps
 
 #: (layer, neuron) of three values: power and security share two, power and tradition none, security and tradition one.

@@ -13,7 +13,7 @@ import torch
 
 pytest.importorskip("circuitsvis")
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.plots import Widget, attention, bundle, colored_tokens, neuron_activations
 
 HOSTILE = ["<s>", "</script><script>alert(1)</script>", '"quotes"', "\u202ertl", "🙂", "x" * 300]

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from neva_tl import prompts
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.prompts import ContrastSet, Example
 
 Rows = list[dict[str, Any]]

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from neva_tl import prompts
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.prompts.readers import persona, valueeval
-from neva_tl.values import VALUES
 
 
 def write(path: Path, *lines: str) -> Path:

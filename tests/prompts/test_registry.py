@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from neva_tl import demo, prompts
+from neva_tl.core.values import VALUES
 from neva_tl.prompts import ContrastSet, registry
-from neva_tl.values import VALUES
 
 
 @pytest.mark.parametrize("name", ["demo", "schwartz"])

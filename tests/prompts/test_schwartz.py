@@ -11,9 +11,9 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from neva_tl import prompts
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.prompts import people, schwartz
-from neva_tl.values import VALUES
 
 NEGATION = re.compile(
     r"\b(not|no|never|nobody|none|nothing|nowhere|neither|nor|without|cannot|\w+n't)\b", re.IGNORECASE

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neva_tl import prompts
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.prompts import wordlists
-from neva_tl.values import VALUES
 
 # Families as a dictionary has them, written without a look at the rule.
 FAMILIES = [

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from neva_tl import cli
-from neva_tl.testing import tiny_checkpoint, tiny_tokenizer
+from neva_tl.cli.main import main as cli
+from neva_tl.models.tiny import tiny_checkpoint, tiny_tokenizer
 
 Refused = Callable[..., str]
 WORDS = "bridge mill farm harbour market garden school choir tower council forge bakery"

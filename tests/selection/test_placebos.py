@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from planted_neurons import READERS, WIDTH, WRITERS, make_stats, table, weights
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.selection import label_shuffled, random_like, select
 from neva_tl.selection.shuffled import shuffle_poles, shuffled_stats
 

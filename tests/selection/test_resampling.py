@@ -7,7 +7,7 @@ import pytest
 from planted_neurons import LAYERS, READERS, WIDTH, WRITERS, activations, make_stats, table
 
 from neva_tl.activations import ActivationStats
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.selection import nested_bootstrap, stability
 from neva_tl.selection.resample import clusters_of, part_of
 

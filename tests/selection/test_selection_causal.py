@@ -10,15 +10,16 @@ import pandas as pd
 import pytest
 import torch
 
-from neva_tl import inference, models
+from neva_tl import models
 from neva_tl.activations import collect
-from neva_tl.errors import InputError
-from neva_tl.hooks import hooked
-from neva_tl.neurons import NeuronSet
-from neva_tl.planting import World, make_world
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.models import inference
+from neva_tl.models.hooks import hooked
 from neva_tl.prompts.contrast import examples_of
 from neva_tl.selection import select
 from neva_tl.selection.causal import direct_effect, gradient_effect, own_tokens
+from neva_tl.selection.planted import World, make_world
 
 pytestmark = pytest.mark.core
 

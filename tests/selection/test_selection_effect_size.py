@@ -13,11 +13,11 @@ from scipy import stats as sps
 from statsmodels.stats.multitest import multipletests
 
 from neva_tl.activations import ActivationStats
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.statistics import detectable_g, hedges_correction
 from neva_tl.editing import Ablate, Amplify, fit_context
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet
 from neva_tl.selection import SelectionWarning, default_k, effect_table, select
-from neva_tl.statistics import detectable_g, hedges_correction
 
 pytestmark = pytest.mark.core
 
@@ -94,7 +94,7 @@ def test_split_half_drops_a_neuron_carried_by_half_of_the_topics() -> None:
     h = activations(rows)
     stats = ActivationStats.from_samples(h, rows)
     fold = stats.samples.table["fold"].to_numpy()
-    from neva_tl.statistics import halves_of_folds
+    from neva_tl.core.statistics import halves_of_folds
 
     first, _ = halves_of_folds(stats.diff_n[stats.index("benevolence")])
     own = (rows["value"] == "benevolence").to_numpy()

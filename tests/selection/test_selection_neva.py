@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from planted_neurons import D_MODEL, LAYERS, NEGATIVE, READERS, WRITERS, directions, make_stats, weights
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.selection import select, write_table
 from neva_tl.selection.neva import directions as residual_directions
 

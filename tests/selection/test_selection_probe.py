@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from neva_tl.activations import ActivationStats
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.selection import SelectionWarning, effect_table, label_shuffled, select
 from neva_tl.selection.probe import probe_weights
 

@@ -14,7 +14,7 @@ from planted_neurons import LAYERS, NEGATIVE, READERS, SHARED, VALUES, WIDTH, WR
 from scipy.stats import entropy
 
 from neva_tl.activations import ActivationStats
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.selection import SelectionWarning, default_k, effect_table, select
 
 pytestmark = pytest.mark.core

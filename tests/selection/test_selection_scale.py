@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from planted_neurons import LAYERS, WIDTH, make_stats
 
-from neva_tl._accumulate import merge_folds
 from neva_tl.activations import ActivationStats
+from neva_tl.activations.accumulate import merge_folds
+from neva_tl.core.statistics import merge_moments
 from neva_tl.selection import Request, SelectionWarning, contrast, effect_table, select
 from neva_tl.selection.base import best_first
 from neva_tl.selection.effect_size import screen
-from neva_tl.statistics import merge_moments
 
 pytestmark = pytest.mark.core
 

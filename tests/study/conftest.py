@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from neva_tl.study import Study, StudyResult, tables
-from neva_tl.study.scorers import Scorer
-from neva_tl.testing import tiny_checkpoint
+from neva_tl.models.tiny import tiny_checkpoint
+from neva_tl.study import Study, StudyResult
+from neva_tl.study.run import tables
+from neva_tl.study.run.scorers import Scorer
 
 #: What the two poles say; a random model tells them apart by their tokens, which is all that these tests need.
 ANSWERS = {

@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from neva_tl.baselines import gate_name
-from neva_tl.values import VALUES
+from neva_tl.core.values import VALUES
+from neva_tl.methods import gate_name
 
 TOP = {"schema", "model", "values", "judge", "unit", "target_gain", "methods", "conditions", "manifest"}
 METHOD = {

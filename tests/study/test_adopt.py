@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from neva_tl.errors import InputError
-from neva_tl.study import Study, StudyResult, stages, tables
-from neva_tl.study.adopt import adopt
-from neva_tl.study.store import Store
+from neva_tl.core.errors import InputError
+from neva_tl.study import Study, StudyResult
+from neva_tl.study.run import stages, tables
+from neva_tl.study.run.adopt import adopt
+from neva_tl.study.run.store import Store
 
 
 def manifest(folder: Path) -> dict[str, Any]:

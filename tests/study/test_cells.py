@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from neva_tl.editing import AddVector, Edit
+from neva_tl.evaluation.conditions.observe import Decoding, Observed
 from neva_tl.evaluation.judges.base import ItemScores
-from neva_tl.evaluation.observed import Decoding, Observed
-from neva_tl.study.cells import Cells
-from neva_tl.study.config import PROFILES, StudyConfig
-from neva_tl.study.scorers import Scorer
-from neva_tl.study.store import Store
+from neva_tl.study.run.cells import Cells
+from neva_tl.study.run.config import PROFILES, StudyConfig
+from neva_tl.study.run.scorers import Scorer
+from neva_tl.study.run.store import Store
 
 POWER = AddVector({0: np.ones(2)})
 

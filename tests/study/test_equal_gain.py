@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neva_tl.study import equal_gain as eg
-from neva_tl.study import method_comparison as mc
-from neva_tl.testing import load_module
+from neva_tl.models.tiny import load_module
+from neva_tl.study.analyses import equal_gain as eg
+from neva_tl.study.analyses import method_comparison as mc
 
 by_hand = load_module(Path(__file__).with_name("test_method_comparison.py"))
 

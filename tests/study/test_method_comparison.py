@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neva_tl.baselines import FAMILIES, METHODS, gate_name
-from neva_tl.errors import InputError
-from neva_tl.study import method_comparison as mc
-from neva_tl.study.store import Store
-from neva_tl.testing import load_module
+from neva_tl.core.errors import InputError
+from neva_tl.methods import FAMILIES, METHODS, gate_name
+from neva_tl.models.tiny import load_module
+from neva_tl.study.analyses import method_comparison as mc
+from neva_tl.study.run.store import Store
 
 ROOT = Path(__file__).parents[2]
 items = load_module(Path(__file__).with_name("test_study_comparison.py")).items

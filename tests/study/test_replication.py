@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from neva_tl.errors import InputError
-from neva_tl.study.replication import border_rate, over_replicates, replicates, total_reached
-from neva_tl.testing import load_module
+from neva_tl.core.errors import InputError
+from neva_tl.models.tiny import load_module
+from neva_tl.study.analyses.replication import border_rate, over_replicates, replicates, total_reached
 
 made = load_module(Path(__file__).with_name("test_method_comparison.py"))
 

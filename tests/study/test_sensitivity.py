@@ -15,18 +15,26 @@ import pytest
 
 from neva_tl import selection
 from neva_tl.activations import ActivationStats
-from neva_tl.baselines import build
-from neva_tl.errors import InputError
-from neva_tl.study import stages
-from neva_tl.study import variants as levels_of
-from neva_tl.study.cells import grid_of
-from neva_tl.study.rebuilt import FinishedRun
-from neva_tl.study.scorers import Scorer
-from neva_tl.study.sensitivity import EMPTY, Lab, SensitivityConfig, level_row, read_level, sensitivity, spread_values
-from neva_tl.study.sparsity import ALL, over_values, sizes, smallest_k, sparsity
-from neva_tl.study.store import Store
-from neva_tl.study.variants import OWN, Setting, Variant, variants
-from neva_tl.testing import load_module
+from neva_tl.core.errors import InputError
+from neva_tl.methods import build
+from neva_tl.models.tiny import load_module
+from neva_tl.study.analyses import variants as levels_of
+from neva_tl.study.analyses.rebuilt import FinishedRun
+from neva_tl.study.analyses.sensitivity import (
+    EMPTY,
+    Lab,
+    SensitivityConfig,
+    level_row,
+    read_level,
+    sensitivity,
+    spread_values,
+)
+from neva_tl.study.analyses.sparsity import ALL, over_values, sizes, smallest_k, sparsity
+from neva_tl.study.analyses.variants import OWN, Setting, Variant, variants
+from neva_tl.study.run import stages
+from neva_tl.study.run.cells import grid_of
+from neva_tl.study.run.scorers import Scorer
+from neva_tl.study.run.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 STEERED = ("power", "tradition")

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neva_tl.errors import InputError, WorkError
-from neva_tl.study import Study, StudyResult, tables
-from neva_tl.study.bench import conditions
-from neva_tl.study.scorers import Scorer
+from neva_tl.core.errors import InputError, WorkError
+from neva_tl.study import Study, StudyResult
+from neva_tl.study.run import tables
+from neva_tl.study.run.bench import conditions
+from neva_tl.study.run.scorers import Scorer
 
 STEERED = ("power", "tradition")
 METHODS = ("neva_shift", "caa", "random", "role")
@@ -52,7 +53,7 @@ def test_results_follow_the_design(finished: StudyResult, schema: ModuleType) ->
 
 def test_reported_numbers_are_those_of_the_items(finished: StudyResult) -> None:
     """Gain and leakage matrix from the raw item scores, by hand."""
-    from neva_tl.study.store import Store
+    from neva_tl.study.run.store import Store
 
     store = Store(finished.folder)
     base = store.read_table("cells/base.items").query("kind == 'score'")
@@ -254,7 +255,7 @@ def test_values_that_the_prompts_lack_are_left_out(
     finished: StudyResult, small_study: Callable[..., Study], tmp_path: Path
 ) -> None:
     from neva_tl.activations import ActivationStats
-    from neva_tl.study.stages import steerable
+    from neva_tl.study.run.stages import steerable
 
     stats = ActivationStats.load(finished.folder / "stats" / "stats")
     config = small_study(values=("hedonism", "power")).config
@@ -272,7 +273,7 @@ def test_no_neurons_is_one_clear_line(small_study: Callable[..., Study], tmp_pat
 
 def test_rows_are_capped_by_whole_pairs(pairs_file: Path) -> None:
     from neva_tl import prompts
-    from neva_tl.study.stages import limit_rows
+    from neva_tl.study.run.stages import limit_rows
 
     pairs = prompts.load(str(pairs_file))
     capped = limit_rows(pairs, 5)

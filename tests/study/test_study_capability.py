@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.evaluation.benchmarks import Benchmark, Item, compare_capability, score_benchmark
-from neva_tl.evaluation.capability import capability
+from neva_tl.evaluation.conditions.capability import capability
+from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.study import StudyResult
-from neva_tl.study import capability as module
-from neva_tl.study.capability import COLUMNS, run_capability
-from neva_tl.study.health import Health
-from neva_tl.study.rebuilt import FinishedRun
-from neva_tl.study.store import Store
-from neva_tl.testing import tiny_checkpoint
+from neva_tl.study.analyses import capability as module
+from neva_tl.study.analyses.capability import COLUMNS, run_capability
+from neva_tl.study.analyses.rebuilt import FinishedRun
+from neva_tl.study.run.health import Health
+from neva_tl.study.run.store import Store
 
 
 def choices(n: int = 24) -> Benchmark:
@@ -137,7 +137,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cli(capsys: pytest.CaptureFixture[str], *argv: Any) -> tuple[int, str, str]:
-    from neva_tl import cli as command
+    from neva_tl.cli.main import main as command
 
     capsys.readouterr()
     with pytest.raises(SystemExit) as caught:

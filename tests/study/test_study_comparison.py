@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.study import nlr_comparison
-from neva_tl.study.comparison import stored_responses
-from neva_tl.study.store import Store
+from neva_tl.study.run.comparison import stored_responses
+from neva_tl.study.run.store import Store
 
 MEASURED = ("power", "tradition", "benevolence")
 TOPICS, PER_TOPIC = 6, 2

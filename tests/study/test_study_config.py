@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.study import METHODS, PROFILES, StudyConfig
-from neva_tl.study.config import DEMO_K, DEMO_SELECTION, REAL_SELECTION
-from neva_tl.values import VALUES
+from neva_tl.study.run.config import DEMO_K, DEMO_SELECTION, REAL_SELECTION
 
 #: One other setting of every option.
 OTHER: dict[str, Any] = {

@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judges.registry import JUDGES
-from neva_tl.study import Study, StudyResult, correction
-from neva_tl.study.config import StudyConfig
-from neva_tl.study.store import Store
-from neva_tl.values import VALUES
+from neva_tl.study import Study, StudyResult
+from neva_tl.study.analyses import correction
+from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 STEERED = ("power", "security")

@@ -15,15 +15,17 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from neva_tl import inference, prompts
+from neva_tl import prompts
 from neva_tl.activations import ActivationStats
+from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Ablate, Amplify, edit
-from neva_tl.neurons import NeuronSet
+from neva_tl.models import inference
 from neva_tl.prompts.example import Example
-from neva_tl.study import Study, StudyResult, layer_ablation, layer_study, stages
-from neva_tl.study.health import Health
-from neva_tl.study.layers import AMPLIFY_DOSE, GROUPS, OPERATIONS, group_of
-from neva_tl.study.store import Store
+from neva_tl.study import Study, StudyResult, layer_ablation, layer_study
+from neva_tl.study.analyses.layers import AMPLIFY_DOSE, GROUPS, OPERATIONS, group_of
+from neva_tl.study.run import stages
+from neva_tl.study.run.health import Health
+from neva_tl.study.run.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +210,7 @@ def test_a_finished_study_lends_its_neurons(
         calls.append({name: found.df for name, found in neurons.items()})
         return pd.DataFrame({"value": ["power"], "layer": [0]})
 
-    monkeypatch.setattr("neva_tl.study.layers.layer_ablation", ablate)
+    monkeypatch.setattr("neva_tl.study.analyses.layers.layer_ablation", ablate)
     config = small_study().config
     options = {"values": config.values, "methods": config.methods, "overrides": dict(config.overrides)}
     for _ in range(2):  # the second call reads the table

@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neva_tl import inference, models, prompts
+from neva_tl import models, prompts
 from neva_tl.activations import ActivationStats
 from neva_tl.attribution import logit_lens
-from neva_tl.baselines import Evidence, build
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import edit
-from neva_tl.errors import InputError
-from neva_tl.neurons import NeuronSet
+from neva_tl.methods import Evidence, build
+from neva_tl.models import inference
 from neva_tl.prompts.example import Example
 from neva_tl.study import StudyResult
-from neva_tl.study import lens as study_lens
+from neva_tl.study.analyses import lens as study_lens
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from neva_tl.core.values import VALUES
+from neva_tl.evaluation.conditions.observe import Decoding, Observed
 from neva_tl.evaluation.judges import ItemScores
-from neva_tl.evaluation.observed import Decoding, Observed
-from neva_tl.study.scorers import Scorer, from_frame, to_frame
-from neva_tl.values import VALUES
+from neva_tl.study.run.scorers import Scorer, from_frame, to_frame
 
 
 def own_items(seed: int = 0) -> ItemScores:

@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from neva_tl.report import write_report
-from neva_tl.study import StudyResult, stages
-from neva_tl.study.rebuilt import FinishedRun
+from neva_tl.study import StudyResult
+from neva_tl.study.analyses.rebuilt import FinishedRun
+from neva_tl.study.report import write_report
+from neva_tl.study.run import stages
 
 
 def test_where_no_word_is_one_values_own_no_circuit_is_drawn_and_the_rest_is_there(

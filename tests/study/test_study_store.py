@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neva_tl.errors import InputError
-from neva_tl.study.store import Store, finite, versions
+from neva_tl.core.errors import InputError
+from neva_tl.study.run.store import Store, finite, versions
 
 STUDY = {"study": "a", "config": {"seed": 0, "k": None}, "prompt_hash": "p", "model": {"weights_hash": "w"}}
 

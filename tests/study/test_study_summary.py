@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neva_tl.evaluation.leakage import LeakageResult, measure
-from neva_tl.evaluation.responses import Responses
-from neva_tl.study.store import finite
-from neva_tl.study.summary import binomial_m, mean_m, method_entry, method_row, text_table, values_rows
+from neva_tl.evaluation.measures.responses import Responses
+from neva_tl.evaluation.measures.result import LeakageResult, measure
+from neva_tl.study.run.store import finite
+from neva_tl.study.run.summary import binomial_m, mean_m, method_entry, method_row, text_table, values_rows
 
 STEERED = ("power", "tradition")
 

@@ -11,13 +11,14 @@ import pytest
 
 from neva_tl import prompts
 from neva_tl.activations import ActivationStats, collect
-from neva_tl.baselines import METHODS, dose_unit
+from neva_tl.core.errors import InputError
 from neva_tl.editing import Ablate, AddVector, ContextAware, GateShift, ProbedVector, PromptShift, RolePrompt, Shift
-from neva_tl.errors import InputError
-from neva_tl.study import build_edit, compare, tables
-from neva_tl.study.cells import grid_of
-from neva_tl.study.config import GRIDS
-from neva_tl.study.tools import FIRST_DOSE
+from neva_tl.methods import METHODS, dose_unit
+from neva_tl.study import build_edit, compare
+from neva_tl.study.analyses.tools import FIRST_DOSE
+from neva_tl.study.run import tables
+from neva_tl.study.run.cells import grid_of
+from neva_tl.study.run.config import GRIDS
 
 KIND = {
     "neva": ContextAware,

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from neva_tl import models, prompts
-from neva_tl.baselines import Evidence, build
+from neva_tl.core.errors import InputError
 from neva_tl.editing import edit
-from neva_tl.errors import InputError
 from neva_tl.evaluation import LogProbJudge
-from neva_tl.study.transfer import ALL, TransferConfig, TransferResult, covered, limited, transfer
-from neva_tl.testing import load_module
+from neva_tl.methods import Evidence, build
+from neva_tl.models.tiny import load_module
+from neva_tl.study.analyses.transfer import ALL, TransferConfig, TransferResult, covered, limited, transfer
 
 #: Another way of saying the same, about other things, and a value that the first source lacks.
 ANSWERS = {
@@ -100,7 +100,7 @@ def test_a_second_call_measures_nothing_and_says_the_same(
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("the model was run again")
 
-    from neva_tl.study import scorers, stages
+    from neva_tl.study.run import scorers, stages
 
     monkeypatch.setattr(stages, "collect", refuse)
     monkeypatch.setattr(scorers, "observe", refuse)

@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 import torch
 
-from neva_tl.errors import InputError
-from neva_tl.study import Study, StudyResult, tables, workers
-from neva_tl.study.config import StudyConfig
+from neva_tl.core.errors import InputError
+from neva_tl.study import Study, StudyResult
+from neva_tl.study.run import tables, workers
+from neva_tl.study.run.config import StudyConfig
 
 
 def test_two_processes_measure_what_one_does(

@@ -13,12 +13,20 @@ import pandas as pd
 import pytest
 import torch
 
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES, circular_distance
 from neva_tl.editing import AddVector, edit
-from neva_tl.errors import InputError
-from neva_tl.study.rebuilt import FinishedRun
-from neva_tl.study.two_values import TwoConfig, default_pairs, kind_of, numbers, pair_draws, together, two_values
-from neva_tl.testing import load_module
-from neva_tl.values import VALUES, circular_distance
+from neva_tl.models.tiny import load_module
+from neva_tl.study.analyses.rebuilt import FinishedRun
+from neva_tl.study.analyses.two_values import (
+    TwoConfig,
+    default_pairs,
+    kind_of,
+    numbers,
+    pair_draws,
+    together,
+    two_values,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIR = ("power", "tradition")

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.evaluation.benchmarks.items import Benchmark, Item
 from neva_tl.evaluation.benchmarks.multiple_choice import text
 from neva_tl.prompts.text_files import bad_rows, complain, counted, json_object

@@ -11,12 +11,12 @@ import pandas as pd
 from scipy.stats import norm
 from statsmodels.stats.contingency_tables import mcnemar
 
-from neva_tl._html import card
-from neva_tl.errors import InputError
+from neva_tl.core.cards import card
+from neva_tl.core.errors import InputError
+from neva_tl.core.statistics import Estimate as Interval
+from neva_tl.core.statistics import cluster_bootstrap
 from neva_tl.evaluation.benchmarks.metrics import DRAWS, METRICS, Metric, alone
 from neva_tl.evaluation.benchmarks.score import Scores
-from neva_tl.statistics import Estimate as Interval
-from neva_tl.statistics import cluster_bootstrap
 
 COLUMNS = (
     "set",

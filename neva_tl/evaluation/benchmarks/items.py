@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from neva_tl._cache import content_key
-from neva_tl._html import card
-from neva_tl.errors import InputError
+from neva_tl.core.cache import content_key
+from neva_tl.core.cards import card
+from neva_tl.core.errors import InputError
 from neva_tl.prompts.splits import hash_key
 from neva_tl.prompts.text_files import bad_rows, complain, counted, existing_file, read_jsonl
 

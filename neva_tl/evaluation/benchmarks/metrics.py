@@ -10,9 +10,9 @@ import pandas as pd
 from jaxtyping import Float
 from statsmodels.stats.proportion import proportion_confint
 
+from neva_tl.core.statistics import cluster_bootstrap
 from neva_tl.evaluation.benchmarks.items import Benchmark, Kind
-from neva_tl.evaluation.estimate import Estimate
-from neva_tl.statistics import cluster_bootstrap
+from neva_tl.evaluation.measures.estimate import Estimate
 
 #: Draws of a cluster bootstrap.
 DRAWS = 1000

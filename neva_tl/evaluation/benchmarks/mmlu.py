@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.evaluation.benchmarks.items import Benchmark, Item
 from neva_tl.prompts.text_files import bad_rows, complain, counted, existing_file
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.evaluation.benchmarks.blimp import read_blimp
 from neva_tl.evaluation.benchmarks.items import Benchmark
 from neva_tl.evaluation.benchmarks.lambada import read_lambada

@@ -16,14 +16,15 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from neva_tl import inference, models
-from neva_tl._html import card
+from neva_tl import models
+from neva_tl.core.cards import card
+from neva_tl.core.errors import InputError
 from neva_tl.editing import Edit, as_edits, edit, rewrite
 from neva_tl.editing.session import Found
-from neva_tl.encoding import Encoded
-from neva_tl.errors import InputError
 from neva_tl.evaluation.benchmarks.items import Benchmark, Kind
 from neva_tl.evaluation.benchmarks.metrics import METRICS, choice_rows, estimate
+from neva_tl.models import inference
+from neva_tl.models.inference.encoding import Encoded
 
 #: Which tokens of an item count as generated for the edits' token scopes: the whole text, or the candidate alone.
 Span = Literal["text", "answer"]

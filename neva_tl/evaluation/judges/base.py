@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from neva_tl._html import card
-from neva_tl.statistics import cluster_bootstrap
-from neva_tl.values import VALUES
+from neva_tl.core.cards import card
+from neva_tl.core.statistics import cluster_bootstrap
+from neva_tl.core.values import VALUES
 
 #: Maps a user prompt to what the model is shown (role prompts change it; see `editing.rewrite`).
 Rewrite = Callable[[str], str]

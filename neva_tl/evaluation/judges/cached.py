@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from neva_tl._cache import JsonCache, content_key
-from neva_tl._identity import identity
-from neva_tl._json import finite
+from neva_tl.core.cache import JsonCache, content_key
+from neva_tl.core.content_hash import class_name, identity
+from neva_tl.core.json_data import finite
+from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judges.base import TextJudge, check_scores
-from neva_tl.values import VALUES
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +125,7 @@ def judge_identity(judge: Any) -> str:
     own = own() if callable(own) else own
     if own is None:
         own = judge if is_dataclass(judge) else dict(vars(judge))
-    kind = f"{type(judge).__module__}.{type(judge).__qualname__}"
-    return content_key(kind, judge.name, identity(own))
+    return content_key(class_name(type(judge)), judge.name, identity(own))
 
 
 def _whole(row: dict[str, Any]) -> bool:

@@ -21,8 +21,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from tqdm import tqdm
 
-from neva_tl._cache import JsonCache, content_key
-from neva_tl.errors import InputError, WorkError
+from neva_tl.core.cache import JsonCache, content_key
+from neva_tl.core.errors import InputError, WorkError
+from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judges import question as asking
 from neva_tl.evaluation.judges.base import legible
 from neva_tl.evaluation.judges.chat_report import ChatReport, Tally
@@ -35,7 +36,6 @@ from neva_tl.evaluation.judges.endpoint import (
     connect,
     read_key,
 )
-from neva_tl.values import VALUES
 
 #: Questions in a row that get no answer at all before the judge gives up.
 GIVE_UP = 10

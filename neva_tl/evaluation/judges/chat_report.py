@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from neva_tl._html import card
+from neva_tl.core.cards import card
 
 
 @dataclass(frozen=True)

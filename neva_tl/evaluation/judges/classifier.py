@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from neva_tl._cache import content_key
-from neva_tl._html import card
-from neva_tl._json import finite
-from neva_tl._whole import whole_file
-from neva_tl.errors import InputError
-from neva_tl.evaluation.decisions import cells, decide, macro, rates
+from neva_tl.core.cache import content_key
+from neva_tl.core.cards import card
+from neva_tl.core.errors import InputError
+from neva_tl.core.files import whole_file
+from neva_tl.core.json_data import finite
 from neva_tl.evaluation.judges.base import legible
 from neva_tl.evaluation.judges.features import Features, encoder_hash
-from neva_tl.evaluation.labelled import LabelledTexts, to_values, value_of
+from neva_tl.evaluation.labels.decisions import cells, decide, macro, rates
+from neva_tl.evaluation.labels.labelled import LabelledTexts, to_values, value_of
 
 FORMAT = "neva_tl classifier judge"
 #: Inverse strengths of the L2 penalty to choose from.

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 
 #: Where the openai client goes when nothing else is said.
 OPENAI = "https://api.openai.com/v1"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 
 KINDS: tuple[str, ...] = ("tfidf", "minilm", "both")
 #: Options of scikit-learn's TfidfVectorizer: words and pairs of words; three to five letters within a word, which still
@@ -132,7 +132,7 @@ def _encoder_folder() -> Path:
 @functools.cache
 def _encoder() -> Any:
     folder = _encoder_folder()
-    from neva_tl import _sources as sources
+    from neva_tl.models import sources
 
     with sources.quiet():
         from sentence_transformers import SentenceTransformer

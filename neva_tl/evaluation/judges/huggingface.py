@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from neva_tl import _sources as sources
-from neva_tl.errors import InputError
-from neva_tl.evaluation.decisions import decide
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judges.base import legible
-from neva_tl.evaluation.labelled import to_values
+from neva_tl.evaluation.labels.decisions import decide
+from neva_tl.evaluation.labels.labelled import to_values
+from neva_tl.models import sources
 from neva_tl.prompts.readers.valueeval import CATEGORIES
-from neva_tl.values import VALUES
 
 #: Labels that stand for no value.
 NONE = frozenset({"none", "novalue", "novalues", "other"})

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.prompts import ContrastSet, Example
 from neva_tl.prompts.splits import hash_key
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from neva_tl.evaluation.judges.base import ItemScores, Rewrite
 from neva_tl.evaluation.judges.items import Items, affirmation_items, pair_items
-from neva_tl.prefix import PrefixCache
+from neva_tl.models.inference.prompt_cache import PrefixCache
 from neva_tl.prompts import ContrastSet, Example
 
 
@@ -188,7 +188,7 @@ def _per_token(
     prefix: PrefixCache | None = None,
 ) -> Float[np.ndarray, " n"]:
     """Mean log-probability of each answer's tokens."""
-    from neva_tl import inference
+    from neva_tl.models import inference
 
     total, count = inference.answer_logprobs(
         model, list(examples), session=session, chat=chat, token_budget=token_budget, prefix=prefix

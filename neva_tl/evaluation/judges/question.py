@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neva_tl.values import VALUES, value
+from neva_tl.core.values import VALUES, value
 
 _SCALE = """\
 Give each value its own number from 0 to 1, whatever the others get; a text may express several values, or none:

@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.evaluation.judges.base import Judge
 
 #: name -> (module:attribute of the factory, what stands behind the colon; empty: nothing). Imported when first used.

@@ -22,13 +22,13 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.special import softmax
 
-from neva_tl._html import card
-from neva_tl.errors import InputError
-from neva_tl.evaluation.choices import check_options, letter_logprobs, option_lines
+from neva_tl.core.cards import card
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES, value
 from neva_tl.evaluation.judges.base import ItemScores, Rewrite
+from neva_tl.evaluation.labels.choices import check_options, letter_logprobs, option_lines
 from neva_tl.prompts.splits import hash_key
 from neva_tl.prompts.text_files import existing_file, read_table
-from neva_tl.values import VALUES, value
 
 #: Labels of the scale, from the lowest level to the highest.
 LEVELS: tuple[str, ...] = ("not at all", "a little", "partly", "mostly", "completely")

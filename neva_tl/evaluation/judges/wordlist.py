@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
+from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judges.base import legible
 from neva_tl.prompts.wordlists import half_of
-from neva_tl.values import VALUES
 
 _WORD = re.compile(r"[a-z]+(?:[-'’][a-z]+)*")
 #: A list word within this many words after a negation counts as opposing; a stop (. ! ? ; : or "but") ends the reach.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.prompts.contrast import COLUMNS, ContrastSet
 from neva_tl.prompts.text_files import existing_file, read_jsonl, read_table
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.splits import hash_key
 from neva_tl.prompts.text_files import existing_file, read_table
-from neva_tl.values import VALUES
 
 PLUS, MINUS = "question_1", "question_2"
 

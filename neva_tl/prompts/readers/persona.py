@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.splits import hash_key
 from neva_tl.prompts.text_files import existing_file, existing_folder, read_jsonl

@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.splits import hash_key
 from neva_tl.prompts.text_files import existing_file, existing_folder, read_table
-from neva_tl.values import VALUES
 
 #: The 20 categories as ten values (ours). They follow the refined theory; what it splits is joined again as in the
 #: theory of 1992, where public image belonged to power and humility to tradition; "objectivity", the corpus authors'

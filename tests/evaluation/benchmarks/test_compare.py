@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from statsmodels.stats.proportion import proportion_confint
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.evaluation.benchmarks import Scores, compare_capability, mean_over_conditions
 from neva_tl.evaluation.benchmarks.compare import bonett_price
 

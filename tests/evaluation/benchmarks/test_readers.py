@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
 from neva_tl.evaluation.benchmarks import (
     Benchmark,
     Item,

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from neva_tl import inference, models
+from neva_tl import models
+from neva_tl.core.errors import InputError
 from neva_tl.editing import AddVector, RolePrompt, edit
-from neva_tl.errors import InputError
 from neva_tl.evaluation.benchmarks import Benchmark, Item, score_all, score_benchmark
 from neva_tl.evaluation.benchmarks.metrics import METRICS
-from neva_tl.testing import tiny_checkpoint
+from neva_tl.models import inference
+from neva_tl.models.tiny import tiny_checkpoint
 
 #: Options of unlike length, so that the three rules disagree; some share their prompt, in one item the prompts differ.
 CHOICES = (

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from faulty_server import FaultyServer
 
-from neva_tl._cache import JsonCache
-from neva_tl.errors import InputError
+from neva_tl.core.cache import JsonCache
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
+from neva_tl.evaluation.conditions.observe import score_texts
 from neva_tl.evaluation.judges import CachedJudge, ChatJudge, ExactJudge, TextJudge, WordListJudge
-from neva_tl.evaluation.observed import score_texts
-from neva_tl.values import VALUES
 
 TEXTS = [
     "They help and help.",

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from faulty_server import KEY, TEXTS, FaultyServer, right, wanted
 
-from neva_tl._cache import JsonCache
+from neva_tl.core.cache import JsonCache
+from neva_tl.core.errors import InputError, WorkError
+from neva_tl.core.values import VALUES, value
 from neva_tl.editing import RolePrompt
-from neva_tl.errors import InputError, WorkError
 from neva_tl.evaluation.judges import load_judge
 from neva_tl.evaluation.judges.base import TextJudge, reads_texts
 from neva_tl.evaluation.judges.chat import GIVE_UP, ChatJudge
 from neva_tl.evaluation.judges.question import QUESTION
-from neva_tl.values import VALUES, value
 
 pytestmark = pytest.mark.usefixtures("chat_environment")
 
@@ -296,8 +296,9 @@ def test_a_server_that_only_fails_is_given_up(tmp_path):
 
 def test_missing_scores_are_bounded_and_the_question_is_printed(monkeypatch):
     """Unedited and edited texts before the judge; one refused: NaN, left out of D, and bounded by hand."""
-    from neva_tl.evaluation import alignment, observed
-    from neva_tl.evaluation.responses import worst_case
+    from neva_tl.evaluation.conditions import leakage as alignment
+    from neva_tl.evaluation.conditions import observe as observed
+    from neva_tl.evaluation.measures.responses import worst_case
 
     prompts, refused = ["one", "two", "three"], "Edited number 1 went by."
     plain_texts, edited_texts = ([f"{kind} number {i} went by." for i in range(3)] for kind in ("Plain", "Edited"))

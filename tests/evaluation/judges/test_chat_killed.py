@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from faulty_server import TEXTS, FaultyServer, wanted
 
-from neva_tl._cache import JsonCache
+from neva_tl.core.cache import JsonCache
 from neva_tl.evaluation.judges.chat import ChatJudge
 
 pytestmark = pytest.mark.usefixtures("chat_environment")

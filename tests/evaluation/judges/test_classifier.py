@@ -13,12 +13,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judges import TextJudge, load_judge
 from neva_tl.evaluation.judges.classifier import Classifier, best_threshold, train
 from neva_tl.evaluation.judges.features import Features, embed
-from neva_tl.evaluation.labelled import LabelledTexts, to_values
-from neva_tl.values import VALUES
+from neva_tl.evaluation.labels.labelled import LabelledTexts, to_values
 
 NAMES = ("Face", "Power: dominance", "Hedonism")
 WORDS = {"Face": "reputation", "Power: dominance": "command", "Hedonism": "pleasure"}

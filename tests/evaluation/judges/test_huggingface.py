@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForSequenceClassification
 
-from neva_tl.errors import InputError
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judges import TextJudge, load_judge
 from neva_tl.evaluation.judges.huggingface import match_labels
-from neva_tl.evaluation.labelled import to_values
+from neva_tl.evaluation.labels.labelled import to_values
+from neva_tl.models.tiny import tiny_tokenizer
 from neva_tl.prompts.readers.valueeval import CATEGORIES
-from neva_tl.testing import tiny_tokenizer
-from neva_tl.values import VALUES
 
 TEXTS = [
     "the old king counts his golden coins in the tower",
@@ -144,7 +144,7 @@ def test_labels_that_do_not_fit_are_listed(tmp_path, labels, complaint):
 
 def test_what_is_no_classifier_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    from neva_tl.testing import tiny_checkpoint
+    from neva_tl.models.tiny import tiny_checkpoint
 
     with pytest.raises(InputError, match="is no sequence classifier"):
         load_judge(f"hf:{tiny_checkpoint(tmp_path / 'lm')}")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judges.question import AGAIN, QUESTION, message, question, read_answer
-from neva_tl.values import VALUES
 
 scores = st.lists(st.none() | st.floats(0, 1), min_size=10, max_size=10)
 junk = st.recursive(

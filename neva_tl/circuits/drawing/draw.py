@@ -1,0 +1,260 @@
+"""The picture of a circuit, from its table alone: neurons by layer on the left, value tokens on the right.
+
+One layout feeds the matplotlib figure and the SVG, so that the two show the same thing. Large tables are thinned to the
+strongest neurons and edges, and the picture says how many of how many it shows.
+"""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path as Curve
+
+from neva_tl.circuits.drawing.layered import colour_of
+from neva_tl.circuits.drawing.text import visible
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
+from neva_tl.plots.style import NEGATIVE, POSITIVE, need, new_figure, short, styled, value_colour
+
+NEEDED = ("value", "layer", "neuron", "token", "token_value", "attribution")
+#: Layout units: SVG user units, and 1/90 inch in the figure.
+ROW, WIDTH, TOP, LEFT, RIGHT = 19.0, 640.0, 34.0, 190.0, 430.0
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A neuron or a token in the picture."""
+
+    key: tuple[Any, ...]
+    label: str
+    value: str
+    x: float
+    y: float
+    title: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """An edge in the picture; `strength` is |attribution| over the largest drawn."""
+
+    source: Mark
+    target: Mark
+    attribution: float
+    strength: float
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Everything a drawing needs."""
+
+    neurons: tuple[Mark, ...]
+    tokens: tuple[Mark, ...]
+    links: tuple[Link, ...]
+    layers: tuple[tuple[int, float], ...]
+    groups: tuple[tuple[str, float], ...]
+    height: float
+    note: str
+
+
+def layout(table: pd.DataFrame, *, value: str | None = None, most_neurons: int = 14, most_links: int = 70) -> Layout:
+    """Places of the strongest neurons and edges of one value's circuit.
+
+    Args:
+        table: as `CircuitGraph.table()` or the study's table `circuit`.
+        value: whose neurons; needed only when the table holds several values (default: all of them).
+        most_neurons: by the sum of |attribution| over their edges.
+        most_links: by |attribution|, after each drawn neuron's own strongest.
+
+    Raises:
+        InputError: columns missing, or no edges.
+    """
+    table = need(table, NEEDED, "circuit")
+    if value is not None:
+        table = table[table["value"] == value]
+    # A neuron of two values would draw each edge twice.
+    edges = table.drop_duplicates(["layer", "neuron", "token", "token_value"]).reset_index(drop=True)
+    if not len(edges):
+        raise InputError(f"the circuit table holds no edges{f' for {value}' if value else ''}")
+    size = edges["attribution"].abs()
+    total = size.groupby([edges["layer"], edges["neuron"]]).sum().sort_values(ascending=False)
+    kept = set(total.index[:most_neurons])
+    inside = edges[[pair in kept for pair in zip(edges["layer"], edges["neuron"], strict=True)]]
+    strongest = inside["attribution"].abs().sort_values(ascending=False, kind="stable").index
+    own = inside["attribution"].abs().groupby([inside["layer"], inside["neuron"]]).idxmax()
+    chosen = list(dict.fromkeys([*own, *strongest]))[: max(most_links, len(own))]
+    drawn = inside.loc[chosen]
+    # First layer at the bottom, as the residual stream is drawn; tokens in circle order from the top.
+    neurons = sorted(kept, key=lambda pair: (-pair[0], pair[1]))
+    tokens = sorted(
+        set(zip(drawn["token_value"], drawn["token"], strict=True)), key=lambda pair: (VALUES.index(pair[0]), pair[1])
+    )
+    gaps = sum(a[0] != b[0] for a, b in pairwise(tokens))
+    rows = max(len(neurons), len(tokens) + 0.6 * gaps)
+    height = TOP + ROW * rows + 16
+    owner = {(r.layer, r.neuron): str(r.value) for r in drawn.itertuples()}
+    step = ROW * rows / len(neurons)
+    marks = {
+        pair: Mark(
+            pair,
+            f"L{pair[0]}.{pair[1]}",
+            owner[pair],
+            LEFT,
+            TOP + step * (place + 0.5),
+            f"neuron {pair[1]} of layer {pair[0]} ({owner[pair]}): sum of |attribution| {total[pair]:.3g}",
+        )
+        for place, pair in enumerate(neurons)
+    }
+    spots: dict[tuple[Any, ...], Mark] = {}
+    unit = ROW * rows / (len(tokens) + 0.6 * gaps)
+    y = TOP + unit * 0.5
+    for place, (owner_value, token) in enumerate(tokens):
+        if place and tokens[place - 1][0] != owner_value:
+            y += 0.6 * unit
+        title = f"token {visible(token)} ({owner_value})"
+        spots[owner_value, token] = Mark((owner_value, token), visible(token), owner_value, RIGHT, y, title)
+        y += unit
+    largest = float(drawn["attribution"].abs().max()) or 1.0
+    ordered = drawn.sort_values("attribution", key=np.abs)
+    links = tuple(
+        Link(
+            marks[r["layer"], r["neuron"]],
+            spots[r["token_value"], r["token"]],
+            r["attribution"],
+            abs(r["attribution"]) / largest,
+        )
+        for r in ordered.to_dict("records")
+    )
+    layers = tuple(
+        (layer, float(np.mean([m.y for pair, m in marks.items() if pair[0] == layer])))
+        for layer in sorted({pair[0] for pair in neurons}, reverse=True)
+    )
+    groups = tuple(
+        (name, float(np.mean([m.y for m in spots.values() if m.value == name])))
+        for name in VALUES
+        if any(m.value == name for m in spots.values())
+    )
+    note = f"{len(links)} of {len(edges)} edges, {len(neurons)} of {len(total)} neurons; widest: {short(largest)}"
+    return Layout(tuple(marks.values()), tuple(spots.values()), links, layers, groups, height, note)
+
+
+def circuit_svg(
+    table: pd.DataFrame,
+    *,
+    value: str | None = None,
+    most_neurons: int = 14,
+    most_links: int = 70,
+    standalone: bool = False,
+) -> str:
+    """The picture as one `<svg>` element: red edges raise the token, blue ones lower it, width is |attribution|; hover
+    for numbers. Text takes the page's colour; all text is escaped.
+
+    Args:
+        table, value, most_neurons, most_links: see `layout`.
+        standalone: with an XML namespace and a white ground, for a file of its own.
+    """
+    plan = layout(table, value=value, most_neurons=most_neurons, most_links=most_links)
+    head = 'xmlns="http://www.w3.org/2000/svg" style="background:#fff;color:#222" ' if standalone else ""
+    out = [
+        f'<svg {head}class="circuit" viewBox="0 0 {WIDTH:.0f} {plan.height:.0f}" width="{WIDTH:.0f}" '
+        f'height="{plan.height:.0f}" role="img" font-family="system-ui, sans-serif" font-size="11" '
+        f'aria-label="{html.escape(plan.note)}">'
+    ]
+    for x, anchor, text in ((LEFT, "end", "neurons, by layer"), (RIGHT, "start", "value tokens")):
+        out.append(_text(x, 16.0, text, anchor, weight="bold"))
+    for link in plan.links:
+        a, b = link.source, link.target
+        middle = (a.x + b.x) / 2
+        kind, colour = ("up", POSITIVE) if link.attribution > 0 else ("down", NEGATIVE)
+        out.append(
+            f'<path class="{kind}" d="M{a.x + 6:.1f} {a.y:.1f}'
+            f'C{middle:.1f} {a.y:.1f} {middle:.1f} {b.y:.1f} {b.x - 4:.1f} {b.y:.1f}" '
+            f'fill="none" stroke="{colour}" stroke-width="{0.4 + 4.6 * link.strength:.2f}" '
+            f'stroke-opacity="{0.25 + 0.6 * link.strength:.2f}"><title>'
+            f"{html.escape(f'{a.label} → {b.label} ({b.value}): {link.attribution:+.3g}')}</title></path>"
+        )
+    for mark in plan.neurons:
+        out.append(
+            f'<g><title>{html.escape(mark.title)}</title><circle cx="{mark.x:.1f}" cy="{mark.y:.1f}" r="5" '
+            f'fill="{colour_of(mark.value)}"/>{_text(mark.x - 10, mark.y + 3.6, mark.label, "end", size=10.5)}</g>'
+        )
+    for mark in plan.tokens:
+        text = _text(mark.x + 8, mark.y + 3.6, mark.label, "start", colour=value_colour(mark.value), size=10.5)
+        out.append(
+            f'<g><title>{html.escape(mark.title)}</title><rect x="{mark.x - 3:.1f}" y="{mark.y - 4:.1f}" width="7" '
+            f'height="8" rx="2" fill="{value_colour(mark.value)}"/>{text}</g>'
+        )
+    for layer, y in plan.layers:
+        out.append(_text(LEFT - 100, y + 3.6, f"layer {layer}", "end", opacity=0.65))
+    for name, y in plan.groups:
+        out.append(_text(RIGHT + 118, y + 3.6, name, "start", colour=value_colour(name), weight="bold"))
+    return "".join(out) + "</svg>"
+
+
+def _text(
+    x: float,
+    y: float,
+    text: str,
+    anchor: str,
+    *,
+    colour: str = "currentColor",
+    size: float = 11.0,
+    weight: str = "normal",
+    opacity: float = 1.0,
+) -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" font-size="{size}" '
+        f'font-weight="{weight}" opacity="{opacity}">{html.escape(text)}</text>'
+    )
+
+
+@styled
+def circuit_figure(
+    table: pd.DataFrame, *, value: str | None = None, most_neurons: int = 14, most_links: int = 70
+) -> Figure:
+    """The same picture as a matplotlib figure."""
+    plan = layout(table, value=value, most_neurons=most_neurons, most_links=most_links)
+    figure = new_figure(WIDTH / 90, (plan.height + 22) / 90)
+    ax = figure.subplots()
+    ax.set_xlim(0, WIDTH)
+    ax.set_ylim(plan.height + 14, 0)
+    ax.set_axis_off()
+    for link in plan.links:
+        a, b = link.source, link.target
+        middle = (a.x + b.x) / 2
+        curve = Curve(
+            [(a.x + 6, a.y), (middle, a.y), (middle, b.y), (b.x - 4, b.y)], [Curve.MOVETO] + [Curve.CURVE4] * 3
+        )
+        ax.add_patch(
+            PathPatch(
+                curve,
+                fill=False,
+                edgecolor=POSITIVE if link.attribution > 0 else NEGATIVE,
+                linewidth=0.3 + 3.6 * link.strength,
+                alpha=0.25 + 0.6 * link.strength,
+                capstyle="butt",
+            )
+        )
+    for mark in plan.neurons:
+        ax.plot(mark.x, mark.y, "o", color=colour_of(mark.value), markersize=6)
+        ax.text(mark.x - 11, mark.y, mark.label, ha="right", va="center", fontsize=7)
+    for mark in plan.tokens:
+        # A dollar sign would start mathtext.
+        ax.plot(mark.x, mark.y, "s", color=value_colour(mark.value), markersize=5)
+        ax.text(
+            mark.x + 8, mark.y, mark.label, va="center", fontsize=7, color=value_colour(mark.value), parse_math=False
+        )
+    for layer, y in plan.layers:
+        ax.text(LEFT - 100, y, f"layer {layer}", ha="right", va="center", fontsize=7.5, color="#777777")
+    for name, y in plan.groups:
+        ax.text(RIGHT + 118, y, name, va="center", fontsize=8, fontweight="bold", color=value_colour(name))
+    ax.text(LEFT, 14, "neurons, by layer", ha="right", fontsize=8, fontweight="bold")
+    ax.text(RIGHT, 14, "value tokens", ha="left", fontsize=8, fontweight="bold")
+    ax.text(8, plan.height + 10, f"red raises the token, blue lowers it · {plan.note}", fontsize=6.5, color="#666666")
+    return figure

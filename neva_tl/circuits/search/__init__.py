@@ -1,0 +1,1 @@
+"""Search for circuits and measurement of their faithfulness."""

@@ -1,0 +1,1 @@
+"""The command line `neva-tl`: one file per command, thin over the API."""

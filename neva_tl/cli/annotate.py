@@ -1,0 +1,177 @@
+"""`neva-tl annotate`: a person says, without knowing the condition, which values the texts of a run express."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neva_tl.cli.options import Debug, Json, say
+from neva_tl.core.errors import InputError
+
+if TYPE_CHECKING:
+    from neva_tl.evaluation.judge_quality.annotation import Sample
+    from neva_tl.evaluation.labels.answers import Answers
+
+#: Texts and seed of a new sample.
+DEFAULT_N, DEFAULT_SEED = 40, 0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(annotate)
+
+
+def annotate(
+    run: Annotated[Path, typer.Argument(help="run folder whose texts are asked about")],
+    n: Annotated[
+        int | None, typer.Option("--n", min=2, help=f"texts, edited and unedited; default {DEFAULT_N}")
+    ] = None,
+    annotator: Annotated[str, typer.Option("--annotator", help="your name: letters, digits, - and _")] = "me",
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help=f"of the choice of texts; default {DEFAULT_SEED}")
+    ] = None,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="show the result before all is answered (you then know too much to go on)")
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Label a run's texts by hand, blind to condition; answers are kept at once, and the same command goes on later."""
+    from neva_tl.evaluation.judge_quality import annotation
+    from neva_tl.evaluation.labels.answers import Answers
+    from neva_tl.study.run.store import Store
+
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", annotator):
+        raise InputError(f"--annotator {annotator!r}: letters, digits, - and _ only, at most 40")
+    store = Store(run)
+    if not store.has("manifest.json") or not store.has("tables/generations.parquet"):
+        raise InputError(f"{run} holds no finished run with texts (make one with neva-tl run)")
+    file = run / "annotations" / f"{annotator}.jsonl"
+    known = Answers.about(file) or {}
+    size = n if n is not None else int(known.get("n", DEFAULT_N))
+    drawn = seed if seed is not None else int(known.get("seed", DEFAULT_SEED))
+    chosen = annotation.sample(store.read_table("tables/generations"), size, drawn)
+    answers = Answers(file, {"run": str(store.read_json("manifest.json")["study"]), "n": size, "seed": drawn})
+    plan = chosen.order(annotator, drawn)
+    done = _ask(chosen, answers, plan)
+    rows = annotation.label_rows(chosen.items, answers.found)
+    labels = store.write_text(
+        f"annotations/{annotator}.labels.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    )
+    record: dict[str, Any] = {"answers": str(file), "labels": str(labels), "asked": len(plan), "answered": done}
+    if done == len(plan) or reveal:
+        table = annotation.unblinded(chosen.conditions, answers.found, seed=drawn)
+        store.write_table(f"annotations/{annotator}.methods", table)
+        record |= {
+            "self_agreement": annotation.self_agreement(answers.found),
+            "methods": json.loads(table.to_json(orient="records")),
+        }
+    if as_json:
+        print(json.dumps(record, allow_nan=False))
+        return
+    _print(record, str(store.read_json("manifest.json")["config"]["judge"]))
+
+
+def _ask(chosen: Sample, answers: Answers, plan: list[tuple[str, int]]) -> int:
+    """Ask what is not answered yet, in the plan's order; returns how much of the plan is answered.
+
+    The dialogue is on stderr, so that stdout holds the result alone.
+    """
+    from rich.console import Console
+
+    from neva_tl.evaluation.judge_quality.annotation import shown
+
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    items = {item.key: item for item in chosen.items}
+    place, came_back = 0, False
+    if any(question not in answers.found for question in plan):
+        console.print(_help())
+    while place < len(plan):
+        key, again = plan[place]
+        if (key, again) in answers.found and not came_back:
+            place += 1
+            continue
+        came_back = False
+        answered = sum(question in answers.found for question in plan)
+        console.rule(f"text {place + 1} of {len(plan)} ({answered} answered)")
+        console.print(shown(items[key].prompt), style="dim")
+        console.print(shown(items[key].text) or "(nothing)")
+        try:
+            answer = console.input("values: ").strip()
+        except (EOFError, KeyboardInterrupt):
+            say("")
+            break
+        if answer.lower() in ("q", "quit"):
+            break
+        if answer.lower() in ("h", "help"):
+            console.print(_help())
+        elif answer.lower() in ("s", "skip"):
+            place += 1
+        elif answer.lower() in ("b", "back"):
+            place, came_back = max(place - 1, 0), True
+        elif _kept(answers, key, again, answer):
+            place += 1
+    return sum(question in answers.found for question in plan)
+
+
+def _kept(answers: Answers, key: str, again: int, answer: str) -> bool:
+    """Keep an answer, or say what is wrong with it."""
+    from neva_tl.evaluation.judge_quality.annotation import parse
+
+    try:
+        labels = parse(answer)
+    except InputError as error:
+        say(f"  {error}")
+        return False
+    answers.put(key, again, labels, datetime.now(UTC).isoformat(timespec="seconds"))
+    return True
+
+
+def _help() -> str:
+    from neva_tl.core.values import VALUES, value
+    from neva_tl.evaluation.judge_quality.annotation import KEYS
+
+    lines = [f"  {key}  {name}: {value(name).definition}" for key, name in zip(KEYS, VALUES, strict=True)]
+    return "\n".join(
+        [
+            "Which of these does the text (not the prompt above it) express or put first?",
+            *lines,
+            "Type the keys (14: the first and the fourth), n for none; ?4 leaves the fourth undecided, ? all of them.",
+            "s skips for now, b goes back, q stops (the same command goes on later), h shows this again.",
+        ]
+    )
+
+
+def _print(record: dict[str, Any], judge: str) -> None:
+    import pandas as pd
+
+    print(f"{record['answered']} of {record['asked']} answered: {record['answers']}")
+    if "methods" not in record:
+        print("methods stay hidden until all is answered (the same command goes on; --reveal shows them now)")
+    else:
+        agreement = record["self_agreement"]
+        if agreement["agreement"] is not None:
+            kappa = "" if agreement["kappa"] is None else f", Cohen's kappa {agreement['kappa']:.2f}"
+            print(
+                f"self-agreement on {agreement['texts']} texts asked twice: {agreement['agreement']:.2f} of "
+                f"{agreement['decisions']} decisions{kappa}"
+            )
+        columns = ("csr", "csr_base", "gain", "others")
+        rows = [
+            {"method": row["method"], "n": row["n"]} | {name: _interval(row, name) for name in columns}
+            for row in record["methods"]
+        ]
+        print(pd.DataFrame(rows).to_string(index=False))
+    print(f"labels for a judge: neva-tl validate-judge --judge {judge} --labels {record['labels']}")
+
+
+def _interval(row: dict[str, Any], name: str) -> str:
+    est, lo, hi = (row[f"{name}{end}"] for end in ("", "_lo", "_hi"))
+    if est is None:
+        return "-"
+    return f"{est:.2f}" if lo is None or hi is None else f"{est:.2f} [{lo:.2f}, {hi:.2f}]"

@@ -1,0 +1,103 @@
+"""`neva-tl capability`: public sets on a model, unedited or before and after the edits of a finished run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neva_tl.cli.options import Debug, Dtype, Json, Seed, say, writable
+from neva_tl.core.errors import InputError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(capability)
+
+
+def capability(
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="what neva_tl.load takes; default: the run's own model, or demo without --run"),
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=PATH of a public set (repeatable); with --data a NAME in it")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="folder with blimp/, lambada/, mmlu/, multiple_choice/, tinystories/: all of them, or those "
+                     "that --set names"),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="items of each set: a fixed part, chosen by hash; default all")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="finished run folder whose edits are compared with the unedited model")
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option("--method", help="method of the run (repeatable); default neva")] = None,
+    value: Annotated[list[str] | None, typer.Option("--value", help="value of the run (repeatable); default all")] = None,
+    gain: Annotated[float | None, typer.Option("--gain", help="matched gain; default the run's headline")] = None,
+    span: Annotated[
+        str, typer.Option("--span", help="tokens that count as generated for the edits: text (all of an item) or answer")
+    ] = "text",
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="leave malformed rows out and count them, instead of stopping")
+    ] = False,
+    out: Annotated[
+        Path, typer.Option("--out", help="folder for the tables; scores kept there are not computed again")
+    ] = Path("runs/capability"),
+    dtype: Dtype = "float32",
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Capability on public sets (MMLU, PIQA, LAMBADA, BLiMP, ...): unedited, or edited against unedited."""
+    import pandas as pd
+
+    import neva_tl as nv
+    from neva_tl.core.json_data import finite
+    from neva_tl.evaluation.benchmarks import data_sets, read_benchmarks
+    from neva_tl.study.analyses.capability import run_capability, unedited_scores
+    from neva_tl.study.analyses.rebuilt import FinishedRun
+    from neva_tl.study.run.store import Store
+
+    if span not in ("text", "answer"):
+        raise InputError(f"unknown span {span!r}: choose text or answer")
+    if run is None and (method or value or gain is not None):
+        raise InputError("--method, --value and --gain belong to a run: name it with --run")
+    named = list(sets or ())
+    if data is None and not named:
+        raise InputError("no public set is named: give --set NAME=PATH, or --data FOLDER")
+    specs = [one for one in named if "=" in one]
+    bare = [one for one in named if "=" not in one]
+    if data is None and bare:
+        raise InputError(f"--set takes NAME=PATH, not {bare[0]!r} (a bare name needs --data)")
+    if data is not None and (bare or not specs):
+        specs += data_sets(data, tuple(bare))
+    benchmarks = [one.limit(limit) for spec in specs for one in read_benchmarks(spec, skip_bad=skip_bad)]
+    names = [one.name for one in benchmarks]
+    if len(set(names)) < len(names):
+        raise InputError(
+            f"two sets are named {max(names, key=names.count)!r}: give them names of their own (--set NAME=PATH)"
+        )
+    finished = None if run is None else FinishedRun.open(run)
+    writable(out / "capability.csv")
+    store = Store(out)
+    if finished is None:
+        scores = unedited_scores(store, nv.load(model or "demo", dtype=dtype), benchmarks, progress=True)
+        table = pd.concat([one.df for one in scores.values()], ignore_index=True)
+    else:
+        loaded = finished.load_model(model)
+        table = run_capability(
+            store, finished, loaded, benchmarks, tuple(method or ("neva",)), tuple(value or ()), target=gain,
+            span=span, seed=seed, progress=True,  # type: ignore[arg-type]
+        )  # fmt: skip
+    store.write_table("capability", table)
+    print(
+        json.dumps(finite(table.to_dict("records")), allow_nan=False)
+        if as_json
+        else table.round(3).to_string(index=False)
+    )
+    say(f"written: {out / 'capability.csv'}")

@@ -1,0 +1,95 @@
+"""`neva-tl collect`: activation statistics, by one process or by many that `torchrun` started."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from neva_tl.cli.options import Debug, Dtype, Json, Model, Prompts, Seed, resolve_prompts, writable
+from neva_tl.core.errors import WorkError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(collect)
+
+
+def collect(
+    model: Model = "demo",
+    prompts: Prompts = "auto",
+    out: Annotated[Path, typer.Option("--out", help="where to write PATH.json and PATH.safetensors")] = Path(
+        "runs/stats"
+    ),
+    split: Annotated[str, typer.Option("--split", help="train, validation, test, or all")] = "train",
+    pooling: Annotated[
+        str, typer.Option("--pooling", help="mean, last, max, token, or auto (last on the demo model, else mean)")
+    ] = "auto",
+    stop_at_layer: Annotated[
+        int | None, typer.Option("--stop-at-layer", min=1, help="collect the layers below this one, and run no others")
+    ] = None,
+    token_budget: Annotated[
+        int | None, typer.Option("--token-budget", min=1, help="tokens of a batch; default: by the device")
+    ] = None,
+    save_every: Annotated[float, typer.Option("--save-every", min=0, help="seconds between two saved states")] = 5.0,
+    dtype: Dtype = "float32",
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Collect activation statistics of every MLP neuron on contrastive prompts.
+
+    Stopped or killed, the same command goes on where it was. Several processes share the prompts out under torchrun:
+    torchrun --nproc-per-node=2 -m neva_tl collect ...
+    """
+    import neva_tl as nv
+    from neva_tl.activations.pooling import check_pooling
+    from neva_tl.activations.ranks import joined
+    from neva_tl.study import StudyConfig
+
+    kind: Any = StudyConfig(model=model).pooling if pooling == "auto" else pooling
+    check_pooling(kind)
+    writable(out)
+    pairs = nv.prompts.load(resolve_prompts(prompts, model))
+    with joined() as here, _stoppable(here.size):
+        stats = nv.collect(
+            nv.load(model, dtype=dtype),
+            pairs,
+            split=None if split == "all" else split,
+            pooling=kind,
+            stop_at_layer=stop_at_layer,
+            token_budget=token_budget,
+            checkpoint=out.with_name(f"{out.with_suffix('').name}.state"),
+            save_every=save_every,
+            progress=True,
+        )
+        if not here.first:
+            return
+        path = stats.save(out)
+    counts = {name: int(stats.n[stats.index(name)].sum()) for name in stats.values}
+    unit = "tokens" if kind == "token" else "prompts"
+    print(json.dumps({"stats": str(path), unit: counts}) if as_json else f"{sum(counts.values())} {unit} -> {path}")
+
+
+@contextmanager
+def _stoppable(processes: int) -> Iterator[None]:
+    """Among several processes, torchrun ends the others when one is lost: say so in one line."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise WorkError(
+            "stopped, because another process was lost or torchrun was told to stop: the same command goes on where it was"
+        )
+
+    if processes == 1:
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,95 @@
+"""`neva-tl train-judge` and `validate-judge`: make a judge of labelled texts, and measure any judge on them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neva_tl.cli.options import Debug, Json, Seed, say, writable
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("train-judge")(train_judge)
+    app.command("validate-judge")(validate_judge)
+
+
+def train_judge(
+    data: Annotated[
+        str,
+        typer.Option("--data", help="valueeval:DIR (or DIR alone), persona:DIR, or labelled texts as .csv or .jsonl"),
+    ],
+    features: Annotated[str, typer.Option("--features", help="tfidf, minilm (sentence embeddings) or both")] = "both",
+    out: Annotated[Path, typer.Option("--out", help="folder of the judge")] = Path("runs/judge"),
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="leave malformed rows out and count them")] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train a judge of texts on labelled texts; use it as --judge classifier:PATH."""
+    from neva_tl.core.errors import InputError
+    from neva_tl.evaluation.judges.classifier import check_place, train
+    from neva_tl.evaluation.judges.features import KINDS
+    from neva_tl.evaluation.labels.labelled import LabelledTexts
+
+    if features not in KINDS:
+        raise InputError(f"unknown features {features!r}: choose {', '.join(KINDS)}")
+    writable(out)
+    check_place(out)
+    labelled = LabelledTexts.load(f"valueeval:{data}" if Path(data).is_dir() else data, skip_bad=skip_bad)
+    say(f"training on {int((labelled.splits == 'train').sum()):,} texts; the test texts are not looked at")
+    judge = train(labelled, features, seed=seed)
+    judge.save(out)
+    if as_json:
+        print(json.dumps({"judge": judge.name, "folder": str(out), **judge.info}, allow_nan=False))
+        return
+    chosen = judge.info["validation"]
+    print(judge.df.round(3).to_string(index=False, na_rep="–"))
+    print(
+        f"{judge.name} -> {out}: F1 {chosen['task_f1']:.3f} (task), {chosen['macro_f1']:.3f} (macro) on the validation texts "
+        "that chose its thresholds"
+    )
+    say(f"measure it on test texts: neva-tl validate-judge --judge classifier:{out} --labels {data}")
+
+
+def validate_judge(
+    judge: Annotated[str, typer.Option("--judge", help="wordlist, classifier:PATH, hf:NAME_OR_FOLDER, ...")],
+    labels: Annotated[
+        str,
+        typer.Option("--labels", help="valueeval:DIR (or DIR alone), persona:DIR, or labelled texts as .csv or .jsonl"),
+    ],
+    split: Annotated[
+        str, typer.Option("--split", help="train, validation, test, another of the source's own, or all")
+    ] = "test",
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold",
+            min=0.0,
+            max=1.0,
+            help="a value is there from this score on; default: the judge's own, else .5",
+        ),
+    ] = None,
+    n_boot: Annotated[int, typer.Option("--n-boot", min=10, help="bootstrap draws behind the intervals")] = 1000,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="leave malformed rows out and count them")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="also write the card to this .json file")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure a judge on labelled texts: precision, recall, F1, ranking, calibration, per value and overall."""
+    from neva_tl.evaluation.judge_quality.quality import quality
+    from neva_tl.evaluation.judges.registry import load_judge
+    from neva_tl.evaluation.labels.labelled import LabelledTexts
+
+    if out is not None:
+        writable(out)
+    labelled = LabelledTexts.load(f"valueeval:{labels}" if Path(labels).is_dir() else labels, skip_bad=skip_bad)
+    chosen = labelled if split == "all" else labelled.split(split)
+    card = quality(load_judge(judge), chosen, threshold=threshold, n_boot=n_boot, seed=seed)
+    print(json.dumps(card.to_json(), allow_nan=False, ensure_ascii=False) if as_json else card)
+    if out is not None:
+        say(f"written: {card.save(out)}")

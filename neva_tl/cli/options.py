@@ -1,0 +1,90 @@
+"""Options and checks that the commands of `neva-tl` share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from neva_tl.core.errors import InputError
+from neva_tl.models.sources import is_demo
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", help="demo, demo:FOLDER, smollm2, a .gguf file, a local Hugging Face folder, or a hub name"
+    ),
+]
+Prompts = Annotated[
+    str,
+    typer.Option(
+        "--prompts",
+        help="demo, schwartz, persona:DIR, valueeval:DIR, valuebench:FILE, pairs:FILE.csv, or a csv/jsonl/parquet of our schema; "
+        "auto: demo for demo models, schwartz otherwise",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="seed of sampling, placebos and bootstraps")]
+Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
+Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
+ValueName = Annotated[str, typer.Option("--value", help="one of Schwartz's ten values")]
+Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16 or auto")]
+Selector = Annotated[str, typer.Option("--method", help="selector: effect_size, neva, margin, probe, causal, ...")]
+Judge = Annotated[
+    str,
+    typer.Option(
+        "--judge",
+        help="exact (demo), logprob, wordlist, classifier:PATH, hf:NAME_OR_FOLDER, chat:MODEL@BASE_URL, or auto",
+    ),
+]
+Gate = Annotated[
+    str, typer.Option("--gate", help="relevance (every method acts only on tokens that concern values), none, or auto")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="processes; default: one per core for a small model on a CPU, else 1"),
+]
+K = Annotated[int | None, typer.Option("--k", min=1, help="neurons to keep; default: the selector's own rule")]
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def writable(out: Path) -> None:
+    """Refuse an output path that cannot be written, before minutes are spent on what would go there.
+
+    Raises:
+        InputError: a parent is a file, or nothing may be written there.
+    """
+    if out.suffix and out.is_dir():
+        raise InputError(f"cannot write {out}: it is a folder; name a file")
+    place = next(parent for parent in out.absolute().parents if parent.exists())
+    if not place.is_dir():
+        raise InputError(f"cannot write {out}: {place} is a file, not a folder")
+    if not os.access(place, os.W_OK):
+        raise InputError(f"cannot write {out}: no permission to write in {place}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def resolve_prompts(prompts: str, model: str) -> str:
+    return ("demo" if is_demo(model) else "schwartz") if prompts == "auto" else prompts
+
+
+def collected(model_name: str, prompts: str, dtype: str, samples: bool, stats: Path | None = None) -> tuple[Any, Any]:
+    """A loaded model and its statistics, collected now or read from a file."""
+    import neva_tl as nv
+    from neva_tl.study import StudyConfig
+
+    model = nv.load(model_name, dtype=dtype)
+    if stats is not None:
+        found = nv.ActivationStats.load(stats)
+        made_on, here = found.fingerprint.get("weights_hash"), nv.fingerprint(model)["weights_hash"]
+        if made_on != here:
+            raise InputError(f"{stats} was collected on other weights than {model_name}: collect again")
+        return model, found
+    pairs = nv.prompts.load(resolve_prompts(prompts, model_name))
+    pooling = StudyConfig(model=model_name).pooling
+    return model, nv.collect(model, pairs, samples=samples, pooling=pooling, progress=True)

@@ -1,0 +1,140 @@
+"""`neva-tl profile`: what a model says of its values when asked, and how it shares points; before and after an edit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from neva_tl.cli.options import Debug, Dtype, Json, K, Model, Prompts, Seed, resolve_prompts, say, writable
+from neva_tl.core.errors import InputError
+from neva_tl.models.sources import is_demo
+
+#: Below this share of its probability on the letters, a model is said not to answer the questions.
+LITTLE_MASS = 0.1
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(profile)
+
+
+def profile(
+    model: Model = "smollm2",
+    questionnaire: Annotated[
+        Path | None,
+        typer.Option("--questionnaire", help="CSV: questionnaire, item, value, agreement; default: our own 40 items"),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", help="one questionnaire of that file, for example PVQ40")
+    ] = None,
+    centre: Annotated[
+        bool, typer.Option("--centre", help="subtract the mean over all items (scores then sum to zero)")
+    ] = False,
+    value: Annotated[str | None, typer.Option("--value", help="steer towards this value, and show the change")] = None,
+    method: Annotated[str, typer.Option("--method", help="method to steer with")] = "neva",
+    dose: Annotated[float | None, typer.Option("--dose", help="its dose; default: the method's first")] = None,
+    scope: Annotated[str, typer.Option("--scope", help="tokens that are edited: all, prompt or last")] = "all",
+    prompts: Prompts = "auto",
+    rows: Annotated[int, typer.Option("--rows", min=0, help="training pairs of each value; 0: all of them")] = 80,
+    k: K = None,
+    svo: Annotated[bool, typer.Option("--svo/--no-svo", help="also ask how it shares points with another")] = True,
+    out: Annotated[Path | None, typer.Option("--out", help="also write the profile as .csv")] = None,
+    dtype: Dtype = "float32",
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Ask a model how well statements about the ten values describe it, before and after an edit."""
+    import neva_tl as nv
+    from neva_tl.core.values import value as lookup
+    from neva_tl.evaluation import SurveyJudge, value_profile
+    from neva_tl.evaluation.profiles.svo import svo as orientation
+
+    if is_demo(model):
+        raise InputError("the demo model speaks a small language without questions: name a model of natural language")
+    if only is not None and questionnaire is None:
+        raise InputError("--only picks a questionnaire out of a file: give the file with --questionnaire")
+    if value is not None:
+        lookup(value)
+    if scope not in ("all", "prompt", "last"):
+        raise InputError(
+            f"unknown scope {scope!r}: choose all, prompt or last (a letter is chosen before any is written)"
+        )
+    if out is not None:
+        if out.suffix.lower() != ".csv":
+            raise InputError(f"cannot write a profile as {out.name!r}: use .csv")
+        writable(out)
+    judge = SurveyJudge.load(questionnaire, questionnaire=only, centre=centre)
+    loaded = nv.load(model, dtype=dtype)
+    edits = _edit(loaded, model, value, method, dose, scope, prompts, rows, k, seed) if value is not None else None
+    say(f"asking {len(judge.items)} items twice")
+    found = value_profile(loaded, judge, edits, seed=seed)
+    if out is not None:
+        found.df.to_csv(out, index=False)
+        say(f"written: {out}")
+    report: dict[str, Any] = {
+        "model": model,
+        "judge": found.judge,
+        "unit": found.unit,
+        "profile": found.df.to_dict("records"),
+        "order": float(found.before.extra["order"][0].mean()),
+        "mass": float(found.before.extra["mass"][0].mean()),
+    }
+    lines = [
+        str(found),
+        f"late against early letters {report['order']:+.2f} of the scale (cancelled by asking both ways); probability on the "
+        f"letters {report['mass']:.2f}",
+    ]
+    if report["mass"] < LITTLE_MASS:
+        say("the model hardly answers with a letter at all: these scores say little about it")
+    if value is not None:
+        tax = found.tax(value)
+        about = {"value": value, "method": method, "dose": None if edits is None else edits.dose}
+        report |= {"edit": about, "tax": tax.to_json()}
+        lines.append(f"towards {value} by {method}: change of the others per unit of gain {tax}")
+    if svo:
+        say("sharing points")
+        before = orientation(loaded, seed=seed, progress=True)
+        report["svo"] = {"before": _orientation(before)}
+        lines.append(str(before))
+        if edits is not None:
+            after = orientation(loaded, edits, seed=seed, progress=True)
+            change = before.to(after).change
+            report["svo"] |= {"after": _orientation(after), "change": change.to_json()}
+            lines += [f"after the edit: {after}", f"turned by {change} degrees"]
+    from neva_tl.core.json_data import finite
+
+    print(json.dumps(finite(report), allow_nan=False) if as_json else "\n".join(lines))
+
+
+def _orientation(found: Any) -> dict[str, Any]:
+    names = ("category", "soft_angle", "chance", "decided")
+    return {"angle": found.angle.to_json()} | {name: getattr(found, name) for name in names}
+
+
+def _edit(
+    loaded: Any,
+    model: str,
+    value: str,
+    method: str,
+    dose: float | None,
+    scope: Any,
+    prompts: str,
+    rows: int,
+    k: int | None,
+    seed: int,
+) -> Any:
+    """The edit towards a value, from statistics collected now."""
+    import neva_tl as nv
+    from neva_tl.study import StudyConfig, build_edit
+    from neva_tl.study.run.stages import limit_rows
+
+    pairs = limit_rows(nv.prompts.load(resolve_prompts(prompts, model)), rows)
+    if value not in pairs.values:
+        raise InputError(f"{pairs.name} has no prompts for {value}: it covers {', '.join(pairs.values)}")
+    say(f"collecting statistics on {pairs.name}")
+    stats = nv.collect(loaded, pairs, samples=True, pooling=StudyConfig(model=model).pooling, progress=True)
+    return build_edit(loaded, stats, value, method=method, dose=dose, scope=scope, k=k, seed=seed)

@@ -1,0 +1,276 @@
+"""Standardised mean differences from moments: Hedges' g, paired d_z, their intervals and tests.
+
+All functions are vectorised over the moments' trailing dimensions. An `Effect` carries, beside g, the t statistic
+and the factor `root_n` for which `t ~ noncentral t(df, delta * root_n)` when the population effect is delta (normal
+data, independent observations); intervals and the minimum-effect test follow from that one fact.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Num
+from scipy.optimize import brentq
+from scipy.special import gammaln, nctdtr, nctdtrinc, ndtri
+from scipy.stats import t as student
+
+from neva_tl.core.errors import InputError
+from neva_tl.core.statistics.moments import Moments, check_moments
+from neva_tl.core.statistics.tails import MANY, MANY_SHARES, spline, tails_on_curve, tails_on_surface, two_tails
+
+#: Above this many effects with one df, limits (slow: roots) come from splines through exact ones.
+_MANY_LIMITS = 512
+#: Step of arcsinh(t) between their nodes: error of a noncentrality < 1e-6.
+_LIMIT_STEP = 1 / 32
+
+
+class Effect(NamedTuple):
+    """A standardised mean difference.
+
+    Attributes:
+        g: bias-corrected effect (Hedges' g, or Hedges-corrected d_z), in standard deviations.
+        t: t statistic of the mean difference.
+        df: its degrees of freedom (a scalar array, or one per effect with Welch).
+        root_n: factor from a population effect to the noncentrality of t; broadcasts against t.
+        sd: the standard deviation that g is in units of.
+        sizes: of both samples where t is Welch's (one share of variance gives df and root_n then); None elsewhere.
+    """
+
+    g: np.ndarray
+    t: np.ndarray
+    df: np.ndarray
+    root_n: np.ndarray
+    sd: np.ndarray
+    sizes: tuple[int, int] | None = None
+
+
+def hedges_correction(df: Num[np.ndarray, "*dims"] | float) -> Float[np.ndarray, "*dims"]:
+    """Exact small-sample factor `J = Gamma(df/2) / (sqrt(df/2) Gamma((df-1)/2))` (Hedges 1981); 0 at df = 1."""
+    df = np.asarray(df, dtype=np.float64)
+    return np.asarray(np.exp(gammaln(df / 2) - gammaln((df - 1) / 2)) / np.sqrt(df / 2))
+
+
+def hedges_g(plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]) -> Effect:
+    """Hedges' g of two independent samples: `J (mean_plus - mean_minus) / pooled sd`.
+
+    `df = n_plus + n_minus - 2`, `root_n = sqrt(n_plus n_minus / (n_plus + n_minus))`, t is Student's. Without any
+    spread g is 0 where the means are equal and infinite, with the difference's sign, where they are not.
+
+    Raises:
+        InputError: fewer than two observations in a sample, or moments that are not finite.
+    """
+    a, b = check_moments(plus, "the + sample"), check_moments(minus, "the - sample")
+    df = a.n + b.n - 2
+    sd = np.sqrt((a.m2 + b.m2) / df)
+    return _effect(a.mean - b.mean, sd, np.asarray(float(df)), np.asarray(np.sqrt(a.n * b.n / (a.n + b.n))))
+
+
+def paired_g(diff: tuple[int, Any, Any]) -> Effect:
+    """Hedges-corrected d_z of pair differences: `J mean(diff) / sd(diff)`, df = n - 1, `root_n = sqrt(n)`.
+
+    Raises:
+        InputError: fewer than two pairs, or moments that are not finite.
+    """
+    d = check_moments(diff, "the pair differences")
+    return _effect(d.mean, np.sqrt(d.m2 / (d.n - 1)), np.asarray(float(d.n - 1)), np.asarray(np.sqrt(d.n)))
+
+
+def welch_effect(plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]) -> Effect:
+    """Hedges' g with Welch's t: for tests that must not assume equal spread in both samples.
+
+    g and sd are those of `hedges_g`; t and df are Welch's and Satterthwaite's, and `root_n = sd / standard error`, so
+    that the noncentrality at effect delta is `delta * sd / se`. With unequal spreads the noncentral t is an
+    approximation (ours: the central case is Welch 1947).
+    """
+    a, b = check_moments(plus, "the + sample"), check_moments(minus, "the - sample")
+    pooled = hedges_g(a, b)
+    t, df, se = _welch(a, b)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root_n = np.where(se > 0, pooled.sd / np.where(se > 0, se, 1), pooled.root_n)
+    return Effect(pooled.g, t, df, np.asarray(root_n), pooled.sd, (a.n, b.n))
+
+
+def welch(
+    plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]
+) -> tuple[Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"]]:
+    """Welch's t, Satterthwaite's df and the two-sided p for equal means (`scipy.stats.ttest_ind(equal_var=False)`)."""
+    t, df, _ = _welch(check_moments(plus, "the + sample"), check_moments(minus, "the - sample"))
+    return t, df, np.asarray(2 * student.sf(np.abs(t), df))
+
+
+def _welch(a: Moments, b: Moments) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Welch's t, Satterthwaite's df, and the standard error of the difference."""
+    va, vb = _square_error(a.n, a.m2), _square_error(b.n, b.m2)
+    total = va + vb
+    safe = np.where(total > 0, total, 1.0)
+    se = np.sqrt(total)
+    t = _ratio(a.mean - b.mean, se)
+    inverse = (va / safe) ** 2 / (a.n - 1) + (vb / safe) ** 2 / (b.n - 1)
+    # without spread df is 0/0: the pooled df stands in, and t is 0 or infinite anyway
+    df = 1 / np.where(total > 0, inverse, 1 / (a.n + b.n - 2))
+    return t, np.asarray(df), se
+
+
+def paired_t(
+    diff: tuple[int, Any, Any],
+) -> tuple[Float[np.ndarray, "*dims"], Float[np.ndarray, ""], Float[np.ndarray, "*dims"]]:
+    """Paired t, df and the two-sided p-value for a mean difference of 0 (as `scipy.stats.ttest_rel`)."""
+    effect = paired_g(diff)
+    return effect.t, effect.df, np.asarray(2 * student.sf(np.abs(effect.t), effect.df))
+
+
+def interval(
+    effect: Effect, level: float = 0.95, method: Literal["noncentral-t", "large-sample"] = "noncentral-t"
+) -> tuple[Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"]]:
+    """Confidence interval of the population effect.
+
+    `noncentral-t` (default; exact for independent normal data, Steiger and Fouladi 1997): the effects at which the
+    observed t is the upper or lower tail quantile, `ncp / root_n` with `F(t; df, ncp) = (1 +- level) / 2`. It covers
+    the population effect directly, so no J is applied. `large-sample`: `g +- z sqrt(1/root_n^2 + g^2/(2 (df - 1.94)))`,
+    the normal approximation of Hedges and Olkin (1985) as statsmodels' `effectsize_smd` has it.
+    Both treat observations as independent: where prompts share a cluster, use the cluster bootstrap or sign flips.
+
+    Raises:
+        InputError: a level outside (0, 1) or an unknown method.
+    """
+    if not 0 < level < 1:
+        raise InputError(f"level {level} is not between 0 and 1")
+    tail = (1 - level) / 2
+    if method == "large-sample":
+        half = -ndtri(tail) * np.sqrt(1 / effect.root_n**2 + effect.g**2 / (2 * np.maximum(effect.df - 1.94, 0.06)))
+        return np.asarray(effect.g - half), np.asarray(effect.g + half)
+    if method != "noncentral-t":
+        raise InputError(f"unknown interval method {method!r}: noncentral-t or large-sample")
+    lo = _noncentrality(effect.t, effect.df, 1 - tail) / effect.root_n
+    hi = _noncentrality(effect.t, effect.df, tail) / effect.root_n
+    return np.asarray(lo), np.asarray(hi)
+
+
+def mean_interval(
+    values: Num[np.ndarray, n * dims], level: float = 0.95
+) -> tuple[Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"]]:
+    """Means over the first axis with their t intervals: mean, lo, hi. The interval of a single row is NaN."""
+    n, mean = len(values), values.mean(axis=0)
+    if n < 2:
+        return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    half = student.ppf((1 + level) / 2, n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n)
+    return mean, mean - half, mean + half
+
+
+def minimum_effect_p(effect: Effect, delta: float = 0.2) -> Float[np.ndarray, "*dims"]:
+    """P-value of the minimum-effect test, null hypothesis `|population effect| <= delta`.
+
+    `p = P(|T| >= |t|)` for `T ~ noncentral t(df, delta root_n)`, the null's least favourable point (Murphy and Myors
+    1999, whose noncentral F with one numerator df is this T squared). delta = 0 is the usual two-sided t test.
+
+    Raises:
+        InputError: delta is negative.
+    """
+    if delta < 0:
+        raise InputError(f"delta {delta} is negative: it is a smallest effect of interest, in standard deviations")
+    size = np.abs(effect.t)
+    finite = np.where(np.isfinite(size), size, 0.0)
+    ncp = delta * effect.root_n
+    if size.size > MANY and np.ndim(effect.df) == 0 and np.ndim(ncp) == 0:
+        p = tails_on_curve(finite, float(effect.df), float(ncp))
+    elif size.size > MANY_SHARES and effect.sizes is not None:
+        n = effect.sizes
+
+        def follows(share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            df, root_n = _of_share(share, n)
+            return df, delta * root_n
+
+        p = tails_on_surface(finite, _share(effect, n), follows)
+    else:
+        p = two_tails(finite, effect.df, ncp)
+    return np.asarray(np.where(np.isfinite(size), p, 0.0))
+
+
+def _of_share(share: np.ndarray, n: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Satterthwaite's df, and root_n of `welch_effect`, by the + sample's share in the variance of the difference of means."""
+    plus, minus = n
+    df = 1 / (share**2 / (plus - 1) + (1 - share) ** 2 / (minus - 1))
+    return df, np.sqrt((share * plus * (plus - 1) + (1 - share) * minus * (minus - 1)) / (plus + minus - 2))
+
+
+def _share(effect: Effect, n: tuple[int, int]) -> np.ndarray:
+    """The share that gives an effect's df and root_n; of equal samples the larger of the two that do."""
+    plus, minus = n
+    if plus == minus:
+        share = 0.5 + np.sqrt(np.maximum((plus - 1) / effect.df - 0.5, 0) / 2)
+    else:
+        squares = plus * (plus - 1), minus * (minus - 1)
+        share = (effect.root_n**2 * (plus + minus - 2) - squares[1]) / (squares[0] - squares[1])
+    return np.asarray(np.clip(share, 0.0, 1.0))
+
+
+def critical_t(df: float, ncp: float, alpha: float) -> float:
+    """The c with `P(|T| >= c) = alpha` for `T ~ noncentral t(df, ncp)`."""
+    if ncp == 0:
+        return float(student.isf(alpha / 2, df))
+    top = max(1.0, ncp)
+    while two_tails(top, df, ncp) > alpha:
+        top *= 2
+    return float(brentq(lambda c: float(two_tails(c, df, ncp)) - alpha, 0.0, top, xtol=1e-10))
+
+
+def least_t(effect: Effect, alpha: float, delta: float = 0.2) -> float:
+    """A bound on |t|: no effect below it has a minimum-effect p of at most alpha (itself at most .5); screens skip those.
+
+    Tight to 1 % where all effects share df and root_n. Elsewhere (Welch) the smallest critical value over the df seen,
+    at the smallest noncentrality seen: the tail rises with the noncentrality.
+    """
+    ends = np.linspace(np.min(effect.df), np.max(effect.df), 1 if np.ndim(effect.df) == 0 else 9)
+    ncp = float(delta * np.min(effect.root_n))
+    # on a grid, and on a second one inside the step that holds the bound: roots one by one would take ten times as long
+    low, high = 0.0, float(np.max(np.abs(effect.t), initial=1.0, where=np.isfinite(effect.t)))
+    for _ in range(2):
+        sizes = np.linspace(low, high, 65)
+        least = two_tails(sizes[:, None], ends, ncp).min(axis=1)
+        last = int(np.flatnonzero(least > alpha)[-1])
+        low, high = sizes[last], sizes[min(last + 1, 64)]
+    return 0.99 * float(low)
+
+
+def _effect(difference: np.ndarray, sd: np.ndarray, df: np.ndarray, root_n: np.ndarray) -> Effect:
+    d = _ratio(difference, sd)
+    # J is 0 at df = 1: an infinite d must not turn into 0 * inf
+    g = np.where(np.isfinite(d), hedges_correction(df) * np.where(np.isfinite(d), d, 0.0), d)
+    return Effect(np.asarray(g), np.asarray(d * root_n), df, root_n, np.asarray(sd))
+
+
+def _ratio(difference: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """difference / spread; without spread 0 for no difference, else infinity with the difference's sign."""
+    safe = np.where(spread > 0, spread, 1.0)
+    return np.asarray(
+        np.where(spread > 0, difference / safe, np.where(difference == 0, 0.0, np.copysign(np.inf, difference)))
+    )
+
+
+def _square_error(n: int, m2: np.ndarray) -> np.ndarray:
+    return m2 / (n - 1) / n
+
+
+def _noncentrality(t: np.ndarray, df: np.ndarray, probability: float) -> np.ndarray:
+    """The ncp at which noncentral t has `F(t) = probability`: one by one, or by a spline where many share one df."""
+    t = np.asarray(t, dtype=np.float64)
+    finite = np.isfinite(t)
+    if t.size <= _MANY_LIMITS or np.ndim(df) > 0:
+        return np.asarray(np.where(finite, _solve_noncentrality(np.where(finite, t, 0.0), df, probability), t))
+    if not finite.any():
+        return t
+    # the limit is almost linear in t, with its bend around 0: equal steps of arcsinh(t) put the nodes there
+    x = np.arcsinh(np.where(finite, t, 0.0))
+    nodes = _LIMIT_STEP * np.arange(np.floor(x.min() / _LIMIT_STEP) - 3, np.ceil(x.max() / _LIMIT_STEP) + 4)
+    return np.asarray(np.where(finite, spline(nodes, _solve_noncentrality(np.sinh(nodes), df, probability))(x), t))
+
+
+def _solve_noncentrality(t: np.ndarray, df: np.ndarray, probability: float) -> np.ndarray:
+    """SciPy's root, which is good to 1e-5 (1e-3 around t = 0), with one Newton step on the distribution function."""
+    root = nctdtrinc(df, probability, t)
+    step = 1e-4
+    slope = (nctdtr(df, root + step, t) - nctdtr(df, root - step, t)) / (2 * step)
+    miss = nctdtr(df, root, t) - probability
+    better = root - np.divide(miss, slope, out=np.zeros_like(root), where=slope < 0)
+    return np.asarray(np.where(np.abs(better - root) < 0.01, better, root))

@@ -1,0 +1,144 @@
+"""Many tests at once: false discovery rate, and familywise error by sign flips of clusters."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Num
+from scipy.stats import false_discovery_control
+
+from neva_tl.core.errors import InputError
+
+#: Bytes of flipped statistics held at once.
+_BUDGET = 8 * 2**20
+
+
+def benjamini_hochberg(p: Float[np.ndarray, "*dims"]) -> Float[np.ndarray, "*dims"]:
+    """q-values (Benjamini and Hochberg 1995) over all entries, in the input's shape.
+
+    Raises:
+        InputError: a p-value is missing or outside [0, 1].
+    """
+    p = np.asarray(p, dtype=np.float64)
+    if not ((p >= 0) & (p <= 1)).all():
+        raise InputError("a p-value is missing or outside [0, 1]: q-values would be wrong for all of them")
+    if not p.size:
+        return p
+    return np.asarray(false_discovery_control(p.ravel(), method="bh")).reshape(p.shape)
+
+
+class StepUp(NamedTuple):
+    """What the step-up rule rejects.
+
+    Attributes:
+        largest: the largest rejected p; -1 if none is.
+        p, q: the rejected p-values, ascending, and their q-values.
+    """
+
+    largest: float
+    p: np.ndarray
+    q: np.ndarray
+
+
+def step_up_p(p: Float[np.ndarray, " n"], alpha: float, family: int) -> StepUp:
+    """Benjamini and Hochberg's step-up rule where only the smaller p-values of a family are at hand.
+
+    Args:
+        p: every p-value of the family that the rule could reject, say all up to alpha; larger ones do no harm, some of
+            them missing neither.
+        alpha: the false discovery rate, at most 1.
+        family: hypotheses in the family, those whose p is not here included.
+
+    Returns:
+        What is rejected, with the whole family's q-values: for q <= alpha the minimum behind q is reached at a p of at
+        most alpha.
+
+    Raises:
+        InputError: more p-values than the family has, or one missing or outside [0, 1].
+    """
+    if len(p) > family:
+        raise InputError(f"{len(p)} p-values of a family of {family}: count every hypothesis tested")
+    if not ((p >= 0) & (p <= 1)).all():
+        raise InputError("a p-value is missing or outside [0, 1]: q-values would be wrong for all of them")
+    ranked = np.sort(p)
+    q = ranked * (family / np.arange(1, len(p) + 1))
+    q = np.minimum(np.minimum.accumulate(q[::-1])[::-1], 1.0)
+    count = int(np.searchsorted(q, alpha, side="right"))
+    return StepUp(float(ranked[count - 1]) if count else -1.0, ranked[:count], q[:count])
+
+
+def cluster_means(x: Num[np.ndarray, "n ..."], clusters: np.ndarray) -> tuple[Float[np.ndarray, "m ..."], np.ndarray]:
+    """Mean of the rows of each cluster, and the clusters' names in the order of the result (sorted)."""
+    names, index = np.unique(np.asarray(clusters).astype(str), return_inverse=True)
+    if len(index) != len(x):
+        raise InputError(f"{len(x)} rows but {len(index)} cluster names")
+    out = np.zeros((len(names), *x.shape[1:]))
+    np.add.at(out, index, x)
+    return out / np.bincount(index).reshape(-1, *[1] * (x.ndim - 1)), names
+
+
+def sign_flip_max_t(
+    effects: Num[np.ndarray, "m k"],
+    shift: Num[np.ndarray, " k"] | float = 0.0,
+    *,
+    flips: int = 1000,
+    rng: np.random.Generator,
+    signs: Num[np.ndarray, "b m"] | None = None,
+) -> Float[np.ndarray, " k"]:
+    """Familywise p-values by flipping the signs of whole clusters, step-down max-T.
+
+    Algorithm 4.1 of Westfall and Young (1993).
+    Column k's cluster effects `x` (the plus-minus-minus mean of each cluster) are moved towards zero by `shift_k`;
+    the statistic is `T = sign(mean x) * sum(x') / ||x'||`, monotone in the one-sample t of the shifted effects, because
+    flipping signs leaves `||x'||` alone. Each draw flips all columns of a cluster together, which keeps the correlation
+    between neurons. Null: cluster effects symmetric around an effect of at most `shift` in size.
+    `p = (1 + hits) / (1 + draws)`.
+
+    Args:
+        effects: one row per cluster, one column per hypothesis. All hypotheses of the family must be here: leaving
+            some out after looking at the data voids the claim.
+        shift: smallest effect of interest in the units of `effects` (0: the plain two-sided sign-flip test).
+        flips: draws; with m clusters no p-value below `2^-(m-1)` can be had.
+        rng: random generator.
+        signs: the draws themselves (+1 and -1), for tests and exact enumeration; then `flips` and `rng` are unused and
+            `p = hits / draws`, as the enumeration holds the identity.
+
+    Raises:
+        InputError: fewer than two clusters, effects that are not finite, or fewer than 100 random draws.
+    """
+    x = np.asarray(effects, dtype=np.float64)
+    if len(x) < 2:
+        raise InputError(f"sign flips need at least two clusters: there are {len(x)}")
+    if not np.isfinite(x).all():
+        raise InputError(f"cluster effects are not finite in column {int(np.argwhere(~np.isfinite(x))[0, 1])}")
+    if signs is None and flips < 100:
+        raise InputError(f"{flips} sign flips are too few for a p-value: use at least 100 (1000 by default)")
+    if not x.shape[1]:
+        return np.zeros(0)
+    direction = np.sign(x.mean(axis=0))
+    moved = x - direction * shift
+    norm = np.sqrt((moved**2).sum(axis=0))
+    unit = np.divide(moved, norm, out=np.zeros_like(moved), where=norm > 0)
+    observed = direction * unit.sum(axis=0)
+    # weakest first, so that running maxima along a row are those of the step-down families
+    order = np.argsort(observed, kind="stable")
+    # float32 is enough to compare; its round-off must not decide ties with the observation (the identity is a draw)
+    ranked = (observed[order] - 1e-5).astype(np.float32)
+    columns = np.ascontiguousarray(unit[:, order], dtype=np.float32)
+    hits = np.zeros(x.shape[1], dtype=np.int64)
+    draws = flips if signs is None else len(signs)
+    step = max(1, _BUDGET // (4 * x.shape[1]))
+    for start in range(0, draws, step):
+        stop = min(start + step, draws)
+        given = rng.choice((-1.0, 1.0), size=(stop - start, len(x))) if signs is None else signs[start:stop]
+        drawn = np.asarray(given, dtype=np.float32) @ columns
+        np.abs(drawn, out=drawn)
+        np.maximum.accumulate(drawn, axis=1, out=drawn)
+        hits += (drawn >= ranked).sum(axis=0)
+    extra = 1 if signs is None else 0
+    # a hypothesis is never rejected before a stronger one
+    p = np.maximum.accumulate(((hits + extra) / (draws + extra))[::-1])[::-1]
+    out = np.empty_like(p)
+    out[order] = p
+    return out

@@ -1,0 +1,202 @@
+"""Bootstrap by cluster, split halves, rank correlation and the Mantel test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Num
+from scipy.special import ndtr, ndtri
+from scipy.stats import rankdata, spearmanr
+
+from neva_tl.core.errors import InputError
+
+Alternative = Literal["two-sided", "greater", "less"]
+
+
+class Estimate(NamedTuple):
+    """An estimate with its interval; n is the number of clusters behind it."""
+
+    est: Any
+    lo: Any
+    hi: Any
+    n: int
+
+
+def cluster_bootstrap(
+    values: Num[np.ndarray, "n ..."],
+    clusters: np.ndarray | None,
+    statistic: Callable[[np.ndarray], Any] = lambda x: x.mean(axis=0),
+    *,
+    n: int = 2000,
+    rng: np.random.Generator,
+    level: float = 0.95,
+    method: Literal["percentile", "bca"] = "percentile",
+) -> Estimate:
+    """Bootstrap interval that resamples whole clusters with replacement.
+
+    Args:
+        values: rows to resample.
+        clusters: a name per row; None makes every row its own cluster.
+        statistic: from resampled rows to a number or array.
+        n: draws.
+        rng: random generator.
+        level: coverage aimed at.
+        method: `percentile`, or `bca` (bias-corrected and accelerated, Efron 1987; the acceleration from leaving out
+            one cluster at a time).
+
+    Raises:
+        InputError: fewer than two clusters, or a statistic that is not finite on the data or on a draw.
+    """
+    values = np.asarray(values)
+    rows = _rows_of(np.arange(len(values)) if clusters is None else np.asarray(clusters), len(values))
+    if len(rows) < 2:
+        raise InputError(f"a cluster bootstrap needs at least two clusters: there are {len(rows)}")
+    estimate = np.asarray(statistic(values), dtype=np.float64)
+    picks = (rng.integers(0, len(rows), len(rows)) for _ in range(n))
+    draws = np.stack([np.asarray(statistic(values[np.concatenate([rows[i] for i in pick])]), float) for pick in picks])
+    if not (np.isfinite(estimate).all() and np.isfinite(draws).all()):
+        raise InputError("the bootstrapped statistic is not finite: missing scores must be dropped before, by cluster")
+    tails = np.array([(1 - level) / 2, (1 + level) / 2])
+    if method == "percentile":
+        lo, hi = np.quantile(draws, tails, axis=0)
+    elif method == "bca":
+        left_out = np.stack(
+            [
+                np.asarray(statistic(values[np.concatenate(rows[:i] + rows[i + 1 :])]), dtype=np.float64)
+                for i in range(len(rows))
+            ]
+        )
+        lo, hi = _bca(estimate, draws, left_out, tails)
+    else:
+        raise InputError(f"unknown bootstrap method {method!r}: percentile or bca")
+    if estimate.ndim == 0:
+        return Estimate(float(estimate), float(lo), float(hi), len(rows))
+    return Estimate(estimate, np.asarray(lo), np.asarray(hi), len(rows))
+
+
+def _rows_of(clusters: np.ndarray, n: int) -> list[np.ndarray]:
+    if len(clusters) != n:
+        raise InputError(f"{n} rows but {len(clusters)} cluster names")
+    _, index = np.unique(clusters.astype(str), return_inverse=True)
+    order = np.argsort(index, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(index))[:-1]) if n else []
+
+
+def _bca(
+    estimate: np.ndarray, draws: np.ndarray, left_out: np.ndarray, tails: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    count = len(draws)
+    # ties count half, as SciPy does
+    below = ((draws < estimate).sum(axis=0) + (draws <= estimate).sum(axis=0)) / (2 * count)
+    bias = ndtri(np.clip(below, 0.5 / count, 1 - 0.5 / count))
+    spread = left_out.mean(axis=0) - left_out
+    cubes, squares = (spread**3).sum(axis=0), (spread**2).sum(axis=0)
+    skew = np.divide(cubes, 6 * squares**1.5, out=np.zeros_like(cubes), where=squares > 0)
+    flat = draws.reshape(count, -1)
+    ends = []
+    for tail in tails:
+        z = bias + ndtri(tail)
+        share = np.broadcast_to(ndtr(bias + z / (1 - skew * z)), estimate.shape).ravel()
+        ends.append(np.array([np.quantile(flat[:, i], share[i]) for i in range(flat.shape[1])]).reshape(estimate.shape))
+    return ends[0], ends[1]
+
+
+def halves_of_folds(counts: Num[np.ndarray, " f"]) -> tuple[list[int], list[int]]:
+    """Part folds into two halves of about equal size: the largest fold first, each to the smaller half.
+
+    Args:
+        counts: observations of each fold.
+
+    Raises:
+        InputError: fewer than two folds hold anything.
+    """
+    counts = np.asarray(counts)
+    if (counts > 0).sum() < 2:
+        raise InputError("split halves need at least two folds with prompts: all prompts share one cluster or fold")
+    halves: tuple[list[int], list[int]] = ([], [])
+    for fold in np.argsort(-counts, kind="stable"):
+        if counts[fold] > 0:
+            sizes = [int(counts[half].sum()) if half else 0 for half in halves]
+            halves[sizes[1] < sizes[0]].append(int(fold))
+    return sorted(halves[0]), sorted(halves[1])
+
+
+def split_half_agreement(
+    first: Float[np.ndarray, "*dims"], second: Float[np.ndarray, "*dims"]
+) -> Bool[np.ndarray, "*dims"]:
+    """Whether the effect has the same sign, not 0, in both halves."""
+    return np.asarray(np.sign(first) * np.sign(second) > 0)
+
+
+def spearman(a: Num[np.ndarray, " n"], b: Num[np.ndarray, " n"]) -> tuple[float, float]:
+    """Spearman's rank correlation and its two-sided p-value (SciPy's).
+
+    Raises:
+        InputError: fewer than three points, values that are not finite, or a constant input (undefined).
+    """
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    _check_correlation(a, b)
+    result = spearmanr(a, b)
+    return float(result.statistic), float(result.pvalue)
+
+
+def _check_correlation(a: np.ndarray, b: np.ndarray) -> None:
+    if len(a) != len(b) or len(a) < 3:
+        raise InputError(f"a rank correlation needs two series of equal length, at least 3: got {len(a)} and {len(b)}")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise InputError("a rank correlation was asked of values that are not finite")
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        raise InputError("a rank correlation of a constant series is undefined")
+
+
+def mantel(
+    a: Num[np.ndarray, "v v"],
+    b: Num[np.ndarray, "v v"],
+    *,
+    permutations: int = 9999,
+    rng: np.random.Generator,
+    alternative: Alternative = "two-sided",
+    orders: Sequence[np.ndarray] | None = None,
+) -> tuple[float, float]:
+    """Mantel test: Spearman correlation of two square matrices off the diagonal, with a permutation p-value.
+
+    Rows and columns of `a` are permuted together (Mantel 1967); `a` need not be symmetric, both triangles count.
+    `p = (1 + hits) / (1 + permutations)`.
+
+    Args:
+        a: for instance the leakage matrix D (steered x measured).
+        b: for instance circular distances.
+        permutations: random relabelings.
+        rng: random generator.
+        alternative: `less` is the circle's prediction for D against distance: nearer values rise more.
+        orders: the permutations themselves (for tests by enumeration); then `p = hits / len`.
+
+    Raises:
+        InputError: shapes differ, fewer than three rows, entries off the diagonal that are not finite or are all equal.
+    """
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 2 or a.shape[0] != a.shape[1] or len(a) < 3:
+        raise InputError(
+            f"the Mantel test needs two square matrices of one size, at least 3 x 3: got {a.shape}, {b.shape}"
+        )
+    off = ~np.eye(len(a), dtype=bool)
+    _check_correlation(a[off], b[off])
+    # the set of off-diagonal entries is the same under every relabeling, so ranks are taken once
+    ranks_a, ranks_b = np.zeros_like(a), np.zeros_like(b)
+    for ranks, matrix in ((ranks_a, a), (ranks_b, b)):
+        r = rankdata(matrix[off])
+        ranks[off] = (r - r.mean()) / np.sqrt(((r - r.mean()) ** 2).sum())
+    observed = float((ranks_a * ranks_b).sum())
+    drawn = [rng.permutation(len(a)) for _ in range(permutations)] if orders is None else list(orders)
+    null = np.array([(ranks_a[np.ix_(order, order)] * ranks_b).sum() for order in drawn])
+    hits = {
+        "two-sided": np.abs(null) >= abs(observed) - 1e-12,
+        "greater": null >= observed - 1e-12,
+        "less": null <= observed + 1e-12,
+    }
+    if alternative not in hits:
+        raise InputError(f"unknown alternative {alternative!r}: {', '.join(hits)}")
+    extra = 1 if orders is None else 0
+    return observed, float((hits[alternative].sum() + extra) / (len(drawn) + extra))

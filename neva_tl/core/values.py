@@ -1,0 +1,123 @@
+"""Schwartz's theory of basic human values as data: ten values, their circle, groups, definitions, neighbours, opposites.
+
+The order and the four higher-order groups follow Schwartz (1992, 2012). Placing the ten values at equal steps of 36 degrees
+is the usual approximation of the circle; definitions are in our own words. Conformity and tradition share one wedge in the
+theory (tradition outside): `distance_matrix(wedge=True)` gives distances under that reading.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from neva_tl.core.errors import InputError
+
+#: value -> (groups, colour, definition). The colours walk around the hue circle so that neighbours look alike.
+_THEORY: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "self-direction": (
+        ("openness",),
+        "#7b4fc9",
+        "Thinking and acting for oneself: choosing, creating, exploring freely.",
+    ),
+    "stimulation": (("openness",), "#b146b8", "Excitement, novelty and challenge in life."),
+    "hedonism": (("openness", "self-enhancement"), "#d8428c", "Pleasure and enjoyment for oneself."),
+    "achievement": (("self-enhancement",), "#e2504a", "Personal success shown by competence that others recognise."),
+    "power": (("self-enhancement",), "#e07b26", "Status and prestige, control over people and resources."),
+    "security": (("conservation",), "#b99a10", "Safety, stability and order of society, of relations and of oneself."),
+    "conformity": (("conservation",), "#7da21c", "Restraint of acts that would upset others or break norms."),
+    "tradition": (("conservation",), "#2f9e57", "Respect for and commitment to inherited customs and faith."),
+    "benevolence": (("self-transcendence",), "#17929b", "Care for the welfare of the people one is close to."),
+    "universalism": (
+        ("self-transcendence",),
+        "#3472c9",
+        "Understanding, tolerance and protection of all people and of nature.",
+    ),
+}
+
+#: The ten values in circle order; every matrix in neva_tl has its rows and columns in this order.
+VALUES: tuple[str, ...] = tuple(_THEORY)
+N_VALUES = len(VALUES)
+#: Degrees between neighbours.
+STEP = 360.0 / N_VALUES
+#: The four higher-order groups; hedonism belongs to both its neighbours.
+GROUPS: dict[str, tuple[str, ...]] = {
+    group: tuple(name for name, (groups, _, _) in _THEORY.items() if group in groups)
+    for group in ("openness", "self-enhancement", "conservation", "self-transcendence")
+}
+
+
+@dataclass(frozen=True)
+class Value:
+    """One basic value: its name, place on the circle (degrees), groups and what the theory says about it."""
+
+    name: str
+    index: int
+    angle: float
+    groups: tuple[str, ...]
+    definition: str
+    neighbours: tuple[str, str]
+    opposites: tuple[str, ...]
+    colour: str
+
+
+def value(name: str) -> Value:
+    """Look a value up by name.
+
+    Raises:
+        InputError: the name is not one of the ten; the message lists them.
+    """
+    if name not in _THEORY:
+        raise InputError(f"unknown value {name!r}: Schwartz's ten values are {', '.join(VALUES)}")
+    index = VALUES.index(name)
+    groups, colour, definition = _THEORY[name]
+    return Value(
+        name=name,
+        index=index,
+        angle=index * STEP,
+        groups=groups,
+        definition=definition,
+        neighbours=(VALUES[index - 1], VALUES[(index + 1) % N_VALUES]),
+        opposites=(VALUES[(index + N_VALUES // 2) % N_VALUES],),
+        colour=colour,
+    )
+
+
+def circular_distance(a: str, b: str) -> float:
+    """The smaller arc between two values, in degrees: 0 to 180."""
+    steps = abs(value(a).index - value(b).index)
+    return STEP * min(steps, N_VALUES - steps)
+
+
+def distance_matrix(wedge: bool = False) -> Float[np.ndarray, "10 10"]:
+    """All pairwise arcs in degrees, in circle order.
+
+    Args:
+        wedge: put conformity and tradition on one shared angle (their wedge in the theory), the other values on equal
+            steps of 40 degrees around nine places.
+    """
+    places = np.arange(N_VALUES, dtype=float)
+    count = N_VALUES
+    if wedge:
+        places[VALUES.index("tradition") :] -= 1
+        count = N_VALUES - 1
+    steps = np.abs(places[:, None] - places[None, :])
+    return np.minimum(steps, count - steps) * (360.0 / count)
+
+
+def same_group(a: str, b: str) -> bool:
+    """Whether two values share a higher-order group (hedonism shares one with either neighbour group)."""
+    return bool(set(value(a).groups) & set(value(b).groups))
+
+
+def in_circle_order(names: object) -> tuple[str, ...]:
+    """The distinct names sorted along the circle.
+
+    Raises:
+        InputError: a name is unknown to the theory.
+    """
+    found = {str(name) for name in names}  # type: ignore[attr-defined]
+    for name in sorted(found):
+        value(name)
+    return tuple(name for name in VALUES if name in found)

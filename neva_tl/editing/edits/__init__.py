@@ -1,0 +1,1 @@
+"""Edits, one file each; `neva_tl.editing` exports them."""

@@ -1,0 +1,58 @@
+"""Shift: add a constant to each neuron, in units of what moves it from the - pole to the + pole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.editing.base import NeuronEdit
+from neva_tl.editing.constant import Constant
+
+
+@dataclass(frozen=True, eq=False)
+class Shift(NeuronEdit):
+    """`h_k += dose * (mean_plus_k - mean_minus_k)` (METHODS 4; ours).
+
+    The dose is a multiple of the neuron's own contrast: 1 moves a neuron by as much as the two poles differ; a
+    negative dose suppresses the value.
+
+    Attributes:
+        weights: column of the neuron table that scales each neuron's step (DPN-LE's rank weights); None for none.
+    """
+
+    weights: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weights is not None and self.weights not in self.neurons.df:
+            raise InputError(f"the neuron set for {self.neurons.value} has no column {self.weights!r} to weigh by")
+
+    def step(self, rows: pd.DataFrame) -> Float[np.ndarray, " s"]:
+        """What a dose of 1 adds to each neuron of some rows of the table."""
+        contrast = (rows["mean_plus"] - rows["mean_minus"]).to_numpy(dtype=np.float64)
+        return contrast if self.weights is None else contrast * rows[self.weights].to_numpy(dtype=np.float64)
+
+    def per_neuron(self, rows: pd.DataFrame) -> tuple[np.ndarray, ...]:
+        """What a dose of 1 adds to each neuron."""
+        return (self.step(rows),)
+
+    def moved(self, h: Float[Tensor, "b n s"], *per_neuron: Tensor) -> Float[Tensor, "b n s"]:
+        """See `NeuronEdit.moved`."""
+        return h + self.dose * per_neuron[0]
+
+    def _by_numbers(self, index: Int[Tensor, " s"], numbers: tuple[Tensor, ...]) -> Callable[[Tensor], Tensor]:
+        if type(self).moved is not Shift.moved:  # the user's, built on this one
+            return super()._by_numbers(index, numbers)
+        return Constant(self.dose * numbers[0], index)
+
+
+def Amplify(neurons: NeuronSet, dose: float = 1.0, **options: object) -> Shift:
+    """Steer towards a value: a `Shift` in units of `mean(+) - mean(-)` per neuron."""
+    return Shift(neurons, dose=dose, **options)  # type: ignore[arg-type]

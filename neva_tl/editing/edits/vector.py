@@ -1,0 +1,154 @@
+"""AddVector, ProbedVector: add a direction to the residual stream (what steering-vector methods do), always or as needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+from neva_tl import models
+from neva_tl.core.errors import InputError
+from neva_tl.editing.base import Change, Edit
+from neva_tl.editing.constant import Constant
+from neva_tl.editing.edits.probe import (
+    LayerProbe,
+    TowardsProbability,
+    far_enough,
+    logistic,
+    meet_need,
+    warn_unconverged,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class AddVector(Edit):
+    """`resid_post[L] += dose * vectors[L]` for every layer L given; a negative dose suppresses.
+
+    Attributes:
+        vectors: layer -> direction `[d_model]`, in residual-stream units (site `post`: `[d_mlp]`, in activation units).
+        name: of the method, for tables.
+        site: `resid_post`, or `post` for a direction in the space of a layer's neurons.
+    """
+
+    vectors: Mapping[int, np.ndarray]
+    name: str = "vector"
+    site: Literal["resid_post", "post"] = "resid_post"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.vectors:
+            raise InputError("a vector edit needs a vector at one layer at least: there is none")
+
+    def changes(self, model: Any) -> tuple[Change, ...]:
+        """One change per layer.
+
+        Raises:
+            InputError: a layer or width does not fit the model, or a vector is not finite.
+        """
+        info = models.info(model)
+        width = info.d_model if self.site == "resid_post" else info.d_mlp
+        for layer, vector in self.vectors.items():
+            if not 0 <= layer < info.n_layers or vector.shape != (width,):
+                raise InputError(
+                    f"a vector of shape {vector.shape} at layer {layer} does not fit this model: "
+                    f"{info.n_layers} layers of width {width} at site {self.site}"
+                )
+            if not np.isfinite(vector).all():
+                raise InputError(f"the steering vector at layer {layer} is not finite")
+        return tuple(Change(layer, self.site, self._adder(v)) for layer, v in sorted(self.vectors.items()))
+
+    def _adder(self, vector: np.ndarray) -> Constant:
+        return Constant(torch.as_tensor(np.asarray(vector, dtype=np.float32) * self.dose))
+
+
+@dataclass(frozen=True, eq=False)
+class ProbedVector(TowardsProbability):
+    """Per layer and token `resid_post += need * u`, `w . u = 1`: the vector twin of `ContextAware` (METHODS; ours).
+
+    The probe reads the whole residual stream of the layer; need, dose (`logit(p0)`; negative suppresses) and guards are those
+    of `ContextAware`. Build one with `fit_vector_probes`.
+
+    Attributes:
+        probes: one per layer, in layer order; each knows its direction (`unit`).
+        name: of the method, for tables.
+    """
+
+    probes: tuple[LayerProbe, ...]
+    name: str = "probed_vector"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.probes:
+            raise InputError("no layer's probe is raised along the vector: nothing to edit (try other layers)")
+
+    def changes(self, model: Any) -> tuple[Change, ...]:
+        """One change per probe.
+
+        Raises:
+            InputError: a probe is of another model.
+        """
+        check_width(self.probes, model)
+        return tuple(Change(probe.layer, "resid_post", meet_need(probe, self.dose)) for probe in self.probes)
+
+
+def check_width(probes: Sequence[LayerProbe], model: Any) -> None:
+    """Refuse probes of the residual stream that do not fit a model.
+
+    Raises:
+        InputError: a layer the model lacks, or another width.
+    """
+    info = models.info(model)
+    for probe in probes:
+        if not 0 <= probe.layer < info.n_layers or len(probe.index) != info.d_model:
+            raise InputError(
+                f"a probe of width {len(probe.index)} at layer {probe.layer} does not fit this model: "
+                f"{info.n_layers} layers of width {info.d_model}"
+            )
+
+
+def fit_vector_probes(
+    resid: Mapping[int, Float[np.ndarray, "n d"]],
+    label: Bool[np.ndarray, " n"],
+    directions: Mapping[int, Float[np.ndarray, " d"]],
+    *,
+    name: str = "probed_vector",
+    C: float = 0.05,
+    least_reach: float = 1.0,
+    **options: Any,
+) -> ProbedVector:
+    """Fit the probes of a `ProbedVector`: the recipe of `fit_context` on residual streams.
+
+    Args:
+        resid: layer -> pooled `resid_post` of the training texts (`selection.contrast.probe_rows` chooses them).
+        label: which of them are positive.
+        directions: layer -> the vector whose direction is moved along; its length is what `reach` counts as one contrast. A
+            layer whose probe the vector lowers is left out.
+        name: of the method.
+        C: inverse L2 strength (scikit-learn's).
+        least_reach: log-odds that the vector must add to a layer's probe for the layer to be edited (see `fit_context`).
+        options: dose, scope, gate of the edit.
+
+    Raises:
+        InputError: no layer is left.
+
+    Warns:
+        RuntimeWarning: probes that did not converge, in one line.
+    """
+    probes, unconverged = [], []
+    for layer, x in sorted(resid.items()):
+        x = np.asarray(x, dtype=np.float64)
+        weight, bias, converged = logistic(x, label, C)
+        if not converged:
+            unconverged.append(layer)
+        reach = float(weight @ directions[layer])
+        if reach > 1e-6:
+            odds = x @ weight + bias
+            unit = directions[layer] / reach
+            index = np.arange(x.shape[1])
+            probes.append(LayerProbe(layer, index, weight, bias, unit, reach, float(odds.min()), float(odds.max())))
+    warn_unconverged(f"probe of {name} on the residual stream", unconverged)
+    return ProbedVector(far_enough(probes, least_reach), name, **options)

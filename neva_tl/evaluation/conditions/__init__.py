@@ -1,0 +1,1 @@
+"""Conditions: texts and scores of a model under edits."""

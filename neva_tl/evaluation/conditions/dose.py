@@ -1,0 +1,119 @@
+"""Dose-response curves: gain, leakage, invalid rate and capability of one edit over a range of doses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from neva_tl.core.cards import showable
+from neva_tl.core.errors import InputError
+from neva_tl.editing import DosePoint, Edit
+from neva_tl.evaluation.conditions.capability import Reference, capability
+from neva_tl.evaluation.conditions.fluency import admissible
+from neva_tl.evaluation.conditions.leakage import assemble
+from neva_tl.evaluation.conditions.observe import Decoding, Observed, observe
+from neva_tl.evaluation.judges.base import Judge
+from neva_tl.evaluation.measures.result import LeakageResult, measure
+
+#: Doses tried when none are given, in units of the edit's own dose.
+DOSES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+def steered_value(edit: Edit) -> str:
+    """The value an edit was made for, where its neurons say so.
+
+    Raises:
+        InputError: the edit carries no neuron set.
+    """
+    found = getattr(getattr(edit, "neurons", None), "value", None)
+    if found is None:
+        raise InputError(f"{type(edit).__name__} does not say which value it steers towards: pass value=...")
+    return str(found)
+
+
+def _observe_dose(
+    model: Any,
+    edit: Edit,
+    name: str,
+    prompts: Any,
+    judge: Judge,
+    base: Observed,
+    decoding: Decoding | None,
+    n_boot: int,
+    seed: int,
+) -> tuple[Observed, LeakageResult]:
+    seen = observe(model, edit, prompts, judge, decoding=decoding)
+    responses = assemble("dose", base.items, {name: seen.items}, judge=judge.name, unit=judge.unit)
+    return seen, measure(responses, n_boot=n_boot, n_permutations=1, seed=seed)
+
+
+def dose_metric(
+    model: Any,
+    prompts: Any,
+    judge: Judge,
+    *,
+    value: str,
+    base: Observed | None = None,
+    decoding: Decoding | None = None,
+) -> Callable[[Edit], DosePoint]:
+    """The metric that `editing.calibrate` searches with: gain and invalid rate of an edit on validation prompts."""
+    known = base or observe(model, None, prompts, judge, decoding=decoding)
+
+    def metric(edit: Edit) -> DosePoint:
+        seen, result = _observe_dose(model, edit, value, prompts, judge, known, decoding, n_boot=2, seed=0)
+        leak = result.leakage.est
+        extra = {} if leak is None else {"leakage": leak}
+        gain = result.gains[value].est
+        return DosePoint(float("nan") if gain is None else gain, seen.invalid, extra)
+
+    return metric
+
+
+def dose_response(
+    model: Any,
+    edit: Edit,
+    prompts: Any,
+    judge: Judge,
+    *,
+    value: str | None = None,
+    doses: Sequence[float] | None = None,
+    texts: Sequence[str] | Reference | None = None,
+    base: Observed | None = None,
+    decoding: Decoding | None = None,
+    n_boot: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Gain, leakage, invalid rate and capability of an edit against its dose.
+
+    Args:
+        model: a TransformerLens model.
+        edit: only its dose is changed.
+        prompts: open prompts (None for a ModelJudge). judge: of either kind.
+        value: steered value; default: that of the edit's neurons.
+        doses: default 0.25 to 8 in doublings.
+        texts: neutral texts (or their `reference`) for perplexity and KL; None leaves them out.
+        base: the unedited condition, where known. decoding: of texts.
+
+    Returns:
+        One row per dose: `value, dose, gain, gain_lo, gain_hi, leakage, invalid, admissible` and with texts `ppl, kl`.
+    """
+    name = value or steered_value(edit)
+    known = base or observe(model, None, prompts, judge, decoding=decoding)
+    rows = []
+    for dose in tqdm(doses or DOSES, desc=f"doses: {name}", file=sys.stderr, disable=not progress):
+        dosed = edit.with_dose(float(dose))
+        seen, result = _observe_dose(model, dosed, name, prompts, judge, known, decoding, n_boot, seed)
+        gain = result.gains[name]
+        row = {"value": name, "dose": float(dose), "gain": gain.est, "gain_lo": gain.lo, "gain_hi": gain.hi}
+        row |= {"leakage": result.leakage.est, "invalid": seen.invalid}
+        row["admissible"] = admissible(seen.invalid, known.invalid)
+        if texts is not None:
+            cost = capability(model, dosed, texts)
+            row |= {"ppl": cost["perplexity"], "kl": cost["kl"]}
+        rows.append(row)
+    return showable(pd.DataFrame(rows), "dose_response", method=type(edit).__name__, steered=name)

@@ -1,0 +1,160 @@
+"""CSR (control success rate) and the leakage of a set of edits, from what a judge made of each condition.
+
+`CSR_j(c)` is the mean score of value j in condition c over a fixed set of prompts that name no value; D[i, j] is its
+change under the edit towards i.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from tqdm import tqdm
+
+from neva_tl.core.cache import JsonCache
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import value
+from neva_tl.editing import Edit
+from neva_tl.evaluation.conditions.observe import Decoding, Observed, observe
+from neva_tl.evaluation.judges.base import ItemScores, Judge
+from neva_tl.evaluation.measures.estimate import Estimate, interval
+from neva_tl.evaluation.measures.responses import Responses, bootstrap_weights
+from neva_tl.evaluation.measures.result import LeakageResult, measure
+
+
+def assemble(
+    method: str,
+    base: ItemScores,
+    edited: Mapping[str, ItemScores],
+    *,
+    judge: str = "",
+    unit: str = "",
+    question: str = "",
+) -> Responses:
+    """Item scores of the unedited and of each edited condition as `Responses`.
+
+    Raises:
+        InputError: the conditions did not score the same items.
+    """
+    for name, scores in edited.items():
+        if scores.values != base.values or any(
+            len(a) != len(b) or (np.asarray(a, str) != np.asarray(b, str)).any()
+            for a, b in zip(scores.clusters, base.clusters, strict=False)
+        ):
+            raise InputError(f"{method}: the edit towards {name!r} was scored on other items than the unedited model")
+    return Responses(
+        method=method,
+        steered=tuple(edited),
+        base=base.scores,
+        edited=tuple(np.stack([scores.scores[j] for scores in edited.values()]) for j in range(len(base.values))),
+        clusters=base.clusters,
+        values=base.values,
+        shared=base.shared,
+        bounds=base.bounds,
+        judge=judge,
+        unit=unit,
+        question=question,
+    )
+
+
+def leakage(
+    model: Any,
+    edits: Mapping[str, Edit | Sequence[Edit]],
+    prompts: pd.DataFrame | Sequence[str] | None,
+    judge: Judge,
+    *,
+    method: str = "edit",
+    base: Observed | None = None,
+    decoding: Decoding | None = None,
+    cache: JsonCache | None = None,
+    seed: int = 0,
+    n_boot: int = 2000,
+    level: float = 0.95,
+    n_permutations: int = 9999,
+    progress: bool = True,
+) -> LeakageResult:
+    """Steer towards each value in turn and measure what happens to all ten.
+
+    Args:
+        model: a TransformerLens model.
+        edits: steered value -> the edit (or edits) towards it.
+        prompts: open prompts that name no value (`prompts.open_prompts(...)`); None for a ModelJudge.
+        judge: a TextJudge or a ModelJudge.
+        method: name in tables.
+        base: the unedited condition, where it was observed before (same prompts, judge and decoding).
+        decoding: how texts are written.
+        cache: of texts written before (`write_texts`).
+        seed, n_boot, level, n_permutations: of the intervals and the Mantel test; see `evaluation.leakage.measure`.
+        progress: show a bar on stderr.
+
+    Raises:
+        InputError: no edits, a value unknown to the theory, a text judge without prompts.
+    """
+    if not edits:
+        raise InputError("leakage needs at least one edit: a mapping from the steered value to its edit")
+    names = sorted(edits, key=lambda name: value(name).index)
+    base = base or observe(model, None, prompts, judge, decoding=decoding, cache=cache)
+    seen: dict[str, Observed] = {}
+    for name in tqdm(names, desc=f"leakage: {method}", file=sys.stderr, disable=not progress):
+        seen[name] = observe(model, edits[name], prompts, judge, decoding=decoding, cache=cache)
+    facts = {"judge": judge.name, "question": str(getattr(judge, "question", ""))}
+    responses = assemble(method, base.items, {n: o.items for n, o in seen.items()}, unit=judge.unit, **facts)
+    net = affirmation = None
+    if base.net is not None:
+        nets = {name: o.net for name, o in seen.items() if o.net is not None}
+        net = assemble(method, base.net, nets, unit=f"{judge.unit} - P(opposes)", **facts)
+    if "affirmation" in base.items.extra:
+        affirmation = _extra(responses, base.items, [o.items for o in seen.values()], "affirmation")
+    return measure(
+        responses,
+        net=net,
+        affirmation=affirmation,
+        generations=_all_texts(method, base, seen),
+        seed=seed,
+        n_boot=n_boot,
+        level=level,
+        n_permutations=n_permutations,
+    )
+
+
+def _extra(responses: Responses, base: ItemScores, edited: Sequence[ItemScores], name: str) -> Responses:
+    scores, clusters = base.extra[name]
+    stacked = np.stack([items.extra[name][0] for items in edited])
+    return replace(responses, base=(scores,), edited=(stacked,), clusters=(clusters,), values=(name,), excluded=None)
+
+
+def _all_texts(method: str, base: Observed, seen: Mapping[str, Observed]) -> pd.DataFrame | None:
+    if base.generations is None:
+        return None
+    frames = [base.generations.assign(method="unedited", steered=None)]
+    frames += [o.generations.assign(method=method, steered=n) for n, o in seen.items() if o.generations is not None]
+    table = pd.concat(frames, ignore_index=True)
+    return table[["method", "steered", *(c for c in table.columns if c not in ("method", "steered"))]]
+
+
+def csr(
+    scores: Float[np.ndarray, " n"],
+    clusters: Sequence[str] | np.ndarray | None = None,
+    *,
+    seed: int = 0,
+    n_boot: int = 2000,
+    level: float = 0.95,
+) -> Estimate:
+    """Control success rate: mean score of a value over items, with a bootstrap interval by topic.
+
+    Missing scores left out.
+    """
+    names = np.arange(len(scores)).astype(str) if clusters is None else np.asarray(clusters, dtype=str)
+    found, member = np.unique(names, return_inverse=True)
+    usable = ~np.isnan(scores)
+    total = np.bincount(member, np.where(usable, scores, 0.0), minlength=len(found))
+    count = np.bincount(member, usable.astype(float), minlength=len(found))
+    (drawn,) = bootstrap_weights((tuple(str(f) for f in found),), ("",), n_boot=n_boot, seed=seed, shared=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        draws = (drawn @ total) / (drawn @ count)
+        return interval(float(total.sum() / count.sum()), draws, int(usable.sum()), level)

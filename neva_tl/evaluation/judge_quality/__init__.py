@@ -1,0 +1,1 @@
+"""Quality and agreement of judges."""

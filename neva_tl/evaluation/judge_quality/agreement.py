@@ -1,0 +1,190 @@
+"""How two judges agree, and which values a judge takes for one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from neva_tl.core.cards import card
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES, distance_matrix
+from neva_tl.evaluation.labels.decisions import cells, decide, kappa
+from neva_tl.evaluation.measures.estimate import Estimate, interval
+from neva_tl.evaluation.measures.formulas import circle_correlation, mantel_p
+from neva_tl.evaluation.measures.responses import bootstrap_weights
+
+
+def resampled_cells(
+    table: Float[np.ndarray, "n c 4"], clusters: np.ndarray, *, n_boot: int, seed: int
+) -> Float[np.ndarray, "b c 4"]:
+    """Cells (see `decisions.cells`) summed over bootstrap draws of whole clusters; NaN where there is one cluster only.
+
+    The draws depend on the seed and the clusters' names alone, so that judges read on the same texts are paired.
+    """
+    found, member = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
+    sums = np.zeros((len(found), *table.shape[1:]))
+    np.add.at(sums, member.reshape(-1), table)
+    names = (tuple(str(name) for name in found),)
+    (weights,) = bootstrap_weights(names, ("texts",), n_boot=n_boot, seed=seed, shared=True)
+    return np.tensordot(weights, sums, axes=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """Cohen's kappa of two judges per value.
+
+    Attributes:
+        df: label, est, lo, hi (95 %, clusters resampled), n (texts that both decided), agreed (share of equal decisions).
+        mean: of the values where kappa is defined.
+    """
+
+    df: pd.DataFrame
+    mean: Estimate
+
+    def _repr_html_(self) -> str:
+        return card("Agreement (Cohen's kappa)", {"mean": str(self.mean)}, self.df)
+
+    def show(self) -> Any:
+        """Kappa per value as a matplotlib figure."""
+        from neva_tl.plots import interval_plot
+
+        return interval_plot(self.df, title=f"Agreement, mean {self.mean}", axis="Cohen's kappa", guide=0.0)
+
+
+def agreement(
+    scores_a: Float[np.ndarray, "n c"],
+    scores_b: Float[np.ndarray, "m d"],
+    clusters: np.ndarray,
+    *,
+    threshold: float = 0.5,
+    names: Sequence[str] = VALUES,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> Agreement:
+    """Cohen's kappa per column (scikit-learn's), with cluster-bootstrap intervals.
+
+    Args:
+        scores_a, scores_b: of two judges on the same texts; decisions (0 and 1) where a judge has thresholds of its own.
+        clusters: topic or source item of each text.
+        threshold: a value is there from this score on.
+        names: of the columns.
+        n_boot, seed: of the bootstrap.
+
+    Raises:
+        InputError: the shapes differ.
+    """
+    if scores_a.shape != scores_b.shape or len(clusters) != len(scores_a) or len(names) != scores_a.shape[1]:
+        raise InputError(f"scores {scores_a.shape} and {scores_b.shape}, {len(clusters)} clusters: shapes must agree")
+    from sklearn.metrics import cohen_kappa_score
+
+    a, b = decide(scores_a, threshold), decide(scores_b, threshold)
+    table = cells(a, b)
+    draws = kappa(resampled_cells(table, clusters, n_boot=n_boot, seed=seed))
+    rows, points = [], []
+    for k, name in enumerate(names):
+        both = ~(np.isnan(a[:, k]) | np.isnan(b[:, k]))
+        varied = len(set(a[both, k].tolist()) | set(b[both, k].tolist())) > 1
+        points.append(float(cohen_kappa_score(a[both, k], b[both, k], labels=[0.0, 1.0])) if varied else np.nan)
+        found = interval(points[-1], draws[:, k], int(both.sum()))
+        agreed = float((a[both, k] == b[both, k]).mean()) if both.any() else np.nan
+        rows.append({"label": name, **found.to_json(), "agreed": agreed})
+    df = pd.DataFrame(rows).astype({"est": float, "lo": float, "hi": float})
+    defined = ~np.isnan(points)
+    if not defined.any():
+        return Agreement(df, Estimate(None, None, None, len(scores_a)))
+    mean = interval(float(np.mean(np.array(points)[defined])), draws[:, defined].mean(axis=1), len(scores_a))
+    return Agreement(df, mean)
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """Mean scores on the texts of each value.
+
+    Attributes:
+        matrix: mean score of value j (columns) on the texts labelled i (rows), in circle order; NaN where none is.
+        lift: the same minus the mean score of j on all texts.
+        counts: texts labelled i.
+        by_distance: distance (degrees on the circle), lift (mean over the cells at that distance), cells.
+        rho: Spearman correlation of the lift off the diagonal with circular distance; negative = the judge takes
+            neighbours for one another sooner than opponents. p: Mantel's, two-sided.
+    """
+
+    matrix: pd.DataFrame
+    lift: pd.DataFrame
+    counts: pd.Series
+    by_distance: pd.DataFrame
+    rho: float
+    p: float
+
+    @property
+    def df(self) -> pd.DataFrame:
+        """One row per cell: labelled, scored, mean, lift, distance, n."""
+        rows = []
+        for i, labelled in enumerate(VALUES):
+            for j, scored in enumerate(VALUES):
+                cell = {"labelled": labelled, "scored": scored, "mean": self.matrix.iloc[i, j]}
+                cell |= {"lift": self.lift.iloc[i, j], "distance": distance_matrix()[i, j], "n": self.counts.iloc[i]}
+                rows.append(cell)
+        return pd.DataFrame(rows)
+
+    def _repr_html_(self) -> str:
+        return card(
+            "Mean score of each value on texts of each value", {"rho": self.rho, "p": self.p}, self.matrix, index=True
+        )
+
+    def show(self) -> Any:
+        """The lift against circular distance as a matplotlib figure."""
+        from neva_tl.plots import interval_plot
+
+        table = self.by_distance.assign(
+            label=lambda df: df["distance"].map("{:.0f}°".format), est=lambda df: df["lift"]
+        )
+        return interval_plot(table.assign(lo=np.nan, hi=np.nan), title="Score above average", axis="lift", guide=0.0)
+
+
+def confusion(
+    scores: Float[np.ndarray, "n 10"], labels: Float[np.ndarray, "n 10"], *, n_permutations: int = 9999, seed: int = 0
+) -> Confusion:
+    """Mean score of value j on texts labelled i, and how it falls along the circle.
+
+    A text with several labels counts in each of their rows, so the fall shows the texts' own mixtures as well as the
+    judge's mistakes.
+
+    Raises:
+        InputError: no text has a label of 1.
+    """
+    positive = labels == 1
+    if not positive.any():
+        raise InputError("no text is labelled 1: there is nothing to confuse")
+    counts = positive.sum(axis=0)
+    matrix = np.array([_means(scores[positive[:, i]]) for i in range(len(VALUES))])
+    lift = matrix - _means(scores)
+    rows, columns = np.flatnonzero(counts > 0), np.flatnonzero(~np.isnan(scores).all(axis=0))
+    known = lift[np.ix_(rows, columns)]
+    of_rows, of_columns = [VALUES[i] for i in rows], [VALUES[j] for j in columns]
+    off = distance_matrix()
+    table = pd.DataFrame({"distance": off.ravel(), "lift": lift.ravel()}).dropna()
+    by_distance = table.groupby("distance", as_index=False).agg(lift=("lift", "mean"), cells=("lift", "size"))
+    enough = min(len(rows), len(columns)) > 1 and np.isfinite(known).all()
+    rho = float(circle_correlation(known[None], of_rows, of_columns)[0]) if enough else float("nan")
+    p = mantel_p(known, of_rows, of_columns, n_permutations=n_permutations, seed=seed) if enough else float("nan")
+    return Confusion(
+        pd.DataFrame(matrix, index=list(VALUES), columns=list(VALUES)),
+        pd.DataFrame(lift, index=list(VALUES), columns=list(VALUES)),
+        pd.Series(counts, index=list(VALUES), name="n"),
+        by_distance,
+        rho,
+        p,
+    )
+
+
+def _means(scores: np.ndarray) -> np.ndarray:
+    """Column means without NaN; NaN where nothing is left."""
+    there = ~np.isnan(scores)
+    with np.errstate(invalid="ignore"):
+        return np.where(there, scores, 0.0).sum(axis=0) / there.sum(axis=0)

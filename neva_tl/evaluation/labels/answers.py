@@ -1,0 +1,94 @@
+"""The answers of a person who labels texts, on disk as they are given."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
+
+
+class Answers:
+    """The answers of one annotator in an append-only file of JSON lines; of several to one question the last counts.
+
+    The first line says what was sampled. Each answer is on disk before `put` returns.
+
+    Raises:
+        InputError: the file is damaged, or belongs to another sample.
+    """
+
+    def __init__(self, path: str | Path, about: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.found: dict[tuple[str, int], dict[str, int | None]] = {}
+        if not self.path.exists():
+            self._append({"kind": "sample", **about})
+            return
+        self._cut_torn_line()
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines, start=1):
+            self._read(number, line, about)
+        if not lines:
+            self._append({"kind": "sample", **about})
+
+    @staticmethod
+    def about(path: str | Path) -> dict[str, Any] | None:
+        """What an answers file says of its sample; None where there is none."""
+        path = Path(path)
+        first = path.read_text(encoding="utf-8").split("\n", 1)[0] if path.exists() else ""
+        try:
+            row = json.loads(first)
+        except json.JSONDecodeError:
+            return None
+        return {k: x for k, x in row.items() if k != "kind"} if isinstance(row, dict) else None
+
+    def put(self, key: str, again: int, labels: Mapping[str, int | None], at: str) -> None:
+        """Keep an answer.
+
+        Args:
+            key: of the item. again: 1 where it was asked a second time.
+            labels: per value 1, 0 or None. at: when.
+        """
+        self.found[key, again] = dict(labels)
+        self._append({"kind": "answer", "item": key, "again": again, "labels": dict(labels), "at": at})
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _cut_torn_line(self) -> None:
+        """Drop a last line that a killed process left without its end."""
+        data = self.path.read_bytes()
+        if data and not data.endswith(b"\n"):
+            with self.path.open("r+b") as file:
+                file.truncate(data.rfind(b"\n") + 1)
+
+    def _read(self, number: int, line: str, about: Mapping[str, Any]) -> None:
+        where = f"{self.path}, line {number}"
+        try:
+            row = json.loads(line)
+            if number == 1:
+                known = {k: x for k, x in row.items() if k != "kind"}
+                if known != dict(about):
+                    raise InputError(
+                        f"{self.path} holds answers about another sample ({_changed(known, about)}): use another --annotator, "
+                        "or the same --n, --seed and run"
+                    )
+                return
+            labels = {name: row["labels"][name] for name in VALUES}
+            if any(x not in (0, 1, None) for x in labels.values()):
+                raise InputError(f"{where}: a label is 0, 1 or null")
+            self.found[str(row["item"]), int(row["again"])] = labels
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{where} is no answer ({type(error).__name__}): mend or remove that line") from error
+
+
+def _changed(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    names = [name for name in {**known, **wanted} if known.get(name) != wanted.get(name)]
+    return ", ".join(f"{name} was {known.get(name)!r}, now {wanted.get(name)!r}" for name in names)

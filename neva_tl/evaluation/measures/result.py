@@ -1,0 +1,376 @@
+"""Value leakage: what else rises when a model is steered towards one value. Pure: takes responses, knows no model.
+
+`measure` turns `Responses` into a `LeakageResult`; `compare_nlr` sets two methods side by side on the same bootstrap
+draws. To steer a model and measure in one call, see `neva_tl.evaluation.conditions.leakage.leakage`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from neva_tl.core.cards import card
+from neva_tl.core.errors import InputError
+from neva_tl.evaluation.measures import formulas as measures
+from neva_tl.evaluation.measures.estimate import Estimate, interval, null
+from neva_tl.evaluation.measures.headline import draw, headline, level_draws, nlr
+from neva_tl.evaluation.measures.responses import Responses, cluster_sums, worst_case
+
+
+@dataclass(frozen=True)
+class CircleTest:
+    """Correlation of off-target change with circular distance, and its Mantel permutation p-value (two-sided)."""
+
+    rho: Estimate
+    p: float | None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LeakageResult:
+    """A leakage matrix with everything read off it. A table first (`table()`), a picture second (`show()`).
+
+    Intervals cover the choice of prompts (bootstrap by topic); they do not cover selection or the choice of dose.
+    Cross-fitted leakage is right on average where nothing leaks and somewhat low where a leak is small against the
+    noise (half of the topics may miss it); plain leakage is high: on average the truth lies between the two, and both
+    close on it with more prompts.
+
+    Attributes:
+        responses: the item scores behind it.
+        matrix, lo, hi: D (steered x measured) and its interval: mean change of each measured value's score.
+        gains: per steered value, `gain_i = D[i, i]`; `gain` is their mean.
+        leakages: per steered value, cross-fitted mean of the positive off-target changes; `leakage` is their mean.
+        leakage_plain: the same without cross-fitting (biased upward by noise); `leakage_signed`, `leakage_absolute`:
+            means of D and of |D| over the off-target cells (|D| is biased upward by noise too).
+        nlr: sum of leakages over sum of gains (cross-fitted); `nlr_plain` without. Null unless the sum of gains is
+            above 0 with its whole interval.
+        ngl: 1 = leakage ignores the higher-order groups, 0 = none leaves them. Null below the noise floor (ours: the
+            lower bound of the cross-fitted leakage is not above 0).
+        circle, circle_wedge: circle tests; the second puts conformity and tradition on one place. `circle_net` says
+            whether they used expresses - opposes.
+        coupling: mean |off-target change| per unit of gain (null as `nlr` is).
+        csr_base, csr: per steered value, the mean score of that value unedited and under the edit; `csr_base_mean` and
+            `csr_mean` are their means over steered values.
+        affirmation: per steered value, the same change on pairs that affirm or negate something without value
+            (log-probability judge only): how much of a gain is mere affirmation.
+        generations: every text with its scores, where the judge read texts.
+    """
+
+    responses: Responses
+    matrix: pd.DataFrame
+    lo: pd.DataFrame
+    hi: pd.DataFrame
+    gains: dict[str, Estimate]
+    leakages: dict[str, Estimate]
+    gain: Estimate
+    leakage: Estimate
+    leakage_plain: Estimate
+    leakage_signed: Estimate
+    leakage_absolute: Estimate
+    nlr: Estimate
+    nlr_plain: Estimate
+    ngl: Estimate
+    coupling: Estimate
+    circle: CircleTest
+    circle_wedge: CircleTest
+    circle_net: bool
+    csr_base: dict[str, Estimate]
+    csr: dict[str, Estimate]
+    csr_base_mean: Estimate
+    csr_mean: Estimate
+    affirmation: dict[str, Estimate] = field(default_factory=dict)
+    generations: pd.DataFrame | None = None
+
+    @property
+    def method(self) -> str:
+        """Name of the method measured."""
+        return self.responses.method
+
+    def reached(self, target: float) -> str:
+        """How many steered values have a gain of at least `target`, as printed beside NLR: `"7/10"`."""
+        hits = sum(1 for g in self.gains.values() if g.est is not None and g.est >= target)
+        return f"{hits}/{len(self.gains)}"
+
+    def table(self) -> pd.DataFrame:
+        """Tidy D: method, steered, measured, d, lo, hi, n, missing (share of items without a score), worst_lo,
+        worst_hi.
+
+        `n` counts the items scored in both conditions; `worst_lo`, `worst_hi` bound D over every value that missing
+        scores could have had (NaN where the judge's unit has no bounds).
+        """
+        responses = self.responses
+        count = np.stack([c.sum(axis=1) for c in cluster_sums(responses).count], axis=1)
+        offered = np.stack(
+            [
+                (~e).sum(axis=1) if responses.excluded is not None else np.full(len(responses.steered), len(b))
+                for b, e in zip(responses.base, responses.excluded or responses.edited, strict=True)
+            ],
+            axis=1,
+        )
+        worst = worst_case(responses)
+        rows = [
+            {
+                "method": responses.method,
+                "steered": steered,
+                "measured": measured,
+                "d": self.matrix.iat[i, j],
+                "lo": self.lo.iat[i, j],
+                "hi": self.hi.iat[i, j],
+                "n": int(count[i, j]),
+                "missing": 1.0 - count[i, j] / max(offered[i, j], 1),
+                "worst_lo": np.nan if worst is None else worst[0][i, j],
+                "worst_hi": np.nan if worst is None else worst[1][i, j],
+            }
+            for i, steered in enumerate(responses.steered)
+            for j, measured in enumerate(responses.values)
+        ]
+        return pd.DataFrame(rows)
+
+    def per_value(self) -> pd.DataFrame:
+        """One row per steered value: gain and leakage with intervals, CSR before and after."""
+        rows = []
+        for name in self.responses.steered:
+            gain, leak = self.gains[name], self.leakages[name]
+            row: dict[str, Any] = {"method": self.method, "steered": name}
+            row |= gain.columns("gain") | leak.columns("leakage")
+            row |= {"csr_base": self.csr_base[name].est, "csr": self.csr[name].est}
+            if self.affirmation:
+                row["affirmation"] = self.affirmation[name].est
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def summary(self) -> pd.DataFrame:
+        """One row: the headline measures with their intervals, judge and unit."""
+        row: dict[str, Any] = {"method": self.method, "judge": self.responses.judge, "unit": self.responses.unit}
+        for name in ("gain", "leakage", "nlr", "ngl", "coupling"):
+            estimate: Estimate = getattr(self, name)
+            row |= estimate.columns(name)
+        return pd.DataFrame([row | {"circle": self.circle.rho.est, "circle_p": self.circle.p}])
+
+    def coupling_matrix(self) -> pd.DataFrame:
+        """D[i, j] / gain_i: off-target change per unit of target gain; NaN in rows whose gain's interval touches 0."""
+        firm = [(g.lo is not None and g.lo > 0) for g in self.gains.values()]
+        scale = pd.Series(
+            [g.est if ok else np.nan for g, ok in zip(self.gains.values(), firm, strict=True)], dtype=float
+        )
+        return self.matrix.div(scale.to_numpy(), axis=0)
+
+    def change_correlation(self) -> pd.DataFrame:
+        """Correlation between measured values of their changes across the steered conditions (as the Value Alignment
+        Tax)."""
+        names = list(self.matrix.columns)
+        return pd.DataFrame(measures.change_correlation(self.matrix.to_numpy()), index=names, columns=names)
+
+    def show(self) -> Any:
+        """Draw the matrix as a heatmap in circle order (matplotlib)."""
+        from neva_tl import plots
+
+        return plots.leakage_heatmap(self.table())
+
+    def _repr_html_(self) -> str:
+        responses = self.responses
+        facts: dict[str, Any] = {name: getattr(self, name) for name in ("gain", "leakage", "nlr", "ngl")}
+        facts |= {"judge": responses.judge or None, "unit": responses.unit or None, "items": responses.n}
+        matrix = self.matrix.rename_axis(index="steered", columns="measured")
+        return card(f"Leakage of {self.method}", facts, matrix, index=True, note=responses.note)
+
+    def __repr__(self) -> str:
+        return f"<LeakageResult {self}>"
+
+    def __str__(self) -> str:
+        unit = f" ({self.responses.judge}, {self.responses.unit})" if self.responses.judge else ""
+        return f"{self.method}{unit}: gain {self.gain}, leakage {self.leakage}, NLR {self.nlr}, NGL {self.ngl}"
+
+
+def _level(
+    responses: Responses, *, seed: int, n_boot: int, level: float, edited: bool
+) -> tuple[dict[str, Estimate], Estimate]:
+    """Mean score of each steered value itself, unedited or under its edit, and their mean; the same draws as D."""
+    own = level_draws(responses, seed=seed, n_boot=n_boot, edited=edited)
+    mean = own.mean(axis=-1)
+    count = [len(responses.base[j]) for j in responses.target]
+    each = {name: interval(own[0, i], own[1:, i], count[i], level) for i, name in enumerate(responses.steered)}
+    return each, interval(mean[0], mean[1:], responses.n, level)
+
+
+def measure(
+    responses: Responses,
+    *,
+    net: Responses | None = None,
+    affirmation: Responses | None = None,
+    generations: pd.DataFrame | None = None,
+    seed: int = 0,
+    n_boot: int = 2000,
+    level: float = 0.95,
+    n_splits: int = 8,
+    n_permutations: int = 9999,
+) -> LeakageResult:
+    """All leakage measures of one method, with intervals from one cluster bootstrap.
+
+    Args:
+        responses: item scores unedited and edited.
+        net: the same items scored as expresses - opposes, where the judge knows opposition: the circle test then uses
+            it.
+        affirmation: responses with the single measured name "affirmation".
+        generations: kept with the result.
+        seed: seeds the bootstrap, the halvings and the permutations; the same seed pairs results of different methods.
+        n_boot: bootstrap draws. level: coverage of the intervals.
+        n_splits: random halvings averaged in the cross-fitted leakage.
+        n_permutations: relabellings in the Mantel test.
+
+    Raises:
+        InputError: a steered value is not measured, or an array has the wrong shape.
+    """
+    n = responses.n
+    drawn = draw(responses, seed=seed, n_boot=n_boot, n_splits=n_splits)
+    found = headline(drawn, responses, level)
+    absolute = measures.off_target_mean(np.abs(drawn.d), responses.target)
+
+    def estimate(x: np.ndarray, items: int = n, kinked: bool = False) -> Estimate:
+        return interval(x[0], x[1:], items, level, recentre=kinked)
+
+    cells = [
+        [estimate(drawn.d[:, i, j], len(b)) for j, b in enumerate(responses.base)]
+        for i in range(len(responses.steered))
+    ]
+
+    def frame(pick: str) -> pd.DataFrame:
+        data = [[getattr(cell, pick) for cell in row] for row in cells]
+        return pd.DataFrame(data, index=list(responses.steered), columns=list(responses.values), dtype=float)
+
+    circle_of, circle_draws = (
+        (responses, drawn.d) if net is None else (net, draw(net, seed=seed, n_boot=n_boot, n_splits=1).d)
+    )
+    circles = [_circle(circle_of, circle_draws, wedge, seed, n_permutations, level) for wedge in (False, True)]
+    csr_base, csr_base_mean = _level(responses, seed=seed, n_boot=n_boot, level=level, edited=False)
+    csr, csr_mean = _level(responses, seed=seed, n_boot=n_boot, level=level, edited=True)
+    return LeakageResult(
+        responses=responses,
+        matrix=frame("est"),
+        lo=frame("lo"),
+        hi=frame("hi"),
+        gains=found.gains,
+        leakages=found.leakages,
+        gain=found.gain,
+        leakage=found.leakage,
+        leakage_plain=found.leakage_plain,
+        leakage_signed=estimate(measures.off_target_mean(drawn.d, responses.target).mean(axis=-1)),
+        leakage_absolute=estimate(absolute.mean(axis=-1), kinked=True),
+        nlr=found.nlr,
+        nlr_plain=found.nlr_plain,
+        ngl=found.ngl,
+        coupling=nlr(absolute, measures.gain(drawn.d, responses.target), n, level),
+        circle=circles[0],
+        circle_wedge=circles[1],
+        circle_net=net is not None,
+        csr_base=csr_base,
+        csr=csr,
+        csr_base_mean=csr_base_mean,
+        csr_mean=csr_mean,
+        affirmation={} if affirmation is None else _single(affirmation, seed, n_boot, level),
+        generations=generations,
+    )
+
+
+def _circle(
+    responses: Responses, d: Float[np.ndarray, "b i j"], wedge: bool, seed: int, n_permutations: int, level: float
+) -> CircleTest:
+    rho = measures.circle_correlation(d, responses.steered, responses.values, wedge=wedge)
+    p = measures.mantel_p(
+        d[0], responses.steered, responses.values, wedge=wedge, n_permutations=n_permutations, seed=seed
+    )
+    return CircleTest(interval(rho[0], rho[1:], responses.n, level), None if np.isnan(p) else p)
+
+
+def _single(responses: Responses, seed: int, n_boot: int, level: float) -> dict[str, Estimate]:
+    """Change of the first measured column under each condition (the affirmation column: no steered value is on it)."""
+    d = draw(responses, seed=seed, n_boot=n_boot, n_splits=1).d
+    return {v: interval(d[0, i, 0], d[1:, i, 0], responses.n, level) for i, v in enumerate(responses.steered)}
+
+
+@dataclass(frozen=True)
+class NlrComparison:
+    """Two methods' NLRs on the same bootstrap draws: `ratio` and `difference` of a to b, over the values compared.
+
+    `ratio` is null where b's leakage is within noise of zero (its lower bound is not above 0): the difference still
+    stands.
+    """
+
+    a: str
+    b: str
+    values: tuple[str, ...]
+    nlr_a: Estimate
+    nlr_b: Estimate
+    ratio: Estimate
+    difference: Estimate
+
+    def table(self) -> pd.DataFrame:
+        """One row per number: label, est, lo, hi, n."""
+        numbers = {f"NLR {self.a}": self.nlr_a, f"NLR {self.b}": self.nlr_b, "ratio": self.ratio}
+        numbers["difference"] = self.difference
+        rows = [{"label": name, "est": x.est, "lo": x.lo, "hi": x.hi, "n": x.n} for name, x in numbers.items()]
+        return pd.DataFrame(rows).astype({"est": float, "lo": float, "hi": float})
+
+    def _repr_html_(self) -> str:
+        facts = {"values": ", ".join(self.values), "ratio": self.ratio, "difference": self.difference}
+        return card(f"NLR of {self.a} beside {self.b}", facts, self.table())
+
+    def show(self) -> Any:
+        """The two NLRs, their ratio and their difference, with intervals, as a matplotlib figure."""
+        from neva_tl.plots import interval_plot
+
+        return interval_plot(
+            self.table(), title=f"NLR of {self.a} beside {self.b}, {len(self.values)} values", guide=0.0
+        )
+
+
+def compare_nlr(
+    a: Responses,
+    b: Responses,
+    values: Iterable[str] | None = None,
+    *,
+    seed: int = 0,
+    n_boot: int = 2000,
+    level: float = 0.95,
+    n_splits: int = 8,
+) -> NlrComparison:
+    """Compare two methods' cross-fitted NLRs by a paired bootstrap.
+
+    Args:
+        a, b: responses of two methods to the same items (the draws depend on the clusters alone, which pairs them).
+        values: the steered values that both reached; default: those that both steered towards.
+
+    Raises:
+        InputError: nothing in common, or judge, unit or topics differ.
+    """
+    common = tuple(v for v in (values if values is not None else a.steered) if v in a.steered and v in b.steered)
+    if not common:
+        raise InputError(f"no value is reached by both {a.method!r} and {b.method!r}: their NLRs cannot be compared")
+    if (a.judge, a.unit) != (b.judge, b.unit) or a.values != b.values:
+        raise InputError(f"{a.method!r} and {b.method!r} were measured by different judges, units or values")
+    sums_a, sums_b = cluster_sums(a), cluster_sums(b)
+    if sums_a.names != sums_b.names:
+        raise InputError(f"{a.method!r} and {b.method!r} were measured on different topics: use the same prompts")
+    first, second = a.select(common), b.select(common)
+    n, parts = first.n, []
+    for responses in (first, second):
+        drawn = draw(responses, seed=seed, n_boot=n_boot, n_splits=n_splits)
+        gains = measures.gain(drawn.d, responses.target)
+        leak = measures.off_target_mean(drawn.positive, responses.target)
+        parts.append((nlr(leak, gains, n, level), leak.sum(axis=-1), gains.sum(axis=-1)))
+    (nlr_a, leak_a, gain_a), (nlr_b, leak_b, gain_b) = parts
+    ratio = difference = null(n)
+    if nlr_a.est is not None and nlr_b.est is not None:
+        top, bottom = measures.ratio(leak_a, gain_a), measures.ratio(leak_b, gain_b)
+        with np.errstate(invalid="ignore"):
+            gap = top - bottom
+        difference = interval(gap[0], gap[1:], n, level, recentre=True)
+        floor = interval(leak_b[0], leak_b[1:], n, level, recentre=True).lo
+        if floor is not None and floor > 0:
+            quotient = measures.ratio(top, bottom)
+            ratio = interval(quotient[0], quotient[1:], n, level, recentre=True)
+    return NlrComparison(a.method, b.method, common, nlr_a, nlr_b, ratio, difference)

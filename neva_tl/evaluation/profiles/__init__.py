@@ -1,0 +1,1 @@
+"""Profiles of a model: value profiles, social value orientation, value graphs."""

@@ -1,0 +1,109 @@
+"""ConVA (2507.11316): per-layer probes on the residual stream, their need measured at the prompt's last token.
+
+As published: logistic probe at the last token of the first 100 pairs, 70 % of them to fit and 30 % to test; layers whose
+held-out accuracy is above .9, the last five left out; `delta = max(0, logit(p0) - b - w . e) * w / |w|^2` with earlier shifts
+in force, added at every position (`PromptShift`). Its gate opens a text where a classifier scores the query above a
+threshold: here the relevance gate asked once per query (`RelevanceGate.per_query`), put on by `build`.
+
+Ours: the split parts whole clusters (a frame seen in fitting would test nothing); columns are standardised for the fit; C = 1;
+the last five are left out of models of at least ten layers; where no layer passes, the best one is used and said.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Int
+from sklearn.model_selection import GroupShuffleSplit
+
+from neva_tl.core.errors import InputError
+from neva_tl.editing import LayerProbe, PromptShift
+from neva_tl.editing.edits.probe import log_odds_of, logistic, warn_unconverged
+from neva_tl.methods.evidence import Evidence
+from neva_tl.methods.texts import kept_samples, residuals
+
+PAIRS, TEST_SHARE = 100, 0.3
+LEAST_ACCURACY, LAST_LEFT_OUT = 0.9, 5
+
+
+def conva(evidence: Evidence, value: str, *, p0: float = 0.9, C: float = 1.0) -> PromptShift:
+    """Fit ConVA's probes.
+
+    Args:
+        evidence: with samples, whose training texts are run again.
+        value: steered towards.
+        p0: probability that sets the first dose (published: .83 to .975 by value).
+        C: inverse L2 strength (scikit-learn's).
+
+    Raises:
+        InputError: p0 is outside (0, 1), no samples, or texts whose clusters cannot be parted with both poles on each side.
+
+    Warns:
+        RuntimeWarning: probes that did not converge; no layer above the accuracy asked for.
+    """
+    dose = log_odds_of(p0)
+    table = kept_samples(evidence, "conva").table
+    rows = first_rows(table, value, PAIRS)
+    label = (table["pole"].iloc[rows] == "+").to_numpy()
+    fit, test = held_out(label, table["cluster"].iloc[rows].to_numpy(), evidence.seed, value)
+    layers = usable_layers(evidence.stats.n_layers)
+    resid = residuals(evidence, rows, layers, "last", "conva")
+    probes, accuracy, unconverged = [], [], []
+    for layer, x in resid.items():
+        weight, bias, converged = logistic(x[fit], label[fit], C)
+        if not converged:
+            unconverged.append(layer)
+        odds = x @ weight + bias
+        accuracy.append(float(((odds[test] > 0) == label[test]).mean()))
+        length = float(weight @ weight)
+        unit = weight / length if length > 0 else weight
+        lowest, highest = float(odds[fit].min()), float(odds[fit].max())
+        probes.append(LayerProbe(layer, np.arange(x.shape[1]), weight, bias, unit, np.inf, lowest, highest))
+    warn_unconverged(f"ConVA probe for {value}", unconverged)
+    kept = [probe for probe, found in zip(probes, accuracy, strict=True) if found > LEAST_ACCURACY]
+    if not kept:
+        best = int(np.argmax(accuracy))
+        warnings.warn(
+            f"no layer's ConVA probe for {value} is right on more than {LEAST_ACCURACY:.0%} of held-out texts: layer "
+            f"{layers[best]} with {accuracy[best]:.0%} is used alone",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        kept = [probes[best]]
+    return PromptShift(tuple(kept), "conva", dose=dose, scope=evidence.scope)
+
+
+def usable_layers(n_layers: int) -> tuple[int, ...]:
+    """All layers but the last five, or all where the model has fewer than ten."""
+    return tuple(range(n_layers - LAST_LEFT_OUT if n_layers >= 2 * LAST_LEFT_OUT else n_layers))
+
+
+def first_rows(table: pd.DataFrame, value: str, most: int) -> Int[np.ndarray, " n"]:
+    """Row numbers of a value's first pairs, or of as many first texts of each pole where they are not paired."""
+    at = np.flatnonzero((table["value"] == value).to_numpy())
+    part = table.iloc[at]
+    if part["pair_id"].notna().all():
+        kept = part["pair_id"].isin(part["pair_id"].drop_duplicates().head(most)).to_numpy()
+    else:
+        kept = (part.groupby("pole").cumcount() < most).to_numpy()
+    return at[kept]
+
+
+def held_out(
+    label: Bool[np.ndarray, " n"], clusters: np.ndarray, seed: int, value: str
+) -> tuple[Int[np.ndarray, " a"], Int[np.ndarray, " b"]]:
+    """Places to fit on and to test on, 70 to 30, that share no cluster.
+
+    Raises:
+        InputError: one cluster, or a side without one of the poles.
+    """
+    refusal = f"conva cannot hold out texts of {value}: both poles are needed in at least two clusters"
+    if len(np.unique(clusters)) < 2:
+        raise InputError(refusal)
+    split = GroupShuffleSplit(n_splits=1, test_size=TEST_SHARE, random_state=seed)
+    fit, test = next(split.split(label, groups=clusters))
+    if any(len(np.unique(label[side])) < 2 for side in (fit, test)):
+        raise InputError(refusal)
+    return fit, test

@@ -1,0 +1,43 @@
+"""NPTI (ICLR 2025), as ValueLocate (2505.17712) uses it for values: neurons by activation probability, raised at the gate.
+
+Both groups come from the selector `activation_probability` at `act(gate)` (`hook_post` where there is no gate): those that
+fire more on texts that express the value are raised, those that fire more on opposing ones silenced (`GateShift`). q95 is
+taken over all answer tokens of the value's training texts. The papers touch generated tokens only; here the scope is the one
+that all methods share.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from neva_tl import selection
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.editing import GateShift
+from neva_tl.methods.evidence import Evidence
+from neva_tl.methods.texts import token_quantiles
+from neva_tl.models import info
+
+
+def npti(evidence: Evidence, value: str) -> GateShift:
+    """The edit at gamma 1.
+
+    Raises:
+        InputError: a gated model whose statistics were collected without the gate, or without samples.
+    """
+    gated = info(evidence.model).gated
+    if gated and not evidence.stats.gated:
+        raise InputError("npti reads activations of the gate alone: collect with gate=True")
+    options: dict[str, Any] = {"method": "activation_probability", "site": "gate" if gated else "post"}
+    own, opposite = (selection.select(evidence.stats, value, pole=pole, **options) for pole in "+-")
+    both = own.with_df(pd.concat([own.df, opposite.df], ignore_index=True))
+    return GateShift(with_q95(evidence, value, both), scope=evidence.scope)
+
+
+def with_q95(evidence: Evidence, value: str, neurons: NeuronSet) -> NeuronSet:
+    """The set with a column `q95`."""
+    if not len(neurons):
+        raise InputError(f"no neuron fires more often on one pole of {value}: npti has nothing to edit")
+    return neurons.with_df(neurons.df.assign(q95=token_quantiles(evidence, value, neurons, 0.95, "npti")))

@@ -1,0 +1,120 @@
+"""What is known of a model: sizes, tokenizer, fingerprint. A private part of models.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from neva_tl.core.errors import InputError
+from neva_tl.models.hf_model import PlainModel
+from neva_tl.models.types import Memo, ModelInfo
+from neva_tl.models.weight_hash import hash_tokenizer, hash_weights
+
+#: A `TransformerBridge` or a `HookedTransformer`; where edits alone are concerned, also a `PlainModel` (see `models.plain`).
+Model = Any
+
+#: What was found out about models that are alive.
+MEMO = Memo()
+
+
+def is_model(thing: Any) -> bool:
+    """Whether this is a TransformerLens model (either class)."""
+    return isinstance(thing, nn.Module) and hasattr(thing, "cfg") and hasattr(thing, "run_with_cache")
+
+
+def is_bridge(model: Model) -> bool:
+    """Whether it is TransformerLens 4's class."""
+    return hasattr(model, "original_model")
+
+
+def info(model: Model) -> ModelInfo:
+    """Sizes and properties of a model.
+
+    Raises:
+        InputError: not a TransformerLens model.
+    """
+    if isinstance(model, PlainModel):
+        return model.facts.info
+    if not is_model(model):
+        raise InputError(f"expected a TransformerLens model (neva_tl.load gives one), not {type(model).__name__}")
+    parameter = next(model.parameters())
+    key = ("info", parameter.dtype, parameter.device)  # the user may move a model
+    return MEMO.get(model, key, lambda: _info(model, parameter))
+
+
+def _info(model: Model, parameter: Tensor) -> ModelInfo:
+    cfg = model.cfg
+    heads = int(cfg.n_heads)
+    name = MEMO.get(model, "name", lambda: str(getattr(cfg, "model_name", None) or type(model).__name__))
+    kind = str(getattr(cfg, "normalization_type", "") or "")
+    text = raw_tokenizer(model)
+    architecture = getattr(cfg, "original_architecture", None) or getattr(cfg, "architecture", None)
+    return ModelInfo(
+        name=name,
+        architecture=str(architecture or type(model).__name__),
+        n_layers=int(cfg.n_layers),
+        d_model=int(cfg.d_model),
+        d_mlp=int(cfg.d_mlp if cfg.d_mlp and cfg.d_mlp > 0 else model.blocks[0].mlp.W_out.shape[0]),
+        n_heads=heads,
+        n_kv_heads=int(getattr(cfg, "n_key_value_heads", None) or heads),
+        d_head=int(cfg.d_head),
+        d_vocab=int(cfg.d_vocab),
+        n_ctx=int(cfg.n_ctx),
+        gated=bool(getattr(cfg, "gated_mlp", False)),
+        chat=bool(getattr(text, "chat_template", None)),
+        positional=str(getattr(cfg, "positional_embedding_type", "standard")),
+        normalisation="rms" if kind.upper().startswith("RMS") else ("layernorm" if kind else "none"),
+        activation=str(getattr(cfg, "act_fn", "") or ""),
+        dtype=str(parameter.dtype).removeprefix("torch."),
+        device=str(parameter.device),
+        tl_class=type(model).__name__,
+    )
+
+
+def raw_tokenizer(model: Model) -> Any:
+    """The tokenizer, or None."""
+    return MEMO.get(model, "tokenizer", lambda: getattr(model, "tokenizer", None))
+
+
+def tokenizer(model: Model) -> Any:
+    """The model's tokenizer as its checkpoint has it (models from `load`), else the one TransformerLens keeps.
+
+    Raises:
+        InputError: the model has none.
+    """
+    found = raw_tokenizer(model)
+    if found is None:
+        raise InputError(f"{info(model).name} has no tokenizer: give the model one (tokenizer=...)")
+    return found
+
+
+def fingerprint(model: Model) -> dict[str, Any]:
+    """Identity of a model: architecture, sizes, and sha256 of tokenizer and weights.
+
+    The same weights in the same dtype have the same fingerprint as `TransformerBridge` and as `HookedTransformer`.
+    Folded or centred weights are other weights. Taken once per model and dtype: not seen are changes made later.
+    """
+    if isinstance(model, PlainModel):
+        return dict(model.facts.fingerprint)
+    facts = info(model)
+    return {
+        "architecture": facts.architecture,
+        "n_layers": facts.n_layers,
+        "d_model": facts.d_model,
+        "d_mlp": facts.d_mlp,
+        "n_heads": facts.n_heads,
+        "d_vocab": facts.d_vocab,
+        "dtype": facts.dtype,
+        "tokenizer_hash": MEMO.get(model, "tokenizer_hash", lambda: hash_tokenizer(raw_tokenizer(model))),
+        "weights_hash": MEMO.get(
+            model,
+            ("weights_hash", next(model.parameters()).dtype),
+            lambda: hash_weights(model),
+        ),
+    }
+
+
+def weights_changed(model: Model) -> None:
+    """Say that weights were changed in place: the next fingerprint hashes them again."""
+    MEMO.drop(model, ("weights_hash", next(model.parameters()).dtype))

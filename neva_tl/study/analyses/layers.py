@@ -1,0 +1,195 @@
+"""Per-layer ablation: what each layer's value neurons do, beside all neurons of the layer and random ones."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from neva_tl import models, prompts
+from neva_tl.activations import ActivationStats
+from neva_tl.core.cards import showable
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.values import VALUES
+from neva_tl.editing import Ablate, Amplify, Edit, RelevanceGate
+from neva_tl.evaluation.conditions.observe import Observed
+from neva_tl.study.run import stages
+from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.health import Health
+from neva_tl.study.run.scorers import Scorer, demo_expressing
+from neva_tl.study.run.store import Store
+
+OPERATIONS: tuple[Literal["zero", "mean", "amplify"], ...] = ("zero", "mean", "amplify")
+GROUPS = ("selected", "all", "random")
+#: Dose of the amplification, in contrasts: the same everywhere, since layers are compared and not doses.
+AMPLIFY_DOSE = 4.0
+
+
+def group_of(
+    stats: ActivationStats, neurons: NeuronSet, layer: int, group: str, rng: np.random.Generator
+) -> NeuronSet | None:
+    """The neurons of one layer: the `selected` ones, `all`, or as many (where there are) at `random` among the unselected.
+
+    None where there are none.
+    """
+    chosen = neurons.at(layer)["neuron"].to_numpy(dtype=np.int64)
+    if not len(chosen):
+        return None
+    if group == "selected":
+        index = chosen
+    elif group == "all":
+        index = np.arange(stats.d_mlp)
+    else:
+        rest = np.setdiff1d(np.arange(stats.d_mlp), chosen)
+        index = rng.choice(rest, size=min(len(chosen), len(rest)), replace=False)
+        if not len(index):  # the layer is selected whole
+            return None
+    _, plus, _ = stats.moments(neurons.value, "+")
+    _, minus, _ = stats.moments(neurons.value, "-")
+    table = pd.DataFrame(
+        {
+            "layer": layer,
+            "neuron": index,
+            "mean_plus": plus[layer, index],
+            "mean_minus": minus[layer, index],
+            "sd": stats.sd(neurons.value)[layer, index],
+            "score": 0.0,
+        }
+    )
+    return replace(neurons.with_df(table), method=group)
+
+
+def layer_ablation(
+    model: Any,
+    stats: ActivationStats,
+    neurons: Mapping[str, NeuronSet],
+    scorer: Scorer,
+    health: Health,
+    *,
+    scope: Any = "all",
+    gate: RelevanceGate | None = None,
+    test_prompts: int = 40,
+    seed: int = 0,
+    n_boot: int = 1000,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Change of each value's own score and of the loss on neutral text when one layer's neurons are edited.
+
+    Zero and mean ablation are measured on prompts that express the value (nothing can be lost elsewhere), amplification on
+    open prompts. Judges that ask the model use their own items for all three; for those, and for the loss, the layers below
+    the edited one are run once per value (texts that a text judge reads are written the plain way).
+
+    Returns:
+        `value, layer, operation, group, n_neurons, d_csr, lo, hi, d_loss` (nats per token); a layer without selected
+        neurons has no rows. Intervals by cluster bootstrap over prompts.
+    """
+    from neva_tl.core.statistics import cluster_bootstrap
+
+    rows = []
+    loss = health.loss(())
+    steps = sum(len(found.layers) for found in neurons.values())
+    with tqdm(total=steps, desc="layers", unit="layer", file=sys.stderr, disable=not progress) as bar:
+        for value, found in neurons.items():
+            base = {kind: _own(scorer, (), value, kind, test_prompts) for kind in ("expressing", "open")}
+            reuse = models.LayerCache(model)  # layers ascend: what is below the edited one is run once for all of them
+            for layer in found.layers:
+                rng = np.random.default_rng([seed, VALUES.index(value), layer])
+                for group in GROUPS:
+                    chosen = group_of(stats, found, layer, group, rng)
+                    if chosen is None:
+                        continue
+                    for operation in OPERATIONS:
+                        edit: Edit
+                        if operation == "amplify":
+                            edit = Amplify(chosen, AMPLIFY_DOSE, scope=scope, gate=gate)
+                        else:
+                            edit = Ablate(chosen, mode=operation, effects="all", scope=scope, gate=gate)
+                        kind = "open" if operation == "amplify" else "expressing"
+                        score, cluster = _own(scorer, (edit,), value, kind, test_prompts, reuse)
+                        change = score - base[kind][0]
+                        draws = np.random.default_rng(seed)
+                        interval = cluster_bootstrap(change, cluster, np.mean, n=n_boot, rng=draws)
+                        rows.append(
+                            {
+                                "value": value,
+                                "layer": layer,
+                                "operation": operation,
+                                "group": group,
+                                "n_neurons": len(chosen),
+                                "d_csr": float(change.mean()),
+                                "lo": float(interval.lo),
+                                "hi": float(interval.hi),
+                                "d_loss": health.loss((edit,), reuse) - loss,
+                            }
+                        )
+                bar.update()
+    return showable(pd.DataFrame(rows), "layer_ablation")
+
+
+def _own(
+    scorer: Scorer,
+    edits: Sequence[Edit],
+    value: str,
+    kind: str,
+    test_prompts: int,
+    reuse: models.LayerCache | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of a value on its own prompts, and their clusters."""
+    seen: Observed
+    if scorer.reads and kind == "expressing" and models.info(scorer.model).demo:
+        seen = scorer.read(edits, demo_expressing(value, test_prompts))
+    else:
+        seen = scorer.observe(edits, "test", (value,), reuse)
+    at = seen.items.values.index(value)
+    return seen.items.scores[at], seen.items.clusters[at]
+
+
+def layer_study(
+    model_name: str, prompt_spec: str, out: str | Path, *, progress: bool = False, **options: Any
+) -> pd.DataFrame:
+    """Collect, select and ablate layer by layer into a run folder (`tables/layers`), or read what is there.
+
+    Args:
+        model_name, prompt_spec: as in `StudyConfig`.
+        out: run folder; that of a finished study of the same options lends its statistics and neurons.
+        progress: show bars on stderr.
+        options: further fields of `StudyConfig`.
+    """
+    return layer_table(out, {"model": model_name, "prompts": prompt_spec, **options}, progress=progress)
+
+
+def layer_table(out: str | Path, options: Mapping[str, Any], *, progress: bool = False) -> pd.DataFrame:
+    """The per-layer ablation table of a run folder whose manifest holds these `StudyConfig` fields."""
+    config = StudyConfig.from_manifest(options).resolved()
+    profile = config.spending()
+    pairs = stages.limit_rows(prompts.load(config.prompts), profile.rows_per_value)
+    model = models.load(config.model, dtype=config.dtype)
+    about = stages.manifest(config, model, pairs, ["neva-tl", "layers"])
+    store = Store.open(out, about)
+    if not store.has("manifest.json"):
+        store.write_json("manifest.json", about)
+    if store.has("tables/layers.parquet"):
+        return showable(store.read_table("tables/layers"), "layer_ablation")
+    stats = stages.collected(store, model, pairs, config, progress)
+    config = stages.steerable(config, stats)
+    neurons = stages.selected(store, model, stats, config, progress)
+    table = layer_ablation(
+        model,
+        stats,
+        {name: found for name, found in neurons.items() if len(found)},
+        stages.make_scorer(store, model, pairs, config, profile),
+        Health(model, config, profile),
+        scope=config.token_scope(),
+        gate=stages.relevance_gate(store, model, pairs, config),
+        seed=config.seed,
+        n_boot=profile.n_boot,
+        progress=progress,
+    )
+    store.write_table("tables/layers", table)
+    return table

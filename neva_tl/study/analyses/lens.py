@@ -1,0 +1,108 @@
+"""Logit lens of a run: each value's calibrated NeVA edit beside the unedited model, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from neva_tl import models, prompts
+from neva_tl.attribution import lens_tokens, logit_lens
+from neva_tl.core.cards import showable
+from neva_tl.core.errors import InputError
+from neva_tl.editing import Edit, edit
+from neva_tl.methods import Evidence, build
+from neva_tl.models import inference
+from neva_tl.prompts.example import Example
+from neva_tl.study.run import stages
+from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.store import Store
+
+#: Tokens that the unedited model writes behind each prompt, where edits act on generated tokens only.
+ANSWER_TOKENS = 24
+#: Open test prompts at most: their number times the answer's tokens is read at every layer.
+MOST_PROMPTS = 40
+#: Likeliest tokens kept per layer.
+TOP = 5
+
+
+def lens_table(
+    out: str | Path, options: Mapping[str, Any], *, method: str = "neva", progress: bool = False
+) -> pd.DataFrame:
+    """The logit lens of a run folder whose manifest holds these `StudyConfig` fields; read if it is there already.
+
+    Open test prompts; each value's edit at the dose that the run calibrated for its largest target gain (out of reach: the
+    admissible dose that gained most). Where edits act on generated tokens only, the unedited model's greedy continuation
+    is the answer, and the lens reads at its tokens; else it reads at the prompt's last token.
+
+    Args:
+        out: run folder, with the doses of `method` in it.
+        options: the manifest's `config`.
+        method: a method whose dose the run searched.
+        progress: show a bar on stderr.
+
+    Returns:
+        Table `lens`: what `attribution.logit_lens` gives, with the dose. The likeliest tokens of the first prompt go to
+        `lens_tokens`: steered, prompt, condition, layer, rank, token, text, probability.
+
+    Raises:
+        InputError: the folder belongs to another study, or holds no dose of the method.
+    """
+    config = StudyConfig.from_manifest(options).resolved()
+    profile = config.spending()
+    pairs = stages.limit_rows(prompts.load(config.prompts), profile.rows_per_value)
+    model = models.load(config.model, dtype=config.dtype)
+    store = Store.open(out, stages.manifest(config, model, pairs, ["analyses/logit_lens.py"]))
+    if store.has("tables/lens.parquet") and store.has("tables/lens_tokens.parquet"):
+        return showable(store.read_table("tables/lens"), "logit_lens")
+    doses = _doses(store, config, method)
+    stats = stages.collected(store, model, pairs, config, progress)
+    neurons = stages.selected(store, model, stats, stages.steerable(config, stats), progress)
+    chat = config.chat is not False and models.info(model).chat
+    gate = stages.relevance_gate(store, model, pairs, config)
+    evidence = Evidence(model, stats, neurons, config.token_scope(), chat=chat, seed=config.seed, gate=gate)
+    edits = {name: build(method, evidence, name).with_dose(dose) for name, dose in doses.items() if name in neurons}
+    return _write(store, model, config, edits, progress)
+
+
+def _doses(store: Store, config: StudyConfig, method: str) -> dict[str, float]:
+    target = str(config.spending().targets[-1])
+    found = {}
+    for value in config.values:
+        if store.has(f"cells/dose/{method}/{value}.json"):
+            record = store.read_json(f"cells/dose/{method}/{value}.json")
+            dose = record["doses"].get(target)
+            dose = record["best"] if dose is None else dose
+            if dose is not None:
+                found[value] = float(dose)
+    if not found:
+        raise InputError(
+            f"{store.root} holds no dose of {method}: finish the run first (neva-tl run --out {store.root})"
+        )
+    return found
+
+
+def _write(store: Store, model: Any, config: StudyConfig, edits: Mapping[str, Edit], progress: bool) -> pd.DataFrame:
+    spec = "demo" if config.demo else "schwartz"
+    texts = prompts.open_prompts(spec, "test")["text"].head(min(config.spending().test, MOST_PROMPTS)).tolist()
+    behind = [""] * len(texts)
+    if config.token_scope() == "generated":
+        behind = inference.generate(model, texts, max_new_tokens=ANSWER_TOKENS, seed=config.seed, chat=config.chat)
+    examples = [Example(text, answer.strip()) for text, answer in zip(texts, behind, strict=True)]
+    read = [item for item in examples if item.answer or config.token_scope() != "generated"]
+    if not read:
+        raise InputError("the unedited model wrote nothing behind any open prompt: there are no tokens to read")
+    options: dict[str, Any] = {"at": "answer" if config.token_scope() == "generated" else "last", "chat": config.chat}
+    entered = {value: partial(edit, model, item) for value, item in edits.items()}
+    tokens = []
+    for value, enter in entered.items():
+        top = lens_tokens(model, read[0], k=TOP, edited=enter, chat=config.chat)
+        tokens.append(top.assign(steered=value, prompt=f"{read[0].prompt} {read[0].answer}".strip()))
+    table = logit_lens(model, read, edited=entered, progress=progress, **options)
+    table["dose"] = table["steered"].map({value: item.dose for value, item in edits.items()}).astype(float)
+    store.write_table("tables/lens_tokens", pd.concat(tokens, ignore_index=True))
+    store.write_table("tables/lens", table)
+    return showable(table, "logit_lens")

@@ -1,0 +1,410 @@
+"""The method comparison: every method at matched gains behind every gate, and the contests that the claims are about.
+
+A comparison is a folder of studies, one for each setting of the relevance gate (`gate-none`, `gate-relevance`), run by the
+ordinary engine and resumed by it. What is made of them here: one table of all conditions, and *contests*: a neuron method
+against a vector method behind an equal gate at one target gain, over the values that both reached. Gates are a factor: with
+each method's own gate (`baselines.GATES`) and the relevance gate on or off there are {neurons, vectors} x {none, probe,
+relevance, probe+relevance}. ConVA's probe at the prompt's last token counts as a probe gate.
+
+Goals (issue's; ours): NLR at most half of the rival's, and each loss of capability at most half (demo
+model) or no larger (real models).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neva_tl.core.errors import InputError
+from neva_tl.methods import FAMILIES
+from neva_tl.models.sources import is_demo
+from neva_tl.study.analyses.equal_gain import Curve, contest, curve_of, curves_table, equal_gain_contests, numeric
+from neva_tl.study.run.comparison import nlr_beside
+from neva_tl.study.run.store import Store
+
+#: Methods of the comparison, in the order of its tables.
+METHODS: tuple[str, ...] = (
+    "neva", "caa_probe", "caa_projected_probe", "conva",
+    "neva_shift", "caa", "caa_projected", "caa_layers", "caa_layers_projected",
+    "npti", "dpn_le", "lape", "random", "label_shuffled", "rotated", "role",
+)  # fmt: skip
+#: On real models: without those that never reached the gain in smoke runs there, without placebos that repeat one another, and
+#: of the vectors behind a probe or over several layers only the form with the other values projected out, which leaks less.
+REAL_METHODS: tuple[str, ...] = (
+    "neva", "caa_projected_probe", "conva", "neva_shift", "caa", "caa_projected", "caa_layers_projected", "random", "role",
+)  # fmt: skip
+#: Matched gains on real models: three, so that methods can be read at equal gains between them.
+REAL_TARGETS = (0.2, 0.4, 0.6)
+GATES: tuple[str, ...] = ("none", "relevance")
+#: A neuron method's NLR is to be at most this share of the vector's.
+NLR_GOAL = 0.5
+#: ... and each of its losses of capability at most this share on the demo model, and elsewhere.
+DEMO_LOSS_GOAL, LOSS_GOAL = 0.5, 1.0
+OURS = ("neva", "neva_shift")
+LOSSES = ("kl", "loss", "accuracy")
+
+
+def methods_for(model: str) -> tuple[str, ...]:
+    """The methods compared on a model where none are named."""
+    return METHODS if is_demo(model) else REAL_METHODS
+
+
+def targets_for(model: str) -> tuple[float, ...] | None:
+    """The gains at which methods are matched on a model where none are named; None for the profile's."""
+    return None if is_demo(model) else REAL_TARGETS
+
+
+def gate_class(gate: str) -> str:
+    """The gate that methods are matched on: a probe at the prompt counts as a probe."""
+    return gate.replace("prompt_probe", "probe")
+
+
+def folders(root: Path) -> dict[str, Store]:
+    """The finished studies of a comparison, by their setting of the relevance gate.
+
+    Raises:
+        InputError: none is there.
+    """
+    found = {gate: Store(root / f"gate-{gate}") for gate in GATES}
+    finished = {gate: store for gate, store in found.items() if store.has("results.json")}
+    if not finished:
+        raise InputError(f"{root} holds no finished study: run analyses/method_comparison.py")
+    return finished
+
+
+def combined(studies: Mapping[str, Store]) -> pd.DataFrame:
+    """One row per method, gate and target gain: the studies' `methods` tables, with the losses of capability beside them.
+
+    Returns:
+        The columns of `tables/methods`, and `relevance` (the study's setting), `family`, `gate_class`, `kl_median` (over the
+        values; the mean is what one value out of reach makes it), `loss_ppl` (rise of the mean loss on neutral text, nats per
+        token) and `loss_acc` (fall of accuracy on neutral questions).
+    """
+    frames = []
+    for gate, store in studies.items():
+        table = store.read_table("tables/methods")
+        steered = store.read_table("tables/values").groupby("method")["steered"].unique()
+        base = store.read_json("cells/base.json")["capability"]
+        targets = [None if pd.isna(target) else float(target) for target in table["target_gain"]]
+        medians = [
+            float(np.median([losses_of(store, base, method, value, target)["kl"] for value in steered[method]]))
+            for method, target in zip(table["method"], targets, strict=True)
+        ]
+        frames.append(
+            table.assign(
+                relevance=gate,
+                family=[FAMILIES[method] for method in table["method"]],
+                gate_class=[gate_class(own) for own in table["gate"]],
+                kl_median=medians,
+                loss_ppl=np.log(table["ppl"].astype(float) / table["ppl_base"].astype(float)),
+                loss_acc=table["acc_base"].astype(float) - table["acc"].astype(float),
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def contests(studies: Mapping[str, Store], *, seed: int = 0, n_boot: int = 2000) -> pd.DataFrame:
+    """Our methods against each vector method behind an equal gate, over the values that both reached.
+
+    NLR: ratio and difference on the same bootstrap draws over prompts. Losses of capability: ratio of the means over those
+    values, its interval from resampling values.
+
+    Returns:
+        One row per `gate, target_gain, ours, rival`: `n_values`, `reached_ours`, `reached_rival`, `nlr_ours`, `nlr_rival`,
+        `nlr_ratio`, `nlr_difference`, and per loss (`kl`, `loss`, `accuracy`) `_ours`, `_rival`, `_ratio`; `_lo`, `_hi` beside
+        ratios and differences. NaN where a number does not exist.
+    """
+    rows: list[dict[str, Any]] = []
+    for store in studies.values():
+        values = store.read_table("tables/values")
+        base = store.read_json("cells/base.json")["capability"]
+        values = values.assign(gate_class=[gate_class(gate) for gate in values["gate"]])
+        for (gate, target), group in values.dropna(subset=["target_gain"]).groupby(["gate_class", "target_gain"]):
+            present = list(dict.fromkeys(group["method"]))
+            for ours, rival in rivalries(present):
+                rows.append(_contest(store, base, group, str(gate), float(str(target)), ours, rival, seed, n_boot))
+    return pd.DataFrame(rows)
+
+
+def rivalries(methods: Iterable[str]) -> list[tuple[str, str]]:
+    """Each method of ours among some with each vector method among them."""
+    present = list(methods)
+    return [(a, b) for a in OURS if a in present for b in present if FAMILIES[b] == "vectors"]
+
+
+def _contest(
+    store: Store,
+    base: Mapping[str, float],
+    group: pd.DataFrame,
+    gate: str,
+    target: float,
+    ours: str,
+    rival: str,
+    seed: int,
+    n_boot: int,
+) -> dict[str, Any]:
+    reached = {
+        m: list(group.loc[(group["method"] == m) & (group["status"] == "reached"), "steered"]) for m in (ours, rival)
+    }
+    common = [value for value in reached[ours] if value in reached[rival]]
+    row: dict[str, Any] = {"gate": gate, "target_gain": target, "ours": ours, "rival": rival, "n_values": len(common)}
+    row |= {"reached_ours": len(reached[ours]), "reached_rival": len(reached[rival])}
+    if not common:
+        return row
+    found = nlr_beside(store, ours, rival, target, common, seed=seed, n_boot=n_boot)
+    row |= {"nlr_ours": found.nlr_a.est, "nlr_rival": found.nlr_b.est}
+    row |= found.ratio.columns("nlr_ratio") | found.difference.columns("nlr_difference")
+    losses = {m: [losses_of(store, base, m, value, target) for value in common] for m in (ours, rival)}
+    for name in LOSSES:
+        pair = [np.array([one[name] for one in losses[m]], dtype=float) for m in (ours, rival)]
+        row |= ratio_of_means(*pair, name=name, seed=seed, n_boot=n_boot)
+    return row
+
+
+def losses_of(
+    store: Store, base: Mapping[str, float], method: str, value: str, target: float | None
+) -> dict[str, float]:
+    """What a condition costs on neutral text: `kl`, `loss` (both nats per token) and `accuracy` (fall; NaN without questions)."""
+    edited = store.read_json(f"cells/measure/{method}/{value}@{target}.json")["capability"]
+    return {
+        "kl": float(edited["kl"]),
+        "loss": float(np.log(edited["perplexity"] / base["perplexity"])),
+        "accuracy": float(base["accuracy"] - edited["accuracy"]) if "accuracy" in edited else float("nan"),
+    }
+
+
+def ratio_of_means(
+    ours: np.ndarray, rival: np.ndarray, *, name: str, seed: int = 0, n_boot: int = 2000
+) -> dict[str, float]:
+    """Mean of ours over mean of the rival's, resampling the values they are paired on; NaN unless the rival loses something."""
+    row = {f"{name}_ours": float(ours.mean()), f"{name}_rival": float(rival.mean())}
+    blank = dict.fromkeys((f"{name}_ratio", f"{name}_ratio_lo", f"{name}_ratio_hi"), float("nan"))
+    if not (np.isfinite(ours).all() and np.isfinite(rival).all()) or rival.mean() <= 0:
+        return row | blank
+    draws = np.random.default_rng(seed).integers(0, len(ours), size=(n_boot, len(ours)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = ours[draws].mean(axis=1) / rival[draws].mean(axis=1)
+    low, high = np.nanquantile(ratio, [0.025, 0.975])
+    return row | {
+        f"{name}_ratio": float(ours.mean() / rival.mean()),
+        f"{name}_ratio_lo": float(low),
+        f"{name}_ratio_hi": float(high),
+    }
+
+
+def gain_curves(studies: Mapping[str, Store], *, seed: int = 0, n_boot: int = 2000) -> dict[str, list[Curve]]:
+    """Gate -> the curve of every method with a dose behind it, over all values steered towards, reached or not."""
+    found: dict[str, list[Curve]] = {}
+    for store in studies.values():
+        table = store.read_table("tables/values").dropna(subset=["target_gain"])
+        for (gate, method), group in table.groupby(["gate", "method"], sort=False):
+            name, targets = str(method), [float(t) for t in sorted(group["target_gain"].unique())]
+            values = list(dict.fromkeys(group["steered"]))
+            curve = _curve(store, name, targets, values, seed=seed, n_boot=n_boot)
+            found.setdefault(gate_class(str(gate)), []).append(curve)
+    return found
+
+
+def reachable_contests(
+    studies: Mapping[str, Store], gains: Sequence[float], *, seed: int = 0, n_boot: int = 2000
+) -> pd.DataFrame:
+    """Contests at equal gains over the values that both methods can steer towards that far, as `equal_gain_contests` gives them.
+
+    A value out of a method's reach is measured at the dose that gained most, where KL may be a hundred times what it is
+    elsewhere: in a mean over all values it drowns the others. Here both methods must have reached a value (on validation
+    prompts) at the matched gain that is read and at the next one above it, whose points the curves are read between.
+
+    Returns:
+        The columns of `equal_gain_contests`; rows only where some value is left (`n_values` says how many).
+    """
+    rows: list[dict[str, Any]] = []
+    for store in studies.values():
+        table = store.read_table("tables/values").dropna(subset=["target_gain"])
+        for gate, group in table.groupby([gate_class(gate) for gate in table["gate"]], sort=False):
+            targets = [float(t) for t in sorted(group["target_gain"].unique())]
+            for gain in gains:
+                ends = [t for t in targets if t >= gain][:2]
+                points = [t for t in targets if t <= max(ends, default=gain)]
+                reached = reached_at(group, ends)
+                for pair in rivalries(reached):
+                    able = [value for value in reached[pair[0]] if value in reached[pair[1]]]
+                    if able:
+                        mine, theirs = (_curve(store, m, points, able, seed=seed, n_boot=n_boot) for m in pair)
+                        rows.append({"gate": gate} | contest(mine, theirs, gain))
+    return numeric(pd.DataFrame(rows))
+
+
+def reached_at(group: pd.DataFrame, targets: Sequence[float]) -> dict[str, list[str]]:
+    """Method -> the values that it reached at every one of some targets, from rows of `tables/values`."""
+    asked = group[group["target_gain"].isin(targets)]
+    whole = (asked["status"] == "reached").groupby([asked["method"], asked["steered"]], sort=False).all()
+    found: dict[str, list[str]] = {str(method): [] for method in dict.fromkeys(group["method"])}
+    for row in whole.reset_index(name="yes").itertuples():
+        if row.yes:
+            found[str(row.method)].append(str(row.steered))
+    return found
+
+
+def _curve(
+    store: Store, method: str, targets: Sequence[float], values: Sequence[str], *, seed: int, n_boot: int
+) -> Curve:
+    """A method's curve over some values through its conditions at some matched gains."""
+    base = store.read_json("cells/base.json")["capability"]
+    losses = {t: [losses_of(store, base, method, value, t) for value in values] for t in targets}
+    return curve_of(store, method, targets, values, losses, seed=seed, n_boot=n_boot)
+
+
+def verdicts(table: pd.DataFrame, *, loss: float, least: int = 1) -> list[dict[str, Any]]:
+    """Goals met or not, per gate, target and method of ours, against the rival that leaks least.
+
+    The rival is picked by its NLR on the test prompts, which favours the rivals.
+
+    Args:
+        table: of `contests`.
+        loss: share of the rival's loss of capability that ours may have.
+        least: values that both must have reached for a rival to count.
+    """
+    found = []
+    for (gate, target, ours), group in table.groupby(["gate", "target_gain", "ours"], sort=False):
+        able = group[(group["n_values"] >= least) & group["nlr_rival"].notna()] if "nlr_rival" in group else group[:0]
+        row: dict[str, Any] = {"gate": gate, "target_gain": target, "ours": ours}
+        if not len(able):
+            most = int(group["reached_ours"].max())
+            reason = (
+                "no vector method reached the gain on the values that it reached" if most else "reached for no value"
+            )
+            found.append(row | {"rival": None, "reason": reason})
+            continue
+        best = able.iloc[int(able["nlr_rival"].to_numpy(dtype=float).argmin())]
+        ratio = best["nlr_ratio"]
+        row |= {"rival": best["rival"], "n_values": int(best["n_values"])}
+        row |= {k: best[k] for k in best.index if k.startswith(("nlr_", "kl_", "loss_", "accuracy_"))}
+        # without a leakage to halve there is no ratio: nobody leaks
+        row["nlr_goal"] = None if pd.isna(ratio) else bool(ratio <= NLR_GOAL)
+        for name in LOSSES:
+            share = best.get(f"{name}_ratio", float("nan"))
+            row[f"{name}_goal"] = None if pd.isna(share) else bool(share <= loss)
+        found.append(row)
+    return found
+
+
+def dose_curves(studies: Mapping[str, Store]) -> pd.DataFrame:
+    """The searches' dose-response points of all studies (validation prompts), with the study's gate setting."""
+    frames = [
+        store.read_table("tables/dose").assign(relevance=gate)
+        for gate, store in studies.items()
+        if store.has("tables/dose.parquet")
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def write(root: Path, *, seed: int = 0, seconds: float = 0.0) -> str:
+    """Tables and `method_comparison.json` of a comparison's folder.
+
+    Args:
+        root: holds the studies.
+        seed: of the bootstraps.
+        seconds: wall time of this call, kept beside what the studies took.
+
+    Returns:
+        The tables as text.
+
+    Raises:
+        InputError: no study is finished.
+    """
+    studies = folders(root)
+    store = Store(root)
+    table, held = combined(studies), contests(studies, seed=seed)
+    store.write_table("tables/method_comparison", table)
+    store.write_table("tables/method_contests", held)
+    store.write_table("tables/method_curves", dose_curves(studies))
+    curves = gain_curves(studies, seed=seed)
+    gains = [float(gain) for gain in sorted(table["target_gain"].dropna().unique())]
+    level, within = equal_gain_contests(curves, gains, OURS), reachable_contests(studies, gains, seed=seed)
+    store.write_table("tables/gain_curves", curves_table(curves))
+    store.write_table("tables/equal_gain", level)
+    store.write_table("tables/equal_gain_reached", within)
+    manifests = {gate: one.read_json("manifest.json") for gate, one in studies.items()}
+    demo = all(is_demo(one["config"]["model"]) for one in manifests.values())
+    found = verdicts(held, loss=DEMO_LOSS_GOAL if demo else LOSS_GOAL)
+    store.write_json(
+        "method_comparison.json",
+        {
+            "goals": {"nlr": NLR_GOAL, "loss": DEMO_LOSS_GOAL if demo else LOSS_GOAL},
+            "verdicts": found,
+            "conditions": table.to_dict("records"),
+            "contests": held.to_dict("records"),
+            "equal_gain": level.to_dict("records"),
+            "equal_gain_reached": within.to_dict("records"),
+            "studies": {
+                gate: {
+                    name: one[name] for name in ("study", "config", "model", "versions", "wall_time_s") if name in one
+                }
+                for gate, one in manifests.items()
+            },
+            "seed": seed,
+            "seconds": seconds,
+        },
+    )
+    columns = [
+        "method",
+        "gate",
+        "target_gain",
+        "reached",
+        "gain",
+        "nlr",
+        "nlr_lo",
+        "nlr_hi",
+        "nlr_plain",
+        "ngl",
+        "invalid",
+    ]
+    shown = ["gate", "target_gain", "ours", "rival", "n_values", "nlr_ours", "nlr_rival", "nlr_ratio", "kl_ratio"]
+    read = [
+        "gate",
+        "gain",
+        "ours",
+        "rival",
+        "n_values",
+        "nlr_ours",
+        "nlr_rival",
+        "nlr_ratio",
+        "nlr_difference",
+        "kl_ratio",
+        "loss_ratio",
+    ]
+    parts = [
+        printed(table, [*columns, "loss_ppl", "loss_acc", "kl", "kl_median"]),
+        "doses matched on validation prompts:\n" + printed(held, shown),
+        "at equal gains on test prompts, read off the curves over all values:\n" + printed(level, read),
+        "... and over the values that both reached at that gain and the next:\n" + printed(within, read),
+        "\n".join(sentence(one) for one in found),
+    ]
+    return "\n\n".join(parts)
+
+
+def sentence(verdict: Mapping[str, Any]) -> str:
+    """A verdict in words."""
+    where = f"{verdict['ours']} behind {verdict['gate']} at gain {verdict['target_gain']:g}"
+    if verdict["rival"] is None:
+        return f"{where}: {verdict['reason']}"
+    parts = []
+    for name in ("nlr", *LOSSES):
+        met, ratio = verdict[f"{name}_goal"], verdict.get(f"{name}_ratio")
+        if met is None:
+            parts.append(f"{name}: no ratio (the rival's is within noise of 0)")
+        else:
+            low, high = verdict[f"{name}_ratio_lo"], verdict[f"{name}_ratio_hi"]
+            parts.append(
+                f"{name} {ratio:.2f} [{low:.2f}, {high:.2f}] of the rival's, goal {'met' if met else 'missed'}"
+            )
+    return f"{where}, against {verdict['rival']} over {verdict['n_values']} values: {'; '.join(parts)}"
+
+
+def printed(table: pd.DataFrame, columns: Sequence[str]) -> str:
+    """Some columns of a table as text, three decimals."""
+    return str(table[[c for c in columns if c in table]].round(3).to_string(index=False, na_rep="-"))

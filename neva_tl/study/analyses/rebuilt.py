@@ -1,0 +1,190 @@
+"""Edits of a finished run, put together again from its folder at the doses it found. Nothing is collected or written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from neva_tl import models, prompts
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.editing import Edit, RelevanceGate
+from neva_tl.methods import Evidence, build
+from neva_tl.prompts import ContrastSet
+from neva_tl.study.run import stages
+from neva_tl.study.run.bench import UNDOSED
+from neva_tl.study.run.cells import Cells
+from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.store import Store
+
+
+@dataclass(frozen=True)
+class RunEdit:
+    """An edit of a run.
+
+    Attributes:
+        method, value: which one.
+        dose: in the method's unit; None where it has none.
+        status: `reached`, `unreached` (the admissible dose that gained most), or `own gain`.
+        target: the gain it is matched at; None where the method has no dose.
+        edit: at that dose.
+    """
+
+    method: str
+    value: str
+    dose: float | None
+    status: str
+    target: float | None
+    edit: Edit
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """A run folder, read.
+
+    Attributes:
+        store: the folder.
+        config: the study's settings.
+        manifest: what the folder says of itself.
+    """
+
+    store: Store
+    config: StudyConfig
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> FinishedRun:
+        """Read a folder's manifest.
+
+        Raises:
+            InputError: no run folder, or the run is not finished.
+        """
+        store = Store(Path(folder))
+        if not store.has("manifest.json"):
+            raise InputError(f"{folder} is no run folder (make one with neva-tl run)")
+        manifest = store.read_json("manifest.json")
+        if not store.has("results.json") or not store.has("tables/values.parquet"):
+            raise InputError(f"{folder} is not finished: run the same neva-tl run again, it goes on where it stopped")
+        return cls(store, StudyConfig.from_manifest(manifest["config"]), manifest)
+
+    def load_model(self, model: str | None = None) -> Any:
+        """The run's model, or the one named, which must hold the same weights.
+
+        Raises:
+            InputError: other weights, or a model of a local path that has to be named again.
+        """
+        name = model or self.config.model
+        try:
+            loaded = models.load(name, dtype=self.config.dtype)
+        except InputError as error:
+            if model is not None:
+                raise
+            raise InputError(
+                f"{self.store.root} ran {name!r}, which cannot be loaded here ({error}): name its path with --model"
+            ) from error
+        made_on, here = self.manifest["model"]["weights_hash"], models.fingerprint(loaded)["weights_hash"]
+        if made_on != here:
+            raise InputError(f"{self.store.root} was made on other weights than {name}: name the run's own model")
+        return loaded
+
+    def methods(self) -> tuple[str, ...]:
+        """The methods it measured."""
+        return tuple(self.store.read_table("tables/values")["method"].unique())
+
+    def values(self) -> tuple[str, ...]:
+        """The values it steered towards."""
+        return tuple(self.store.read_table("tables/values")["steered"].unique())
+
+    def target(self, gain: float | None = None) -> float:
+        """One of its matched gains; None is its headline (the last one).
+
+        Raises:
+            InputError: it matched no such gain.
+        """
+        targets = self.config.spending().targets
+        found = targets[-1] if gain is None else gain
+        if found not in targets:
+            raise InputError(f"{self.store.root} matched gains at {', '.join(map(str, targets))}, not at {found}")
+        return found
+
+    def edits(
+        self, model: Any, methods: Sequence[str], values: Sequence[str] = (), target: float | None = None
+    ) -> list[RunEdit]:
+        """The edits of some methods towards some values at the run's own matched doses.
+
+        Args:
+            model: loaded, with the run's weights.
+            methods: of the run.
+            values: of the run; empty takes all.
+            target: matched gain; None takes the run's headline (the last one).
+
+        Raises:
+            InputError: the run has no such method, value, target or file.
+        """
+        target = self.target(target)
+        wanted = tuple(values) or self.values()
+        for what, asked, known in (("method", methods, self.methods()), ("value", wanted, self.values())):
+            missing = [name for name in asked if name not in known]
+            if missing:
+                raise InputError(f"{self.store.root} measured no {what} {missing[0]!r}: it has {', '.join(known)}")
+        evidence = self.evidence(model)
+        return [self._edit(evidence, method, value, target) for method in methods for value in wanted]
+
+    def evidence(self, model: Any) -> Evidence:
+        """What the run's edits are built from, as its folder keeps it.
+
+        Raises:
+            InputError: a file is gone.
+        """
+        steered = self.values()
+        pieces = ["stats/stats.json", "stats/samples.npy", "stats/samples_table.parquet", "cells/vector_layers.json"]
+        pieces += [f"neurons/{value}.json" for value in steered]
+        gated = self.config.gate == "relevance"
+        missing = [name for name in [*pieces, *(["gate.safetensors"] if gated else [])] if not self.store.has(name)]
+        if missing:
+            raise InputError(f"{self.store.root} lacks {missing[0]}: its edits cannot be put together again")
+        stats = stages.stored_stats(self.store)
+        neurons = {value: NeuronSet.load(self.store.root / f"neurons/{value}") for value in steered}
+        gate = RelevanceGate.load(self.store.root / "gate.safetensors") if gated else None
+        layers = tuple(self.store.read_json("cells/vector_layers.json")["layers"])
+        chat = self.config.chat is not False and models.info(model).chat
+        found = Evidence(
+            model, stats, neurons, self.config.token_scope(), chat=chat, seed=self.config.seed, gate=gate,
+            margins=stages.stored_margins(self.store),
+        )  # fmt: skip
+        return replace(found, layers=layers)
+
+    def pairs(self) -> ContrastSet:
+        """The contrast set it ran on.
+
+        Raises:
+            InputError: the prompts are gone, or are other ones by now.
+        """
+        found = stages.limit_rows(prompts.load(self.config.prompts), self.config.spending().rows_per_value)
+        if found.hash != self.manifest["prompt_hash"]:
+            raise InputError(f"{self.store.root} was made on other prompts than {self.config.prompts} holds now")
+        return found
+
+    def cells(self, model: Any, **profile: Any) -> Cells:
+        """Its cells, to measure more edits with its own judge, prompts and budget.
+
+        Args:
+            model: loaded, with the run's weights.
+            profile: fields of the budget to change (`targets`).
+        """
+        spending = replace(self.config.spending(), **profile)
+        scorer = stages.make_scorer(self.store, model, self.pairs(), self.config, spending)
+        return Cells(self.store, model, scorer, self.config, spending)
+
+    def _edit(self, evidence: Evidence, method: str, value: str, target: float) -> RunEdit:
+        own = None if method in UNDOSED else target
+        name = f"cells/measure/{method}/{value}@{own}.json"
+        if not self.store.has(name):
+            raise InputError(f"{self.store.root} lacks {name}: the dose of {method} for {value} is not known")
+        record = self.store.read_json(name)
+        edit = build(method, evidence, value)
+        if own is not None:
+            edit = edit.with_dose(0.0 if record["dose"] is None else record["dose"])
+        return RunEdit(method, value, record["dose"], record["status"], own, edit)

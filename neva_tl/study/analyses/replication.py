@@ -1,0 +1,80 @@
+"""The same comparison on several models: does a result hang on one training run, or on how many words values share?
+
+Each comparison (`study.method_comparison`) is one replicate; its conditions are put side by side, and over replicates of one
+world every number has a mean and a range. With few replicates a range says more than an interval would. Ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from neva_tl.core.errors import InputError
+from neva_tl.study.analyses.method_comparison import combined, contests, folders
+
+#: What is put side by side.
+NUMBERS = ("gain", "nlr", "nlr_plain", "ngl", "invalid", "kl", "loss_ppl", "loss_acc")
+KEYS = ["border_rate", "method", "gate", "target_gain"]
+
+
+def replicates(roots: Mapping[str, Path], *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Conditions and contests of several comparisons.
+
+    Args:
+        roots: name of a replicate -> folder of its comparison.
+        seed: of the contests' bootstraps.
+
+    Returns:
+        The tables of `combined` and of `contests` with columns `replicate` and `border_rate` (share of a value's words that each
+        neighbour has too; null where the model is no demo model) in front.
+
+    Raises:
+        InputError: a folder holds no finished study, or no folder was named.
+    """
+    if not roots:
+        raise InputError("no comparison was named: give the folders that analyses/method_comparison.py wrote")
+    tables: list[list[pd.DataFrame]] = [[], []]
+    for name, root in roots.items():
+        studies = folders(root)
+        rate = border_rate(next(iter(studies.values())).read_json("manifest.json"))
+        for kept, table in zip(tables, (combined(studies), contests(studies, seed=seed)), strict=True):
+            table.insert(0, "replicate", name)
+            table.insert(1, "border_rate", rate)
+            kept.append(table)
+    conditions, held = (pd.concat(kept, ignore_index=True) for kept in tables)
+    return conditions, held
+
+
+def border_rate(manifest: Mapping[str, Any]) -> float | None:
+    """The world that a study was made in, as its manifest says."""
+    world = manifest.get("world")
+    return None if world is None else float(world["border_rate"])
+
+
+def over_replicates(conditions: pd.DataFrame) -> pd.DataFrame:
+    """Mean and range of every number over the replicates of one world.
+
+    Returns:
+        One row per `border_rate, method, gate, target_gain`: `replicates`, `reached` (values that reached the gain, of all
+        values of all replicates), and per number `_mean`, `_low`, `_high` (null where no replicate has it).
+    """
+    rows = []
+    for key, group in conditions.groupby(KEYS, dropna=False, sort=False):
+        row: dict[str, Any] = dict(zip(KEYS, key if isinstance(key, tuple) else (key,), strict=True))
+        row |= {"replicates": group["replicate"].nunique(), "reached": total_reached(list(group["reached"]))}
+        for name in NUMBERS:
+            numbers = pd.to_numeric(group[name], errors="coerce")
+            row |= {f"{name}_mean": numbers.mean(), f"{name}_low": numbers.min(), f"{name}_high": numbers.max()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def total_reached(texts: list[str]) -> str:
+    """`["7/10", "9/10"]` -> `"16/20"`; what is no count (`own gain`) stays."""
+    parts = [text.split("/") for text in texts]
+    if any(len(part) != 2 for part in parts):
+        return texts[0]
+    return f"{sum(int(done) for done, _ in parts)}/{sum(int(of) for _, of in parts)}"

@@ -1,0 +1,303 @@
+"""Two values at once: a run's edits towards two values together, neurons beside vectors.
+
+Pairs are compatible (neighbours on Schwartz's circle) or opposed (across it). Each edit has the dose that the run matched
+for its value alone, or a stated share of it. How two become one (the same for both values of a pair):
+
+- shifts of neurons (`neva_shift`): `editing.compose` with a stated rule for the neurons that both sets hold;
+- every other method: side by side, which for vectors is their sum, and for `neva` means that the second value's probes
+  read what the first one's left.
+
+Figures are of test prompts; intervals by cluster bootstrap over prompts, one set of draws for all pairs and methods.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, cast, get_args
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from tqdm import tqdm
+
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import N_VALUES, VALUES, in_circle_order, value
+from neva_tl.editing import Edit, Shift, compose
+from neva_tl.editing.edits.compose import Shared
+from neva_tl.evaluation.measures import formulas as measures
+from neva_tl.evaluation.measures.estimate import interval
+from neva_tl.evaluation.measures.headline import draw, nlr
+from neva_tl.study.analyses.rebuilt import FinishedRun, RunEdit
+from neva_tl.study.analyses.sensitivity import spread_values
+from neva_tl.study.run.bench import UNDOSED
+from neva_tl.study.run.cells import Cells
+from neva_tl.study.run.comparison import responses_of
+
+#: Methods compared where the run has them, and those among them that the others are held against.
+METHODS = ("neva_shift", "neva", "caa", "caa_projected")
+VECTORS = ("caa", "caa_projected")
+#: Pairs of either kind that are looked at where none are named.
+MOST_PAIRS = 3
+COMPATIBLE, OPPOSED = "compatible", "opposed"
+#: Means over pairs, and statistics with a kink (their draws are recentred: see `estimate.interval`).
+MEANS = ("gain", "min_gain", "leakage")
+KINKED = ("min_gain", "leakage")
+
+
+@dataclass(frozen=True)
+class TwoConfig:
+    """What is steered together.
+
+    Attributes:
+        pairs: of values of the run; empty takes three compatible and three opposed ones.
+        methods: of the run; empty takes those of `METHODS` that it has.
+        shares: of each edit's own dose.
+        shared: what becomes of a neuron that both sets hold (`editing.compose`).
+        target: one of the run's gains; None takes its headline.
+    """
+
+    pairs: tuple[tuple[str, str], ...] = ()
+    methods: tuple[str, ...] = ()
+    shares: tuple[float, ...] = (1.0,)
+    shared: str = "sum"
+    target: float | None = None
+
+
+def kind_of(a: str, b: str) -> str:
+    """`compatible` for neighbours, `opposed` for values across the circle, else the arc between them in words.
+
+    Raises:
+        InputError: a value that the theory does not know, or one value twice.
+    """
+    steps = abs(value(a).index - value(b).index)
+    steps = min(steps, N_VALUES - steps)
+    if not steps:
+        raise InputError(f"{a} and {b} are one value: name two")
+    return {1: COMPATIBLE, N_VALUES // 2: OPPOSED}.get(steps, f"{steps} steps apart")
+
+
+def default_pairs(values: Iterable[str], most: int = MOST_PAIRS) -> tuple[tuple[str, str], ...]:
+    """At most so many compatible and so many opposed pairs of some values, spread along the circle.
+
+    Raises:
+        InputError: the values hold no such pair.
+    """
+    have = in_circle_order(values)
+    found = []
+    for step in (1, N_VALUES // 2):
+        # opposed values meet twice on a walk around the circle
+        starts = VALUES if step == 1 else VALUES[: N_VALUES // 2]
+        pairs = [(a, VALUES[(VALUES.index(a) + step) % N_VALUES]) for a in starts]
+        there = [pair for pair in pairs if set(pair) <= set(have)]
+        found += [there[int(i)] for i in spread_values([str(i) for i in range(len(there))], most)] if there else []
+    if not found:
+        raise InputError(f"no two of {', '.join(have)} are neighbours or opposed on the circle: name pairs")
+    return tuple(found)
+
+
+def together(a: Edit, b: Edit, share: float = 1.0, shared: Shared = "sum") -> tuple[Edit, ...]:
+    """Two edits at a share of their doses as what is put on the model: one composed shift, or both side by side."""
+    parts = [edit.with_dose(share * edit.dose) for edit in (a, b)]
+    shifts = [part for part in parts if isinstance(part, Shift)]
+    return (compose(shifts, shared=shared),) if len(shifts) == 2 else tuple(parts)
+
+
+def two_values(
+    run: FinishedRun, model: Any, config: TwoConfig | None = None, *, progress: bool = False
+) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    """Two values steered together, for every pair and method. What is measured is kept in the run folder.
+
+    Args:
+        run, model: the finished run and its loaded model.
+        config: what is steered together.
+        progress: show a bar on stderr.
+
+    Returns:
+        Tables `two_values` (a row per pair, method and share of the dose) and `two_values_kinds` (means over the pairs of a
+        kind), with gain_a, gain_b, gain (their mean), min_gain (the smaller), leakage (cross-fitted, over the values not
+        steered), nlr = leakage / gain, kept = gain / mean gain of the two values when each is steered alone at its whole dose
+        (each with its ends), invalid, n_texts, perplexity, kl, accuracy, and shared (neurons that both sets hold); and as
+        plain data the rows of kinds, and what the neurons have more than the vectors on the same draws.
+
+    Raises:
+        InputError: the run lacks a value, method, target or file, or a pair is none.
+    """
+    lab = _TwoLab.open(run, model, config or TwoConfig())
+    _ = lab.cells.base
+    lab.measure(progress)
+    rows, drawn = [], {}
+    for pair in lab.pairs:
+        for method in lab.methods:
+            for share in lab.config.shares:
+                draws = lab.draws(method, pair, share)
+                drawn[pair, method, share] = draws
+                head = {"kind": kind_of(*pair), "a": pair[0], "b": pair[1], "method": method, "dose_share": share}
+                rows.append(head | numbers(draws, lab.items) | lab.facts(method, pair, share))
+    kinds, differences = summarise(lab, drawn)
+    facts = {"pairs": [list(pair) for pair in lab.pairs], "shared": lab.config.shared, "target_gain": lab.target}
+    about = {**facts, **lab.cells.scorer.about(), "seed": lab.run.config.seed, "n_boot": lab.cells.profile.n_boot}
+    tables = {"two_values": pd.DataFrame(rows), "two_values_kinds": pd.DataFrame(kinds)}
+    return tables, {**about, "study": run.manifest["study"], "kinds": kinds, "differences": differences}
+
+
+@dataclass(eq=False)
+class _TwoLab:
+    """A run taken up again with its single edits."""
+
+    run: FinishedRun
+    config: TwoConfig
+    pairs: tuple[tuple[str, str], ...]
+    methods: tuple[str, ...]
+    target: float
+    cells: Cells
+    edits: Mapping[tuple[str, str], RunEdit]
+
+    @classmethod
+    def open(cls, run: FinishedRun, model: Any, config: TwoConfig) -> _TwoLab:
+        pairs = config.pairs or default_pairs(run.values())
+        for pair in pairs:
+            kind_of(*pair)
+        methods = config.methods or tuple(name for name in METHODS if name in run.methods())
+        undosed = [name for name in methods if name in UNDOSED]
+        if undosed:
+            raise InputError(f"{undosed[0]} has no dose: two of it cannot be put together")
+        if not methods:
+            raise InputError(f"{run.store.root} measured none of {', '.join(METHODS)}: name its methods")
+        if config.shared not in get_args(Shared):
+            raise InputError(f"unknown rule {config.shared!r} for shared neurons: choose {', '.join(get_args(Shared))}")
+        if not config.shares or not all(0 < share < np.inf for share in config.shares):
+            raise InputError(f"shares of the dose must be above 0, not {', '.join(map(str, config.shares)) or 'none'}")
+        steered = in_circle_order(name for pair in pairs for name in pair)
+        target = run.target(config.target)
+        single = {(one.method, one.value): one for one in run.edits(model, methods, steered, target)}
+        return cls(run, config, pairs, methods, target, run.cells(model), single)
+
+    def cell(self, method: str, pair: tuple[str, str], share: float) -> str:
+        ruled = self.config.shared != "sum" and isinstance(self.edits[method, pair[0]].edit, Shift)
+        rule = f"-{self.config.shared}" if ruled else ""
+        return f"cells/two_values/{method}{rule}/{pair[0]}+{pair[1]}@{self.target}x{share:g}"
+
+    def measure(self, progress: bool) -> None:
+        """Conditions that the folder does not hold; of one method in step where the demo's tiny model writes texts."""
+        step = len(self.pairs) * len(self.config.shares) if self.run.config.judge == "exact" else 1
+        bar = tqdm(total=len(self.methods), desc="two values", file=sys.stderr, disable=not progress)
+        with bar:
+            for method in self.methods:
+                todo = []
+                for pair in self.pairs:
+                    a, b = (self.edits[method, name] for name in pair)
+                    about = {"dose": [a.dose, b.dose], "status": [a.status, b.status]}
+                    for share in self.config.shares:
+                        name = self.cell(method, pair, share)
+                        if not self.cells.store.has(f"{name}.json"):
+                            todo.append(
+                                (name, together(a.edit, b.edit, share, cast(Shared, self.config.shared)), about)
+                            )
+                for start in range(0, len(todo), step):
+                    self.cells.measure(todo[start : start + step])
+                bar.update()
+
+    def draws(self, method: str, pair: tuple[str, str], share: float) -> dict[str, Float[np.ndarray, " b"]]:
+        """What is measured of a pair, on the data (first) and on draws."""
+        store, seed, n_boot = self.cells.store, self.run.config.seed, self.cells.profile.n_boot
+        # the condition steers two values; as responses it is a row that either may stand for
+        both = responses_of(store, method, {pair[0]: self.cell(method, pair, share)})
+        alone = responses_of(store, method, {name: f"cells/measure/{method}/{name}@{self.target}" for name in pair})
+        assert both is not None and alone is not None
+        drawn = draw(both, seed=seed, n_boot=n_boot, n_splits=8)
+        single = measures.gain(draw(alone, seed=seed, n_boot=n_boot, n_splits=1).d, alone.target)
+        at = [both.values.index(name) for name in pair]
+        return pair_draws(drawn.d[:, 0], drawn.positive[:, 0], at, single)
+
+    @property
+    def items(self) -> int:
+        """Items behind a number of the judge."""
+        rows = self.cells.store.read_table("cells/base.items").query("kind == 'score'")
+        return int(rows.groupby("measured")["item"].nunique().max())
+
+    def facts(self, method: str, pair: tuple[str, str], share: float) -> dict[str, Any]:
+        """What a pair's cell says beside its scores."""
+        record = self.cells.store.read_json(f"{self.cell(method, pair, share)}.json")
+        doses = record["dose"]
+        out = {"dose_a": doses[0], "dose_b": doses[1], "status_a": record["status"][0], "status_b": record["status"][1]}
+        return out | {"invalid": record["invalid"], "n_texts": record["n_texts"], **record["capability"],
+                      "shared": self.shared(method, pair)}  # fmt: skip
+
+    def shared(self, method: str, pair: tuple[str, str]) -> int | None:
+        """Neurons that both edits hold; None where the method has none."""
+        sets = [getattr(self.edits[method, name].edit, "neurons", None) for name in pair]
+        if any(found is None for found in sets):
+            return None
+        first, second = (set(zip(n.df["layer"], n.df["neuron"], strict=True)) for n in sets)  # type: ignore[union-attr]
+        return len(first & second)
+
+
+def pair_draws(
+    d: Float[np.ndarray, "b j"],
+    positive: Float[np.ndarray, "b j"],
+    at: Sequence[int],
+    single: Float[np.ndarray, "b 2"],
+) -> dict[str, Float[np.ndarray, " b"]]:
+    """The measures of two values steered together, for each draw.
+
+    Args:
+        d: change of every measured value.
+        positive: its cross-fitted positive part.
+        at: columns of the two steered values.
+        single: gains of either value when steered alone.
+
+    Returns:
+        `gain_a`, `gain_b`; `gain`, their mean; `min_gain`; `leakage`: mean of `positive` over the other values; `kept`: the
+        gain over the mean of the single gains (`inf` where that is not above 0).
+    """
+    others = [j for j in range(d.shape[1]) if j not in at]
+    gain_a, gain_b = d[:, at[0]], d[:, at[1]]
+    leakage = positive[:, others].mean(axis=1) if others else np.full(len(d), np.nan)
+    out = {"gain_a": gain_a, "gain_b": gain_b, "gain": (gain_a + gain_b) / 2, "min_gain": np.minimum(gain_a, gain_b)}
+    return out | {"leakage": leakage, "kept": measures.ratio(out["gain"], single.mean(axis=1))}
+
+
+def numbers(draws: Mapping[str, Float[np.ndarray, " b"]], n: int) -> dict[str, float | None]:
+    """Estimates with ends (95 %), and `nlr`, leakage over gain: null unless the gain is above 0 with its whole interval."""
+    found = {name: interval(x[0], x[1:], n, recentre=name in KINKED) for name, x in draws.items()}
+    if "leakage" in draws:
+        found["nlr"] = nlr(draws["leakage"][:, None], draws["gain"][:, None], n, 0.95)
+    out: dict[str, float | None] = {}
+    for name, one in found.items():
+        out |= one.columns(name)
+    return out
+
+
+def summarise(
+    lab: _TwoLab, drawn: Mapping[tuple[tuple[str, str], str, float], Mapping[str, Float[np.ndarray, " b"]]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Means over the pairs of each kind, and what the neurons have more than each vector method, on the same draws."""
+    kinds = list(dict.fromkeys(kind_of(*pair) for pair in lab.pairs))
+    n = lab.items
+    rows, differences = [], []
+    for kind in kinds:
+        pairs = [pair for pair in lab.pairs if kind_of(*pair) == kind]
+        for share in lab.config.shares:
+            means = {
+                method: {name: np.mean([drawn[pair, method, share][name] for pair in pairs], axis=0) for name in MEANS}
+                for method in lab.methods
+            }
+            for method, mean in means.items():
+                facts = [lab.facts(method, pair, share) for pair in pairs]
+                texts = sum(fact["n_texts"] for fact in facts)
+                row = {"kind": kind, "method": method, "dose_share": share, "pairs": len(pairs)} | numbers(mean, n)
+                row["invalid"] = sum(f["invalid"] * f["n_texts"] for f in facts) / texts if texts else None
+                rows.append(
+                    row | {name: float(np.mean([f[name] for f in facts])) for name in lab.cells.base["capability"]}
+                )
+            for ours, theirs in product(means, means):
+                if ours in VECTORS or theirs not in VECTORS:
+                    continue
+                gap = {name: means[ours][name] - means[theirs][name] for name in MEANS}
+                head = {"kind": kind, "method": ours, "less": theirs, "dose_share": share}
+                found = {name: interval(x[0], x[1:], n, recentre=name in KINKED) for name, x in gap.items()}
+                differences.append(head | {name: one.to_json() for name, one in found.items()})
+    return rows, differences

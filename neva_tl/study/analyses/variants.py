@@ -1,0 +1,218 @@
+"""Variants: what the sensitivity study changes around a run's own setting, one factor at a time. Nothing is run here."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from neva_tl import selection
+from neva_tl.activations import ActivationStats
+from neva_tl.attribution.margin import MarginEffects
+from neva_tl.core.errors import InputError
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.selection.base import SelectionWarning
+from neva_tl.selection.registry import options_of, quick
+from neva_tl.study.run.cells import grid_of
+from neva_tl.study.run.config import StudyConfig
+
+#: Level that stands for the run's own setting.
+OWN = "as run"
+#: Neuron sets of these shares of the run's own largest one; pairs of each value; weights of specificity (read, written).
+K_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
+PAIRS = (25, 50, 100, 200)
+LAM = (0.0, 0.5, 1.0, 2.0)
+LAM_WRITE = (0.0, 1.0, 2.0, 4.0)
+#: The selector's own weights, where the run left specificity out.
+SPECIFIC = {"lam": 1.0, "lam_write": 2.0}
+#: What `select` takes for every selector, of what a study's selection may name.
+_COMMON = ("alpha", "delta", "lam", "require_split_half", "require_q", "layers", "site")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One level of one factor; everything that is not named is as the run has it.
+
+    Attributes:
+        factor, level: names; the level says what is changed.
+        size: the level as a number, where it is one.
+        k: the first so many of the run's own neurons of each value.
+        selection: options of the selector that differ (`selector` names another one, which then keeps as many neurons as
+            the run's own set has).
+        pairs: training pairs of each value (rows of each pole, where unpaired) behind selection and probes.
+        gated: whether the run's relevance gate stays on.
+        dose: a fixed dose, in the method's unit, in place of the matched one.
+    """
+
+    factor: str
+    level: str
+    size: float | None = None
+    k: int | None = None
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    pairs: int | None = None
+    gated: bool = True
+    dose: float | None = None
+
+    @property
+    def own(self) -> bool:
+        """Whether it is the run's own setting."""
+        return self.level == OWN
+
+    @property
+    def name(self) -> str:
+        """For folders."""
+        return f"{self.factor}={self.level.replace(' ', '-').replace(',', '')}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the levels are laid around.
+
+    Attributes:
+        config: the run's.
+        neurons: the run's own sets, of the values looked at.
+        stats: the run's own statistics.
+    """
+
+    config: StudyConfig
+    neurons: Mapping[str, NeuronSet]
+    stats: ActivationStats
+
+    def option(self, name: str, default: Any) -> Any:
+        """What the run's selection says of an option."""
+        return self.config.selection.get(name, default)
+
+
+def variants(factor: str, setting: Setting, method: str) -> list[Variant]:
+    """The levels of a factor for a method, the run's own first; empty where the run's selector has no such option.
+
+    Raises:
+        InputError: an unknown factor.
+    """
+    if factor not in FACTORS:
+        raise InputError(f"unknown factor {factor!r}: choose from {', '.join(FACTORS)}")
+    found = FACTORS[factor](setting, method)
+    return [Variant(factor, OWN), *found] if found else []
+
+
+def _k(setting: Setting, method: str) -> list[Variant]:
+    most = max(len(found) for found in setting.neurons.values())
+    sizes = sorted({max(1, round(share * most)) for share in K_SHARES} - {most})
+    return [Variant("k", str(k), float(k), k=k) for k in sizes]
+
+
+def _dose(setting: Setting, method: str) -> list[Variant]:
+    return [Variant("dose", f"{dose:g}", dose, dose=dose) for dose in grid_of(method)]
+
+
+def _lam(setting: Setting, method: str) -> list[Variant]:
+    return _weights("lam", LAM, setting.option("lam", SPECIFIC["lam"]))
+
+
+def _lam_write(setting: Setting, method: str) -> list[Variant]:
+    if "lam_write" not in options_of(setting.config.selector):
+        return []
+    return _weights("lam_write", LAM_WRITE, setting.option("lam_write", SPECIFIC["lam_write"]))
+
+
+def _weights(name: str, levels: tuple[float, ...], own: float) -> list[Variant]:
+    return [Variant(name, f"{level:g}", level, selection={name: level}) for level in levels if level != own]
+
+
+def _layers(setting: Setting, method: str) -> list[Variant]:
+    """Each third of the layers, and the layer that holds most of the run's neurons."""
+    n = setting.stats.n_layers
+    parts = [tuple(int(layer) for layer in part) for part in np.array_split(np.arange(n), 3) if len(part)]
+    held = np.concatenate([found.df["layer"].to_numpy(dtype=int) for found in setting.neurons.values()])
+    fullest = (int(np.bincount(held, minlength=n).argmax()),)
+    parts += [] if fullest in parts else [fullest]
+    own = setting.option("layers", None)
+    return [
+        Variant("layers", f"{p[0]}" if len(p) == 1 else f"{p[0]} to {p[-1]}", selection={"layers": p})
+        for p in parts
+        if own is None or tuple(own) != p
+    ]
+
+
+def _pairs(setting: Setting, method: str) -> list[Variant]:
+    have = int(setting.stats.n[:, 0].sum(axis=-1).max())
+    return [Variant("pairs", str(n), float(n), pairs=n) for n in PAIRS if n < have]
+
+
+def _part(setting: Setting, method: str) -> list[Variant]:
+    """What is taken out (or, where the run already left it out, put in). The probe gate is the method's own: neva beside
+    neva_shift."""
+    known = options_of(setting.config.selector)
+    found = []
+    weights = {name: weight for name, weight in SPECIFIC.items() if name == "lam" or name in known}
+    if all(setting.option(name, weight) == 0 for name, weight in weights.items()):
+        found.append(Variant("part", "with specificity", selection=weights))
+    else:
+        found.append(Variant("part", "no specificity", selection=dict.fromkeys(weights, 0.0)))
+    if "project" in known:
+        projected = setting.option("project", True)
+        found.append(
+            Variant("part", "no projection" if projected else "with projection", selection={"project": not projected})
+        )
+    screened = setting.option("require_q", True)
+    found.append(Variant("part", "no FDR" if screened else "with FDR", selection={"require_q": not screened}))
+    if setting.config.selector == "margin":
+        found.append(Variant("part", "ranked along a direction", selection={"selector": "neva"}))
+    if setting.config.selector != "effect_size":
+        found.append(Variant("part", "correlational only", selection={"selector": "effect_size"}))
+    if setting.config.gate == "relevance":
+        found.append(Variant("part", "no relevance gate", gated=False))
+    return found
+
+
+#: Factor -> its levels but the run's own.
+FACTORS: dict[str, Callable[[Setting, str], list[Variant]]] = {
+    "k": _k,
+    "dose": _dose,
+    "lam": _lam,
+    "lam_write": _lam_write,
+    "layers": _layers,
+    "pairs": _pairs,
+    "part": _part,
+}
+
+
+def neurons_of(
+    variant: Variant,
+    own: NeuronSet,
+    config: StudyConfig,
+    stats: ActivationStats,
+    model: Any,
+    margins: MarginEffects | None = None,
+) -> NeuronSet:
+    """The neurons of a variant: the head of the run's own, or selected again; possibly none.
+
+    Args:
+        variant: which one.
+        own: the run's set of the value.
+        config: the run's.
+        stats: of the variant's training pairs.
+        model: the run's.
+        margins: margin effects from the variant's training pairs; selector `margin` measures its own without them.
+    """
+    if not variant.selection and variant.pairs is None:
+        return own if variant.k is None else own.head(variant.k)
+    options = {**config.selection, **variant.selection}
+    selector, k = options.pop("selector", config.selector), config.k
+    if selector != config.selector:
+        known = (*_COMMON, *options_of(selector))
+        options, k = {name: x for name, x in options.items() if name in known}, len(own)
+    layers = options.get("layers")
+    if k is not None and layers is not None:
+        k = min(k, len(set(layers)) * stats.d_mlp)
+    # sign flips say what one neuron's p is, and choose none
+    options |= quick(selector)
+    if selector == "margin":
+        options["effects"] = margins
+    with warnings.catch_warnings():
+        # that few pass, or none, is what the table says
+        warnings.simplefilter("ignore", SelectionWarning)
+        return selection.select(stats, own.value, method=selector, k=k, model=model, seed=config.seed, **options)

@@ -1,0 +1,135 @@
+"""The report's section of circuits: an interactive picture per value, faithfulness of all, CircuitsVis views."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from neva_tl.circuits import CircuitGraph
+from neva_tl.circuits.drawing.page import edge_table, picture
+from neva_tl.circuits.drawing.wording import measures, number
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
+from neva_tl.plots.style import value_colour
+from neva_tl.plots.widgets import Widget, attention, neuron_activations
+from neva_tl.study.report import sections, tables
+
+EDGE_ROWS = 24
+#: Texts shown per value, and their tokens: an attention pattern grows with their square.
+MOST_VIEWS, MOST_TOKENS = 2, 80
+
+
+def read(run: Path, missing: list[str]) -> dict[str, CircuitGraph]:
+    """`RUN/circuits/{value}.json` in circle order; a file that cannot be read is added to `missing`."""
+    found = {}
+    for value in VALUES:
+        path = run / "circuits" / f"{value}.json"
+        if path.is_file():
+            try:
+                found[value] = CircuitGraph.load(path)
+            except InputError:
+                missing.append(f"Circuit of {value}: circuits/{value}.json is no circuit written by neva_tl.")
+    return found
+
+
+def panels(graphs: Mapping[str, CircuitGraph], table: pd.DataFrame | None, missing: list[str]) -> list[dict[str, Any]]:
+    """One panel per value: the interactive picture and its strongest edges, or the still picture of the table.
+
+    Args:
+        graphs: as `read` gives.
+        table: the run's table `circuit`, or None.
+        missing: gets a line per circuit that cannot be drawn.
+    """
+    out = []
+    stills = {panel["value"]: panel for panel in sections.circuits(table)} if table is not None else {}
+    for value in VALUES:
+        panel: dict[str, Any] = {"value": value, "colour": value_colour(value)}
+        if value in graphs:
+            try:
+                panel |= {"picture": picture(graphs[value]), "table": edge_table(graphs[value], EDGE_ROWS)}
+            except (InputError, KeyError, TypeError, ValueError) as error:
+                missing.append(f"Circuit of {value}: it cannot be drawn ({error}).")
+        if "picture" not in panel:
+            if value not in stills:
+                continue
+            panel |= {"still": stills[value]["svg"], "note": stills[value]["note"], "table": stills[value]["table"]}
+        out.append(panel)
+    return out
+
+
+def faithfulness(graphs: Mapping[str, CircuitGraph]) -> dict[str, Any] | None:
+    """The table of all values whose circuit was measured."""
+    rows = []
+    for value, graph in graphs.items():
+        found = measures(graph.meta)
+        if number(found.get("f")) is not None:
+            rows.append({"value": value, "size": number(graph.meta.get("size")), **found})
+    if not rows:
+        return None
+    columns = [
+        ("value", tables.words("value", lambda row: str(row["value"]))),
+        ("size", tables.number("nodes", "size", 0, "heads and neurons in the circuit")),
+        (
+            "f",
+            tables.ranged(
+                "F", "f", "share of the model's effect that the circuit alone keeps; 95 % interval over texts"
+            ),
+        ),
+        ("completeness", tables.number("completeness", "completeness")),
+        ("random_mean", tables.number("random, mean", "random_mean", 2, "F of random circuits of the same size")),
+        ("random_max", tables.number("random, max", "random_max")),
+        ("texts", tables.number("texts", "texts", 0, "held-out texts")),
+    ]
+    df = pd.DataFrame(rows)
+    return tables.build(df, [column for name, column in columns if name in df.columns])
+
+
+def views(run: Path, missing: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """`RUN/circuits/views.json` as CircuitsVis views per value, without their bundle; broken ones are said.
+
+    Returns:
+        value -> per text `activations` and `attention` (either may be missing), as markup for a page with `bundle()`.
+    """
+    path = run / "circuits" / "views.json"
+    if not path.is_file():
+        return {}
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))["views"]
+        assert isinstance(listed, list)
+    except (OSError, ValueError, KeyError, TypeError, AssertionError):
+        missing.append("Activations and attention: circuits/views.json cannot be read.")
+        return {}
+    out: dict[str, list[dict[str, Any]]] = {}
+    for entry in listed:
+        value = entry.get("value") if isinstance(entry, Mapping) else None
+        if value not in VALUES or len(out.get(value, ())) >= MOST_VIEWS:
+            continue
+        try:
+            out.setdefault(value, []).append(_view(entry))
+        except (InputError, KeyError, TypeError, ValueError) as error:
+            missing.append(f"Activations and attention for {value}: {error}.")
+    return {value: found for value, found in out.items() if found}
+
+
+def _view(entry: Mapping[str, Any]) -> dict[str, Any]:
+    tokens = [str(token) for token in entry["tokens"]][:MOST_TOKENS]
+    n = len(tokens)
+    view: dict[str, Any] = {}
+    if entry.get("neurons"):
+        acts = np.asarray(entry["activations"], dtype=float)[:n]
+        view["activations"] = _bare(neuron_activations(tokens, acts, [str(name) for name in entry["neurons"]]))
+    if entry.get("heads"):
+        patterns = np.asarray(entry["patterns"], dtype=float)[:, :n, :n]
+        view["attention"] = _bare(attention(tokens, patterns, [str(name) for name in entry["heads"]]))
+    return view
+
+
+def _bare(widget: Widget) -> Markup:
+    # every text in it is escaped by the widget
+    return Markup(widget.bare)

@@ -1,0 +1,180 @@
+"""Sections of the report that are more than a table: heatmaps, texts, neurons, circuits, manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from neva_tl.circuits.drawing.draw import circuit_svg, layout
+from neva_tl.circuits.drawing.text import visible
+from neva_tl.core.errors import InputError
+from neva_tl.plots.layer_profile import pick_method
+from neva_tl.plots.style import (
+    at_gain,
+    condition_label,
+    conditions,
+    method_label,
+    of_condition,
+    present_values,
+    short,
+    value_colour,
+)
+from neva_tl.study.report import tables
+from neva_tl.study.report.numbers import finite, fixed, interval
+
+#: Texts per value, and the conditions that stand side by side.
+PROMPTS = 2
+SIDE_BY_SIDE = ("unedited", "neva", "caa")
+TOP_NEURONS = 10
+CIRCUIT_ROWS = 24
+
+
+def heatmaps(leakage: pd.DataFrame) -> dict[str, Any]:
+    """One coloured table per condition; one colour scale for all."""
+    if not {"method", "steered", "measured", "d", "lo", "hi"} <= set(leakage.columns):
+        return {}
+    limit = float(np.nanmax(leakage["d"].abs().to_numpy(dtype=float), initial=0.0)) or 1.0
+    rows_of, columns_of = present_values(leakage["steered"]), present_values(leakage["measured"])
+    maps = []
+    for condition in conditions(leakage):
+        cells = of_condition(leakage, condition).groupby(["steered", "measured"])[["d", "lo", "hi"]].mean()
+        maps.append(
+            {
+                "title": condition_label(*condition),
+                "columns": [{"name": name, "colour": value_colour(name)} for name in columns_of],
+                "rows": [
+                    {
+                        "name": name,
+                        "colour": value_colour(name),
+                        "cells": [_cell(cells, name, other, limit) for other in columns_of],
+                    }
+                    for name in rows_of
+                ],
+            }
+        )
+    return {"maps": maps, "map_limit": short(limit)}
+
+
+def _cell(cells: pd.DataFrame, steered: str, measured: str, limit: float) -> dict[str, str]:
+    kind = "self" if steered == measured else ""
+    found = cells[(cells.index == (steered, measured)).tolist()].to_numpy(dtype=float)
+    if not len(found) or not np.isfinite(found[0, 0]):
+        return {
+            "kind": f"{kind} faint".strip(),
+            "ground": "transparent",
+            "ink": "",
+            "text": "·",
+            "title": "not measured",
+        }
+    d, lo, hi = found[0].tolist()
+    strong = lo > 0 or hi < 0
+    weight = min(1.0, abs(d) / limit)
+    # The colour is laid over the page's own ground, so that one table serves light and dark.
+    share = (0.12 + 0.83 * weight if strong else 0.1 * weight) if d else 0.0
+    colour = "178,24,43" if d > 0 else "33,102,172"
+    return {
+        "kind": kind if strong else f"{kind} faint".strip(),
+        "ground": f"rgba({colour},{share:.2f})",
+        "ink": "#fff" if strong and share > 0.55 else "",
+        "text": short(d, fixed=True),
+        "title": f"towards {steered}, measured {measured}: {interval(d, lo, hi)}",
+    }
+
+
+def texts(generations: pd.DataFrame) -> dict[str, Any]:
+    """The first prompts of each steered value, unedited and edited side by side, at the largest target gain."""
+    df = generations.copy()
+    name = "method" if "method" in df.columns else "condition" if "condition" in df.columns else None
+    if name is None or not {"prompt", "text", "steered"} <= set(df.columns):
+        return {}
+    df["method"] = df[name].astype(str)
+    target = df["target_gain"].astype(float) if "target_gain" in df.columns else pd.Series(np.nan, index=df.index)
+    df = at_gain(df.assign(target_gain=target))
+    shown = [m for m in SIDE_BY_SIDE if m in set(df["method"])]
+    if "unedited" not in shown or len(shown) < 2:
+        return {}
+    unedited = df[df["method"] == "unedited"].drop_duplicates("prompt").set_index("prompt")
+    groups = []
+    for value in present_values(df["steered"].dropna()):
+        edited = df[(df["steered"] == value) & df["method"].isin(shown)]
+        prompts = [p for p in edited["prompt"].drop_duplicates() if p in unedited.index][:PROMPTS]
+        items = []
+        for prompt in prompts:
+            rows = {"unedited": unedited.loc[prompt]}
+            for method in shown[1:]:
+                mine = edited[(edited["method"] == method) & (edited["prompt"] == prompt)]
+                if len(mine):
+                    rows[method] = mine.iloc[0]
+            items.append({"prompt": str(prompt), "texts": [_text(m, row, value) for m, row in rows.items()]})
+        if items:
+            groups.append({"value": value, "colour": value_colour(value), "prompts": items})
+    gain = target.max()
+    return {"texts": groups, "texts_gain": f" at a target gain of {short(float(gain))}" if np.isfinite(gain) else ""}
+
+
+def _text(method: str, row: pd.Series, value: str) -> dict[str, Any]:
+    score = finite(row.get(f"score_{value}"))
+    valid = row.get("valid", True)
+    return {
+        "label": method_label(method),
+        "text": str(row["text"]).strip(),
+        "score": "" if score is None else fixed(score),
+        "valid": bool(valid) if pd.notna(valid) else True,
+    }
+
+
+def neurons(df: pd.DataFrame) -> list[dict[str, Any]]:
+    """The best-ranked neurons of each value."""
+    df = pick_method(df)
+    out = []
+    for value in present_values(df["value"]):
+        mine = df[df["value"] == value]
+        if "rank" in mine.columns:
+            mine = mine.sort_values("rank")
+        counts = mine["layer"].astype(int).value_counts().sort_index()
+        note = f"{len(mine)} neurons; per layer " + ", ".join(f"L{layer}: {n}" for layer, n in counts.items())
+        out.append(
+            {
+                "value": value,
+                "colour": value_colour(value),
+                "note": note,
+                "table": tables.neurons(mine.head(TOP_NEURONS)),
+            }
+        )
+    return out
+
+
+def circuits(df: pd.DataFrame) -> list[dict[str, Any]]:
+    """Picture and strongest edges of each value's circuit."""
+    out = []
+    for value in present_values(df["value"]):
+        mine = df[df["value"] == value]
+        try:
+            plan, svg = layout(mine), circuit_svg(mine)
+        except InputError:
+            continue
+        order = mine["attribution"].abs().sort_values(ascending=False).index
+        table = tables.circuit(mine.loc[order].head(CIRCUIT_ROWS), visible)
+        # circuit_svg escapes every text it takes from data.
+        out.append(
+            {"value": value, "colour": value_colour(value), "note": plan.note, "svg": Markup(svg), "table": table}
+        )
+    return out
+
+
+def manifest_lines(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The manifest's top level, nested parts as `name value` lists."""
+    lines = []
+    for name, item in manifest.items():
+        if isinstance(item, Mapping):
+            text = ", ".join(f"{key} {value}" for key, value in item.items())
+        elif isinstance(item, list | tuple):
+            text = ", ".join(map(str, item))
+        else:
+            text = "–" if item is None else str(item)
+        lines.append((str(name).replace("_", " "), text))
+    return lines

@@ -1,0 +1,208 @@
+"""write_report(): read a run folder, fill the template, write one page."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from neva_tl.circuits.drawing.page import assets
+from neva_tl.core.errors import InputError
+from neva_tl.plots.files import FIGURES
+from neva_tl.plots.pages import asset, environment, write_page
+from neva_tl.plots.style import FIGURE_DPI, at_gain, plain_numbers
+from neva_tl.plots.widgets import bundle
+from neva_tl.study.report import circuits, definitions, headline, sections, tables
+
+#: Tables the report reads, and the section that is left out without each.
+WANTED = {
+    "methods": "Methods side by side",
+    "values": "Per value",
+    "leakage": "Value leakage",
+    "dose": "Dose and response",
+    "generations": "Texts",
+    "neurons": "Value neurons",
+    "effects": "Effect sizes",
+    "layers": "Per-layer ablation",
+    "circuit": "Circuits",
+}
+HOW = {"layers": " (analyses/layer_ablation.py writes it; write the report again after it)"}
+ALT = {
+    "method_bars": "Measures of every method with intervals",
+    "circle_plot": "Leakage drawn around Schwartz's circle",
+    "dose_response": "Gain, leakage and invalid rate against dose, per method",
+    "gain_leakage": "Leakage against gain, all methods",
+    "layer_profile": "Selected neurons per layer and value",
+    "effect_volcano": "Effect size against evidence, per value",
+    "layer_ablation": "Change when one layer's neurons are ablated or amplified",
+}
+#: Wider than this many inches scrolls on a phone instead of shrinking to nothing.
+WIDE = 6.0
+#: Pixels per inch of the embedded pictures, and of their place on the page (sharp on dense screens).
+DPI, PAGE_DPI = 150, 100
+
+
+def write_report(run: str | Path) -> Path:
+    """Write `RUN/report.html` from `results.json`, `manifest.json` and the tables; what is missing is left out and said.
+
+    The page needs no network (a content security policy forbids it any), embeds its pictures, and escapes all text that
+    comes from data.
+
+    Args:
+        run: the run folder.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        InputError: no run folder, or no readable results.json in it.
+    """
+    run = Path(run)
+    results = _json(run / "results.json")
+    if results is None:
+        raise InputError(f"{run / 'results.json'} is missing or is no JSON: run `neva-tl run --out {run}` first")
+    manifest = _json(run / "manifest.json")
+    found = {name: table for name in (*WANTED, "ablation") if (table := _table(run, name)) is not None}
+    context = build_context(results, manifest, found, run)
+    return write_page(run / "report.html", environment().get_template("report.html.j2").render(context))
+
+
+def build_context(
+    results: Mapping[str, Any],
+    manifest: Mapping[str, Any] | None,
+    found: Mapping[str, pd.DataFrame],
+    run: Path | None = None,
+) -> dict[str, Any]:
+    """Everything the template shows, as plain data; pictures are the run's own where they are fresh, else drawn anew."""
+    judge, unit = str(results.get("judge", "not stated")), str(results.get("unit", "not stated"))
+    missing: list[str] = []
+    graphs = {} if run is None else circuits.read(run, missing)
+    missing += [
+        f"{title}: there is no table {name!r} in this run{HOW.get(name, '')}."
+        for name, title in WANTED.items()
+        if name not in found and not (name == "circuit" and graphs)
+    ]
+    css, js = assets()
+    context: dict[str, Any] = {
+        "css": asset("report.css.j2") + css,
+        "js": js + asset("report.js.j2"),
+        "model": dict(results.get("model", {})),
+        "subtitle": headline.subtitle(results),
+        "headline": headline.sentences(results, found, [graph.meta for graph in graphs.values()]),
+        "tiles": headline.tiles(results),
+        "judge": judge,
+        "unit": unit,
+        "definitions": definitions.definitions(),
+        "images": _images(found, missing, run),
+    }
+    if "methods" in found:
+        context["methods"] = tables.methods(found["methods"])
+    if "values" in found:
+        context["values"] = tables.values(found["values"])
+    if "leakage" in found:
+        context |= sections.heatmaps(at_gain(found["leakage"]))
+    if "generations" in found:
+        context |= sections.texts(found["generations"])
+    if "neurons" in found:
+        context["neurons"] = sections.neurons(found["neurons"])
+    if "ablation" in found:
+        context["ablation"] = tables.ablation(found["ablation"])
+    context["circuits"] = circuits.panels(graphs, found.get("circuit"), missing)
+    context["faithfulness"] = circuits.faithfulness(graphs)
+    views = {} if run is None else circuits.views(run, missing)
+    for panel in context["circuits"]:
+        panel["views"] = views.get(panel["value"], [])
+    if any(panel["views"] for panel in context["circuits"]):
+        context["bundle"] = Markup(bundle())
+    context["missing"] = missing
+    if manifest is None:
+        missing.append("Manifest: manifest.json is missing.")
+    else:
+        context["manifest"] = sections.manifest_lines(manifest)
+        context["manifest_raw"] = json.dumps(manifest, indent=1, ensure_ascii=False)
+    context["contents"] = _contents(context)
+    return context
+
+
+def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
+    images = context["images"]
+    entries = [
+        ("circuit", "Circuits", context.get("circuits")),
+        ("methods", "Methods", context.get("methods")),
+        ("leakage", "Leakage", context.get("maps")),
+        ("dose", "Dose", images.get("dose_response") or images.get("gain_leakage")),
+        ("texts", "Texts", context.get("texts")),
+        ("neurons", "Neurons", context.get("neurons")),
+        ("layers", "Ablation", context.get("ablation") or images.get("layer_ablation")),
+        ("definitions", "Definitions", True),
+        ("missing", "Left out", context.get("missing")),
+        ("manifest", "Manifest", context.get("manifest")),
+    ]
+    return [(where, name) for where, name, there in entries if there]
+
+
+def _images(found: Mapping[str, pd.DataFrame], missing: list[str], run: Path | None) -> dict[str, dict[str, Any]]:
+    """The figures whose tables are there, as PNG data. One that cannot be drawn is said to be left out."""
+    out = {}
+    for name, alt in ALT.items():
+        spec = FIGURES[name]
+        if spec.table not in found:
+            continue
+        try:
+            drawn = None if run is None else _drawn(run, name, spec.table)
+            out[name] = _embed_png(drawn, alt) if drawn else _embed(spec.draw(found[spec.table]), alt)
+        except InputError as error:
+            missing.append(f"{alt}: {error}.")
+    return out
+
+
+def _drawn(run: Path, name: str, table: str) -> bytes | None:
+    """The run's own picture of a table, where there is one that is no older than the table."""
+    picture, source = run / "figures" / f"{name}.png", run / "tables" / f"{table}.parquet"
+    if not picture.is_file() or not source.is_file() or picture.stat().st_mtime_ns < source.stat().st_mtime_ns:
+        return None
+    data = picture.read_bytes()
+    return data if data.startswith(b"\x89PNG") else None
+
+
+def _embed_png(data: bytes, alt: str) -> dict[str, Any]:
+    # a PNG's header holds its width and height at bytes 16 to 24
+    side = [int.from_bytes(data[start : start + 4], "big") / FIGURE_DPI for start in (16, 20)]
+    width, height = (round(inches * PAGE_DPI) for inches in side)
+    uri = Markup(f"data:image/png;base64,{base64.b64encode(data).decode()}")
+    return {"uri": uri, "alt": alt, "width": width, "height": height, "wide": side[0] > WIDE}
+
+
+def _embed(figure: Any, alt: str) -> dict[str, Any]:
+    import io
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    width, height = (round(float(side) * PAGE_DPI) for side in figure.get_size_inches())
+    data = base64.b64encode(buffer.getvalue()).decode()
+    wide = float(figure.get_figwidth()) > WIDE
+    return {"uri": Markup(f"data:image/png;base64,{data}"), "alt": alt, "width": width, "height": height, "wide": wide}
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _table(run: Path, name: str) -> pd.DataFrame | None:
+    for path in (run / "tables" / f"{name}.parquet", run / f"{name}.parquet"):
+        if path.is_file():
+            try:
+                table = pd.read_parquet(path)
+            except (OSError, ValueError):
+                return None
+            return plain_numbers(table) if len(table) else None
+    return None

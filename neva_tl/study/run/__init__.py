@@ -1,0 +1,1 @@
+"""Running a study: config in, run folder out."""

@@ -1,0 +1,77 @@
+"""adopt(): what two studies that differ in their gate share is measured once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from neva_tl.core.errors import InputError
+from neva_tl.core.files import whole_file
+from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.store import Store
+
+#: What says nothing of an edit: statistics, neurons, circuits, the unedited model's own cells.
+SHARED = (
+    "stats",
+    "neurons",
+    "circuits",
+    "cells/unit.*",
+    "cells/base.*",
+    *(f"tables/{n}.*" for n in ("neurons", "effects", "circuit", "circuits")),
+)
+
+
+def adopt(store: Store, identity: Mapping[str, Any], source: str | Path) -> int:
+    """Copy into a run folder what another study of the same model, prompts, selection and judge found before it edited.
+
+    The two may differ in gate, methods and target gains, in nothing else. Pieces that the folder has stay as they are; pieces
+    that the source lacks are measured as ever.
+
+    Args:
+        store: the run folder that takes.
+        identity: its manifest (`stages.manifest`).
+        source: the run folder that gives.
+
+    Returns:
+        Number of files copied.
+
+    Raises:
+        InputError: the source is no run folder, or of another study.
+    """
+    giver = Store(Path(source))
+    if not giver.has("manifest.json"):
+        raise InputError(f"{source} is no run folder: name one that `neva-tl run --out` wrote, or leave it out")
+    known = giver.read_json("manifest.json")
+    if _unedited(known) != _unedited(identity):
+        raise InputError(f"{source} differs from this study in more than gate, methods and target gains: leave it out")
+    copied = 0
+    for file in _pieces(giver.root):
+        name = str(file.relative_to(giver.root))
+        if not store.has(name):
+            with whole_file(store.path(name)) as copy:
+                shutil.copyfile(file, copy)
+            copied += 1
+    return copied
+
+
+def _unedited(manifest: Mapping[str, Any]) -> str:
+    """Identity of a study but for what it does to the model."""
+    config = StudyConfig.from_manifest(manifest["config"])
+    overrides = {name: value for name, value in config.overrides.items() if name != "targets"}
+    _, _, rest = str(manifest["study"]).partition("-")  # weights, prompts, world
+    return f"{replace(config, gate='none', overrides=overrides).hash()}-{rest}"
+
+
+def _pieces(root: Path) -> list[Path]:
+    """Files that are shared; JSON last, because it says that what stands beside it is whole."""
+    files = [
+        file
+        for name in SHARED
+        for place in root.glob(name)
+        for file in (place.rglob("*") if place.is_dir() else [place])
+    ]
+    whole = [file for file in files if file.is_file() and not file.name.startswith(".")]
+    return sorted(whole, key=lambda file: (file.suffix == ".json", file))

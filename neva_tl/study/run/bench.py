@@ -1,0 +1,147 @@
+"""Bench: everything that measuring one value of a study needs; the same in the parent process and in every worker."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tqdm import tqdm
+
+from neva_tl import models
+from neva_tl.editing import Edit
+from neva_tl.methods import Evidence, build
+from neva_tl.study.run import stages
+from neva_tl.study.run.cells import Cells
+from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.store import Store
+
+#: Methods without a search of their own take the doses of another: placebos are matched in size, not in gain.
+FOLLOWS = {"random": "neva_shift", "label_shuffled": "neva_shift"}
+#: Methods without a dose: shown at their own gain.
+UNDOSED = ("role",)
+
+
+@dataclass(eq=False)
+class Bench:
+    """A study's cells with the evidence that its edits are built from.
+
+    Attributes:
+        cells: measuring work, cached in the run folder.
+        evidence: what methods build edits from.
+        steered: the values that have neurons.
+        plan: (method, target gain) of every condition; target None for methods without a dose.
+    """
+
+    cells: Cells
+    evidence: Evidence
+    steered: tuple[str, ...]
+    plan: tuple[tuple[str, float | None], ...]
+    _edits: dict[tuple[str, str], Edit] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, store: Store, model: Any, pairs: Any, config: StudyConfig, *, progress: bool = False) -> Bench:
+        """Collect and select what the run folder does not hold yet, and set up the judge.
+
+        Args:
+            store: the run folder.
+            model, pairs: loaded model and contrast set (rows limited as the profile says).
+            config: the resolved study.
+            progress: say what is done on stderr.
+        """
+        profile = config.spending()
+        stats = stages.collected(store, model, pairs, config, progress)
+        config = stages.steerable(config, stats)
+        neurons = stages.selected(store, model, stats, config, progress)
+        steered = tuple(name for name in config.values if len(neurons[name]))
+        stages.write_evidence(store, model, pairs, stats, neurons)
+        cells = Cells(store, model, stages.make_scorer(store, model, pairs, config, profile), config, profile)
+        gate = stages.relevance_gate(store, model, pairs, config)
+        chat = config.chat is not False and models.info(model).chat
+        margins = stages.stored_margins(store)
+        evidence = Evidence(
+            model, stats, neurons, config.token_scope(), chat=chat, seed=config.seed, gate=gate, margins=margins
+        )
+        evidence = replace(evidence, layers=cells.vector_layers(evidence, steered))
+        return cls(cells, evidence, steered, conditions(config.methods, profile.targets))
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The methods whose doses are searched."""
+        return tuple(dict.fromkeys(FOLLOWS.get(m, m) for m, _ in self.plan if m not in UNDOSED))
+
+    def names(self, value: str) -> list[str]:
+        """The files that say which cells of a value are done, in order."""
+        doses = [f"cells/dose/{method}/{value}.json" for method in self.searched]
+        measured = [f"cells/measure/{method}/{value}@{target}.json" for method, target in self.plan]
+        return [*doses, *measured, f"cells/ablation/{value}.parquet"]
+
+    def edit_of(self, method: str, value: str) -> Edit:
+        """The edit of a method for a value, made once."""
+        if (method, value) not in self._edits:
+            self._edits[method, value] = build(method, self.evidence, value)
+        return self._edits[method, value]
+
+    @property
+    def block(self) -> int | None:
+        """Values measured in step: None for all of them (the demo's tiny model, texts in common batches), else one.
+
+        Work in step is kept at its end, so a model whose cells take minutes goes value by value.
+        """
+        return None if self.cells.config.judge == "exact" else 1
+
+    def measure(self, values: Sequence[str], on_cell: Callable[[str], None] = lambda name: None) -> None:
+        """All cells of some values: doses, then conditions, then ablation; those in the run folder are not done again."""
+        about = values[0] if len(values) == 1 else f"{len(values)} values"
+        doses = {}
+        for method in self.searched:
+            on_cell(f"dose of {method} for {about}")
+            doses[method] = self.cells.calibrations(method, values, self.edit_of)
+        for method, target in self.plan:
+            on_cell(f"{method} for {about}")
+            self.cells.conditions(method, target, values, self.edit_of, doses.get(FOLLOWS.get(method, method)))
+        on_cell(f"ablation for {about}")
+        for value in values:
+            self.cells.ablation(value, self.evidence.neurons[value], self.evidence.gate)
+
+
+def conditions(methods: Sequence[str], targets: Sequence[float]) -> tuple[tuple[str, float | None], ...]:
+    """What is measured: every method at every target gain, methods without a dose once."""
+    return tuple((m, t) for m in methods for t in ((None,) if m in UNDOSED else targets))
+
+
+def measure_all(bench: Bench, *, workers: int, progress: bool) -> None:
+    """Measure every value, in this process or in several.
+
+    Args:
+        workers: processes; each loads the model and takes a share of the values. 1 stays here.
+        progress: show a bar of cells.
+
+    Raises:
+        Whatever a cell raises, from the first worker that fails.
+    """
+    store = bench.cells.store
+    _ = bench.cells.base  # the workers read it
+    names = [name for value in bench.steered for name in bench.names(value)]
+    left = [value for value in bench.steered if not all(store.has(name) for name in bench.names(value))]
+    todo = [*left[::2], *left[1::2]]  # a run that is stopped halfway has values from all around the circle
+    with tqdm(total=len(names), desc="study", unit="cell", file=sys.stderr, disable=not progress) as bar:
+
+        def look(text: str = "") -> None:
+            bar.n = sum(store.has(name) for name in names)
+            bar.set_postfix_str(text)
+
+        look()
+        count = max(1, min(workers, len(todo)))
+        n_blocks = count if bench.block is None else math.ceil(len(todo) / bench.block)
+        blocks = [block for start in range(n_blocks) if (block := tuple(todo[start::n_blocks]))]
+        if count == 1:
+            for block in blocks:
+                bench.measure(block, look)
+        else:
+            from neva_tl.study.run.workers import spread
+
+            spread(store.root, bench.cells.config, blocks, workers=count, look=look)
+        look("done")

@@ -1,0 +1,300 @@
+"""Cells: the pieces of measuring work of a study, each cached in the run folder by its name.
+
+A cell is one calibration (method, value), one measured condition (method, value, target gain), or one ablation. Its record
+is JSON, its item scores and texts are tables; the JSON is written last, so that what has one is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.values import VALUES
+from neva_tl.editing import Ablate, Edit, RelevanceGate, calibrate_many
+from neva_tl.editing.calibrate import DosePoint
+from neva_tl.evaluation.conditions.fluency import admissible
+from neva_tl.evaluation.conditions.observe import Decoding, Observed, write_texts
+from neva_tl.evaluation.judges.base import legible
+from neva_tl.methods import Evidence, build, dose_unit
+from neva_tl.models.inference.sampling import Prefill
+from neva_tl.study.run.config import GRIDS, Profile, StudyConfig
+from neva_tl.study.run.health import Health
+from neva_tl.study.run.scorers import Scorer, demo_expressing, to_frame
+from neva_tl.study.run.store import Store
+
+#: Dose at which vector layers are compared on validation prompts, and how many values are tried where texts must be written
+#: for it (else all).
+LAYER_DOSE, LAYER_VALUES = 2.0, 3
+
+
+def grid_of(method: str) -> tuple[float, ...]:
+    """The coarse dose grid of a method."""
+    return GRIDS[dose_unit(method)]
+
+
+@dataclass(eq=False)
+class Cells:
+    """Measuring work of one study."""
+
+    store: Store
+    model: Any
+    scorer: Scorer
+    config: StudyConfig
+    profile: Profile
+    _prefill: Prefill = field(default_factory=Prefill)
+
+    @cached_property
+    def health(self) -> Health:
+        """Capability and fluency, with the unedited model's log-probabilities held once."""
+        return Health(self.model, self.config, self.profile)
+
+    # ------------------------------------------------------------ the unedited model
+
+    @cached_property
+    def base_validation(self) -> Observed:
+        """The unedited model on validation prompts."""
+        return self.scorer.observe((), "validation")
+
+    @cached_property
+    def base_invalid(self) -> float:
+        """Invalid rate of the unedited model on validation prompts."""
+        return self.scorer.invalid((), "validation", self.base_validation)[0]
+
+    @cached_property
+    def base(self) -> dict[str, Any]:
+        """Record of the unedited model on test prompts (`items`, `generations` as tables beside it)."""
+        name = "cells/base"
+        if not self.store.has(f"{name}.json"):
+            seen = self.scorer.observe((), "test")
+            self._write_observed(name, seen)
+            self.store.write_json(f"{name}.json", self._record(seen, ()))
+        return self.store.read_json(f"{name}.json")
+
+    # ------------------------------------------------------------ doses
+
+    def vector_layers(self, evidence: Evidence, steered: Sequence[str]) -> tuple[int, ...]:
+        """The layer of the vector methods: the largest mean validation gain of plain CAA at one dose.
+
+        Candidates are five depths (all layers of a small model), tried at `LAYER_DOSE` on all values, or on `LAYER_VALUES` of
+        them where the judge reads texts.
+        """
+        name = "cells/vector_layers"
+        if not self.store.has(f"{name}.json"):
+            n = evidence.stats.n_layers
+            tried = range(n) if n <= 6 else sorted({round(f * (n - 1)) for f in (0.3, 0.4, 0.5, 0.6, 0.7)})
+            asked = steered[:: max(1, len(steered) // LAYER_VALUES)][:LAYER_VALUES] if self.scorer.reads else steered
+            gains: dict[int, float] = {}
+            for layer in tried:
+                at = replace(evidence, layers=(int(layer),))
+                found = []
+                for value in asked:
+                    seen = self.scorer.observe((build("caa", at, value).with_dose(LAYER_DOSE),), "validation", (value,))
+                    found.append(seen.csr(value) - self.base_validation.csr(value))
+                gains[int(layer)] = float(np.mean(found))
+            best = max(gains, key=lambda layer: gains[layer])
+            self.store.write_json(f"{name}.json", {"layers": [best], "validation_gain": gains})
+        return tuple(self.store.read_json(f"{name}.json")["layers"])
+
+    def calibrations(
+        self, method: str, values: Sequence[str], edit_of: Callable[[str, str], Edit]
+    ) -> dict[str, dict[str, Any]]:
+        """Doses of a method for some values at each target gain, found on validation prompts, all values in step."""
+        names = {value: f"cells/dose/{method}/{value}.json" for value in values}
+        self.search(
+            {name: (value, edit_of(method, value)) for value, name in names.items() if not self.store.has(name)},
+            grid_of(method),
+        )
+        return {value: self.store.read_json(name) for value, name in names.items()}
+
+    def search(self, edits: Mapping[str, tuple[str, Edit]], grid: Sequence[float]) -> None:
+        """Doses of some edits at each target gain, found on validation prompts, all in step, and written.
+
+        Args:
+            edits: name of the record -> (the value that is steered towards, the edit).
+            grid: of the coarse search.
+        """
+        todo = list(edits.values())
+        rates: list[dict[float, float]] = [{} for _ in todo]
+
+        def metric(asked: Sequence[tuple[int, Edit]]) -> list[DosePoint]:
+            return self.dose_points([(todo[at][0], edit) for at, edit in asked], [rates[at] for at, _ in asked])
+
+        found = calibrate_many(
+            [edit for _, edit in todo],
+            metric,
+            self.profile.targets,
+            grid=grid,
+            base_invalid=self.base_invalid if todo else 0.0,
+            refine=self.profile.refine,
+        )
+        for name, one in zip(edits, found, strict=True):
+            record = {
+                "doses": {str(t): d for t, d in one.doses.items()},
+                "best": one.best,
+                "table": one.table.to_dict("records"),
+            }
+            self.store.write_json(name, record)
+
+    def dose_points(
+        self, asked: Sequence[tuple[str, Edit]], rates: Sequence[dict[float, float]] | None = None
+    ) -> list[DosePoint]:
+        """Gain, invalid rate and (text judges) leakage of edits towards values, on validation prompts.
+
+        Args:
+            asked: value and edit at its dose.
+            rates: for each, dose -> invalid rate of what was asked of the same edit before; added to. None: each alone.
+        """
+        if self.scorer.reads:
+            seen = self.scorer.observe_many([(edit,) for _, edit in asked], "validation")
+        else:  # the target alone is asked for
+            seen = [self.scorer.observe((edit,), "validation", (value,)) for value, edit in asked]
+        points = []
+        before = [{} for _ in asked] if rates is None else rates
+        for (value, edit), one, known in zip(asked, seen, before, strict=True):
+            gain = one.csr(value) - self.base_validation.csr(value)
+            extra = {}
+            if self.scorer.reads:
+                others = [one.csr(v) - self.base_validation.csr(v) for v in VALUES if v != value]
+                extra["leakage"] = float(np.mean(np.maximum(others, 0)))
+            points.append(DosePoint(gain, self._invalid(edit, one, gain, known), extra))
+        return points
+
+    def _invalid(self, edit: Edit, seen: Observed, gain: float, known: dict[float, float]) -> float:
+        """Invalid rate at a dose.
+
+        Where the judge reads no text, texts are written once the dose does anything, and not below a dose whose texts were
+        admissible: they take several times as long as the score, and texts break as doses grow.
+        """
+        if self.scorer.reads:
+            return self.scorer.invalid((edit,), "validation", seen)[0]
+        if gain < self.profile.targets[0]:
+            return 0.0
+        above = [dose for dose, rate in known.items() if dose > edit.dose and admissible(rate, self.base_invalid)]
+        if above:
+            return known[min(above)]
+        known[edit.dose] = self.scorer.invalid((edit,), "validation", seen)[0]
+        return known[edit.dose]
+
+    # ------------------------------------------------------------ conditions
+
+    def conditions(
+        self,
+        method: str,
+        target: float | None,
+        values: Sequence[str],
+        edit_of: Callable[[str, str], Edit],
+        doses: Mapping[str, Mapping[str, Any]] | None,
+    ) -> None:
+        """One method at one target gain, steering towards each of some values in turn, on test prompts."""
+        todo: list[tuple[str, tuple[Edit, ...], dict[str, Any]]] = []
+        for value in values:
+            name = f"cells/measure/{method}/{value}@{target}"
+            if self.store.has(f"{name}.json"):
+                continue
+            edit = edit_of(method, value)
+            dose, status = None, "own gain"
+            if doses is not None and target is not None:
+                dose = doses[value]["doses"][str(target)]
+                status = "unreached" if dose is None else "reached"
+                # out of reach: shown at the admissible dose that gained most, and said
+                dose = doses[value]["best"] if dose is None else dose
+                edit = edit.with_dose(dose if dose is not None else 0.0)
+            about = {"dose": dose, "status": status}
+            same = self._same_dose(method, value, target, dose)
+            if same is None:
+                todo.append((name, (edit,), about))
+            else:
+                self.store.write_json(f"{name}.json", self._copy_cell(same, name) | about)
+        self.measure(todo)
+
+    def measure(self, todo: Sequence[tuple[str, Sequence[Edit], Mapping[str, Any]]]) -> None:
+        """Conditions on test prompts, their texts written in common batches; each becomes a cell.
+
+        Args:
+            todo: name of the cell, the edits in force, and what its record says beside what is measured.
+        """
+        seen = self.scorer.observe_many([edits for _, edits, _ in todo], "test")
+        for (name, edits, about), one in zip(todo, seen, strict=True):
+            self._write_observed(name, one)
+            self.store.write_json(f"{name}.json", self._record(one, edits) | dict(about))
+
+    def _same_dose(self, method: str, value: str, target: float | None, dose: float | None) -> str | None:
+        """The cell of another target that has this very dose (where neither target is reached, say), if it is done."""
+        for other in self.profile.targets:
+            name = f"cells/measure/{method}/{value}@{other}"
+            if other != target and dose is not None and self.store.has(f"{name}.json"):
+                known = self.store.read_json(f"{name}.json")["dose"]
+                if known is not None and abs(known - dose) < 1e-12:
+                    return name
+        return None
+
+    def _copy_cell(self, source: str, name: str) -> dict[str, Any]:
+        for kind in ("items", "texts"):
+            if self.store.has(f"{source}.{kind}.parquet"):
+                self.store.write_table(f"{name}.{kind}", self.store.read_table(f"{source}.{kind}"), csv=False)
+        return self.store.read_json(f"{source}.json")
+
+    def ablation(self, value: str, neurons: NeuronSet, gate: RelevanceGate | None) -> pd.DataFrame:
+        """The value's own score on prompts that express it, unedited and with its neurons ablated (behind the study's gate)."""
+        name = f"cells/ablation/{value}"
+        if not self.store.has(f"{name}.parquet"):
+            edit = Ablate(neurons, effects="all", scope=self.config.token_scope(), gate=gate)
+            modes: tuple[tuple[str, tuple[Edit, ...]], ...] = (
+                ("none", ()),
+                ("zero", (edit,)),
+                ("mean", (replace(edit, mode="mean"),)),
+            )
+            rows = []
+            observed = self._expressing(value, [edits for _, edits in modes])
+            for (mode, _), seen in zip(modes, observed, strict=True):
+                frame = to_frame(seen)
+                own = frame[(frame["kind"] == "score") & (frame["measured"] == value)]
+                rows.append(own.assign(value=value, operation=mode))
+            self.store.write_table(name, pd.concat(rows, ignore_index=True), csv=False)
+        return self.store.read_table(name)
+
+    def _expressing(self, value: str, conditions: Sequence[Sequence[Edit]]) -> list[Observed]:
+        if self.scorer.reads and self.config.demo:
+            return self.scorer.read_many(conditions, demo_expressing(value, self.profile.test))
+        return self.scorer.observe_many(conditions, "test", (value,))
+
+    def _record(self, seen: Observed, edits: Sequence[Edit]) -> dict[str, Any]:
+        invalid, n_texts = self.scorer.invalid(edits, "test", seen)
+        affirmation = seen.items.extra.get("affirmation")
+        return {
+            "invalid": invalid,
+            "n_texts": n_texts,
+            "affirmation": None if affirmation is None else float(np.nanmean(affirmation[0])),
+            "capability": self.health.capability(edits),
+            "fluency": self.health.fluency(seen.generations),
+        }
+
+    def _write_observed(self, name: str, seen: Observed) -> None:
+        self.store.write_table(f"{name}.items", to_frame(seen), csv=False)
+        if seen.generations is not None:
+            self.store.write_table(f"{name}.texts", seen.generations, csv=False)
+
+    # ------------------------------------------------------------ example texts
+
+    def example_texts(
+        self, conditions: Sequence[tuple[str, str, float | None, Edit | None]], prompts: Sequence[str]
+    ) -> pd.DataFrame:
+        """Greedy texts of the same prompts under each condition, for studies whose judge reads none."""
+        how = Decoding(max_new_tokens=self.profile.max_new_tokens, chat=self.config.chat)
+        frames = []
+        for method, value, target, edit in conditions:
+            name = f"cells/texts/{method}/{value or 'none'}@{target}"
+            if not self.store.has(f"{name}.parquet"):
+                texts = write_texts(self.model, () if edit is None else (edit,), prompts, how, prefill=self._prefill)
+                found = pd.DataFrame({"prompt": list(prompts), "text": texts, "valid": legible(texts)})
+                self.store.write_table(name, found, csv=False)
+            about = {"method": method, "steered": value, "target_gain": target}
+            frames.append(self.store.read_table(name).assign(**about))
+        table = pd.concat(frames, ignore_index=True)
+        return table[["method", "steered", "target_gain", "prompt", "text", "valid"]].astype({"target_gain": float})

@@ -1,0 +1,95 @@
+"""NLR of methods beside the main one on the same bootstrap draws, over the values that both reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from neva_tl.core.errors import InputError
+from neva_tl.evaluation.conditions.leakage import assemble
+from neva_tl.evaluation.measures.responses import Responses
+from neva_tl.evaluation.measures.result import NlrComparison, compare_nlr
+from neva_tl.study.run.scorers import from_frame
+from neva_tl.study.run.store import Store
+
+MAIN = "neva"
+
+
+def stored_responses(
+    store: Store,
+    method: str,
+    target: float | None,
+    values: list[str],
+    kind: str = "score",
+    *,
+    judge: str = "",
+    unit: str = "",
+) -> Responses | None:
+    """Item scores of a measured condition of a run folder; None where it has no scores of this kind."""
+    names = {v: f"cells/measure/{method}/{v}@{target}" for v in values}
+    return responses_of(store, method, names, kind, judge=judge, unit=unit)
+
+
+def responses_of(
+    store: Store, label: str, cells: Mapping[str, str], kind: str = "score", *, judge: str = "", unit: str = ""
+) -> Responses | None:
+    """Item scores of some cells beside the unedited model's; None where these have no scores of this kind.
+
+    Args:
+        store: the run folder.
+        label: what the conditions are called.
+        cells: steered value -> name of its cell.
+        kind, judge, unit: of the scores.
+    """
+    base = store.read_table("cells/base.items")
+    shared = _same_items(base)
+    unedited = from_frame(base, kind, shared=shared)
+    if unedited is None:
+        return None
+    edited = {v: from_frame(store.read_table(f"{name}.items"), kind, shared=shared) for v, name in cells.items()}
+    whole = {v: items for v, items in edited.items() if items is not None}
+    return assemble(label, unedited, whole, judge=judge, unit=unit)
+
+
+def _same_items(base: pd.DataFrame) -> bool:
+    rows = base[base["kind"] == "score"]
+    return rows.groupby("measured")["cluster"].apply(tuple).nunique() == 1
+
+
+def nlr_beside(
+    store: Store, ours: str, other: str, target: float, values: list[str], *, seed: int, n_boot: int
+) -> NlrComparison:
+    """NLR of one method beside another's at one target gain, over some values, on the same draws."""
+    a, b = (stored_responses(store, method, target, values) for method in (ours, other))
+    assert a is not None and b is not None
+    return compare_nlr(a, b, values, seed=seed, n_boot=n_boot)
+
+
+def nlr_comparison(store: Store, seed: int = 0, n_boot: int = 2000) -> pd.DataFrame:
+    """Ratio and difference of NLR(neva) to each other method's at the same target gain.
+
+    Returns:
+        `method, target_gain, n_values, nlr_neva, nlr, ratio, ratio_lo, ratio_hi, difference, difference_lo,
+        difference_hi`; null where a gain or the other's leakage is within noise of 0.
+
+    Raises:
+        InputError: the run measured no `neva`.
+    """
+    values = store.read_table("tables/values")
+    if MAIN not in set(values["method"]):
+        raise InputError(f"{store.root} measured no {MAIN}: there is nothing to compare the baselines with")
+    rows: list[dict[str, Any]] = []
+    reached = values[values["status"] == "reached"]
+    for key, group in reached.groupby(["method", "target_gain"]):
+        method, target = str(key[0]), float(str(key[1]))
+        ours = reached[(reached["method"] == MAIN) & (reached["target_gain"] == target)]
+        common = [v for v in ours["steered"] if v in set(group["steered"])]
+        if method == MAIN or not common:
+            continue
+        found = nlr_beside(store, MAIN, method, target, common, seed=seed, n_boot=n_boot)
+        row: dict[str, Any] = {"method": method, "target_gain": target, "n_values": len(common)}
+        row |= {"nlr_neva": found.nlr_a.est, "nlr": found.nlr_b.est}
+        rows.append(row | found.ratio.columns("ratio") | found.difference.columns("difference"))
+    return pd.DataFrame(rows)

@@ -1,0 +1,225 @@
+"""What a study does: model, prompts, methods, and how much of everything a profile spends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from neva_tl.activations.pooling import Weighted
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES, in_circle_order
+from neva_tl.editing import SCOPES, Scope
+from neva_tl.evaluation.judges.registry import JUDGES
+from neva_tl.evaluation.judges.registry import known as known_judges
+from neva_tl.models.sources import is_demo, label
+from neva_tl.selection import SELECTORS
+
+#: Methods of the headline table, in its order.
+METHODS: tuple[str, ...] = ("neva", "neva_shift", "caa", "caa_projected", "random", "role")
+
+#: Coarse dose grids of the search (validation prompts), by the unit of the method's dose (`baselines.DOSES`). Of log-odds 2.2 is
+#: p0 = .9 and 11.5 is p0 = .99999; NPTI's gammas are its paper's and beyond; a share ends at the level itself.
+GRIDS: dict[str, tuple[float, ...]] = {
+    "log-odds": (2.0, 4.0, 8.0, 16.0, 32.0),
+    "contrasts": (1.0, 2.0, 4.0, 8.0, 16.0),
+    "gamma": (0.25, 0.5, 1.0, 2.0, 4.0),
+    "share": (0.125, 0.25, 0.5, 0.75, 1.0),
+}
+
+
+#: Selection, chosen on validation prompts. On the demo model, by `neva`: all neurons that pass the screen (at most so many),
+#: ranked by effect and write without the penalties for other values, which leave too few there to move anything. On real
+#: models by `margin`: on SmolLM2 its neurons reach the same gain at a third of the divergence and with less leakage than
+#: those that `neva` ranks (power, tradition; no others were looked at). The false discovery rate does not screen there (q stays a
+#: column): what neurons write together decides, and at equal gain the unscreened sets cost less.
+DEMO_K = 400
+DEMO_SELECTOR, REAL_SELECTOR = "neva", "margin"
+DEMO_SELECTION: dict[str, Any] = {"lam": 0.0, "lam_write": 0.0}
+REAL_SELECTION: dict[str, dict[str, Any]] = {
+    "margin": {"lam": 0.0, "require_q": False},
+    "neva": {"lam": 0.0, "lam_write": 0.0, "require_q": False},
+}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much a study spends.
+
+    Attributes:
+        validation, test: open prompts (text judge) or items of each value (log-probability judge), hash-ranked.
+        samples: texts per open prompt.
+        max_new_tokens: length of a text.
+        targets: gains at which methods are matched, in the judge's unit.
+        refine: dose evaluations spent on bracketing each target.
+        neutral: held-out neutral texts behind perplexity and KL; questions: multiple-choice items.
+        rows_per_value: cap on training rows of each value and pole (0 = all).
+        text_values: values whose texts are generated where the judge itself reads none; text_prompts: prompts for each.
+        n_boot: bootstrap draws.
+        forms: forms of the contrast set that the log-probability judge scores, where the set has forms.
+    """
+
+    validation: int
+    test: int
+    samples: int
+    max_new_tokens: int
+    targets: tuple[float, ...]
+    refine: int
+    neutral: int
+    questions: int
+    rows_per_value: int = 0
+    text_values: int = 3
+    text_prompts: int = 4
+    n_boot: int = 1000
+    forms: tuple[str, ...] = ("question_1st", "question_3rd")
+
+
+#: (judge kind, profile name) -> profile. Text judges read generations, the log-probability judge reads answers.
+PROFILES: dict[tuple[str, str], Profile] = {
+    ("text", "quick"): Profile(48, 60, 1, 20, (0.2, 0.4), 2, 40, 40),
+    ("text", "full"): Profile(48, 72, 6, 24, (0.2, 0.4), 4, 200, 300, n_boot=2000),
+    ("model", "quick"): Profile(12, 16, 1, 40, (0.4,), 2, 10, 0, rows_per_value=80),
+    ("model", "full"): Profile(16, 48, 1, 48, (0.2, 0.4), 4, 20, 0, text_values=10, text_prompts=20, n_boot=2000),
+}
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Everything that decides a study's result; a run folder belongs to one of these.
+
+    Attributes:
+        model: what `neva_tl.load` takes.
+        prompts: what `neva_tl.prompts.load` takes.
+        judge: `logprob`, or what `evaluation.judges.load_judge` takes (a judge of texts); `auto` is exact on the demo model
+            and logprob elsewhere.
+        profile: `quick` or `full`.
+        values: steered values (all ten are always measured where the judge can).
+        methods: registry names of `neva_tl.methods`.
+        selector: how the neuron-level methods choose neurons; `auto` is `neva` on the demo model and `margin` elsewhere.
+        k: neurons per value; None takes the selector's own default (on the demo model `DEMO_K`).
+        selection: further options of the selector; empty takes `DEMO_SELECTION` or `REAL_SELECTION` where they know it.
+        scope: token scope of every edit; `auto` is `last` on the demo model and `generated` elsewhere.
+        gate: `relevance` puts the same relevance gate on every method, `none` leaves them as they are; `auto` is `relevance`
+            on the demo model (its strict grammar breaks wherever a token that names no value is pushed), `none` elsewhere.
+        seed: of sampling, placebos and bootstraps.
+        dtype: of the model.
+        chat: force or forbid the chat template; None uses it where there is one.
+        overrides: profile fields set by hand.
+    """
+
+    model: str = "demo"
+    prompts: str = "auto"
+    judge: str = "auto"
+    profile: str = "quick"
+    values: tuple[str, ...] = VALUES
+    methods: tuple[str, ...] = METHODS
+    selector: str = "auto"
+    k: int | None = None
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    scope: str = "auto"
+    gate: str = "auto"
+    seed: int = 0
+    dtype: str = "float32"
+    chat: bool | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_manifest(cls, fields: Mapping[str, Any]) -> StudyConfig:
+        """The study whose manifest holds these fields (JSON made lists of its tuples)."""
+        known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+        return cls(**known)
+
+    def resolved(self) -> StudyConfig:
+        """The same study with every `auto` decided.
+
+        Raises:
+            InputError: an option is unknown.
+        """
+        from neva_tl.methods import METHODS as known
+
+        demo = self.demo
+        prompts = ("demo" if demo else "schwartz") if self.prompts == "auto" else self.prompts
+        judge = ("exact" if demo else "logprob") if self.judge == "auto" else self.judge
+        scope = ("last" if demo else "generated") if self.scope == "auto" else self.scope
+        gate = ("relevance" if demo else "none") if self.gate == "auto" else self.gate
+        if judge != "logprob" and judge.partition(":")[0] not in JUDGES:
+            raise InputError(f"unknown judge {judge!r}: choose logprob, {known_judges()}")
+        if judge == "exact" and not demo:
+            raise InputError(
+                "the exact judge knows only the demo model's language: use --judge logprob, or one that reads any text"
+            )
+        if scope not in SCOPES:
+            raise InputError(f"unknown token scope {scope!r}: choose one of {', '.join(SCOPES)}")
+        if gate not in ("relevance", "none"):
+            raise InputError(f"unknown gate {gate!r}: choose relevance, none or auto")
+        if self.profile not in ("quick", "full"):
+            raise InputError(f"unknown profile {self.profile!r}: choose quick or full")
+        unknown = [name for name in self.methods if name not in known]
+        if unknown:
+            raise InputError(f"unknown method {unknown[0]!r}: choose from {', '.join(known)}")
+        if self.k is not None and self.k < 1:
+            raise InputError(f"k is a positive number of neurons, not {self.k}")
+        selector = (DEMO_SELECTOR if demo else REAL_SELECTOR) if self.selector == "auto" else self.selector
+        if selector not in SELECTORS:
+            raise InputError(f"unknown selector {selector!r}: choose auto, {', '.join(SELECTORS)}")
+        chosen: dict[str, Any] = {"selector": selector}
+        if demo and selector == DEMO_SELECTOR and not self.selection:
+            chosen |= {"selection": DEMO_SELECTION, "k": DEMO_K if self.k is None else self.k}
+        elif not demo and not self.selection:
+            chosen["selection"] = REAL_SELECTION.get(selector, {})
+        decided: dict[str, Any] = {"prompts": prompts, "judge": judge, "scope": scope, "gate": gate}
+        return replace(self, **chosen, **decided, values=in_circle_order(self.values))
+
+    @property
+    def demo(self) -> bool:
+        """Whether the model is a demo model: the shipped one, or `demo:FOLDER`."""
+        return is_demo(self.model)
+
+    @property
+    def pooling(self) -> Weighted:
+        """How activations are pooled: the demo's contrasts end where a value is about to be named, so there the last token."""
+        return "last" if self.demo else "mean"
+
+    @property
+    def kind(self) -> str:
+        """`model` for judges that ask the model itself, `text` for judges that read texts."""
+        return "model" if self.judge == "logprob" else "text"
+
+    def spending(self) -> Profile:
+        """The profile with overrides applied.
+
+        Raises:
+            InputError: an override names no profile field, or a target gain is not above 0.
+        """
+        # lists come from a manifest; ascending floats because the last target is the headline and cells are named so
+        wanted: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in self.overrides.items()}
+        try:
+            if "targets" in wanted:
+                wanted["targets"] = tuple(sorted(float(target) for target in wanted["targets"]))
+            found = replace(PROFILES[self.kind, self.profile], **wanted)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"unknown or unusable profile setting among {', '.join(self.overrides)}") from error
+        if not found.targets or not all(0 < target < math.inf for target in found.targets):
+            raise InputError(f"target gains must be above 0, not {', '.join(map(str, found.targets)) or 'none'}")
+        return found
+
+    def token_scope(self) -> Scope:
+        """The decided scope."""
+        return self.resolved().scope  # type: ignore[return-value]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; a folder by its own name, without its path (the manifest tells folders apart by their weights)."""
+        return json.loads(json.dumps(asdict(self) | {"model": label(self.model)}))
+
+    def hash(self) -> str:
+        """Identity of the study: sha256 of its decided options and profile.
+
+        The methods are no part of it: what is measured of one does not depend on the others, so a run folder takes more.
+        """
+        decided = self.resolved()
+        options = {name: option for name, option in decided.to_json().items() if name != "methods"}
+        text = json.dumps([options, asdict(decided.spending())], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,65 @@
+"""What an edit costs, for a whole study: the unedited model's distributions are held once and every condition compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neva_tl.editing import Edit, edit
+from neva_tl.evaluation.conditions.capability import TOKEN_BUDGET, Reference, capability, neutral_texts, reference
+from neva_tl.evaluation.conditions.fluency import fluency
+from neva_tl.models import LayerCache
+from neva_tl.models.inference import neutral_logprobs
+from neva_tl.study.run.config import Profile, StudyConfig
+
+
+@dataclass(eq=False)
+class Health:
+    """Capability on value-free text and questions of the test split, and fluency of generated texts."""
+
+    model: Any
+    config: StudyConfig
+    profile: Profile
+
+    @cached_property
+    def neutral(self) -> list[str]:
+        """The neutral texts."""
+        if self.config.demo:
+            from neva_tl import demo
+
+            return list(demo.neutral_texts("test", self.profile.neutral, self.config.seed))
+        return list(neutral_texts("test"))[: self.profile.neutral]
+
+    @cached_property
+    def texts(self) -> Reference:
+        """The neutral texts with the unedited model's distributions."""
+        return reference(self.model, self.neutral)
+
+    @cached_property
+    def questions(self) -> pd.DataFrame | None:
+        """Multiple-choice questions of the model's own world; None where the profile asks for none."""
+        if not self.config.demo or not self.profile.questions:
+            return None
+        from neva_tl import demo
+
+        return pd.DataFrame(demo.neutral_questions("test", self.profile.questions, self.config.seed))
+
+    def capability(self, edits: Sequence[Edit], questions: bool = True) -> dict[str, float]:
+        """`perplexity`, `kl` and, where there are questions, `accuracy` under edits."""
+        asked = self.questions if questions else None
+        return capability(self.model, tuple(edits), self.texts, asked)
+
+    def loss(self, edits: Sequence[Edit], reuse: LayerCache | None = None) -> float:
+        """Mean loss of the neutral texts under edits, nats per token: the log of `capability`'s perplexity, and no more."""
+        with edit(self.model, *edits, reuse=reuse) as session:
+            found = neutral_logprobs(self.model, self.neutral, session=session, token_budget=TOKEN_BUDGET)
+        return -float(np.concatenate(found).mean())
+
+    def fluency(self, generations: pd.DataFrame | None) -> dict[str, float]:
+        """Repetition and perplexity of texts under the unedited model; empty where no text was made."""
+        return {} if generations is None else fluency(generations, self.model)

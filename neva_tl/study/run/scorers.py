@@ -1,0 +1,161 @@
+"""Scorer: one judge on validation or test prompts, whatever kind of judge it is; and its item scores as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neva_tl.core.values import VALUES
+from neva_tl.editing import Edit
+from neva_tl.evaluation.conditions.observe import (
+    Decoding,
+    Observed,
+    observe,
+    observe_many,
+    score_texts,
+    write_texts,
+    write_texts_many,
+)
+from neva_tl.evaluation.judges.base import ItemScores, Judge, TextJudge, legible, reads_texts
+from neva_tl.models import LayerCache
+from neva_tl.models.inference.sampling import Prefill
+
+#: Greedy texts behind the invalid rate where the judge itself reads none.
+LEGIBILITY_TEXTS = 20
+
+
+@dataclass(eq=False)
+class Scorer:
+    """Puts conditions before a judge.
+
+    Attributes:
+        model: the model.
+        judges: (split, values) -> the judge over those items (a text judge is the same for all).
+        prompts: split -> open prompts `text, topic`: what a text judge reads continuations of; for other judges the source
+            of the legibility check.
+        decoding: of the texts, the same in every condition.
+        values: what the judge can measure (all ten, or those that the prompts cover).
+    """
+
+    model: Any
+    judges: Callable[[str, tuple[str, ...]], Judge]
+    prompts: dict[str, pd.DataFrame]
+    decoding: Decoding
+    values: tuple[str, ...] = VALUES
+    _made: dict[tuple[str, tuple[str, ...]], Judge] = field(default_factory=dict)
+    _prefill: Prefill = field(default_factory=Prefill)
+
+    def judge_of(self, split: str, values: Sequence[str] = VALUES) -> Judge:
+        """The judge of a split, made once (its prefix cache and unit are kept)."""
+        key = (split, tuple(values))
+        if key not in self._made:
+            self._made[key] = self.judges(*key)
+        return self._made[key]
+
+    @property
+    def reads(self) -> bool:
+        """Whether the judge reads texts."""
+        return reads_texts(self.judge_of("validation", self.values[:1]))
+
+    def about(self) -> dict[str, str]:
+        """Name and unit of the judge."""
+        judge = self.judge_of("validation", self.values[:1])
+        return {"judge": judge.name, "unit": judge.unit}
+
+    def observe(
+        self, edits: Sequence[Edit], split: str, values: Sequence[str] = VALUES, reuse: LayerCache | None = None
+    ) -> Observed:
+        """Scores under the edits; `values` limits what a ModelJudge is asked, `reuse` spares it layers (`editing.edit`)."""
+        judge = self.judge_of(split, values)
+        return observe(self.model, tuple(edits), self.prompts[split], judge, decoding=self.decoding, reuse=reuse)
+
+    def observe_many(
+        self, conditions: Sequence[Sequence[Edit]], split: str, values: Sequence[str] = VALUES
+    ) -> list[Observed]:
+        """Scores of several conditions, their texts written in common batches."""
+        if not self.reads or len(conditions) < 2:
+            return [self.observe(edits, split, values) for edits in conditions]
+        judge = self.judge_of(split, values)
+        return observe_many(self.model, conditions, self.prompts[split], judge, decoding=self.decoding)
+
+    def read(self, edits: Sequence[Edit], prompts: pd.DataFrame) -> Observed:
+        """Scores of texts on other prompts (text judges); a column `judged_prompt` says which part of each the judge sees."""
+        return self.read_many([edits], prompts)[0]
+
+    def read_many(self, conditions: Sequence[Sequence[Edit]], prompts: pd.DataFrame) -> list[Observed]:
+        """`read` for several conditions, their texts written in common batches."""
+        judge = self.judge_of("test")
+        if "judged_prompt" not in prompts:
+            return observe_many(self.model, conditions, prompts, judge, decoding=self.decoding)
+        assert isinstance(judge, TextJudge)
+        rows = prompts.loc[prompts.index.repeat(self.decoding.samples)]
+        topics = rows["topic"].to_numpy(dtype=str)
+        seen = []
+        for texts in write_texts_many(self.model, conditions, list(rows["text"]), self.decoding):
+            read = score_texts(judge, texts, list(rows["judged_prompt"]))
+            score = tuple(read[f"score_{name}"].to_numpy(dtype=np.float64) for name in VALUES)
+            items = ItemScores(VALUES, score, tuple(topics for _ in VALUES), shared=True, bounds=(0.0, 1.0))
+            seen.append(Observed(items, generations=read.assign(prompt=list(rows["text"]))))
+        return seen
+
+    def invalid(self, edits: Sequence[Edit], split: str, seen: Observed) -> tuple[float, int]:
+        """Invalid rate and number of texts behind it.
+
+        Where the judge reads no text, `LEGIBILITY_TEXTS` greedy ones are written on open prompts and checked for repetition.
+        """
+        if seen.generations is not None:
+            return seen.invalid, len(seen.generations)
+        prompts = list(self.prompts[split]["text"][:LEGIBILITY_TEXTS])
+        how = Decoding(max_new_tokens=24, chat=self.decoding.chat)
+        return float(
+            1 - legible(write_texts(self.model, tuple(edits), prompts, how, prefill=self._prefill)).mean()
+        ), len(prompts)
+
+
+def to_frame(seen: Observed) -> pd.DataFrame:
+    """Item scores as a table: `kind` (score, net or affirmation), `measured`, `item`, `cluster`, `score`."""
+    parts = [("score", seen.items)] + ([("net", seen.net)] if seen.net is not None else [])
+    frames = [
+        pd.DataFrame({"kind": kind, "measured": name, "item": range(len(score)), "cluster": clusters, "score": score})
+        for kind, items in parts
+        for name, score, clusters in zip(items.values, items.scores, items.clusters, strict=True)
+    ]
+    for name, (score, clusters) in seen.items.extra.items():
+        frames.append(
+            pd.DataFrame(
+                {"kind": name, "measured": name, "item": range(len(score)), "cluster": clusters, "score": score}
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def from_frame(frame: pd.DataFrame, kind: str, *, shared: bool) -> ItemScores | None:
+    """Item scores of one kind back from their table; None where it has none."""
+    rows = frame[frame["kind"] == kind]
+    if not len(rows):
+        return None
+    names = [name for name in (*VALUES, kind) if name in set(rows["measured"])]
+    groups = [rows[rows["measured"] == name].sort_values("item") for name in names]
+    bounds = {"score": (0.0, 1.0), "net": (-1.0, 1.0)}.get(kind) if shared else None
+    return ItemScores(
+        tuple(names),
+        tuple(group["score"].to_numpy(dtype=np.float64) for group in groups),
+        tuple(group["cluster"].to_numpy(dtype=str) for group in groups),
+        shared=shared,
+        bounds=bounds,
+    )
+
+
+def demo_expressing(value: str, n: int) -> pd.DataFrame:
+    """n test prompts of the demo world on which the unedited model goes on to express the value.
+
+    Columns `text` (a sentence that expresses it, then a lead), `judged_prompt` (the lead alone), `topic`, `split`, `form`.
+    """
+    from neva_tl import demo
+
+    rows = demo.expressing_prompts(value, "test", n=2 * n)
+    return rows[rows["form"] == "context"].reset_index(drop=True)

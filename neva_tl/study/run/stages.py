@@ -1,0 +1,302 @@
+"""The stages of a study before anything is measured: evidence (collect, select) and scorers. Cached in the run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neva_tl import models, prompts, selection
+from neva_tl.activations import ActivationStats, Samples, collect
+from neva_tl.attribution.margin import MarginEffects, margin_effects
+from neva_tl.attribution.tokens import value_tokens
+from neva_tl.core.errors import InputError, WorkError
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.values import VALUES
+from neva_tl.editing import RelevanceGate, fit_relevance
+from neva_tl.evaluation.conditions.observe import Decoding
+from neva_tl.evaluation.judges import load_judge
+from neva_tl.prompts import ContrastSet
+from neva_tl.study.run.config import Profile, StudyConfig
+from neva_tl.study.run.scorers import Scorer
+from neva_tl.study.run.store import Store
+
+#: Neurons of each value in the circuit table, best first.
+CIRCUIT_NEURONS = 24
+#: Where a run folder keeps the margin effects of its neurons.
+MARGINS = "stats/margins.safetensors"
+#: Train texts among which their top contexts are looked for.
+CIRCUIT_TEXTS = 64
+
+
+def say(text: str, progress: bool) -> None:
+    """A line of progress on stderr."""
+    if progress:
+        print(text, file=sys.stderr, flush=True)
+
+
+def limit_rows(pairs: ContrastSet, rows_per_value: int, split: str = "train") -> ContrastSet:
+    """At most so many pairs (rows of each pole, where unpaired) per value in one split, by hash rank; 0 keeps everything.
+
+    The other splits are left whole.
+    """
+    if not rows_per_value:
+        return pairs
+    df = pairs.df
+    rank = df["pair_id"].where(df["pair_id"].notna(), df["text"]).astype(str).map(_digest)
+    # both poles of a pair share their rank, so whole pairs stay or go
+    place = rank.groupby([df["value"], df["pole"], df["split"]]).rank(method="first")
+    return pairs.part(((df["split"] != split) | (place <= rows_per_value)).to_numpy(), minimum=2)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def steerable(config: StudyConfig, stats: ActivationStats) -> StudyConfig:
+    """The study on the values that the prompts cover (a persona folder has none for hedonism).
+
+    Raises:
+        InputError: the prompts cover none of the values asked for.
+    """
+    covered = tuple(name for name in config.values if name in stats.values)
+    if not covered:
+        raise InputError(f"the prompts hold no {', '.join(config.values)}: they cover {', '.join(stats.values)}")
+    return replace(config, values=covered)
+
+
+def collected(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig, progress: bool) -> ActivationStats:
+    """Statistics with samples: read from the run folder, or collected into it."""
+    samples_file, table_name = "stats/samples.npy", "stats/samples_table"
+    gate = "npti" in config.methods  # the only method that reads it
+    if store.has("stats/stats.json") and store.has(samples_file) and store.has(f"{table_name}.parquet"):
+        known = stored_stats(store)
+        if known.gated or not (gate and models.info(model).gated):
+            return known
+    stats = collect(
+        model,
+        pairs,
+        pooling=config.pooling,
+        samples=store.path(samples_file),
+        split="train",
+        chat=config.chat,
+        gate=gate,
+        checkpoint=store.path("stats/state"),
+        progress=progress,
+    )
+    assert stats.samples is not None
+    store.write_table(table_name, stats.samples.table.astype({"pair_id": "string", "form": "string"}), csv=False)
+    stats.save(store.path("stats/stats"))
+    return stats
+
+
+def stored_stats(store: Store) -> ActivationStats:
+    """Statistics with samples as the run folder keeps them."""
+    stats = ActivationStats.load(store.root / "stats/stats")
+    h = np.load(store.root / "stats/samples.npy", mmap_mode="r", allow_pickle=False)
+    return replace(stats, samples=Samples(h, store.read_table("stats/samples_table")))
+
+
+def selected(
+    store: Store, model: Any, stats: ActivationStats, config: StudyConfig, progress: bool
+) -> dict[str, NeuronSet]:
+    """Neurons per value: read from the run folder, or selected into it.
+
+    Raises:
+        WorkError: none were found for any value.
+    """
+    found = {}
+    options = dict(config.selection)
+    missing = [name for name in config.values if not store.has(f"neurons/{name}.json")]
+    if config.selector == "margin" and missing:
+        options["effects"] = margins(store, model, stats, config, progress)
+    for name in config.values:
+        piece = f"neurons/{name}"
+        if store.has(f"{piece}.json"):
+            found[name] = NeuronSet.load(store.root / piece)
+        else:
+            with warnings.catch_warnings():
+                # how many passed is said below; that they are fewer than the study's upper bound is no surprise
+                warnings.filterwarnings("ignore", message=".*fewer than the k")
+                found[name] = selection.select(
+                    stats, name, method=config.selector, k=config.k, model=model, seed=config.seed, **options
+                )
+            found[name].save(store.path(piece))
+        say(f"  {name}: {len(found[name])} neurons in layers {list(found[name].layers)}", progress)
+    if not any(len(chosen) for chosen in found.values()):
+        raise WorkError(
+            f"no neuron of {models.info(model).name} was selected for {', '.join(found)}: more pairs, or clearer ones, "
+            "may show some"
+        )
+    return found
+
+
+def margins(store: Store, model: Any, stats: ActivationStats, config: StudyConfig, progress: bool) -> MarginEffects:
+    """Margin effects of all neurons on all collected values: read from the run folder, or measured into it."""
+    if not store.has(MARGINS):
+        assert stats.samples is not None
+        found = margin_effects(
+            model, stats.samples.table, stats.values, chat=config.chat, seed=config.seed, progress=progress
+        )
+        found.save(store.path(MARGINS))
+    return MarginEffects.load(store.path(MARGINS))
+
+
+def stored_margins(store: Store) -> MarginEffects | None:
+    """Margin effects as the run folder keeps them; None where it has none."""
+    return MarginEffects.load(store.path(MARGINS)) if store.has(MARGINS) else None
+
+
+def relevance_gate(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig) -> RelevanceGate | None:
+    """The relevance gate that every method of the study carries (kept in the run folder); None where it has none.
+
+    Relevant are the tokens at which the contrast is collected, irrelevant all tokens of neutral text (`prompts.gate_texts`).
+    """
+    if config.gate != "relevance":
+        return None
+    if store.has("gate.safetensors"):
+        return RelevanceGate.load(store.path("gate.safetensors"))
+    relevant, neutral = prompts.gate_texts(pairs)
+    gate = fit_relevance(model, relevant, neutral, pooling=config.pooling, chat=config.chat, seed=config.seed)
+    gate.save(store.path("gate.safetensors"))
+    return gate
+
+
+def make_scorer(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig, profile: Profile) -> Scorer:
+    """The judge of the study with its validation and test prompts.
+
+    Raises:
+        InputError: a split holds no prompts.
+    """
+    spec = "demo" if config.demo else "schwartz"
+    opened = prompts.open_prompts(spec)
+    counts = {"validation": profile.validation, "test": profile.test}
+    by_split = {name: opened[opened["split"] == name].reset_index(drop=True) for name in counts}
+    for name, rows in by_split.items():
+        if not len(rows):
+            raise InputError(f"there are no open prompts in the {name} split of {spec}")
+    if config.kind == "model":
+        how = Decoding(max_new_tokens=profile.max_new_tokens, chat=config.chat)
+        return Scorer(model, _logprob_judges(store, model, pairs, config, profile), by_split, how, pairs.values)
+    judge = load_judge(config.judge)
+    how = Decoding(
+        max_new_tokens=profile.max_new_tokens,
+        # the demo model writes as its world does only when it samples; real models are read at their mode
+        temperature=1.0 if config.judge == "exact" or profile.samples > 1 else 0.0,
+        samples=profile.samples,
+        seed=config.seed,
+        chat=config.chat,
+        # the demo model is so small that a forward pass costs the same for a few rows and for hundreds
+        batch_size=512 if config.judge == "exact" else 64,
+    )
+    fewer = {name: rows.head(counts[name]) for name, rows in by_split.items()}
+    return Scorer(model, lambda split, values: judge, fewer, how)
+
+
+def _logprob_judges(
+    store: Store, model: Any, pairs: ContrastSet, config: StudyConfig, profile: Profile
+) -> Callable[[str, tuple[str, ...]], Any]:
+    """Log-probability judges by split and values, all in the unit of the validation items (kept in the run folder)."""
+    from neva_tl.evaluation.judges.logprob import LogProbJudge
+
+    forms = profile.forms if set(profile.forms) & set(pairs.df["form"].dropna().unique()) else None
+    per_value = {"validation": profile.validation, "test": profile.test}
+    if not store.has("cells/unit.json"):
+        fitted = LogProbJudge.fit(model, pairs, forms=forms, chat=config.chat)
+        store.write_json("cells/unit.json", {"sd": fitted.sd, "affirmation": fitted.neutral_sd})
+    unit = store.read_json("cells/unit.json")
+    frozen = LogProbJudge.of_unit(pairs, unit["sd"], unit["affirmation"], forms=forms, chat=config.chat)
+
+    def judge(split: str, values: tuple[str, ...]) -> LogProbJudge:
+        covered = [name for name in values if name in pairs.values]
+        made = frozen.only(split=split, values=covered, per_value=per_value[split], affirmation=split == "test")
+        # edits that leave the prompt alone can share its keys and values across conditions
+        return made.with_prefix(model) if config.token_scope() == "generated" else made
+
+    return judge
+
+
+def write_evidence(
+    store: Store, model: Any, pairs: ContrastSet, stats: ActivationStats, neurons: Mapping[str, NeuronSet]
+) -> None:
+    """What was found before anything is edited: tables of neurons, effects (thinned) and edges, and a graph per value.
+
+    The graphs hold the best neurons and the tokens they write; `study.circuits` replaces them by searched ones.
+    """
+    from neva_tl.circuits import circuit
+
+    if not store.has("tables/neurons.parquet"):
+        frames = [
+            found.df.assign(value=name, method=found.method, rank=range(1, len(found) + 1))
+            for name, found in neurons.items()
+        ]
+        store.write_table("tables/neurons", pd.concat(frames, ignore_index=True))
+    if not store.has("tables/effects.parquet"):
+        frames = [_thinned(selection.effect_table(stats, name), found, name) for name, found in neurons.items()]
+        store.write_table("tables/effects", pd.concat(frames, ignore_index=True))
+    if not store.has("tables/circuit.parquet"):
+        train = pairs.split("train")
+        frames = []
+        # where values share all their words (a demo world of border rate .5) no token stands for one value: nothing to draw
+        drawn = {} if value_tokens(model, VALUES)["shared"].all() else neurons
+        for name, found in drawn.items():
+            if not len(found):
+                continue
+            corpus = train.for_value(name).examples()[:CIRCUIT_TEXTS]
+            graph = circuit(model, found.head(CIRCUIT_NEURONS), corpus=corpus)
+            store.write_json(f"circuits/{name}.json", graph.to_json())
+            frames.append(graph.table())
+        store.write_table("tables/circuit", pd.concat(frames, ignore_index=True) if frames else pd.DataFrame())
+
+
+def _thinned(effects: pd.DataFrame, found: NeuronSet, value: str, most: int = 4000) -> pd.DataFrame:
+    """Effects of one value for the volcano plot: every selected neuron, and a seeded draw of the others."""
+    chosen = set(zip(found.df["layer"], found.df["neuron"], strict=True))
+    marked = effects.assign(
+        value=value, selected=[pair in chosen for pair in zip(effects["layer"], effects["neuron"], strict=True)]
+    )
+    others = marked[~marked["selected"]]
+    room = max(most - int(marked["selected"].sum()), 0)
+    drawn = others.sample(min(room, len(others)), random_state=np.random.default_rng(0))
+    return pd.concat([marked[marked["selected"]], drawn], ignore_index=True)
+
+
+def manifest(config: StudyConfig, model: Any, pairs: ContrastSet, command: list[str]) -> dict[str, Any]:
+    """What a run folder says of itself, before its wall time is known."""
+    from neva_tl.study.run.store import versions
+
+    fingerprint = models.fingerprint(model)
+    # what a chat judge was asked belongs to the result
+    name = config.resolved().judge
+    question = getattr(load_judge(name), "question", "") if name.startswith("chat:") else ""
+    world = _world(config)
+    other = f"-border{world['border_rate']:g}" if world and not world["frozen"] else ""
+    return {
+        "schema": 1,
+        "study": f"{config.hash()}-{str(fingerprint['weights_hash'])[:16]}-{pairs.hash[:16]}{other}",
+        "command": " ".join([Path(command[0]).name, *command[1:]]) if command else "",
+        "config": config.resolved().to_json(),
+        "versions": versions(),
+        "model": {"name": models.info(model).name, **fingerprint},
+        "prompt_hash": pairs.hash,
+        "seed": config.seed,
+        "values": list(VALUES),
+        **({"question": question} if question else {}),
+        **({"world": world} if world else {}),
+    }
+
+
+def _world(config: StudyConfig) -> dict[str, Any]:
+    """The demo world that judge and prompts belong to; empty elsewhere."""
+    if not config.demo:
+        return {}
+    from neva_tl import demo
+
+    return {"border_rate": demo.BORDER_RATE, "frozen": demo.BORDER_RATE == demo.FROZEN_BORDER_RATE}

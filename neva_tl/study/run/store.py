@@ -1,0 +1,122 @@
+"""The run folder: finished pieces of work, each written whole or not at all, so that a killed run resumes.
+
+A piece is a JSON file, or a table as parquet with CSV beside it. Everything goes to a temporary name first and is renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from neva_tl.core.errors import InputError
+from neva_tl.core.files import ENDING, whole_file
+from neva_tl.core.json_data import finite
+
+PACKAGES = ("neva_tl", "torch", "transformers", "transformer-lens", "numpy", "pandas", "scipy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Store:
+    """A run folder."""
+
+    root: Path
+
+    @classmethod
+    def open(cls, root: str | Path, identity: Mapping[str, Any]) -> Store:
+        """Open or make a run folder for one study.
+
+        Raises:
+            InputError: the folder holds something else, or another study.
+        """
+        root = Path(root)
+        if root.exists() and not root.is_dir():
+            raise InputError(f"{root} is a file: name a folder for the run")
+        manifest = root / "manifest.json"
+        if manifest.exists():
+            try:
+                known = json.loads(manifest.read_text())
+            except json.JSONDecodeError as error:
+                raise InputError(f"{manifest} is not a manifest ({error}): choose another --out") from error
+            if known.get("study") != identity["study"]:
+                changed = _difference(known, identity)
+                raise InputError(
+                    f"{root} belongs to another study ({changed}): choose another --out, or delete the folder"
+                )
+        elif root.exists() and any(root.iterdir()):
+            raise InputError(f"{root} is not empty and holds no manifest.json: choose another --out")
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot make the run folder {root} ({error.strerror}): choose another --out") from error
+        for left in list(root.rglob(f".*{ENDING}")):  # what a killed run was writing
+            shutil.rmtree(left, ignore_errors=True)
+        return cls(root)
+
+    def path(self, name: str) -> Path:
+        """Path of a piece; its folder is made."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def has(self, name: str) -> bool:
+        """Whether a piece is finished."""
+        return (self.root / name).exists()
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a text file whole."""
+        path = self.path(name)
+        with whole_file(path) as file:
+            file.write_text(text, encoding="utf-8")
+        return path
+
+    def write_json(self, name: str, data: Any) -> Path:
+        """Write JSON whole; every number finite or null."""
+        return self.write_text(name, json.dumps(finite(data), indent=1, allow_nan=False))
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON piece."""
+        return json.loads((self.root / name).read_text(encoding="utf-8"))
+
+    def write_table(self, name: str, df: pd.DataFrame, csv: bool = True) -> Path:
+        """Write a table whole: `NAME.parquet`, and `NAME.csv` beside it."""
+        path = self.path(f"{name}.parquet")
+        if csv:
+            self.write_text(f"{name}.csv", df.to_csv(index=False))
+        with whole_file(path) as file:
+            df.to_parquet(file, index=False)
+        return path
+
+    def read_table(self, name: str) -> pd.DataFrame:
+        """Read a table piece."""
+        return pd.read_parquet(self.root / f"{name}.parquet")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    found = {"python": platform.python_version(), "platform": sys.platform}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _difference(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What differs between two studies, in words."""
+    old, new = known.get("config", {}), wanted.get("config", {})
+    found = [f"{name} was {old.get(name)!r}, now {new[name]!r}" for name in new if old.get(name) != new[name]]
+    if known.get("prompt_hash") != wanted.get("prompt_hash"):
+        found.append("other prompt texts")
+    if known.get("model", {}).get("weights_hash") != wanted.get("model", {}).get("weights_hash"):
+        found.append("other model weights")
+    return ", ".join(found) or "other profile settings"

@@ -1,0 +1,151 @@
+"""Study: the whole investigation as one object. Config in, run folder out; a killed run goes on where it stopped."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from neva_tl import models, prompts
+from neva_tl.core.cards import card, showable
+from neva_tl.study.run import stages, summary, tables, workers
+from neva_tl.study.run.adopt import adopt
+from neva_tl.study.run.bench import Bench, measure_all
+from neva_tl.study.run.config import Profile, StudyConfig
+from neva_tl.study.run.stages import say
+from neva_tl.study.run.store import Store
+
+#: The figure that `.show()` of a run's table draws.
+FIGURE_OF = {
+    "leakage_heatmap": "leakage",
+    "method_bars": "methods",
+    "dose_response": "dose",
+    "layer_profile": "neurons",
+    "effect_volcano": "effects",
+    "layer_ablation": "layers",
+    "logit_lens": "lens",
+    "token_lens": "lens_tokens",
+    "faithfulness": "circuits",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class StudyResult:
+    """A finished run folder."""
+
+    folder: Path
+
+    @cached_property
+    def results(self) -> dict[str, Any]:
+        """The content of results.json."""
+        return Store(self.folder).read_json("results.json")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A tidy table of the run: methods, leakage, values, dose, neurons, effects, circuit, generations, ablation.
+
+        Those that a figure belongs to can `.show()` it.
+        """
+        figure = next((figure for figure, table in FIGURE_OF.items() if table == name), "")
+        return showable(Store(self.folder).read_table(f"tables/{name}"), figure)
+
+    def text(self) -> str:
+        """The headline table as text."""
+        return summary.text_table(self.table("methods"), self.results["judge"], self.results["unit"])
+
+    def show(self) -> Any:
+        """The leakage heatmaps, one per method."""
+        from neva_tl.plots import leakage_heatmap
+
+        return leakage_heatmap(self.table("leakage"))
+
+    def _repr_html_(self) -> str:
+        results = self.results
+        facts = {"model": results["model"].get("name"), "judge": results["judge"], "unit": results["unit"]}
+        facts |= {"values": len(results["values"]), "folder": self.folder}
+        return card("Study", facts, self.table("methods"), rows=20)
+
+
+class Study:
+    """A study of one model: which neurons carry each value, what editing them does, beside the baselines.
+
+    Args:
+        model: a name for `neva_tl.load`, or a loaded TransformerLens model.
+        options: fields of `StudyConfig`.
+    """
+
+    def __init__(self, model: Any = "demo", **options: Any) -> None:
+        self._loaded = model if models.is_model(model) else None
+        name = models.info(model).name if self._loaded is not None else str(model)
+        self.config = StudyConfig(model=name, **options).resolved()
+        self.profile: Profile = self.config.spending()
+
+    def run(
+        self,
+        out: str | Path,
+        *,
+        workers: int | None = None,
+        progress: bool = False,
+        like: str | Path | None = None,
+    ) -> StudyResult:
+        """Run what is not done yet and write the folder's tables, results.json, figures and report.html.
+
+        A folder of the same study with other methods takes these beside them: its tables then hold all of them.
+
+        Args:
+            out: the run folder.
+            workers: processes that share the measuring; None takes one per core where the model is small and on a CPU, else
+                one. It changes no result. A model passed as an object stays in this process.
+            progress: show bars on stderr.
+            like: another run folder, of a study that differs in gate, methods and target gains alone: what is found before
+                anything is edited (statistics, neurons, circuits, the unedited model's scores) is taken from there.
+
+        Raises:
+            InputError: bad options, or the folder (or `like`) belongs to another study.
+            WorkError: a judge or an edit failed.
+        """
+        started = time.monotonic()
+        config, profile = self.config, self.profile
+        say(f"model {config.model}, prompts {config.prompts}, judge {config.judge}, profile {config.profile}", progress)
+        pairs = stages.limit_rows(prompts.load(config.prompts), profile.rows_per_value)
+        model = self._loaded if self._loaded is not None else models.load(config.model, dtype=config.dtype)
+        about = stages.manifest(config, model, pairs, sys.argv)
+        store = Store.open(out, about)
+        if like is not None:
+            adopt(store, about, like)
+        known = store.read_json("manifest.json") if store.has("manifest.json") else {}
+        before, held = known.get("wall_time_s", 0.0), tuple(known.get("config", {}).get("methods", ()))
+        config = replace(config, methods=(*held, *(name for name in config.methods if name not in held)))
+        about["config"] = config.to_json()
+        # not by its files alone: a run killed while it took further methods holds the tables of the former ones
+        whole = store.has("report.html") and store.has("results.json")
+        done = known.get("finished", False) and whole and config.methods == held
+        store.write_json("manifest.json", {**about, "wall_time_s": before, "finished": done})
+        if done:
+            say("already done: delete the folder to run again", progress)
+            return StudyResult(store.root)
+        try:
+            self._work(store, model, pairs, config, workers, progress)
+        finally:  # what was stopped took its time as well
+            about["wall_time_s"] = before + time.monotonic() - started
+            store.write_json("manifest.json", {**about, "finished": False})
+        from neva_tl.study.report import write_report
+
+        write_report(store.root)
+        store.write_json("manifest.json", {**about, "finished": True})
+        return StudyResult(store.root)
+
+    def _work(
+        self, store: Store, model: Any, pairs: Any, config: StudyConfig, processes: int | None, progress: bool
+    ) -> None:
+        bench = Bench.open(store, model, pairs, config, progress=progress)
+        count = workers.default_workers(model) if processes is None else processes
+        if self._loaded is not None:
+            count = 1  # another process could not load it
+        measure_all(bench, workers=count, progress=progress)
+        say("writing tables, figures and the report", progress)
+        tables.write_all(bench.cells, bench.plan, bench.steered, bench.edit_of, bench.evidence.neurons, jobs=count)

@@ -1,0 +1,179 @@
+"""From finished cells to tables and results.json: pure functions on data frames, no model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neva_tl.evaluation.measures.result import LeakageResult
+
+#: A measured number that is not there.
+NOTHING = {"est": None, "lo": None, "hi": None, "n": 0}
+
+
+def mean_m(values: Sequence[float | None], n: int = 0) -> dict[str, Any]:
+    """An `M` without an interval: the mean of finite numbers."""
+    found = [float(v) for v in values if v is not None and np.isfinite(v)]
+    return {"est": float(np.mean(found)) if found else None, "lo": None, "hi": None, "n": n or len(found)}
+
+
+def binomial_m(count: float, n: int) -> dict[str, Any]:
+    """A share with its Wilson interval."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    if n == 0:
+        return dict(NOTHING)
+    low, high = proportion_confint(count, n, method="wilson")
+    return {"est": count / n, "lo": float(low), "hi": float(high), "n": int(n)}
+
+
+def method_entry(
+    method: str,
+    gate: str,
+    target: float | None,
+    result: LeakageResult,
+    cells: Mapping[str, Mapping[str, Any]],
+    base: Mapping[str, Any],
+) -> dict[str, Any]:
+    """One method's entry of results.json.
+
+    Args:
+        method, gate, target: what was measured; target None for methods at their own gain.
+        result: its leakage measures.
+        cells: per value what the cell recorded (`dose`, `status`, `invalid`, `n_texts`, `capability`, `fluency`).
+        base: the unedited model's record of the same kind.
+    """
+    statuses = [cell["status"] for cell in cells.values()]
+    n_texts = sum(cell["n_texts"] for cell in cells.values())
+    invalid = sum(cell["invalid"] * cell["n_texts"] for cell in cells.values())
+    metrics = sorted(base["capability"])
+    per_value = {
+        name: {
+            "dose": cell["dose"],
+            "status": cell["status"],
+            "gain": result.gains[name].to_json(),
+            "leakage": result.leakages[name].to_json(),
+            "csr_base": result.csr_base[name].to_json(),
+            "csr": result.csr[name].to_json(),
+            "invalid": binomial_m(cell["invalid"] * cell["n_texts"], cell["n_texts"]),
+        }
+        for name, cell in cells.items()
+    }
+    return {
+        "gate": gate,
+        "target_gain": target,
+        "reached": f"{sum(s == 'reached' for s in statuses)}/{len(statuses)}" if target is not None else "own gain",
+        "csr": result.csr_mean.to_json(),
+        "csr_base": result.csr_base_mean.to_json(),
+        "gain": result.gain.to_json(),
+        "leakage": result.leakage.to_json(),
+        "nlr": result.nlr.to_json(),
+        "nlr_plain": result.nlr_plain.to_json(),
+        "ngl": result.ngl.to_json(),
+        "circle": {"rho": result.circle.rho.to_json(), "p": result.circle.p},
+        "invalid": binomial_m(invalid, n_texts),
+        "fluency": {
+            name: mean_m([cell["fluency"].get(name) for cell in cells.values()])
+            for name in sorted({key for cell in cells.values() for key in cell["fluency"]})
+        },
+        "capability": {
+            name: {
+                "base": mean_m([base["capability"][name]]),
+                "edited": mean_m([cell["capability"].get(name) for cell in cells.values()]),
+            }
+            for name in metrics
+        },
+        "per_value": per_value,
+    }
+
+
+def method_row(entry: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """One row of the `methods` table from an entry of results.json."""
+    doses = [cell["dose"] for cell in entry["per_value"].values() if cell["dose"] is not None]
+    capability = entry["capability"]
+
+    def level(metric: str, when: str) -> float | None:
+        return capability.get(metric, {}).get(when, NOTHING)["est"]
+
+    row: dict[str, Any] = {
+        "method": method,
+        "gate": entry["gate"],
+        "target_gain": entry["target_gain"],
+        "reached": entry["reached"],
+        "csr_base": entry["csr_base"]["est"],
+    }
+    for name in ("csr", "gain", "leakage", "nlr", "ngl"):
+        row |= {name: entry[name]["est"], f"{name}_lo": entry[name]["lo"], f"{name}_hi": entry[name]["hi"]}
+    row["nlr_plain"] = entry["nlr_plain"]["est"]
+    row |= {
+        "invalid": entry["invalid"]["est"],
+        "ppl_base": level("perplexity", "base"),
+        "ppl": level("perplexity", "edited"),
+        "kl": level("kl", "edited"),
+        "acc_base": level("accuracy", "base"),
+        "acc": level("accuracy", "edited"),
+        "dose": float(np.median(doses)) if doses else None,
+    }
+    return row
+
+
+def values_rows(entry: Mapping[str, Any], method: str) -> list[dict[str, Any]]:
+    """Rows of the `values` table from an entry of results.json."""
+    return [
+        {
+            "method": method,
+            "gate": entry["gate"],
+            "target_gain": entry["target_gain"],
+            "steered": name,
+            "dose": cell["dose"],
+            "status": cell["status"],
+            "gain": cell["gain"]["est"],
+            "gain_lo": cell["gain"]["lo"],
+            "gain_hi": cell["gain"]["hi"],
+            "leakage": cell["leakage"]["est"],
+            "invalid": cell["invalid"]["est"],
+            "csr_base": cell["csr_base"]["est"],
+            "csr": cell["csr"]["est"],
+        }
+        for name, cell in entry["per_value"].items()
+    ]
+
+
+def text_table(methods: pd.DataFrame, judge: str, unit: str) -> str:
+    """The headline table as text: methods x CSR, gain, NLR, NGL, invalid rate, capability before/after, dose."""
+
+    def number(x: Any, form: str = ".2f") -> str:
+        return "-" if x is None or pd.isna(x) else format(x, form)
+
+    def ranged(row: Any, name: str) -> str:
+        value = number(row[name])
+        low, high = row[f"{name}_lo"], row[f"{name}_hi"]
+        return value if value == "-" or low is None or pd.isna(low) else f"{value} [{number(low)}, {number(high)}]"
+
+    rows = []
+    for _, row in methods.iterrows():
+        rows.append(
+            {
+                "method": row["method"],
+                "gate": row["gate"],
+                "at gain": "own"
+                if row["target_gain"] is None or pd.isna(row["target_gain"])
+                else f"{row['target_gain']:.1f}",
+                "reached": row["reached"],
+                "CSR": f"{number(row['csr_base'])} -> {number(row['csr'])}",
+                "gain": ranged(row, "gain"),
+                "NLR": ranged(row, "nlr"),
+                "NLR plain": number(row["nlr_plain"]),
+                "NGL": ranged(row, "ngl"),
+                "invalid": number(row["invalid"]),
+                "ppl": f"{number(row['ppl_base'])} -> {number(row['ppl'])}",
+                "acc": f"{number(row['acc_base'])} -> {number(row['acc'])}",
+                "KL": number(row["kl"], ".3f"),
+                "dose": number(row["dose"]),
+            }
+        )
+    table = pd.DataFrame(rows).to_string(index=False)
+    return f"judge: {judge}; unit of gain: {unit}; 95 % intervals over prompts; NLR is null where gain is not above 0\n{table}"

@@ -1,0 +1,173 @@
+"""Write a finished study's tables, results.json and figures from its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.editing import Edit
+from neva_tl.evaluation.measures.responses import Responses
+from neva_tl.evaluation.measures.result import LeakageResult, measure
+from neva_tl.methods import gate_name
+from neva_tl.study.run import summary
+from neva_tl.study.run.cells import Cells
+from neva_tl.study.run.comparison import stored_responses
+
+Plan = Sequence[tuple[str, float | None]]
+
+#: Whose texts are shown where the judge reads none: ours, plain CAA, and the vectors that leak least behind the same gates.
+SHOWN = ("neva", "neva_shift", "caa", "caa_projected", "caa_projected_probe", "role")
+
+
+def write_all(
+    cells: Cells,
+    plan: Plan,
+    steered: Sequence[str],
+    edit_of: Callable[[str, str], Edit],
+    neurons: Mapping[str, NeuronSet],
+    *,
+    jobs: int = 1,
+) -> None:
+    """Tables as parquet and CSV, results.json, and the figures drawn from the tables by `jobs` processes."""
+    store, base = cells.store, cells.base
+    gated = cells.config.gate == "relevance"
+    entries: list[tuple[str, dict[str, Any]]] = []
+    leaks, doses = [], []
+    for method, target in plan:
+        record = {v: store.read_json(f"cells/measure/{method}/{v}@{target}.json") for v in steered}
+        result = result_of(cells, method, target, steered)
+        entry = summary.method_entry(method, gate_name(method, gated), target, result, record, base)
+        entries.append((method, entry))
+        leaks.append(result.table().assign(gate=gate_name(method, gated), target_gain=target))
+    for method in dict.fromkeys(m for m, _ in plan):
+        for value in steered:
+            name = f"cells/dose/{method}/{value}.json"
+            if store.has(name):
+                rows = pd.DataFrame(store.read_json(name)["table"])
+                doses.append(
+                    rows.assign(method=method, gate=gate_name(method, gated), steered=value, split="validation")
+                )
+    methods = pd.DataFrame([summary.method_row(entry, method) for method, entry in entries])
+    store.write_table("tables/methods", methods)
+    store.write_table("tables/leakage", pd.concat(leaks, ignore_index=True))
+    store.write_table("tables/values", pd.DataFrame([r for m, e in entries for r in summary.values_rows(e, m)]))
+    if doses:
+        table = pd.concat(doses, ignore_index=True)
+        # a judge asked for the target alone while searching has no leakage to show there
+        table = table.reindex(columns=[*table.columns, *(c for c in ("leakage", "ppl") if c not in table)])
+        store.write_table("tables/dose", table.astype({"leakage": float, "ppl": float}))
+    ablation = ablation_table(cells, steered)
+    store.write_table("tables/ablation", ablation)
+    store.write_table("tables/generations", _generations(cells, plan, steered, edit_of))
+    store.write_json("results.json", _results(cells, entries, steered, ablation, neurons))
+    _figures(cells, jobs)
+
+
+def result_of(cells: Cells, method: str, target: float | None, steered: Sequence[str]) -> LeakageResult:
+    """All leakage measures of one method at one target, from its cells."""
+    about = cells.scorer.about()
+
+    def responses(kind: str, unit: str) -> Responses | None:
+        return stored_responses(cells.store, method, target, list(steered), kind, judge=about["judge"], unit=unit)
+
+    scores = responses("score", about["unit"])
+    assert scores is not None
+    return measure(
+        scores,
+        net=responses("net", f"{about['unit']} - P(opposes)"),
+        affirmation=responses("affirmation", about["unit"]),
+        seed=cells.config.seed,
+        n_boot=cells.profile.n_boot,
+        n_permutations=999 if cells.config.profile == "quick" else 9999,
+    )
+
+
+def ablation_table(cells: Cells, steered: Sequence[str]) -> pd.DataFrame:
+    """Per value and ablation: mean score on expressing prompts, the change, and its interval (paired, by cluster)."""
+    from neva_tl.core.statistics import cluster_bootstrap
+
+    rows = []
+    for value in steered:
+        items = cells.store.read_table(f"cells/ablation/{value}")
+        wide = items.pivot(index="item", columns="operation", values="score")
+        cluster = items[items["operation"] == "none"].set_index("item")["cluster"].loc[wide.index].to_numpy(dtype=str)
+        for operation in ("zero", "mean"):
+            change = (wide[operation] - wide["none"]).to_numpy(dtype=float)
+            rng = np.random.default_rng(cells.config.seed)
+            found = cluster_bootstrap(change, cluster, np.mean, n=cells.profile.n_boot, rng=rng)
+            rows.append(
+                {
+                    "value": value,
+                    "operation": operation,
+                    "base": float(wide["none"].mean()),
+                    "ablated": float(wide[operation].mean()),
+                    "change": float(change.mean()),
+                    "lo": float(found.lo),
+                    "hi": float(found.hi),
+                    "n": len(change),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _generations(cells: Cells, plan: Plan, steered: Sequence[str], edit_of: Callable[[str, str], Edit]) -> pd.DataFrame:
+    """Every text with its prompt, condition and scores; for judges that read none, example texts of a few values."""
+    store = cells.store
+    if cells.scorer.reads:
+        frames = [store.read_table("cells/base.texts").assign(method="unedited", steered=None, target_gain=None)]
+        for method, target in plan:
+            for value in steered:
+                texts = store.read_table(f"cells/measure/{method}/{value}@{target}.texts")
+                frames.append(texts.assign(method=method, steered=value, target_gain=target))
+        return pd.concat(frames, ignore_index=True).astype({"steered": "string", "target_gain": "Float64"})
+    profile = cells.profile
+    chosen = steered[:: max(1, len(steered) // profile.text_values)][: profile.text_values]
+    conditions: list[tuple[str, str, float | None, Edit | None]] = [("unedited", "", None, None)]
+    for method, target in plan:
+        if method not in SHOWN or target not in (None, profile.targets[-1]):
+            continue
+        for value in chosen:
+            dose = store.read_json(f"cells/measure/{method}/{value}@{target}.json")["dose"]
+            edit = edit_of(method, value)
+            conditions.append((method, value, target, edit if dose is None else edit.with_dose(dose)))
+    prompts = list(cells.scorer.prompts["test"]["text"][: profile.text_prompts])
+    return cells.example_texts(conditions, prompts)
+
+
+def _results(
+    cells: Cells,
+    entries: Sequence[tuple[str, dict[str, Any]]],
+    steered: Sequence[str],
+    ablation: pd.DataFrame,
+    neurons: Mapping[str, NeuronSet],
+) -> dict[str, Any]:
+    """results.json: headline conditions under `methods` (the largest gain), every condition under `conditions`."""
+    from neva_tl import models
+
+    top = cells.profile.targets[-1]
+    headline = {m: e for m, e in entries if e["target_gain"] in (None, top)}
+    info = models.info(cells.model)
+    return {
+        "schema": 1,
+        "model": {"name": info.name, "architecture": info.architecture, "n_layers": info.n_layers, "d_mlp": info.d_mlp},
+        "values": list(steered),
+        **cells.scorer.about(),
+        "target_gain": top,
+        "methods": headline,
+        "conditions": [{"method": m, **{k: v for k, v in e.items() if k != "per_value"}} for m, e in entries],
+        "neurons": {name: {"k": len(found), "layers": list(found.layers)} for name, found in neurons.items()},
+        "ablation": ablation.to_dict("records"),
+        "vector_layers": cells.store.read_json("cells/vector_layers.json")["layers"],
+        "manifest": "manifest.json",
+    }
+
+
+def _figures(cells: Cells, jobs: int) -> None:
+    """The figures that the run's tables allow, as PDF and PNG."""
+    from neva_tl.plots.files import write_figures
+
+    write_figures(cells.store.root, jobs=jobs)

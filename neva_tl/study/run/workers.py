@@ -1,0 +1,116 @@
+"""Several processes on one machine, each measuring some values of a study into the same run folder.
+
+Cells are files that are written whole, so processes share nothing else. Pays where the model is small against Python's
+overhead (the demo model, SmolLM2 on a CPU); a model that fills a device stays in one process.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from neva_tl.study.run.config import StudyConfig
+
+#: A model with more parameters is not copied into several processes unless asked for.
+SMALL = 300_000_000
+#: Most processes taken without being asked.
+MOST = 8
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_workers(model: Any) -> int:
+    """Processes for a loaded model: one per core on a CPU where the model is small, else one."""
+    parameter = next(model.parameters())
+    small = sum(p.numel() for p in model.parameters()) <= SMALL
+    return min(cores(), MOST) if small and parameter.device.type == "cpu" else 1
+
+
+def spread(
+    root: Path,
+    config: StudyConfig,
+    blocks: Sequence[tuple[str, ...]],
+    *,
+    workers: int,
+    look: Callable[[str], None] = lambda text: None,
+    poll: float = 0.5,
+) -> None:
+    """Measure blocks of values in `workers` processes; each takes the next block when it has finished one.
+
+    Args:
+        root: run folder, with statistics, neurons and the unedited model's cells in it.
+        config: the resolved study.
+        blocks: the values that are left, in the groups that are measured together.
+        look: called every `poll` seconds, to show progress.
+
+    Raises:
+        The first error of a worker; the others are stopped at their next block.
+    """
+    from joblib import Parallel, delayed
+
+    threads = max(1, cores() // workers)
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(poll):
+            look(f"{workers} processes")
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        Parallel(n_jobs=workers, backend="loky", batch_size=1, pre_dispatch=workers)(
+            delayed(_measure)(str(root), config, block, threads, os.getpid()) for block in blocks
+        )
+    finally:
+        done.set()
+        watcher.join()
+
+
+_benches: dict[tuple[str, str, tuple[str, ...]], Any] = {}
+
+
+def _measure(root: str, config: StudyConfig, values: tuple[str, ...], threads: int, parent: int) -> None:
+    """One block in a worker; the model and the evidence are set up once per worker."""
+    key = (root, config.hash(), config.methods)
+    if key not in _benches:
+        _prepare(threads, parent)
+        from neva_tl import models, prompts
+        from neva_tl.study.run import stages
+        from neva_tl.study.run.bench import Bench
+        from neva_tl.study.run.store import Store
+
+        pairs = stages.limit_rows(prompts.load(config.prompts), config.spending().rows_per_value)
+        model = models.load(config.model, dtype=config.dtype)
+        _benches[key] = Bench.open(Store(Path(root)), model, pairs, config)
+    _benches[key].measure(values)
+
+
+def _prepare(threads: int, parent: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+    def leave_with_parent() -> None:
+        # a parent killed outright must not leave processes writing into a folder that the next call resumes
+        while _alive(parent):
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # there, and somebody else's
+        pass
+    return True

@@ -20,7 +20,7 @@ from torch import Tensor
 from neva_tl.activations.accumulate import Accumulator
 from neva_tl.activations.ranks import World
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import sweep, whole_file
+from neva_tl.core.files import atomic_write, remove_stale_tmp
 
 #: Writing the state takes at most this share of the time (it is as large as the moments).
 SHARE = 0.05
@@ -69,7 +69,7 @@ class Checkpoint:
             InputError: a file belongs to another collection, or is damaged.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(self.file)
+        remove_stale_tmp(self.file)
         found = {file: self._read(file) for file in self.files()}
         mine = found.pop(self.file, None)
         if mine is not None:
@@ -103,7 +103,7 @@ class Checkpoint:
         tensors = {f"{layer}.{name}": x for layer, held in enumerate(accumulated.layers) for name, x in held.items()}
         tensors |= {"n": torch.from_numpy(accumulated.n), "diff_n": torch.from_numpy(accumulated.diff_n)}
         meta = {"settings": self.settings, "done": self.done, "limit": self.limit}
-        with whole_file(self.file) as file:
+        with atomic_write(self.file) as file:
             save_file({name: x.contiguous().cpu() for name, x in tensors.items()}, file, {"state": json.dumps(meta)})
         self._saved = time.monotonic()
         self._cost = self._saved - started

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float
 from safetensors.numpy import load_file, save_file
 
-from neva_tl.activations.accumulate import POLES, Accumulator, Membership, fold_of, merge_arrays, merge_folds
+from neva_tl.activations.accumulate import POLES, Accumulator, CellIndex, fold_of, merge_arrays, merge_folds
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import whole_file
+from neva_tl.core.files import atomic_write
 from neva_tl.core.values import in_circle_order
 from neva_tl.core.values import value as lookup
 
@@ -244,9 +244,9 @@ class ActivationStats:
             "pooling": self.pooling,
         }
         tensor_file, json_file = path.with_suffix(".safetensors"), path.with_suffix(".json")
-        with whole_file(tensor_file) as file:
+        with atomic_write(tensor_file) as file:
             save_file({name: np.ascontiguousarray(a) for name, a in self._arrays().items()}, file)
-        with whole_file(json_file) as file:
+        with atomic_write(json_file) as file:
             file.write_text(json.dumps(meta, indent=1))
         return json_file
 
@@ -299,7 +299,7 @@ class ActivationStats:
         layers, width = h.shape[1:]
         d_model = 1 if resid is None else resid.shape[2]
         acc = Accumulator.empty(values, [torch.device("cpu")] * layers, width, d_model, gated=False)
-        part = Membership.of(table, values).part(np.arange(len(table)))
+        part = CellIndex.of(table, values).update(np.arange(len(table)))
         for layer in range(layers):
             post = torch.from_numpy(np.array(h[:, layer], dtype=np.float32))
             share = (

@@ -26,7 +26,7 @@ from neva_tl import models
 from neva_tl.attribution.gradient import layer_probes
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError, WorkError
-from neva_tl.core.files import whole_file
+from neva_tl.core.files import atomic_write
 from neva_tl.models import inference
 from neva_tl.prompts.contrast import examples_of
 from neva_tl.prompts.example import Example
@@ -90,7 +90,7 @@ class MarginEffects:
 
         target = Path(path)
         tensors = {"effect": self.effect.astype(np.float32), "se": self.se.astype(np.float32)}
-        with whole_file(target) as file:
+        with atomic_write(target) as file:
             file.write_bytes(save(tensors, {"values": ",".join(self.values), "n": str(self.n)}))
         return target
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import whole_file
+from neva_tl.core.files import atomic_write
 
 if TYPE_CHECKING:
     from neva_tl.circuits.search.faithfulness import Faithfulness
@@ -242,7 +242,7 @@ class CircuitGraph:
             # a lone surrogate, which a tokenizer can produce, is no valid UTF-8
             ".html": lambda: self._page().encode("utf-8", errors="replace"),
         }[suffix]()
-        with whole_file(path) as file:
+        with atomic_write(path) as file:
             file.write_bytes(data)
         return path
 

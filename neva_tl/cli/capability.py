@@ -57,7 +57,7 @@ def capability(
     import pandas as pd
 
     import neva_tl as nv
-    from neva_tl.core.json_data import finite
+    from neva_tl.core.files import to_json
     from neva_tl.evaluation.benchmarks import data_sets, read_benchmarks
     from neva_tl.study.analyses.capability import run_capability, unedited_scores
     from neva_tl.study.analyses.rebuilt import FinishedRun
@@ -96,7 +96,7 @@ def capability(
         )  # fmt: skip
     store.write_table("capability", table)
     print(
-        json.dumps(finite(table.to_dict("records")), allow_nan=False)
+        json.dumps(to_json(table.to_dict("records")), allow_nan=False)
         if as_json
         else table.round(3).to_string(index=False)
     )

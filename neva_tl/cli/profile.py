@@ -10,7 +10,6 @@ import typer
 
 from neva_tl.cli.options import Debug, Dtype, Json, K, Model, Prompts, Seed, resolve_prompts, say, writable
 from neva_tl.core.errors import InputError
-from neva_tl.models.sources import is_demo
 
 #: Below this share of its probability on the letters, a model is said not to answer the questions.
 LITTLE_MASS = 0.1
@@ -52,6 +51,7 @@ def profile(
     from neva_tl.core.values import value as lookup
     from neva_tl.evaluation import SurveyJudge, value_profile
     from neva_tl.evaluation.profiles.svo import svo as orientation
+    from neva_tl.models.sources import is_demo
 
     if is_demo(model):
         raise InputError("the demo model speaks a small language without questions: name a model of natural language")
@@ -105,9 +105,9 @@ def profile(
             change = before.to(after).change
             report["svo"] |= {"after": _orientation(after), "change": change.to_json()}
             lines += [f"after the edit: {after}", f"turned by {change} degrees"]
-    from neva_tl.core.json_data import finite
+    from neva_tl.core.files import to_json
 
-    print(json.dumps(finite(report), allow_nan=False) if as_json else "\n".join(lines))
+    print(json.dumps(to_json(report), allow_nan=False) if as_json else "\n".join(lines))
 
 
 def _orientation(found: Any) -> dict[str, Any]:

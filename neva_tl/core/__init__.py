@@ -1,1 +1,1 @@
-"""Errors, value theories, files, caches, formatting, neuron sets and statistics. Knows no model."""
+"""Errors, value theories, files, caches, formatting, neuron sets and statistics. Imports no model code."""

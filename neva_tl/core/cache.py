@@ -1,7 +1,6 @@
-"""A small persistent cache: key -> JSON, in one SQLite file that survives `kill -9` and may be shared by processes.
+"""A persistent cache of JSON values in one SQLite file, which survives `kill -9` and may be shared by processes.
 
-What is paid for (a question to an endpoint) or slow (a generation) is written as soon as it is known, so that a killed
-run asks nothing twice.
+Paid results (a request to an endpoint) and slow ones (a generation) are written at once, so that a resumed run repeats none.
 """
 
 from __future__ import annotations
@@ -15,27 +14,36 @@ from typing import Any
 
 from neva_tl.core.errors import InputError
 
-#: Keys in one query: SQLite allows at least 999 parameters.
+#: Keys per query; SQLite allows at least 999 parameters.
 _CHUNK = 500
 
 
 def content_key(*parts: Any) -> str:
-    """sha256 of the parts as canonical JSON: equal content, equal key.
+    """Compute the sha256 of plain data as canonical JSON: equal content gives an equal key.
+
+    Args:
+        *parts: Plain data that together identify a value.
+
+    Returns:
+        64 hexadecimal digits.
 
     Raises:
-        TypeError: a part is not plain data.
+        TypeError: A part is not plain data.
     """
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 class JsonCache:
-    """Keys with JSON values in an SQLite file; `JsonCache(None)` lives in memory.
+    """A mapping from keys to JSON values in an SQLite file, or in memory.
 
     Every write is committed before `put` returns.
 
+    Args:
+        path: File, created with its folder when missing; None keeps the cache in memory.
+
     Raises:
-        InputError: the file is no cache, or cannot be opened.
+        InputError: The file is not a cache, or cannot be opened.
     """
 
     def __init__(self, path: str | Path | None) -> None:
@@ -54,28 +62,48 @@ class JsonCache:
             raise InputError(f"{path} cannot be used as a cache ({error}): name another file, or remove it") from error
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """What is known of these keys."""
-        wanted = list(dict.fromkeys(keys))
-        found: dict[str, Any] = {}
-        for place in range(0, len(wanted), _CHUNK):
-            some = wanted[place : place + _CHUNK]
-            marks = ",".join("?" * len(some))
-            rows = self._db.execute(f"SELECT key, value FROM kept WHERE key IN ({marks})", some)
-            found |= {key: json.loads(value) for key, value in rows}
-        return found
+        """Return the stored values of several keys.
+
+        Args:
+            keys: Keys to look up; repeated ones count once.
+
+        Returns:
+            Key -> value of the cache hits.
+        """
+        requested = list(dict.fromkeys(keys))
+        values: dict[str, Any] = {}
+        for start in range(0, len(requested), _CHUNK):
+            chunk = requested[start : start + _CHUNK]
+            marks = ",".join("?" * len(chunk))
+            rows = self._db.execute(f"SELECT key, value FROM kept WHERE key IN ({marks})", chunk)
+            values |= {key: json.loads(value) for key, value in rows}
+        return values
 
     def get(self, key: str) -> Any | None:
-        """The value of one key, or None."""
+        """Return the value of one key, or None.
+
+        Args:
+            key: Key to look up.
+        """
         return self.get_many([key]).get(key)
 
     def put_many(self, items: Mapping[str, Any]) -> None:
-        """Keep all of these, or none where the process dies meanwhile."""
+        """Store several values in one transaction: all, or none when the process dies.
+
+        Args:
+            items: Key -> plain data; values of existing keys are replaced.
+        """
         rows = [(key, json.dumps(value, ensure_ascii=False, allow_nan=False)) for key, value in items.items()]
         with self._db:
             self._db.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?)", rows)
 
     def put(self, key: str, value: Any) -> None:
-        """Keep one value."""
+        """Store one value.
+
+        Args:
+            key: Key; an existing value is replaced.
+            value: Plain data.
+        """
         self.put_many({key: value})
 
     def __len__(self) -> int:

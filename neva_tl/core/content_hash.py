@@ -1,4 +1,4 @@
-"""What a thing is, by content: a stable hash of plain data, arrays, tables and dataclasses, for cache keys."""
+"""Content hashes of plain data, arrays, tables and dataclasses, for cache keys."""
 
 from __future__ import annotations
 
@@ -41,23 +41,29 @@ NAMES_OF_0_1 = {
 }
 
 
-def identity(thing: Any) -> str:
-    """sha256 of what a thing holds: equal content, equal identity, in any process.
+def content_hash(thing: Any) -> str:
+    """Compute the sha256 of an object's content: equal content gives an equal hash in any process.
 
     Numbers of equal value are equal whatever their Python type (`2` and `2.0`); arrays and tensors differ by dtype, shape
-    and bytes; mappings and sets know no order; a dataclass is its class's name and all its fields. Code is not looked at: a
-    class whose methods change keeps its identity.
+    and bytes; mappings and sets have no order; a dataclass counts by its class name and all its fields. Code does not count:
+    a class whose methods change keeps its hash.
+
+    Args:
+        thing: Plain data, paths, arrays, tensors, tables, enums, dataclasses, or containers of these.
+
+    Returns:
+        64 hexadecimal digits.
 
     Raises:
-        InputError: something inside cannot be told by its content (a function, an open file, a model).
+        InputError: The object contains something without hashable content (a function, an open file, a model).
     """
     digest = hashlib.sha256()
     _feed(digest, thing, type(thing).__name__)
     return digest.hexdigest()
 
 
-def _feed(digest: Any, thing: Any, where: str) -> None:
-    """Hash one thing, each kind behind a tag and with its length, so that no two contents read alike."""
+def _feed(digest: Any, thing: Any, path: str) -> None:
+    """Hash one object with a tag of its kind and its length, so that different contents give different bytes."""
     if thing is None or isinstance(thing, bool | np.bool_):
         return _put(digest, "fact", str(thing).encode())
     if isinstance(thing, Enum):
@@ -79,39 +85,39 @@ def _feed(digest: Any, thing: Any, where: str) -> None:
         flat = thing.detach().cpu().contiguous()
         _put(digest, "tensor", f"{flat.dtype}{tuple(flat.shape)}".encode())
         return _put(digest, "data", flat.reshape(-1).view(torch.uint8).numpy().tobytes())
-    _feed_parts(digest, thing, where)
+    return _feed_container(digest, thing, path)
 
 
-def _feed_parts(digest: Any, thing: Any, where: str) -> None:
-    """Hash what is made of parts."""
+def _feed_container(digest: Any, thing: Any, path: str) -> None:
+    """Hash a table, a container or a dataclass."""
     if isinstance(thing, pd.DataFrame):
-        parts = [thing.index, *((str(name), thing[name]) for name in thing.columns)]
-        return _feed_all(digest, "table", parts, where)
+        columns = [thing.index, *((str(name), thing[name]) for name in thing.columns)]
+        return _feed_all(digest, "table", columns, path)
     if isinstance(thing, pd.Series | pd.Index):
         data = thing.to_numpy()
-        return _feed_all(digest, "column", [str(thing.dtype), data], where)
+        return _feed_all(digest, "column", [str(thing.dtype), data], path)
     if isinstance(thing, np.ndarray | list | tuple):
-        return _feed_all(digest, "list", list(thing), where)
+        return _feed_all(digest, "list", list(thing), path)
     if isinstance(thing, Set):
-        return _feed_all(digest, "set", sorted(identity(x) for x in thing), where)
+        return _feed_all(digest, "set", sorted(content_hash(x) for x in thing), path)
     if isinstance(thing, Mapping):
-        pairs = sorted((identity(key), key) for key in thing)
-        return _feed_all(digest, "mapping", [x for name, key in pairs for x in (name, thing[key])], where)
+        pairs = sorted((content_hash(key), key) for key in thing)
+        return _feed_all(digest, "mapping", [x for name, key in pairs for x in (name, thing[key])], path)
     if is_dataclass(thing) and not isinstance(thing, type):
         _put(digest, "object", class_name(type(thing)).encode())
-        for part in fields(thing):
-            _put(digest, "field", part.name.encode())
-            _feed(digest, getattr(thing, part.name), f"{where}.{part.name}")
+        for field in fields(thing):
+            _put(digest, "field", field.name.encode())
+            _feed(digest, getattr(thing, field.name), f"{path}.{field.name}")
         return None
     raise InputError(
-        f"{where} holds a {type(thing).__name__}, which cannot be told by its content: nothing with it in can be cached"
+        f"{path} holds a {type(thing).__name__}, which has no hashable content: results that depend on it cannot be cached"
     )
 
 
-def _feed_all(digest: Any, kind: str, parts: list[Any], where: str) -> None:
-    _put(digest, kind, str(len(parts)).encode())
-    for number, part in enumerate(parts):
-        _feed(digest, part, f"{where}[{number}]")
+def _feed_all(digest: Any, kind: str, items: list[Any], path: str) -> None:
+    _put(digest, kind, str(len(items)).encode())
+    for index, item in enumerate(items):
+        _feed(digest, item, f"{path}[{index}]")
 
 
 def _put(digest: Any, kind: str, data: bytes) -> None:
@@ -120,7 +126,13 @@ def _put(digest: Any, kind: str, data: bytes) -> None:
 
 
 def class_name(kind: type) -> str:
-    """Name under which a class is hashed: independent of the module that defines it in neva_tl, so that moves keep caches."""
+    """Return the name under which a class is hashed.
+
+    For neva_tl's classes it does not depend on the module, so that caches stay valid when a class moves.
+
+    Args:
+        kind: Any class.
+    """
     if kind.__module__.partition(".")[0] != "neva_tl":
         return f"{kind.__module__}.{kind.__qualname__}"
     return NAMES_OF_0_1.get(kind.__qualname__, f"neva_tl.{kind.__qualname__}")

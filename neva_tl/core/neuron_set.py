@@ -1,4 +1,4 @@
-"""Neuron sets: what selection makes and editing, circuits and files use.
+"""Neuron sets: the result of selection and the input of editing and circuits.
 
 A neuron is `(layer, index)` at a site. Site `post` is one coordinate of the MLP output projection's input
 (`blocks.L.mlp.hook_post`; `act(gate) * up` on a gated MLP); site `gate` is `act(gate)` alone.
@@ -20,17 +20,18 @@ from safetensors.numpy import load, save
 
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import whole_file
+from neva_tl.core.figures import figure
+from neva_tl.core.files import atomic_write
 from neva_tl.core.values import value
 
 Site = Literal["post", "gate"]
 
-#: Columns that a notebook shows, where the table has them.
+#: Columns that a notebook shows when the table has them.
 SHOWN = (
     "layer", "neuron", "g", "lo", "hi", "q", "split_half", "leak", "write", "weight", "effect", "score",
     "mean_plus", "mean_minus", "sd",
 )  # fmt: skip
-#: Columns every neuron table has; selection methods add their own statistics beside them.
+#: Columns of every neuron table; selection methods add their own statistics.
 REQUIRED = ("layer", "neuron", "mean_plus", "mean_minus", "sd", "score")
 
 
@@ -39,15 +40,16 @@ class NeuronSet:
     """The neurons that carry one value, ranked, with the numbers that editing needs.
 
     Attributes:
-        value: one of Schwartz's ten.
-        method: the selector's registry name.
+        value: One of Schwartz's ten values.
+        method: Registry name of the selector.
+        df: One row per neuron, best first. Columns `layer`, `neuron` (ints), `mean_plus`, `mean_minus` (mean activation on
+            the two poles, in activation units), `sd` (pooled within-pole standard deviation), `score` (the method's ranking
+            criterion), and the method's own statistics (`g`, `lo`, `hi`, `p`, `q`, `split_half`, `leak`, `write`, ...).
+        n_layers: Layers of the model; the constructor checks indices against it.
+        d_mlp: Neurons per layer, for the same check.
         site: `post` or `gate`.
-        df: one row per neuron, best first. Columns `layer`, `neuron` (ints), `mean_plus`, `mean_minus` (mean activation on
-            the two poles, in activation units), `sd` (pooled within-pole standard deviation), `score` (what the method
-            ranks by), and what the method adds (`g`, `lo`, `hi`, `p`, `q`, `split_half`, `leak`, `write`, ...).
-        n_layers, d_mlp: the model's sizes, so that indices can be checked.
-        fingerprint: the model's fingerprint (see `models.fingerprint`); checked before an edit.
-        settings: the selector's arguments and what it counted (pairs used, neurons that passed each step).
+        fingerprint: The model's fingerprint (see `models.fingerprint`); checked before an edit.
+        settings: The selector's arguments and counts (pairs used, neurons that passed each step).
     """
 
     value: str
@@ -80,19 +82,31 @@ class NeuronSet:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """Layers that hold at least one neuron of the set, ascending."""
+        """Layers with at least one neuron of the set, ascending."""
         return tuple(sorted(int(layer) for layer in self.df["layer"].unique()))
 
     def at(self, layer: int) -> pd.DataFrame:
-        """Rows of one layer, in the set's order."""
+        """Return the rows of one layer, in the set's order.
+
+        Args:
+            layer: Index of the layer.
+        """
         return self.df[self.df["layer"] == layer]
 
     def head(self, k: int) -> NeuronSet:
-        """The best k neurons as a set of their own."""
+        """Return the best k neurons as a new set.
+
+        Args:
+            k: Number of neurons; a larger one returns all.
+        """
         return self.with_df(self.df.head(k))
 
     def with_df(self, df: pd.DataFrame) -> NeuronSet:
-        """The same set with another table (filtered, re-ranked)."""
+        """Return the same set with another table (filtered, re-ranked).
+
+        Args:
+            df: Table with the columns that `NeuronSet` requires.
+        """
         return NeuronSet(
             value=self.value,
             method=self.method,
@@ -105,10 +119,16 @@ class NeuronSet:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write `PATH.json` (identity, settings, non-numeric columns) and `PATH.safetensors` (numeric columns).
+        """Write `PATH.json` (metadata, settings, non-numeric columns) and `PATH.safetensors` (numeric columns).
 
-        Both are written to a temporary name and renamed, the JSON last, with the tensors' hash in it: a killed save leaves
-        neither half a set nor one that mixes an old file with a new one.
+        Both writes are atomic; the JSON comes last and contains the tensors' hash, so that `load` detects a set that mixes
+        an old file with a new one.
+
+        Args:
+            path: Path without suffix; its folder is created when missing.
+
+        Returns:
+            The path of the JSON file.
         """
         path = Path(path).with_suffix("")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,9 +154,9 @@ class NeuronSet:
             "settings": dict(self.settings),
         }
         tensor_file, json_file = path.with_suffix(".safetensors"), path.with_suffix(".json")
-        with whole_file(tensor_file) as file:
+        with atomic_write(tensor_file) as file:
             file.write_bytes(content)
-        with whole_file(json_file) as file:
+        with atomic_write(json_file) as file:
             file.write_text(json.dumps(meta, indent=1))
         return json_file
 
@@ -144,8 +164,11 @@ class NeuronSet:
     def load(cls, path: str | Path) -> NeuronSet:
         """Read a set written by `save`.
 
+        Args:
+            path: Path of either file, or without suffix.
+
         Raises:
-            InputError: a file is missing or is not a neuron set.
+            InputError: A file is missing, is not a neuron set, or belongs to another set.
         """
         path = Path(path).with_suffix("")
         json_file, tensor_file = path.with_suffix(".json"), path.with_suffix(".safetensors")
@@ -174,15 +197,15 @@ class NeuronSet:
 
     @property
     def power(self) -> str:
-        """What the selection's test could have found, as a sentence; empty where it was not a test's (placebos)."""
-        found = self.settings.get("power")
-        if not found:
+        """The smallest effect that the selection's test detects, as a sentence; empty without a test (placebos)."""
+        design = self.settings.get("power")
+        if not design:
             return ""
-        g = found["detectable_g"]
+        g = design["detectable_g"]
         each, alone = (f"{g[name]:.2f}" if g[name] is not None else "any" for name in ("all", "alone"))
         return (
-            f"with {found['n']} {found['unit']}, effects above g = {each} are found with {found['power']:.0%} power "
-            f"when all {found['neurons']:,} neurons are tested ({alone} for one alone)"
+            f"with {design['n']} {design['unit']}, effects above g = {each} are found with {design['power']:.0%} power "
+            f"when all {design['neurons']:,} neurons are tested ({alone} for one alone)"
         ).replace("% power", " % power")
 
     def __repr__(self) -> str:
@@ -190,19 +213,17 @@ class NeuronSet:
         return f"{head}; {self.power})" if self.power else f"{head})"
 
     def _repr_html_(self) -> str:
-        known = [name for name in SHOWN if name in self.df.columns]
+        columns = [name for name in SHOWN if name in self.df.columns]
         facts = {"neurons": len(self), "selector": self.method, "site": self.site, "layers": _span(self.layers)}
-        return card(f"Neurons of {self.value}", facts, self.df[known], note=self.power)
+        return card(f"Neurons of {self.value}", facts, self.df[columns], note=self.power)
 
     def show(self) -> Any:
-        """The layer profile of the set as a matplotlib figure.
+        """Draw the layer profile of the set as a matplotlib figure.
 
         Raises:
-            InputError: the set is empty.
+            InputError: The set is empty.
         """
-        from neva_tl.plots import layer_profile
-
-        return layer_profile(self.df.assign(value=self.value, method=self.method), n_layers=self.n_layers)
+        return figure("layer_profile")(self.df.assign(value=self.value, method=self.method), n_layers=self.n_layers)
 
 
 def _span(layers: tuple[int, ...]) -> str:

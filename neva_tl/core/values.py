@@ -1,4 +1,4 @@
-"""Schwartz's theory of basic human values as data: ten values, their circle, groups, definitions, neighbours, opposites.
+"""Schwartz's ten basic human values: circle, groups, definitions, neighbours, opposites.
 
 The order and the four higher-order groups follow Schwartz (1992, 2012). Placing the ten values at equal steps of 36 degrees
 is the usual approximation of the circle; definitions are in our own words. Conformity and tradition share one wedge in the
@@ -7,6 +7,7 @@ theory (tradition outside): `distance_matrix(wedge=True)` gives distances under 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from jaxtyping import Float
 
 from neva_tl.core.errors import InputError
 
-#: value -> (groups, colour, definition). The colours walk around the hue circle so that neighbours look alike.
+#: value -> (groups, colour, definition). Colours follow the hue circle, so that neighbours look similar.
 _THEORY: dict[str, tuple[tuple[str, ...], str, str]] = {
     "self-direction": (
         ("openness",),
@@ -50,7 +51,18 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Value:
-    """One basic value: its name, place on the circle (degrees), groups and what the theory says about it."""
+    """One basic value of Schwartz's theory.
+
+    Attributes:
+        name: Lower-case name, as in `VALUES`.
+        index: Index in circle order, 0 to 9.
+        angle: Position on the circle, in degrees.
+        groups: Higher-order groups, one or two.
+        definition: Meaning of the value, in one sentence.
+        neighbours: Names of the two adjacent values.
+        opposites: Names of the values on the opposite side of the circle.
+        colour: Colour of figures, as `#rrggbb`.
+    """
 
     name: str
     index: int
@@ -63,10 +75,13 @@ class Value:
 
 
 def value(name: str) -> Value:
-    """Look a value up by name.
+    """Look up a value.
+
+    Args:
+        name: One of `VALUES`.
 
     Raises:
-        InputError: the name is not one of the ten; the message lists them.
+        InputError: The name is not one of the ten; the message lists them.
     """
     if name not in _THEORY:
         raise InputError(f"unknown value {name!r}: Schwartz's ten values are {', '.join(VALUES)}")
@@ -85,39 +100,52 @@ def value(name: str) -> Value:
 
 
 def circular_distance(a: str, b: str) -> float:
-    """The smaller arc between two values, in degrees: 0 to 180."""
+    """Compute the smaller arc between two values, in degrees: 0 to 180.
+
+    Args:
+        a: Name of a value.
+        b: Name of another.
+    """
     steps = abs(value(a).index - value(b).index)
     return STEP * min(steps, N_VALUES - steps)
 
 
 def distance_matrix(wedge: bool = False) -> Float[np.ndarray, "10 10"]:
-    """All pairwise arcs in degrees, in circle order.
+    """Compute all pairwise arcs in degrees, in circle order.
 
     Args:
-        wedge: put conformity and tradition on one shared angle (their wedge in the theory), the other values on equal
-            steps of 40 degrees around nine places.
+        wedge: Put conformity and tradition at one shared angle (their wedge in the theory) and the other values at equal
+            steps of 40 degrees on nine positions.
     """
-    places = np.arange(N_VALUES, dtype=float)
+    positions = np.arange(N_VALUES, dtype=float)
     count = N_VALUES
     if wedge:
-        places[VALUES.index("tradition") :] -= 1
+        positions[VALUES.index("tradition") :] -= 1
         count = N_VALUES - 1
-    steps = np.abs(places[:, None] - places[None, :])
+    steps = np.abs(positions[:, None] - positions[None, :])
     return np.minimum(steps, count - steps) * (360.0 / count)
 
 
 def same_group(a: str, b: str) -> bool:
-    """Whether two values share a higher-order group (hedonism shares one with either neighbour group)."""
+    """Test whether two values share a higher-order group (hedonism belongs to two).
+
+    Args:
+        a: Name of a value.
+        b: Name of another.
+    """
     return bool(set(value(a).groups) & set(value(b).groups))
 
 
-def in_circle_order(names: object) -> tuple[str, ...]:
-    """The distinct names sorted along the circle.
+def in_circle_order(names: Iterable[object]) -> tuple[str, ...]:
+    """Sort distinct names along the circle.
+
+    Args:
+        names: Names of values; repeated ones count once.
 
     Raises:
-        InputError: a name is unknown to the theory.
+        InputError: A name is not one of the ten values.
     """
-    found = {str(name) for name in names}  # type: ignore[attr-defined]
-    for name in sorted(found):
+    distinct = {str(name) for name in names}
+    for name in sorted(distinct):
         value(name)
-    return tuple(name for name in VALUES if name in found)
+    return tuple(name for name in VALUES if name in distinct)

@@ -66,7 +66,7 @@ def path() -> Path:
 
 
 def train(*args: Any, **kwargs: Any) -> dict[str, Any]:
-    """Train a demo model: see `neva_tl.demo.recipe.train` (torch is imported only now)."""
-    from neva_tl.demo.recipe import train as run
+    """Train a demo model: see `neva_tl.demo.training.train` (torch is imported only now)."""
+    from neva_tl.demo.training import train as run
 
     return run(*args, **kwargs)

@@ -1,6 +1,6 @@
 """Edits of a model's activations at inference, through hook points; see base.py for what an edit is."""
 
-from neva_tl.core.content_hash import identity
+from neva_tl.core.content_hash import content_hash
 from neva_tl.editing.base import SCOPES, Change, Edit, Here, NeuronEdit, Scope, as_edits, rewrite
 from neva_tl.editing.calibrate import Calibration, DosePoint, calibrate, calibrate_many
 from neva_tl.editing.edits.ablate import Ablate
@@ -19,6 +19,9 @@ from neva_tl.editing.hf import edit_hf
 from neva_tl.editing.hooking import edit, edit_rows
 from neva_tl.editing.session import EditSession
 from neva_tl.editing.touched import touched_tokens
+
+#: The name that version 0.1.0 gave to `content_hash`.
+identity = content_hash
 
 __all__ = [
     "SCOPES",
@@ -48,6 +51,7 @@ __all__ = [
     "calibrate",
     "calibrate_many",
     "compose",
+    "content_hash",
     "edit",
     "edit_hf",
     "edit_rows",

@@ -24,7 +24,7 @@ from torch import Tensor
 from neva_tl import models
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import whole_file
+from neva_tl.core.files import atomic_write
 from neva_tl.editing.constant import PerDevice
 from neva_tl.editing.tokens import chosen_tokens, last_answer_token
 from neva_tl.models import inference
@@ -117,7 +117,7 @@ class RelevanceGate:
         path = Path(path)
         arrays = {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
         flags = {"threshold": np.array([self.threshold]), "per_query": np.array([self.unit == "query"])}
-        with whole_file(path) as file:
+        with atomic_write(path) as file:
             save_file({**arrays, **flags}, file)
         return path
 

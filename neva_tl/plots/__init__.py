@@ -1,4 +1,4 @@
-"""Figures from tables, and CircuitsVis views. No function here knows a model; none touches pyplot."""
+"""Figures from tables, and CircuitsVis views, without a model and without pyplot."""
 
 from neva_tl.plots.bars import method_bars
 from neva_tl.plots.circle import circle_plot

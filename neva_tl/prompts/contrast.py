@@ -17,7 +17,7 @@ from jaxtyping import Bool
 
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import whole_file
+from neva_tl.core.files import atomic_write
 from neva_tl.core.values import in_circle_order, value
 from neva_tl.prompts import splits, validation
 from neva_tl.prompts.example import Example
@@ -189,7 +189,7 @@ class ContrastSet:
         if path.suffix not in writers:
             raise InputError(f"{path}: prompts are written as .csv, .jsonl or .parquet")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as file:
+        with atomic_write(path) as file:
             writers[path.suffix](file)
         return path
 

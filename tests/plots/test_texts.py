@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from helpers import fake_run as fake
 from neva_tl import plots
 from neva_tl.core.errors import InputError
 from neva_tl.plots.style import value_colour
@@ -78,7 +77,7 @@ def test_tables_without_scores_show_the_first_prompts() -> None:
     assert "judge's score" not in words
 
 
-def test_words_stay_in_their_column(fake: ModuleType) -> None:
+def test_words_stay_in_their_column() -> None:
     table = fake.generations()
     table.loc[table["method"] == "neva", "text"] += " " + "x" * 200 + " $a_b$ word" * 40
     figure = plots.texts_plot(table)

@@ -9,7 +9,8 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Curve
 
 from neva_tl.circuits.drawing.layered import Plan, Spot, Tie
-from neva_tl.circuits.drawing.text import signed, visible
+from neva_tl.circuits.drawing.text import visible
+from neva_tl.core.formatting import signed
 from neva_tl.plots.style import NEGATIVE, POSITIVE, new_figure, styled
 
 #: Half the height of a mark, where edges end.

@@ -16,7 +16,8 @@ from markupsafe import Markup
 from neva_tl.circuits.drawing import wording
 from neva_tl.circuits.drawing.draw_layered import layered_svg
 from neva_tl.circuits.drawing.layered import DRAWN, MOST_EDGES, NARROW, OTHER, WIDE, Plan, colour_of, layered
-from neva_tl.circuits.drawing.text import signed, visible
+from neva_tl.circuits.drawing.text import visible
+from neva_tl.core.formatting import signed
 from neva_tl.plots.pages import asset, environment, json_text
 
 NUMBERS = ("attributed", "total", "measured", "lo", "hi")

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from neva_tl.core.formatting import fixed
+
 
 def number(raw: Any) -> float | None:
     """The finite number, or None."""
@@ -26,21 +28,23 @@ def sentence(meta: Mapping[str, Any]) -> str:
     if f is None:
         return ""
     size = number(meta.get("size"))
-    text = f"Faithfulness: {f'{size:.0f} nodes' if size else 'the circuit'} alone keep{'' if size else 's'} F = {_plain(f)}"
+    text = (
+        f"Faithfulness: {f'{size:.0f} nodes' if size else 'the circuit'} alone keep{'' if size else 's'} F = {fixed(f)}"
+    )
     low, high = number(found.get("f_lo")), number(found.get("f_hi"))
     if low is not None and high is not None:
-        text += f" [{_plain(low)}, {_plain(high)}]"
+        text += f" [{fixed(low)}, {fixed(high)}]"
     text += " of the model's effect (1: all of it, 0: none)"
     texts, split = number(found.get("texts")), found.get("split")
     if texts or split:
         text += f" on {f'{texts:.0f} ' if texts else ''}{f'{split} ' if split else ''}texts"
     if (whole := number(found.get("completeness"))) is not None:
-        text += f"; completeness {_plain(whole)}"
+        text += f"; completeness {fixed(whole)}"
     if (mean := number(found.get("random_mean"))) is not None:
         count = number(found.get("n_random"))
-        text += f"; {f'{count:.0f} ' if count else ''}random circuits of the same size keep {_plain(mean)} on average"
+        text += f"; {f'{count:.0f} ' if count else ''}random circuits of the same size keep {fixed(mean)} on average"
         if (most := number(found.get("random_max"))) is not None:
-            text += f", at most {_plain(most)}"
+            text += f", at most {fixed(most)}"
     return text + "."
 
 
@@ -76,7 +80,7 @@ def curve_svg(meta: Mapping[str, Any], *, width: float = 300.0, height: float = 
     for level in (0.0, 0.5, 1.0):
         y = at(0.0, level).split()[1]
         out.append(f'<path d="M{left:.1f} {y}H{right:.1f}" stroke="currentColor" stroke-opacity=".18"/>')
-        out.append(f'<text x="{left - 5:.1f}" y="{float(y) + 3.5:.1f}" text-anchor="end">{_plain(level)}</text>')
+        out.append(f'<text x="{left - 5:.1f}" y="{float(y) + 3.5:.1f}" text-anchor="end">{fixed(level)}</text>')
     last = -99.0
     for size, _, _ in found:
         x = float(at(size, 0.0).split()[0])
@@ -97,12 +101,8 @@ def curve_svg(meta: Mapping[str, Any], *, width: float = 300.0, height: float = 
     )
     for size, f, r in found:
         place = at(size, f).split()
-        title = f"{size:.0f} nodes: F {_plain(f)}" + ("" if r is None else f", random {_plain(r)}")
+        title = f"{size:.0f} nodes: F {fixed(f)}" + ("" if r is None else f", random {fixed(r)}")
         out.append(
             f'<circle cx="{place[0]}" cy="{place[1]}" r="3" fill="#12679e"><title>{html.escape(title)}</title></circle>'
         )
     return "".join(out) + "</svg>"
-
-
-def _plain(x: float) -> str:
-    return f"{x:.2f}".replace("-0.00", "0.00").replace("-", "−")

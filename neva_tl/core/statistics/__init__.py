@@ -1,7 +1,6 @@
 """Effect sizes, intervals, tests, false discovery, resampling and power: pure functions on arrays and moments.
 
-Nothing here imports a model. Moments are `(n, mean, M2)` with any trailing dimensions, so that 46,080 neurons are
-one call.
+No model code is imported. Moments are `(n, mean, M2)` with any trailing dimensions, so that one call covers 46,080 neurons.
 """
 
 from neva_tl.core.statistics.effects import (

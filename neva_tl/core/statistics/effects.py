@@ -1,8 +1,8 @@
 """Standardised mean differences from moments: Hedges' g, paired d_z, their intervals and tests.
 
-All functions are vectorised over the moments' trailing dimensions. An `Effect` carries, beside g, the t statistic
+All functions are vectorised over the moments' trailing dimensions. In addition to g, an `Effect` contains the t statistic
 and the factor `root_n` for which `t ~ noncentral t(df, delta * root_n)` when the population effect is delta (normal
-data, independent observations); intervals and the minimum-effect test follow from that one fact.
+data, independent observations); intervals and the minimum-effect test follow from this distribution.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.statistics.moments import Moments, check_moments
 from neva_tl.core.statistics.tails import MANY, MANY_SHARES, spline, tails_on_curve, tails_on_surface, two_tails
 
-#: Above this many effects with one df, limits (slow: roots) come from splines through exact ones.
+#: Above this number of effects with one df, interval limits come from splines through exact limits (each a slow root).
 _MANY_LIMITS = 512
-#: Step of arcsinh(t) between their nodes: error of a noncentrality < 1e-6.
+#: Step of arcsinh(t) between the nodes of that spline: error of a noncentrality < 1e-6.
 _LIMIT_STEP = 1 / 32
 
 
@@ -29,12 +29,12 @@ class Effect(NamedTuple):
     """A standardised mean difference.
 
     Attributes:
-        g: bias-corrected effect (Hedges' g, or Hedges-corrected d_z), in standard deviations.
-        t: t statistic of the mean difference.
-        df: its degrees of freedom (a scalar array, or one per effect with Welch).
-        root_n: factor from a population effect to the noncentrality of t; broadcasts against t.
-        sd: the standard deviation that g is in units of.
-        sizes: of both samples where t is Welch's (one share of variance gives df and root_n then); None elsewhere.
+        g: Bias-corrected effect (Hedges' g, or Hedges-corrected d_z), in standard deviations.
+        t: The t statistic of the mean difference.
+        df: Degrees of freedom of t (a scalar array, or one per effect with Welch).
+        root_n: Factor from a population effect to the noncentrality of t; broadcasts against t.
+        sd: Standard deviation in whose units g is.
+        sizes: Sizes of both samples for Welch's t (one share of variance then determines df and root_n); else None.
     """
 
     g: np.ndarray
@@ -46,19 +46,29 @@ class Effect(NamedTuple):
 
 
 def hedges_correction(df: Num[np.ndarray, "*dims"] | float) -> Float[np.ndarray, "*dims"]:
-    """Exact small-sample factor `J = Gamma(df/2) / (sqrt(df/2) Gamma((df-1)/2))` (Hedges 1981); 0 at df = 1."""
+    """Compute the exact small-sample factor `J = Gamma(df/2) / (sqrt(df/2) Gamma((df-1)/2))`.
+
+    Source: Hedges 1981. J is 0 at df = 1.
+
+    Args:
+        df: Degrees of freedom, at least 1.
+    """
     df = np.asarray(df, dtype=np.float64)
     return np.asarray(np.exp(gammaln(df / 2) - gammaln((df - 1) / 2)) / np.sqrt(df / 2))
 
 
 def hedges_g(plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]) -> Effect:
-    """Hedges' g of two independent samples: `J (mean_plus - mean_minus) / pooled sd`.
+    """Compute Hedges' g of two independent samples: `J (mean_plus - mean_minus) / pooled sd`.
 
     `df = n_plus + n_minus - 2`, `root_n = sqrt(n_plus n_minus / (n_plus + n_minus))`, t is Student's. Without any
-    spread g is 0 where the means are equal and infinite, with the difference's sign, where they are not.
+    spread g is 0 for equal means and otherwise infinite with the difference's sign.
+
+    Args:
+        plus: Moments of the + sample.
+        minus: Moments of the - sample.
 
     Raises:
-        InputError: fewer than two observations in a sample, or moments that are not finite.
+        InputError: Fewer than two observations in a sample, or moments that are not finite.
     """
     a, b = check_moments(plus, "the + sample"), check_moments(minus, "the - sample")
     df = a.n + b.n - 2
@@ -67,21 +77,33 @@ def hedges_g(plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]) -> Effect:
 
 
 def paired_g(diff: tuple[int, Any, Any]) -> Effect:
-    """Hedges-corrected d_z of pair differences: `J mean(diff) / sd(diff)`, df = n - 1, `root_n = sqrt(n)`.
+    """Compute the Hedges-corrected d_z of pair differences: `J mean(diff) / sd(diff)`.
+
+    `df = n - 1`, `root_n = sqrt(n)`.
+
+    Args:
+        diff: Moments of the pair differences.
 
     Raises:
-        InputError: fewer than two pairs, or moments that are not finite.
+        InputError: Fewer than two pairs, or moments that are not finite.
     """
     d = check_moments(diff, "the pair differences")
     return _effect(d.mean, np.sqrt(d.m2 / (d.n - 1)), np.asarray(float(d.n - 1)), np.asarray(np.sqrt(d.n)))
 
 
 def welch_effect(plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]) -> Effect:
-    """Hedges' g with Welch's t: for tests that must not assume equal spread in both samples.
+    """Compute Hedges' g with Welch's t, for tests that must not assume equal spread in both samples.
 
     g and sd are those of `hedges_g`; t and df are Welch's and Satterthwaite's, and `root_n = sd / standard error`, so
     that the noncentrality at effect delta is `delta * sd / se`. With unequal spreads the noncentral t is an
     approximation (ours: the central case is Welch 1947).
+
+    Args:
+        plus: Moments of the + sample.
+        minus: Moments of the - sample.
+
+    Raises:
+        InputError: Fewer than two observations in a sample, or moments that are not finite.
     """
     a, b = check_moments(plus, "the + sample"), check_moments(minus, "the - sample")
     pooled = hedges_g(a, b)
@@ -94,20 +116,28 @@ def welch_effect(plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]) -> Eff
 def welch(
     plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]
 ) -> tuple[Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"]]:
-    """Welch's t, Satterthwaite's df and the two-sided p for equal means (`scipy.stats.ttest_ind(equal_var=False)`)."""
+    """Test for equal means without equal spreads (as `scipy.stats.ttest_ind(equal_var=False)`).
+
+    Args:
+        plus: Moments of the + sample.
+        minus: Moments of the - sample.
+
+    Returns:
+        Welch's t, Satterthwaite's df and the two-sided p-value.
+    """
     t, df, _ = _welch(check_moments(plus, "the + sample"), check_moments(minus, "the - sample"))
     return t, df, np.asarray(2 * student.sf(np.abs(t), df))
 
 
 def _welch(a: Moments, b: Moments) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Welch's t, Satterthwaite's df, and the standard error of the difference."""
+    """Compute Welch's t, Satterthwaite's df and the standard error of the difference."""
     va, vb = _square_error(a.n, a.m2), _square_error(b.n, b.m2)
     total = va + vb
     safe = np.where(total > 0, total, 1.0)
     se = np.sqrt(total)
     t = _ratio(a.mean - b.mean, se)
     inverse = (va / safe) ** 2 / (a.n - 1) + (vb / safe) ** 2 / (b.n - 1)
-    # without spread df is 0/0: the pooled df stands in, and t is 0 or infinite anyway
+    # without spread df would be 0/0: the pooled df replaces it, and t is 0 or infinite anyway
     df = 1 / np.where(total > 0, inverse, 1 / (a.n + b.n - 2))
     return t, np.asarray(df), se
 
@@ -115,7 +145,14 @@ def _welch(a: Moments, b: Moments) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def paired_t(
     diff: tuple[int, Any, Any],
 ) -> tuple[Float[np.ndarray, "*dims"], Float[np.ndarray, ""], Float[np.ndarray, "*dims"]]:
-    """Paired t, df and the two-sided p-value for a mean difference of 0 (as `scipy.stats.ttest_rel`)."""
+    """Test for a mean difference of 0 (as `scipy.stats.ttest_rel`).
+
+    Args:
+        diff: Moments of the pair differences.
+
+    Returns:
+        Paired t, df and the two-sided p-value.
+    """
     effect = paired_g(diff)
     return effect.t, effect.df, np.asarray(2 * student.sf(np.abs(effect.t), effect.df))
 
@@ -123,16 +160,24 @@ def paired_t(
 def interval(
     effect: Effect, level: float = 0.95, method: Literal["noncentral-t", "large-sample"] = "noncentral-t"
 ) -> tuple[Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"]]:
-    """Confidence interval of the population effect.
+    """Compute the confidence interval of the population effect.
 
     `noncentral-t` (default; exact for independent normal data, Steiger and Fouladi 1997): the effects at which the
     observed t is the upper or lower tail quantile, `ncp / root_n` with `F(t; df, ncp) = (1 +- level) / 2`. It covers
     the population effect directly, so no J is applied. `large-sample`: `g +- z sqrt(1/root_n^2 + g^2/(2 (df - 1.94)))`,
-    the normal approximation of Hedges and Olkin (1985) as statsmodels' `effectsize_smd` has it.
-    Both treat observations as independent: where prompts share a cluster, use the cluster bootstrap or sign flips.
+    the normal approximation of Hedges and Olkin (1985) as in statsmodels' `effectsize_smd`.
+    Both treat observations as independent: for prompts that share a cluster, use the cluster bootstrap or sign flips.
+
+    Args:
+        effect: Effects.
+        level: Nominal coverage.
+        method: `noncentral-t` or `large-sample`.
+
+    Returns:
+        Lower and upper limits.
 
     Raises:
-        InputError: a level outside (0, 1) or an unknown method.
+        InputError: A level outside (0, 1) or an unknown method.
     """
     if not 0 < level < 1:
         raise InputError(f"level {level} is not between 0 and 1")
@@ -150,7 +195,15 @@ def interval(
 def mean_interval(
     values: Num[np.ndarray, n * dims], level: float = 0.95
 ) -> tuple[Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"]]:
-    """Means over the first axis with their t intervals: mean, lo, hi. The interval of a single row is NaN."""
+    """Compute means over the first axis with their t intervals.
+
+    Args:
+        values: One row per observation.
+        level: Nominal coverage.
+
+    Returns:
+        Mean, lower and upper limit; the limits of a single row are NaN.
+    """
     n, mean = len(values), values.mean(axis=0)
     if n < 2:
         return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
@@ -159,10 +212,14 @@ def mean_interval(
 
 
 def minimum_effect_p(effect: Effect, delta: float = 0.2) -> Float[np.ndarray, "*dims"]:
-    """P-value of the minimum-effect test, null hypothesis `|population effect| <= delta`.
+    """Compute p-values of the minimum-effect test, null hypothesis `|population effect| <= delta`.
 
     `p = P(|T| >= |t|)` for `T ~ noncentral t(df, delta root_n)`, the null's least favourable point (Murphy and Myors
     1999, whose noncentral F with one numerator df is this T squared). delta = 0 is the usual two-sided t test.
+
+    Args:
+        effect: Effects.
+        delta: Smallest effect of interest, in standard deviations.
 
     Raises:
         InputError: delta is negative.
@@ -177,25 +234,25 @@ def minimum_effect_p(effect: Effect, delta: float = 0.2) -> Float[np.ndarray, "*
     elif size.size > MANY_SHARES and effect.sizes is not None:
         n = effect.sizes
 
-        def follows(share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def parameters(share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             df, root_n = _of_share(share, n)
             return df, delta * root_n
 
-        p = tails_on_surface(finite, _share(effect, n), follows)
+        p = tails_on_surface(finite, _share(effect, n), parameters)
     else:
         p = two_tails(finite, effect.df, ncp)
     return np.asarray(np.where(np.isfinite(size), p, 0.0))
 
 
 def _of_share(share: np.ndarray, n: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Satterthwaite's df, and root_n of `welch_effect`, by the + sample's share in the variance of the difference of means."""
+    """Compute Satterthwaite's df and `welch_effect`'s root_n from the + sample's share in the difference's variance."""
     plus, minus = n
     df = 1 / (share**2 / (plus - 1) + (1 - share) ** 2 / (minus - 1))
     return df, np.sqrt((share * plus * (plus - 1) + (1 - share) * minus * (minus - 1)) / (plus + minus - 2))
 
 
 def _share(effect: Effect, n: tuple[int, int]) -> np.ndarray:
-    """The share that gives an effect's df and root_n; of equal samples the larger of the two that do."""
+    """Compute the share that gives an effect's df and root_n; the larger of two solutions for samples of equal size."""
     plus, minus = n
     if plus == minus:
         share = 0.5 + np.sqrt(np.maximum((plus - 1) / effect.df - 0.5, 0) / 2)
@@ -206,7 +263,13 @@ def _share(effect: Effect, n: tuple[int, int]) -> np.ndarray:
 
 
 def critical_t(df: float, ncp: float, alpha: float) -> float:
-    """The c with `P(|T| >= c) = alpha` for `T ~ noncentral t(df, ncp)`."""
+    """Compute the c with `P(|T| >= c) = alpha` for `T ~ noncentral t(df, ncp)`.
+
+    Args:
+        df: Degrees of freedom.
+        ncp: Noncentrality, at least 0.
+        alpha: Two-sided level.
+    """
     if ncp == 0:
         return float(student.isf(alpha / 2, df))
     top = max(1.0, ncp)
@@ -216,14 +279,19 @@ def critical_t(df: float, ncp: float, alpha: float) -> float:
 
 
 def least_t(effect: Effect, alpha: float, delta: float = 0.2) -> float:
-    """A bound on |t|: no effect below it has a minimum-effect p of at most alpha (itself at most .5); screens skip those.
+    """Compute a bound on |t| below which no minimum-effect p reaches alpha; screens skip those effects.
 
-    Tight to 1 % where all effects share df and root_n. Elsewhere (Welch) the smallest critical value over the df seen,
-    at the smallest noncentrality seen: the tail rises with the noncentrality.
+    The bound is tight to 1 % when all effects share df and root_n. Otherwise (Welch) it is the smallest critical value over
+    the range of df at the smallest noncentrality: the tail probability rises with the noncentrality.
+
+    Args:
+        effect: Effects.
+        alpha: Level, at most .5.
+        delta: Smallest effect of interest, in standard deviations.
     """
     ends = np.linspace(np.min(effect.df), np.max(effect.df), 1 if np.ndim(effect.df) == 0 else 9)
     ncp = float(delta * np.min(effect.root_n))
-    # on a grid, and on a second one inside the step that holds the bound: roots one by one would take ten times as long
+    # a grid, then a second grid inside the step that contains the bound: one root per df would take ten times as long
     low, high = 0.0, float(np.max(np.abs(effect.t), initial=1.0, where=np.isfinite(effect.t)))
     for _ in range(2):
         sizes = np.linspace(low, high, 65)
@@ -235,13 +303,13 @@ def least_t(effect: Effect, alpha: float, delta: float = 0.2) -> float:
 
 def _effect(difference: np.ndarray, sd: np.ndarray, df: np.ndarray, root_n: np.ndarray) -> Effect:
     d = _ratio(difference, sd)
-    # J is 0 at df = 1: an infinite d must not turn into 0 * inf
+    # J is 0 at df = 1, where an infinite d would give 0 * inf = NaN
     g = np.where(np.isfinite(d), hedges_correction(df) * np.where(np.isfinite(d), d, 0.0), d)
     return Effect(np.asarray(g), np.asarray(d * root_n), df, root_n, np.asarray(sd))
 
 
 def _ratio(difference: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """difference / spread; without spread 0 for no difference, else infinity with the difference's sign."""
+    """Divide difference by spread; without spread return 0 for no difference, else infinity with the difference's sign."""
     safe = np.where(spread > 0, spread, 1.0)
     return np.asarray(
         np.where(spread > 0, difference / safe, np.where(difference == 0, 0.0, np.copysign(np.inf, difference)))
@@ -253,21 +321,21 @@ def _square_error(n: int, m2: np.ndarray) -> np.ndarray:
 
 
 def _noncentrality(t: np.ndarray, df: np.ndarray, probability: float) -> np.ndarray:
-    """The ncp at which noncentral t has `F(t) = probability`: one by one, or by a spline where many share one df."""
+    """Solve noncentral t's `F(t) = probability` for ncp: one root per t, or a spline when many share one df."""
     t = np.asarray(t, dtype=np.float64)
     finite = np.isfinite(t)
     if t.size <= _MANY_LIMITS or np.ndim(df) > 0:
         return np.asarray(np.where(finite, _solve_noncentrality(np.where(finite, t, 0.0), df, probability), t))
     if not finite.any():
         return t
-    # the limit is almost linear in t, with its bend around 0: equal steps of arcsinh(t) put the nodes there
+    # the limit is almost linear in t except around 0, where equal steps of arcsinh(t) are densest
     x = np.arcsinh(np.where(finite, t, 0.0))
     nodes = _LIMIT_STEP * np.arange(np.floor(x.min() / _LIMIT_STEP) - 3, np.ceil(x.max() / _LIMIT_STEP) + 4)
     return np.asarray(np.where(finite, spline(nodes, _solve_noncentrality(np.sinh(nodes), df, probability))(x), t))
 
 
 def _solve_noncentrality(t: np.ndarray, df: np.ndarray, probability: float) -> np.ndarray:
-    """SciPy's root, which is good to 1e-5 (1e-3 around t = 0), with one Newton step on the distribution function."""
+    """Return SciPy's root (accurate to 1e-5; 1e-3 around t = 0), improved by one Newton step."""
     root = nctdtrinc(df, probability, t)
     step = 1e-4
     slope = (nctdtr(df, root + step, t) - nctdtr(df, root - step, t)) / (2 * step)

@@ -1,4 +1,4 @@
-"""Count, mean and M2 (sum of squared deviations): the only thing a streaming collector has to keep."""
+"""Moments (count, mean and sum of squared deviations M2): the state of a streaming collector."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Moments(NamedTuple):
     """Moments of a sample.
 
     Attributes:
-        n: number of observations, shared by all trailing dimensions.
-        mean: mean over the observations.
-        m2: sum of squared deviations from that mean (variance times n - 1).
+        n: Number of observations, shared by all trailing dimensions.
+        mean: Mean over the observations.
+        m2: Sum of squared deviations from that mean (variance times n - 1).
     """
 
     n: int
@@ -26,10 +26,13 @@ class Moments(NamedTuple):
 
 
 def moments(x: Num[np.ndarray, "n ..."]) -> Moments:
-    """Moments along the first axis, in float64.
+    """Compute moments along the first axis, in float64.
+
+    Args:
+        x: One row per observation.
 
     Raises:
-        InputError: there is no observation.
+        InputError: x has no rows.
     """
     if not len(x):
         raise InputError("no observations: moments need at least one row")
@@ -39,44 +42,47 @@ def moments(x: Num[np.ndarray, "n ..."]) -> Moments:
 
 
 def merge_moments(parts: Iterable[tuple[int, Any, Any]]) -> Moments:
-    """Moments of the union of several samples, in float64; parts without observations are skipped.
+    """Compute the moments of the union of several samples, in float64.
 
     `mean = a + (b - a) n_b / n`, `M2 = M2_a + M2_b + (b - a)^2 n_a n_b / n` (Chan, Golub and LeVeque 1979).
 
+    Args:
+        parts: Moments of disjoint samples; empty samples are skipped.
+
     Raises:
-        InputError: all parts are empty.
+        InputError: All samples are empty.
     """
     merged: Moments | None = None
     for n, mean, m2 in parts:
         if n == 0:
             continue
-        part = Moments(int(n), np.asarray(mean, dtype=np.float64), np.asarray(m2, dtype=np.float64))
+        sample = Moments(int(n), np.asarray(mean, dtype=np.float64), np.asarray(m2, dtype=np.float64))
         if merged is None:
-            merged = part
+            merged = sample
             continue
-        total = merged.n + part.n
-        step = part.mean - merged.mean
+        total = merged.n + sample.n
+        step = sample.mean - merged.mean
         merged = Moments(
             total,
-            np.asarray(merged.mean + step * (part.n / total)),
-            np.asarray(merged.m2 + part.m2 + step**2 * (merged.n * part.n / total)),
+            np.asarray(merged.mean + step * (sample.n / total)),
+            np.asarray(merged.m2 + sample.m2 + step**2 * (merged.n * sample.n / total)),
         )
     if merged is None:
-        raise InputError("no observations: every part to merge is empty")
+        raise InputError("no observations: every sample to merge is empty")
     return merged
 
 
 def check_moments(sample: tuple[int, Any, Any], what: str = "sample", least: int = 2) -> Moments:
-    """The moments as float64, or an error that says where they are bad.
+    """Return moments as float64 after checking them.
 
     Args:
         sample: `(n, mean, M2)`.
-        what: a name for the message, such as `benevolence (+)`.
-        least: observations needed.
+        what: Name of the sample in messages, such as `benevolence (+)`.
+        least: Smallest number of observations.
 
     Raises:
-        InputError: fewer than `least` observations, or a mean or M2 that is not finite (layer and neuron are named when
-            the trailing dimensions are two).
+        InputError: Fewer than `least` observations, a negative M2, or a mean or M2 that is not finite (the message names
+            layer and neuron when there are two trailing dimensions).
     """
     n, mean, m2 = int(sample[0]), np.asarray(sample[1], dtype=np.float64), np.asarray(sample[2], dtype=np.float64)
     if n < least:
@@ -84,10 +90,10 @@ def check_moments(sample: tuple[int, Any, Any], what: str = "sample", least: int
     for name, array in (("mean", mean), ("M2", m2)):
         bad = ~np.isfinite(array)
         if bad.any():
-            at = np.argwhere(bad)[0]
-            place = f"layer {at[0]}, neuron {at[1]}" if len(at) == 2 else f"index {tuple(int(i) for i in at)}"
+            index = np.argwhere(bad)[0]
+            position = f"layer {index[0]}, neuron {index[1]}" if len(index) == 2 else f"index {tuple(map(int, index))}"
             raise InputError(
-                f"the {name} of {what} is not finite at {place} ({int(bad.sum())} in all): collect again, in float32"
+                f"the {name} of {what} is not finite at {position} ({int(bad.sum())} in all): collect again, in float32"
             )
     if (m2 < 0).any():
         raise InputError(f"the M2 of {what} is negative somewhere: these are not moments")

@@ -1,4 +1,4 @@
-"""Many tests at once: false discovery rate, and familywise error by sign flips of clusters."""
+"""Multiple testing: false discovery rate, and familywise error by sign flips of clusters."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from scipy.stats import false_discovery_control
 
 from neva_tl.core.errors import InputError
 
-#: Bytes of flipped statistics held at once.
+#: Bytes of flipped statistics in memory at a time.
 _BUDGET = 8 * 2**20
 
 
 def benjamini_hochberg(p: Float[np.ndarray, "*dims"]) -> Float[np.ndarray, "*dims"]:
-    """q-values (Benjamini and Hochberg 1995) over all entries, in the input's shape.
+    """Compute q-values (Benjamini and Hochberg 1995) over all entries, in the input's shape.
+
+    Args:
+        p: The p-values of one family.
 
     Raises:
-        InputError: a p-value is missing or outside [0, 1].
+        InputError: A p-value is missing or outside [0, 1].
     """
     p = np.asarray(p, dtype=np.float64)
     if not ((p >= 0) & (p <= 1)).all():
@@ -29,11 +32,12 @@ def benjamini_hochberg(p: Float[np.ndarray, "*dims"]) -> Float[np.ndarray, "*dim
 
 
 class StepUp(NamedTuple):
-    """What the step-up rule rejects.
+    """Rejections of the step-up rule.
 
     Attributes:
-        largest: the largest rejected p; -1 if none is.
-        p, q: the rejected p-values, ascending, and their q-values.
+        largest: Largest rejected p-value; -1 without rejections.
+        p: Rejected p-values, ascending.
+        q: Their q-values.
     """
 
     largest: float
@@ -42,20 +46,20 @@ class StepUp(NamedTuple):
 
 
 def step_up_p(p: Float[np.ndarray, " n"], alpha: float, family: int) -> StepUp:
-    """Benjamini and Hochberg's step-up rule where only the smaller p-values of a family are at hand.
+    """Apply Benjamini and Hochberg's step-up rule to the smaller p-values of a family.
 
     Args:
-        p: every p-value of the family that the rule could reject, say all up to alpha; larger ones do no harm, some of
-            them missing neither.
-        alpha: the false discovery rate, at most 1.
-        family: hypotheses in the family, those whose p is not here included.
+        p: At least every p-value of the family up to alpha, which are all that the rule can reject; any subset of the larger
+            ones may be included.
+        alpha: False discovery rate, at most 1.
+        family: Number of hypotheses in the family, including those missing from p.
 
     Returns:
-        What is rejected, with the whole family's q-values: for q <= alpha the minimum behind q is reached at a p of at
-        most alpha.
+        The rejections with the q-values of the full family: for q <= alpha, the minimum over larger p-values that defines q
+        occurs at a p-value of at most alpha.
 
     Raises:
-        InputError: more p-values than the family has, or one missing or outside [0, 1].
+        InputError: More p-values than hypotheses, or a p-value that is missing or outside [0, 1].
     """
     if len(p) > family:
         raise InputError(f"{len(p)} p-values of a family of {family}: count every hypothesis tested")
@@ -69,7 +73,18 @@ def step_up_p(p: Float[np.ndarray, " n"], alpha: float, family: int) -> StepUp:
 
 
 def cluster_means(x: Num[np.ndarray, "n ..."], clusters: np.ndarray) -> tuple[Float[np.ndarray, "m ..."], np.ndarray]:
-    """Mean of the rows of each cluster, and the clusters' names in the order of the result (sorted)."""
+    """Compute the mean of the rows of each cluster.
+
+    Args:
+        x: One row per observation.
+        clusters: Cluster name of each row.
+
+    Returns:
+        The means, and the sorted cluster names in the same order.
+
+    Raises:
+        InputError: x and clusters differ in length.
+    """
     names, index = np.unique(np.asarray(clusters).astype(str), return_inverse=True)
     if len(index) != len(x):
         raise InputError(f"{len(x)} rows but {len(index)} cluster names")
@@ -86,26 +101,26 @@ def sign_flip_max_t(
     rng: np.random.Generator,
     signs: Num[np.ndarray, "b m"] | None = None,
 ) -> Float[np.ndarray, " k"]:
-    """Familywise p-values by flipping the signs of whole clusters, step-down max-T.
+    """Compute familywise p-values by flipping the signs of whole clusters (step-down max-T).
 
     Algorithm 4.1 of Westfall and Young (1993).
-    Column k's cluster effects `x` (the plus-minus-minus mean of each cluster) are moved towards zero by `shift_k`;
-    the statistic is `T = sign(mean x) * sum(x') / ||x'||`, monotone in the one-sample t of the shifted effects, because
-    flipping signs leaves `||x'||` alone. Each draw flips all columns of a cluster together, which keeps the correlation
-    between neurons. Null: cluster effects symmetric around an effect of at most `shift` in size.
+    The cluster effects `x` of column k (mean of plus minus mean of minus, per cluster) move towards zero by `shift_k` and
+    become `x'`; the statistic is `T = sign(mean x) * sum(x') / ||x'||`, which is monotone in the one-sample t of the shifted
+    effects because sign flips do not change `||x'||`. Each draw flips all columns of a cluster together, which preserves the
+    correlation between neurons. Null: cluster effects symmetric around an effect of at most `shift` in size.
     `p = (1 + hits) / (1 + draws)`.
 
     Args:
-        effects: one row per cluster, one column per hypothesis. All hypotheses of the family must be here: leaving
-            some out after looking at the data voids the claim.
-        shift: smallest effect of interest in the units of `effects` (0: the plain two-sided sign-flip test).
-        flips: draws; with m clusters no p-value below `2^-(m-1)` can be had.
-        rng: random generator.
-        signs: the draws themselves (+1 and -1), for tests and exact enumeration; then `flips` and `rng` are unused and
-            `p = hits / draws`, as the enumeration holds the identity.
+        effects: One row per cluster, one column per hypothesis. All hypotheses of the family are required: omitting
+            some after looking at the data invalidates the p-values.
+        shift: Smallest effect of interest in the units of `effects` (0: the plain two-sided sign-flip test).
+        flips: Number of draws; with m clusters the smallest possible p-value is `2^-(m-1)`.
+        rng: Random generator.
+        signs: Draws (+1 and -1) for tests and exact enumeration; `flips` and `rng` are then unused and
+            `p = hits / draws`, because the enumeration includes the identity.
 
     Raises:
-        InputError: fewer than two clusters, effects that are not finite, or fewer than 100 random draws.
+        InputError: Fewer than two clusters, effects that are not finite, or fewer than 100 random draws.
     """
     x = np.asarray(effects, dtype=np.float64)
     if len(x) < 2:
@@ -121,9 +136,9 @@ def sign_flip_max_t(
     norm = np.sqrt((moved**2).sum(axis=0))
     unit = np.divide(moved, norm, out=np.zeros_like(moved), where=norm > 0)
     observed = direction * unit.sum(axis=0)
-    # weakest first, so that running maxima along a row are those of the step-down families
+    # weakest first, so that running maxima along a row are the maxima of the step-down families
     order = np.argsort(observed, kind="stable")
-    # float32 is enough to compare; its round-off must not decide ties with the observation (the identity is a draw)
+    # float32 suffices for comparing; its round-off must not break ties with the observation (the identity is a draw)
     ranked = (observed[order] - 1e-5).astype(np.float32)
     columns = np.ascontiguousarray(unit[:, order], dtype=np.float32)
     hits = np.zeros(x.shape[1], dtype=np.int64)
@@ -131,13 +146,13 @@ def sign_flip_max_t(
     step = max(1, _BUDGET // (4 * x.shape[1]))
     for start in range(0, draws, step):
         stop = min(start + step, draws)
-        given = rng.choice((-1.0, 1.0), size=(stop - start, len(x))) if signs is None else signs[start:stop]
-        drawn = np.asarray(given, dtype=np.float32) @ columns
+        chunk = rng.choice((-1.0, 1.0), size=(stop - start, len(x))) if signs is None else signs[start:stop]
+        drawn = np.asarray(chunk, dtype=np.float32) @ columns
         np.abs(drawn, out=drawn)
         np.maximum.accumulate(drawn, axis=1, out=drawn)
         hits += (drawn >= ranked).sum(axis=0)
     extra = 1 if signs is None else 0
-    # a hypothesis is never rejected before a stronger one
+    # step-down: a weaker hypothesis never has a smaller p-value than a stronger one
     p = np.maximum.accumulate(((hits + extra) / (draws + extra))[::-1])[::-1]
     out = np.empty_like(p)
     out[order] = p

@@ -1,4 +1,4 @@
-"""How much two sets share, beside what two sets of those sizes drawn at random would."""
+"""Overlap of two sets compared with random sets of the same sizes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,17 @@ from neva_tl.core.errors import InputError
 
 
 class Overlap(NamedTuple):
-    """Sizes, shared members, Jaccard index (shared / in either; 0 for two empty sets), shared members expected by chance
-    (mean of the hypergeometric distribution) and its tails: at least, at most so many."""
+    """Overlap of two sets.
+
+    Attributes:
+        size_a: Members of the first set.
+        size_b: Members of the second set.
+        shared: Members of both.
+        jaccard: Jaccard index (size of the intersection over size of the union; 0 for two empty sets).
+        expected: Number of shared members expected by chance (mean of the hypergeometric distribution).
+        p_more: Probability of at least `shared` by chance.
+        p_fewer: Probability of at most `shared` by chance.
+    """
 
     size_a: int
     size_b: int
@@ -24,19 +33,20 @@ class Overlap(NamedTuple):
 
     @property
     def expected_jaccard(self) -> float:
-        """The index if as many were shared as chance gives on average."""
+        """The Jaccard index of sets that share the expected number of members."""
         return self.expected / max(self.size_a + self.size_b - self.expected, 1)
 
 
 def overlap(a: Set[object], b: Set[object], total: int) -> Overlap:
-    """Compare two sets.
+    """Compare two subsets of one population.
 
     Args:
-        a, b: the sets.
-        total: members that either was chosen from.
+        a: First set.
+        b: Second set.
+        total: Size of the population.
 
     Raises:
-        InputError: a set is larger than `total`.
+        InputError: A set is larger than `total`.
     """
     m, n, shared = len(a), len(b), len(a & b)
     if max(m, n) > total:

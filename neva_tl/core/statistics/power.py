@@ -1,4 +1,4 @@
-"""Power of the t tests in `effects`: how many pairs an effect needs, and which effect some pairs can show."""
+"""Power of the t tests in `effects`, required sample sizes and detectable effects."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.statistics.effects import critical_t
 from neva_tl.core.statistics.tails import two_tails
 
-#: More pairs than this are reported as out of reach.
+#: Largest sample size considered; beyond it `pairs_needed` returns None.
 _MOST = 10_000_000
 
 
 def power_of_t(g: float, n: int, *, alpha: float = 0.05, delta: float = 0.0, paired: bool = True) -> float:
-    """Probability that the (minimum-effect) t test rejects when the population effect is g.
+    """Compute the probability that the (minimum-effect) t test rejects at population effect g.
 
     The critical value c solves `P(|T| >= c) = alpha` for `T ~ noncentral t(df, delta root_n)`; the power is
     `P(|T| >= c)` at noncentrality `g root_n`. delta = 0 is the two-sided t test.
 
     Args:
-        g: population effect (d_z of pairs, or d of two independent groups).
-        n: pairs, or observations in each of the two groups.
-        alpha: level.
-        delta: smallest effect of interest.
-        paired: which of the two designs.
+        g: Population effect (d_z of pairs, or d of two independent groups).
+        n: Pairs, or observations in each of the two groups.
+        alpha: Level.
+        delta: Smallest effect of interest.
+        paired: Whether the design is paired (else two independent groups).
 
     Raises:
-        InputError: fewer than two pairs, or alpha outside (0, 1).
+        InputError: Fewer than two pairs, or alpha outside (0, 1).
     """
     df, root_n, critical = _test(n, alpha, delta, paired)
     return float(two_tails(critical, df, abs(g) * root_n))
@@ -36,10 +36,20 @@ def power_of_t(g: float, n: int, *, alpha: float = 0.05, delta: float = 0.0, pai
 def pairs_needed(
     g: float, *, power: float = 0.8, alpha: float = 0.05, delta: float = 0.0, paired: bool = True
 ) -> int | None:
-    """Smallest n (pairs, or observations per group) at which the test reaches the power; None if no n does.
+    """Compute the smallest n (pairs, or observations per group) at which the test reaches a power.
+
+    Args:
+        g: See `power_of_t`.
+        power: Power to reach.
+        alpha: See `power_of_t`.
+        delta: See `power_of_t`.
+        paired: See `power_of_t`.
+
+    Returns:
+        The sample size, or None when no n up to ten million reaches the power.
 
     Raises:
-        InputError: a power outside (0, 1).
+        InputError: A power outside (0, 1).
     """
     if not 0 < power < 1:
         raise InputError(f"power {power} is not between 0 and 1")
@@ -58,29 +68,36 @@ def pairs_needed(
 
 
 def detectable_g(n: int, *, power: float = 0.8, alpha: float = 0.05, delta: float = 0.0, paired: bool = True) -> float:
-    """Smallest population effect that n pairs (or n observations per group) show with this power.
+    """Compute the smallest population effect that n pairs (or n per group) detect with a power.
 
     The inverse of `power_of_t` in g, which rises in |g|: the root of `power_of_t(g, n) = power` above delta.
 
+    Args:
+        n: See `power_of_t`.
+        power: Power to reach.
+        alpha: See `power_of_t`.
+        delta: See `power_of_t`.
+        paired: See `power_of_t`.
+
     Raises:
-        InputError: a power outside (alpha, 1), or what `power_of_t` refuses.
+        InputError: A power outside (alpha, 1), or invalid arguments of `power_of_t`.
     """
     if not alpha < power < 1:
         raise InputError(f"power {power} is not between alpha = {alpha} and 1")
 
     df, root_n, critical = _test(n, alpha, delta, paired)
 
-    def lacking(g: float) -> float:
+    def excess(g: float) -> float:
         return float(two_tails(critical, df, abs(g) * root_n)) - power
 
     high = delta + 1.0
-    while lacking(high) < 0:
+    while excess(high) < 0:
         high *= 2
-    return float(brentq(lacking, delta, high, xtol=1e-8))
+    return float(brentq(excess, delta, high, xtol=1e-8))
 
 
 def _test(n: int, alpha: float, delta: float, paired: bool) -> tuple[float, float, float]:
-    """Degrees of freedom, root_n and critical |t| of the test on n pairs (or n observations in each group)."""
+    """Compute df, root_n and critical |t| of the test on n pairs (or n observations in each group)."""
     if n < 2 or not 0 < alpha < 1 or delta < 0:
         raise InputError(f"power needs n >= 2, 0 < alpha < 1 and delta >= 0: got n={n}, alpha={alpha}, delta={delta}")
     df, root_n = (float(n - 1), float(np.sqrt(n))) if paired else (2.0 * n - 2, float(np.sqrt(n / 2)))

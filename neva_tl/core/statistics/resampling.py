@@ -16,7 +16,14 @@ Alternative = Literal["two-sided", "greater", "less"]
 
 
 class Estimate(NamedTuple):
-    """An estimate with its interval; n is the number of clusters behind it."""
+    """An estimate with its interval.
+
+    Attributes:
+        est: Point estimate, a number or an array.
+        lo: Lower limit.
+        hi: Upper limit.
+        n: Number of clusters.
+    """
 
     est: Any
     lo: Any
@@ -34,20 +41,20 @@ def cluster_bootstrap(
     level: float = 0.95,
     method: Literal["percentile", "bca"] = "percentile",
 ) -> Estimate:
-    """Bootstrap interval that resamples whole clusters with replacement.
+    """Compute a bootstrap interval by resampling whole clusters with replacement.
 
     Args:
-        values: rows to resample.
-        clusters: a name per row; None makes every row its own cluster.
-        statistic: from resampled rows to a number or array.
-        n: draws.
-        rng: random generator.
-        level: coverage aimed at.
-        method: `percentile`, or `bca` (bias-corrected and accelerated, Efron 1987; the acceleration from leaving out
+        values: Rows to resample.
+        clusters: Cluster name of each row; None makes every row its own cluster.
+        statistic: Function from resampled rows to a number or array.
+        n: Number of draws.
+        rng: Random generator.
+        level: Nominal coverage.
+        method: `percentile`, or `bca` (bias-corrected and accelerated, Efron 1987; the acceleration comes from leaving out
             one cluster at a time).
 
     Raises:
-        InputError: fewer than two clusters, or a statistic that is not finite on the data or on a draw.
+        InputError: Fewer than two clusters, or a statistic that is not finite on the data or on a draw.
     """
     values = np.asarray(values)
     rows = _rows_of(np.arange(len(values)) if clusters is None else np.asarray(clusters), len(values))
@@ -57,7 +64,7 @@ def cluster_bootstrap(
     picks = (rng.integers(0, len(rows), len(rows)) for _ in range(n))
     draws = np.stack([np.asarray(statistic(values[np.concatenate([rows[i] for i in pick])]), float) for pick in picks])
     if not (np.isfinite(estimate).all() and np.isfinite(draws).all()):
-        raise InputError("the bootstrapped statistic is not finite: missing scores must be dropped before, by cluster")
+        raise InputError("the bootstrapped statistic is not finite: drop clusters with missing scores first")
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     if method == "percentile":
         lo, hi = np.quantile(draws, tails, axis=0)
@@ -88,7 +95,7 @@ def _bca(
     estimate: np.ndarray, draws: np.ndarray, left_out: np.ndarray, tails: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     count = len(draws)
-    # ties count half, as SciPy does
+    # ties count half, as in SciPy
     below = ((draws < estimate).sum(axis=0) + (draws <= estimate).sum(axis=0)) / (2 * count)
     bias = ndtri(np.clip(below, 0.5 / count, 1 - 0.5 / count))
     spread = left_out.mean(axis=0) - left_out
@@ -104,13 +111,16 @@ def _bca(
 
 
 def halves_of_folds(counts: Num[np.ndarray, " f"]) -> tuple[list[int], list[int]]:
-    """Part folds into two halves of about equal size: the largest fold first, each to the smaller half.
+    """Divide folds into two halves of similar size: from the largest fold down, each to the smaller half.
 
     Args:
-        counts: observations of each fold.
+        counts: Observations per fold.
+
+    Returns:
+        Sorted fold indices of both halves; empty folds are in neither.
 
     Raises:
-        InputError: fewer than two folds hold anything.
+        InputError: Fewer than two folds have observations.
     """
     counts = np.asarray(counts)
     if (counts > 0).sum() < 2:
@@ -126,15 +136,24 @@ def halves_of_folds(counts: Num[np.ndarray, " f"]) -> tuple[list[int], list[int]
 def split_half_agreement(
     first: Float[np.ndarray, "*dims"], second: Float[np.ndarray, "*dims"]
 ) -> Bool[np.ndarray, "*dims"]:
-    """Whether the effect has the same sign, not 0, in both halves."""
+    """Test whether effects have the same sign, other than 0, in both halves.
+
+    Args:
+        first: Effects in one half.
+        second: Effects in the other half.
+    """
     return np.asarray(np.sign(first) * np.sign(second) > 0)
 
 
 def spearman(a: Num[np.ndarray, " n"], b: Num[np.ndarray, " n"]) -> tuple[float, float]:
-    """Spearman's rank correlation and its two-sided p-value (SciPy's).
+    """Compute Spearman's rank correlation and its two-sided p-value (SciPy's).
+
+    Args:
+        a: First series.
+        b: Second series.
 
     Raises:
-        InputError: fewer than three points, values that are not finite, or a constant input (undefined).
+        InputError: Fewer than three points, values that are not finite, or a constant input (undefined).
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     _check_correlation(a, b)
@@ -146,7 +165,7 @@ def _check_correlation(a: np.ndarray, b: np.ndarray) -> None:
     if len(a) != len(b) or len(a) < 3:
         raise InputError(f"a rank correlation needs two series of equal length, at least 3: got {len(a)} and {len(b)}")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise InputError("a rank correlation was asked of values that are not finite")
+        raise InputError("a rank correlation needs finite values")
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         raise InputError("a rank correlation of a constant series is undefined")
 
@@ -160,21 +179,24 @@ def mantel(
     alternative: Alternative = "two-sided",
     orders: Sequence[np.ndarray] | None = None,
 ) -> tuple[float, float]:
-    """Mantel test: Spearman correlation of two square matrices off the diagonal, with a permutation p-value.
+    """Run a Mantel test: Spearman correlation of two square matrices off the diagonal.
 
-    Rows and columns of `a` are permuted together (Mantel 1967); `a` need not be symmetric, both triangles count.
+    Permutes rows and columns of `a` together (Mantel 1967); `a` need not be symmetric, both triangles count.
     `p = (1 + hits) / (1 + permutations)`.
 
     Args:
-        a: for instance the leakage matrix D (steered x measured).
-        b: for instance circular distances.
-        permutations: random relabelings.
-        rng: random generator.
+        a: Square matrix, for instance the leakage matrix D (steered x measured).
+        b: Square matrix, for instance circular distances.
+        permutations: Number of random permutations.
+        rng: Random generator.
         alternative: `less` is the circle's prediction for D against distance: nearer values rise more.
-        orders: the permutations themselves (for tests by enumeration); then `p = hits / len`.
+        orders: Permutations for tests by enumeration; then `p = hits / len(orders)`.
+
+    Returns:
+        The correlation and its p-value.
 
     Raises:
-        InputError: shapes differ, fewer than three rows, entries off the diagonal that are not finite or are all equal.
+        InputError: Shapes differ, fewer than three rows, entries off the diagonal that are not finite or are all equal.
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 2 or a.shape[0] != a.shape[1] or len(a) < 3:
@@ -183,7 +205,7 @@ def mantel(
         )
     off = ~np.eye(len(a), dtype=bool)
     _check_correlation(a[off], b[off])
-    # the set of off-diagonal entries is the same under every relabeling, so ranks are taken once
+    # every permutation has the same set of off-diagonal entries, so ranks are computed once
     ranks_a, ranks_b = np.zeros_like(a), np.zeros_like(b)
     for ranks, matrix in ((ranks_a, a), (ranks_b, b)):
         r = rankdata(matrix[off])

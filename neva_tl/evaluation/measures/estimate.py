@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from neva_tl.core.cards import card
+from neva_tl.core.formatting import plain_interval
 
 #: With fewer usable draws than this share, a percentile would describe the draws that happened to work: no interval
 #: then.
@@ -45,12 +46,7 @@ class Estimate:
         return interval_plot(pd.DataFrame([row]), title=str(self))
 
     def __str__(self) -> str:
-        if _finite(self.est) is None:
-            return "n/a"
-        point = f"{self.est:.2f}"
-        if _finite(self.lo) is None or _finite(self.hi) is None:
-            return point
-        return f"{point} [{self.lo:.2f}, {self.hi:.2f}]"
+        return plain_interval(self.est, self.lo, self.hi)
 
 
 def _nan(x: float | None) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import whole_file
+from neva_tl.core.files import atomic_write
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.store import Store
 
@@ -51,7 +51,7 @@ def adopt(store: Store, identity: Mapping[str, Any], source: str | Path) -> int:
     for file in _pieces(giver.root):
         name = str(file.relative_to(giver.root))
         if not store.has(name):
-            with whole_file(store.path(name)) as copy:
+            with atomic_write(store.path(name)) as copy:
                 shutil.copyfile(file, copy)
             copied += 1
     return copied

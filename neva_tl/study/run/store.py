@@ -18,8 +18,7 @@ from typing import Any
 import pandas as pd
 
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import ENDING, whole_file
-from neva_tl.core.json_data import finite
+from neva_tl.core.files import ENDING, atomic_write, to_json
 
 PACKAGES = ("neva_tl", "torch", "transformers", "transformer-lens", "numpy", "pandas", "scipy", "scikit-learn")
 
@@ -74,13 +73,13 @@ class Store:
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file whole."""
         path = self.path(name)
-        with whole_file(path) as file:
+        with atomic_write(path) as file:
             file.write_text(text, encoding="utf-8")
         return path
 
     def write_json(self, name: str, data: Any) -> Path:
         """Write JSON whole; every number finite or null."""
-        return self.write_text(name, json.dumps(finite(data), indent=1, allow_nan=False))
+        return self.write_text(name, json.dumps(to_json(data), indent=1, allow_nan=False))
 
     def read_json(self, name: str) -> Any:
         """Read a JSON piece."""
@@ -91,7 +90,7 @@ class Store:
         path = self.path(f"{name}.parquet")
         if csv:
             self.write_text(f"{name}.csv", df.to_csv(index=False))
-        with whole_file(path) as file:
+        with atomic_write(path) as file:
             df.to_parquet(file, index=False)
         return path
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from faulty_server import FaultyServer
 
+from helpers.faulty_server import FaultyServer
 from neva_tl.core.cache import JsonCache
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
@@ -100,7 +100,7 @@ def test_a_judge_that_cannot_be_told_is_refused():
             object.__setattr__(self, "lists", {"power": lambda: 1})
             object.__setattr__(self, "half", None)
 
-    with pytest.raises(InputError, match="cannot be told by its content"):
+    with pytest.raises(InputError, match="has no hashable content"):
         CachedJudge(Odd())
 
 

@@ -25,6 +25,7 @@ from neva_tl.plots.lens import logit_lens_plot, token_lens_plot
 from neva_tl.plots.overlap import overlap_plot
 from neva_tl.plots.sensitivity import sensitivity_plot, sparsity_plot
 from neva_tl.plots.style import at_gain, save_figure
+from neva_tl.plots.texts import texts_plot
 from neva_tl.plots.two_values import two_values_plot
 from neva_tl.plots.volcano import effect_volcano
 
@@ -64,6 +65,7 @@ FIGURES: dict[str, FigureSpec] = {
     "sparsity": FigureSpec("sparsity_curve", sparsity_plot, "analyses/sensitivity.py"),
     "gain_curves": FigureSpec("gain_curves", gain_curves_plot, "analyses/method_comparison.py"),
     "two_values": FigureSpec("two_values_kinds", two_values_plot, "analyses/two_values.py"),
+    "texts": FigureSpec("generations", texts_plot),
 }
 
 

@@ -340,6 +340,7 @@ def write_run(run: Path, leave_out: tuple[str, ...] = ()) -> Path:
             table.to_parquet(run / "tables" / f"{name}.parquet")
     if "generations" not in leave_out:
         generations().to_parquet(run / "generations.parquet")
+        generations().to_parquet(run / "tables" / "generations.parquet")
     (run / "results.json").write_text(json.dumps(results(tables["methods"])))
     (run / "manifest.json").write_text(
         json.dumps(

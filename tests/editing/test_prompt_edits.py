@@ -68,7 +68,9 @@ def test_rows_that_end_early_take_their_needs_along(
 ) -> None:
     """Texts of unlike length in one batch: rows are dropped half-way, and what is held must move with them."""
     # every fourth token ends a text
-    monkeypatch.setattr(inference, "stop_ids", lambda model: frozenset(range(0, models.info(model).d_vocab, 4)))
+    monkeypatch.setattr(
+        inference.generation, "stop_ids", lambda model: frozenset(range(0, models.info(model).d_vocab, 4))
+    )
     how: dict[str, Any] = {"max_new_tokens": 16, "temperature": 1.0, "seed": 5}
     prompts = [f"{word} eats the bread" for word in ("Tom", "Who", "The king", "A child", "It", "He", "She", "We")]
     shift = Shift(make_set(tiny, AT), dose=3.0, scope="generated", gate=query)

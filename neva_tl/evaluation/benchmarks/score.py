@@ -20,7 +20,6 @@ from neva_tl import models
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.editing import Edit, as_edits, edit, rewrite
-from neva_tl.editing.session import Found
 from neva_tl.evaluation.benchmarks.items import Benchmark, Kind
 from neva_tl.evaluation.benchmarks.metrics import METRICS, choice_rows, estimate
 from neva_tl.models import inference
@@ -118,7 +117,9 @@ def score_benchmark(
     ]
     with edit(model, *wanted) as found:
         opened = inference.prepends_bos(model) or not pairs[0][0]
-        session: Any = _WholeText(found, opened) if span == "text" and wanted else found if wanted else None
+        session: inference.TokenSession | None = None
+        if wanted:
+            session = _WholeText(found, opened) if span == "text" else found
         run = (
             _text_rows if benchmark.kind == "text" else _word_rows if benchmark.kind == "last_word" else _candidate_rows
         )
@@ -138,23 +139,23 @@ def score_all(
 
 
 class _WholeText:
-    """An edit session to which prompts count as generated too, but for a separator in front of the text."""
+    """An edit session that counts prompts as generated too, except a separator in front of the text."""
 
-    def __init__(self, session: Any, opened: bool) -> None:
+    #: Even an edit of generated tokens touches prompts here: caches of unedited prompts are not exact.
+    active_scopes = frozenset({"all"})
+
+    def __init__(self, session: inference.TokenSession, opened: bool) -> None:
         self._session, self._opened = session, opened
+        self.mark_new, self.set_rows, self.keep_rows = session.mark_new, session.set_rows, session.keep_rows
+        self.prompt_state, self.resume_from = session.prompt_state, session.resume_from
 
     def mark(self, generated: Bool[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> None:
+        """Mark prompts as generated as well."""
         whole = mask.clone()
         if self._opened:
             row, first = torch.arange(len(mask), device=mask.device), mask.int().argmax(dim=1)
             whole[row, first] = generated[row, first]
         self._session.mark(whole, mask)
-
-    def found(self) -> Found:
-        return self._session.found()
-
-    def go_on(self, found: Found, index: Int[Tensor, " r"]) -> None:
-        self._session.go_on(found, index)
 
 
 def _edited(edits: Sequence[Edit], prompt: str, candidate: str) -> tuple[str, str]:
@@ -185,7 +186,12 @@ def _is_cut(model: Any, pair: tuple[str, str], room: int) -> bool:
 
 
 def _candidate_rows(
-    model: Any, benchmark: Benchmark, pairs: list[tuple[str, str]], session: Any, token_budget: int, progress: bool
+    model: Any,
+    benchmark: Benchmark,
+    pairs: list[tuple[str, str]],
+    session: inference.TokenSession | None,
+    token_budget: int,
+    progress: bool,
 ) -> list[dict[str, Any]]:
     encoded, cut = _encoded(model, pairs, benchmark.name)
     total, count = np.zeros(len(encoded)), np.array([len(x.ids) - max(x.start, 1) for x in encoded])
@@ -224,7 +230,12 @@ def _parts(encoded: Sequence[Encoded], starts: Int[np.ndarray, " s"], token_budg
 
 
 def _word_rows(
-    model: Any, benchmark: Benchmark, pairs: list[tuple[str, str]], session: Any, token_budget: int, progress: bool
+    model: Any,
+    benchmark: Benchmark,
+    pairs: list[tuple[str, str]],
+    session: inference.TokenSession | None,
+    token_budget: int,
+    progress: bool,
 ) -> list[dict[str, Any]]:
     encoded, cut = _encoded(model, pairs, benchmark.name)
     total, greedy = inference.answer_greedy(
@@ -237,7 +248,12 @@ def _word_rows(
 
 
 def _text_rows(
-    model: Any, benchmark: Benchmark, pairs: list[tuple[str, str]], session: Any, token_budget: int, progress: bool
+    model: Any,
+    benchmark: Benchmark,
+    pairs: list[tuple[str, str]],
+    session: inference.TokenSession | None,
+    token_budget: int,
+    progress: bool,
 ) -> list[dict[str, Any]]:
     windows, owner = [], []
     for number, item in enumerate(inference.encode_continuations(model, pairs, windows=True)):

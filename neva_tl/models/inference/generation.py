@@ -14,6 +14,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.models.inference.encoding import check_ids, encode_one, pad
 from neva_tl.models.inference.prompt_cache import Prefill
 from neva_tl.models.inference.sampling import Decoding, decode
+from neva_tl.models.inference.session import TokenSession
 from neva_tl.prompts.example import Example
 
 #: Tokens that end a turn in common chat formats.
@@ -28,7 +29,7 @@ def generate(
     temperature: float = 0.0,
     seed: int = 0,
     numbers: Sequence[int] | None = None,
-    session: Any = None,
+    session: TokenSession | None = None,
     chat: bool | None = None,
     batch_size: int | None = None,
     stop_at_eos: bool = True,

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from neva_tl import models
 from neva_tl.models.inference.encoding import Encoded, encode_one, group, pad, pad_id
+from neva_tl.models.inference.session import PromptState, TokenSession, skips_prompts
 from neva_tl.prompts.example import Example
 
 Ids = tuple[int, ...]
@@ -43,7 +44,7 @@ class PrefixCache:
         examples: Sequence[Example] | Sequence[Encoded],
         *,
         chat: bool | None = None,
-        session: Any = None,
+        session: TokenSession | None = None,
         token_budget: int = 4096,
         max_bytes: int = 2 << 30,
         progress: bool = False,
@@ -62,7 +63,7 @@ class PrefixCache:
         """
         self._place: dict[Ids, tuple[int, int]] = {}
         self._blocks: list[models.KVCache] = []
-        self._found: list[Any] = []  # what the session's edits worked out at a block's prompts
+        self._states: list[PromptState] = []  # by block, under a session: what its edits computed at the prompts
         self._first: dict[tuple[Ids, int], float] = {}
         self._model, self._session = model, session
         self.nbytes = 0
@@ -98,10 +99,11 @@ class PrefixCache:
             for token in wanted[ids]:
                 self._first[ids, token] = float(logprobs[row, token])
         self._blocks.append(past)
-        self._found.append(None if self._session is None else self._session.found())
+        if self._session is not None:
+            self._states.append(self._session.prompt_state())
         self.nbytes += past.nbytes
 
-    def exact_for(self, model: Any, session: Any) -> bool:
+    def exact_for(self, model: Any, session: TokenSession | None) -> bool:
         """Whether scoring through this cache is right: the same model, and no edit that touches prompt tokens.
 
         A cache made under a session is right for that session, whatever it touches.
@@ -110,17 +112,14 @@ class PrefixCache:
             return False
         if self._session is not None:
             return session is self._session
-        if session is None:
-            return True
-        scopes = getattr(session, "active_scopes", None)
-        return scopes is not None and set(scopes) <= {"generated"}
+        return skips_prompts(session)
 
     def score(
         self,
         encoded: Sequence[Encoded],
         total: np.ndarray,
         *,
-        session: Any = None,
+        session: TokenSession | None = None,
         token_budget: int = 4096,
         update: Callable[[int], Any] = lambda n: None,
     ) -> np.ndarray:
@@ -147,7 +146,9 @@ class PrefixCache:
                 update(len(chosen))
         return done
 
-    def _run(self, block: int, items: Sequence[Encoded], numbers: np.ndarray, total: np.ndarray, session: Any) -> None:
+    def _run(
+        self, block: int, items: Sequence[Encoded], numbers: np.ndarray, total: np.ndarray, session: TokenSession | None
+    ) -> None:
         """Score the answers' tokens after the first: `items` are of one block, `numbers` their places in `total`."""
         answers = [item.ids[item.start :] for item in items]
         width = max(len(ids) for ids in answers) - 1
@@ -165,7 +166,7 @@ class PrefixCache:
         if session is not None:
             session.mark(mask, mask)
             if self._session is not None:
-                session.go_on(self._found[block], rows)
+                session.resume_from(self._states[block], rows)
         logits = models.forward(self._model, whole[:, :-1], mask, scored=mask, past=past, last=True)
         assert logits is not None
         logprobs = torch.log_softmax(logits.float(), dim=-1).gather(1, whole[:, 1:][mask][:, None]).squeeze(1)
@@ -183,9 +184,9 @@ class Prefill:
         self._known: dict[bytes, tuple[models.KVCache, Tensor]] = {}
 
     @staticmethod
-    def fits(session: Any) -> bool:
+    def fits(session: TokenSession | None) -> bool:
         """Whether a session leaves every prompt token alone."""
-        return session is None or set(getattr(session, "active_scopes", {"all"})) <= {"generated"}
+        return skips_prompts(session)
 
     def run(
         self, model: Any, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from neva_tl import models
 from neva_tl.models.inference.prompt_cache import Prefill
+from neva_tl.models.inference.session import TokenSession
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,13 @@ def decode(
     mask: Bool[Tensor, "b n"],
     numbers: Sequence[int],
     how: Decoding,
-    session: Any = None,
+    session: TokenSession | None = None,
     places: Sequence[int] | None = None,
     prefill: Prefill | None = None,
 ) -> list[list[int]]:
     """Continue left-padded prompts.
 
-    Rows that have ended are dropped once they are half of the batch (only where no session, or one with `keep_rows`,
-    could be holding something per row).
+    Rows that have ended are dropped once they are half of the batch.
 
     Args:
         numbers: each row's prompt number: with the seed it fixes the row's random numbers.
@@ -69,9 +69,8 @@ def decode(
     draws = np.stack([uniforms(how.seed, i, how.max_new_tokens) for i in numbers]) if how.temperature else None
     rows = np.arange(len(numbers))  # which prompt each row of the running batch is
     ended = np.zeros(len(numbers), dtype=bool)  # by row of the running batch
-    if hasattr(session, "set_rows"):
+    if session is not None:
         session.set_rows(numbers if places is None else places)
-    may_drop = session is None or hasattr(session, "keep_rows")
     past = models.KVCache() if how.cache else None
     step_tokens, step_mask, whole, whole_mask = tokens, mask, tokens, mask
     width = tokens.shape[1]
@@ -80,12 +79,12 @@ def decode(
         if step == 0 and prefill is not None and how.cache and prefill.fits(session):
             past, logits = prefill.run(model, step_tokens, step_mask)
         else:
-            if step and how.cache and hasattr(session, "mark_new"):
+            if session is not None and step and how.cache:
                 session.mark_new()
             elif session is not None:
+                # without a cache the prompt is run again, and stays prompt
                 generated = torch.zeros_like(step_mask)
-                # with a cache each later pass holds new tokens only; without, the prompt is run again and stays prompt
-                generated[:, 0 if (how.cache and step) else width :] = True
+                generated[:, width:] = True
                 session.mark(generated, step_mask)
             end = last + step_tokens.shape[1] - 1
             found = models.forward(model, step_tokens, step_mask, positions=end, past=past)
@@ -102,7 +101,7 @@ def decode(
                 out[rows[place]].append(token)
         if ended.all() or step + 1 == how.max_new_tokens:
             break
-        if may_drop and 2 * ended.sum() >= len(ended):
+        if 2 * ended.sum() >= len(ended):
             keep = np.flatnonzero(~ended)
             index = torch.from_numpy(keep).to(tokens.device)
             rows, ended, chosen = rows[keep], ended[keep], chosen[index]

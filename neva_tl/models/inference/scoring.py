@@ -29,6 +29,7 @@ from neva_tl.models.inference.encoding import (
     pad,
 )
 from neva_tl.models.inference.prompt_cache import PrefixCache
+from neva_tl.models.inference.session import TokenSession
 from neva_tl.prompts.example import Example
 
 
@@ -36,7 +37,7 @@ def forward_batch(
     model: Any,
     batch: Batch,
     *,
-    session: Any = None,
+    session: TokenSession | None = None,
     stop_at_layer: int | None = None,
     logits: bool = True,
     positions: Int[Tensor, " m"] | None = None,
@@ -74,7 +75,7 @@ def forward_batch(
 
 
 def _answer_logits(
-    model: Any, batch: Batch, session: Any
+    model: Any, batch: Batch, session: TokenSession | None
 ) -> tuple[Float[Tensor, "m d_vocab"], Int[Tensor, " m"], Int[Tensor, " m"]]:
     """Log-probabilities over the vocabulary in front of every answer token, its row, and the token itself.
 
@@ -87,7 +88,7 @@ def _answer_logits(
     return torch.log_softmax(logits.float(), dim=-1), scored.nonzero()[:, 0], batch.tokens[:, 1:][scored[:, :-1]]
 
 
-def _token_logprobs(model: Any, batch: Batch, session: Any) -> tuple[np.ndarray, np.ndarray]:
+def _token_logprobs(model: Any, batch: Batch, session: TokenSession | None) -> tuple[np.ndarray, np.ndarray]:
     """Log-probability of every scored answer token (float64) and its row, in reading order."""
     logprobs, rows, tokens = _answer_logits(model, batch, session)
     chosen = logprobs.gather(1, tokens[:, None]).squeeze(1)
@@ -98,7 +99,7 @@ def answer_logprobs(
     model: Any,
     examples: Sequence[Example],
     *,
-    session: Any = None,
+    session: TokenSession | None = None,
     chat: bool | None = None,
     token_budget: int = 4096,
     prefix: PrefixCache | None = None,
@@ -132,7 +133,7 @@ def encoded_logprobs(
     model: Any,
     encoded: Sequence[Encoded],
     *,
-    session: Any = None,
+    session: TokenSession | None = None,
     token_budget: int = 4096,
     prefix: PrefixCache | None = None,
     progress: bool = False,
@@ -165,7 +166,12 @@ def encoded_logprobs(
 
 
 def answer_greedy(
-    model: Any, encoded: Sequence[Encoded], *, session: Any = None, token_budget: int = 4096, progress: bool = False
+    model: Any,
+    encoded: Sequence[Encoded],
+    *,
+    session: TokenSession | None = None,
+    token_budget: int = 4096,
+    progress: bool = False,
 ) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
     """Summed log-probability of each answer, and whether every one of its tokens is the most probable one at its place.
 
@@ -198,7 +204,9 @@ def _one_token_answers(encoded: Sequence[Encoded], left: Int[np.ndarray, " n"]) 
     return {ids: numbers for ids, numbers in found.items() if len(numbers) > 1}
 
 
-def _next_logprobs(model: Any, prompts: Sequence[tuple[int, ...]], session: Any) -> Float[Tensor, "b d_vocab"]:
+def _next_logprobs(
+    model: Any, prompts: Sequence[tuple[int, ...]], session: TokenSession | None
+) -> Float[Tensor, "b d_vocab"]:
     """Log-probabilities (float64, CPU) of what comes after each prompt."""
     # left padding: every prompt ends at the same place
     batch = pad(model, [Encoded(ids, len(ids)) for ids in prompts], "left")
@@ -212,7 +220,7 @@ def neutral_logprobs(
     model: Any,
     texts: Sequence[str],
     *,
-    session: Any = None,
+    session: TokenSession | None = None,
     token_budget: int = 4096,
     progress: bool = False,
 ) -> list[Float[np.ndarray, " t"]]:

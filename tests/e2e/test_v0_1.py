@@ -48,7 +48,7 @@ def no_generation(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **options: Any) -> Any:
         raise AssertionError("a text was written again")
 
-    monkeypatch.setattr(inference, "decode", refuse)
+    monkeypatch.setattr(inference.generation, "decode", refuse)
 
 
 @pytest.fixture(scope="module")

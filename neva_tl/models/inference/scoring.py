@@ -28,7 +28,7 @@ from neva_tl.models.inference.encoding import (
     group,
     pad,
 )
-from neva_tl.models.inference.prompt_cache import PrefixCache
+from neva_tl.models.inference.prompt_cache import PrefixCache, prompt_batch
 from neva_tl.models.inference.session import TokenSession
 from neva_tl.prompts.example import Example
 
@@ -208,8 +208,7 @@ def _next_logprobs(
     model: Any, prompts: Sequence[tuple[int, ...]], session: TokenSession | None
 ) -> Float[Tensor, "b d_vocab"]:
     """Log-probabilities (float64, CPU) of what comes after each prompt."""
-    # left padding: every prompt ends at the same place
-    batch = pad(model, [Encoded(ids, len(ids)) for ids in prompts], "left")
+    batch = prompt_batch(model, prompts)
     end = torch.tensor([batch.tokens.shape[1] - 1], device=batch.tokens.device)
     logits = forward_batch(model, batch, session=session, positions=end)
     assert logits is not None

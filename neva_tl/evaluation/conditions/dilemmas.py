@@ -70,8 +70,8 @@ def on_dilemmas(
         >>> from neva_tl.evaluation import measure, on_dilemmas, text_responses
         >>> from neva_tl.prompts import load_questions
         >>> model = nv.load("demo")
-        >>> stats = nv.collect(model, nv.prompts.load("demo", per_value=40))
-        >>> edit = nv.Shift(nv.select(stats, "power"))
+        >>> stats = nv.collect(model, nv.prompts.load("demo", per_value=8))
+        >>> edit = nv.Shift(nv.select(stats, "power", method="mean_shift"))
         >>> questions = load_questions("demo").query("split == 'validation'")
         >>> judge = nv.evaluation.ExactJudge()
         >>> base, edited = (text_responses(model, edits, questions, judge) for edits in (None, edit))
@@ -132,8 +132,8 @@ class YesNoJudge:
         >>> import neva_tl as nv
         >>> from neva_tl.evaluation import YesNoJudge, assemble, measure, observe, without_opponents
         >>> model = nv.load("demo")
-        >>> stats = nv.collect(model, nv.prompts.load("demo", per_value=40))
-        >>> edit = nv.Shift(nv.select(stats, "power"))
+        >>> stats = nv.collect(model, nv.prompts.load("demo", per_value=8))
+        >>> edit = nv.Shift(nv.select(stats, "power", method="mean_shift"))
         >>> pairs = [("power", "security"), ("security", "tradition"), ("tradition", "power")]
         >>> questions = pd.DataFrame(pairs, columns=["value", "against"])
         >>> questions = questions.assign(text=[f"Should he choose {a} over {b}?" for a, b in pairs], topic=list("abc"))

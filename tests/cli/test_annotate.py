@@ -67,7 +67,7 @@ def test_back_skip_help_and_slips(call: Call, run: Path) -> None:
     first, corrected, third = answers(run)
     assert first["item"] == corrected["item"] != third["item"]
     assert first["labels"]["self-direction"] == 1 and corrected["labels"]["stimulation"] == 1
-    assert "'z' is no key" in err and err.count("Which of these") == 2
+    assert "'z' is not a key" in err and err.count("Which of these") == 2
     # end of input stops as q does; the skipped text comes first when one goes on
     _, _, err = call("annotate", run, typed="n\n")
     assert "text 2 of 9" in err and "2 answered" in err

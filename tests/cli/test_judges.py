@@ -109,7 +109,7 @@ def test_train_prints_json(data, tmp_path, call):
         (("train-judge", "--data", "{valueeval}", "--out", "{valueeval}"), "holds no judge: choose another folder"),
         (("validate-judge", "--judge", "wordlist", "--labels", "{valueeval}", "--split", "dev"), "has no split 'dev'"),
         (("validate-judge", "--judge", "oracle", "--labels", "{valueeval}"), "unknown judge 'oracle'"),
-        (("validate-judge", "--judge", "classifier:/nowhere", "--labels", "{valueeval}"), "is no folder"),
+        (("validate-judge", "--judge", "classifier:/nowhere", "--labels", "{valueeval}"), "is not a folder"),
         (("validate-judge", "--judge", "wordlist", "--labels", "valueeval:/nowhere"), "/nowhere does not exist"),
     ],
 )

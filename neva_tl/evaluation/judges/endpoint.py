@@ -102,7 +102,7 @@ def address(base_url: str | None) -> str:
         raise InputError("the chat judge's BASE_URL must be an http address, such as http://localhost:8000/v1")
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise InputError(
-            "the chat judge's BASE_URL must not contain a user, password or query (it is written into results): put the key "
+            "the chat judge's BASE_URL must contain no user, password or query (it is written into results): put the key "
             "into an environment variable"
         )
     return url

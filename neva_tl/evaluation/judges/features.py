@@ -72,7 +72,7 @@ class Features:
                 fitted = TfidfVectorizer(min_df=_MIN_TEXTS[name], **options).fit(texts)
             except ValueError as error:
                 raise InputError(
-                    f"TF-IDF finds no features in {len(texts)} training texts ({error}): give more texts"
+                    f"TF-IDF finds nothing in {len(texts)} training texts ({error}): give more texts"
                 ) from error
             vocabulary[name] = tuple(str(term) for term in fitted.get_feature_names_out())
             idf[name] = np.asarray(fitted.idf_, dtype=np.float32)

@@ -77,7 +77,7 @@ class SurveyJudge:
 
     def __post_init__(self) -> None:
         if not self.items:
-            raise InputError("a survey needs at least one item")
+            raise InputError("a survey needs items: there are none")
         check_options(len(self.levels), "the survey's scale")
         # values in circle order; the items of a value keep their order
         ordered = tuple(sorted(self.items, key=lambda item: value(item.value).index))

@@ -338,7 +338,7 @@ def test_specs():
         "chat:m@ftp://x": "http address",
         "chat:m@http://user:pw@x/v1": "no user, password",
         "chat:m@http://x/v1?key=1": "no user, password",
-        "chat:m#concurrency=many": "does not read",
+        "chat:m#concurrency=many": "is malformed",
         "chat:m#concurrency=0": "concurrency",
         "chat:m#secret=1": "no such option",
         "chat:m#rpm=0": "requests_per_minute",

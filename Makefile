@@ -56,29 +56,19 @@ setup-tl3: $(TL3)/.ready ## make the environment with TransformerLens 3.9 (.venv
 test-tl3: setup-tl3 ## the core suite on TransformerLens 3.9 (HookedTransformer)
 	OMP_NUM_THREADS=1 $(TL3)/bin/python -m pytest -n $(WORKERS) -m "core and not smollm2 and not slow"
 
-lint: setup ## ruff
+lint: setup ## ruff, and imports that point down
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: setup ## mypy
 	$(BIN)/mypy
 
 RUN ?= runs/demo
-# gain_curves belongs to a comparison's folder and is drawn by analyses/method_comparison.py.
 figures: setup ## paper figures (PDF and PNG) from a run's tables: make figures RUN=runs/demo
 	$(BIN)/python analyses/layer_ablation.py $(RUN)
 	$(BIN)/python analyses/logit_lens.py $(RUN)
-	for figure in figures/*.py; do \
-	  case $$figure in \
-	    figures/faithfulness.py) table=circuits; maker=circuits;; \
-	    figures/sensitivity.py|figures/sparsity.py) table=sensitivity; maker=sensitivity;; \
-	    figures/two_values.py) table=two_values; maker=sensitivity;; \
-	    figures/gain_curves.py) continue;; \
-	    *) table=; maker=;; \
-	  esac; \
-	  if [ -n "$$table" ] && [ ! -f $(RUN)/tables/$$table.parquet ]; then \
-	    echo "$$figure: no $$table in $(RUN) yet (make $$maker RUN=$(RUN))"; \
-	  else $(BIN)/python $$figure $(RUN) || exit 1; fi; done
+	for figure in figures/*.py; do $(BIN)/python $$figure $(RUN) --skip-missing || exit 1; done
 
 # Options of analyses/sensitivity.py, say SENSITIVITY="--value all".
 SENSITIVITY ?=
@@ -123,7 +113,7 @@ notebook: setup ## execute the quickstart notebook
 
 # Two models at a time, each on a core of its own: what is compared takes turns on one core. Then what wants both cores, or a
 # quiet machine (edits cost a few percent).
-BENCH = OMP_NUM_THREADS=1 $(BIN)/python analyses/benchmark_
+BENCH = OMP_NUM_THREADS=1 $(BIN)/python analyses/benchmarks/benchmark_
 TEXTS = $(if $(wildcard $(DATA)/valueeval),--data $(DATA))
 bench: setup smollm2 ## benchmark scripts beside their peers (under two hours): tables, runs/bench/bench.json, docs/benchmarks.md
 	$(BIN)/python -m $(PIP) -c requirements/constraints.txt -e '.[bench]'
@@ -142,11 +132,11 @@ bench: setup smollm2 ## benchmark scripts beside their peers (under two hours): 
 	  wait $$other || bad=1; \
 	  $(BENCH)processes.py $(TEXTS) --out runs/bench/processes.json || bad=1; \
 	  $(BENCH)edit.py --core 1 --out runs/bench/edit.json || bad=1; test -z "$$bad"
-	$(BIN)/python analyses/bench_report.py runs/bench
+	$(BENCH)report.py runs/bench
 	$(BENCH)evaluate.py
 
 gpu-check: setup ## collecting beside the plain forward pass, Llama-8B's shape in bfloat16 (needs a CUDA device)
-	$(BIN)/python analyses/gpu_check.py --out runs/bench/gpu.json
+	$(BIN)/python analyses/benchmarks/gpu_check.py --out runs/bench/gpu.json
 
 ci: ## what continuous integration runs
 	bash .ci/run

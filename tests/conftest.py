@@ -18,14 +18,16 @@ install_import_hook("neva_tl", "beartype.beartype")
 import pytest  # noqa: E402 (after the environment is set and the import hook is in place)
 import torch  # noqa: E402
 
-ROOT = Path(__file__).resolve().parent.parent
+pytest.register_assert_rewrite("helpers")
+from helpers.paths import SHARED  # noqa: E402
+
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
     """Run `neva-tl ...` in this process, with what is typed into it: exit status, stdout, stderr."""
-    from neva_tl.cli.main import main as cli
+    from neva_tl.cli import main as cli
 
     def run(*argv: object, typed: str = "") -> tuple[int, str, str]:
         capsys.readouterr()
@@ -58,10 +60,9 @@ def loaded(folders: dict[str, Path]) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """The data beside the project; tests that need it skip where it is absent."""
-    path = ROOT.parent / "shared"
-    if not (path / "models").is_dir():
+    if not (SHARED / "models").is_dir():
         pytest.skip("needs ../shared (models and data beside the project)")
-    return path
+    return SHARED
 
 
 @pytest.fixture(scope="session")

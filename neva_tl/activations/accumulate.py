@@ -58,7 +58,7 @@ def merge_folds(n: np.ndarray, mean: np.ndarray, m2: np.ndarray, fold: int | Seq
 
 
 @dataclass(frozen=True, eq=False)
-class Membership:
+class CellIndex:
     """Which cell of the grids each row of a table belongs to.
 
     Attributes:
@@ -72,7 +72,7 @@ class Membership:
     pair_cell: Int[np.ndarray, " n"]
 
     @classmethod
-    def of(cls, table: pd.DataFrame, values: Sequence[str]) -> Membership:
+    def of(cls, table: pd.DataFrame, values: Sequence[str]) -> CellIndex:
         """From the columns `value`, `pole`, `fold`, `pair_id`."""
         value = table["value"].map({name: i for i, name in enumerate(values)}).to_numpy(dtype=np.int64)
         pole = (table["pole"] == POLES[1]).to_numpy(dtype=np.int64)
@@ -82,12 +82,12 @@ class Membership:
         pair = np.where(code >= 0, pd.factorize(pair_cell * (code.max(initial=0) + 1) + code)[0], -1)
         return cls((value * len(POLES) + pole) * N_FOLDS + fold, pair, pair_cell)
 
-    def part(self, rows: np.ndarray) -> Part:
+    def update(self, rows: np.ndarray) -> CellUpdate:
         """The given rows as one update; pairs count where both rows are among them."""
         cells, place = np.unique(self.cell[rows], return_inverse=True)
         plus, minus = self._pairs(rows)
         pair_cells, pair_place = np.unique(self.pair_cell[rows][plus], return_inverse=True)
-        return Part(cells, place, plus, minus, pair_cells, pair_place)
+        return CellUpdate(cells, place, plus, minus, pair_cells, pair_place)
 
     def _pairs(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places in `rows` of the two rows of every whole pair."""
@@ -105,7 +105,7 @@ class Membership:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class CellUpdate:
     """Some observations and the cells they join.
 
     Attributes:
@@ -132,10 +132,10 @@ class Part:
         """`[h]` pairs of each cell."""
         return np.bincount(self.pair_place, minlength=len(self.pair_cells))
 
-    def repeated(self, times: np.ndarray) -> Part:
+    def repeated(self, times: np.ndarray) -> CellUpdate:
         """Every observation so many times (its tokens), without pairs."""
         none = np.zeros(0, dtype=np.int64)
-        return Part(self.cells, np.repeat(self.place, times), none, none, none, none)
+        return CellUpdate(self.cells, np.repeat(self.place, times), none, none, none, none)
 
 
 class Reduced(NamedTuple):
@@ -207,7 +207,7 @@ class Accumulator:
             )
         return cls(values, layers)
 
-    def add(self, part: Part, pooled: Sequence[Pooled]) -> None:
+    def add(self, part: CellUpdate, pooled: Sequence[Pooled]) -> None:
         """Join a part's observations to the moments.
 
         Args:
@@ -218,7 +218,7 @@ class Accumulator:
             self.add_layer(layer, part, found)
         self.count(part)
 
-    def add_layer(self, layer: int, part: Part, found: Pooled) -> None:
+    def add_layer(self, layer: int, part: CellUpdate, found: Pooled) -> None:
         """Join one layer's observations; `count` follows when all layers have theirs."""
         held, n, diff_n = self.layers[layer], self.n.reshape(-1), self.diff_n.reshape(-1)
         for site, (mean, m2, positive) in SITES.items():
@@ -238,7 +238,7 @@ class Accumulator:
             whole = reduced(exact[plus] - exact[minus], part.pair_place, len(part.pair_cells))
             _join(held, _DIFFS, part.pair_cells, diff_n[part.pair_cells], part.pair_counts, whole)
 
-    def count(self, part: Part) -> None:
+    def count(self, part: CellUpdate) -> None:
         """A part's observations are in the moments of all layers."""
         self.n.reshape(-1)[part.cells] += part.counts
         self.diff_n.reshape(-1)[part.pair_cells] += part.pair_counts
@@ -298,7 +298,7 @@ def _join(
     m2[at] += part.m2.to(m2) + step.square() * (new * old / (new + old))
 
 
-def _sum_into(total: Tensor, x: Tensor, part: Part, *, reduced_already: bool, by: int = 1) -> None:
+def _sum_into(total: Tensor, x: Tensor, part: CellUpdate, *, reduced_already: bool, by: int = 1) -> None:
     """Add rows, or sums by cell, to their cells; `by` neighbouring cells share a row of `total`."""
     cells, place = np.unique(part.cells // by, return_inverse=True)
     sums = summed(x.to(total.dtype), place if reduced_already else place[part.place], len(cells))

@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neva_tl import models
-from neva_tl.activations.accumulate import Part, Pooled, Reduced, float_for, reduced, summed
+from neva_tl.activations.accumulate import CellUpdate, Pooled, Reduced, float_for, reduced, summed
 from neva_tl.core.errors import InputError
 from neva_tl.models import inference
-from neva_tl.models.hooks import hooked
+from neva_tl.models.hooks import temporary_hooks
 from neva_tl.models.inference.encoding import Batch
 
 #: `mean`, `last`, `max`: one observation a text, pooled over its answer tokens; `token`: every answer token is one.
@@ -94,12 +94,12 @@ class Recorder:
             if not (name == "gate" and layer in self._gates)
         ]
         with ExitStack() as stack:
-            stack.enter_context(hooked(self._model, points))
+            stack.enter_context(temporary_hooks(self._model, points))
             for layer, module in self._gates.items():
                 stack.callback(module.register_forward_hook(listen(layer)).remove)
             yield
 
-    def run(self, batch: Batch, part: Part, past: models.KVCache | None = None) -> list[Pooled]:
+    def run(self, batch: Batch, part: CellUpdate, past: models.KVCache | None = None) -> list[Pooled]:
         """One forward pass of a batch, without LM head.
 
         Args:
@@ -187,7 +187,9 @@ def _rows(
     return reduce
 
 
-def _tokens(answer: Tensor, part: Part, found: list[dict[str, Tensor | Reduced]]) -> Callable[[int, str, Tensor], None]:
+def _tokens(
+    answer: Tensor, part: CellUpdate, found: list[dict[str, Tensor | Reduced]]
+) -> Callable[[int, str, Tensor], None]:
     """Moments of all answer tokens by cell; no pass holds more than one layer's tokens."""
     pool_weights(answer, "mean")  # refuses rows without an answer
     groups = len(part.cells)

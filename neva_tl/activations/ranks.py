@@ -46,7 +46,7 @@ class World:
         """Whether this process writes what is written once."""
         return self.rank == 0
 
-    def mine(self, number: int) -> bool:
+    def owns(self, number: int) -> bool:
         """Whether a batch falls to this process: by its number in the plan, so that a resumed run shares it out alike."""
         return number % self.size == self.rank
 
@@ -66,7 +66,7 @@ class World:
                 dist.barrier()
 
 
-def world() -> World:
+def current_world() -> World:
     """The processes that `torch.distributed` knows of; one alone where it was not started."""
     if dist.is_available() and dist.is_initialized():
         return World(dist.get_rank(), dist.get_world_size())
@@ -77,7 +77,7 @@ def world() -> World:
 def joined() -> Iterator[World]:
     """Join the others where `torchrun` started this process; one process alone else."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or "TORCHELASTIC_RUN_ID" not in os.environ or dist.is_initialized():
-        yield world()
+        yield current_world()
         return
     gpu = torch.cuda.is_available()
     if gpu:
@@ -86,7 +86,7 @@ def joined() -> Iterator[World]:
         # gloo beside nccl: what is no GPU tensor goes between the hosts
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=PATIENCE)
     try:
-        yield world()
+        yield current_world()
     finally:
         dist.destroy_process_group()
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from safetensors.numpy import load_file, save_file
 
-from neva_tl.activations.accumulate import POLES, Accumulator, Membership, fold_of, merge_arrays, merge_folds
+from neva_tl.activations.accumulate import POLES, Accumulator, CellIndex, fold_of, merge_arrays, merge_folds
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write
@@ -299,7 +299,7 @@ class ActivationStats:
         layers, width = h.shape[1:]
         d_model = 1 if resid is None else resid.shape[2]
         acc = Accumulator.empty(values, [torch.device("cpu")] * layers, width, d_model, gated=False)
-        part = Membership.of(table, values).part(np.arange(len(table)))
+        part = CellIndex.of(table, values).update(np.arange(len(table)))
         for layer in range(layers):
             post = torch.from_numpy(np.array(h[:, layer], dtype=np.float32))
             share = (

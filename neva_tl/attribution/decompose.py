@@ -22,7 +22,7 @@ from neva_tl import models
 from neva_tl.attribution.direct import divisor, readout
 from neva_tl.core.errors import InputError
 from neva_tl.models import inference
-from neva_tl.models.hooks import watched
+from neva_tl.models.hooks import record_hooks
 from neva_tl.prompts.example import Example
 
 At = Literal["last", "answer"]
@@ -269,7 +269,7 @@ def _watch(
     last = models.info(model).n_layers - 1
     names = [models.hook_name(model, 0, "resid_pre"), models.hook_name(model, last, "resid_post"), *more]
     names += [models.hook_name(model, layer, site) for layer in layers for site in ("z", "post")]
-    with watched(model, names) as seen:
+    with record_hooks(model, names) as seen:
         logits = inference.forward_batch(model, batch)
     assert logits is not None
     return seen, logits

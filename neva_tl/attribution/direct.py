@@ -21,7 +21,7 @@ from torch import Tensor
 from neva_tl import models
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.models.hooks import watched
+from neva_tl.models.hooks import record_hooks
 from neva_tl.prompts.example import Example
 
 
@@ -113,7 +113,7 @@ def frozen_scale(model: Any, examples: Sequence[Example], *, chat: bool | None =
     name = models.hook_name(model, models.info(model).n_layers - 1, "resid_post")
     total, count = 0.0, 0
     for _, batch in inference.batches(model, examples, chat=chat):
-        with watched(model, [name]) as seen:
+        with record_hooks(model, [name]) as seen:
             inference.forward_batch(model, batch, logits=False)
         total_batch = divisor(seen[name].float(), kind, eps)[batch.answer]
         total += float(total_batch.sum())

@@ -14,7 +14,7 @@ from neva_tl import models
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.models import inference
-from neva_tl.models.hooks import hooked
+from neva_tl.models.hooks import temporary_hooks
 from neva_tl.prompts.example import Example
 
 
@@ -87,7 +87,7 @@ def layer_probes(
         return add
 
     probing = [(models.hook_name(model, layer, "post"), probe(layer)) for layer in layers]
-    with hooked(model, probing), torch.enable_grad():
+    with temporary_hooks(model, probing), torch.enable_grad():
         logits = inference.forward_batch(model, batch, grad=True)
         assert logits is not None
         found = torch.autograd.grad(metric(logits), [probes[layer] for layer in layers])

@@ -22,12 +22,12 @@ from tqdm import tqdm
 from neva_tl import models
 from neva_tl.attribution.decompose import read_mask
 from neva_tl.attribution.tokens import token_text, value_tokens
-from neva_tl.core.cards import showable
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.statistics import mean_interval
 from neva_tl.core.values import VALUES
 from neva_tl.models import inference
-from neva_tl.models.hooks import watched
+from neva_tl.models.hooks import record_hooks
+from neva_tl.plots.showable import showable
 from neva_tl.prompts.example import Example
 
 PLACES = ("last", "answer")
@@ -204,7 +204,7 @@ def _streams(
     sites = [(0, "resid_pre"), *((layer, "resid_post") for layer in range(n_layers))]
     names = [models.hook_name(model, layer, site) for layer, site in sites]
     # behind the edit's own hooks, which are on already: an edit of the stream itself is seen
-    with watched(model, names, lambda x: x.detach()[chosen.to(x.device)].clone()) as seen:
+    with record_hooks(model, names, lambda x: x.detach()[chosen.to(x.device)].clone()) as seen:
         inference.forward_batch(model, batch, session=session, logits=False)
     if len(seen) != len(sites):
         raise WorkError(

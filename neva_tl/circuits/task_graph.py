@@ -12,8 +12,8 @@ import torch
 from neva_tl import models
 from neva_tl.attribution import frozen_scale, readout
 from neva_tl.attribution.decompose import read_mask
-from neva_tl.circuits.build import add_contexts, add_neuron, add_tokens, add_writes, finite
 from neva_tl.circuits.graph import CircuitGraph
+from neva_tl.circuits.parts import add_contexts, add_neuron, add_tokens, add_writes, finite
 from neva_tl.circuits.search.effects import circuit_effects
 from neva_tl.circuits.search.faithfulness import faithfulness
 from neva_tl.circuits.search.gates import mean_activations
@@ -22,7 +22,7 @@ from neva_tl.circuits.search.search import find_circuit, gate_scores, subset
 from neva_tl.circuits.search.task import ValueTask
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.models import inference
-from neva_tl.models.hooks import watched
+from neva_tl.models.hooks import record_hooks
 
 
 def task_graph(
@@ -126,7 +126,7 @@ def _contrasts(model: Any, task: ValueTask, nodes: Nodes) -> dict[tuple[int, int
         mask = read_mask(batch, task.at)
         each = weights[torch.as_tensor(rows)].to(mask.device) / mask.sum(dim=1).clamp_min(1)
         names = {layer: models.hook_name(model, layer, "post") for layer in by_layer}
-        with watched(model, names.values()) as seen:
+        with record_hooks(model, names.values()) as seen:
             inference.forward_batch(model, batch, logits=False)
         for layer, chosen in by_layer.items():
             found = torch.einsum("bnk,bn,b->k", seen[names[layer]][..., chosen].float(), mask.float(), each)

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from neva_tl.core.errors import InputError
-from neva_tl.models.sources import is_demo
 
 Model = Annotated[
     str,
@@ -70,6 +69,9 @@ def writable(out: Path) -> None:
 
 
 def resolve_prompts(prompts: str, model: str) -> str:
+    """The contrast set behind `auto`: the demo world's on a demo model, else `schwartz`."""
+    from neva_tl.models.sources import is_demo
+
     return ("demo" if is_demo(model) else "schwartz") if prompts == "auto" else prompts
 
 

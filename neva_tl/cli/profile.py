@@ -10,7 +10,6 @@ import typer
 
 from neva_tl.cli.options import Debug, Dtype, Json, K, Model, Prompts, Seed, resolve_prompts, say, writable
 from neva_tl.core.errors import InputError
-from neva_tl.models.sources import is_demo
 
 #: Below this share of its probability on the letters, a model is said not to answer the questions.
 LITTLE_MASS = 0.1
@@ -52,6 +51,7 @@ def profile(
     from neva_tl.core.values import value as lookup
     from neva_tl.evaluation import SurveyJudge, value_profile
     from neva_tl.evaluation.profiles.svo import svo as orientation
+    from neva_tl.models.sources import is_demo
 
     if is_demo(model):
         raise InputError("the demo model speaks a small language without questions: name a model of natural language")

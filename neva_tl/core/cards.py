@@ -1,10 +1,10 @@
-"""Notebook display: HTML cards (all text escaped) and tables with a figure."""
+"""Notebook display: HTML cards, all text escaped."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
 
@@ -48,48 +48,3 @@ def card(
         if len(table) > rows:
             parts.append(f"<p>the first {rows} of {len(table):,} rows</p>")
     return f'<div class="neva-tl">{"".join(parts)}</div>'
-
-
-class ResultTable(pd.DataFrame):
-    """A DataFrame with `.show()`; selections of its rows and columns keep the figure.
-
-    Attributes:
-        figure: Name in `neva_tl.plots.FIGURES`, or empty.
-        constants: Columns that the figure needs and the table omits because they are equal in all rows: name -> value.
-    """
-
-    _metadata: ClassVar[list[str]] = ["figure", "constants"]
-    figure: str = ""
-    constants: Mapping[str, Any] = {}
-
-    @property
-    def _constructor(self) -> type[ResultTable]:
-        return ResultTable
-
-    def show(self) -> Any:
-        """Draw the table as a matplotlib figure.
-
-        Raises:
-            InputError: No figure draws this table, or columns or rows that the figure needs are missing.
-        """
-        from neva_tl.core.errors import InputError
-        from neva_tl.plots.files import FIGURES
-
-        if self.figure not in FIGURES:
-            raise InputError(f"no figure draws this table: neva_tl.plots has {', '.join(FIGURES)}")
-        missing = {name: x for name, x in self.constants.items() if name not in self.columns}
-        return FIGURES[self.figure].draw(pd.DataFrame(self).assign(**missing))
-
-
-def showable(table: pd.DataFrame, figure: str, **constants: Any) -> ResultTable:
-    """Attach a figure of `neva_tl.plots.FIGURES` to a table; keeps its `attrs`.
-
-    Args:
-        table: Any table.
-        figure: Name of the figure that `.show()` draws.
-        **constants: See `ResultTable`.
-    """
-    out = ResultTable(table)
-    out.attrs.update(table.attrs)
-    out.figure, out.constants = figure, constants
-    return out

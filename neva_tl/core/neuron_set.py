@@ -20,6 +20,7 @@ from safetensors.numpy import load, save
 
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
+from neva_tl.core.figures import figure
 from neva_tl.core.files import atomic_write
 from neva_tl.core.values import value
 
@@ -222,9 +223,7 @@ class NeuronSet:
         Raises:
             InputError: The set is empty.
         """
-        from neva_tl.plots import layer_profile
-
-        return layer_profile(self.df.assign(value=self.value, method=self.method), n_layers=self.n_layers)
+        return figure("layer_profile")(self.df.assign(value=self.value, method=self.method), n_layers=self.n_layers)
 
 
 def _span(layers: tuple[int, ...]) -> str:

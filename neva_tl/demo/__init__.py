@@ -69,9 +69,9 @@ def train(*args: Any, **kwargs: Any) -> dict[str, Any]:
     """Train a demo model; imports torch only when called.
 
     Args:
-        *args: See `neva_tl.demo.recipe.train`.
-        **kwargs: See `neva_tl.demo.recipe.train`.
+        *args: See `neva_tl.demo.training.train`.
+        **kwargs: See `neva_tl.demo.training.train`.
     """
-    from neva_tl.demo.recipe import train as run
+    from neva_tl.demo.training import train as run
 
     return run(*args, **kwargs)

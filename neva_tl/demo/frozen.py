@@ -6,13 +6,10 @@ import json
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from neva_tl.demo.lexicon import BORDER_RATE, FROZEN_BORDER_RATE, LEXICON_FILE, SPLITS, sha
+from neva_tl.demo.recipe import RECIPE, Recipe
 from neva_tl.demo.world import corpus, parameters
-
-if TYPE_CHECKING:
-    from neva_tl.demo.recipe import Recipe
 
 FROZEN_FILE = Path(__file__).with_name("frozen.json")
 #: Texts per split that enter the world's hash, so that a change of code shows as well as a change of numbers.
@@ -30,8 +27,6 @@ def world_hash() -> str:
 
 def recipe_hash(recipe: Recipe | None = None) -> str:
     """sha256 of a training recipe (None: the frozen one as it is)."""
-    from neva_tl.demo.recipe import RECIPE
-
     return sha(json.dumps(asdict(RECIPE if recipe is None else recipe), sort_keys=True))
 
 

@@ -12,11 +12,12 @@ from neva_tl.evaluation.conditions.capability import (
     neutral_texts,
     reference,
 )
+from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.dose import dose_metric, dose_response
 from neva_tl.evaluation.conditions.fluency import admissible, fluency
 from neva_tl.evaluation.conditions.kl import kl_metric
 from neva_tl.evaluation.conditions.leakage import assemble, csr, leakage
-from neva_tl.evaluation.conditions.observe import Decoding, Observed, observe, score_texts, text_responses
+from neva_tl.evaluation.conditions.observe import Observed, observe, score_texts, text_responses
 from neva_tl.evaluation.judge_quality.agreement import Agreement, Confusion, agreement, confusion
 from neva_tl.evaluation.judge_quality.corrected import CorrectedLeakage, correct
 from neva_tl.evaluation.judge_quality.mixing import JudgedTexts, Mixing, judged, mixing, rogan_gladen

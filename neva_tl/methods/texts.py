@@ -18,7 +18,7 @@ from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing.tokens import chosen_tokens
 from neva_tl.methods.evidence import Evidence
 from neva_tl.models import inference
-from neva_tl.models.hooks import watched
+from neva_tl.models.hooks import record_hooks
 from neva_tl.prompts import Example
 from neva_tl.prompts.contrast import examples_of
 
@@ -73,7 +73,7 @@ def _pooled(
     found = np.empty((len(poolings), len(examples), len(layers), models.info(model).d_model), dtype=np.float32)
     for places, batch in inference.batches(model, examples, chat=evidence.chat):
         weights = torch.stack([pool_weights(batch.answer, pooling) for pooling in poolings])
-        with watched(model, hooks, partial(_weighted, weights)) as seen:
+        with record_hooks(model, hooks, partial(_weighted, weights)) as seen:
             inference.forward_batch(model, batch, stop_at_layer=max(layers) + 1, logits=False)
         found[:, places] = torch.stack([seen[name] for name in hooks], dim=2).numpy()
     return dict(zip(poolings, found, strict=True))

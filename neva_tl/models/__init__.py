@@ -1,43 +1,33 @@
-"""Models: the only room that knows TransformerLens versions and architectures."""
+"""Models: the only room that knows TransformerLens versions and architectures.
 
-from neva_tl.models.loading import (
-    SITES,
-    FinalNorm,
-    HookHandle,
-    KVCache,
-    LayerCache,
-    Model,
-    ModelInfo,
-    PlainModel,
-    activation,
-    add_hook,
+TransformerLens 4 has `TransformerBridge`; 3.9 also has `HookedTransformer`. `load` returns the class of the installed line.
+Every function here works on both, so the other rooms never ask which one they hold.
+"""
+
+from neva_tl.models.activation_function import activation, gate_modules
+from neva_tl.models.adapt import plain
+from neva_tl.models.checks import check_mlp
+from neva_tl.models.facts import Model, fingerprint, info, is_model, tokenizer, weights_changed
+from neva_tl.models.forward_pass import forward, packable, resuming
+from neva_tl.models.hf_model import PlainModel
+from neva_tl.models.hooks import SITES, add_hook, has_hooks, hook_name, layer_devices
+from neva_tl.models.loading import load
+from neva_tl.models.passes import KVCache
+from neva_tl.models.resume import LayerCache
+from neva_tl.models.types import FinalNorm, HookHandle, ModelInfo
+from neva_tl.models.weights import (
     b_u,
     biases,
-    check_mlp,
     final_norm,
-    fingerprint,
-    forward,
-    gate_modules,
-    hook_name,
-    hooked,
-    info,
-    is_model,
-    layer_devices,
-    load,
     logits_of,
     mlp_norm,
-    packable,
     parallel_blocks,
-    plain,
-    resuming,
-    tokenizer,
     w_e,
     w_gate,
     w_in,
     w_o,
     w_out,
     w_u,
-    weights_changed,
 )
 
 __all__ = [
@@ -58,8 +48,8 @@ __all__ = [
     "fingerprint",
     "forward",
     "gate_modules",
+    "has_hooks",
     "hook_name",
-    "hooked",
     "info",
     "is_model",
     "layer_devices",

@@ -1,4 +1,4 @@
-"""Hooks for a while: put on together, taken off whatever happens."""
+"""Hook points: names, hooks that stay on, and hooks that a block takes off again."""
 
 from __future__ import annotations
 
@@ -6,26 +6,31 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
-from neva_tl import models
+from neva_tl.core.errors import InputError
+from neva_tl.models.facts import MEMO, Model, info
+from neva_tl.models.hf_model import PlainModel
+from neva_tl.models.types import HookHandle
 
 
 @contextmanager
-def hooked(model: Any, wanted: Iterable[tuple[str, Callable[..., Any]]]) -> Iterator[None]:
-    """Put functions on hook points, as `models.add_hook` does, and take all of them off at the end.
+def temporary_hooks(model: Any, functions: Iterable[tuple[str, Callable[..., Any]]]) -> Iterator[None]:
+    """Put functions on hook points, as `add_hook` does, and take all of them off at the end.
 
     Raises:
         InputError: the model has no such hook point (none stays on).
     """
     with ExitStack() as stack:
-        for name, fn in wanted:
-            stack.callback(models.add_hook(model, name, fn).remove)
+        for name, fn in functions:
+            stack.callback(add_hook(model, name, fn).remove)
         yield
 
 
 @contextmanager
-def watched(
+def record_hooks(
     model: Any, names: Iterable[str], keep: Callable[[Tensor], Tensor] | None = None
 ) -> Iterator[dict[str, Tensor]]:
     """Remember what passes hook points, by name: the latest forward pass's.
@@ -42,5 +47,73 @@ def watched(
 
         return record
 
-    with hooked(model, [(name, look(name)) for name in dict.fromkeys(names)]):
+    with temporary_hooks(model, [(name, look(name)) for name in dict.fromkeys(names)]):
         yield seen
+
+
+#: Hook points by our short names.
+SITES = {
+    "post": "mlp.hook_post",
+    "gate": "mlp.hook_pre",
+    "pre": "mlp.hook_pre",
+    "up": "mlp.hook_pre_linear",
+    "resid_pre": "hook_resid_pre",
+    "resid_mid": "hook_resid_mid",
+    "resid_post": "hook_resid_post",
+    "z": "attn.hook_z",
+    "pattern": "attn.hook_pattern",
+    "mlp_out": "hook_mlp_out",
+    "attn_out": "hook_attn_out",
+}
+
+
+def hook_name(model: Model, layer: int, site: str) -> str:
+    """Name of a hook point.
+
+    Args:
+        layer: 0-based.
+        site: `post` (the down-projection's input, `[b, n, d_mlp]`), `gate` and `pre` (input of the MLP's activation
+            function; the gate's own activation is `activation(model)` of it), `up` (gated MLPs: what the gate
+            multiplies), `resid_pre`, `resid_mid` (in front of the MLP; not in parallel blocks), `resid_post`, `z`
+            (`[b, n, head, d_head]`), `pattern` (`[b, head, query, key]`), `mlp_out`, `attn_out`.
+
+    Raises:
+        InputError: unknown site or layer; `gate` or `up` on an MLP without gate.
+    """
+    facts = info(model)
+    if site not in SITES:
+        raise InputError(f"unknown site {site!r}: choose one of {', '.join(SITES)}")
+    if not 0 <= layer < facts.n_layers:
+        raise InputError(f"layer {layer} does not exist: {facts.name} has layers 0 to {facts.n_layers - 1}")
+    if site in ("gate", "up") and not facts.gated:
+        raise InputError(f"{facts.name} has no gated MLP: site {site!r} does not exist there")
+    return f"blocks.{layer}.{SITES[site]}"
+
+
+def add_hook(model: Model, name: str, fn: Callable[..., Any]) -> HookHandle | RemovableHandle:
+    """Put `fn(x, hook=...)` on a hook point until the handle's `remove()`; a tensor it returns replaces `x`.
+
+    It survives `reset_hooks()` and works in the user's own calls (`model.generate`, `model(...)`).
+
+    Raises:
+        InputError: the model has no such hook point.
+    """
+    if isinstance(model, PlainModel):
+        return model.add_hook(name, fn)
+    point = MEMO.get(model, ("hook", name), lambda: model.hook_dict.get(name))
+    if point is None:
+        raise InputError(f"{info(model).name} has no hook point {name!r}")
+    before = list(point.fwd_hooks)
+    point.add_hook(fn, is_permanent=True)
+    entry = next(item for item in point.fwd_hooks if not any(item is old for old in before))
+    return HookHandle(point, entry)
+
+
+def has_hooks(model: Model) -> bool:
+    """Whether anything sits on the model's hook points: an edit in force, a recorder, a hook of the user's."""
+    return any(point.fwd_hooks for point in model.hook_dict.values())
+
+
+def layer_devices(model: Model) -> list[torch.device]:
+    """The device of each layer (several where the model was loaded over more than one)."""
+    return [next(model.blocks[layer].parameters()).device for layer in range(info(model).n_layers)]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import torch
@@ -120,14 +118,3 @@ def _fill(model: Any, seed: int) -> None:
             noise = 0.2 * torch.randn(parameter.shape, generator=draw)
             is_norm_weight = parameter.ndim == 1 and name.endswith("weight")
             parameter.copy_(noise + 1 if is_norm_weight else noise)
-
-
-def load_module(path: str | Path) -> ModuleType:
-    """A Python file as a module of its own, wherever it lies (tests share their generators of made-up data so)."""
-    path = Path(path)
-    spec = importlib.util.spec_from_file_location(f"neva_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

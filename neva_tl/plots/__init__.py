@@ -1,4 +1,4 @@
-"""Figures from tables, and CircuitsVis views. No function here knows a model; none touches pyplot."""
+"""Figures from tables, and CircuitsVis views, without a model and without pyplot."""
 
 from neva_tl.plots.bars import method_bars
 from neva_tl.plots.circle import circle_plot
@@ -18,6 +18,7 @@ from neva_tl.plots.overview import calibration_plot, contrast_profile, gate_prof
 from neva_tl.plots.profile import profile_plot
 from neva_tl.plots.sensitivity import sensitivity_plot, sparsity_plot
 from neva_tl.plots.style import save_figure
+from neva_tl.plots.texts import texts_plot
 from neva_tl.plots.two_values import two_values_plot
 from neva_tl.plots.value_graph import value_graph_plot
 from neva_tl.plots.volcano import effect_volcano
@@ -57,6 +58,7 @@ __all__ = [
     "save_figure",
     "sensitivity_plot",
     "sparsity_plot",
+    "texts_plot",
     "token_lens_plot",
     "two_values_plot",
     "value_graph_plot",

@@ -1,4 +1,4 @@
-"""Methods side by side, every measure with its interval."""
+"""Bars of all methods side by side, every measure with its interval."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from neva_tl.plots.style import (
     styled,
 )
 
-#: column -> (title, name of the unedited column it stands against, whether lower is better)
+#: Column -> (title, column of the unedited model, or None, and whether lower is better).
 MEASURES: dict[str, tuple[str, str | None, bool]] = {
     "csr": ("CSR", "csr_base", False),
     "gain": ("gain", None, False),
@@ -34,24 +34,30 @@ MEASURES: dict[str, tuple[str, str | None, bool]] = {
 
 @styled
 def method_bars(methods: pd.DataFrame, *, measures: tuple[str, ...] | None = None) -> Figure:
-    """A row per condition, a column per measure; whiskers are the table's intervals, the dashed line is unedited.
+    """Draw a row per condition and a column per measure.
 
-    A measure that is null for a condition (NLR where the gain is not above 0, say) is said to be not defined.
+    Whiskers are the table's intervals; the dashed line is the unedited model. A measure that is null for a condition
+    (NLR where the gain is not above 0, for example) is labelled "not defined".
 
     Args:
         methods: table `methods`: method, gate, target_gain, csr, gain, nlr, ngl (each with _lo, _hi), invalid, ppl, acc
             (each with _base where there is an unedited figure).
-        measures: which of `MEASURES`; by default those that the table holds.
+        measures: names out of `MEASURES`; by default those that the table has.
+
+    Returns:
+        The figure.
 
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     methods = need(methods, ("method", "gain"), "methods")
-    shown = [name for name in (measures or tuple(MEASURES)) if name in methods.columns and methods[name].notna().any()]
+    columns = [
+        name for name in (measures or tuple(MEASURES)) if name in methods.columns and methods[name].notna().any()
+    ]
     rows = conditions(methods)
-    figure = new_figure(1.9 + 1.3 * len(shown), 0.75 + 0.27 * len(rows))
-    axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-    for ax, name in zip(axes, shown, strict=True):
+    figure = new_figure(1.9 + 1.3 * len(columns), 0.75 + 0.27 * len(rows))
+    axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    for ax, name in zip(axes, columns, strict=True):
         title, base, lower = MEASURES[name]
         _column(ax, methods, rows, name, base)
         ax.set_title(title + (" ↓" if lower else " ↑"), fontsize=8)
@@ -74,39 +80,47 @@ def _column(ax: Axes, methods: pd.DataFrame, rows: list[tuple[str, str, float]],
     high = methods[f"{name}_hi"].to_numpy(dtype=float) if f"{name}_hi" in methods.columns else number
     ends = np.concatenate([number, low, high])
     ends = ends[np.isfinite(ends)]
-    # One hopeless interval (a ratio whose denominator nears 0) must not squeeze all others: cut at three times the
-    # largest estimate, with an arrowhead.
+    # A very wide interval (a ratio whose denominator nears 0) would squeeze all others: axes end at three times the
+    # largest estimate, and an arrowhead marks the cut.
     widest = 3.0 * float(np.nanmax(np.abs(number)))
-    left, right = max(float(ends.min()), -widest), min(float(ends.max()), widest)
+    low_limit, high_limit = max(float(ends.min()), -widest), min(float(ends.max()), widest)
     if base and base in methods.columns and methods[base].notna().any():
         reference = float(methods[base].dropna().iloc[0])
         ax.axvline(reference, color="#555555", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
-        left, right = min(left, reference), max(right, reference)
+        low_limit, high_limit = min(low_limit, reference), max(high_limit, reference)
     if name not in ("ppl", "acc"):
-        left, right = min(left, 0.0), max(right, 0.0)
+        low_limit, high_limit = min(low_limit, 0.0), max(high_limit, 0.0)
         ax.axvline(0, color="#bbbbbb", linewidth=0.7, zorder=0)
-    for place, condition in enumerate(rows):
+    for y, condition in enumerate(rows):
         row = of_condition(methods, condition).iloc[0]
         estimate, colour = float(row[name]), method_colour(condition[0])
         if not np.isfinite(estimate):
             ax.text(
-                left + 0.04 * (right - left), place, "not defined", va="center", ha="left", color="#999999", fontsize=6
+                low_limit + 0.04 * (high_limit - low_limit),
+                y,
+                "not defined",
+                va="center",
+                ha="left",
+                color="#999999",
+                fontsize=6,
             )
             continue
         lo, hi = float(row.get(f"{name}_lo", np.nan)), float(row.get(f"{name}_hi", np.nan))
         if name not in ("ppl", "acc"):
-            ax.barh(place, estimate, height=0.62, color=colour, alpha=0.32, linewidth=0)
+            ax.barh(y, estimate, height=0.62, color=colour, alpha=0.32, linewidth=0)
         if np.isfinite(lo) and np.isfinite(hi):
-            ax.plot([max(lo, left), min(hi, right)], [place, place], color=colour, linewidth=1.4, solid_capstyle="butt")
-            if hi > right:
-                ax.plot(right, place, ">", color=colour, markersize=4)
-            if lo < left:
-                ax.plot(left, place, "<", color=colour, markersize=4)
-        ax.plot(estimate, place, "o", color=colour, markersize=4)
+            ax.plot(
+                [max(lo, low_limit), min(hi, high_limit)], [y, y], color=colour, linewidth=1.4, solid_capstyle="butt"
+            )
+            if hi > high_limit:
+                ax.plot(high_limit, y, ">", color=colour, markersize=4)
+            if lo < low_limit:
+                ax.plot(low_limit, y, "<", color=colour, markersize=4)
+        ax.plot(estimate, y, "o", color=colour, markersize=4)
         halo(
             ax.annotate(
                 short(estimate),
-                (estimate, place),
+                (estimate, y),
                 xytext=(0, 4.5),
                 textcoords="offset points",
                 ha="center",
@@ -114,5 +128,5 @@ def _column(ax: Axes, methods: pd.DataFrame, rows: list[tuple[str, str, float]],
                 fontsize=5.6,
             )
         )
-    span = max(right - left, 1e-9)
-    ax.set_xlim(left - 0.06 * span, right + 0.1 * span)
+    span = max(high_limit - low_limit, 1e-9)
+    ax.set_xlim(low_limit - 0.06 * span, high_limit + 0.1 * span)

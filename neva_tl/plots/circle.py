@@ -1,4 +1,4 @@
-"""Leakage drawn where the theory puts the values: around Schwartz's circle."""
+"""Leakage as arrows between the values on Schwartz's circle."""
 
 from __future__ import annotations
 
@@ -29,16 +29,22 @@ COLUMNS = ("method", "steered", "measured", "d", "lo", "hi")
 
 @styled
 def circle_plot(df: pd.DataFrame, *, columns: int = 3, most: int = 30, all_edges: bool = False) -> Figure:
-    """Arrows from the steered to the measured value, as wide as |D|; red rises, blue falls; discs as large as the gain.
+    """Draw an arrow from the steered to every measured value, as wide as |D|.
+
+    Red arrows rise, blue ones fall; the area of a disc is the gain. There is one panel per (method, gate, target gain)
+    and one scale for all panels.
 
     Args:
-        df: table `leakage`, one panel per (method, gate, target gain), one scale for all panels.
+        df: table `leakage`: method, gate, target_gain, steered, measured, d, lo, hi.
         columns: panels side by side.
-        most: the strongest arrows of a panel that are drawn; the rest is left out, and the caption says so.
+        most: number of arrows in a panel, strongest first; the caption states it.
         all_edges: draw also changes whose interval contains 0 (hidden by default).
 
+    Returns:
+        The figure.
+
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     df = need(df, COLUMNS, "leakage")
     panels = conditions(df)
@@ -50,11 +56,11 @@ def circle_plot(df: pd.DataFrame, *, columns: int = 3, most: int = 30, all_edges
     gains = df[df["steered"] == df["measured"]]
     widest = float(off["d"].abs().max()) if len(off) else 1.0
     largest = float(gains["d"].max()) if len(gains) else 1.0
-    for place, ax in enumerate(grid.flat):
+    for index, ax in enumerate(grid.flat):
         ax.set_axis_off()
-        if place < len(panels):
-            _panel(ax, of_condition(df, panels[place]), widest or 1.0, largest or 1.0, most, all_edges)
-            ax.set_title(literal(condition_label(*panels[place])))
+        if index < len(panels):
+            _panel(ax, of_condition(df, panels[index]), widest or 1.0, largest or 1.0, most, all_edges)
+            ax.set_title(literal(condition_label(*panels[index])))
     hidden = "" if all_edges else ", 95 % interval without 0"
     figure.legend(
         [Line2D([], [], color=POSITIVE, linewidth=2), Line2D([], [], color=NEGATIVE, linewidth=2)],
@@ -66,20 +72,23 @@ def circle_plot(df: pd.DataFrame, *, columns: int = 3, most: int = 30, all_edges
 
 
 def position(name: str) -> tuple[float, float]:
-    """Place on the unit circle, the first value at the top, clockwise in circle order."""
+    """Return a value's point on the unit circle.
+
+    The first value is at the top, the others follow clockwise in circle order.
+    """
     angle = math.radians(90.0 - value(name).angle)
     return math.cos(angle), math.sin(angle)
 
 
-def _panel(ax: Axes, part: pd.DataFrame, widest: float, largest: float, most: int, all_edges: bool) -> None:
+def _panel(ax: Axes, rows: pd.DataFrame, widest: float, largest: float, most: int, all_edges: bool) -> None:
     ax.set_xlim(-1.68, 1.68)
     ax.set_ylim(-1.28, 1.28)
     ax.set_aspect("equal")
-    edges = part[(part["steered"] != part["measured"]) & part["d"].notna()]
+    edges = rows[(rows["steered"] != rows["measured"]) & rows["d"].notna()]
     if not all_edges:
         edges = edges[(edges["lo"] > 0) | (edges["hi"] < 0)]
     edges = edges.reindex(edges["d"].abs().sort_values().index).tail(most)
-    # Falls first: what rises is the leakage, and lies on top.
+    # Falls are drawn first, so that rises (the leakage) lie on top.
     for row in pd.concat([edges[edges["d"] < 0], edges[edges["d"] >= 0]]).itertuples():
         d, steered, measured = float(row.d), str(row.steered), str(row.measured)  # type: ignore[arg-type]
         strength = abs(d) / widest
@@ -97,7 +106,7 @@ def _panel(ax: Axes, part: pd.DataFrame, widest: float, largest: float, most: in
                 alpha=0.3 + 0.6 * strength if d > 0 else 0.12 + 0.4 * strength,
             )
         )
-    gain = part[part["steered"] == part["measured"]].set_index("steered")["d"]
+    gain = rows[rows["steered"] == rows["measured"]].set_index("steered")["d"]
     for name in VALUES:
         x, y = position(name)
         raw = float(gain.get(name, np.nan))

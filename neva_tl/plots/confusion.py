@@ -1,4 +1,4 @@
-"""What a judge mixes up, and leakage with and without it."""
+"""A judge's mixing matrix, and leakage before and after its correction."""
 
 from __future__ import annotations
 
@@ -10,35 +10,43 @@ from neva_tl.plots.style import method_label, need
 
 
 def corrected_heatmaps(df: pd.DataFrame) -> Figure:
-    """Raw and corrected leakage side by side, on one colour scale; several methods one under the other.
+    """Draw raw and corrected leakage on one colour scale, a row per method.
 
     Args:
         df: table `leakage_corrected`: method, steered, measured, d, lo, hi, corrected, corrected_lo, corrected_hi.
 
+    Returns:
+        The figure.
+
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     raw = ("d", "lo", "hi")
     corrected = ("corrected", "corrected_lo", "corrected_hi")
     df = need(df, ("method", "steered", "measured", *raw, *corrected), "leakage_corrected")
-    parts = []
+    tables = []
     for method, rows in df.groupby("method", sort=False):
         names = rows[["steered", "measured"]]
         for label, columns in (("raw", raw), ("corrected", corrected)):
-            part = rows[list(columns)].set_axis(list(raw), axis=1)
-            parts.append(pd.concat([names, part], axis=1).assign(method=f"{method_label(str(method))}, {label}"))
-    figure: Figure = leakage_heatmap(pd.concat(parts, ignore_index=True), columns=2)
+            levels = rows[list(columns)].set_axis(list(raw), axis=1)
+            tables.append(pd.concat([names, levels], axis=1).assign(method=f"{method_label(str(method))}, {label}"))
+    figure: Figure = leakage_heatmap(pd.concat(tables, ignore_index=True), columns=2)
     return figure
 
 
 def mixing_heatmap(df: pd.DataFrame) -> Figure:
-    """The mixing matrix: how much each true value (rows) raises the score of each value (columns), the others held.
+    """Draw the mixing matrix of a judge.
+
+    A cell is the rise of a value's score (column) with each true value (row), the other true values fixed.
 
     Args:
         df: table `judge_mixing`: judge, true, measured, m, lo, hi.
 
+    Returns:
+        The figure.
+
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     df = need(df, ("judge", "true", "measured", "m", "lo", "hi"), "judge_mixing")
     table = df.rename(columns={"judge": "method", "true": "steered", "m": "d"})

@@ -1,4 +1,4 @@
-"""What a method does as its dose grows."""
+"""Gain, leakage and invalid rate of a method as its dose grows."""
 
 from __future__ import annotations
 
@@ -25,69 +25,77 @@ MEASURES = (("gain", "gain"), ("leakage", "leakage"), ("invalid", "invalid rate"
 
 
 def pick_split(df: pd.DataFrame, split: str | None = None) -> pd.DataFrame:
-    """Rows of one split: the named one, else `test` where present, else the one with most rows."""
+    """Return the rows of one split.
+
+    By default it is `test` where present, else the split with most rows.
+    """
     if "split" not in df.columns or df["split"].nunique() <= 1:
         return df
     counts = df["split"].value_counts()
-    chosen = split or ("test" if "test" in counts.index else str(counts.index[0]))
-    return df[df["split"] == chosen]
+    selected = split or ("test" if "test" in counts.index else str(counts.index[0]))
+    return df[df["split"] == selected]
 
 
-def mean_over_values(part: pd.DataFrame, column: str) -> pd.Series:
-    """Mean over steered values at each dose that at least half of the values were tried at (a bracketing search visits
-    doses of its own for each value; a mean over those would compare different values)."""
-    per_value = part.groupby(["dose", "steered"])[column].mean().dropna()
+def mean_over_values(rows: pd.DataFrame, column: str) -> pd.Series:
+    """Average over steered values at each dose that half of the values share.
+
+    A bracketing search visits other doses for each value; a mean over those would compare different values.
+    """
+    per_value = rows.groupby(["dose", "steered"])[column].mean().dropna()
     counts = per_value.groupby("dose").size()
-    common = counts.index[counts >= max(1, part["steered"].nunique() / 2)]
+    common = counts.index[counts >= max(1, rows["steered"].nunique() / 2)]
     return per_value.groupby("dose").mean().loc[common].sort_index()
 
 
 @styled
 def dose_response(df: pd.DataFrame, *, split: str | None = None) -> Figure:
-    """Gain, leakage and invalid rate against dose: a column per condition, since doses have no common unit.
+    """Draw gain, leakage and invalid rate against dose, a column per condition.
 
-    Heavy line: mean over steered values at doses that at least half of them share; thin lines: single values; crosses:
-    inadmissible doses (too many invalid texts).
+    Conditions do not share an axis, because their doses have no common unit. Heavy line: mean over steered values at doses
+    that at least half of them share; thin lines: single values; crosses: inadmissible doses (too many invalid texts).
 
     Args:
-        df: table `dose`: method, gate, steered, dose, gain, leakage, invalid, and `admissible`, `split` where known.
-        split: which split; by default `test` where present, else the one with most rows.
+        df: table `dose`: method, gate, steered, dose, gain, leakage, invalid; optionally admissible, split.
+        split: name of a split; by default `test` where present, else the one with most rows.
+
+    Returns:
+        The figure.
 
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     df = need(df, COLUMNS, "dose")
     df = pick_split(df, split)
     panels = conditions(df.assign(target_gain=np.nan))
-    # a judge that was asked for the target alone while searching has no leakage to draw
+    # a search whose judge reads the target value alone has no leakage to draw
     measures = [(column, label) for column, label in MEASURES if df[column].notna().any()]
     figure = new_figure(0.75 + 1.55 * len(panels), 0.7 + 1.45 * len(measures))
     grid = figure.subplots(len(measures), len(panels), sharey="row", sharex="col", squeeze=False)
-    for place, condition in enumerate(panels):
-        part = of_condition(df, condition)
+    for column_index, condition in enumerate(panels):
+        rows = of_condition(df, condition)
         colour = method_colour(condition[0])
-        for row, (column, label) in enumerate(measures):
-            ax = grid[row, place]
+        for index, (column, label) in enumerate(measures):
+            ax = grid[index, column_index]
             ax.axhline(0, color="#cccccc", linewidth=0.7, zorder=0)
-            for _, single in part.groupby("steered"):
+            for _, single in rows.groupby("steered"):
                 line = single.groupby("dose")[column].mean().dropna()
                 ax.plot(line.index, line, color=colour, linewidth=0.6, alpha=0.3, zorder=1)
-            mean = mean_over_values(part, column)
+            mean = mean_over_values(rows, column)
             ax.plot(mean.index, mean, "-o", color=colour, markersize=2.8, zorder=3)
-            if "admissible" in part.columns:
-                bad = part[~part["admissible"].astype(bool)]
+            if "admissible" in rows.columns:
+                bad = rows[~rows["admissible"].astype(bool)]
                 ax.plot(bad["dose"], bad[column], "x", color="#222222", markersize=3.2, markeredgewidth=0.7, zorder=4)
-            if place == 0:
+            if column_index == 0:
                 ax.set_ylabel(label)
-        dose_axis(grid[-1, place], part["dose"].to_numpy(dtype=float))
-        grid[-1, place].set_xlabel("dose")
-        grid[0, place].set_title(_title(condition), fontsize=8)
+        dose_axis(grid[-1, column_index], rows["dose"].to_numpy(dtype=float))
+        grid[-1, column_index].set_xlabel("dose")
+        grid[0, column_index].set_title(_title(condition), fontsize=8)
     if measures[-1][0] == "invalid":
         for ax in grid[-1]:
             ax.set_ylim(bottom=-0.02)
-    which = f" · {df['split'].iloc[0]} prompts" if "split" in df.columns else ""
+    suffix = f" · {df['split'].iloc[0]} prompts" if "split" in df.columns else ""
     figure.supxlabel(
-        f"heavy: mean over values · thin: one value · ×: inadmissible dose{which} · doses have no common unit",
+        f"heavy: mean over values · thin: one value · ×: inadmissible dose{suffix} · doses have no common unit",
         fontsize=7,
         color="#666666",
     )
@@ -99,12 +107,15 @@ def _title(condition: tuple[str, str, float]) -> str:
 
 
 def dose_axis(ax: Axes, doses: np.ndarray) -> None:
-    """Logarithmic where doses are positive and span a factor of eight, odds where they near 1, else linear."""
+    """Scale the x axis to the doses.
+
+    The scale is that of odds where doses near 1, logarithmic where they span a factor of eight, else linear.
+    """
     doses = np.unique(doses[np.isfinite(doses)])
     if len(doses) == 0:
         return
     if doses.min() > 0 and doses.max() < 1 and doses.max() > 0.97:
-        # Probabilities such as .9, .99, .999: equal steps in the odds.
+        # probabilities such as .9, .99, .999 are equal steps in the odds
         ax.set_xscale("logit", one_half="½")
         ax.xaxis.set_major_locator(FixedLocator(_thin(doses)))
         ax.xaxis.set_minor_locator(NullLocator())
@@ -118,20 +129,26 @@ def dose_axis(ax: Axes, doses: np.ndarray) -> None:
 
 
 def _thin(doses: np.ndarray, most: int = 4) -> list[float]:
-    keep = np.unique(np.linspace(0, len(doses) - 1, min(most, len(doses))).round().astype(int))
-    return [float(dose) for dose in doses[keep]]
+    indices = np.unique(np.linspace(0, len(doses) - 1, min(most, len(doses))).round().astype(int))
+    return [float(dose) for dose in doses[indices]]
 
 
 @styled
 def gain_leakage(df: pd.DataFrame, *, split: str | None = None) -> Figure:
-    """Leakage against gain as the dose grows, all methods on one pair of axes (doses themselves have no common unit).
+    """Draw leakage against gain as the dose grows, all methods on one pair of axes.
 
     A point is the mean over steered values at one dose (see `mean_over_values`); lower and further right is better.
-    Means at which over half of the values are inadmissible are hollow.
+    A point is hollow where over half of the values are inadmissible.
 
     Args:
-        df: table `dose`.
-        split: as in `dose_response`.
+        df: table `dose`: see `dose_response`.
+        split: See `dose_response`.
+
+    Returns:
+        The figure.
+
+    Raises:
+        InputError: A column is missing, or the table is empty.
     """
     df = need(df, COLUMNS, "dose")
     df = pick_split(df, split)
@@ -139,30 +156,37 @@ def gain_leakage(df: pd.DataFrame, *, split: str | None = None) -> Figure:
     ax = figure.subplots()
     ax.axhline(0, color="#cccccc", linewidth=0.7, zorder=0)
     for condition in conditions(df.assign(target_gain=np.nan)):
-        part = of_condition(df, condition)
+        rows = of_condition(df, condition)
         colour = method_colour(condition[0])
-        gain, leak = mean_over_values(part, "gain"), mean_over_values(part, "leakage")
-        both = gain.index.intersection(leak.index)
-        ax.plot(gain[both], leak[both], "-", color=colour, linewidth=1.3, label=literal(condition_label(*condition)))
-        fine = np.ones(len(both), dtype=bool)
-        if "admissible" in part.columns:
-            fine = (
-                mean_over_values(part.assign(admissible=part["admissible"].astype(float)), "admissible")[
-                    both
+        gain, leakage = mean_over_values(rows, "gain"), mean_over_values(rows, "leakage")
+        shared_doses = gain.index.intersection(leakage.index)
+        ax.plot(
+            gain[shared_doses],
+            leakage[shared_doses],
+            "-",
+            color=colour,
+            linewidth=1.3,
+            label=literal(condition_label(*condition)),
+        )
+        admissible = np.ones(len(shared_doses), dtype=bool)
+        if "admissible" in rows.columns:
+            admissible = (
+                mean_over_values(rows.assign(admissible=rows["admissible"].astype(float)), "admissible")[
+                    shared_doses
                 ].to_numpy()
                 >= 0.5
             )
         ax.scatter(
-            gain[both],
-            leak[both],
+            gain[shared_doses],
+            leakage[shared_doses],
             s=14,
-            facecolors=[colour if ok else "white" for ok in fine],
+            facecolors=[colour if ok else "white" for ok in admissible],
             edgecolors=colour,
             zorder=3,
         )
     ax.set_xlabel("gain (mean over values)")
     ax.set_ylabel("leakage (mean over values)")
-    which = f" ({df['split'].iloc[0]})" if "split" in df.columns else ""
-    ax.set_title(f"Leakage against gain as the dose grows{which}", loc="left")
+    suffix = f" ({df['split'].iloc[0]})" if "split" in df.columns else ""
+    ax.set_title(f"Leakage against gain as the dose grows{suffix}", loc="left")
     figure.legend(loc="outside lower center", ncols=3)
     return figure

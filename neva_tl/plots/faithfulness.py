@@ -1,6 +1,8 @@
-"""How much of a task a circuit of so many nodes carries."""
+"""Faithfulness of circuits against their number of nodes."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -18,29 +20,53 @@ GOAL, SIZE = 0.8, 60
 
 @styled
 def faithfulness_plot(df: pd.DataFrame, *, goal: float = GOAL, size: int = SIZE) -> Figure:
-    """Faithfulness F of the circuit alone against its number of nodes, one line per value, random circuits in grey.
+    """Draw faithfulness F against the number of nodes, one line per value.
 
-    F = 1: the circuit with everything else ablated does the task as the whole model does; 0: as with everything ablated.
+    F = 1: the circuit with everything else ablated does the task as the full model does; 0: as with everything ablated.
     Lines are the test split with 95 % intervals as bands; the grey band runs from the mean over values of the random
     circuits' means to the largest random circuit of any value. A second panel shows completeness where the table has it: 1
-    minus the F of the model with the circuit alone ablated, 1 where nothing of the task is left.
+    minus the F of the model with the circuit alone ablated, 1 where nothing of the task remains.
 
     Args:
-        df: table `circuits`: value, size (nodes: heads + neurons), f; lo, hi, f_train, completeness, random_mean,
-            random_max where known.
-        goal, size: where the guide lines are.
+        df: table `circuits`: value, size (nodes: heads + neurons), f; optionally lo, hi, f_train, completeness,
+            random_mean, random_max.
+        goal: F of the horizontal guide line.
+        size: number of nodes of the vertical guide line.
+
+    Returns:
+        The figure.
 
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     df = need(df, COLUMNS, "circuits")
     values = present_values(df["value"])
-    second = "completeness" in df.columns and bool(df["completeness"].notna().any())
-    figure = new_figure(4.9 if not second else 7.6, 3.5)
-    axes = figure.subplots(1, 2 if second else 1, squeeze=False, sharex=True)[0]
-    ax = axes[0]
-    _random(ax, df)
-    ends = {}
+    complete = "completeness" in df.columns and bool(df["completeness"].notna().any())
+    figure = new_figure(7.6 if complete else 4.9, 3.5)
+    axes = figure.subplots(1, 2 if complete else 1, squeeze=False, sharex=True)[0]
+    _random(axes[0], df)
+    _curves(axes[0], df, values)
+    _guides(axes[0], goal, size)
+    reached = int(sum(_reaches(df[df["value"] == name], goal, size) for name in values))
+    axes[0].set_title(f"F ≥ {short(goal)} within {size} nodes: {reached} of {len(values)} values", loc="left")
+    levels = [df[name] for name in ("f", "random_mean") if name in df.columns and df[name].notna().any()]
+    axes[0].set_ylim(bottom=min([0.0, *(float(level.min()) for level in levels)]) - 0.06)
+    if complete:
+        _completeness(axes[1], df, values)
+    for ax in axes:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=20))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.set_xlabel("nodes in the circuit (heads + neurons)")
+        ax.grid(axis="y", color="#eceef0", linewidth=0.6)
+        ax.set_axisbelow(True)
+    _legend(figure, df, values)
+    return figure
+
+
+def _curves(ax: Axes, df: pd.DataFrame, values: list[str]) -> None:
+    """Lines of the test split, and of the train split where the table has it."""
     for name in values:
         rows = df[df["value"] == name].sort_values("size")
         colour = value_colour(name)
@@ -49,45 +75,32 @@ def faithfulness_plot(df: pd.DataFrame, *, goal: float = GOAL, size: int = SIZE)
         ax.plot(rows["size"], rows["f"], "-o", color=colour, markersize=2.4, linewidth=1.3, zorder=4)
         if "f_train" in rows.columns:
             ax.plot(rows["size"], rows["f_train"], color=colour, linewidth=0.6, linestyle=(0, (2, 2)), zorder=3)
-        ends[name] = (float(rows["size"].iloc[-1]), float(rows["f"].iloc[-1]))
+    ax.set_ylabel("faithfulness F (test split)")
+
+
+def _guides(ax: Axes, goal: float, size: int) -> None:
+    """Lines at F = 1, F = 0, the goal and the size, the last two with their labels."""
     for height in (1.0, goal):
         ax.axhline(height, color="#777777", linewidth=0.7, linestyle="-" if height == 1 else (0, (4, 3)), zorder=1)
     ax.axhline(0, color="#bbbbbb", linewidth=0.7, zorder=1)
     ax.axvline(size, color="#777777", linewidth=0.7, linestyle=(0, (4, 3)), zorder=1)
-    for x, y, text, across, up in (
-        (0.012, goal, short(goal), "left", "bottom"),
-        (size, 0.985, f" {size} nodes", "left", "top"),
-    ):
-        where = ax.get_yaxis_transform() if text == short(goal) else ax.get_xaxis_transform()
-        halo(ax.text(x, y, text, transform=where, ha=across, va=up, fontsize=6.5, color="#666666", zorder=5))
-    ax.set_ylabel("faithfulness F (test split)")
-    reached = int(sum(_reaches(df[df["value"] == name], goal, size) for name in values))
-    ax.set_title(f"F ≥ {short(goal)} within {size} nodes: {reached} of {len(values)} values", loc="left")
-    low = min(
-        [
-            0.0,
-            *(float(df[name].min()) for name in ("f", "random_mean") if name in df.columns and df[name].notna().any()),
-        ]
-    )
-    ax.set_ylim(bottom=low - 0.06)
-    if second:
-        for name in values:
-            rows = df[df["value"] == name].sort_values("size")
-            axes[1].plot(
-                rows["size"], rows["completeness"], "-o", color=value_colour(name), markersize=2.4, linewidth=1.3
-            )
-        for height in (0, 1):
-            axes[1].axhline(height, color="#777777" if height else "#bbbbbb", linewidth=0.7, zorder=1)
-        axes[1].set_ylabel("completeness = 1 − F of the rest")
-        axes[1].set_title("the model without the circuit", loc="left")
-    for panel in axes:
-        panel.set_xscale("log")
-        panel.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=20))
-        panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        panel.xaxis.set_minor_formatter(NullFormatter())
-        panel.set_xlabel("nodes in the circuit (heads + neurons)")
-        panel.grid(axis="y", color="#eceef0", linewidth=0.6)
-        panel.set_axisbelow(True)
+    style: dict[str, Any] = {"ha": "left", "fontsize": 6.5, "color": "#666666", "zorder": 5}
+    halo(ax.text(0.012, goal, short(goal), transform=ax.get_yaxis_transform(), va="bottom", **style))
+    halo(ax.text(size, 0.985, f" {size} nodes", transform=ax.get_xaxis_transform(), va="top", **style))
+
+
+def _completeness(ax: Axes, df: pd.DataFrame, values: list[str]) -> None:
+    """The panel of the model without the circuit."""
+    for name in values:
+        rows = df[df["value"] == name].sort_values("size")
+        ax.plot(rows["size"], rows["completeness"], "-o", color=value_colour(name), markersize=2.4, linewidth=1.3)
+    for height in (0, 1):
+        ax.axhline(height, color="#777777" if height else "#bbbbbb", linewidth=0.7, zorder=1)
+    ax.set_ylabel("completeness = 1 − F of the rest")
+    ax.set_title("the model without the circuit", loc="left")
+
+
+def _legend(figure: Figure, df: pd.DataFrame, values: list[str]) -> None:
     handles: list[Line2D | Patch] = [
         Line2D([], [], color=value_colour(name), marker="o", markersize=3) for name in values
     ]
@@ -99,7 +112,6 @@ def faithfulness_plot(df: pd.DataFrame, *, goal: float = GOAL, size: int = SIZE)
         handles.append(Patch(color=GREY, alpha=0.35, linewidth=0))
         labels.append("random circuits: mean to best")
     figure.legend(handles, labels, loc="outside right center")
-    return figure
 
 
 def _random(ax: Axes, df: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""Figures of a run folder: which table each reads, and drawing one from tables alone."""
+"""Registry of the figures of a run folder, drawn from its tables alone."""
 
 from __future__ import annotations
 
@@ -25,17 +25,27 @@ from neva_tl.plots.lens import logit_lens_plot, token_lens_plot
 from neva_tl.plots.overlap import overlap_plot
 from neva_tl.plots.sensitivity import sensitivity_plot, sparsity_plot
 from neva_tl.plots.style import at_gain, save_figure
+from neva_tl.plots.texts import texts_plot
 from neva_tl.plots.two_values import two_values_plot
 from neva_tl.plots.volcano import effect_volcano
+
+#: The command that writes most tables.
+RUN = "neva-tl run"
 
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """A figure: its table, how it is drawn, what makes the table."""
+    """A figure of a run folder.
+
+    Attributes:
+        table: name of the table it reads.
+        draw: function from the table to the figure.
+        made_by: the command that writes the table.
+    """
 
     table: str
     draw: Callable[[pd.DataFrame], Figure]
-    made_by: str = "neva-tl run"
+    made_by: str = RUN
 
 
 FIGURES: dict[str, FigureSpec] = {
@@ -55,21 +65,30 @@ FIGURES: dict[str, FigureSpec] = {
     "sparsity": FigureSpec("sparsity_curve", sparsity_plot, "analyses/sensitivity.py"),
     "gain_curves": FigureSpec("gain_curves", gain_curves_plot, "analyses/method_comparison.py"),
     "two_values": FigureSpec("two_values_kinds", two_values_plot, "analyses/two_values.py"),
+    "texts": FigureSpec("generations", texts_plot),
 }
 
 
-def read_table(run: str | Path, name: str, made_by: str = "neva-tl run") -> pd.DataFrame:
-    """Read `RUN/tables/NAME.parquet`; the model's `n_layers` and `d_mlp` go with it as `attrs` where the run says them.
+def read_table(run: str | Path, name: str, made_by: str = RUN) -> pd.DataFrame:
+    """Read `RUN/tables/NAME.parquet`.
+
+    Args:
+        run: the run folder.
+        name: name of the table.
+        made_by: the command that writes it, for the error message.
+
+    Returns:
+        The table, with the model's `n_layers` and `d_mlp` as `attrs` where the run's manifest or results have them.
 
     Raises:
-        InputError: the run folder or the table is not there, or it is no parquet file.
+        InputError: The run folder or the table is missing, or the file is not a parquet file.
     """
     run = Path(run)
     if not run.is_dir():
-        raise InputError(f"{run} is no run folder: give the folder that `neva-tl run --out` wrote")
-    path = run / "tables" / f"{name}.parquet"
+        raise InputError(f"{run} is not a run folder: give the folder that `neva-tl run --out` wrote")
+    path = _table_path(run, name)
     if not path.is_file():
-        raise InputError(f"{path} does not exist: the table {name!r} is written by {made_by}")
+        raise InputError(f"{path} does not exist: {made_by} writes the table {name!r}")
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
@@ -78,8 +97,12 @@ def read_table(run: str | Path, name: str, made_by: str = "neva-tl run") -> pd.D
     return table
 
 
+def _table_path(run: Path, name: str) -> Path:
+    return run / "tables" / f"{name}.parquet"
+
+
 def _sizes(run: Path) -> dict[str, int]:
-    """Layers and neurons of a layer of the run's model, from its manifest or results; empty where neither says."""
+    """`n_layers` and `d_mlp` from the manifest or the results, else an empty dict."""
     for name in ("manifest.json", "results.json"):
         try:
             model = json.loads((run / name).read_text(encoding="utf-8"))["model"]
@@ -92,33 +115,43 @@ def _sizes(run: Path) -> dict[str, int]:
 def draw_run(run: str | Path, name: str) -> Figure:
     """Draw one figure of a run from its table.
 
+    Args:
+        run: the run folder.
+        name: a key of `FIGURES`.
+
+    Returns:
+        The figure.
+
     Raises:
-        InputError: an unknown figure, or its table is missing or empty.
+        InputError: The figure is unknown, or its table is missing or empty.
     """
     if name not in FIGURES:
-        raise InputError(f"unknown figure {name!r}: known are {', '.join(FIGURES)}")
+        raise InputError(f"unknown figure {name!r}: the figures are {', '.join(FIGURES)}")
     spec = FIGURES[name]
     return spec.draw(read_table(run, spec.table, spec.made_by))
 
 
 def write_figures(run: str | Path, names: tuple[str, ...] | None = None, *, jobs: int = 1) -> list[Path]:
-    """Write `RUN/figures/NAME.pdf` and `.png` of every figure whose table is there (or of those named).
+    """Write the figures of a run as `RUN/figures/NAME.pdf` and `.png`.
 
     Args:
-        run: run folder.
-        names: figures; None takes every one whose table is there.
-        jobs: processes that share the drawing.
+        run: the run folder.
+        names: keys of `FIGURES`; None takes every figure whose table exists.
+        jobs: number of processes that share the drawing.
+
+    Returns:
+        The paths of the files.
 
     Raises:
-        InputError: a figure asked for by name has no table.
+        InputError: A named figure has no table.
     """
-    there = (n for n in FIGURES if (Path(run) / "tables" / f"{FIGURES[n].table}.parquet").is_file())
-    wanted = tuple(there) if names is None else names
-    if jobs == 1 or len(wanted) < 2:
-        return [path for name in wanted for path in _write(run, name)]
+    if names is None:
+        names = tuple(name for name, spec in FIGURES.items() if _table_path(Path(run), spec.table).is_file())
+    if jobs == 1 or len(names) < 2:
+        return [path for name in names for path in _write(run, name)]
     from joblib import Parallel, delayed
 
-    drawn = Parallel(n_jobs=jobs, backend="loky")(delayed(_write)(run, name) for name in wanted)
+    drawn = Parallel(n_jobs=jobs, backend="loky")(delayed(_write)(run, name) for name in names)
     return [path for paths in drawn for path in paths]
 
 
@@ -126,19 +159,30 @@ def _write(run: str | Path, name: str) -> list[Path]:
     return save_figure(draw_run(run, name), Path(run) / "figures" / name)
 
 
-def draw_all(run: str | Path) -> list[Path]:
-    """Write every figure whose table is there."""
-    return write_figures(run)
-
-
 def script(name: str, argv: list[str] | None = None) -> int:
-    """The command line of `figures/NAME.py`: one run folder in, two files out, one line when something is missing."""
+    """Run the command line of `figures/NAME.py`: read one run folder, write two files.
+
+    Args:
+        name: a key of `FIGURES`.
+        argv: arguments of the command line; None takes those of the process.
+
+    Returns:
+        The exit status: 0, also with `--skip-missing` where another command than `neva-tl run` has not yet written the table;
+        else that of the error, which is printed in one line.
+    """
     spec = FIGURES[name]
     parser = argparse.ArgumentParser(
         description=f"Draw {name} from RUN/tables/{spec.table}.parquet into RUN/figures/{name}.pdf and .png"
     )
     parser.add_argument("run", type=Path, help="run folder, for example runs/demo")
+    parser.add_argument(
+        "--skip-missing", action="store_true", help="exit with 0 where the table of a later analysis is missing"
+    )
     args = parser.parse_args(argv)
+    skip = args.skip_missing and spec.made_by != RUN and args.run.is_dir()
+    if skip and not _table_path(args.run, spec.table).is_file():
+        print(f"{name}: not drawn, {spec.made_by} writes its table {spec.table!r}")
+        return 0
     try:
         for path in write_figures(args.run, (name,)):
             print(path)

@@ -1,4 +1,4 @@
-"""What a gain costs: leakage and divergence of each method against the gain it reached on test prompts."""
+"""Leakage and divergence of each method against its gain on test prompts."""
 
 from __future__ import annotations
 
@@ -17,26 +17,30 @@ BAR: dict[str, Any] = {"linewidth": 0.6, "alpha": 0.6, "zorder": 1}
 
 @styled
 def gain_curves_plot(df: pd.DataFrame) -> Figure:
-    """A row per gate, a column per measure; a line per method through its conditions, from nothing upwards.
+    """Draw a row per gate, a column per measure and a line per method.
 
-    Bars: 95 % over test prompts.
+    Bars are 95 % intervals over test prompts.
 
     Args:
-        df: table `gain_curves`: gate, method, point, gain, leakage, kl; the ends of gain and leakage where known.
+        df: table `gain_curves`: gate, method, point, gain, leakage, kl; optionally gain_lo, gain_hi, leakage_lo,
+            leakage_hi.
+
+    Returns:
+        The figure.
 
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     df = need(df, COLUMNS, "gain_curves")
     gates = list(dict.fromkeys(df["gate"]))
     figure = new_figure(7.4, 0.4 + 2.0 * len(gates))
     grid = figure.subplots(len(gates), len(MEASURES), squeeze=False)
     for gate, axes in zip(gates, grid, strict=True):
-        part = df[df["gate"] == gate]
+        rows = df[df["gate"] == gate]
         for ax, (name, label) in zip(axes, MEASURES, strict=True):
             ax.axhline(0, color="#cccccc", linewidth=0.7, zorder=0)
-            for method in method_order(part["method"]):
-                line, colour = part[part["method"] == method].sort_values("point"), method_colour(method)
+            for method in method_order(rows["method"]):
+                line, colour = rows[rows["method"] == method].sort_values("point"), method_colour(method)
                 if {"gain_lo", "gain_hi"} <= set(line.columns):
                     ax.hlines(line[name], line["gain_lo"], line["gain_hi"], color=colour, **BAR)
                 if {f"{name}_lo", f"{name}_hi"} <= set(line.columns):

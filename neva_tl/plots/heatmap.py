@@ -1,4 +1,4 @@
-"""Leakage as a matrix: which value was steered, which values moved."""
+"""Leakage as a matrix of steered by measured values."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ COLUMNS = ("method", "steered", "measured", "d", "lo", "hi")
 
 @styled
 def leakage_heatmap(df: pd.DataFrame, *, columns: int = 3, scale: float | None = None, numbers: bool = True) -> Figure:
-    """Steered x measured matrices in circle order, one panel per (method, gate, target gain), one colour scale for all.
+    """Draw a matrix of steered by measured values for each condition.
 
-    A cell is faint where its interval contains 0 (or is missing); the diagonal (the gain) is outlined.
+    A condition is a (method, gate, target gain); all panels share one colour scale. A cell is faint where its interval
+    contains 0 (or is missing); the diagonal (the gain) is outlined.
 
     Args:
         df: table `leakage`: method, gate, target_gain, steered, measured, d, lo, hi.
@@ -41,8 +42,11 @@ def leakage_heatmap(df: pd.DataFrame, *, columns: int = 3, scale: float | None =
         scale: |d| at the ends of the colour map; by default the largest |d| in the table.
         numbers: write d into the cells.
 
+    Returns:
+        The figure.
+
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     df = need(df, COLUMNS, "leakage")
     panels = conditions(df)
@@ -56,16 +60,16 @@ def leakage_heatmap(df: pd.DataFrame, *, columns: int = 3, scale: float | None =
     figure = new_figure(max(width, 4.6), 1.45 + down * (0.27 + cell * len(rows_of)))
     grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     norm = Normalize(-limit, limit)
-    for place, ax in enumerate(grid.flat):
-        if place >= len(panels):
+    for index, ax in enumerate(grid.flat):
+        if index >= len(panels):
             ax.set_visible(False)
             continue
-        _panel(ax, of_condition(df, panels[place]), rows_of, columns_of, norm, numbers)
-        ax.set_title(literal(condition_label(*panels[place])), pad=5)
-        if place % across == 0:
+        _panel(ax, of_condition(df, panels[index]), rows_of, columns_of, norm, numbers)
+        ax.set_title(literal(condition_label(*panels[index])), pad=5)
+        if index % across == 0:
             ax.set_ylabel("steered towards")
-        # A panel above an empty place is the lowest of its column and keeps its names.
-        bottom = place + across >= len(panels)
+        # a panel above an empty cell of the grid is the lowest of its column and keeps its names
+        bottom = index + across >= len(panels)
         ax.tick_params(labelbottom=bottom)
         if bottom:
             ax.set_xlabel("measured")
@@ -81,15 +85,15 @@ def leakage_heatmap(df: pd.DataFrame, *, columns: int = 3, scale: float | None =
 
 
 def _panel(
-    ax: Axes, part: pd.DataFrame, rows_of: list[str], columns_of: list[str], norm: Normalize, numbers: bool
+    ax: Axes, rows: pd.DataFrame, rows_of: list[str], columns_of: list[str], norm: Normalize, numbers: bool
 ) -> None:
     def table(column: str) -> np.ndarray:
-        wide = part.pivot_table(index="steered", columns="measured", values=column, aggfunc="mean", dropna=False)
+        wide = rows.pivot_table(index="steered", columns="measured", values=column, aggfunc="mean", dropna=False)
         return wide.reindex(index=rows_of, columns=columns_of).to_numpy(dtype=float)
 
     d, lo, hi = table("d"), table("lo"), table("hi")
     solid = np.isfinite(d) & ((lo > 0) | (hi < 0))
-    # Fading towards white keeps hue and sign readable and sets what may be noise back.
+    # fading towards white keeps hue and sign readable where a change may be noise
     ax.imshow(d, cmap=DIVERGING, norm=norm, alpha=np.where(solid, 1.0, 0.28), interpolation="nearest", aspect="equal")
     value_grid(ax, columns_of, rows_of)
     for row, steered in enumerate(rows_of):

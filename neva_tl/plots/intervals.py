@@ -1,4 +1,4 @@
-"""Numbers with their intervals, one under the other."""
+"""Estimates with their intervals, one row each."""
 
 from __future__ import annotations
 
@@ -14,33 +14,39 @@ COLUMNS = ("label", "est", "lo", "hi")
 
 @styled
 def interval_plot(df: pd.DataFrame, *, title: str = "", axis: str = "", guide: float | None = None) -> Figure:
-    """Points with whiskers, one row each, in the table's order; a row without estimate says so.
+    """Draw points with whiskers, one row each, in the table's order.
+
+    A row without an estimate is labelled "not defined".
 
     Args:
-        df: label, est, lo, hi (NaN or None where not known). Labels that are values take their circle colours.
-        title: above the axes. axis: what the numbers are.
-        guide: a vertical line, for example at 1 for ratios.
+        df: label, est, lo, hi (NaN or None where unknown). Labels that name values take their circle colours.
+        title: text above the axes.
+        axis: label of the x axis.
+        guide: position of a vertical line, for example 1 for ratios.
+
+    Returns:
+        The figure.
 
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     df = need(df, COLUMNS, "intervals").reset_index(drop=True)
     figure = new_figure(4.6, 0.75 + 0.24 * len(df) + (0.2 if title else 0))
     ax = figure.subplots()
     if guide is not None:
         ax.axvline(guide, color="#bbbbbb", linewidth=0.8, zorder=0)
-    for place, (_, row) in enumerate(df.iterrows()):
+    for y, (_, row) in enumerate(df.iterrows()):
         label, est = str(row["label"]), float(row["est"])
         colour = value_colour(label) if label in VALUES else "#12679e"
         if not np.isfinite(est):
-            ax.text(0.5, float(place), "not defined", transform=ax.get_yaxis_transform(), ha="center", va="center",
+            ax.text(0.5, float(y), "not defined", transform=ax.get_yaxis_transform(), ha="center", va="center",
                     fontsize=7, color="#999999")  # fmt: skip
             continue
         ends = [float(row["lo"]), float(row["hi"])]
         if np.isfinite(ends).all():
-            ax.plot(ends, [place, place], color=colour, linewidth=1.4, solid_capstyle="butt", zorder=2)
-        ax.plot([est], [place], "o", color=colour, markersize=4, zorder=3)
-    ax.set_yticks(range(len(df)), [literal(_short(str(label), 32)) for label in df["label"]])
+            ax.plot(ends, [y, y], color=colour, linewidth=1.4, solid_capstyle="butt", zorder=2)
+        ax.plot([est], [y], "o", color=colour, markersize=4, zorder=3)
+    ax.set_yticks(range(len(df)), [literal(_shortened(str(label), 32)) for label in df["label"]])
     for tick in ax.get_yticklabels():
         if tick.get_text() in VALUES:
             tick.set_color(value_colour(tick.get_text()))
@@ -48,9 +54,9 @@ def interval_plot(df: pd.DataFrame, *, title: str = "", axis: str = "", guide: f
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel(axis)
     if title:
-        ax.set_title(literal(_short(title, 60)), loc="left")
+        ax.set_title(literal(_shortened(title, 60)), loc="left")
     return figure
 
 
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

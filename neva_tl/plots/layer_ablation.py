@@ -1,4 +1,4 @@
-"""What one layer's value neurons are worth: edit a layer at a time, read the change."""
+"""Change of CSR and loss when the value neurons of one layer at a time are edited."""
 
 from __future__ import annotations
 
@@ -22,18 +22,23 @@ OPERATIONS = {"zero": "ablate to zero", "mean": "ablate to mean", "amplify": "am
 
 @styled
 def layer_ablation(df: pd.DataFrame) -> Figure:
-    """Change of CSR (and of the loss on neutral text) when one layer is edited, per operation and group of neurons.
+    """Draw the change of CSR and of loss when one layer is edited.
+
+    A column is an operation, a line a group of neurons.
 
     Lines are means over values, bands 95 % t intervals over the values (so they cover values, not prompts); small dots
     are single values in their circle colours, for the selected group only. With one value in the table the bands are
-    its own `lo`..`hi`, which cover prompts.
+    its `lo` to `hi`, which cover prompts.
 
     Args:
         df: table `layers`: value, layer, operation (zero | mean | amplify), group (selected | all | random), d_csr, lo,
-            hi, and d_loss (nats) where measured.
+            hi; optionally d_loss (nats, on neutral text).
+
+    Returns:
+        The figure.
 
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     df = need(df, COLUMNS, "layers")
     operations = [name for name in OPERATIONS if name in set(df["operation"])]
@@ -45,20 +50,20 @@ def layer_ablation(df: pd.DataFrame) -> Figure:
     grid = figure.subplots(len(measures), len(operations), sharex=True, sharey="row", squeeze=False)
     groups = [name for name in GROUPS if name in set(df["group"])]
     groups += [name for name in df["group"].unique() if name not in groups]
-    for row, (column, label) in enumerate(measures):
-        for place, operation in enumerate(operations):
-            ax = grid[row, place]
+    for row_index, (column, label) in enumerate(measures):
+        for column_index, operation in enumerate(operations):
+            ax = grid[row_index, column_index]
             ax.axhline(0, color="#bbbbbb", linewidth=0.7, zorder=0)
             for group in groups:
-                part = df[(df["operation"] == operation) & (df["group"] == group)]
-                if len(part):
-                    _line(ax, part, column, group)
+                rows = df[(df["operation"] == operation) & (df["group"] == group)]
+                if len(rows):
+                    _line(ax, rows, column, group)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-            if row == 0:
+            if row_index == 0:
                 ax.set_title(OPERATIONS.get(operation, operation))
-            if place == 0:
+            if column_index == 0:
                 ax.set_ylabel(label)
-            if row == len(measures) - 1:
+            if row_index == len(measures) - 1:
                 ax.set_xlabel("layer")
     handles, labels = [], []
     for ax in grid.flat:
@@ -70,10 +75,10 @@ def layer_ablation(df: pd.DataFrame) -> Figure:
     return figure
 
 
-def _line(ax: Axes, part: pd.DataFrame, column: str, group: str) -> None:
+def _line(ax: Axes, rows: pd.DataFrame, column: str, group: str) -> None:
     label, colour = GROUPS.get(group, (group, "#a05195"))
-    values = present_values(part["value"])
-    wide = part.pivot_table(index="layer", columns="value", values=column, aggfunc="mean").sort_index()
+    values = present_values(rows["value"])
+    wide = rows.pivot_table(index="layer", columns="value", values=column, aggfunc="mean").sort_index()
     if wide.empty:
         return
     mean, layers = wide.mean(axis=1), wide.index.to_numpy()
@@ -86,5 +91,5 @@ def _line(ax: Axes, part: pd.DataFrame, column: str, group: str) -> None:
             for name in values:
                 ax.plot(layers, wide[name], ".", markersize=2.2, color=value_colour(name), alpha=0.75, zorder=2)
     elif column == "d_csr":
-        own = part.groupby("layer")[["lo", "hi"]].mean().reindex(layers)
-        ax.fill_between(layers, own["lo"], own["hi"], color=colour, alpha=0.16, linewidth=0)
+        interval = rows.groupby("layer")[["lo", "hi"]].mean().reindex(layers)
+        ax.fill_between(layers, interval["lo"], interval["hi"], color=colour, alpha=0.16, linewidth=0)

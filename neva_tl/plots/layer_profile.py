@@ -1,4 +1,4 @@
-"""Where in the model the selected neurons of each value sit."""
+"""Number of selected neurons of each value per layer."""
 
 from __future__ import annotations
 
@@ -11,25 +11,33 @@ from neva_tl.plots.style import literal, method_label, need, new_figure, present
 
 
 def pick_method(neurons: pd.DataFrame, method: str | None = None) -> pd.DataFrame:
-    """Rows of one selector: the named one, else `neva` where present, else the first in the table."""
+    """Return the rows of one selector.
+
+    By default it is `neva` where present, else the first in the table.
+    """
     if "method" not in neurons.columns or neurons["method"].nunique() <= 1:
         return neurons
     names = [str(name) for name in neurons["method"].unique()]
-    chosen = method or ("neva" if "neva" in names else names[0])
-    return neurons[neurons["method"].astype(str) == chosen]
+    selected = method or ("neva" if "neva" in names else names[0])
+    return neurons[neurons["method"].astype(str) == selected]
 
 
 @styled
 def layer_profile(neurons: pd.DataFrame, *, n_layers: int | None = None, method: str | None = None) -> Figure:
-    """Selected neurons per layer, one row per value, with the median |g| of each layer's neurons as the bar's depth.
+    """Draw the number of selected neurons per layer, one row per value.
+
+    The deeper the colour of a bar, the larger the median |g| of the layer's neurons.
 
     Args:
-        neurons: table `neurons` (or a `NeuronSet.df` with a `value` column): value, layer, and `g` where known.
-        n_layers: layers of the model; by default up to the last that holds a selected neuron.
-        method: the selector to show when the table holds several; by default `neva`, else the first.
+        neurons: table `neurons` (or a `NeuronSet.df` with a `value` column): value, layer; optionally g.
+        n_layers: layers of the model; by default up to the last with a selected neuron.
+        method: name of a selector in a table of several; by default `neva`, else the first.
+
+    Returns:
+        The figure.
 
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     neurons = need(neurons, ("value", "layer"), "neurons")
     df = pick_method(neurons, method)
@@ -44,8 +52,8 @@ def layer_profile(neurons: pd.DataFrame, *, n_layers: int | None = None, method:
     figure = new_figure(min(7.2, 3.6 + 0.13 * layers), 0.75 + row_height * len(values))
     axes = figure.subplots(len(values), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for ax, name in zip(axes, values, strict=True):
-        mine = df["value"] == name
-        median = strengths[mine].groupby(df.loc[mine, "layer"].astype(int)).median().reindex(range(layers))
+        of_value = df["value"] == name
+        median = strengths[of_value].groupby(df.loc[of_value, "layer"].astype(int)).median().reindex(range(layers))
         shade = (
             np.full(layers, 1.0) if np.isnan(top) else (0.35 + 0.65 * median / top).fillna(0.35).to_numpy(dtype=float)
         )
@@ -54,9 +62,9 @@ def layer_profile(neurons: pd.DataFrame, *, n_layers: int | None = None, method:
         ax.set_ylim(0, highest * 1.12)
         ax.yaxis.set_major_locator(MaxNLocator(nbins=2 if len(values) > 1 else 5, integer=True))
         ax.tick_params(axis="x", length=2.5)
-        note = f"n = {int(mine.sum())}"
-        if strengths[mine].notna().any():
-            note += f"\n|g| {short(np.median(strengths[mine].dropna()).item(), 1)}"
+        note = f"n = {int(of_value.sum())}"
+        if strengths[of_value].notna().any():
+            note += f"\n|g| {short(np.median(strengths[of_value].dropna()).item(), 1)}"
         ax.text(1.01, 0.5, note, transform=ax.transAxes, va="center", fontsize=6.5, color="#666666")
         if len(values) > 1:
             ax.set_ylabel(

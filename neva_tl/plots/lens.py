@@ -1,9 +1,9 @@
-"""What the model would say after each layer, edited beside unedited."""
+"""Logit lens: readings after each layer, edited and unedited."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -21,38 +21,42 @@ from neva_tl.plots.style import GREY, RC, need, new_figure, present_values, shor
 
 COLUMNS = ("condition", "layer", "value", "log_odds")
 TOKEN_COLUMNS = ("condition", "layer", "rank", "text", "probability")
-#: Characters of a token that a cell holds.
+#: Longest token of a cell, in characters.
 CELL = 13
-#: The unedited model.
+#: Colour of the unedited model.
 PLAIN = "#6f757b"
-#: Ground of the token table when no value names it.
+#: Colour of the token table where no value is given.
 BLUE = "#12679e"
 
 
 @styled
 def logit_lens_plot(df: pd.DataFrame, *, columns: int = 5, embedding: bool = False) -> Figure:
-    """Log-odds of each value's words after every layer, unedited in grey, edited in the value's colour; below, the change.
+    """Draw the log-odds of each value's words after every layer, and their change.
 
-    Bands are 95 % intervals over prompts where the table has them: in the upper panels of each condition, in the lower ones
-    of the paired change. With a column `steered` the coloured line is the edit towards the panel's own value, and thin lines
-    are the same value under the edits towards the others, each in the steered value's colour.
+    The unedited model is grey, the edited one has the value's colour. Bands are 95 % intervals over prompts where the table
+    has them: of each condition in the upper panels, of the paired change in the lower ones. With a column `steered` the
+    coloured line is the edit towards the panel's value, and thin lines are the same value under the edits towards the
+    others, each in the steered value's colour.
 
     Args:
-        df: table `lens`: condition (`unedited` | `edited`), layer (0 is the embedding), value, log_odds; lo, hi, change,
-            change_lo, change_hi and steered where known.
+        df: table `lens`: condition (`unedited` | `edited`), layer (0 is the embedding), value, log_odds; optionally lo, hi,
+            change, change_lo, change_hi, steered.
         columns: values side by side.
         embedding: show layer 0 too, the reading before any block (far below all others on many models, so that it flattens
             the rest).
 
+    Returns:
+        The figure.
+
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     df = need(df, COLUMNS, "lens")
     if not embedding and (df["layer"] > 0).any():
         df = df[df["layer"] > 0]
     values = present_values(df["value"])
     named = "steered" in df.columns and bool(df["steered"].notna().any())
-    if named:  # what nobody steered towards has no line of its own
+    if named:  # a value without an edit towards it has no coloured line
         values = [name for name in values if name in set(df["steered"].dropna())] or values
     edited = bool((df["condition"] == "edited").any())
     across = min(columns, len(values))
@@ -62,15 +66,15 @@ def logit_lens_plot(df: pd.DataFrame, *, columns: int = 5, embedding: bool = Fal
     ratios = [tall, low] * down if edited else [tall] * down
     grid = figure.subplots(len(ratios), across, sharex=True, squeeze=False, height_ratios=ratios)
     step = 2 if edited else 1
-    for place in range(down * across):
-        row, column = step * (place // across), place % across
+    for index in range(down * across):
+        row, column = step * (index // across), index % across
         for kind in range(step):
             ax = grid[row + kind, column]
-            if place >= len(values):
+            if index >= len(values):
                 ax.set_visible(False)
                 continue
             ax.sharey(grid[kind, 0])
-            name = values[place]
+            name = values[index]
             (_change if kind else _levels)(ax, df[df["value"] == name], name, named)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
             ax.grid(axis="y", color="#eceef0", linewidth=0.6)
@@ -79,8 +83,8 @@ def logit_lens_plot(df: pd.DataFrame, *, columns: int = 5, embedding: bool = Fal
                 ax.set_ylabel("change (nats)" if kind else "log-odds (nats)")
             else:
                 ax.tick_params(labelleft=False)
-            # a panel above an empty place is the lowest of its column
-            if kind == step - 1 and place + across >= len(values):
+            # a panel above an empty cell of the grid is the lowest of its column
+            if kind == step - 1 and index + across >= len(values):
                 ax.tick_params(labelbottom=True)
                 ax.set_xlabel("after layer")
     figure.align_ylabels(list(grid[:, 0]))
@@ -106,29 +110,29 @@ def _edited(part: pd.DataFrame, name: str, named: bool) -> tuple[pd.DataFrame, d
     return rows[rows["steered"] == name], {other: rows[rows["steered"] == other] for other in names}
 
 
-def _levels(ax: Axes, part: pd.DataFrame, name: str, named: bool) -> None:
+def _levels(ax: Axes, rows: pd.DataFrame, name: str, named: bool) -> None:
     """Log-odds, unedited and edited."""
-    plain = part[part["condition"] == "unedited"].drop_duplicates("layer").sort_values("layer")
-    own, others = _edited(part, name, named)
+    plain = rows[rows["condition"] == "unedited"].drop_duplicates("layer").sort_values("layer")
+    edited, others = _edited(rows, name, named)
     for other, rows in others.items():
         ax.plot(rows["layer"], rows["log_odds"], color=value_colour(other), linewidth=0.6, alpha=0.6, zorder=2)
-    for rows, colour, depth in ((plain, PLAIN, 3), (own, value_colour(name), 4)):
+    for rows, colour, depth in ((plain, PLAIN, 3), (edited, value_colour(name), 4)):
         _line(ax, rows, ("log_odds", "lo", "hi"), colour, depth)
     ax.set_title(name, color=value_colour(name))
 
 
-def _change(ax: Axes, part: pd.DataFrame, name: str, named: bool) -> None:
+def _change(ax: Axes, rows: pd.DataFrame, name: str, named: bool) -> None:
     """Edited minus unedited."""
-    plain = part[part["condition"] == "unedited"].drop_duplicates("layer").set_index("layer")["log_odds"]
-    own, others = _edited(part, name, named)
+    plain = rows[rows["condition"] == "unedited"].drop_duplicates("layer").set_index("layer")["log_odds"]
+    edited, others = _edited(rows, name, named)
     ax.axhline(0, color=PLAIN, linewidth=0.8, zorder=1)
     for other, rows in others.items():
         change = rows["log_odds"] - plain.reindex(rows["layer"]).to_numpy()
         ax.plot(rows["layer"], change, color=value_colour(other), linewidth=0.6, alpha=0.6, zorder=2)
-    own = own.assign(change=own["log_odds"] - plain.reindex(own["layer"]).to_numpy())
-    _line(ax, own, ("change", "change_lo", "change_hi"), value_colour(name), 4)
-    if len(own) and np.isfinite(own["change"].iloc[-1]):
-        end = float(own["change"].iloc[-1])
+    edited = edited.assign(change=edited["log_odds"] - plain.reindex(edited["layer"]).to_numpy())
+    _line(ax, edited, ("change", "change_lo", "change_hi"), value_colour(name), 4)
+    if len(edited) and np.isfinite(edited["change"].iloc[-1]):
+        end = float(edited["change"].iloc[-1])
         ax.text(
             0.04, 0.94, f"{'+' if end >= 0 else ''}{short(end, 1, fixed=True)} at the end", transform=ax.transAxes,
             ha="left", va="top", fontsize=6.5, color=value_colour(name),
@@ -145,31 +149,29 @@ def _line(ax: Axes, rows: pd.DataFrame, columns: tuple[str, str, str], colour: s
 
 @styled
 def token_lens_plot(df: pd.DataFrame, *, value: str | None = None, title: str = "") -> Figure:
-    """The likeliest next tokens after every layer as a table, unedited beside edited; the deeper the ground, the likelier.
+    """Draw a table of the likeliest next tokens after every layer.
 
-    A space that opens a token is shown as `·`. A token that the unedited table does not have at the same layer is bold.
+    The deeper the colour of a cell, the likelier its token. A space that opens a token is shown as `·`. A token that the
+    unedited table does not have at the same layer is bold.
 
     Args:
-        df: what `attribution.lens_tokens` gives: condition, layer, rank, text, probability; or table `lens_tokens`, with
-            `steered` and `prompt` beside them.
-        value: the value steered towards, whose colour the edited table takes; where the table holds several, by default the
-            one whose edit brings most probability to tokens that are new in the last layer.
-        title: what stands above; by default the prompt where the table has it.
+        df: result of `attribution.lens_tokens`: condition, layer, rank, text, probability; or table `lens_tokens`, which
+            also has steered and prompt.
+        value: the value steered towards, whose colour the edited table takes; in a table of several, by default the one
+            whose edit brings most probability to tokens that are new in the last layer.
+        title: text above the tables; by default the prompt where the table has it.
+
+    Returns:
+        The figure.
 
     Raises:
-        InputError: a column is missing, the table is empty, or the value is unknown.
+        InputError: A column is missing, the table is empty, or the value is unknown.
     """
     df = need(df, TOKEN_COLUMNS, "lens_tokens")
     if value is not None and value not in VALUES:
         raise InputError(f"unknown value {value!r}: Schwartz's ten values are {', '.join(VALUES)}")
     if "steered" in df.columns:
-        steered = present_values(df["steered"].dropna())
-        value = value or _most_moved(df, steered)
-        df = df[df["steered"] == value]
-        if not len(df):
-            raise InputError(
-                f"table 'lens_tokens' holds no edit towards {value}: it has {', '.join(steered) or 'none'}"
-            )
+        value, df = _towards(df, value)
     if not title and "prompt" in df.columns:
         title = f"after: {one_line(str(df['prompt'].iloc[0]), 105)}"
     conditions = [name for name in ("unedited", "edited") if name in set(df["condition"])]
@@ -179,37 +181,13 @@ def token_lens_plot(df: pd.DataFrame, *, value: str | None = None, title: str = 
     ranks = int(df["rank"].max())
     figure = new_figure(0.8 + len(conditions) * (0.25 + 0.78 * ranks), 0.95 + 0.21 * len(layers))
     axes = figure.subplots(1, len(conditions), sharey=True, squeeze=False)[0]
-    known = {
-        layer: set(rows["text"]) for layer, rows in df[df["condition"] == "unedited"].groupby(df["layer"].astype(int))
-    }
     edited_colour = value_colour(value) if value else BLUE
     for ax, condition in zip(axes, conditions, strict=True):
         colour = GREY if condition == "unedited" else edited_colour
-        part = df[df["condition"] == condition]
-        heat = np.full((len(layers), ranks), np.nan)
-        for row in part.itertuples():
-            heat[layers.index(int(row.layer)), int(row.rank) - 1] = float(row.probability)  # type: ignore[arg-type]
-        ground = LinearSegmentedColormap.from_list(condition, ["#ffffff", colour])
-        ax.imshow(heat, cmap=ground, vmin=0, vmax=1, aspect="auto", interpolation="nearest", origin="lower")
-        for row in part.itertuples():
-            y, x, p = layers.index(int(row.layer)), int(row.rank) - 1, float(row.probability)  # type: ignore[arg-type]
-            new = condition == "edited" and bool(known) and row.text not in known.get(int(row.layer), set())  # type: ignore[arg-type]
-            ax.text(
-                x, y, cell_text(str(row.text)), ha="center", va="center", fontsize=6, clip_on=True, parse_math=False,
-                color="white" if _dark(ground(p)) else "#111111", fontweight="bold" if new else "normal",
-            )  # fmt: skip
+        _token_cells(ax, df[df["condition"] == condition], layers, ranks, colour, _new_tokens(df, condition))
         towards = f" towards {value}" if value and condition == "edited" else ""
         ax.set_title(condition + towards, color="#555555" if condition == "unedited" else edited_colour, loc="left")
-        ax.set_xticks(range(ranks), [str(rank) for rank in range(1, ranks + 1)])
-        ax.set_yticks(range(len(layers)), ["embed" if layer == 0 else str(layer) for layer in layers])
-        ax.set_xlabel("rank")
-        ax.tick_params(length=0)
-        for spine in ax.spines.values():
-            spine.set_visible(False)
-        ax.set_xticks(np.arange(ranks + 1) - 0.5, minor=True)
-        ax.set_yticks(np.arange(len(layers) + 1) - 0.5, minor=True)
-        ax.grid(which="minor", color="white", linewidth=1.0)
-        ax.tick_params(which="minor", length=0)
+        _token_axes(ax, layers, ranks)
     axes[0].set_ylabel("after layer")
     if title:
         figure.suptitle(one_line(title, 120), fontsize=8, x=0.01, ha="left", parse_math=False)
@@ -218,43 +196,115 @@ def token_lens_plot(df: pd.DataFrame, *, value: str | None = None, title: str = 
     return figure
 
 
+def _towards(df: pd.DataFrame, value: str | None) -> tuple[str | None, pd.DataFrame]:
+    """The value to draw (by default the one that moves most), and its rows."""
+    steered = present_values(df["steered"].dropna())
+    value = value or _most_moved(df, steered)
+    rows = df[df["steered"] == value]
+    if not len(rows):
+        raise InputError(f"table 'lens_tokens' holds no edit towards {value}: it has {', '.join(steered) or 'none'}")
+    return value, rows
+
+
+def _new_tokens(df: pd.DataFrame, condition: str) -> Callable[[int, str], bool]:
+    """A test of (layer, text): whether the unedited table lacks the token there."""
+    unedited = df[df["condition"] == "unedited"]
+    texts = {layer: set(rows["text"]) for layer, rows in unedited.groupby(unedited["layer"].astype(int))}
+    if condition != "edited" or not texts:
+        return lambda _layer, _text: False
+    return lambda layer, text: text not in texts.get(layer, set())
+
+
+def _token_cells(
+    ax: Axes, rows: pd.DataFrame, layers: list[int], ranks: int, colour: str, is_new: Callable[[int, str], bool]
+) -> None:
+    """Tokens of one condition on a ground as deep as their probability."""
+    cells = [
+        (layers.index(int(layer)), int(rank) - 1, str(text), float(probability), is_new(int(layer), text))
+        for layer, rank, text, probability in zip(
+            rows["layer"], rows["rank"], rows["text"], rows["probability"], strict=True
+        )
+    ]
+    heat = np.full((len(layers), ranks), np.nan)
+    for y, x, _, probability, _ in cells:
+        heat[y, x] = probability
+    ground = LinearSegmentedColormap.from_list("ground", ["#ffffff", colour])
+    ax.imshow(heat, cmap=ground, vmin=0, vmax=1, aspect="auto", interpolation="nearest", origin="lower")
+    for y, x, text, probability, new in cells:
+        ax.text(
+            x, y, cell_text(text), ha="center", va="center", fontsize=6, clip_on=True, parse_math=False,
+            color="white" if _dark(ground(probability)) else "#111111", fontweight="bold" if new else "normal",
+        )  # fmt: skip
+
+
+def _token_axes(ax: Axes, layers: list[int], ranks: int) -> None:
+    """Ranks across, layers upwards, white lines between the cells."""
+    ax.set_xticks(range(ranks), [str(rank) for rank in range(1, ranks + 1)])
+    ax.set_yticks(range(len(layers)), ["embed" if layer == 0 else str(layer) for layer in layers])
+    ax.set_xlabel("rank")
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    ax.set_xticks(np.arange(ranks + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(len(layers) + 1) - 0.5, minor=True)
+    ax.grid(which="minor", color="white", linewidth=1.0)
+    ax.tick_params(which="minor", length=0)
+
+
 def _most_moved(df: pd.DataFrame, steered: list[str]) -> str | None:
-    """The value whose edit brings most probability to tokens that the unedited table does not have in the last layer."""
+    """The value whose edit brings most probability to new tokens in the last layer.
+
+    A token is new where the unedited table does not have it.
+    """
     last = df[df["layer"] == df["layer"].max()]
-    best, most = None, -1.0
+    best, largest = None, -1.0
     for name in steered:
-        part = last[last["steered"] == name]
-        known = set(part.loc[part["condition"] == "unedited", "text"])
-        edited = part[part["condition"] == "edited"]
-        moved = float(edited.loc[~edited["text"].isin(known), "probability"].sum())
-        if moved > most:
-            best, most = name, moved
+        rows = last[last["steered"] == name]
+        unedited = set(rows.loc[rows["condition"] == "unedited", "text"])
+        edited = rows[rows["condition"] == "edited"]
+        moved = float(edited.loc[~edited["text"].isin(unedited), "probability"].sum())
+        if moved > largest:
+            best, largest = name, moved
     return best
 
 
 def one_line(text: str, most: int) -> str:
-    """The end of a text on one line, characters that cannot be drawn as spaces: what stands before the next token."""
+    """Return the end of a text on one line, undrawable characters as spaces.
+
+    Args:
+        text: any text.
+        most: length of the result in characters; a longer text loses its start.
+
+    Returns:
+        The line; its end is the context of the next token.
+    """
     flat = " ".join("".join(c if _drawable(c) else " " for c in text).split())
     return flat if len(flat) <= most else "…" + flat[1 - most :]
 
 
 def _dark(colour: Sequence[float]) -> bool:
-    """Whether white text reads better on it than black."""
+    """Whether white text is more readable on this colour than black."""
     red, green, blue = colour[:3]
     return bool(0.299 * red + 0.587 * green + 0.114 * blue < 0.5)
 
 
 def cell_text(token: str) -> str:
-    """A token as a cell shows it: leading space and line breaks made visible, what cannot be drawn as `□`, cut."""
+    """Return a token's text for a cell.
+
+    Leading space and line breaks are visible, undrawable characters are `□`, long tokens are cut.
+    """
     if token == " ":
         return "␣"
     lead, body = ("·", token[1:]) if token.startswith(" ") else ("", token)
-    shown = lead + "".join("↵" if c == "\n" else c if _drawable(c) else "□" for c in body)
-    return shown if len(shown) <= CELL else shown[: CELL - 1] + "…"
+    text = lead + "".join("↵" if c == "\n" else c if _drawable(c) else "□" for c in body)
+    return text if len(text) <= CELL else text[: CELL - 1] + "…"
 
 
 @lru_cache(maxsize=4096)
 def _drawable(character: str) -> bool:
-    """Whether a character is printable (changes of direction are not) and the figures' font has it."""
+    """Whether a character is printable and in the figures' font.
+
+    Marks of text direction are not printable.
+    """
     font = get_font(findfont(RC["font.family"]))
     return character.isprintable() and font.get_char_index(ord(character)) != 0

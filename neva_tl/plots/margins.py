@@ -1,4 +1,4 @@
-"""Where in the model neurons act on the margins of values."""
+"""Effects of neurons on the margins of values, layer by layer."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from neva_tl.plots.style import literal, need, new_figure, styled
 
 @styled
 def margin_heatmap(df: pd.DataFrame) -> Figure:
-    """Root mean square of the margin effects, value by layer.
+    """Draw the root mean square of the margin effects, value by layer.
 
     Args:
         df: table of `MarginEffects`: value, layer, rms (nats per token and unit of activation).
 
+    Returns:
+        The figure.
+
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     df = need(df, ("value", "layer", "rms"), "margin effects")
     values = list(dict.fromkeys(df["value"]))

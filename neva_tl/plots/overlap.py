@@ -1,4 +1,4 @@
-"""How many neurons the values share, beside what chance would give."""
+"""Numbers of neurons that values share, compared with chance."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ from neva_tl.plots.style import (
 )
 
 COLUMNS = ("value", "layer", "neuron")
-#: Family-wise level over all pairs at which an overlap counts as other than chance (Bonferroni).
+#: Family-wise level over all pairs at which an overlap differs from chance (Bonferroni).
 LEVEL = 0.05
 GROUND = LinearSegmentedColormap.from_list("overlap", ["#ffffff", "#cfe3ee", "#5f9fc4", "#0d4f7a"])
 
 
 def overlaps(neurons: pd.DataFrame, n_neurons: int) -> pd.DataFrame:
-    """Shared neurons of every pair of values, and what two sets of those sizes drawn at random would share.
+    """Count the shared neurons of every pair of values, with the chance level.
 
     Args:
         neurons: value, layer, neuron of one selector.
-        n_neurons: neurons that selection chose from (layers x d_mlp).
+        n_neurons: number of candidates of the selection (layers x d_mlp).
 
     Returns:
         One row per pair in circle order: a, b, size_a, size_b, shared, jaccard (shared / either's), expected (mean of the
-        hypergeometric distribution), p_more, p_fewer (its tails: at least, at most so many).
+        hypergeometric distribution), p_more, p_fewer (its upper and lower tail, the observed count included).
 
     Raises:
-        InputError: a set is larger than `n_neurons`.
+        InputError: A set is larger than `n_neurons`.
     """
     sets = {
         str(name): set(zip(rows["layer"].astype(int), rows["neuron"].astype(int), strict=True))
         for name, rows in neurons.groupby("value")
     }
-    largest = max((len(found) for found in sets.values()), default=0)
+    largest = max((len(neuron_set) for neuron_set in sets.values()), default=0)
     if largest > n_neurons:
-        raise InputError(f"a value has {largest} neurons, but the model is said to have {n_neurons}")
+        raise InputError(f"a value has {largest} neurons, more than the model: n_neurons is {n_neurons}")
     rows = []
     for a, b in combinations(present_values(sets), 2):
         rows.append({"a": a, "b": b, **overlap(sets[a], sets[b], n_neurons)._asdict()})
@@ -62,18 +62,24 @@ def overlaps(neurons: pd.DataFrame, n_neurons: int) -> pd.DataFrame:
 
 @styled
 def overlap_plot(neurons: pd.DataFrame, *, n_neurons: int | None = None, method: str | None = None) -> Figure:
-    """Matrix of shared neurons in circle order: counts above the diagonal, Jaccard below, set sizes on it.
+    """Draw a matrix of the neurons that values share.
 
-    The ground is the Jaccard index. Bold: more than chance gives, `↓`: fewer (hypergeometric, 5 % over all pairs together).
+    Counts are above the diagonal, Jaccard indices below, set sizes on it.
+
+    Values are in circle order, the colour is the Jaccard index. Bold: more than expected by chance, `↓`: fewer
+    (hypergeometric, 5 % over all pairs together).
 
     Args:
-        neurons: table `neurons`: value, layer, neuron, and method where it holds several selectors.
-        n_neurons: neurons that selection chose from (layers x d_mlp); by default from the table's
+        neurons: table `neurons`: value, layer, neuron; optionally method.
+        n_neurons: number of candidates of the selection (layers x d_mlp); by default from the table's
             `attrs["n_layers"] * attrs["d_mlp"]` (set by `read_table`), else from the largest layer and index in it.
-        method: the selector to show; by default `neva`, else the first.
+        method: name of a selector in a table of several; by default `neva`, else the first.
+
+    Returns:
+        The figure.
 
     Raises:
-        InputError: a column is missing, the table is empty, or a set is larger than the model.
+        InputError: A column is missing, the table is empty, or a set is larger than the model.
     """
     sizes = neurons.attrs
     df = pick_method(need(neurons, COLUMNS, "neurons"), method)
@@ -85,7 +91,7 @@ def overlap_plot(neurons: pd.DataFrame, *, n_neurons: int | None = None, method:
         inferred = True
     values = present_values(df["value"])
     pairs = overlaps(df, n_neurons)
-    place = {name: number for number, name in enumerate(values)}
+    position = {name: number for number, name in enumerate(values)}
     size = df.drop_duplicates(list(COLUMNS))["value"].value_counts()
     heat = np.full((len(values), len(values)), np.nan)
     figure = new_figure(2.3 + 0.42 * len(values), 1.75 + 0.38 * len(values))
@@ -94,10 +100,10 @@ def overlap_plot(neurons: pd.DataFrame, *, n_neurons: int | None = None, method:
     digits = 2 if top >= 0.1 else 3
     norm = Normalize(0, top)
     for row in pairs.itertuples():
-        i, j = place[str(row.a)], place[str(row.b)]
+        i, j = position[str(row.a)], position[str(row.b)]
         heat[i, j] = heat[j, i] = jaccard = float(row.jaccard)  # type: ignore[arg-type]
-        bar = LEVEL / len(pairs)
-        more, fewer = float(row.p_more) < bar, float(row.p_fewer) < bar  # type: ignore[arg-type]
+        level = LEVEL / len(pairs)
+        more, fewer = float(row.p_more) < level, float(row.p_fewer) < level  # type: ignore[arg-type]
         colour = "white" if jaccard > 0.62 * top else "#222222"
         for x, y, text in ((j, i, f"{row.shared}"), (i, j, short(jaccard, digits, fixed=True))):
             mark = "↓" if fewer and (x, y) == (j, i) else ""
@@ -106,20 +112,20 @@ def overlap_plot(neurons: pd.DataFrame, *, n_neurons: int | None = None, method:
                 fontweight="bold" if more else "normal",
             )  # fmt: skip
     ax.imshow(heat, cmap=GROUND, norm=norm, interpolation="nearest", aspect="auto")
-    for name, i in place.items():
+    for name, i in position.items():
         ax.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, facecolor="#eef0f1", edgecolor="none"))
         ax.text(i, i, str(int(size[name])), ha="center", va="center", fontsize=6, color="#666666")
     value_grid(ax, values, values)
-    bar_axis = figure.colorbar(ScalarMappable(norm, GROUND), ax=ax, shrink=0.7, aspect=24, pad=0.02)
-    bar_axis.set_label("Jaccard index (shared / in either)")
-    bar_axis.ax.yaxis.set_major_locator(MaxNLocator(nbins=5))
-    bar_axis.ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x, 3)))
-    bar_axis.outline.set_visible(False)  # type: ignore[operator]
+    bar = figure.colorbar(ScalarMappable(norm, GROUND), ax=ax, shrink=0.7, aspect=24, pad=0.02)
+    bar.set_label("Jaccard index (shared / in either)")
+    bar.ax.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x, 3)))
+    bar.outline.set_visible(False)  # type: ignore[operator]
     selector = f", selector {literal(method_label(str(df['method'].iloc[0])))}" if "method" in df.columns else ""
     ax.set_title(f"Neurons that two values share{selector}", loc="left")
     if len(pairs):
         by_chance = (pairs["expected"] / (pairs["size_a"] + pairs["size_b"] - pairs["expected"])).mean()
-        bar_axis.ax.axhline(float(by_chance), color="#c4502f", linewidth=1.2)
+        bar.ax.axhline(float(by_chance), color="#c4502f", linewidth=1.2)
         about = "at least " if inferred else ""
         figure.supxlabel(
             f"upper: shared neurons · lower: Jaccard · diagonal: size of the set\n"

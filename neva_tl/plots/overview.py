@@ -1,4 +1,4 @@
-"""Small pictures of what a study starts from: its prompts, its statistics, its gate, the search for a dose."""
+"""Small figures of a study's inputs: prompts, statistics, gate, search for a dose."""
 
 from __future__ import annotations
 
@@ -23,20 +23,27 @@ from neva_tl.plots.style import (
     value_colour,
 )
 
-#: Opacity of a split's part of a bar.
+#: Opacity of each split's segment of a bar.
 SPLITS = {"train": 1.0, "validation": 0.55, "test": 0.28}
 
 
 @styled
 def prompt_counts(df: pd.DataFrame, *, title: str = "") -> Figure:
-    """Texts per value: to the right the `+` pole, to the left the `-` pole, the splits one after the other.
+    """Draw the number of texts per value and pole.
+
+    Bars of the `+` pole point to the right, of the `-` pole to the left.
+
+    The segments of a bar are the splits.
 
     Args:
         df: value, pole, split; one row per text.
-        title: above the axes.
+        title: text above the axes.
+
+    Returns:
+        The figure.
 
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     df = need(df, ("value", "pole", "split"), "prompts")
     values = present_values(df["value"])
@@ -61,22 +68,27 @@ def prompt_counts(df: pd.DataFrame, *, title: str = "") -> Figure:
     ax.xaxis.set_major_formatter(lambda x, _: f"{abs(x):,.0f}")
     ax.set_xlabel("← texts of the − pole    ·    texts of the + pole →")
     ax.set_title(literal(title), loc="left")
-    shown = [name for name in SPLITS if name in set(df["split"])]
-    handles = [Line2D([], [], color="#444444", alpha=SPLITS[name], linewidth=5) for name in shown]
-    figure.legend(handles, shown, loc="outside lower center", ncols=len(shown))
+    splits = [name for name in SPLITS if name in set(df["split"])]
+    handles = [Line2D([], [], color="#444444", alpha=SPLITS[name], linewidth=5) for name in splits]
+    figure.legend(handles, splits, loc="outside lower center", ncols=len(splits))
     return figure
 
 
 @styled
 def contrast_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
-    """How far the poles lie apart in each layer, before any selection: the 99th percentile of |d| over its neurons.
+    """Draw the distance of the poles in each layer before any selection.
+
+    The distance is the 99th percentile of |d| over the layer's neurons.
 
     Args:
         df: value, layer, d99 (|mean(+) - mean(-)| / pooled sd).
-        title: above the axes.
+        title: text above the axes.
+
+    Returns:
+        The figure.
 
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     df = need(df, ("value", "layer", "d99"), "contrast")
     figure = new_figure(5.4, 2.9)
@@ -96,14 +108,19 @@ def contrast_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
 
 @styled
 def gate_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
-    """Which share of tokens a relevance gate opens for, per layer: of those where values are at stake, and of neutral text.
+    """Draw the share of tokens for which a relevance gate is open, per layer.
+
+    One line is the share of tokens where values are at stake, the other that of neutral text.
 
     Args:
-        df: layer, caught, passed.
-        title: above the axes.
+        df: layer, caught (share where values are at stake), passed (share of neutral text).
+        title: text above the axes.
+
+    Returns:
+        The figure.
 
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     df = need(df, ("layer", "caught", "passed"), "gate").sort_values("layer")
     figure = new_figure(4.6, 2.4)
@@ -124,15 +141,20 @@ def gate_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
 
 @styled
 def calibration_plot(df: pd.DataFrame, doses: Mapping[float, float | None], *, title: str = "") -> Figure:
-    """Gain (and invalid rate) at every dose that a search tried, the targets, and the doses it settled on.
+    """Draw gain and invalid rate at every dose of a calibration.
+
+    Horizontal lines are the target gains, rings the calibrated doses.
 
     Args:
         df: dose, gain, invalid, admissible.
-        doses: target gain -> dose, None where out of reach.
-        title: above the axes.
+        doses: target gain -> calibrated dose, None where out of reach.
+        title: text above the axes.
+
+    Returns:
+        The figure.
 
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     df = need(df, ("dose", "gain", "invalid", "admissible"), "calibration").sort_values("dose")
     figure = new_figure(4.6, 2.8)
@@ -148,11 +170,11 @@ def calibration_plot(df: pd.DataFrame, doses: Mapping[float, float | None], *, t
     dose_axis(ax, df["dose"].to_numpy(dtype=float))
     for target, dose in sorted(doses.items()):
         ax.axhline(target, color="#b9bec3", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
-        said = f"target {short(target)}: " + ("out of reach" if dose is None else f"dose {dose:.3g}")
-        halo(ax.text(0.01, target, said, transform=ax.get_yaxis_transform(), ha="left", va="bottom", fontsize=6.5))
+        label = f"target {short(target)}: " + ("out of reach" if dose is None else f"dose {dose:.3g}")
+        halo(ax.text(0.01, target, label, transform=ax.get_yaxis_transform(), ha="left", va="bottom", fontsize=6.5))
         if dose is not None:
-            at = float(np.interp(dose, df["dose"], df["gain"]))
-            ax.plot([dose], [at], "o", markersize=8, markerfacecolor="none", color="#12679e", zorder=4)
+            height = float(np.interp(dose, df["dose"], df["gain"]))
+            ax.plot([dose], [height], "o", markersize=8, markerfacecolor="none", color="#12679e", zorder=4)
     ax.set_xlabel("dose")
     ax.set_ylabel("gain, invalid rate")
     ax.set_title(literal(title), loc="left")

@@ -1,4 +1,4 @@
-"""What the HTML pages share: the template environment, our own assets, data as an inert JSON block."""
+"""Template environment, assets and inert JSON data of the HTML pages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @functools.cache
 def environment() -> jinja2.Environment:
-    """Templates with autoescape on; what a template asks for in vain is empty."""
+    """Return the template environment, with autoescape on.
+
+    An undefined variable renders as empty text.
+    """
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -29,12 +32,12 @@ def environment() -> jinja2.Environment:
 
 @functools.cache
 def asset(name: str) -> Markup:
-    """One of our own style sheets or scripts, as it is."""
+    """Return one of the package's style sheets or scripts, not escaped."""
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
 
 
 def json_text(data: Any) -> Markup:
-    """Data as JSON that can stand inside a script element of any page.
+    """Serialise data as JSON that is safe inside a script element of any page.
 
     Everything outside ASCII is escaped (so no line separator and no lone surrogate reaches the parser), and so are `<`,
     `>` and `&`, so that no text can end the element. Numbers that are not finite become null.
@@ -44,7 +47,10 @@ def json_text(data: Any) -> Markup:
 
 
 def plain(data: Any) -> Any:
-    """Dicts, lists, texts, finite numbers rounded to five digits, booleans and None; anything else as its text."""
+    """Reduce data to the types of JSON.
+
+    Floats are rounded to five digits or None where not finite; other objects become their text.
+    """
     if data is None or isinstance(data, bool | str | int):
         return data
     if isinstance(data, float):
@@ -57,7 +63,10 @@ def plain(data: Any) -> Any:
 
 
 def write_page(target: Path, page: str) -> Path:
-    """Write a page whole; a lone surrogate, which a tokenizer can produce, becomes `?`."""
+    """Write a page atomically.
+
+    A lone surrogate, which a tokenizer can produce, becomes `?`.
+    """
     with atomic_write(target) as file:
         file.write_bytes(page.encode("utf-8", errors="replace"))
     return target

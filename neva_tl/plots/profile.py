@@ -1,4 +1,4 @@
-"""A value profile where the theory puts it: around Schwartz's circle, before and after an edit."""
+"""A value profile around Schwartz's circle, before and after an edit."""
 
 from __future__ import annotations
 
@@ -15,17 +15,23 @@ SIDES = {"before": "#8a8a8a", "after": "#12679e"}
 
 @styled
 def profile_plot(df: pd.DataFrame, *, title: str = "", axis: str = "") -> Figure:
-    """Scores as a closed line around the circle, whiskers their intervals; a second line after the edit.
+    """Draw scores with whiskers as a closed line around the circle.
 
-    The radius does not start at 0 but somewhat below the smallest number, since profiles differ by little; the rings say
-    where it is.
+    A second line is the profile after the edit.
+
+    The radius starts somewhat below the smallest number, not at 0, because profiles differ by little; the rings are
+    labelled.
 
     Args:
         df: value, before, before_lo, before_hi; optionally after, after_lo, after_hi.
-        title: above the circle. axis: what the numbers are.
+        title: text above the circle.
+        axis: unit of the scores, in words.
+
+    Returns:
+        The figure.
 
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     df = need(df, COLUMNS, "profile")
     sides = [name for name in SIDES if name in df.columns]
@@ -39,12 +45,12 @@ def profile_plot(df: pd.DataFrame, *, title: str = "", axis: str = "") -> Figure
     ax.set_theta_direction(-1)  # type: ignore[attr-defined]
     angles = np.radians([value(name).angle for name in df["value"]])
     order = np.append(np.argsort(angles), np.argmin(angles))
-    for place, side in enumerate(sides):
-        # the two sides' whiskers stand beside each other
-        at = angles + (0.04 * (2 * place - 1) if len(sides) > 1 else 0.0)
+    for index, side in enumerate(sides):
+        # an offset keeps the whiskers of the two sides apart
+        shifted = angles + (0.04 * (2 * index - 1) if len(sides) > 1 else 0.0)
         score = df[side].to_numpy(dtype=float)
-        ax.plot(at[order], score[order], color=SIDES[side], linewidth=1.2, marker="o", markersize=3, label=side)
-        for angle, lo, hi in zip(at, df[f"{side}_lo"].astype(float), df[f"{side}_hi"].astype(float), strict=True):
+        ax.plot(shifted[order], score[order], color=SIDES[side], linewidth=1.2, marker="o", markersize=3, label=side)
+        for angle, lo, hi in zip(shifted, df[f"{side}_lo"].astype(float), df[f"{side}_hi"].astype(float), strict=True):
             if np.isfinite(lo) and np.isfinite(hi):
                 ax.plot([angle, angle], [lo, hi], color=SIDES[side], linewidth=1.0, alpha=0.7)
     ax.set_ylim(low - 2 * pad, high + pad)

@@ -1,4 +1,4 @@
-"""What the result hangs on: one factor at a time, and how few neurons keep the gain."""
+"""Sensitivity to single factors, and gain against the number of neurons."""
 
 from __future__ import annotations
 
@@ -27,39 +27,43 @@ COLUMNS = ("factor", "level", "own", "method", "gain", "leakage", "kl")
 
 @styled
 def sensitivity_plot(df: pd.DataFrame) -> Figure:
-    """Gain, leakage and KL at every level, a column per factor; the line marks the run's own setting.
+    """Draw gain, leakage and KL at every level, a column per factor.
 
-    Levels of `dose` are fixed doses in the method's unit; all others are at a dose matched on validation prompts. Bars: 95 %
-    over test prompts. A level without neurons for any value leaves its place empty.
+    The horizontal line marks the run's own setting. Levels of `dose` are fixed doses in the method's unit; all others are at
+    a dose matched on validation prompts. Bars are 95 % intervals over test prompts. A level without neurons for any value
+    has no point.
 
     Args:
-        df: table `sensitivity`: factor, level, own, method, gain, leakage, kl; gain_lo, gain_hi, leakage_lo, leakage_hi where
-            known.
+        df: table `sensitivity`: factor, level, own, method, gain, leakage, kl; optionally gain_lo, gain_hi, leakage_lo,
+            leakage_hi.
+
+    Returns:
+        The figure.
 
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     df = need(df, COLUMNS, "sensitivity")
     factors = list(dict.fromkeys(df["factor"]))
-    places = {factor: _levels(df[df["factor"] == factor]) for factor in factors}
-    width = [len(places[factor]) for factor in factors]
+    levels = {factor: _levels(df[df["factor"] == factor]) for factor in factors}
+    width = [len(levels[factor]) for factor in factors]
     figure = new_figure(max(4.5, 1.1 + 0.33 * sum(width) + 0.2 * len(factors)), 1.0 + 1.45 * len(MEASURES))
     grid = figure.subplots(
         len(MEASURES), len(factors), sharey="row", sharex="col", squeeze=False, gridspec_kw={"width_ratios": width}
     )
     methods = method_order(df["method"])
-    for column, factor in enumerate(factors):
-        part = df[df["factor"] == factor]
-        for row, (name, label) in enumerate(MEASURES):
-            ax = grid[row, column]
+    for column_index, factor in enumerate(factors):
+        rows = df[df["factor"] == factor]
+        for row_index, (name, label) in enumerate(MEASURES):
+            ax = grid[row_index, column_index]
             ax.axhline(0, color="#cccccc", linewidth=0.7, zorder=0)
             for offset, method in zip(np.linspace(-0.18, 0.18, len(methods) + 2)[1:-1], methods, strict=True):
-                _points(ax, part[part["method"] == method], name, places[factor], float(offset), method)
-            if column == 0:
+                _points(ax, rows[rows["method"] == method], name, levels[factor], float(offset), method)
+            if column_index == 0:
                 ax.set_ylabel(label)
-        grid[0, column].set_title(factor, fontsize=8)
-        grid[-1, column].set_xticks(range(len(places[factor])), places[factor], rotation=90)
-        grid[-1, column].set_xlim(-0.5, len(places[factor]) - 0.5)
+        grid[0, column_index].set_title(factor, fontsize=8)
+        grid[-1, column_index].set_xticks(range(len(levels[factor])), levels[factor], rotation=90)
+        grid[-1, column_index].set_xlim(-0.5, len(levels[factor]) - 0.5)
     handles = [
         grid[0, 0].plot([], [], "o", color=method_colour(method), markersize=3.5, label=method_label(method))[0]
         for method in methods
@@ -69,22 +73,25 @@ def sensitivity_plot(df: pd.DataFrame) -> Figure:
 
 
 def _levels(rows: pd.DataFrame) -> list[str]:
-    """A factor's levels, the run's own first; numbers ascending (methods need not have tried the same ones)."""
+    """A factor's levels, the run's own first, numbers ascending.
+
+    Methods may differ in their levels.
+    """
     levels = list(dict.fromkeys([*rows.loc[rows["own"].astype(bool), "level"], *rows["level"]]))
-    own = rows["own"].astype(bool).any()
-    head, rest = (levels[:1], levels[1:]) if own else ([], levels)
+    has_own = rows["own"].astype(bool).any()
+    head, rest = (levels[:1], levels[1:]) if has_own else ([], levels)
     try:
         return head + sorted(rest, key=float)
     except ValueError:
         return head + rest
 
 
-def _points(ax: Axes, rows: pd.DataFrame, name: str, places: list[str], offset: float, method: str) -> None:
+def _points(ax: Axes, rows: pd.DataFrame, name: str, levels: list[str], offset: float, method: str) -> None:
     colour = method_colour(method)
-    own = rows[rows["own"].astype(bool)]
-    if len(own) and np.isfinite(own[name].iloc[0]):
-        ax.axhline(own[name].iloc[0], color=colour, linewidth=0.7, alpha=0.5, zorder=1)
-    x = np.array([places.index(level) for level in rows["level"]], dtype=float) + offset
+    own_setting = rows[rows["own"].astype(bool)]
+    if len(own_setting) and np.isfinite(own_setting[name].iloc[0]):
+        ax.axhline(own_setting[name].iloc[0], color=colour, linewidth=0.7, alpha=0.5, zorder=1)
+    x = np.array([levels.index(level) for level in rows["level"]], dtype=float) + offset
     if {f"{name}_lo", f"{name}_hi"} <= set(rows.columns):
         ax.vlines(x, rows[f"{name}_lo"], rows[f"{name}_hi"], color=colour, linewidth=0.9, zorder=2)
     ax.plot(x, rows[name], "o", color=colour, markersize=3.2, zorder=3)
@@ -92,13 +99,20 @@ def _points(ax: Axes, rows: pd.DataFrame, name: str, places: list[str], offset: 
 
 @styled
 def sparsity_plot(df: pd.DataFrame) -> Figure:
-    """Gain against the number of neurons at one dose, a panel per method, a line per value; rings: the sets chosen.
+    """Draw gain against the number of neurons at one dose.
+
+    A panel is a method, a line a value.
+
+    Rings mark the selected sizes.
 
     Args:
         df: table `sparsity_curve`: method, value, k, gain, chosen (validation prompts).
 
+    Returns:
+        The figure.
+
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     df = need(df, ("method", "value", "k", "gain", "chosen"), "sparsity_curve")
     methods = method_order(df["method"])
@@ -110,8 +124,8 @@ def sparsity_plot(df: pd.DataFrame) -> Figure:
         for name in values:
             rows = df[(df["method"] == method) & (df["value"] == name)].sort_values("k")
             ax.plot(rows["k"], rows["gain"], "-o", color=value_colour(name), markersize=2.4, linewidth=1.2, label=name)
-            chosen = rows[rows["chosen"].astype(bool)]
-            ax.plot(chosen["k"], chosen["gain"], "o", color=GREY, markersize=7, fillstyle="none", zorder=4)
+            selected = rows[rows["chosen"].astype(bool)]
+            ax.plot(selected["k"], selected["gain"], "o", color=GREY, markersize=7, fillstyle="none", zorder=4)
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x, 0)))
         ax.xaxis.set_minor_formatter(NullFormatter())

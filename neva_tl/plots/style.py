@@ -1,6 +1,6 @@
-"""One look for every figure: fonts, colours per method and value, conditions in a fixed order, atomic saving.
+"""Style of all figures: fonts, colours, order of conditions, atomic saving.
 
-Nothing here touches pyplot or the global rcParams for longer than a call: `styled` wraps a drawing function in a
+No function changes pyplot or the global rcParams for longer than a call: `styled` wraps a drawing function in a
 context, so a notebook's own settings survive.
 """
 
@@ -28,7 +28,7 @@ from neva_tl.core.values import VALUES, value
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Type 42 keeps text as text in the PDF (journals ask for it, and it can be edited); SVG text stays text too.
+#: Type 42 fonts keep text editable in the PDF (journals require it); SVG text stays text too.
 RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
@@ -58,7 +58,7 @@ RC: Any = {
     "svg.hashsalt": "neva_tl",
 }
 
-#: Faint lines and marks that carry no finding of their own.
+#: Faint lines and marks of secondary data.
 GREY = "#9aa0a6"
 FAINT = "#d5d8dc"
 #: Diverging map for signed effects, and its two ends for single marks.
@@ -86,7 +86,7 @@ _METHODS: dict[str, tuple[str, str]] = {
     "shuffled": ("shuffled labels", "#a9a9a9"),
     "unedited": ("unedited", "#3c3c3c"),
 }
-#: Columns that stay text even where every cell is empty.
+#: Columns that remain text even where every cell is empty.
 TEXT = frozenset(
     {"method", "gate", "value", "steered", "measured", "token", "token_value", "reached", "status", "prompt", "text"}
 )
@@ -106,7 +106,7 @@ def method_colour(method: str) -> str:
 
 
 def value_colour(name: str) -> str:
-    """The value's colour on the circle (see `neva_tl.core.values`)."""
+    """Return the value's colour on the circle (see `neva_tl.core.values`)."""
     return value(name).colour
 
 
@@ -118,17 +118,17 @@ def method_order(methods: Iterable[str]) -> list[str]:
 
 
 def literal(text: str) -> str:
-    """Text that matplotlib shows as it stands: a `$` in a name opens no formula."""
+    """Escape text for matplotlib, so that a `$` in a name does not open a formula."""
     return text.replace("$", r"\$")
 
 
 def gate_of(raw: object) -> str:
-    """A gate as a word: missing, empty and `none` are all `none`."""
+    """Return a gate's name; a missing or empty gate is `none`."""
     return "none" if raw is None or raw != raw or str(raw) in ("", "none", "None") else str(raw)
 
 
 def condition_label(method: str, gate: object = None, target_gain: object = None) -> str:
-    """`NeVA · gate probe · gain .4`: what tells one row of a table from another."""
+    """Return the label of a condition, for example `NeVA · probe gate · gain .4`."""
     parts = [method_label(method)]
     if gate_of(gate) != "none":
         parts.append(f"{gate_of(gate)} gate")
@@ -138,10 +138,18 @@ def condition_label(method: str, gate: object = None, target_gain: object = None
 
 
 def need(df: pd.DataFrame, columns: Iterable[str], table: str) -> pd.DataFrame:
-    """The table, once it is known to have rows and the columns; numbers with holes (None, NA) become plain floats.
+    """Check a table's columns, and convert its numbers to plain floats.
+
+    Args:
+        df: the table.
+        columns: names of the required columns.
+        table: name of the table in error messages.
+
+    Returns:
+        A copy as `plain_numbers` gives it.
 
     Raises:
-        InputError: no rows, or columns missing (they are named).
+        InputError: The table has no rows, or columns are missing (the message names them).
     """
     missing = [name for name in columns if name not in df.columns]
     if missing:
@@ -154,43 +162,48 @@ def need(df: pd.DataFrame, columns: Iterable[str], table: str) -> pd.DataFrame:
 
 
 def plain_numbers(df: pd.DataFrame) -> pd.DataFrame:
-    """The same table with numeric columns that hold None or NA as float64 with NaN; text and booleans untouched."""
+    """Return a copy whose numeric columns with None or NA are float64 with NaN.
+
+    Text and booleans are unchanged.
+    """
     out = df.copy()
     for name, column in df.items():
         if column.dtype.kind in "biuf" and isinstance(column.dtype, np.dtype):
             continue
-        known = column.dropna()
-        numbers = all(isinstance(x, int | float | np.number) and not isinstance(x, bool) for x in known)
+        numbers = all(isinstance(x, int | float | np.number) and not isinstance(x, bool) for x in column.dropna())
         if numbers and str(name) not in TEXT:
             out[name] = column.astype(object).where(column.notna(), np.nan).astype(float)
     return out
 
 
 def conditions(df: pd.DataFrame) -> list[tuple[str, str, float]]:
-    """Distinct (method, gate, target_gain) of a table, methods in the fixed order, then gate, then gain."""
+    """Return the distinct (method, gate, target_gain) of a table in fixed order."""
     method = df["method"].astype(str)
     gate = df["gate"].map(gate_of) if "gate" in df.columns else pd.Series("none", index=df.index)
     gain = df["target_gain"].astype(float) if "target_gain" in df.columns else pd.Series(np.nan, index=df.index)
-    found = set(zip(method, gate, gain.fillna(-1.0), strict=True))
+    distinct = set(zip(method, gate, gain.fillna(-1.0), strict=True))
     order = method_order(method)
-    ranked = sorted(found, key=lambda row: (order.index(row[0]), row[1], row[2]))
+    ranked = sorted(distinct, key=lambda row: (order.index(row[0]), row[1], row[2]))
     return [(m, g, t if t >= 0 else float("nan")) for m, g, t in ranked]
 
 
 def of_condition(df: pd.DataFrame, condition: tuple[str, str, float]) -> pd.DataFrame:
-    """The rows of one (method, gate, target_gain)."""
+    """Return the rows of one (method, gate, target_gain)."""
     method, gate, gain = condition
-    keep = df["method"].astype(str) == method
+    selected = df["method"].astype(str) == method
     if "gate" in df.columns:
-        keep &= df["gate"].map(gate_of) == gate
+        selected &= df["gate"].map(gate_of) == gate
     if "target_gain" in df.columns:
         column = df["target_gain"].astype(float)
-        keep &= column.isna() if gain != gain else np.isclose(column, gain)
-    return df[keep]
+        selected &= column.isna() if gain != gain else np.isclose(column, gain)
+    return df[selected]
 
 
 def at_gain(df: pd.DataFrame, target_gain: float | None = None) -> pd.DataFrame:
-    """Rows at one target gain, with those that have none (role prompt): by default the largest gain in the table."""
+    """Return the rows at one target gain, by default the largest.
+
+    Rows without a target gain (role prompt) are kept.
+    """
     if "target_gain" not in df.columns:
         return df
     column = df["target_gain"].astype(float)
@@ -202,13 +215,13 @@ def at_gain(df: pd.DataFrame, target_gain: float | None = None) -> pd.DataFrame:
 
 
 def present_values(names: Iterable[str]) -> list[str]:
-    """The values in a column, in circle order."""
-    found = set(map(str, names))
-    return [name for name in VALUES if name in found]
+    """Return the values that occur in a column, in circle order."""
+    distinct = set(map(str, names))
+    return [name for name in VALUES if name in distinct]
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Run a drawing function under the package's rcParams and leave the caller's as they were."""
+    """Run a drawing function under the package's rcParams and restore the caller's."""
 
     @functools.wraps(draw)
     def inner(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -219,27 +232,33 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure in inches, with constrained layout and an Agg canvas (no pyplot, nothing kept alive)."""
+    """Make an empty figure with constrained layout, sizes in inches.
+
+    Its canvas is Agg's, so that pyplot keeps no reference to it.
+    """
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def halo(text: Text) -> Text:
-    """Give a label a thin white outline, so that it reads over lines and marks."""
+    """Give a label a thin white outline, so that it is readable over lines and marks."""
     text.set_path_effects([patheffects.withStroke(linewidth=1.6, foreground="white")])
     return text
 
 
 def colour_value_ticks(ax: Axes, axis: str) -> None:
-    """Paint tick labels that name values in their circle colours."""
+    """Colour tick labels that name values in their circle colours."""
     for label in ax.get_xticklabels() if axis == "x" else ax.get_yticklabels():
         if label.get_text() in VALUES:
             label.set_color(value_colour(label.get_text()))
 
 
 def value_grid(ax: Axes, columns_of: list[str], rows_of: list[str]) -> None:
-    """Dress an image of values by values: names in their colours, no frame, white lines between the cells."""
+    """Style the axes of an image of values by values.
+
+    Names are coloured, the frame is hidden, white lines separate the cells.
+    """
     ax.set_xticks(range(len(columns_of)), columns_of, rotation=55, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(rows_of)), rows_of)
     colour_value_ticks(ax, "x")
@@ -253,32 +272,37 @@ def value_grid(ax: Axes, columns_of: list[str], rows_of: list[str]) -> None:
     ax.tick_params(which="minor", length=0)
 
 
-#: Pixels per inch of the PNGs that a run keeps.
+#: Pixels per inch of the PNGs in a run folder.
 FIGURE_DPI = 200
 
 
 def save_figure(
     figure: Figure, stem: str | Path, formats: Iterable[str] = ("pdf", "png"), dpi: int = FIGURE_DPI
 ) -> list[Path]:
-    """Write `STEM.pdf` and `STEM.png`, each to a temporary name and renamed; same figure, same bytes.
+    """Write `STEM.pdf` and `STEM.png` atomically.
+
+    The same figure gives the same bytes.
 
     Args:
-        figure: what to write.
-        stem: path without suffix; its folder is made.
-        formats: any that matplotlib writes (`pdf`, `png`, `svg`).
-        dpi: of the PNG.
+        figure: the figure to write.
+        stem: path without suffix; a missing folder is created.
+        formats: formats of matplotlib (`pdf`, `png`, `svg`).
+        dpi: pixels per inch of the PNG.
+
+    Returns:
+        The paths of the files.
     """
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    # laid out once: every format shows the same places, and finding them is the slow part
+    # layout is the slow step: it runs once for all formats
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    written = []
+    paths = []
     for kind in formats:
         target = stem.parent / f"{stem.name}.{kind}"
-        # Dates are left out so that the same figure gives the same file.
+        # without dates the same figure gives the same file
         undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind, {})
         with atomic_write(target) as file, mpl.rc_context(RC):
             figure.savefig(file, format=kind, dpi=dpi, metadata=undated)
-        written.append(target)
-    return written
+        paths.append(target)
+    return paths

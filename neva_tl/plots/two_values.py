@@ -1,4 +1,4 @@
-"""Two values steered together: what either gains, and what leaks to the others."""
+"""Two values steered together: their gains, and the leakage to the others."""
 
 from __future__ import annotations
 
@@ -19,13 +19,21 @@ MEASURES = (
 
 @styled
 def two_values_plot(df: pd.DataFrame) -> Figure:
-    """Mean over the pairs of each kind, a row per kind and method, a panel per measure. Bars: 95 % over test prompts.
+    """Draw means over the pairs of values of each kind.
+
+    A row is a kind and method, a panel a measure.
+
+    Bars are 95 % intervals over test prompts.
 
     Args:
-        df: table `two_values_kinds`: kind, method, dose_share, gain, min_gain, leakage; their ends and `invalid` where known.
+        df: table `two_values_kinds`: kind, method, dose_share, gain, min_gain, leakage; optionally their intervals
+            (`gain_lo`, `gain_hi` and so on) and invalid.
+
+    Returns:
+        The figure.
 
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     df = need(df, COLUMNS, "two_values_kinds")
     order = method_order(df["method"])
@@ -43,10 +51,10 @@ def two_values_plot(df: pd.DataFrame) -> Figure:
     for ax, (name, label) in zip(axes, measures, strict=True):
         ax.axvline(0, color="#cccccc", linewidth=0.7, zorder=0)
         for y, row in enumerate(rows):
-            found, colour = table.loc[row], method_colour(row[1])  # type: ignore[index]
-            if f"{name}_lo" in df.columns and np.isfinite(found[f"{name}_lo"]):
-                ax.hlines(y, found[f"{name}_lo"], found[f"{name}_hi"], color=colour, linewidth=1.1, zorder=2)
-            ax.plot(found[name], y, "o", color=colour, markersize=3.5, zorder=3)
+            measured, colour = table.loc[row], method_colour(row[1])  # type: ignore[index]
+            if f"{name}_lo" in df.columns and np.isfinite(measured[f"{name}_lo"]):
+                ax.hlines(y, measured[f"{name}_lo"], measured[f"{name}_hi"], color=colour, linewidth=1.1, zorder=2)
+            ax.plot(measured[name], y, "o", color=colour, markersize=3.5, zorder=3)
         for y in range(1, len(rows)):
             if rows[y][0] != rows[y - 1][0]:
                 ax.axhline(y - 0.5, color="#bbbbbb", linewidth=0.7)

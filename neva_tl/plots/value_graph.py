@@ -1,4 +1,4 @@
-"""A learned value graph in the circle's layout: only what holds under resampling."""
+"""A learned value graph in the circle's layout, only its stable edges."""
 
 from __future__ import annotations
 
@@ -17,15 +17,20 @@ STYLES = {"->": "-|>", "<-": "<|-", "-": "-"}
 
 @styled
 def value_graph_plot(df: pd.DataFrame, *, title: str = "") -> Figure:
-    """Stable edges between values on the circle: as wide as the share of draws that hold them, red where the scores rise
-    together, blue where one falls as the other rises; an arrow only where the direction is stable too.
+    """Draw the stable edges between values on the circle.
+
+    An edge is as wide as the share of bootstrap draws that have it; red where the scores rise together, blue where one
+    falls as the other rises. It has an arrowhead only where the direction is stable too.
 
     Args:
         df: a, b, adjacent, r, drawn, direction (`ValueGraph.df`).
-        title: above the circle.
+        title: text above the circle.
+
+    Returns:
+        The figure.
 
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     df = need(df, COLUMNS, "value graph")
     figure = new_figure(4.4, 4.0)
@@ -59,9 +64,9 @@ def value_graph_plot(df: pd.DataFrame, *, title: str = "") -> Figure:
         ax.text(1.15 * x, 1.17 * y, name, **label)  # type: ignore[arg-type]
     if title:
         ax.set_title(literal(title))
-    hands = [Line2D([], [], color=POSITIVE, linewidth=2), Line2D([], [], color=NEGATIVE, linewidth=2)]
-    words = ["rise together", "one falls as the other rises"]
-    figure.legend(hands, words, loc="outside lower center", ncols=2)
+    handles = [Line2D([], [], color=POSITIVE, linewidth=2), Line2D([], [], color=NEGATIVE, linewidth=2)]
+    labels = ["rise together", "one falls as the other rises"]
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
     if not len(edges):
         ax.text(0, 0, "no stable edge", ha="center", va="center", color="#888888")
     return figure

@@ -1,4 +1,4 @@
-"""Effect size against evidence, for every neuron."""
+"""Effect size against p-value for every neuron."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ COLUMNS = ("value", "layer", "neuron", "g", "p", "selected")
 
 @styled
 def effect_volcano(effects: pd.DataFrame, *, columns: int = 5, label: int = 2, alpha: float = 0.05) -> Figure:
-    """Effect size g against -log10 p, one panel per value; selected neurons in the value's colour.
+    """Draw effect size g against -log10 p, one panel per value.
 
-    The dashed line is the largest p whose q is still below `alpha` (false discovery rate). p-values of 0 are drawn on
-    the panel's upper edge as triangles, at a tenth of the smallest p above 0.
+    Selected neurons have the value's colour. The dashed line is the largest p whose q is still below `alpha` (false discovery
+    rate). p-values of 0 are triangles on the panel's upper edge, at a tenth of the smallest p above 0.
 
     Args:
         effects: table `effects`: value, layer, neuron, g, p, q, selected.
         columns: panels side by side.
-        label: how many selected neurons of largest |g| are named per panel.
+        label: number of labelled neurons per panel, those of largest |g| among the selected.
         alpha: FDR level of the dashed line.
 
+    Returns:
+        The figure.
+
     Raises:
-        InputError: a column is missing, or the table is empty.
+        InputError: A column is missing, or the table is empty.
     """
     effects = need(effects, COLUMNS, "effects")
     values = present_values(effects["value"])
@@ -39,24 +42,24 @@ def effect_volcano(effects: pd.DataFrame, *, columns: int = 5, label: int = 2, a
     positive = effects.loc[effects["p"] > 0, "p"]
     floor = float(positive.min()) / 10 if len(positive) else 1e-6
     widest = float(effects["g"].abs().max())
-    for place, ax in enumerate(grid.flat):
-        if place >= len(values):
+    for index, ax in enumerate(grid.flat):
+        if index >= len(values):
             ax.set_visible(False)
             continue
-        name = values[place]
-        part = effects[effects["value"] == name]
-        height = -np.log10(part["p"].clip(lower=floor))
-        chosen, capped = part["selected"].astype(bool), part["p"] <= 0
+        name = values[index]
+        rows = effects[effects["value"] == name]
+        height = -np.log10(rows["p"].clip(lower=floor))
+        selected, capped = rows["selected"].astype(bool), rows["p"] <= 0
         colour = value_colour(name)
         for mask, marker, size, tint, depth in (
-            (~chosen & ~capped, ".", 5, FAINT, 1),
-            (~chosen & capped, "^", 9, FAINT, 1),
-            (chosen & ~capped, "o", 8, colour, 3),
-            (chosen & capped, "^", 12, colour, 3),
+            (~selected & ~capped, ".", 5, FAINT, 1),
+            (~selected & capped, "^", 9, FAINT, 1),
+            (selected & ~capped, "o", 8, colour, 3),
+            (selected & capped, "^", 12, colour, 3),
         ):
-            # Thousands of points as vectors make a PDF that no viewer likes: the cloud is one image.
+            # viewers are slow on a PDF with thousands of vector points: the cloud is one image
             ax.scatter(
-                part.loc[mask, "g"],
+                rows.loc[mask, "g"],
                 height[mask],
                 s=size,
                 marker=marker,
@@ -66,12 +69,12 @@ def effect_volcano(effects: pd.DataFrame, *, columns: int = 5, label: int = 2, a
                 rasterized=True,
             )
         ax.axvline(0, color="#cccccc", linewidth=0.6, zorder=0)
-        if "q" in part.columns and (part["q"] <= alpha).any():
-            line = float(part.loc[part["q"] <= alpha, "p"].max())
+        if "q" in rows.columns and (rows["q"] <= alpha).any():
+            line = float(rows.loc[rows["q"] <= alpha, "p"].max())
             if line > 0:
                 ax.axhline(-np.log10(line), color=GREY, linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
-        ax.set_title(f"{name} · {int(chosen.sum())}", color=colour)
-        _names(ax, part[chosen].assign(height=height[chosen]), label, widest)
+        ax.set_title(f"{name} · {int(selected.sum())}", color=colour)
+        _labels(ax, rows[selected].assign(height=height[selected]), label, widest)
     for ax in grid[-1]:
         ax.set_xlabel("effect size g")
     for ax in grid[:, 0]:
@@ -87,20 +90,23 @@ def effect_volcano(effects: pd.DataFrame, *, columns: int = 5, label: int = 2, a
     return figure
 
 
-def _names(ax: Axes, chosen: pd.DataFrame, count: int, widest: float) -> None:
-    """Name the neurons of largest |g|, towards the middle, pushed apart where they would collide."""
-    best = chosen.reindex(chosen["g"].abs().sort_values(ascending=False).index).head(count)
-    taken: list[tuple[float, float]] = []
+def _labels(ax: Axes, selected: pd.DataFrame, count: int, widest: float) -> None:
+    """Label the neurons of largest |g|.
+
+    Labels are towards the middle, moved apart where they would collide.
+    """
+    best = selected.reindex(selected["g"].abs().sort_values(ascending=False).index).head(count)
+    labels: list[tuple[float, float]] = []
     for row in best.itertuples():
         g, height = float(row.g), float(row.height)  # type: ignore[arg-type]
         side = "right" if g > 0 else "left"
         lowered = height
         while any(
-            (g > 0) == (other > 0) and abs(lowered - at) < 0.09 * max(float(chosen["height"].max()), 1e-9)
-            for other, at in taken
+            (g > 0) == (other_g > 0) and abs(lowered - other_height) < 0.09 * max(float(selected["height"].max()), 1e-9)
+            for other_g, other_height in labels
         ):
-            lowered -= 0.045 * max(float(chosen["height"].max()), 1e-9)
-        taken.append((g, lowered))
+            lowered -= 0.045 * max(float(selected["height"].max()), 1e-9)
+        labels.append((g, lowered))
         halo(
             ax.annotate(
                 f"L{int(row.layer)}.{int(row.neuron)}",  # type: ignore[arg-type]

@@ -1,9 +1,10 @@
 """CircuitsVis views that work offline and show hostile text as text.
 
-CircuitsVis asks the network each time it prints itself, puts all text into a script element as it is, so that a label
-`</script>` would end the script, and shows tokens as HTML, so that a token `<img onerror=...>` would run. Here its bundle is
-taken from the installed package, data travel in an inert JSON block with `<` escaped, and tokens are escaped as HTML where
-CircuitsVis reads them as HTML. Several views in one page share one bundle: put `Widget.bare` of each and `bundle()` once, last.
+CircuitsVis itself requests its bundle from the network for each view, puts all text unescaped into a script element, so that
+a label `</script>` would end the script, and shows tokens as HTML, so that a token `<img onerror=...>` would run. This module
+takes the bundle from the installed package, passes data as an inert JSON block with `<` escaped, and escapes tokens as HTML
+where CircuitsVis reads them as HTML. Several views in one page share one bundle: put `Widget.bare` of each into the page and
+`bundle()` once, last.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import numpy as np
 from neva_tl.core.errors import InputError
 from neva_tl.plots.pages import asset, json_text, write_page
 
-#: Characters of a token on the axes of an attention pattern, whose labels cannot wrap.
+#: Longest token, in characters, on the axes of an attention pattern, whose labels cannot wrap.
 LONGEST = 24
-#: CircuitsVis paints for a white page; tokens of any length stay inside.
+#: CircuitsVis assumes a white page; long tokens wrap inside the box.
 GROUND = (
     "min-height:40px;padding:.2rem .6rem;background:#fff;color:#1c1f24;color-scheme:light;overflow-x:auto;"
     "overflow-wrap:anywhere;font-family:system-ui,sans-serif"
@@ -34,8 +35,8 @@ class Widget:
     """A view for a notebook or a page.
 
     Attributes:
-        element: CircuitsVis' name of the view.
-        props: its data as JSON that can stand in a script element.
+        element: name of the view in CircuitsVis.
+        props: data of the view as JSON that is safe in a script element.
     """
 
     element: str
@@ -43,7 +44,7 @@ class Widget:
 
     @property
     def bare(self) -> str:
-        """The view without the 1.3 MB bundle: it draws itself in a page that holds `bundle()` after it."""
+        """HTML of the view for a page that has the 1.3 MB `bundle()` after it."""
         return (
             f'<div class="neva-widget" data-element="{html.escape(self.element)}" style="{GROUND}">'
             '<div class="neva-mount" style="margin:15px 0"></div>'
@@ -52,14 +53,14 @@ class Widget:
 
     @property
     def html(self) -> str:
-        """The view complete with its bundle: needs no network, and can be put into any page."""
+        """HTML of the view with its bundle, for any page, offline too."""
         return f"{self.bare}{bundle()}"
 
     def _repr_html_(self) -> str:
         return self.html
 
     def save(self, path: str | Path) -> Path:
-        """Write a page with nothing but this view in it."""
+        """Write a page with this view alone, and return its path."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         return write_page(
@@ -71,14 +72,16 @@ class Widget:
 
 @functools.cache
 def bundle() -> str:
-    """CircuitsVis' script, inert until a view comes into sight, and ours that draws every `Widget.bare` before it.
+    """Return the scripts that draw every `Widget.bare` before them.
+
+    The script of CircuitsVis is inert text until the first view comes into sight.
 
     Raises:
         InputError: CircuitsVis is not installed.
     """
     code = (_package() / "dist" / "cdn" / "iife.js").read_text(encoding="utf-8")
     code = code.split("//# sourceMappingURL=")[0]
-    # in a string of the bundle either would end its script element or change how the rest of the page is read
+    # inside a string of the bundle these tags would end its script element or change how the page is parsed
     for tag in ("<script", "</script", "<!--"):
         code = code.replace(tag, f"\\x3c{tag[1:]}")
     return (
@@ -89,10 +92,10 @@ def bundle() -> str:
 def _package() -> Path:
     import importlib.util
 
-    found = importlib.util.find_spec("circuitsvis")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("circuitsvis")
+    if spec is None or spec.origin is None:
         raise InputError("this view needs CircuitsVis: pip install 'neva_tl[viz]'")
-    return Path(found.origin).parent
+    return Path(spec.origin).parent
 
 
 def neuron_activations(
@@ -100,16 +103,21 @@ def neuron_activations(
     activations: Any,
     labels: Sequence[str],
 ) -> Widget:
-    """Activations of selected neurons over one text or several, a drop-down to choose the neuron.
+    """Show activations of selected neurons over one or several texts.
+
+    A drop-down menu selects the neuron.
 
     Args:
-        tokens: the text's tokens, or one list per text.
-        activations: `[n_tokens, n_neurons]` for the neurons chosen, or one array per text. Choose few:
-            a whole model's neurons make a page of many megabytes.
+        tokens: tokens of the text, or one list per text.
+        activations: `[n_tokens, n_neurons]` of the selected neurons, or one array per text. Select few: all neurons of a
+            model make a page of many megabytes.
         labels: a name per neuron, such as `L3.127`.
 
+    Returns:
+        The view.
+
     Raises:
-        InputError: shapes that do not fit, numbers that are not finite, or CircuitsVis not installed.
+        InputError: Shapes do not fit, numbers are not finite, or CircuitsVis is not installed.
     """
     single = len(tokens) == 0 or isinstance(tokens[0], str)
     texts: list[list[str]] = [[str(token) for token in text] for text in ([tokens] if single else tokens)]
@@ -119,10 +127,10 @@ def neuron_activations(
     arrays = [_array(array) for array in arrays]
     if len(texts) != len(arrays):
         raise InputError(f"{len(texts)} texts but {len(arrays)} arrays of activations: one array per text")
-    for place, (text, array) in enumerate(zip(texts, arrays, strict=True)):
+    for index, (text, array) in enumerate(zip(texts, arrays, strict=True)):
         if array.shape != (len(text), len(labels)):
             raise InputError(
-                f"activations of text {place} have shape {array.shape}: "
+                f"activations of text {index} have shape {array.shape}: "
                 f"{len(text)} tokens and {len(labels)} labels need ({len(text)}, {len(labels)})"
             )
     return _widget(
@@ -143,10 +151,19 @@ def colored_tokens(
     negative_color: str = "#2166ac",
     positive_color: str = "#b2182b",
 ) -> Widget:
-    """One number per token as the token's background: red above 0, blue below.
+    """Show one number per token as the token's background, red above 0 and blue below.
+
+    Args:
+        tokens: tokens of the text.
+        values: one number per token.
+        negative_color: CSS colour of the smallest number.
+        positive_color: CSS colour of the largest number.
+
+    Returns:
+        The view.
 
     Raises:
-        InputError: lengths differ, numbers that are not finite, or CircuitsVis not installed.
+        InputError: Lengths differ, numbers are not finite, or CircuitsVis is not installed.
     """
     array = _array(values)
     if array.shape != (len(tokens),):
@@ -165,15 +182,21 @@ def colored_tokens(
 
 
 def attention(tokens: Sequence[str], patterns: Any, labels: Sequence[str], *, color: str = "#12679e") -> Widget:
-    """Attention patterns of some heads over one text: small ones to choose from, the chosen one large.
+    """Show attention patterns of some heads over one text.
+
+    Each head has a small picture; the selected one is large.
 
     Args:
-        tokens: the text's tokens; longer ones than 24 characters are cut (an axis cannot wrap them).
+        tokens: tokens of the text; those longer than 24 characters are cut (labels of an axis cannot wrap).
         patterns: `[n_heads, n_tokens, n_tokens]`, from destination to source; above the diagonal is masked.
         labels: a name per head, such as `L2.H1`.
+        color: CSS colour of full attention.
+
+    Returns:
+        The view.
 
     Raises:
-        InputError: shapes that do not fit, numbers that are not finite, no heads, or CircuitsVis not installed.
+        InputError: Shapes do not fit, numbers are not finite, there are no heads, or CircuitsVis is not installed.
     """
     array = _array(patterns)
     if not len(labels):
@@ -183,7 +206,7 @@ def attention(tokens: Sequence[str], patterns: Any, labels: Sequence[str], *, co
             f"patterns have shape {array.shape}: {len(labels)} labels and {len(tokens)} tokens need "
             f"({len(labels)}, {len(tokens)}, {len(tokens)})"
         )
-    # drawn on a canvas and as text nodes, never as HTML
+    # CircuitsVis draws these on a canvas and as text nodes, never as HTML
     return _widget(
         "AttentionHeads",
         tokens=[str(t) if len(str(t)) <= LONGEST else f"{str(t)[: LONGEST - 1]}…" for t in tokens],
@@ -194,12 +217,12 @@ def attention(tokens: Sequence[str], patterns: Any, labels: Sequence[str], *, co
 
 
 def _as_html(token: str) -> str:
-    """A token's text as the HTML that shows it; NUL, which HTML drops, as its symbol."""
+    """Escape a token's text as HTML; NUL, which HTML drops, becomes its symbol."""
     return html.escape(str(token), quote=False).replace("\0", "\u2400")
 
 
 def _array(raw: Any) -> np.ndarray:
-    if hasattr(raw, "detach"):  # a torch tensor, without importing torch here
+    if hasattr(raw, "detach"):  # a torch tensor; this module does not import torch
         raw = raw.detach().float().cpu().numpy()
     array = np.asarray(raw, dtype=float)
     if not np.isfinite(array).all():

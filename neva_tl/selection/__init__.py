@@ -1,7 +1,7 @@
 """Selection: from activation statistics to the neurons that carry a value, one file per scorer.
 
-`select(stats, value, method=...)` looks the scorer up in `registry.SELECTORS`; a new one is a new file and one line
-there.
+`select(stats, value, method=...)` looks the scorer up in `SELECTORS`; a new one is a new file and one line in
+`selectors.py`.
 """
 
 from neva_tl.selection.base import Request, SelectionWarning, default_k
@@ -9,7 +9,8 @@ from neva_tl.selection.effect_size import effect_table
 from neva_tl.selection.nested import NestedEffect, nested_bootstrap
 from neva_tl.selection.neva import write_table
 from neva_tl.selection.random_neurons import random_like
-from neva_tl.selection.registry import SELECTORS, select
+from neva_tl.selection.registry import SELECTORS
+from neva_tl.selection.selectors import select
 from neva_tl.selection.shuffled import label_shuffled
 from neva_tl.selection.stability import Stability, stability
 

@@ -13,6 +13,7 @@ from neva_tl.activations import ActivationStats
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.selection.base import Request, need_model
+from neva_tl.selection.registry import run
 
 
 def random_like(
@@ -100,8 +101,6 @@ def select_random(
     signs: str = "random",
 ) -> NeuronSet:
     """Registry entry of `random_like`: matched to `like`, or to what selector `base` finds under the same request."""
-    from neva_tl.selection.registry import run
-
     model = need_model(request, "method random")
     found = run(stats, replace(request, options={}), base) if like is None else like
     return random_like(found, stats, model, request.seed, signs=signs)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from neva_tl.activations import ActivationStats, Samples
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.selection.base import Request, check_request
+from neva_tl.selection.registry import quick, run
 
 _ARRAYS = ("n", "mean", "m2", "positive", "diff_n", "diff_mean", "diff_m2")
 
@@ -35,8 +36,6 @@ def label_shuffled(
     Raises:
         InputError: no samples, site `gate`, or `like` is itself a placebo.
     """
-    from neva_tl.selection.registry import quick, run
-
     if like.method in ("random", "label_shuffled"):
         raise InputError(f"a label-shuffled placebo needs a selected set to follow, not one made by {like.method!r}")
     settings = dict(like.settings)
@@ -108,7 +107,5 @@ def select_shuffled(
 ) -> NeuronSet:
     """Registry entry of `label_shuffled`: matched to `like`, or to what selector `base` finds under the same
     request."""
-    from neva_tl.selection.registry import run
-
     found = run(stats, replace(request, options={}), base) if like is None else like
     return label_shuffled(stats, request.value, like=found, model=request.model, seed=request.seed)

@@ -18,6 +18,7 @@ from neva_tl.activations import ActivationStats
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.selection.base import Request, SelectionWarning, check_request
+from neva_tl.selection.registry import quick, run
 from neva_tl.selection.resample import clusters_of, part_of, rows_of
 
 
@@ -146,8 +147,6 @@ def resample_request(
     Raises:
         InputError: a placebo, or what `check_request` refuses.
     """
-    from neva_tl.selection.registry import quick
-
     if method in ("random", "label_shuffled"):
         raise InputError(f"{method} is a placebo: name the selector whose choice is to be resampled")
     request = Request(value, k, model, lam=lam, require_split_half=False, require_q=False, layers=layers, seed=seed,
@@ -158,8 +157,6 @@ def resample_request(
 
 def reselect(part: ActivationStats, request: Request, method: str) -> pd.DataFrame:
     """The neurons selected on part of the prompts; that fewer than k are left is no surprise there."""
-    from neva_tl.selection.registry import run
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SelectionWarning)
         return run(part, request, method).df

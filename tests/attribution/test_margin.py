@@ -172,6 +172,6 @@ def test_bad_requests(model: Any, stats: ActivationStats, effects: MarginEffects
         effects.of("hedonism")
     with pytest.raises(InputError, match="collect with samples"):
         selection.select(replace(stats, samples=None), "power", method="margin", model=model)
+    small = replace(effects, effect=effects.effect[:, :1], se=effects.se[:, :1])
     with pytest.raises(InputError, match="do not fit"):
-        small = replace(effects, effect=effects.effect[:, :1], se=effects.se[:, :1])
         selection.select(stats, "power", method="margin", effects=small)

@@ -7,15 +7,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-from neva_tl.models.tiny import load_module
-
-TESTS = Path(__file__).parent.parent
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -31,18 +27,6 @@ PAINTED = """() => [...document.querySelectorAll(".nv-draw")].every(
     (draw) => !draw.clientWidth || draw.querySelector("svg[role=group]"))"""
 #: Opens a file at a width and in a colour scheme.
 Open = Callable[..., Any]
-
-
-@pytest.fixture(scope="session")
-def graphs() -> ModuleType:
-    """The generators of made-up circuits."""
-    return load_module(TESTS / "circuits" / "fake_graph.py")
-
-
-@pytest.fixture(scope="session")
-def runs() -> ModuleType:
-    """The generators of made-up tables."""
-    return load_module(TESTS / "plots" / "fake_run.py")
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,11 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from helpers import fake_graph as graphs
 from neva_tl.circuits import CircuitGraph
 from neva_tl.circuits.drawing.layered import layered
 from neva_tl.circuits.drawing.page import fragment
@@ -21,7 +21,7 @@ TEXT = ".nv-circuit p, .nv-circuit li, .nv-circuit label, .nv-count, .nv-draw te
 
 
 @pytest.fixture(scope="module")
-def graph(graphs: ModuleType) -> CircuitGraph:
+def graph() -> CircuitGraph:
     return graphs.graph()
 
 
@@ -184,7 +184,7 @@ def test_filters(visit: Any, path: Path, graph: CircuitGraph) -> None:
     assert page.locator(".nv-edge.nv-up").count() == sum(e["measured"] < 0 for e in measured)
 
 
-def test_hostile_text_is_shown_as_text(visit: Any, path: Path, graph: CircuitGraph, graphs: ModuleType) -> None:
+def test_hostile_text_is_shown_as_text(visit: Any, path: Path, graph: CircuitGraph) -> None:
     page = visit(path)
     name = best(graph)
     node(page, graph, name).locator("circle").click()
@@ -241,9 +241,7 @@ def test_tables_sort(visit: Any, path: Path) -> None:
     assert keys() == sorted(keys()) and head.get_attribute("aria-sort") == "ascending"
 
 
-def test_minimal_circuit_and_readers_without_scripts(
-    visit: Any, graphs: ModuleType, path: Path, tmp_path: Path, palette: Any
-) -> None:
+def test_minimal_circuit_and_readers_without_scripts(visit: Any, path: Path, tmp_path: Path, palette: Any) -> None:
     page = visit(graphs.graph(heads=0).save(tmp_path / "minimal.html"))
     assert (
         page.locator(".nv-node[data-kind=neuron]").count() == 25
@@ -254,7 +252,7 @@ def test_minimal_circuit_and_readers_without_scripts(
     assert palette(still.locator(".nv-draw svg")) > 50 and still.locator(".nv-bar").is_hidden()
 
 
-def test_several_pictures_in_one_page_do_not_meddle(visit: Any, graphs: ModuleType, tmp_path: Path) -> None:
+def test_several_pictures_in_one_page_do_not_meddle(visit: Any, tmp_path: Path) -> None:
     made = [graphs.graph(value) for value in ("power", "security")]
     target = tmp_path / "two.html"
     cells = "".join(f"<div>{fragment(graph)}</div>" for graph in made)  # as a notebook puts them, script and all, twice

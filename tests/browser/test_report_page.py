@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+
+from helpers import fake_graph as graphs
+from helpers import fake_run as runs
 
 pytest.importorskip("circuitsvis")
 
@@ -23,7 +25,7 @@ TEXT = (
 
 
 @pytest.fixture(scope="module")
-def path(runs: ModuleType, graphs: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # one value without a circuit of its own: it falls back on the table's picture
     run = runs.write_run(tmp_path_factory.mktemp("report") / "run", leave_out=("effects", "layers", "dose"))
     graphs.write_circuits(run, VALUES[:9])
@@ -58,7 +60,7 @@ def test_panels_open_in_the_chosen_picture_only(visit: Any, path: Path) -> None:
     assert page.locator(".nv-panel:not([hidden])").count() == 0
 
 
-def test_views_are_drawn_when_opened(visit: Any, path: Path, graphs: ModuleType, palette: Any) -> None:
+def test_views_are_drawn_when_opened(visit: Any, path: Path, palette: Any) -> None:
     page = visit(path)
     assert page.evaluate("typeof CircuitsVis") == "undefined" and page.locator(".neva-circuitsvis").count() == 1
     page.locator(".chooser button", has_text="security").click()
@@ -90,7 +92,7 @@ def test_tables_sort(visit: Any, path: Path) -> None:
     assert names == sorted(VALUES[:9])
 
 
-def test_hostile_text_is_shown_as_text(visit: Any, path: Path, runs: ModuleType) -> None:
+def test_hostile_text_is_shown_as_text(visit: Any, path: Path) -> None:
     page = visit(path)
     texts = page.eval_on_selector_all(".text p", "found => found.map(e => e.textContent)")
     assert runs.HOSTILE.strip() in texts

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+
+from helpers import fake_graph as graphs
 
 pytest.importorskip("circuitsvis")
 
@@ -25,7 +26,7 @@ def shown(token: str) -> str:
 
 
 @pytest.fixture
-def tokens(graphs: ModuleType) -> list[str]:
+def tokens() -> list[str]:
     return [*graphs.PROMPT, *graphs.HOSTILE]
 
 

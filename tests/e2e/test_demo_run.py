@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 import neva_tl as nv
+from helpers.results_schema import check_results
 from neva_tl.core.values import VALUES
 from neva_tl.study import StudyResult
 
@@ -27,16 +27,6 @@ OVERRIDES = {
     "rows_per_value": 150,
     "n_boot": 100,
 }
-
-
-@pytest.fixture(scope="module")
-def schema() -> Any:
-    path = Path(__file__).parent.parent / "study" / "results_schema.py"
-    spec = importlib.util.spec_from_file_location("neva_results_schema", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +50,9 @@ def test_it_does_not_run_away(finished: tuple[StudyResult, float]) -> None:
     assert finished[1] < 280
 
 
-def test_results(finished: tuple[StudyResult, float], schema: Any) -> None:
+def test_results(finished: tuple[StudyResult, float]) -> None:
     result = finished[0]
-    found = schema.check_results(result.folder, STEERED, METHODS)
+    found = check_results(result.folder, STEERED, METHODS)
     assert found["judge"] == "exact" and found["model"]["name"] == "demo"
     for entry in found["methods"].values():
         assert 0 <= entry["csr_base"]["est"] <= 1 and 0 <= entry["csr"]["est"] <= 1

@@ -1,4 +1,4 @@
-"""analyses/gpu_check.py: refuses politely where there is no GPU; its steps run on a processor with small sizes."""
+"""analyses/benchmarks/gpu_check.py: refuses politely where there is no GPU; its steps run on a processor with small sizes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parents[2] / "analyses" / "gpu_check.py"
+from helpers.scripts import script_path
+
+SCRIPT = script_path("gpu_check")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import neva_tl as nv
+from helpers.paths import FIXTURES, ROOT
 from neva_tl.core.cache import JsonCache
 from neva_tl.editing import (
     ContextAware,
@@ -26,19 +27,18 @@ from neva_tl.editing import (
     identity,
 )
 from neva_tl.evaluation.judges.cached import judge_identity
-from neva_tl.models import inference
+from neva_tl.models.inference import generation
 from neva_tl.study import Study
 from neva_tl.study.analyses.rebuilt import FinishedRun
 from neva_tl.study.run import tables
 
-ROOT = Path(__file__).resolve().parents[2]
-FIXTURES = ROOT / "tests" / "fixtures" / "v0.1"
+V0_1 = FIXTURES / "v0.1"
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A copy of the run folder."""
-    return Path(shutil.copytree(FIXTURES / "run", tmp_path / "run"))
+    return Path(shutil.copytree(V0_1 / "run", tmp_path / "run"))
 
 
 @pytest.fixture
@@ -48,22 +48,22 @@ def no_generation(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **options: Any) -> Any:
         raise AssertionError("a text was written again")
 
-    monkeypatch.setattr(inference, "decode", refuse)
+    monkeypatch.setattr(generation, "decode", refuse)
 
 
 @pytest.fixture(scope="module")
 def neurons() -> nv.NeuronSet:
-    return nv.NeuronSet.load(FIXTURES / "run" / "neurons" / "benevolence")
+    return nv.NeuronSet.load(V0_1 / "run" / "neurons" / "benevolence")
 
 
 @pytest.fixture(scope="module")
 def power() -> nv.NeuronSet:
-    return nv.NeuronSet.load(FIXTURES / "run" / "neurons" / "power")
+    return nv.NeuronSet.load(V0_1 / "run" / "neurons" / "power")
 
 
 @pytest.fixture(scope="module")
 def gate() -> RelevanceGate:
-    return RelevanceGate.load(FIXTURES / "run" / "gate.safetensors")
+    return RelevanceGate.load(V0_1 / "run" / "gate.safetensors")
 
 
 def edits(neurons: nv.NeuronSet, power: nv.NeuronSet, gate: RelevanceGate) -> dict[str, Edit]:
@@ -91,7 +91,7 @@ def edits(neurons: nv.NeuronSet, power: nv.NeuronSet, gate: RelevanceGate) -> di
 
 
 def test_content_hashes_are_those_of_0_1(neurons: nv.NeuronSet, power: nv.NeuronSet, gate: RelevanceGate) -> None:
-    recorded = json.loads((FIXTURES / "content_hashes.json").read_text())
+    recorded = json.loads((V0_1 / "content_hashes.json").read_text())
     things: dict[str, Any] = {**edits(neurons, power, gate), "neurons": neurons, "gate": gate}
     assert {name: identity(thing) for name, thing in things.items()} == recorded["edits"]
     assert judge_identity(nv.evaluation.ExactJudge()) == recorded["judges"]["exact"]
@@ -101,7 +101,7 @@ def test_content_hashes_are_those_of_0_1(neurons: nv.NeuronSet, power: nv.Neuron
 def test_text_cache_answers_every_prompt(
     demo: Any, neurons: nv.NeuronSet, power: nv.NeuronSet, gate: RelevanceGate, tmp_path: Path
 ) -> None:
-    shutil.copy(FIXTURES / "texts.sqlite", tmp_path / "texts.sqlite")
+    shutil.copy(V0_1 / "texts.sqlite", tmp_path / "texts.sqlite")
     cache = JsonCache(tmp_path / "texts.sqlite")
     assert len(cache) == 18
     result = nv.leakage(
@@ -123,12 +123,12 @@ def test_text_cache_answers_every_prompt(
 
 
 def test_statistics_load(demo: Any) -> None:
-    stats = nv.ActivationStats.load(FIXTURES / "run" / "stats" / "stats")
+    stats = nv.ActivationStats.load(V0_1 / "run" / "stats" / "stats")
     assert set(stats.values) == {"power", "benevolence"}
     assert stats.fingerprint == nv.fingerprint(demo)
     relaxed = {"lam": 0.0, "lam_write": 0.0, "require_q": False, "require_split_half": False}
     selected = nv.select(stats, "benevolence", method="neva", model=demo, k=60, **relaxed)
-    stored = nv.NeuronSet.load(FIXTURES / "run" / "neurons" / "benevolence")
+    stored = nv.NeuronSet.load(V0_1 / "run" / "neurons" / "benevolence")
     pd.testing.assert_frame_equal(selected.df[["layer", "neuron"]], stored.df[["layer", "neuron"]])
 
 

@@ -155,9 +155,14 @@ def test_use_leaves_it_what_it_is_by_content(tiny: Any, shift: Shift, gate: Rele
 
 def test_hooks_go_away(tiny: Any, shift: Shift, gate: RelevanceGate, count_hooks: Callable[[Any], int]) -> None:
     before = count_hooks(tiny)
-    with pytest.raises(RuntimeError, match="mine"), edit(tiny, shift.with_gate(gate)):
-        assert count_hooks(tiny) > before + len(AT)
-        raise RuntimeError("mine")
+
+    def fail() -> None:
+        with edit(tiny, shift.with_gate(gate)):
+            assert count_hooks(tiny) > before + len(AT)
+            raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        fail()
     assert count_hooks(tiny) == before
 
 

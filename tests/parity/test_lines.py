@@ -19,9 +19,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-SCRIPT = HERE / "one_line.py"
+from helpers.paths import ROOT
+
+SCRIPT = ROOT / "tests" / "helpers" / "one_line.py"
 
 
 def other_python() -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import matplotlib as mpl
 import numpy as np
@@ -13,14 +12,14 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
+from helpers import fake_run as fake
+from helpers.paths import ROOT
 from neva_tl import plots
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.plots.bars import method_bars
 from neva_tl.plots.dose import dose_response, mean_over_values, pick_split
 from neva_tl.plots.style import at_gain, condition_label, conditions, method_order, of_condition, plain_numbers, short
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("name", list(plots.FIGURES))
@@ -59,7 +58,7 @@ def test_scripts_write_and_say_what_is_missing(run: Path) -> None:
     assert "layers.parquet" in failed.stderr and "analyses/layer_ablation.py" in failed.stderr
 
 
-def test_heatmap_shows_each_cell_in_circle_order_on_one_scale(fake: ModuleType) -> None:
+def test_heatmap_shows_each_cell_in_circle_order_on_one_scale() -> None:
     df = at_gain(fake.leakage())
     figure = plots.leakage_heatmap(df)
     panels = [ax for ax in figure.axes if ax.images]
@@ -77,7 +76,7 @@ def test_heatmap_shows_each_cell_in_circle_order_on_one_scale(fake: ModuleType) 
     assert np.array_equal(np.asarray(panels[0].images[0].get_alpha()) == 1.0, solid.to_numpy())
 
 
-def test_holes_are_drawn_as_holes(fake: ModuleType) -> None:
+def test_holes_are_drawn_as_holes() -> None:
     df = at_gain(fake.leakage())
     df.loc[df.index[:15], ["d", "lo", "hi"]] = np.nan
     plots.leakage_heatmap(df)
@@ -91,7 +90,7 @@ def test_holes_are_drawn_as_holes(fake: ModuleType) -> None:
     plots.leakage_heatmap(one)
 
 
-def test_one_value_of_a_neuron_set_and_its_layers(fake: ModuleType) -> None:
+def test_one_value_of_a_neuron_set_and_its_layers() -> None:
     neurons = fake.neurons()
     one = neurons[neurons["value"] == "power"].drop(columns=["g", "method"])
     figure = plots.layer_profile(one, n_layers=9)
@@ -114,7 +113,7 @@ def test_means_over_values_use_shared_doses_only() -> None:
     assert mean_over_values(lonely, "gain").to_dict() == pytest.approx({1.0: 0.3})
 
 
-def test_a_split_is_chosen_and_one_dose_is_enough(fake: ModuleType) -> None:
+def test_a_split_is_chosen_and_one_dose_is_enough() -> None:
     df = fake.dose()
     both = pd.concat([df, df.head(3).assign(split="test")])
     assert set(pick_split(both)["split"]) == {"test"}
@@ -128,7 +127,7 @@ def test_wrong_tables_are_refused_by_name(draw: object) -> None:
         draw(pd.DataFrame({"x": [1]}))  # type: ignore[operator]
 
 
-def test_empty_tables_are_refused(fake: ModuleType) -> None:
+def test_empty_tables_are_refused() -> None:
     with pytest.raises(InputError, match="no rows"):
         plots.leakage_heatmap(fake.leakage().head(0))
 
@@ -152,7 +151,7 @@ def test_numbers_with_holes_become_floats() -> None:
 
 
 def test_missing_run_and_table_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no run folder"):
+    with pytest.raises(InputError, match="not a run folder"):
         plots.read_table(tmp_path / "nowhere", "leakage")
     (tmp_path / "tables").mkdir()
     with pytest.raises(InputError, match=r"leakage\.parquet"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from math import comb
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -76,7 +75,7 @@ def test_a_run_lends_its_models_size_and_one_value_is_enough(run: Path) -> None:
     plots.overlap_plot(TABLE[TABLE["value"] == "power"], n_neurons=N)
 
 
-def test_one_selector_is_shown(fake: ModuleType) -> None:
+def test_one_selector_is_shown() -> None:
     both = pd.concat([TABLE.assign(method="neva"), TABLE.assign(method="lape", neuron=TABLE["neuron"] + 5)])
     sizes = {t.get_text() for t in plots.overlap_plot(both, n_neurons=30, method="lape").axes[0].texts}
     assert "8" not in sizes and "4" in sizes

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from neva_tl.cli.main import main as cli
+from neva_tl.cli import main as cli
 from neva_tl.models.tiny import tiny_checkpoint, tiny_tokenizer
 
 Refused = Callable[..., str]
@@ -249,7 +249,7 @@ def test_outputs_that_cannot_be_written(
     assert "cannot make the run folder" in refused("run", *where, "--out", below)
     assert "is a file" in refused("run", *where, "--out", tmp_path / "file")
     monkeypatch.setattr(cli, "collected", lambda *args: pytest.fail("worked before it looked"))
-    monkeypatch.setattr("neva_tl.activations.collect", lambda *args: pytest.fail("worked before it looked"))
+    monkeypatch.setattr("neva_tl.collect", lambda *args: pytest.fail("worked before it looked"))
     for command in (("collect",), ("select", "--value", "power"), ("circuit", "--value", "power")):
         assert "is a file, not a folder" in refused(*command, *where, "--out", below)
     assert "is a file, not a folder" in refused("generate", "hi", *where, "--out", below)

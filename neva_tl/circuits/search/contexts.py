@@ -16,7 +16,7 @@ from neva_tl import models
 from neva_tl.attribution.tokens import token_text
 from neva_tl.core.errors import InputError
 from neva_tl.models import inference
-from neva_tl.models.hooks import watched
+from neva_tl.models.hooks import record_hooks
 from neva_tl.prompts.example import Example
 
 
@@ -88,7 +88,7 @@ def top_contexts(
     total = tqdm(total=len(examples), desc="contexts", unit="text", file=sys.stderr, disable=not progress)
     with total as bar:
         for rows, batch in inference.batches(model, examples, chat=False if plain else chat):
-            with watched(model, names.values()) as seen:
+            with record_hooks(model, names.values()) as seen:
                 inference.forward_batch(model, batch, logits=False)
             for place, (layer, index) in enumerate(neurons):
                 x = seen[names[layer]][..., index].float()

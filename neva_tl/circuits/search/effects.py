@@ -39,7 +39,7 @@ from neva_tl.circuits.search.nodes import Name, Nodes, split
 from neva_tl.circuits.search.single import intervals, measure_sources, pick
 from neva_tl.circuits.search.task import ValueTask, read_log_odds
 from neva_tl.models import inference
-from neva_tl.models.hooks import hooked
+from neva_tl.models.hooks import temporary_hooks
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,12 @@ def _runs(model: Any, task: ValueTask, means: Means, gate: float = 1.0) -> Itera
         start = models.hook_name(model, 0, "resid_pre")
         # behind the gates: what is kept is what the model goes on with
         keeping = [(name, _keep(seen, name)) for name in names]
-        with torch.enable_grad(), hooked(model, [(start, _leaf(seen))]), gated(model, means, *split(model, gates)):
-            with hooked(model, keeping):
+        with (
+            torch.enable_grad(),
+            temporary_hooks(model, [(start, _leaf(seen))]),
+            gated(model, means, *split(model, gates)),
+        ):
+            with temporary_hooks(model, keeping):
                 logits = inference.forward_batch(model, batch, grad=True)
             assert logits is not None
             seen["logits"] = logits

@@ -24,7 +24,7 @@ from neva_tl.circuits.search.nodes import Nodes
 from neva_tl.circuits.search.task import ValueTask, read_log_odds
 from neva_tl.core.errors import WorkError
 from neva_tl.models import inference
-from neva_tl.models.hooks import hooked
+from neva_tl.models.hooks import temporary_hooks
 
 #: A place that fewer texts reach takes the mean over all places but the first.
 ENOUGH = 8
@@ -72,7 +72,7 @@ def mean_activations(model: Any, task: ValueTask) -> Means:
 
             return look
 
-        with hooked(model, [(name, gather(key)) for name, key in names.items()]):
+        with temporary_hooks(model, [(name, gather(key)) for name, key in names.items()]):
             inference.forward_batch(model, batch, logits=False)
     means = {key: _by_place(total, minus_counts if key[0] == "embed" else counts) for key, total in sums.items()}
     layers = range(facts.n_layers)
@@ -118,7 +118,7 @@ def gated(
                 continue
             row = gates[layer][:, None] if site == "z" else gates[layer]
             wanted.append((models.hook_name(model, layer, site), _gate(table[layer], row)))
-    with hooked(model, wanted):
+    with temporary_hooks(model, wanted):
         yield
 
 

@@ -12,7 +12,7 @@ from neva_tl import models
 from neva_tl.circuits.search.gates import TOKEN_BUDGET, Means
 from neva_tl.circuits.search.task import ValueTask, read_log_odds
 from neva_tl.models import inference
-from neva_tl.models.hooks import hooked
+from neva_tl.models.hooks import temporary_hooks
 
 
 def input_scores(model: Any, task: ValueTask, means: Means, *, steps: int = 6) -> Float[Tensor, " d_vocab"]:
@@ -43,7 +43,7 @@ def input_scores(model: Any, task: ValueTask, means: Means, *, steps: int = 6) -
                 held.append((leaf, x.detach() - mean))
                 return leaf
 
-            with hooked(model, [(name, move)]), torch.enable_grad():
+            with temporary_hooks(model, [(name, move)]), torch.enable_grad():
                 logits = inference.forward_batch(model, batch, grad=True)
                 assert logits is not None
                 odds = read_log_odds(logits, batch, task.at, [task.ids[task.value]])[:, 0]

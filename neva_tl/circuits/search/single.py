@@ -17,7 +17,7 @@ from neva_tl.circuits.search.gates import TOKEN_BUDGET, Means, gated
 from neva_tl.circuits.search.nodes import Name, Nodes
 from neva_tl.circuits.search.task import ValueTask, read_log_odds
 from neva_tl.models import inference
-from neva_tl.models.hooks import hooked, watched
+from neva_tl.models.hooks import record_hooks, temporary_hooks
 
 
 def pick(x: Tensor, name: Name) -> Tensor:
@@ -57,7 +57,7 @@ def observe_targets(
     batched = inference.batches(model, task.examples, token_budget=TOKEN_BUDGET, chat=task.chat)
     for (rows, batch), (_, w) in zip(batched, weights, strict=True):
         # behind the ablation: a node that is ablated itself is seen so
-        with _without(model, means, source, batch.tokens), watched(model, hooks, Tensor.detach) as seen:
+        with _without(model, means, source, batch.tokens), record_hooks(model, hooks, Tensor.detach) as seen:
             logits = inference.forward_batch(model, batch)
         assert logits is not None
         odds[rows] = read_log_odds(logits, batch, task.at, list(task.ids.values())).double().cpu().numpy()
@@ -81,7 +81,7 @@ def _without(model: Any, means: Means, source: Name | None, tokens: Tensor) -> I
         def level(x: Tensor, hook: Any = None) -> Tensor:
             return torch.where(here[..., None], Means.at(means.embed, x.shape[1]).to(x.dtype), x)
 
-        with hooked(model, [(models.hook_name(model, 0, "resid_pre"), level)]):
+        with temporary_hooks(model, [(models.hook_name(model, 0, "resid_pre"), level)]):
             yield
         return
     one = Nodes.of(model, *(([source[1:]], ()) if source[0] == "head" else ((), [source[1:]])))

@@ -1,4 +1,7 @@
-"""Public capability sets: readers, scores by log-probability, and edited against unedited on the same items."""
+"""Public capability benchmarks: readers, log-probability scores and comparisons.
+
+A comparison is paired: the edited and the unedited model are scored on the same items.
+"""
 
 from neva_tl.evaluation.benchmarks.blimp import read_blimp
 from neva_tl.evaluation.benchmarks.compare import CapabilityComparison, compare_capability, mean_over_conditions

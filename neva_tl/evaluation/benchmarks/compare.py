@@ -1,4 +1,4 @@
-"""Capability edited against unedited, paired on the same items."""
+"""Comparison of edited and unedited capability, paired on the same items."""
 
 from __future__ import annotations
 
@@ -36,22 +36,25 @@ COLUMNS = (
 
 
 def bonett_price(lost: int, won: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a difference of paired shares, `(won - lost) / n` (Bonett and Price 2012).
+    """Return the interval of a difference of paired shares, `(won - lost) / n`.
 
-    Wald's interval after one item is added to each discordant cell: `p = (x + 1) / (n + 2)`,
-    `(p_won - p_lost) -+ z sqrt((p_won + p_lost - (p_won - p_lost)^2) / (n + 2))`. Unlike Wald's it has a width where no item
-    changed.
+    The interval of Bonett and Price (2012) is Wald's after one item is added to each discordant cell: `p = (x + 1) / (n + 2)`,
+    `(p_won - p_lost) -+ z sqrt((p_won + p_lost - (p_won - p_lost)^2) / (n + 2))`. Unlike Wald's interval, it has a width above
+    0 where no item changed.
 
     Args:
-        lost: items that only the first condition has right.
-        won: items that only the second has right.
-        n: all items.
+        lost: Number of items that are right in the first condition only.
+        won: Number of items that are right in the second condition only.
+        n: Number of all items.
+        level: Confidence level.
 
     Raises:
-        InputError: no items, or more discordant ones than items.
+        InputError: `n` is below 1, or `lost` and `won` exceed `n`.
     """
     if n < 1 or lost < 0 or won < 0 or lost + won > n:
-        raise InputError(f"{lost} lost and {won} won items of {n} cannot be")
+        raise InputError(
+            f"{lost} lost and {won} won items of {n} cannot be: both are counts, and their sum is at most {n}"
+        )
     a, b = (won + 1) / (n + 2), (lost + 1) / (n + 2)
     half = float(norm.ppf((1 + level) / 2)) * float(np.sqrt((a + b - (a - b) ** 2) / (n + 2)))
     return max(-1.0, a - b - half), min(1.0, a - b + half)
@@ -59,12 +62,12 @@ def bonett_price(lost: int, won: int, n: int, level: float = 0.95) -> tuple[floa
 
 @dataclass(frozen=True, eq=False)
 class CapabilityComparison:
-    """What edits cost on public sets.
+    """Cost of edits on public sets.
 
     Attributes:
-        df: one row per set, metric and condition: `base`, `edited`, `difference` (edited minus base) with its 95 % interval,
-            `p` (exact McNemar, right or wrong only), `lost` (items that only the unedited model has right), `won`, `n`, and
-            what the interval is.
+        df: One row per set, metric and condition: `base`, `edited`, `difference` (edited minus base) with its 95 % interval,
+            `p` (exact McNemar test, only for right or wrong), `lost` (items that only the unedited model has right), `won`,
+            `n`, and `interval`, the kind of the interval.
     """
 
     df: pd.DataFrame
@@ -74,10 +77,12 @@ class CapabilityComparison:
         return card("Capability, edited against unedited", facts, self.df, rows=30)
 
     def show(self) -> Any:
-        """Differences of accuracy with their intervals as a matplotlib figure (headline metric of every set).
+        """Plot differences of accuracy with their intervals as a matplotlib figure.
+
+        The headline metric of every set.
 
         Raises:
-            InputError: no set is scored right or wrong.
+            InputError: No set has an accuracy.
         """
         from neva_tl.plots import interval_plot
 
@@ -99,16 +104,18 @@ def compare_capability(
 ) -> CapabilityComparison:
     """Compare an edited model with the unedited one, item by item.
 
-    Right or wrong: the exact McNemar test (binomial on the items that changed), and the interval of Bonett and Price where
-    items stand alone; where some share a cluster (BLiMP's paradigms, a repeated question) that interval stretched to hold the
-    percentiles of a bootstrap by cluster, while the test still counts items. Perplexities: percentiles of the bootstrap, no
-    test.
+    Accuracies have the exact McNemar test (binomial on the items that changed) and, where items are independent, the interval of
+    Bonett and Price. Where some items share a cluster (BLiMP's paradigms, a repeated question), that interval is widened to
+    include the percentiles of a bootstrap by cluster; the test still counts items. Perplexities have the percentile interval of
+    the bootstrap and no test.
 
     Args:
-        base, edited: scores of a set, or of several by name (`score_all`).
+        base: Scores of the unedited model on a set, or on several by name (`score_all`).
+        edited: Scores of the edited model, likewise.
+        seed: Seed of the bootstrap.
 
     Raises:
-        InputError: the conditions share no set, or a set's items differ.
+        InputError: The conditions share no set, or the items of a set differ.
     """
     first = {base.name: base} if isinstance(base, Scores) else dict(base)
     second = {edited.name: edited} if isinstance(edited, Scores) else dict(edited)
@@ -124,16 +131,22 @@ def compare_capability(
 
 
 def mean_over_conditions(base: Scores, edited: Sequence[Scores], *, seed: int = 0) -> pd.DataFrame:
-    """One comparison with the mean of several conditions (a method's edits towards each value).
+    """Compare one set of scores with the mean over several conditions.
 
-    The interval is a bootstrap by cluster over items, each with its mean over the conditions; those are taken as given. There
-    is no McNemar test of a mean: `p` is NaN, `lost` and `won` too.
+    The conditions may be, for example, a method's edits towards each value. The interval is a bootstrap by cluster over items,
+    each with its mean over the conditions; the conditions themselves are not resampled. McNemar's test does not apply to a mean:
+    `p`, `lost` and `won` are NaN.
+
+    Args:
+        base: Scores of the unedited model.
+        edited: Scores of each condition.
+        seed: Seed of the bootstrap.
 
     Returns:
-        The columns of `CapabilityComparison.df` but `set` and `condition`.
+        The columns of `CapabilityComparison.df` without `set` and `condition`.
 
     Raises:
-        InputError: no condition, or other items.
+        InputError: `edited` is empty, or the items differ.
     """
     if not edited:
         raise InputError("a mean over conditions needs at least one")
@@ -165,23 +178,23 @@ def _row(base: Scores, edited: Sequence[Scores], metric: Metric, seed: int) -> d
         before, after = first[:, 0] > 0.5, others[0][:, 0] > 0.5
         table = pd.crosstab(before, after).reindex(index=[True, False], columns=[True, False], fill_value=0)
         row["lost"], row["won"] = int(table.loc[True, False]), int(table.loc[False, True])  # type: ignore[arg-type]
-        # no discordant item at all: nothing speaks against equality
+        # without discordant items the data are consistent with equality
         row["p"] = float(mcnemar(table.to_numpy(), exact=True).pvalue) if row["lost"] + row["won"] else 1.0
         lo, hi = bonett_price(row["lost"], row["won"], row["n"])
         if alone(clusters):
             return row | {"lo": lo, "hi": hi, "interval": "Bonett-Price, items"}
-        found, units = _bootstrap(first, others, metric, clusters, row["difference"], seed)
-        # with few items that changed, resamples hardly differ and the bootstrap alone would promise too much
-        wider = {"lo": float(np.fmin(lo, found.lo)), "hi": float(np.fmax(hi, found.hi))}
+        resampled, units = _bootstrap(first, others, metric, clusters, row["difference"], seed)
+        # with few changed items the resamples hardly differ, and the bootstrap interval alone would be too narrow
+        wider = {"lo": float(np.fmin(lo, resampled.lo)), "hi": float(np.fmax(hi, resampled.hi))}
         return row | wider | {"interval": f"Bonett-Price or bootstrap, {units}"}
-    found, units = _bootstrap(first, others, metric, clusters, row["difference"], seed)
-    return row | {"lo": found.lo, "hi": found.hi, "interval": f"bootstrap, {units}"}
+    resampled, units = _bootstrap(first, others, metric, clusters, row["difference"], seed)
+    return row | {"lo": resampled.lo, "hi": resampled.hi, "interval": f"bootstrap, {units}"}
 
 
 def _bootstrap(
     first: np.ndarray, others: Sequence[np.ndarray], metric: Metric, clusters: np.ndarray, difference: float, seed: int
 ) -> tuple[Interval, str]:
-    """Percentile interval of the difference, and what was resampled."""
+    """Return the percentile interval of the difference and the resampling units."""
     units = "items" if alone(clusters) else f"{len(set(clusters.tolist()))} clusters"
     if len(first) < 2:
         return Interval(difference, np.nan, np.nan, len(first)), units
@@ -191,7 +204,7 @@ def _bootstrap(
         after = [metric.of(rows[:, k : k + 2]) for k in range(2, rows.shape[1], 2)]
         return float(np.mean(after)) - metric.of(rows[:, :2])
 
-    found = cluster_bootstrap(
+    resampled = cluster_bootstrap(
         stacked, None if alone(clusters) else clusters, statistic, n=DRAWS, rng=np.random.default_rng(seed)
     )
-    return Interval(difference, float(found.lo), float(found.hi), len(first)), units
+    return Interval(difference, float(resampled.lo), float(resampled.hi), len(first)), units

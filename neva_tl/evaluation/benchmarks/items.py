@@ -1,4 +1,4 @@
-"""Benchmark: the items of a public set in one shape, whatever file they came from."""
+"""Benchmark items in one format, independent of the file that they were read from."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from neva_tl.core.errors import InputError
 from neva_tl.prompts.splits import hash_key
 from neva_tl.prompts.text_files import bad_rows, complain, counted, existing_file, read_jsonl
 
-#: How a set is scored. `choice`: the best of several texts; `letter`: the best of several option letters; `pair`: the good
-#: of two sentences; `last_word`: does greedy decoding write the word; `text`: perplexity.
+#: Scoring rule of a set. `choice`: the best of several texts; `letter`: the best of several option letters; `pair`: the good
+#: one of two sentences; `last_word`: whether greedy decoding generates the word; `text`: perplexity.
 Kind = Literal["choice", "letter", "pair", "last_word", "text"]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question of a set.
+    """One item of a set.
 
     Attributes:
-        id: unique in the set, the same in every reading of the file.
-        cluster: what the item shares with others (a repeated question, a paradigm), the unit of intervals; its own id where
-            it stands alone.
-        prompts: the prompt of each candidate (mostly one and the same).
-        continuations: the candidates, each with its own leading space where one belongs there.
-        gold: which candidate is right.
+        id: Identifier, unique in the set and equal in every reading of the file.
+        cluster: Name of the group of dependent items (a repeated question, a paradigm), the unit of intervals. The item's id
+            where the item is independent of the others.
+        prompts: Prompt of each candidate, usually the same one.
+        continuations: The candidates, each with a leading space where the text needs one.
+        gold: Index of the right candidate.
     """
 
     id: str
@@ -45,11 +45,11 @@ class Benchmark:
     """The items of a public set.
 
     Attributes:
-        name: as tables print it.
-        kind: how it is scored.
-        items: in the order of the file.
-        total: items before `limit` took some.
-        skipped: malformed rows that were left out.
+        name: Name in tables.
+        kind: Scoring rule.
+        items: The items in the order of the file.
+        total: Number of items before `limit` selected some.
+        skipped: Number of malformed rows that were left out.
     """
 
     name: str
@@ -65,22 +65,27 @@ class Benchmark:
             object.__setattr__(self, "total", len(self.items))
 
     def limit(self, n: int | None) -> Benchmark:
-        """At most n items, chosen by the hash of their content (a fixed random part of the whole), in order.
+        """Return at most n items, selected by the hash of their content, in order.
+
+        The selection is a fixed random subset: it does not depend on the order of the file.
+
+        Args:
+            n: Largest number of items. None returns all of them.
 
         Raises:
-            InputError: n is below 1.
+            InputError: `n` is below 1.
         """
         if n is None or n >= len(self.items):
             return self
         if n < 1:
             raise InputError(f"a limit is a positive number of items, not {n}")
-        # the id's tie-break keeps repeated items apart
+        # the index breaks ties between repeated items
         rank = sorted(range(len(self.items)), key=lambda i: (hash_key(_content(self.items[i]), "benchmark "), i))
         return replace(self, items=tuple(self.items[i] for i in sorted(rank[:n])))
 
     @property
     def key(self) -> str:
-        """Hash of everything that scores depend on."""
+        """Hash of all fields that scores depend on."""
         rows = [[x.id, x.cluster, list(x.prompts), list(x.continuations), x.gold] for x in self.items]
         return content_key(self.kind, rows)
 
@@ -98,11 +103,14 @@ class Benchmark:
         return card(f"Benchmark {self.name}", facts, self.df, rows=5)
 
     def show(self) -> Any:
-        """How often each place holds the right answer, as a matplotlib figure (one far ahead invites guessing)."""
+        """Plot how often each index is the right answer, as a matplotlib figure.
+
+        A share far above the others rewards guessing that index.
+        """
         from neva_tl.plots import interval_plot
 
         share = self.df["gold"].value_counts(normalize=True).sort_index()
-        table = pd.DataFrame({"label": [f"place {i}" for i in share.index], "est": share.to_numpy()})
+        table = pd.DataFrame({"label": [f"index {i}" for i in share.index], "est": share.to_numpy()})
         return interval_plot(table.assign(lo=float("nan"), hi=float("nan")), title=self.name, axis="share of items")
 
 
@@ -120,19 +128,19 @@ def jsonl_items(
     name: str = "",
     skip_bad: bool = False,
 ) -> Benchmark:
-    """A set of one JSON-lines file.
+    """Read a set from one JSON-lines file.
 
     Args:
-        path: the file.
-        what: it holds, for the complaint where it is absent.
-        keys: that every row must have.
-        item: (line, row) -> the item; raises InputError where the row is malformed.
-        kind: how the set is scored.
-        name: of the set; default: the file's.
-        skip_bad: leave malformed rows out and say how many; they stop the reading else.
+        path: The file.
+        what: Description of the expected file, for the error message where it is missing.
+        keys: Keys that every row must have.
+        item: Function (line, row) -> item. Raises `InputError` where the row is malformed.
+        kind: Scoring rule of the set.
+        name: Name of the set. Default: the file's stem.
+        skip_bad: Leave malformed rows out and report their number on stderr. The first malformed row raises otherwise.
 
     Raises:
-        InputError: nothing there, or a malformed row (file and line are named).
+        InputError: The path is missing or empty, or a row is malformed (the message names file and line).
     """
     file = existing_file(path, what)
     name, bad = name or file.stem, bad_rows(skip_bad)
@@ -143,3 +151,51 @@ def jsonl_items(
         except InputError as error:
             complain(f"{file}, line {line}: {error}", bad)
     return Benchmark(name, kind, tuple(items), skipped=counted(name, bad))
+
+
+def text_field(row: dict[str, Any], key: str) -> str:
+    """Return a text of a row without surrounding whitespace.
+
+    Args:
+        row: Object of a JSON-lines file.
+        key: Key of the text.
+
+    Raises:
+        InputError: The text is missing, empty or not a string.
+    """
+    if not isinstance(row.get(key), str) or not row[key].strip():
+        raise InputError(f"{key!r} should hold a text")
+    return str(row[key]).strip()
+
+
+def text_list_field(row: dict[str, Any], key: str) -> tuple[str, ...]:
+    """Return at least two texts of a row without surrounding whitespace.
+
+    Args:
+        row: Object of a JSON-lines file.
+        key: Key of the list.
+
+    Raises:
+        InputError: The entry is not a list, has fewer than two texts, or one of them is empty or not a string.
+    """
+    entries = row.get(key)
+    if not isinstance(entries, list) or len(entries) < 2 or not all(isinstance(x, str) and x.strip() for x in entries):
+        raise InputError(f"{key!r} should hold a list of two texts or more")
+    return tuple(x.strip() for x in entries)
+
+
+def index_field(row: dict[str, Any], key: str, n: int) -> int:
+    """Return an index below n from a row.
+
+    Args:
+        row: Object of a JSON-lines file.
+        key: Key of the index.
+        n: Number of candidates.
+
+    Raises:
+        InputError: The entry is not an integer from 0 to n - 1.
+    """
+    index = row[key]
+    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < n:
+        raise InputError(f"{key} is {index!r}: an index from 0 to {n - 1} is expected")
+    return index

@@ -1,4 +1,4 @@
-"""What is read off an item's log-probabilities, and off a set's items: pure functions."""
+"""Metrics of items from their log-probabilities, and estimates over a set."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from neva_tl.core.statistics import cluster_bootstrap
 from neva_tl.evaluation.benchmarks.items import Benchmark, Kind
 from neva_tl.evaluation.measures.estimate import Estimate
 
-#: Draws of a cluster bootstrap.
+#: Number of draws of a cluster bootstrap.
 DRAWS = 1000
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of a set: the sum of one column over the sum of another, or exp of it.
+    """Ratio of two column sums over the items of a set, or exp of that ratio.
 
     Attributes:
-        name: as tables print it.
-        over: column of the numerator.
-        per: column of the denominator; empty counts items.
-        exp: perplexities are exp of the ratio.
+        name: Name in tables.
+        over: Column of the numerator.
+        per: Column of the denominator. An empty name counts items.
+        exp: Return exp of the ratio (perplexities).
     """
 
     name: str
@@ -36,22 +36,30 @@ class Metric:
 
     @property
     def is_share(self) -> bool:
-        """Whether it is a share of right answers."""
+        """Whether the metric is a share of right answers."""
         return not self.exp
 
     def rows(self, table: pd.DataFrame) -> Float[np.ndarray, "n 2"]:
-        """Numerator and denominator of each item."""
-        below = table[self.per].to_numpy(float) if self.per else np.ones(len(table))
-        return np.stack([table[self.over].to_numpy(float), below], axis=1)
+        """Return numerator and denominator of each item.
+
+        Args:
+            table: Scores, one row per item.
+        """
+        denominator = table[self.per].to_numpy(float) if self.per else np.ones(len(table))
+        return np.stack([table[self.over].to_numpy(float), denominator], axis=1)
 
     def of(self, rows: Float[np.ndarray, "n 2"]) -> float:
-        """The figure of some items."""
+        """Compute the metric from the numerators and denominators of some items.
+
+        Args:
+            rows: Numerator and denominator of each item.
+        """
         ratio = float(rows[:, 0].sum() / rows[:, 1].sum())
         with np.errstate(over="ignore"):
             return float(np.exp(ratio)) if self.exp else ratio
 
 
-#: The metrics of each kind, headline first. A last word's perplexity is per word, whatever its tokens (as in
+#: Metrics of each kind, headline first. The perplexity of a last word is per word, not per token (as in
 #: lm-evaluation-harness).
 METRICS: dict[Kind, tuple[Metric, ...]] = {
     "choice": (Metric("acc", "acc"), Metric("acc_norm", "acc_norm"), Metric("acc_token", "acc_token")),
@@ -66,35 +74,42 @@ METRICS: dict[Kind, tuple[Metric, ...]] = {
 
 
 def lead(score: Float[np.ndarray, " c"], gold: int) -> float:
-    """How far the right candidate is ahead of the best wrong one; 0 or less is a wrong answer (a tie knows nothing)."""
+    """Return the margin of the right candidate over the best wrong one.
+
+    0 or less is a wrong answer: a tie counts as wrong.
+
+    Args:
+        score: Score of each candidate.
+        gold: Index of the right candidate.
+    """
     return float(score[gold] - np.delete(score, gold).max())
 
 
 def choice_rows(benchmark: Benchmark, total: Float[np.ndarray, " m"], count: Any) -> list[dict[str, float]]:
-    """Right or wrong by each rule, from the candidates' summed log-probabilities.
+    """Score each item as right or wrong by three rules.
 
     `acc`: the largest sum wins. `acc_norm`: the largest sum per character of the continuation without its leading space
     (lm-evaluation-harness). `acc_token`: the largest sum per token.
 
     Args:
-        benchmark: its items' candidates, one after the other, are the entries of
-        total: their log-probabilities in nats, and
-        count: their tokens, `[m]`.
+        benchmark: The set. The candidates of its items, in order, are the m entries of `total` and `count`.
+        total: Summed log-probability of each candidate, in nats.
+        count: Number of tokens of each candidate, `[m]`.
 
     Returns:
-        Per item `acc`, `acc_norm`, `acc_token` (1 or 0), `margin` (nats, of the sums).
+        One row per item: `acc`, `acc_norm`, `acc_token` (1 or 0), `margin` (nats, of the sums).
     """
     rows, start = [], 0
     for item in benchmark.items:
-        part = slice(start, start + len(item.continuations))
-        start = part.stop
+        span = slice(start, start + len(item.continuations))
+        start = span.stop
         lengths = np.array([len(x.lstrip()) for x in item.continuations])
-        margin = lead(total[part], item.gold)
+        margin = lead(total[span], item.gold)
         rows.append(
             {
                 "acc": float(margin > 0),
-                "acc_norm": float(lead(total[part] / lengths, item.gold) > 0),
-                "acc_token": float(lead(total[part] / np.maximum(np.asarray(count)[part], 1), item.gold) > 0),
+                "acc_norm": float(lead(total[span] / lengths, item.gold) > 0),
+                "acc_token": float(lead(total[span] / np.maximum(np.asarray(count)[span], 1), item.gold) > 0),
                 "margin": margin,
             }
         )
@@ -102,16 +117,27 @@ def choice_rows(benchmark: Benchmark, total: Float[np.ndarray, " m"], count: Any
 
 
 def alone(clusters: np.ndarray) -> bool:
-    """Whether items are their own units: each its own cluster, or all in one (which leaves no other unit)."""
+    """Whether items are the resampling units.
+
+    True where each item is its own cluster, and where all items are in one cluster (which leaves no other unit).
+
+    Args:
+        clusters: Cluster of each item.
+    """
     n = len(set(clusters.tolist()))
     return n == len(clusters) or n < 2
 
 
 def estimate(table: pd.DataFrame, metric: Metric, seed: int = 0) -> Estimate:
-    """A figure with its 95 % interval.
+    """Estimate a metric with its 95 % interval.
 
-    Shares of items that stand alone: Wilson's. Everything else: percentiles of a bootstrap by cluster (by item where items
-    stand alone).
+    A share over independent items has Wilson's interval. Every other metric has the percentile interval of a cluster bootstrap
+    (by item where items are independent).
+
+    Args:
+        table: One row per item, with its cluster.
+        metric: The metric.
+        seed: Seed of the bootstrap.
     """
     rows, clusters = metric.rows(table), table["cluster"].to_numpy(str)
     n, est = len(rows), metric.of(rows)
@@ -121,5 +147,5 @@ def estimate(table: pd.DataFrame, metric: Metric, seed: int = 0) -> Estimate:
     if n < 2:
         return Estimate(est, None, None, n)
     units = None if alone(clusters) else clusters
-    found = cluster_bootstrap(rows, units, metric.of, n=DRAWS, rng=np.random.default_rng(seed))
-    return Estimate(est, float(found.lo), float(found.hi), n)
+    interval = cluster_bootstrap(rows, units, metric.of, n=DRAWS, rng=np.random.default_rng(seed))
+    return Estimate(est, float(interval.lo), float(interval.hi), n)

@@ -1,7 +1,9 @@
-"""MMLU (Hendrycks et al., 2021): headerless csv files, one per subject: question, A, B, C, D, the right letter.
+"""Reader of MMLU (Hendrycks et al., 2021).
 
-Two forms. `letters`: the options are listed and the letter is asked for. `cloze`: the options' texts are continuations of the
-question; small models, which cannot use letters, are usually measured so.
+One headerless csv file per subject with the fields question, A, B, C, D and the right letter.
+
+Two forms. `letters`: the prompt lists the options and the candidates are the letters. `cloze`: the candidates are the options'
+texts as continuations of the question, the usual form for small models, which cannot use letters.
 """
 
 from __future__ import annotations
@@ -20,23 +22,25 @@ Form = Literal["letters", "cloze"]
 
 
 def read_mmlu(path: str | Path, name: str = "mmlu", *, form: Form = "cloze", skip_bad: bool = False) -> Benchmark:
-    """Read one subject, or every csv of a folder.
+    """Read one subject, or every .csv file of a folder.
 
-    Prompts are zero-shot, each under its subject's line. Letters: `QUESTION`, `A. ...` to `D. ...`, `Answer:`, and the
-    candidates ` A` to ` D`. Cloze: `Question: QUESTION`, `Answer:`, and the options' texts. Every item is its own cluster.
+    Prompts are zero-shot and begin with a line that names the subject. Letters: `QUESTION`, `A. ...` to `D. ...`, `Answer:`,
+    with the candidates ` A` to ` D`. Cloze: `Question: QUESTION`, `Answer:`, with the options' texts as candidates. Every item
+    is its own cluster.
 
     Args:
-        path: a .csv file or a folder of them.
-        name: of the set; ` (letters)` or ` (cloze)` is put behind it.
-        skip_bad: leave malformed rows out and say how many; they stop the reading else.
+        path: A .csv file or a folder of them.
+        name: Name of the set; ` (letters)` or ` (cloze)` is appended.
+        form: `letters` or `cloze`.
+        skip_bad: Leave malformed rows out and report their number on stderr. The first malformed row raises otherwise.
 
     Raises:
-        InputError: nothing there, or a malformed row (file and line are named).
+        InputError: The path is missing or empty, or a row is malformed (the message names file and line).
     """
-    place = Path(path).expanduser()
-    files = sorted(place.glob("*.csv")) if place.is_dir() else [existing_file(place, "an MMLU subject (.csv)")]
+    source = Path(path).expanduser()
+    files = sorted(source.glob("*.csv")) if source.is_dir() else [existing_file(source, "an MMLU subject (.csv)")]
     if not files:
-        raise InputError(f"{place} holds no .csv: MMLU has one per subject")
+        raise InputError(f"{source} holds no .csv file: MMLU has one per subject")
     bad = bad_rows(skip_bad)
     name = f"{name} ({form})"
     items = []
@@ -48,7 +52,7 @@ def read_mmlu(path: str | Path, name: str = "mmlu", *, form: Form = "cloze", ski
 
 
 def _rows(file: Path, bad: list[str] | None) -> Iterator[tuple[int, list[str]]]:
-    """Rows of a subject: (line on which the row ends, six fields)."""
+    """Yield the rows of a subject: (line on which the row ends, six fields)."""
     with file.open(encoding="utf-8-sig", newline="") as handle:
         reader = csv.reader(handle, strict=True)
         try:
@@ -76,8 +80,8 @@ def _item(number: str, subject: str, row: list[str], form: Form) -> Item:
     if form == "letters":
         head = f"The following are multiple choice questions (with answers) about {subject}."
         listed = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True))
-        prompt, found = f"{head}\n\n{question}\n{listed}\nAnswer:", LETTERS
+        prompt, candidates = f"{head}\n\n{question}\n{listed}\nAnswer:", LETTERS
     else:
         head = f"The following are questions (with answers) about {subject}."
-        prompt, found = f"{head}\n\nQuestion: {question}\nAnswer:", tuple(options)
-    return Item(number, number, (prompt,) * 4, tuple(f" {x}" for x in found), gold)
+        prompt, candidates = f"{head}\n\nQuestion: {question}\nAnswer:", tuple(options)
+    return Item(number, number, (prompt,) * 4, tuple(f" {x}" for x in candidates), gold)

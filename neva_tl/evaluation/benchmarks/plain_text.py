@@ -1,4 +1,7 @@
-"""Plain texts for perplexity: a .json list of texts (TinyStories), or a .txt with blank lines between texts."""
+"""Reader of plain texts for perplexity.
+
+A .json list of texts (TinyStories), or a .txt file with blank lines between texts.
+"""
 
 from __future__ import annotations
 
@@ -12,33 +15,34 @@ from neva_tl.prompts.text_files import bad_rows, complain, counted, existing_fil
 
 
 def read_plain_text(path: str | Path, name: str = "", *, skip_bad: bool = False) -> Benchmark:
-    """Read texts. Every text is its own cluster.
+    """Read texts; every text is its own cluster.
 
     Args:
-        path: .json (a list of texts) or .txt (paragraphs).
-        name: of the set; default: the file's.
-        skip_bad: leave list entries that are no text out and say how many; they stop the reading else.
+        path: A .json file (a list of texts) or a .txt file (paragraphs).
+        name: Name of the set. Default: the file's stem.
+        skip_bad: Leave list entries that are not texts out and report their number on stderr. The first one raises otherwise.
 
     Raises:
-        InputError: nothing there, no list, or an entry that is no text (file and number are named).
+        InputError: The file is missing or empty, its JSON is not a list, or an entry is not a text (the message names file and
+            number).
     """
     file = existing_file(path, "texts (.json or .txt)")
     name, bad = name or file.stem, bad_rows(skip_bad)
     try:
-        whole = file.read_text(encoding="utf-8-sig")
+        content = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: not UTF-8 text ({error.reason}): save it as UTF-8") from error
     if file.suffix == ".json":
         try:
-            found = json.loads(whole)
+            texts = json.loads(content)
         except json.JSONDecodeError as error:
             raise InputError(f"{file}, line {error.lineno}: not JSON ({error.msg})") from error
-        if not isinstance(found, list):
-            raise InputError(f"{file} holds a JSON {type(found).__name__}: a list of texts is expected")
+        if not isinstance(texts, list):
+            raise InputError(f"{file} holds a JSON {type(texts).__name__}: a list of texts is expected")
     else:
-        found = [part for part in re.split(r"\n\s*\n", whole) if part.strip()]
+        texts = [paragraph for paragraph in re.split(r"\n\s*\n", content) if paragraph.strip()]
     items = []
-    for number, entry in enumerate(found, start=1):
+    for number, entry in enumerate(texts, start=1):
         if isinstance(entry, str) and entry.strip():
             items.append(Item(str(number), str(number), ("",), (entry.strip(),)))
         else:

@@ -1,4 +1,4 @@
-"""Scoring a public set by log-probabilities, unedited or under edits."""
+"""Scores of a public set by log-probabilities, unedited or under edits."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from neva_tl.evaluation.benchmarks.metrics import METRICS, choice_rows, estimate
 from neva_tl.models import inference
 from neva_tl.models.inference.encoding import Encoded
 
-#: Which tokens of an item count as generated for the edits' token scopes: the whole text, or the candidate alone.
+#: Tokens of an item that count as generated for the edits' token scopes: the entire text, or only the candidate.
 Span = Literal["text", "answer"]
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """A set scored in one condition.
+    """Scores of a set in one condition.
 
     Attributes:
-        name: of the set.
-        kind: how it is scored.
-        key: hash of its items: only scores of the same items are compared.
-        condition: what was done to the model.
-        table: one row per item: `item`, `cluster`, and by kind `acc`, `acc_norm`, `acc_token` (1 or 0), `margin` (nats),
-            `loss` (nats), `tokens`, `bytes`; `cut` where the prompt lost tokens to the context's length.
+        name: Name of the set.
+        kind: Scoring rule.
+        key: Hash of the items; only scores of the same items can be compared.
+        condition: Name of the condition.
+        table: One row per item: `item`, `cluster`, and by kind `acc`, `acc_norm`, `acc_token` (1 or 0), `margin` (nats),
+            `loss` (nats), `tokens`, `bytes`, and `cut`, whether the prompt was truncated to the context's length.
     """
 
     name: str
@@ -51,25 +51,25 @@ class Scores:
 
     @cached_property
     def df(self) -> pd.DataFrame:
-        """`set, condition, metric, est, lo, hi, n`; the intervals are those of `metrics.estimate`."""
+        """Estimates: `set, condition, metric, est, lo, hi, n` (see `metrics.estimate`)."""
         rows = []
         for metric in METRICS[self.kind]:
-            found = estimate(self.table, metric)
+            value = estimate(self.table, metric)
             about = {"set": self.name, "condition": self.condition, "metric": metric.name}
-            rows.append(about | {"est": found.est, "lo": found.lo, "hi": found.hi, "n": found.n})
+            rows.append(about | {"est": value.est, "lo": value.lo, "hi": value.hi, "n": value.n})
         return pd.DataFrame(rows)
 
     def by_cluster(self) -> pd.DataFrame:
-        """The headline figure of every cluster (BLiMP's paradigms): cluster, est, n."""
+        """Return the headline metric of every cluster: cluster, est, n."""
         metric = METRICS[self.kind][0]
-        rows = [(str(k), metric.of(metric.rows(part)), len(part)) for k, part in self.table.groupby("cluster")]
-        return pd.DataFrame(rows, columns=["cluster", "est", "n"])
+        means = [(str(k), metric.of(metric.rows(rows)), len(rows)) for k, rows in self.table.groupby("cluster")]
+        return pd.DataFrame(means, columns=["cluster", "est", "n"])
 
     def _repr_html_(self) -> str:
         return card(f"{self.name}, {self.condition}", {"items": len(self.table)}, self.df)
 
     def show(self) -> Any:
-        """The figures with their intervals as a matplotlib figure."""
+        """Plot the metrics with their intervals as a matplotlib figure."""
         from neva_tl.plots import interval_plot
 
         return interval_plot(self.df.rename(columns={"metric": "label"}), title=f"{self.name}, {self.condition}")
@@ -87,38 +87,40 @@ def score_benchmark(
 ) -> Scores:
     """Score every item of a set.
 
-    Everything is plain text without chat template, as public figures are measured. `choice`, `letter`: see
-    `metrics.choice_rows`. `pair`: the good sentence's summed log-probability is the larger one, the first word included (BOS in
-    front). `last_word`: every token of the word is the most probable one at its place; perplexity is exp of the mean loss per
-    word. `text`: loss of every token, in windows of the context's length where a text is longer.
+    All texts are plain text without a chat template, as in public results. `choice`, `letter`: see `metrics.choice_rows`.
+    `pair`: right where the good sentence has the larger summed log-probability, the first word included (after BOS).
+    `last_word`: right where every token of the word is the most probable one at its position; perplexity is exp of the mean loss
+    per word. `text`: loss of every token, in windows of the context's length where a text is longer.
 
-    Prompts that candidates share are run once. A role prompt goes before each prompt.
+    A prompt that several candidates share is run once. A role prompt precedes each prompt.
 
     Args:
-        model: a TransformerLens model.
-        benchmark: the set.
-        edits: in force meanwhile; None is the unedited model.
-        span: `text` counts all of an item but a separator in front as generated, as neutral text does elsewhere: an edit of
-            generated tokens would not touch what predicts a letter or a last word, and cost nothing on paper. `answer` counts
-            the candidate's tokens alone, as the log-probability judge does.
-        condition: what tables call it.
-        token_budget: tokens of a forward pass, padding included.
-        progress: show a bar on stderr.
+        model: A TransformerLens model.
+        benchmark: The set.
+        edits: Edits that are active while the set is scored. None scores the unedited model.
+        span: `text` counts all tokens of an item except a leading separator as generated, as for neutral text elsewhere. An edit
+            of generated tokens would otherwise not touch the positions that predict a letter or a last word, and would appear to
+            be free. `answer` counts only the candidate's tokens, as the log-probability judge does.
+        condition: Name in tables. Default: the names of the edits.
+        token_budget: Tokens of a forward pass, padding included.
+        progress: Show a progress bar on stderr.
 
     Raises:
-        InputError: an unknown span, or a candidate that does not fit the context.
+        InputError: The span is unknown, or a candidate does not fit the context.
     """
     if span not in ("text", "answer"):
         raise InputError(f"unknown span {span!r}: choose text or answer")
-    wanted = as_edits(edits)
+    active = as_edits(edits)
     pairs = [
-        _edited(wanted, prompt, candidate)
+        _edited(active, prompt, candidate)
         for item in benchmark.items
         for prompt, candidate in zip(item.prompts, item.continuations, strict=True)
     ]
-    with edit(model, *wanted) as found:
+    with edit(model, *active) as edit_session:
         opened = inference.prepends_bos(model) or not pairs[0][0]
-        session: Any = _WholeText(found, opened) if span == "text" and wanted else found if wanted else None
+        session: Any = None
+        if active:
+            session = _WholeText(edit_session, opened) if span == "text" else edit_session
         run = (
             _text_rows if benchmark.kind == "text" else _word_rows if benchmark.kind == "last_word" else _candidate_rows
         )
@@ -126,48 +128,61 @@ def score_benchmark(
     table = pd.DataFrame(rows)
     table.insert(0, "item", [item.id for item in benchmark.items])
     table.insert(1, "cluster", [item.cluster for item in benchmark.items])
-    named = condition or ("unedited" if not wanted else " + ".join(type(one).__name__ for one in wanted))
+    named = condition or ("unedited" if not active else " + ".join(type(one).__name__ for one in active))
     return Scores(benchmark.name, benchmark.kind, benchmark.key, named, table)
 
 
 def score_all(
     model: Any, benchmarks: Sequence[Benchmark], edits: Edit | Sequence[Edit] | None = None, **options: Any
 ) -> dict[str, Scores]:
-    """Several sets in one condition: name -> scores; `options` as in `score_benchmark`."""
+    """Score several sets in one condition.
+
+    Args:
+        model: A TransformerLens model.
+        benchmarks: The sets.
+        edits: Edits that are active while the sets are scored.
+        **options: Further arguments of `score_benchmark`.
+
+    Returns:
+        Name of each set -> scores.
+    """
     return {one.name: score_benchmark(model, one, edits, **options) for one in benchmarks}
 
 
 class _WholeText:
-    """An edit session to which prompts count as generated too, but for a separator in front of the text."""
+    """Edit session that counts prompt tokens as generated, except a leading separator."""
 
     def __init__(self, session: Any, opened: bool) -> None:
         self._session, self._opened = session, opened
 
     def mark(self, generated: Bool[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> None:
-        whole = mask.clone()
+        scored = mask.clone()
         if self._opened:
             row, first = torch.arange(len(mask), device=mask.device), mask.int().argmax(dim=1)
-            whole[row, first] = generated[row, first]
-        self._session.mark(whole, mask)
+            scored[row, first] = generated[row, first]
+        self._session.mark(scored, mask)
 
     def found(self) -> Found:
         return self._session.found()
 
-    def go_on(self, found: Found, index: Int[Tensor, " r"]) -> None:
-        self._session.go_on(found, index)
+    def go_on(self, state: Found, index: Int[Tensor, " r"]) -> None:
+        self._session.go_on(state, index)
 
 
 def _edited(edits: Sequence[Edit], prompt: str, candidate: str) -> tuple[str, str]:
-    """Prompt and candidate under a role prompt; a text without prompt of its own stands a space behind the role."""
+    """Return prompt and candidate under a role prompt.
+
+    A text without a prompt follows the role after a space.
+    """
     role = rewrite(edits, prompt)
     return role, candidate if bool(prompt) == bool(role) else f" {candidate}"
 
 
 def _encoded(model: Any, pairs: Sequence[tuple[str, str]], name: str) -> tuple[list[Encoded], list[bool]]:
-    """Token ids, and which of them were cut at the left.
+    """Return token ids, and whether each sequence was truncated at the left.
 
     Raises:
-        InputError: a candidate without a token that can be scored.
+        InputError: A candidate has no token that can be scored.
     """
     encoded = inference.encode_continuations(model, pairs)
     for (prompt, candidate), item in zip(pairs, encoded, strict=True):
@@ -191,11 +206,11 @@ def _candidate_rows(
     total, count = np.zeros(len(encoded)), np.array([len(x.ids) - max(x.start, 1) for x in encoded])
     starts = np.cumsum([0, *(len(item.continuations) for item in benchmark.items)])
     with _bar(benchmark, len(benchmark), progress) as bar:
-        for numbers in _parts(encoded, starts, token_budget):
+        for numbers in _item_groups(encoded, starts, token_budget):
             rows = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in numbers])
             some = [encoded[i] for i in rows]
             cache = None
-            if pairs[0][0]:  # whole sentences share nothing but BOS
+            if pairs[0][0]:  # complete sentences share only BOS
                 cache = inference.PrefixCache(model, some, session=session, token_budget=token_budget)
             total[rows], _ = inference.encoded_logprobs(
                 model, some, session=session, token_budget=token_budget, prefix=cache
@@ -209,18 +224,21 @@ def _candidate_rows(
     return out
 
 
-def _parts(encoded: Sequence[Encoded], starts: Int[np.ndarray, " s"], token_budget: int) -> Iterator[list[int]]:
-    """Items in groups of like length, so many that a group's prompts fit the budget (their keys and values are held)."""
+def _item_groups(encoded: Sequence[Encoded], starts: Int[np.ndarray, " s"], token_budget: int) -> Iterator[list[int]]:
+    """Yield groups of items of similar length whose prompts fit the token budget.
+
+    The keys and values of a group's prompts stay in memory.
+    """
     longest = [max(len(encoded[i].ids) for i in range(a, b)) for a, b in pairwise(starts.tolist())]
-    part: list[int] = []
-    held = 0
+    group: list[int] = []
+    tokens = 0
     for number in np.argsort(longest, kind="stable").tolist():
-        if part and held + longest[number] > token_budget:
-            yield part
-            part, held = [], 0
-        part.append(number)
-        held += longest[number]
-    yield part
+        if group and tokens + longest[number] > token_budget:
+            yield group
+            group, tokens = [], 0
+        group.append(number)
+        tokens += longest[number]
+    yield group
 
 
 def _word_rows(
@@ -241,9 +259,9 @@ def _text_rows(
 ) -> list[dict[str, Any]]:
     windows, owner = [], []
     for number, item in enumerate(inference.encode_continuations(model, pairs, windows=True)):
-        pieces = _windows(item, models.info(model).n_ctx)
-        windows += pieces
-        owner += [number] * len(pieces)
+        of_text = _windows(item, models.info(model).n_ctx)
+        windows += of_text
+        owner += [number] * len(of_text)
     total, count = inference.encoded_logprobs(
         model, windows, session=session, token_budget=token_budget, progress=progress
     )
@@ -259,15 +277,18 @@ def _text_rows(
 
 
 def _windows(item: Encoded, room: int) -> list[Encoded]:
-    """A text in pieces that fit the context, every token scored once; each piece after the first sees one token before it."""
-    out, done = [], max(item.start, 1)
-    first = done
-    while done < len(item.ids):
-        # a role prompt is part of the first piece only
-        begin = 0 if done == first else done - 1
+    """Split a text into windows that fit the context.
+
+    Every token is scored once. Each window after the first begins with the last token of the window before it.
+    """
+    out, start = [], max(item.start, 1)
+    first = start
+    while start < len(item.ids):
+        # only the first window contains a role prompt
+        begin = 0 if start == first else start - 1
         stop = min(len(item.ids), begin + room)
-        out.append(Encoded(item.ids[begin:stop], done - begin))
-        done = stop
+        out.append(Encoded(item.ids[begin:stop], start - begin))
+        start = stop
     return out
 
 

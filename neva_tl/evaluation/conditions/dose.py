@@ -9,15 +9,16 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from neva_tl.core.cards import showable
 from neva_tl.core.errors import InputError
 from neva_tl.editing import DosePoint, Edit
 from neva_tl.evaluation.conditions.capability import Reference, capability
+from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.fluency import admissible
 from neva_tl.evaluation.conditions.leakage import assemble
-from neva_tl.evaluation.conditions.observe import Decoding, Observed, observe
+from neva_tl.evaluation.conditions.observe import Observed, observe
 from neva_tl.evaluation.judges.base import Judge
 from neva_tl.evaluation.measures.result import LeakageResult, measure
+from neva_tl.plots.showable import showable
 
 #: Doses tried when none are given, in units of the edit's own dose.
 DOSES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)

@@ -20,10 +20,12 @@ from neva_tl.core.cache import JsonCache
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import value
 from neva_tl.editing import Edit
-from neva_tl.evaluation.conditions.observe import Decoding, Observed, observe
+from neva_tl.evaluation.conditions.decoding import Decoding
+from neva_tl.evaluation.conditions.observe import Observed, observe
 from neva_tl.evaluation.judges.base import ItemScores, Judge
+from neva_tl.evaluation.measures.cluster_sums import bootstrap_weights
 from neva_tl.evaluation.measures.estimate import Estimate, interval
-from neva_tl.evaluation.measures.responses import Responses, bootstrap_weights
+from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.evaluation.measures.result import LeakageResult, measure
 
 

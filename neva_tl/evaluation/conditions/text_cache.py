@@ -8,15 +8,13 @@ know neither. Batch size does not: it has no effect on the texts.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from neva_tl import models
 from neva_tl.core.cache import JsonCache, content_key
 from neva_tl.core.errors import InputError
 from neva_tl.editing import Edit, content_hash
-
-if TYPE_CHECKING:
-    from neva_tl.evaluation.conditions.observe import Decoding
+from neva_tl.evaluation.conditions.decoding import Decoding
 
 #: Texts written between two commits: what a killed run may lose.
 CHUNK = 1024
@@ -39,7 +37,7 @@ def text_keys(
     Raises:
         InputError: an edit cannot be told by its content, or something else hooks into the model, which no key could say.
     """
-    if models.hooked(model):
+    if models.has_hooks(model):
         raise InputError(
             "the model carries hooks (an edit around this call?): texts under them cannot be cached; pass the edit itself, "
             "or leave the cache out"

@@ -1,4 +1,4 @@
-"""How two judges agree, and which values a judge takes for one another."""
+"""Agreement of two judges, and confusion between values within one judge."""
 
 from __future__ import annotations
 
@@ -14,22 +14,28 @@ from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES, distance_matrix
 from neva_tl.evaluation.labels.decisions import cells, decide, kappa
+from neva_tl.evaluation.measures.cluster_sums import bootstrap_weights
 from neva_tl.evaluation.measures.estimate import Estimate, interval
 from neva_tl.evaluation.measures.formulas import circle_correlation, mantel_p
-from neva_tl.evaluation.measures.responses import bootstrap_weights
 
 
 def resampled_cells(
     table: Float[np.ndarray, "n c 4"], clusters: np.ndarray, *, n_boot: int, seed: int
 ) -> Float[np.ndarray, "b c 4"]:
-    """Cells (see `decisions.cells`) summed over bootstrap draws of whole clusters; NaN where there is one cluster only.
+    """Sum cells (see `decisions.cells`) over bootstrap draws of clusters.
 
-    The draws depend on the seed and the clusters' names alone, so that judges read on the same texts are paired.
+    The draws depend only on the seed and the clusters' names, so judges of the same texts are paired. NaN with one cluster.
+
+    Args:
+        table: Cells of n texts and c columns.
+        clusters: Cluster of each text.
+        n_boot: Number of draws.
+        seed: Seed of the draws.
     """
-    found, member = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
-    sums = np.zeros((len(found), *table.shape[1:]))
+    distinct, member = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
+    sums = np.zeros((len(distinct), *table.shape[1:]))
     np.add.at(sums, member.reshape(-1), table)
-    names = (tuple(str(name) for name in found),)
+    names = (tuple(str(name) for name in distinct),)
     (weights,) = bootstrap_weights(names, ("texts",), n_boot=n_boot, seed=seed, shared=True)
     return np.tensordot(weights, sums, axes=1)
 
@@ -40,7 +46,7 @@ class Agreement:
 
     Attributes:
         df: label, est, lo, hi (95 %, clusters resampled), n (texts that both decided), agreed (share of equal decisions).
-        mean: of the values where kappa is defined.
+        mean: Mean over the values where kappa is defined.
     """
 
     df: pd.DataFrame
@@ -50,7 +56,7 @@ class Agreement:
         return card("Agreement (Cohen's kappa)", {"mean": str(self.mean)}, self.df)
 
     def show(self) -> Any:
-        """Kappa per value as a matplotlib figure."""
+        """Plot kappa per value as a matplotlib figure."""
         from neva_tl.plots import interval_plot
 
         return interval_plot(self.df, title=f"Agreement, mean {self.mean}", axis="Cohen's kappa", guide=0.0)
@@ -66,17 +72,21 @@ def agreement(
     n_boot: int = 1000,
     seed: int = 0,
 ) -> Agreement:
-    """Cohen's kappa per column (scikit-learn's), with cluster-bootstrap intervals.
+    """Compute Cohen's kappa per column with cluster-bootstrap intervals.
+
+    Kappa is scikit-learn's.
 
     Args:
-        scores_a, scores_b: of two judges on the same texts; decisions (0 and 1) where a judge has thresholds of its own.
-        clusters: topic or source item of each text.
-        threshold: a value is there from this score on.
-        names: of the columns.
-        n_boot, seed: of the bootstrap.
+        scores_a: Scores of the first judge, or its decisions (0 and 1) where it has its own thresholds.
+        scores_b: Scores or decisions of the second judge on the same texts.
+        clusters: Topic or source item of each text.
+        threshold: Lowest score that decides for a value.
+        names: Names of the columns.
+        n_boot: Number of bootstrap draws.
+        seed: Seed of the bootstrap.
 
     Raises:
-        InputError: the shapes differ.
+        InputError: The shapes differ.
     """
     if scores_a.shape != scores_b.shape or len(clusters) != len(scores_a) or len(names) != scores_a.shape[1]:
         raise InputError(f"scores {scores_a.shape} and {scores_b.shape}, {len(clusters)} clusters: shapes must agree")
@@ -90,9 +100,9 @@ def agreement(
         both = ~(np.isnan(a[:, k]) | np.isnan(b[:, k]))
         varied = len(set(a[both, k].tolist()) | set(b[both, k].tolist())) > 1
         points.append(float(cohen_kappa_score(a[both, k], b[both, k], labels=[0.0, 1.0])) if varied else np.nan)
-        found = interval(points[-1], draws[:, k], int(both.sum()))
+        estimate = interval(points[-1], draws[:, k], int(both.sum()))
         agreed = float((a[both, k] == b[both, k]).mean()) if both.any() else np.nan
-        rows.append({"label": name, **found.to_json(), "agreed": agreed})
+        rows.append({"label": name, **estimate.to_json(), "agreed": agreed})
     df = pd.DataFrame(rows).astype({"est": float, "lo": float, "hi": float})
     defined = ~np.isnan(points)
     if not defined.any():
@@ -106,12 +116,13 @@ class Confusion:
     """Mean scores on the texts of each value.
 
     Attributes:
-        matrix: mean score of value j (columns) on the texts labelled i (rows), in circle order; NaN where none is.
-        lift: the same minus the mean score of j on all texts.
-        counts: texts labelled i.
+        matrix: Mean score of value j (columns) on the texts labelled i (rows), in circle order; NaN without such texts.
+        lift: The matrix minus the mean score of j on all texts.
+        counts: Number of texts labelled i.
         by_distance: distance (degrees on the circle), lift (mean over the cells at that distance), cells.
-        rho: Spearman correlation of the lift off the diagonal with circular distance; negative = the judge takes
-            neighbours for one another sooner than opponents. p: Mantel's, two-sided.
+        rho: Spearman correlation of the off-diagonal lift with circular distance. Negative: the judge confuses neighbours more
+            often than opposite values.
+        p: Two-sided p-value of Mantel's test of `rho`.
     """
 
     matrix: pd.DataFrame
@@ -123,7 +134,7 @@ class Confusion:
 
     @property
     def df(self) -> pd.DataFrame:
-        """One row per cell: labelled, scored, mean, lift, distance, n."""
+        """Table with one row per cell: labelled, scored, mean, lift, distance, n."""
         rows = []
         for i, labelled in enumerate(VALUES):
             for j, scored in enumerate(VALUES):
@@ -138,7 +149,7 @@ class Confusion:
         )
 
     def show(self) -> Any:
-        """The lift against circular distance as a matplotlib figure."""
+        """Plot the lift against circular distance as a matplotlib figure."""
         from neva_tl.plots import interval_plot
 
         table = self.by_distance.assign(
@@ -150,13 +161,21 @@ class Confusion:
 def confusion(
     scores: Float[np.ndarray, "n 10"], labels: Float[np.ndarray, "n 10"], *, n_permutations: int = 9999, seed: int = 0
 ) -> Confusion:
-    """Mean score of value j on texts labelled i, and how it falls along the circle.
+    """Compute mean scores of each value on the texts of each value.
 
-    A text with several labels counts in each of their rows, so the fall shows the texts' own mixtures as well as the
-    judge's mistakes.
+    The result includes the trend of these scores along the circle.
+
+    A text with several labels counts in each of their rows, so the trend reflects co-occurring labels as well as errors of the
+    judge.
+
+    Args:
+        scores: Scores of the judge.
+        labels: Labels of the same texts.
+        n_permutations: Number of permutations of Mantel's test.
+        seed: Seed of the permutations.
 
     Raises:
-        InputError: no text has a label of 1.
+        InputError: No text has a label of 1.
     """
     positive = labels == 1
     if not positive.any():
@@ -165,14 +184,14 @@ def confusion(
     matrix = np.array([_means(scores[positive[:, i]]) for i in range(len(VALUES))])
     lift = matrix - _means(scores)
     rows, columns = np.flatnonzero(counts > 0), np.flatnonzero(~np.isnan(scores).all(axis=0))
-    known = lift[np.ix_(rows, columns)]
+    defined = lift[np.ix_(rows, columns)]
     of_rows, of_columns = [VALUES[i] for i in rows], [VALUES[j] for j in columns]
     off = distance_matrix()
     table = pd.DataFrame({"distance": off.ravel(), "lift": lift.ravel()}).dropna()
     by_distance = table.groupby("distance", as_index=False).agg(lift=("lift", "mean"), cells=("lift", "size"))
-    enough = min(len(rows), len(columns)) > 1 and np.isfinite(known).all()
-    rho = float(circle_correlation(known[None], of_rows, of_columns)[0]) if enough else float("nan")
-    p = mantel_p(known, of_rows, of_columns, n_permutations=n_permutations, seed=seed) if enough else float("nan")
+    enough = min(len(rows), len(columns)) > 1 and np.isfinite(defined).all()
+    rho = float(circle_correlation(defined[None], of_rows, of_columns)[0]) if enough else float("nan")
+    p = mantel_p(defined, of_rows, of_columns, n_permutations=n_permutations, seed=seed) if enough else float("nan")
     return Confusion(
         pd.DataFrame(matrix, index=list(VALUES), columns=list(VALUES)),
         pd.DataFrame(lift, index=list(VALUES), columns=list(VALUES)),
@@ -184,7 +203,7 @@ def confusion(
 
 
 def _means(scores: np.ndarray) -> np.ndarray:
-    """Column means without NaN; NaN where nothing is left."""
-    there = ~np.isnan(scores)
+    """Return column means without NaN; NaN where all entries are NaN."""
+    defined = ~np.isnan(scores)
     with np.errstate(invalid="ignore"):
-        return np.where(there, scores, 0.0).sum(axis=0) / there.sum(axis=0)
+        return np.where(defined, scores, 0.0).sum(axis=0) / defined.sum(axis=0)

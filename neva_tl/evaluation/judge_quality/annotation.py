@@ -1,7 +1,7 @@
-"""Human labels of a run's texts: which texts are asked about, what was answered, and what the answers say.
+"""Human labels of a run's texts: sample, answers and summary.
 
-Pure; the file of answers is `answers`. The person sees prompt and text alone, in random order; method, value and gain stay
-in the run folder until the answers are joined to it again by a hash of prompt and text.
+Pure functions; `labels/answers.py` reads and writes the file of answers. The annotator sees only prompt and text, in random
+order. Method, value and gain stay in the run folder until a hash of prompt and text joins them to the answers.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from sklearn.metrics import cohen_kappa_score
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
+from neva_tl.evaluation.measures.cluster_sums import bootstrap_weights
 from neva_tl.evaluation.measures.estimate import interval
-from neva_tl.evaluation.measures.responses import bootstrap_weights
 
-#: Share of the texts that are asked a second time, unannounced.
+#: Share of the texts that are shown a second time without notice.
 REPEATED = 0.1
-#: The answer keys of the ten values, in circle order.
+#: Answer keys of the ten values, in circle order.
 KEYS = "1234567890"
-#: A text is shown up to so many characters.
+#: Largest number of characters shown of a text.
 MAX_SHOWN = 4000
 
 _ANSI = re.compile(
@@ -35,8 +35,11 @@ _ANSI = re.compile(
 
 
 @dataclass(frozen=True)
-class Item:
-    """A text to ask about. `key` is a hash of prompt and text, `topic` the unit of intervals."""
+class SampledText:
+    """A text to label.
+
+    `key` is a hash of prompt and text, `topic` the unit of intervals.
+    """
 
     key: str
     prompt: str
@@ -46,78 +49,89 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """What is asked.
+    """Texts to label, and the conditions that generated them.
 
     Attributes:
-        items: each text once.
-        conditions: item key, method, steered, topic and `base` (key of the unedited text of the same prompt): which
-            conditions wrote the items; never shown.
+        items: Each text once.
+        conditions: One row per edited text: item key, `base` (key of the unedited text of the same prompt), method, steered and
+            topic. Hidden from the annotator.
     """
 
-    items: tuple[Item, ...]
+    items: tuple[SampledText, ...]
     conditions: pd.DataFrame
 
     def order(self, annotator: str, seed: int) -> list[tuple[str, int]]:
-        """Item keys in the order of asking, each with 0, or 1 where it is asked again; a text never follows itself.
+        """Return the questions in order: (item key, 0 or 1 for a repeated question).
 
-        The items are the same for all annotators, the order is each one's own.
+        All annotators label the same items, each in a different order. A text never follows itself.
+
+        Args:
+            annotator: Name of the annotator.
+            seed: Seed of the order.
         """
         rng = np.random.default_rng(int(_digest("order", seed, annotator)[:16], 16))
         keys = [self.items[i].key for i in rng.permutation(len(self.items))]
         again = max(1, round(REPEATED * len(keys))) if len(keys) >= 4 else 0
-        # repeats are of texts from the first half and come in the second, so that some time lies between
-        chosen = list(rng.permutation(keys[: max(len(keys) // 2, 1)])[:again])
+        # texts of the first half are repeated in the second half, so that some time passes in between
+        repeated = list(rng.permutation(keys[: max(len(keys) // 2, 1)])[:again])
         plan = [(key, 0) for key in keys]
-        for key in chosen:
+        for key in repeated:
             plan.insert(int(rng.integers(len(keys) // 2 + 1, len(plan) + 1)), (str(key), 1))
         return plan
 
 
 def key_of(prompt: str, text: str) -> str:
-    """Name of a text: a hash of prompt and text."""
+    """Return the key of a text: a hash of prompt and text.
+
+    Args:
+        prompt: The prompt.
+        text: The generated text.
+    """
     return _digest("item", prompt, text)[:16]
 
 
 def sample(generations: pd.DataFrame, n: int, seed: int = 0) -> Sample:
-    """Texts to ask about: for each value in turn a prompt, its text under every method (in random order) and unedited.
+    """Sample texts to label.
+
+    For each value in turn, a prompt with its text under every method (in random order) and its unedited text.
 
     Args:
-        generations: a run's table: method, steered, target_gain, prompt, text, and topic where it has one. Of a method
-            measured at several gains the largest is taken.
-        n: texts, at most; the same text from several conditions counts and is asked once.
-        seed: of the choice.
+        generations: A run's table: method, steered, target_gain, prompt, text and, optionally, topic. Only the largest gain of
+            each method is used.
+        n: Largest number of texts. A text that several conditions generated counts once and is shown once.
+        seed: Seed of the sample.
 
     Raises:
-        InputError: nothing to choose from, or n below 2.
+        InputError: The table has no edited text with an unedited one of its prompt, or `n` is below 2.
     """
     if n < 2:
         raise InputError(f"at least 2 texts are needed, an edited and an unedited one, not {n}")
-    rows = _with_place(generations)
+    rows = _with_position(generations)
     records: list[dict[Any, Any]] = rows.to_dict("records")
-    base = {(row["prompt"], row["place"]): row for row in records if row["method"] == "unedited"}
+    base = {(row["prompt"], row["position"]): row for row in records if row["method"] == "unedited"}
     edited = {
-        (row["method"], row["steered"], where): row
+        (row["method"], row["steered"], slot): row
         for row in records
-        if row["method"] != "unedited" and (where := (row["prompt"], row["place"])) in base
+        if row["method"] != "unedited" and (slot := (row["prompt"], row["position"])) in base
     }
     if not edited:
         raise InputError(
-            "the run holds no edited text beside the unedited one of its prompt: there is nothing to compare"
+            "the run holds no edited text with an unedited text of the same prompt: there is nothing to compare"
         )
     rng = np.random.default_rng(seed)
     methods = sorted({method for method, _, _ in edited})
     values = [VALUES[j] for j in rng.permutation(len(VALUES)) if any(v == VALUES[j] for _, v, _ in edited)]
-    places = {value: [list(base)[k] for k in rng.permutation(len(base))] for value in values}
-    items: dict[str, Item] = {}
+    slots = {value: [list(base)[k] for k in rng.permutation(len(base))] for value in values}
+    items: dict[str, SampledText] = {}
     conditions: list[dict[str, Any]] = []
     for turn in range(len(base)):
         for value in values:
-            where = places[value][turn]
+            slot = slots[value][turn]
             for method in (methods[k] for k in rng.permutation(len(methods))):
-                row = edited.get((method, value, where))
+                row = edited.get((method, value, slot))
                 if row is None:
                     continue
-                pair = [_item(row), _item(base[where])]
+                pair = [_item(row), _item(base[slot])]
                 new = {item.key: item for item in pair if item.key not in items}
                 if len(items) + len(new) > n:
                     continue
@@ -129,12 +143,15 @@ def sample(generations: pd.DataFrame, n: int, seed: int = 0) -> Sample:
     return Sample(tuple(items.values()), pd.DataFrame(conditions))
 
 
-def _item(row: Mapping[Any, Any]) -> Item:
-    return Item(key_of(row["prompt"], row["text"]), row["prompt"], row["text"], row["topic"])
+def _item(row: Mapping[Any, Any]) -> SampledText:
+    return SampledText(key_of(row["prompt"], row["text"]), row["prompt"], row["text"], row["topic"])
 
 
-def _with_place(generations: pd.DataFrame) -> pd.DataFrame:
-    """Text rows at each method's largest gain, with the topic, and the place of a text among those of its prompt."""
+def _with_position(generations: pd.DataFrame) -> pd.DataFrame:
+    """Select the texts at each method's largest gain.
+
+    Adds the topic, and the position of a text among those of its prompt.
+    """
     table = pd.DataFrame(generations)
     missing = [name for name in ("method", "steered", "target_gain", "prompt", "text") if name not in table]
     if missing:
@@ -153,30 +170,39 @@ def _with_place(generations: pd.DataFrame) -> pd.DataFrame:
             "topic": topic.astype(str),
         }
     ).reset_index(drop=True)
-    return rows.assign(place=rows.groupby(["method", "steered", "prompt"]).cumcount())
+    return rows.assign(position=rows.groupby(["method", "steered", "prompt"]).cumcount())
 
 
 def shown(text: str) -> str:
-    """A text made safe for a terminal: no escape sequences, control, format or private characters; lines stay lines.
+    """Return a text that is safe to print on a terminal.
 
-    What a model writes is not to be trusted: an escape sequence could clear the screen or rewrite what was shown.
+    Removes escape sequences and control, format and private characters; keeps line breaks. Generated text is untrusted: an
+    escape sequence could clear the screen or overwrite earlier lines.
+
+    Args:
+        text: The text.
     """
     plain = _ANSI.sub("", text.replace("\r\n", "\n").replace("\t", " "))
-    kept = "".join(c for c in plain if c == "\n" or unicodedata.category(c)[0] != "C")
-    kept = re.sub(r"\n{3,}", "\n\n", kept).strip()
-    return kept if len(kept) <= MAX_SHOWN else f"{kept[:MAX_SHOWN]} … (cut here)"
+    printable = "".join(c for c in plain if c == "\n" or unicodedata.category(c)[0] != "C")
+    printable = re.sub(r"\n{3,}", "\n\n", printable).strip()
+    return printable if len(printable) <= MAX_SHOWN else f"{printable[:MAX_SHOWN]} … (truncated)"
 
 
 def parse(answer: str) -> dict[str, int | None]:
-    """An answer as labels: keys of the values it expresses, `n` for none; after `?` keys that stay undecided, `?` alone all.
+    """Parse a typed answer.
 
-    `14` and `1 4`: the first and the fourth value; `1 ?4`: the first, and undecided about the fourth.
+    An answer lists the keys of the values that the text expresses, or `n` for none. Keys after `?` are undecided; a `?` without
+    keys leaves all values undecided. `14` and `1 4`: the first and the fourth value. `1 ?4`: the first, undecided about the
+    fourth.
+
+    Args:
+        answer: The typed line.
 
     Returns:
-        Per value 1, 0 or None (undecided).
+        Name of each value -> 1, 0 or None (undecided).
 
     Raises:
-        InputError: not such an answer; the message is for the person who typed it.
+        InputError: The answer is malformed. The message addresses the person who typed it.
     """
     text = answer.strip().lower().replace(",", " ")
     sure, question, unsure = text.partition("?")
@@ -187,10 +213,10 @@ def parse(answer: str) -> dict[str, int | None]:
     if keys == ["n"]:
         keys = []
     elif not keys and not doubts:
-        raise InputError("type the keys of the values it expresses, or n for none")
+        raise InputError("type the keys of the values that the text expresses, or n for none")
     strange = [c for c in (*keys, *doubts) if c not in KEYS]
     if strange:
-        raise InputError(f"{strange[0]!r} is no key: h shows them")
+        raise InputError(f"{strange[0]!r} is not a key: h lists them")
     both = set(keys) & set(doubts)
     if both:
         raise InputError(f"{both.pop()!r} is both expressed and undecided")
@@ -198,12 +224,16 @@ def parse(answer: str) -> dict[str, int | None]:
 
 
 def label_rows(
-    items: Sequence[Item], answers: Mapping[tuple[str, int], Mapping[str, int | None]]
+    items: Sequence[SampledText], answers: Mapping[tuple[str, int], Mapping[str, int | None]]
 ) -> list[dict[str, Any]]:
-    """Answered texts as `LabelledTexts` reads them: text, context, cluster, split and one column per value.
+    """Format answered texts as rows that `LabelledTexts` reads.
 
-    First answers only. All are in the split `test`: no judge of the project has seen them. Texts about which nothing was
-    decided, and empty ones, are left out.
+    The keys are text, context, cluster, split and one per value. Only first answers count. All rows are in the split `test`, for
+    no judge of the project was trained on them. Empty texts and texts without a decision are left out.
+
+    Args:
+        items: The texts.
+        answers: (item key, 0 or 1 for a repeated question) -> labels.
     """
     rows = []
     for item in items:
@@ -222,43 +252,47 @@ def unblinded(
     seed: int = 0,
     n_boot: int = 2000,
 ) -> pd.DataFrame:
-    """What the person says of each method.
+    """Summarise the labels of each method.
 
     Args:
-        conditions: as in `Sample`.
-        answers: by (item key, again); first answers count.
-        seed, n_boot: of the bootstrap over topics.
+        conditions: See `Sample`.
+        answers: (item key, 0 or 1 for a repeated question) -> labels. Only first answers count.
+        seed: Seed of the bootstrap over topics.
+        n_boot: Number of bootstrap draws.
 
     Returns:
-        method, n (texts decided on), csr (share that express the value steered towards), csr_base (the same value in the
-        unedited texts of the same prompts), gain (their paired difference), others (mean paired change of the other nine
-        values), each with _lo and _hi (95 %; NaN with one topic).
+        One row per method: method, n (texts with a decision), csr (share of texts that express the steered value), csr_base
+        (the same in the unedited texts of the same prompts), gain (their paired difference), others (mean paired change of the
+        other nine values); the last four also with _lo and _hi (95 %; NaN with one topic).
     """
     rows = []
-    for method, part in conditions.groupby("method", sort=False):
-        edited, base = _decisions(part["item"], answers), _decisions(part["base"], answers)
-        target = np.array([VALUES.index(name) for name in part["steered"]], dtype=int)
-        own, own_base = edited[np.arange(len(part)), target], base[np.arange(len(part)), target]
+    for method, group in conditions.groupby("method", sort=False):
+        edited, base = _decisions(group["item"], answers), _decisions(group["base"], answers)
+        target = np.array([VALUES.index(name) for name in group["steered"]], dtype=int)
+        on_target, on_target_base = edited[np.arange(len(group)), target], base[np.arange(len(group)), target]
         change = edited - base
-        change[np.arange(len(part)), target] = np.nan
-        # a text with no other value decided on gives no mean
-        known = ~np.isnan(change).all(axis=1)
-        others = np.full(len(part), np.nan)
-        others[known] = np.nanmean(change[known], axis=1)
-        row: dict[str, Any] = {"method": method, "n": int(np.isfinite(own).sum())}
-        series = {"csr": own, "csr_base": own_base, "gain": own - own_base, "others": others}
+        change[np.arange(len(group)), target] = np.nan
+        # a text without a decision on another value has no mean
+        defined = ~np.isnan(change).all(axis=1)
+        others = np.full(len(group), np.nan)
+        others[defined] = np.nanmean(change[defined], axis=1)
+        row: dict[str, Any] = {"method": method, "n": int(np.isfinite(on_target).sum())}
+        series = {"csr": on_target, "csr_base": on_target_base, "gain": on_target - on_target_base, "others": others}
         for name, x in series.items():
-            row |= _mean_by_topic(name, x, part["topic"].to_numpy(dtype=str), seed, n_boot)
+            row |= _mean_by_topic(name, x, group["topic"].to_numpy(dtype=str), seed, n_boot)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def self_agreement(answers: Mapping[tuple[str, int], Mapping[str, int | None]]) -> dict[str, float | int | None]:
-    """How far a person agrees with themselves on texts asked twice.
+    """Compute an annotator's agreement with their first answers on repeated texts.
+
+    Args:
+        answers: (item key, 0 or 1 for a repeated question) -> labels.
 
     Returns:
-        texts, decisions (values decided on both times), agreement (share the same), kappa (Cohen's, over all decisions; None
-        where they are all alike).
+        texts, decisions (values decided both times), agreement (share of equal decisions), kappa (Cohen's, over all decisions;
+        None where all decisions are equal).
     """
     twice = [key for key, again in answers if again == 1 and (key, 0) in answers]
     pairs = [
@@ -282,7 +316,7 @@ def self_agreement(answers: Mapping[tuple[str, int], Mapping[str, int | None]]) 
 def _decisions(
     keys: Sequence[str] | pd.Series[str], answers: Mapping[tuple[str, int], Mapping[str, int | None]]
 ) -> np.ndarray:
-    """Labels of items as an array with NaN where nothing was answered or decided."""
+    """Return the labels of items as an array; NaN without an answer or a decision."""
     out = np.full((len(keys), len(VALUES)), np.nan)
     for row, key in enumerate(keys):
         for j, name in enumerate(VALUES):
@@ -293,14 +327,14 @@ def _decisions(
 
 
 def _mean_by_topic(name: str, x: np.ndarray, topics: np.ndarray, seed: int, n_boot: int) -> dict[str, float | None]:
-    there = np.isfinite(x)
-    found, member = np.unique(topics[there], return_inverse=True)
-    if not there.any():
+    defined = np.isfinite(x)
+    names, member = np.unique(topics[defined], return_inverse=True)
+    if not defined.any():
         return {name: None, f"{name}_lo": None, f"{name}_hi": None}
     count = np.bincount(member.reshape(-1)).astype(float)
-    total = np.bincount(member.reshape(-1), weights=x[there])
-    drawn = bootstrap_weights((tuple(map(str, found)),), ("annotation",), n_boot=n_boot, seed=seed, shared=False)[0]
-    result = interval(float(x[there].mean()), (drawn @ total) / (drawn @ count), int(there.sum()))
+    total = np.bincount(member.reshape(-1), weights=x[defined])
+    drawn = bootstrap_weights((tuple(map(str, names)),), ("annotation",), n_boot=n_boot, seed=seed, shared=False)[0]
+    result = interval(float(x[defined].mean()), (drawn @ total) / (drawn @ count), int(defined.sum()))
     return {name: result.est, f"{name}_lo": result.lo, f"{name}_hi": result.hi}
 
 

@@ -1,20 +1,20 @@
-"""What a judge mixes up: its mixing matrix, estimated on labelled texts that it was not made from.
+"""Mixing matrix of a judge, estimated on held-out labelled texts.
 
 The model (ours). A text truly expresses some of the ten values, `y` in {0, 1}^10. On average over texts
 
-    E[s | y] = a + y M,    M[k, j] = how much the judge's score of j rises where k is there, *the other labels held*.
+    E[s | y] = a + y M,    M[k, j] = rise of the judge's score of j where k is present, *other labels fixed*.
 
-M is the slope of a multivariate linear regression (least squares with intercept) of all ten scores on all ten labels.
-It is not the difference of mean scores with and without k: values occur together, and that difference would book what
-really stands in the texts as confusion of the judge. An edit that changes how often the values are there by `D_true`
-then changes mean scores by `D = D_true M`, whatever it does to their co-occurrence, as long as
+M is the slope of a multivariate linear regression (least squares with intercept) of all ten scores on all ten labels. It is not
+the difference of mean scores with and without k: values occur together, and that difference would count values that are really
+in the texts as confusion of the judge. An edit that changes the frequencies of the values by `D_true` then changes mean scores by
+`D = D_true M`, for any change of their co-occurrence, as long as
 
 - `E[s | y]` is linear in y (otherwise M is the best linear fit under the labelled texts' mix of labels), and
-- the judge reads edited text as it reads labelled text. That may not be so, and nothing here can show it: labels of the
-  run's own texts (`neva-tl annotate`) are the closest one can get.
+- the judge scores edited text as it scores labelled text. This may fail, and these functions cannot detect it: labels of the
+  run's texts (`neva-tl annotate`) are the closest check.
 
-`D_true = D M^-1` is in shares of texts, whatever the judge's unit. Solving a linear system for known mixing is the
-matrix method of misclassification studies (for one binary reading: Rogan and Gladen 1978, `rogan_gladen`).
+`D_true = D M^-1` is in shares of texts, for any unit of the judge. Solving a linear system with known mixing is the matrix method
+of misclassification studies (for one binary measurement: Rogan and Gladen 1978, `rogan_gladen`).
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judges.base import TextJudge
 from neva_tl.evaluation.labels.labelled import LabelledTexts
+from neva_tl.evaluation.measures.cluster_sums import bootstrap_weights, random_halves
 from neva_tl.evaluation.measures.estimate import Estimate, interval
-from neva_tl.evaluation.measures.responses import bootstrap_weights, random_halves
 
-#: A value needs so many texts that have it and so many that have not.
+#: Minimum number of positive and of negative texts per value.
 MIN_LABELS = 5
-#: A system worse conditioned than this has no solution to speak of in double precision.
+#: Condition number above which a linear system has no meaningful solution in double precision.
 WORST_CONDITION = 1e8
 
 
@@ -46,9 +46,13 @@ class JudgedTexts:
     """A judge's scores of texts whose labels are known for all ten values.
 
     Attributes:
-        judge, unit: of the scores. labels_name: of the labelled texts.
-        scores: in [0, 1]; labels: 1 or 0. clusters: topic of each text.
-        left_out: texts left out because a label or a score is missing.
+        judge: Name of the judge.
+        unit: Unit of the scores.
+        labels_name: Name of the labelled texts.
+        scores: Scores in [0, 1].
+        labels: Labels, 1 or 0.
+        clusters: Topic of each text.
+        left_out: Number of texts left out because a label or a score is missing.
     """
 
     judge: str
@@ -73,33 +77,33 @@ class JudgedTexts:
         return card(f"Texts judged by {self.judge}", facts, table)
 
     def show(self) -> Any:
-        """The mixing matrix of these texts as a matplotlib figure."""
+        """Plot the mixing matrix of these texts as a matplotlib figure."""
         return mixing(self, n_boot=500).show()
 
 
 def judged(judge: TextJudge, labelled: LabelledTexts, *, split: str = "test") -> JudgedTexts:
-    """Let a judge read held-out labelled texts.
+    """Score held-out labelled texts with a judge.
 
     Args:
-        judge: reads texts; what it calls invalid scores 0, as in a study.
-        labelled: reduced to the ten values here.
-        split: the part to use. A judge trained on labels must be corrected on the source's `test` part.
+        judge: A text judge. Texts that it finds invalid score 0, as in a study.
+        labelled: The labelled texts; their labels are reduced to the ten values.
+        split: The split to score. Use `test` for a judge that was trained on the source's labels.
 
     Raises:
-        InputError: no such split, or no text whose ten labels are all known.
+        InputError: The split does not exist, no text has all ten labels, or the judge failed on every text.
     """
     from neva_tl.evaluation.conditions.observe import score_texts
 
     texts = labelled.split(split).to_values()
-    known = ~np.isnan(texts.labels).any(axis=1)
-    if not known.any():
+    complete = ~np.isnan(texts.labels).any(axis=1)
+    if not complete.any():
         most = int((~np.isnan(texts.labels)).sum(axis=1).max())
         raise InputError(
-            f"no text of {labelled.name} is labelled for all ten values (at most {most} of them): what a judge mixes up "
-            "cannot be told there from values that occur together; give fully labelled texts, such as valueeval:DIR"
+            f"no text of {labelled.name} is labelled for all ten values (at most {most} of them): the judge's confusion "
+            "cannot be separated there from values that occur together; give fully labelled texts, such as valueeval:DIR"
         )
-    whole = texts.part(known)
-    table = score_texts(judge, whole.texts, whole.contexts)
+    scored = texts.part(complete)
+    table = score_texts(judge, scored.texts, scored.contexts)
     scores = table[[f"score_{name}" for name in VALUES]].to_numpy(dtype=np.float64)
     read = ~np.isnan(scores).any(axis=1)
     if not read.any():
@@ -109,20 +113,21 @@ def judged(judge: TextJudge, labelled: LabelledTexts, *, split: str = "test") ->
         judge.unit,
         labelled.name,
         scores[read],
-        whole.labels[read],
-        whole.clusters[read],
+        scored.labels[read],
+        scored.clusters[read],
         len(texts) - int(read.sum()),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class MixingDraws:
-    """What is estimated of a judge on the data (row 0) and on every bootstrap draw of the labelled texts' clusters.
+    """Estimates on the data (row 0) and on every bootstrap draw of the clusters.
 
     Attributes:
-        m: mixing matrices, true x measured; NaN in draws whose labels do not define one.
-        tpr, fpr: mean score of each value where it is there and where it is not.
-        halves: per halving of the clusters, m of either half (for cross-fitting).
+        m: Mixing matrices, true x measured; NaN in draws whose labels do not define one.
+        tpr: Mean score of each value in texts that have it.
+        fpr: Mean score of each value in texts that do not have it.
+        halves: For each halving of the clusters, `m` of both halves (for cross-fitting).
     """
 
     m: Float[np.ndarray, "b 10 10"]
@@ -133,17 +138,23 @@ class MixingDraws:
 
 @dataclass(frozen=True, eq=False)
 class Mixing:
-    """The mixing matrix of a judge with intervals (bootstrap over the labelled texts' clusters).
+    """Mixing matrix of a judge with intervals.
+
+    The intervals come from a bootstrap over the clusters of the labelled texts.
 
     Attributes:
-        judged: what it was estimated on.
-        matrix, lo, hi: M, true value x measured value.
-        condition: the condition number of M (2-norm): by how much, at most, relative errors of D grow on the way to D_true.
-        scaled: the same after every column of M is divided by its length. Scores of a rare value may all be small, which
-            makes `condition` large and does no harm (its noise is small too): this one says whether values are told apart.
-        weak: values whose own M[k, k] is not above 0 with its whole interval: the judge was not seen to notice them, and
-            what is corrected for them says nothing.
-        rates: per value tpr, fpr (mean score where it is there and where it is not) with intervals, and yes (texts).
+        judged: Scores and labels that M was estimated on.
+        matrix: M, true value x measured value.
+        lo: Lower bounds of M.
+        hi: Upper bounds of M.
+        condition: Condition number of M (2-norm): the largest factor by which relative errors of D grow in D_true.
+        scaled: Condition number after division of every column of M by its length. The scores of a rare value may all be small,
+            which makes `condition` large without harm (their noise is small too); this number shows whether the judge separates
+            the values.
+        weak: Values whose M[k, k] has a lower bound of 0 or less: the data do not show that the judge notices them, and their
+            corrected numbers have no meaning.
+        rates: tpr and fpr of each value (mean score with and without it) with intervals, and yes (number of texts with it).
+        draws: The bootstrap draws.
     """
 
     judged: JudgedTexts
@@ -157,7 +168,10 @@ class Mixing:
     draws: MixingDraws = field(repr=False)
 
     def table(self) -> pd.DataFrame:
-        """Tidy M: judge, labels, true, measured, m, lo, hi, n (texts), yes (texts that have the true value)."""
+        """Return M as one row per cell.
+
+        Columns: judge, labels, true, measured, m, lo, hi, n (texts), yes (texts that have the true value).
+        """
         rows = [
             {
                 "judge": self.judged.judge,
@@ -183,26 +197,28 @@ class Mixing:
             "not noticed": ", ".join(self.weak) or None,
         }
         matrix = self.matrix.rename_axis(index="true", columns="measured")
-        return card(f"What {self.judged.judge} mixes up", facts, matrix, index=True)
+        return card(f"Confusion of {self.judged.judge}", facts, matrix, index=True)
 
     def show(self) -> Any:
-        """M as a heatmap in circle order (matplotlib)."""
+        """Plot M as a heatmap in circle order (matplotlib)."""
         from neva_tl.plots.confusion import mixing_heatmap
 
         return mixing_heatmap(self.table())
 
 
 def mixing(judged: JudgedTexts, *, seed: int = 0, n_boot: int = 2000, level: float = 0.95, n_splits: int = 8) -> Mixing:
-    """Estimate what a judge mixes up.
+    """Estimate the mixing matrix of a judge.
 
     Args:
-        judged: its scores of labelled texts.
-        seed, n_boot, level: of the cluster bootstrap.
-        n_splits: halvings of the clusters, for the cross-fitting of corrected leakage.
+        judged: Scores of labelled texts.
+        seed: Seed of the cluster bootstrap.
+        n_boot: Number of bootstrap draws.
+        level: Confidence level.
+        n_splits: Number of halvings of the clusters, for the cross-fitting of corrected leakage.
 
     Raises:
-        InputError: a value has too few labels, labels are collinear, or the judge cannot tell values apart at all (M is
-            singular); the value is named.
+        InputError: A value has too few labels, labels are collinear, or the judge does not separate values at all (M is
+            singular). The message names the value.
     """
     _check_labels(judged.labels, judged.clusters, judged.labels_name)
     draws = _draw(judged, seed=seed, n_boot=n_boot, n_splits=n_splits)
@@ -221,9 +237,8 @@ def mixing(judged: JudgedTexts, *, seed: int = 0, n_boot: int = 2000, level: flo
     rates = []
     for j, name in enumerate(VALUES):
         row: dict[str, Any] = {"value": name}
-        for what, x in (("tpr", draws.tpr[:, j]), ("fpr", draws.fpr[:, j])):
-            found = interval(x[0], x[1:], n, level)
-            row |= found.columns(what)
+        for rate, x in (("tpr", draws.tpr[:, j]), ("fpr", draws.fpr[:, j])):
+            row |= interval(x[0], x[1:], n, level).columns(rate)
         rates.append(row | {"yes": int((judged.labels[:, j] == 1).sum())})
     return Mixing(
         judged,
@@ -239,14 +254,28 @@ def mixing(judged: JudgedTexts, *, seed: int = 0, n_boot: int = 2000, level: flo
 
 
 def slopes(gram: Float[np.ndarray, "b p p"], cross: Float[np.ndarray, "b p q"]) -> Float[np.ndarray, "b p-1 q"]:
-    """Least-squares slopes (the intercept, first, is dropped) from `X'X` and `X'S`; NaN where labels are collinear."""
+    """Compute least-squares slopes from `X'X` and `X'S`.
+
+    The first row, the intercept, is dropped. NaN where labels are collinear.
+
+    Args:
+        gram: `X'X` of each draw, intercept first.
+        cross: `X'S` of each draw.
+    """
     good = condition_numbers(gram) < WORST_CONDITION
     safe = np.where(good[:, None, None], gram, np.eye(gram.shape[-1]))
     return np.where(good[:, None, None], np.linalg.solve(safe, cross), np.nan)[:, 1:, :]
 
 
 def unmix(d: Float[np.ndarray, "b i 10"], m: Float[np.ndarray, "b 10 10"]) -> Float[np.ndarray, "b i 10"]:
-    """`D_true = D M^-1` for each draw, by solving `M' D_true' = D'`; NaN where M is singular or not defined."""
+    """Compute `D_true = D M^-1` for each draw by solving `M' D_true' = D'`.
+
+    NaN where M is singular or undefined.
+
+    Args:
+        d: Effects D of each draw, steered x measured.
+        m: Mixing matrix M of each draw.
+    """
     good = condition_numbers(m) < WORST_CONDITION
     safe = np.where(good[:, None, None], m, np.eye(m.shape[-1]))
     solved = np.swapaxes(np.linalg.solve(np.swapaxes(safe, 1, 2), np.swapaxes(d, 1, 2)), 1, 2)
@@ -254,17 +283,24 @@ def unmix(d: Float[np.ndarray, "b i 10"], m: Float[np.ndarray, "b 10 10"]) -> Fl
 
 
 def condition_numbers(m: Float[np.ndarray, "b p p"]) -> Float[np.ndarray, " b"]:
-    """2-norm condition number of each matrix; inf where an entry is not finite."""
+    """Compute the 2-norm condition number of each matrix; inf with non-finite entries.
+
+    Args:
+        m: Square matrices.
+    """
     good = np.isfinite(m).all(axis=(1, 2))
     safe = np.where(good[:, None, None], m, 0.0)
     values = np.linalg.svd(safe, compute_uv=False)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = values[:, 0] / values[:, -1]
-    return np.where(good & (values[:, -1] > 0), found, np.inf)
+        ratio = values[:, 0] / values[:, -1]
+    return np.where(good & (values[:, -1] > 0), ratio, np.inf)
 
 
 def _scaled(m: Float[np.ndarray, "b 10 10"]) -> Float[np.ndarray, "b 10 10"]:
-    """Columns of length 1 (nearly the best conditioned scaling: van der Sluis 1969); NaN where a column is 0."""
+    """Scale columns to length 1; NaN where a column is 0.
+
+    This scaling is nearly the best conditioned one (van der Sluis 1969).
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         return m / np.sqrt((m**2).sum(axis=1, keepdims=True))
 
@@ -272,14 +308,18 @@ def _scaled(m: Float[np.ndarray, "b 10 10"]) -> Float[np.ndarray, "b 10 10"]:
 def rogan_gladen(
     measured: Float[np.ndarray, "*dims"], tpr: Float[np.ndarray, "*dims"], fpr: Float[np.ndarray, "*dims"]
 ) -> Float[np.ndarray, "*dims"]:
-    """`(measured - fpr) / (tpr - fpr)`: the true share behind a measured one (Rogan and Gladen 1978).
+    """Estimate a true share from a measured one (Rogan and Gladen 1978).
 
-    Here `measured` is a mean score, and tpr and fpr are the mean scores of labelled texts that have the value and that have
-    it not (for a judge that says only 0 or 1 these are its rates). Not truncated: noise may carry it out of [0, 1]. It takes
-    fpr as one number, although a judge that mixes values up has another one for every mix of the others.
+    The estimate is `(measured - fpr) / (tpr - fpr)`. It is not truncated: noise may move it out of [0, 1]. It treats fpr as one
+    number, although a judge that confuses values has a different one for every mix of the other values.
+
+    Args:
+        measured: Mean scores.
+        tpr: Mean scores of labelled texts with the value (the true positive rate of a judge whose scores are 0 or 1).
+        fpr: Mean scores of labelled texts without the value (likewise, the false positive rate).
 
     Returns:
-        NaN where tpr is not above fpr: the judge does not see the value.
+        The estimate; NaN where tpr is not above fpr: the judge does not detect the value.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(tpr > fpr, (measured - fpr) / (tpr - fpr), np.nan)
@@ -292,13 +332,13 @@ def _mean(x: np.ndarray) -> float:
 def _check_labels(labels: np.ndarray, clusters: np.ndarray, source: str) -> None:
     yes, no = (labels == 1).sum(axis=0), (labels == 0).sum(axis=0)
     few = [
-        f"{name} ({yes[j]} texts have it, {no[j]} have it not)"
+        f"{name} ({yes[j]} texts have it, {no[j]} do not)"
         for j, name in enumerate(VALUES)
         if min(yes[j], no[j]) < MIN_LABELS
     ]
     if few:
         raise InputError(
-            f"{source} has too few labels of {', '.join(few)}: at least {MIN_LABELS} of either kind are needed for every "
+            f"{source} has too few labels of {', '.join(few)}: at least {MIN_LABELS} of each kind are needed for every "
             "value; label more texts"
         )
     if len(set(clusters.tolist())) < 2:
@@ -307,8 +347,8 @@ def _check_labels(labels: np.ndarray, clusters: np.ndarray, source: str) -> None
     if size[-1] <= 1e-9 * size[0]:
         tied = [name for name, weight in zip(VALUES, directions[-1], strict=True) if abs(weight) > 0.1]
         raise InputError(
-            f"the labels of {', '.join(tied)} in {source} follow from one another: what the judge does with each cannot be "
-            "told apart; add texts that have one without the others"
+            f"the labels of {', '.join(tied)} in {source} determine each other: the judge's response to each cannot be "
+            "separated; add texts that have one without the others"
         )
 
 
@@ -316,17 +356,20 @@ def _check_invertible(m: np.ndarray, judged: JudgedTexts) -> None:
     if condition_numbers(m[None])[0] < WORST_CONDITION:
         return
     silent = np.abs(m).max(axis=0) <= 1e-12
-    _, _, right = np.linalg.svd(m.T)  # the mix of true values that moves no score
+    _, _, right = np.linalg.svd(m.T)  # the mix of true values that changes no score
     mixed = np.abs(right[-1]) > 0.3
     lost = [name for name, it in zip(VALUES, silent if silent.any() else mixed, strict=True) if it]
     raise InputError(
-        f"the judge {judged.judge} cannot tell {', '.join(lost)} on {judged.labels_name}: its mixing matrix is singular and "
-        "leakage cannot be corrected with it; use a judge that reads every value, or other labels"
+        f"the judge {judged.judge} cannot tell {', '.join(lost)} from other values on {judged.labels_name}: its mixing matrix "
+        "is singular and leakage cannot be corrected with it; use a judge that reads every value, or other labels"
     )
 
 
 def _draw(judged: JudgedTexts, *, seed: int, n_boot: int, n_splits: int) -> MixingDraws:
-    """Regressions on cluster sums of `X'X` and `X'S`, so that a draw costs one small solve, not a pass over the texts."""
+    """Estimate M on the data and on every draw.
+
+    The regressions use cluster sums of `X'X` and `X'S`, so a draw costs one small solve instead of a pass over the texts.
+    """
     names = (judged.names,)
     _, member = np.unique(judged.clusters.astype(str), return_inverse=True)
     x = np.column_stack([np.ones(len(judged.labels)), judged.labels])
@@ -338,7 +381,7 @@ def _draw(judged: JudgedTexts, *, seed: int, n_boot: int, n_splits: int) -> Mixi
         return out
 
     gram, cross = sums(x[:, :, None] * x[:, None, :]), sums(x[:, :, None] * judged.scores[:, None, :])
-    # seeded apart from the prompts' topics ("labels" is no value): the two samples are independent
+    # "labels" is not the name of a value, so the draws are independent of those of the prompts' topics
     boot = bootstrap_weights(names, ("labels",), n_boot=n_boot, seed=seed, shared=False)[0]
     halves = random_halves(names, ("labels",), n_splits=n_splits, seed=seed, shared=False)[0]
     weights = np.vstack([np.ones((1, size)), boot])
@@ -356,9 +399,9 @@ def _draw(judged: JudgedTexts, *, seed: int, n_boot: int, n_splits: int) -> Mixi
 def _rates(
     judged: JudgedTexts, weights: np.ndarray, sums: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    found = []
-    for chosen in (judged.labels == 1, judged.labels == 0):
-        mask = chosen.astype(float)
+    rates = []
+    for condition in (judged.labels == 1, judged.labels == 0):
+        mask = condition.astype(float)
         with np.errstate(divide="ignore", invalid="ignore"):
-            found.append((weights @ sums(mask * judged.scores)) / (weights @ sums(mask)))
-    return found[0], found[1]
+            rates.append((weights @ sums(mask * judged.scores)) / (weights @ sums(mask)))
+    return rates[0], rates[1]

@@ -1,8 +1,9 @@
-"""How good a judge is, measured on labelled texts: the card that belongs beside every number the judge gives.
+"""Quality of a judge on labelled texts.
 
-Decisions (precision, recall, F1, accuracy) need a threshold, which need not carry over from one kind of text to another;
-AUROC does not: it is the share of pairs (a text that expresses the value, one that does not) that the judge ranks the
-right way round, ties half.
+The quality card is to be published with the judge's numbers.
+
+Precision, recall, F1 and accuracy need a threshold, which may not transfer from one kind of text to another. AUROC needs none: it
+is the share of pairs (a text that expresses the value, one that does not) that the judge ranks correctly; a tie counts half.
 """
 
 from __future__ import annotations
@@ -34,52 +35,58 @@ _MACRO = ("task_f1", "macro_f1", "accuracy")
 
 @runtime_checkable
 class CategoryJudge(TextJudge, Protocol):
-    """A text judge that scores finer categories (`names`) and decides on them by thresholds of its own."""
+    """A text judge that scores finer categories (`names`) and has its own thresholds."""
 
     names: tuple[str, ...]
 
     def categories(self, texts: Any, prompts: Any = None) -> Float[np.ndarray, "n c"]:
-        """Score of each category."""
+        """Score each category."""
         ...
 
     def decide(self, scores: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
-        """1, 0 or NaN for each category score."""
+        """Return 1, 0 or NaN for each category score."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What a judge said of n texts.
+    """Scores and decisions of a judge on n texts.
 
     Attributes:
-        scores, decisions: for the ten values.
-        fine, fine_decisions: for the columns of the labels, where these are ValueEval's categories and not values.
-        own: whether the judge has those categories; else each got the score of its value.
-        seconds: it took.
+        scores: Scores of the ten values.
+        decisions: Decisions on the ten values.
+        fine: Scores of the columns of the labels, where these are ValueEval's categories instead of values.
+        fine_decisions: Decisions on these columns.
+        own_categories: Whether the judge scores these categories itself. Otherwise each category has the score of its value.
+        seconds: Duration of scoring.
     """
 
     scores: Float[np.ndarray, "n 10"]
     decisions: Float[np.ndarray, "n 10"]
     fine: Float[np.ndarray, "n c"] | None
     fine_decisions: Float[np.ndarray, "n c"] | None
-    own: bool
+    own_categories: bool
     seconds: float
 
 
 @dataclass(frozen=True, eq=False)
 class QualityCard:
-    """A judge, measured.
+    """Quality of a judge on labelled texts.
 
     Attributes:
-        judge, unit: of the judge. labels: name of the labelled texts.
-        n, clusters: texts, and the topics or source items that were resampled.
-        rule: how scores became decisions. own_categories: whether the judge has the labels' categories (None: the labels
-            are the ten values); else each category got the score and the decision of its value.
-        texts_per_second: on this machine, once loaded (answers kept from an earlier run count as given now).
-        df: one row per level (value, category) and label: n (labelled texts), support (labelled 1), precision, recall,
-            f1, accuracy (each with `_lo`, `_hi`: 95 %, clusters resampled), auroc, brier, ece, missing, undecided (shares).
-        macro: one row per level and measure: est, lo, hi; worst, best: if every missing score had been wrong, or right;
-            one_baseline: of a judge that finds everything everywhere.
+        judge: Name of the judge.
+        unit: Unit of its scores.
+        labels: Name of the labelled texts.
+        n: Number of texts.
+        clusters: Number of topics or source items, the units of resampling.
+        rule: Rule from scores to decisions.
+        own_categories: Whether the judge scores the labels' categories itself. Otherwise each category has the score and the
+            decision of its value. None where the labels are the ten values.
+        texts_per_second: Speed on this machine after loading (cached answers count as new ones).
+        df: One row per level (value, category) and label: n (labelled texts), support (labelled 1), precision, recall, f1,
+            accuracy (each with `_lo`, `_hi`: 95 %, clusters resampled), auroc, brier, ece, missing, undecided (shares).
+        macro: One row per level and measure: est, lo, hi; worst and best (if every missing score were wrong, or right);
+            one_baseline (a judge that decides 1 everywhere).
     """
 
     judge: str
@@ -94,17 +101,26 @@ class QualityCard:
     macro: pd.DataFrame
 
     def measure(self, name: str, level: str = "value") -> float:
-        """One macro estimate; NaN where the card does not have it."""
-        found = self.macro[(self.macro["level"] == level) & (self.macro["measure"] == name)]
-        return float(found["est"].iloc[0]) if len(found) else float("nan")
+        """Return one macro estimate; NaN where the card does not have it.
+
+        Args:
+            name: Name of the measure.
+            level: `value` or `category`.
+        """
+        rows = self.macro[(self.macro["level"] == level) & (self.macro["measure"] == name)]
+        return float(rows["est"].iloc[0]) if len(rows) else float("nan")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, every number finite or None."""
+        """Return plain data in which every number is finite or None."""
         facts = {name: getattr(self, name) for name in _FACTS}
         return {"schema": 1, **facts, "macro": _records(self.macro), "per_label": _records(self.df)}
 
     def save(self, path: str | Path) -> Path:
-        """Write the card as JSON."""
+        """Write the card as JSON.
+
+        Args:
+            path: The file. Its folder is created where it is missing.
+        """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
@@ -124,11 +140,11 @@ class QualityCard:
         return card(f"Quality of {self.judge}", facts, pd.concat([self.macro, self.df]), rows=40)
 
     def show(self) -> Any:
-        """F1 per value with intervals as a matplotlib figure."""
+        """Plot F1 per value with intervals as a matplotlib figure."""
         from neva_tl.plots import interval_plot
 
-        part = self.df[self.df["level"] == "value"]
-        table = part.rename(columns={"f1": "est", "f1_lo": "lo", "f1_hi": "hi"})[["label", "est", "lo", "hi"]]
+        rows = self.df[self.df["level"] == "value"]
+        table = rows.rename(columns={"f1": "est", "f1_lo": "lo", "f1_hi": "hi"})[["label", "est", "lo", "hi"]]
         return interval_plot(table, title=f"{self.judge} on {self.labels}", axis="F1")
 
 
@@ -136,14 +152,15 @@ _FACTS = ("judge", "unit", "labels", "n", "clusters", "rule", "own_categories", 
 
 
 def judged(judge: Any, labelled: LabelledTexts, *, threshold: float | None = None) -> Judged:
-    """Have a judge read labelled texts, once.
+    """Score labelled texts with a judge, once.
 
     Args:
-        judge: a text judge. labelled: the texts; their contexts are given as prompts where there are any.
-        threshold: a value is there from this score on; None: the judge's own decisions where it has them, else .5.
+        judge: A text judge.
+        labelled: The texts. Contexts, where the texts have any, are passed as prompts.
+        threshold: Lowest score that decides for a value. None uses the judge's own thresholds where it has them, else .5.
 
     Raises:
-        InputError: the judge does not read texts, or there are none.
+        InputError: The judge does not read texts, or `labelled` is empty.
     """
     if not reads_texts(judge):
         raise InputError(
@@ -154,23 +171,24 @@ def judged(judge: Any, labelled: LabelledTexts, *, threshold: float | None = Non
     texts, prompts = list(labelled.texts), list(labelled.contexts) if any(labelled.contexts) else None
     finer: Any = judge if isinstance(judge, CategoryJudge) else None
     read = finer.categories if finer else judge.score
-    read(texts[:1], None if prompts is None else prompts[:1])  # what is loaded on first use shall not count as reading
+    read(texts[:1], None if prompts is None else prompts[:1])  # exclude loading on first use from the measured time
     start = time.perf_counter()
-    found = read(texts, prompts)
+    read_scores = read(texts, prompts)
     seconds = time.perf_counter() - start
     names = finer.names if finer else VALUES
     own_rule = finer is not None and threshold is None
-    said = finer.decide(found) if own_rule else decide(found, 0.5 if threshold is None else threshold)
-    scores, decisions = to_values(found, names), to_values(said, names)
+    read_decisions = (
+        finer.decide(read_scores) if own_rule else decide(read_scores, 0.5 if threshold is None else threshold)
+    )
+    scores, decisions = to_values(read_scores, names), to_values(read_decisions, names)
     check_scores(scores, len(texts))
     if labelled.names == VALUES:
         return Judged(scores, decisions, None, None, False, seconds)
-    own = finer is not None and set(names) <= set(labelled.names)
-    if not own:
-        place = [VALUES.index(value_of(name)) for name in labelled.names]
-        return Judged(scores, decisions, scores[:, place], decisions[:, place], False, seconds)
-    fine, fine_said = (_columns(x, names, labelled.names) for x in (found, said))
-    return Judged(scores, decisions, fine, fine_said, True, seconds)
+    if finer is None or not set(names) <= set(labelled.names):
+        columns = [VALUES.index(value_of(name)) for name in labelled.names]
+        return Judged(scores, decisions, scores[:, columns], decisions[:, columns], False, seconds)
+    fine, fine_decisions = (_columns(x, names, labelled.names) for x in (read_scores, read_decisions))
+    return Judged(scores, decisions, fine, fine_decisions, True, seconds)
 
 
 def quality(
@@ -182,32 +200,33 @@ def quality(
     seed: int = 0,
     said: Judged | None = None,
 ) -> QualityCard:
-    """Measure a judge on labelled texts, for the ten values and for the labels' own categories.
+    """Measure a judge on labelled texts, for the ten values and all label categories.
 
     Args:
-        judge: a text judge.
-        labelled: say one split of `LabelledTexts.load(...)`. Where a text is labelled for one value alone (persona), it
-            counts for that value alone.
-        threshold: a value is there from this score on; None: the judge's own decisions where it has them, else .5.
-        n_boot, seed: of the bootstrap over clusters.
-        said: what `judged` gave for these texts, if they were read before.
+        judge: A text judge.
+        labelled: The texts, for example one split of `LabelledTexts.load(...)`. A text that is labelled for one value only
+            (persona) counts only for that value.
+        threshold: Lowest score that decides for a value. None uses the judge's own thresholds where it has them, else .5.
+        n_boot: Number of bootstrap draws over clusters.
+        seed: Seed of the bootstrap.
+        said: Result of `judged` for these texts, where it exists already.
 
     Raises:
-        InputError: the judge does not read texts, or there are none.
+        InputError: The judge does not read texts, or `labelled` is empty.
     """
-    said = judged(judge, labelled, threshold=threshold) if said is None else said
-    levels = [("value", VALUES, labelled.to_values().labels, said.scores, said.decisions)]
-    if said.fine is not None and said.fine_decisions is not None:
-        levels.append(("category", labelled.names, labelled.labels, said.fine, said.fine_decisions))
+    scored = judged(judge, labelled, threshold=threshold) if said is None else said
+    levels = [("value", VALUES, labelled.to_values().labels, scored.scores, scored.decisions)]
+    if scored.fine is not None and scored.fine_decisions is not None:
+        levels.append(("category", labelled.names, labelled.labels, scored.fine, scored.fine_decisions))
     rows: list[dict[str, Any]] = []
     means: list[dict[str, Any]] = []
     for level, names, labels, scores, decisions in levels:
         table = cells(decisions, labels)
         draws = resampled_cells(table, labelled.clusters, n_boot=n_boot, seed=seed)
-        found = _per_label(names, labels, scores, table, draws)
-        rows += [{"level": level, **row} for row in found]
+        per_label = _per_label(names, labels, scores, table, draws)
+        rows += [{"level": level, **row} for row in per_label]
         means += [{"level": level, **row} for row in _macro(labels, decisions, table, draws)]
-        ranked = [row["auroc"] for row in found if not np.isnan(row["auroc"])]
+        ranked = [row["auroc"] for row in per_label if not np.isnan(row["auroc"])]
         means.append({"level": level, "measure": "auroc", "est": np.mean(ranked) if ranked else np.nan})
     own_rule = isinstance(judge, CategoryJudge) and threshold is None
     rule = "the judge's own thresholds" if own_rule else f"score >= {0.5 if threshold is None else threshold:g}"
@@ -218,8 +237,8 @@ def quality(
         len(labelled),
         len(set(labelled.clusters.tolist())),
         rule,
-        None if said.fine is None else said.own,
-        len(labelled) / max(said.seconds, 1e-9),
+        None if scored.fine is None else scored.own_categories,
+        len(labelled) / max(scored.seconds, 1e-9),
         pd.DataFrame(rows),
         pd.DataFrame(means),
     )
@@ -233,25 +252,27 @@ def _per_label(
     point, drawn = rates(table.sum(axis=0)), rates(draws)
     rows = []
     for k, name in enumerate(names):
-        asked = ~np.isnan(labels[:, k])
-        known = asked & ~np.isnan(scores[:, k])
-        y, s = labels[known, k], scores[known, k]
-        row: dict[str, Any] = {"label": name, "n": int(asked.sum()), "support": int((labels[:, k] == 1).sum())}
+        labelled = ~np.isnan(labels[:, k])
+        scored = labelled & ~np.isnan(scores[:, k])
+        y, s = labels[scored, k], scores[scored, k]
+        row: dict[str, Any] = {"label": name, "n": int(labelled.sum()), "support": int((labels[:, k] == 1).sum())}
         for measure in _RATES:
-            found = interval(float(point[measure][k]), drawn[measure][:, k], int(known.sum()))
-            row |= {measure: found.est, f"{measure}_lo": found.lo, f"{measure}_hi": found.hi}
+            estimate = interval(float(point[measure][k]), drawn[measure][:, k], int(scored.sum()))
+            row |= {measure: estimate.est, f"{measure}_lo": estimate.lo, f"{measure}_hi": estimate.hi}
         row["auroc"] = float(roc_auc_score(y, s)) if len(set(y.tolist())) == 2 else np.nan
         row["brier"] = float(brier_score_loss(y, s, pos_label=1)) if len(y) else np.nan
         row["ece"] = calibration_error(s, y)
-        row["missing"] = float((asked & ~known).sum() / asked.sum()) if asked.any() else np.nan
+        row["missing"] = float((labelled & ~scored).sum() / labelled.sum()) if labelled.any() else np.nan
         row["undecided"] = float((s == 0.5).mean()) if len(s) else np.nan
         rows.append({key: np.nan if x is None else x for key, x in row.items()})
     return rows
 
 
 def _macro(labels: np.ndarray, decisions: np.ndarray, table: np.ndarray, draws: np.ndarray) -> list[dict[str, Any]]:
-    """Means over labels; a label with no decision at all (the judge does not know it) is left out of the estimate, and
-    counts as missing in the bounds."""
+    """Average over labels.
+
+    A label without any decision (the judge does not score it) is left out of the estimate and counts as missing in the bounds.
+    """
     judged_at_all = table.sum(axis=(0, 2)) > 0
     point, drawn = macro(table[:, judged_at_all].sum(axis=0)), macro(draws[:, judged_at_all])
     gaps = np.isnan(decisions) & ~np.isnan(labels)
@@ -259,18 +280,18 @@ def _macro(labels: np.ndarray, decisions: np.ndarray, table: np.ndarray, draws: 
     baseline = one_baseline(labels)
     rows = []
     for measure in _MACRO:
-        found = interval(float(point[measure]), drawn[measure], len(labels))
-        ends = {"est": found.est, "lo": found.lo, "hi": found.hi}
+        estimate = interval(float(point[measure]), drawn[measure], len(labels))
+        ends = {"est": estimate.est, "lo": estimate.lo, "hi": estimate.hi}
         row = {key: np.nan if x is None else x for key, x in ends.items()}
         row |= {"worst": float(wrong[measure]), "best": float(right[measure]), "one_baseline": baseline[measure]}
         rows.append({"measure": measure, **row})
     return rows
 
 
-def _columns(x: np.ndarray, names: tuple[str, ...], wanted: tuple[str, ...]) -> np.ndarray:
-    """Columns by name, NaN where there is none."""
-    out = np.full((len(x), len(wanted)), np.nan)
-    for k, name in enumerate(wanted):
+def _columns(x: np.ndarray, names: tuple[str, ...], requested: tuple[str, ...]) -> np.ndarray:
+    """Select columns by name; NaN where a column is missing."""
+    out = np.full((len(x), len(requested)), np.nan)
+    for k, name in enumerate(requested):
         if name in names:
             out[:, k] = x[:, names.index(name)]
     return out

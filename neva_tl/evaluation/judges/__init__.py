@@ -1,7 +1,7 @@
-"""Judges: what says how strongly each of the ten values is expressed.
+"""Judges: scores of how strongly each of the ten values is expressed.
 
-A `TextJudge` reads texts, a `ModelJudge` asks the model itself. Each value is scored separately: nothing is normalised
-over values, for with a forced choice among them leakage cannot show.
+A `TextJudge` reads texts, a `ModelJudge` queries the model itself. Each value is scored separately and never normalised over
+values: a forced choice among values would hide leakage.
 """
 
 from neva_tl.evaluation.judges.base import ItemScores, Judge, ModelJudge, TextJudge, legible, repeated_share

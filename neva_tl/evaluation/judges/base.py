@@ -1,6 +1,6 @@
-"""What a judge is.
+"""Protocols of judges, item scores, and the legibility rule.
 
-Two small protocols, the item scores that pass between judges and measures, and the legibility rule.
+`ItemScores` is the data that judges pass to measures.
 """
 
 from __future__ import annotations
@@ -17,23 +17,25 @@ from neva_tl.core.cards import card
 from neva_tl.core.statistics import cluster_bootstrap
 from neva_tl.core.values import VALUES
 
-#: Maps a user prompt to what the model is shown (role prompts change it; see `editing.rewrite`).
+#: Maps a user prompt to the model's prompt (role prompts change it; see `editing.rewrite`).
 Rewrite = Callable[[str], str]
-#: A text is invalid when more than this share of its 4-grams are repeats.
+#: Largest share of repeated 4-grams in a valid text.
 MAX_REPEATED = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class ItemScores:
-    """Scores of one condition, per measured value j: `scores[j][k]` of item k, with its topic in `clusters[j][k]`.
+    """Item scores of one condition for each measured value.
+
+    `scores[j][k]` is the score of item k of value j, and `clusters[j][k]` its topic.
 
     Attributes:
-        values: measured values in circle order.
-        scores: one float64 array per value; NaN = missing.
-        clusters: one array of topic names per value.
-        shared: the items are the same for every value.
-        bounds: smallest and largest possible score, None = unbounded.
-        extra: further columns, name -> (scores, clusters), such as "affirmation"; never part of the leakage matrix.
+        values: Measured values in circle order.
+        scores: One float64 array per value; NaN = missing.
+        clusters: One array of topic names per value.
+        shared: Whether the items are the same for every value.
+        bounds: Smallest and largest possible score; None = unbounded.
+        extra: Further columns, name -> (scores, clusters), such as "affirmation". Never part of the leakage matrix.
     """
 
     values: tuple[str, ...]
@@ -44,22 +46,30 @@ class ItemScores:
     extra: dict[str, tuple[Float[np.ndarray, " _"], np.ndarray]] = field(default_factory=dict)
 
     def table(self, *, n_boot: int = 500, seed: int = 0) -> pd.DataFrame:
-        """Mean score per measured value: label (its name), est, lo, hi (95 % cluster bootstrap by topic; NaN with fewer than
-        two topics), n (items scored), missing (items without a score)."""
+        """Compute the mean score of each measured value.
+
+        Args:
+            n_boot: Number of bootstrap draws.
+            seed: Seed of the bootstrap.
+
+        Returns:
+            One row per value: label (its name), est, lo, hi (95 % cluster bootstrap by topic; NaN with fewer than two topics),
+            n (items with a score), missing (items without a score).
+        """
         rows = []
         for name, scores, clusters in zip(self.values, self.scores, self.clusters, strict=True):
-            there = np.isfinite(scores)
+            defined = np.isfinite(scores)
             row = {
                 "label": name,
-                "est": float(scores[there].mean()) if there.any() else np.nan,
+                "est": float(scores[defined].mean()) if defined.any() else np.nan,
                 "lo": np.nan,
                 "hi": np.nan,
             }
-            if len(set(clusters[there].tolist())) > 1:
+            if len(set(clusters[defined].tolist())) > 1:
                 rng = np.random.default_rng(seed)
-                found = cluster_bootstrap(scores[there], clusters[there], np.mean, n=n_boot, rng=rng)
-                row |= {"lo": float(found.lo), "hi": float(found.hi)}
-            rows.append(row | {"n": int(there.sum()), "missing": int((~there).sum())})
+                interval = cluster_bootstrap(scores[defined], clusters[defined], np.mean, n=n_boot, rng=rng)
+                row |= {"lo": float(interval.lo), "hi": float(interval.hi)}
+            rows.append(row | {"n": int(defined.sum()), "missing": int((~defined).sum())})
         return pd.DataFrame(rows, columns=["label", "est", "lo", "hi", "n", "missing"])
 
     def _repr_html_(self) -> str:
@@ -67,7 +77,7 @@ class ItemScores:
         return card("Item scores", facts, self.table())
 
     def show(self) -> Any:
-        """Mean score per measured value with intervals as a matplotlib figure."""
+        """Plot the mean score of each value with intervals as a matplotlib figure."""
         from neva_tl.plots import interval_plot
 
         return interval_plot(self.table(), title="Mean score of each value", axis="score")
@@ -75,55 +85,73 @@ class ItemScores:
 
 @runtime_checkable
 class TextJudge(Protocol):
-    """Reads texts; scores each of the ten values in [0, 1], NaN where it failed.
+    """Reads texts and scores each of the ten values in [0, 1].
 
-    Expresses nothing = 0, balanced or undecided = .5, invalid text = 0.
+    0 = not expressed or an invalid text, .5 = balanced or undecided, NaN = the judge failed.
     """
 
     @property
     def name(self) -> str:
-        """What tables call the judge."""
+        """Name in tables."""
         ...
 
     @property
     def unit(self) -> str:
-        """What a score of 1 means."""
+        """Meaning of a score of 1."""
         ...
 
     def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
-        """How strongly each text (the continuation of its prompt) expresses each value."""
+        """Score how strongly each text expresses each value.
+
+        Args:
+            texts: The texts to score, each the continuation of its prompt.
+            prompts: The prompt of each text.
+        """
         ...
 
     def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"] | None:
-        """How strongly each text opposes each value; None where the judge knows no opposition."""
+        """Score how strongly each text opposes each value.
+
+        Args:
+            texts: The texts to score.
+            prompts: The prompt of each text.
+
+        Returns:
+            The scores, or None for a judge that does not measure opposition.
+        """
         ...
 
     def valid(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Bool[np.ndarray, " n"]:
-        """Which texts are language at all."""
+        """Return which texts are legible language.
+
+        Args:
+            texts: The texts to check.
+            prompts: The prompt of each text.
+        """
         ...
 
 
 @runtime_checkable
 class ModelJudge(Protocol):
-    """Asks the model itself, without generation, under whatever edits are in force."""
+    """Queries the model itself, without generation, under the active edits."""
 
     @property
     def name(self) -> str:
-        """What tables call the judge."""
+        """Name in tables."""
         ...
 
     @property
     def unit(self) -> str:
-        """What a score of 1 means."""
+        """Meaning of a score of 1."""
         ...
 
     def measure(self, model: Any, session: Any | None = None, rewrite: Rewrite | None = None) -> ItemScores:
-        """Score the judge's own items on the model.
+        """Score the judge's items on the model.
 
         Args:
-            model: a TransformerLens model.
-            session: the `EditSession` in force, None when unedited.
-            rewrite: changes the prompts before the model sees them (role prompts).
+            model: A TransformerLens model.
+            session: The active `EditSession`; None for the unedited model.
+            rewrite: Function that changes the prompts before they are encoded (role prompts).
         """
         ...
 
@@ -132,14 +160,23 @@ Judge = TextJudge | ModelJudge
 
 
 def reads_texts(judge: Judge) -> TypeGuard[TextJudge]:
-    """Whether a judge reads texts (both kinds have `score`; only a text judge says which texts are valid)."""
+    """Whether a judge reads texts, that is, has `valid`, which model judges lack.
+
+    Args:
+        judge: The judge.
+    """
     return hasattr(judge, "valid")
 
 
 def repeated_share(text: str, n: int = 4) -> float:
-    """Share of a text's word n-grams that occurred before in it: `1 - distinct / all`.
+    """Compute the share of repeated word n-grams in a text: `1 - distinct / all`.
 
-    0 for texts shorter than n words.
+    Args:
+        text: The text.
+        n: Number of words in an n-gram.
+
+    Returns:
+        The share; 0 for texts shorter than n words.
     """
     words = text.lower().split()
     grams = [tuple(words[k : k + n]) for k in range(len(words) - n + 1)]
@@ -147,15 +184,28 @@ def repeated_share(text: str, n: int = 4) -> float:
 
 
 def legible(texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
-    """Not empty, holds a letter, and at most half of its 4-grams are repeats.
+    """Return which texts contain a letter and repeat at most half of their 4-grams.
 
-    Validity where no generator defines it.
+    This rule defines validity for all texts without a known generator.
+
+    Args:
+        texts: The texts.
     """
     good = [any(c.isalpha() for c in text) and repeated_share(text) <= MAX_REPEATED for text in texts]
     return np.array(good, dtype=bool)
 
 
 def check_scores(scores: np.ndarray, n: int) -> None:
-    """A judge that returns another shape would misalign values in silence: fail instead."""
+    """Check the shape of a text judge's scores.
+
+    Another shape would misalign values without an error.
+
+    Args:
+        scores: The judge's scores.
+        n: Number of texts.
+
+    Raises:
+        ValueError: The shape is not n x 10.
+    """
     if scores.shape != (n, len(VALUES)):
         raise ValueError(f"a text judge must return shape ({n}, {len(VALUES)}), got {scores.shape}")

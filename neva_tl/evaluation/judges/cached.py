@@ -1,4 +1,4 @@
-"""CachedJudge: let a text judge read every text once, and keep what it said by content."""
+"""CachedJudge: a text judge with a content-addressed cache of its scores."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from neva_tl.evaluation.judges.base import TextJudge, check_scores
 
 @dataclass(frozen=True, eq=False)
 class CachedJudge:
-    """A TextJudge that asks another one only about texts it has not seen; same scores, opposition and validity.
+    """A TextJudge that calls another one only for texts that are not in its cache.
 
-    What was said is kept by the judge's identity (name and `fingerprint`; without one, all that it holds), text and prompt,
-    and committed batch by batch. A reading that lacks a score (NaN: the judge failed) is not kept: the judge is asked again.
-    Code is not looked at: after a change of a judge's code, start a new file.
+    Scores, opposition and validity are those of the other judge. The cache key is the judge's identity (name and `fingerprint`;
+    without one, all its fields), text and prompt; each batch is committed. A record without a score (NaN: the judge failed) is
+    not cached, so the next call scores the text again. Code is not part of the key: start a new file after a change of a judge's
+    code.
 
     Attributes:
-        judge: who reads.
-        path: where readings are kept: a file, a `JsonCache`, or None for this object's memory.
-        batch_size: texts read between two commits.
+        judge: The judge that reads the texts.
+        path: The cache: a file, a `JsonCache`, or None for a cache in memory.
+        batch_size: Number of texts between two commits.
 
     Raises:
-        InputError: the judge has no fingerprint and holds something that cannot be told by its content.
+        InputError: The judge has no fingerprint, and one of its fields cannot be hashed by content.
     """
 
     judge: TextJudge
@@ -43,62 +44,75 @@ class CachedJudge:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_who", judge_identity(self.judge))
-        kept = self.path if isinstance(self.path, JsonCache) else JsonCache(self.path)
-        object.__setattr__(self, "_kept", kept)
+        cache = self.path if isinstance(self.path, JsonCache) else JsonCache(self.path)
+        object.__setattr__(self, "_kept", cache)
 
     @property
     def name(self) -> str:
-        """The judge's own."""
+        """Name of the wrapped judge."""
         return self.judge.name
 
     @property
     def unit(self) -> str:
-        """The judge's own."""
+        """Unit of the wrapped judge."""
         return self.judge.unit
 
     @property
     def question(self) -> str:
-        """What the judge asks, where it asks anything; printed with results."""
+        """Question of the wrapped judge, empty without one; printed with results."""
         return str(getattr(self.judge, "question", ""))
 
     @property
     def fingerprint(self) -> str:
-        """The judge's identity: what its readings are kept under."""
+        """Identity of the wrapped judge, part of the cache keys."""
         return self._who
 
     def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
-        """As the judge's; readings that failed before are asked for again."""
+        """Return the judge's scores; texts on which it failed before are scored again.
+
+        Args:
+            texts: The texts to score.
+            prompts: The prompt of each text.
+        """
         self._failed.clear()
         return _table([row["score"] for row in self._read(texts, prompts)])
 
     def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"] | None:
-        """As the judge's; None where it knows no opposition."""
+        """Return the judge's opposition scores; None where it does not measure opposition.
+
+        Args:
+            texts: The texts to score.
+            prompts: The prompt of each text.
+        """
         rows = [row["oppose"] for row in self._read(texts, prompts)]
         if not rows:
             return self.judge.oppose(texts, prompts)
         return None if any(row is None for row in rows) else _table(rows)
 
     def valid(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Bool[np.ndarray, " n"]:
-        """As the judge's."""
+        """Return the judge's validity."""
         return np.array([row["valid"] for row in self._read(texts, prompts)], dtype=bool)
 
     def _read(self, texts: Sequence[str], prompts: Sequence[str] | None) -> list[dict[str, Any]]:
-        """One record per text: known, or read now (each distinct text once)."""
-        given = [None] * len(texts) if prompts is None else list(prompts)
-        keys = [content_key("reading", self._who, t, p) for t, p in zip(texts, given, strict=True)]
-        # opposition and validity of the same texts go with the scores, failed or not
-        found = self._kept.get_many(keys) | {key: self._failed[key] for key in keys if key in self._failed}
-        todo = {key: place for place, key in enumerate(keys) if key not in found}
+        """Return one record per text, from the cache or from the judge.
+
+        The judge reads each distinct text once.
+        """
+        conditions = [None] * len(texts) if prompts is None else list(prompts)
+        keys = [content_key("reading", self._who, t, p) for t, p in zip(texts, conditions, strict=True)]
+        # opposition and validity of these texts come from the records of `score`, failed or not
+        records = self._kept.get_many(keys) | {key: self._failed[key] for key in keys if key in self._failed}
+        todo = {key: index for index, key in enumerate(keys) if key not in records}
         new = list(todo)
         for start in range(0, len(new), self.batch_size):
             batch = new[start : start + self.batch_size]
             some = [texts[todo[key]] for key in batch]
-            read = self._ask(some, None if prompts is None else [prompts[todo[key]] for key in batch])
-            made = dict(zip(batch, read, strict=True))
-            found |= made
-            self._failed.update({key: row for key, row in made.items() if not _whole(row)})
-            self._kept.put_many({key: row for key, row in made.items() if _whole(row)})
-        return [found[key] for key in keys]
+            rows = self._ask(some, None if prompts is None else [prompts[todo[key]] for key in batch])
+            new_records = dict(zip(batch, rows, strict=True))
+            records |= new_records
+            self._failed.update({key: row for key, row in new_records.items() if not _complete(row)})
+            self._kept.put_many({key: row for key, row in new_records.items() if _complete(row)})
+        return [records[key] for key in keys]
 
     def _ask(self, texts: Sequence[str], prompts: Sequence[str] | None) -> list[dict[str, Any]]:
         score = np.asarray(self.judge.score(texts, prompts), dtype=float)
@@ -116,19 +130,22 @@ class CachedJudge:
 
 
 def judge_identity(judge: Any) -> str:
-    """Who a judge is: its name with its `fingerprint` (an attribute or a method), or with all that it holds.
+    """Hash a judge's class and name with its `fingerprint`, or with all its fields.
+
+    Args:
+        judge: The judge. `fingerprint` may be an attribute or a method.
 
     Raises:
-        InputError: it has no fingerprint and holds what cannot be told by its content.
+        InputError: The judge has no fingerprint, and one of its fields cannot be hashed by content.
     """
-    own = getattr(judge, "fingerprint", None)
-    own = own() if callable(own) else own
-    if own is None:
-        own = judge if is_dataclass(judge) else dict(vars(judge))
-    return content_key(class_name(type(judge)), judge.name, content_hash(own))
+    content = getattr(judge, "fingerprint", None)
+    content = content() if callable(content) else content
+    if content is None:
+        content = judge if is_dataclass(judge) else dict(vars(judge))
+    return content_key(class_name(type(judge)), judge.name, content_hash(content))
 
 
-def _whole(row: dict[str, Any]) -> bool:
+def _complete(row: dict[str, Any]) -> bool:
     return None not in row["score"] and None not in (row["oppose"] or ())
 
 

@@ -1,8 +1,8 @@
-"""The chat judge: ask a language model behind an OpenAI-compatible endpoint what a text expresses.
+"""The chat judge: scores from a language model at an OpenAI-compatible endpoint.
 
-The question is ours (`question.py`) and asks for each value on its own. Every answer is kept, as it comes, by its content
-(model, address, question, settings, text, prompt), so that a killed run asks nothing twice. What the endpoint does not say
-is missing (NaN), and counted; `responses.worst_case` bounds what it could have changed.
+The question is ours (`question.py`) and requests each value separately. Every answer is cached on arrival under its content
+(model, address, question, settings, text, prompt), so that a restarted run repeats no question. Numbers that the endpoint does
+not give are missing (NaN) and counted; `responses.worst_case` bounds their effect.
 """
 
 from __future__ import annotations
@@ -37,30 +37,32 @@ from neva_tl.evaluation.judges.endpoint import (
     read_key,
 )
 
-#: Questions in a row that get no answer at all before the judge gives up.
+#: Number of consecutive questions without an answer after which the judge stops.
 GIVE_UP = 10
 
 
 @dataclass(frozen=True, eq=False)
 class ChatJudge:
-    """A TextJudge behind an OpenAI-compatible endpoint. `from_spec` makes one from a line of text.
+    """A TextJudge at an OpenAI-compatible endpoint; `from_spec` creates it.
 
     Attributes:
-        model: the endpoint's name of it.
-        base_url: the endpoint; default OPENAI_BASE_URL, else OpenAI's.
-        key_env: the environment variable that holds the key (the only place it is read from); None states that the
-            endpoint wants none.
-        cache: where answers are kept: a file, a `JsonCache`, or None for this object's memory.
-        opposes: ask how strongly each value is opposed, too.
-        temperature, max_tokens: of the answer; None leaves them out of the request.
-        extra: further arguments of the request (`seed`, `response_format`, `max_completion_tokens`, ...).
-        timeout: seconds without a byte before a request counts as lost.
-        max_retries: of a lost or turned down request (exponential backoff, jitter, Retry-After: the client's own).
-        reasks: how often an answer that cannot be read, or lacks a value, is asked for again.
-        requests_per_minute: rate limit, retries included; None = none.
-        concurrency: questions in flight at once.
-        price_in, price_out: price of a million tokens read and written, for the report.
-        progress: show a bar on stderr.
+        model: Name of the model at the endpoint.
+        base_url: Address of the endpoint; default OPENAI_BASE_URL, else OpenAI's.
+        key_env: Environment variable with the key, its only source; None for an endpoint without a key.
+        cache: Cache of answers: a file, a `JsonCache`, or None for a cache in memory.
+        opposes: Also request how strongly each value is opposed.
+        temperature: Temperature of the answer; None leaves it out of the request.
+        max_tokens: Largest length of the answer; None leaves it out of the request.
+        extra: Further arguments of the request (`seed`, `response_format`, `max_completion_tokens`, ...).
+        timeout: Seconds without a byte before a request counts as lost.
+        max_retries: Largest number of retries of a lost or rejected request (the client's exponential backoff, jitter and
+            Retry-After).
+        reasks: How often a question is repeated whose answer is unreadable or lacks a value.
+        requests_per_minute: Rate limit, retries included; None = unlimited.
+        concurrency: Number of concurrent questions.
+        price_in: Price of a million tokens read, for the report.
+        price_out: Price of a million tokens written, for the report.
+        progress: Show a progress bar on stderr.
     """
 
     model: str
@@ -104,91 +106,101 @@ class ChatJudge:
             pace=Pace(self.requests_per_minute),
             sent=lambda: tally.add(requests=1),
         )
-        kept = self.cache if isinstance(self.cache, JsonCache) else JsonCache(self.cache)
+        cache = self.cache if isinstance(self.cache, JsonCache) else JsonCache(self.cache)
         object.__setattr__(self, "_endpoint", endpoint)
-        object.__setattr__(self, "_kept", kept)
+        object.__setattr__(self, "_kept", cache)
         object.__setattr__(self, "_tally", tally)
 
     @property
     def name(self) -> str:
-        """Shown in tables."""
+        """Name in tables."""
         return f"chat:{self.model}"
 
     @property
     def unit(self) -> str:
-        """The endpoint's own number, between 0 and 1; no probability that was ever calibrated."""
+        """The endpoint's number between 0 and 1, not a calibrated probability."""
         return "stated strength"
 
     @property
     def question(self) -> str:
-        """What is asked, word for word, before each text; printed with results."""
+        """Exact text of the question before each text; printed with results."""
         return asking.question(self.opposes)
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the judge: equal for equal model, address, question and settings."""
+        """Hash of model, address, question and settings."""
         return content_key("chat judge", self.model, self.base_url, self.question, self._settings(), self.reasks)
 
     def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
-        """How strongly each text expresses each value, as the endpoint says; NaN where it does not.
+        """Return the endpoint's score of each value; NaN for missing numbers.
 
-        Texts that are no language (see `valid`) score 0 and are not asked about. Questions that failed in an earlier call
-        for want of an answer are asked again.
+        Texts that are not legible (see `valid`) score 0 without a question. Questions that got no answer in an earlier call are
+        sent again.
+
+        Args:
+            texts: The texts to score.
+            prompts: The prompt of each text.
 
         Raises:
-            InputError: the endpoint refuses the key, or does not know the model.
-            WorkError: nobody listens there, or too many questions in a row got no answer. What was answered is kept.
+            InputError: The endpoint refuses the key, or does not know the model.
+            WorkError: No server listens there, or too many consecutive questions got no answer. Answers so far stay cached.
         """
         with self._lock:
             self._lost.clear()
         return self._scores("express", texts, prompts)
 
     def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"] | None:
-        """The same for opposition, from the same answers; None where it is not asked for.
+        """Return opposition scores from the same answers; None where not requested.
+
+        Args:
+            texts: The texts to score.
+            prompts: The prompt of each text.
 
         Raises:
-            InputError, WorkError: as `score`.
+            InputError: See `score`.
+            WorkError: See `score`.
         """
         return self._scores("oppose", texts, prompts) if self.opposes else None
 
     def valid(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Bool[np.ndarray, " n"]:
-        """Not empty and at most half of its 4-grams repeated."""
+        """Return which texts are legible; see `base.legible`."""
+        del prompts  # only the text is checked
         return legible(texts)
 
     def report(self) -> ChatReport:
-        """What was asked, cached, retried, failed and paid so far by this object."""
+        """Return the counts of questions, cache hits, retries, failures and cost."""
         return self._tally.report(self.name, self.question, (self.price_in, self.price_out))
 
     def _settings(self) -> dict[str, Any]:
         named = {"temperature": self.temperature, "max_tokens": self.max_tokens}
-        return {name: given for name, given in named.items() if given is not None} | dict(self.extra)
+        return {name: setting for name, setting in named.items() if setting is not None} | dict(self.extra)
 
-    def _scores(self, part: str, texts: Sequence[str], prompts: Sequence[str] | None) -> Float[np.ndarray, "n 10"]:
-        asked = list(zip(texts, prompts if prompts is not None else [""] * len(texts), strict=True))
+    def _scores(self, column: str, texts: Sequence[str], prompts: Sequence[str] | None) -> Float[np.ndarray, "n 10"]:
+        pairs = list(zip(texts, prompts if prompts is not None else [""] * len(texts), strict=True))
         readable = legible(texts)
         keys = [
             content_key(self.fingerprint, text, prompt) if ok else ""
-            for (text, prompt), ok in zip(asked, readable, strict=True)
+            for (text, prompt), ok in zip(pairs, readable, strict=True)
         ]
-        found = self._answers({key: pair for key, pair in zip(keys, asked, strict=True) if key})
-        out = np.zeros((len(asked), len(VALUES)))
+        records = self._answers({key: pair for key, pair in zip(keys, pairs, strict=True) if key})
+        out = np.zeros((len(pairs), len(VALUES)))
         for row, key in enumerate(keys):
             if key:
-                ten = found[key][part] if key in found else None
+                ten = records[key][column] if key in records else None
                 out[row] = np.nan if ten is None else [np.nan if x is None else x for x in ten]
         return out
 
-    def _answers(self, wanted: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
-        """Records of all questions that have an answer; the unknown ones are asked first."""
-        found = self._kept.get_many(wanted)
-        self._tally.cached(found)
-        todo = {key: pair for key, pair in wanted.items() if key not in found and key not in self._lost}
+    def _answers(self, requested: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+        """Return the records of all questions with an answer, after asking the new ones."""
+        records = self._kept.get_many(requested)
+        self._tally.cached(records)
+        todo = {key: pair for key, pair in requested.items() if key not in records and key not in self._lost}
         if todo:
-            found |= self._ask_all(todo)
-        return found
+            records |= self._ask_all(todo)
+        return records
 
     def _ask_all(self, todo: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        records: dict[str, Any] = {}
         bar = tqdm(total=len(todo), desc=self.name, unit="text", file=sys.stderr, disable=not self.progress)
         stop = threading.Event()
         with bar, ThreadPoolExecutor(self.concurrency) as pool:
@@ -197,16 +209,16 @@ class ChatJudge:
                 for future in as_completed(futures):
                     record = future.result()
                     if record is not None:
-                        found[futures[future]] = record
+                        records[futures[future]] = record
                     bar.update()
             except BaseException:
                 stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        return found
+        return records
 
     def _ask_or_stop(self, key: str, text: str, prompt: str, stop: threading.Event) -> dict[str, Any] | None:
-        """`_ask`; on what ends the work, the thread itself sees to it that no other question goes out."""
+        """Call `_ask`; an error sets `stop`, so that no other thread sends a question."""
         try:
             return self._ask(key, text, prompt, stop)
         except BaseException:
@@ -214,7 +226,11 @@ class ChatJudge:
             raise
 
     def _ask(self, key: str, text: str, prompt: str, stop: threading.Event) -> dict[str, Any] | None:
-        """Ask one question until its answer reads, at most `1 + reasks` times; keep it. None: it got no answer."""
+        """Send one question until its answer is complete, at most `1 + reasks` times.
+
+        Returns:
+            The cached record, or None without an answer.
+        """
         best: asking.Answer | None = None
         raw: str | None = None
         silence: NoAnswer | None = None
@@ -227,23 +243,23 @@ class ChatJudge:
                 reply = self._endpoint.ask(self.model, content, self._settings())
             except Unreachable:
                 raise WorkError(
-                    f"the chat judge cannot reach {self.base_url}: start the server or mend the address, then run again "
-                    f"(answers so far are {self._whereabouts()})"
+                    f"the chat judge cannot reach {self.base_url}: start the server or fix the address, then run again "
+                    f"(answers so far are {self._cache_location()})"
                 ) from None
             except NoAnswer as error:
                 silence = error
-                if error.kind != "bad reply":  # the client has retried all others
+                if error.kind != "bad reply":  # the client has already retried all other kinds
                     break
                 continue
             silence = None
             self._tally.answered(reply.tokens)
             read = asking.read_answer(reply.content, opposes=self.opposes, finish=reply.finish, refusal=reply.refusal)
-            if best is None or read.said > best.said:
+            if best is None or read.n_answered > best.n_answered:
                 best, raw = read, reply.content if isinstance(reply.content, str) else None
             if best.failure is None:
                 break
         if best is None or (silence is not None and best.failure is not None):
-            # a question whose last word was silence stays open: the next run asks it again
+            # a question whose last attempt got no answer is not cached: the next run repeats it
             assert silence is not None
             self._give_up(key, silence)
             return None
@@ -254,49 +270,57 @@ class ChatJudge:
         return record
 
     def _give_up(self, key: str, silence: NoAnswer) -> None:
-        """Count a question without answer; too many in a row end the work."""
+        """Count a question without an answer; raise after too many in a row."""
         with self._lock:
             self._lost.add(key)
         if self._tally.silent(key, silence.kind) >= GIVE_UP:
-            said = f": {silence.detail}" if silence.detail else ""
+            detail = f": {silence.detail}" if silence.detail else ""
             raise WorkError(
                 f"the chat judge gave up: {GIVE_UP} questions in a row got no answer from {self.base_url} (last: "
-                f"{silence.kind}{said}); run again to go on (answers so far are {self._whereabouts()})"
+                f"{silence.kind}{detail}); run again to go on (answers so far are {self._cache_location()})"
             )
 
-    def _whereabouts(self) -> str:
+    def _cache_location(self) -> str:
         return f"kept in {self._kept.path}" if self._kept.path is not None else "not kept: give cache=FILE"
 
 
 def from_spec(spec: str) -> ChatJudge:
-    """The judge of `MODEL` or `MODEL@BASE_URL`, either with `#option=value&...` behind.
+    """Create the judge of a spec: `MODEL` or `MODEL@BASE_URL`.
+
+    `#option=value&...` may follow.
 
     Options: `key` (a variable's name, or `none`), `cache` (a file), `opposes` (`yes`), `temperature`, `max_tokens`,
     `timeout`, `retries`, `reasks`, `rpm`, `concurrency`, `price_in`, `price_out`.
 
+    Args:
+        spec: The spec without `chat:`.
+
     Raises:
-        InputError: the line does not read, or a key is missing.
+        InputError: The spec is malformed, or a key is missing.
     """
     where, _, options = spec.partition("#")
     model, url = _split(where)
-    given: dict[str, Any] = {"base_url": url}
+    arguments: dict[str, Any] = {"base_url": url}
     for name, text in parse_qsl(options, keep_blank_values=True):
         if name not in _OPTIONS:
-            # what was given is not repeated: it may be a key
+            # the message does not repeat the option: it may be a key
             raise InputError(f"the chat judge has no such option: choose {', '.join(_OPTIONS)}")
         attribute, read = _OPTIONS[name]
         try:
-            given[attribute] = read(text)
+            arguments[attribute] = read(text)
         except ValueError:
-            raise InputError(f"the chat judge's option {name} does not read: it needs a number or yes/no") from None
-    return ChatJudge(model, **given)
+            raise InputError(f"the chat judge's option {name} is malformed: it needs a number or yes/no") from None
+    return ChatJudge(model, **arguments)
 
 
 def _split(where: str) -> tuple[str, str | None]:
-    """(model, address): cut at the @ in front of a scheme, for model names may hold @ and : themselves."""
-    found = re.fullmatch(r"(.+?)@(\w+://.*)", where)
-    if found:
-        return found[1], found[2]
+    """Split into model and address at the @ before a scheme.
+
+    Model names may contain @ and :.
+    """
+    match = re.fullmatch(r"(.+?)@(\w+://.*)", where)
+    if match:
+        return match[1], match[2]
     if re.search(r".@[^@]*[:/]", where):
         raise InputError("the chat judge's BASE_URL must start with http:// or https://: write chat:MODEL@BASE_URL")
     return where, None
@@ -321,7 +345,7 @@ def _count(text: str) -> int | None:
     return None if text.lower() == "none" else int(text)
 
 
-#: Option of a spec -> (attribute, how its text is read).
+#: Option of a spec -> (attribute, parser of its text).
 _OPTIONS: dict[str, tuple[str, Any]] = {
     "key": ("key_env", lambda text: None if text.lower() == "none" else text),
     "cache": ("cache", str),

@@ -1,4 +1,4 @@
-"""What the chat judge did: questions asked, answered from the cache, retried and failed, tokens and cost."""
+"""Counts of the chat judge: questions, cache hits, failures, tokens and cost."""
 
 from __future__ import annotations
 
@@ -18,15 +18,19 @@ class ChatReport:
     """Counts of one judge's work.
 
     Attributes:
-        judge, question: whose, and what was asked.
-        asked: questions put to the endpoint (distinct texts, this process).
-        cached: questions whose answer was known from an earlier process or call.
-        requests: HTTP requests sent; retried: of those, repeats of a lost or turned down request.
-        reasked: questions put once more since the answer could not be read or lacked a value.
-        failed: kind -> questions that lack an answer, or part of it.
-        undecided: numbers that the endpoint left open (null).
-        tokens_in, tokens_out: read and written by the endpoint, as it says; uncounted: answers that did not say.
-        cost: in the prices' currency; None without prices. Counts what `tokens_*` count.
+        judge: Name of the judge.
+        question: The question.
+        asked: Number of questions sent to the endpoint (distinct texts, this process).
+        cached: Number of cache hits, from an earlier process or call.
+        requests: Number of HTTP requests.
+        retried: Number of requests that repeat a lost or rejected one.
+        reasked: Number of questions sent again because the answer was unreadable or lacked a value.
+        failed: Kind of failure -> number of questions without an answer, or with an incomplete one.
+        undecided: Number of scores that the endpoint left open (null).
+        tokens_in: Number of tokens read, as reported by the endpoint.
+        tokens_out: Number of tokens written, as reported by the endpoint.
+        uncounted: Number of answers without a report of tokens.
+        cost: Cost of `tokens_in` and `tokens_out` in the prices' currency; None without prices.
     """
 
     judge: str
@@ -44,7 +48,7 @@ class ChatReport:
     cost: float | None
 
     def table(self) -> pd.DataFrame:
-        """One row per count: what, n."""
+        """Return one row per count: what, n."""
         names = ("asked", "cached", "requests", "retried", "reasked")
         rows: list[tuple[str, float]] = [(name, getattr(self, name)) for name in names]
         rows += [(f"failed: {kind}", n) for kind, n in sorted(self.failed.items())]
@@ -62,10 +66,10 @@ class ChatReport:
         )
 
     def _repr_html_(self) -> str:
-        return card(f"What {self.judge} did", table=self.table(), rows=30, note=f"The question: {self.question}")
+        return card(f"Work of {self.judge}", table=self.table(), rows=30, note=f"The question: {self.question}")
 
     def show(self) -> Any:
-        """The counts as a matplotlib figure."""
+        """Plot the counts as a matplotlib figure."""
         from neva_tl.plots import interval_plot
 
         table = self.table().rename(columns={"what": "label", "n": "est"})
@@ -75,23 +79,31 @@ class ChatReport:
 
 @dataclass
 class Tally:
-    """The running counts behind a report, safe over threads."""
+    """Thread-safe running counts for a report."""
 
     _counts: Counter[str] = field(default_factory=Counter)
     _failed: dict[str, str] = field(default_factory=dict)
     _undecided: dict[str, int] = field(default_factory=dict)
-    _own: set[str] = field(default_factory=set)
+    _answered: set[str] = field(default_factory=set)
     _cached: set[str] = field(default_factory=set)
     _silent: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, **counts: int) -> None:
-        """Add to counts by name."""
+        """Add to counts.
+
+        Args:
+            **counts: Name of the count -> number to add.
+        """
         with self._lock:
             self._counts.update({name: int(n) for name, n in counts.items()})
 
     def answered(self, tokens: tuple[int, int] | None) -> None:
-        """An answer of any kind came."""
+        """Record an answer of any kind.
+
+        Args:
+            tokens: Tokens read and written; None where the endpoint did not report them.
+        """
         with self._lock:
             self._silent = 0
             if tokens is None:
@@ -101,23 +113,41 @@ class Tally:
                 self._counts["tokens_out"] += tokens[1]
 
     def silent(self, key: str, kind: str) -> int:
-        """A question got no answer; how many in a row now."""
+        """Record a question without an answer.
+
+        Args:
+            key: Key of the question.
+            kind: Kind of failure.
+
+        Returns:
+            The number of consecutive questions without an answer.
+        """
         with self._lock:
             self._note(key, kind, 0)
             self._silent += 1
             return self._silent
 
     def read(self, key: str, failure: str | None, undecided: int) -> None:
-        """A question's answer was read for good."""
+        """Record the final answer of a question.
+
+        Args:
+            key: Key of the question.
+            failure: Kind of failure; None for a complete answer.
+            undecided: Number of scores that were left open.
+        """
         with self._lock:
-            self._own.add(key)
+            self._answered.add(key)
             self._note(key, failure, undecided)
 
     def cached(self, records: Mapping[str, Any]) -> None:
-        """These questions' answers were known; those that this object got itself are not counted again."""
+        """Record cache hits; answers that this object received itself do not count again.
+
+        Args:
+            records: Key of each question -> cached record.
+        """
         with self._lock:
             for key, record in records.items():
-                if key not in self._own:
+                if key not in self._answered:
                     self._cached.add(key)
                     self._note(key, record["failure"], record["undecided"])
 
@@ -128,7 +158,13 @@ class Tally:
         self._undecided[key] = undecided
 
     def report(self, judge: str, question: str, prices: tuple[float | None, float | None]) -> ChatReport:
-        """The counts so far."""
+        """Return the counts so far.
+
+        Args:
+            judge: Name of the judge.
+            question: The question.
+            prices: Price of a million tokens read and of a million tokens written.
+        """
         with self._lock:
             n = self._counts
             cost = None

@@ -1,8 +1,8 @@
-"""An OpenAI-compatible endpoint: one call, paced, retried and counted. What stands between the chat judge and the network.
+"""Client of an OpenAI-compatible endpoint, with a rate limit and counts.
 
-Retries (timeouts, lost connections, 408, 409, 429, 5xx) with exponential backoff, jitter and Retry-After are the `openai`
-client's own; here the requests are counted and kept to a rate, and its errors become short words. The key is read from
-the environment when the client is made and is held by the client alone.
+The `openai` client does the retries (timeouts, lost connections, 408, 409, 429, 5xx) with exponential backoff, jitter and
+Retry-After. This module counts the requests, limits their rate, and translates errors into short messages. The key is read from
+the environment when the client is created, and is stored only in the client.
 """
 
 from __future__ import annotations
@@ -18,20 +18,25 @@ from urllib.parse import urlsplit
 
 from neva_tl.core.errors import InputError
 
-#: Where the openai client goes when nothing else is said.
+#: Default address of the openai client.
 OPENAI = "https://api.openai.com/v1"
 
 
 class Fatal(InputError):
-    """No question can be answered: wrong key, unknown model or address. Nothing more is sent."""
+    """The key is wrong, or the model or address unknown; no more requests are sent."""
 
 
 class Unreachable(Exception):
-    """Nothing listens at the address."""
+    """No server listens at the address."""
 
 
 class NoAnswer(Exception):
-    """One question got no answer, after all retries; `kind` says why in a word or two, `detail` what was said."""
+    """One question got no answer after all retries.
+
+    Args:
+        kind: The cause in a word or two.
+        detail: The endpoint's message.
+    """
 
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(kind)
@@ -40,7 +45,14 @@ class NoAnswer(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: text, why it ended, refusal, tokens read and written (None where the endpoint does not say)."""
+    """One answer of the endpoint.
+
+    Attributes:
+        content: Text of the answer.
+        finish: Reason of its end (`finish_reason`).
+        refusal: Refusal, if any.
+        tokens: Tokens read and written; None where the endpoint does not report them.
+    """
 
     content: Any
     finish: str | None
@@ -50,28 +62,35 @@ class Reply:
 
 @dataclass
 class Pace:
-    """At most so many requests a minute, evenly spaced, over all threads; None = as fast as they come."""
+    """Rate limit over all threads: evenly spaced requests.
+
+    Attributes:
+        per_minute: Largest number of requests per minute; None = unlimited.
+    """
 
     per_minute: float | None
     _next: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def wait(self) -> None:
-        """Until the next request may go."""
+        """Wait until the next request is allowed."""
         if self.per_minute is None:
             return
         with self._lock:
             now = time.monotonic()
-            at = max(now, self._next)
-            self._next = at + 60.0 / self.per_minute
-        time.sleep(at - now)
+            start = max(now, self._next)
+            self._next = start + 60.0 / self.per_minute
+        time.sleep(start - now)
 
 
 def address(base_url: str | None) -> str:
-    """The endpoint's address: the one given, else OPENAI_BASE_URL, else OpenAI's.
+    """Return the endpoint's address.
+
+    Args:
+        base_url: The address; None uses OPENAI_BASE_URL, or OpenAI's address without that variable.
 
     Raises:
-        InputError: no http address, or one that carries credentials (it is written into results and caches).
+        InputError: It is not an http address, or it contains credentials (it is written into results and caches).
     """
     url = (base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI).rstrip("/")
     try:
@@ -83,17 +102,20 @@ def address(base_url: str | None) -> str:
         raise InputError("the chat judge's BASE_URL must be an http address, such as http://localhost:8000/v1")
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise InputError(
-            "the chat judge's BASE_URL must hold no user, password or query (it is written into results): put the key "
+            "the chat judge's BASE_URL must contain no user, password or query (it is written into results): put the key "
             "into an environment variable"
         )
     return url
 
 
 def read_key(variable: str | None) -> str:
-    """The key in an environment variable; None states that the endpoint wants none.
+    """Read the key from an environment variable.
+
+    Args:
+        variable: Name of the variable; None for an endpoint without a key.
 
     Raises:
-        InputError: the variable is not set, or is no variable's name (which is not repeated: it may be the key itself).
+        InputError: The variable is not set, or its name is invalid (the message does not repeat it: it may be the key itself).
     """
     if variable is None:
         return ""
@@ -105,30 +127,36 @@ def read_key(variable: str | None) -> str:
     if not key:
         raise InputError(
             f"the chat judge needs a key: set the environment variable {variable}, name another (key=VARIABLE), or state "
-            "that the server wants none (key=none)"
+            "that the server needs none (key=none)"
         )
     return key
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Endpoint:
-    """A client for one endpoint; make it with `connect`."""
+    """A client of one endpoint; create it with `connect`."""
 
     client: Any
     key: str
 
     def ask(self, model: str, content: str, settings: Mapping[str, Any]) -> Reply:
-        """One user turn, one answer.
+        """Send one user turn and return the answer.
+
+        Args:
+            model: Name of the model.
+            content: The user turn.
+            settings: Further arguments of the request.
 
         Raises:
-            Fatal: 401, 403 or 404. Unreachable: nobody listens. NoAnswer: anything else that stayed wrong after the
-                retries.
+            Fatal: The status is 401, 403 or 404.
+            Unreachable: No server listens at the address.
+            NoAnswer: Any other error that remains after the retries.
         """
         import openai
 
         turn = [{"role": "user", "content": content}]
         try:
-            got = self.client.chat.completions.create(model=model, messages=turn, **settings)
+            completion = self.client.chat.completions.create(model=model, messages=turn, **settings)
         except openai.APITimeoutError:
             raise NoAnswer("timeout") from None
         except openai.APIConnectionError as error:
@@ -139,51 +167,59 @@ class Endpoint:
             self._status(error, model)
         except (openai.APIError, ValueError):
             raise NoAnswer("bad reply") from None
-        return self._reply(got)
+        return self._reply(completion)
 
     def _status(self, error: Any, model: str) -> None:
         status = int(error.status_code)
         if status in (401, 403):
-            said = f"the chat judge's endpoint refused the key (HTTP {status}): set the right one, then run again"
-            raise Fatal(said) from None
-        said = self.clean(" ".join(str(error.message).split()))[:200]
+            raise Fatal(
+                f"the chat judge's endpoint refused the key (HTTP {status}): set the right one, then run again"
+            ) from None
+        detail = self.clean(" ".join(str(error.message).split()))[:200]
         if status == 404:
             raise Fatal(
-                f"the chat judge's endpoint knows no model {model!r} at its address (HTTP 404: {said})"
+                f"the chat judge's endpoint knows no model {model!r} at its address (HTTP 404: {detail})"
             ) from None
-        raise NoAnswer(f"HTTP {status}", said) from None
+        raise NoAnswer(f"HTTP {status}", detail) from None
 
-    def _reply(self, got: Any) -> Reply:
-        """The first choice; a body that is no chat completion counts as no answer."""
-        choices = getattr(got, "choices", None)
+    def _reply(self, completion: Any) -> Reply:
+        """Read the first choice; a body that is not a chat completion raises `NoAnswer`."""
+        choices = getattr(completion, "choices", None)
         first = choices[0] if isinstance(choices, list) and choices else None
-        said = getattr(first, "message", None)
-        if said is None:
+        message = getattr(first, "message", None)
+        if message is None:
             raise NoAnswer("bad reply")
-        usage = getattr(got, "usage", None)
+        usage = getattr(completion, "usage", None)
         read, written = getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
         tokens = (read, written) if isinstance(read, int) and isinstance(written, int) else None
         finish = getattr(first, "finish_reason", None)
-        content, refusal = getattr(said, "content", None), getattr(said, "refusal", None)
+        content, refusal = getattr(message, "content", None), getattr(message, "refusal", None)
         return Reply(content, finish if isinstance(finish, str) else None, refusal, tokens)
 
     def clean(self, text: str) -> str:
-        """Text from outside, with the key struck out should it be repeated there (`EMPTY` and the like are no secret)."""
+        """Remove the key from a text of the endpoint.
+
+        Keys shorter than 8 characters, such as `EMPTY`, are not secret and stay.
+
+        Args:
+            text: The text.
+        """
         return text.replace(self.key, "[key]") if len(self.key) >= 8 else text
 
 
 def connect(url: str, key: str, *, timeout: float, retries: int, pace: Pace, sent: Callable[[], None]) -> Endpoint:
-    """A client of the endpoint.
+    """Create a client of an endpoint.
 
     Args:
-        url, key: of the endpoint.
-        timeout: seconds without a byte after which a request counts as lost.
-        retries: of one question, by the client.
-        pace: waited for before every request, retries too.
-        sent: called before every request.
+        url: Address of the endpoint.
+        key: Key of the endpoint; empty without one.
+        timeout: Seconds without a byte after which a request counts as lost.
+        retries: Largest number of retries of a question by the client.
+        pace: Rate limit of all requests, retries included.
+        sent: Function that is called before every request.
 
     Raises:
-        InputError: the openai package is not installed.
+        InputError: The openai package is not installed.
     """
     try:
         import openai
@@ -191,10 +227,11 @@ def connect(url: str, key: str, *, timeout: float, retries: int, pace: Pace, sen
         raise InputError("the chat judge needs the openai package: pip install 'neva_tl[judges]'") from None
 
     def before(request: Any) -> None:
+        del request
         pace.wait()
         sent()
 
     http = openai.DefaultHttpxClient(timeout=timeout, event_hooks={"request": [before]})
-    # the client insists on sending some key
+    # the client always sends a key
     client = openai.OpenAI(api_key=key or "none", base_url=url, timeout=timeout, max_retries=retries, http_client=http)
     return Endpoint(client, key)

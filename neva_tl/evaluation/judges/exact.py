@@ -1,4 +1,4 @@
-"""The demo's judge: the posterior of the generator that made the demo model's language.
+"""The demo's judge: the posterior under the generator of the demo's texts.
 
 Exact up to the stated noise channel.
 """
@@ -14,34 +14,44 @@ from jaxtyping import Bool, Float
 
 @dataclass(frozen=True)
 class ExactJudge:
-    """P(value bit = 1 | text) under the demo's generator; a text that the generator could not have made scores 0
-    and is counted.
+    """P(value bit = 1 | text) under the demo's generator.
 
-    A text is read with its prompt, as the generator's texts are one piece.
+    A text that the generator cannot produce scores 0 and counts as invalid. A text is scored with its prompt, because the
+    generator produces both as one text.
     """
 
     @property
     def name(self) -> str:
-        """Shown in tables."""
+        """Name in tables."""
         return "exact"
 
     @property
     def unit(self) -> str:
-        """A probability: a gain of .2 is 20 percentage points more texts that express the value."""
+        """A probability: a gain of .2 is 20 percentage points more expressing texts."""
         return "P(expresses)"
 
     def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
-        """Posterior that each value is expressed; 0 where the text is invalid."""
+        """Return the posterior that each value is expressed; 0 for invalid texts.
+
+        Args:
+            texts: The texts to score.
+            prompts: The prompt of each text.
+        """
         express, _, valid = self._posteriors(texts, prompts)
         return np.where(valid[:, None], express, 0.0)
 
     def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
-        """Posterior that each value is opposed; 0 where the text is invalid."""
+        """Return the posterior that each value is opposed; 0 for invalid texts.
+
+        Args:
+            texts: The texts to score.
+            prompts: The prompt of each text.
+        """
         _, oppose, valid = self._posteriors(texts, prompts)
         return np.where(valid[:, None], oppose, 0.0)
 
     def valid(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Bool[np.ndarray, " n"]:
-        """Whether the generator could have made the text."""
+        """Return which texts the generator can produce."""
         return self._posteriors(texts, prompts)[2]
 
     def _posteriors(
@@ -49,6 +59,6 @@ class ExactJudge:
     ) -> tuple[Float[np.ndarray, "n 10"], Float[np.ndarray, "n 10"], Bool[np.ndarray, " n"]]:
         from neva_tl import demo
 
-        given = list(prompts) if prompts is not None else [""] * len(texts)
-        express, oppose, valid = demo.posteriors(list(texts), given)
+        contexts = list(prompts) if prompts is not None else [""] * len(texts)
+        express, oppose, valid = demo.posteriors(list(texts), contexts)
         return np.asarray(express, float), np.asarray(oppose, float), np.asarray(valid, bool)

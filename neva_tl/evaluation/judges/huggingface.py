@@ -1,10 +1,11 @@
-"""Any Hugging Face sequence classifier whose labels are the ten values or ValueEval's categories, as a judge.
+"""Judge from a Hugging Face sequence classifier.
 
-`hf:FOLDER` is local; `hf:NAME` is the user naming a hub model, the only case that touches the network.
+Its labels are the ten values or ValueEval's categories. `hf:FOLDER` is local; `hf:NAME` is a model on the hub, the only case that
+uses the network.
 
-How labels are matched: upper and lower case, punctuation and spaces do not count, so that "Self-direction: thought",
-"self_direction_thought" and "SELF-DIRECTION–THOUGHT" are one. Labels that are all values are values, else all must be
-values or categories. A class of "none" (`NONE`) may be among them and is not reported.
+Labels are matched without regard to case, punctuation and spaces: "Self-direction: thought", "self_direction_thought" and
+"SELF-DIRECTION–THOUGHT" are the same label. If all labels are names of values, they are values; otherwise each must be a value
+or a category. A class for "none" (`NONE`) is allowed and ignored.
 """
 
 from __future__ import annotations
@@ -28,30 +29,36 @@ from neva_tl.evaluation.labels.labelled import to_values
 from neva_tl.models import sources
 from neva_tl.prompts.readers.valueeval import CATEGORIES
 
-#: Labels that stand for no value.
+#: Labels that mean the absence of any value.
 NONE = frozenset({"none", "novalue", "novalues", "other"})
 #: Tokens in one batch, padding included.
 _TOKENS = 4096
 
 
 def match_labels(id2label: Mapping[int, str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names of values or categories, and the output column of each, in the model's order.
+    """Match a model's labels with values or categories.
+
+    Args:
+        id2label: Output column -> label.
+
+    Returns:
+        Names of values or categories, and the output column of each, in the model's order.
 
     Raises:
-        InputError: labels outside the theory (all of them are listed), or two that mean the same.
+        InputError: Some labels are outside the theory (the message lists them), or two labels have the same meaning.
     """
     labels = {int(k): str(label) for k, label in sorted(id2label.items(), key=lambda item: int(item[0]))}
     used = {k: label for k, label in labels.items() if _plain(label) not in NONE}
     values, categories = {_plain(name): name for name in VALUES}, {_plain(name): name for name in CATEGORIES}
-    known = values if all(_plain(label) in values for label in used.values()) else categories | values
-    strange = [label for label in used.values() if _plain(label) not in known]
+    allowed = values if all(_plain(label) in values for label in used.values()) else categories | values
+    strange = [label for label in used.values() if _plain(label) not in allowed]
     if strange or not used:
         raise InputError(
             f"labels that are neither one of the ten values nor one of ValueEval's 20 categories: {', '.join(strange) or 'all'}; "
             "rename them in id2label of its config.json"
         )
-    # "Stimulation" is a value and a category: beside categories it is the category
-    table = known if known is values else values | categories
+    # "Stimulation" is a value and a category; among categories it means the category
+    table = allowed if allowed is values else values | categories
     names = tuple(table[_plain(label)] for label in used.values())
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -65,14 +72,17 @@ def _plain(label: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class HuggingFaceJudge:
-    """Sigmoid of each label's logit (multi-label models) or the softmax over labels (single-label models).
+    """Scores by the sigmoid of each logit, or by the softmax over labels.
+
+    Multi-label models use the sigmoid, single-label models the softmax.
 
     Attributes:
-        source: what the model is called.
-        model, tokenizer: of transformers.
-        names: categories or values that its outputs stand for.
-        columns: the output of each name.
-        multi: whether each label is judged on its own.
+        source: Name of the model.
+        model: Model of transformers.
+        tokenizer: Tokenizer of the model.
+        names: Categories or values of the outputs.
+        columns: Output column of each name.
+        multi: Whether the model is multi-label.
     """
 
     source: str
@@ -84,17 +94,17 @@ class HuggingFaceJudge:
 
     @property
     def name(self) -> str:
-        """Shown in tables, and part of cache keys: it changes with the weights."""
+        """Name in tables and part of cache keys; it changes with the weights."""
         return f"hf-{self.source}-{self.fingerprint[:8]}"
 
     @property
     def unit(self) -> str:
-        """What a score of 1 means."""
+        """Meaning of a score of 1."""
         return "P(expresses)" if self.multi else "share of a forced choice"
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over the weights and the labels."""
+        """The sha256 of the weights and the labels."""
         digest = hashlib.sha256(repr((self.names, self.columns, self.multi)).encode())
         for key, weight in sorted(self.model.state_dict().items()):
             digest.update(f"{key} {weight.dtype} {tuple(weight.shape)}".encode())
@@ -102,24 +112,39 @@ class HuggingFaceJudge:
         return digest.hexdigest()
 
     def categories(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n c"]:
-        """P of each of `names`; 0 where the text is no language. The text alone is read, never the prompt."""
-        found = self._probabilities(list(texts))[:, list(self.columns)]
-        return np.where(legible(texts)[:, None], found, 0.0)
+        """Return the probability of each of `names`; 0 where the text is not legible.
+
+        Args:
+            texts: The texts to score.
+            prompts: Ignored: only the text is scored.
+        """
+        del prompts
+        probabilities = self._probabilities(list(texts))[:, list(self.columns)]
+        return np.where(legible(texts)[:, None], probabilities, 0.0)
 
     def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
-        """P of each value: the largest of its categories'; NaN for values that the model has no label for."""
+        """Return the probability of each value, the largest one of its categories.
+
+        NaN for values without a label.
+
+        Args:
+            texts: The texts to score.
+            prompts: Ignored: only the text is scored.
+        """
+        del prompts
         return to_values(self.categories(texts), self.names)
 
     def decide(self, scores: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
-        """1 from a probability of .5 on."""
+        """Return 1 for probabilities of .5 or more, else 0."""
         return decide(scores, 0.5)
 
     def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> None:
-        """Its labels know no opposition."""
-        return None
+        """Return None: the labels do not include opposition."""
+        del texts, prompts
 
     def valid(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Bool[np.ndarray, " n"]:
-        """Not empty and at most half of its 4-grams repeated."""
+        """Return which texts are legible; see `base.legible`."""
+        del prompts  # only the text is checked
         return legible(texts)
 
     def _probabilities(self, texts: list[str]) -> np.ndarray:
@@ -129,7 +154,7 @@ class HuggingFaceJudge:
         if not texts:
             return out
         encoded = self.tokenizer(texts, truncation=True, max_length=_context(self.model, self.tokenizer))["input_ids"]
-        # a text of no tokens cannot be read: it is missing, unless it is illegible anyway
+        # a text without tokens has a missing score, unless it is not legible (then 0)
         order = [k for k in np.argsort([len(ids) for ids in encoded], kind="stable").tolist() if encoded[k]]
         for batch in _batches(order, encoded, 1 if self.tokenizer.pad_token_id is None else len(texts)):
             inputs = {"input_ids": [encoded[k] for k in batch]}
@@ -142,25 +167,29 @@ class HuggingFaceJudge:
                 }
             )
             with torch.inference_mode():
-                given = {k: padded[k].to(self.model.device) for k in ("input_ids", "attention_mask")}
-                logits = self.model(**given).logits.double()
+                batch_inputs = {k: padded[k].to(self.model.device) for k in ("input_ids", "attention_mask")}
+                logits = self.model(**batch_inputs).logits.double()
             out[batch] = (torch.sigmoid(logits) if self.multi else torch.softmax(logits, dim=-1)).cpu().numpy()
         return out
 
 
 def load(name: str) -> HuggingFaceJudge:
-    """The factory behind `hf:NAME_OR_FOLDER`.
+    """Load the judge of `hf:NAME_OR_FOLDER`.
 
-    Warns where the config asks for one label per text (a forced choice, by which leakage cannot show), and where it does
-    not say (taken as several).
+    Warns where the config is single-label (a forced choice, which hides leakage), and where it has no problem type (treated as
+    multi-label).
+
+    Args:
+        name: Folder of a saved classifier, or name of a model on the hub.
 
     Raises:
-        InputError: nothing there, no network, not a sequence classifier, or labels outside the theory.
+        InputError: The model is missing, the hub cannot be reached, the model is not a sequence classifier, or its labels are
+            outside the theory.
     """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    where = _place(name)
+    where = _source(name)
     with sources.quiet():
         try:
             config = AutoConfig.from_pretrained(where)
@@ -169,7 +198,7 @@ def load(name: str) -> HuggingFaceJudge:
         kinds = [str(kind) for kind in getattr(config, "architectures", None) or ()]
         if not any("SequenceClassification" in kind for kind in kinds):
             raise InputError(
-                f"hf:{name} is no sequence classifier: its config names {', '.join(kinds) or 'no architecture'}"
+                f"hf:{name} is not a sequence classifier: its config names {', '.join(kinds) or 'no architecture'}"
             )
         try:
             names, columns = match_labels(config.id2label)
@@ -184,35 +213,35 @@ def load(name: str) -> HuggingFaceJudge:
     if kind == "single_label_classification":
         warnings.warn(f"hf:{name} chooses one label per text: a forced choice cannot show leakage")
     elif kind != "multi_label_classification":
-        warnings.warn(f"hf:{name}: its config has no problem_type; each label is judged on its own (sigmoid)")
+        warnings.warn(f"hf:{name}: its config has no problem_type; each label is scored separately (sigmoid)")
     if config.pad_token_id is None and tokenizer.pad_token_id is not None:
         model.config.pad_token_id = tokenizer.pad_token_id
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     return HuggingFaceJudge(Path(name).name, model, tokenizer, names, columns, kind != "single_label_classification")
 
 
-def _place(name: str) -> str:
-    """A folder, or a hub name that can be answered without minutes of retries."""
+def _source(name: str) -> str:
+    """Return a folder, or a hub name that the hub answers without minutes of retries."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").exists():
             raise InputError(f"hf:{name}: the folder has no config.json: name the folder of a saved classifier")
         return str(folder)
     try:
-        found = sources.from_hub(name)
+        source = sources.from_hub(name)
     except InputError as error:
         raise InputError(f"hf:{name}: no such folder, and the hub does not answer for that name ({error})") from error
-    return str(found.path or found.hub)
+    return str(source.path or source.hub)
 
 
 def _context(model: Any, tokenizer: Any) -> int:
-    """Longest text in tokens; what is longer is cut at its end."""
+    """Return the longest text in tokens; longer texts are truncated at their end."""
     limits = [getattr(model.config, "max_position_embeddings", None), tokenizer.model_max_length]
     return min([int(x) for x in limits if x and x > 0] or [512])
 
 
 def _batches(order: list[int], encoded: Sequence[Sequence[int]], most: int) -> list[list[int]]:
-    """Texts of about equal length together, at most `_TOKENS` with padding."""
+    """Group texts of similar length into batches of at most `_TOKENS` with padding."""
     out: list[list[int]] = []
     for k in order:
         full = not out or len(out[-1]) >= most or len(encoded[k]) * (len(out[-1]) + 1) > _TOKENS

@@ -1,6 +1,6 @@
-"""The log-probability judge's items.
+"""Items of the log-probability judge.
 
-Pair rows laid out so that one list of per-token log-probabilities becomes item scores.
+Pair rows are laid out so that one list of per-token log-probabilities gives the item scores.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ class ItemGroup:
     """Items of one measured value (or of the affirmation column).
 
     Attributes:
-        name: the value.
-        plus, minus: rows of the + and - examples in the flat list; aligned when paired.
-        clusters: topic of each item: of each pair, or of each + row followed by each - row.
-        paired: pairs, or two samples of texts.
+        name: The value.
+        plus: Rows of the + examples in the flat list.
+        minus: Rows of the - examples in the flat list, aligned with `plus` where paired.
+        clusters: Topic of each item: of each pair, or of each + row followed by each - row.
+        paired: Whether the items are pairs, or two samples of texts.
     """
 
     name: str
@@ -37,11 +38,13 @@ class ItemGroup:
     paired: bool
 
     def scores(self, per_token: Float[np.ndarray, " n"]) -> Float[np.ndarray, " _"]:
-        """Item scores whose mean is `mean m`: per-token log P(+) - log P(-) of each pair.
+        """Compute item scores whose mean is `mean m`.
 
-        Unpaired: `+ log P(+) * n / n_plus` for + rows and `- log P(-) * n / n_minus` for - rows (n = all rows), so
-            that their mean
-        is the difference of the pole means.
+        Paired: per-token log P(+) - log P(-) of each pair. Unpaired: `+ log P(+) * n / n_plus` for + rows and
+        `- log P(-) * n / n_minus` for - rows (n = all rows), so that their mean is the difference of the pole means.
+
+        Args:
+            per_token: Mean log-probability per token of each example in the flat list.
         """
         if self.paired:
             return per_token[self.plus] - per_token[self.minus]
@@ -51,11 +54,15 @@ class ItemGroup:
         )
 
     def sd(self, per_token: Float[np.ndarray, " n"]) -> float:
-        """Spread of m over items: SD of the pair differences, or sqrt(var(+) + var(-)) where unpaired (independent
-        draws).
+        """Compute the spread of m over items.
+
+        The SD of the pair differences, or sqrt(var(+) + var(-)) where unpaired (independent draws).
+
+        Args:
+            per_token: Mean log-probability per token of each example in the flat list.
 
         Raises:
-            InputError: fewer than two items per pole, or no spread.
+            InputError: A pole has fewer than two items, or the items have no spread.
         """
         if min(len(self.plus), len(self.minus)) < 2:
             raise InputError(f"{self.name}: the log-probability judge needs two validation pairs or more for its unit")
@@ -83,50 +90,50 @@ def pair_items(
     topics: int | None = None,
     per_value: int | None = None,
 ) -> Items:
-    """Lay out a ContrastSet's rows by value.
+    """Arrange the rows of a ContrastSet by value.
 
     Args:
-        pairs: rows of one split.
-        forms: keep these forms only (`question_1st`, ...).
-        topics: keep so many topics of each value (the first by a hash of their names).
-        per_value: at most so many pairs (rows per pole where unpaired) a value, spread over its topics as evenly as
-            can be; which ones depends on hashes of their content alone.
+        pairs: Rows of one split.
+        forms: Forms to use (`question_1st`, ...); None uses all.
+        topics: Number of topics of each value to use (the first by a hash of their names); None uses all.
+        per_value: Largest number of pairs (rows per pole where unpaired) of a value, spread as evenly as possible over its
+            topics and selected by hashes of their content; None uses all.
 
     Raises:
-        InputError: nothing is left, or a value lost a pole.
+        InputError: No row remains, or a value has no row of a pole.
     """
     df, examples = pairs.df, pairs.examples()
     rows = np.arange(len(df))
     if forms is not None:
         rows = rows[df["form"].isin(list(forms)).to_numpy()]
         if not len(rows):
-            known = sorted(str(f) for f in df["form"].dropna().unique())
+            available = sorted(str(f) for f in df["form"].dropna().unique())
             raise InputError(
-                f"{pairs.name} has no rows of form {', '.join(forms)}: it has {', '.join(known) or 'no forms'}"
+                f"{pairs.name} has no rows of form {', '.join(forms)}: it has {', '.join(available) or 'no forms'}"
             )
-    kept: list[Example] = []
+    flat: list[Example] = []
     groups = []
     for name in pairs.values:
-        own = rows[(df["value"].to_numpy()[rows]) == name]
-        if not len(own):
-            raise InputError(f"{pairs.name} has no rows for {name} in the forms asked for")
+        of_value = rows[(df["value"].to_numpy()[rows]) == name]
+        if not len(of_value):
+            raise InputError(f"{pairs.name} has no rows for {name} in the requested forms")
         if topics is not None:
-            clusters = df["cluster"].astype(str).to_numpy()[own]
+            clusters = df["cluster"].astype(str).to_numpy()[of_value]
             first = sorted(set(clusters), key=lambda cluster: hash_key(cluster, salt="judge "))[:topics]
-            own = own[np.isin(clusters, first)]
-        groups.append(_group(name, df.iloc[own], [examples[r] for r in own], kept, per_value))
-    return Items(tuple(kept), tuple(groups))
+            of_value = of_value[np.isin(clusters, first)]
+        groups.append(_group(name, df.iloc[of_value], [examples[r] for r in of_value], flat, per_value))
+    return Items(tuple(flat), tuple(groups))
 
 
 def _group(
-    name: str, df: pd.DataFrame, examples: list[Example], kept: list[Example], per_value: int | None
+    name: str, df: pd.DataFrame, examples: list[Example], flat: list[Example], per_value: int | None
 ) -> ItemGroup:
     poles, clusters = df["pole"].to_numpy(), df["cluster"].astype(str).to_numpy()
     if df["pair_id"].notna().all():
         where = {(pid, pole): k for k, (pid, pole) in enumerate(zip(df["pair_id"], poles, strict=True))}
         ids = [pid for pid in dict.fromkeys(df["pair_id"]) if (pid, "+") in where and (pid, "-") in where]
-        chosen = _spread([(str(clusters[where[pid, "+"]]), str(pid)) for pid in ids], per_value)
-        plus, minus = [where[ids[k], "+"] for k in chosen], [where[ids[k], "-"] for k in chosen]
+        selected = _spread([(str(clusters[where[pid, "+"]]), str(pid)) for pid in ids], per_value)
+        plus, minus = [where[ids[k], "+"] for k in selected], [where[ids[k], "-"] for k in selected]
         paired = True
     else:
         by_pole = {pole: np.flatnonzero(poles == pole) for pole in ("+", "-")}
@@ -138,10 +145,10 @@ def _group(
         paired = False
     if not plus or not minus:
         raise InputError(
-            f"{name}: the log-probability judge needs both poles, and one is missing in the rows asked for"
+            f"{name}: the log-probability judge needs both poles, and one is missing in the requested rows"
         )
-    start = len(kept)
-    kept.extend(examples[k] for k in [*plus, *minus])
+    start = len(flat)
+    flat.extend(examples[k] for k in [*plus, *minus])
     item_clusters = clusters[plus] if paired else clusters[[*plus, *minus]]
     return ItemGroup(
         name,
@@ -153,7 +160,11 @@ def _group(
 
 
 def _spread(keys: Sequence[tuple[str, str]], limit: int | None) -> list[int]:
-    """Indices of at most `limit` items, taken in turns from each cluster (hash order), returned in their own order."""
+    """Select at most `limit` items, in turns from each cluster (in hash order).
+
+    Returns:
+        Their indices in ascending order.
+    """
     if limit is None or len(keys) <= limit:
         return list(range(len(keys)))
     turn: dict[str, int] = {}
@@ -166,9 +177,10 @@ def _spread(keys: Sequence[tuple[str, str]], limit: int | None) -> list[int]:
 
 
 def affirmation_items(records: Iterable[dict[str, str]] | None = None) -> Items:
-    """Pairs that affirm or negate something without value: `topic, prompt, affirm, negate`.
+    """Arrange pairs that affirm or negate a statement without a value.
 
-    Default neva_tl's own 32.
+    Args:
+        records: Records with topic, prompt, affirm and negate. None uses neva_tl's 32.
     """
     if records is None:
         file = resources.files("neva_tl.evaluation.judges") / "affirmation.json"

@@ -1,7 +1,7 @@
-"""The log-probability judge: how much more likely the model finds an expressing answer than an opposing one.
+"""The log-probability judge: log-odds of an expressing against an opposing answer.
 
-For pair items of value j, `m = per-token log P(+) - log P(-)` of the answer; a score is `m / SD_j`, SD_j over unedited
-validation items, frozen. Needs no generation, so it is the headline for real models. Ours.
+For pair items of value j, `m = per-token log P(+) - log P(-)` of the answer. A score is `m / SD_j`, with SD_j frozen on unedited
+validation items. It needs no generation, so it is the headline judge for real models. The measure is ours.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from neva_tl.prompts import ContrastSet, Example
 
 @dataclass(frozen=True, eq=False)
 class LogProbJudge:
-    """A ModelJudge over fixed items; make it with `fit`, narrow it with `only`.
+    """A ModelJudge over fixed items; create it with `fit`, restrict it with `only`.
 
     Attributes:
-        pairs: all splits; where `only` finds its items.
-        items: examples of every measured value.
-        sd: value -> SD_j (nats per token) of the unedited model's m on validation items, frozen.
-        neutral: the affirmation pairs, None to leave that column out.
-        neutral_sd: their SD on the unedited model.
-        forms: forms of the pairs that count, None for all.
-        chat: as `inference.encode`. token_budget: tokens per batch.
-        prefix: a `PrefixCache` over the items' prompts, used while every edit touches generated tokens alone; under others
-            one is made for each measurement.
+        pairs: Pairs of all splits, from which `only` selects items.
+        items: Examples of every measured value.
+        sd: Value -> SD_j (nats per token) of the unedited model's m on validation items, frozen.
+        neutral: The affirmation pairs; None leaves that column out.
+        neutral_sd: SD of the affirmation pairs on the unedited model.
+        forms: Forms of the pairs that count; None for all.
+        chat: See `inference.encode`.
+        token_budget: Tokens per batch.
+        prefix: A `PrefixCache` over the items' prompts, used while every edit touches only generated tokens. Under other edits
+            each measurement creates its own.
     """
 
     pairs: ContrastSet
@@ -63,20 +64,22 @@ class LogProbJudge:
         """Freeze the unit on the unedited model.
 
         Args:
-            model: unedited.
-            pairs: all splits.
-            split: whose items are scored ("validation" while searching for doses, "test" for what is reported).
-            sd_split: whose items set SD_j.
-            forms, topics, per_value: restrict both splits' items (quick profiles); see `pair_items`.
-            affirmation: True for neva_tl's own neutral pairs, False for none, or records (topic, prompt, affirm,
-                negate).
-            chat, token_budget: as `inference.answer_logprobs`.
+            model: The unedited model.
+            pairs: Pairs of all splits.
+            split: Split of the scored items ("validation" in the search for doses, "test" for reported results).
+            sd_split: Split of the items that determine SD_j.
+            forms: Restricts the items of both splits; see `pair_items`.
+            topics: Restricts the items of both splits (quick profiles); see `pair_items`.
+            per_value: Restricts the items of both splits (quick profiles); see `pair_items`.
+            affirmation: True for neva_tl's neutral pairs, False for none, or records (topic, prompt, affirm, negate).
+            chat: See `inference.answer_logprobs`.
+            token_budget: See `inference.answer_logprobs`.
 
         Raises:
-            InputError: a split has too few items of a value, or they have no spread.
+            InputError: A split has too few items of a value, or its items have no spread.
         """
-        kept = None if forms is None else tuple(forms)
-        unit_items = pair_items(pairs.split(sd_split), forms=kept, topics=topics, per_value=per_value)
+        form_names = None if forms is None else tuple(forms)
+        unit_items = pair_items(pairs.split(sd_split), forms=form_names, topics=topics, per_value=per_value)
         per_token = _per_token(model, unit_items.examples, chat=chat, token_budget=token_budget)
         sd = {group.name: group.sd(per_token) for group in unit_items.groups}
         neutral, neutral_sd = None, 1.0
@@ -84,8 +87,8 @@ class LogProbJudge:
             neutral = affirmation_items(None if affirmation is True else affirmation)
             scores = _per_token(model, neutral.examples, chat=chat, token_budget=token_budget)
             neutral_sd = neutral.groups[0].sd(scores)
-        items = pair_items(pairs.split(split), forms=kept, topics=topics, per_value=per_value)
-        return cls(pairs, items, sd, neutral, neutral_sd, kept, chat, token_budget)
+        items = pair_items(pairs.split(split), forms=form_names, topics=topics, per_value=per_value)
+        return cls(pairs, items, sd, neutral, neutral_sd, form_names, chat, token_budget)
 
     @classmethod
     def of_unit(
@@ -98,10 +101,19 @@ class LogProbJudge:
         forms: Sequence[str] | None = None,
         chat: bool | None = None,
     ) -> LogProbJudge:
-        """The judge of a unit that `fit` froze before (`sd` and `neutral_sd`), without running the model."""
-        kept = None if forms is None else tuple(forms)
-        items = pair_items(pairs.split(split), forms=kept)
-        return cls(pairs, items, dict(sd), affirmation_items(None), affirmation_sd, kept, chat)
+        """Create the judge from a unit that `fit` froze before, without running the model.
+
+        Args:
+            pairs: Pairs of all splits.
+            sd: `sd` of the fitted judge.
+            affirmation_sd: `neutral_sd` of the fitted judge.
+            split: Split of the scored items.
+            forms: Restricts the items; see `pair_items`.
+            chat: See `inference.answer_logprobs`.
+        """
+        form_names = None if forms is None else tuple(forms)
+        items = pair_items(pairs.split(split), forms=form_names)
+        return cls(pairs, items, dict(sd), affirmation_items(None), affirmation_sd, form_names, chat)
 
     def only(
         self,
@@ -112,40 +124,59 @@ class LogProbJudge:
         per_value: int | None = None,
         affirmation: bool = True,
     ) -> LogProbJudge:
-        """The same frozen unit on some of the items: a split, some values, so many topics (or pairs) a value.
+        """Return the judge with the same frozen unit on a subset of the items.
+
+        Args:
+            split: Split of the scored items.
+            values: Names of the values; None for all.
+            topics: Number of topics of each value; see `pair_items`.
+            per_value: Largest number of pairs of each value; see `pair_items`.
+            affirmation: Include the affirmation pairs.
 
         Raises:
-            InputError: the split has no items of a value, or the value has no unit.
+            InputError: The split has no items of a value.
         """
         pairs = self.pairs if values is None else self.pairs.for_value(*values)
         items = pair_items(pairs.split(split), forms=self.forms, topics=topics, per_value=per_value)
         return replace(self, items=items, neutral=self.neutral if affirmation else None)
 
     def with_prefix(self, model: Any) -> LogProbJudge:
-        """Keep the unedited prompts' keys and values, so that edits of generated tokens alone run answers only.
+        """Return the judge with the unedited prompts' keys and values cached.
 
-        Call it outside any `edit` block. Where it would not be exact (an edit that touches or reads the prompt, a rewritten
-        prompt) each measurement runs every prompt once, for all of its answers.
+        Edits of generated tokens then run only the answers. Call it outside any `edit` block. Where the cache would not be exact
+        (an edit that touches or reads the prompt, a rewritten prompt), each measurement runs every prompt once for all its
+        answers.
+
+        Args:
+            model: The unedited model.
         """
         return replace(self, prefix=PrefixCache(model, self._examples(), chat=self.chat))
 
     @property
     def name(self) -> str:
-        """Shown in tables."""
+        """Name in tables."""
         return "logprob"
 
     @property
     def unit(self) -> str:
-        """m in units of its own spread over unedited items."""
+        """The measure m in units of its spread over unedited items."""
         return "SD of log P(+)/P(-) per token"
 
     @property
     def values(self) -> tuple[str, ...]:
-        """The values measured."""
+        """The measured values."""
         return tuple(group.name for group in self.items.groups)
 
     def measure(self, model: Any, session: Any | None = None, rewrite: Rewrite | None = None) -> ItemScores:
-        """Item scores m / SD_j under the edits in force; `extra["affirmation"]` where neutral pairs are kept."""
+        """Compute item scores m / SD_j under the active edits.
+
+        `extra["affirmation"]` contains the scores of the neutral pairs, where the judge has any.
+
+        Args:
+            model: A TransformerLens model.
+            session: The active edit session; None for the unedited model.
+            rewrite: Function that changes the prompts (role prompts).
+        """
         examples = self._examples()
         if rewrite is not None:
             examples = [Example(rewrite(example.prompt), example.answer) for example in examples]
@@ -187,7 +218,7 @@ def _per_token(
     token_budget: int = 4096,
     prefix: PrefixCache | None = None,
 ) -> Float[np.ndarray, " n"]:
-    """Mean log-probability of each answer's tokens."""
+    """Compute the mean log-probability of each answer's tokens."""
     from neva_tl.models import inference
 
     total, count = inference.answer_logprobs(

@@ -1,8 +1,7 @@
-"""Judges by name. A new judge is one file and one line here.
+"""Registry of judges by name; a new judge is one file and one line here.
 
-A factory takes what stands behind the colon of `NAME:REST` (empty where nothing does) and returns the judge, or raises an
-InputError that says what is missing. Judges of the model itself that need it to be fitted are made elsewhere (`logprob`:
-`LogProbJudge.fit`).
+The factory of `NAME:REST` takes REST (no argument without one) and returns the judge, or raises an InputError that names the
+missing input. A model judge that must be fitted to a model has its own constructor (`logprob`: `LogProbJudge.fit`).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 from neva_tl.core.errors import InputError
 from neva_tl.evaluation.judges.base import Judge
 
-#: name -> (module:attribute of the factory, what stands behind the colon; empty: nothing). Imported when first used.
+#: name -> (module:attribute of the factory, description of REST; empty without one). Imported on first use.
 JUDGES: dict[str, tuple[str, str]] = {
     "classifier": ("neva_tl.evaluation.judges.classifier:load", "PATH"),
     "exact": ("neva_tl.evaluation.judges.exact:ExactJudge", ""),
@@ -24,25 +23,28 @@ JUDGES: dict[str, tuple[str, str]] = {
 }
 
 
-def known() -> str:
-    """All accepted forms, for help texts and errors."""
+def known_judges() -> str:
+    """List all accepted forms, for help texts and errors."""
     return ", ".join(f"{name}:{rest}" if rest else name for name, (_, rest) in JUDGES.items())
 
 
 def load_judge(spec: str) -> Judge:
-    """The judge of a name such as `wordlist` or `classifier:PATH`.
+    """Load the judge of a spec such as `wordlist` or `classifier:PATH`.
+
+    Args:
+        spec: `NAME` or `NAME:REST`; see `JUDGES`.
 
     Raises:
-        InputError: unknown name, something missing behind the colon, or nothing usable there.
+        InputError: The name is unknown, REST is missing or unexpected, or the factory cannot use it.
     """
     name, _, rest = spec.partition(":")
     if name not in JUDGES:
-        raise InputError(f"unknown judge {spec!r}: choose {known()}")
+        raise InputError(f"unknown judge {spec!r}: choose {known_judges()}")
     where, needed = JUDGES[name]
     if needed and not rest:
         raise InputError(f"the judge {name!r} needs {needed}: write {name}:{needed}")
     if rest and not needed:
-        raise InputError(f"the judge {name!r} takes nothing behind a colon (got {rest!r})")
+        raise InputError(f"the judge {name!r} takes nothing after a colon (got {rest!r})")
     module, _, attribute = where.partition(":")
     factory: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     return factory(rest) if needed else factory()  # type: ignore[no-any-return]

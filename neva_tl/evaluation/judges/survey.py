@@ -1,10 +1,10 @@
-"""The survey judge: the model fills in a questionnaire, by the probabilities of its answers.
+"""The survey judge: questionnaire scores from answer probabilities.
 
-An item ("I want to be the one who gives the orders.") and a labelled scale are put to the model; with `P(l)` the softmax
-of the levels' answer log-probabilities over L levels, the item's score is `sum_l P(l) l / (L - 1)`, in [0, 1], and 1
-minus that where agreeing speaks against the value. Each item is asked twice, the scale running up and down, and the two
-are averaged, so that a liking for early or late letters cancels to first order. Wording and scale are ours; the items are
-any in ValueBench's format (PVQ40 among them), by default forty of our own, half of each value's reversed, so that a habit
+The prompt is an item ("I want to be the one who gives the orders.") with a labelled scale. With `P(l)` the softmax of the
+levels' answer log-probabilities over L levels, the item's score is `sum_l P(l) l / (L - 1)`, in [0, 1], and 1 minus that for
+items where agreement speaks against the value. Each item appears twice, with the scale ascending and descending, and its score
+is the average, so a preference for early or late letters cancels to first order. Wording and scale are ours. The items may be
+any in ValueBench's format (PVQ40 among them); the default is forty of our own, half of each value's reversed, so that a habit
 of agreeing raises no value.
 """
 
@@ -32,15 +32,22 @@ from neva_tl.prompts.text_files import existing_file, read_table
 
 #: Labels of the scale, from the lowest level to the highest.
 LEVELS: tuple[str, ...] = ("not at all", "a little", "partly", "mostly", "completely")
-#: What is asked; `{item}` and `{scale}` are filled in.
+#: Template of the question, with the fields `{item}` and `{scale}`.
 QUESTION = 'How well does this sentence describe you?\n\n"{item}"\n\n{scale}\n\nAnswer with one letter.'
-#: Questionnaire name of our own items.
+#: Questionnaire name of neva_tl's items.
 OWN = "neva_tl"
 
 
 @dataclass(frozen=True)
 class SurveyItem:
-    """One statement: its text, the value it measures, 1 or -1 (agreeing speaks for or against it), and its name."""
+    """One statement of a questionnaire.
+
+    Attributes:
+        text: The statement.
+        value: The value that it measures.
+        agreement: 1 where agreement speaks for the value, -1 where it speaks against it.
+        name: Unique name.
+    """
 
     text: str
     value: str
@@ -50,15 +57,16 @@ class SurveyItem:
 
 @dataclass(frozen=True, eq=False)
 class SurveyJudge:
-    """A ModelJudge that asks the model itself; make it with `SurveyJudge.load`.
+    """A ModelJudge with a questionnaire; create it with `SurveyJudge.load`.
 
     Attributes:
-        items: what is asked; the item is the unit of intervals.
-        levels: labels of the scale, lowest first.
-        centre: subtract the respondent's mean over all its items (MRAT, the correction Schwartz advises against a habit of
-            agreeing). Centred scores sum to zero over items, so one value's rise is the others' fall: leave it off for
+        items: The items of the questionnaire, the units of intervals.
+        levels: Labels of the scale, lowest first.
+        centre: Subtract the respondent's mean over all items (MRAT, the correction that Schwartz advises against a habit of
+            agreeing). Centred scores sum to zero over items, so a rise of one value lowers the others: do not use it for
             leakage.
-        chat, token_budget: as `inference.answer_logprobs`.
+        chat: See `inference.answer_logprobs`.
+        token_budget: See `inference.answer_logprobs`.
     """
 
     items: tuple[SurveyItem, ...]
@@ -71,89 +79,101 @@ class SurveyJudge:
         if not self.items:
             raise InputError("a survey needs items: there are none")
         check_options(len(self.levels), "the survey's scale")
-        # values in circle order, items of a value in their own
+        # values in circle order; the items of a value keep their order
         ordered = tuple(sorted(self.items, key=lambda item: value(item.value).index))
         object.__setattr__(self, "items", ordered)
 
     @classmethod
     def load(cls, path: str | Path | None = None, *, questionnaire: str | None = None, **options: Any) -> SurveyJudge:
-        """The judge of a questionnaire.
+        """Create the judge of a questionnaire.
 
         Args:
-            path: a CSV with the columns of ValueBench (questionnaire, item, value, agreement); None takes our own items.
-            questionnaire: only the items of this one, for example `PVQ40`; None takes all that measure the ten values.
-            options: further attributes (levels, centre, chat, token_budget).
+            path: A CSV file with the columns of ValueBench (questionnaire, item, value, agreement). None uses neva_tl's items.
+            questionnaire: Name of the questionnaire in the file, for example `PVQ40`. None uses all items of the ten values.
+            **options: Further attributes (levels, centre, chat, token_budget).
 
         Raises:
-            InputError: no such file or questionnaire, no item of the ten values, or a malformed line (file and line named).
+            InputError: The file or the questionnaire does not exist, no item measures one of the ten values, or a line is
+                malformed (the message names file and line).
         """
         return cls(own_items() if path is None else read_items(path, questionnaire), **options)
 
     @property
     def name(self) -> str:
-        """Shown in tables."""
+        """Name in tables."""
         return "survey, centred" if self.centre else "survey"
 
     @property
     def unit(self) -> str:
-        """The whole length of the scale is 1."""
+        """The length of the scale is 1."""
         return "share of the scale"
 
     @property
     def values(self) -> tuple[str, ...]:
-        """The values that the items measure, in circle order."""
+        """Values that the items measure, in circle order."""
         return tuple(dict.fromkeys(item.value for item in self.items))
 
     def only(self, values: Iterable[str]) -> SurveyJudge:
-        """The same survey on the items of some values.
+        """Return the survey with only the items of some values.
+
+        Args:
+            values: Names of the values.
 
         Raises:
-            InputError: none of its items measures them.
+            InputError: None of the items measures these values.
         """
-        wanted = {value(name).name for name in values}
-        kept = tuple(item for item in self.items if item.value in wanted)
-        return replace(self, items=kept)
+        targets = {value(name).name for name in values}
+        return replace(self, items=tuple(item for item in self.items if item.value in targets))
 
     def prompts(self, *, descending: bool = False) -> list[str]:
-        """The question of each item, the scale running up, or down."""
+        """Format the question of each item.
+
+        Args:
+            descending: List the scale from the highest level to the lowest.
+        """
         scale = option_lines(self.levels[::-1] if descending else self.levels)
         return [QUESTION.format(item=item.text, scale=scale) for item in self.items]
 
     def measure(self, model: Any, session: Any | None = None, rewrite: Rewrite | None = None) -> ItemScores:
-        """Item scores under the edits in force.
+        """Compute item scores under the active edits.
 
-        `extra` holds, per item: `order`, the score with the scale running up minus that with it running down (above 0:
-        late letters are favoured), and `mass`, the probability that falls on the letters at all (near 0 the model
-        does not answer the question, and its scores say little).
+        `extra` contains, per item: `order`, the score with the ascending scale minus the score with the descending one (above 0:
+        the model prefers late letters), and `mass`, the total probability of the letters (near 0 the model does not answer the
+        question, and its scores mean little).
+
+        Args:
+            model: A TransformerLens model.
+            session: The active edit session; None for the unedited model.
+            rewrite: Function that changes the prompts (role prompts).
 
         Raises:
-            InputError: the edits touch generated tokens alone (see `choices.letter_logprobs`).
+            InputError: The edits touch only generated tokens (see `choices.letter_logprobs`).
         """
         count = len(self.items)
-        asked = [*self.prompts(), *self.prompts(descending=True)]
+        questions = [*self.prompts(), *self.prompts(descending=True)]
         if rewrite is not None:
-            asked = [rewrite(prompt) for prompt in asked]
+            questions = [rewrite(prompt) for prompt in questions]
         logprobs = letter_logprobs(
-            model, asked, len(self.levels), session=session, chat=self.chat, token_budget=self.token_budget
+            model, questions, len(self.levels), session=session, chat=self.chat, token_budget=self.token_budget
         )
         up, down = expected_level(logprobs[:count]), 1.0 - expected_level(logprobs[count:])
-        mass = np.exp(logprobs).sum(axis=1)
+        total = np.exp(logprobs).sum(axis=1)
         agreement = np.array([item.agreement for item in self.items])
         score = np.where(agreement > 0, (up + down) / 2, 1.0 - (up + down) / 2)
         if self.centre:
             score = score - score.mean()
         names = np.array([item.name for item in self.items], dtype=str)
-        where = [np.array([item.value == own for item in self.items]) for own in self.values]
+        masks = [np.array([item.value == target for item in self.items]) for target in self.values]
         return ItemScores(
             values=self.values,
-            scores=tuple(score[own] for own in where),
-            clusters=tuple(names[own] for own in where),
+            scores=tuple(score[mask] for mask in masks),
+            clusters=tuple(names[mask] for mask in masks),
             bounds=None if self.centre else (0.0, 1.0),
-            extra={"order": (up - down, names), "mass": ((mass[:count] + mass[count:]) / 2, names)},
+            extra={"order": (up - down, names), "mass": ((total[:count] + total[count:]) / 2, names)},
         )
 
     def table(self) -> pd.DataFrame:
-        """The items: value, agreement, item, name."""
+        """Return the items: value, agreement, item, name."""
         rows = [{"value": i.value, "agreement": i.agreement, "item": i.text, "name": i.name} for i in self.items]
         return pd.DataFrame(rows)
 
@@ -163,28 +183,39 @@ class SurveyJudge:
 
 
 def expected_level(logprobs: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
-    """Mean of the levels 0 to k - 1, divided by k - 1, under the softmax of their log-probabilities: in [0, 1]."""
+    """Compute the expected level, scaled to [0, 1].
+
+    The mean of the levels 0 to k - 1 under the softmax of their log-probabilities, divided by k - 1.
+
+    Args:
+        logprobs: Log-probability of each level.
+    """
     levels = np.arange(logprobs.shape[1]) / (logprobs.shape[1] - 1)
     return np.asarray(softmax(logprobs, axis=1) @ levels, dtype=np.float64)
 
 
 def own_items() -> tuple[SurveyItem, ...]:
-    """Our own forty items: four for each value, two of them reversed."""
+    """Return neva_tl's forty items: four for each value, two of them reversed."""
     file = resources.files("neva_tl.evaluation.judges") / "questionnaire.json"
     rows: Sequence[Mapping[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
     return tuple(_item(str(row["item"]), str(row["value"]), int(row["agreement"]), OWN) for row in rows)
 
 
 def read_items(path: str | Path, questionnaire: str | None = None) -> tuple[SurveyItem, ...]:
-    """Items of the ten values from a CSV in ValueBench's format; items of other values are left out, repeated ones kept
-    once.
+    """Read the items of the ten values from a CSV file in ValueBench's format.
+
+    Items of other values are left out, and a repeated item counts once.
+
+    Args:
+        path: The file.
+        questionnaire: Name of the questionnaire to read. None reads all.
 
     Raises:
-        InputError: as `SurveyJudge.load`.
+        InputError: See `SurveyJudge.load`.
     """
     file = existing_file(path, "a questionnaire (CSV: questionnaire, item, value, agreement)")
-    found: dict[tuple[str, str], SurveyItem] = {}
-    known: dict[str, None] = {}
+    items: dict[tuple[str, str], SurveyItem] = {}
+    sources: dict[str, None] = {}
     for line, row in read_table(file, ("questionnaire", "item", "value", "agreement")):
         source, text = row["questionnaire"].strip(), row["item"].strip()
         agreement, measured = row["agreement"].strip(), row["value"].strip().lower().replace(" ", "-")
@@ -194,14 +225,14 @@ def read_items(path: str | Path, questionnaire: str | None = None) -> tuple[Surv
             continue
         if not text:
             raise InputError(f"{file}, line {line}: the item is empty")
-        known[source] = None
+        sources[source] = None
         if questionnaire is None or source == questionnaire:
-            found.setdefault((measured, text), _item(text, measured, int(agreement), source))
-    if not found:
-        if questionnaire is not None and known:
-            raise InputError(f"{file} has no items of {questionnaire!r} on the ten values: it has {', '.join(known)}")
+            items.setdefault((measured, text), _item(text, measured, int(agreement), source))
+    if not items:
+        if questionnaire is not None and sources:
+            raise InputError(f"{file} has no items of {questionnaire!r} on the ten values: it has {', '.join(sources)}")
         raise InputError(f"{file}: no item has one of Schwartz's ten values as its value")
-    return tuple(found.values())
+    return tuple(items.values())
 
 
 def _item(text: str, measured: str, agreement: int, source: str) -> SurveyItem:

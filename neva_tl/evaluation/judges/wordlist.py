@@ -1,6 +1,7 @@
-"""A transparent judge for natural English: counts words of each value's list, half B (selection never sees that half).
+"""Transparent judge for natural English: counts words of each value's list.
 
-Never the headline outside the demo (it reads words, not meaning): a second opinion that anyone can check by eye.
+It uses half B of the lists, which selection never uses. It reads words, not meaning, so it is never the headline judge outside
+the demo; it is a second opinion that a reader can check by eye.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from neva_tl.evaluation.judges.base import legible
 from neva_tl.prompts.wordlists import half_of
 
 _WORD = re.compile(r"[a-z]+(?:[-'’][a-z]+)*")
-#: A list word within this many words after a negation counts as opposing; a stop (. ! ? ; : or "but") ends the reach.
+#: A list word within this many words after a negation counts as opposing, unless a stop (. ! ? ; : or "but") lies between.
 _REACH = 3
 _NEGATIONS = frozenset({"not", "no", "never", "without", "nor", "neither", "hardly", "cannot", "against"}) | frozenset(
     {"refuse", "refuses", "refused", "reject", "rejects", "rejected"}
@@ -33,10 +34,12 @@ def _half_b() -> dict[str, tuple[str, ...]]:
 
 
 def stem(word: str) -> str:
-    """A word without its common English endings (at least four letters stay): "helps", "helped" and "helping" meet
-    at "help".
+    """Remove a common English ending from a word; at least four letters remain.
 
-    Deliberately crude and symmetric: it is applied to the list and to the text alike.
+    "helps", "helped" and "helping" all become "help". The rule is deliberately simple and applies to the list and to the text.
+
+    Args:
+        word: The word in lower case.
     """
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= 4:
@@ -46,12 +49,14 @@ def stem(word: str) -> str:
 
 @dataclass(frozen=True)
 class WordListJudge:
-    """Score `1 - 2 ** -hits`: no word of the list 0, one .5, two .75; negated words count for `oppose` instead.
+    """Scores `1 - 2 ** -hits`: no word of the list 0, one .5, two .75.
+
+    Negated words count for `oppose` instead.
 
     Attributes:
-        lists: value -> words; default: half B of neva_tl's own lists.
-        half: words of a text whose family belongs to the other half never count, so that no word which selected also
-            judges; None switches that off (lists of your own).
+        lists: Value -> words. Default: half B of neva_tl's lists.
+        half: Half of the word families that count. Words of the other half are ignored, so that no word is used for both
+            selection and judging. None counts all words (for your own lists).
     """
 
     lists: Mapping[str, Sequence[str]] = field(default_factory=_half_b, repr=False)
@@ -59,24 +64,37 @@ class WordListJudge:
 
     @property
     def name(self) -> str:
-        """Shown in tables."""
+        """Name in tables."""
         return "wordlist"
 
     @property
     def unit(self) -> str:
-        """Not a probability: a saturating count."""
+        """A saturating count, not a probability."""
         return "1 - 2^-words"
 
     def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
-        """Saturating count of each value's words that are not negated; 0 where the text is invalid."""
+        """Count each value's words that are not negated; 0 for invalid texts.
+
+        Args:
+            texts: The texts to score.
+            prompts: Ignored: only the text is scored.
+        """
+        del prompts
         return self._saturated(texts, negated=False)
 
     def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
-        """The same for negated words ("never help", "without rules")."""
+        """Count each value's negated words ("never help", "without rules").
+
+        Args:
+            texts: The texts to score.
+            prompts: Ignored: only the text is scored.
+        """
+        del prompts
         return self._saturated(texts, negated=True)
 
     def valid(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Bool[np.ndarray, " n"]:
-        """Not empty and at most half of its 4-grams repeated."""
+        """Return which texts are legible; see `base.legible`."""
+        del prompts  # only the text is checked
         return legible(texts)
 
     def _saturated(self, texts: Sequence[str], *, negated: bool) -> Float[np.ndarray, "n 10"]:
@@ -93,7 +111,10 @@ class WordListJudge:
 
 
 def _words(text: str) -> list[tuple[str, bool]]:
-    """The words of a text, each with whether a negation stands close before it in the same clause."""
+    """Return the words of a text.
+
+    Each comes with whether a negation precedes it closely in the same clause.
+    """
     out: list[tuple[str, bool]] = []
     for clause in re.split(r"[.!?;:]|\bbut\b", text.lower()):
         since = _REACH + 1

@@ -1,4 +1,4 @@
-"""The answers of a person who labels texts, on disk as they are given."""
+"""Append-only file of the answers of a person who labels texts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,21 @@ from neva_tl.core.values import VALUES
 
 
 class Answers:
-    """The answers of one annotator in an append-only file of JSON lines; of several to one question the last counts.
+    """Answers of one annotator in an append-only JSON-lines file.
 
-    The first line says what was sampled. Each answer is on disk before `put` returns.
+    The first line describes the sample. Each answer is on disk before `put` returns. Of several answers to one question, the last
+    one counts.
+
+    Args:
+        path: The file. Created with its folder where it is missing.
+        about: Description of the sample, written to the first line and compared with an existing one.
+
+    Attributes:
+        path: The file.
+        found: (item key, 0 or 1 for a repeated question) -> labels per value.
 
     Raises:
-        InputError: the file is damaged, or belongs to another sample.
+        InputError: The file is damaged, or belongs to another sample.
     """
 
     def __init__(self, path: str | Path, about: Mapping[str, Any]) -> None:
@@ -37,7 +46,11 @@ class Answers:
 
     @staticmethod
     def about(path: str | Path) -> dict[str, Any] | None:
-        """What an answers file says of its sample; None where there is none."""
+        """Return the description of the sample in an answers file, None without one.
+
+        Args:
+            path: The file.
+        """
         path = Path(path)
         first = path.read_text(encoding="utf-8").split("\n", 1)[0] if path.exists() else ""
         try:
@@ -46,15 +59,17 @@ class Answers:
             return None
         return {k: x for k, x in row.items() if k != "kind"} if isinstance(row, dict) else None
 
-    def put(self, key: str, again: int, labels: Mapping[str, int | None], at: str) -> None:
-        """Keep an answer.
+    def put(self, key: str, again: int, labels: Mapping[str, int | None], time: str) -> None:
+        """Store an answer.
 
         Args:
-            key: of the item. again: 1 where it was asked a second time.
-            labels: per value 1, 0 or None. at: when.
+            key: Key of the item.
+            again: 1 for a repeated question, else 0.
+            labels: 1, 0 or None for each value.
+            time: Time of the answer.
         """
         self.found[key, again] = dict(labels)
-        self._append({"kind": "answer", "item": key, "again": again, "labels": dict(labels), "at": at})
+        self._append({"kind": "answer", "item": key, "again": again, "labels": dict(labels), "at": time})
 
     def _append(self, row: Mapping[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
@@ -63,7 +78,7 @@ class Answers:
             os.fsync(file.fileno())
 
     def _cut_torn_line(self) -> None:
-        """Drop a last line that a killed process left without its end."""
+        """Remove a last line that a killed process left incomplete."""
         data = self.path.read_bytes()
         if data and not data.endswith(b"\n"):
             with self.path.open("r+b") as file:
@@ -74,10 +89,10 @@ class Answers:
         try:
             row = json.loads(line)
             if number == 1:
-                known = {k: x for k, x in row.items() if k != "kind"}
-                if known != dict(about):
+                existing = {k: x for k, x in row.items() if k != "kind"}
+                if existing != dict(about):
                     raise InputError(
-                        f"{self.path} holds answers about another sample ({_changed(known, about)}): use another --annotator, "
+                        f"{self.path} holds answers to another sample ({_changed(existing, about)}): use another --annotator, "
                         "or the same --n, --seed and run"
                     )
                 return
@@ -86,9 +101,9 @@ class Answers:
                 raise InputError(f"{where}: a label is 0, 1 or null")
             self.found[str(row["item"]), int(row["again"])] = labels
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{where} is no answer ({type(error).__name__}): mend or remove that line") from error
+            raise InputError(f"{where} is not an answer ({type(error).__name__}): fix or remove that line") from error
 
 
-def _changed(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    names = [name for name in {**known, **wanted} if known.get(name) != wanted.get(name)]
-    return ", ".join(f"{name} was {known.get(name)!r}, now {wanted.get(name)!r}" for name in names)
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return ", ".join(f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in names)

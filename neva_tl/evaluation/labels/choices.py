@@ -1,7 +1,7 @@
-"""Multiple choice by letters: what the survey and the allocation games ask a model, and how the answer is read.
+"""Multiple-choice questions by letter, for the survey and the allocation games.
 
-The model never generates: each option's letter is scored as the answer, and the options are compared by their
-log-probabilities. Letters are one token in every common tokenizer, so that all options of a prompt cost one pass.
+The model does not generate: each option's letter is scored as the answer, and the options are compared by their
+log-probabilities. A letter is one token in every common tokenizer, so all options of a prompt cost one pass.
 """
 
 from __future__ import annotations
@@ -21,15 +21,23 @@ LETTERS = string.ascii_uppercase
 
 
 def option_lines(options: Sequence[str]) -> str:
-    """Options under letters, one a line: `A) ...`."""
+    """Format options as lettered lines, `A) ...`.
+
+    Args:
+        options: The options, at most 26.
+    """
     return "\n".join(f"{letter}) {text}" for letter, text in zip(LETTERS, options, strict=False))
 
 
 def check_options(count: int, what: str) -> None:
-    """Refuse fewer than two options, or more than there are letters.
+    """Check that there are at least two options and at most 26.
+
+    Args:
+        count: Number of options.
+        what: Name of the question in the error message.
 
     Raises:
-        InputError: as said.
+        InputError: `count` is out of range.
     """
     if not 2 <= count <= len(LETTERS):
         raise InputError(f"{what} needs 2 to {len(LETTERS)} options, not {count}")
@@ -45,22 +53,26 @@ def letter_logprobs(
     token_budget: int = 4096,
     progress: bool = False,
 ) -> Float[np.ndarray, "n k"]:
-    """Log-probability (nats) of each of the first `count` letters as the answer to each prompt.
+    """Compute log-probabilities (nats) of letters as the answer to each prompt.
+
+    The letters are the first `count` ones.
 
     Args:
-        model: a TransformerLens model.
-        prompts: questions that show the options under letters.
-        count: options of every prompt.
-        session: the edit session in force.
-        chat, token_budget, progress: as `inference.answer_logprobs`.
+        model: A TransformerLens model.
+        prompts: Questions that list the options under letters.
+        count: Number of options of every prompt.
+        session: The active edit session.
+        chat: See `inference.answer_logprobs`.
+        token_budget: See `inference.answer_logprobs`.
+        progress: See `inference.answer_logprobs`.
 
     Raises:
-        InputError: every edit in force touches generated tokens alone. The letter is read off the prompt's last token,
-            which such an edit never reaches: the answer would be the unedited one, and look like a finding.
+        InputError: Every active edit touches only generated tokens. The letter's probability is computed at the prompt's last
+            token, which such an edit never changes: the result would be the unedited one and would look like a measured effect.
     """
     if session is not None and session.active_scopes == {"generated"}:
         raise InputError(
-            "letters are chosen at the prompt's last token, and edits of scope 'generated' never touch it: "
+            "letters are scored at the prompt's last token, and edits of scope 'generated' never touch it: "
             "use scope 'last' or 'all'"
         )
     examples = [Example(prompt, letter) for prompt in prompts for letter in LETTERS[:count]]

@@ -1,7 +1,7 @@
-"""From scores to decisions, and what decisions are worth: pure functions on arrays.
+"""Decisions from scores, and measures of their quality (pure functions on arrays).
 
-A decision is 1 (the text expresses the value), 0, or NaN where the judge gave no score; labels likewise, NaN = nobody
-said. Cells where either is NaN count nowhere.
+A decision is 1 (the text expresses the value), 0, or NaN where the judge gave no score. A label is 1, 0, or NaN where it is
+unknown. Pairs with a NaN are ignored.
 """
 
 from __future__ import annotations
@@ -9,68 +9,96 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-#: Bins of equal width behind the calibration error.
+#: Number of bins of equal width in the calibration error.
 _BINS = 10
 
 
 def decide(
     scores: Float[np.ndarray, "n c"], thresholds: Float[np.ndarray, " c"] | float = 0.5
 ) -> Float[np.ndarray, "n c"]:
-    """1 where a score reaches its column's threshold, 0 where not, NaN where there is none."""
+    """Return 1 where a score reaches its column's threshold, else 0; NaN stays NaN.
+
+    Args:
+        scores: Scores, one column per value or category.
+        thresholds: Threshold of each column, or of all.
+    """
     return np.where(np.isnan(scores), np.nan, (scores >= thresholds).astype(float))
 
 
 def cells(decisions: Float[np.ndarray, "n c"], labels: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c 4"]:
-    """Per text and column the four cells of the table of decision by label, as 0 or 1: both yes, decision alone, label
-    alone, both no. Sums of them over texts are all that the rates below need."""
-    known = ~(np.isnan(decisions) | np.isnan(labels))
-    said, true = decisions == 1, labels == 1
-    return (np.stack([said & true, said & ~true, ~said & true, ~said & ~true], axis=-1) & known[..., None]).astype(
-        float
-    )
+    """Return the four cells of the table of decision by label, per text and column.
+
+    Each is 0 or 1, in the order: both yes, only the decision yes, only the label yes, both no. The functions below need only
+    their sums over texts.
+
+    Args:
+        decisions: Decisions of a judge.
+        labels: Labels of the same texts.
+    """
+    defined = ~(np.isnan(decisions) | np.isnan(labels))
+    yes, true = decisions == 1, labels == 1
+    return (np.stack([yes & true, yes & ~true, ~yes & true, ~yes & ~true], axis=-1) & defined[..., None]).astype(float)
 
 
 def rates(table: Float[np.ndarray, "*dims 4"]) -> dict[str, Float[np.ndarray, "*dims"]]:
-    """Precision, recall, F1 and accuracy of summed cells.
+    """Compute precision, recall, F1 and accuracy from summed cells.
 
-    Precision is 0 where nothing was decided to be there (scikit-learn's `zero_division=0`, also the shared task's
-    convention); precision, recall and F1 are NaN where no label is 1, accuracy where there is no label.
+    Precision is 0 where no decision is 1 (scikit-learn's `zero_division=0`, also the convention of the shared task). Precision,
+    recall and F1 are NaN where no label is 1; accuracy is NaN without labels.
+
+    Args:
+        table: Cells (see `cells`) summed over texts.
     """
     tp, fp, fn, tn = np.moveaxis(table, -1, 0)
-    there = tp + fn > 0
+    positives = tp + fn > 0
     with np.errstate(invalid="ignore", divide="ignore"):
         return {
-            "precision": np.where(there, np.where(tp + fp > 0, tp / (tp + fp), 0.0), np.nan),
-            "recall": np.where(there, tp / (tp + fn), np.nan),
-            "f1": np.where(there, 2 * tp / (2 * tp + fp + fn), np.nan),
+            "precision": np.where(positives, np.where(tp + fp > 0, tp / (tp + fp), 0.0), np.nan),
+            "recall": np.where(positives, tp / (tp + fn), np.nan),
+            "f1": np.where(positives, 2 * tp / (2 * tp + fp + fn), np.nan),
             "accuracy": (tp + tn) / (tp + fp + fn + tn),
         }
 
 
 def macro(table: Float[np.ndarray, "*dims c 4"]) -> dict[str, Float[np.ndarray, "*dims"]]:
-    """Means over columns, those without a label of 1 left out of all but accuracy.
+    """Average over columns.
 
-    - `task_f1`: harmonic mean of macro precision and macro recall, as the shared task ValueEval 2023 ranked its teams.
+    Columns without a label of 1 count only in the accuracy.
+
+    - `task_f1`: harmonic mean of macro precision and macro recall, the ranking of the shared task ValueEval 2023.
     - `macro_f1`: mean of the columns' F1, as scikit-learn's `average="macro"`.
     - `accuracy`: mean of the columns' accuracies.
 
-    The first two differ, and published figures of one must not be held against the other.
+    The first two differ, and published figures of one must not be compared with figures of the other.
+
+    Args:
+        table: Cells (see `cells`) summed over texts, one row per column of the labels.
     """
-    found = rates(table)
-    precision, recall, f1, accuracy = (_nanmean(found[name]) for name in ("precision", "recall", "f1", "accuracy"))
+    by_column = rates(table)
+    precision, recall, f1, accuracy = (_nanmean(by_column[name]) for name in ("precision", "recall", "f1", "accuracy"))
     with np.errstate(invalid="ignore", divide="ignore"):
         both = np.where(precision + recall > 0, 2 * precision * recall / (precision + recall), precision + recall)
     return {"task_f1": both, "macro_f1": f1, "accuracy": accuracy}
 
 
 def one_baseline(labels: Float[np.ndarray, "n c"]) -> dict[str, float]:
-    """`macro` of a judge that finds every value in every text (the shared task's 1-baseline)."""
+    """Return `macro` of a judge that decides 1 everywhere (the task's 1-baseline).
+
+    Args:
+        labels: Labels of the texts.
+    """
     return {name: float(x) for name, x in macro(cells(np.ones_like(labels), labels).sum(axis=0)).items()}
 
 
 def kappa(table: Float[np.ndarray, "*dims 4"]) -> Float[np.ndarray, "*dims"]:
-    """Cohen's kappa of two deciders from summed cells: `(agreed - expected) / (1 - expected)` with the agreement that
-    their shares of yes would give by chance; NaN where both always say the same one thing."""
+    """Compute Cohen's kappa of two raters from summed cells.
+
+    `(agreed - expected) / (1 - expected)`, where `expected` is the chance agreement from their shares of yes. NaN where both
+    raters always give the same single answer.
+
+    Args:
+        table: Cells (see `cells`) of two raters, summed over texts.
+    """
     both, first, second, neither = np.moveaxis(table, -1, 0)
     n = both + first + second + neither
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -80,18 +108,24 @@ def kappa(table: Float[np.ndarray, "*dims 4"]) -> Float[np.ndarray, "*dims"]:
 
 
 def calibration_error(scores: Float[np.ndarray, " n"], labels: Float[np.ndarray, " n"]) -> float:
-    """Expected calibration error: mean distance, over texts, between a bin's mean score and its share of labels 1.
+    """Compute the expected calibration error.
+
+    The mean distance, over texts, between the mean score of a bin and its share of labels 1.
 
     Ten bins of equal width (Naeini et al. 2015); NaN without texts.
+
+    Args:
+        scores: Scores of one column.
+        labels: Labels of the same texts, without NaN.
     """
     if not len(scores):
         return float("nan")
-    place = np.clip((scores * _BINS).astype(int), 0, _BINS - 1)
-    return float(np.abs(np.bincount(place, weights=scores - labels)).sum() / len(scores))
+    bins = np.clip((scores * _BINS).astype(int), 0, _BINS - 1)
+    return float(np.abs(np.bincount(bins, weights=scores - labels)).sum() / len(scores))
 
 
 def _nanmean(x: np.ndarray) -> np.ndarray:
-    """Mean over the last axis without its NaN, NaN where all are."""
-    there = ~np.isnan(x)
+    """Return the mean over the last axis without NaN; NaN where all are NaN."""
+    defined = ~np.isnan(x)
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(there, x, 0.0).sum(axis=-1) / there.sum(axis=-1))
+        return np.asarray(np.where(defined, x, 0.0).sum(axis=-1) / defined.sum(axis=-1))

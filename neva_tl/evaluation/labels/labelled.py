@@ -1,7 +1,7 @@
-"""Texts with labels: what judges are measured on and classifiers are trained on.
+"""Labelled texts, for measuring judges and training classifiers.
 
-`LabelledTexts.load("valueeval:DIR" | "persona:DIR" | "x.csv" | "x.jsonl")`. A label is 1 (the text expresses the value),
-0 (it does not), or NaN (nobody said). Splits: the source's own where it has them, else by hash of the cluster.
+`LabelledTexts.load("valueeval:DIR" | "persona:DIR" | "x.csv" | "x.jsonl")`. A label is 1 (the text expresses the value), 0 (it
+does not), or NaN (unknown). Splits come from the source where it has them, else from a hash of the cluster.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from neva_tl.prompts.text_files import (
     read_table,
 )
 
-#: ValueEval's parts as splits.
-_PARTS = {"training": "train", "validation": "validation", "test": "test", "validation-zhihu": "zhihu"}
+#: ValueEval's file names -> splits.
+_SPLITS = {"training": "train", "validation": "validation", "test": "test", "validation-zhihu": "zhihu"}
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledTexts:
-    """Texts and what they express.
+    """Texts with a label for each value or category.
 
     Attributes:
-        name: of the source.
-        texts: what a judge reads.
-        contexts: what stands before each text (a judge may be shown it as the prompt); empty strings where nothing does.
+        name: Name of the source.
+        texts: The texts that a judge reads.
+        contexts: The text before each text, which a judge may receive as the prompt; an empty string where there is none.
         labels: 1, 0 or NaN (unknown), one column per name.
-        names: the columns: the ten values, or a source's own categories.
-        clusters: topic or source item of each text, the unit of intervals.
-        splits: train, validation, test (or a part of the source's own, such as zhihu).
-        source: what `load` read them from, with an absolute path; empty where they were made otherwise.
+        names: Names of the columns: the ten values, or the source's categories.
+        clusters: Topic or source item of each text, the unit of intervals.
+        splits: Split of each text: train, validation, test, or a split that only the source has, such as zhihu.
+        source: Specification that `load` read, with an absolute path; empty for texts of another origin.
     """
 
     name: str
@@ -63,25 +63,31 @@ class LabelledTexts:
         """Read labelled texts.
 
         Args:
-            spec: `valueeval:DIR` (20 categories), `persona:DIR` (each statement about one value, the others unknown), or
-                a .csv or .jsonl file with `text` and one column per value (0, 1 or empty), or with `text`, `value` and
-                `label`; optional `context`, `cluster`, `split`.
-            skip_bad: leave malformed rows of such a file out and say how many on stderr; they stop the reading else.
+            spec: `valueeval:DIR` (20 categories), `persona:DIR` (each statement has a label for one value only), or a .csv or
+                .jsonl file with `text` and one column per value (0, 1 or empty), or with `text`, `value` and `label`.
+                The columns `context`, `cluster` and `split` are optional.
+            skip_bad: Leave malformed rows of a .csv or .jsonl file out and report their number on stderr. The first malformed
+                row raises otherwise.
 
         Raises:
-            InputError: nothing there, a malformed row (file and line are named), or a label outside the theory.
+            InputError: The path is missing or empty, a row is malformed (the message names file and line), or a label is
+                outside the theory.
         """
         text = str(spec)
         scheme, colon, rest = text.partition(":")
         if colon and scheme in ("valueeval", "persona"):
-            found = _valueeval(rest) if scheme == "valueeval" else _persona(rest)
-            return replace(found, source=f"{scheme}:{Path(rest).expanduser().absolute()}")
+            labelled = _valueeval(rest) if scheme == "valueeval" else _persona(rest)
+            return replace(labelled, source=f"{scheme}:{Path(rest).expanduser().absolute()}")
         if Path(text).suffix in (".csv", ".jsonl"):
-            return replace(_own(text, skip_bad), source=str(Path(text).expanduser().absolute()))
+            return replace(_table_file(text, skip_bad), source=str(Path(text).expanduser().absolute()))
         raise InputError(f"unknown labelled texts {text!r}: give valueeval:DIR, persona:DIR, or a .csv or .jsonl file")
 
     def part(self, keep: Bool[np.ndarray, " n"]) -> LabelledTexts:
-        """The texts where `keep` is True, in order."""
+        """Return the texts where `keep` is True, in order.
+
+        Args:
+            keep: Mask of the texts.
+        """
         index = np.flatnonzero(keep)
         return replace(
             self,
@@ -93,10 +99,13 @@ class LabelledTexts:
         )
 
     def split(self, name: str) -> LabelledTexts:
-        """The texts of one split.
+        """Return the texts of one split.
+
+        Args:
+            name: Name of the split.
 
         Raises:
-            InputError: it has none.
+            InputError: The split does not exist.
         """
         keep = self.splits == name
         if not keep.any():
@@ -106,14 +115,21 @@ class LabelledTexts:
         return self.part(keep)
 
     def head(self, n: int) -> LabelledTexts:
-        """At most n texts, chosen by a hash of their content (a fixed part of the whole), in order."""
+        """Return at most n texts, a fixed subset by a hash of their content, in order.
+
+        Args:
+            n: Largest number of texts.
+        """
         order = sorted(range(len(self)), key=lambda i: splits.hash_key(self.texts[i], salt="labelled "))[:n]
         keep = np.zeros(len(self), dtype=bool)
         keep[order] = True
         return self.part(keep)
 
     def to_values(self) -> LabelledTexts:
-        """The same texts labelled by Schwartz's ten values: a value is there where any of its categories is."""
+        """Return the texts with labels for Schwartz's ten values.
+
+        A value's label is 1 where the label of any of its categories is 1.
+        """
         if self.names == VALUES:
             return self
         return replace(self, labels=to_values(self.labels, self.names), names=VALUES)
@@ -122,7 +138,7 @@ class LabelledTexts:
         return len(self.texts)
 
     def counts(self) -> pd.DataFrame:
-        """Texts per column: label, yes, no, unknown."""
+        """Count the texts of each column: label, yes, no, unknown."""
         yes, no = (self.labels == 1).sum(axis=0), (self.labels == 0).sum(axis=0)
         unknown = np.isnan(self.labels).sum(axis=0)
         return pd.DataFrame({"label": list(self.names), "yes": yes, "no": no, "unknown": unknown})
@@ -132,37 +148,45 @@ class LabelledTexts:
         return card(f"Labelled texts {self.name}", facts, self.counts())
 
     def show(self) -> Any:
-        """Share of texts that carry each label as a matplotlib figure."""
+        """Plot the share of texts with each label as a matplotlib figure."""
         from neva_tl.plots import interval_plot
 
-        found = self.counts()
-        share = found["yes"] / (found["yes"] + found["no"]).clip(lower=1)
-        table = pd.DataFrame({"label": found["label"], "est": share, "lo": np.nan, "hi": np.nan})
+        counts = self.counts()
+        share = counts["yes"] / (counts["yes"] + counts["no"]).clip(lower=1)
+        table = pd.DataFrame({"label": counts["label"], "est": share, "lo": np.nan, "hi": np.nan})
         return interval_plot(table, title=f"Labels of {self.name}", axis="share of texts")
 
 
 def to_values(scores: Float[np.ndarray, "n c"], names: Sequence[str]) -> Float[np.ndarray, "n 10"]:
-    """Columns of ValueEval's categories as ten values: the largest of a value's categories (for labels: any of them);
-    NaN where all of them are unknown.
+    """Convert columns of ValueEval's categories to the ten values.
+
+    A value's score is the largest one of its categories (its label is 1 where any of theirs is); NaN where all are NaN.
+
+    Args:
+        scores: Scores or labels, one column per name.
+        names: ValueEval's categories or the ten values.
 
     Raises:
-        InputError: a column is neither one of the ten values nor one of the categories.
+        InputError: A column is neither one of the ten values nor one of the categories.
     """
-    where = [value_of(name) for name in names]
+    column_values = [value_of(name) for name in names]
     out = np.full((len(scores), len(VALUES)), np.nan)
-    for j, wanted in enumerate(VALUES):
-        own = scores[:, [k for k, name in enumerate(where) if name == wanted]]
-        if own.shape[1]:
-            known = ~np.isnan(own).all(axis=1)
-            out[known, j] = np.nanmax(own[known], axis=1)
+    for j, target in enumerate(VALUES):
+        columns = scores[:, [k for k, name in enumerate(column_values) if name == target]]
+        if columns.shape[1]:
+            defined = ~np.isnan(columns).all(axis=1)
+            out[defined, j] = np.nanmax(columns[defined], axis=1)
     return out
 
 
 def value_of(name: str) -> str:
-    """The value that a column's name stands for.
+    """Return the value of a column's name.
+
+    Args:
+        name: One of the ten values or of ValueEval's categories.
 
     Raises:
-        InputError: outside the theory.
+        InputError: The name is outside the theory.
     """
     return valueeval.CATEGORIES[name] if name in valueeval.CATEGORIES else value(name).name
 
@@ -170,11 +194,11 @@ def value_of(name: str) -> str:
 def _valueeval(path: str) -> LabelledTexts:
     folder = existing_folder(path, "ValueEval's arguments-*.tsv and labels-*.tsv")
     rows: list[dict[str, Any]] = []
-    for part, split in _PARTS.items():
-        if (folder / f"arguments-{part}.tsv").exists() and (folder / f"labels-{part}.tsv").exists():
-            rows += [{**row, "split": split} for row in valueeval.arguments(folder, part)]
+    for stem, split in _SPLITS.items():
+        if (folder / f"arguments-{stem}.tsv").exists() and (folder / f"labels-{stem}.tsv").exists():
+            rows += [{**row, "split": split} for row in valueeval.arguments(folder, stem)]
     if not rows:
-        raise InputError(f"{folder} holds no arguments-NAME.tsv with a labels-NAME.tsv beside it")
+        raise InputError(f"{folder} holds no pair of files arguments-NAME.tsv and labels-NAME.tsv")
     names = tuple(valueeval.CATEGORIES)
     labels = np.array([[float(name in row["categories"]) for name in names] for row in rows])
     return LabelledTexts(
@@ -204,35 +228,37 @@ def _persona(path: str) -> LabelledTexts:
     )
 
 
-def _own(path: str, skip_bad: bool) -> LabelledTexts:
+def _table_file(path: str, skip_bad: bool) -> LabelledTexts:
     file = existing_file(path, "labelled texts")
     bad = bad_rows(skip_bad)
     rows: Iterable[tuple[int, Mapping[str, Any]]]
     rows = read_table(file, ("text",), bad=bad) if file.suffix == ".csv" else read_jsonl(file, ("text",), bad=bad)
-    kept: dict[tuple[str, str], dict[str, Any]] = {}
+    entries: dict[tuple[str, str], dict[str, Any]] = {}
     for line, row in rows:
         try:
-            text, own = _own_text(row), _own_labels(row)
+            text, row_labels = _row_text(row), _row_labels(row)
         except InputError as error:
             complain(f"{file}, line {line}: {error}", bad)
             continue
         context = str(row.get("context") or "").strip()
-        entry = kept.setdefault(
+        entry = entries.setdefault(
             (context, text), {"labels": {}, "cluster": row.get("cluster"), "split": row.get("split")}
         )
-        entry["labels"] |= own
+        entry["labels"] |= row_labels
     counted(str(file), bad)
-    if not kept:
+    if not entries:
         raise InputError(f"{file} holds no labelled text")
-    labels = np.array([[entry["labels"].get(name, np.nan) for name in VALUES] for entry in kept.values()], dtype=float)
-    clusters = [str(entry["cluster"] or splits.hash_key(text)[:12]) for (_, text), entry in kept.items()]
-    own_split = [entry["split"] for entry in kept.values()]
+    labels = np.array(
+        [[entry["labels"].get(name, np.nan) for name in VALUES] for entry in entries.values()], dtype=float
+    )
+    clusters = [str(entry["cluster"] or splits.hash_key(text)[:12]) for (_, text), entry in entries.items()]
+    row_splits = [entry["split"] for entry in entries.values()]
     by_rank = splits.by_rank(clusters)
-    assigned = own_split if all(own_split) else [by_rank[name] for name in clusters]
+    assigned = row_splits if all(row_splits) else [by_rank[name] for name in clusters]
     return LabelledTexts(
         file.name,
-        tuple(text for _, text in kept),
-        tuple(context for context, _ in kept),
+        tuple(text for _, text in entries),
+        tuple(context for context, _ in entries),
         labels,
         VALUES,
         np.array(clusters, dtype=str),
@@ -240,29 +266,32 @@ def _own(path: str, skip_bad: bool) -> LabelledTexts:
     )
 
 
-def _own_text(row: Mapping[str, Any]) -> str:
+def _row_text(row: Mapping[str, Any]) -> str:
     text = str(row["text"] or "").strip()
     if not text:
         raise InputError("the text is empty")
     return text
 
 
-def _own_labels(row: Mapping[str, Any]) -> dict[str, float]:
-    """Labels of one row: `value` and `label`, or one column per value (categories of ValueEval are taken too)."""
+def _row_labels(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return the labels of one row.
+
+    The row has `value` and `label`, or one column per value (or per category of ValueEval).
+    """
     if "label" in row and "value" in row:
-        found = {str(row["value"]).strip(): row["label"]}
+        columns = {str(row["value"]).strip(): row["label"]}
     else:
-        found = {key: row[key] for key in row if key in VALUES or key in valueeval.CATEGORIES}
-        if not found:
+        columns = {key: row[key] for key in row if key in VALUES or key in valueeval.CATEGORIES}
+        if not columns:
             raise InputError("no label: give value and label, or a column for each value")
     out: dict[str, float] = {}
-    for name, label in found.items():
-        where, text = value_of(name), "" if label is None else str(label).strip()
+    for name, label in columns.items():
+        value_name, text = value_of(name), "" if label is None else str(label).strip()
         if text in ("", "nan"):
             continue
         if text not in ("0", "1", "0.0", "1.0", "True", "False", "true", "false"):
             raise InputError(f"the label of {name} is {text!r}: 0, 1 or nothing is expected")
-        out[where] = max(out.get(where, 0.0), float(text in ("1", "1.0", "True", "true")))
+        out[value_name] = max(out.get(value_name, 0.0), float(text in ("1", "1.0", "True", "true")))
     if not out:
         raise InputError("no value is labelled")
     return out

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
 from neva_tl.core.values import VALUES, distance_matrix, same_group
-from neva_tl.evaluation.measures.responses import ClusterSums
+from neva_tl.evaluation.measures.cluster_sums import ClusterSums
 
 
 def effects(sums: ClusterSums, weights: Sequence[Float[np.ndarray, "b _"]]) -> Float[np.ndarray, "b i j"]:

@@ -14,8 +14,9 @@ from jaxtyping import Float
 
 from neva_tl.core.errors import InputError
 from neva_tl.evaluation.measures import formulas as measures
+from neva_tl.evaluation.measures.cluster_sums import bootstrap_weights, cluster_sums, random_halves
 from neva_tl.evaluation.measures.estimate import Estimate, interval, null
-from neva_tl.evaluation.measures.responses import Responses, bootstrap_weights, cluster_sums, random_halves
+from neva_tl.evaluation.measures.responses import Responses
 
 
 @dataclass(frozen=True, eq=False)

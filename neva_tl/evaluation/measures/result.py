@@ -17,9 +17,10 @@ from jaxtyping import Float
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.evaluation.measures import formulas as measures
+from neva_tl.evaluation.measures.cluster_sums import cluster_sums, worst_case
 from neva_tl.evaluation.measures.estimate import Estimate, interval, null
 from neva_tl.evaluation.measures.headline import draw, headline, level_draws, nlr
-from neva_tl.evaluation.measures.responses import Responses, cluster_sums, worst_case
+from neva_tl.evaluation.measures.responses import Responses
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Value profiles: a model's scores on all ten values, before and after an edit, and how the changes hang together.
+"""Value profiles: scores on all ten values, with and without an edit.
 
-Coupling is that of the Value Alignment Tax (arXiv 2602.12134, by its idea; the formula is ours): off-target change per
-unit of on-target gain. Both it and the coupling matrix are read off `LeakageResult`, which `couple` makes from profiles.
+Coupling follows the idea of the Value Alignment Tax (arXiv 2602.12134; the formula is ours): off-target change per unit of
+on-target gain. `LeakageResult`, which `couple` builds from profiles, provides coupling and the coupling matrix.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import pandas as pd
 
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
+from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.leakage import assemble
-from neva_tl.evaluation.conditions.observe import Decoding, Edits, observe
+from neva_tl.evaluation.conditions.observe import Edits, observe
 from neva_tl.evaluation.judges.base import ItemScores, Judge
 from neva_tl.evaluation.measures.estimate import Estimate
 from neva_tl.evaluation.measures.result import LeakageResult, measure
@@ -24,14 +25,17 @@ from neva_tl.evaluation.measures.result import LeakageResult, measure
 
 @dataclass(frozen=True, eq=False)
 class ValueProfile:
-    """Scores of the values a judge measures, unedited and (where an edit was given) edited, on the same items.
+    """Scores of the measured values on the same items, unedited and edited.
 
-    Intervals are 95 % cluster bootstraps over items, each value by itself: ten of them, not corrected for their number.
+    Intervals are 95 % cluster bootstraps over items, one per value, not corrected for their number.
 
     Attributes:
-        before, after: item scores; `after` is None where there was no edit.
-        judge, unit: printed with the table.
-        n_boot, seed: of the intervals.
+        before: Item scores of the unedited model.
+        after: Item scores of the edited model; None without an edit.
+        judge: Name of the judge.
+        unit: Unit of the scores.
+        n_boot: Number of bootstrap draws of the intervals.
+        seed: Seed of the bootstrap.
     """
 
     before: ItemScores
@@ -43,12 +47,15 @@ class ValueProfile:
 
     @property
     def values(self) -> tuple[str, ...]:
-        """The values measured, in circle order."""
+        """Measured values in circle order."""
         return self.before.values
 
     @property
     def change(self) -> ItemScores | None:
-        """After minus before, item by item (an item without a score on either side has none); None without an edit."""
+        """Difference after minus before per item; None without an edit.
+
+        An item without a score on either side has no difference.
+        """
         if self.after is None:
             return None
         pairs = zip(self.after.scores, self.before.scores, strict=True)
@@ -56,10 +63,13 @@ class ValueProfile:
 
     @property
     def df(self) -> pd.DataFrame:
-        """One row per value: `value, before, before_lo, before_hi`, with an edit also `after` and `change` with their
-        ends, then `n` (items scored) and `missing`."""
-        parts = {"before": self.before, "after": self.after, "change": self.change}
-        tables = {k: x.table(n_boot=self.n_boot, seed=self.seed) for k, x in parts.items() if x is not None}
+        """Table with one row per value.
+
+        Columns `value, before, before_lo, before_hi`, with an edit also `after` and `change` with their bounds, then `n` (items
+        with a score) and `missing`.
+        """
+        sides = {"before": self.before, "after": self.after, "change": self.change}
+        tables = {k: x.table(n_boot=self.n_boot, seed=self.seed) for k, x in sides.items() if x is not None}
         out = pd.DataFrame({"value": list(self.values)})
         for name, table in tables.items():
             out[name], out[f"{name}_lo"], out[f"{name}_hi"] = table["est"], table["lo"], table["hi"]
@@ -67,10 +77,13 @@ class ValueProfile:
         return out.assign(n=counted["n"], missing=counted["missing"])
 
     def means(self, edited: bool = False) -> dict[str, float]:
-        """Mean score of each value (missing items left out; NaN where all are).
+        """Compute the mean score of each value without missing items; NaN where all are.
+
+        Args:
+            edited: Use the edited scores instead of the unedited ones.
 
         Raises:
-            InputError: the edited profile is asked for and there was no edit.
+            InputError: `edited` is True and the profile has no edit.
         """
         items = self.after if edited else self.before
         if items is None:
@@ -81,12 +94,16 @@ class ValueProfile:
         }
 
     def tax(self, value: str) -> Estimate:
-        """Mean |off-target change| per unit of gain of `value`, towards which the edit steered; null unless the gain's
-        interval lies above 0. |change| of a value that does not move is noise, and above 0: with few items read it as an
-        upper bound.
+        """Compute the mean |off-target change| per unit of gain of the steered value.
+
+        Null unless the gain's interval lies above 0. The |change| of a constant value is noise and above 0, so with few items the
+        result is an upper bound.
+
+        Args:
+            value: The value towards which the edit steered.
 
         Raises:
-            InputError: there was no edit, or the value is not measured.
+            InputError: The profile has no edit, or the value is not measured.
         """
         return couple({value: self}, seed=self.seed, n_boot=self.n_boot).coupling
 
@@ -98,7 +115,7 @@ class ValueProfile:
         return f"value profile by {self.judge} ({self.unit})\n{self.df.round(3).to_string(index=False)}"
 
     def show(self) -> Any:
-        """The profile around Schwartz's circle, before and after, as a matplotlib figure."""
+        """Plot the profile around Schwartz's circle as a matplotlib figure."""
         from neva_tl.plots import profile_plot
 
         return profile_plot(self.df, title="Value profile", axis=self.unit)
@@ -115,18 +132,20 @@ def value_profile(
     n_boot: int = 1000,
     seed: int = 0,
 ) -> ValueProfile:
-    """A model's value profile, and what an edit makes of it.
+    """Measure a model's value profile, unedited and under edits.
 
     Args:
-        model: a TransformerLens model.
-        judge: a ModelJudge such as `SurveyJudge.load()`, or a TextJudge.
-        edits: an edit or several in force together; None measures the model as it is.
-        prompts, decoding: open prompts and their decoding (text judges only).
-        before: the unedited scores, where they were measured before with the same judge.
-        n_boot, seed: of the intervals.
+        model: A TransformerLens model.
+        judge: A ModelJudge such as `SurveyJudge.load()`, or a TextJudge.
+        edits: One edit or several that are active together; None measures only the unedited model.
+        prompts: Open prompts (text judges only).
+        decoding: Decoding of the texts (text judges only).
+        before: Unedited scores of the same judge, where they exist already.
+        n_boot: Number of bootstrap draws of the intervals.
+        seed: Seed of the bootstrap.
 
     Raises:
-        InputError: a text judge without prompts, `before` of other items, or edits that a survey cannot see.
+        InputError: A text judge has no prompts, `before` has other items, or a survey cannot measure the edits.
     """
 
     def scores(condition: Edits) -> ItemScores:
@@ -135,22 +154,25 @@ def value_profile(
     unedited = scores(None) if before is None else before
     after = None if edits is None else scores(edits)
     if after is not None:
-        assemble("profile", unedited, {"edit": after})  # same items, or a clear error
+        assemble("profile", unedited, {"edit": after})  # checks that the items are the same
     return ValueProfile(unedited, after, judge.name, judge.unit, n_boot, seed)
 
 
 def couple(
     profiles: Mapping[str, ValueProfile], *, method: str = "edit", seed: int = 0, n_boot: int = 1000
 ) -> LeakageResult:
-    """Several edited profiles as one leakage result: `.coupling`, `.coupling_matrix()`, `.change_correlation()`, NLR.
+    """Combine edited profiles into one leakage result.
+
+    It has `.coupling`, `.coupling_matrix()`, `.change_correlation()` and the NLR.
 
     Args:
-        profiles: steered value -> the profile of an edit towards it; all before one judge and one unedited model.
-        method: name in tables.
-        seed, n_boot: of the intervals.
+        profiles: Steered value -> profile of an edit towards it, all with the same judge and unedited model.
+        method: Name in tables.
+        seed: Seed of the bootstrap.
+        n_boot: Number of bootstrap draws.
 
     Raises:
-        InputError: no profiles, one without an edit, or profiles of different judges, items or unedited models.
+        InputError: `profiles` is empty, a profile has no edit, or the judges, items or unedited models differ.
     """
     if not profiles:
         raise InputError("coupling needs at least one edited profile")

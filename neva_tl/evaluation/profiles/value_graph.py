@@ -1,10 +1,10 @@
-"""A graph over the ten values' scores, learned from many profiles: which values move with which, given all others.
+"""Graph of the ten values' scores, learned from many profiles.
 
-After the causal value graph of arXiv 2501.00581, by its idea. The search is causal-learn's: PC (Fisher's z, constraint
-based) or GES (BIC, score based). Both assume linear relations with Gaussian noise, independent rows and no hidden common
-cause, and both stop at the equivalence class: an edge that the data cannot orient has no arrow. Where rows are conditions
-that we made ourselves, their scores are a designed experiment and no sample of anything: read the graph as a description
-of what moves together, not as a cause found. What does not hold up under resampling is not drawn.
+An edge joins two values that change together, given all others. The idea is that of the causal value graph of arXiv 2501.00581.
+The search is causal-learn's: PC (Fisher's z, constraint based) or GES (BIC, score based). Both assume linear relations with
+Gaussian noise, independent rows and no hidden common cause, and both return an equivalence class: an edge that the data cannot
+orient has no arrow. Where the rows are conditions of an experiment, their scores are a design, not a sample: the graph then
+describes joint changes, not causes. Edges that are unstable under resampling are not drawn.
 """
 
 from __future__ import annotations
@@ -27,25 +27,27 @@ from neva_tl.core.values import circular_distance, in_circle_order
 from neva_tl.evaluation.judges.base import ItemScores
 from neva_tl.evaluation.profiles.profile import ValueProfile
 
-#: Largest share of draws that may fail (a resample without spread, or collinear) before the whole fails.
+#: Largest share of failed draws (a resample without spread, or collinear) before learning fails.
 MAX_FAILED = 0.1
-#: Draws of the bootstrap in one adjacency: `arcs[a, b]` and not `arcs[b, a]` is a -> b; both are an edge without arrow.
+#: Adjacency of a graph: `arcs[a, b]` without `arcs[b, a]` is a -> b; both are an edge without arrow.
 Arcs = Bool[np.ndarray, "v v"]
 
 
 @dataclass(frozen=True, eq=False)
 class ValueGraph:
-    """A partially directed graph with the stability of each of its parts.
+    """A partially directed graph with the stability of its edges and arrows.
 
     Attributes:
-        values: nodes, in circle order.
+        values: Nodes in circle order.
         method: `pc` or `ges`.
-        df: one row per pair: a, b, `adjacent` (share of draws that join them), `forward` and `backward` (share of draws
-            with the arrow a -> b, b -> a), `r` (correlation in the data), `in_data` (joined on all rows), `distance`
-            (degrees on the circle), `drawn`, and `direction` of what is drawn: `->`, `<-`, `-`, or empty.
-        share: adjacencies below it are not drawn; an arrow is drawn where it holds at least this share of the draws that
-            have the adjacency.
-        n_rows, n_draws, n_failed: rows, draws used, draws that gave no graph.
+        df: One row per pair: a, b, `adjacent` (share of draws that join them), `forward` and `backward` (share of draws with the
+            arrow a -> b, b -> a), `r` (correlation in the data), `in_data` (joined on all rows), `distance` (degrees on the
+            circle), `drawn`, and `direction` of the drawn edge: `->`, `<-`, `-`, or empty.
+        share: Smallest share of draws with an edge that is drawn. An arrow is drawn where it has at least this share of the
+            draws with the edge.
+        n_rows: Number of rows.
+        n_draws: Number of usable draws.
+        n_failed: Number of draws without a graph.
     """
 
     values: tuple[str, ...]
@@ -58,8 +60,11 @@ class ValueGraph:
 
     @property
     def graph(self) -> nx.DiGraph:
-        """What is drawn, as networkx: an arrow is one arc, an edge without arrow both (attribute `directed`); arcs carry
-        `adjacent`, `share` (of that arrow) and `r`."""
+        """Drawn edges as a networkx graph.
+
+        An arrow is one arc, an edge without arrow is two (attribute `directed`). Arcs have the attributes `adjacent`, `share` (of
+        that arrow) and `r`.
+        """
         out = nx.DiGraph(method=self.method, share=self.share)
         out.add_nodes_from(self.values)
         for row in self.df[self.df["drawn"]].to_dict("records"):
@@ -75,7 +80,7 @@ class ValueGraph:
 
     @property
     def edges(self) -> pd.DataFrame:
-        """The pairs that are drawn, the most stable first."""
+        """Drawn pairs, the most stable first."""
         return self.df[self.df["drawn"]].sort_values("adjacent", ascending=False, kind="stable").reset_index(drop=True)
 
     def _facts(self) -> dict[str, Any]:
@@ -90,7 +95,7 @@ class ValueGraph:
         return f"value graph: {head}\n{self.edges.round(2).to_string(index=False) if len(self.edges) else 'no stable edge'}"
 
     def show(self) -> Any:
-        """The stable edges around the circle as a matplotlib figure."""
+        """Plot the stable edges around the circle as a matplotlib figure."""
         from neva_tl.plots import value_graph_plot
 
         return value_graph_plot(self.df, title=f"Value graph ({self.method.upper()}, {self.n_rows} rows)")
@@ -107,23 +112,23 @@ def learn_value_graph(
     seed: int = 0,
     progress: bool = False,
 ) -> ValueGraph:
-    """Learn the graph and how stable it is.
+    """Learn the graph and its stability.
 
     Args:
-        rows: one row per profile, one column per value (two or more of the ten). Rows should be independent draws: the
-            replicates of one bootstrap are not, and make any edge look certain.
-        method: `pc`, or `ges` (no level: its BIC counts a resampled row as a new one, so that weak edges pass more easily).
-        clusters: a name per row (prompt, topic); whole clusters are resampled. None makes every row its own.
-        alpha: level of PC's independence tests (GES has none).
-        share: share of draws from which an edge, and then its arrow, is drawn.
-        n_boot: draws with replacement.
-        seed: of the draws.
-        progress: show a bar on stderr.
+        rows: One row per profile, one column per value (two or more of the ten). Rows should be independent draws. The
+            replicates of one bootstrap are not independent, and make any edge look certain.
+        method: `pc`, or `ges` (without a level: its BIC counts a resampled row as a new one, so weak edges pass more easily).
+        clusters: Cluster of each row (prompt, topic), the unit of resampling. None makes every row its own cluster.
+        alpha: Level of PC's independence tests; unused by GES.
+        share: Smallest share of draws with a drawn edge, and of these with its arrow.
+        n_boot: Number of draws with replacement.
+        seed: Seed of the draws.
+        progress: Show a progress bar on stderr.
 
     Raises:
-        InputError: causal-learn is missing, an unknown method, too few or missing or constant scores, or columns that
+        InputError: causal-learn is missing, the method is unknown, scores are too few, missing or constant, or columns
             determine each other (mean-centred profiles sum to a constant).
-        WorkError: more than a tenth of the draws gave no graph.
+        WorkError: More than a tenth of the draws gave no graph.
     """
     search = _search(method, alpha)
     x, values = _checked(rows)
@@ -132,11 +137,11 @@ def learn_value_graph(
     names = np.arange(len(x)).astype(str) if clusters is None else np.asarray(clusters, dtype=str)
     if len(names) != len(x):
         raise InputError(f"{len(x)} rows but {len(names)} cluster names")
-    found, member = np.unique(names, return_inverse=True)
-    if len(found) < 3:
-        raise InputError(f"a value graph needs at least three clusters of rows to resample: there are {len(found)}")
-    whole = search(x)
-    groups = [np.flatnonzero(member == place) for place in range(len(found))]
+    distinct, member = np.unique(names, return_inverse=True)
+    if len(distinct) < 3:
+        raise InputError(f"a value graph needs at least three clusters of rows to resample: there are {len(distinct)}")
+    arcs = search(x)
+    groups = [np.flatnonzero(member == k) for k in range(len(distinct))]
     rng = np.random.default_rng(seed)
     drawn: list[np.ndarray] = []
     for _ in tqdm(range(n_boot), desc="value graph", unit="draw", file=sys.stderr, disable=not progress):
@@ -145,38 +150,51 @@ def learn_value_graph(
             drawn.append(search(picked))
     failed = n_boot - len(drawn)
     if failed > MAX_FAILED * n_boot:
-        raise WorkError(f"{failed} of {n_boot} resamples had columns without spread of their own: more rows are needed")
-    table = _table(values, x, whole, np.stack(drawn), share)
+        raise WorkError(f"{failed} of {n_boot} resamples had constant or collinear columns: more rows are needed")
+    table = _table(values, x, arcs, np.stack(drawn), share)
     return ValueGraph(values, method, table, share, len(x), len(drawn), failed)
 
 
 def profile_rows(profiles: Mapping[str, ValueProfile]) -> pd.DataFrame:
-    """Mean scores, one row per condition: the edited side of each profile that has one, else the unedited."""
+    """Arrange the mean scores of profiles as rows.
+
+    A row has the edited scores of a profile with an edit, else the unedited ones.
+
+    Args:
+        profiles: Name of each condition -> profile.
+
+    Raises:
+        InputError: `profiles` is empty.
+    """
     if not profiles:
         raise InputError("there are no profiles to make rows of")
-    made = {name: profile.means(edited=profile.after is not None) for name, profile in profiles.items()}
-    return pd.DataFrame.from_dict(made, orient="index")
+    means = {name: profile.means(edited=profile.after is not None) for name, profile in profiles.items()}
+    return pd.DataFrame.from_dict(means, orient="index")
 
 
 def item_rows(items: ItemScores) -> tuple[pd.DataFrame, np.ndarray]:
-    """Item scores as rows (one per text, all values read from it), with the clusters; texts with a missing score are left
-    out.
+    """Arrange item scores as rows, one per text, and return their clusters.
+
+    Texts with a missing score are left out.
+
+    Args:
+        items: Item scores of values that share their items.
 
     Raises:
-        InputError: the values were not read from the same items (a survey asks each of them other questions).
+        InputError: The values have different items (each value of a survey has its own).
     """
     if not items.shared:
-        raise InputError("these scores have other items for each value: make rows of whole profiles (profile_rows)")
+        raise InputError("these scores have other items for each value: make rows of entire profiles (profile_rows)")
     table = pd.DataFrame(dict(zip(items.values, items.scores, strict=True)))
-    whole = table.notna().all(axis=1).to_numpy()
-    return table[whole].reset_index(drop=True), np.asarray(items.clusters[0], dtype=str)[whole]
+    complete = table.notna().all(axis=1).to_numpy()
+    return table[complete].reset_index(drop=True), np.asarray(items.clusters[0], dtype=str)[complete]
 
 
 def _checked(rows: pd.DataFrame) -> tuple[Float[np.ndarray, "n v"], tuple[str, ...]]:
-    """Scores in circle order.
+    """Check the scores and arrange them in circle order.
 
     Raises:
-        InputError: unusable, see `learn_value_graph`.
+        InputError: The scores are unusable; see `learn_value_graph`.
     """
     values = in_circle_order(tuple(map(str, rows.columns)))
     if len(values) < 2:
@@ -199,17 +217,17 @@ def _checked(rows: pd.DataFrame) -> tuple[Float[np.ndarray, "n v"], tuple[str, .
 
 
 def _usable(x: Float[np.ndarray, "n v"]) -> bool:
-    """Whether every column has spread of its own (the correlation matrix can be inverted)."""
+    """Whether the correlation matrix of the columns can be inverted."""
     if (np.ptp(x, axis=0) == 0).any():
         return False
     return bool(np.linalg.eigvalsh(np.corrcoef(x, rowvar=False))[0] > 1e-8)
 
 
 def _search(method: str, alpha: float) -> Callable[[Float[np.ndarray, "n v"]], Arcs]:
-    """The search as a function from rows to arcs.
+    """Return the search as a function from rows to arcs.
 
     Raises:
-        InputError: causal-learn is missing, or the method or level is unusable.
+        InputError: causal-learn is missing, or the method or level is invalid.
     """
     if method not in ("pc", "ges"):
         raise InputError(f"unknown search {method!r}: choose pc or ges")
@@ -231,8 +249,10 @@ def _search(method: str, alpha: float) -> Callable[[Float[np.ndarray, "n v"]], A
 
 
 def _arcs(ends: Int[np.ndarray, "v v"] | Float[np.ndarray, "v v"]) -> Arcs:
-    """causal-learn's end marks as arcs: `ends[j, i] = 1` with `ends[i, j] = -1` is i -> j, -1 twice an edge without arrow;
-    1 twice (two rules disagree) counts as one without arrow."""
+    """Convert causal-learn's end marks to arcs.
+
+    `ends[j, i] = 1` with `ends[i, j] = -1` is i -> j; -1 twice is an edge without arrow, and so is 1 twice (two rules disagree).
+    """
     joined = (ends != 0) & (ends.T != 0)
     out_of = joined & (ends == -1) & (ends.T == 1)
     either = joined & (ends == ends.T)
@@ -242,7 +262,7 @@ def _arcs(ends: Int[np.ndarray, "v v"] | Float[np.ndarray, "v v"]) -> Arcs:
 def _table(
     values: tuple[str, ...],
     x: Float[np.ndarray, "n v"],
-    whole: Arcs,
+    arcs: Arcs,
     draws: Bool[np.ndarray, "b v v"],
     share: float,
 ) -> pd.DataFrame:
@@ -256,7 +276,9 @@ def _table(
         direction = ""
         if drawn:
             direction = "->" if forward >= share * adjacent else "<-" if backward >= share * adjacent else "-"
-            if min(forward, backward) >= share * adjacent:  # a low share lets both pass: then neither is known
+            if (
+                min(forward, backward) >= share * adjacent
+            ):  # with a low share both may pass, and the direction is unknown
                 direction = "-"
         rows.append(
             {
@@ -266,7 +288,7 @@ def _table(
                 "forward": forward,
                 "backward": backward,
                 "r": float(r[i, j]),
-                "in_data": bool(whole[i, j] or whole[j, i]),
+                "in_data": bool(arcs[i, j] or arcs[j, i]),
                 "distance": circular_distance(values[i], values[j]),
                 "drawn": drawn,
                 "direction": direction,

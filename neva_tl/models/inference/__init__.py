@@ -1,28 +1,32 @@
-"""Running a model: encoding, scoring and generation."""
+"""Running a model: encoding, scoring and generation.
 
-from neva_tl.models.inference.scoring import (
+Every forward pass goes through `models.forward`. An edit session (see `neva_tl.editing`) learns before each pass which tokens
+count as generated: answer tokens and neutral text do; otherwise an edit restricted to generated tokens would appear to be free.
+"""
+
+from neva_tl.models.inference.encoding import (
     NEUTRAL_TURN,
     Batch,
     Encoded,
-    Prefill,
-    PrefixCache,
-    answer_greedy,
-    answer_logprobs,
     batches,
     encode,
     encode_continuations,
     encode_one,
-    encoded_logprobs,
-    forward_batch,
-    generate,
     group,
-    neutral_logprobs,
     pad,
     pad_id,
     prepends_bos,
-    stop_ids,
-    token_kl,
     uses_chat,
+)
+from neva_tl.models.inference.generation import generate, stop_ids
+from neva_tl.models.inference.prompt_cache import Prefill, PrefixCache
+from neva_tl.models.inference.scoring import (
+    answer_greedy,
+    answer_logprobs,
+    encoded_logprobs,
+    forward_batch,
+    neutral_logprobs,
+    token_kl,
 )
 
 __all__ = [

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 from tqdm import tqdm
 
 from neva_tl import models
@@ -169,3 +171,32 @@ class PrefixCache:
         logprobs = torch.log_softmax(logits.float(), dim=-1).gather(1, whole[:, 1:][mask][:, None]).squeeze(1)
         place = mask.nonzero()[:, 0].cpu().numpy()
         np.add.at(total, numbers[place], logprobs.double().cpu().numpy())
+
+
+class Prefill:
+    """Keys, values and next-token logits of prompts run before, so that edits of generated tokens alone run these only.
+
+    Exact when no edit touches a prompt token; keyed by the batch's tokens. One instance serves one model.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[models.KVCache, Tensor]] = {}
+
+    @staticmethod
+    def fits(session: Any) -> bool:
+        """Whether a session leaves every prompt token alone."""
+        return session is None or set(getattr(session, "active_scopes", {"all"})) <= {"generated"}
+
+    def run(
+        self, model: Any, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]
+    ) -> tuple[models.KVCache, Float[Tensor, "b 1 v"]]:
+        """The unedited prompts' cache (the caller's own to extend) and the logits after them."""
+        key = tokens.cpu().numpy().tobytes() + mask.cpu().numpy().tobytes()
+        if key not in self._known:
+            past = models.KVCache()
+            end = torch.tensor([tokens.shape[1] - 1], device=tokens.device)
+            logits = models.forward(model, tokens, mask, positions=end, past=past)
+            assert logits is not None
+            self._known[key] = (past, logits)
+        past, logits = self._known[key]
+        return past.rows(torch.arange(len(tokens), device=tokens.device)), logits

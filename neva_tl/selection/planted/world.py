@@ -27,7 +27,7 @@ from scipy.optimize import brentq
 
 from neva_tl import models
 from neva_tl.core.errors import InputError
-from neva_tl.models.hooks import watched
+from neva_tl.models.hooks import record_hooks
 from neva_tl.models.sources import quiet
 from neva_tl.prompts import ContrastSet
 from neva_tl.selection.planted.weights import Plant, plant
@@ -253,7 +253,7 @@ def _run(
     for start in range(0, len(ids), _ROWS):
         rows = torch.as_tensor(ids[start : start + _ROWS])
         tokens = torch.cat([torch.ones(len(rows), 1, dtype=torch.long), rows], dim=1)
-        with watched(model, [name]) as seen:
+        with record_hooks(model, [name]) as seen:
             models.forward(model, tokens, torch.ones_like(tokens, dtype=torch.bool), stop_at_layer=stop, logits=False)
         x = seen[name][:, 1:]
         out.append((x if columns is None else x[..., columns]).double().cpu().numpy())

@@ -27,7 +27,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.values import in_circle_order
 from neva_tl.models import inference
-from neva_tl.models.hooks import watched
+from neva_tl.models.hooks import record_hooks
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.store import Store
@@ -198,7 +198,7 @@ def _view(model: Any, graph: CircuitGraph, task: ValueTask) -> dict[str, Any]:
     batch = inference.encode(model, [example], chat=task.chat)
     names = [models.hook_name(model, layer, "post") for layer, _ in neurons]
     names += [models.hook_name(model, layer, "pattern") for layer, _ in heads]
-    with watched(model, names) as seen:
+    with record_hooks(model, names) as seen:
         inference.forward_batch(model, batch, logits=False)
     # the end of a long text: that is where the task is read
     start = max(0, batch.tokens.shape[1] - VIEW_TOKENS)

@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from neva_tl import models, prompts
 from neva_tl.activations import ActivationStats
-from neva_tl.core.cards import showable
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.values import VALUES
 from neva_tl.editing import Ablate, Amplify, Edit, RelevanceGate
 from neva_tl.evaluation.conditions.observe import Observed
+from neva_tl.plots.showable import showable
 from neva_tl.study.run import stages
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.health import Health

@@ -11,11 +11,11 @@ import pandas as pd
 
 from neva_tl import models, prompts
 from neva_tl.attribution import lens_tokens, logit_lens
-from neva_tl.core.cards import showable
 from neva_tl.core.errors import InputError
 from neva_tl.editing import Edit, edit
 from neva_tl.methods import Evidence, build
 from neva_tl.models import inference
+from neva_tl.plots.showable import showable
 from neva_tl.prompts.example import Example
 from neva_tl.study.run import stages
 from neva_tl.study.run.config import StudyConfig

@@ -1,4 +1,4 @@
-"""report.html of a run folder: one self-contained page from tables, results and manifest; knows no model."""
+"""Report of a run folder, one self-contained page."""
 
 from neva_tl.study.report.write import write_report
 

@@ -1,4 +1,4 @@
-"""The report's section of circuits: an interactive picture per value, faithfulness of all, CircuitsVis views."""
+"""Circuits in the report: interactive pictures, faithfulness, CircuitsVis views."""
 
 from __future__ import annotations
 
@@ -20,31 +20,45 @@ from neva_tl.plots.style import value_colour
 from neva_tl.plots.widgets import Widget, attention, neuron_activations
 from neva_tl.study.report import sections, tables
 
+#: Rows of a circuit's table of edges.
 EDGE_ROWS = 24
-#: Texts shown per value, and their tokens: an attention pattern grows with their square.
+#: Texts per value, and tokens per text (an attention pattern grows with their square).
 MOST_VIEWS, MOST_TOKENS = 2, 80
 
 
 def read(run: Path, missing: list[str]) -> dict[str, CircuitGraph]:
-    """`RUN/circuits/{value}.json` in circle order; a file that cannot be read is added to `missing`."""
-    found = {}
+    """Read `RUN/circuits/{value}.json` in circle order.
+
+    Args:
+        run: the run folder.
+        missing: list that gets a line per file that cannot be read.
+
+    Returns:
+        value -> circuit.
+    """
+    graphs = {}
     for value in VALUES:
         path = run / "circuits" / f"{value}.json"
         if path.is_file():
             try:
-                found[value] = CircuitGraph.load(path)
+                graphs[value] = CircuitGraph.load(path)
             except InputError:
-                missing.append(f"Circuit of {value}: circuits/{value}.json is no circuit written by neva_tl.")
-    return found
+                missing.append(f"Circuit of {value}: circuits/{value}.json is not a circuit written by neva_tl.")
+    return graphs
 
 
 def panels(graphs: Mapping[str, CircuitGraph], table: pd.DataFrame | None, missing: list[str]) -> list[dict[str, Any]]:
-    """One panel per value: the interactive picture and its strongest edges, or the still picture of the table.
+    """Build a panel per value: a picture of its circuit and the strongest edges.
+
+    The picture is interactive for a circuit of `graphs`, else the still picture of the table.
 
     Args:
-        graphs: as `read` gives.
+        graphs: result of `read`.
         table: the run's table `circuit`, or None.
-        missing: gets a line per circuit that cannot be drawn.
+        missing: list that gets a line per circuit that cannot be drawn.
+
+    Returns:
+        The panels, as the template reads them.
     """
     out = []
     stills = {panel["value"]: panel for panel in sections.circuits(table)} if table is not None else {}
@@ -64,12 +78,12 @@ def panels(graphs: Mapping[str, CircuitGraph], table: pd.DataFrame | None, missi
 
 
 def faithfulness(graphs: Mapping[str, CircuitGraph]) -> dict[str, Any] | None:
-    """The table of all values whose circuit was measured."""
+    """Build the table of all values with a measured circuit; None where there is none."""
     rows = []
     for value, graph in graphs.items():
-        found = measures(graph.meta)
-        if number(found.get("f")) is not None:
-            rows.append({"value": value, "size": number(graph.meta.get("size")), **found})
+        row = measures(graph.meta)
+        if number(row.get("f")) is not None:
+            rows.append({"value": value, "size": number(graph.meta.get("size")), **row})
     if not rows:
         return None
     columns = [
@@ -77,9 +91,7 @@ def faithfulness(graphs: Mapping[str, CircuitGraph]) -> dict[str, Any] | None:
         ("size", tables.number("nodes", "size", 0, "heads and neurons in the circuit")),
         (
             "f",
-            tables.ranged(
-                "F", "f", "share of the model's effect that the circuit alone keeps; 95 % interval over texts"
-            ),
+            tables.ranged("F", "f", "share of the model's effect with the circuit alone; 95 % interval over texts"),
         ),
         ("completeness", tables.number("completeness", "completeness")),
         ("random_mean", tables.number("random, mean", "random_mean", 2, "F of random circuits of the same size")),
@@ -91,22 +103,26 @@ def faithfulness(graphs: Mapping[str, CircuitGraph]) -> dict[str, Any] | None:
 
 
 def views(run: Path, missing: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """`RUN/circuits/views.json` as CircuitsVis views per value, without their bundle; broken ones are said.
+    """Read `RUN/circuits/views.json` as CircuitsVis views without their bundle.
+
+    Args:
+        run: the run folder.
+        missing: list that gets a line per broken view.
 
     Returns:
-        value -> per text `activations` and `attention` (either may be missing), as markup for a page with `bundle()`.
+        value -> per text `activations` and `attention` (one of them may be missing), as markup for a page with `bundle()`.
     """
     path = run / "circuits" / "views.json"
     if not path.is_file():
         return {}
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))["views"]
-        assert isinstance(listed, list)
+        entries = json.loads(path.read_text(encoding="utf-8"))["views"]
+        assert isinstance(entries, list)
     except (OSError, ValueError, KeyError, TypeError, AssertionError):
         missing.append("Activations and attention: circuits/views.json cannot be read.")
         return {}
     out: dict[str, list[dict[str, Any]]] = {}
-    for entry in listed:
+    for entry in entries:
         value = entry.get("value") if isinstance(entry, Mapping) else None
         if value not in VALUES or len(out.get(value, ())) >= MOST_VIEWS:
             continue
@@ -114,7 +130,7 @@ def views(run: Path, missing: list[str]) -> dict[str, list[dict[str, Any]]]:
             out.setdefault(value, []).append(_view(entry))
         except (InputError, KeyError, TypeError, ValueError) as error:
             missing.append(f"Activations and attention for {value}: {error}.")
-    return {value: found for value, found in out.items() if found}
+    return {value: views_of for value, views_of in out.items() if views_of}
 
 
 def _view(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,5 +147,5 @@ def _view(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _bare(widget: Widget) -> Markup:
-    # every text in it is escaped by the widget
+    # the widget has escaped every text
     return Markup(widget.bare)

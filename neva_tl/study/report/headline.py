@@ -1,4 +1,4 @@
-"""The summary in words, built from the numbers and from nothing else."""
+"""Summary sentences of the report, built from its numbers alone."""
 
 from __future__ import annotations
 
@@ -15,40 +15,43 @@ Methods = Mapping[str, Mapping[str, Any]]
 
 
 def subtitle(results: Mapping[str, Any]) -> str:
-    """Architecture, sizes, judge."""
+    """Return architecture, sizes and judge in one line."""
     model = results.get("model", {})
     size = f"{model['n_layers']} layers of {model['d_mlp']} neurons" if {"n_layers", "d_mlp"} <= set(model) else ""
-    parts = [model.get("architecture"), size, f"judge: {results.get('judge', 'not stated')}"]
-    return " · ".join(str(part) for part in parts if part)
+    entries = [model.get("architecture"), size, f"judge: {results.get('judge', 'unknown')}"]
+    return " · ".join(str(entry) for entry in entries if entry)
 
 
 def sentences(
     results: Mapping[str, Any],
-    found: Mapping[str, pd.DataFrame],
+    run_tables: Mapping[str, pd.DataFrame],
     circuits: Sequence[Mapping[str, Any]] = (),
 ) -> list[str]:
-    """What was found, gained, leaked and paid: one sentence each, left out where the number is missing.
+    """Summarise selection, gain, leakage and cost in a sentence each.
 
     Args:
-        results: results.json.
-        found: the run's tables.
+        results: content of results.json.
+        run_tables: the run's tables by name.
         circuits: `meta` of every value's circuit.
+
+    Returns:
+        The sentences; one whose number is missing is left out.
     """
     methods: Methods = results.get("methods", {})
     lines = [
-        _found(found.get("neurons")),
+        _neurons(run_tables.get("neurons")),
         _circuits(circuits),
         _gain(methods),
         _leakage(methods),
         _texts(methods),
         _cost(methods),
     ]
-    lines += [_gates(methods), _ablation(found.get("ablation")), _placebo(methods), _role(methods)]
+    lines += [_gates(methods), _ablation(run_tables.get("ablation")), _placebo(methods), _role(methods)]
     return [line for line in lines if line]
 
 
 def tiles(results: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The four numbers that people look for first."""
+    """Return the four main numbers with their labels."""
     neva, caa = results.get("methods", {}).get("neva"), results.get("methods", {}).get("caa")
     if not neva:
         return []
@@ -60,11 +63,12 @@ def tiles(results: Mapping[str, Any]) -> list[dict[str, str]]:
     return out
 
 
-def _found(neurons: pd.DataFrame | None) -> str:
+def _neurons(neurons: pd.DataFrame | None) -> str:
     if neurons is None or "value" not in neurons.columns:
         return ""
     layers = neurons["layer"].astype(int)
-    line = f"Found: {len(neurons)} neurons for {neurons['value'].nunique()} values, in layers {layers.min()} to {layers.max()}"
+    line = f"Selection: {len(neurons)} neurons for {neurons['value'].nunique()} values"
+    line += f", in layers {layers.min()} to {layers.max()}"
     if "g" in neurons.columns and neurons["g"].notna().any():
         best = neurons.iloc[int(neurons["g"].abs().fillna(-1.0).to_numpy().argmax())]
         line += f"; the largest effect is g = {fixed(best['g'])} (L{int(best['layer'])}.{int(best['neuron'])}, {best['value']})"
@@ -112,21 +116,21 @@ def _leakage(methods: Methods) -> str:
     neva, caa = methods.get("neva"), methods.get("caa")
     if not neva or not caa:
         return ""
-    left, right = estimate(neva.get("nlr")), estimate(caa.get("nlr"))
-    if left is None or right is None:
-        undefined = " and ".join(method_label(n) for n, x in (("neva", left), ("caa", right)) if x is None)
+    neva_nlr, caa_nlr = estimate(neva.get("nlr")), estimate(caa.get("nlr"))
+    if neva_nlr is None or caa_nlr is None:
+        undefined = " and ".join(method_label(n) for n, x in (("neva", neva_nlr), ("caa", caa_nlr)) if x is None)
         return f"Leakage: NLR is not defined for {undefined} (the gain is not above 0)."
     line = f"Leakage: NLR is {measure(neva['nlr'])} for NeVA and {measure(caa['nlr'])} for CAA; "
-    if fixed(left) == fixed(right):
-        line += "the two are level"
+    if fixed(neva_nlr) == fixed(caa_nlr):
+        line += "the two are equal to two decimals"
     else:
-        line += f"{'NeVA' if left < right else 'CAA'} leaks less per unit of gain"
+        line += f"{'NeVA' if neva_nlr < caa_nlr else 'CAA'} leaks less per unit of gain"
     others = {name: estimate(entry.get("nlr")) for name, entry in methods.items() if name not in ("neva", "random")}
     best = min((x, name) for name, x in others.items() if x is not None)
     if best[1] != "caa":
         line += f". The lowest of the other methods is {method_label(best[1])} with {fixed(best[0])}"
     if _overlap(neva["nlr"], caa["nlr"]):
-        line += ". The two intervals overlap, so this order may be chance"
+        line += ". The two intervals overlap, so this order may be due to chance"
     return line + "."
 
 
@@ -136,25 +140,25 @@ def _overlap(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 
 
 def _texts(methods: Methods) -> str:
-    parts = [
+    rates = [
         f"{percent(rate)} with {method_label(name)}"
         for name in ("neva", "caa")
         if (rate := estimate(methods.get(name, {}).get("invalid"))) is not None
     ]
-    return f"Fluency: share of invalid texts {' and '.join(parts)}." if parts else ""
+    return f"Fluency: share of invalid texts {' and '.join(rates)}." if rates else ""
 
 
 def _cost(methods: Methods) -> str:
     capability = methods.get("neva", {}).get("capability", {})
-    parts = []
+    changes = []
     for metric, levels in capability.items():
         base, edited = estimate(levels.get("base")), estimate(levels.get("edited"))
         name = metric.replace("_", " ")
         if edited is not None and base is not None and not (metric == "kl" and base == 0):
-            parts.append(f"{name} {fixed(base)} → {fixed(edited)}")
+            changes.append(f"{name} {fixed(base)} → {fixed(edited)}")
         elif edited is not None:
-            parts.append(f"{name} {fixed(edited, 3)}")
-    return f"Capability with NeVA, unedited → edited: {', '.join(parts)}." if parts else ""
+            changes.append(f"{name} {fixed(edited, 3)}")
+    return f"Capability with NeVA, unedited → edited: {', '.join(changes)}." if changes else ""
 
 
 def _gates(methods: Methods) -> str:
@@ -162,16 +166,16 @@ def _gates(methods: Methods) -> str:
     shared = [method_label(name) for name, gate in gates.items() if "relevance" in gate.split("+")]
     if not shared:
         return ""
-    return f"Gates: the same relevance gate, which says where to act but not what, is on {', '.join(shared)}."
+    return f"Gates: the same relevance gate, which decides where an edit acts, is part of {', '.join(shared)}."
 
 
 def _ablation(table: pd.DataFrame | None) -> str:
     if table is None or not {"operation", "change"} <= set(table.columns):
         return ""
-    parts = [
+    changes = [
         f"{fixed(rows['change'].mean())} (to {operation})" for operation, rows in table.groupby("operation", sort=False)
     ]
-    return f"Ablating the same neurons changes the value's score on prompts that express it by {', '.join(parts)}."
+    return f"Ablating the same neurons changes the value's score on prompts that express it by {', '.join(changes)}."
 
 
 def _placebo(methods: Methods) -> str:
@@ -185,4 +189,5 @@ def _role(methods: Methods) -> str:
     entry = methods.get("role") or methods.get("role_prompt")
     if not entry or estimate(entry.get("gain")) is None:
         return ""
-    return f"Asking in words: a role prompt gains {measure(entry['gain'])} with NLR {measure(entry.get('nlr'))}."
+    gain, nlr = measure(entry["gain"]), measure(entry.get("nlr"))
+    return f"Role prompt: an instruction that names the value gains {gain} with NLR {nlr}."

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers as text for the report."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from neva_tl.core.formatting import fixed, interval
 
 
 def p_text(raw: Any) -> str:
-    """A p-value: `< .001` below that, else three decimals."""
+    """Format a p-value: `< 0.001` below that, else three decimals."""
     number = finite(raw)
     return "–" if number is None else "< 0.001" if number < 0.001 else fixed(number, 3)
 
 
 def percent(raw: Any) -> str:
-    """A share in per cent, one decimal below ten."""
+    """Format a share in per cent, with one decimal below ten."""
     number = finite(raw)
     return "–" if number is None else f"{fixed(100 * number, 1 if abs(number) < 0.1 else 0)} %"
 
 
 def measure(entry: Mapping[str, Any] | None, digits: int = 2) -> str:
-    """An `M` of results.json as text."""
+    """Format a measure (`est`, `lo`, `hi`) of results.json."""
     return "–" if not entry else interval(entry.get("est"), entry.get("lo"), entry.get("hi"), digits)
 
 
 def estimate(entry: Mapping[str, Any] | None) -> float | None:
-    """The estimate of an `M`."""
+    """Return the estimate of a measure of results.json."""
     return finite(entry.get("est")) if entry else None

@@ -1,4 +1,4 @@
-"""Sections of the report that are more than a table: heatmaps, texts, neurons, circuits, manifest."""
+"""Sections of the report: heatmaps, texts, neurons, circuits, manifest."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ from neva_tl.plots.style import (
 from neva_tl.study.report import tables
 from neva_tl.study.report.numbers import finite, fixed, interval
 
-#: Texts per value, and the conditions that stand side by side.
+#: Prompts per value, and the conditions shown side by side.
 PROMPTS = 2
 SIDE_BY_SIDE = ("unedited", "neva", "caa")
+#: Rows of the tables of neurons and of edges.
 TOP_NEURONS = 10
 CIRCUIT_ROWS = 24
 
 
 def heatmaps(leakage: pd.DataFrame) -> dict[str, Any]:
-    """One coloured table per condition; one colour scale for all."""
+    """Build a coloured table per condition, all on one colour scale."""
     if not {"method", "steered", "measured", "d", "lo", "hi"} <= set(leakage.columns):
         return {}
     limit = float(np.nanmax(leakage["d"].abs().to_numpy(dtype=float), initial=0.0)) or 1.0
@@ -61,8 +62,8 @@ def heatmaps(leakage: pd.DataFrame) -> dict[str, Any]:
 
 def _cell(cells: pd.DataFrame, steered: str, measured: str, limit: float) -> dict[str, str]:
     kind = "self" if steered == measured else ""
-    found = cells[(cells.index == (steered, measured)).tolist()].to_numpy(dtype=float)
-    if not len(found) or not np.isfinite(found[0, 0]):
+    numbers = cells[(cells.index == (steered, measured)).tolist()].to_numpy(dtype=float)
+    if not len(numbers) or not np.isfinite(numbers[0, 0]):
         return {
             "kind": f"{kind} faint".strip(),
             "ground": "transparent",
@@ -70,10 +71,10 @@ def _cell(cells: pd.DataFrame, steered: str, measured: str, limit: float) -> dic
             "text": "·",
             "title": "not measured",
         }
-    d, lo, hi = found[0].tolist()
+    d, lo, hi = numbers[0].tolist()
     strong = lo > 0 or hi < 0
     weight = min(1.0, abs(d) / limit)
-    # The colour is laid over the page's own ground, so that one table serves light and dark.
+    # a transparent colour works on light and on dark pages
     share = (0.12 + 0.83 * weight if strong else 0.1 * weight) if d else 0.0
     colour = "178,24,43" if d > 0 else "33,102,172"
     return {
@@ -86,7 +87,16 @@ def _cell(cells: pd.DataFrame, steered: str, measured: str, limit: float) -> dic
 
 
 def texts(generations: pd.DataFrame) -> dict[str, Any]:
-    """The first prompts of each steered value, unedited and edited side by side, at the largest target gain."""
+    """Collect the first prompts of each steered value with their texts.
+
+    Unedited and edited texts are side by side, at the largest target gain.
+
+    Args:
+        generations: table `generations`.
+
+    Returns:
+        `texts` and `texts_gain` of the template; empty where columns or conditions are missing.
+    """
     df = generations.copy()
     name = "method" if "method" in df.columns else "condition" if "condition" in df.columns else None
     if name is None or not {"prompt", "text", "steered"} <= set(df.columns):
@@ -94,22 +104,22 @@ def texts(generations: pd.DataFrame) -> dict[str, Any]:
     df["method"] = df[name].astype(str)
     target = df["target_gain"].astype(float) if "target_gain" in df.columns else pd.Series(np.nan, index=df.index)
     df = at_gain(df.assign(target_gain=target))
-    shown = [m for m in SIDE_BY_SIDE if m in set(df["method"])]
-    if "unedited" not in shown or len(shown) < 2:
+    methods = [m for m in SIDE_BY_SIDE if m in set(df["method"])]
+    if "unedited" not in methods or len(methods) < 2:
         return {}
     unedited = df[df["method"] == "unedited"].drop_duplicates("prompt").set_index("prompt")
     groups = []
     for value in present_values(df["steered"].dropna()):
-        edited = df[(df["steered"] == value) & df["method"].isin(shown)]
+        edited = df[(df["steered"] == value) & df["method"].isin(methods)]
         prompts = [p for p in edited["prompt"].drop_duplicates() if p in unedited.index][:PROMPTS]
         items = []
         for prompt in prompts:
-            rows = {"unedited": unedited.loc[prompt]}
-            for method in shown[1:]:
-                mine = edited[(edited["method"] == method) & (edited["prompt"] == prompt)]
-                if len(mine):
-                    rows[method] = mine.iloc[0]
-            items.append({"prompt": str(prompt), "texts": [_text(m, row, value) for m, row in rows.items()]})
+            rows_by_method = {"unedited": unedited.loc[prompt]}
+            for method in methods[1:]:
+                matches = edited[(edited["method"] == method) & (edited["prompt"] == prompt)]
+                if len(matches):
+                    rows_by_method[method] = matches.iloc[0]
+            items.append({"prompt": str(prompt), "texts": [_text(m, row, value) for m, row in rows_by_method.items()]})
         if items:
             groups.append({"value": value, "colour": value_colour(value), "prompts": items})
     gain = target.max()
@@ -128,38 +138,38 @@ def _text(method: str, row: pd.Series, value: str) -> dict[str, Any]:
 
 
 def neurons(df: pd.DataFrame) -> list[dict[str, Any]]:
-    """The best-ranked neurons of each value."""
+    """Build a table of the best-ranked neurons for each value."""
     df = pick_method(df)
     out = []
     for value in present_values(df["value"]):
-        mine = df[df["value"] == value]
-        if "rank" in mine.columns:
-            mine = mine.sort_values("rank")
-        counts = mine["layer"].astype(int).value_counts().sort_index()
-        note = f"{len(mine)} neurons; per layer " + ", ".join(f"L{layer}: {n}" for layer, n in counts.items())
+        rows = df[df["value"] == value]
+        if "rank" in rows.columns:
+            rows = rows.sort_values("rank")
+        counts = rows["layer"].astype(int).value_counts().sort_index()
+        note = f"{len(rows)} neurons; per layer " + ", ".join(f"L{layer}: {n}" for layer, n in counts.items())
         out.append(
             {
                 "value": value,
                 "colour": value_colour(value),
                 "note": note,
-                "table": tables.neurons(mine.head(TOP_NEURONS)),
+                "table": tables.neurons(rows.head(TOP_NEURONS)),
             }
         )
     return out
 
 
 def circuits(df: pd.DataFrame) -> list[dict[str, Any]]:
-    """Picture and strongest edges of each value's circuit."""
+    """Draw each value's circuit and list its strongest edges."""
     out = []
     for value in present_values(df["value"]):
-        mine = df[df["value"] == value]
+        rows = df[df["value"] == value]
         try:
-            plan, svg = layout(mine), circuit_svg(mine)
+            plan, svg = layout(rows), circuit_svg(rows)
         except InputError:
             continue
-        order = mine["attribution"].abs().sort_values(ascending=False).index
-        table = tables.circuit(mine.loc[order].head(CIRCUIT_ROWS), visible)
-        # circuit_svg escapes every text it takes from data.
+        order = rows["attribution"].abs().sort_values(ascending=False).index
+        table = tables.circuit(rows.loc[order].head(CIRCUIT_ROWS), visible)
+        # circuit_svg escapes all text of the data
         out.append(
             {"value": value, "colour": value_colour(value), "note": plan.note, "svg": Markup(svg), "table": table}
         )
@@ -167,7 +177,7 @@ def circuits(df: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def manifest_lines(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The manifest's top level, nested parts as `name value` lists."""
+    """List the manifest's top level, nested entries as `name value` lists."""
     lines = []
     for name, item in manifest.items():
         if isinstance(item, Mapping):

@@ -1,4 +1,4 @@
-"""Data frames as sortable tables: text for people, a key for sorting."""
+"""Data frames as sortable tables, a text and a sorting key per cell."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from neva_tl.plots.style import gate_of, method_label, method_order
 from neva_tl.study.report.numbers import finite, fixed, interval, p_text, percent
 
 Row = Mapping[Any, Any]
-#: label -> (text of a row, sorting key of a row, whether it is text, tooltip)
+#: (label, text of a row, sorting key of a row, whether it is text, tooltip)
 Column = tuple[str, Callable[[Row], str], Callable[[Row], Any], bool, str]
 
 
 def number(label: str, name: str, digits: int = 2, title: str = "") -> Column:
-    """A plain number."""
+    """Column of a plain number."""
     return label, lambda row: fixed(row.get(name), digits), lambda row: row.get(name), False, title
 
 
 def ranged(label: str, name: str, title: str = "") -> Column:
-    """A number with its interval."""
+    """Column of a number with its interval."""
     return (
         label,
         lambda row: interval(row.get(name), row.get(f"{name}_lo"), row.get(f"{name}_hi")),
@@ -33,7 +33,7 @@ def ranged(label: str, name: str, title: str = "") -> Column:
 
 
 def change(label: str, before: str, after: str, title: str = "", digits: int = 2) -> Column:
-    """`before → after`, sorted by after."""
+    """Column of `before → after`, sorted by after."""
     return (
         label,
         lambda row: f"{fixed(row.get(before), digits)} → {fixed(row.get(after), digits)}",
@@ -44,25 +44,25 @@ def change(label: str, before: str, after: str, title: str = "", digits: int = 2
 
 
 def words(label: str, read: Callable[[Row], str], title: str = "") -> Column:
-    """Text."""
+    """Column of text."""
     return label, read, read, True, title
 
 
-def build(df: pd.DataFrame, columns: list[Column], needs: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Cells of a table for the template."""
+def build(df: pd.DataFrame, columns: list[Column]) -> dict[str, Any]:
+    """Build the columns and cells of a table for the template."""
     rows = []
     for row in df.to_dict("records"):
         cells = []
         for _, text, key, is_text, _ in columns:
             raw = key(row)
-            found = None if is_text else finite(raw)
-            cells.append({"text": text(row), "sort": str(raw) if is_text else "" if found is None else repr(found)})
+            size = None if is_text else finite(raw)
+            cells.append({"text": text(row), "sort": str(raw) if is_text else "" if size is None else repr(size)})
         rows.append(cells)
     return {"columns": [{"label": c[0], "text": c[3], "title": c[4]} for c in columns], "rows": rows}
 
 
-def said(raw: Any) -> str:
-    """Text, or a dash where there is none."""
+def or_dash(raw: Any) -> str:
+    """Return the text of a cell, or a dash for a missing one."""
     return "–" if raw is None or raw is pd.NA or raw != raw or str(raw) == "" else str(raw)
 
 
@@ -71,14 +71,14 @@ def _target(row: Row) -> str:
     return "own" if target is None else fixed(target, 1)
 
 
-def _there(df: pd.DataFrame, columns: list[tuple[str, Column]]) -> list[Column]:
-    """The columns whose data the table has."""
+def _present(df: pd.DataFrame, columns: list[tuple[str, Column]]) -> list[Column]:
+    """The columns with data in the table."""
     return [column for name, column in columns if name in df.columns]
 
 
 def in_order(df: pd.DataFrame) -> pd.DataFrame:
-    """Rows by method in the fixed order, then gate, then gain (own gain last), then value along the circle."""
-    rank = {name: place for place, name in enumerate(method_order(df["method"]))}
+    """Sort rows by method, gate, target gain (none last) and value in circle order."""
+    rank = {name: index for index, name in enumerate(method_order(df["method"]))}
     keys = pd.DataFrame({"m": df["method"].astype(str).map(rank)}, index=df.index)
     keys["g"] = df["gate"].map(gate_of) if "gate" in df.columns else "none"
     keys["t"] = df["target_gain"].astype(float) if "target_gain" in df.columns else 0.0
@@ -86,17 +86,17 @@ def in_order(df: pd.DataFrame) -> pd.DataFrame:
     return df.loc[keys.sort_values(["m", "g", "t", "v"]).index]
 
 
-def _what(row: Row) -> str:
+def _method(row: Row) -> str:
     return method_label(str(row["method"]))
 
 
 def methods(df: pd.DataFrame) -> dict[str, Any]:
-    """The headline table."""
+    """Build the table of all methods."""
     columns = [
-        ("method", words("method", _what)),
+        ("method", words("method", _method)),
         ("gate", words("gate", lambda row: gate_of(row.get("gate")))),
         ("target_gain", words("at gain", _target, "target gain on validation prompts; own: no dose")),
-        ("reached", words("reached", lambda row: said(row.get("reached")), "values that reached the target")),
+        ("reached", words("reached", lambda row: or_dash(row.get("reached")), "values that reached the target")),
         ("csr", change("CSR", "csr_base", "csr", "mean score of the steered value, unedited → edited")),
         ("gain", ranged("gain", "gain", "mean of D[i,i] over values")),
         ("nlr", ranged("NLR", "nlr", "leakage per gain, cross-fitted (ours)")),
@@ -116,28 +116,28 @@ def methods(df: pd.DataFrame) -> dict[str, Any]:
         ("acc", change("accuracy", "acc_base", "acc", "neutral questions, unedited → edited", 3)),
         ("dose", number("dose", "dose", 3, "median over values, in the method's own unit")),
     ]
-    return build(in_order(df), _there(df, columns))
+    return build(in_order(df), _present(df, columns))
 
 
 def values(df: pd.DataFrame) -> dict[str, Any]:
-    """One row per method, target and steered value."""
+    """Build a table with a row per method, target gain and steered value."""
     columns = [
-        ("method", words("method", _what)),
+        ("method", words("method", _method)),
         ("gate", words("gate", lambda row: gate_of(row.get("gate")))),
         ("target_gain", words("at gain", _target)),
         ("steered", words("steered", lambda row: str(row["steered"]))),
-        ("status", words("status", lambda row: said(row.get("status")))),
+        ("status", words("status", lambda row: or_dash(row.get("status")))),
         ("dose", number("dose", "dose", 3)),
         ("csr", change("CSR", "csr_base", "csr")),
         ("gain", ranged("gain", "gain")),
         ("leakage", number("leakage", "leakage", 3, "mean over other values of max(0, D)")),
         ("invalid", ("invalid", lambda row: percent(row.get("invalid")), lambda row: row.get("invalid"), False, "")),
     ]
-    return build(in_order(df), _there(df, columns))
+    return build(in_order(df), _present(df, columns))
 
 
 def neurons(df: pd.DataFrame) -> dict[str, Any]:
-    """Neurons of one value with their statistics."""
+    """Build the table of one value's neurons with their statistics."""
     columns = [
         ("rank", number("rank", "rank", 0)),
         (
@@ -165,16 +165,16 @@ def neurons(df: pd.DataFrame) -> dict[str, Any]:
             ),
         ),
         ("leak", number("leak", "leak", 2, "largest effect on another value, in this neuron's direction")),
-        ("write", number("write", "write", 3, "what it writes along the value's direction")),
-        ("score", number("score", "score", 3, "what the selector ranks by")),
+        ("write", number("write", "write", 3, "output along the value's direction")),
+        ("score", number("score", "score", 3, "ranking score of the selector")),
         ("mean_plus", number("mean +", "mean_plus", 3, "mean activation where the value is expressed")),
         ("mean_minus", number("mean −", "mean_minus", 3, "mean activation where it is opposed")),
     ]
-    return build(df, _there(df, columns))
+    return build(df, _present(df, columns))
 
 
 def ablation(df: pd.DataFrame) -> dict[str, Any]:
-    """Ablation of the selected neurons on expressing prompts."""
+    """Build the table of ablations of the selected neurons on expressing prompts."""
     columns = [
         ("value", words("value", lambda row: str(row["value"]))),
         ("operation", words("ablated to", lambda row: str(row["operation"]))),
@@ -191,11 +191,11 @@ def ablation(df: pd.DataFrame) -> dict[str, Any]:
         ),
         ("n", number("prompts", "n", 0)),
     ]
-    return build(df, _there(df, columns))
+    return build(df, _present(df, columns))
 
 
 def circuit(df: pd.DataFrame, show: Callable[[str], str]) -> dict[str, Any]:
-    """Edges of one value's circuit, strongest first."""
+    """Build the table of one value's circuit edges, strongest first."""
     columns = [
         (
             "layer",
@@ -209,4 +209,4 @@ def circuit(df: pd.DataFrame, show: Callable[[str], str]) -> dict[str, Any]:
         columns.append(
             ("measured", number("measured", "measured", 4, "change of the value's token log-odds when ablated"))
         )
-    return build(df, _there(df, columns))
+    return build(df, _present(df, columns))

@@ -1,4 +1,4 @@
-"""write_report(): read a run folder, fill the template, write one page."""
+"""Reading of a run folder, and writing of its report page."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from neva_tl.plots.style import FIGURE_DPI, at_gain, plain_numbers
 from neva_tl.plots.widgets import bundle
 from neva_tl.study.report import circuits, definitions, headline, sections, tables
 
-#: Tables the report reads, and the section that is left out without each.
-WANTED = {
+#: Table of the report -> title of the section that is left out without it.
+SECTIONS = {
     "methods": "Methods side by side",
     "values": "Per value",
     "leakage": "Value leakage",
@@ -31,7 +31,9 @@ WANTED = {
     "layers": "Per-layer ablation",
     "circuit": "Circuits",
 }
-HOW = {"layers": " (analyses/layer_ablation.py writes it; write the report again after it)"}
+#: Hints for tables that another command writes.
+HINTS = {"layers": " (analyses/layer_ablation.py writes it; then write the report again)"}
+#: Figure -> alternative text.
 ALT = {
     "method_bars": "Measures of every method with intervals",
     "circle_plot": "Leakage drawn around Schwartz's circle",
@@ -41,17 +43,17 @@ ALT = {
     "effect_volcano": "Effect size against evidence, per value",
     "layer_ablation": "Change when one layer's neurons are ablated or amplified",
 }
-#: Wider than this many inches scrolls on a phone instead of shrinking to nothing.
+#: A picture wider than this, in inches, scrolls on a phone instead of shrinking.
 WIDE = 6.0
-#: Pixels per inch of the embedded pictures, and of their place on the page (sharp on dense screens).
+#: Pixels per inch of the embedded pictures, and of their size on the page (sharp on dense screens).
 DPI, PAGE_DPI = 150, 100
 
 
 def write_report(run: str | Path) -> Path:
-    """Write `RUN/report.html` from `results.json`, `manifest.json` and the tables; what is missing is left out and said.
+    """Write `RUN/report.html` from `results.json`, `manifest.json` and the tables.
 
-    The page needs no network (a content security policy forbids it any), embeds its pictures, and escapes all text that
-    comes from data.
+    The page embeds its pictures, works offline (a content security policy forbids all requests) and escapes all text of the
+    data. Sections without data are left out, and the page lists them.
 
     Args:
         run: the run folder.
@@ -60,32 +62,42 @@ def write_report(run: str | Path) -> Path:
         The page's path.
 
     Raises:
-        InputError: no run folder, or no readable results.json in it.
+        InputError: The run folder has no readable results.json.
     """
     run = Path(run)
     results = _json(run / "results.json")
     if results is None:
-        raise InputError(f"{run / 'results.json'} is missing or is no JSON: run `neva-tl run --out {run}` first")
+        raise InputError(f"{run / 'results.json'} is missing or not JSON: run `neva-tl run --out {run}` first")
     manifest = _json(run / "manifest.json")
-    found = {name: table for name in (*WANTED, "ablation") if (table := _table(run, name)) is not None}
-    context = build_context(results, manifest, found, run)
+    frames = {name: table for name in (*SECTIONS, "ablation") if (table := _table(run, name)) is not None}
+    context = build_context(results, manifest, frames, run)
     return write_page(run / "report.html", environment().get_template("report.html.j2").render(context))
 
 
 def build_context(
     results: Mapping[str, Any],
     manifest: Mapping[str, Any] | None,
-    found: Mapping[str, pd.DataFrame],
+    frames: Mapping[str, pd.DataFrame],
     run: Path | None = None,
 ) -> dict[str, Any]:
-    """Everything the template shows, as plain data; pictures are the run's own where they are fresh, else drawn anew."""
-    judge, unit = str(results.get("judge", "not stated")), str(results.get("unit", "not stated"))
+    """Collect the data of the template.
+
+    Args:
+        results: content of results.json.
+        manifest: content of manifest.json, or None.
+        frames: the run's tables by name.
+        run: the run folder; its pictures are used where they are not older than their tables, else drawn again.
+
+    Returns:
+        The variables of the template, as plain data.
+    """
+    judge, unit = str(results.get("judge", "unknown")), str(results.get("unit", "unknown"))
     missing: list[str] = []
     graphs = {} if run is None else circuits.read(run, missing)
     missing += [
-        f"{title}: there is no table {name!r} in this run{HOW.get(name, '')}."
-        for name, title in WANTED.items()
-        if name not in found and not (name == "circuit" and graphs)
+        f"{title}: there is no table {name!r} in this run{HINTS.get(name, '')}."
+        for name, title in SECTIONS.items()
+        if name not in frames and not (name == "circuit" and graphs)
     ]
     css, js = assets()
     context: dict[str, Any] = {
@@ -93,26 +105,26 @@ def build_context(
         "js": js + asset("report.js.j2"),
         "model": dict(results.get("model", {})),
         "subtitle": headline.subtitle(results),
-        "headline": headline.sentences(results, found, [graph.meta for graph in graphs.values()]),
+        "headline": headline.sentences(results, frames, [graph.meta for graph in graphs.values()]),
         "tiles": headline.tiles(results),
         "judge": judge,
         "unit": unit,
         "definitions": definitions.definitions(),
-        "images": _images(found, missing, run),
+        "images": _images(frames, missing, run),
     }
-    if "methods" in found:
-        context["methods"] = tables.methods(found["methods"])
-    if "values" in found:
-        context["values"] = tables.values(found["values"])
-    if "leakage" in found:
-        context |= sections.heatmaps(at_gain(found["leakage"]))
-    if "generations" in found:
-        context |= sections.texts(found["generations"])
-    if "neurons" in found:
-        context["neurons"] = sections.neurons(found["neurons"])
-    if "ablation" in found:
-        context["ablation"] = tables.ablation(found["ablation"])
-    context["circuits"] = circuits.panels(graphs, found.get("circuit"), missing)
+    if "methods" in frames:
+        context["methods"] = tables.methods(frames["methods"])
+    if "values" in frames:
+        context["values"] = tables.values(frames["values"])
+    if "leakage" in frames:
+        context |= sections.heatmaps(at_gain(frames["leakage"]))
+    if "generations" in frames:
+        context |= sections.texts(frames["generations"])
+    if "neurons" in frames:
+        context["neurons"] = sections.neurons(frames["neurons"])
+    if "ablation" in frames:
+        context["ablation"] = tables.ablation(frames["ablation"])
+    context["circuits"] = circuits.panels(graphs, frames.get("circuit"), missing)
     context["faithfulness"] = circuits.faithfulness(graphs)
     views = {} if run is None else circuits.views(run, missing)
     for panel in context["circuits"]:
@@ -143,26 +155,29 @@ def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("missing", "Left out", context.get("missing")),
         ("manifest", "Manifest", context.get("manifest")),
     ]
-    return [(where, name) for where, name, there in entries if there]
+    return [(section, name) for section, name, present in entries if present]
 
 
-def _images(found: Mapping[str, pd.DataFrame], missing: list[str], run: Path | None) -> dict[str, dict[str, Any]]:
-    """The figures whose tables are there, as PNG data. One that cannot be drawn is said to be left out."""
+def _images(frames: Mapping[str, pd.DataFrame], missing: list[str], run: Path | None) -> dict[str, dict[str, Any]]:
+    """The figures whose tables exist, as PNG data.
+
+    `missing` gets a line per figure that cannot be drawn.
+    """
     out = {}
     for name, alt in ALT.items():
         spec = FIGURES[name]
-        if spec.table not in found:
+        if spec.table not in frames:
             continue
         try:
             drawn = None if run is None else _drawn(run, name, spec.table)
-            out[name] = _embed_png(drawn, alt) if drawn else _embed(spec.draw(found[spec.table]), alt)
+            out[name] = _embed_png(drawn, alt) if drawn else _embed(spec.draw(frames[spec.table]), alt)
         except InputError as error:
             missing.append(f"{alt}: {error}.")
     return out
 
 
 def _drawn(run: Path, name: str, table: str) -> bytes | None:
-    """The run's own picture of a table, where there is one that is no older than the table."""
+    """The run's picture of a table; None if missing or older than the table."""
     picture, source = run / "figures" / f"{name}.png", run / "tables" / f"{table}.parquet"
     if not picture.is_file() or not source.is_file() or picture.stat().st_mtime_ns < source.stat().st_mtime_ns:
         return None
@@ -191,10 +206,10 @@ def _embed(figure: Any, alt: str) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def _table(run: Path, name: str) -> pd.DataFrame | None:

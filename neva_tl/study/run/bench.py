@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-
-from tqdm import tqdm
 
 from neva_tl import models
 from neva_tl.editing import Edit
@@ -110,38 +106,3 @@ class Bench:
 def conditions(methods: Sequence[str], targets: Sequence[float]) -> tuple[tuple[str, float | None], ...]:
     """What is measured: every method at every target gain, methods without a dose once."""
     return tuple((m, t) for m in methods for t in ((None,) if m in UNDOSED else targets))
-
-
-def measure_all(bench: Bench, *, workers: int, progress: bool) -> None:
-    """Measure every value, in this process or in several.
-
-    Args:
-        workers: processes; each loads the model and takes a share of the values. 1 stays here.
-        progress: show a bar of cells.
-
-    Raises:
-        Whatever a cell raises, from the first worker that fails.
-    """
-    store = bench.cells.store
-    _ = bench.cells.base  # the workers read it
-    names = [name for value in bench.steered for name in bench.names(value)]
-    left = [value for value in bench.steered if not all(store.has(name) for name in bench.names(value))]
-    todo = [*left[::2], *left[1::2]]  # a run that is stopped halfway has values from all around the circle
-    with tqdm(total=len(names), desc="study", unit="cell", file=sys.stderr, disable=not progress) as bar:
-
-        def look(text: str = "") -> None:
-            bar.n = sum(store.has(name) for name in names)
-            bar.set_postfix_str(text)
-
-        look()
-        count = max(1, min(workers, len(todo)))
-        n_blocks = count if bench.block is None else math.ceil(len(todo) / bench.block)
-        blocks = [block for start in range(n_blocks) if (block := tuple(todo[start::n_blocks]))]
-        if count == 1:
-            for block in blocks:
-                bench.measure(block, look)
-        else:
-            from neva_tl.study.run.workers import spread
-
-            spread(store.root, bench.cells.config, blocks, workers=count, look=look)
-        look("done")

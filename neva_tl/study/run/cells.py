@@ -18,11 +18,12 @@ from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.values import VALUES
 from neva_tl.editing import Ablate, Edit, RelevanceGate, calibrate_many
 from neva_tl.editing.calibrate import DosePoint
+from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.fluency import admissible
-from neva_tl.evaluation.conditions.observe import Decoding, Observed, write_texts
+from neva_tl.evaluation.conditions.observe import Observed, write_texts
 from neva_tl.evaluation.judges.base import legible
 from neva_tl.methods import Evidence, build, dose_unit
-from neva_tl.models.inference.sampling import Prefill
+from neva_tl.models.inference.prompt_cache import Prefill
 from neva_tl.study.run.config import GRIDS, Profile, StudyConfig
 from neva_tl.study.run.health import Health
 from neva_tl.study.run.scorers import Scorer, demo_expressing, to_frame

@@ -13,8 +13,7 @@ from neva_tl.activations.pooling import Weighted
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES, in_circle_order
 from neva_tl.editing import SCOPES, Scope
-from neva_tl.evaluation.judges.registry import JUDGES
-from neva_tl.evaluation.judges.registry import known as known_judges
+from neva_tl.evaluation.judges.registry import JUDGES, known_judges
 from neva_tl.models.sources import is_demo, label
 from neva_tl.selection import SELECTORS
 

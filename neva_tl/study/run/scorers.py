@@ -11,8 +11,8 @@ import pandas as pd
 
 from neva_tl.core.values import VALUES
 from neva_tl.editing import Edit
+from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.observe import (
-    Decoding,
     Observed,
     observe,
     observe_many,
@@ -22,7 +22,7 @@ from neva_tl.evaluation.conditions.observe import (
 )
 from neva_tl.evaluation.judges.base import ItemScores, Judge, TextJudge, legible, reads_texts
 from neva_tl.models import LayerCache
-from neva_tl.models.inference.sampling import Prefill
+from neva_tl.models.inference.prompt_cache import Prefill
 
 #: Greedy texts behind the invalid rate where the judge itself reads none.
 LEGIBILITY_TEXTS = 20

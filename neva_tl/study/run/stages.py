@@ -21,7 +21,7 @@ from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.values import VALUES
 from neva_tl.editing import RelevanceGate, fit_relevance
-from neva_tl.evaluation.conditions.observe import Decoding
+from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.judges import load_judge
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.run.config import Profile, StudyConfig

@@ -12,13 +12,15 @@ from typing import Any
 import pandas as pd
 
 from neva_tl import models, prompts
-from neva_tl.core.cards import card, showable
+from neva_tl.core.cards import card
+from neva_tl.plots.showable import showable
 from neva_tl.study.run import stages, summary, tables, workers
 from neva_tl.study.run.adopt import adopt
-from neva_tl.study.run.bench import Bench, measure_all
+from neva_tl.study.run.bench import Bench
 from neva_tl.study.run.config import Profile, StudyConfig
 from neva_tl.study.run.stages import say
 from neva_tl.study.run.store import Store
+from neva_tl.study.run.workers import measure_all
 
 #: The figure that `.show()` of a run's table draws.
 FIGURE_OF = {

@@ -6,13 +6,18 @@ overhead (the demo model, SmolLM2 on a CPU); a model that fills a device stays i
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
+from neva_tl.study.run.bench import Bench
 from neva_tl.study.run.config import StudyConfig
 
 #: A model with more parameters is not copied into several processes unless asked for.
@@ -114,3 +119,36 @@ def _alive(pid: int) -> bool:
     except PermissionError:  # there, and somebody else's
         pass
     return True
+
+
+def measure_all(bench: Bench, *, workers: int, progress: bool) -> None:
+    """Measure every value, in this process or in several.
+
+    Args:
+        workers: processes; each loads the model and takes a share of the values. 1 stays here.
+        progress: show a bar of cells.
+
+    Raises:
+        Whatever a cell raises, from the first worker that fails.
+    """
+    store = bench.cells.store
+    _ = bench.cells.base  # the workers read it
+    names = [name for value in bench.steered for name in bench.names(value)]
+    left = [value for value in bench.steered if not all(store.has(name) for name in bench.names(value))]
+    todo = [*left[::2], *left[1::2]]  # a run that is stopped halfway has values from all around the circle
+    with tqdm(total=len(names), desc="study", unit="cell", file=sys.stderr, disable=not progress) as bar:
+
+        def look(text: str = "") -> None:
+            bar.n = sum(store.has(name) for name in names)
+            bar.set_postfix_str(text)
+
+        look()
+        count = max(1, min(workers, len(todo)))
+        n_blocks = count if bench.block is None else math.ceil(len(todo) / bench.block)
+        blocks = [block for start in range(n_blocks) if (block := tuple(todo[start::n_blocks]))]
+        if count == 1:
+            for block in blocks:
+                bench.measure(block, look)
+        else:
+            spread(store.root, bench.cells.config, blocks, workers=count, look=look)
+        look("done")

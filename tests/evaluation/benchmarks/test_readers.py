@@ -134,7 +134,7 @@ def test_malformed_rows_stop_or_are_counted(
         ("x.txt", b"\xff\xfe\x00", "not UTF-8"),
         ("x.csv", b"\xff,a,b,c,d,A\n", "not UTF-8"),
         ("x.csv", b'"q,a,b,c,d,A\n', "line 1"),
-        ("x.zip", b"no zip", "no readable zip"),
+        ("x.zip", b"no zip", "not a readable zip"),
         ("x.jsonl", b'{"a": 1}\n', "no known public set"),
         ("x.jsonl", b"[1]\n", "no known public set"),
         ("x.json", b"", "is empty"),

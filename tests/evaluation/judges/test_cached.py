@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from faulty_server import FaultyServer
 
+from helpers.faulty_server import FaultyServer
 from neva_tl.core.cache import JsonCache
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from faulty_server import KEY, TEXTS, FaultyServer, right, wanted
 
+from helpers.faulty_server import KEY, TEXTS, FaultyServer, right, wanted
 from neva_tl.core.cache import JsonCache
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.values import VALUES, value
@@ -298,7 +298,7 @@ def test_missing_scores_are_bounded_and_the_question_is_printed(monkeypatch):
     """Unedited and edited texts before the judge; one refused: NaN, left out of D, and bounded by hand."""
     from neva_tl.evaluation.conditions import leakage as alignment
     from neva_tl.evaluation.conditions import observe as observed
-    from neva_tl.evaluation.measures.responses import worst_case
+    from neva_tl.evaluation.measures.cluster_sums import worst_case
 
     prompts, refused = ["one", "two", "three"], "Edited number 1 went by."
     plain_texts, edited_texts = ([f"{kind} number {i} went by." for i in range(3)] for kind in ("Plain", "Edited"))
@@ -338,7 +338,7 @@ def test_specs():
         "chat:m@ftp://x": "http address",
         "chat:m@http://user:pw@x/v1": "no user, password",
         "chat:m@http://x/v1?key=1": "no user, password",
-        "chat:m#concurrency=many": "does not read",
+        "chat:m#concurrency=many": "is malformed",
         "chat:m#concurrency=0": "concurrency",
         "chat:m#secret=1": "no such option",
         "chat:m#rpm=0": "requests_per_minute",

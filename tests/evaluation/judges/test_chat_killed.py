@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faulty_server import TEXTS, FaultyServer, wanted
 
+from helpers.faulty_server import TEXTS, FaultyServer, wanted
 from neva_tl.core.cache import JsonCache
 from neva_tl.evaluation.judges.chat import ChatJudge
 

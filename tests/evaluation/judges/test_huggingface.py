@@ -146,7 +146,7 @@ def test_what_is_no_classifier_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     from neva_tl.models.tiny import tiny_checkpoint
 
-    with pytest.raises(InputError, match="is no sequence classifier"):
+    with pytest.raises(InputError, match="is not a sequence classifier"):
         load_judge(f"hf:{tiny_checkpoint(tmp_path / 'lm')}")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="has no config"):

@@ -33,7 +33,7 @@ def test_a_full_answer_is_read_back(express, oppose, wrap, random):
     whole = dict(pairs) | {"opposes": dict(zip(VALUES, oppose, strict=True))}
     read = read_answer(wrap.format(json.dumps(whole)), opposes=True)
     assert read.express == tuple(express) and read.oppose == tuple(oppose) and read.failure is None
-    assert read.undecided == [*express, *oppose].count(None) and read.said == 20
+    assert read.undecided == [*express, *oppose].count(None) and read.n_answered == 20
 
 
 @given(

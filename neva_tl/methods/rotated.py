@@ -33,7 +33,8 @@ def rotated(evidence: Evidence, value: str) -> AddVector:
         InputError: no samples, neurons that no selector chose, or no coordinate that passes the selector.
     """
     like = evidence.neurons[value]
-    if like.method not in selection.SELECTORS or like.method in ("random", "label_shuffled"):
+    selector = selection.SELECTORS.get(like.method)
+    if selector is None or selector.placebo:
         raise InputError(f"a rotated placebo needs neurons that a selector chose, not ones made by {like.method!r}")
     bases = rotations(evidence.stats.n_layers, evidence.stats.d_mlp, evidence.seed)
     stats = rotated_stats(evidence.stats, bases)

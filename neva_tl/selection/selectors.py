@@ -17,21 +17,23 @@ from neva_tl.selection.mean_shift import select_mean_shift
 from neva_tl.selection.neva import select_neva
 from neva_tl.selection.probe import select_probe
 from neva_tl.selection.random_neurons import select_random
-from neva_tl.selection.registry import SELECTORS, run
+from neva_tl.selection.registry import SELECTORS, Selector, run
 from neva_tl.selection.shuffled import select_shuffled
+
+_WITHOUT_FLIPS = {"flips": 0}
 
 SELECTORS.update(
     {
-        "effect_size": select_by_effect_size,
-        "neva": select_neva,
-        "probe": select_probe,
-        "causal": select_causal,
-        "margin": select_margin,
-        "random": select_random,
-        "label_shuffled": select_shuffled,
-        "activation_probability": select_activation_probability,
-        "lape": select_lape,
-        "mean_shift": select_mean_shift,
+        "effect_size": Selector(select_by_effect_size, quick=_WITHOUT_FLIPS),
+        "neva": Selector(select_neva, quick=_WITHOUT_FLIPS),
+        "probe": Selector(select_probe, needs_samples=True, quick=_WITHOUT_FLIPS),
+        "causal": Selector(select_causal, quick=_WITHOUT_FLIPS),
+        "margin": Selector(select_margin, needs_samples=True, quick=_WITHOUT_FLIPS),
+        "random": Selector(select_random, placebo=True),
+        "label_shuffled": Selector(select_shuffled, needs_samples=True, placebo=True),
+        "activation_probability": Selector(select_activation_probability),
+        "lape": Selector(select_lape),
+        "mean_shift": Selector(select_mean_shift),
     }
 )
 

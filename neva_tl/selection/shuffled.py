@@ -13,7 +13,7 @@ from neva_tl.activations import ActivationStats, Samples
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.selection.base import Request, check_request
-from neva_tl.selection.registry import quick, run
+from neva_tl.selection.registry import find_selector, quick, run
 
 _ARRAYS = ("n", "mean", "m2", "positive", "diff_n", "diff_mean", "diff_m2")
 
@@ -36,7 +36,7 @@ def label_shuffled(
     Raises:
         InputError: no samples, site `gate`, or `like` is itself a placebo.
     """
-    if like.method in ("random", "label_shuffled"):
+    if find_selector(like.method).placebo:
         raise InputError(f"a label-shuffled placebo needs a selected set to follow, not one made by {like.method!r}")
     settings = dict(like.settings)
     layers = settings.get("layers")

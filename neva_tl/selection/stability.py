@@ -18,7 +18,7 @@ from neva_tl.activations import ActivationStats
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.selection.base import Request, SelectionWarning, check_request
-from neva_tl.selection.registry import quick, run
+from neva_tl.selection.registry import find_selector, quick, run
 from neva_tl.selection.resample import clusters_of, part_of, rows_of
 
 
@@ -147,7 +147,7 @@ def resample_request(
     Raises:
         InputError: a placebo, or what `check_request` refuses.
     """
-    if method in ("random", "label_shuffled"):
+    if find_selector(method).placebo:
         raise InputError(f"{method} is a placebo: name the selector whose choice is to be resampled")
     request = Request(value, k, model, lam=lam, require_split_half=False, require_q=False, layers=layers, seed=seed,
                       options={**(options or {}), **quick(method)})  # fmt: skip

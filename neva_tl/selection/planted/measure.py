@@ -26,7 +26,6 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "causal_gradient": ("causal", {"path": "gradient"}),
     "effect_size_delta0": ("effect_size", {"delta": 0.0}),
 }
-PLACEBOS = ("random", "label_shuffled")
 DECOYS = ("silent decoy", "decoy")
 
 
@@ -97,7 +96,7 @@ def _count(world: World, stats: ActivationStats, value: str, known: pd.DataFrame
         return {"refused": str(error)}
     chosen = _flat(found, stats)
     # a cap of so many neurons, where reached, hides what the screen itself passed
-    full = len(chosen) == default_k(total) and method not in PLACEBOS
+    full = len(chosen) == default_k(total) and not SELECTORS[method].placebo
     passed = _flat(_select(stats, value, method, world, k=total, **options), stats) if full else chosen
     score = np.full(total, -np.inf)
     order = _flat(ranked, stats)

@@ -1,7 +1,7 @@
-"""The table of steering methods: one record per method, plain data that imports no model code.
+"""The table of steering methods: one record per method.
 
-The record lives below the code it describes: figures read labels and colours here, `neva_tl.methods.build` imports the builder
-when it is first used. A new method is one file in `neva_tl/methods/` and one line here; a notebook calls `register`.
+Records are plain data and import no model code, so that figures can read labels and colours without torch;
+`neva_tl.methods.build` imports a builder on first use. A new method is one file in `neva_tl/methods/` and one line here; a notebook calls `register`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Method:
 
     Attributes:
         build: Function `(evidence, value) -> Edit`, or its import path `module:function`.
-        family: What the method edits: `neurons`, `vectors` (the residual stream) or the `prompt`; a `placebo` edits neurons or
+        family: Target of the edit: `neurons`, `vectors` (the residual stream) or the `prompt`; a `placebo` edits neurons or
             directions that no selection supports.
         gate: The gate that is part of the method: `probe` decides per token how much it needs, `prompt_probe` once per text
             at the prompt's last token, `none` acts on every token.
@@ -33,7 +33,7 @@ class Method:
             `gamma`, `share` of the way to a level; `none` for a method without a dose, which is shown at its own gain.
         dose_of: Method whose calibrated dose this one takes: some placebos are matched in size, not in gain. None searches
             for a dose of its own.
-        relevance: How the relevance gate is asked: once per `token`, once per `query` (as in ConVA's paper), or not at all
+        relevance: How often the relevance gate decides: once per `token`, once per `query` (as in ConVA's paper), or not at all
             (`no`: the method edits no activation).
         needs_gate_stats: Whether the method reads the MLP gate's activations, which are collected on request only.
         label: Name in figures and reports; empty writes the registered name without underscores.
@@ -60,7 +60,7 @@ class Method:
 
     @property
     def searched(self) -> bool:
-        """Whether the method's dose is searched for: it has one, and does not take another method's."""
+        """Whether a dose of its own is searched for the method."""
         return self.dose != "none" and self.dose_of is None
 
     def builder(self) -> Callable[[Any, str], Any]:
@@ -104,7 +104,7 @@ METHODS: dict[str, Method] = {
 
 
 def register(name: str, method: Method) -> None:
-    """Add a method under a name, or replace it; it then works in every study, table and figure.
+    """Add or replace a method; it then works in every study, table and figure.
 
     Args:
         name: As in `neva-tl run --method NAME` and in tables.

@@ -1,4 +1,4 @@
-"""Steering methods, ours and published ones, behind one `Edit` interface.
+"""Steering methods, ours and published ones, with one `Edit` interface.
 
 One file per method; its facts (family, gate, dose, label) are one record in `METHODS`. A builder takes the collected evidence
 and returns an edit whose dose `calibrate` can set.

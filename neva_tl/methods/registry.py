@@ -1,4 +1,7 @@
-"""Build a method's edit by name. The table of methods is `neva_tl.core.method_records`."""
+"""Build a method's edit by name.
+
+The table of methods is `neva_tl.core.method_records`.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def build(method: str, evidence: Evidence, value: str) -> Edit:
 
 
 def gate_name(method: str, relevance: bool) -> str:
-    """The gate of a condition in tables: the method's own, with `relevance` added where that gate is used.
+    """The gate of a condition in tables: the method's own, and `relevance` if used.
 
     Args:
         method: A registered name.

@@ -1,6 +1,8 @@
-"""Selection: from activation statistics to the neurons that carry a value, one file per scorer.
+"""Selection: from activation statistics to the neurons that carry a value.
 
-`select(stats, value, method=...)` looks the scorer up in `SELECTORS`; a new one is a new file and one line in
+One file per selector.
+
+`select(stats, value, method=...)` looks the selector up in `SELECTORS`; a new one is a new file and one line in
 `selectors.py`.
 """
 

@@ -1,4 +1,4 @@
-"""Registry of selectors: register one, find it, run it. The table itself is in `selectors`."""
+"""Registry of selectors; the table itself is in `selectors`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SELECTORS: dict[str, Selector] = {}
 
 
 def register(name: str, selector: Selector) -> None:
-    """Add a selector under a name, or replace it; `select` and every study then know it.
+    """Add or replace a selector; `select` and every study then know it.
 
     Args:
         name: As in `select(..., method=name)`.
@@ -117,7 +117,7 @@ def quick(method: str) -> dict[str, Any]:
 
 
 def _plain(request: Request) -> Request:
-    """The request with its options as plain data, because they go into the neuron set's settings.
+    """The request with plain data as options, for the neuron set's settings.
 
     Margin effects that were measured beforehand are dropped: a placebo that repeats the selection measures its own.
     """

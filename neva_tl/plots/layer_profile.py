@@ -64,7 +64,7 @@ def layer_profile(neurons: pd.DataFrame, *, n_layers: int | None = None, method:
         ax.tick_params(axis="x", length=2.5)
         note = f"n = {int(of_value.sum())}"
         if strengths[of_value].notna().any():
-            note += f"\n|g| {short(np.median(strengths[mine].dropna()).item(), 1)}"
+            note += f"\n|g| {short(np.median(strengths[of_value].dropna()).item(), 1)}"
         ax.text(1.01, 0.5, note, transform=ax.transAxes, va="center", fontsize=6.5, color="#666666")
         if len(values) > 1:
             ax.set_ylabel(

@@ -176,7 +176,7 @@ def writing(
     from transformers import AutoModelForCausalLM
 
     import neva_tl as nv
-    from neva_tl.models.inference.sampling import Decoding, decode
+    from neva_tl.models.inference.sampling import SamplingSettings, decode
 
     model = nv.load(folder)
     info = nv.models.info(model)
@@ -196,7 +196,7 @@ def writing(
     vectors = {layer: 0.01 * rng.normal(size=info.d_model).astype(np.float32) for layer in range(info.n_layers)}
 
     def ours(session: Any) -> list[list[int]]:
-        return decode(model, prompt, mask, range(batch), Decoding(new, 0.0, 0, frozenset()), session)
+        return decode(model, prompt, mask, range(batch), SamplingSettings(new, 0.0, 0, frozenset()), session)
 
     def hfs(_: Any, writer: Any = hf) -> list[list[int]]:
         how = {"max_new_tokens": new, "do_sample": False, "pad_token_id": 0}

@@ -197,7 +197,7 @@ def _own_tokens(
 
 
 def _streams(
-    model: Any, batch: inference.Batch, chosen: Bool[Tensor, "b n"], session: Any
+    model: Any, batch: inference.Batch, chosen: Bool[Tensor, "b n"], session: inference.TokenSession | None
 ) -> list[Float[Tensor, "m d"]]:
     """The residual stream at the chosen tokens: after the embedding, then after every block."""
     n_layers = models.info(model).n_layers

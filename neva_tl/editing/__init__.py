@@ -1,7 +1,7 @@
-"""Edits of a model's activations at inference, through hook points; see base.py for what an edit is."""
+"""Edits of a model's activations at inference, through hook points; base.py defines them."""
 
 from neva_tl.core.content_hash import content_hash
-from neva_tl.editing.base import SCOPES, Change, Edit, Here, NeuronEdit, Scope, as_edits, rewrite
+from neva_tl.editing.base import SCOPES, Change, Edit, NeuronEdit, PromptContext, Scope, as_edits, rewrite
 from neva_tl.editing.calibrate import Calibration, DosePoint, calibrate, calibrate_many
 from neva_tl.editing.edits.ablate import Ablate
 from neva_tl.editing.edits.clamp import Clamp
@@ -37,10 +37,10 @@ __all__ = [
     "Edit",
     "EditSession",
     "GateShift",
-    "Here",
     "LayerProbe",
     "NeuronEdit",
     "ProbedVector",
+    "PromptContext",
     "PromptShift",
     "RelevanceGate",
     "RolePrompt",

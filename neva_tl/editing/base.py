@@ -1,7 +1,7 @@
-"""What an edit is: a frozen description of changes at hook points, with a dose and a token scope.
+"""Base classes of edits: frozen descriptions of changes at hook points, with a dose and a token scope.
 
-An edit knows nothing of forward passes. `changes(model)` lists `Change(layer, site, apply)`; hooking.py puts them on the
-model and takes them off again, session.py restricts them to the scope's tokens.
+An edit is independent of forward passes. `changes(model)` lists `Change(layer, site, apply)`; hooking.py installs them as
+hooks and removes them, session.py restricts them to the tokens of the scope.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing.constant import PerDevice
 from neva_tl.editing.gate import RelevanceGate
 
-#: Which tokens an edit touches. `prompt`: what the user gave; `generated`: what the model wrote (or the answer span that
-#: is scored); `all`: both; `last`: the prompt's last token and every generated one (those that predict what comes).
+#: Token scope of an edit. `prompt`: the tokens of the prompt; `generated`: generated tokens (or the answer span that is
+#: scored); `all`: both; `last`: the prompt's last token and every generated token (the tokens that predict the continuation).
 Scope = Literal["all", "prompt", "generated", "last"]
 SCOPES: tuple[str, ...] = ("all", "prompt", "generated", "last")
 
-#: The edit's own class (`typing.Self` cannot be checked at run time on a single method).
+#: Class of the edit itself (`typing.Self` cannot be checked at run time on a single method).
 E = TypeVar("E", bound="Edit")
 
 
 @dataclass(frozen=True)
-class Here:
-    """What a change that asks for more than its activation is told of the running forward pass (b rows).
+class PromptContext:
+    """Facts of the running forward pass (b rows) for changes that need more than their activation.
 
     Attributes:
-        end: `[b]` place of each row's last prompt token (a text without prompt: of its first token); -1 where the prompt
+        end: `[b]` position of each row's last prompt token (of the first token in a text without prompt); -1 where the prompt
             was run before, under the KV cache.
         inside: `[b]` whether the edit touches that token.
-        held: the edit's own memory, tensors with one row per text: kept while the same texts go on, emptied when new prompts
+        memory: Tensors of the edit with one row per text: stored while the same texts continue, emptied when new prompts
             are run.
-        sites: this layer's activations at the sites asked for.
+        sites: Activations of this layer at the sites in `Change.needs`.
     """
 
     end: Int[Tensor, " b"]
     inside: Bool[Tensor, " b"]
-    held: dict[str, Tensor]
+    memory: dict[str, Tensor]
     sites: Mapping[str, Tensor]
 
 
@@ -56,9 +56,10 @@ class Change:
     """One change at one hook point: `apply` maps the activation `[b, n, d]` to a new tensor of the same shape.
 
     Attributes:
-        layer, site: the hook point.
-        apply: `apply(x)`, or `apply(x, here)` where the change needs something.
-        needs: other sites of the layer that fire before this one, and `prompt` where the change is worked out at the prompt
+        layer: The layer.
+        site: Short name of the hook point.
+        apply: `apply(x)`, or `apply(x, context)` with a `PromptContext` where `needs` is not empty.
+        needs: Other sites of the layer that fire before this one, and `prompt` where the change is computed at the prompt
             (no run may then skip the prompt's forward pass).
     """
 
@@ -73,9 +74,9 @@ class Edit(ABC):
     """Base of all edits.
 
     Attributes:
-        dose: strength, in the unit that each edit states.
-        scope: which tokens are touched.
-        gate: of those, only the tokens that it opens; None leaves them all open.
+        dose: Strength, in the unit that each edit states.
+        scope: Tokens that are touched.
+        gate: Restricts the edit to the tokens in scope that it opens; None opens all of them.
     """
 
     dose: float = field(default=1.0, kw_only=True)
@@ -90,7 +91,11 @@ class Edit(ABC):
 
     @abstractmethod
     def changes(self, model: Any) -> tuple[Change, ...]:
-        """The changes this edit makes to a model, checked against its sizes."""
+        """The changes this edit makes to a model, checked against its sizes.
+
+        Args:
+            model: A TransformerLens model.
+        """
 
     def with_dose(self: E, dose: float) -> E:
         """The same edit at another dose."""
@@ -101,16 +106,20 @@ class Edit(ABC):
         return replace(self, scope=scope)
 
     def with_gate(self: E, gate: RelevanceGate | None) -> E:
-        """The same edit behind a gate (None takes it off)."""
+        """The same edit with a gate (None removes it)."""
         return replace(self, gate=gate)
 
     @property
     def by_token(self) -> bool:
-        """Whether what becomes of a token depends on no other text in the batch (else its texts cannot be cached)."""
+        """Whether a token's change is independent of the other texts in the batch (only then are its texts cacheable)."""
         return True
 
     def rewrite(self, prompt: str) -> str:
-        """The prompt as this edit wants it (only prompt-level methods change it)."""
+        """The prompt under this edit (only prompt-level methods change it).
+
+        Args:
+            prompt: The prompt.
+        """
         return prompt
 
 
@@ -118,11 +127,11 @@ class Edit(ABC):
 class NeuronEdit(Edit):
     """An edit of single neurons at `hook_post`.
 
-    A subclass says what becomes of them in `new_values`, or, where numbers of the neuron table have to be worked out first, in
-    `per_neuron` and `moved`: those numbers are then made ready once for each layer and device, not in every forward pass.
+    A subclass defines the new activations in `new_values`, or, where it derives numbers from the neuron table, in `per_neuron`
+    and `moved`: those numbers are then computed once for each layer and device, not in every forward pass.
 
     Attributes:
-        neurons: whom to edit; the set's fingerprint must be the model's.
+        neurons: The neurons to edit; they must have been selected on this model.
         effects: `positive` edits only neurons that are higher on the + pole, `all` edits every neuron of the set.
     """
 
@@ -148,39 +157,57 @@ class NeuronEdit(Edit):
         return df if self.effects == "all" else df[df["mean_plus"] > df["mean_minus"]]
 
     def per_neuron(self, rows: pd.DataFrame) -> tuple[np.ndarray, ...]:
-        """What `moved` is given beside the activations: a number for each of some rows of the neuron table, by that row alone."""
+        """Further arguments of `moved`: arrays with one number per row of the neuron table, computed from that row alone.
+
+        Args:
+            rows: Rows of the neuron table.
+        """
+        del rows
         return ()
 
     def moved(self, h: Float[Tensor, "b n s"], *per_neuron: Tensor) -> Float[Tensor, "b n s"]:
-        """New activations of the chosen neurons of one layer, from their present ones, out of place."""
-        raise NotImplementedError(f"{type(self).__name__} says neither in `moved` nor in `new_values` what it does")
+        """New activations of the edited neurons of one layer, computed out of place.
+
+        Args:
+            h: Their present activations.
+            *per_neuron: The arrays of `per_neuron` for these neurons, as tensors `[s]`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines neither `moved` nor `new_values`")
 
     def new_values(self, h: Float[Tensor, "b n s"], rows: pd.DataFrame) -> Float[Tensor, "b n s"]:
-        """The same, from the rows of the neuron table."""
+        """The same, from the rows of the neuron table.
+
+        Args:
+            h: Present activations of the edited neurons.
+            rows: Their rows of the neuron table.
+        """
         return self.moved(h, *(column(numbers).to(h.device) for numbers in self.per_neuron(rows)))
 
     def changes(self, model: Any) -> tuple[Change, ...]:
-        """One change per layer that holds chosen neurons.
+        """One change per layer that contains edited neurons.
+
+        Args:
+            model: A TransformerLens model.
 
         Raises:
-            InputError: the set was made on another model.
+            InputError: The set was selected on another model.
         """
         check_model(self.neurons, model)
-        chosen = self.chosen()
-        layer, neuron = (chosen[name].to_numpy(dtype=np.int64) for name in ("layer", "neuron"))
-        # a subclass that has its own way reads the table itself
-        own = type(self).new_values is not NeuronEdit.new_values
+        edited = self.chosen()
+        layer, neuron = (edited[name].to_numpy(dtype=np.int64) for name in ("layer", "neuron"))
+        # a subclass with `new_values` reads the table itself
+        reads_table = type(self).new_values is not NeuronEdit.new_values
         # once for all layers: in a loop the table would take longer than the edit
-        numbers = () if own else self.per_neuron(chosen)
+        numbers = () if reads_table else self.per_neuron(edited)
         out = []
         for number in np.unique(layer):
-            at = np.flatnonzero(layer == number)
-            index = torch.from_numpy(neuron[at])
-            if own:
-                rows = chosen.iloc[at].reset_index(drop=True)
+            position = np.flatnonzero(layer == number)
+            index = torch.from_numpy(neuron[position])
+            if reads_table:
+                rows = edited.iloc[position].reset_index(drop=True)
                 apply = _replacing(index, (), lambda h, rows=rows: self.new_values(h, rows))
             else:
-                apply = self._by_numbers(index, tuple(column(x[at]) for x in numbers))
+                apply = self._by_numbers(index, tuple(column(x[position]) for x in numbers))
             out.append(Change(int(number), "post", apply))
         return tuple(out)
 
@@ -191,13 +218,13 @@ class NeuronEdit(Edit):
 def _replacing(
     index: Int[Tensor, " s"], numbers: tuple[Tensor, ...], new: Callable[..., Tensor]
 ) -> Callable[[Tensor], Tensor]:
-    """Puts `new(h, *numbers)` in the place of the activations h of some neurons."""
-    held = PerDevice(index, *numbers)
+    """A change that replaces the activations h of some neurons by `new(h, *numbers)`."""
+    stored = PerDevice(index, *numbers)
 
     def apply(x: Tensor) -> Tensor:
-        at, *ready = held.on(x.device)
-        # out of place: the activation may be held by a cache
-        return x.index_copy(-1, at, new(x.index_select(-1, at), *ready).to(x.dtype))
+        neurons, *local_numbers = stored.on(x.device)
+        # out of place: a cache may share the activation
+        return x.index_copy(-1, neurons, new(x.index_select(-1, neurons), *local_numbers).to(x.dtype))
 
     return apply
 
@@ -205,8 +232,12 @@ def _replacing(
 def check_model(neurons: NeuronSet, model: Any) -> None:
     """Refuse neurons of another model.
 
+    Args:
+        neurons: The neuron set.
+        model: A TransformerLens model.
+
     Raises:
-        InputError: sizes or fingerprints differ.
+        InputError: Sizes or fingerprints differ.
     """
     info = models.info(model)
     if (neurons.n_layers, neurons.d_mlp) != (info.n_layers, info.d_mlp):
@@ -214,8 +245,8 @@ def check_model(neurons: NeuronSet, model: Any) -> None:
             f"this neuron set belongs to a model of {neurons.n_layers} layers x {neurons.d_mlp} neurons; "
             f"{info.name} has {info.n_layers} x {info.d_mlp}"
         )
-    made_on = neurons.fingerprint.get("weights_hash")
-    if made_on is not None and made_on != models.fingerprint(model)["weights_hash"]:
+    weights_hash = neurons.fingerprint.get("weights_hash")
+    if weights_hash is not None and weights_hash != models.fingerprint(model)["weights_hash"]:
         dtype = neurons.fingerprint.get("dtype", info.dtype)
         if dtype != info.dtype:
             raise InputError(
@@ -228,19 +259,24 @@ def check_model(neurons: NeuronSet, model: Any) -> None:
 
 
 def column(values: np.ndarray) -> Tensor:
-    """Per-neuron numbers as a tensor `[s]`: flags as they are, all else float32 (half precision would round small steps away)."""
+    """Per-neuron numbers as a tensor `[s]`: bool, or float32 (half precision would round small steps away)."""
     return torch.tensor(values if values.dtype == bool else values.astype(np.float32))
 
 
 def as_edits(edits: Edit | Sequence[Edit] | None) -> tuple[Edit, ...]:
-    """One edit, several, or none, as a tuple."""
+    """Normalise one edit, several or none to a tuple."""
     if edits is None:
         return ()
     return (edits,) if isinstance(edits, Edit) else tuple(edits)
 
 
 def rewrite(edits: Edit | Sequence[Edit] | None, prompt: str) -> str:
-    """The prompt after every edit that works through the prompt."""
+    """Rewrite a prompt by every edit that works through the prompt.
+
+    Args:
+        edits: The edits, applied in order.
+        prompt: The prompt.
+    """
     for item in as_edits(edits):
         prompt = item.rewrite(prompt)
     return prompt

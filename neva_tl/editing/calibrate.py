@@ -1,11 +1,11 @@
 """calibrate(): find the doses at which an edit reaches stated gains (or costs), on validation prompts only.
 
-Every method gets the same search: a coarse log grid from below until the largest target is crossed or two doses running are
-inadmissible (one alone may be the noise of a few texts), then bracketing of each target's first crossing by interpolation in
-log dose. Ours.
+The search is the same for every method: a coarse log grid from below until the largest target is crossed or two doses in a row
+are inadmissible (one alone may be the noise of a few texts), then bracketing of each target's first crossing by interpolation
+in log dose. Ours.
 
-What is matched is what the metric gives: a gain of the judge, or the divergence from the unedited model
-(`evaluation.kl_metric`). With `suppress` the doses tried are negative, and the metric says how far the value fell.
+The metric defines the matched quantity: a gain of the judge, or the divergence from the unedited model
+(`evaluation.kl_metric`). With `suppress` the doses are negative, and the metric measures how far the value fell.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from neva_tl.editing.base import Edit
 
 @dataclass(frozen=True)
 class DosePoint:
-    """What a metric said about one dose.
+    """Score of one dose.
 
     Attributes:
-        gain: rise of the target value, in the judge's unit.
-        invalid: share of invalid texts (0 where the judge reads none).
-        extra: other columns for the dose table (leakage, perplexity, ...).
+        gain: Rise of the target value, in the judge's unit.
+        invalid: Share of invalid texts (0 where the judge reads no texts).
+        extra: Further columns for the dose table (leakage, perplexity, ...).
     """
 
     gain: float
@@ -40,12 +40,12 @@ class DosePoint:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Doses found for each target gain.
+    """Doses for each target gain.
 
     Attributes:
-        doses: target gain -> dose, or None where no admissible dose reaches it.
-        best: the admissible dose with the largest gain seen (what is shown when a target is out of reach).
-        table: every dose tried: dose, gain, invalid, admissible and the metric's extra columns, ascending in size.
+        doses: Target gain -> dose, or None where no admissible dose reaches it.
+        best: Admissible dose with the largest observed gain (shown where a target is out of reach).
+        table: Every dose tried: dose, gain, invalid, admissible and the metric's extra columns, ascending in size.
     """
 
     doses: Mapping[float, float | None]
@@ -53,19 +53,26 @@ class Calibration:
     table: pd.DataFrame
 
     def status(self, target: float) -> str:
-        """`reached` or `unreached`."""
+        """`reached` or `unreached`.
+
+        Args:
+            target: A target gain of the search.
+        """
         return "unreached" if self.doses[target] is None else "reached"
 
     def require(self, target: float) -> float:
         """The dose of a target.
 
+        Args:
+            target: A target gain of the search.
+
         Raises:
-            InputError: the target was not asked for.
-            WorkError: no admissible dose reaches it; says what was tried and how near it came.
+            InputError: The target was not part of the search.
+            WorkError: No admissible dose reaches it; the message names the doses tried and the largest gain.
         """
         if target not in self.doses:
-            asked = ", ".join(f"{known:g}" for known in self.doses)
-            raise InputError(f"target {target:g} was not calibrated: {asked} was")
+            calibrated = ", ".join(f"{gain:g}" for gain in self.doses)
+            raise InputError(f"target {target:g} was not calibrated: {calibrated} was")
         dose = self.doses[target]
         if dose is not None:
             return dose
@@ -86,7 +93,7 @@ class Calibration:
         return card("Calibration", facts | {"best admissible dose": self.best}, self.table)
 
     def show(self) -> Any:
-        """Gain and invalid rate against dose, with targets and the doses found, as a matplotlib figure."""
+        """Matplotlib figure of gain and invalid rate against dose, with the targets and their doses."""
         from neva_tl.plots import calibration_plot
 
         return calibration_plot(self.table, self.doses, title="Search for the dose (validation prompts)")
@@ -106,30 +113,22 @@ def calibrate(
     """Find the smallest admissible dose at which each target gain is reached.
 
     Args:
-        edit: the edit; only its dose is changed.
-        metric: scores an edit on validation prompts.
-        targets: gains to reach, in the metric's unit.
-        grid: ascending positive doses of the coarse search.
-        base_invalid: invalid rate of the unedited model.
-        slack: a dose is admissible when its invalid rate is at most `base_invalid + slack`.
-        refine: evaluations spent on bracketing each target.
-        suppress: search negative doses (`-grid`): edits against the value. The metric must then rise as the value falls.
+        edit: The edit; only its dose changes.
+        metric: Scores an edit on validation prompts.
+        targets: Gains to reach, in the metric's unit.
+        grid: Ascending positive doses of the coarse search.
+        base_invalid: Invalid rate of the unedited model.
+        slack: A dose is admissible when its invalid rate is at most `base_invalid + slack`.
+        refine: Evaluations spent on bracketing each target.
+        suppress: Search negative doses (`-grid`): edits against the value. The metric must then rise as the value falls.
 
     Raises:
-        InputError: the grid is not ascending and positive, or a target is not above 0.
-        WorkError: the metric returned a gain that is not finite.
+        InputError: The grid is not ascending and positive, or a target is not above 0.
+        WorkError: The metric returned a gain that is not finite.
     """
-    (found,) = calibrate_many(
-        [edit],
-        lambda asked: [metric(item) for _, item in asked],
-        targets,
-        grid=grid,
-        base_invalid=base_invalid,
-        slack=slack,
-        refine=refine,
-        suppress=suppress,
-    )
-    return found
+    settings = _SearchSettings.of(targets, grid, base_invalid, slack, refine, suppress)
+    (calibration,) = _in_step([_Search(edit, settings)], lambda requests: [metric(item) for _, item in requests])
+    return calibration
 
 
 def calibrate_many(
@@ -143,106 +142,172 @@ def calibrate_many(
     refine: int = 2,
     suppress: bool = False,
 ) -> list[Calibration]:
-    """`calibrate` for several edits in step: what all of them ask next is scored in one call (one batch of texts, say).
+    """Calibrate several edits in step: one call of the metric scores the next dose of every search (one batch of texts).
 
     Args:
-        edits: the edits; each is searched as if it were alone.
-        metric: scores some of them, given as (place in `edits`, edit at its dose), in that order.
-        targets, grid, base_invalid, slack, refine, suppress: as in `calibrate`.
+        edits: The edits; each search is independent of the others.
+        metric: Scores some of them, passed as (index in `edits`, edit at its dose), in that order.
+        targets: See `calibrate`.
+        grid: See `calibrate`.
+        base_invalid: See `calibrate`.
+        slack: See `calibrate`.
+        refine: See `calibrate`.
+        suppress: See `calibrate`.
+
+    Raises:
+        InputError: See `calibrate`.
+        WorkError: See `calibrate`; also where the metric returns another number of points than it was passed edits.
     """
-    searches = [_search(edit, targets, grid, base_invalid, slack, refine, suppress) for edit in edits]
-    found: list[Calibration | None] = [None] * len(searches)
-    asked = [(place, next(search)) for place, search in enumerate(searches)]
-    while asked:
-        points = metric(asked)
-        if len(points) != len(asked):
-            raise WorkError(f"the metric scored {len(points)} of {len(asked)} edits")
+    settings = _SearchSettings.of(targets, grid, base_invalid, slack, refine, suppress)
+    return _in_step([_Search(edit, settings) for edit in edits], metric)
+
+
+def _in_step(
+    searches: Sequence[_Search], metric: Callable[[Sequence[tuple[int, Edit]]], Sequence[DosePoint]]
+) -> list[Calibration]:
+    """Run searches until all are finished, with one call of the metric per round."""
+    runs = [search.run() for search in searches]
+    requests = [(index, next(run)) for index, run in enumerate(runs)]
+    while requests:
+        points = metric(requests)
+        if len(points) != len(requests):
+            raise WorkError(f"the metric scored {len(points)} of {len(requests)} edits")
         pending = []
-        for (place, _), point in zip(asked, points, strict=True):
+        for (index, _), point in zip(requests, points, strict=True):
             try:
-                pending.append((place, searches[place].send(point)))
-            except StopIteration as end:
-                found[place] = end.value
-        asked = pending
-    return [one for one in found if one is not None]
+                pending.append((index, runs[index].send(point)))
+            except StopIteration:
+                continue
+        requests = pending
+    return [search.result() for search in searches]
 
 
-def _search(
-    edit: Edit,
-    targets: float | Sequence[float],
-    grid: Sequence[float],
-    base_invalid: float,
-    slack: float,
-    refine: int,
-    suppress: bool,
-) -> Generator[Edit, DosePoint, Calibration]:
-    """One search: yields the edits it wants scored, is sent their points, returns what it found."""
-    wanted = sorted([targets] if isinstance(targets, (int, float)) else targets)
-    if not wanted or not all(0 < target < math.inf for target in wanted):
-        raise InputError(f"target gains must be above 0, not {wanted}")
-    if not len(grid) or not all(0 < dose < math.inf for dose in grid) or any(b <= a for a, b in pairwise(grid)):
-        raise InputError(f"a dose grid must be positive and ascending, not {list(grid)}")
-    sign = -1.0 if suppress else 1.0
-    seen: dict[float, DosePoint] = {}  # by size of dose
+@dataclass(frozen=True)
+class _SearchSettings:
+    """Checked settings of a search.
 
-    def admissible(point: DosePoint) -> bool:
-        return point.invalid <= base_invalid + slack + 1e-9
+    Attributes:
+        targets: Gains to reach, ascending.
+        grid: Ascending positive doses.
+        most_invalid: Largest invalid rate of an admissible dose.
+        refine: Evaluations per target.
+        sign: -1 where negative doses are searched, else 1.
+    """
 
-    def look(dose: float) -> Generator[Edit, DosePoint, DosePoint]:
-        if dose not in seen:
-            point = yield edit.with_dose(sign * dose)
-            if not math.isfinite(point.gain):
-                raise WorkError(f"the gain at dose {sign * dose:.4g} is not finite: the judge gave no score")
-            seen[dose] = point
-        return seen[dose]
+    targets: tuple[float, ...]
+    grid: tuple[float, ...]
+    most_invalid: float
+    refine: int
+    sign: float
 
-    refused = 0
-    for dose in grid:
-        point = yield from look(float(dose))
-        refused = 0 if admissible(point) else refused + 1
-        if refused == 2 or (point.gain >= wanted[-1] and not refused):
-            break
-    for target in wanted:
-        for _ in range(refine):
-            bracket = _bracket(seen, target, admissible)
+    @classmethod
+    def of(
+        cls,
+        targets: float | Sequence[float],
+        grid: Sequence[float],
+        base_invalid: float,
+        slack: float,
+        refine: int,
+        suppress: bool,
+    ) -> _SearchSettings:
+        """Settings from the arguments of `calibrate`."""
+        gains = sorted([targets] if isinstance(targets, (int, float)) else targets)
+        if not gains or not all(0 < target < math.inf for target in gains):
+            raise InputError(f"target gains must be above 0, not {gains}")
+        if not len(grid) or not all(0 < dose < math.inf for dose in grid) or any(b <= a for a, b in pairwise(grid)):
+            raise InputError(f"a dose grid must be positive and ascending, not {list(grid)}")
+        return cls(
+            tuple(gains), tuple(map(float, grid)), base_invalid + slack + 1e-9, refine, -1.0 if suppress else 1.0
+        )
+
+
+class _Search:
+    """The dose search of one edit: a generator of edits to score, and the points scored so far."""
+
+    def __init__(self, edit: Edit, settings: _SearchSettings) -> None:
+        self._edit, self._settings = edit, settings
+        self._points: dict[float, DosePoint] = {}  # by size of the dose
+
+    def run(self) -> Generator[Edit, DosePoint, None]:
+        """Yield edits to score, and receive their points."""
+        yield from self._coarse()
+        for target in self._settings.targets:
+            yield from self._refined(target)
+
+    def _coarse(self) -> Generator[Edit, DosePoint, None]:
+        """Go up the grid until the largest target is reached, or two doses in a row are inadmissible."""
+        refused = 0
+        for dose in self._settings.grid:
+            point = yield from self._scored(float(dose))
+            refused = 0 if self._admissible(point) else refused + 1
+            if refused == 2 or (point.gain >= self._settings.targets[-1] and not refused):
+                return
+
+    def _refined(self, target: float) -> Generator[Edit, DosePoint, None]:
+        """Narrow the bracket around the first crossing of a target."""
+        for _ in range(self._settings.refine):
+            bracket = _bracket(self._points, target, self._admissible)
             if bracket is None or bracket[1] / max(bracket[0], 1e-9) < 1.05:
-                break
-            yield from look(_between(seen, bracket, target, float(grid[0])))
-    doses: dict[float, float | None] = {}
-    for target in wanted:  # after all searches: one target's refinement may have met another
-        hits = [dose for dose, point in sorted(seen.items()) if admissible(point) and point.gain >= target]
-        doses[target] = sign * hits[0] if hits else None
-    good = {dose: point for dose, point in seen.items() if admissible(point)}
-    best = max(good, key=lambda dose: good[dose].gain) if good else None
-    table = pd.DataFrame(
-        [
-            {"dose": sign * dose, "gain": p.gain, "invalid": p.invalid, "admissible": admissible(p), **p.extra}
-            for dose, p in sorted(seen.items())
-        ]
-    )
-    return Calibration(doses, None if best is None else sign * best, table)
+                return
+            yield from self._scored(_between(self._points, bracket, target, float(self._settings.grid[0])))
+
+    def _scored(self, dose: float) -> Generator[Edit, DosePoint, DosePoint]:
+        """The point of a dose, scored once."""
+        if dose not in self._points:
+            signed = self._settings.sign * dose
+            point = yield self._edit.with_dose(signed)
+            if not math.isfinite(point.gain):
+                raise WorkError(f"the gain at dose {signed:.4g} is not finite: the judge gave no score")
+            self._points[dose] = point
+        return self._points[dose]
+
+    def _admissible(self, point: DosePoint) -> bool:
+        return point.invalid <= self._settings.most_invalid
+
+    def result(self) -> Calibration:
+        """Doses from all points: the refinement of one target may have reached another."""
+        sign, points = self._settings.sign, sorted(self._points.items())
+        good = {dose: point for dose, point in self._points.items() if self._admissible(point)}
+        doses: dict[float, float | None] = {}
+        for target in self._settings.targets:
+            hits = [dose for dose, point in good.items() if point.gain >= target]
+            doses[target] = sign * min(hits) if hits else None
+        best = max(good, key=lambda dose: good[dose].gain) if good else None
+        table = pd.DataFrame(
+            [
+                {
+                    "dose": sign * dose,
+                    "gain": p.gain,
+                    "invalid": p.invalid,
+                    "admissible": self._admissible(p),
+                    **p.extra,
+                }
+                for dose, p in points
+            ]
+        )
+        return Calibration(doses, None if best is None else sign * best, table)
 
 
 def _bracket(
-    seen: Mapping[float, DosePoint], target: float, admissible: Callable[[DosePoint], bool]
+    points: Mapping[float, DosePoint], target: float, admissible: Callable[[DosePoint], bool]
 ) -> tuple[float, float] | None:
     """The doses around the first crossing of a target: the smallest admissible dose that reaches it and the one below.
 
     Where none reaches it: the first inadmissible dose and the one below (the target may lie between).
     """
-    doses = sorted(seen)
-    hit = next((d for d in doses if seen[d].gain >= target and admissible(seen[d])), None)
-    end = hit if hit is not None else next((d for d in doses if not admissible(seen[d])), None)
+    doses = sorted(points)
+    hit = next((d for d in doses if points[d].gain >= target and admissible(points[d])), None)
+    end = hit if hit is not None else next((d for d in doses if not admissible(points[d])), None)
     if end is None:
         return None
     return max((d for d in doses if d < end), default=0.0), end
 
 
-def _between(seen: Mapping[float, DosePoint], bracket: tuple[float, float], target: float, floor: float) -> float:
-    """A dose inside the bracket: linear in gain where both ends are known, kept off the ends, geometric otherwise."""
+def _between(points: Mapping[float, DosePoint], bracket: tuple[float, float], target: float, floor: float) -> float:
+    """A dose inside the bracket: linear in gain where both ends are known, away from the ends, geometric otherwise."""
     low, high = bracket
-    gain_low = seen[low].gain if low else 0.0
-    gain_high = seen[high].gain
+    gain_low = points[low].gain if low else 0.0
+    gain_high = points[high].gain
     share = 0.5
     if gain_high > gain_low and gain_high >= target:
         share = min(max((target - gain_low) / (gain_high - gain_low), 0.15), 0.85)

@@ -1,9 +1,9 @@
-"""RelevanceGate: let an edit act only on tokens that have to do with values (METHODS 5's second gate; per token, ours).
+"""RelevanceGate: restrict an edit to tokens that express or precede a value (METHODS 5's second gate; per token, ours).
 
-Per layer, a logistic probe on all of the layer's `hook_post` tells tokens at which the contrast is taken (both poles, every
-value: where something of value is said or about to be said) from tokens of value-free text. An edit with a gate touches a
-token of its scope only where the probe of the edited layer says `p > threshold`; the others pass untouched, bit for bit.
-The gate knows no pole and no single value: it says where, never what, so that every method can carry the same one.
+Per layer, a logistic probe on the full `hook_post` separates tokens at which the contrast is taken (both poles of every value)
+from tokens of value-free text. An edit with a gate touches a token of its scope only where the probe of the edited layer has
+`p > threshold`; other tokens stay equal bit for bit. The gate depends neither on the pole nor on a single value: it selects
+positions, not directions, so that all methods can share one gate.
 """
 
 from __future__ import annotations
@@ -38,11 +38,13 @@ class RelevanceGate:
     """A probe per layer on `hook_post`; make it with `fit_relevance`.
 
     Attributes:
-        layers: the layers it knows.
-        weight, bias: `[l, k]`, `[l]`, in raw activation units; probability = sigmoid(weight . h + bias).
-        threshold: a token is open where the probability is above it.
-        unit: `token` asks every token; `query` asks the prompt's last token once, and opens or shuts the whole text.
-        caught, passed: `[l]` share of relevant and of neutral training tokens that are open.
+        layers: Layers with a probe.
+        weight: `[l, k]` in raw activation units; probability = sigmoid(weight . h + bias).
+        bias: `[l]`.
+        threshold: A token is open where the probability is above it.
+        unit: `token` decides at every token; `query` decides once, at the prompt's last token, for the full text.
+        caught: `[l]` share of relevant training tokens that are open.
+        passed: `[l]` share of neutral training tokens that are open.
     """
 
     layers: tuple[int, ...]
@@ -55,7 +57,7 @@ class RelevanceGate:
 
     def __post_init__(self) -> None:
         if self.unit not in ("token", "query"):
-            raise InputError(f"a gate asks each token or once per query, not {self.unit!r}")
+            raise InputError(f"a gate decides per 'token' or per 'query', not {self.unit!r}")
         if not 0 < self.threshold < 1:
             raise InputError(f"a gate's threshold is a probability inside (0, 1), not {self.threshold}")
 
@@ -64,31 +66,39 @@ class RelevanceGate:
         return replace(self, threshold=threshold)
 
     def per_query(self) -> RelevanceGate:
-        """The same gate, asked once per text at the prompt's last token (ConVA's way)."""
+        """The same gate, decided once per text at the prompt's last token (as in ConVA)."""
         return replace(self, unit="query")
 
     def open(self, layer: int, h: Float[Tensor, "b n k"]) -> Bool[Tensor, "b n"]:
-        """Which tokens are open, from a layer's `hook_post`.
+        """Mask of the open tokens.
+
+        Args:
+            layer: The layer.
+            h: Its `hook_post`.
 
         Raises:
-            InputError: the gate was not fitted at this layer, or on another width.
+            InputError: The gate was not fitted at this layer, or on another width.
         """
         return self.at_layer(layer)(h)
 
     def at_layer(self, layer: int) -> Callable[[Float[Tensor, "b n k"]], Bool[Tensor, "b n"]]:
-        """`open` of one layer, for many forward passes: its weights are copied to a device once."""
+        """`open` of one layer, for many forward passes: its weights are copied to a device once.
+
+        Args:
+            layer: The layer.
+        """
         row = self.layers.index(layer) if layer in self.layers else None
-        ready = None if row is None else PerDevice(torch.as_tensor(self.weight[row], dtype=torch.float32))
+        stored = None if row is None else PerDevice(torch.as_tensor(self.weight[row], dtype=torch.float32))
         odds = float(np.log(self.threshold / (1 - self.threshold)))
         limit = odds if row is None else odds - float(self.bias[row])
 
         def opened(h: Tensor) -> Tensor:
-            if ready is None or h.shape[-1] != self.weight.shape[1]:
+            if stored is None or h.shape[-1] != self.weight.shape[1]:
                 raise InputError(
-                    f"this gate knows layers {list(self.layers)} of {self.weight.shape[1]} neurons: it cannot gate an edit "
-                    f"at layer {layer} of {h.shape[-1]}; fit it on this model with that layer"
+                    f"this gate has probes at layers {list(self.layers)} of {self.weight.shape[1]} neurons: it cannot gate "
+                    f"an edit at layer {layer} of {h.shape[-1]}; fit it on this model with that layer"
                 )
-            (weight,) = ready.on(h.device)
+            (weight,) = stored.on(h.device)
             return h.float() @ weight > limit
 
         return opened
@@ -113,7 +123,11 @@ class RelevanceGate:
         return gate_profile(self.table(), title=f"Relevance gate at p > {self.threshold:g}")
 
     def save(self, path: str | Path) -> Path:
-        """Write the gate as one safetensors file."""
+        """Write the gate as one safetensors file.
+
+        Args:
+            path: The file.
+        """
         path = Path(path)
         arrays = {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
         flags = {"threshold": np.array([self.threshold]), "per_query": np.array([self.unit == "query"])}
@@ -125,8 +139,11 @@ class RelevanceGate:
     def load(cls, path: str | Path) -> RelevanceGate:
         """Read a gate written by `save`.
 
+        Args:
+            path: The file.
+
         Raises:
-            InputError: the file is missing or holds something else.
+            InputError: The file is missing or does not contain a gate.
         """
         if not Path(path).exists():
             raise InputError(f"{path} does not exist: fit the gate again")
@@ -155,19 +172,19 @@ def fit_relevance(
     """Fit a gate: L2 logistic probes, balanced, on standardised activations of single tokens.
 
     Args:
-        model: a TransformerLens model.
-        relevant: training texts of both poles and all values; their answer tokens are the relevant ones (`pooling` as in
-            `collect`: all of them with `mean`, the last with `last`).
-        neutral: value-free training texts; every token of theirs, BOS included, is an irrelevant one.
-        layers: where edits will need the gate; None is every layer.
-        threshold: of the gate.
-        C: inverse L2 strength (scikit-learn's).
-        most: tokens of each class that are kept (drawn by the seed), so that memory is `2 * most * layers * d_mlp * 4` bytes.
-        chat: of the relevant texts; neutral text is always plain.
-        seed: of that draw.
+        model: A TransformerLens model.
+        relevant: Training texts of both poles and all values; their answer tokens are the relevant ones.
+        neutral: Value-free training texts; all of their tokens, BOS included, are irrelevant.
+        pooling: As in `collect`: `mean` uses all answer tokens, `last` the last one.
+        layers: Layers at which edits will need the gate; None is every layer.
+        threshold: Threshold of the gate.
+        C: Inverse L2 strength, as in scikit-learn.
+        most: Maximum tokens per class (drawn by the seed); memory is `2 * most * layers * d_mlp * 4` bytes.
+        chat: Chat template for the relevant texts; neutral text is always plain.
+        seed: Seed of the draw of tokens.
 
     Raises:
-        InputError: no relevant or no neutral text, or a layer the model lacks.
+        InputError: No relevant or no neutral text, or a layer that the model lacks.
     """
     if not len(relevant) or not len(neutral):
         raise InputError("a relevance gate needs relevant and neutral texts: one of the two lists is empty")
@@ -177,17 +194,17 @@ def fit_relevance(
     no = _tokens(model, [Example("", text) for text in neutral], at, "all", False, most, rng)
     label = np.r_[np.ones(len(yes), dtype=bool), np.zeros(len(no), dtype=bool)]
     weights, biases, caught, passed = [], [], [], []
-    for place in range(len(at)):
-        x = np.concatenate([yes[:, place], no[:, place]]).astype(np.float64)
+    for row in range(len(at)):
+        x = np.concatenate([yes[:, row], no[:, row]]).astype(np.float64)
         mu, sigma = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
         probe = LogisticRegression(C=C, class_weight="balanced", max_iter=2000).fit((x - mu) / sigma, label)
         weight = probe.coef_[0] / sigma
         bias = float(probe.intercept_[0] - weight @ mu)
-        said = x @ weight + bias > np.log(threshold / (1 - threshold))
+        opened = x @ weight + bias > np.log(threshold / (1 - threshold))
         weights.append(weight.astype(np.float32))
         biases.append(bias)
-        caught.append(said[label].mean())
-        passed.append(said[~label].mean())
+        caught.append(opened[label].mean())
+        passed.append(opened[~label].mean())
     return RelevanceGate(at, np.stack(weights), np.array(biases), np.array(caught), np.array(passed), threshold)
 
 
@@ -200,18 +217,18 @@ def _tokens(
     most: int,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "t l k"]:
-    """`hook_post` of single tokens at some layers: `all`, the answer's (`mean`), or the answer's last (`last`)."""
-    if which == "last" and len(examples) > most:  # one token a text: the others need not be run
+    """`hook_post` of single tokens at some layers: of all tokens (`all`), of the answer (`mean`), or its last (`last`)."""
+    if which == "last" and len(examples) > most:  # one token per text: the other texts need not be run
         examples = [examples[i] for i in np.sort(rng.permutation(len(examples))[:most])]
     plan, total = [], 0
     for _, batch in inference.batches(model, examples, chat=chat):
-        chosen = {"last": last_answer_token(batch), "all": batch.mask}.get(which, batch.answer)
-        plan.append((batch, chosen))
-        total += int(chosen.sum())
-    parts = []
-    for batch, chosen in plan:
+        selected = {"last": last_answer_token(batch), "all": batch.mask}.get(which, batch.answer)
+        plan.append((batch, selected))
+        total += int(selected.sum())
+    chunks = []
+    for batch, selected in plan:
         if total > most:
-            kept = torch.from_numpy(rng.random(tuple(chosen.shape)) < most / total).to(chosen.device)
-            chosen = chosen & kept
-        parts.append(chosen_tokens(model, batch, chosen, layers))
-    return np.concatenate(parts)
+            drawn = torch.from_numpy(rng.random(tuple(selected.shape)) < most / total).to(selected.device)
+            selected = selected & drawn
+        chunks.append(chosen_tokens(model, batch, selected, layers))
+    return np.concatenate(chunks)

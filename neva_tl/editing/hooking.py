@@ -1,13 +1,13 @@
-"""edit(), edit_rows(): put edits on a model for the length of a `with` block, and take them off whatever happens.
+"""edit(), edit_rows(): apply edits to a model inside a `with` block and remove them afterwards, also on an error.
 
-A token written under the KV cache costs what its additions cost: constant steps at one hook point are one addition, and masks
-are only made where a scope, a gate or a record asks for them.
+A token generated under the KV cache pays for additions only: constant steps at one hook point are fused to one addition, and
+masks are only computed where a scope, a gate or a record needs them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -21,26 +21,27 @@ from neva_tl.editing.base import Change, Edit, Scope
 from neva_tl.editing.constant import Constant
 from neva_tl.editing.gate import RelevanceGate
 from neva_tl.editing.session import EditSession
+from neva_tl.models.hooks import temporary_hooks
 
 
 @contextmanager
 def edit(
     model: Any, *edits: Edit, record: bool = False, reuse: models.LayerCache | None = None
 ) -> Iterator[EditSession]:
-    """Put edits on a model; they compose in the order given and are removed on leaving the block, error or not.
+    """Apply edits to a model inside the block; they compose in the order given and are removed at its end, also on an error.
 
     Args:
-        model: a TransformerLens model.
-        edits: at hook points they share, they act one after the other.
-        record: remember which tokens were touched (`session.touched`).
-        reuse: layers below the lowest edited one are not run again where this cache saw the same tokens before; hooks that
-            you add inside the block do not see those layers.
+        model: A TransformerLens model.
+        *edits: The edits; at a shared hook point they act one after the other.
+        record: Store which tokens were touched (`session.touched`).
+        reuse: Cache of the input of the lowest edited layer: layers below it are not run again on tokens seen before. Hooks
+            that you add inside the block do not see those layers.
 
     Yields:
-        The session; our own loops mark its tokens, `session.touched` says what was edited.
+        The session: pass it to the functions of `neva_tl` that run the model, so that they mark prompt and generated tokens.
 
     Raises:
-        InputError: an edit does not fit the model, or `reuse` was made for another.
+        InputError: An edit does not fit the model, or `reuse` belongs to another model.
     """
     session = EditSession(edits=tuple(edits), record=record)
     with in_force(model, session, [(item, None) for item in edits], reuse) as running:
@@ -51,15 +52,18 @@ def edit(
 def edit_rows(
     model: Any, conditions: Sequence[Sequence[Edit]], condition_of: Int[np.ndarray, " p"]
 ) -> Iterator[EditSession]:
-    """Several conditions side by side in one batch: prompt p is edited by `conditions[condition_of[p]]` alone.
+    """Run several conditions in one batch: prompt p is edited by `conditions[condition_of[p]]` alone.
 
-    For our own loops, which tell the session whose row is whose (`inference.generate(session=...)`). Same texts as one
+    For loops that tell the session which prompt each row is (`inference.generate(session=...)`). The texts equal those of one
     condition after the other, in fewer and fuller forward passes.
 
     Args:
-        model: a TransformerLens model.
-        conditions: the edits of each condition.
-        condition_of: per prompt the number of its condition.
+        model: A TransformerLens model.
+        conditions: The edits of each condition.
+        condition_of: Index of each prompt's condition.
+
+    Yields:
+        The session.
     """
     flat = [(item, number) for number, edits in enumerate(conditions) for item in edits]
     session = EditSession(edits=tuple(item for item, _ in flat), condition_of=np.asarray(condition_of, dtype=np.int64))
@@ -74,78 +78,80 @@ def in_force(
     edits: Sequence[tuple[Edit, int | None]],
     reuse: models.LayerCache | None = None,
 ) -> Iterator[EditSession]:
-    """Hooks of some edits, each for the rows of its condition (None: for all rows)."""
+    """Hooks of some edits, each for the rows of its condition.
+
+    Args:
+        model: A TransformerLens model, or a `PlainModel`.
+        session: The session that the hooks report to.
+        edits: Each edit with the index of its condition, None for all rows.
+        reuse: See `edit`.
+
+    Yields:
+        The session.
+
+    Raises:
+        InputError: An edit does not fit the model, or `reuse` belongs to another model.
+    """
     info = models.info(model)
+    plan = [
+        (owner, item, condition, change)
+        for owner, (item, condition) in enumerate(edits)
+        for change in item.changes(model)
+    ]
+    pairs = [(item, change) for _, item, _, change in plan]
+    session.active_scopes = _scopes(pairs)
+    hooks: list[tuple[int, str, Callable[..., Tensor | None]]] = []
+    if plan:
+        hooks.append((0, "resid_pre", _begin(session)))
+    reads = {(change.layer, site) for *_, change in plan for site in change.needs if site != "prompt"}
+    hooks += [(layer, site, _site_recorder(session, layer, site)) for layer, site in sorted(reads)]
+    # gates read hook_post as the layers below left it, before any edit of that layer
+    hooks += [(layer, "post", _gate_recorder(session, gate, layer)) for gate, layer in _gates(pairs)]
     expected: set[tuple[int, int]] = set()
-    with ExitStack() as stack:
-        plan = [
-            (owner, item, condition, change)
-            for owner, (item, condition) in enumerate(edits)
-            for change in item.changes(model)
-        ]
-        session.active_scopes = _scopes([(item, change) for _, item, _, change in plan])
-        if reuse is not None:
-            lowest = min((change.layer for *_, change in plan), default=0)
-            stack.enter_context(models.resuming(model, reuse, lowest))
-        if plan:
-            handle = models.add_hook(model, models.hook_name(model, 0, "resid_pre"), _begin(session))
-            stack.callback(handle.remove)
-        reads = {(change.layer, site) for *_, change in plan for site in change.needs if site != "prompt"}
-        for layer, site in sorted(reads):
-            handle = models.add_hook(model, models.hook_name(model, layer, site), _see(session, layer, site))
-            stack.callback(handle.remove)
-        # gates read hook_post as the layers below left it, before any edit of that layer
-        for gate, layer in _gates([(item, change) for _, item, _, change in plan]):
-            handle = models.add_hook(model, models.hook_name(model, layer, "post"), _judge(session, gate, layer))
-            stack.callback(handle.remove)
-        for position, (owner, item, condition, change) in enumerate(_fused(plan, lambda site: _width(info, site))):
-            key = (position, change.layer)
-            expected.add(key)
-            name = models.hook_name(model, change.layer, change.site)
-            width = _width(info, change.site)
-            handle = models.add_hook(model, name, _apply(session, key, change, item, width, condition, owner))
-            stack.callback(handle.remove)
+    for position, (owner, item, condition, change) in enumerate(_fused(plan, lambda site: _width(info, site))):
+        key = (position, change.layer)
+        expected.add(key)
+        apply = _applier(session, key, change, item, _width(info, change.site), condition, owner)
+        hooks.append((change.layer, change.site, apply))
+    lowest = min((change.layer for *_, change in plan), default=0)
+    with (
+        nullcontext() if reuse is None else models.resuming(model, reuse, lowest),
+        temporary_hooks(model, [(models.hook_name(model, layer, site), hook) for layer, site, hook in hooks]),
+    ):
         yield session
         session.finish(expected)
 
 
-#: One change of an edit in force: the edit's number, the edit, its condition, the change.
+#: One change of an active edit: index of the edit, the edit, its condition, the change.
 Planned = tuple[int, Edit, int | None, Change]
 
 
 def _fused(plan: Sequence[Planned], width: Callable[[str], int]) -> list[Planned]:
-    """The plan with the constant steps of one hook point, scope, gate and condition as one change each.
+    """The plan with the constant steps of one hook point, scope, gate and condition fused to one change.
 
-    Steps add up in any order, so that only a change of another kind between two of them keeps them apart.
+    Constant steps commute; only a change of another kind between two of them keeps them apart.
     """
     out: list[Planned] = []
-    # by hook point: where in `out` each kind of constant step stands, since the last change that is none
+    # by hook point: index in `out` of each kind of constant step, since the last change of another kind
     running: dict[tuple[int, str], dict[tuple[Scope, int, int | None], int]] = {}
     for owner, item, condition, change in plan:
-        here = running.setdefault((change.layer, change.site), {})
+        steps = running.setdefault((change.layer, change.site), {})
         kind = (item.scope, id(item.gate), condition)
         if not isinstance(change.apply, Constant):
-            here.clear()
-        elif kind in here:
-            first, its, _, before = out[here[kind]]
+            steps.clear()
+        elif kind in steps:
+            first_owner, first_item, _, before = out[steps[kind]]
             both = replace(before, apply=before.apply.plus(change.apply, width(change.site)))  # type: ignore[attr-defined]
-            out[here[kind]] = (first, its, condition, both)
+            out[steps[kind]] = (first_owner, first_item, condition, both)
             continue
         else:
-            here[kind] = len(out)
+            steps[kind] = len(out)
         out.append((owner, item, condition, change))
     return out
 
 
-def _width(info: Any, site: str) -> int:
+def _width(info: models.ModelInfo, site: str) -> int:
     return info.d_mlp if site in ("post", "gate", "pre", "up") else info.d_model
-
-
-def _begin(session: EditSession) -> Callable[..., None]:
-    def begin(x: Tensor, hook: Any = None) -> None:
-        session.begin(x)
-
-    return begin
 
 
 def _scopes(plan: list[tuple[Edit, Change]]) -> frozenset[Scope]:
@@ -156,39 +162,46 @@ def _scopes(plan: list[tuple[Edit, Change]]) -> frozenset[Scope]:
     return frozenset(scopes)
 
 
-def _see(session: EditSession, layer: int, site: str) -> Callable[..., None]:
-    def see(x: Tensor, hook: Any = None) -> None:
-        session.see(layer, site, x)
-
-    return see
-
-
 def _gates(plan: list[tuple[Edit, Change]]) -> list[tuple[RelevanceGate, int]]:
-    """Each gate with each layer that an edit behind it changes, once.
+    """Each gate with each layer that a gated edit changes, once.
 
     Raises:
-        InputError: an edit behind a gate changes a site that comes before `hook_post`, which the gate reads.
+        InputError: A gated edit changes a site that comes before `hook_post`, which the gate reads.
     """
-    found: dict[tuple[int, int], tuple[RelevanceGate, int]] = {}
+    gates: dict[tuple[int, int], tuple[RelevanceGate, int]] = {}
     for item, change in plan:
         if item.gate is None:
             continue
         if change.site not in ("post", "mlp_out", "resid_post"):
             raise InputError(f"a gate reads hook_post: it cannot gate an edit of {change.site}, which comes before")
-        found[id(item.gate), change.layer] = (item.gate, change.layer)
-    return list(found.values())
+        gates[id(item.gate), change.layer] = (item.gate, change.layer)
+    return list(gates.values())
 
 
-def _judge(session: EditSession, gate: RelevanceGate, layer: int) -> Callable[..., None]:
+def _begin(session: EditSession) -> Callable[..., None]:
+    def begin(x: Tensor, **_: Any) -> None:
+        session.begin(x)
+
+    return begin
+
+
+def _site_recorder(session: EditSession, layer: int, site: str) -> Callable[..., None]:
+    def record(x: Tensor, **_: Any) -> None:
+        session.record_site(layer, site, x)
+
+    return record
+
+
+def _gate_recorder(session: EditSession, gate: RelevanceGate, layer: int) -> Callable[..., None]:
     opened = gate.at_layer(layer)
 
-    def judge(x: Tensor, hook: Any = None) -> None:
-        session.judge(gate, layer, x, opened(x))
+    def record(x: Tensor, **_: Any) -> None:
+        session.record_gate(gate, layer, x, opened(x))
 
-    return judge
+    return record
 
 
-def _apply(
+def _applier(
     session: EditSession,
     key: tuple[int, int],
     change: Change,
@@ -198,10 +211,11 @@ def _apply(
     owner: int,
 ) -> Callable[..., Tensor]:
     always = isinstance(change.apply, Constant) and item.gate is None and condition is None and not session.record
+    roles = session.roles
 
-    def apply(x: Tensor, hook: Any = None) -> Tensor:
+    def apply(x: Tensor, **_: Any) -> Tensor:
         # the common case of a step under the KV cache, with the same checks and half of the calls
-        if always and session.whole(item.scope) and x.ndim == 3 and x.shape[-1] == width and session.first(key):
+        if always and roles.covered(item.scope) and x.ndim == 3 and x.shape[-1] == width and session.first(key):
             return change.apply(x)
         return session.applied(key, change, item.scope, x, width, item.gate, condition, owner)
 

@@ -1,18 +1,14 @@
-"""EditSession: what is known of the forward passes that run under an edit.
+"""EditSession: state of the forward passes that run under an edit.
 
-The session knows which tokens of a forward pass are prompt and which are generated. Our own loops say so (`mark`);
-where the user calls `model.generate` or the model itself, it is worked out: the first forward is the prompt, a forward of
-one token after it is generated, a forward that repeats the one before and adds a token (no KV cache) is generated from
-the prompt's end on. What cannot be told apart: a text of one token run after another forward counts as generated.
-
-It also keeps what some edits and gates find out at the prompt's last token, row by row, for the text's later tokens.
+`TokenRoles` knows which tokens of a forward pass are prompt, generated or padding. The session restricts each change to its
+scope and gate, and stores the tensors that some edits and gates compute at the prompt's last token, row by row, for the later
+tokens of the text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import torch
@@ -20,26 +16,25 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neva_tl.core.errors import WorkError
-from neva_tl.editing.base import Change, Edit, Here, Scope
+from neva_tl.editing.base import Change, Edit, PromptContext, Scope
 from neva_tl.editing.constant import Constant
 from neva_tl.editing.gate import RelevanceGate
-
-#: What is known of some prompts: by edit or gate, by name, one row per prompt.
-Found = dict[Hashable, dict[str, Tensor]]
+from neva_tl.editing.token_roles import TokenRoles
+from neva_tl.models.inference.session import PromptState
 
 
 @dataclass
 class EditSession:
-    """State of one `with edit(...)` block.
+    """State of one `with edit(...)` block; implements `models.inference.TokenSession`.
 
     Attributes:
-        edits: what is in force.
-        record: keep the mask of touched tokens of every forward pass in `touched` (one `[b, n]` per forward).
-        forwards: forward passes seen so far.
-        active_scopes: token scopes of the edits that change activations (a prefix cache is right only when they are
+        edits: The edits in force.
+        record: Store the mask of touched tokens of every forward pass in `touched` (one `[b, n]` per pass).
+        forwards: Number of forward passes so far.
+        active_scopes: Token scopes of the edits that change activations (a prefix cache is exact only when they are
             all `generated`); `all` is among them where an edit or a gate reads the prompt.
-        condition_of: which condition each prompt belongs to, where `edit_rows` runs several in one batch.
-        only_marked: refuse a forward pass that nobody marked, instead of working out what it holds.
+        condition_of: Condition of each prompt, where `edit_rows` runs several conditions in one batch.
+        roles: Roles of the tokens in the running forward pass.
     """
 
     edits: tuple[Edit, ...]
@@ -48,205 +43,160 @@ class EditSession:
     forwards: int = 0
     active_scopes: frozenset[Scope] = frozenset()
     condition_of: Int[np.ndarray, " p"] | None = None
-    only_marked: bool = False
+    roles: TokenRoles = field(default_factory=TokenRoles)
     _conditions: Tensor | None = None
-    _pending: tuple[Tensor, Tensor] | Literal["new"] | None = None
-    _marks: tuple[Tensor, Tensor] | None = None
-    _start: int | None = None
-    _end: Tensor | None = None
-    _later: bool = False
-    _prompt_length: int = 0
-    _input: Tensor | None = None
     _open: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     _fired: set[tuple[int, int]] = field(default_factory=set)
     _ever: set[tuple[int, int]] = field(default_factory=set)
     _sites: dict[tuple[int, str], Tensor] = field(default_factory=dict)
-    _inside: dict[tuple[Scope, torch.device], Tensor] = field(default_factory=dict)
-    _held: Found = field(default_factory=dict)
-    _goes_on: bool = False
+    _state: PromptState = field(default_factory=dict)
+    _resumed: bool = False
+
+    # ---------------------------------------------------------------- the interface to decoding and scoring (TokenSession)
 
     def mark(self, generated: Bool[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> None:
-        """Say what the next forward pass holds: which tokens count as generated, and which are no padding."""
-        self._pending = (generated.bool(), mask.bool())
+        """Set the token roles of the next forward pass.
+
+        Args:
+            generated: True for generated tokens, False for prompt tokens.
+            mask: True for real tokens, False for padding.
+        """
+        self.roles.mark(generated, mask)
 
     def mark_new(self) -> None:
-        """Say that the next forward pass holds generated tokens alone, without padding (a step under the KV cache)."""
-        self._pending = "new"
-
-    @property
-    def marked(self) -> bool:
-        """Whether somebody has said what the next forward pass holds."""
-        return self._pending is not None
-
-    def begin(self, x: Float[Tensor, "b n d"]) -> None:
-        """A forward pass starts (called by a hook on the first block's input `x`)."""
-        self.forwards += 1
-        self._ever |= self._fired
-        for state in (self._fired, self._open, self._sites, self._inside):
-            state.clear()
-        pending, self._pending = self._pending, None
-        self._marks = self._end = None
-        if pending is None and self.only_marked:
-            raise WorkError(
-                "a part of the model was called by itself: call the whole model, which sees padding and cache"
-            )
-        if pending is None:
-            self._start = self._first_new(x, self._input)
-        elif pending == "new":
-            self._start = 0
-        else:
-            generated, mask = (t.to(x.device) for t in pending)
-            if generated.shape != x.shape[:2]:
-                raise WorkError(
-                    f"tokens were marked as {tuple(generated.shape)} but the forward pass has {tuple(x.shape[:2])}"
-                )
-            self._marks, self._start, self._prompt_length = (generated, mask), None, x.shape[1]
-        self._input = x.detach()
-        goes_on, self._goes_on = self._goes_on, False
-        if goes_on:
-            self._end = torch.full((x.shape[0],), -1, dtype=torch.long, device=x.device)
-        # what was found out at the prompts is of no use to new texts
-        self._later = bool(self._held)
-        step = self._start == 0 and x.shape[1] == 1
-        if self._held and not goes_on and not step and bool((self._place(x) >= 0).any()):
-            self._held.clear()
-        if self.record:
-            self.touched.append(torch.zeros(x.shape[:2], dtype=torch.bool))
-
-    def _first_new(self, x: Float[Tensor, "b n d"], before: Tensor | None) -> int:
-        """Place of the first generated token of a forward pass that nobody marked; its length where there is none."""
-        batch, length = x.shape[:2]
-        if before is not None and length == 1 and len(before) == batch:
-            return 0
-        if before is None or length != before.shape[1] + 1 or not torch.equal(x[:, :-1], before):
-            self._prompt_length = length
-        return self._prompt_length
-
-    def _tokens(self) -> tuple[Bool[Tensor, "b n"], Bool[Tensor, "b n"]]:
-        """Which tokens of the running forward pass are generated, and which are no padding."""
-        if self._marks is None:
-            if self._input is None or self._start is None:
-                raise WorkError("an edit ran outside a forward pass of the whole model")
-            mask = torch.ones(self._input.shape[:2], dtype=torch.bool, device=self._input.device)
-            generated = torch.zeros_like(mask)
-            generated[:, self._start :] = True
-            self._marks = (generated, mask)
-        return self._marks
-
-    def _place(self, x: Tensor) -> Int[Tensor, " b"]:
-        """Place of each row's last prompt token (see `Here.end`)."""
-        if self._end is None:
-            generated, mask = self._tokens()
-            position = torch.arange(mask.shape[1], device=mask.device)
-            end = torch.where(mask & ~generated, position, -1).amax(dim=1)
-            # one later token under the KV cache: its prompt was run before
-            if len(position) > 1 or not self._later:
-                end = torch.where(end < 0, mask.int().argmax(dim=1), end)
-            self._end = end
-        return self._end.to(x.device)
+        """Announce a step under the KV cache: one generated token in every row, no padding."""
+        self.roles.mark_new()
 
     def set_rows(self, prompts: Sequence[int]) -> None:
-        """Say which prompts the rows of the coming forward passes are (our decoding loop does; matters to `edit_rows`)."""
+        """Set the prompt index of each row of the coming forward passes (needed under `edit_rows`).
+
+        Args:
+            prompts: Index of each row's prompt in the caller's list.
+        """
         if self.condition_of is not None:
             self._conditions = torch.from_numpy(self.condition_of[np.asarray(prompts)])
 
     def keep_rows(self, index: Int[Tensor, " r"]) -> None:
-        """Go on with some rows of the batch only (our decoding loop drops texts that have ended)."""
-        if self._input is not None:
-            self._input = self._input[index.to(self._input.device)]
-        if self._conditions is not None:
-            self._conditions = self._conditions[index.to(self._conditions.device)]
-        for held in self._held.values():
-            for name, kept in held.items():
-                held[name] = kept[index.to(kept.device)]
-
-    def found(self) -> Found:
-        """What edits and gates worked out at the prompts of the last forward pass, a row each."""
-        return {key: dict(held) for key, held in self._held.items()}
-
-    def go_on(self, found: Found, index: Int[Tensor, " r"]) -> None:
-        """Say that the rows of the next forward pass follow prompts run before; whatever they hold, no prompt is among it.
+        """Drop all other rows of the batch (the decoding loop drops texts that have ended).
 
         Args:
-            found: `found()` as it was after those prompts.
-            index: the prompt of each row.
+            index: Rows that remain, in their new order.
         """
-        self._held = {
-            key: {name: kept[index.to(kept.device)] for name, kept in held.items()} for key, held in found.items()
+        self.roles.keep_rows(index)
+        if self._conditions is not None:
+            self._conditions = self._conditions[index.to(self._conditions.device)]
+        for memory in self._state.values():
+            for name, tensor in memory.items():
+                memory[name] = tensor[index.to(tensor.device)]
+
+    def prompt_state(self) -> PromptState:
+        """Tensors that edits and gates computed at the prompts of the last forward pass, one row per prompt."""
+        return {key: dict(memory) for key, memory in self._state.items()}
+
+    def resume_from(self, state: PromptState, index: Int[Tensor, " r"]) -> None:
+        """Announce that the next forward pass continues prompts of an earlier pass and contains no prompt token.
+
+        Args:
+            state: `prompt_state()` after the pass of those prompts.
+            index: Row in `state` of each row's prompt.
+        """
+        self._state = {
+            key: {name: tensor[index.to(tensor.device)] for name, tensor in memory.items()}
+            for key, memory in state.items()
         }
-        self._goes_on = True
+        self._resumed = True
 
-    def rows_of(self, condition: int | None, x: Tensor) -> Int[Tensor, " r"] | None:
-        """Rows of the running forward pass that belong to a condition; None stands for all of them."""
-        if condition is None:
-            return None
-        if self._conditions is None or len(self._conditions) != x.shape[0]:
-            raise WorkError(
-                "several conditions in one batch need our own loops: nobody said which row belongs to which"
-            )
-        return (self._conditions == condition).nonzero().squeeze(1).to(x.device)
+    # ---------------------------------------------------------------- called by the hooks of `hooking.in_force`
 
-    def whole(self, scope: Scope) -> bool:
-        """Whether every token of the running forward pass is inside a scope, as far as that shows without a mask."""
-        return self._input is not None and (scope == "all" or (self._start == 0 and scope != "prompt"))
+    def begin(self, x: Float[Tensor, "b n d"]) -> None:
+        """Start a forward pass.
+
+        Args:
+            x: Input of the first block.
+
+        Raises:
+            WorkError: The marks do not fit the pass (see `TokenRoles.begin`).
+        """
+        self.forwards += 1
+        self._ever |= self._fired
+        for state in (self._fired, self._open, self._sites):
+            state.clear()
+        resumed, self._resumed = self._resumed, False
+        self.roles.begin(x, resumed=resumed, prompt_is_past=bool(self._state))
+        if self._state and not resumed and self._contains_prompts(x):
+            # tensors computed at earlier prompts do not apply to new texts
+            self._state.clear()
+        if self.record:
+            self.touched.append(torch.zeros(x.shape[:2], dtype=torch.bool))
+
+    def _contains_prompts(self, x: Tensor) -> bool:
+        step = self.roles.all_generated and x.shape[1] == 1
+        return not step and bool((self.roles.prompt_end(x) >= 0).any())
 
     def first(self, key: tuple[int, int]) -> bool:
-        """Whether a change comes for the first time in the running forward pass; it has come now."""
+        """Whether a change runs for the first time in the running forward pass; registers that it ran.
+
+        Args:
+            key: The change's position in the plan, and its layer.
+        """
         fired = self._fired
         before = len(fired)
         fired.add(key)
         return len(fired) > before
 
-    def select(self, scope: Scope, device: torch.device | None = None) -> Bool[Tensor, "b n"] | None:
-        """Tokens of the running forward pass inside a scope; None stands for all of them."""
-        if self._input is None:
-            raise WorkError("an edit ran outside a forward pass of the whole model")
-        if self.whole(scope):
-            return None
-        key = (scope, device or self._input.device)
-        if key not in self._inside:
-            self._inside[key] = self._mask_of(scope).to(key[1])
-        return self._inside[key]
+    def record_site(self, layer: int, site: str, x: Tensor) -> None:
+        """Store an activation that a change at another site of the layer reads.
 
-    def _mask_of(self, scope: Scope) -> Bool[Tensor, "b n"]:
-        generated, mask = self._tokens()
-        if scope == "generated":
-            return generated & mask
-        if scope == "prompt":
-            return ~generated & mask
-        # the prompt's end, and each generated token: the same tokens with the KV cache, without it, and when scored
-        position = torch.arange(mask.shape[1], device=mask.device)
-        last = torch.where(mask & ~generated, position, -1).amax(dim=1, keepdim=True)
-        return (position[None] == last) | (generated & mask)
-
-    def see(self, layer: int, site: str, x: Tensor) -> None:
-        """Keep an activation that a change at another site of the layer reads (called by a hook)."""
+        Args:
+            layer: The layer.
+            site: Short name of the hook point.
+            x: The activation.
+        """
         self._sites[layer, site] = x
 
-    def judge(self, gate: RelevanceGate, layer: int, h: Float[Tensor, "b n k"], opened: Bool[Tensor, "b n"]) -> None:
-        """Keep what a gate says of a layer's `hook_post` h, before any edit there (called by a hook)."""
+    def record_gate(
+        self, gate: RelevanceGate, layer: int, h: Float[Tensor, "b n k"], opened: Bool[Tensor, "b n"]
+    ) -> None:
+        """Store the decision of a gate at a layer.
+
+        Args:
+            gate: The gate.
+            layer: The layer.
+            h: The layer's `hook_post`, before any edit there.
+            opened: True for tokens that the gate opens.
+        """
         if gate.unit == "query":
-            # one answer per text, given at its prompt's last token
-            end = self._place(h)
-            held = self._held.setdefault(("gate", id(gate)), {})
+            # one decision per text, made at its prompt's last token
+            end = self.roles.prompt_end(h)
+            memory = self._state.setdefault(("gate", id(gate)), {})
             if bool((end >= 0).all()):
-                held[str(layer)] = opened.gather(1, end.clamp(min=0).to(opened.device)[:, None])
-            opened = self._recalled(held, str(layer), h).expand(-1, h.shape[1])
+                memory[str(layer)] = opened.gather(1, end.clamp(min=0).to(opened.device)[:, None])
+            opened = self._recalled(memory, str(layer), h).expand(-1, h.shape[1])
         self._open[id(gate), layer] = opened
 
     @staticmethod
-    def _recalled(held: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
-        """What was found out at the prompt, for the rows of this forward pass."""
-        kept = held.get(name)
-        if kept is None or len(kept) != x.shape[0]:
+    def _recalled(memory: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+        """A tensor computed at the prompt, for the rows of the running forward pass."""
+        stored = memory.get(name)
+        if stored is None or len(stored) != x.shape[0]:
             raise WorkError("an edit or a gate that reads the prompt never saw it: run the prompt in the same block")
-        return kept
+        return stored
+
+    def _rows_of(self, condition: int | None, x: Tensor) -> Int[Tensor, " r"] | None:
+        """Rows of the running forward pass under a condition; None selects every row."""
+        if condition is None:
+            return None
+        if self._conditions is None or len(self._conditions) != x.shape[0]:
+            raise WorkError(
+                "several conditions in one batch need the loops of neva_tl: nothing says which row belongs to which"
+            )
+        return (self._conditions == condition).nonzero().squeeze(1).to(x.device)
 
     def _selected(
         self, change: Change, scope: Scope, gate: RelevanceGate | None, device: torch.device
     ) -> Bool[Tensor, "b n"] | None:
-        """Tokens that a change touches: those of the scope that the gate opens; None stands for all."""
-        selected = self.select(scope, device)
+        """Mask of the tokens that a change touches: in scope, and opened by the gate; None selects every token."""
+        selected = self.roles.select(scope, device)
         if gate is None:
             return selected
         opened = self._open.get((id(gate), change.layer))
@@ -265,59 +215,73 @@ class EditSession:
         condition: int | None = None,
         owner: int = 0,
     ) -> Tensor:
-        """The activation after one change, restricted to scope and gate, with shape and once-per-forward checked.
+        """Apply one change to the tokens of its scope and gate; checks the shape and that the hook fires once per pass.
+
+        Args:
+            key: The change's position in the plan, and its layer.
+            change: The change.
+            scope: Token scope of its edit.
+            x: The activation `[b, n, width]`.
+            width: Width of the hook point according to the model.
+            gate: Gate of its edit.
+            condition: Condition whose rows it edits; None edits all rows.
+            owner: Index of its edit, under which prompt tensors are stored.
+
+        Returns:
+            The new activation, of the same shape.
 
         Raises:
-            WorkError: the hook point has another width than the model says, fired twice, or the edit changed the shape.
+            WorkError: The hook point has another width than the model says, fired twice, or the edit changed the shape.
         """
-        if key in self._fired:
+        if not self.first(key):
             raise WorkError(
-                f"the hook at {_at(change)} fired twice in one forward pass: this architecture cannot be edited safely"
+                f"the hook at {_hook_point(change)} fired twice in one forward pass: "
+                "this architecture cannot be edited safely"
             )
-        self._fired.add(key)
         if x.ndim != 3 or x.shape[-1] != width:
             raise WorkError(
-                f"the activation at {_at(change)} has shape {tuple(x.shape)}, expected [batch, token, {width}]"
+                f"the activation at {_hook_point(change)} has shape {tuple(x.shape)}, expected [batch, token, {width}]"
             )
-        if scope == "prompt" and self._start == 0 and not change.needs:
+        if scope == "prompt" and self.roles.all_generated and not change.needs:
             return x  # a step under the KV cache
-        rows = self.rows_of(condition, x)
+        rows = self._rows_of(condition, x)
         selected = self._selected(change, scope, gate, x.device)
         if change.needs:
-            # worked out on all rows, so that what is held has one entry per text whoever they belong to
-            new = self._informed(change, x, selected, self._held.setdefault(owner, {}))
+            # computed on all rows, so that the memory has one entry per text under any condition
+            new = self._informed(change, x, selected, self._state.setdefault(owner, {}))
             if rows is not None:
                 return x.index_copy(0, rows, new.index_select(0, rows))
             self._record(selected)
             return new
         if rows is not None:
-            part = x.index_select(0, rows)
+            if not len(rows):
+                return x
             inside = None if selected is None else selected.index_select(0, rows)
-            return x.index_copy(0, rows, self._changed(change, gate, part, inside)) if len(rows) else x
+            return x.index_copy(0, rows, self._changed(change, gate, x.index_select(0, rows), inside))
         self._record(selected)
         return self._changed(change, gate, x, selected)
 
     def _record(self, selected: Tensor | None) -> None:
         if self.record:
-            self.touched[-1] |= (self._tokens()[1] if selected is None else selected).cpu()
+            self.touched[-1] |= (self.roles.tokens()[1] if selected is None else selected).cpu()
 
-    def _informed(self, change: Change, x: Tensor, selected: Tensor | None, held: dict[str, Tensor]) -> Tensor:
-        """The activation after a change that asks for more than the activation."""
-        end = self._place(x)
+    def _informed(self, change: Change, x: Tensor, selected: Tensor | None, memory: dict[str, Tensor]) -> Tensor:
+        """The activation after a change that reads a `PromptContext`."""
+        end = self.roles.prompt_end(x)
         inside = end >= 0
         if selected is not None:
             inside = inside & selected.to(x.device).gather(1, end.clamp(min=0)[:, None]).squeeze(1)
         sites = {site: self._sites[change.layer, site] for site in change.needs if site != "prompt"}
-        before = dict(held)
-        new = change.apply(x, Here(end, inside, held, sites))
-        for name, kept in held.items():
-            if kept is not before.get(name) and len(kept) != x.shape[0]:
-                raise WorkError(f"an edit at {_at(change)} holds {len(kept)} entries for {x.shape[0]} texts")
+        before = dict(memory)
+        new = change.apply(x, PromptContext(end, inside, memory, sites))
+        for name, stored in memory.items():
+            if stored is not before.get(name) and len(stored) != x.shape[0]:
+                raise WorkError(f"an edit at {_hook_point(change)} stored {len(stored)} entries for {x.shape[0]} texts")
         return self._checked(change, x, new, selected)
 
     def _changed(self, change: Change, gate: RelevanceGate | None, x: Tensor, selected: Tensor | None) -> Tensor:
         """The activation after a change at the selected tokens."""
-        # a closed gate costs no arithmetic (on a GPU asking would cost more than the arithmetic)
+        # a closed gate costs no arithmetic on the CPU; on a GPU the test would cost more than the arithmetic
         if selected is not None and gate is not None and x.device.type == "cpu" and not selected.any():
             return x
         if selected is not None and isinstance(change.apply, Constant):
@@ -327,19 +291,24 @@ class EditSession:
     @staticmethod
     def _checked(change: Change, x: Tensor, new: Tensor, selected: Tensor | None) -> Tensor:
         if new.shape != x.shape:
-            raise WorkError(f"an edit at {_at(change)} changed the shape {tuple(x.shape)} to {tuple(new.shape)}")
+            raise WorkError(
+                f"an edit at {_hook_point(change)} changed the shape {tuple(x.shape)} to {tuple(new.shape)}"
+            )
         return new if selected is None else torch.where(selected[..., None], new, x)
 
     def finish(self, expected: set[tuple[int, int]]) -> None:
-        """After the block: every change must have run if the model did.
+        """Check at the end of the block that every change ran if the model did.
+
+        Args:
+            expected: Keys of all changes.
 
         Raises:
-            WorkError: a hook never fired although forward passes were made.
+            WorkError: A hook never fired although forward passes were made.
         """
         silent = expected - self._ever - self._fired
         if self.forwards and silent:
             raise WorkError(f"{len(silent)} edit hook(s) never fired in {self.forwards} forward passes")
 
 
-def _at(change: Change) -> str:
+def _hook_point(change: Change) -> str:
     return f"layer {change.layer}, site {change.site}"

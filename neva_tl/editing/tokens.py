@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -13,32 +11,35 @@ from torch import Tensor
 
 from neva_tl import models
 from neva_tl.models import inference
+from neva_tl.models.hooks import record_hooks
 
 
 def last_answer_token(batch: inference.Batch) -> Bool[Tensor, "b n"]:
-    """The last answer token of every row."""
+    """Mask of the last answer token of every row."""
     position = torch.arange(batch.answer.shape[1], device=batch.answer.device)
     end = torch.where(batch.answer, position, -1).amax(dim=1, keepdim=True)
     return batch.answer & (position[None] == end)
 
 
 def chosen_tokens(
-    model: Any, batch: inference.Batch, chosen: Bool[Tensor, "b n"], layers: tuple[int, ...], site: str = "post"
+    model: Any, batch: inference.Batch, selected: Bool[Tensor, "b n"], layers: tuple[int, ...], site: str = "post"
 ) -> Float[np.ndarray, "t l k"]:
-    """Activations of the chosen tokens at some layers, row after row; site `gate` is `act(gate)`, the gate's own activation."""
-    seen: dict[int, np.ndarray] = {}
+    """Activations of the selected tokens at some layers, row after row.
+
+    Args:
+        model: A TransformerLens model.
+        batch: The batch to run.
+        selected: True for selected tokens.
+        layers: The layers.
+        site: Short name of the hook point; `gate` returns `act(gate)`, the activation of the gate itself.
+    """
     act = models.activation(model) if site == "gate" else None
 
-    def recorder(layer: int) -> Callable[..., None]:
-        def record(x: Tensor, hook: Any = None) -> None:
-            kept = x[chosen.to(x.device)]
-            seen[layer] = (kept if act is None else act(kept)).float().cpu().numpy()
+    def keep(x: Tensor) -> Tensor:
+        h = x[selected.to(x.device)]
+        return (h if act is None else act(h)).float().cpu()
 
-        return record
-
-    with ExitStack() as stack:
-        for layer in layers:
-            handle = models.add_hook(model, models.hook_name(model, layer, site), recorder(layer))
-            stack.callback(handle.remove)
+    names = [models.hook_name(model, layer, site) for layer in layers]
+    with record_hooks(model, names, keep) as activations:
         inference.forward_batch(model, batch, stop_at_layer=max(layers) + 1, logits=False)
-    return np.stack([seen[layer] for layer in layers], axis=1)
+    return np.stack([activations[name].numpy() for name in names], axis=1)

@@ -14,11 +14,19 @@ from neva_tl.prompts import Example
 
 
 def touched_tokens(model: Any, edits: Edit, prompt: str, answer: str, *, chat: bool | None = None) -> pd.DataFrame:
-    """One row per token of prompt and answer: `position`, `token`, `part` (prompt or generated), `touched`."""
+    """One row per token of prompt and answer: `position`, `token`, `part` (prompt or generated), `touched`.
+
+    Args:
+        model: A TransformerLens model.
+        edits: The edit.
+        prompt: The prompt.
+        answer: The answer, whose tokens count as generated.
+        chat: True forces the chat template, False forbids it; None uses it where the tokenizer has one.
+    """
     batch = inference.encode(model, [Example(prompt, answer)], chat=chat)
     with apply_edits(model, edits, record=True) as session:
         inference.forward_batch(model, batch, session=session, logits=False)
     touched = session.touched[0][0].tolist() if session.touched else [False] * batch.tokens.shape[1]
     tokens = [models.tokenizer(model).decode([int(t)]) for t in batch.tokens[0]]
-    part = ["generated" if bool(a) else "prompt" for a in batch.answer[0]]
-    return pd.DataFrame({"position": range(len(tokens)), "token": tokens, "part": part, "touched": touched})
+    roles = ["generated" if bool(a) else "prompt" for a in batch.answer[0]]
+    return pd.DataFrame({"position": range(len(tokens)), "token": tokens, "part": roles, "touched": touched})

@@ -16,7 +16,6 @@ from neva_tl.editing import (
     Change,
     Clamp,
     Edit,
-    EditSession,
     RelevanceGate,
     Scale,
     Shift,
@@ -156,11 +155,11 @@ def test_a_users_edit_built_on_shift_is_asked(tiny: Any, make_set: Any) -> None:
 
 def test_a_step_under_the_cache_makes_no_masks(tiny: Any, make_set: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
-    tokens = EditSession._tokens
-    monkeypatch.setattr(EditSession, "_tokens", lambda self: made.append(self.forwards) or tokens(self))
     for scope in SCOPES:
         made.clear()
         with edit(tiny, Shift(make_set(tiny, [(0, 3)]), scope=scope)) as session:  # type: ignore[arg-type]
+            tokens = session.roles.tokens
+            monkeypatch.setattr(session.roles, "tokens", lambda s=session, go=tokens: made.append(s.forwards) or go())
             inference.generate(tiny, ["Who eats", "Why"], max_new_tokens=4, session=session, stop_at_eos=False)
         assert set(made) == (set() if scope == "all" else {1}), scope
 

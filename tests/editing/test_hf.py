@@ -36,7 +36,7 @@ from neva_tl.editing import (
     edit_hf,
 )
 from neva_tl.models import inference
-from neva_tl.models.inference.sampling import Decoding, decode
+from neva_tl.models.inference.sampling import SamplingSettings, decode
 from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.prompts.example import Example
 
@@ -127,7 +127,9 @@ def test_writes_what_the_transformer_lens_model_writes(pair: Pair, make_set: Any
     batch = left(pair)
     with edit(pair.tl, *edits) as session:
         want = inference.forward_batch(pair.tl, batch, session=session)
-        texts = decode(pair.tl, batch.tokens, batch.mask, [0, 1, 2], Decoding(NEW, 0.0, 0, frozenset()), session)
+        texts = decode(
+            pair.tl, batch.tokens, batch.mask, [0, 1, 2], SamplingSettings(NEW, 0.0, 0, frozenset()), session
+        )
     given = {"input_ids": batch.tokens, "attention_mask": batch.mask.long()}
     with torch.no_grad(), edit_hf(pair.hf, *edits):
         # positions are generate's affair: a plain call of a padded batch must be told
@@ -213,7 +215,9 @@ def test_the_smallest_trained_checkpoint_writes_the_same(shared_dir: Path, stori
     (encoded,) = inference.encode_one(stories260k, [Example("Once upon a time", "")], chat=False)
     ids = torch.tensor([encoded.ids])
     with edit(stories260k, item) as session:
-        want = decode(stories260k, ids, torch.ones_like(ids).bool(), [0], Decoding(20, 0.0, 0, frozenset()), session)
+        want = decode(
+            stories260k, ids, torch.ones_like(ids).bool(), [0], SamplingSettings(20, 0.0, 0, frozenset()), session
+        )
     how = {"max_new_tokens": 20, "do_sample": False}
     with edit_hf(hf, item):
         found = hf.generate(ids, attention_mask=torch.ones_like(ids), **how)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,9 +28,28 @@ class Recorder:
 
     active_scopes: frozenset[str] = frozenset({"generated"})
     marks: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    rows: int = 0
 
     def mark(self, generated: torch.Tensor, mask: torch.Tensor) -> None:
         self.marks.append((generated, mask))
+        self.rows = len(mask)
+
+    def mark_new(self) -> None:
+        new = torch.ones(self.rows, 1, dtype=torch.bool)
+        self.mark(new, new)
+
+    def set_rows(self, prompts: Sequence[int]) -> None:
+        self.rows = len(prompts)
+
+    def keep_rows(self, index: torch.Tensor) -> None:
+        assert len(index) < self.rows
+        self.rows = len(index)
+
+    def prompt_state(self) -> dict[Any, dict[str, torch.Tensor]]:
+        return {}
+
+    def resume_from(self, state: dict[Any, dict[str, torch.Tensor]], index: torch.Tensor) -> None:
+        assert not state
 
 
 @contextmanager

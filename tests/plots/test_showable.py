@@ -239,9 +239,9 @@ OF_CIRCUITS = {"Context", "Effects", "Faithfulness", "Found", "Means", "Nodes", 
 #: arrays that mean nothing alone.
 NOT_RESULTS = {
     "Ablate", "AddVector", "Batch", "Change", "Clamp", "Composed", "ContextAware", "Decoding", "DosePoint",
-    "Edit", "EditSession", "Encoded", "Evidence", "ExactJudge", "Example", "GateShift", "Here", "LayerProbe",
+    "Edit", "EditSession", "Encoded", "Evidence", "ExactJudge", "Example", "GateShift", "LayerProbe",
     "LogProbJudge", "ModelInfo", "NeuronEdit", "PlainModel", "Plant", "Posterior", "ProbedVector", "Profile",
-    "PromptShift", "Reference", "Request", "RolePrompt", "Scale", "Shift", "StudyConfig", "SurveyJudge", "Text",
+    "PromptContext", "PromptShift", "Reference", "Request", "RolePrompt", "Scale", "Shift", "StudyConfig", "SurveyJudge", "Text",
     "Widget", "WordListJudge", "World",
 }  # fmt: skip
 

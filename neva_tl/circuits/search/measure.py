@@ -61,7 +61,10 @@ def ablation_effects(
 
 
 def _log_odds(
-    model: Any, batches: Sequence[tuple[np.ndarray, inference.Batch]], ids: dict[str, list[int]], session: Any
+    model: Any,
+    batches: Sequence[tuple[np.ndarray, inference.Batch]],
+    ids: dict[str, list[int]],
+    session: inference.TokenSession | None,
 ) -> np.ndarray:
     """`[n_examples, n_values]`."""
     out = np.zeros((sum(len(batch) for _, batch in batches), len(ids)))

@@ -1,4 +1,4 @@
-"""Ablate: hold a neuron at a value of its own: zero, a mean, or another token's activation."""
+"""Ablate: replace a neuron's activation by zero, a mean, or its activation at another token."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Mode = Literal["zero", "mean", "plus", "resample"]
 
 @dataclass(frozen=True, eq=False)
 class Ablate(NeuronEdit):
-    """`h_k = r_k` with r zero, the mean of the two poles' means, the + pole's mean, or the same neuron at another token
-    (METHODS 4; ours).
+    """`h_k = r_k`: ablation of neurons to a replacement value r (METHODS 4; ours).
 
-    `resample` permutes the activations over all tokens of the forward pass with a generator of the edit's seed: the
-    neuron keeps its distribution and loses its information. Under the KV cache a forward holds one token per row, so
-    rows exchange activations there. A dose below 1 mixes: `h_k + dose * (r_k - h_k)`.
+    r is zero, the mean of the two poles' means, the + pole's mean, or the same neuron at another token. `resample` permutes
+    the activations over all tokens of the forward pass with a generator of the edit's seed: the neuron keeps its distribution
+    and loses its information. Under the KV cache a forward pass contains one token per row, so that rows exchange activations
+    there. A dose below 1 mixes: `h_k + dose * (r_k - h_k)`.
 
     Attributes:
-        mode: `zero`, `mean`, `plus` (LAPE's way to switch a neuron on) or `resample`.
-        seed: of the permutation.
+        mode: `zero`, `mean`, `plus` (how LAPE activates a neuron) or `resample`.
+        seed: Seed of the permutation.
     """
 
     mode: Mode = field(default="zero", kw_only=True)
@@ -42,11 +42,11 @@ class Ablate(NeuronEdit):
 
     @property
     def by_token(self) -> bool:
-        """Not when resampling: tokens of the whole batch change places."""
+        """False when resampling, which permutes tokens over the full batch."""
         return self.mode != "resample"
 
     def per_neuron(self, rows: pd.DataFrame) -> tuple[np.ndarray, ...]:
-        """The level that each neuron is held at, where it is a mean."""
+        """Replacement value of each neuron, where it is a mean."""
         plus = rows["mean_plus"].to_numpy(dtype=np.float64)
         if self.mode == "mean":
             return ((plus + rows["mean_minus"].to_numpy(dtype=np.float64)) / 2,)

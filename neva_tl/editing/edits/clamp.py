@@ -1,4 +1,4 @@
-"""Clamp: hold each neuron at or beyond a level of its own + pole."""
+"""Clamp: bound each neuron by a level of its + pole."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from neva_tl.editing.base import NeuronEdit
 
 @dataclass(frozen=True, eq=False)
 class Clamp(NeuronEdit):
-    """Neurons higher on the + pole get `h_k = max(h_k, level_k)`, neurons lower there `min(h_k, level_k)`.
+    """`h_k = max(h_k, level_k)` for neurons higher on the + pole, `min(h_k, level_k)` for neurons lower there.
 
     `level_k = mean_minus_k + dose * (quantile_k - mean_minus_k)`: at dose 1 the level is the stated quantile of the
     neuron's pooled activations on the + pole (for neurons lower on + the mirrored quantile), at dose 0 the - pole's
-    mean. The quantile is the normal one, `mean_plus +- sd * z(quantile)`, unless the neuron table has a column `level`
-    with a measured one. (METHODS 4; the normal approximation is ours.)
+    mean. The quantile is that of a normal distribution, `mean_plus +- sd * z(quantile)`, unless the neuron table has a column
+    `level` with a measured one. (METHODS 4; the normal approximation is ours.)
 
     Attributes:
-        quantile: in (0, 1).
+        quantile: Quantile in (0, 1).
     """
 
     quantile: float = field(default=0.75, kw_only=True)
@@ -36,7 +36,7 @@ class Clamp(NeuronEdit):
             raise InputError(f"a quantile lies inside (0, 1), not {self.quantile}")
 
     def per_neuron(self, rows: pd.DataFrame) -> tuple[np.ndarray, ...]:
-        """Each neuron's level, and whether it is held above it."""
+        """Level of each neuron, and whether the level is a lower bound."""
         up = (rows["mean_plus"] > rows["mean_minus"]).to_numpy()
         if "level" in rows:
             level = rows["level"].to_numpy(dtype=float)

@@ -1,6 +1,6 @@
-"""compose(): shifts towards several values as one edit, with a stated rule for the neurons they share (ours).
+"""compose(): shifts towards several values as one edit, with an explicit rule for the neurons they share (ours).
 
-Edits given side by side (`edit(model, a, b)`) act one after the other: for shifts that is the rule `sum`.
+Separate edits (`edit(model, a, b)`) act one after the other: for shifts that is the rule `sum`.
 """
 
 from __future__ import annotations
@@ -23,35 +23,38 @@ Shared = Literal["sum", "mean", "strongest", "refuse"]
 
 @dataclass(frozen=True, eq=False)
 class Composed(Edit):
-    """Several shifts as one: `h_k += dose * step_k`, step_k made of the parts' own `dose * contrast` by the rule.
+    """Several shifts as one: `h_k += dose * step_k`, where the rule combines the shifts' `dose * contrast` to step_k.
 
-    The dose scales the whole (1: the parts at their own doses; negative: all reversed).
+    The dose scales the sum (1: the shifts at their doses; negative: all reversed).
 
     Attributes:
-        parts: the shifts.
-        shared: the rule for a neuron that several parts move (see `compose`).
+        parts: The shifts.
+        shared: Rule for a neuron that several shifts move (see `compose`).
     """
 
     parts: tuple[Shift, ...]
     shared: Shared = "sum"
 
     def steps(self) -> dict[tuple[int, int], float]:
-        """(layer, neuron) -> what dose 1 adds, in activation units; the same in whatever order the parts stand."""
-        found: dict[tuple[int, int], list[float]] = {}
-        for part in self.parts:
-            rows = part.chosen()
-            for layer, neuron, step in zip(rows["layer"], rows["neuron"], part.step(rows) * part.dose, strict=True):
-                found.setdefault((int(layer), int(neuron)), []).append(float(step))
-        return {at: _merged(steps, self.shared) for at, steps in sorted(found.items())}
+        """(layer, neuron) -> step at dose 1, in activation units; independent of the order of the shifts."""
+        steps_of: dict[tuple[int, int], list[float]] = {}
+        for shift in self.parts:
+            rows = shift.chosen()
+            for layer, neuron, step in zip(rows["layer"], rows["neuron"], shift.step(rows) * shift.dose, strict=True):
+                steps_of.setdefault((int(layer), int(neuron)), []).append(float(step))
+        return {neuron: _merged(steps, self.shared) for neuron, steps in sorted(steps_of.items())}
 
     def changes(self, model: Any) -> tuple[Change, ...]:
         """One change per layer.
 
+        Args:
+            model: A TransformerLens model.
+
         Raises:
-            InputError: a part was made on another model.
+            InputError: The neurons of a shift were selected on another model.
         """
-        for part in self.parts:
-            check_model(part.neurons, model)
+        for shift in self.parts:
+            check_model(shift.neurons, model)
         by_layer: dict[int, dict[int, float]] = {}
         for (layer, neuron), step in self.steps().items():
             by_layer.setdefault(layer, {})[neuron] = self.dose * step
@@ -62,25 +65,27 @@ def compose(edits: Sequence[Shift], *, shared: Shared = "sum") -> Composed:
     """Steer towards several values at once.
 
     Args:
-        edits: shifts (`Shift`, `Amplify`), each at its own dose; of one scope and one gate.
-        shared: what becomes of a neuron that several of them move: `sum` of the steps (what edits side by side do), their
-            `mean`, the `strongest` alone (largest in size; equal and opposite ones cancel), or `refuse` such sets.
+        edits: Shifts (`Shift`, `Amplify`), each at its own dose; of one scope and one gate.
+        shared: Rule for a neuron that several of them move: `sum` of the steps (as separate edits do), their `mean`, the
+            `strongest` alone (largest in size; equal and opposite ones cancel), or `refuse` such sets.
 
     Raises:
-        InputError: no edits, one that is no shift, scopes or gates differ, or a shared neuron under `refuse`.
+        InputError: No edits, an edit other than a shift, different scopes or gates, or a shared neuron under `refuse`.
     """
     parts = tuple(edits)
     if shared not in get_args(Shared):
         raise InputError(f"unknown rule {shared!r} for shared neurons: choose {', '.join(get_args(Shared))}")
     if not parts:
         raise InputError("nothing to compose: name at least one edit")
-    for part in parts:
-        if not isinstance(part, Shift):
+    for item in parts:
+        if not isinstance(item, Shift):
             raise InputError(
-                f"only shifts can be composed, not {type(part).__name__}: give it beside the others instead"
+                f"only shifts can be composed, not {type(item).__name__}: pass it to edit() as a separate edit instead"
             )
-    if len({part.scope for part in parts}) > 1 or len({id(part.gate) for part in parts}) > 1:
-        raise InputError("edits of different scopes or gates cannot be one: give them side by side, or make them alike")
+    if len({item.scope for item in parts}) > 1 or len({id(item.gate) for item in parts}) > 1:
+        raise InputError(
+            "edits of different scopes or gates cannot be composed: pass them to edit() separately, or make them equal"
+        )
     if shared == "refuse":
         _refuse_shared(parts)
     return Composed(parts, shared, scope=parts[0].scope, gate=parts[0].gate)
@@ -88,19 +93,19 @@ def compose(edits: Sequence[Shift], *, shared: Shared = "sum") -> Composed:
 
 def _refuse_shared(parts: tuple[Shift, ...]) -> None:
     owner: dict[tuple[int, int], str] = {}
-    for part in parts:
-        rows = part.chosen()
-        for at in zip(rows["layer"].astype(int), rows["neuron"].astype(int), strict=True):
-            if at in owner:
+    for shift in parts:
+        rows = shift.chosen()
+        for layer, neuron in zip(rows["layer"].astype(int), rows["neuron"].astype(int), strict=True):
+            if (layer, neuron) in owner:
                 raise InputError(
-                    f"{owner[at]} and {part.neurons.value} share neuron {at[1]} of layer {at[0]}: choose the rule sum, mean "
-                    "or strongest, or neurons that are apart"
+                    f"{owner[layer, neuron]} and {shift.neurons.value} share neuron {neuron} of layer {layer}: choose the "
+                    "rule sum, mean or strongest, or disjoint sets of neurons"
                 )
-            owner[at] = part.neurons.value
+            owner[layer, neuron] = shift.neurons.value
 
 
 def _merged(steps: list[float], shared: Shared) -> float:
-    # fsum is exact, so that no order of the parts shows in the last digit
+    # fsum is exact, so that the order of the shifts does not change the last digit
     if shared == "mean":
         return math.fsum(steps) / len(steps)
     if shared == "strongest":

@@ -1,13 +1,14 @@
 """ContextAware: change a token only as much as it needs (METHODS 5; the closed form is ours).
 
-Per layer, a logistic probe on the selected neurons S of that layer says how strongly a token's activations express the
-value: `p = sigmoid(w . h_S + b)`. Where p is below p0, the smallest change along a direction u with `w . u = 1` brings it
-there: `h_S += max(0, logit(p0) - b - w . h_S) * u`. Layers act in order, so that a later probe sees the earlier edits.
+Per layer, a logistic probe on the selected neurons S of that layer measures how strongly a token's activations express the
+value: `p = sigmoid(w . h_S + b)`. Where p is below p0, the smallest change along a direction u with `w . u = 1` raises it to
+p0: `h_S += max(0, logit(p0) - b - w . h_S) * u`. Layers act in order, so that a later probe sees the earlier edits.
 
-A negative dose (p0 < .5) suppresses: tokens above p0 are brought down to it, `h_S += min(0, logit(p0) - b - w . h_S) * u`.
+A negative dose (p0 < .5) suppresses: tokens above p0 are lowered to it, `h_S += min(0, logit(p0) - b - w . h_S) * u`.
 
-Two guards, both ours: a layer whose probe one whole contrast hardly moves is left alone (meeting a need there would throw its
-neurons far outside anything seen), and a token beyond every training text is treated as the outermost of them.
+Two guards, both ours: a layer whose probe hardly responds to one full contrast is not edited (meeting a need there would move
+its neurons far outside the observed range), and a token outside the range of the training texts counts as the outermost of
+them.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ Direction = Literal["mean_difference", "smallest"]
 
 @dataclass(frozen=True, eq=False)
 class ContextAware(TowardsProbability):
-    """Probe-gated minimal edit. The dose is `logit(p0)`: the log-odds that every touched token is brought up to, or, where it
-    is negative, down to.
+    """Probe-gated minimal edit.
 
+    The dose is `logit(p0)`: the log-odds to which touched tokens are raised, or lowered where it is negative.
     `ContextAware.at(p0)` converts. Build one with `fit_context`.
 
     Attributes:
-        neurons: the set the probes were fitted on.
-        probes: one per layer, in layer order.
+        neurons: The set on which the probes were fitted.
+        probes: One per layer, in layer order.
     """
 
     neurons: NeuronSet
@@ -56,7 +57,14 @@ class ContextAware(TowardsProbability):
             raise InputError(f"the neuron set for {self.neurons.value} is empty: no probe to fit, nothing to edit")
 
     def changes(self, model: Any) -> tuple[Change, ...]:
-        """One change per probe."""
+        """One change per probe.
+
+        Args:
+            model: A TransformerLens model.
+
+        Raises:
+            InputError: The set was selected on another model.
+        """
         check_model(self.neurons, model)
         return tuple(Change(probe.layer, "post", meet_need(probe, self.dose)) for probe in self.probes)
 
@@ -73,28 +81,29 @@ def fit_context(
     least_reach: float = 1.0,
     seed: int = 0,
 ) -> ContextAware:
-    """Fit the probes of a context-aware edit on the training samples behind `stats`.
+    """Fit the probes of a context-aware edit on the training samples of `stats`.
 
-    One L2 logistic probe per layer that holds selected neurons: target + against target - and `others` + prompts of every
+    One L2 logistic probe per layer with selected neurons: target + against target - and `others` + prompts of every
     other value, balanced, on standardised pooled activations; then de-standardised (`w / sigma`, `b - sum w mu / sigma`).
 
     Args:
-        stats: collected with `samples`.
-        neurons: the selected set S.
+        stats: Statistics collected with `samples`.
+        neurons: The selected set S.
         direction: `mean_difference` moves S along `mean(+) - mean(-)`; `smallest` along `Sigma w` with Sigma the diagonal
             of variances (the smallest change in units of each neuron's spread).
-        C: inverse L2 strength (scikit-learn's).
-        others: + prompts of each other value among the negatives.
-        dose, scope: of the edit.
-        least_reach: log-odds that one contrast must add to a layer's probe for the layer to be edited; where no layer does,
-            the one that comes nearest is kept.
-        seed: of the draw of other values' prompts.
+        C: Inverse L2 strength, as in scikit-learn.
+        others: Number of + prompts of each other value among the negatives.
+        dose: Dose of the edit.
+        scope: Token scope of the edit.
+        least_reach: Log-odds that one contrast must add to a layer's probe for the layer to be edited; if no layer reaches
+            it, the layer with the largest reach is edited.
+        seed: Seed of the draw of other values' prompts.
 
     Raises:
-        InputError: the statistics carry no samples or not this value, are of another size, or the set is empty.
+        InputError: The statistics lack samples or this value, have another size, or the set is empty.
 
     Warns:
-        RuntimeWarning: a probe did not converge (layer and neurons are named).
+        RuntimeWarning: A probe did not converge (the warning names layer and neurons).
     """
     if stats.samples is None:
         raise InputError("context-aware edits need the prompts' own activations: collect with samples=True (or a path)")
@@ -129,7 +138,7 @@ def _fit_layer(
     direction: Direction,
     C: float,
 ) -> tuple[LayerProbe | None, bool]:
-    """Probe of one layer, None where none of its neurons varies, and whether it converged. `opposing`: the target's own -."""
+    """Probe of one layer (None where its neurons are constant), and whether it converged; `opposing` marks target -."""
     varies = h.std(axis=0) > 1e-8
     if not varies.any():
         return None, True
@@ -139,7 +148,7 @@ def _fit_layer(
     unit = smallest / (weight @ smallest)
     difference = h[label].mean(axis=0) - h[opposing].mean(axis=0)
     reach = float(weight @ difference)
-    # against the probe's own gradient the difference would have to be reversed: fall back on the smallest change
+    # against the probe's gradient the difference would have to be reversed: use the smallest change instead
     if direction == "mean_difference" and reach > 1e-6:
         unit = difference / reach
     odds = h @ weight + bias

@@ -1,7 +1,7 @@
-"""Probes that say how far a token is from expressing a value, and the change that closes the gap (METHODS 5; ours).
+"""Probes of how strongly a token expresses a value, and the change that reaches a target (METHODS 5; ours).
 
-`log-odds = weight . x + bias` on some coordinates of a layer's activation; along a direction u with `weight . u = 1` a need of
-n log-odds is met by adding `n * u`. Neuron edits, vector edits and edits by the prompt's need share this file.
+`log-odds = weight . x + bias` on some coordinates of a layer's activation; along a direction u with `weight . u = 1`, adding
+`n * u` raises the log-odds by n. Neuron edits, vector edits and edits by the prompt's need share this file.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ class LayerProbe:
     """A probe on some coordinates of one layer's activation, in raw activation units.
 
     Attributes:
-        layer: the layer.
-        index: `[s]` coordinates (neuron indices, or all of the residual stream's).
-        weight, bias: probability = sigmoid(weight . h + bias).
+        layer: The layer.
+        index: `[s]` coordinates (neuron indices, or all of the residual stream).
+        weight: `[s]`; probability = sigmoid(weight . h + bias).
+        bias: The intercept.
         unit: `[s]` change of activations that raises `weight . h` by 1.
-        reach: log-odds that one contrast `mean(+) - mean(-)` adds.
-        lowest, highest: smallest and largest log-odds of a training text.
+        reach: Log-odds that one contrast `mean(+) - mean(-)` adds.
+        lowest: Smallest log-odds of a training text.
+        highest: Largest log-odds of a training text.
     """
 
     layer: int
@@ -49,6 +51,9 @@ class LayerProbe:
 def log_odds_of(p0: float) -> float:
     """`ln(p0 / (1 - p0))`, the dose of an edit that brings tokens to probability p0.
 
+    Args:
+        p0: Target probability.
+
     Raises:
         InputError: p0 is not inside (0, 1).
     """
@@ -63,6 +68,9 @@ class TowardsProbability(Edit):
     def at(self: E, p0: float) -> E:
         """The same edit with a target probability.
 
+        Args:
+            p0: Target probability.
+
         Raises:
             InputError: p0 is not inside (0, 1).
         """
@@ -70,9 +78,14 @@ class TowardsProbability(Edit):
 
 
 def need(odds: Float[Tensor, "*tokens"], dose: float, probe: LayerProbe) -> Float[Tensor, "*tokens"]:
-    """Log-odds to add: up to `dose` where it is 0 or more, down to it where it is negative, 0 where that holds already.
+    """Log-odds to add: raises tokens to a dose of 0 or more, lowers them to a negative dose, and is 0 beyond it.
 
-    A token far outside the probe's training texts counts as the outermost of them, or it would be thrown anywhere.
+    A token outside the range of the probe's training texts counts as the outermost of them, which bounds the change.
+
+    Args:
+        odds: Log-odds of the tokens.
+        dose: Target log-odds.
+        probe: The probe.
     """
     if dose >= 0:
         return (dose - odds.clamp(min=probe.lowest)).clamp(min=0.0)
@@ -80,15 +93,20 @@ def need(odds: Float[Tensor, "*tokens"], dose: float, probe: LayerProbe) -> Floa
 
 
 def meet_need(probe: LayerProbe, dose: float) -> Callable[[Tensor], Tensor]:
-    """The change that meets every token's own need along the probe's unit, out of place."""
-    held = PerDevice(
+    """The change that meets the need of each token along the probe's unit, out of place.
+
+    Args:
+        probe: The probe.
+        dose: Target log-odds.
+    """
+    stored = PerDevice(
         torch.as_tensor(probe.index),
         torch.as_tensor(probe.weight, dtype=torch.float32),
         torch.as_tensor(probe.unit, dtype=torch.float32),
     )
 
     def apply(x: Tensor) -> Tensor:
-        index, weight, unit = held.on(x.device)
+        index, weight, unit = stored.on(x.device)
         h = x.index_select(-1, index).float()
         lacking = need(h @ weight + probe.bias, dose, probe)
         return x.index_copy(-1, index, (h + lacking[..., None] * unit).to(x.dtype))
@@ -101,6 +119,11 @@ def logistic(
 ) -> tuple[Float[np.ndarray, " s"], float, bool]:
     """Balanced L2 logistic regression on standardised columns, de-standardised (constant columns get weight 0).
 
+    Args:
+        x: Activations of the training texts.
+        label: True for positive texts.
+        C: Inverse L2 strength, as in scikit-learn.
+
     Returns:
         `(weight, bias, converged)` in raw units: `w / sigma`, `b - sum w mu / sigma`.
     """
@@ -109,14 +132,19 @@ def logistic(
     scale = np.where(varies, sigma, 1.0)
     model = LogisticRegression(C=C, class_weight="balanced", max_iter=_STEPS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # said in one line for all layers: `warn_unconverged`
+        warnings.simplefilter("ignore")  # `warn_unconverged` issues one warning for all layers
         model.fit((x - mu) / scale, label)
     weight = np.where(varies, model.coef_[0] / scale, 0.0)
     return weight, float(model.intercept_[0] - weight @ mu), int(np.max(model.n_iter_)) < _STEPS
 
 
 def warn_unconverged(what: str, layers: Sequence[int]) -> None:
-    """One warning line for all probes of an edit that did not converge."""
+    """Issue one warning for all probes of an edit that did not converge.
+
+    Args:
+        what: Name of the probes in the warning.
+        layers: Layers of the probes.
+    """
     if layers:
         named = ", ".join(str(layer) for layer in layers)
         warnings.warn(
@@ -127,6 +155,11 @@ def warn_unconverged(what: str, layers: Sequence[int]) -> None:
 
 
 def far_enough(probes: Sequence[LayerProbe], least_reach: float) -> tuple[LayerProbe, ...]:
-    """The probes that one contrast moves by at least `least_reach` log-odds; the best one where none is."""
+    """The probes whose reach is at least `least_reach` log-odds, or else the one with the largest reach.
+
+    Args:
+        probes: The probes.
+        least_reach: Log-odds that one contrast must add.
+    """
     best = max((probe.reach for probe in probes), default=0.0)
     return tuple(probe for probe in probes if probe.reach >= min(least_reach, best))

@@ -10,17 +10,19 @@ from neva_tl.editing.base import Change, Edit
 
 @dataclass(frozen=True, eq=False)
 class RolePrompt(Edit):
-    """Put an instruction before every prompt. It has no dose: it is shown at its own gain.
+    """Prepend an instruction to every prompt. It has no dose: reports show it at its own gain.
 
     Attributes:
-        instruction: text put before the prompt, with `joiner` between.
+        instruction: Text before the prompt.
+        joiner: Text between instruction and prompt.
     """
 
     instruction: str
     joiner: str = "\n\n"
 
     def changes(self, model: Any) -> tuple[Change, ...]:
-        """None: the activations are left alone."""
+        """No change: activations are not edited."""
+        del model
         return ()
 
     def rewrite(self, prompt: str) -> str:

@@ -19,4 +19,5 @@ class Scale(NeuronEdit):
 
     def moved(self, h: Float[Tensor, "b n s"], *per_neuron: Tensor) -> Float[Tensor, "b n s"]:
         """See `NeuronEdit.moved`."""
+        del per_neuron
         return h * self.dose

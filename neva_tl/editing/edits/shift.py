@@ -20,11 +20,11 @@ from neva_tl.editing.constant import Constant
 class Shift(NeuronEdit):
     """`h_k += dose * (mean_plus_k - mean_minus_k)` (METHODS 4; ours).
 
-    The dose is a multiple of the neuron's own contrast: 1 moves a neuron by as much as the two poles differ; a
-    negative dose suppresses the value.
+    The dose is a multiple of the neuron's contrast: 1 moves a neuron by the difference of the two poles; a negative dose
+    suppresses the value.
 
     Attributes:
-        weights: column of the neuron table that scales each neuron's step (DPN-LE's rank weights); None for none.
+        weights: Column of the neuron table that scales each neuron's step (DPN-LE's rank weights); None for no weights.
     """
 
     weights: str | None = field(default=None, kw_only=True)
@@ -35,12 +35,16 @@ class Shift(NeuronEdit):
             raise InputError(f"the neuron set for {self.neurons.value} has no column {self.weights!r} to weigh by")
 
     def step(self, rows: pd.DataFrame) -> Float[np.ndarray, " s"]:
-        """What a dose of 1 adds to each neuron of some rows of the table."""
+        """Step of each neuron at dose 1.
+
+        Args:
+            rows: Rows of the neuron table.
+        """
         contrast = (rows["mean_plus"] - rows["mean_minus"]).to_numpy(dtype=np.float64)
         return contrast if self.weights is None else contrast * rows[self.weights].to_numpy(dtype=np.float64)
 
     def per_neuron(self, rows: pd.DataFrame) -> tuple[np.ndarray, ...]:
-        """What a dose of 1 adds to each neuron."""
+        """Step of each neuron at dose 1."""
         return (self.step(rows),)
 
     def moved(self, h: Float[Tensor, "b n s"], *per_neuron: Tensor) -> Float[Tensor, "b n s"]:
@@ -48,11 +52,17 @@ class Shift(NeuronEdit):
         return h + self.dose * per_neuron[0]
 
     def _by_numbers(self, index: Int[Tensor, " s"], numbers: tuple[Tensor, ...]) -> Callable[[Tensor], Tensor]:
-        if type(self).moved is not Shift.moved:  # the user's, built on this one
+        if type(self).moved is not Shift.moved:  # a user's subclass
             return super()._by_numbers(index, numbers)
         return Constant(self.dose * numbers[0], index)
 
 
 def Amplify(neurons: NeuronSet, dose: float = 1.0, **options: object) -> Shift:
-    """Steer towards a value: a `Shift` in units of `mean(+) - mean(-)` per neuron."""
+    """Steer towards a value: a `Shift` in units of `mean(+) - mean(-)` per neuron.
+
+    Args:
+        neurons: The neurons to edit.
+        dose: Multiple of each neuron's contrast.
+        **options: Scope, gate, effects, weights of the edit.
+    """
     return Shift(neurons, dose=dose, **options)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""AddVector, ProbedVector: add a direction to the residual stream (what steering-vector methods do), always or as needed."""
+"""AddVector, ProbedVector: add a direction to the residual stream (steering vectors), always or as needed."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from neva_tl.editing.edits.probe import (
 
 @dataclass(frozen=True, eq=False)
 class AddVector(Edit):
-    """`resid_post[L] += dose * vectors[L]` for every layer L given; a negative dose suppresses.
+    """`resid_post[L] += dose * vectors[L]` for every layer L of `vectors`; a negative dose suppresses.
 
     Attributes:
-        vectors: layer -> direction `[d_model]`, in residual-stream units (site `post`: `[d_mlp]`, in activation units).
-        name: of the method, for tables.
+        vectors: Layer -> direction `[d_model]`, in residual-stream units (site `post`: `[d_mlp]`, in activation units).
+        name: Name of the method in tables.
         site: `resid_post`, or `post` for a direction in the space of a layer's neurons.
     """
 
@@ -41,13 +41,16 @@ class AddVector(Edit):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.vectors:
-            raise InputError("a vector edit needs a vector at one layer at least: there is none")
+            raise InputError("a vector edit needs a vector at one layer at least: vectors is empty")
 
     def changes(self, model: Any) -> tuple[Change, ...]:
         """One change per layer.
 
+        Args:
+            model: A TransformerLens model.
+
         Raises:
-            InputError: a layer or width does not fit the model, or a vector is not finite.
+            InputError: A layer or width does not fit the model, or a vector is not finite.
         """
         info = models.info(model)
         width = info.d_model if self.site == "resid_post" else info.d_mlp
@@ -67,14 +70,14 @@ class AddVector(Edit):
 
 @dataclass(frozen=True, eq=False)
 class ProbedVector(TowardsProbability):
-    """Per layer and token `resid_post += need * u`, `w . u = 1`: the vector twin of `ContextAware` (METHODS; ours).
+    """`resid_post += need * u` per layer and token, `w . u = 1`: `ContextAware` for vectors (METHODS; ours).
 
-    The probe reads the whole residual stream of the layer; need, dose (`logit(p0)`; negative suppresses) and guards are those
+    The probe reads the full residual stream of the layer; need, dose (`logit(p0)`; negative suppresses) and guards are those
     of `ContextAware`. Build one with `fit_vector_probes`.
 
     Attributes:
-        probes: one per layer, in layer order; each knows its direction (`unit`).
-        name: of the method, for tables.
+        probes: One per layer, in layer order; each contains its direction (`unit`).
+        name: Name of the method in tables.
     """
 
     probes: tuple[LayerProbe, ...]
@@ -88,8 +91,11 @@ class ProbedVector(TowardsProbability):
     def changes(self, model: Any) -> tuple[Change, ...]:
         """One change per probe.
 
+        Args:
+            model: A TransformerLens model.
+
         Raises:
-            InputError: a probe is of another model.
+            InputError: A probe belongs to another model.
         """
         check_width(self.probes, model)
         return tuple(Change(probe.layer, "resid_post", meet_need(probe, self.dose)) for probe in self.probes)
@@ -98,8 +104,12 @@ class ProbedVector(TowardsProbability):
 def check_width(probes: Sequence[LayerProbe], model: Any) -> None:
     """Refuse probes of the residual stream that do not fit a model.
 
+    Args:
+        probes: The probes.
+        model: A TransformerLens model.
+
     Raises:
-        InputError: a layer the model lacks, or another width.
+        InputError: A layer that the model lacks, or another width.
     """
     info = models.info(model)
     for probe in probes:
@@ -123,20 +133,20 @@ def fit_vector_probes(
     """Fit the probes of a `ProbedVector`: the recipe of `fit_context` on residual streams.
 
     Args:
-        resid: layer -> pooled `resid_post` of the training texts (`selection.contrast.probe_rows` chooses them).
-        label: which of them are positive.
-        directions: layer -> the vector whose direction is moved along; its length is what `reach` counts as one contrast. A
-            layer whose probe the vector lowers is left out.
-        name: of the method.
-        C: inverse L2 strength (scikit-learn's).
-        least_reach: log-odds that the vector must add to a layer's probe for the layer to be edited (see `fit_context`).
-        options: dose, scope, gate of the edit.
+        resid: Layer -> pooled `resid_post` of the training texts (selected by `selection.contrast.probe_rows`).
+        label: True for positive texts.
+        directions: Layer -> direction of the edit; its length counts as one contrast in `reach`. Layers whose probe the
+            vector lowers are skipped.
+        name: Name of the method.
+        C: Inverse L2 strength, as in scikit-learn.
+        least_reach: Log-odds that the vector must add to a layer's probe for the layer to be edited (see `fit_context`).
+        **options: Dose, scope, gate of the edit.
 
     Raises:
-        InputError: no layer is left.
+        InputError: No layer remains.
 
     Warns:
-        RuntimeWarning: probes that did not converge, in one line.
+        RuntimeWarning: Some probes did not converge; one line names them.
     """
     probes, unconverged = [], []
     for layer, x in sorted(resid.items()):

@@ -20,7 +20,6 @@ from neva_tl import models
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.editing import Edit, as_edits, edit, rewrite
-from neva_tl.editing.session import Found
 from neva_tl.evaluation.benchmarks.items import Benchmark, Kind
 from neva_tl.evaluation.benchmarks.metrics import METRICS, choice_rows, estimate
 from neva_tl.models import inference
@@ -118,7 +117,7 @@ def score_benchmark(
     ]
     with edit(model, *active) as edit_session:
         opened = inference.prepends_bos(model) or not pairs[0][0]
-        session: Any = None
+        session: inference.TokenSession | None = None
         if active:
             session = _WholeText(edit_session, opened) if span == "text" else edit_session
         run = (
@@ -152,21 +151,21 @@ def score_all(
 class _WholeText:
     """Edit session that counts prompt tokens as generated, except a leading separator."""
 
-    def __init__(self, session: Any, opened: bool) -> None:
+    #: Even an edit of generated tokens touches prompts here: caches of unedited prompts are not exact.
+    active_scopes = frozenset({"all"})
+
+    def __init__(self, session: inference.TokenSession, opened: bool) -> None:
         self._session, self._opened = session, opened
+        self.mark_new, self.set_rows, self.keep_rows = session.mark_new, session.set_rows, session.keep_rows
+        self.prompt_state, self.resume_from = session.prompt_state, session.resume_from
 
     def mark(self, generated: Bool[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> None:
+        """Mark prompts as generated as well."""
         scored = mask.clone()
         if self._opened:
             row, first = torch.arange(len(mask), device=mask.device), mask.int().argmax(dim=1)
             scored[row, first] = generated[row, first]
         self._session.mark(scored, mask)
-
-    def found(self) -> Found:
-        return self._session.found()
-
-    def go_on(self, state: Found, index: Int[Tensor, " r"]) -> None:
-        self._session.go_on(state, index)
 
 
 def _edited(edits: Sequence[Edit], prompt: str, candidate: str) -> tuple[str, str]:
@@ -200,7 +199,12 @@ def _is_cut(model: Any, pair: tuple[str, str], room: int) -> bool:
 
 
 def _candidate_rows(
-    model: Any, benchmark: Benchmark, pairs: list[tuple[str, str]], session: Any, token_budget: int, progress: bool
+    model: Any,
+    benchmark: Benchmark,
+    pairs: list[tuple[str, str]],
+    session: inference.TokenSession | None,
+    token_budget: int,
+    progress: bool,
 ) -> list[dict[str, Any]]:
     encoded, cut = _encoded(model, pairs, benchmark.name)
     total, count = np.zeros(len(encoded)), np.array([len(x.ids) - max(x.start, 1) for x in encoded])
@@ -242,7 +246,12 @@ def _item_groups(encoded: Sequence[Encoded], starts: Int[np.ndarray, " s"], toke
 
 
 def _word_rows(
-    model: Any, benchmark: Benchmark, pairs: list[tuple[str, str]], session: Any, token_budget: int, progress: bool
+    model: Any,
+    benchmark: Benchmark,
+    pairs: list[tuple[str, str]],
+    session: inference.TokenSession | None,
+    token_budget: int,
+    progress: bool,
 ) -> list[dict[str, Any]]:
     encoded, cut = _encoded(model, pairs, benchmark.name)
     total, greedy = inference.answer_greedy(
@@ -255,7 +264,12 @@ def _word_rows(
 
 
 def _text_rows(
-    model: Any, benchmark: Benchmark, pairs: list[tuple[str, str]], session: Any, token_budget: int, progress: bool
+    model: Any,
+    benchmark: Benchmark,
+    pairs: list[tuple[str, str]],
+    session: inference.TokenSession | None,
+    token_budget: int,
+    progress: bool,
 ) -> list[dict[str, Any]]:
     windows, owner = [], []
     for number, item in enumerate(inference.encode_continuations(model, pairs, windows=True)):

@@ -170,7 +170,7 @@ def capability(
 
 
 def _distributions(
-    model: Any, examples: Sequence[Example], session: Any, token_budget: int
+    model: Any, examples: Sequence[Example], session: inference.TokenSession | None, token_budget: int
 ) -> Iterator[tuple[int, Int[Tensor, " t"], Float[Tensor, "t d_vocab"]]]:
     """Per example: its number, the scored tokens, and the log-probabilities in front of each (float32, CPU)."""
     for rows, batch in inference.batches(model, examples, token_budget=token_budget, chat=False):

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from neva_tl.evaluation.judges.base import ItemScores, Rewrite
 from neva_tl.evaluation.judges.items import Items, affirmation_items, pair_items
 from neva_tl.models.inference.prompt_cache import PrefixCache
+from neva_tl.models.inference.session import TokenSession
 from neva_tl.prompts import ContrastSet, Example
 
 
@@ -167,7 +168,7 @@ class LogProbJudge:
         """The measured values."""
         return tuple(group.name for group in self.items.groups)
 
-    def measure(self, model: Any, session: Any | None = None, rewrite: Rewrite | None = None) -> ItemScores:
+    def measure(self, model: Any, session: TokenSession | None = None, rewrite: Rewrite | None = None) -> ItemScores:
         """Compute item scores m / SD_j under the active edits.
 
         `extra["affirmation"]` contains the scores of the neutral pairs, where the judge has any.
@@ -200,7 +201,7 @@ class LogProbJudge:
             extra=extra,
         )
 
-    def _prefix_of(self, model: Any, examples: Sequence[Example], session: Any | None) -> PrefixCache | None:
+    def _prefix_of(self, model: Any, examples: Sequence[Example], session: TokenSession | None) -> PrefixCache | None:
         if self.prefix is None or (examples == self._examples() and self.prefix.exact_for(model, session)):
             return self.prefix
         return PrefixCache(model, examples, chat=self.chat, session=session, token_budget=self.token_budget)
@@ -213,7 +214,7 @@ def _per_token(
     model: Any,
     examples: Sequence[Example],
     *,
-    session: Any | None = None,
+    session: TokenSession | None = None,
     chat: bool | None = None,
     token_budget: int = 4096,
     prefix: PrefixCache | None = None,

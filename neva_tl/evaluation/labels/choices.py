@@ -48,7 +48,7 @@ def letter_logprobs(
     prompts: Sequence[str],
     count: int,
     *,
-    session: Any = None,
+    session: inference.TokenSession | None = None,
     chat: bool | None = None,
     token_budget: int = 4096,
     progress: bool = False,

@@ -28,6 +28,7 @@ from neva_tl.models.inference.scoring import (
     neutral_logprobs,
     token_kl,
 )
+from neva_tl.models.inference.session import PromptState, TokenSession
 
 __all__ = [
     "NEUTRAL_TURN",
@@ -35,6 +36,8 @@ __all__ = [
     "Encoded",
     "Prefill",
     "PrefixCache",
+    "PromptState",
+    "TokenSession",
     "answer_greedy",
     "answer_logprobs",
     "batches",

@@ -24,9 +24,9 @@ class Batch:
     """Tokens of some examples.
 
     Attributes:
-        tokens: token ids, padding included.
-        mask: which tokens are no padding.
-        answer: which tokens belong to the answer span (never BOS, never padding).
+        tokens: Token ids, padding included.
+        mask: True for real tokens, False for padding.
+        answer: True for tokens of the answer span (never BOS, never padding).
     """
 
     tokens: Int[Tensor, "b n"]
@@ -39,32 +39,41 @@ class Batch:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of one example, and how many of them come before the answer."""
+    """Token ids of one example.
+
+    Attributes:
+        ids: Token ids.
+        start: Number of tokens before the answer.
+    """
 
     ids: tuple[int, ...]
     start: int
 
 
 def prepends_bos(model: Any) -> bool:
-    """Whether plain text gets a BOS in front.
+    """Whether plain text starts with a BOS.
 
-    It does where the tokenizer adds one itself, and where BOS and EOS are one document separator (GPT-2 and its kin,
-    trained on documents parted by it: without it the first token's activations are an artefact). A chat model whose BOS
-    opens a turn (SmolLM2) gets none on plain text.
+    It does where the tokenizer adds one itself, and where BOS and EOS are one document separator (GPT-2 and similar models,
+    trained on documents separated by it: without it the first token's activations are an artefact). A chat model whose BOS
+    opens a turn (SmolLM2) has no BOS on plain text.
     """
-    text = models.tokenizer(model)
-    bos = text.bos_token_id
+    tokenizer = models.tokenizer(model)
+    bos = tokenizer.bos_token_id
     if bos is None:
         return False
-    ids = text("a")["input_ids"]
-    return bool(ids and ids[0] == bos) or bos == text.eos_token_id
+    ids = tokenizer("a")["input_ids"]
+    return bool(ids and ids[0] == bos) or bos == tokenizer.eos_token_id
 
 
 def uses_chat(model: Any, chat: bool | None) -> bool:
-    """Whether the chat template is used: as asked, by default where the tokenizer has one.
+    """Whether the chat template is used.
+
+    Args:
+        model: A TransformerLens model.
+        chat: True forces the template, False forbids it; None uses it where the tokenizer has one.
 
     Raises:
-        InputError: asked for on a model without template.
+        InputError: `chat=True` on a model without template.
     """
     has = models.info(model).chat
     if chat and not has:
@@ -76,45 +85,51 @@ def encode_one(model: Any, examples: Sequence[Example], *, chat: bool | None = N
     """Token ids of each example, BOS by the model's convention, never twice.
 
     Plain: `prompt + " " + answer`. Chat: the user's turn (the prompt, or `NEUTRAL_TURN`), then the answer as the
-    assistant's. A token belongs to the answer when its characters reach into it.
+    assistant's turn. A token belongs to the answer when its characters reach into it.
+
+    Args:
+        model: A TransformerLens model.
+        examples: The examples.
+        chat: See `uses_chat`.
 
     Raises:
-        InputError: an example is longer than the context (the message names it).
+        InputError: An example is longer than the context (the message names it).
     """
-    text = models.tokenizer(model)
+    tokenizer = models.tokenizer(model)
     templated = uses_chat(model, chat)
-    heads = [_head(text, item, templated) for item in examples]
-    whole = [head + item.answer for head, item in zip(heads, examples, strict=True)]
-    if not whole:
+    heads = [_head(tokenizer, item, templated) for item in examples]
+    texts = [head + item.answer for head, item in zip(heads, examples, strict=True)]
+    if not texts:
         return []
-    out = _encoded(model, heads, whole)
+    out = _encoded(model, heads, texts)
     check_ids(model, out, [item.prompt or item.answer for item in examples])
     return out
 
 
 def encode_continuations(model: Any, pairs: Sequence[tuple[str, str]], *, windows: bool = False) -> list[Encoded]:
-    """Token ids of plain prompts with their continuations, put together as they stand: nothing is added between them.
+    """Token ids of plain prompts, each concatenated with its continuation without a separator.
 
-    The field's convention for public sets: a continuation brings its own leading space, and a token belongs to it when its
+    The convention of public benchmarks: a continuation contains its leading space, and a token belongs to it when its
     characters reach past the prompt. BOS by the model's convention; an empty prompt always gets one (EOS where there is no
-    BOS), so that the first word counts too. What is longer than the context loses tokens at the left, as in
+    BOS), so that the first word counts too. Texts longer than the context lose tokens at the left, as in
     lm-evaluation-harness.
 
     Args:
+        model: A TransformerLens model.
         pairs: (prompt, continuation).
-        windows: leave what is longer than the context as it is: the caller parts it.
+        windows: Return texts longer than the context in full: the caller splits them.
 
     Raises:
-        InputError: a continuation alone does not fit the context, or another model's tokenizer.
+        InputError: A continuation alone does not fit the context, or the tokenizer belongs to another model.
     """
     if not pairs:
         return []
-    text = models.tokenizer(model)
-    opening = text.bos_token_id if text.bos_token_id is not None else text.eos_token_id
+    tokenizer = models.tokenizer(model)
+    opening = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     room = models.info(model).n_ctx
     out = []
-    found = _encoded(model, [prompt for prompt, _ in pairs], [prompt + more for prompt, more in pairs])
-    for (prompt, _), item in zip(pairs, found, strict=True):
+    encoded = _encoded(model, [prompt for prompt, _ in pairs], [prompt + more for prompt, more in pairs])
+    for (prompt, _), item in zip(pairs, encoded, strict=True):
         if not prompt and item.start == 0 and opening is not None:
             item = Encoded((opening, *item.ids), 1)
         extra = max(0, len(item.ids) - room)
@@ -126,12 +141,12 @@ def encode_continuations(model: Any, pairs: Sequence[tuple[str, str]], *, window
     return out
 
 
-def _encoded(model: Any, heads: Sequence[str], whole: Sequence[str]) -> list[Encoded]:
-    """Token ids of whole texts, BOS by the model's convention; what reaches past a text's head is its answer."""
-    text = models.tokenizer(model)
-    bos = [text.bos_token_id] if prepends_bos(model) else []
+def _encoded(model: Any, heads: Sequence[str], texts: Sequence[str]) -> list[Encoded]:
+    """Token ids of texts, BOS by the model's convention; tokens that reach past a text's head are its answer."""
+    tokenizer = models.tokenizer(model)
+    bos = [tokenizer.bos_token_id] if prepends_bos(model) else []
     out = []
-    for head, (ids, ends) in zip(heads, _tokenise(text, whole), strict=True):
+    for head, (ids, ends) in zip(heads, _tokenise(tokenizer, texts), strict=True):
         front = [] if not bos or ids[:1] == bos else bos
         # the first token that reaches past the prompt's characters opens the answer
         start = next((i for i, end in enumerate(ends) if end > len(head)), len(ids))
@@ -139,40 +154,51 @@ def _encoded(model: Any, heads: Sequence[str], whole: Sequence[str]) -> list[Enc
     return out
 
 
-def _head(text: Any, item: Example, templated: bool) -> str:
-    """The text in front of the answer."""
+def _head(tokenizer: Any, item: Example, templated: bool) -> str:
+    """The text before the answer."""
     if not templated:
         return f"{item.prompt} " if item.prompt and item.answer else item.prompt
     turn = [{"role": "user", "content": item.prompt or NEUTRAL_TURN}]
-    return str(text.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
+    return str(tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
 
 
-def _tokenise(text: Any, whole: Sequence[str]) -> Iterator[tuple[list[int], list[int]]]:
+def _tokenise(tokenizer: Any, texts: Sequence[str]) -> Iterator[tuple[list[int], list[int]]]:
     """Token ids and, per token, the character offset at which it ends; no special tokens added.
 
     Raises:
-        InputError: the tokenizer gives no character offsets (only fast tokenizers do).
+        InputError: The tokenizer returns no character offsets (only fast tokenizers do).
     """
-    if not getattr(text, "is_fast", False):
+    if not getattr(tokenizer, "is_fast", False):
         raise InputError(
-            "this tokenizer gives no character offsets: answer tokens cannot be told (save a tokenizer.json)"
+            "this tokenizer returns no character offsets, which locate the answer tokens: save a tokenizer.json"
         )
-    out = text(list(whole), add_special_tokens=False, return_offsets_mapping=True)
+    out = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
     for ids, offsets in zip(out["input_ids"], out["offset_mapping"], strict=True):
         yield list(ids), [int(end) for _, end in offsets]
 
 
 def check_ids(model: Any, encoded: Sequence[Encoded], names: Sequence[str], more: int = 0) -> None:
+    """Refuse token ids that the model lacks, and examples longer than its context.
+
+    Args:
+        model: A TransformerLens model.
+        encoded: Token ids of the examples.
+        names: A text by which messages name each example.
+        more: Number of tokens to be generated after each example.
+
+    Raises:
+        InputError: An example is too long, or the tokenizer belongs to another model.
+    """
     facts = models.info(model)
     highest = max((max(item.ids, default=0) for item in encoded), default=0)
     if highest >= facts.d_vocab:
         raise InputError(
-            f"the tokenizer of {facts.name} gives token {highest}, the model knows {facts.d_vocab}: "
+            f"the tokenizer of {facts.name} returns token {highest}, the model has {facts.d_vocab} tokens: "
             "this is another model's tokenizer"
         )
     for number, (item, name) in enumerate(zip(encoded, names, strict=True)):
         if len(item.ids) + more > facts.n_ctx:
-            extra = f" and {more} new ones are asked for" if more else ""
+            extra = f", and {more} new ones are requested" if more else ""
             raise InputError(
                 f"example {number} ({name[:40]!r}...) has {len(item.ids)} tokens{extra}; the context of "
                 f"{facts.name} is {facts.n_ctx} tokens: shorten it"
@@ -182,8 +208,14 @@ def check_ids(model: Any, encoded: Sequence[Encoded], names: Sequence[str], more
 def encode(model: Any, examples: Sequence[Example], *, chat: bool | None = None, padding_side: str = "right") -> Batch:
     """All examples as one padded batch on the model's device.
 
+    Args:
+        model: A TransformerLens model.
+        examples: The examples.
+        chat: See `uses_chat`.
+        padding_side: `right` or `left`.
+
     Raises:
-        InputError: no examples, or one longer than the context.
+        InputError: No examples, or one longer than the context.
     """
     if not len(examples):
         raise InputError("no examples to encode")
@@ -191,7 +223,16 @@ def encode(model: Any, examples: Sequence[Example], *, chat: bool | None = None,
 
 
 def pad(model: Any, encoded: Sequence[Encoded], padding_side: str = "right") -> Batch:
-    """Pad encoded examples to one batch."""
+    """Pad encoded examples to one batch.
+
+    Args:
+        model: A TransformerLens model.
+        encoded: Token ids of the examples.
+        padding_side: `right` or `left`.
+
+    Raises:
+        InputError: Another padding side.
+    """
     if padding_side not in ("left", "right"):
         raise InputError(f"padding_side is 'left' or 'right', not {padding_side!r}")
     rows, width = len(encoded), max(1, max(len(item.ids) for item in encoded))
@@ -201,22 +242,27 @@ def pad(model: Any, encoded: Sequence[Encoded], padding_side: str = "right") -> 
     answer = np.zeros((rows, width), dtype=bool)
     for row, item in enumerate(encoded):
         first = width - len(item.ids) if padding_side == "left" else 0
-        place = slice(first, first + len(item.ids))
-        tokens[row, place], mask[row, place] = item.ids, True
+        span = slice(first, first + len(item.ids))
+        tokens[row, span], mask[row, span] = item.ids, True
         answer[row, first + item.start : first + len(item.ids)] = True
     device = models.info(model).device
-    return Batch(*(torch.from_numpy(part).to(device) for part in (tokens, mask, answer)))
+    return Batch(*(torch.from_numpy(array).to(device) for array in (tokens, mask, answer)))
 
 
 def pad_id(model: Any) -> int:
-    """A token id for padding; masked everywhere, so any valid id will do."""
-    text = models.tokenizer(model)
-    found = text.pad_token_id if text.pad_token_id is not None else text.eos_token_id
-    return int(found or 0)
+    """A token id for padding; it is masked everywhere, so that any valid id will do."""
+    tokenizer = models.tokenizer(model)
+    filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    return int(filler or 0)
 
 
 def group(lengths: Sequence[int], token_budget: int) -> Iterator[np.ndarray]:
-    """Row numbers in groups of like length, each group within the budget of padded tokens (at least one row)."""
+    """Row indices in groups of similar length, each group within the budget of padded tokens (at least one row).
+
+    Args:
+        lengths: Length of each row.
+        token_budget: Tokens of a group, padding included.
+    """
     order = np.argsort(np.asarray(lengths), kind="stable")
     start = 0
     for stop in range(1, len(order) + 1):
@@ -230,13 +276,16 @@ def group(lengths: Sequence[int], token_budget: int) -> Iterator[np.ndarray]:
 def batches(
     model: Any, examples: Sequence[Example], *, token_budget: int = 4096, chat: bool | None = None
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Batches sorted by length, so that little is padding.
+    """Batches sorted by length, which keeps padding small.
 
     Args:
-        token_budget: tokens of a batch, padding included.
+        model: A TransformerLens model.
+        examples: The examples.
+        token_budget: Tokens of a batch, padding included.
+        chat: See `uses_chat`.
 
     Yields:
-        `(indices, batch)`: which examples the rows are (right-padded).
+        `(indices, batch)`: the index of each row's example, and the right-padded batch.
     """
     encoded = encode_one(model, examples, chat=chat)
     for rows in group([len(item.ids) for item in encoded], token_budget):

@@ -13,7 +13,8 @@ from neva_tl import models
 from neva_tl.core.errors import InputError
 from neva_tl.models.inference.encoding import check_ids, encode_one, pad
 from neva_tl.models.inference.prompt_cache import Prefill
-from neva_tl.models.inference.sampling import Decoding, decode
+from neva_tl.models.inference.sampling import SamplingSettings, decode
+from neva_tl.models.inference.session import TokenSession
 from neva_tl.prompts.example import Example
 
 #: Tokens that end a turn in common chat formats.
@@ -28,7 +29,7 @@ def generate(
     temperature: float = 0.0,
     seed: int = 0,
     numbers: Sequence[int] | None = None,
-    session: Any = None,
+    session: TokenSession | None = None,
     chat: bool | None = None,
     batch_size: int | None = None,
     stop_at_eos: bool = True,
@@ -39,26 +40,30 @@ def generate(
     """Continue prompts, with common random numbers across conditions.
 
     The uniform that picks token t of prompt number i depends on (seed, i, t) alone (`sampling.uniforms`), and picks by the
-    inverse CDF in order of token ids: two conditions that give like distributions give like texts, and batch size and
-    composition change nothing.
+    inverse CDF in order of token ids: two conditions with similar distributions produce similar texts, and the texts do not
+    depend on batch size or composition.
 
     Args:
-        max_new_tokens: tokens per continuation.
+        model: A TransformerLens model.
+        prompts: The prompts.
+        max_new_tokens: Tokens per continuation.
         temperature: 0 is greedy.
-        batch_size: prompts in one batch; default by the model's size (`batch_rows`).
-        numbers: each prompt's number; default: its place. The same prompt under several conditions has one number.
-        session: an edit session; prompt tokens are marked as prompt, new ones as generated.
-        chat: force or forbid the chat template; None uses it where the tokenizer has one.
-        stop_at_eos: end a text at EOS or an end-of-turn token (not part of the text).
-        cache: use the key-value cache (False runs everything again for each token; same texts, slower).
-        prefill: keeps unedited prompts between calls; used where every edit has scope `generated`. Call with the model as it
-            was when the prompts were first run.
+        seed: Seed of the uniforms.
+        numbers: Each prompt's number; default: its index. The same prompt under several conditions has one number.
+        session: Edit session in force; prompt tokens are marked as prompt, new tokens as generated.
+        chat: True forces the chat template, False forbids it; None uses it where the tokenizer has one.
+        batch_size: Prompts in one batch; default by the model's size (`batch_rows`).
+        stop_at_eos: End a text at EOS or an end-of-turn token (not part of the text).
+        cache: Use the key-value cache (False runs the full text again for each token; same texts, slower).
+        prefill: Cache of unedited prompts between calls; used where every edit has scope `generated`. The model must be
+            unchanged since the first call.
+        progress: Show a progress bar on stderr.
 
     Returns:
-        The continuations, in the order of the prompts, special tokens left out.
+        The continuations, in the order of the prompts, without special tokens.
 
     Raises:
-        InputError: a prompt and its continuation would exceed the context.
+        InputError: A prompt and its continuation would exceed the context.
     """
     if isinstance(prompts, str):
         raise InputError("generate takes a list of prompts, not one string")
@@ -72,11 +77,11 @@ def generate(
     draws = np.arange(len(encoded)) if numbers is None else np.asarray(numbers)
     if len(draws) != len(encoded):
         raise InputError(f"{len(draws)} numbers were given for {len(encoded)} prompts")
-    text = models.tokenizer(model)
+    tokenizer = models.tokenizer(model)
     stops = stop_ids(model) if stop_at_eos else frozenset[int]()
-    how = Decoding(max_new_tokens, temperature, seed, stops, cache)
+    settings = SamplingSettings(max_new_tokens, temperature, seed, stops, cache)
     out = [""] * len(encoded)
-    # rows of like length share a batch; the budget of `group` is a number of rows here
+    # rows of similar length share a batch
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
     bar = tqdm(total=len(out), desc="generate", unit="text", file=sys.stderr, disable=not progress)
     with bar:
@@ -84,9 +89,9 @@ def generate(
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             batch = pad(model, [encoded[i] for i in rows], "left")
-            written = decode(model, batch.tokens, batch.mask, draws[rows].tolist(), how, session, rows, prefill)
-            for index, ids in zip(rows, written, strict=True):
-                out[index] = _continuation(text, encoded[index].ids[-1], ids)
+            new = decode(model, batch.tokens, batch.mask, draws[rows].tolist(), settings, session, rows, prefill)
+            for index, ids in zip(rows, new, strict=True):
+                out[index] = _continuation(tokenizer, encoded[index].ids[-1], ids)
             bar.update(len(rows))
     return out
 
@@ -97,18 +102,18 @@ def batch_rows(model: Any) -> int:
     return min(max(2**18 // (facts.n_layers * facts.d_model), 64), 512)
 
 
-def _continuation(text: Any, before: int, ids: Sequence[int]) -> str:
-    """Text of new tokens as it stands behind the token before them (alone, some tokenizers drop a leading space)."""
-    head = text.decode([before], skip_special_tokens=True)
-    whole = text.decode([before, *ids], skip_special_tokens=True)
-    return whole[len(head) :] if whole.startswith(head) else text.decode(list(ids), skip_special_tokens=True)
+def _continuation(tokenizer: Any, before: int, ids: Sequence[int]) -> str:
+    """Text of new tokens decoded after the token before them (alone, some tokenizers drop a leading space)."""
+    head = tokenizer.decode([before], skip_special_tokens=True)
+    text = tokenizer.decode([before, *ids], skip_special_tokens=True)
+    return text[len(head) :] if text.startswith(head) else tokenizer.decode(list(ids), skip_special_tokens=True)
 
 
 def stop_ids(model: Any) -> frozenset[int]:
     """Tokens that end a text: EOS, and the end-of-turn tokens of common chat formats where the tokenizer has them."""
-    text = models.tokenizer(model)
-    found = {text.eos_token_id} if text.eos_token_id is not None else set()
+    tokenizer = models.tokenizer(model)
+    stops = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()
     if models.info(model).chat:
-        known = text.get_vocab()
-        found |= {known[t] for t in TURN_ENDS if t in known}
-    return frozenset(int(i) for i in found)
+        vocabulary = tokenizer.get_vocab()
+        stops |= {vocabulary[t] for t in TURN_ENDS if t in vocabulary}
+    return frozenset(int(i) for i in stops)

@@ -1,14 +1,14 @@
-"""Keys and values of unedited prompts, so that scoring many edits runs answer tokens only.
+"""Keys and values of distinct prompts, run once, so that scoring and decoding run later tokens only.
 
-Exact when no edit touches a prompt token: what an answer sees of its prompt is then the same for every edit and dose.
-A contrast pair's two answers share their prompt too. On chat prompts this saves most of the tokens.
+Exact when no edit touches a prompt token: keys and values of the prompt are then the same for every edit and dose. The two
+answers of a contrast pair share their prompt too. On chat prompts this saves most of the tokens.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from neva_tl import models
-from neva_tl.models.inference.encoding import Encoded, encode_one, group, pad, pad_id
+from neva_tl.models.inference.encoding import Batch, Encoded, encode_one, group, pad, pad_id
+from neva_tl.models.inference.session import PromptState, TokenSession, skips_prompts
 from neva_tl.prompts.example import Example
 
 Ids = tuple[int, ...]
@@ -25,16 +26,73 @@ Ids = tuple[int, ...]
 SCORED_SHARE = 4
 
 
-class PrefixCache:
-    """Keys and values of the distinct prompts of some examples, on the model as it is when this is made.
+def prompt_batch(model: Any, prompts: Sequence[Ids]) -> Batch:
+    """Left-padded batch of prompts: every prompt ends at the last position, where its answer begins.
 
-    Make it outside any `edit` block, or name the block's session. What is stored is never changed: scoring works on gathered
+    Args:
+        model: A TransformerLens model.
+        prompts: Token ids of each prompt.
+    """
+    return pad(model, [Encoded(ids, len(ids)) for ids in prompts], "left")
+
+
+@overload
+def run_prompts(
+    model: Any,
+    tokens: Int[Tensor, "b n"],
+    mask: Bool[Tensor, "b n"],
+    past: models.KVCache | None = None,
+    *,
+    logits: Literal[True] = True,
+) -> tuple[models.KVCache, Float[Tensor, "b 1 v"]]: ...
+
+
+@overload
+def run_prompts(
+    model: Any,
+    tokens: Int[Tensor, "b n"],
+    mask: Bool[Tensor, "b n"],
+    past: models.KVCache | None = None,
+    *,
+    logits: Literal[False],
+) -> tuple[models.KVCache, None]: ...
+
+
+def run_prompts(
+    model: Any,
+    tokens: Int[Tensor, "b n"],
+    mask: Bool[Tensor, "b n"],
+    past: models.KVCache | None = None,
+    *,
+    logits: bool = True,
+) -> tuple[models.KVCache, Float[Tensor, "b 1 v"] | None]:
+    """Run a left-padded batch of prompts.
+
+    Args:
+        model: A TransformerLens model.
+        tokens: Token ids (see `prompt_batch`).
+        mask: True for real tokens, False for padding.
+        past: Cache to read and extend; None starts an empty one.
+        logits: False skips the LM head.
+
+    Returns:
+        The cache with keys and values of the prompts, and the logits at their last position (None without `logits`).
+    """
+    past = models.KVCache() if past is None else past
+    end = torch.tensor([tokens.shape[1] - 1], device=tokens.device) if logits else None
+    return past, models.forward(model, tokens, mask, logits=logits, positions=end, past=past)
+
+
+class PrefixCache:
+    """Keys and values of the distinct prompts of some examples, under the model's present weights.
+
+    Create it outside any `edit` block, or pass the block's session. The stored tensors never change: scoring uses gathered
     copies.
 
     Attributes:
-        nbytes: memory held by keys and values.
-        n_prefixes, n_skipped: distinct prompts stored, and left out because `max_bytes` was reached (those are scored
-            the plain way).
+        nbytes: Memory of the keys and values.
+        n_prefixes: Number of distinct prompts stored.
+        n_skipped: Number of prompts left out because `max_bytes` was reached (they are scored without the cache).
     """
 
     def __init__(
@@ -43,7 +101,7 @@ class PrefixCache:
         examples: Sequence[Example] | Sequence[Encoded],
         *,
         chat: bool | None = None,
-        session: Any = None,
+        session: TokenSession | None = None,
         token_budget: int = 4096,
         max_bytes: int = 2 << 30,
         progress: bool = False,
@@ -51,152 +109,165 @@ class PrefixCache:
         """Run every distinct prompt once.
 
         Args:
-            examples: their prompts are stored, and the log-probability of each answer's first token. May be encoded already.
-            chat: as in `answer_logprobs`; must be the same there.
-            session: an edit session in force: prompts are run under it, and what is stored serves scoring under it alone.
-            token_budget: tokens of a forward pass, padding included.
-            max_bytes: stop storing beyond this.
+            model: A TransformerLens model.
+            examples: Examples, encoded or not: their prompts are stored, and the log-probability of each answer's first token.
+            chat: Chat template, as in `answer_logprobs`; must be the same there.
+            session: Edit session in force: prompts are run under it, and the cache serves scoring under it alone.
+            token_budget: Tokens of a forward pass, padding included.
+            max_bytes: Memory limit: no further prompt is stored beyond it.
+            progress: Show a progress bar on stderr.
 
         Raises:
-            InputError: an example is longer than the context.
+            InputError: An example is longer than the context.
         """
-        self._place: dict[Ids, tuple[int, int]] = {}
+        self._index: dict[Ids, tuple[int, int]] = {}  # prompt -> its block, and its row there
         self._blocks: list[models.KVCache] = []
-        self._found: list[Any] = []  # what the session's edits worked out at a block's prompts
+        self._states: list[PromptState] = []  # by block, under a session: tensors of its edits at the prompts
         self._first: dict[tuple[Ids, int], float] = {}
         self._model, self._session = model, session
         self.nbytes = 0
-        wanted: dict[Ids, set[int]] = {}
+        first_tokens: dict[Ids, set[int]] = {}
         plain = [item for item in examples if isinstance(item, Example)]
         encoded = [item for item in examples if isinstance(item, Encoded)]
         for item in encoded or encode_one(model, plain, chat=chat):
             if 0 < item.start < len(item.ids):
-                wanted.setdefault(item.ids[: item.start], set()).add(item.ids[item.start])
-        prefixes = list(wanted)
+                first_tokens.setdefault(item.ids[: item.start], set()).add(item.ids[item.start])
+        prefixes = list(first_tokens)
         bar = tqdm(total=len(prefixes), desc="prompts", unit="prompt", file=sys.stderr, disable=not progress)
         with bar:
             for rows in group([len(ids) for ids in prefixes], token_budget):
                 if self.nbytes >= max_bytes:
                     break
-                self._store(model, [prefixes[i] for i in rows], wanted)
+                self._store([prefixes[i] for i in rows], first_tokens)
                 bar.update(len(rows))
-        self.n_prefixes = len(self._place)
+        self.n_prefixes = len(self._index)
         self.n_skipped = len(prefixes) - self.n_prefixes
 
-    def _store(self, model: Any, prefixes: Sequence[Ids], wanted: dict[Ids, set[int]]) -> None:
-        # left padding: every prompt ends where its answer will begin
-        batch = pad(model, [Encoded(ids, len(ids)) for ids in prefixes], "left")
-        past = models.KVCache()
+    def _store(self, prefixes: Sequence[Ids], first_tokens: dict[Ids, set[int]]) -> None:
+        batch = prompt_batch(self._model, prefixes)
         if self._session is not None:
             self._session.mark(batch.answer, batch.mask)
-        end = torch.tensor([batch.tokens.shape[1] - 1], device=batch.tokens.device)
-        logits = models.forward(model, batch.tokens, batch.mask, positions=end, past=past)
-        assert logits is not None
+        past, logits = run_prompts(self._model, batch.tokens, batch.mask)
         logprobs = torch.log_softmax(logits[:, -1].float(), dim=-1)
         for row, ids in enumerate(prefixes):
-            self._place[ids] = (len(self._blocks), row)
-            for token in wanted[ids]:
+            self._index[ids] = (len(self._blocks), row)
+            for token in first_tokens[ids]:
                 self._first[ids, token] = float(logprobs[row, token])
         self._blocks.append(past)
-        self._found.append(None if self._session is None else self._session.found())
+        if self._session is not None:
+            self._states.append(self._session.prompt_state())
         self.nbytes += past.nbytes
 
-    def exact_for(self, model: Any, session: Any) -> bool:
-        """Whether scoring through this cache is right: the same model, and no edit that touches prompt tokens.
+    def exact_for(self, model: Any, session: TokenSession | None) -> bool:
+        """Whether scoring through this cache is exact: the same model, and no edit that touches prompt tokens.
 
-        A cache made under a session is right for that session, whatever it touches.
+        A cache created under a session is exact for that session alone, in any scope.
+
+        Args:
+            model: The model to score with.
+            session: The session to score under, None when unedited.
         """
         if model is not self._model:
             return False
         if self._session is not None:
             return session is self._session
-        if session is None:
-            return True
-        scopes = getattr(session, "active_scopes", None)
-        return scopes is not None and set(scopes) <= {"generated"}
+        return skips_prompts(session)
 
     def score(
         self,
         encoded: Sequence[Encoded],
         total: np.ndarray,
         *,
-        session: Any = None,
+        session: TokenSession | None = None,
         token_budget: int = 4096,
-        update: Callable[[int], Any] = lambda n: None,
+        update: Callable[[int], Any] = lambda _: None,
     ) -> np.ndarray:
         """Add the log-probabilities of the answers whose prompts are stored to `total`.
 
+        Args:
+            encoded: The examples.
+            total: Sums of the examples' log-probabilities, `[n]`, changed in place.
+            session: Edit session in force, None when unedited.
+            token_budget: Tokens of a forward pass, padding included.
+            update: Called with the number of examples after each batch.
+
         Returns:
-            Which examples were scored, `[n]` bool.
+            Mask of the examples that were scored, `[n]` bool.
         """
-        done = np.zeros(len(encoded), dtype=bool)
+        scored = np.zeros(len(encoded), dtype=bool)
         by_block: dict[int, list[int]] = {}
         for number, item in enumerate(encoded):
             ids = item.ids[: item.start]
-            if ids in self._place and (ids, item.ids[item.start]) in self._first:
-                by_block.setdefault(self._place[ids][0], []).append(number)
+            if ids in self._index and (ids, item.ids[item.start]) in self._first:
+                by_block.setdefault(self._index[ids][0], []).append(number)
                 total[number] += self._first[ids, item.ids[item.start]]
-                done[number] = True
+                scored[number] = True
         for block, numbers in by_block.items():
-            # the last answer token predicts nothing that is scored: it need not be run
+            # the last answer token predicts no scored token: it need not be run
             lengths = [len(encoded[i].ids) - encoded[i].start - 1 for i in numbers]
             for rows in group(lengths, max(1, token_budget // SCORED_SHARE)):
-                chosen = [numbers[i] for i in rows]
+                indices = [numbers[i] for i in rows]
                 if lengths[rows[-1]]:
-                    self._run(block, [encoded[i] for i in chosen], np.asarray(chosen), total, session)
-                update(len(chosen))
-        return done
+                    self._run(block, [encoded[i] for i in indices], np.asarray(indices), total, session)
+                update(len(indices))
+        return scored
 
-    def _run(self, block: int, items: Sequence[Encoded], numbers: np.ndarray, total: np.ndarray, session: Any) -> None:
-        """Score the answers' tokens after the first: `items` are of one block, `numbers` their places in `total`."""
+    def _run(
+        self, block: int, items: Sequence[Encoded], indices: np.ndarray, total: np.ndarray, session: TokenSession | None
+    ) -> None:
+        """Score the answers' tokens after the first: `items` are of one block, `indices` their positions in `total`."""
         answers = [item.ids[item.start :] for item in items]
         width = max(len(ids) for ids in answers) - 1
-        filler = pad_id(self._model)
-        tokens = np.full((len(items), width + 1), filler, dtype=np.int64)
+        padded = np.full((len(items), width + 1), pad_id(self._model), dtype=np.int64)
         for row, ids in enumerate(answers):
-            tokens[row, : len(ids)] = ids
+            padded[row, : len(ids)] = ids
         lengths = np.array([len(ids) - 1 for ids in answers])
         device = models.info(self._model).device
-        whole = torch.from_numpy(tokens).to(device)
+        tokens = torch.from_numpy(padded).to(device)
         mask = torch.from_numpy(np.arange(width)[None] < lengths[:, None]).to(device)
-        index = [self._place[item.ids[: item.start]][1] for item in items]
-        rows = torch.tensor(index, device=device)
+        rows = torch.tensor([self._index[item.ids[: item.start]][1] for item in items], device=device)
         past = self._blocks[block].rows(rows)
         if session is not None:
             session.mark(mask, mask)
             if self._session is not None:
-                session.go_on(self._found[block], rows)
-        logits = models.forward(self._model, whole[:, :-1], mask, scored=mask, past=past, last=True)
+                session.resume_from(self._states[block], rows)
+        logits = models.forward(self._model, tokens[:, :-1], mask, scored=mask, past=past, last=True)
         assert logits is not None
-        logprobs = torch.log_softmax(logits.float(), dim=-1).gather(1, whole[:, 1:][mask][:, None]).squeeze(1)
-        place = mask.nonzero()[:, 0].cpu().numpy()
-        np.add.at(total, numbers[place], logprobs.double().cpu().numpy())
+        logprobs = torch.log_softmax(logits.float(), dim=-1).gather(1, tokens[:, 1:][mask][:, None]).squeeze(1)
+        row_of = mask.nonzero()[:, 0].cpu().numpy()
+        np.add.at(total, indices[row_of], logprobs.double().cpu().numpy())
 
 
 class Prefill:
-    """Keys, values and next-token logits of prompts run before, so that edits of generated tokens alone run these only.
+    """Keys, values and next-token logits of unedited prompts, so that edits of generated tokens alone skip the prompts.
 
-    Exact when no edit touches a prompt token; keyed by the batch's tokens. One instance serves one model.
+    Exact when no edit touches a prompt token; keyed by the batch's tokens and mask. One instance serves one model.
     """
 
     def __init__(self) -> None:
-        self._known: dict[bytes, tuple[models.KVCache, Tensor]] = {}
+        """Create an empty cache."""
+        self._cache: dict[bytes, tuple[models.KVCache, Tensor]] = {}
 
     @staticmethod
-    def fits(session: Any) -> bool:
-        """Whether a session leaves every prompt token alone."""
-        return session is None or set(getattr(session, "active_scopes", {"all"})) <= {"generated"}
+    def fits(session: TokenSession | None) -> bool:
+        """Whether a session leaves every prompt token unchanged."""
+        return skips_prompts(session)
 
     def run(
         self, model: Any, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]
     ) -> tuple[models.KVCache, Float[Tensor, "b 1 v"]]:
-        """The unedited prompts' cache (the caller's own to extend) and the logits after them."""
+        """Run unedited prompts, or look them up.
+
+        Args:
+            model: A TransformerLens model, the same in every call.
+            tokens: Token ids of the left-padded prompts.
+            mask: True for real tokens, False for padding.
+
+        Returns:
+            A cache of the prompts for the caller to extend, and the logits after them.
+        """
         key = tokens.cpu().numpy().tobytes() + mask.cpu().numpy().tobytes()
-        if key not in self._known:
-            past = models.KVCache()
-            end = torch.tensor([tokens.shape[1] - 1], device=tokens.device)
-            logits = models.forward(model, tokens, mask, positions=end, past=past)
-            assert logits is not None
-            self._known[key] = (past, logits)
-        past, logits = self._known[key]
+        if key not in self._cache:
+            self._cache[key] = run_prompts(model, tokens, mask)
+        past, logits = self._cache[key]
         return past.rows(torch.arange(len(tokens), device=tokens.device)), logits

@@ -13,11 +13,20 @@ from torch import Tensor
 
 from neva_tl import models
 from neva_tl.models.inference.prompt_cache import Prefill
+from neva_tl.models.inference.session import TokenSession
 
 
 @dataclass(frozen=True)
-class Decoding:
-    """How to decode: length in tokens, temperature (0 is greedy), seed, tokens that end a text, key-value cache."""
+class SamplingSettings:
+    """Settings of one decoding loop.
+
+    Attributes:
+        max_new_tokens: Tokens per text.
+        temperature: 0 is greedy.
+        seed: Seed of the uniforms.
+        stops: Token ids that end a text.
+        cache: Use the key-value cache.
+    """
 
     max_new_tokens: int
     temperature: float
@@ -27,19 +36,94 @@ class Decoding:
 
 
 def uniforms(seed: int, prompt: int, n: int) -> Float[np.ndarray, " n"]:
-    """The uniforms of one prompt's tokens: element t depends on (seed, prompt, t) alone (Philox counts)."""
+    """The uniforms of one prompt's tokens: element t depends on (seed, prompt, t) alone (a Philox counter).
+
+    Args:
+        seed: The seed.
+        prompt: The prompt's number.
+        n: Number of tokens.
+    """
     key = np.array([seed % 2**64, prompt], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).random(n)
 
 
 def pick(logits: Float[Tensor, "b v"], temperature: float, u: Float[Tensor, " b"]) -> Int[Tensor, " b"]:
-    """Next tokens: the argmax at temperature 0, else the inverse CDF at u over ascending token ids (float64)."""
+    """Next tokens: the argmax at temperature 0, else the inverse CDF at u over ascending token ids (float64).
+
+    Args:
+        logits: Next-token logits.
+        temperature: The temperature.
+        u: A uniform in [0, 1) for each row.
+    """
     if temperature == 0:
         return logits.argmax(dim=-1)
     share = torch.softmax(logits.double() / temperature, dim=-1).cumsum(dim=-1)
-    # rounding may leave the sum a hair below 1: scale u, and clamp
-    chosen = torch.searchsorted(share, (u.double() * share[:, -1])[:, None], right=True).squeeze(1)
-    return chosen.clamp_max(logits.shape[-1] - 1)
+    # rounding may leave the sum slightly below 1: scale u, and clamp
+    token = torch.searchsorted(share, (u.double() * share[:, -1])[:, None], right=True).squeeze(1)
+    return token.clamp_max(logits.shape[-1] - 1)
+
+
+@dataclass
+class _RunningBatch:
+    """The rows of a batch whose texts are being continued.
+
+    Attributes:
+        tokens: Input of the next forward pass: the full texts without a cache, the newest tokens with one.
+        mask: True for real tokens, False for padding.
+        past: The key-value cache; None without one.
+        prompts: Position of each row's prompt in the original batch.
+        ended: Whether each row's text has ended.
+        n_prompt: Width of the prompts, padding included.
+    """
+
+    tokens: Int[Tensor, "b n"]
+    mask: Bool[Tensor, "b n"]
+    past: models.KVCache | None
+    prompts: np.ndarray
+    ended: np.ndarray
+    n_prompt: int
+
+    def next_logits(self, model: Any, session: TokenSession | None, *, first: bool) -> Float[Tensor, "b v"]:
+        """Run the next forward pass, with its tokens marked in the session."""
+        if session is not None and self.past is not None and not first:
+            session.mark_new()
+        elif session is not None:
+            # without a cache the prompt is run again, and stays prompt
+            generated = torch.zeros_like(self.mask)
+            generated[:, self.n_prompt :] = True
+            session.mark(generated, self.mask)
+        end = torch.tensor([self.tokens.shape[1] - 1], device=self.tokens.device)
+        logits = models.forward(model, self.tokens, self.mask, positions=end, past=self.past)
+        assert logits is not None
+        return logits[:, -1]
+
+    def record(self, new: Int[Tensor, " b"], stops: frozenset[int], out: list[list[int]]) -> None:
+        """Append each row's new token to its text in `out`; a stop token ends the text instead."""
+        for row, token in enumerate(new.tolist()):
+            if self.ended[row]:
+                continue
+            if token in stops:
+                self.ended[row] = True
+            else:
+                out[self.prompts[row]].append(token)
+
+    def drop_ended(self, session: TokenSession | None) -> Int[Tensor, " r"]:
+        """Drop the rows whose texts have ended, and return the indices of the others."""
+        rows = np.flatnonzero(~self.ended)
+        index = torch.from_numpy(rows).to(self.tokens.device)
+        self.prompts, self.ended = self.prompts[rows], self.ended[rows]
+        self.tokens, self.mask = self.tokens[index], self.mask[index]
+        self.past = None if self.past is None else self.past.rows(index)
+        if session is not None:
+            session.keep_rows(index)
+        return index
+
+    def append(self, new: Int[Tensor, " b"]) -> None:
+        """Make the new tokens input of the next forward pass."""
+        tokens, mask = new[:, None], torch.ones_like(new[:, None], dtype=torch.bool)
+        if self.past is None:
+            tokens, mask = torch.cat([self.tokens, tokens], 1), torch.cat([self.mask, mask], 1)
+        self.tokens, self.mask = tokens, mask
 
 
 def decode(
@@ -47,71 +131,47 @@ def decode(
     tokens: Int[Tensor, "b n"],
     mask: Bool[Tensor, "b n"],
     numbers: Sequence[int],
-    how: Decoding,
-    session: Any = None,
-    places: Sequence[int] | None = None,
+    settings: SamplingSettings,
+    session: TokenSession | None = None,
+    indices: Sequence[int] | None = None,
     prefill: Prefill | None = None,
 ) -> list[list[int]]:
-    """Continue left-padded prompts.
-
-    Rows that have ended are dropped once they are half of the batch (only where no session, or one with `keep_rows`,
-    could be holding something per row).
+    """Continue left-padded prompts. Rows whose texts have ended are dropped once they are half of the batch.
 
     Args:
-        numbers: each row's prompt number: with the seed it fixes the row's random numbers.
-        prefill: unedited prompts run before, used where no edit touches them and the key-value cache is on.
-        places: each row's place in the caller's list, for sessions that run several conditions; default: `numbers`.
+        model: A TransformerLens model.
+        tokens: Token ids of the prompts.
+        mask: True for real tokens, False for padding.
+        numbers: Each row's prompt number: with the seed it determines the row's random numbers.
+        settings: Length, temperature, seed, stop tokens and cache.
+        session: Edit session in force; prompt tokens are marked as prompt, new tokens as generated.
+        indices: Each row's index in the caller's list, for sessions that run several conditions; default: `numbers`.
+        prefill: Cache of unedited prompts, used where no edit touches them and the key-value cache is on.
 
     Returns:
         New token ids per row, without the token that ended it.
     """
+    n_new = settings.max_new_tokens
     out: list[list[int]] = [[] for _ in numbers]
-    draws = np.stack([uniforms(how.seed, i, how.max_new_tokens) for i in numbers]) if how.temperature else None
-    rows = np.arange(len(numbers))  # which prompt each row of the running batch is
-    ended = np.zeros(len(numbers), dtype=bool)  # by row of the running batch
-    if hasattr(session, "set_rows"):
-        session.set_rows(numbers if places is None else places)
-    may_drop = session is None or hasattr(session, "keep_rows")
-    past = models.KVCache() if how.cache else None
-    step_tokens, step_mask, whole, whole_mask = tokens, mask, tokens, mask
-    width = tokens.shape[1]
-    last = torch.tensor([0], device=tokens.device)
-    for step in range(how.max_new_tokens):
-        if step == 0 and prefill is not None and how.cache and prefill.fits(session):
-            past, logits = prefill.run(model, step_tokens, step_mask)
+    draws = np.stack([uniforms(settings.seed, i, n_new) for i in numbers]) if settings.temperature else None
+    if session is not None:
+        session.set_rows(numbers if indices is None else indices)
+    past = models.KVCache() if settings.cache else None
+    running = _RunningBatch(
+        tokens, mask, past, np.arange(len(numbers)), np.zeros(len(numbers), dtype=bool), tokens.shape[1]
+    )
+    for step in range(n_new):
+        if step == 0 and prefill is not None and settings.cache and prefill.fits(session):
+            running.past, prompt_logits = prefill.run(model, tokens, mask)
+            logits = prompt_logits[:, -1]
         else:
-            if step and how.cache and hasattr(session, "mark_new"):
-                session.mark_new()
-            elif session is not None:
-                generated = torch.zeros_like(step_mask)
-                # with a cache each later pass holds new tokens only; without, the prompt is run again and stays prompt
-                generated[:, 0 if (how.cache and step) else width :] = True
-                session.mark(generated, step_mask)
-            end = last + step_tokens.shape[1] - 1
-            found = models.forward(model, step_tokens, step_mask, positions=end, past=past)
-            assert found is not None
-            logits = found
-        u = torch.zeros(len(rows)) if draws is None else torch.from_numpy(draws[rows, step])
-        chosen = pick(logits[:, -1].float(), how.temperature, u.to(logits.device))
-        for place, token in enumerate(chosen.tolist()):
-            if ended[place]:
-                continue
-            if token in how.stops:
-                ended[place] = True
-            else:
-                out[rows[place]].append(token)
-        if ended.all() or step + 1 == how.max_new_tokens:
+            logits = running.next_logits(model, session, first=step == 0)
+        u = torch.zeros(len(logits)) if draws is None else torch.from_numpy(draws[running.prompts, step])
+        new = pick(logits.float(), settings.temperature, u.to(logits.device))
+        running.record(new, settings.stops, out)
+        if running.ended.all() or step + 1 == n_new:
             break
-        if may_drop and 2 * ended.sum() >= len(ended):
-            keep = np.flatnonzero(~ended)
-            index = torch.from_numpy(keep).to(tokens.device)
-            rows, ended, chosen = rows[keep], ended[keep], chosen[index]
-            whole, whole_mask = whole[index], whole_mask[index]
-            past = None if past is None else past.rows(index)
-            if session is not None:
-                session.keep_rows(index)
-        step_tokens, step_mask = chosen[:, None], torch.ones_like(chosen[:, None], dtype=torch.bool)
-        if not how.cache:
-            whole, whole_mask = torch.cat([whole, step_tokens], 1), torch.cat([whole_mask, step_mask], 1)
-            step_tokens, step_mask = whole, whole_mask
+        if 2 * running.ended.sum() >= len(running.ended):
+            new = new[running.drop_ended(session)]
+        running.append(new)
     return out

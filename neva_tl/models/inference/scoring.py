@@ -1,8 +1,8 @@
-"""Running a model: forward passes of batches, log-probabilities, generation.
+"""Scoring texts: forward passes of batches, log-probabilities, KL divergence.
 
-Knows no TransformerLens version: every forward pass goes through `models.forward`. An edit session (see `editing`) is
-told before each forward which tokens count as generated: answer tokens and neutral text do, else an edit of generated
-tokens would cost nothing on paper.
+Independent of the TransformerLens version: every forward pass goes through `models.forward`. An edit session (see `editing`)
+learns before each pass which tokens count as generated: answer tokens and neutral text do; otherwise an edit restricted to
+generated tokens would appear to be free.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from neva_tl.models.inference.encoding import (
     group,
     pad,
 )
-from neva_tl.models.inference.prompt_cache import PrefixCache
+from neva_tl.models.inference.prompt_cache import PrefixCache, prompt_batch
+from neva_tl.models.inference.session import TokenSession
 from neva_tl.prompts.example import Example
 
 
@@ -36,7 +37,7 @@ def forward_batch(
     model: Any,
     batch: Batch,
     *,
-    session: Any = None,
+    session: TokenSession | None = None,
     stop_at_layer: int | None = None,
     logits: bool = True,
     positions: Int[Tensor, " m"] | None = None,
@@ -74,11 +75,11 @@ def forward_batch(
 
 
 def _answer_logits(
-    model: Any, batch: Batch, session: Any
+    model: Any, batch: Batch, session: TokenSession | None
 ) -> tuple[Float[Tensor, "m d_vocab"], Int[Tensor, " m"], Int[Tensor, " m"]]:
-    """Log-probabilities over the vocabulary in front of every answer token, its row, and the token itself.
+    """Log-probabilities over the vocabulary at the position before every answer token, its row, and the token itself.
 
-    An answer token at position 0 has nothing in front of it and is not scored.
+    An answer token at position 0 has no token before it and is not scored.
     """
     scored = torch.zeros_like(batch.answer)
     scored[:, :-1] = batch.answer[:, 1:]
@@ -87,18 +88,18 @@ def _answer_logits(
     return torch.log_softmax(logits.float(), dim=-1), scored.nonzero()[:, 0], batch.tokens[:, 1:][scored[:, :-1]]
 
 
-def _token_logprobs(model: Any, batch: Batch, session: Any) -> tuple[np.ndarray, np.ndarray]:
+def _token_logprobs(model: Any, batch: Batch, session: TokenSession | None) -> tuple[np.ndarray, np.ndarray]:
     """Log-probability of every scored answer token (float64) and its row, in reading order."""
     logprobs, rows, tokens = _answer_logits(model, batch, session)
-    chosen = logprobs.gather(1, tokens[:, None]).squeeze(1)
-    return chosen.double().cpu().numpy(), rows.cpu().numpy()
+    values = logprobs.gather(1, tokens[:, None]).squeeze(1)
+    return values.double().cpu().numpy(), rows.cpu().numpy()
 
 
 def answer_logprobs(
     model: Any,
     examples: Sequence[Example],
     *,
-    session: Any = None,
+    session: TokenSession | None = None,
     chat: bool | None = None,
     token_budget: int = 4096,
     prefix: PrefixCache | None = None,
@@ -107,17 +108,20 @@ def answer_logprobs(
     """Summed log-probability of each answer given its prompt, and the number of its tokens.
 
     Args:
-        session: an edit session; answer tokens count as generated.
-        chat: force or forbid the chat template; None uses it where the tokenizer has one.
-        prefix: a `PrefixCache` of the unedited prompts: only answer tokens are run. Used where it is exact (no
-            session, or one whose edits all have scope `generated`) and where it knows the prompt; the plain way else.
-        progress: show a bar on stderr.
+        model: A TransformerLens model.
+        examples: The examples.
+        session: Edit session in force; answer tokens count as generated.
+        chat: True forces the chat template, False forbids it; None uses it where the tokenizer has one.
+        token_budget: Tokens of a forward pass, padding included.
+        prefix: Cache of the unedited prompts: only answer tokens are run. Used where it is exact (no session, or one whose
+            edits all have scope `generated`) and contains the prompt; other examples are run in full.
+        progress: Show a progress bar on stderr.
 
     Returns:
         `(sums in nats, counts)`, in the order of the examples.
 
     Raises:
-        InputError: an answer without any token that can be scored, or an example longer than the context.
+        InputError: An answer without a token that can be scored, or an example longer than the context.
     """
     encoded = encode_one(model, examples, chat=chat)
     for number, item in enumerate(encoded):
@@ -132,76 +136,100 @@ def encoded_logprobs(
     model: Any,
     encoded: Sequence[Encoded],
     *,
-    session: Any = None,
+    session: TokenSession | None = None,
     token_budget: int = 4096,
     prefix: PrefixCache | None = None,
     progress: bool = False,
 ) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """`answer_logprobs` of examples that are token ids already."""
+    """`answer_logprobs` of encoded examples.
+
+    Args:
+        model: A TransformerLens model.
+        encoded: Token ids of the examples.
+        session: See `answer_logprobs`.
+        token_budget: See `answer_logprobs`.
+        prefix: See `answer_logprobs`.
+        progress: See `answer_logprobs`.
+
+    Returns:
+        `(sums in nats, counts)`, in the order of the examples.
+    """
     total = np.zeros(len(encoded))
     count = np.array([len(item.ids) - max(item.start, 1) for item in encoded], dtype=np.int64)
     bar = tqdm(total=len(encoded), desc="log-probabilities", unit="text", file=sys.stderr, disable=not progress)
     with bar:
-        left = np.arange(len(encoded))
+        remaining = np.arange(len(encoded))
         if prefix is not None and prefix.exact_for(model, session):
-            done = prefix.score(encoded, total, session=session, token_budget=token_budget, update=bar.update)
-            left = left[~done]
-        shared = _one_token_answers(encoded, left)
-        asked = list(shared)
-        for rows in group([len(ids) for ids in asked], token_budget):
-            prompts = [asked[i] for i in rows]
-            found = _next_logprobs(model, prompts, session)
-            for place, ids in enumerate(prompts):
+            scored = prefix.score(encoded, total, session=session, token_budget=token_budget, update=bar.update)
+            remaining = remaining[~scored]
+        shared = _one_token_answers(encoded, remaining)
+        all_prompts = list(shared)
+        for rows in group([len(ids) for ids in all_prompts], token_budget):
+            prompts = [all_prompts[i] for i in rows]
+            logprobs = _next_logprobs(model, prompts, session)
+            for row, ids in enumerate(prompts):
                 for number in shared[ids]:
-                    total[number] = float(found[place, encoded[number].ids[-1]])
+                    total[number] = float(logprobs[row, encoded[number].ids[-1]])
                 bar.update(len(shared[ids]))
-        left = np.setdiff1d(left, [number for numbers in shared.values() for number in numbers])
-        for rows in group([len(encoded[i].ids) for i in left.tolist()], token_budget):
-            chosen = left[rows]
-            values, row = _token_logprobs(model, pad(model, [encoded[i] for i in chosen]), session)
-            np.add.at(total, chosen[row], values)
-            bar.update(len(chosen))
+        remaining = np.setdiff1d(remaining, [number for numbers in shared.values() for number in numbers])
+        for rows in group([len(encoded[i].ids) for i in remaining.tolist()], token_budget):
+            indices = remaining[rows]
+            values, row_of = _token_logprobs(model, pad(model, [encoded[i] for i in indices]), session)
+            np.add.at(total, indices[row_of], values)
+            bar.update(len(indices))
     return total, count
 
 
 def answer_greedy(
-    model: Any, encoded: Sequence[Encoded], *, session: Any = None, token_budget: int = 4096, progress: bool = False
+    model: Any,
+    encoded: Sequence[Encoded],
+    *,
+    session: TokenSession | None = None,
+    token_budget: int = 4096,
+    progress: bool = False,
 ) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """Summed log-probability of each answer, and whether every one of its tokens is the most probable one at its place.
-
-    The second says whether greedy decoding from the prompt would write the answer.
+    """Summed log-probability of each answer, and whether greedy decoding from the prompt would generate it.
 
     Args:
-        encoded: token ids, each with at least one answer token behind another token.
-        session: an edit session; answer tokens count as generated.
+        model: A TransformerLens model.
+        encoded: Token ids, each with at least one answer token after another token.
+        session: Edit session in force; answer tokens count as generated.
+        token_budget: Tokens of a forward pass, padding included.
+        progress: Show a progress bar on stderr.
+
+    Returns:
+        `(sums in nats, flags)`; a flag is True where every answer token is the most probable one at its position.
     """
     total, greedy = np.zeros(len(encoded)), np.ones(len(encoded), dtype=bool)
     bar = tqdm(total=len(encoded), desc="greedy", unit="text", file=sys.stderr, disable=not progress)
     with bar:
         for rows in group([len(item.ids) for item in encoded], token_budget):
             logprobs, row, tokens = _answer_logits(model, pad(model, [encoded[i] for i in rows.tolist()]), session)
-            place = rows[row.cpu().numpy()]
-            chosen = logprobs.gather(1, tokens[:, None]).squeeze(1)
-            np.add.at(total, place, chosen.double().cpu().numpy())
-            np.logical_and.at(greedy, place, (logprobs.argmax(dim=-1) == tokens).cpu().numpy())
+            index = rows[row.cpu().numpy()]
+            values = logprobs.gather(1, tokens[:, None]).squeeze(1)
+            np.add.at(total, index, values.double().cpu().numpy())
+            np.logical_and.at(greedy, index, (logprobs.argmax(dim=-1) == tokens).cpu().numpy())
             bar.update(len(rows))
     return total, greedy
 
 
-def _one_token_answers(encoded: Sequence[Encoded], left: Int[np.ndarray, " n"]) -> dict[tuple[int, ...], list[int]]:
-    """Prompts that several answers of one token share (multiple choice), with the examples' numbers: they are run once."""
-    found: dict[tuple[int, ...], list[int]] = {}
-    for number in left.tolist():
+def _one_token_answers(
+    encoded: Sequence[Encoded], remaining: Int[np.ndarray, " n"]
+) -> dict[tuple[int, ...], list[int]]:
+    """Prompts shared by several answers of one token (multiple choice), which are run once -> indices of the examples."""
+    examples_of: dict[tuple[int, ...], list[int]] = {}
+    for number in remaining.tolist():
         item = encoded[number]
         if 0 < item.start == len(item.ids) - 1:
-            found.setdefault(tuple(item.ids[:-1]), []).append(number)
-    return {ids: numbers for ids, numbers in found.items() if len(numbers) > 1}
+            examples_of.setdefault(tuple(item.ids[:-1]), []).append(number)
+    return {ids: numbers for ids, numbers in examples_of.items() if len(numbers) > 1}
 
 
-def _next_logprobs(model: Any, prompts: Sequence[tuple[int, ...]], session: Any) -> Float[Tensor, "b d_vocab"]:
-    """Log-probabilities (float64, CPU) of what comes after each prompt."""
-    # left padding: every prompt ends at the same place
-    batch = pad(model, [Encoded(ids, len(ids)) for ids in prompts], "left")
+def _next_logprobs(
+    model: Any, prompts: Sequence[tuple[int, ...]], session: TokenSession | None
+) -> Float[Tensor, "b d_vocab"]:
+    """Log-probabilities (float64, CPU) of the token after each prompt."""
+    batch = prompt_batch(model, prompts)
     end = torch.tensor([batch.tokens.shape[1] - 1], device=batch.tokens.device)
     logits = forward_batch(model, batch, session=session, positions=end)
     assert logits is not None
@@ -212,14 +240,21 @@ def neutral_logprobs(
     model: Any,
     texts: Sequence[str],
     *,
-    session: Any = None,
+    session: TokenSession | None = None,
     token_budget: int = 4096,
     progress: bool = False,
 ) -> list[Float[np.ndarray, " t"]]:
     """Log-probability of every token of plain texts (no chat template); all of them count as generated.
 
+    Args:
+        model: A TransformerLens model.
+        texts: The texts.
+        session: Edit session in force.
+        token_budget: Tokens of a forward pass, padding included.
+        progress: Show a progress bar on stderr.
+
     Returns:
-        Per text the log-probabilities in nats, in reading order (the first token is scored only after a BOS):
+        Per text the log-probabilities in nats, in reading order (the first token is scored only after a BOS);
         perplexity is `exp(-mean)`.
     """
     out: list[np.ndarray] = [np.zeros(0)] * len(texts)
@@ -228,8 +263,8 @@ def neutral_logprobs(
     with bar:
         for rows, batch in batches(model, examples, token_budget=token_budget, chat=False):
             values, row = _token_logprobs(model, batch, session)
-            for place, index in enumerate(rows):
-                out[index] = values[row == place]
+            for position, index in enumerate(rows):
+                out[index] = values[row == position]
             bar.update(len(rows))
     return out
 
@@ -245,8 +280,12 @@ def token_kl(
     """KL(unedited || edited) of the next-token distribution at every token of plain texts, in nats.
 
     Args:
-        edited: makes the context manager of the edit, e.g. `lambda: edit(model, *edits)`; entered once per batch, so
-            that no distribution is kept beyond its batch.
+        model: A TransformerLens model.
+        texts: The texts.
+        edited: Factory of the edit's context manager, e.g. `lambda: edit(model, *edits)`; entered once per batch, so
+            that no distribution is stored beyond its batch.
+        token_budget: Tokens of a forward pass, padding included.
+        progress: Show a progress bar on stderr.
 
     Returns:
         Per text one value per scored token.
@@ -260,7 +299,7 @@ def token_kl(
             with edited() as session:
                 other, _, _ = _answer_logits(model, batch, session)
             values = (plain.exp() * (plain - other)).sum(dim=1).double().cpu().numpy()
-            for place, index in enumerate(rows):
-                out[index] = values[row.cpu().numpy() == place]
+            for position, index in enumerate(rows):
+                out[index] = values[row.cpu().numpy() == position]
             bar.update(len(rows))
     return out

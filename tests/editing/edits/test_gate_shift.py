@@ -135,7 +135,7 @@ def test_a_vector_among_neurons_is_a_shift_of_them(tiny: Any, make_set: Any) -> 
     torch.testing.assert_close(outs[0], outs[1])
     with pytest.raises(InputError, match="width 48 at site post"):
         AddVector({1: vector[:32]}, site="post").changes(tiny)
-    with pytest.raises(InputError, match="there is none"):
+    with pytest.raises(InputError, match="vectors is empty"):
         AddVector({})
 
 

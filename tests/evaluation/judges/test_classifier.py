@@ -145,7 +145,11 @@ def test_folders_that_hold_no_judge_are_refused(judge, tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "notes.txt").write_text("x")
-    for name, complaint in (("none", "is not a folder"), ("file", "is not a folder"), ("foreign", "no classifier.json")):
+    for name, complaint in (
+        ("none", "is not a folder"),
+        ("file", "is not a folder"),
+        ("foreign", "no classifier.json"),
+    ):
         with pytest.raises(InputError, match=complaint):
             Classifier.load(tmp_path / name)
     with pytest.raises(InputError, match="not empty and holds no judge"):

@@ -95,7 +95,7 @@ def test_the_public_sets_read_whole():
     ("spec", "complaint"),
     [
         ("oracle", "unknown judge 'oracle': choose .*exact, .*wordlist"),
-        ("wordlist:x", "takes nothing behind a colon"),
+        ("wordlist:x", "takes nothing after a colon"),
     ],
 )
 def test_judges_by_name(spec, complaint):

@@ -58,10 +58,13 @@ def test_texts_end_at_eos_whoever_ends_first(zoo: dict[str, Any]) -> None:
     text = models.tokenizer(model)
     free = inference.generate(model, PROMPTS, max_new_tokens=12, temperature=1.0, seed=1, stop_at_eos=False)
     held = inference.generate(model, PROMPTS, max_new_tokens=12, temperature=1.0, seed=1)
-    session = Recorder()  # has no keep_rows: no row may be dropped
+    session = Recorder()
     kept = inference.generate(model, PROMPTS, max_new_tokens=12, temperature=1.0, seed=1, session=session)
-    assert kept == held
-    assert all(mask.shape[0] == len(PROMPTS) for _, mask in session.marks)
+    # a batch of one row has no row to drop
+    alone = inference.generate(model, PROMPTS, max_new_tokens=12, temperature=1.0, seed=1, batch_size=1)
+    assert kept == held == alone
+    rows = [mask.shape[0] for _, mask in session.marks]
+    assert rows[0] == len(PROMPTS) and rows == sorted(rows, reverse=True)
     assert all(text.eos_token not in out for out in held)
     assert all(whole.startswith(part) for whole, part in zip(free, held, strict=True))
 
@@ -73,7 +76,10 @@ def test_stop_tokens_end_and_rows_are_dropped(zoo: dict[str, Any], monkeypatch: 
     monkeypatch.setattr(generation, "stop_ids", lambda model: stops)
     how: dict[str, Any] = {"max_new_tokens": 16, "temperature": 1.0, "seed": 2}
     many = [f"{p} {w}" for p in PROMPTS for w in ("a", "the fox", "bread")]
-    assert inference.generate(model, many, **how) == inference.generate(model, many, session=Recorder(), **how)
+    session = Recorder()
+    dropped = inference.generate(model, many, session=session, **how)
+    # a batch of one row has no row to drop
+    assert inference.generate(model, many, **how) == dropped == inference.generate(model, many, batch_size=1, **how)
 
 
 def test_sessions_are_told_prompt_then_generated(zoo: dict[str, Any]) -> None:

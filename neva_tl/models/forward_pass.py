@@ -16,11 +16,8 @@ from neva_tl.models.facts import MEMO, Model, info, is_bridge
 from neva_tl.models.hooks import add_hook, has_hooks, hook_name, record_hooks
 from neva_tl.models.packed import packed_pass, packs, shares_weights
 from neva_tl.models.passes import KVCache, bridge_pass, hooked_pass
-from neva_tl.models.resume import LayerCache, resumes
+from neva_tl.models.resume import LayerCache, resumes, resumption, start_at
 from neva_tl.models.types import HookHandle
-
-#: Where in the memo the cache and layer are kept that passes start at.
-_STARTED = "passes start at"
 
 
 def forward(
@@ -61,17 +58,17 @@ def forward(
             packed_pass(model, tokens, mask, stop_at_layer)
         return None
     run = bridge_pass if is_bridge(model) else hooked_pass
-    started = None if grad or stop_at_layer is not None else MEMO.get(model, _STARTED, lambda: None)
+    resumed = None if grad or stop_at_layer is not None else resumption(model)
     begins = past is not None and past.state is None
 
     def go() -> Tensor | None:
         return run(model, tokens, mask, stop_at_layer, logits, positions, scored, past)
 
     with nullcontext() if grad else torch.no_grad():
-        out = go() if started is None else started[0].run(started[1], tokens, mask, past, last, go)
+        out = go() if resumed is None else resumed.cache.run(resumed.layer, tokens, mask, past, last, go)
     if past is not None and begins:
         past.parts = (tokens, mask)
-        past.clean = started[1] if started is not None else 0 if has_hooks(model) else int(model.cfg.n_layers)
+        past.clean = resumed.layer if resumed is not None else 0 if has_hooks(model) else int(model.cfg.n_layers)
     elif past is not None:
         past.parts = None
     return out
@@ -95,34 +92,32 @@ def _packs(model: Model) -> bool:
 
 @contextmanager
 def resuming(model: Model, cache: LayerCache, layer: int) -> Iterator[None]:
-    """Inside, passes start at `layer` where the cache knows what enters it, and leave it there where it does not.
+    """Start passes at `layer` inside the block, where the cache holds that layer's input.
 
-    Right while only that layer and those above it are edited. Passes are run whole, with the same results, where the model
-    carries hooks already, on layer 0, and on an architecture on which a trial of a few tokens (once per model) fails.
+    A pass whose layer input is not cached runs in full and caches it. Exact while only that layer and those above it are
+    edited. Blocks may be nested: the innermost one of a model decides, and the outer one decides again after it. The block
+    has no effect on layer 0, on a model that carries hooks already, and on an architecture on which a trial of a few tokens
+    (once per model) fails: passes run in full there, or from the layer of an outer block.
+
+    Args:
+        model: The model.
+        cache: The layer inputs cached so far, made for this model.
+        layer: 0-based, the lowest layer that is edited inside the block.
 
     Raises:
-        InputError: the cache was made for another model.
+        InputError: The cache was made for another model.
     """
     if cache.model is not model:
         raise InputError("this LayerCache was made for another model: make one for this model")
     if layer < 1 or has_hooks(model) or not MEMO.get(model, "resumes", lambda: _resumes(model)):
         yield
         return
-    with _started(model, cache, layer):
+    with start_at(model, cache, layer):
         yield
-
-
-@contextmanager
-def _started(model: Model, cache: LayerCache, layer: int) -> Iterator[None]:
-    MEMO.put(model, _STARTED, (cache, layer))
-    try:
-        yield
-    finally:
-        MEMO.put(model, _STARTED, None)
 
 
 def _resumes(model: Model) -> bool:
     def silence(layer: int) -> HookHandle | RemovableHandle:
         return add_hook(model, hook_name(model, layer, "post"), lambda x, hook=None: torch.zeros_like(x))
 
-    return resumes(model, partial(forward, model), silence, partial(_started, model))
+    return resumes(model, partial(forward, model), silence)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,15 +135,55 @@ def _watched(block: Any) -> Iterator[list[Any]]:
         handle.remove()
 
 
-def resumes(
-    model: Any, forward: Callable[..., Any], silence: Callable[[int], Any], started: Callable[..., Any]
-) -> bool:
-    """Whether passes resumed on this model equal whole ones: tried on a few tokens, padded, with and without a cache.
+@dataclass(frozen=True, eq=False)
+class Resumption:
+    """A block in which the passes of one model start at a layer.
+
+    Attributes:
+        model: The model whose passes start there.
+        cache: The cache that holds the layer inputs.
+        layer: The layer, at least 1.
+    """
+
+    model: Any
+    cache: LayerCache
+    layer: int
+
+
+#: The blocks in force, outermost first: an inner block, of this model or another, leaves the outer ones as they are.
+_IN_FORCE: ContextVar[tuple[Resumption, ...]] = ContextVar("resumptions in force", default=())
+
+
+def resumption(model: Any) -> Resumption | None:
+    """The innermost block in force for a model; None outside such blocks."""
+    return next((block for block in reversed(_IN_FORCE.get()) if block.model is model), None)
+
+
+@contextmanager
+def start_at(model: Any, cache: LayerCache, layer: int) -> Iterator[None]:
+    """Start the passes of a model at a layer inside the block, without checking that this is exact.
 
     Args:
-        forward: runs a pass (`models.forward` of this model).
-        silence: silences a layer's neurons, an edit that shows; gives its handle.
-        started: the block in which passes start at a cache's layer.
+        model: The model.
+        cache: The cache that holds the layer inputs.
+        layer: The layer, at least 1.
+    """
+    token = _IN_FORCE.set((*_IN_FORCE.get(), Resumption(model, cache, layer)))
+    try:
+        yield
+    finally:
+        _IN_FORCE.reset(token)
+
+
+def resumes(model: Any, forward: Callable[..., Any], silence: Callable[[int], Any]) -> bool:
+    """Whether resumed passes of this model equal full ones: a trial on a few tokens.
+
+    The tokens are padded, and run with and without a key-value cache.
+
+    Args:
+        model: The model; no hooks may be on it.
+        forward: Runs a pass (`models.forward` of this model).
+        silence: Sets a layer's neurons to zero, an edit with a visible effect; returns its handle.
     """
     n_layers, vocab = int(model.cfg.n_layers), int(model.cfg.d_vocab)
     device = next(model.parameters()).device
@@ -163,7 +204,7 @@ def resumes(
             want = passes()
             cache = LayerCache(model)
             for _ in range(2):
-                with started(cache, layer):
+                with start_at(model, cache, layer):
                     got = passes()
             if cache.n_resumed < len(want) or not all(map(_close, got, want)):
                 return False

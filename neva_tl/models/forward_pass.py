@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -15,6 +15,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.models.facts import MEMO, Model, info, is_bridge
 from neva_tl.models.hooks import add_hook, has_hooks, hook_name, record_hooks
 from neva_tl.models.packed import packed_pass, packs, shares_weights
+from neva_tl.models.pass_spec import PassSpec
 from neva_tl.models.passes import KVCache, bridge_pass, hooked_pass
 from neva_tl.models.resume import LayerCache, resumes, resumption, start_at
 from neva_tl.models.types import HookHandle
@@ -37,34 +38,60 @@ def forward(
     """One forward pass with explicit mask and positions (left padding is right on every architecture).
 
     Args:
-        tokens: token ids; with `past` only the new ones.
-        mask: which tokens are no padding.
-        stop_at_layer: stop after block `stop_at_layer - 1`; no logits then.
+        model: The model.
+        tokens: Token ids; with `past` only the new ones.
+        mask: True for real tokens, False for padding.
+        stop_at_layer: Stop after block `stop_at_layer - 1`, without logits.
         logits: False skips the LM head.
-        positions: logits at these positions only (the same for all rows).
-        scored: logits of these tokens only, in reading order: the LM head runs on no other.
-        past: cache to read and extend (`KVCache()` starts an empty one).
-        last: `past` is not used any more, and may be left unfit for use.
-        packed: run the real tokens alone, end to end: hook points of blocks and MLPs see
-            `[1, t, ...]`, those inside attention and norms do not fire. No logits, no cache; only where the model is
-            `packable`.
-        grad: keep the graph; parameters of loaded models take no gradients, activations can.
+        positions: Return logits at these positions only (the same for all rows).
+        scored: Return logits of these tokens only, in reading order; the LM head runs on no other token.
+        past: The cache to read and extend (`KVCache()` starts an empty one).
+        last: The caller does not use `past` any more; the pass may leave it unfit for use.
+        packed: Run the real tokens alone, end to end: hook points of blocks and MLPs see `[1, t, ...]`, those inside
+            attention and norms do not fire. No logits, no cache; only where the model is `packable`.
+        grad: Keep the graph; parameters of loaded models take no gradients, activations can.
 
     Returns:
         Logits `[b, n or m, d_vocab]`, with `scored` `[m, d_vocab]`, or None.
     """
-    if packed:
-        with nullcontext() if grad else torch.no_grad():
-            packed_pass(model, tokens, mask, stop_at_layer)
+    spec = PassSpec(stop_at_layer, logits, positions, scored, packed, grad)
+    return run_pass(model, tokens, mask, spec, past=past, last=last)
+
+
+def run_pass(
+    model: Model,
+    tokens: Int[Tensor, "b n"],
+    mask: Bool[Tensor, "b n"],
+    spec: PassSpec,
+    *,
+    past: KVCache | None = None,
+    last: bool = False,
+) -> Tensor | None:
+    """`forward` with its options as one record.
+
+    Args:
+        model: The model.
+        tokens: Token ids; with `past` only the new ones.
+        mask: True for real tokens, False for padding.
+        spec: The options of the pass.
+        past: The cache to read and extend.
+        last: The caller does not use `past` any more.
+
+    Returns:
+        Logits, or None.
+    """
+    if spec.packed:
+        with spec.grad_mode():
+            packed_pass(model, tokens, mask, spec)
         return None
     run = bridge_pass if is_bridge(model) else hooked_pass
-    resumed = None if grad or stop_at_layer is not None else resumption(model)
+    resumed = None if spec.grad or spec.stop_at_layer is not None else resumption(model)
     begins = past is not None and past.state is None
 
     def go() -> Tensor | None:
-        return run(model, tokens, mask, stop_at_layer, logits, positions, scored, past)
+        return run(model, tokens, mask, spec, past)
 
-    with nullcontext() if grad else torch.no_grad():
+    with spec.grad_mode():
         out = go() if resumed is None else resumed.cache.run(resumed.layer, tokens, mask, past, last, go)
     if past is not None and begins:
         past.parts = (tokens, mask)

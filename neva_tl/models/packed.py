@@ -20,6 +20,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from neva_tl.models.facts import MEMO
+from neva_tl.models.pass_spec import PassSpec
 from neva_tl.models.passes import accepted_arguments, running
 
 #: Under which name transformers knows the attention function.
@@ -92,7 +93,7 @@ class Layout:
 _LAYOUT: ContextVar[Layout | None] = ContextVar("layout of the packed pass", default=None)
 
 
-def packed_pass(model: Any, tokens: Tensor, mask: Tensor, stop_at_layer: int | None = None) -> Layout:
+def packed_pass(model: Any, tokens: Tensor, mask: Tensor, spec: PassSpec) -> Layout:
     """One pass over the real tokens; hook points of the blocks and MLPs see them as one row, `[1, t, ...]`.
 
     Gives the layout back, with the attention modules that asked for it.
@@ -100,8 +101,8 @@ def packed_pass(model: Any, tokens: Tensor, mask: Tensor, stop_at_layer: int | N
     layout = Layout(mask)
     accepted = accepted_arguments(model.original_model)
     options: dict[str, Any] = {"position_ids": layout.positions[None]} if "position_ids" in accepted else {}
-    if stop_at_layer is not None and stop_at_layer < int(model.cfg.n_layers):
-        options["stop_at_layer"] = stop_at_layer
+    if spec.stops_before(int(model.cfg.n_layers)):
+        options["stop_at_layer"] = spec.stop_at_layer
     else:
         options["use_cache"] = False
         if "logits_to_keep" in accepted:
@@ -130,7 +131,7 @@ def packs(
         with watched() as padded:
             forward(tokens, mask, logits=False)
         with watched() as packed, torch.no_grad():
-            asked = packed_pass(model, tokens, mask).asked
+            asked = packed_pass(model, tokens, mask, PassSpec(packed=True)).asked
     # an architecture that takes no such attention function fails in its own way
     except (CannotPackError, RuntimeError, TypeError, AttributeError, LookupError, ValueError, ImportError):
         return False

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from neva_tl.core.errors import WorkError
+from neva_tl.models.pass_spec import PassSpec
 
 
 class KVCache:
@@ -85,43 +86,46 @@ def _gather(part: Any, names: Sequence[str], index: Tensor) -> Any:
     return part
 
 
-def bridge_pass(
-    model: Any,
-    tokens: Tensor,
-    mask: Tensor,
-    stop_at_layer: int | None,
-    logits: bool,
-    positions: Tensor | None,
-    scored: Tensor | None,
-    past: KVCache | None,
-) -> Tensor | None:
-    whole = mask if past is None or past.mask is None else torch.cat([past.mask, mask], dim=1)
+def bridge_pass(model: Any, tokens: Tensor, mask: Tensor, spec: PassSpec, past: KVCache | None) -> Tensor | None:
+    """Run a pass of a `TransformerBridge`.
+
+    Args:
+        model: The bridge.
+        tokens: Token ids `[b, n]`; with `past` only the new ones.
+        mask: True for real tokens, False for padding, `[b, n]`.
+        spec: The options of the pass.
+        past: The cache to read and extend.
+
+    Returns:
+        Logits `[b, n or m, d_vocab]`, with `scored` `[m, d_vocab]`, or None.
+    """
+    full_mask = mask if past is None or past.mask is None else torch.cat([past.mask, mask], dim=1)
     accepted = accepted_arguments(model.original_model)
-    options: dict[str, Any] = {"attention_mask": whole.long()}
+    options: dict[str, Any] = {"attention_mask": full_mask.long()}
     if "position_ids" in accepted:
-        options["position_ids"] = (whole.long().cumsum(1) - 1).clamp_min(0)[:, -tokens.shape[1] :]
-    if stop_at_layer is not None and stop_at_layer < int(model.cfg.n_layers):
-        model(tokens, return_type=None, stop_at_layer=stop_at_layer, **options)
+        options["position_ids"] = (full_mask.long().cumsum(1) - 1).clamp_min(0)[:, -tokens.shape[1] :]
+    if spec.stops_before(int(model.cfg.n_layers)):
+        model(tokens, return_type=None, stop_at_layer=spec.stop_at_layer, **options)
         return None
-    wants_logits = logits and stop_at_layer is None
     # no position at all: the head costs nothing
-    keep = positions if wants_logits else torch.zeros(0, dtype=torch.long, device=tokens.device)
+    keep = spec.positions if spec.wants_logits else torch.zeros(0, dtype=torch.long, device=tokens.device)
     cut = "logits_to_keep" in accepted and keep is not None
     if cut:
         options["logits_to_keep"] = keep
     options["use_cache"] = past is not None
     if past is not None and past.state is not None:
         options["past_key_values"] = past.state
-    with _head_on(model.original_model, scored if wants_logits else None):
+    scored = spec.scored if spec.wants_logits else None
+    with _head_on(model.original_model, scored):
         out, state = model(tokens, return_type="logits_and_cache", **options)
     if past is not None:
-        past.state, past.mask = state, whole
-    if not wants_logits:
+        past.state, past.mask = state, full_mask
+    if not spec.wants_logits:
         return None
     if scored is not None:
-        # a head that was not found has run on all tokens
+        # a head that the model does not name has run on all tokens
         return out[0] if out.shape[:2] == (1, int(scored.sum())) else out[scored]
-    return out if cut or positions is None else out.index_select(1, positions)
+    return out if cut or spec.positions is None else out.index_select(1, spec.positions)
 
 
 @contextmanager
@@ -172,16 +176,8 @@ def running(instead: Sequence[tuple[nn.Module, Callable[..., Any]]]) -> Iterator
                 names["forward"] = was
 
 
-def hooked_pass(
-    model: Any,
-    tokens: Tensor,
-    mask: Tensor,
-    stop_at_layer: int | None,
-    logits: bool,
-    positions: Tensor | None,
-    scored: Tensor | None,
-    past: KVCache | None,
-) -> Tensor | None:
+def hooked_pass(model: Any, tokens: Tensor, mask: Tensor, spec: PassSpec, past: KVCache | None) -> Tensor | None:
+    """Run a pass of a `HookedTransformer`; arguments and result as in `bridge_pass`."""
     if past is not None and past.state is None:
         from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
@@ -189,22 +185,21 @@ def hooked_pass(
         past.mask = mask[:, :0]
     if past is not None and past.mask is not None:
         past.mask = torch.cat([past.mask, mask], dim=1)
-    stop = int(model.cfg.n_layers) if stop_at_layer is None else stop_at_layer
     residual = model(
         tokens,
         return_type=None,
         attention_mask=mask.long(),
-        stop_at_layer=stop,
+        stop_at_layer=int(model.cfg.n_layers) if spec.stop_at_layer is None else spec.stop_at_layer,
         past_kv_cache=None if past is None else past.state,
     )
-    if not logits or stop_at_layer is not None:
+    if not spec.wants_logits:
         return None
-    if positions is not None:
-        residual = residual.index_select(1, positions)
-    if scored is not None:
-        residual = residual[scored.to(residual.device)][None]
+    if spec.positions is not None:
+        residual = residual.index_select(1, spec.positions)
+    if spec.scored is not None:
+        residual = residual[spec.scored.to(residual.device)][None]
     out = model.unembed(model.ln_final(residual))
-    if scored is not None:
+    if spec.scored is not None:
         out = out[0]
     cap = float(getattr(model.cfg, "output_logits_soft_cap", -1.0) or -1.0)
     return cap * torch.tanh(out / cap) if cap > 0 else out

@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from neva_tl import models
 from neva_tl.core.errors import InputError
+from neva_tl.models.forward_pass import run_pass
 from neva_tl.models.inference.encoding import (
     Batch,
     Encoded,
@@ -29,6 +29,7 @@ from neva_tl.models.inference.encoding import (
     pad,
 )
 from neva_tl.models.inference.prompt_cache import PrefixCache
+from neva_tl.models.pass_spec import PassSpec
 from neva_tl.prompts.example import Example
 
 
@@ -44,33 +45,26 @@ def forward_batch(
     packed: bool = False,
     grad: bool = False,
 ) -> Tensor | None:
-    """One forward pass of a batch; an edit session is told that its answer tokens count as generated.
+    """One forward pass of a batch; marks its answer tokens as generated in the edit session.
 
     Args:
-        session: what `edit(...)` yields.
-        stop_at_layer: stop after block `stop_at_layer - 1` (no logits then).
+        model: The model.
+        batch: Token ids, padding mask and answer tokens.
+        session: The edit session that `edit(...)` yields.
+        stop_at_layer: Stop after block `stop_at_layer - 1`, without logits.
         logits: False skips the LM head.
-        positions: logits at these positions only.
-        scored: logits of these tokens only, in reading order.
-        packed: run the real tokens alone, end to end, without logits (where `models.packable`).
-        grad: keep the graph for gradients of activations.
+        positions: Return logits at these positions only.
+        scored: Return logits of these tokens only, in reading order.
+        packed: Run the real tokens alone, end to end, without logits (where `models.packable`).
+        grad: Keep the graph for gradients of activations.
 
     Returns:
         Logits `[b, n or m, d_vocab]`, with `scored` `[m, d_vocab]`, or None.
     """
     if session is not None:
         session.mark(batch.answer, batch.mask)
-    return models.forward(
-        model,
-        batch.tokens,
-        batch.mask,
-        stop_at_layer=stop_at_layer,
-        logits=logits,
-        positions=positions,
-        scored=scored,
-        packed=packed,
-        grad=grad,
-    )
+    spec = PassSpec(stop_at_layer, logits, positions, scored, packed, grad)
+    return run_pass(model, batch.tokens, batch.mask, spec)
 
 
 def _answer_logits(

@@ -294,7 +294,7 @@ def _difference(logits: Tensor, positive: Sequence[int], negative: Sequence[int]
 
 
 def _uncapped(model: Any, logits: Tensor) -> Tensor:
-    cap = float(getattr(model.cfg, "output_logits_soft_cap", None) or 0.0)
+    cap = models.logit_soft_cap(model)
     return cap * torch.atanh(logits / cap) if cap > 0 else logits
 
 

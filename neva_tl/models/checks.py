@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from neva_tl.core.errors import InputError
-from neva_tl.models.facts import MEMO, Model, info
+from neva_tl.models.facts import MEMO, info
 from neva_tl.models.forward_pass import forward
 from neva_tl.models.hooks import add_hook, hook_name
+from neva_tl.models.types import Model
 
 
 def check_mlp(model: Model) -> None:

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from torch import Tensor, nn
 
 from neva_tl.core.errors import InputError
 from neva_tl.models.hf_model import PlainModel
-from neva_tl.models.types import Memo, ModelInfo
+from neva_tl.models.types import BridgeModel, Memo, Model, ModelInfo
 from neva_tl.models.weight_hash import hash_tokenizer, hash_weights
 
-#: A `TransformerBridge` or a `HookedTransformer`; where edits alone are concerned, also a `PlainModel` (see `models.plain`).
-Model = Any
+if TYPE_CHECKING:
+    #: A model that edits can work on: also a plain transformers model (see `models.plain`).
+    EditableModel = Model | PlainModel
+else:
+    EditableModel = Any
 
 #: What was found out about models that are alive.
 MEMO = Memo()
 
 
-def is_model(thing: Any) -> bool:
+def is_model(thing: Any) -> TypeGuard[Model]:
     """Whether this is a TransformerLens model (either class)."""
     return isinstance(thing, nn.Module) and hasattr(thing, "cfg") and hasattr(thing, "run_with_cache")
 
 
-def is_bridge(model: Model) -> bool:
+def is_bridge(model: Model) -> TypeGuard[BridgeModel]:
     """Whether it is TransformerLens 4's class."""
     return hasattr(model, "original_model")
 
 
-def info(model: Model) -> ModelInfo:
+def info(model: EditableModel) -> ModelInfo:
     """Sizes and properties of a model.
 
     Raises:
@@ -89,7 +92,7 @@ def tokenizer(model: Model) -> Any:
     return found
 
 
-def fingerprint(model: Model) -> dict[str, Any]:
+def fingerprint(model: EditableModel) -> dict[str, Any]:
     """Identity of a model: architecture, sizes, and sha256 of tokenizer and weights.
 
     The same weights in the same dtype have the same fingerprint as `TransformerBridge` and as `HookedTransformer`.

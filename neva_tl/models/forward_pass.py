@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from neva_tl.core.errors import InputError
-from neva_tl.models.facts import MEMO, Model, info, is_bridge
+from neva_tl.models.facts import MEMO, info, is_bridge
 from neva_tl.models.hooks import add_hook, has_hooks, hook_name, record_hooks
 from neva_tl.models.packed import packed_pass, packs, shares_weights
 from neva_tl.models.pass_spec import PassSpec
 from neva_tl.models.passes import KVCache, bridge_pass, hooked_pass
 from neva_tl.models.resume import LayerCache, resumes, resumption, start_at
-from neva_tl.models.types import HookHandle
+from neva_tl.models.types import BridgeModel, HookHandle, Model
 
 
 def forward(
@@ -81,15 +81,18 @@ def run_pass(
         Logits, or None.
     """
     if spec.packed:
+        if not is_bridge(model):
+            raise InputError("packed passes need a TransformerBridge: models.packable says where they can run")
         with spec.grad_mode():
             packed_pass(model, tokens, mask, spec)
         return None
-    run = bridge_pass if is_bridge(model) else hooked_pass
     resumed = None if spec.grad or spec.stop_at_layer is not None else resumption(model)
     begins = past is not None and past.state is None
 
     def go() -> Tensor | None:
-        return run(model, tokens, mask, spec, past)
+        if is_bridge(model):
+            return bridge_pass(model, tokens, mask, spec, past)
+        return hooked_pass(model, tokens, mask, spec, past)
 
     with spec.grad_mode():
         out = go() if resumed is None else resumed.cache.run(resumed.layer, tokens, mask, past, last, go)
@@ -112,7 +115,7 @@ def packable(model: Model) -> bool:
     return MEMO.get(model, ("packs", parameter.dtype, parameter.device), lambda: _packs(model))
 
 
-def _packs(model: Model) -> bool:
+def _packs(model: BridgeModel) -> bool:
     names = [hook_name(model, layer, site) for layer in range(info(model).n_layers) for site in ("post", "resid_post")]
     return packs(model, partial(forward, model), partial(record_hooks, model, names))
 

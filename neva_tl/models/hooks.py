@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from neva_tl.core.errors import InputError
-from neva_tl.models.facts import MEMO, Model, info
+from neva_tl.models.facts import MEMO, EditableModel, info
 from neva_tl.models.hf_model import PlainModel
-from neva_tl.models.types import HookHandle
+from neva_tl.models.types import HookHandle, Model
 
 
 @contextmanager
-def temporary_hooks(model: Any, functions: Iterable[tuple[str, Callable[..., Any]]]) -> Iterator[None]:
+def temporary_hooks(model: EditableModel, functions: Iterable[tuple[str, Callable[..., Any]]]) -> Iterator[None]:
     """Put functions on hook points, as `add_hook` does, and take all of them off at the end.
 
     Raises:
@@ -31,7 +31,7 @@ def temporary_hooks(model: Any, functions: Iterable[tuple[str, Callable[..., Any
 
 @contextmanager
 def record_hooks(
-    model: Any, names: Iterable[str], keep: Callable[[Tensor], Tensor] | None = None
+    model: EditableModel, names: Iterable[str], keep: Callable[[Tensor], Tensor] | None = None
 ) -> Iterator[dict[str, Tensor]]:
     """Remember what passes hook points, by name: the latest forward pass's.
 
@@ -67,7 +67,7 @@ SITES = {
 }
 
 
-def hook_name(model: Model, layer: int, site: str) -> str:
+def hook_name(model: EditableModel, layer: int, site: str) -> str:
     """Name of a hook point.
 
     Args:
@@ -90,7 +90,7 @@ def hook_name(model: Model, layer: int, site: str) -> str:
     return f"blocks.{layer}.{SITES[site]}"
 
 
-def add_hook(model: Model, name: str, fn: Callable[..., Any]) -> HookHandle | RemovableHandle:
+def add_hook(model: EditableModel, name: str, fn: Callable[..., Any]) -> HookHandle | RemovableHandle:
     """Put `fn(x, hook=...)` on a hook point until the handle's `remove()`; a tensor it returns replaces `x`.
 
     It survives `reset_hooks()` and works in the user's own calls (`model.generate`, `model(...)`).

@@ -13,7 +13,8 @@ from neva_tl.core.errors import InputError
 from neva_tl.models import hooked_transformer, sources
 from neva_tl.models.activation_function import fuse
 from neva_tl.models.checks import check_mlp
-from neva_tl.models.facts import MEMO, Model, is_model
+from neva_tl.models.facts import MEMO, is_model
+from neva_tl.models.types import Model
 
 
 def load(

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from neva_tl.models.facts import MEMO
 from neva_tl.models.pass_spec import PassSpec
 from neva_tl.models.passes import accepted_arguments, running
+from neva_tl.models.types import BridgeModel
 
 #: Under which name transformers knows the attention function.
 _NAME = "neva_tl_packed"
@@ -93,7 +94,7 @@ class Layout:
 _LAYOUT: ContextVar[Layout | None] = ContextVar("layout of the packed pass", default=None)
 
 
-def packed_pass(model: Any, tokens: Tensor, mask: Tensor, spec: PassSpec) -> Layout:
+def packed_pass(model: BridgeModel, tokens: Tensor, mask: Tensor, spec: PassSpec) -> Layout:
     """One pass over the real tokens; hook points of the blocks and MLPs see them as one row, `[1, t, ...]`.
 
     Gives the layout back, with the attention modules that asked for it.
@@ -114,7 +115,7 @@ def packed_pass(model: Any, tokens: Tensor, mask: Tensor, spec: PassSpec) -> Lay
 
 
 def packs(
-    model: Any, forward: Callable[..., Any], watched: Callable[[], AbstractContextManager[dict[str, Tensor]]]
+    model: BridgeModel, forward: Callable[..., Any], watched: Callable[[], AbstractContextManager[dict[str, Tensor]]]
 ) -> bool:
     """Whether packed passes give on this model what padded ones do: tried on three short texts.
 
@@ -140,7 +141,7 @@ def packs(
     return all(_alike(packed[name][0], x[mask.to(x.device)]) for name, x in padded.items())
 
 
-def shares_weights(model: Any) -> bool:
+def shares_weights(model: BridgeModel) -> bool:
     """Whether attention's weights as TransformerLens runs them are those of the classes it wraps (GPT-2's are split copies)."""
     for attention in _attentions(model):
         inner = attention.original_component
@@ -157,14 +158,14 @@ def _alike(x: Tensor, y: Tensor) -> bool:
     return bool(((x - y).norm(dim=-1) <= limit * y.norm(dim=-1)).all())
 
 
-def _attentions(model: Any) -> list[Any]:
+def _attentions(model: BridgeModel) -> list[Any]:
     """The blocks' attention, of those that have one (state-space blocks do not)."""
     found = [getattr(block, "attn", None) for block in model.blocks]
     return [part for part in found if isinstance(getattr(part, "original_component", None), nn.Module)]
 
 
 @contextmanager
-def _as_transformers_does(model: Any) -> Iterator[None]:
+def _as_transformers_does(model: BridgeModel) -> Iterator[None]:
     """Attention and norms as transformers has them, without the hook points that TransformerLens puts inside."""
     # going through all modules takes as long as a small pass
     parts = MEMO.get(model, "attention and norms", lambda: _attentions_and_norms(model))
@@ -172,7 +173,7 @@ def _as_transformers_does(model: Any) -> Iterator[None]:
         yield
 
 
-def _attentions_and_norms(model: Any) -> list[Any]:
+def _attentions_and_norms(model: BridgeModel) -> list[Any]:
     from transformer_lens.model_bridge.generalized_components import NormalizationBridge
 
     norms = [part for part in model.modules() if isinstance(part, NormalizationBridge)]
@@ -180,7 +181,7 @@ def _attentions_and_norms(model: Any) -> list[Any]:
 
 
 @contextmanager
-def _attending(model: Any, layout: Layout) -> Iterator[None]:
+def _attending(model: BridgeModel, layout: Layout) -> Iterator[None]:
     """Inside, transformers' attention classes call `_attend` with this layout."""
     from transformers import AttentionInterface
 

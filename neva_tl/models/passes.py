@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from neva_tl.core.errors import WorkError
 from neva_tl.models.pass_spec import PassSpec
+from neva_tl.models.types import BridgeModel, Model
+from neva_tl.models.weights import logit_soft_cap
 
 
 class KVCache:
@@ -86,7 +88,9 @@ def _gather(part: Any, names: Sequence[str], index: Tensor) -> Any:
     return part
 
 
-def bridge_pass(model: Any, tokens: Tensor, mask: Tensor, spec: PassSpec, past: KVCache | None) -> Tensor | None:
+def bridge_pass(
+    model: BridgeModel, tokens: Tensor, mask: Tensor, spec: PassSpec, past: KVCache | None
+) -> Tensor | None:
     """Run a pass of a `TransformerBridge`.
 
     Args:
@@ -176,7 +180,7 @@ def running(instead: Sequence[tuple[nn.Module, Callable[..., Any]]]) -> Iterator
                 names["forward"] = was
 
 
-def hooked_pass(model: Any, tokens: Tensor, mask: Tensor, spec: PassSpec, past: KVCache | None) -> Tensor | None:
+def hooked_pass(model: Model, tokens: Tensor, mask: Tensor, spec: PassSpec, past: KVCache | None) -> Tensor | None:
     """Run a pass of a `HookedTransformer`; arguments and result as in `bridge_pass`."""
     if past is not None and past.state is None:
         from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
@@ -201,5 +205,5 @@ def hooked_pass(model: Any, tokens: Tensor, mask: Tensor, spec: PassSpec, past: 
     out = model.unembed(model.ln_final(residual))
     if spec.scored is not None:
         out = out[0]
-    cap = float(getattr(model.cfg, "output_logits_soft_cap", -1.0) or -1.0)
+    cap = logit_soft_cap(model)
     return cap * torch.tanh(out / cap) if cap > 0 else out

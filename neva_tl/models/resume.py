@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from neva_tl.models.passes import KVCache, running
+from neva_tl.models.types import Model
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class LayerCache:
         n_resumed, n_whole: passes that started at a record, and at the tokens.
     """
 
-    def __init__(self, model: Any, *, max_bytes: int = 1 << 30) -> None:
+    def __init__(self, model: Model, *, max_bytes: int = 1 << 30) -> None:
         self.model, self.max_bytes = model, max_bytes
         self.nbytes = self.n_resumed = self.n_whole = 0
         self._records: dict[bytes, _Record] = {}
@@ -145,7 +146,7 @@ class Resumption:
         layer: The layer, at least 1.
     """
 
-    model: Any
+    model: Model
     cache: LayerCache
     layer: int
 
@@ -154,13 +155,13 @@ class Resumption:
 _IN_FORCE: ContextVar[tuple[Resumption, ...]] = ContextVar("resumptions in force", default=())
 
 
-def resumption(model: Any) -> Resumption | None:
+def resumption(model: Model) -> Resumption | None:
     """The innermost block in force for a model; None outside such blocks."""
     return next((block for block in reversed(_IN_FORCE.get()) if block.model is model), None)
 
 
 @contextmanager
-def start_at(model: Any, cache: LayerCache, layer: int) -> Iterator[None]:
+def start_at(model: Model, cache: LayerCache, layer: int) -> Iterator[None]:
     """Start the passes of a model at a layer inside the block, without checking that this is exact.
 
     Args:
@@ -175,7 +176,7 @@ def start_at(model: Any, cache: LayerCache, layer: int) -> Iterator[None]:
         _IN_FORCE.reset(token)
 
 
-def resumes(model: Any, forward: Callable[..., Any], silence: Callable[[int], Any]) -> bool:
+def resumes(model: Model, forward: Callable[..., Any], silence: Callable[[int], Any]) -> bool:
     """Whether resumed passes of this model equal full ones: a trial on a few tokens.
 
     The tokens are padded, and run with and without a key-value cache.

@@ -3,13 +3,73 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
 from neva_tl.models.sources import is_demo
+
+if TYPE_CHECKING:
+
+    class Model(Protocol):
+        """A TransformerLens model: a `TransformerBridge` or a `HookedTransformer`.
+
+        The members that neva_tl uses, and the two that notebooks use most (`generate`, `run_with_cache`).
+
+        Attributes:
+            cfg: The configuration (`n_layers`, `d_model`, `d_vocab`, ...).
+            tokenizer: TransformerLens's own copy of the tokenizer; `models.tokenizer` gives the checkpoint's.
+            blocks: The transformer blocks, in order.
+            hook_dict: Hook points by name.
+            embed: The token embedding.
+            ln_final: The normalisation before the unembedding.
+            unembed: The unembedding.
+        """
+
+        cfg: Any
+        tokenizer: Any
+        blocks: Sequence[Any]
+        hook_dict: dict[str, Any]
+        embed: Any
+        ln_final: Any
+        unembed: Any
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            """Run a forward pass."""
+
+        def generate(self, *args: Any, **kwargs: Any) -> Any:
+            """Generate text as TransformerLens does."""
+
+        def run_with_cache(self, *args: Any, **kwargs: Any) -> Any:
+            """Run a forward pass and return all activations as well."""
+
+        def parameters(self) -> Iterator[nn.Parameter]:
+            """Iterate over the parameters."""
+
+        def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+            """Iterate over the parameters, with their names."""
+
+        def modules(self) -> Iterator[nn.Module]:
+            """Iterate over all modules."""
+
+        def eval(self) -> Any:
+            """Switch to evaluation mode."""
+
+    class BridgeModel(Model, Protocol):
+        """A `TransformerBridge`: a `Model` around a transformers model.
+
+        Attributes:
+            original_model: The transformers model.
+        """
+
+        original_model: Any
+
+else:
+    # for mypy only: submodules live in nn.Module's tables, which run-time checks of a protocol do not search (from Python
+    # 3.12 on), and tests put small stand-ins in a model's place
+    Model = BridgeModel = Any
 
 
 @dataclass(frozen=True)
@@ -73,14 +133,14 @@ class Memo:
     def __init__(self) -> None:
         self._facts: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
-    def get(self, model: Any, key: Any, make: Callable[[], Any]) -> Any:
+    def get(self, model: object, key: Any, make: Callable[[], Any]) -> Any:
         facts = self._facts.setdefault(model, {})
         if key not in facts:
             facts[key] = make()
         return facts[key]
 
-    def drop(self, model: Any, key: Any) -> None:
+    def drop(self, model: object, key: Any) -> None:
         self._facts.setdefault(model, {}).pop(key, None)
 
-    def put(self, model: Any, key: Any, fact: Any) -> None:
+    def put(self, model: object, key: Any, fact: Any) -> None:
         self._facts.setdefault(model, {})[key] = fact

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from neva_tl.models.types import Model
+
 #: Where TransformerLens keeps a block's weights, in its own layout: the same on both its classes.
 _BLOCK = {
     "ln1": ("w", "b"),
@@ -18,7 +20,7 @@ _BLOCK = {
 _ENDS = {"embed": ("W_E",), "pos_embed": ("W_pos",), "ln_final": ("w", "b"), "unembed": ("W_U", "b_U")}
 
 
-def hash_weights(model: Any) -> str:
+def hash_weights(model: Model) -> str:
     """sha256 over names, shapes, dtypes and bytes of a TransformerLens model's weights in TransformerLens's layout.
 
     Equal for a `TransformerBridge` and a `HookedTransformer` with the same weights: key and value heads are taken before
@@ -38,7 +40,7 @@ def hash_weights(model: Any) -> str:
     return digest.hexdigest()
 
 
-def _named(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+def _named(model: Model) -> Iterator[tuple[str, torch.Tensor]]:
     for part, names in _ENDS.items():
         yield from _of(getattr(model, part, None), part, names)
     for layer, block in enumerate(model.blocks):

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neva_tl.models.facts import Model, info, is_bridge
-from neva_tl.models.types import FinalNorm
+from neva_tl.models.facts import info, is_bridge
+from neva_tl.models.types import FinalNorm, Model
 
 
 def w_out(model: Model, layer: int) -> Float[Tensor, "d_mlp d_model"]:
@@ -88,6 +88,11 @@ def _norm(model: Model, norm: Any) -> FinalNorm:
     return FinalNorm(kind, weight, bias if kind == "layernorm" else None, float(model.cfg.eps))
 
 
+def logit_soft_cap(model: Model) -> float:
+    """The c of `c tanh(logits / c)`, by which some architectures bound their logits; 0 where there is no cap."""
+    return max(float(getattr(model.cfg, "output_logits_soft_cap", None) or 0.0), 0.0)
+
+
 def logits_of(model: Model, stream: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_vocab"]:
     """Logits (float32) that the final norm and the unembedding give for any residual vectors; a soft cap is applied too.
 
@@ -103,5 +108,5 @@ def logits_of(model: Model, stream: Float[Tensor, "*rows d_model"]) -> Float[Ten
     if bias is not None:
         x = x + bias.float()
     out = x @ w_u(model).float() + b_u(model).float()
-    cap = float(getattr(model.cfg, "output_logits_soft_cap", -1.0) or -1.0)
+    cap = logit_soft_cap(model)
     return cap * torch.tanh(out / cap) if cap > 0 else out

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,7 @@ __all__ = ["N_FOLDS", "POLES", "ActivationStats", "Pooling", "Samples", "collect
 
 
 def collect(
-    model: Any,
+    model: models.Model,
     pairs: ContrastSet,
     *,
     pooling: Pooling = "mean",
@@ -185,7 +185,7 @@ class _Run:
         limit: padded tokens that fit in memory, where more did not.
     """
 
-    model: Any
+    model: models.Model
     texts: Texts
     table: pd.DataFrame
     member: Membership

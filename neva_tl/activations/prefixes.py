@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,11 +26,13 @@ class Prefixes:
         trunk: token ids that open all texts; run once a batch.
     """
 
-    model: Any
+    model: models.Model
     trunk: tuple[int, ...]
 
     @classmethod
-    def of(cls, model: Any, texts: Texts, batches: Sequence[np.ndarray], wanted: bool | None) -> Prefixes | None:
+    def of(
+        cls, model: models.Model, texts: Texts, batches: Sequence[np.ndarray], wanted: bool | None
+    ) -> Prefixes | None:
         """What can be shared in a plan; None where it is too little, unless it is wanted whatever it saves."""
         if wanted is False or int(texts.starts.min(initial=0)) < 1:
             return None

@@ -140,7 +140,7 @@ class RelevanceGate:
 
 
 def fit_relevance(
-    model: Any,
+    model: models.Model,
     relevant: Sequence[Example],
     neutral: Sequence[str],
     *,
@@ -192,7 +192,7 @@ def fit_relevance(
 
 
 def _tokens(
-    model: Any,
+    model: models.Model,
     examples: Sequence[Example],
     layers: tuple[int, ...],
     which: str,

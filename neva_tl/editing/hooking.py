@@ -25,7 +25,7 @@ from neva_tl.editing.session import EditSession
 
 @contextmanager
 def edit(
-    model: Any, *edits: Edit, record: bool = False, reuse: models.LayerCache | None = None
+    model: models.Model, *edits: Edit, record: bool = False, reuse: models.LayerCache | None = None
 ) -> Iterator[EditSession]:
     """Put edits on a model; they compose in the order given and are removed on leaving the block, error or not.
 
@@ -49,7 +49,7 @@ def edit(
 
 @contextmanager
 def edit_rows(
-    model: Any, conditions: Sequence[Sequence[Edit]], condition_of: Int[np.ndarray, " p"]
+    model: models.Model, conditions: Sequence[Sequence[Edit]], condition_of: Int[np.ndarray, " p"]
 ) -> Iterator[EditSession]:
     """Several conditions side by side in one batch: prompt p is edited by `conditions[condition_of[p]]` alone.
 

@@ -23,7 +23,11 @@ def last_answer_token(batch: inference.Batch) -> Bool[Tensor, "b n"]:
 
 
 def chosen_tokens(
-    model: Any, batch: inference.Batch, chosen: Bool[Tensor, "b n"], layers: tuple[int, ...], site: str = "post"
+    model: models.Model,
+    batch: inference.Batch,
+    chosen: Bool[Tensor, "b n"],
+    layers: tuple[int, ...],
+    site: str = "post",
 ) -> Float[np.ndarray, "t l k"]:
     """Activations of the chosen tokens at some layers, row after row; site `gate` is `act(gate)`, the gate's own activation."""
     seen: dict[int, np.ndarray] = {}

@@ -74,7 +74,7 @@ def rotated_stats(stats: ActivationStats, bases: list[Float[np.ndarray, "k k"]])
     return replace(turned, resid=stats.resid)
 
 
-def select_like(stats: ActivationStats, like: NeuronSet, model: Any, **more: Any) -> NeuronSet:
+def select_like(stats: ActivationStats, like: NeuronSet, model: models.Model, **more: Any) -> NeuronSet:
     """The selector behind a set, with its settings and `more` options, for as many coordinates of other statistics."""
     known = like.settings
     # no familywise p is read here
@@ -97,7 +97,7 @@ def _effects(evidence: Evidence, like: NeuronSet, bases: list[Float[np.ndarray, 
     return {"effects": found.rotated(bases)}
 
 
-def _writes(model: Any, bases: list[Float[np.ndarray, "k k"]]) -> Any:
+def _writes(model: models.Model, bases: list[Float[np.ndarray, "k k"]]) -> Any:
     """What selectors read of a model, in the rotated basis: its output weights."""
     blocks = []
     for layer, basis in enumerate(bases):

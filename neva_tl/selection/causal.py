@@ -11,7 +11,6 @@ the time; so a second screen asks whether the value's tokens gain more than toke
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -87,7 +86,7 @@ def select_causal(
 
 
 def own_tokens(
-    model: Any, values: Sequence[str], value: str, words: Mapping[str, Sequence[str]] | None = None
+    model: models.Model, values: Sequence[str], value: str, words: Mapping[str, Sequence[str]] | None = None
 ) -> list[int]:
     """Ids of a value's tokens that no other value claims.
 
@@ -104,7 +103,7 @@ def own_tokens(
 
 
 def direct_effect(
-    model: Any, neurons: NeuronSet, tokens: Sequence[int]
+    model: models.Model, neurons: NeuronSet, tokens: Sequence[int]
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Mean change of the tokens' logits by the direct path, and its one-sided p against tokens drawn at random.
 
@@ -134,7 +133,7 @@ def direct_effect(
 
 
 def gradient_effect(
-    model: Any,
+    model: models.Model,
     neurons: NeuronSet,
     examples: Sequence[Example],
     tokens: Sequence[int],

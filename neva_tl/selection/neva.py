@@ -11,7 +11,7 @@ writes other values too loses what it gains. The paper's (arXiv 2602.07356) form
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -74,7 +74,7 @@ def select_neva(
 def write_table(
     stats: ActivationStats,
     value: str,
-    model: Any,
+    model: models.Model,
     *,
     offset: int | None = None,
     other: str = "mean",

@@ -17,6 +17,7 @@ import pandas as pd
 from neva_tl.activations import ActivationStats
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
+from neva_tl.models import Model
 from neva_tl.selection.base import Request, SelectionWarning, check_request
 from neva_tl.selection.registry import quick, run
 from neva_tl.selection.resample import clusters_of, part_of, rows_of
@@ -136,7 +137,7 @@ def resample_request(
     *,
     k: int,
     method: str,
-    model: Any,
+    model: Model,
     lam: float,
     layers: tuple[int, ...] | None,
     seed: int,

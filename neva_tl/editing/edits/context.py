@@ -13,7 +13,7 @@ neurons far outside anything seen), and a token beyond every training text is tr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -30,6 +30,7 @@ from neva_tl.editing.edits.probe import (
     meet_need,
     warn_unconverged,
 )
+from neva_tl.models import EditableModel
 from neva_tl.selection.contrast import probe_rows
 
 Direction = Literal["mean_difference", "smallest"]
@@ -55,7 +56,7 @@ class ContextAware(TowardsProbability):
         if not self.probes:
             raise InputError(f"the neuron set for {self.neurons.value} is empty: no probe to fit, nothing to edit")
 
-    def changes(self, model: Any) -> tuple[Change, ...]:
+    def changes(self, model: EditableModel) -> tuple[Change, ...]:
         """One change per probe."""
         check_model(self.neurons, model)
         return tuple(Change(probe.layer, "post", meet_need(probe, self.dose)) for probe in self.probes)

@@ -76,7 +76,7 @@ class Scores:
 
 
 def score_benchmark(
-    model: Any,
+    model: models.Model,
     benchmark: Benchmark,
     edits: Edit | Sequence[Edit] | None = None,
     *,
@@ -131,7 +131,7 @@ def score_benchmark(
 
 
 def score_all(
-    model: Any, benchmarks: Sequence[Benchmark], edits: Edit | Sequence[Edit] | None = None, **options: Any
+    model: models.Model, benchmarks: Sequence[Benchmark], edits: Edit | Sequence[Edit] | None = None, **options: Any
 ) -> dict[str, Scores]:
     """Several sets in one condition: name -> scores; `options` as in `score_benchmark`."""
     return {one.name: score_benchmark(model, one, edits, **options) for one in benchmarks}
@@ -163,7 +163,7 @@ def _edited(edits: Sequence[Edit], prompt: str, candidate: str) -> tuple[str, st
     return role, candidate if bool(prompt) == bool(role) else f" {candidate}"
 
 
-def _encoded(model: Any, pairs: Sequence[tuple[str, str]], name: str) -> tuple[list[Encoded], list[bool]]:
+def _encoded(model: models.Model, pairs: Sequence[tuple[str, str]], name: str) -> tuple[list[Encoded], list[bool]]:
     """Token ids, and which of them were cut at the left.
 
     Raises:
@@ -179,13 +179,18 @@ def _encoded(model: Any, pairs: Sequence[tuple[str, str]], name: str) -> tuple[l
     ]
 
 
-def _is_cut(model: Any, pair: tuple[str, str], room: int) -> bool:
+def _is_cut(model: models.Model, pair: tuple[str, str], room: int) -> bool:
     ids = models.tokenizer(model)("".join(pair), add_special_tokens=False)["input_ids"]
     return len(ids) + int(inference.prepends_bos(model) or not pair[0]) > room
 
 
 def _candidate_rows(
-    model: Any, benchmark: Benchmark, pairs: list[tuple[str, str]], session: Any, token_budget: int, progress: bool
+    model: models.Model,
+    benchmark: Benchmark,
+    pairs: list[tuple[str, str]],
+    session: Any,
+    token_budget: int,
+    progress: bool,
 ) -> list[dict[str, Any]]:
     encoded, cut = _encoded(model, pairs, benchmark.name)
     total, count = np.zeros(len(encoded)), np.array([len(x.ids) - max(x.start, 1) for x in encoded])
@@ -224,7 +229,12 @@ def _parts(encoded: Sequence[Encoded], starts: Int[np.ndarray, " s"], token_budg
 
 
 def _word_rows(
-    model: Any, benchmark: Benchmark, pairs: list[tuple[str, str]], session: Any, token_budget: int, progress: bool
+    model: models.Model,
+    benchmark: Benchmark,
+    pairs: list[tuple[str, str]],
+    session: Any,
+    token_budget: int,
+    progress: bool,
 ) -> list[dict[str, Any]]:
     encoded, cut = _encoded(model, pairs, benchmark.name)
     total, greedy = inference.answer_greedy(
@@ -237,7 +247,12 @@ def _word_rows(
 
 
 def _text_rows(
-    model: Any, benchmark: Benchmark, pairs: list[tuple[str, str]], session: Any, token_budget: int, progress: bool
+    model: models.Model,
+    benchmark: Benchmark,
+    pairs: list[tuple[str, str]],
+    session: Any,
+    token_budget: int,
+    progress: bool,
 ) -> list[dict[str, Any]]:
     windows, owner = [], []
     for number, item in enumerate(inference.encode_continuations(model, pairs, windows=True)):

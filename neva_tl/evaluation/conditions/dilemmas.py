@@ -18,7 +18,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judges.base import ItemScores, Rewrite
 from neva_tl.evaluation.measures.responses import Responses
-from neva_tl.models import inference
+from neva_tl.models import Model, inference
 from neva_tl.prompts.example import Example
 
 ANSWERS = ("Yes.", "No.")
@@ -105,7 +105,7 @@ class YesNoJudge:
         """A probability of the two answers alone."""
         return "P(chooses)"
 
-    def measure(self, model: Any, session: Any | None = None, rewrite: Rewrite | None = None) -> ItemScores:
+    def measure(self, model: Model, session: Any | None = None, rewrite: Rewrite | None = None) -> ItemScores:
         """Scores of the questions that offer each value, in the order of the questions."""
         asked = [rewrite(text) if rewrite else text for text in self.questions["text"].astype(str)]
         yes = self._logprob(model, asked, ANSWERS[0], session) - self._logprob(model, asked, ANSWERS[1], session)
@@ -129,6 +129,6 @@ class YesNoJudge:
             return self.questions["value"]
         return self.questions["value"].where(self.questions["first"] != "against", self.questions["against"])
 
-    def _logprob(self, model: Any, asked: Sequence[str], answer: str, session: Any) -> Float[np.ndarray, " n"]:
+    def _logprob(self, model: Model, asked: Sequence[str], answer: str, session: Any) -> Float[np.ndarray, " n"]:
         examples = [Example(prompt, answer) for prompt in asked]
         return np.asarray(inference.answer_logprobs(model, examples, session=session, chat=self.chat)[0], dtype=float)

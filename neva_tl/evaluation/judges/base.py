@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from neva_tl.core.cards import card
 from neva_tl.core.statistics import cluster_bootstrap
 from neva_tl.core.values import VALUES
+from neva_tl.models import Model
 
 #: Maps a user prompt to what the model is shown (role prompts change it; see `editing.rewrite`).
 Rewrite = Callable[[str], str]
@@ -117,7 +118,7 @@ class ModelJudge(Protocol):
         """What a score of 1 means."""
         ...
 
-    def measure(self, model: Any, session: Any | None = None, rewrite: Rewrite | None = None) -> ItemScores:
+    def measure(self, model: Model, session: Any | None = None, rewrite: Rewrite | None = None) -> ItemScores:
         """Score the judge's own items on the model.
 
         Args:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from neva_tl.evaluation.judges.base import ItemScores, Rewrite
 from neva_tl.evaluation.judges.items import Items, affirmation_items, pair_items
+from neva_tl.models import Model
 from neva_tl.models.inference.prompt_cache import PrefixCache
 from neva_tl.prompts import ContrastSet, Example
 
@@ -48,7 +49,7 @@ class LogProbJudge:
     @classmethod
     def fit(
         cls,
-        model: Any,
+        model: Model,
         pairs: ContrastSet,
         *,
         split: str = "test",
@@ -121,7 +122,7 @@ class LogProbJudge:
         items = pair_items(pairs.split(split), forms=self.forms, topics=topics, per_value=per_value)
         return replace(self, items=items, neutral=self.neutral if affirmation else None)
 
-    def with_prefix(self, model: Any) -> LogProbJudge:
+    def with_prefix(self, model: Model) -> LogProbJudge:
         """Keep the unedited prompts' keys and values, so that edits of generated tokens alone run answers only.
 
         Call it outside any `edit` block. Where it would not be exact (an edit that touches or reads the prompt, a rewritten
@@ -144,7 +145,7 @@ class LogProbJudge:
         """The values measured."""
         return tuple(group.name for group in self.items.groups)
 
-    def measure(self, model: Any, session: Any | None = None, rewrite: Rewrite | None = None) -> ItemScores:
+    def measure(self, model: Model, session: Any | None = None, rewrite: Rewrite | None = None) -> ItemScores:
         """Item scores m / SD_j under the edits in force; `extra["affirmation"]` where neutral pairs are kept."""
         examples = self._examples()
         if rewrite is not None:
@@ -169,7 +170,7 @@ class LogProbJudge:
             extra=extra,
         )
 
-    def _prefix_of(self, model: Any, examples: Sequence[Example], session: Any | None) -> PrefixCache | None:
+    def _prefix_of(self, model: Model, examples: Sequence[Example], session: Any | None) -> PrefixCache | None:
         if self.prefix is None or (examples == self._examples() and self.prefix.exact_for(model, session)):
             return self.prefix
         return PrefixCache(model, examples, chat=self.chat, session=session, token_budget=self.token_budget)
@@ -179,7 +180,7 @@ class LogProbJudge:
 
 
 def _per_token(
-    model: Any,
+    model: Model,
     examples: Sequence[Example],
     *,
     session: Any | None = None,

@@ -27,6 +27,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES, value
 from neva_tl.evaluation.judges.base import ItemScores, Rewrite
 from neva_tl.evaluation.labels.choices import check_options, letter_logprobs, option_lines
+from neva_tl.models import Model
 from neva_tl.prompts.splits import hash_key
 from neva_tl.prompts.text_files import existing_file, read_table
 
@@ -119,7 +120,7 @@ class SurveyJudge:
         scale = option_lines(self.levels[::-1] if descending else self.levels)
         return [QUESTION.format(item=item.text, scale=scale) for item in self.items]
 
-    def measure(self, model: Any, session: Any | None = None, rewrite: Rewrite | None = None) -> ItemScores:
+    def measure(self, model: Model, session: Any | None = None, rewrite: Rewrite | None = None) -> ItemScores:
         """Item scores under the edits in force.
 
         `extra` holds, per item: `order`, the score with the scale running up minus that with it running down (above 0:

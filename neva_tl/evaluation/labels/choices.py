@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from neva_tl.core.errors import InputError
-from neva_tl.models import inference
+from neva_tl.models import Model, inference
 from neva_tl.prompts.example import Example
 
 LETTERS = string.ascii_uppercase
@@ -36,7 +36,7 @@ def check_options(count: int, what: str) -> None:
 
 
 def letter_logprobs(
-    model: Any,
+    model: Model,
     prompts: Sequence[str],
     count: int,
     *,

@@ -45,7 +45,7 @@ class Encoded:
     start: int
 
 
-def prepends_bos(model: Any) -> bool:
+def prepends_bos(model: models.Model) -> bool:
     """Whether plain text gets a BOS in front.
 
     It does where the tokenizer adds one itself, and where BOS and EOS are one document separator (GPT-2 and its kin,
@@ -60,7 +60,7 @@ def prepends_bos(model: Any) -> bool:
     return bool(ids and ids[0] == bos) or bos == text.eos_token_id
 
 
-def uses_chat(model: Any, chat: bool | None) -> bool:
+def uses_chat(model: models.Model, chat: bool | None) -> bool:
     """Whether the chat template is used: as asked, by default where the tokenizer has one.
 
     Raises:
@@ -72,7 +72,7 @@ def uses_chat(model: Any, chat: bool | None) -> bool:
     return has if chat is None else chat
 
 
-def encode_one(model: Any, examples: Sequence[Example], *, chat: bool | None = None) -> list[Encoded]:
+def encode_one(model: models.Model, examples: Sequence[Example], *, chat: bool | None = None) -> list[Encoded]:
     """Token ids of each example, BOS by the model's convention, never twice.
 
     Plain: `prompt + " " + answer`. Chat: the user's turn (the prompt, or `NEUTRAL_TURN`), then the answer as the
@@ -92,7 +92,9 @@ def encode_one(model: Any, examples: Sequence[Example], *, chat: bool | None = N
     return out
 
 
-def encode_continuations(model: Any, pairs: Sequence[tuple[str, str]], *, windows: bool = False) -> list[Encoded]:
+def encode_continuations(
+    model: models.Model, pairs: Sequence[tuple[str, str]], *, windows: bool = False
+) -> list[Encoded]:
     """Token ids of plain prompts with their continuations, put together as they stand: nothing is added between them.
 
     The field's convention for public sets: a continuation brings its own leading space, and a token belongs to it when its
@@ -126,7 +128,7 @@ def encode_continuations(model: Any, pairs: Sequence[tuple[str, str]], *, window
     return out
 
 
-def _encoded(model: Any, heads: Sequence[str], whole: Sequence[str]) -> list[Encoded]:
+def _encoded(model: models.Model, heads: Sequence[str], whole: Sequence[str]) -> list[Encoded]:
     """Token ids of whole texts, BOS by the model's convention; what reaches past a text's head is its answer."""
     text = models.tokenizer(model)
     bos = [text.bos_token_id] if prepends_bos(model) else []
@@ -162,7 +164,7 @@ def _tokenise(text: Any, whole: Sequence[str]) -> Iterator[tuple[list[int], list
         yield list(ids), [int(end) for _, end in offsets]
 
 
-def check_ids(model: Any, encoded: Sequence[Encoded], names: Sequence[str], more: int = 0) -> None:
+def check_ids(model: models.Model, encoded: Sequence[Encoded], names: Sequence[str], more: int = 0) -> None:
     facts = models.info(model)
     highest = max((max(item.ids, default=0) for item in encoded), default=0)
     if highest >= facts.d_vocab:
@@ -179,7 +181,9 @@ def check_ids(model: Any, encoded: Sequence[Encoded], names: Sequence[str], more
             )
 
 
-def encode(model: Any, examples: Sequence[Example], *, chat: bool | None = None, padding_side: str = "right") -> Batch:
+def encode(
+    model: models.Model, examples: Sequence[Example], *, chat: bool | None = None, padding_side: str = "right"
+) -> Batch:
     """All examples as one padded batch on the model's device.
 
     Raises:
@@ -190,7 +194,7 @@ def encode(model: Any, examples: Sequence[Example], *, chat: bool | None = None,
     return pad(model, encode_one(model, examples, chat=chat), padding_side)
 
 
-def pad(model: Any, encoded: Sequence[Encoded], padding_side: str = "right") -> Batch:
+def pad(model: models.Model, encoded: Sequence[Encoded], padding_side: str = "right") -> Batch:
     """Pad encoded examples to one batch."""
     if padding_side not in ("left", "right"):
         raise InputError(f"padding_side is 'left' or 'right', not {padding_side!r}")
@@ -208,7 +212,7 @@ def pad(model: Any, encoded: Sequence[Encoded], padding_side: str = "right") -> 
     return Batch(*(torch.from_numpy(part).to(device) for part in (tokens, mask, answer)))
 
 
-def pad_id(model: Any) -> int:
+def pad_id(model: models.Model) -> int:
     """A token id for padding; masked everywhere, so any valid id will do."""
     text = models.tokenizer(model)
     found = text.pad_token_id if text.pad_token_id is not None else text.eos_token_id
@@ -228,7 +232,7 @@ def group(lengths: Sequence[int], token_budget: int) -> Iterator[np.ndarray]:
 
 
 def batches(
-    model: Any, examples: Sequence[Example], *, token_budget: int = 4096, chat: bool | None = None
+    model: models.Model, examples: Sequence[Example], *, token_budget: int = 4096, chat: bool | None = None
 ) -> Iterator[tuple[np.ndarray, Batch]]:
     """Batches sorted by length, so that little is padding.
 

@@ -21,7 +21,7 @@ TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftex
 
 
 def generate(
-    model: Any,
+    model: models.Model,
     prompts: Sequence[str],
     *,
     max_new_tokens: int = 24,
@@ -91,7 +91,7 @@ def generate(
     return out
 
 
-def batch_rows(model: Any) -> int:
+def batch_rows(model: models.Model) -> int:
     """Rows of a decoding batch: 64, and up to 512 on narrow models, where most of a small pass is overhead (measured)."""
     facts = models.info(model)
     return min(max(2**18 // (facts.n_layers * facts.d_model), 64), 512)
@@ -104,7 +104,7 @@ def _continuation(text: Any, before: int, ids: Sequence[int]) -> str:
     return whole[len(head) :] if whole.startswith(head) else text.decode(list(ids), skip_special_tokens=True)
 
 
-def stop_ids(model: Any) -> frozenset[int]:
+def stop_ids(model: models.Model) -> frozenset[int]:
     """Tokens that end a text: EOS, and the end-of-turn tokens of common chat formats where the tokenizer has them."""
     text = models.tokenizer(model)
     found = {text.eos_token_id} if text.eos_token_id is not None else set()

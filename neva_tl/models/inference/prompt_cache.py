@@ -39,7 +39,7 @@ class PrefixCache:
 
     def __init__(
         self,
-        model: Any,
+        model: models.Model,
         examples: Sequence[Example] | Sequence[Encoded],
         *,
         chat: bool | None = None,
@@ -83,7 +83,7 @@ class PrefixCache:
         self.n_prefixes = len(self._place)
         self.n_skipped = len(prefixes) - self.n_prefixes
 
-    def _store(self, model: Any, prefixes: Sequence[Ids], wanted: dict[Ids, set[int]]) -> None:
+    def _store(self, model: models.Model, prefixes: Sequence[Ids], wanted: dict[Ids, set[int]]) -> None:
         # left padding: every prompt ends where its answer will begin
         batch = pad(model, [Encoded(ids, len(ids)) for ids in prefixes], "left")
         past = models.KVCache()
@@ -101,7 +101,7 @@ class PrefixCache:
         self._found.append(None if self._session is None else self._session.found())
         self.nbytes += past.nbytes
 
-    def exact_for(self, model: Any, session: Any) -> bool:
+    def exact_for(self, model: models.Model, session: Any) -> bool:
         """Whether scoring through this cache is right: the same model, and no edit that touches prompt tokens.
 
         A cache made under a session is right for that session, whatever it touches.
@@ -188,7 +188,7 @@ class Prefill:
         return session is None or set(getattr(session, "active_scopes", {"all"})) <= {"generated"}
 
     def run(
-        self, model: Any, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]
+        self, model: models.Model, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]
     ) -> tuple[models.KVCache, Float[Tensor, "b 1 v"]]:
         """The unedited prompts' cache (the caller's own to extend) and the logits after them."""
         key = tokens.cpu().numpy().tobytes() + mask.cpu().numpy().tobytes()

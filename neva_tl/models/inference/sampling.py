@@ -43,7 +43,7 @@ def pick(logits: Float[Tensor, "b v"], temperature: float, u: Float[Tensor, " b"
 
 
 def decode(
-    model: Any,
+    model: models.Model,
     tokens: Int[Tensor, "b n"],
     mask: Bool[Tensor, "b n"],
     numbers: Sequence[int],

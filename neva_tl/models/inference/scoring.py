@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from neva_tl.core.errors import InputError
+from neva_tl.models import Model
 from neva_tl.models.forward_pass import run_pass
 from neva_tl.models.inference.encoding import (
     Batch,
@@ -34,7 +35,7 @@ from neva_tl.prompts.example import Example
 
 
 def forward_batch(
-    model: Any,
+    model: Model,
     batch: Batch,
     *,
     session: Any = None,
@@ -68,7 +69,7 @@ def forward_batch(
 
 
 def _answer_logits(
-    model: Any, batch: Batch, session: Any
+    model: Model, batch: Batch, session: Any
 ) -> tuple[Float[Tensor, "m d_vocab"], Int[Tensor, " m"], Int[Tensor, " m"]]:
     """Log-probabilities over the vocabulary in front of every answer token, its row, and the token itself.
 
@@ -81,7 +82,7 @@ def _answer_logits(
     return torch.log_softmax(logits.float(), dim=-1), scored.nonzero()[:, 0], batch.tokens[:, 1:][scored[:, :-1]]
 
 
-def _token_logprobs(model: Any, batch: Batch, session: Any) -> tuple[np.ndarray, np.ndarray]:
+def _token_logprobs(model: Model, batch: Batch, session: Any) -> tuple[np.ndarray, np.ndarray]:
     """Log-probability of every scored answer token (float64) and its row, in reading order."""
     logprobs, rows, tokens = _answer_logits(model, batch, session)
     chosen = logprobs.gather(1, tokens[:, None]).squeeze(1)
@@ -89,7 +90,7 @@ def _token_logprobs(model: Any, batch: Batch, session: Any) -> tuple[np.ndarray,
 
 
 def answer_logprobs(
-    model: Any,
+    model: Model,
     examples: Sequence[Example],
     *,
     session: Any = None,
@@ -123,7 +124,7 @@ def answer_logprobs(
 
 
 def encoded_logprobs(
-    model: Any,
+    model: Model,
     encoded: Sequence[Encoded],
     *,
     session: Any = None,
@@ -159,7 +160,7 @@ def encoded_logprobs(
 
 
 def answer_greedy(
-    model: Any, encoded: Sequence[Encoded], *, session: Any = None, token_budget: int = 4096, progress: bool = False
+    model: Model, encoded: Sequence[Encoded], *, session: Any = None, token_budget: int = 4096, progress: bool = False
 ) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
     """Summed log-probability of each answer, and whether every one of its tokens is the most probable one at its place.
 
@@ -192,7 +193,7 @@ def _one_token_answers(encoded: Sequence[Encoded], left: Int[np.ndarray, " n"]) 
     return {ids: numbers for ids, numbers in found.items() if len(numbers) > 1}
 
 
-def _next_logprobs(model: Any, prompts: Sequence[tuple[int, ...]], session: Any) -> Float[Tensor, "b d_vocab"]:
+def _next_logprobs(model: Model, prompts: Sequence[tuple[int, ...]], session: Any) -> Float[Tensor, "b d_vocab"]:
     """Log-probabilities (float64, CPU) of what comes after each prompt."""
     # left padding: every prompt ends at the same place
     batch = pad(model, [Encoded(ids, len(ids)) for ids in prompts], "left")
@@ -203,7 +204,7 @@ def _next_logprobs(model: Any, prompts: Sequence[tuple[int, ...]], session: Any)
 
 
 def neutral_logprobs(
-    model: Any,
+    model: Model,
     texts: Sequence[str],
     *,
     session: Any = None,
@@ -229,7 +230,7 @@ def neutral_logprobs(
 
 
 def token_kl(
-    model: Any,
+    model: Model,
     texts: Sequence[str],
     edited: Callable[[], AbstractContextManager[Any]],
     *,

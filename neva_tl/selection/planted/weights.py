@@ -36,7 +36,7 @@ class Plant:
     kind: str = "writer"
 
 
-def plant(model: Any, plants: Iterable[Plant]) -> None:
+def plant(model: models.Model, plants: Iterable[Plant]) -> None:
     """Overwrite neurons of a model in place; biases of these neurons become 0, all others stay as they are.
 
     The norm's own weights are divided out of the input weights, so that the neuron reads `reads` of the normalised stream
@@ -76,7 +76,7 @@ def _check(one: Plant, facts: Any) -> None:
             )
 
 
-def embedding_direction(model: Any, tokens: Sequence[int]) -> Float[np.ndarray, " d"]:
+def embedding_direction(model: models.Model, tokens: Sequence[int]) -> Float[np.ndarray, " d"]:
     """Unit direction from the average embedding to the tokens' mean one: what an early neuron reads to see these tokens."""
     embed = models.w_e(model).detach().double().cpu().numpy()
     return _unit(
@@ -84,7 +84,7 @@ def embedding_direction(model: Any, tokens: Sequence[int]) -> Float[np.ndarray, 
     )
 
 
-def token_direction(model: Any, tokens: Sequence[int]) -> Float[np.ndarray, " d"]:
+def token_direction(model: models.Model, tokens: Sequence[int]) -> Float[np.ndarray, " d"]:
     """Unit direction of the stream that raises the tokens' mean logit most, against the average token (norm frozen)."""
     read = readout(model, list(tokens)).double().mean(dim=1).cpu().numpy()
     return _unit(read, "these tokens' logits cannot be told from the average token's")

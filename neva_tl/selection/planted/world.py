@@ -56,7 +56,7 @@ class World:
         words: value -> its words (the tokens that writers write).
     """
 
-    model: Any
+    model: models.Model
     plants: tuple[Plant, ...]
     truth: pd.DataFrame
     words: dict[str, list[str]]
@@ -236,7 +236,7 @@ def _random_model(
         return models.load(Path(folder) / "planted")
 
 
-def _texts(rng: np.random.Generator, value: str, count: int, pole: str, model: Any) -> Int[np.ndarray, "n t"]:
+def _texts(rng: np.random.Generator, value: str, count: int, pole: str, model: models.Model) -> Int[np.ndarray, "n t"]:
     """Token ids of some texts of one pole, without BOS: fillers and markers in random order."""
     ids = models.tokenizer(model).get_vocab()
     chance = 0.5 + (LEAN if pole == "+" else -LEAN)
@@ -246,7 +246,7 @@ def _texts(rng: np.random.Generator, value: str, count: int, pole: str, model: A
 
 
 def _run(
-    model: Any, ids: Int[np.ndarray, "n t"], name: str, stop: int, columns: torch.Tensor | None = None
+    model: models.Model, ids: Int[np.ndarray, "n t"], name: str, stop: int, columns: torch.Tensor | None = None
 ) -> Float[np.ndarray, "n t c"]:
     """What a hook point holds at every token but BOS."""
     out = []
@@ -261,7 +261,7 @@ def _run(
 
 
 def _streams(
-    model: Any, value: str, layer: int, pairs: int, rng: np.random.Generator
+    model: models.Model, value: str, layer: int, pairs: int, rng: np.random.Generator
 ) -> dict[str, Float[np.ndarray, "n t d"]]:
     """Per pole the normalised stream in front of a layer's MLP."""
     name = models.hook_name(model, layer, "resid_mid")

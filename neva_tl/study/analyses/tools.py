@@ -22,7 +22,7 @@ FIRST_DOSE = {"log-odds": 8.0, "contrasts": 2.0, "gamma": 1.0, "share": 1.0}
 
 
 def build_edit(
-    model: Any,
+    model: models.Model,
     stats: ActivationStats,
     value: str,
     *,
@@ -52,7 +52,7 @@ def build_edit(
 
 
 def compare(
-    model: Any,
+    model: models.Model,
     methods: Sequence[str] = METHODS,
     values: Sequence[str] = VALUES,
     *,

@@ -17,6 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from neva_tl.models import Model
 from neva_tl.study.run.bench import Bench
 from neva_tl.study.run.config import StudyConfig
 
@@ -31,7 +32,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def default_workers(model: Any) -> int:
+def default_workers(model: Model) -> int:
     """Processes for a loaded model: one per core on a CPU where the model is small, else one."""
     parameter = next(model.parameters())
     small = sum(p.numel() for p in model.parameters()) <= SMALL

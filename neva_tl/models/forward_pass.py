@@ -1,4 +1,4 @@
-"""Forward passes with explicit mask and positions, whole, packed, or resumed at a layer."""
+"""Forward passes with explicit mask and positions: full, packed, or resumed at a layer."""
 
 from __future__ import annotations
 
@@ -105,9 +105,10 @@ def run_pass(
 
 
 def packable(model: Model) -> bool:
-    """Whether `forward(packed=True)` does on this model what a padded pass does: tried on three short texts, once per model.
+    """Whether `forward(packed=True)` gives the activations of a padded pass on this model.
 
-    Never while something sits on its hook points: it would see other shapes, or (inside attention and norms) nothing.
+    Tried on three short texts, once per model. False while the model has hooks: they would get other shapes or, inside
+    attention and norms, would not be called.
     """
     if not is_bridge(model) or has_hooks(model) or not shares_weights(model):
         return False
@@ -148,6 +149,6 @@ def resuming(model: Model, cache: LayerCache, layer: int) -> Iterator[None]:
 
 def _resumes(model: Model) -> bool:
     def silence(layer: int) -> HookHandle | RemovableHandle:
-        return add_hook(model, hook_name(model, layer, "post"), lambda x, hook=None: torch.zeros_like(x))
+        return add_hook(model, hook_name(model, layer, "post"), lambda x, **_: torch.zeros_like(x))
 
     return resumes(model, partial(forward, model), silence)

@@ -1,7 +1,4 @@
-"""Forward passes of the two TransformerLens classes, with explicit mask, positions and key-value cache.
-
-A private part of models.py.
-"""
+"""Forward passes of the two TransformerLens classes, with explicit mask, positions and key-value cache."""
 
 from __future__ import annotations
 
@@ -23,14 +20,14 @@ from neva_tl.models.weights import logit_soft_cap
 
 
 class KVCache:
-    """Keys and values of the tokens run so far, with their mask; `forward(past=cache)` reads and extends it.
+    """Key-value cache of the tokens run so far, with their mask; `forward(past=cache)` reads and extends it.
 
-    Tensors inside are never written in place: `rows` shares or gathers them, and the original stays as it was.
+    Tensors inside are never written in place: `rows` shares or gathers them, and the original does not change.
 
     Attributes:
-        parts: what tells one content from another: the tokens and mask that began it and the rows taken since; None
-            where more was run.
-        clean: what it holds of the layers below this one no edit has touched.
+        parts: Key of the content: the tokens and mask of the first pass and the rows gathered since; None after a
+            second pass.
+        clean: The entries of the layers below this one come from unedited passes.
     """
 
     def __init__(self, state: Any = None, mask: Bool[Tensor, "b past"] | None = None) -> None:
@@ -39,7 +36,7 @@ class KVCache:
         self.clean = 0
 
     def rows(self, index: Int[Tensor, " m"]) -> KVCache:
-        """A cache of the chosen rows (repeats allowed), independent of this one."""
+        """A cache of some rows (repeats allowed), independent of this one."""
         if self.state is None or self.mask is None:
             raise WorkError("an empty key-value cache has no rows")
         state = copy.copy(self.state)
@@ -54,38 +51,38 @@ class KVCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by keys and values."""
+        """Bytes of keys and values."""
         return self.size(self._layers())
 
     @staticmethod
     def size(layers: Sequence[Any]) -> int:
         """Bytes of the keys and values of some layers."""
         names = ("keys", "values", "past_keys", "past_values")
-        held = [getattr(layer, name, None) for layer in layers for name in names]
-        return sum(t.numel() * t.element_size() for t in held if isinstance(t, Tensor))
+        tensors = [getattr(layer, name, None) for layer in layers for name in names]
+        return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))
 
     def _layers(self) -> list[Any]:
         return self.state.layers if hasattr(self.state, "layers") else self.state.entries
 
     def below(self, layer: int) -> tuple[Any, ...]:
         """Keys and values of the layers below one, independent of this cache (tensors are shared)."""
-        return tuple(copy.copy(held) for held in self._layers()[:layer])
+        return tuple(copy.copy(entry) for entry in self._layers()[:layer])
 
     def fill(self, below: Sequence[Any]) -> None:
-        """Put in the lowest layers what a pass that skipped them left out."""
-        self._layers()[: len(below)] = [copy.copy(held) for held in below]
+        """Set the entries of the lowest layers, which a pass that skipped them lacks."""
+        self._layers()[: len(below)] = [copy.copy(entry) for entry in below]
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Empty the cache."""
         self.state = self.mask = self.parts = None
         self.clean = 0
 
 
-def _gather(part: Any, names: Sequence[str], index: Tensor) -> Any:
-    part = copy.copy(part)
+def _gather(entry: Any, names: Sequence[str], index: Tensor) -> Any:
+    entry = copy.copy(entry)
     for name in names:
-        setattr(part, name, getattr(part, name).index_select(0, index))
-    return part
+        setattr(entry, name, getattr(entry, name).index_select(0, index))
+    return entry
 
 
 def bridge_pass(
@@ -134,18 +131,18 @@ def bridge_pass(
 
 @contextmanager
 def _head_on(hf: nn.Module, scored: Tensor | None) -> Iterator[None]:
-    """Inside, the LM head sees the chosen tokens only, as one row."""
+    """Run the LM head on the scored tokens only, as one row, inside the block."""
     head = None if scored is None else hf.get_output_embeddings()  # type: ignore[operator]
     if head is None:
         yield
         return
 
-    def chosen(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def select_scored(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if not args or scored is None or args[0].shape[:2] != scored.shape:
             return None
         return args[0][scored.to(args[0].device)][None], *args[1:]
 
-    handle = head.register_forward_pre_hook(chosen)
+    handle = head.register_forward_pre_hook(select_scored)
     try:
         yield
     finally:
@@ -158,26 +155,27 @@ def _signature(forward: Any) -> frozenset[str]:
 
 
 def accepted_arguments(module: nn.Module) -> frozenset[str]:
+    """Names of the parameters of a module's `forward`."""
     # keyed by the class's function: a bound method would keep its model alive
     return _signature(type(module).forward)
 
 
 @contextmanager
 def running(instead: Sequence[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
-    """Inside, each of these modules runs another function than its `forward`."""
-    # in the instance's dict: a bridge's own attributes go on to what it wraps
-    held = [vars(module) for module, _ in instead]
-    before = [names.get("forward") for names in held]
-    for names, (_, forward) in zip(held, instead, strict=True):
+    """Replace the `forward` of some modules inside the block: (module, function) pairs."""
+    # in the instance's dict: setting an attribute of a bridge sets it on the wrapped module
+    namespaces = [vars(module) for module, _ in instead]
+    before = [names.get("forward") for names in namespaces]
+    for names, (_, forward) in zip(namespaces, instead, strict=True):
         names["forward"] = forward
     try:
         yield
     finally:
-        for names, was in zip(held, before, strict=True):
-            if was is None:
+        for names, previous in zip(namespaces, before, strict=True):
+            if previous is None:
                 del names["forward"]
-            else:  # somebody else's: accelerate moves tensors between devices so
-                names["forward"] = was
+            else:  # accelerate, for one, sets it to move tensors between devices
+                names["forward"] = previous
 
 
 def hooked_pass(model: Model, tokens: Tensor, mask: Tensor, spec: PassSpec, past: KVCache | None) -> Tensor | None:

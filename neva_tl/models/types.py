@@ -1,4 +1,4 @@
-"""Small types around a model: its facts, a hook's handle, a memo that forgets with the model."""
+"""Types around a model: the model itself, its facts, the handle of a hook, and a memo per model."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ if TYPE_CHECKING:
 
 else:
     # for mypy only: submodules live in nn.Module's tables, which run-time checks of a protocol do not search (from Python
-    # 3.12 on), and tests put small stand-ins in a model's place
+    # 3.12 on), and tests replace models by small fakes
     Model = BridgeModel = Any
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What the rest of neva_tl needs to know of a model; sizes in units, `n_ctx` in tokens."""
+    """Facts about a model that other rooms need; sizes in units, `n_ctx` in tokens."""
 
     name: str
     architecture: str
@@ -97,7 +97,7 @@ class ModelInfo:
 
     @property
     def demo(self) -> bool:
-        """Whether it is a demo model, shipped or not: it speaks the demo world's language."""
+        """Whether this is a demo model, shipped or not: its language is that of the demo world."""
         return is_demo(self.name)
 
 
@@ -111,13 +111,13 @@ class FinalNorm(NamedTuple):
 
 
 class HookHandle:
-    """Takes exactly one hook off again; removing twice is harmless."""
+    """Removes exactly one hook; removing twice is harmless."""
 
     def __init__(self, point: nn.Module, entry: Any) -> None:
         self._point, self._entry = point, entry
 
     def remove(self) -> None:
-        """Take the hook off."""
+        """Remove the hook."""
         if self._entry is None:
             return
         entry, self._entry = self._entry, None
@@ -134,13 +134,16 @@ class Memo:
         self._facts: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
     def get(self, model: object, key: Any, make: Callable[[], Any]) -> Any:
+        """The fact under a key, computed by `make` the first time."""
         facts = self._facts.setdefault(model, {})
         if key not in facts:
             facts[key] = make()
         return facts[key]
 
     def drop(self, model: object, key: Any) -> None:
+        """Forget the fact under a key."""
         self._facts.setdefault(model, {}).pop(key, None)
 
     def put(self, model: object, key: Any, fact: Any) -> None:
+        """Store a fact under a key."""
         self._facts.setdefault(model, {})[key] = fact

@@ -40,7 +40,7 @@ class Plant:
     kind: str = "writer"
 
 
-def plant(model: Any, plants: Iterable[Plant]) -> None:
+def plant(model: models.Model, plants: Iterable[Plant]) -> None:
     """Overwrite neurons of a model in place; the biases of these neurons become 0.
 
     The input weights are divided by the norm's own weights, so that the neuron reads `reads` of the normalised stream.
@@ -85,7 +85,7 @@ def _check(one: Plant, facts: Any) -> None:
             )
 
 
-def embedding_direction(model: Any, tokens: Sequence[int]) -> Float[np.ndarray, " d"]:
+def embedding_direction(model: models.Model, tokens: Sequence[int]) -> Float[np.ndarray, " d"]:
     """Unit direction from the average embedding to the tokens' mean embedding.
 
     An early neuron that reads it detects these tokens.
@@ -100,7 +100,7 @@ def embedding_direction(model: Any, tokens: Sequence[int]) -> Float[np.ndarray, 
     )
 
 
-def token_direction(model: Any, tokens: Sequence[int]) -> Float[np.ndarray, " d"]:
+def token_direction(model: models.Model, tokens: Sequence[int]) -> Float[np.ndarray, " d"]:
     """Unit direction of the stream that raises the tokens' mean logit most.
 
     Measured against the average token, with the norm frozen.

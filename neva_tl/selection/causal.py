@@ -60,7 +60,7 @@ def select_causal(
 
     Raises:
         InputError: The model is missing, the site is `gate`, the path is unknown, the value has no token of its own, or
-            (gradient) there are no texts.
+            (gradient) the samples hold no texts.
     """
     if request.site != "post":
         raise InputError("method causal attributes through W_out, which reads site post: select at post")

@@ -81,7 +81,7 @@ def _check(one: Plant, facts: Any) -> None:
     for name, direction in (("reads", one.reads), ("writes", one.writes)):
         if direction is not None and (direction.shape != (facts.d_model,) or not np.isfinite(direction).all()):
             raise InputError(
-                f"`{name}` of neuron {one.neuron} must be {facts.d_model} finite numbers, one per dimension"
+                f"the vector that neuron {one.neuron} {name} must be {facts.d_model} finite numbers, one per dimension"
             )
 
 

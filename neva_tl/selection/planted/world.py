@@ -1,7 +1,5 @@
 """Random models with planted neurons of known population effect.
 
-All other neurons are null by construction, or up to the plants' layer.
-
 A text holds filler words and marker words of one value. Each marker comes as `up` or `down`; a + text draws `up` with
 probability .5 + lean, a - text with probability .5 - lean. The two embeddings of a marker are `base + c u` and `base - c u`, u
 a direction that only the plants read or write. So up and down have the same length and are the same to every norm, head and

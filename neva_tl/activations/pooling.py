@@ -72,7 +72,7 @@ class Recorder:
         layers: Number of layers to record.
     """
 
-    def __init__(self, model: Any, *, gate: bool, pooling: Pooling, layers: int) -> None:
+    def __init__(self, model: models.Model, *, gate: bool, pooling: Pooling, layers: int) -> None:
         self._model, self._pooling = model, pooling
         # determined before these hooks are installed: with hooks of other code, passes must not be packed
         self._packed = models.packable(model)

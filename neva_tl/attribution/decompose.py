@@ -106,7 +106,7 @@ class Decomposition:
 
 
 def logit_attribution(
-    model: Any,
+    model: models.Model,
     examples: Sequence[Example],
     positive: Sequence[int],
     negative: Sequence[int] = (),
@@ -156,7 +156,7 @@ def logit_attribution(
 
 
 def pre_activation(
-    model: Any,
+    model: models.Model,
     examples: Sequence[Example],
     layer: int,
     neuron: int,
@@ -205,7 +205,7 @@ def pre_activation(
 
 
 def mlp_reader(
-    model: Any, layer: int, neurons: Sequence[int], site: Literal["pre", "up"]
+    model: models.Model, layer: int, neurons: Sequence[int], site: Literal["pre", "up"]
 ) -> tuple[Float[Tensor, "d_model n_neurons"], Float[Tensor, " n_neurons"]]:
     """Return the linear map `C diag(w) W` from the stream, divided by the norm's scale, to pre-activations, and its offset.
 
@@ -243,7 +243,7 @@ def read_mask(batch: inference.Batch, at: str) -> Tensor:
 
 
 def stream_sum(
-    model: Any, activations: Mapping[str, Tensor], rows: Tensor, heads_below: int, neurons_below: int
+    model: models.Model, activations: Mapping[str, Tensor], rows: Tensor, heads_below: int, neurons_below: int
 ) -> Float[Tensor, "n d_model"]:
     """Add up the stream from its components.
 
@@ -267,7 +267,7 @@ def stream_sum(
 
 
 def _terms(
-    model: Any,
+    model: models.Model,
     activations: Mapping[str, Tensor],
     rows: Tensor,
     reader: Float[Tensor, "d_model t"],
@@ -300,7 +300,7 @@ def _terms(
 
 
 def _record(
-    model: Any, batch: inference.Batch, layers: Sequence[int], *more: str
+    model: models.Model, batch: inference.Batch, layers: Sequence[int], *more: str
 ) -> tuple[dict[str, Tensor], Float[Tensor, "b n d_vocab"]]:
     """Return the activations that the decomposition needs, by hook name, and the logits."""
     last = models.info(model).n_layers - 1
@@ -313,14 +313,14 @@ def _record(
 
 
 def _check(
-    model: Any, activations: Mapping[str, Tensor], rows: Tensor, final: Tensor, heads: int, neurons: int
+    model: models.Model, activations: Mapping[str, Tensor], rows: Tensor, final: Tensor, heads: int, neurons: int
 ) -> None:
     gap = (stream_sum(model, activations, rows, heads, neurons) - final).norm() / final.norm()
     if float(gap) > TOLERANCE:
         raise _refusal(model)
 
 
-def _refusal(model: Any) -> InputError:
+def _refusal(model: models.Model) -> InputError:
     return InputError(
         f"the components of {models.info(model).name} do not add up to its residual stream: its blocks normalise or scale "
         "their outputs, so no exact decomposition exists; use measured effects (ablation_effects)"
@@ -332,8 +332,8 @@ def _difference(logits: Tensor, positive: Sequence[int], negative: Sequence[int]
     return logits[..., list(positive)].mean(dim=-1) - against
 
 
-def _uncapped(model: Any, logits: Tensor) -> Tensor:
-    cap = float(getattr(model.cfg, "output_logits_soft_cap", None) or 0.0)
+def _uncapped(model: models.Model, logits: Tensor) -> Tensor:
+    cap = models.logit_soft_cap(model)
     return cap * torch.atanh(logits / cap) if cap > 0 else logits
 
 

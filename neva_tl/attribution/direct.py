@@ -12,7 +12,6 @@ A soft cap on the logits (Gemma 2) follows it and is not linear: attributions re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -26,7 +25,7 @@ from neva_tl.prompts.example import Example
 
 
 def readout(
-    model: Any, tokens: Sequence[int] | None = None, *, scale: float = 1.0, centred: bool = True
+    model: models.Model, tokens: Sequence[int] | None = None, *, scale: float = 1.0, centred: bool = True
 ) -> Float[Tensor, "d_model n_tokens"]:
     """Return the linear map `C diag(w) W_U / scale` from the residual stream to logits.
 
@@ -62,7 +61,12 @@ def _token_index(tokens: Sequence[int], full: Tensor) -> Tensor:
 
 
 def direct_logits(
-    model: Any, neurons: NeuronSet, tokens: Sequence[int] | None = None, *, scale: float = 1.0, centred: bool = True
+    model: models.Model,
+    neurons: NeuronSet,
+    tokens: Sequence[int] | None = None,
+    *,
+    scale: float = 1.0,
+    centred: bool = True,
 ) -> Float[Tensor, "n_neurons n_tokens"]:
     """Return the direct effect on logits when each neuron moves from its - mean to its + mean.
 
@@ -99,7 +103,7 @@ def direct_logits(
     return out
 
 
-def frozen_scale(model: Any, examples: Sequence[Example], *, chat: bool | None = None) -> float:
+def frozen_scale(model: models.Model, examples: Sequence[Example], *, chat: bool | None = None) -> float:
     """Return the final norm's divisor, averaged over the answer tokens of the examples.
 
     With this scale, attributions are in logits. RMSNorm: `sqrt(mean(x^2) + eps)`; LayerNorm: `sqrt(var(x) + eps)`; no

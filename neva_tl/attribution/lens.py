@@ -45,7 +45,7 @@ TOKEN_COLUMNS = ("condition", "layer", "rank", "token", "text", "probability")
 
 
 def logit_lens(
-    model: Any,
+    model: models.Model,
     examples: Sequence[Example],
     *,
     values: Sequence[str] | None = None,
@@ -130,7 +130,7 @@ def logit_lens(
 
 
 def lens_tokens(
-    model: Any,
+    model: models.Model,
     text: str | Example,
     *,
     k: int = 5,
@@ -187,7 +187,7 @@ def lens_tokens(
 
 
 def _own_tokens(
-    model: Any, values: Sequence[str] | None, words: Mapping[str, Sequence[str]] | None
+    model: models.Model, values: Sequence[str] | None, words: Mapping[str, Sequence[str]] | None
 ) -> dict[str, list[int]]:
     """Return the tokens of each value that no other value shares, in circle order; requested values must have one."""
     table = value_tokens(model, VALUES if values is None else values, words)
@@ -203,7 +203,7 @@ def _own_tokens(
 
 
 def _streams(
-    model: Any, batch: inference.Batch, mask: Bool[Tensor, "b n"], session: inference.TokenSession | None
+    model: models.Model, batch: inference.Batch, mask: Bool[Tensor, "b n"], session: inference.TokenSession | None
 ) -> list[Float[Tensor, "m d"]]:
     """Return the residual stream at the masked tokens: after the embedding, then after every block."""
     n_layers = models.info(model).n_layers
@@ -219,7 +219,7 @@ def _streams(
     return [activations[name] for name in names]
 
 
-def _logits(model: Any, stream: Float[Tensor, "m d"]) -> Iterator[Float[Tensor, "c d_vocab"]]:
+def _logits(model: models.Model, stream: Float[Tensor, "m d"]) -> Iterator[Float[Tensor, "c d_vocab"]]:
     for chunk in stream.split(CHUNK):
         yield models.logits_of(model, chunk)
 
@@ -242,7 +242,7 @@ def _log_odds(logits: Float[Tensor, "c d_vocab"], sets: Mapping[str, list[int]])
     return torch.stack(out, dim=1).cpu().numpy()
 
 
-def _check_end(model: Any, batch: inference.Batch) -> None:
+def _check_end(model: models.Model, batch: inference.Batch) -> None:
     """Check that the lens after the last block equals the model's prediction, at the last token of one text.
 
     Raises:

@@ -134,7 +134,7 @@ class MarginEffects:
 
 
 def margin_effects(
-    model: Any,
+    model: models.Model,
     table: pd.DataFrame,
     values: Sequence[str],
     *,
@@ -199,7 +199,7 @@ def _sample_positions(rows: pd.DataFrame, pole: str, n: int, seed: int) -> Int[n
 
 
 def _moments(
-    model: Any, examples: Sequence[Example], chat: bool | None, token_budget: int, bar: Any
+    model: models.Model, examples: Sequence[Example], chat: bool | None, token_budget: int, bar: Any
 ) -> tuple[Float[np.ndarray, "l k"], Float[np.ndarray, "l k"]]:
     """Return mean and mean square over texts of the gradient of the per-token log-probability, summed over answer tokens."""
     info = models.info(model)

@@ -19,7 +19,7 @@ FALLBACK = 3
 COLUMNS = ("value", "word", "token", "text", "space", "multi", "shared")
 
 
-def default_words(model: Any, values: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def default_words(model: models.Model, values: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return half A of our word lists: the demo world's words for the demo model, English words for others.
 
     Half B is reserved for the judges.
@@ -37,7 +37,9 @@ def default_words(model: Any, values: Sequence[str]) -> dict[str, tuple[str, ...
     return {name: tuple(prompts.words(name, "A")) for name in values}
 
 
-def value_tokens(model: Any, values: Sequence[str], words: Mapping[str, Sequence[str]] | None = None) -> pd.DataFrame:
+def value_tokens(
+    model: models.Model, values: Sequence[str], words: Mapping[str, Sequence[str]] | None = None
+) -> pd.DataFrame:
     """Return the tokens that represent each value's words, with and without a leading space.
 
     A word of several tokens is represented by its first one (flag `multi`) if that has at least four letters and half of

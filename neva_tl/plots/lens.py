@@ -220,7 +220,7 @@ def _token_cells(
 ) -> None:
     """Tokens of one condition on a ground as deep as their probability."""
     cells = [
-        (layers.index(int(layer)), int(rank) - 1, str(text), float(probability), is_new(int(layer), text))
+        (layers.index(int(layer)), int(rank) - 1, str(text), float(probability), is_new(int(layer), str(text)))
         for layer, rank, text, probability in zip(
             rows["layer"], rows["rank"], rows["text"], rows["probability"], strict=True
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from neva_tl.editing import DosePoint, Edit
 from neva_tl.evaluation.conditions.capability import Reference, neutral_table, reference
+from neva_tl.models import Model
 
 
-def kl_metric(model: Any, texts: Sequence[str] | Reference) -> Callable[[Edit], DosePoint]:
+def kl_metric(model: Model, texts: Sequence[str] | Reference) -> Callable[[Edit], DosePoint]:
     """Return a metric for `calibrate`: mean next-token KL(unedited || edited) on validation texts.
 
     All tokens of the texts count as generated for token scopes. The metric generates no text, so every dose is admissible.

@@ -8,7 +8,6 @@ for greedy texts it contains neither. It never contains the batch size, which do
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from neva_tl import models
 from neva_tl.core.cache import JsonCache, content_key
@@ -23,7 +22,7 @@ VERSION = 1
 
 
 def text_keys(
-    model: Any, edits: Sequence[Edit], prompts: Sequence[str], numbers: Sequence[int], decoding: Decoding
+    model: models.Model, edits: Sequence[Edit], prompts: Sequence[str], numbers: Sequence[int], decoding: Decoding
 ) -> list[str]:
     """Return the cache key of each prompt's text.
 

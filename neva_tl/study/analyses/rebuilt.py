@@ -9,12 +9,12 @@ from typing import Any
 
 from neva_tl import models, prompts
 from neva_tl.core.errors import InputError
+from neva_tl.core.method_records import find_method
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Edit, RelevanceGate
 from neva_tl.methods import Evidence, build
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.run import stages
-from neva_tl.study.run.bench import UNDOSED
 from neva_tl.study.run.cells import Cells
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.store import Store
@@ -110,7 +110,7 @@ class FinishedRun:
         return found
 
     def edits(
-        self, model: Any, methods: Sequence[str], values: Sequence[str] = (), target: float | None = None
+        self, model: models.Model, methods: Sequence[str], values: Sequence[str] = (), target: float | None = None
     ) -> list[RunEdit]:
         """The edits of some methods towards some values at the run's own matched doses.
 
@@ -132,7 +132,7 @@ class FinishedRun:
         evidence = self.evidence(model)
         return [self._edit(evidence, method, value, target) for method in methods for value in wanted]
 
-    def evidence(self, model: Any) -> Evidence:
+    def evidence(self, model: models.Model) -> Evidence:
         """What the run's edits are built from, as its folder keeps it.
 
         Raises:
@@ -167,7 +167,7 @@ class FinishedRun:
             raise InputError(f"{self.store.root} was made on other prompts than {self.config.prompts} holds now")
         return found
 
-    def cells(self, model: Any, **profile: Any) -> Cells:
+    def cells(self, model: models.Model, **profile: Any) -> Cells:
         """Its cells, to measure more edits with its own judge, prompts and budget.
 
         Args:
@@ -179,7 +179,7 @@ class FinishedRun:
         return Cells(self.store, model, scorer, self.config, spending)
 
     def _edit(self, evidence: Evidence, method: str, value: str, target: float) -> RunEdit:
-        own = None if method in UNDOSED else target
+        own = None if find_method(method).dose == "none" else target
         name = f"cells/measure/{method}/{value}@{own}.json"
         if not self.store.has(name):
             raise InputError(f"{self.store.root} lacks {name}: the dose of {method} for {value} is not known")

@@ -24,15 +24,16 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.method_records import find_method
 from neva_tl.core.values import N_VALUES, VALUES, in_circle_order, value
 from neva_tl.editing import Edit, Shift, compose
 from neva_tl.editing.edits.compose import Shared
 from neva_tl.evaluation.measures import formulas as measures
 from neva_tl.evaluation.measures.estimate import interval
 from neva_tl.evaluation.measures.headline import draw, nlr
+from neva_tl.models import Model
 from neva_tl.study.analyses.rebuilt import FinishedRun, RunEdit
 from neva_tl.study.analyses.sensitivity import spread_values
-from neva_tl.study.run.bench import UNDOSED
 from neva_tl.study.run.cells import Cells
 from neva_tl.study.run.comparison import responses_of
 
@@ -106,7 +107,7 @@ def together(a: Edit, b: Edit, share: float = 1.0, shared: Shared = "sum") -> tu
 
 
 def two_values(
-    run: FinishedRun, model: Any, config: TwoConfig | None = None, *, progress: bool = False
+    run: FinishedRun, model: Model, config: TwoConfig | None = None, *, progress: bool = False
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     """Two values steered together, for every pair and method. What is measured is kept in the run folder.
 
@@ -156,12 +157,12 @@ class _TwoLab:
     edits: Mapping[tuple[str, str], RunEdit]
 
     @classmethod
-    def open(cls, run: FinishedRun, model: Any, config: TwoConfig) -> _TwoLab:
+    def open(cls, run: FinishedRun, model: Model, config: TwoConfig) -> _TwoLab:
         pairs = config.pairs or default_pairs(run.values())
         for pair in pairs:
             kind_of(*pair)
         methods = config.methods or tuple(name for name in METHODS if name in run.methods())
-        undosed = [name for name in methods if name in UNDOSED]
+        undosed = [name for name in methods if find_method(name).dose == "none"]
         if undosed:
             raise InputError(f"{undosed[0]} has no dose: two of it cannot be put together")
         if not methods:

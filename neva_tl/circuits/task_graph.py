@@ -18,7 +18,7 @@ from neva_tl.circuits.search.effects import circuit_effects
 from neva_tl.circuits.search.faithfulness import faithfulness
 from neva_tl.circuits.search.gates import mean_activations
 from neva_tl.circuits.search.nodes import Name, Nodes, split
-from neva_tl.circuits.search.search import find_circuit, gate_scores, subset
+from neva_tl.circuits.search.search import find_circuit, gate_scores
 from neva_tl.circuits.search.task import ValueTask
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.models import inference
@@ -46,7 +46,7 @@ def task_graph(
     if nodes is None:
         nodes = find_circuit(model, task, size, means=means, seed=seed, progress=progress, **search).nodes
     scores = gate_scores(model, task, means, nodes)
-    few = subset(task, _spread(task, edge_texts))
+    few = task.subset(_spread(task, edge_texts))
     effects = circuit_effects(model, few, nodes, means=means, n_inputs=n_inputs, measure=measure)
     owners: dict[tuple[int, int], list[tuple[str, Mapping[Any, Any]]]] = {}
     for item in sets:

@@ -125,7 +125,7 @@ def test_files(graph: CircuitGraph, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="use one of"):
         graph.save(tmp_path / "x.gif")
     (tmp_path / "bad.json").write_text(json.dumps({"kind": "else"}))
-    with pytest.raises(InputError, match="no circuit"):
+    with pytest.raises(InputError, match="not a circuit"):
         CircuitGraph.load(tmp_path / "bad.json")
     assert "4 neurons" in repr(graph) and "<svg" in graph._repr_html_()
 

@@ -101,5 +101,5 @@ def test_broken_and_foreign_parts_do_not_stop_the_page(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing to draw"):
         page(CircuitGraph(empty, {}))
     graph.nodes["neuron:L0.1"]["layer"] = None
-    with pytest.raises(InputError, match="no whole number 'layer'"):
+    with pytest.raises(InputError, match="no integer 'layer'"):
         page(made)

@@ -63,7 +63,7 @@ def circuit(
         top_tokens: Edges kept per neuron: its value tokens of largest |attribution|. Edges to values use all tokens.
         n_inputs: Number of input tokens (needs a task).
         edge_texts: Texts per pole on which edges are measured (needs a task).
-        measure: False skips the ablations behind `measured` (needs a task).
+        measure: False skips the ablations that give `measured` (needs a task).
         corpus: Texts for the neurons' top contexts; by default the task's, and no contexts without a task.
         examples: Texts at whose answer tokens effects are measured (without a task).
         chat: As in `inference.encode` (without a task).

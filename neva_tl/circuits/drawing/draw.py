@@ -86,7 +86,7 @@ def layout(table: pd.DataFrame, *, value: str | None = None, most_neurons: int =
         most_links: Maximum number of edges: the strongest of each drawn neuron first, then by |attribution|.
 
     Raises:
-        InputError: Columns are missing, or there are no edges.
+        InputError: Columns are missing, or the table has no edges.
     """
     edges = _edges(table, value)
     total = edges["attribution"].abs().groupby([edges["layer"], edges["neuron"]]).sum().sort_values(ascending=False)

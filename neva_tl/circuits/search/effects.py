@@ -303,7 +303,7 @@ def _add_direct(
 def neuron_reader(model: Any, activations: dict[str, Tensor], name: Name) -> Float[Tensor, "b n d_model"]:
     """Linear map per token from the stream before the MLP to a neuron's activation.
 
-    The norm's scale and the activation's ratio act(x) / x are held fixed.
+    The norm's scale and the activation's ratio act(x) / x stay fixed.
 
     Args:
         model: A TransformerLens model.

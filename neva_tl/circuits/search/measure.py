@@ -43,7 +43,7 @@ def ablation_effects(
         the interval is NaN for a single example).
 
     Raises:
-        InputError: There are no examples.
+        InputError: The examples are empty.
     """
     from neva_tl.editing import Ablate, edit
 

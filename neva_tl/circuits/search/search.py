@@ -148,7 +148,7 @@ def find_circuits(
         progress: Whether to show a progress bar.
 
     Raises:
-        InputError: There is no size, a size is below 1, or the task has no effect to explain.
+        InputError: `sizes` is empty, a size is below 1, or the task has no effect to explain.
     """
     if not len(sizes) or min(sizes) < 1:
         raise InputError(f"circuit sizes must be at least 1: {list(sizes)}")

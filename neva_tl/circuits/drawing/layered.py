@@ -142,7 +142,7 @@ def layered(graph: nx.DiGraph, *, width: float = WIDE, most_edges: int = MOST_ED
     tokens, hidden = _visible_tokens(graph, by_kind["token"], ties, room)
     slant, y = _place_values(canvas, names, tokens)
     y = _place_layers(canvas, by_kind, y)
-    y = _place_inputs(canvas, by_kind["input"], y, 90 if slant == -90 else 74)
+    y = _place_inputs(canvas, by_kind["input"], y, 90.0 if slant == -90 else 74.0)
     return Plan(width, y, tuple(canvas.spots), ties, tuple(canvas.rows), _cut(ties, most_edges), slant, hidden)
 
 
@@ -200,7 +200,7 @@ def _place_values(canvas: _Canvas, names: list[str], tokens: list[str]) -> tuple
         x += bar + GAP * unit
     if not canvas.narrow:
         canvas.rows += [("values", value_y), ("tokens", token_y)]
-    return slant, token_y + (64 if canvas.narrow else 84)
+    return slant, token_y + (64.0 if canvas.narrow else 84.0)
 
 
 def _place_layers(canvas: _Canvas, by_kind: Mapping[str, list[str]], y: float) -> float:
@@ -211,7 +211,7 @@ def _place_layers(canvas: _Canvas, by_kind: Mapping[str, list[str]], y: float) -
         start = y
         for kind in ("neuron", "head"):
             members = [n for n in by_kind[kind] if _integer(nodes[n], "layer") == layer]
-            for line in canvas.lines(_sorted_by_targets(canvas, members, kind), 31):
+            for line in canvas.lines(_sorted_by_targets(canvas, members, kind), 31.0):
                 for node, x in line:
                     canvas.xs[node] = x
                     canvas.spots.append(_node_spot(node, nodes[node], kind, x, y))
@@ -247,7 +247,7 @@ def _place_inputs(canvas: _Canvas, inputs: list[str], y: float, line_height: flo
     y += 10
     if not canvas.narrow:
         canvas.rows.append(("input", y))
-    for line in canvas.lines(inputs, 17):
+    for line in canvas.lines(inputs, 17.0):
         canvas.spots += [Spot(node, "input", x, y, canvas.text(node), OTHER) for node, x in line]
         y += line_height
     return y

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import networkx as nx
 from markupsafe import Markup
@@ -28,6 +28,7 @@ MOST_WRITES, MOST_CONTEXTS, MOST_TOKENS = 24, 8, 400
 EDGE_ROWS = 250
 
 
+@runtime_checkable
 class GraphAndMeta(Protocol):
     """The attributes of a `CircuitGraph` that pages read; its module imports this one."""
 

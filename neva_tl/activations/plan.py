@@ -6,11 +6,11 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
+from neva_tl.models import Model
 from neva_tl.models.inference.encoding import Encoded, encode_one
 from neva_tl.prompts.example import Example
 
@@ -53,7 +53,7 @@ class Texts:
         ]
 
 
-def tokenised(model: Any, examples: Iterable[Example], chat: bool | None) -> Texts:
+def tokenised(model: Model, examples: Iterable[Example], chat: bool | None) -> Texts:
     """Token ids of all examples, some at a time.
 
     Raises:

@@ -55,7 +55,7 @@ class Recorder:
     stop behind those layers.
     """
 
-    def __init__(self, model: Any, *, gate: bool, pooling: Pooling, layers: int) -> None:
+    def __init__(self, model: models.Model, *, gate: bool, pooling: Pooling, layers: int) -> None:
         self._model, self._pooling = model, pooling
         # asked before the hooks are there: other people's must see what they always see
         self._packed = models.packable(model)
@@ -71,7 +71,6 @@ class Recorder:
     @contextmanager
     def on(self) -> Iterator[None]:
         """The hooks, for the length of a `with` block."""
-
         # the gate's hook point sees what its activation function is applied to
         act = models.activation(self._model) if "gate" in self._names else None
 

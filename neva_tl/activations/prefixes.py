@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,11 +28,13 @@ class Prefixes:
         trunk: Token ids that open all texts; run once per batch.
     """
 
-    model: Any
+    model: models.Model
     trunk: Ids
 
     @classmethod
-    def of(cls, model: Any, texts: Texts, batches: Sequence[np.ndarray], wanted: bool | None) -> Prefixes | None:
+    def of(
+        cls, model: models.Model, texts: Texts, batches: Sequence[np.ndarray], wanted: bool | None
+    ) -> Prefixes | None:
         """Shared prefixes of a plan, None where they are not used.
 
         Args:

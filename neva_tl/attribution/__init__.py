@@ -1,5 +1,6 @@
 """Effects of neurons on tokens: by the direct path (exact for frozen norm) and by gradient (first order, all paths);
-on margins of values; and the logit lens, edited beside unedited."""
+on margins of values; and the logit lens, edited beside unedited.
+"""
 
 from neva_tl.attribution.decompose import Decomposition, logit_attribution, pre_activation
 from neva_tl.attribution.direct import direct_logits, frozen_scale, readout

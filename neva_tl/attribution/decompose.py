@@ -68,7 +68,8 @@ class Decomposition:
 
     def table(self) -> pd.DataFrame:
         """Means over the read tokens, largest first: columns kind (embed, head, neuron, bias, constant), layer, index,
-        contribution."""
+        contribution.
+        """
         rows: list[tuple[str, float, float, float]] = [("embed", np.nan, np.nan, float(self.embed.mean()))]
         for kind, part in (("head", self.heads), ("neuron", self.neurons), ("bias", self.biases)):
             mean = part.double().mean(dim=0).cpu().numpy()
@@ -99,7 +100,7 @@ class Decomposition:
 
 
 def logit_attribution(
-    model: Any,
+    model: models.Model,
     examples: Sequence[Example],
     positive: Sequence[int],
     negative: Sequence[int] = (),
@@ -147,7 +148,7 @@ def logit_attribution(
 
 
 def pre_activation(
-    model: Any,
+    model: models.Model,
     examples: Sequence[Example],
     layer: int,
     neuron: int,
@@ -190,7 +191,7 @@ def pre_activation(
 
 
 def mlp_reader(
-    model: Any, layer: int, neurons: Sequence[int], site: Literal["pre", "up"]
+    model: models.Model, layer: int, neurons: Sequence[int], site: Literal["pre", "up"]
 ) -> tuple[Float[Tensor, "d_model n_neurons"], Float[Tensor, " n_neurons"]]:
     """The linear map `C diag(w) W` from the stream (divided by the norm's scale) to pre-activations, and its offset."""
     gated = models.info(model).gated
@@ -216,7 +217,7 @@ def read_mask(batch: inference.Batch, at: str) -> Tensor:
 
 
 def stream_sum(
-    model: Any, seen: Mapping[str, Tensor], rows: Tensor, heads_below: int, neurons_below: int
+    model: models.Model, seen: Mapping[str, Tensor], rows: Tensor, heads_below: int, neurons_below: int
 ) -> Float[Tensor, "n d_model"]:
     """The stream put together from its parts: heads of layers below one bound, neurons of layers below the other."""
     x = seen[models.hook_name(model, 0, "resid_pre")][rows].float()
@@ -232,7 +233,7 @@ def stream_sum(
 
 
 def _parts(
-    model: Any,
+    model: models.Model,
     seen: Mapping[str, Tensor],
     rows: Tensor,
     reader: Float[Tensor, "d_model t"],
@@ -240,7 +241,7 @@ def _parts(
     heads_below: int,
     neurons_below: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """embed `[n, t]`, heads `[n, l, h, t]`, neurons `[n, l, k, t]`, biases `[n, l, 2, t]`; 0 from the bounds on."""
+    """Embed `[n, t]`, heads `[n, l, h, t]`, neurons `[n, l, k, t]`, biases `[n, l, 2, t]`; 0 from the bounds on."""
     facts = models.info(model)
     n, wide = len(scale), reader.shape[1]
     by = scale[:, None]
@@ -263,7 +264,7 @@ def _parts(
 
 
 def _watch(
-    model: Any, batch: inference.Batch, layers: Sequence[int], *more: str
+    model: models.Model, batch: inference.Batch, layers: Sequence[int], *more: str
 ) -> tuple[dict[str, Tensor], Float[Tensor, "b n d_vocab"]]:
     """Activations that the decomposition needs, by hook name, and the logits."""
     last = models.info(model).n_layers - 1
@@ -275,13 +276,15 @@ def _watch(
     return seen, logits
 
 
-def _check(model: Any, seen: Mapping[str, Tensor], rows: Tensor, final: Tensor, heads: int, neurons: int) -> None:
+def _check(
+    model: models.Model, seen: Mapping[str, Tensor], rows: Tensor, final: Tensor, heads: int, neurons: int
+) -> None:
     gap = (stream_sum(model, seen, rows, heads, neurons) - final).norm() / final.norm()
     if float(gap) > TOLERANCE:
         raise _refusal(model)
 
 
-def _refusal(model: Any) -> InputError:
+def _refusal(model: models.Model) -> InputError:
     return InputError(
         f"the parts of {models.info(model).name} do not add up to its residual stream: its blocks normalise or scale "
         "what they write, so there is no exact decomposition; measured effects (ablation_effects) work there"
@@ -293,8 +296,8 @@ def _difference(logits: Tensor, positive: Sequence[int], negative: Sequence[int]
     return logits[..., list(positive)].mean(dim=-1) - against
 
 
-def _uncapped(model: Any, logits: Tensor) -> Tensor:
-    cap = float(getattr(model.cfg, "output_logits_soft_cap", None) or 0.0)
+def _uncapped(model: models.Model, logits: Tensor) -> Tensor:
+    cap = models.logit_soft_cap(model)
     return cap * torch.atanh(logits / cap) if cap > 0 else logits
 
 

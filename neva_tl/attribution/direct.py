@@ -12,7 +12,6 @@ soft cap on the logits (Gemma 2) comes after it and is not linear: attributions 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -26,7 +25,7 @@ from neva_tl.prompts.example import Example
 
 
 def readout(
-    model: Any, tokens: Sequence[int] | None = None, *, scale: float = 1.0, centred: bool = True
+    model: models.Model, tokens: Sequence[int] | None = None, *, scale: float = 1.0, centred: bool = True
 ) -> Float[Tensor, "d_model n_tokens"]:
     """The linear map `C diag(w) W_U / scale` from the residual stream to logits.
 
@@ -61,7 +60,12 @@ def _token_index(tokens: Sequence[int], whole: Tensor) -> Tensor:
 
 
 def direct_logits(
-    model: Any, neurons: NeuronSet, tokens: Sequence[int] | None = None, *, scale: float = 1.0, centred: bool = True
+    model: models.Model,
+    neurons: NeuronSet,
+    tokens: Sequence[int] | None = None,
+    *,
+    scale: float = 1.0,
+    centred: bool = True,
 ) -> Float[Tensor, "n_neurons n_tokens"]:
     """Logit change by the direct path when each neuron moves from its mean on the - pole to its mean on the + pole.
 
@@ -95,7 +99,7 @@ def direct_logits(
     return out
 
 
-def frozen_scale(model: Any, examples: Sequence[Example], *, chat: bool | None = None) -> float:
+def frozen_scale(model: models.Model, examples: Sequence[Example], *, chat: bool | None = None) -> float:
     """The final norm's divisor, averaged over the examples' answer tokens: the scale at which attributions are in
     logits.
 

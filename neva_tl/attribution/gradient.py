@@ -19,7 +19,7 @@ from neva_tl.prompts.example import Example
 
 
 def gradient_effects(
-    model: Any,
+    model: models.Model,
     neurons: NeuronSet,
     examples: Sequence[Example],
     tokens: Sequence[int],
@@ -59,7 +59,7 @@ def gradient_effects(
 
 
 def _gradients(
-    model: Any, batch: inference.Batch, tokens: list[int], layers: Sequence[int]
+    model: models.Model, batch: inference.Batch, tokens: list[int], layers: Sequence[int]
 ) -> dict[int, Float[Tensor, " d_mlp"]]:
     """Per layer, the gradient of the batch's summed metric, summed over answer tokens."""
 
@@ -73,7 +73,7 @@ def _gradients(
 
 
 def layer_probes(
-    model: Any, batch: inference.Batch, layers: Sequence[int], metric: Callable[[Tensor], Tensor]
+    model: models.Model, batch: inference.Batch, layers: Sequence[int], metric: Callable[[Tensor], Tensor]
 ) -> dict[int, Float[Tensor, "b n d_mlp"]]:
     """Per layer, the gradient of `metric(logits)` (a scalar) by the activation at `hook_post`, at every token."""
     probes: dict[int, Tensor] = {}

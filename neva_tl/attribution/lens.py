@@ -45,7 +45,7 @@ TOKEN_COLUMNS = ("condition", "layer", "rank", "token", "text", "probability")
 
 
 def logit_lens(
-    model: Any,
+    model: models.Model,
     examples: Sequence[Example],
     *,
     values: Sequence[str] | None = None,
@@ -126,7 +126,7 @@ def logit_lens(
 
 
 def lens_tokens(
-    model: Any,
+    model: models.Model,
     text: str | Example,
     *,
     k: int = 5,
@@ -181,7 +181,7 @@ def lens_tokens(
 
 
 def _own_tokens(
-    model: Any, values: Sequence[str] | None, words: Mapping[str, Sequence[str]] | None
+    model: models.Model, values: Sequence[str] | None, words: Mapping[str, Sequence[str]] | None
 ) -> dict[str, list[int]]:
     """Each value's tokens that no other of the values claims, in circle order; asked for by name, each must have one."""
     table = value_tokens(model, VALUES if values is None else values, words)
@@ -197,7 +197,7 @@ def _own_tokens(
 
 
 def _streams(
-    model: Any, batch: inference.Batch, chosen: Bool[Tensor, "b n"], session: inference.TokenSession | None
+    model: models.Model, batch: inference.Batch, chosen: Bool[Tensor, "b n"], session: inference.TokenSession | None
 ) -> list[Float[Tensor, "m d"]]:
     """The residual stream at the chosen tokens: after the embedding, then after every block."""
     n_layers = models.info(model).n_layers
@@ -213,7 +213,7 @@ def _streams(
     return [seen[name] for name in names]
 
 
-def _logits(model: Any, stream: Float[Tensor, "m d"]) -> Iterator[Float[Tensor, "c d_vocab"]]:
+def _logits(model: models.Model, stream: Float[Tensor, "m d"]) -> Iterator[Float[Tensor, "c d_vocab"]]:
     for part in stream.split(CHUNK):
         yield models.logits_of(model, part)
 
@@ -236,7 +236,7 @@ def _log_odds(logits: Float[Tensor, "c d_vocab"], sets: Mapping[str, list[int]])
     return torch.stack(out, dim=1).cpu().numpy()
 
 
-def _check_end(model: Any, batch: inference.Batch) -> None:
+def _check_end(model: models.Model, batch: inference.Batch) -> None:
     """The lens after the last block must be the model's own prediction: held against one text's last token.
 
     Raises:

@@ -60,7 +60,8 @@ class MarginEffects:
 
     def table(self) -> pd.DataFrame:
         """Per value and layer: `rms` of the effects (nats per token and unit of activation) and `clear`, the share of neurons
-        whose effect is more than two standard errors from 0."""
+        whose effect is more than two standard errors from 0.
+        """
         rows = [
             {
                 "value": value,
@@ -112,7 +113,7 @@ class MarginEffects:
 
 
 def margin_effects(
-    model: Any,
+    model: models.Model,
     table: pd.DataFrame,
     values: Sequence[str],
     *,
@@ -174,7 +175,7 @@ def _drawn(own: pd.DataFrame, pole: str, most: int, seed: int) -> Int[np.ndarray
 
 
 def _moments(
-    model: Any, examples: Sequence[Example], chat: bool | None, token_budget: int, bar: Any
+    model: models.Model, examples: Sequence[Example], chat: bool | None, token_budget: int, bar: Any
 ) -> tuple[Float[np.ndarray, "l k"], Float[np.ndarray, "l k"]]:
     """Mean and mean square over texts of the gradient of the per-token log-probability, summed over answer tokens."""
     info = models.info(model)

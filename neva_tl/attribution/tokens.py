@@ -19,9 +19,10 @@ FALLBACK = 3
 COLUMNS = ("value", "word", "token", "text", "space", "multi", "shared")
 
 
-def default_words(model: Any, values: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def default_words(model: models.Model, values: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Half A of our word lists (half B belongs to the judges): the demo world's own words for the demo model, else
-    English."""
+    English.
+    """
     if models.info(model).demo:
         from neva_tl import demo
 
@@ -31,7 +32,9 @@ def default_words(model: Any, values: Sequence[str]) -> dict[str, tuple[str, ...
     return {name: tuple(prompts.words(name, "A")) for name in values}
 
 
-def value_tokens(model: Any, values: Sequence[str], words: Mapping[str, Sequence[str]] | None = None) -> pd.DataFrame:
+def value_tokens(
+    model: models.Model, values: Sequence[str], words: Mapping[str, Sequence[str]] | None = None
+) -> pd.DataFrame:
     """Tokens that stand for each value's words in the model's own tokenizer, with and without a leading space.
 
     A word of several tokens is stood for by its first one (flag `multi`) when that has at least four letters and half the
@@ -86,7 +89,8 @@ def value_tokens(model: Any, values: Sequence[str], words: Mapping[str, Sequence
 
 def _ids(tokenizer: Any, word: str, space: bool) -> list[int]:
     """A word's tokens at the start of a text, or after another word: found in context, since tokenizers treat a lone
-    leading space in their own ways."""
+    leading space in their own ways.
+    """
     if not space:
         return list(tokenizer.encode(word, add_special_tokens=False))
     before = list(tokenizer.encode("the", add_special_tokens=False))

@@ -12,11 +12,12 @@ from neva_tl.circuits.search.task import ValueTask
 from neva_tl.circuits.task_graph import task_graph
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.models import Model
 from neva_tl.prompts.example import Example
 
 
 def circuit(
-    model: Any,
+    model: Model,
     neurons: NeuronSet | Sequence[NeuronSet] = (),
     *,
     task: ValueTask | None = None,

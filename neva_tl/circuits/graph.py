@@ -16,6 +16,7 @@ import pandas as pd
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write
+from neva_tl.models import Model
 
 if TYPE_CHECKING:
     from neva_tl.circuits.search.faithfulness import Faithfulness
@@ -49,7 +50,7 @@ class CircuitGraph:
         """
         return [name for name, data in self.graph.nodes(data=True) if data["kind"] == kind]
 
-    def members(self, model: Any) -> Nodes:
+    def members(self, model: Model) -> Nodes:
         """Heads and neurons of the circuit as masks over a model; pruning edges does not change them.
 
         Args:
@@ -65,7 +66,7 @@ class CircuitGraph:
         neurons = [(item["layer"], item["neuron"]) for item in data if item["kind"] == "neuron"]
         return Nodes.of(model, heads, neurons)
 
-    def faithfulness(self, model: Any, task: ValueTask, **options: Any) -> Faithfulness:
+    def faithfulness(self, model: Model, task: ValueTask, **options: Any) -> Faithfulness:
         """Share of a task's effect that remains when everything outside the graph is mean-ablated.
 
         Args:
@@ -77,7 +78,7 @@ class CircuitGraph:
 
         return faithfulness(model, task, self.members(model), **options)
 
-    def completeness(self, model: Any, task: ValueTask, **options: Any) -> float:
+    def completeness(self, model: Model, task: ValueTask, **options: Any) -> float:
         """Share of a task's effect that is lost when the graph itself is mean-ablated (1: all of it).
 
         Args:

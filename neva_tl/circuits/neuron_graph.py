@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import networkx as nx
 import pandas as pd
@@ -20,7 +19,7 @@ from neva_tl.prompts.example import Example
 
 
 def neuron_graph(
-    model: Any,
+    model: models.Model,
     sets: Sequence[NeuronSet],
     *,
     values: Sequence[str] | None,
@@ -78,7 +77,7 @@ def neuron_graph(
 
 def _add_set(
     graph: nx.DiGraph,
-    model: Any,
+    model: models.Model,
     neurons: NeuronSet,
     tokens: pd.DataFrame,
     top: int,

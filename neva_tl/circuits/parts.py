@@ -53,7 +53,7 @@ def add_neuron(graph: nx.DiGraph, layer: int, index: int, owners: Sequence[tuple
     return node
 
 
-def add_writes(graph: nx.DiGraph, model: Any, node: str, logits: np.ndarray, top: int = 8) -> None:
+def add_writes(graph: nx.DiGraph, model: models.Model, node: str, logits: np.ndarray, top: int = 8) -> None:
     """Store a neuron's strongest logit changes in its node, as JSON text of (token text, change).
 
     Args:
@@ -112,7 +112,7 @@ def finite_attributes(numbers: Mapping[Any, Any]) -> dict[str, float]:
 
 def add_contexts(
     graph: nx.DiGraph,
-    model: Any,
+    model: models.Model,
     corpus: Sequence[str] | Sequence[Example],
     signs: Mapping[str, int],
     chat: bool | None,

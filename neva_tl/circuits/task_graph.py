@@ -28,7 +28,7 @@ from neva_tl.prompts.example import Example
 
 
 def task_graph(
-    model: Any,
+    model: models.Model,
     task: ValueTask,
     *,
     sets: Sequence[NeuronSet],
@@ -117,7 +117,7 @@ def _add_inputs(graph: nx.DiGraph, effects: Effects) -> dict[int, str]:
     return inputs
 
 
-def _add_heads(graph: nx.DiGraph, model: Any, nodes: Nodes, scores: Tensor) -> None:
+def _add_heads(graph: nx.DiGraph, model: models.Model, nodes: Nodes, scores: Tensor) -> None:
     head_scores, _ = split(model, scores)
     for layer, head in nodes.head_list():
         share = float(head_scores[layer, head]) / _total(scores)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from neva_tl.circuits.search.gates import TOKEN_BUDGET, Means, contrast, gated, mean_activations, text_log_odds
 from neva_tl.circuits.search.nodes import Nodes, split
 from neva_tl.circuits.search.task import ValueTask
-from neva_tl.models import inference
+from neva_tl.models import Model, inference
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +27,12 @@ class CircuitRun:
         means: Mean activations by position (see `gates`).
     """
 
-    model: Any
+    model: Model
     task: ValueTask
     means: Means
 
     @classmethod
-    def of(cls, model: Any, task: ValueTask, means: Means | None = None) -> CircuitRun:
+    def of(cls, model: Model, task: ValueTask, means: Means | None = None) -> CircuitRun:
         """Return a run, with the means of the task's own texts unless others are given.
 
         Args:

@@ -115,7 +115,7 @@ class _EffectSums:
 
 
 def circuit_effects(
-    model: Any,
+    model: models.Model,
     task: ValueTask,
     nodes: Nodes,
     *,
@@ -214,11 +214,11 @@ def _traced_batches(run: CircuitRun, gate: float = 1.0) -> Iterator[_TracedBatch
         yield _TracedBatch(batch, np.asarray(rows), activations, gates, activations["embed"], odds)
 
 
-def _sites(model: Any) -> tuple[str, ...]:
+def _sites(model: models.Model) -> tuple[str, ...]:
     return ("z", "post", "pre", _mlp_stream(model), *(("up",) if models.info(model).gated else ()))
 
 
-def _mlp_stream(model: Any) -> str:
+def _mlp_stream(model: models.Model) -> str:
     """Site of the stream that the MLP reads."""
     return "resid_pre" if models.parallel_blocks(model) else "resid_mid"
 
@@ -240,7 +240,7 @@ def _record(activations: dict[str, Tensor], name: str) -> Callable[..., Tensor]:
     return record
 
 
-def _activation(model: Any, traced: _TracedBatch, name: Name) -> Tensor:
+def _activation(model: models.Model, traced: _TracedBatch, name: Name) -> Tensor:
     return traced.activations[models.hook_name(model, name[1], site_of(name))]
 
 
@@ -249,7 +249,7 @@ def _embed_gap(run: CircuitRun, traced: _TracedBatch, embed: Tensor) -> Float[Te
     return embed - Means.at(run.means.embed, traced.embed.shape[1])
 
 
-def _of_nodes(model: Any, gates: Tensor, names: Sequence[Name]) -> Tensor:
+def _of_nodes(model: models.Model, gates: Tensor, names: Sequence[Name]) -> Tensor:
     heads, neurons = split(model, gates.detach())
     return torch.stack([(heads if kind == "head" else neurons)[layer, index] for kind, layer, index in names])
 
@@ -300,7 +300,7 @@ def _add_direct(
         _by_token(sums.direct_of_tokens, target, len(sums.names), tokens, (embed * reader).sum(dim=-1)[mask])
 
 
-def neuron_reader(model: Any, activations: dict[str, Tensor], name: Name) -> Float[Tensor, "b n d_model"]:
+def neuron_reader(model: models.Model, activations: dict[str, Tensor], name: Name) -> Float[Tensor, "b n d_model"]:
     """Linear map per token from the stream before the MLP to a neuron's activation.
 
     The norm's scale and the activation's ratio act(x) / x stay fixed.
@@ -327,7 +327,7 @@ def neuron_reader(model: Any, activations: dict[str, Tensor], name: Name) -> Flo
     return linear / divisor(stream, kind, eps)[..., None]
 
 
-def feeds(model: Any, source: Name, target: Name) -> bool:
+def feeds(model: models.Model, source: Name, target: Name) -> bool:
     """Whether a source's output reaches a neuron's input by the residual stream alone.
 
     Args:

@@ -23,6 +23,7 @@ from neva_tl.circuits.search.task import ValueTask
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import to_json
 from neva_tl.core.statistics import cluster_bootstrap
+from neva_tl.models import Model
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Faithfulness:
 
 
 def faithfulness(
-    model: Any,
+    model: Model,
     task: ValueTask,
     nodes: Nodes,
     *,

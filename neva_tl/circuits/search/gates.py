@@ -57,7 +57,7 @@ class Means:
         return table[torch.arange(n, device=table.device).clamp_max(len(table) - 1)]
 
 
-def mean_activations(model: Any, task: ValueTask) -> Means:
+def mean_activations(model: models.Model, task: ValueTask) -> Means:
     """Means over both poles of a task (embeddings: the - pole), position by position.
 
     Args:
@@ -113,7 +113,7 @@ def _by_position(total: Tensor, counts: Tensor) -> Tensor:
 
 @contextmanager
 def gated(
-    model: Any,
+    model: models.Model,
     means: Means,
     heads: Float[Tensor, "n_layers n_heads"] | None,
     neurons: Float[Tensor, "n_layers d_mlp"] | None,
@@ -150,7 +150,7 @@ def _gate(table: Tensor, gates: Tensor) -> Callable[..., Tensor]:
 
 
 def text_log_odds(
-    model: Any, task: ValueTask, means: Means | None = None, nodes: Nodes | None = None
+    model: models.Model, task: ValueTask, means: Means | None = None, nodes: Nodes | None = None
 ) -> Float[np.ndarray, "n n_values"]:
     """Log-odds of every value's words on every text, with everything outside the nodes mean-ablated.
 

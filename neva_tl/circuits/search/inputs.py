@@ -16,7 +16,7 @@ from neva_tl.models import inference
 from neva_tl.models.hooks import temporary_hooks
 
 
-def input_scores(model: Any, task: ValueTask, means: Means, *, steps: int = 6) -> Float[Tensor, " d_vocab"]:
+def input_scores(model: models.Model, task: ValueTask, means: Means, *, steps: int = 6) -> Float[Tensor, " d_vocab"]:
     """Contribution of each token type's embeddings to m, in nats.
 
     Integrated gradients (Sundararajan et al. 2017) from the average embedding at each position of the - texts to the token's

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Shaped
@@ -29,7 +28,7 @@ class Nodes:
     neurons: Bool[Tensor, "n_layers d_mlp"]
 
     @classmethod
-    def none(cls, model: Any) -> Nodes:
+    def none(cls, model: models.Model) -> Nodes:
         """Return the empty circuit.
 
         Args:
@@ -42,7 +41,9 @@ class Nodes:
         )
 
     @classmethod
-    def of(cls, model: Any, heads: Iterable[tuple[int, int]] = (), neurons: Iterable[tuple[int, int]] = ()) -> Nodes:
+    def of(
+        cls, model: models.Model, heads: Iterable[tuple[int, int]] = (), neurons: Iterable[tuple[int, int]] = ()
+    ) -> Nodes:
         """Return the circuit of these heads and neurons.
 
         Args:
@@ -57,7 +58,7 @@ class Nodes:
         return nodes
 
     @classmethod
-    def from_flat(cls, model: Any, mask: Tensor) -> Nodes:
+    def from_flat(cls, model: models.Model, mask: Tensor) -> Nodes:
         """Return the circuit of one mask over heads, then neurons (the order of `flat`).
 
         Args:
@@ -94,7 +95,7 @@ class Nodes:
         return Nodes(*(_shuffled(mask, generator) for mask in (self.heads, self.neurons)))
 
 
-def split(model: Any, flat: Shaped[Tensor, " n_nodes"]) -> tuple[Shaped[Tensor, "l h"], Shaped[Tensor, "l k"]]:
+def split(model: models.Model, flat: Shaped[Tensor, " n_nodes"]) -> tuple[Shaped[Tensor, "l h"], Shaped[Tensor, "l k"]]:
     """Split one number per node into a table of heads and a table of neurons.
 
     Args:

@@ -71,7 +71,7 @@ class _Settings:
 
 
 def gate_scores(
-    model: Any, task: ValueTask, means: Means, nodes: Nodes, *, steps: int = 4
+    model: models.Model, task: ValueTask, means: Means, nodes: Nodes, *, steps: int = 4
 ) -> Float[Tensor, " n_nodes"]:
     """Gate-integrated gradients of m for the nodes of a circuit, in nats.
 
@@ -90,7 +90,9 @@ def gate_scores(
     return _scores(CircuitRun(model, task, means), nodes, steps)
 
 
-def gate_gradient(model: Any, task: ValueTask, means: Means, gates: Float[Tensor, " n_nodes"]) -> Float[Tensor, " n"]:
+def gate_gradient(
+    model: models.Model, task: ValueTask, means: Means, gates: Float[Tensor, " n_nodes"]
+) -> Float[Tensor, " n"]:
     """Gradient dm/dg of every head and neuron at these gates (flat), in nats.
 
     Args:
@@ -123,7 +125,7 @@ def _gradient(run: CircuitRun, gates: Float[Tensor, " n_nodes"]) -> Float[Tensor
 
 
 def find_circuits(
-    model: Any,
+    model: models.Model,
     task: ValueTask,
     sizes: Sequence[int],
     *,
@@ -179,7 +181,7 @@ def find_circuits(
     return out
 
 
-def find_circuit(model: Any, task: ValueTask, size: int = 60, **options: Any) -> SearchResult:
+def find_circuit(model: models.Model, task: ValueTask, size: int = 60, **options: Any) -> SearchResult:
     """One circuit of a requested size.
 
     Args:
@@ -213,7 +215,7 @@ def _draw(task: ValueTask, per_pole: int | None, rng: np.random.Generator) -> Va
     return task.subset(sorted(rows))
 
 
-def _prune(model: Any, nodes: Nodes, scores: Tensor, size: int) -> Nodes:
+def _prune(model: models.Model, nodes: Nodes, scores: Tensor, size: int) -> Nodes:
     """Remove nodes until `size` remain; `scores` in units of F. Heads go only where the neurons do not suffice."""
     mask = nodes.flat().clone()
     cut = nodes.heads.numel()

@@ -21,7 +21,7 @@ from torch import Tensor
 from neva_tl.core.errors import InputError
 from neva_tl.editing import Edit, as_edits, edit, rewrite
 from neva_tl.evaluation.benchmarks.metrics import lead
-from neva_tl.models import inference
+from neva_tl.models import Model, inference
 from neva_tl.prompts.example import Example
 from neva_tl.prompts.neutral import neutral_texts
 
@@ -49,7 +49,7 @@ class Reference:
     logprobs: tuple[Float[Tensor, "_ d_vocab"], ...]
 
 
-def reference(model: Any, texts: Sequence[str], *, token_budget: int = TOKEN_BUDGET) -> Reference:
+def reference(model: Model, texts: Sequence[str], *, token_budget: int = TOKEN_BUDGET) -> Reference:
     """Run the unedited model over neutral texts and keep its distributions.
 
     Raises:
@@ -69,7 +69,7 @@ def reference(model: Any, texts: Sequence[str], *, token_budget: int = TOKEN_BUD
 
 
 def neutral_table(
-    model: Any, edits: Edits, texts: Sequence[str] | Reference, *, token_budget: int = TOKEN_BUDGET
+    model: Model, edits: Edits, texts: Sequence[str] | Reference, *, token_budget: int = TOKEN_BUDGET
 ) -> pd.DataFrame:
     """Loss and KL of each neutral text under edits, one forward pass for both.
 
@@ -97,7 +97,7 @@ def neutral_table(
 
 
 def multiple_choice(
-    model: Any, edits: Edits, questions: pd.DataFrame, *, chat: bool | None = None, token_budget: int = 4096
+    model: Model, edits: Edits, questions: pd.DataFrame, *, chat: bool | None = None, token_budget: int = 4096
 ) -> pd.DataFrame:
     """Answer multiple-choice questions by the per-token (length-normalised) log-probability of each option.
 
@@ -138,7 +138,7 @@ def multiple_choice(
 
 
 def capability(
-    model: Any,
+    model: Model,
     edits: Edits,
     texts: Sequence[str] | Reference | None = None,
     questions: pd.DataFrame | None = None,
@@ -170,7 +170,7 @@ def capability(
 
 
 def _distributions(
-    model: Any, examples: Sequence[Example], session: inference.TokenSession | None, token_budget: int
+    model: Model, examples: Sequence[Example], session: inference.TokenSession | None, token_budget: int
 ) -> Iterator[tuple[int, Int[Tensor, " t"], Float[Tensor, "t d_vocab"]]]:
     """Per example: its number, the scored tokens, and the log-probabilities in front of each (float32, CPU)."""
     for rows, batch in inference.batches(model, examples, token_budget=token_budget, chat=False):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judges.base import ItemScores, Rewrite
 from neva_tl.evaluation.measures.responses import Responses
-from neva_tl.models import inference
+from neva_tl.models import Model, inference
 from neva_tl.prompts.example import Example
 
 ANSWERS = ("Yes.", "No.")
@@ -106,7 +105,7 @@ class YesNoJudge:
         return "P(chooses)"
 
     def measure(
-        self, model: Any, session: inference.TokenSession | None = None, rewrite: Rewrite | None = None
+        self, model: Model, session: inference.TokenSession | None = None, rewrite: Rewrite | None = None
     ) -> ItemScores:
         """Scores of the questions that offer each value, in the order of the questions."""
         asked = [rewrite(text) if rewrite else text for text in self.questions["text"].astype(str)]
@@ -132,7 +131,7 @@ class YesNoJudge:
         return self.questions["value"].where(self.questions["first"] != "against", self.questions["against"])
 
     def _logprob(
-        self, model: Any, asked: Sequence[str], answer: str, session: inference.TokenSession | None
+        self, model: Model, asked: Sequence[str], answer: str, session: inference.TokenSession | None
     ) -> Float[np.ndarray, " n"]:
         examples = [Example(prompt, answer) for prompt in asked]
         return np.asarray(inference.answer_logprobs(model, examples, session=session, chat=self.chat)[0], dtype=float)

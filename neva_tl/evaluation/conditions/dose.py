@@ -18,6 +18,7 @@ from neva_tl.evaluation.conditions.leakage import assemble
 from neva_tl.evaluation.conditions.observe import Observed, observe
 from neva_tl.evaluation.judges.base import Judge
 from neva_tl.evaluation.measures.result import LeakageResult, measure
+from neva_tl.models import Model
 from neva_tl.plots.showable import showable
 
 #: Doses tried when none are given, in units of the edit's own dose.
@@ -37,7 +38,7 @@ def steered_value(edit: Edit) -> str:
 
 
 def _observe_dose(
-    model: Any,
+    model: Model,
     edit: Edit,
     name: str,
     prompts: Any,
@@ -53,7 +54,7 @@ def _observe_dose(
 
 
 def dose_metric(
-    model: Any,
+    model: Model,
     prompts: Any,
     judge: Judge,
     *,
@@ -75,7 +76,7 @@ def dose_metric(
 
 
 def dose_response(
-    model: Any,
+    model: Model,
     edit: Edit,
     prompts: Any,
     judge: Judge,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from neva_tl.editing import DosePoint, Edit
 from neva_tl.evaluation.conditions.capability import Reference, neutral_table, reference
+from neva_tl.models import Model
 
 
-def kl_metric(model: Any, texts: Sequence[str] | Reference) -> Callable[[Edit], DosePoint]:
+def kl_metric(model: Model, texts: Sequence[str] | Reference) -> Callable[[Edit], DosePoint]:
     """A metric for `calibrate`: mean KL(unedited || edited) of the next token, in nats per token, on validation texts.
 
     All tokens of the texts count as generated for token scopes. No text is written, so no dose is inadmissible by it.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +26,7 @@ from neva_tl.evaluation.measures.cluster_sums import bootstrap_weights
 from neva_tl.evaluation.measures.estimate import Estimate, interval
 from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.evaluation.measures.result import LeakageResult, measure
+from neva_tl.models import Model
 
 
 def assemble(
@@ -65,7 +65,7 @@ def assemble(
 
 
 def leakage(
-    model: Any,
+    model: Model,
     edits: Mapping[str, Edit | Sequence[Edit]],
     prompts: pd.DataFrame | Sequence[str] | None,
     judge: Judge,

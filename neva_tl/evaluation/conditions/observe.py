@@ -21,7 +21,7 @@ from neva_tl.editing import Edit, as_edits, edit, edit_rows, rewrite
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.text_cache import cacheable, recall, text_keys
 from neva_tl.evaluation.judges.base import ItemScores, Judge, ModelJudge, TextJudge, check_scores, reads_texts
-from neva_tl.models import LayerCache
+from neva_tl.models import LayerCache, Model
 from neva_tl.models.inference.prompt_cache import Prefill
 
 Edits = Edit | Sequence[Edit] | None
@@ -65,7 +65,7 @@ def score_texts(judge: TextJudge, texts: Sequence[str], prompts: Sequence[str] |
 
 
 def write_texts(
-    model: Any,
+    model: Model,
     edits: Edits,
     prompts: Sequence[str],
     decoding: Decoding,
@@ -113,7 +113,7 @@ def write_texts(
 
 
 def text_responses(
-    model: Any,
+    model: Model,
     edits: Edits,
     prompts: pd.DataFrame | Sequence[str],
     judge: TextJudge,
@@ -188,7 +188,7 @@ class Observed:
 
 
 def observe(
-    model: Any,
+    model: Model,
     edits: Edits,
     prompts: pd.DataFrame | Sequence[str] | None,
     judge: Judge,
@@ -221,7 +221,7 @@ def observe(
 
 
 def observe_many(
-    model: Any,
+    model: Model,
     conditions: Sequence[Sequence[Edit]],
     prompts: pd.DataFrame | Sequence[str] | None,
     judge: Judge,
@@ -243,7 +243,7 @@ def observe_many(
 
 
 def write_texts_many(
-    model: Any,
+    model: Model,
     conditions: Sequence[Sequence[Edit]],
     asked: Sequence[str],
     how: Decoding,
@@ -288,6 +288,6 @@ def _observed(texts: pd.DataFrame) -> Observed:
     return Observed(items(score, (0.0, 1.0)), net, texts)
 
 
-def _ask(model: Any, edits: Edits, judge: ModelJudge, reuse: LayerCache | None) -> ItemScores:
+def _ask(model: Model, edits: Edits, judge: ModelJudge, reuse: LayerCache | None) -> ItemScores:
     with edit(model, *as_edits(edits), reuse=reuse) as session:
         return judge.measure(model, session=session, rewrite=lambda prompt: rewrite(edits, prompt))

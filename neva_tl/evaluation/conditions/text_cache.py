@@ -8,7 +8,6 @@ know neither. Batch size does not: it has no effect on the texts.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from neva_tl import models
 from neva_tl.core.cache import JsonCache, content_key
@@ -23,7 +22,7 @@ VERSION = 1
 
 
 def text_keys(
-    model: Any, edits: Sequence[Edit], prompts: Sequence[str], numbers: Sequence[int], how: Decoding
+    model: models.Model, edits: Sequence[Edit], prompts: Sequence[str], numbers: Sequence[int], how: Decoding
 ) -> list[str]:
     """One key per prompt under the edits.
 

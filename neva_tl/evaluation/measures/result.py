@@ -162,7 +162,8 @@ class LeakageResult:
 
     def change_correlation(self) -> pd.DataFrame:
         """Correlation between measured values of their changes across the steered conditions (as the Value Alignment
-        Tax)."""
+        Tax).
+        """
         names = list(self.matrix.columns)
         return pd.DataFrame(measures.change_correlation(self.matrix.to_numpy()), index=names, columns=names)
 

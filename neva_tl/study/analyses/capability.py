@@ -30,7 +30,7 @@ COLUMNS = (
 
 
 def unedited_scores(
-    store: Store, model: Any, benchmarks: Sequence[Benchmark], *, progress: bool = False
+    store: Store, model: models.Model, benchmarks: Sequence[Benchmark], *, progress: bool = False
 ) -> dict[str, Scores]:
     """Every set on the unedited model: name -> scores, kept in the folder under `capability/`."""
     return {one.name: _scored(store, model, one, (), "unedited", "text", {}, progress) for one in benchmarks}
@@ -39,7 +39,7 @@ def unedited_scores(
 def run_capability(
     store: Store,
     run: FinishedRun,
-    model: Any,
+    model: models.Model,
     benchmarks: Sequence[Benchmark],
     methods: Sequence[str],
     values: Sequence[str] = (),
@@ -95,7 +95,7 @@ def run_capability(
 
 def _scored(
     store: Store,
-    model: Any,
+    model: models.Model,
     benchmark: Benchmark,
     edits: Sequence[Edit],
     condition: str,

@@ -124,7 +124,7 @@ def _done(store: Store, value: str, effort: Effort | None) -> bool:
 
 
 def value_circuit(
-    model: Any,
+    model: models.Model,
     pairs: ContrastSet,
     value: str,
     sets: Mapping[str, NeuronSet],
@@ -174,7 +174,13 @@ def value_circuit(
 
 
 def value_tasks(
-    model: Any, pairs: ContrastSet, value: str, config: StudyConfig, split: str, per_pole: int, lead: str | None = None
+    model: models.Model,
+    pairs: ContrastSet,
+    value: str,
+    config: StudyConfig,
+    split: str,
+    per_pole: int,
+    lead: str | None = None,
 ) -> ValueTask:
     """The value's task on one split, read behind each text's last token.
 
@@ -185,9 +191,10 @@ def value_tasks(
     return value_task(model, pairs, value, split=split, per_pole=per_pole, at="last", chat=config.chat, lead=lead)
 
 
-def _view(model: Any, graph: CircuitGraph, task: ValueTask) -> dict[str, Any]:
+def _view(model: models.Model, graph: CircuitGraph, task: ValueTask) -> dict[str, Any]:
     """Activations of the strongest neurons and attention of the strongest heads on the first text that expresses the
-    value."""
+    value.
+    """
     strongest = sorted(
         (data for _, data in graph.graph.nodes(data=True) if data["kind"] in ("head", "neuron")),
         key=lambda data: -abs(data["share"]),

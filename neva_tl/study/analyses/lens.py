@@ -85,7 +85,9 @@ def _doses(store: Store, config: StudyConfig, method: str) -> dict[str, float]:
     return found
 
 
-def _write(store: Store, model: Any, config: StudyConfig, edits: Mapping[str, Edit], progress: bool) -> pd.DataFrame:
+def _write(
+    store: Store, model: models.Model, config: StudyConfig, edits: Mapping[str, Edit], progress: bool
+) -> pd.DataFrame:
     spec = "demo" if config.demo else "schwartz"
     texts = prompts.open_prompts(spec, "test")["text"].head(min(config.spending().test, MOST_PROMPTS)).tolist()
     behind = [""] * len(texts)

@@ -110,7 +110,7 @@ class FinishedRun:
         return found
 
     def edits(
-        self, model: Any, methods: Sequence[str], values: Sequence[str] = (), target: float | None = None
+        self, model: models.Model, methods: Sequence[str], values: Sequence[str] = (), target: float | None = None
     ) -> list[RunEdit]:
         """The edits of some methods towards some values at the run's own matched doses.
 
@@ -132,7 +132,7 @@ class FinishedRun:
         evidence = self.evidence(model)
         return [self._edit(evidence, method, value, target) for method in methods for value in wanted]
 
-    def evidence(self, model: Any) -> Evidence:
+    def evidence(self, model: models.Model) -> Evidence:
         """What the run's edits are built from, as its folder keeps it.
 
         Raises:
@@ -167,7 +167,7 @@ class FinishedRun:
             raise InputError(f"{self.store.root} was made on other prompts than {self.config.prompts} holds now")
         return found
 
-    def cells(self, model: Any, **profile: Any) -> Cells:
+    def cells(self, model: models.Model, **profile: Any) -> Cells:
         """Its cells, to measure more edits with its own judge, prompts and budget.
 
         Args:

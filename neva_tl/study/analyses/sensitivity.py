@@ -24,6 +24,7 @@ from neva_tl.editing import Edit
 from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.evaluation.measures.result import compare_nlr, measure
 from neva_tl.methods import Evidence, build, gate_name
+from neva_tl.models import Model
 from neva_tl.study.analyses.rebuilt import FinishedRun
 from neva_tl.study.analyses.variants import FACTORS, Setting, Variant, neurons_of, variants
 from neva_tl.study.run import stages, summary
@@ -98,14 +99,14 @@ class Lab:
     """
 
     run: FinishedRun
-    model: Any
+    model: Model
     config: SensitivityConfig
     evidence: Evidence
     cells: Cells
     _stats: dict[int, ActivationStats] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, run: FinishedRun, model: Any, config: SensitivityConfig | None = None) -> Lab:
+    def open(cls, run: FinishedRun, model: Model, config: SensitivityConfig | None = None) -> Lab:
         """Take up a run.
 
         Raises:
@@ -265,7 +266,7 @@ def level_row(level: Level, own: Level, seed: int, n_boot: int) -> dict[str, Any
 
 
 def sensitivity(
-    run: FinishedRun, model: Any, config: SensitivityConfig | None = None, *, progress: bool = False
+    run: FinishedRun, model: Model, config: SensitivityConfig | None = None, *, progress: bool = False
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     """One factor at a time around the run's own setting. What is measured is kept in the run folder, and a killed call goes on.
 

@@ -14,6 +14,7 @@ from neva_tl.activations import ActivationStats
 from neva_tl.attribution.margin import MarginEffects
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.models import Model
 from neva_tl.selection.base import SelectionWarning
 from neva_tl.selection.registry import options_of, quick
 from neva_tl.study.run.cells import grid_of
@@ -144,7 +145,8 @@ def _pairs(setting: Setting, method: str) -> list[Variant]:
 
 def _part(setting: Setting, method: str) -> list[Variant]:
     """What is taken out (or, where the run already left it out, put in). The probe gate is the method's own: neva beside
-    neva_shift."""
+    neva_shift.
+    """
     known = options_of(setting.config.selector)
     found = []
     weights = {name: weight for name, weight in SPECIFIC.items() if name == "lam" or name in known}
@@ -185,7 +187,7 @@ def neurons_of(
     own: NeuronSet,
     config: StudyConfig,
     stats: ActivationStats,
-    model: Any,
+    model: Model,
     margins: MarginEffects | None = None,
 ) -> NeuronSet:
     """The neurons of a variant: the head of the run's own, or selected again; possibly none.

@@ -34,7 +34,9 @@ class Bench:
     _edits: dict[tuple[str, str], Edit] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, store: Store, model: Any, pairs: Any, config: StudyConfig, *, progress: bool = False) -> Bench:
+    def open(
+        cls, store: Store, model: models.Model, pairs: Any, config: StudyConfig, *, progress: bool = False
+    ) -> Bench:
         """Collect and select what the run folder does not hold yet, and set up the judge.
 
         Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,7 @@ from neva_tl.evaluation.conditions.observe import (
     write_texts_many,
 )
 from neva_tl.evaluation.judges.base import ItemScores, Judge, TextJudge, legible, reads_texts
-from neva_tl.models import LayerCache
+from neva_tl.models import LayerCache, Model
 from neva_tl.models.inference.prompt_cache import Prefill
 
 #: Greedy texts behind the invalid rate where the judge itself reads none.
@@ -41,7 +40,7 @@ class Scorer:
         values: what the judge can measure (all ten, or those that the prompts cover).
     """
 
-    model: Any
+    model: Model
     judges: Callable[[str, tuple[str, ...]], Judge]
     prompts: dict[str, pd.DataFrame]
     decoding: Decoding
@@ -151,7 +150,7 @@ def from_frame(frame: pd.DataFrame, kind: str, *, shared: bool) -> ItemScores | 
 
 
 def demo_expressing(value: str, n: int) -> pd.DataFrame:
-    """n test prompts of the demo world on which the unedited model goes on to express the value.
+    """N test prompts of the demo world on which the unedited model goes on to express the value.
 
     Columns `text` (a sentence that expresses it, then a lead), `judged_prompt` (the lead alone), `topic`, `split`, `form`.
     """

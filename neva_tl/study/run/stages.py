@@ -73,7 +73,9 @@ def steerable(config: StudyConfig, stats: ActivationStats) -> StudyConfig:
     return replace(config, values=covered)
 
 
-def collected(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig, progress: bool) -> ActivationStats:
+def collected(
+    store: Store, model: models.Model, pairs: ContrastSet, config: StudyConfig, progress: bool
+) -> ActivationStats:
     """Statistics with samples: read from the run folder, or collected into it."""
     samples_file, table_name = "stats/samples.npy", "stats/samples_table"
     gate = any(find_method(name).needs_gate_stats for name in config.methods)
@@ -106,7 +108,7 @@ def stored_stats(store: Store) -> ActivationStats:
 
 
 def selected(
-    store: Store, model: Any, stats: ActivationStats, config: StudyConfig, progress: bool
+    store: Store, model: models.Model, stats: ActivationStats, config: StudyConfig, progress: bool
 ) -> dict[str, NeuronSet]:
     """Neurons per value: read from the run folder, or selected into it.
 
@@ -139,7 +141,9 @@ def selected(
     return found
 
 
-def margins(store: Store, model: Any, stats: ActivationStats, config: StudyConfig, progress: bool) -> MarginEffects:
+def margins(
+    store: Store, model: models.Model, stats: ActivationStats, config: StudyConfig, progress: bool
+) -> MarginEffects:
     """Margin effects of all neurons on all collected values: read from the run folder, or measured into it."""
     if not store.has(MARGINS):
         assert stats.samples is not None
@@ -155,7 +159,7 @@ def stored_margins(store: Store) -> MarginEffects | None:
     return MarginEffects.load(store.path(MARGINS)) if store.has(MARGINS) else None
 
 
-def relevance_gate(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig) -> RelevanceGate | None:
+def relevance_gate(store: Store, model: models.Model, pairs: ContrastSet, config: StudyConfig) -> RelevanceGate | None:
     """The relevance gate that every method of the study carries (kept in the run folder); None where it has none.
 
     Relevant are the tokens at which the contrast is collected, irrelevant all tokens of neutral text (`prompts.gate_texts`).
@@ -170,7 +174,7 @@ def relevance_gate(store: Store, model: Any, pairs: ContrastSet, config: StudyCo
     return gate
 
 
-def make_scorer(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig, profile: Profile) -> Scorer:
+def make_scorer(store: Store, model: models.Model, pairs: ContrastSet, config: StudyConfig, profile: Profile) -> Scorer:
     """The judge of the study with its validation and test prompts.
 
     Raises:
@@ -202,7 +206,7 @@ def make_scorer(store: Store, model: Any, pairs: ContrastSet, config: StudyConfi
 
 
 def _logprob_judges(
-    store: Store, model: Any, pairs: ContrastSet, config: StudyConfig, profile: Profile
+    store: Store, model: models.Model, pairs: ContrastSet, config: StudyConfig, profile: Profile
 ) -> Callable[[str, tuple[str, ...]], Any]:
     """Log-probability judges by split and values, all in the unit of the validation items (kept in the run folder)."""
     from neva_tl.evaluation.judges.logprob import LogProbJudge
@@ -225,7 +229,7 @@ def _logprob_judges(
 
 
 def write_evidence(
-    store: Store, model: Any, pairs: ContrastSet, stats: ActivationStats, neurons: Mapping[str, NeuronSet]
+    store: Store, model: models.Model, pairs: ContrastSet, stats: ActivationStats, neurons: Mapping[str, NeuronSet]
 ) -> None:
     """What was found before anything is edited: tables of neurons, effects (thinned) and edges, and a graph per value.
 
@@ -269,7 +273,7 @@ def _thinned(effects: pd.DataFrame, found: NeuronSet, value: str, most: int = 40
     return pd.concat([marked[marked["selected"]], drawn], ignore_index=True)
 
 
-def manifest(config: StudyConfig, model: Any, pairs: ContrastSet, command: list[str]) -> dict[str, Any]:
+def manifest(config: StudyConfig, model: models.Model, pairs: ContrastSet, command: list[str]) -> dict[str, Any]:
     """What a run folder says of itself, before its wall time is known."""
     from neva_tl.study.run.store import versions
 

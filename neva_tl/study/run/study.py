@@ -142,7 +142,7 @@ class Study:
         return StudyResult(store.root)
 
     def _work(
-        self, store: Store, model: Any, pairs: Any, config: StudyConfig, processes: int | None, progress: bool
+        self, store: Store, model: models.Model, pairs: Any, config: StudyConfig, processes: int | None, progress: bool
     ) -> None:
         bench = Bench.open(store, model, pairs, config, progress=progress)
         count = workers.default_workers(model) if processes is None else processes

@@ -52,20 +52,20 @@ def annotate(
     if not store.has("manifest.json") or not store.has("tables/generations.parquet"):
         raise InputError(f"{run} holds no finished run with texts (make one with neva-tl run)")
     file = run / "annotations" / f"{annotator}.jsonl"
-    known = Answers.about(file) or {}
-    size = n if n is not None else int(known.get("n", DEFAULT_N))
-    drawn = seed if seed is not None else int(known.get("seed", DEFAULT_SEED))
-    chosen = annotation.sample(store.read_table("tables/generations"), size, drawn)
+    stored = Answers.about(file) or {}
+    size = n if n is not None else int(stored.get("n", DEFAULT_N))
+    drawn = seed if seed is not None else int(stored.get("seed", DEFAULT_SEED))
+    drawn_texts = annotation.sample(store.read_table("tables/generations"), size, drawn)
     answers = Answers(file, {"run": str(store.read_json("manifest.json")["study"]), "n": size, "seed": drawn})
-    plan = chosen.order(annotator, drawn)
-    done = _ask(chosen, answers, plan)
-    rows = annotation.label_rows(chosen.items, answers.found)
+    plan = drawn_texts.order(annotator, drawn)
+    count = _ask(drawn_texts, answers, plan)
+    rows = annotation.label_rows(drawn_texts.items, answers.found)
     labels = store.write_text(
         f"annotations/{annotator}.labels.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     )
-    record: dict[str, Any] = {"answers": str(file), "labels": str(labels), "asked": len(plan), "answered": done}
-    if done == len(plan) or reveal:
-        table = annotation.unblinded(chosen.conditions, answers.found, seed=drawn)
+    record: dict[str, Any] = {"answers": str(file), "labels": str(labels), "asked": len(plan), "answered": count}
+    if count == len(plan) or reveal:
+        table = annotation.unblinded(drawn_texts.conditions, answers.found, seed=drawn)
         store.write_table(f"annotations/{annotator}.methods", table)
         record |= {
             "self_agreement": annotation.self_agreement(answers.found),
@@ -77,7 +77,7 @@ def annotate(
     _print(record, str(store.read_json("manifest.json")["config"]["judge"]))
 
 
-def _ask(chosen: Sample, answers: Answers, plan: list[tuple[str, int]]) -> int:
+def _ask(drawn_texts: Sample, answers: Answers, plan: list[tuple[str, int]]) -> int:
     """Ask what is not answered yet, in the plan's order; returns how much of the plan is answered.
 
     The dialogue is on stderr, so that stdout holds the result alone.
@@ -87,18 +87,18 @@ def _ask(chosen: Sample, answers: Answers, plan: list[tuple[str, int]]) -> int:
     from neva_tl.evaluation.judge_quality.annotation import shown
 
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    items = {item.key: item for item in chosen.items}
-    place, came_back = 0, False
+    items = {item.key: item for item in drawn_texts.items}
+    position, came_back = 0, False
     if any(question not in answers.found for question in plan):
         console.print(_help())
-    while place < len(plan):
-        key, again = plan[place]
+    while position < len(plan):
+        key, again = plan[position]
         if (key, again) in answers.found and not came_back:
-            place += 1
+            position += 1
             continue
         came_back = False
         answered = sum(question in answers.found for question in plan)
-        console.rule(f"text {place + 1} of {len(plan)} ({answered} answered)")
+        console.rule(f"text {position + 1} of {len(plan)} ({answered} answered)")
         console.print(shown(items[key].prompt), style="dim")
         console.print(shown(items[key].text) or "(nothing)")
         try:
@@ -111,11 +111,11 @@ def _ask(chosen: Sample, answers: Answers, plan: list[tuple[str, int]]) -> int:
         if answer.lower() in ("h", "help"):
             console.print(_help())
         elif answer.lower() in ("s", "skip"):
-            place += 1
+            position += 1
         elif answer.lower() in ("b", "back"):
-            place, came_back = max(place - 1, 0), True
+            position, came_back = max(position - 1, 0), True
         elif _kept(answers, key, again, answer):
-            place += 1
+            position += 1
     return sum(question in answers.found for question in plan)
 
 

@@ -56,7 +56,7 @@ def collect(
     check_pooling(kind)
     writable(out)
     pairs = nv.prompts.load(resolve_prompts(prompts, model))
-    with joined() as here, _stoppable(here.size):
+    with joined() as world, _stoppable(world.size):
         stats = nv.collect(
             nv.load(model, dtype=dtype),
             pairs,
@@ -68,7 +68,7 @@ def collect(
             save_every=save_every,
             progress=True,
         )
-        if not here.first:
+        if not world.first:
             return
         path = stats.save(out)
     counts = {name: int(stats.n[stats.index(name)].sum()) for name in stats.values}

@@ -46,10 +46,10 @@ def train_judge(
     if as_json:
         print(json.dumps({"judge": judge.name, "folder": str(out), **judge.info}, allow_nan=False))
         return
-    chosen = judge.info["validation"]
+    validation = judge.info["validation"]
     print(judge.df.round(3).to_string(index=False, na_rep="–"))
     print(
-        f"{judge.name} -> {out}: F1 {chosen['task_f1']:.3f} (task), {chosen['macro_f1']:.3f} (macro) on the validation texts "
+        f"{judge.name} -> {out}: F1 {validation['task_f1']:.3f} (task), {validation['macro_f1']:.3f} (macro) on the validation texts "
         "that chose its thresholds"
     )
     say(f"measure it on test texts: neva-tl validate-judge --judge classifier:{out} --labels {data}")
@@ -88,8 +88,8 @@ def validate_judge(
     if out is not None:
         writable(out)
     labelled = LabelledTexts.load(f"valueeval:{labels}" if Path(labels).is_dir() else labels, skip_bad=skip_bad)
-    chosen = labelled if split == "all" else labelled.split(split)
-    card = quality(load_judge(judge), chosen, threshold=threshold, n_boot=n_boot, seed=seed)
+    texts = labelled if split == "all" else labelled.split(split)
+    card = quality(load_judge(judge), texts, threshold=threshold, n_boot=n_boot, seed=seed)
     print(json.dumps(card.to_json(), allow_nan=False, ensure_ascii=False) if as_json else card)
     if out is not None:
         say(f"written: {card.save(out)}")

@@ -119,8 +119,8 @@ def select(
     lookup(value)
     if out is not None:
         writable(out)
-    loaded, found = collected(model, prompts, dtype, method in NEEDS_SAMPLES, stats)
-    neurons = nv.select(found, value, method=method, k=k, model=loaded, seed=seed)
+    loaded, statistics = collected(model, prompts, dtype, method in NEEDS_SAMPLES, stats)
+    neurons = nv.select(statistics, value, method=method, k=k, model=loaded, seed=seed)
     if out is not None:
         say(f"written: {neurons.save(out)}")
     if as_json:
@@ -174,10 +174,10 @@ def generate(
         loaded, edits = nv.load(model, dtype=dtype), None
     else:
         loaded, stats = collected(model, prompts, dtype, True)
-        found = None
+        neurons = None
         if decided.gate == "relevance":
             texts_of = nv.prompts.gate_texts(decided.prompts)
-            found = nv.fit_relevance(loaded, *texts_of, pooling=decided.pooling, seed=seed)
+            neurons = nv.fit_relevance(loaded, *texts_of, pooling=decided.pooling, seed=seed)
         edits = build_edit(
             loaded,
             stats,
@@ -185,15 +185,15 @@ def generate(
             method=method,
             dose=dose,
             scope=decided.token_scope(),
-            gate=found,
+            gate=neurons,
             seed=seed,
         )
     texts = {"unedited": nv.generate(loaded, [prompt], max_new_tokens=tokens, temperature=temperature, seed=seed)[0]}
     if edits is not None:
         with nv.edit(loaded, edits) as session:
-            asked = [nv.editing.rewrite(edits, prompt)]
+            shown_prompts = [nv.editing.rewrite(edits, prompt)]
             texts[method] = nv.generate(
-                loaded, asked, max_new_tokens=tokens, temperature=temperature, seed=seed, session=session
+                loaded, shown_prompts, max_new_tokens=tokens, temperature=temperature, seed=seed, session=session
             )[0]
     printed = (
         json.dumps({"prompt": prompt, **texts})
@@ -247,14 +247,16 @@ def leakage(
     judged = correction.prepared(model, judge, labels, seed=seed)
     result = study.run(out, progress=True)
     table = result.table("leakage")
-    found = None if judged is None else correction.corrected(out, method, labels=judged)
-    record = None if found is None else correction.write(out, [(found, correction.headline_target(out, method))])
+    corrected = None if judged is None else correction.corrected(out, method, labels=judged)
+    record = (
+        None if corrected is None else correction.write(out, [(corrected, correction.headline_target(out, method))])
+    )
     if as_json:
         rows = json.loads(table.to_json(orient="records"))
         print(json.dumps(rows if record is None else {"leakage": rows, "correction": record}, allow_nan=False))
         return
-    if found is not None:
-        print(correction.text(found))
+    if corrected is not None:
+        print(correction.text(corrected))
         print(result.text())
         return
     matrix = table[table["method"] == method].pivot(index="steered", columns="measured", values="d")

@@ -60,11 +60,11 @@ def writable(out: Path) -> None:
     """
     if out.suffix and out.is_dir():
         raise InputError(f"cannot write {out}: it is a folder; name a file")
-    place = next(parent for parent in out.absolute().parents if parent.exists())
-    if not place.is_dir():
-        raise InputError(f"cannot write {out}: {place} is a file, not a folder")
-    if not os.access(place, os.W_OK):
-        raise InputError(f"cannot write {out}: no permission to write in {place}")
+    existing = next(parent for parent in out.absolute().parents if parent.exists())
+    if not existing.is_dir():
+        raise InputError(f"cannot write {out}: {existing} is a file, not a folder")
+    if not os.access(existing, os.W_OK):
+        raise InputError(f"cannot write {out}: no permission to write in {existing}")
     out.parent.mkdir(parents=True, exist_ok=True)
 
 
@@ -82,11 +82,11 @@ def collected(model_name: str, prompts: str, dtype: str, samples: bool, stats: P
 
     model = nv.load(model_name, dtype=dtype)
     if stats is not None:
-        found = nv.ActivationStats.load(stats)
-        made_on, here = found.fingerprint.get("weights_hash"), nv.fingerprint(model)["weights_hash"]
-        if made_on != here:
+        statistics = nv.ActivationStats.load(stats)
+        made_on, model_hash = statistics.fingerprint.get("weights_hash"), nv.fingerprint(model)["weights_hash"]
+        if made_on != model_hash:
             raise InputError(f"{stats} was collected on other weights than {model_name}: collect again")
-        return model, found
+        return model, statistics
     pairs = nv.prompts.load(resolve_prompts(prompts, model_name))
     pooling = StudyConfig(model=model_name).pooling
     return model, nv.collect(model, pairs, samples=samples, pooling=pooling, progress=True)

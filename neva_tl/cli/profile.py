@@ -71,27 +71,27 @@ def profile(
     loaded = nv.load(model, dtype=dtype)
     edits = _edit(loaded, model, value, method, dose, scope, prompts, rows, k, seed) if value is not None else None
     say(f"asking {len(judge.items)} items twice")
-    found = value_profile(loaded, judge, edits, seed=seed)
+    value_scores = value_profile(loaded, judge, edits, seed=seed)
     if out is not None:
-        found.df.to_csv(out, index=False)
+        value_scores.df.to_csv(out, index=False)
         say(f"written: {out}")
     report: dict[str, Any] = {
         "model": model,
-        "judge": found.judge,
-        "unit": found.unit,
-        "profile": found.df.to_dict("records"),
-        "order": float(found.before.extra["order"][0].mean()),
-        "mass": float(found.before.extra["mass"][0].mean()),
+        "judge": value_scores.judge,
+        "unit": value_scores.unit,
+        "profile": value_scores.df.to_dict("records"),
+        "order": float(value_scores.before.extra["order"][0].mean()),
+        "mass": float(value_scores.before.extra["mass"][0].mean()),
     }
     lines = [
-        str(found),
+        str(value_scores),
         f"late against early letters {report['order']:+.2f} of the scale (cancelled by asking both ways); probability on the "
         f"letters {report['mass']:.2f}",
     ]
     if report["mass"] < LITTLE_MASS:
         say("the model hardly answers with a letter at all: these scores say little about it")
     if value is not None:
-        tax = found.tax(value)
+        tax = value_scores.tax(value)
         about = {"value": value, "method": method, "dose": None if edits is None else edits.dose}
         report |= {"edit": about, "tax": tax.to_json()}
         lines.append(f"towards {value} by {method}: change of the others per unit of gain {tax}")
@@ -110,9 +110,9 @@ def profile(
     print(json.dumps(to_json(report), allow_nan=False) if as_json else "\n".join(lines))
 
 
-def _orientation(found: Any) -> dict[str, Any]:
+def _orientation(orientation: Any) -> dict[str, Any]:
     names = ("category", "soft_angle", "chance", "decided")
-    return {"angle": found.angle.to_json()} | {name: getattr(found, name) for name in names}
+    return {"angle": orientation.angle.to_json()} | {name: getattr(orientation, name) for name in names}
 
 
 def _edit(

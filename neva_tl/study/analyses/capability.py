@@ -69,14 +69,14 @@ def run_capability(
     """
     edits = run.edits(model, methods, values, target)
     base = unedited_scores(store, model, benchmarks, progress=progress)
-    found: dict[str, list[tuple[RunEdit, dict[str, Scores]]]] = {method: [] for method in methods}
+    scores_of: dict[str, list[tuple[RunEdit, dict[str, Scores]]]] = {method: [] for method in methods}
     for one in edits:
         about = {"study": run.manifest["study"], "method": one.method, "value": one.value, "dose": one.dose}
         name = f"{one.method} to {one.value}"
         scores = {b.name: _scored(store, model, b, (one.edit,), name, span, about, progress) for b in benchmarks}
-        found[one.method].append((one, scores))
+        scores_of[one.method].append((one, scores))
     parts = []
-    for method, conditions in found.items():
+    for method, conditions in scores_of.items():
         target_gain = conditions[0][0].target
         for one, scores in conditions:
             table = compare_capability(base, scores, seed=seed).df
@@ -87,9 +87,9 @@ def run_capability(
             reached = sum(one.status != "unreached" for one, _ in conditions)
             about = {"set": name, "value": f"mean of {len(conditions)} values", "dose": None, "method": method}
             parts.append(table.assign(**about, status=f"reached {reached}/{len(conditions)}"))
-        for part in parts[-len(conditions) - len(benchmarks) :]:
-            part["target_gain"] = target_gain
-    rows = [row for part in parts for row in part.assign(span=span).to_dict("records")]
+        for table in parts[-len(conditions) - len(benchmarks) :]:
+            table["target_gain"] = target_gain
+    rows = [row for table in parts for row in table.assign(span=span).to_dict("records")]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"dose": float, "target_gain": float})
 
 

@@ -104,10 +104,10 @@ def circuits_of_run(
             graph, view = value_circuit(model, pairs, name, sets, config, effort, progress=progress)
             store.write_json(f"circuits/{name}.view.json", view)
             store.write_json(f"circuits/{name}.json", graph.to_json())
-    done = [name for name in there if _done(store, name, None)]
-    views = [store.read_json(f"circuits/{name}.view.json") for name in done]
+    finished = [name for name in there if _done(store, name, None)]
+    views = [store.read_json(f"circuits/{name}.view.json") for name in finished]
     store.write_json("circuits/views.json", {"schema": 1, "views": views})
-    graphs = {name: store.read_json(f"circuits/{name}.json")["meta"] for name in done}
+    graphs = {name: store.read_json(f"circuits/{name}.json")["meta"] for name in finished}
     table = pd.DataFrame([{"value": name, **row} for name, meta in graphs.items() for row in meta["curve"]])
     store.write_table("tables/circuits", table)
     write_report(store.root)
@@ -119,8 +119,8 @@ def _done(store: Store, value: str, effort: Effort | None) -> bool:
     name = f"circuits/{value}.json"
     if not store.has(name) or not store.has(f"circuits/{value}.view.json"):
         return False
-    made = store.read_json(name)["meta"].get("effort")
-    return made is not None and (effort is None or made == repr(effort))
+    stored = store.read_json(name)["meta"].get("effort")
+    return stored is not None and (effort is None or stored == repr(effort))
 
 
 def value_circuit(
@@ -137,9 +137,9 @@ def value_circuit(
     splits = ("train", "test")
     task, test = (value_tasks(model, pairs, value, config, split, effort.texts, effort.lead) for split in splits)
     means = mean_activations(model, task)
-    whole = len(~Nodes.none(model))
-    sizes = sorted({size for size in effort.sizes if size < whole} | {min(effort.drawn, whole)})
-    found = find_circuits(
+    n_nodes = len(~Nodes.none(model))
+    sizes = sorted({size for size in effort.sizes if size < n_nodes} | {min(effort.drawn, n_nodes)})
+    circuits = find_circuits(
         model,
         task,
         sizes,
@@ -151,13 +151,19 @@ def value_circuit(
     )
     curve = []
     for size in sizes:
-        held = faithfulness(
-            model, test, found[size].nodes, means=means, n_random=effort.n_random, seed=config.seed
+        faithful = faithfulness(
+            model, test, circuits[size].nodes, means=means, n_random=effort.n_random, seed=config.seed
         ).to_dict()
-        row = {"size": size, "f": held["f"], "lo": held["f_lo"], "hi": held["f_hi"], "f_train": found[size].f}
-        shown = ("n_heads", "n_neurons", "completeness", "random_mean", "random_max", "m_model", "m_nothing", "texts")
-        curve.append({**row, **{name: held[name] for name in shown}})
-    drawn = found[min(effort.drawn, whole)]
+        row = {
+            "size": size,
+            "f": faithful["f"],
+            "lo": faithful["f_lo"],
+            "hi": faithful["f_hi"],
+            "f_train": circuits[size].f,
+        }
+        columns = ("n_heads", "n_neurons", "completeness", "random_mean", "random_max", "m_model", "m_nothing", "texts")
+        curve.append({**row, **{name: faithful[name] for name in columns}})
+    drawn = circuits[min(effort.drawn, n_nodes)]
     graph = circuit(
         model,
         [sets[value], *(item for name, item in sets.items() if name != value)],
@@ -169,8 +175,8 @@ def value_circuit(
     ).prune(SHARE)
     # `random` under the name that pictures read
     meta = {**graph.meta, "curve": [{**row, "random": row["random_mean"]} for row in curve], "effort": repr(effort)}
-    made = CircuitGraph(graph.graph, meta)
-    return made, _view(model, made, task)
+    result = CircuitGraph(graph.graph, meta)
+    return result, _view(model, result, task)
 
 
 def value_tasks(
@@ -198,12 +204,12 @@ def _view(model: Any, graph: CircuitGraph, task: ValueTask) -> dict[str, Any]:
     batch = inference.encode(model, [example], chat=task.chat)
     names = [models.hook_name(model, layer, "post") for layer, _ in neurons]
     names += [models.hook_name(model, layer, "pattern") for layer, _ in heads]
-    with record_hooks(model, names) as seen:
+    with record_hooks(model, names) as recorded:
         inference.forward_batch(model, batch, logits=False)
     # the end of a long text: that is where the task is read
     start = max(0, batch.tokens.shape[1] - VIEW_TOKENS)
-    posts = [seen[models.hook_name(model, layer, "post")][0, start:, k].tolist() for layer, k in neurons]
-    maps = [seen[models.hook_name(model, layer, "pattern")][0, h, start:, start:].tolist() for layer, h in heads]
+    posts = [recorded[models.hook_name(model, layer, "post")][0, start:, k].tolist() for layer, k in neurons]
+    maps = [recorded[models.hook_name(model, layer, "pattern")][0, h, start:, start:].tolist() for layer, h in heads]
     reader = models.tokenizer(model)
     return {
         "value": task.value,

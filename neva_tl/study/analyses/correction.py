@@ -96,9 +96,9 @@ def prepared(model: str, judge: str, labels: str | Path | None, *, seed: int = 0
     reader = text_judge(StudyConfig(model=model, judge=judge).resolved().judge)
     if labels is None and not getattr(reader, "labels", None):
         return None
-    found = judged_labels(reader, labels)
-    mixing(found, seed=seed, n_boot=2, n_splits=1)  # raises
-    return found
+    judged_texts = judged_labels(reader, labels)
+    mixing(judged_texts, seed=seed, n_boot=2, n_splits=1)  # raises
+    return judged_texts
 
 
 def headline_target(run: str | Path, method: str) -> float | None:
@@ -158,7 +158,7 @@ def corrected(
     return correct(responses, labels, seed=config.seed, n_boot=config.spending().n_boot)
 
 
-def write(run: str | Path, found: Sequence[tuple[CorrectedLeakage, float | None]]) -> dict[str, Any]:
+def write(run: str | Path, results: Sequence[tuple[CorrectedLeakage, float | None]]) -> dict[str, Any]:
     """Write corrections into the run folder, in place of earlier ones: `correction.json` and the tables
     `leakage_corrected`, `csr_corrected` and `judge_mixing`.
 
@@ -171,12 +171,12 @@ def write(run: str | Path, found: Sequence[tuple[CorrectedLeakage, float | None]
         numbers as `{est, lo, hi, n}`, per steered value the share explained.
     """
     store = Store(Path(run))
-    first = found[0][0].mixing
+    first = results[0][0].mixing
     methods = [
         {"method": one.method, "target_gain": target}
         | {name: x.to_json() for name, x in one.numbers().items() if not name.startswith("condition")}
         | {"shares": {name: x.to_json() for name, x in one.shares.items()}}
-        for one, target in found
+        for one, target in results
     ]
     record = {
         "judge": first.judged.judge,
@@ -187,40 +187,40 @@ def write(run: str | Path, found: Sequence[tuple[CorrectedLeakage, float | None]
         "condition": first.condition.to_json(),
         "condition_scaled": first.scaled.to_json(),
         "not_noticed": list(first.weak),
-        "note": found[0][0].note,
+        "note": results[0][0].note,
         "methods": methods,
     }
-    store.write_table(TABLE, pd.concat([one.table().assign(target_gain=t) for one, t in found], ignore_index=True))
-    store.write_table(RATES, pd.concat([one.csr.assign(target_gain=t) for one, t in found], ignore_index=True))
+    store.write_table(TABLE, pd.concat([one.table().assign(target_gain=t) for one, t in results], ignore_index=True))
+    store.write_table(RATES, pd.concat([one.csr.assign(target_gain=t) for one, t in results], ignore_index=True))
     store.write_table(MIXING, first.table())
     store.write_json(RECORD, record)  # last: who finds it finds the tables
     return record
 
 
-def text(found: CorrectedLeakage) -> str:
+def text(result: CorrectedLeakage) -> str:
     """A correction as the command line prints it: both matrices with intervals, and what confusion explains."""
     lines = []
     for title, est, lo, hi in (
-        ("raw", found.raw.matrix, found.raw.lo, found.raw.hi),
-        ("corrected", found.matrix, found.lo, found.hi),
+        ("raw", result.raw.matrix, result.raw.lo, result.raw.hi),
+        ("corrected", result.matrix, result.lo, result.hi),
     ):
         numbers = zip(est.to_numpy(), lo.to_numpy(), hi.to_numpy(), strict=True)
         cells = [[f"{x:.2f} [{a:.2f},{b:.2f}]" for x, a, b in zip(*row, strict=True)] for row in numbers]
         lines += [
-            f"D of {found.method}, {title}",
+            f"D of {result.method}, {title}",
             pd.DataFrame(cells, index=est.index, columns=est.columns).to_string(),
             "",
         ]
-    raw, true, made = found.raw, found.corrected, found.mixing.judged
+    raw, true, judged_texts = result.raw, result.corrected, result.mixing.judged
     lines += [
-        f"judge {made.judge}, {len(made.scores)} held-out texts of {made.labels_name}",
-        f"condition number of M {found.mixing.condition}, with scaled columns {found.mixing.scaled}",
+        f"judge {judged_texts.judge}, {len(judged_texts.scores)} held-out texts of {judged_texts.labels_name}",
+        f"condition number of M {result.mixing.condition}, with scaled columns {result.mixing.scaled}",
         f"gain      raw {raw.gain}   corrected {true.gain} (in shares of texts)",
-        f"leakage   raw {raw.leakage}   corrected {true.leakage}   by confusion alone {found.leakage_alone}",
+        f"leakage   raw {raw.leakage}   corrected {true.leakage}   by confusion alone {result.leakage_alone}",
         f"NLR       raw {raw.nlr}   corrected {true.nlr}",
         f"NGL       raw {raw.ngl}   corrected {true.ngl}",
-        f"share of the measured leakage that the judge's confusion alone makes: {found.share}",
-        found.note,
+        f"share of the measured leakage that the judge's confusion alone makes: {result.share}",
+        result.note,
     ]
     return "\n".join(lines)
 

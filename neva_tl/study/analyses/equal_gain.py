@@ -55,12 +55,12 @@ class Curve:
 
     def at(self, gain: float) -> dict[str, Float[np.ndarray, " b"]]:
         """`leakage` and the costs where the curve's gain is `gain`; NaN on draws whose curve ends below it."""
-        found = {"leakage": _read(self.gain, self.leakage, gain)}
+        numbers = {"leakage": _read(self.gain, self.leakage, gain)}
         for name, cost in self.costs.items():
             points = np.broadcast_to(np.sqrt(np.maximum(cost, 0)) if name == "kl" else cost, self.gain.shape)
             read = _read(self.gain, points, gain)
-            found[name] = read**2 if name == "kl" else read
-        return found
+            numbers[name] = read**2 if name == "kl" else read
+        return numbers
 
 
 def _read(x: Float[np.ndarray, "b t"], y: Float[np.ndarray, "b t"], at: float) -> Float[np.ndarray, " b"]:
@@ -117,28 +117,28 @@ def contest(ours: Curve, rival: Curve, gain: float, *, level: float = 0.95) -> d
     row: dict[str, Any] = {"gain": gain, "ours": ours.method, "rival": rival.method, "n_values": len(ours.values)}
     row |= {"top_ours": ours.top, "top_rival": rival.top}
 
-    def add(name: str, draws: Float[np.ndarray, " b"], *, recentre: bool, shown: bool = True) -> Estimate:
-        found = interval(draws[0], draws[1:], ours.n, level, recentre=recentre) if shown else null(ours.n)
-        row.update(found.columns(name))
-        return found
+    def add(name: str, draws: Float[np.ndarray, " b"], *, recentre: bool, defined: bool = True) -> Estimate:
+        estimate = interval(draws[0], draws[1:], ours.n, level, recentre=recentre) if defined else null(ours.n)
+        row.update(estimate.columns(name))
+        return estimate
 
     nlr_a, nlr_b = a["leakage"] / gain, b["leakage"] / gain
     add("nlr_ours", nlr_a, recentre=True)
     floor = add("nlr_rival", nlr_b, recentre=True).lo
-    add("nlr_ratio", measures.ratio(nlr_a, nlr_b), recentre=True, shown=floor is not None and floor > 0)
+    add("nlr_ratio", measures.ratio(nlr_a, nlr_b), recentre=True, defined=floor is not None and floor > 0)
     add("nlr_difference", nlr_a - nlr_b, recentre=True)
     for name in COSTS:
         add(f"{name}_ours", a[name], recentre=False)
         floor = add(f"{name}_rival", b[name], recentre=False).lo
-        add(f"{name}_ratio", measures.ratio(a[name], b[name]), recentre=False, shown=floor is not None and floor > 0)
+        add(f"{name}_ratio", measures.ratio(a[name], b[name]), recentre=False, defined=floor is not None and floor > 0)
     return row
 
 
 def curves_table(curves: Mapping[str, Sequence[Curve]], *, level: float = 0.95) -> pd.DataFrame:
     """One row per gate, method and point: `gate, method, point, gain, leakage` (with `_lo`, `_hi`), `kl`, `loss`."""
     rows: list[dict[str, Any]] = []
-    for gate, found in curves.items():
-        for curve in found:
+    for gate, of_gate in curves.items():
+        for curve in of_gate:
             for point in range(curve.gain.shape[1]):
                 row: dict[str, Any] = {"gate": gate, "method": curve.method, "point": point}
                 row |= interval(curve.gain[0, point], curve.gain[1:, point], curve.n, level).columns("gain")
@@ -152,11 +152,11 @@ def equal_gain_contests(
 ) -> pd.DataFrame:
     """`contest` of each method of `ours` against every vector method behind the same gate, at each gain: a row each."""
     rows = []
-    for gate, found in curves.items():
-        rivals = [curve for curve in found if FAMILIES[curve.method] == "vectors"]
+    for gate, of_gate in curves.items():
+        rivals = [curve for curve in of_gate if FAMILIES[curve.method] == "vectors"]
         for gain in gains:
             rows += [
-                {"gate": gate} | contest(one, rival, gain) for one in found if one.method in ours for rival in rivals
+                {"gate": gate} | contest(one, rival, gain) for one in of_gate if one.method in ours for rival in rivals
             ]
     return numeric(pd.DataFrame(rows))
 

@@ -38,16 +38,16 @@ def group_of(
 
     None where there are none.
     """
-    chosen = neurons.at(layer)["neuron"].to_numpy(dtype=np.int64)
-    if not len(chosen):
+    selected = neurons.at(layer)["neuron"].to_numpy(dtype=np.int64)
+    if not len(selected):
         return None
     if group == "selected":
-        index = chosen
+        index = selected
     elif group == "all":
         index = np.arange(stats.d_mlp)
     else:
-        rest = np.setdiff1d(np.arange(stats.d_mlp), chosen)
-        index = rng.choice(rest, size=min(len(chosen), len(rest)), replace=False)
+        rest = np.setdiff1d(np.arange(stats.d_mlp), selected)
+        index = rng.choice(rest, size=min(len(selected), len(rest)), replace=False)
         if not len(index):  # the layer is selected whole
             return None
     _, plus, _ = stats.moments(neurons.value, "+")
@@ -93,23 +93,23 @@ def layer_ablation(
 
     rows = []
     loss = health.loss(())
-    steps = sum(len(found.layers) for found in neurons.values())
+    steps = sum(len(neuron_set.layers) for neuron_set in neurons.values())
     with tqdm(total=steps, desc="layers", unit="layer", file=sys.stderr, disable=not progress) as bar:
-        for value, found in neurons.items():
+        for value, neuron_set in neurons.items():
             base = {kind: _own(scorer, (), value, kind, test_prompts) for kind in ("expressing", "open")}
             reuse = models.LayerCache(model)  # layers ascend: what is below the edited one is run once for all of them
-            for layer in found.layers:
+            for layer in neuron_set.layers:
                 rng = np.random.default_rng([seed, VALUES.index(value), layer])
                 for group in GROUPS:
-                    chosen = group_of(stats, found, layer, group, rng)
-                    if chosen is None:
+                    group_neurons = group_of(stats, neuron_set, layer, group, rng)
+                    if group_neurons is None:
                         continue
                     for operation in OPERATIONS:
                         edit: Edit
                         if operation == "amplify":
-                            edit = Amplify(chosen, AMPLIFY_DOSE, scope=scope, gate=gate)
+                            edit = Amplify(group_neurons, AMPLIFY_DOSE, scope=scope, gate=gate)
                         else:
-                            edit = Ablate(chosen, mode=operation, effects="all", scope=scope, gate=gate)
+                            edit = Ablate(group_neurons, mode=operation, effects="all", scope=scope, gate=gate)
                         kind = "open" if operation == "amplify" else "expressing"
                         score, cluster = _own(scorer, (edit,), value, kind, test_prompts, reuse)
                         change = score - base[kind][0]
@@ -121,7 +121,7 @@ def layer_ablation(
                                 "layer": layer,
                                 "operation": operation,
                                 "group": group,
-                                "n_neurons": len(chosen),
+                                "n_neurons": len(group_neurons),
                                 "d_csr": float(change.mean()),
                                 "lo": float(interval.lo),
                                 "hi": float(interval.hi),
@@ -141,13 +141,13 @@ def _own(
     reuse: models.LayerCache | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores of a value on its own prompts, and their clusters."""
-    seen: Observed
+    observed: Observed
     if scorer.reads and kind == "expressing" and models.info(scorer.model).demo:
-        seen = scorer.read(edits, demo_expressing(value, test_prompts))
+        observed = scorer.read(edits, demo_expressing(value, test_prompts))
     else:
-        seen = scorer.observe(edits, "test", (value,), reuse)
-    at = seen.items.values.index(value)
-    return seen.items.scores[at], seen.items.clusters[at]
+        observed = scorer.observe(edits, "test", (value,), reuse)
+    at = observed.items.values.index(value)
+    return observed.items.scores[at], observed.items.clusters[at]
 
 
 def layer_study(
@@ -182,7 +182,7 @@ def layer_table(out: str | Path, options: Mapping[str, Any], *, progress: bool =
     table = layer_ablation(
         model,
         stats,
-        {name: found for name, found in neurons.items() if len(found)},
+        {name: neuron_set for name, neuron_set in neurons.items() if len(neuron_set)},
         stages.make_scorer(store, model, pairs, config, profile),
         Health(model, config, profile),
         scope=config.token_scope(),

@@ -70,19 +70,19 @@ def lens_table(
 
 def _doses(store: Store, config: StudyConfig, method: str) -> dict[str, float]:
     target = str(config.spending().targets[-1])
-    found = {}
+    doses = {}
     for value in config.values:
         if store.has(f"cells/dose/{method}/{value}.json"):
             record = store.read_json(f"cells/dose/{method}/{value}.json")
             dose = record["doses"].get(target)
             dose = record["best"] if dose is None else dose
             if dose is not None:
-                found[value] = float(dose)
-    if not found:
+                doses[value] = float(dose)
+    if not doses:
         raise InputError(
             f"{store.root} holds no dose of {method}: finish the run first (neva-tl run --out {store.root})"
         )
-    return found
+    return doses
 
 
 def _write(store: Store, model: Any, config: StudyConfig, edits: Mapping[str, Edit], progress: bool) -> pd.DataFrame:

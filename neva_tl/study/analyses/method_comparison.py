@@ -69,8 +69,8 @@ def folders(root: Path) -> dict[str, Store]:
     Raises:
         InputError: none is there.
     """
-    found = {gate: Store(root / f"gate-{gate}") for gate in GATES}
-    finished = {gate: store for gate, store in found.items() if store.has("results.json")}
+    stores = {gate: Store(root / f"gate-{gate}") for gate in GATES}
+    finished = {gate: store for gate, store in stores.items() if store.has("results.json")}
     if not finished:
         raise InputError(f"{root} holds no finished study: run analyses/method_comparison.py")
     return finished
@@ -98,7 +98,7 @@ def combined(studies: Mapping[str, Store]) -> pd.DataFrame:
             table.assign(
                 relevance=gate,
                 family=[FAMILIES[method] for method in table["method"]],
-                gate_class=[gate_class(own) for own in table["gate"]],
+                gate_class=[gate_class(method_gate) for method_gate in table["gate"]],
                 kl_median=medians,
                 loss_ppl=np.log(table["ppl"].astype(float) / table["ppl_base"].astype(float)),
                 loss_acc=table["acc_base"].astype(float) - table["acc"].astype(float),
@@ -155,9 +155,9 @@ def _contest(
     row |= {"reached_ours": len(reached[ours]), "reached_rival": len(reached[rival])}
     if not common:
         return row
-    found = nlr_beside(store, ours, rival, target, common, seed=seed, n_boot=n_boot)
-    row |= {"nlr_ours": found.nlr_a.est, "nlr_rival": found.nlr_b.est}
-    row |= found.ratio.columns("nlr_ratio") | found.difference.columns("nlr_difference")
+    comparison = nlr_beside(store, ours, rival, target, common, seed=seed, n_boot=n_boot)
+    row |= {"nlr_ours": comparison.nlr_a.est, "nlr_rival": comparison.nlr_b.est}
+    row |= comparison.ratio.columns("nlr_ratio") | comparison.difference.columns("nlr_difference")
     losses = {m: [losses_of(store, base, m, value, target) for value in common] for m in (ours, rival)}
     for name in LOSSES:
         pair = [np.array([one[name] for one in losses[m]], dtype=float) for m in (ours, rival)]
@@ -198,15 +198,15 @@ def ratio_of_means(
 
 def gain_curves(studies: Mapping[str, Store], *, seed: int = 0, n_boot: int = 2000) -> dict[str, list[Curve]]:
     """Gate -> the curve of every method with a dose behind it, over all values steered towards, reached or not."""
-    found: dict[str, list[Curve]] = {}
+    curves: dict[str, list[Curve]] = {}
     for store in studies.values():
         table = store.read_table("tables/values").dropna(subset=["target_gain"])
         for (gate, method), group in table.groupby(["gate", "method"], sort=False):
             name, targets = str(method), [float(t) for t in sorted(group["target_gain"].unique())]
             values = list(dict.fromkeys(group["steered"]))
             curve = _curve(store, name, targets, values, seed=seed, n_boot=n_boot)
-            found.setdefault(gate_class(str(gate)), []).append(curve)
-    return found
+            curves.setdefault(gate_class(str(gate)), []).append(curve)
+    return curves
 
 
 def reachable_contests(
@@ -233,20 +233,22 @@ def reachable_contests(
                 for pair in rivalries(reached):
                     able = [value for value in reached[pair[0]] if value in reached[pair[1]]]
                     if able:
-                        mine, theirs = (_curve(store, m, points, able, seed=seed, n_boot=n_boot) for m in pair)
-                        rows.append({"gate": gate} | contest(mine, theirs, gain))
+                        ours_curve, theirs = (_curve(store, m, points, able, seed=seed, n_boot=n_boot) for m in pair)
+                        rows.append({"gate": gate} | contest(ours_curve, theirs, gain))
     return numeric(pd.DataFrame(rows))
 
 
 def reached_at(group: pd.DataFrame, targets: Sequence[float]) -> dict[str, list[str]]:
     """Method -> the values that it reached at every one of some targets, from rows of `tables/values`."""
-    asked = group[group["target_gain"].isin(targets)]
-    whole = (asked["status"] == "reached").groupby([asked["method"], asked["steered"]], sort=False).all()
-    found: dict[str, list[str]] = {str(method): [] for method in dict.fromkeys(group["method"])}
-    for row in whole.reset_index(name="yes").itertuples():
+    at_targets = group[group["target_gain"].isin(targets)]
+    reached = (
+        (at_targets["status"] == "reached").groupby([at_targets["method"], at_targets["steered"]], sort=False).all()
+    )
+    values_of: dict[str, list[str]] = {str(method): [] for method in dict.fromkeys(group["method"])}
+    for row in reached.reset_index(name="yes").itertuples():
         if row.yes:
-            found[str(row.method)].append(str(row.steered))
-    return found
+            values_of[str(row.method)].append(str(row.steered))
+    return values_of
 
 
 def _curve(
@@ -268,7 +270,7 @@ def verdicts(table: pd.DataFrame, *, loss: float, least: int = 1) -> list[dict[s
         loss: share of the rival's loss of capability that ours may have.
         least: values that both must have reached for a rival to count.
     """
-    found = []
+    lines = []
     for (gate, target, ours), group in table.groupby(["gate", "target_gain", "ours"], sort=False):
         able = group[(group["n_values"] >= least) & group["nlr_rival"].notna()] if "nlr_rival" in group else group[:0]
         row: dict[str, Any] = {"gate": gate, "target_gain": target, "ours": ours}
@@ -277,7 +279,7 @@ def verdicts(table: pd.DataFrame, *, loss: float, least: int = 1) -> list[dict[s
             reason = (
                 "no vector method reached the gain on the values that it reached" if most else "reached for no value"
             )
-            found.append(row | {"rival": None, "reason": reason})
+            lines.append(row | {"rival": None, "reason": reason})
             continue
         best = able.iloc[int(able["nlr_rival"].to_numpy(dtype=float).argmin())]
         ratio = best["nlr_ratio"]
@@ -288,8 +290,8 @@ def verdicts(table: pd.DataFrame, *, loss: float, least: int = 1) -> list[dict[s
         for name in LOSSES:
             share = best.get(f"{name}_ratio", float("nan"))
             row[f"{name}_goal"] = None if pd.isna(share) else bool(share <= loss)
-        found.append(row)
-    return found
+        lines.append(row)
+    return lines
 
 
 def dose_curves(studies: Mapping[str, Store]) -> pd.DataFrame:
@@ -318,9 +320,9 @@ def write(root: Path, *, seed: int = 0, seconds: float = 0.0) -> str:
     """
     studies = folders(root)
     store = Store(root)
-    table, held = combined(studies), contests(studies, seed=seed)
+    table, contests_table = combined(studies), contests(studies, seed=seed)
     store.write_table("tables/method_comparison", table)
-    store.write_table("tables/method_contests", held)
+    store.write_table("tables/method_contests", contests_table)
     store.write_table("tables/method_curves", dose_curves(studies))
     curves = gain_curves(studies, seed=seed)
     gains = [float(gain) for gain in sorted(table["target_gain"].dropna().unique())]
@@ -330,14 +332,14 @@ def write(root: Path, *, seed: int = 0, seconds: float = 0.0) -> str:
     store.write_table("tables/equal_gain_reached", within)
     manifests = {gate: one.read_json("manifest.json") for gate, one in studies.items()}
     demo = all(is_demo(one["config"]["model"]) for one in manifests.values())
-    found = verdicts(held, loss=DEMO_LOSS_GOAL if demo else LOSS_GOAL)
+    verdict_lines = verdicts(contests_table, loss=DEMO_LOSS_GOAL if demo else LOSS_GOAL)
     store.write_json(
         "method_comparison.json",
         {
             "goals": {"nlr": NLR_GOAL, "loss": DEMO_LOSS_GOAL if demo else LOSS_GOAL},
-            "verdicts": found,
+            "verdicts": verdict_lines,
             "conditions": table.to_dict("records"),
-            "contests": held.to_dict("records"),
+            "contests": contests_table.to_dict("records"),
             "equal_gain": level.to_dict("records"),
             "equal_gain_reached": within.to_dict("records"),
             "studies": {
@@ -363,7 +365,17 @@ def write(root: Path, *, seed: int = 0, seconds: float = 0.0) -> str:
         "ngl",
         "invalid",
     ]
-    shown = ["gate", "target_gain", "ours", "rival", "n_values", "nlr_ours", "nlr_rival", "nlr_ratio", "kl_ratio"]
+    contest_columns = [
+        "gate",
+        "target_gain",
+        "ours",
+        "rival",
+        "n_values",
+        "nlr_ours",
+        "nlr_rival",
+        "nlr_ratio",
+        "kl_ratio",
+    ]
     read = [
         "gate",
         "gain",
@@ -379,10 +391,10 @@ def write(root: Path, *, seed: int = 0, seconds: float = 0.0) -> str:
     ]
     parts = [
         printed(table, [*columns, "loss_ppl", "loss_acc", "kl", "kl_median"]),
-        "doses matched on validation prompts:\n" + printed(held, shown),
+        "doses matched on validation prompts:\n" + printed(contests_table, contest_columns),
         "at equal gains on test prompts, read off the curves over all values:\n" + printed(level, read),
         "... and over the values that both reached at that gain and the next:\n" + printed(within, read),
-        "\n".join(sentence(one) for one in found),
+        "\n".join(sentence(one) for one in verdict_lines),
     ]
     return "\n\n".join(parts)
 

@@ -84,8 +84,8 @@ class FinishedRun:
             raise InputError(
                 f"{self.store.root} ran {name!r}, which cannot be loaded here ({error}): name its path with --model"
             ) from error
-        made_on, here = self.manifest["model"]["weights_hash"], models.fingerprint(loaded)["weights_hash"]
-        if made_on != here:
+        made_on, model_hash = self.manifest["model"]["weights_hash"], models.fingerprint(loaded)["weights_hash"]
+        if made_on != model_hash:
             raise InputError(f"{self.store.root} was made on other weights than {name}: name the run's own model")
         return loaded
 
@@ -104,10 +104,10 @@ class FinishedRun:
             InputError: it matched no such gain.
         """
         targets = self.config.spending().targets
-        found = targets[-1] if gain is None else gain
-        if found not in targets:
-            raise InputError(f"{self.store.root} matched gains at {', '.join(map(str, targets))}, not at {found}")
-        return found
+        target_gain = targets[-1] if gain is None else gain
+        if target_gain not in targets:
+            raise InputError(f"{self.store.root} matched gains at {', '.join(map(str, targets))}, not at {target_gain}")
+        return target_gain
 
     def edits(
         self, model: Any, methods: Sequence[str], values: Sequence[str] = (), target: float | None = None
@@ -124,13 +124,16 @@ class FinishedRun:
             InputError: the run has no such method, value, target or file.
         """
         target = self.target(target)
-        wanted = tuple(values) or self.values()
-        for what, asked, known in (("method", methods, self.methods()), ("value", wanted, self.values())):
-            missing = [name for name in asked if name not in known]
+        requested_values = tuple(values) or self.values()
+        for what, requested, available in (
+            ("method", methods, self.methods()),
+            ("value", requested_values, self.values()),
+        ):
+            missing = [name for name in requested if name not in available]
             if missing:
-                raise InputError(f"{self.store.root} measured no {what} {missing[0]!r}: it has {', '.join(known)}")
+                raise InputError(f"{self.store.root} measured no {what} {missing[0]!r}: it has {', '.join(available)}")
         evidence = self.evidence(model)
-        return [self._edit(evidence, method, value, target) for method in methods for value in wanted]
+        return [self._edit(evidence, method, value, target) for method in methods for value in requested_values]
 
     def evidence(self, model: Any) -> Evidence:
         """What the run's edits are built from, as its folder keeps it.
@@ -150,11 +153,11 @@ class FinishedRun:
         gate = RelevanceGate.load(self.store.root / "gate.safetensors") if gated else None
         layers = tuple(self.store.read_json("cells/vector_layers.json")["layers"])
         chat = self.config.chat is not False and models.info(model).chat
-        found = Evidence(
+        evidence = Evidence(
             model, stats, neurons, self.config.token_scope(), chat=chat, seed=self.config.seed, gate=gate,
             margins=stages.stored_margins(self.store),
         )  # fmt: skip
-        return replace(found, layers=layers)
+        return replace(evidence, layers=layers)
 
     def pairs(self) -> ContrastSet:
         """The contrast set it ran on.
@@ -162,10 +165,10 @@ class FinishedRun:
         Raises:
             InputError: the prompts are gone, or are other ones by now.
         """
-        found = stages.limit_rows(prompts.load(self.config.prompts), self.config.spending().rows_per_value)
-        if found.hash != self.manifest["prompt_hash"]:
+        pairs = stages.limit_rows(prompts.load(self.config.prompts), self.config.spending().rows_per_value)
+        if pairs.hash != self.manifest["prompt_hash"]:
             raise InputError(f"{self.store.root} was made on other prompts than {self.config.prompts} holds now")
-        return found
+        return pairs
 
     def cells(self, model: Any, **profile: Any) -> Cells:
         """Its cells, to measure more edits with its own judge, prompts and budget.
@@ -179,12 +182,12 @@ class FinishedRun:
         return Cells(self.store, model, scorer, self.config, spending)
 
     def _edit(self, evidence: Evidence, method: str, value: str, target: float) -> RunEdit:
-        own = None if method in UNDOSED else target
-        name = f"cells/measure/{method}/{value}@{own}.json"
+        matched_gain = None if method in UNDOSED else target
+        name = f"cells/measure/{method}/{value}@{matched_gain}.json"
         if not self.store.has(name):
             raise InputError(f"{self.store.root} lacks {name}: the dose of {method} for {value} is not known")
         record = self.store.read_json(name)
         edit = build(method, evidence, value)
-        if own is not None:
+        if matched_gain is not None:
             edit = edit.with_dose(0.0 if record["dose"] is None else record["dose"])
-        return RunEdit(method, value, record["dose"], record["status"], own, edit)
+        return RunEdit(method, value, record["dose"], record["status"], matched_gain, edit)

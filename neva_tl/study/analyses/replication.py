@@ -40,12 +40,12 @@ def replicates(roots: Mapping[str, Path], *, seed: int = 0) -> tuple[pd.DataFram
     for name, root in roots.items():
         studies = folders(root)
         rate = border_rate(next(iter(studies.values())).read_json("manifest.json"))
-        for kept, table in zip(tables, (combined(studies), contests(studies, seed=seed)), strict=True):
+        for tables_of_kind, table in zip(tables, (combined(studies), contests(studies, seed=seed)), strict=True):
             table.insert(0, "replicate", name)
             table.insert(1, "border_rate", rate)
-            kept.append(table)
-    conditions, held = (pd.concat(kept, ignore_index=True) for kept in tables)
-    return conditions, held
+            tables_of_kind.append(table)
+    conditions, contest_rows = (pd.concat(tables_of_kind, ignore_index=True) for tables_of_kind in tables)
+    return conditions, contest_rows
 
 
 def border_rate(manifest: Mapping[str, Any]) -> float | None:
@@ -75,6 +75,6 @@ def over_replicates(conditions: pd.DataFrame) -> pd.DataFrame:
 def total_reached(texts: list[str]) -> str:
     """`["7/10", "9/10"]` -> `"16/20"`; what is no count (`own gain`) stays."""
     parts = [text.split("/") for text in texts]
-    if any(len(part) != 2 for part in parts):
+    if any(len(fraction) != 2 for fraction in parts):
         return texts[0]
-    return f"{sum(int(done) for done, _ in parts)}/{sum(int(of) for _, of in parts)}"
+    return f"{sum(int(reached) for reached, _ in parts)}/{sum(int(of) for _, of in parts)}"

@@ -65,15 +65,15 @@ class SensitivityConfig:
         target = run.target(run.config.spending().targets[0] if self.target is None else self.target)
         have = [name for name in METHODS if name in run.methods()]
         named = run.values() if self.values == (ALL,) else self.values
-        for what, asked, known in (
+        for what, requested, available in (
             ("factor", self.factors, tuple(FACTORS)),
             ("value", named, run.values()),
             ("method", self.methods, tuple(have)),
         ):
-            missing = [name for name in asked if name not in known]
+            missing = [name for name in requested if name not in available]
             if missing:
                 raise InputError(
-                    f"no {what} {missing[0]!r} to vary in {run.store.root}: choose from {', '.join(known)}"
+                    f"no {what} {missing[0]!r} to vary in {run.store.root}: choose from {', '.join(available)}"
                 )
         if not have:
             raise InputError(f"{run.store.root} measured neither {' nor '.join(METHODS)}: there is nothing to vary")
@@ -118,8 +118,8 @@ class Lab:
     @property
     def setting(self) -> Setting:
         """What levels are laid around."""
-        own = {value: self.evidence.neurons[value] for value in self.config.values}
-        return Setting(self.run.config, own, self.evidence.stats)
+        run_neurons = {value: self.evidence.neurons[value] for value in self.config.values}
+        return Setting(self.run.config, run_neurons, self.evidence.stats)
 
     def stats(self, pairs: int | None) -> ActivationStats:
         """Statistics of the first so many training pairs of every value (by hash rank); collected anew, held for one size."""
@@ -128,15 +128,15 @@ class Lab:
         if pairs not in self._stats:
             study = self.run.config
             fewer = stages.limit_rows(self.run.pairs(), pairs)
-            found = collect(self.model, fewer, pooling=study.pooling, samples=True, chat=study.chat, gate=False)
-            self._stats = {pairs: found}
+            statistics = collect(self.model, fewer, pooling=study.pooling, samples=True, chat=study.chat, gate=False)
+            self._stats = {pairs: statistics}
         return self._stats[pairs]
 
     def neurons(self, variant: Variant, value: str) -> NeuronSet:
         """The neurons of a level."""
-        own = self.evidence.neurons[value]
+        run_neurons = self.evidence.neurons[value]
         margins = self.evidence.margins if variant.pairs is None else None
-        return neurons_of(variant, own, self.run.config, self.stats(variant.pairs), self.model, margins)
+        return neurons_of(variant, run_neurons, self.run.config, self.stats(variant.pairs), self.model, margins)
 
     def edit(self, method: str, variant: Variant, value: str) -> Edit | None:
         """The edit of a level at dose 1; None where it has no neurons."""
@@ -156,9 +156,9 @@ class Lab:
     def measure(self, method: str, todo: Sequence[tuple[Variant, str]]) -> None:
         """Doses and test conditions of some levels, all in step; what the folder holds is not done again."""
         store = self.cells.store
-        left = [(v, value) for v, value in todo if not store.has(f"{self.cell(method, v, value)}.json")]
+        remaining = [(v, value) for v, value in todo if not store.has(f"{self.cell(method, v, value)}.json")]
         edits: dict[str, tuple[Variant, str, Edit]] = {}
-        for variant, value in left:
+        for variant, value in remaining:
             edit, name = self.edit(method, variant, value), self.cell(method, variant, value)
             if edit is None:
                 store.write_json(f"{name}.json", {"dose": None, "status": EMPTY, "n_neurons": 0})
@@ -200,7 +200,7 @@ def measure_all(lab: Lab, *, progress: bool = False) -> list[tuple[str, Variant]
         for factor in lab.config.factors
         for method in lab.config.methods
     ]
-    done = []
+    rows = []
     with tqdm(total=len(plan), desc="sensitivity", unit="factor", file=sys.stderr, disable=not progress) as bar:
         for method, levels in plan:
             bar.set_postfix_str(f"{levels[0].factor} of {method}" if levels else "")
@@ -210,9 +210,9 @@ def measure_all(lab: Lab, *, progress: bool = False) -> list[tuple[str, Variant]
                 size = len(cells) if step is None else step
                 for start in range(0, len(cells), max(size, 1)):
                     lab.measure(method, cells[start : start + size])
-            done += [(method, variant) for variant in levels]
+            rows += [(method, variant) for variant in levels]
             bar.update()
-    return done
+    return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,13 +241,13 @@ def read_level(lab: Lab, method: str, variant: Variant) -> Level:
     result = measure(responses, seed=lab.run.config.seed, n_boot=n_boot, n_permutations=1)
     gate = gate_name(method, lab.run.config.gate == "relevance" and variant.gated)
     target = None if variant.dose is not None else lab.config.target
-    found = {value: records[value] for value in there}
-    entry = summary.method_entry(method, gate, target, result, found, lab.cells.base)
+    of_value = {value: records[value] for value in there}
+    entry = summary.method_entry(method, gate, target, result, of_value, lab.cells.base)
     entry.pop("circle")  # a few values tell nothing about the circle
     return Level(method, variant, entry, responses, size)
 
 
-def level_row(level: Level, own: Level, seed: int, n_boot: int) -> dict[str, Any]:
+def level_row(level: Level, reference: Level, seed: int, n_boot: int) -> dict[str, Any]:
     """One row of table `sensitivity`: the level, what it measured, and its NLR less the run's own on the same draws."""
     variant = level.variant
     row: dict[str, Any] = {"factor": variant.factor, "level": variant.level, "size": variant.size, "own": variant.own}
@@ -258,9 +258,9 @@ def level_row(level: Level, own: Level, seed: int, n_boot: int) -> dict[str, Any
     row |= summary.method_row(level.entry, level.method)
     if variant.dose is not None:
         row |= {"reached": "fixed", "dose": variant.dose}
-    elif not variant.own and level.responses is not None and own.responses is not None:
-        found = compare_nlr(level.responses, own.responses, seed=seed, n_boot=n_boot).difference
-        row |= found.columns("nlr_less_own")
+    elif not variant.own and level.responses is not None and reference.responses is not None:
+        comparison = compare_nlr(level.responses, reference.responses, seed=seed, n_boot=n_boot).difference
+        row |= comparison.columns("nlr_less_own")
     return row
 
 
@@ -286,12 +286,12 @@ def sensitivity(
     _ = lab.cells.base
     seed, n_boot = run.config.seed, lab.cells.profile.n_boot
     rows, by_value, numbers = [], [], []
-    own: dict[str, Level] = {}
+    references: dict[str, Level] = {}
     for method, variant in measure_all(lab, progress=progress):
         level = read_level(lab, method, variant)
         if variant.own:
-            own[method] = level
-        rows.append(level_row(level, own[method], seed, n_boot))
+            references[method] = level
+        rows.append(level_row(level, references[method], seed, n_boot))
         head = {"factor": variant.factor, "level": variant.level, "size": variant.size, "own": variant.own}
         if level.entry is not None:
             numbers.append({**head, "method": method, "neurons": dict(level.neurons), **level.entry})

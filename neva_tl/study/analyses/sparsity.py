@@ -50,12 +50,12 @@ def smallest_k(gains: Mapping[int, float], keep: float = KEEP) -> int | None:
     full = gains[max(gains)]
     if not full > 0:
         return None
-    found = None
+    smallest = None
     for k in sorted(gains, reverse=True):
         if gains[k] < keep * full - 1e-9:
             break
-        found = k
-    return found
+        smallest = k
+    return smallest
 
 
 def sizes(n: int) -> list[int]:
@@ -65,13 +65,13 @@ def sizes(n: int) -> list[int]:
 
 def over_values(x: Sequence[float], seed: int, n_boot: int, level: float = 0.95) -> Estimate:
     """Mean over values with a percentile interval from resampling the values; none where there are fewer than two."""
-    found = np.asarray(x, dtype=np.float64)
-    if not len(found):
+    array = np.asarray(x, dtype=np.float64)
+    if not len(array):
         return null()
-    draws = np.random.default_rng(seed).choice(found, size=(n_boot, len(found))).mean(axis=1)
-    if len(found) < 2:
+    draws = np.random.default_rng(seed).choice(array, size=(n_boot, len(array))).mean(axis=1)
+    if len(array) < 2:
         draws = np.full(n_boot, np.nan)
-    return interval(float(found.mean()), draws, len(found), level)
+    return interval(float(array.mean()), draws, len(array), level)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +111,8 @@ def sparsity(
     for method in tqdm(lab.config.methods, desc="sparsity", file=sys.stderr, disable=not progress):
         curves = [_curve(lab, method, value) for value in lab.config.values]
         _measure_chosen(lab, method, curves)
-        found, numbers[method] = _rows(lab, method, curves)
-        rows += found
+        rows_of_method, numbers[method] = _rows(lab, method, curves)
+        rows += rows_of_method
         total = _total(lab)
         points += [
             {"method": method, "value": c.value, "k": k, "share": k / total, "gain": gain, "chosen": k == c.k}
@@ -172,29 +172,34 @@ def _measure_chosen(lab: Lab, method: str, curves: Sequence[_Curve]) -> None:
 def _rows(lab: Lab, method: str, curves: Sequence[_Curve]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Rows of one method, the last over all values that gain; and that one as plain data."""
     total, seed, n_boot = _total(lab), lab.run.config.seed, lab.cells.profile.n_boot
-    kept = [curve for curve in curves if curve.k is not None]
+    complete = [curve for curve in curves if curve.k is not None]
     rows: list[dict[str, Any]] = [
         {"method": method, "value": c.value, "dose": c.dose, "full": max(c.gains), "k": c.k} for c in curves
     ]
-    if not kept:
+    if not complete:
         return rows, {"values": f"0/{len(curves)}"}
-    full, n = _gains(lab, {c.value: _own(lab, method, c.value) for c in kept})
-    cut, _ = _gains(lab, {c.value: _cell(lab, method, c) for c in kept})
-    place = {c.value: i for i, c in enumerate(kept)}
+    full, n = _gains(lab, {c.value: _own(lab, method, c.value) for c in complete})
+    cut, _ = _gains(lab, {c.value: _cell(lab, method, c) for c in complete})
+    index_of = {c.value: i for i, c in enumerate(complete)}
     for row in rows:
         if row["k"] is None:
             continue
-        at = place[row["value"]]
+        at = index_of[row["value"]]
         row |= {"share": row["k"] / total} | _numbers(full[:, at], cut[:, at], n)
-    share = over_values([c.k / total for c in kept if c.k is not None], seed, n_boot)
-    k = over_values([float(c.k) for c in kept if c.k is not None], seed, n_boot)
-    whole = _numbers(full.mean(axis=1), cut.mean(axis=1), n)
-    mean = {"method": method, "value": ALL, "full": float(np.mean([max(c.gains) for c in kept]))}
+    share = over_values([c.k / total for c in complete if c.k is not None], seed, n_boot)
+    k = over_values([float(c.k) for c in complete if c.k is not None], seed, n_boot)
+    mean_numbers = _numbers(full.mean(axis=1), cut.mean(axis=1), n)
+    mean = {"method": method, "value": ALL, "full": float(np.mean([max(c.gains) for c in complete]))}
     mean |= k.columns("k") | share.columns("share")
-    about = {"values": f"{len(kept)}/{len(curves)}", "keep": KEEP, "k": k.to_json(), "share": share.to_json()}
+    about = {"values": f"{len(complete)}/{len(curves)}", "keep": KEEP, "k": k.to_json(), "share": share.to_json()}
     for name in ("gain_full", "gain", "kept"):
-        about[name] = {"est": whole[name], "lo": whole[f"{name}_lo"], "hi": whole[f"{name}_hi"], "n": n}
-    return [*rows, mean | whole], about
+        about[name] = {
+            "est": mean_numbers[name],
+            "lo": mean_numbers[f"{name}_lo"],
+            "hi": mean_numbers[f"{name}_hi"],
+            "n": n,
+        }
+    return [*rows, mean | mean_numbers], about
 
 
 def _gains(lab: Lab, cells: Mapping[str, str]) -> tuple[Float[np.ndarray, "b i"], int]:
@@ -206,8 +211,8 @@ def _gains(lab: Lab, cells: Mapping[str, str]) -> tuple[Float[np.ndarray, "b i"]
 
 
 def _numbers(full: Float[np.ndarray, " b"], cut: Float[np.ndarray, " b"], n: int) -> dict[str, float | None]:
-    found = {"gain_full": full, "gain": cut, "kept": measures.ratio(cut, full)}
+    numbers = {"gain_full": full, "gain": cut, "kept": measures.ratio(cut, full)}
     out: dict[str, float | None] = {}
-    for name, x in found.items():
+    for name, x in numbers.items():
         out |= interval(x[0], x[1:], n).columns(name)
     return out

@@ -147,15 +147,15 @@ class _Source:
         return self._scores((other.edits[method, value],), f"{other.name}/{method}/{value}")
 
     def _scores(self, edits: Sequence[Edit], name: str) -> ItemScores:
-        piece, store = f"transfer/{name}", self.cells.store
-        if not store.has(f"{piece}.parquet"):
-            store.write_table(piece, to_frame(self.cells.scorer.observe(edits, "test", self.measured)), csv=False)
-        frame = store.read_table(piece)
-        found = from_frame(frame, "score", shared=False)
-        assert found is not None
+        file_name, store = f"transfer/{name}", self.cells.store
+        if not store.has(f"{file_name}.parquet"):
+            store.write_table(file_name, to_frame(self.cells.scorer.observe(edits, "test", self.measured)), csv=False)
+        frame = store.read_table(file_name)
+        scores = from_frame(frame, "score", shared=False)
+        assert scores is not None
         affirmation = frame[frame["kind"] == "affirmation"]
         extra = {"affirmation": (affirmation["score"].to_numpy(float), affirmation["cluster"].to_numpy(str))}
-        return replace(found, extra=extra)
+        return replace(scores, extra=extra)
 
 
 def transfer(
@@ -180,7 +180,7 @@ def transfer(
             source only), or a folder of another study.
         WorkError: no neuron was selected for any value.
     """
-    how = config or TransferConfig()
+    settings = config or TransferConfig()
     loaded = model if models.is_model(model) else None
     name = models.info(loaded).name if loaded is not None else str(model)
     if len(sources) < 2:
@@ -188,27 +188,29 @@ def transfer(
     if is_demo(name):
         raise InputError("a demo model knows one source of prompts, its own: name a model of natural language")
     sets = {source: prompts.load(spec) for source, spec in sources.items()}
-    steered, measured = covered(sets, how)
+    steered, measured = covered(sets, settings)
     if loaded is None:
-        loaded = models.load(name, dtype=how.dtype)
+        loaded = models.load(name, dtype=settings.dtype)
     root = Path(out)
-    made = []
+    opened = []
     for source, spec in sources.items():
         stages.say(f"choosing on {source}", progress)
-        pairs = limited(sets[source].for_value(*measured), how)
-        made.append(_open(source, how.study(name, spec, steered), root / source, loaded, pairs, measured, progress))
-    both = [v for v in steered if all(len(one.neurons[v]) for one in made)]
+        pairs = limited(sets[source].for_value(*measured), settings)
+        opened.append(
+            _open(source, settings.study(name, spec, steered), root / source, loaded, pairs, measured, progress)
+        )
+    both = [v for v in steered if all(len(one.neurons[v]) for one in opened)]
     if not both:
         raise InputError(f"no value of {', '.join(steered)} has neurons on every source: more rows may show some")
-    for one in made:
-        _choose_doses(one, both, how)
+    for one in opened:
+        _choose_doses(one, both, settings)
     rows = []
-    jobs = [(a, b, method) for a in made for b in made for method in how.methods]
+    jobs = [(a, b, method) for a in opened for b in opened for method in settings.methods]
     for a, b, method in tqdm(jobs, desc="transfer", unit="cell", file=sys.stderr, disable=not progress):
-        rows += _rows(a, b, method, both, how)
-    about = made[0].cells.scorer.about()
+        rows += _rows(a, b, method, both, settings)
+    about = opened[0].cells.scorer.about()
     total = models.info(loaded).n_layers * models.info(loaded).d_mlp
-    return TransferResult(pd.DataFrame(rows), shared_neurons(made, both, total), about["judge"], about["unit"])
+    return TransferResult(pd.DataFrame(rows), shared_neurons(opened, both, total), about["judge"], about["unit"])
 
 
 def covered(sets: Mapping[str, ContrastSet], config: TransferConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -267,14 +269,14 @@ def _choose_doses(source: _Source, values: Sequence[str], config: TransferConfig
         return build(method, source.evidence, value)
 
     for method in config.methods:
-        found = source.cells.calibrations(method, values, made) if config.dose is None else {}
+        calibrations = source.cells.calibrations(method, values, made) if config.dose is None else {}
         for value in values:
             dose, status = config.dose, "fixed"
             if config.dose is None:
-                dose = found[value]["doses"][str(source.cells.profile.targets[0])]
+                dose = calibrations[value]["doses"][str(source.cells.profile.targets[0])]
                 status = "unreached" if dose is None else "reached"
                 # out of reach: the admissible dose that gained most, and said so
-                dose = found[value]["best"] if dose is None else dose
+                dose = calibrations[value]["best"] if dose is None else dose
             source.edits[method, value] = made(method, value).with_dose(0.0 if dose is None else dose)
             source.status[method, value] = status
 
@@ -284,27 +286,27 @@ def _rows(a: _Source, b: _Source, method: str, values: Sequence[str], config: Tr
     base = b.base()
     edited = {value: b.scores(a, method, value) for value in values}
     about = b.cells.scorer.about()
-    whole = assemble(method, base, edited, **about)
+    responses = assemble(method, base, edited, **about)
     head = {"source": a.name, "scored": b.name, "method": method}
     rows = []
     for value in values:
-        found = _measured(whole.select([value]), config)
-        own = {"dose": a.edits[method, value].dose, "status": a.status[method, value]}
+        result = _measured(responses.select([value]), config)
+        dose_columns = {"dose": a.edits[method, value].dose, "status": a.status[method, value]}
         change = edited[value].extra["affirmation"][0].mean() - base.extra["affirmation"][0].mean()
         n = len(base.scores[base.values.index(value)])
-        rows.append(head | {"value": value} | own | _numbers(found) | {"affirmation": float(change), "n": n})
+        rows.append(head | {"value": value} | dose_columns | _numbers(result) | {"affirmation": float(change), "n": n})
     together = {"value": ALL, "dose": None, "status": ""}
     mean = float(pd.Series([row["affirmation"] for row in rows]).mean())
-    return [*rows, head | together | _numbers(_measured(whole, config)) | {"affirmation": mean, "n": whole.n}]
+    return [*rows, head | together | _numbers(_measured(responses, config)) | {"affirmation": mean, "n": responses.n}]
 
 
 def _measured(responses: Responses, config: TransferConfig) -> LeakageResult:
     return measure(responses, n_boot=config.n_boot, n_permutations=1, seed=config.seed)
 
 
-def _numbers(found: LeakageResult) -> dict[str, float | None]:
-    gain, nlr = found.gain, found.nlr
-    out = {"gain": gain.est, "gain_lo": gain.lo, "gain_hi": gain.hi, "leakage": found.leakage.est}
+def _numbers(result: LeakageResult) -> dict[str, float | None]:
+    gain, nlr = result.gain, result.nlr
+    out = {"gain": gain.est, "gain_lo": gain.lo, "gain_hi": gain.hi, "leakage": result.leakage.est}
     return out | {"nlr": nlr.est, "nlr_lo": nlr.lo, "nlr_hi": nlr.hi}
 
 
@@ -312,19 +314,19 @@ def shared_neurons(sources: Sequence[_Source], values: Sequence[str], total: int
     """Neurons that two sources chose for one value, beside chance (`statistics.overlap`)."""
     rows = []
     for value in values:
-        chosen = {
+        sets = {
             s.name: set(zip(s.neurons[value].df["layer"], s.neurons[value].df["neuron"], strict=True)) for s in sources
         }
-        for a, b in combinations(chosen, 2):
-            found = overlap(chosen[a], chosen[b], total)
+        for a, b in combinations(sets, 2):
+            shared = overlap(sets[a], sets[b], total)
             row = {
                 "value": value,
                 "a": a,
                 "b": b,
-                "size_a": found.size_a,
-                "size_b": found.size_b,
-                "shared": found.shared,
+                "size_a": shared.size_a,
+                "size_b": shared.size_b,
+                "shared": shared.shared,
             }
-            row |= {"expected": found.expected, "jaccard": found.jaccard, "jaccard_expected": found.expected_jaccard}
-            rows.append(row | {"p_more": found.p_more})
+            row |= {"expected": shared.expected, "jaccard": shared.jaccard, "jaccard_expected": shared.expected_jaccard}
+            rows.append(row | {"p_more": shared.p_more})
     return pd.DataFrame(rows)

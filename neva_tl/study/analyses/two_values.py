@@ -86,22 +86,22 @@ def default_pairs(values: Iterable[str], most: int = MOST_PAIRS) -> tuple[tuple[
         InputError: the values hold no such pair.
     """
     have = in_circle_order(values)
-    found = []
+    selected = []
     for step in (1, N_VALUES // 2):
         # opposed values meet twice on a walk around the circle
         starts = VALUES if step == 1 else VALUES[: N_VALUES // 2]
         pairs = [(a, VALUES[(VALUES.index(a) + step) % N_VALUES]) for a in starts]
         there = [pair for pair in pairs if set(pair) <= set(have)]
-        found += [there[int(i)] for i in spread_values([str(i) for i in range(len(there))], most)] if there else []
-    if not found:
+        selected += [there[int(i)] for i in spread_values([str(i) for i in range(len(there))], most)] if there else []
+    if not selected:
         raise InputError(f"no two of {', '.join(have)} are neighbours or opposed on the circle: name pairs")
-    return tuple(found)
+    return tuple(selected)
 
 
 def together(a: Edit, b: Edit, share: float = 1.0, shared: Shared = "sum") -> tuple[Edit, ...]:
     """Two edits at a share of their doses as what is put on the model: one composed shift, or both side by side."""
     parts = [edit.with_dose(share * edit.dose) for edit in (a, b)]
-    shifts = [part for part in parts if isinstance(part, Shift)]
+    shifts = [edit for edit in parts if isinstance(edit, Shift)]
     return (compose(shifts, shared=shared),) if len(shifts) == 2 else tuple(parts)
 
 
@@ -229,7 +229,7 @@ class _TwoLab:
     def shared(self, method: str, pair: tuple[str, str]) -> int | None:
         """Neurons that both edits hold; None where the method has none."""
         sets = [getattr(self.edits[method, name].edit, "neurons", None) for name in pair]
-        if any(found is None for found in sets):
+        if any(neuron_set is None for neuron_set in sets):
             return None
         first, second = (set(zip(n.df["layer"], n.df["neuron"], strict=True)) for n in sets)  # type: ignore[union-attr]
         return len(first & second)
@@ -262,11 +262,11 @@ def pair_draws(
 
 def numbers(draws: Mapping[str, Float[np.ndarray, " b"]], n: int) -> dict[str, float | None]:
     """Estimates with ends (95 %), and `nlr`, leakage over gain: null unless the gain is above 0 with its whole interval."""
-    found = {name: interval(x[0], x[1:], n, recentre=name in KINKED) for name, x in draws.items()}
+    estimates = {name: interval(x[0], x[1:], n, recentre=name in KINKED) for name, x in draws.items()}
     if "leakage" in draws:
-        found["nlr"] = nlr(draws["leakage"][:, None], draws["gain"][:, None], n, 0.95)
+        estimates["nlr"] = nlr(draws["leakage"][:, None], draws["gain"][:, None], n, 0.95)
     out: dict[str, float | None] = {}
-    for name, one in found.items():
+    for name, one in estimates.items():
         out |= one.columns(name)
     return out
 
@@ -298,6 +298,6 @@ def summarise(
                     continue
                 gap = {name: means[ours][name] - means[theirs][name] for name in MEANS}
                 head = {"kind": kind, "method": ours, "less": theirs, "dose_share": share}
-                found = {name: interval(x[0], x[1:], n, recentre=name in KINKED) for name, x in gap.items()}
-                differences.append(head | {name: one.to_json() for name, one in found.items()})
+                estimates = {name: interval(x[0], x[1:], n, recentre=name in KINKED) for name, x in gap.items()}
+                differences.append(head | {name: one.to_json() for name, one in estimates.items()})
     return rows, differences

@@ -94,12 +94,12 @@ def variants(factor: str, setting: Setting, method: str) -> list[Variant]:
     """
     if factor not in FACTORS:
         raise InputError(f"unknown factor {factor!r}: choose from {', '.join(FACTORS)}")
-    found = FACTORS[factor](setting, method)
-    return [Variant(factor, OWN), *found] if found else []
+    levels = FACTORS[factor](setting, method)
+    return [Variant(factor, OWN), *levels] if levels else []
 
 
 def _k(setting: Setting, method: str) -> list[Variant]:
-    most = max(len(found) for found in setting.neurons.values())
+    most = max(len(neuron_set) for neuron_set in setting.neurons.values())
     sizes = sorted({max(1, round(share * most)) for share in K_SHARES} - {most})
     return [Variant("k", str(k), float(k), k=k) for k in sizes]
 
@@ -118,22 +118,24 @@ def _lam_write(setting: Setting, method: str) -> list[Variant]:
     return _weights("lam_write", LAM_WRITE, setting.option("lam_write", SPECIFIC["lam_write"]))
 
 
-def _weights(name: str, levels: tuple[float, ...], own: float) -> list[Variant]:
-    return [Variant(name, f"{level:g}", level, selection={name: level}) for level in levels if level != own]
+def _weights(name: str, levels: tuple[float, ...], current: float) -> list[Variant]:
+    return [Variant(name, f"{level:g}", level, selection={name: level}) for level in levels if level != current]
 
 
 def _layers(setting: Setting, method: str) -> list[Variant]:
     """Each third of the layers, and the layer that holds most of the run's neurons."""
     n = setting.stats.n_layers
-    parts = [tuple(int(layer) for layer in part) for part in np.array_split(np.arange(n), 3) if len(part)]
-    held = np.concatenate([found.df["layer"].to_numpy(dtype=int) for found in setting.neurons.values()])
-    fullest = (int(np.bincount(held, minlength=n).argmax()),)
+    parts = [tuple(int(layer) for layer in third) for third in np.array_split(np.arange(n), 3) if len(third)]
+    neuron_layers = np.concatenate(
+        [neuron_set.df["layer"].to_numpy(dtype=int) for neuron_set in setting.neurons.values()]
+    )
+    fullest = (int(np.bincount(neuron_layers, minlength=n).argmax()),)
     parts += [] if fullest in parts else [fullest]
-    own = setting.option("layers", None)
+    current = setting.option("layers", None)
     return [
         Variant("layers", f"{p[0]}" if len(p) == 1 else f"{p[0]} to {p[-1]}", selection={"layers": p})
         for p in parts
-        if own is None or tuple(own) != p
+        if current is None or tuple(current) != p
     ]
 
 
@@ -145,27 +147,27 @@ def _pairs(setting: Setting, method: str) -> list[Variant]:
 def _part(setting: Setting, method: str) -> list[Variant]:
     """What is taken out (or, where the run already left it out, put in). The probe gate is the method's own: neva beside
     neva_shift."""
-    known = options_of(setting.config.selector)
-    found = []
-    weights = {name: weight for name, weight in SPECIFIC.items() if name == "lam" or name in known}
+    options = options_of(setting.config.selector)
+    levels = []
+    weights = {name: weight for name, weight in SPECIFIC.items() if name == "lam" or name in options}
     if all(setting.option(name, weight) == 0 for name, weight in weights.items()):
-        found.append(Variant("part", "with specificity", selection=weights))
+        levels.append(Variant("part", "with specificity", selection=weights))
     else:
-        found.append(Variant("part", "no specificity", selection=dict.fromkeys(weights, 0.0)))
-    if "project" in known:
+        levels.append(Variant("part", "no specificity", selection=dict.fromkeys(weights, 0.0)))
+    if "project" in options:
         projected = setting.option("project", True)
-        found.append(
+        levels.append(
             Variant("part", "no projection" if projected else "with projection", selection={"project": not projected})
         )
     screened = setting.option("require_q", True)
-    found.append(Variant("part", "no FDR" if screened else "with FDR", selection={"require_q": not screened}))
+    levels.append(Variant("part", "no FDR" if screened else "with FDR", selection={"require_q": not screened}))
     if setting.config.selector == "margin":
-        found.append(Variant("part", "ranked along a direction", selection={"selector": "neva"}))
+        levels.append(Variant("part", "ranked along a direction", selection={"selector": "neva"}))
     if setting.config.selector != "effect_size":
-        found.append(Variant("part", "correlational only", selection={"selector": "effect_size"}))
+        levels.append(Variant("part", "correlational only", selection={"selector": "effect_size"}))
     if setting.config.gate == "relevance":
-        found.append(Variant("part", "no relevance gate", gated=False))
-    return found
+        levels.append(Variant("part", "no relevance gate", gated=False))
+    return levels
 
 
 #: Factor -> its levels but the run's own.
@@ -182,7 +184,7 @@ FACTORS: dict[str, Callable[[Setting, str], list[Variant]]] = {
 
 def neurons_of(
     variant: Variant,
-    own: NeuronSet,
+    run_neurons: NeuronSet,
     config: StudyConfig,
     stats: ActivationStats,
     model: Any,
@@ -199,12 +201,12 @@ def neurons_of(
         margins: margin effects from the variant's training pairs; selector `margin` measures its own without them.
     """
     if not variant.selection and variant.pairs is None:
-        return own if variant.k is None else own.head(variant.k)
+        return run_neurons if variant.k is None else run_neurons.head(variant.k)
     options = {**config.selection, **variant.selection}
     selector, k = options.pop("selector", config.selector), config.k
     if selector != config.selector:
-        known = (*_COMMON, *options_of(selector))
-        options, k = {name: x for name, x in options.items() if name in known}, len(own)
+        option_names = (*_COMMON, *options_of(selector))
+        options, k = {name: x for name, x in options.items() if name in option_names}, len(run_neurons)
     layers = options.get("layers")
     if k is not None and layers is not None:
         k = min(k, len(set(layers)) * stats.d_mlp)
@@ -215,4 +217,6 @@ def neurons_of(
     with warnings.catch_warnings():
         # that few pass, or none, is what the table says
         warnings.simplefilter("ignore", SelectionWarning)
-        return selection.select(stats, own.value, method=selector, k=k, model=model, seed=config.seed, **options)
+        return selection.select(
+            stats, run_neurons.value, method=selector, k=k, model=model, seed=config.seed, **options
+        )

@@ -44,8 +44,8 @@ def adopt(store: Store, identity: Mapping[str, Any], source: str | Path) -> int:
     giver = Store(Path(source))
     if not giver.has("manifest.json"):
         raise InputError(f"{source} is no run folder: name one that `neva-tl run --out` wrote, or leave it out")
-    known = giver.read_json("manifest.json")
-    if _unedited(known) != _unedited(identity):
+    giver_manifest = giver.read_json("manifest.json")
+    if _unedited(giver_manifest) != _unedited(identity):
         raise InputError(f"{source} differs from this study in more than gate, methods and target gains: leave it out")
     copied = 0
     for file in _pieces(giver.root):
@@ -70,8 +70,8 @@ def _pieces(root: Path) -> list[Path]:
     files = [
         file
         for name in SHARED
-        for place in root.glob(name)
-        for file in (place.rglob("*") if place.is_dir() else [place])
+        for folder in root.glob(name)
+        for file in (folder.rglob("*") if folder.is_dir() else [folder])
     ]
-    whole = [file for file in files if file.is_file() and not file.name.startswith(".")]
-    return sorted(whole, key=lambda file: (file.suffix == ".json", file))
+    complete = [file for file in files if file.is_file() and not file.name.startswith(".")]
+    return sorted(complete, key=lambda file: (file.suffix == ".json", file))

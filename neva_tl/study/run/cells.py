@@ -72,9 +72,9 @@ class Cells:
         """Record of the unedited model on test prompts (`items`, `generations` as tables beside it)."""
         name = "cells/base"
         if not self.store.has(f"{name}.json"):
-            seen = self.scorer.observe((), "test")
-            self._write_observed(name, seen)
-            self.store.write_json(f"{name}.json", self._record(seen, ()))
+            observed = self.scorer.observe((), "test")
+            self._write_observed(name, observed)
+            self.store.write_json(f"{name}.json", self._record(observed, ()))
         return self.store.read_json(f"{name}.json")
 
     # ------------------------------------------------------------ doses
@@ -89,15 +89,19 @@ class Cells:
         if not self.store.has(f"{name}.json"):
             n = evidence.stats.n_layers
             tried = range(n) if n <= 6 else sorted({round(f * (n - 1)) for f in (0.3, 0.4, 0.5, 0.6, 0.7)})
-            asked = steered[:: max(1, len(steered) // LAYER_VALUES)][:LAYER_VALUES] if self.scorer.reads else steered
+            sampled_values = (
+                steered[:: max(1, len(steered) // LAYER_VALUES)][:LAYER_VALUES] if self.scorer.reads else steered
+            )
             gains: dict[int, float] = {}
             for layer in tried:
                 at = replace(evidence, layers=(int(layer),))
-                found = []
-                for value in asked:
-                    seen = self.scorer.observe((build("caa", at, value).with_dose(LAYER_DOSE),), "validation", (value,))
-                    found.append(seen.csr(value) - self.base_validation.csr(value))
-                gains[int(layer)] = float(np.mean(found))
+                gains_of_layer = []
+                for value in sampled_values:
+                    observed = self.scorer.observe(
+                        (build("caa", at, value).with_dose(LAYER_DOSE),), "validation", (value,)
+                    )
+                    gains_of_layer.append(observed.csr(value) - self.base_validation.csr(value))
+                gains[int(layer)] = float(np.mean(gains_of_layer))
             best = max(gains, key=lambda layer: gains[layer])
             self.store.write_json(f"{name}.json", {"layers": [best], "validation_gain": gains})
         return tuple(self.store.read_json(f"{name}.json")["layers"])
@@ -123,10 +127,10 @@ class Cells:
         todo = list(edits.values())
         rates: list[dict[float, float]] = [{} for _ in todo]
 
-        def metric(asked: Sequence[tuple[int, Edit]]) -> list[DosePoint]:
-            return self.dose_points([(todo[at][0], edit) for at, edit in asked], [rates[at] for at, _ in asked])
+        def metric(requests: Sequence[tuple[int, Edit]]) -> list[DosePoint]:
+            return self.dose_points([(todo[at][0], edit) for at, edit in requests], [rates[at] for at, _ in requests])
 
-        found = calibrate_many(
+        calibrations = calibrate_many(
             [edit for _, edit in todo],
             metric,
             self.profile.targets,
@@ -134,7 +138,7 @@ class Cells:
             base_invalid=self.base_invalid if todo else 0.0,
             refine=self.profile.refine,
         )
-        for name, one in zip(edits, found, strict=True):
+        for name, one in zip(edits, calibrations, strict=True):
             record = {
                 "doses": {str(t): d for t, d in one.doses.items()},
                 "best": one.best,
@@ -143,7 +147,7 @@ class Cells:
             self.store.write_json(name, record)
 
     def dose_points(
-        self, asked: Sequence[tuple[str, Edit]], rates: Sequence[dict[float, float]] | None = None
+        self, requests: Sequence[tuple[str, Edit]], rates: Sequence[dict[float, float]] | None = None
     ) -> list[DosePoint]:
         """Gain, invalid rate and (text judges) leakage of edits towards values, on validation prompts.
 
@@ -152,35 +156,35 @@ class Cells:
             rates: for each, dose -> invalid rate of what was asked of the same edit before; added to. None: each alone.
         """
         if self.scorer.reads:
-            seen = self.scorer.observe_many([(edit,) for _, edit in asked], "validation")
+            observed = self.scorer.observe_many([(edit,) for _, edit in requests], "validation")
         else:  # the target alone is asked for
-            seen = [self.scorer.observe((edit,), "validation", (value,)) for value, edit in asked]
+            observed = [self.scorer.observe((edit,), "validation", (value,)) for value, edit in requests]
         points = []
-        before = [{} for _ in asked] if rates is None else rates
-        for (value, edit), one, known in zip(asked, seen, before, strict=True):
+        before = [{} for _ in requests] if rates is None else rates
+        for (value, edit), one, known_rates in zip(requests, observed, before, strict=True):
             gain = one.csr(value) - self.base_validation.csr(value)
             extra = {}
             if self.scorer.reads:
                 others = [one.csr(v) - self.base_validation.csr(v) for v in VALUES if v != value]
                 extra["leakage"] = float(np.mean(np.maximum(others, 0)))
-            points.append(DosePoint(gain, self._invalid(edit, one, gain, known), extra))
+            points.append(DosePoint(gain, self._invalid(edit, one, gain, known_rates), extra))
         return points
 
-    def _invalid(self, edit: Edit, seen: Observed, gain: float, known: dict[float, float]) -> float:
+    def _invalid(self, edit: Edit, observed: Observed, gain: float, known_rates: dict[float, float]) -> float:
         """Invalid rate at a dose.
 
         Where the judge reads no text, texts are written once the dose does anything, and not below a dose whose texts were
         admissible: they take several times as long as the score, and texts break as doses grow.
         """
         if self.scorer.reads:
-            return self.scorer.invalid((edit,), "validation", seen)[0]
+            return self.scorer.invalid((edit,), "validation", observed)[0]
         if gain < self.profile.targets[0]:
             return 0.0
-        above = [dose for dose, rate in known.items() if dose > edit.dose and admissible(rate, self.base_invalid)]
+        above = [dose for dose, rate in known_rates.items() if dose > edit.dose and admissible(rate, self.base_invalid)]
         if above:
-            return known[min(above)]
-        known[edit.dose] = self.scorer.invalid((edit,), "validation", seen)[0]
-        return known[edit.dose]
+            return known_rates[min(above)]
+        known_rates[edit.dose] = self.scorer.invalid((edit,), "validation", observed)[0]
+        return known_rates[edit.dose]
 
     # ------------------------------------------------------------ conditions
 
@@ -220,8 +224,8 @@ class Cells:
         Args:
             todo: name of the cell, the edits in force, and what its record says beside what is measured.
         """
-        seen = self.scorer.observe_many([edits for _, edits, _ in todo], "test")
-        for (name, edits, about), one in zip(todo, seen, strict=True):
+        observed = self.scorer.observe_many([edits for _, edits, _ in todo], "test")
+        for (name, edits, about), one in zip(todo, observed, strict=True):
             self._write_observed(name, one)
             self.store.write_json(f"{name}.json", self._record(one, edits) | dict(about))
 
@@ -230,8 +234,8 @@ class Cells:
         for other in self.profile.targets:
             name = f"cells/measure/{method}/{value}@{other}"
             if other != target and dose is not None and self.store.has(f"{name}.json"):
-                known = self.store.read_json(f"{name}.json")["dose"]
-                if known is not None and abs(known - dose) < 1e-12:
+                stored_dose = self.store.read_json(f"{name}.json")["dose"]
+                if stored_dose is not None and abs(stored_dose - dose) < 1e-12:
                     return name
         return None
 
@@ -253,10 +257,10 @@ class Cells:
             )
             rows = []
             observed = self._expressing(value, [edits for _, edits in modes])
-            for (mode, _), seen in zip(modes, observed, strict=True):
-                frame = to_frame(seen)
-                own = frame[(frame["kind"] == "score") & (frame["measured"] == value)]
-                rows.append(own.assign(value=value, operation=mode))
+            for (mode, _), result in zip(modes, observed, strict=True):
+                frame = to_frame(result)
+                target_scores = frame[(frame["kind"] == "score") & (frame["measured"] == value)]
+                rows.append(target_scores.assign(value=value, operation=mode))
             self.store.write_table(name, pd.concat(rows, ignore_index=True), csv=False)
         return self.store.read_table(name)
 
@@ -265,21 +269,21 @@ class Cells:
             return self.scorer.read_many(conditions, demo_expressing(value, self.profile.test))
         return self.scorer.observe_many(conditions, "test", (value,))
 
-    def _record(self, seen: Observed, edits: Sequence[Edit]) -> dict[str, Any]:
-        invalid, n_texts = self.scorer.invalid(edits, "test", seen)
-        affirmation = seen.items.extra.get("affirmation")
+    def _record(self, observed: Observed, edits: Sequence[Edit]) -> dict[str, Any]:
+        invalid, n_texts = self.scorer.invalid(edits, "test", observed)
+        affirmation = observed.items.extra.get("affirmation")
         return {
             "invalid": invalid,
             "n_texts": n_texts,
             "affirmation": None if affirmation is None else float(np.nanmean(affirmation[0])),
             "capability": self.health.capability(edits),
-            "fluency": self.health.fluency(seen.generations),
+            "fluency": self.health.fluency(observed.generations),
         }
 
-    def _write_observed(self, name: str, seen: Observed) -> None:
-        self.store.write_table(f"{name}.items", to_frame(seen), csv=False)
-        if seen.generations is not None:
-            self.store.write_table(f"{name}.texts", seen.generations, csv=False)
+    def _write_observed(self, name: str, observed: Observed) -> None:
+        self.store.write_table(f"{name}.items", to_frame(observed), csv=False)
+        if observed.generations is not None:
+            self.store.write_table(f"{name}.texts", observed.generations, csv=False)
 
     # ------------------------------------------------------------ example texts
 
@@ -287,14 +291,16 @@ class Cells:
         self, conditions: Sequence[tuple[str, str, float | None, Edit | None]], prompts: Sequence[str]
     ) -> pd.DataFrame:
         """Greedy texts of the same prompts under each condition, for studies whose judge reads none."""
-        how = Decoding(max_new_tokens=self.profile.max_new_tokens, chat=self.config.chat)
+        decoding = Decoding(max_new_tokens=self.profile.max_new_tokens, chat=self.config.chat)
         frames = []
         for method, value, target, edit in conditions:
             name = f"cells/texts/{method}/{value or 'none'}@{target}"
             if not self.store.has(f"{name}.parquet"):
-                texts = write_texts(self.model, () if edit is None else (edit,), prompts, how, prefill=self._prefill)
-                found = pd.DataFrame({"prompt": list(prompts), "text": texts, "valid": legible(texts)})
-                self.store.write_table(name, found, csv=False)
+                texts = write_texts(
+                    self.model, () if edit is None else (edit,), prompts, decoding, prefill=self._prefill
+                )
+                table = pd.DataFrame({"prompt": list(prompts), "text": texts, "valid": legible(texts)})
+                self.store.write_table(name, table, csv=False)
             about = {"method": method, "steered": value, "target_gain": target}
             frames.append(self.store.read_table(name).assign(**about))
         table = pd.concat(frames, ignore_index=True)

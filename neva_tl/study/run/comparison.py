@@ -49,8 +49,8 @@ def responses_of(
     if unedited is None:
         return None
     edited = {v: from_frame(store.read_table(f"{name}.items"), kind, shared=shared) for v, name in cells.items()}
-    whole = {v: items for v, items in edited.items() if items is not None}
-    return assemble(label, unedited, whole, judge=judge, unit=unit)
+    complete = {v: items for v, items in edited.items() if items is not None}
+    return assemble(label, unedited, complete, judge=judge, unit=unit)
 
 
 def _same_items(base: pd.DataFrame) -> bool:
@@ -88,8 +88,8 @@ def nlr_comparison(store: Store, seed: int = 0, n_boot: int = 2000) -> pd.DataFr
         common = [v for v in ours["steered"] if v in set(group["steered"])]
         if method == MAIN or not common:
             continue
-        found = nlr_beside(store, MAIN, method, target, common, seed=seed, n_boot=n_boot)
+        comparison = nlr_beside(store, MAIN, method, target, common, seed=seed, n_boot=n_boot)
         row: dict[str, Any] = {"method": method, "target_gain": target, "n_values": len(common)}
-        row |= {"nlr_neva": found.nlr_a.est, "nlr": found.nlr_b.est}
-        rows.append(row | found.ratio.columns("ratio") | found.difference.columns("difference"))
+        row |= {"nlr_neva": comparison.nlr_a.est, "nlr": comparison.nlr_b.est}
+        rows.append(row | comparison.ratio.columns("ratio") | comparison.difference.columns("difference"))
     return pd.DataFrame(rows)

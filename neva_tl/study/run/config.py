@@ -128,8 +128,8 @@ class StudyConfig:
     @classmethod
     def from_manifest(cls, fields: Mapping[str, Any]) -> StudyConfig:
         """The study whose manifest holds these fields (JSON made lists of its tuples)."""
-        known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-        return cls(**known)
+        settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+        return cls(**settings)
 
     def resolved(self) -> StudyConfig:
         """The same study with every `auto` decided.
@@ -164,13 +164,13 @@ class StudyConfig:
         selector = (DEMO_SELECTOR if demo else REAL_SELECTOR) if self.selector == "auto" else self.selector
         if selector not in SELECTORS:
             raise InputError(f"unknown selector {selector!r}: choose auto, {', '.join(SELECTORS)}")
-        chosen: dict[str, Any] = {"selector": selector}
+        selection: dict[str, Any] = {"selector": selector}
         if demo and selector == DEMO_SELECTOR and not self.selection:
-            chosen |= {"selection": DEMO_SELECTION, "k": DEMO_K if self.k is None else self.k}
+            selection |= {"selection": DEMO_SELECTION, "k": DEMO_K if self.k is None else self.k}
         elif not demo and not self.selection:
-            chosen["selection"] = REAL_SELECTION.get(selector, {})
+            selection["selection"] = REAL_SELECTION.get(selector, {})
         decided: dict[str, Any] = {"prompts": prompts, "judge": judge, "scope": scope, "gate": gate}
-        return replace(self, **chosen, **decided, values=in_circle_order(self.values))
+        return replace(self, **selection, **decided, values=in_circle_order(self.values))
 
     @property
     def demo(self) -> bool:
@@ -194,16 +194,16 @@ class StudyConfig:
             InputError: an override names no profile field, or a target gain is not above 0.
         """
         # lists come from a manifest; ascending floats because the last target is the headline and cells are named so
-        wanted: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in self.overrides.items()}
+        overrides: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in self.overrides.items()}
         try:
-            if "targets" in wanted:
-                wanted["targets"] = tuple(sorted(float(target) for target in wanted["targets"]))
-            found = replace(PROFILES[self.kind, self.profile], **wanted)
+            if "targets" in overrides:
+                overrides["targets"] = tuple(sorted(float(target) for target in overrides["targets"]))
+            profile = replace(PROFILES[self.kind, self.profile], **overrides)
         except (TypeError, ValueError) as error:
             raise InputError(f"unknown or unusable profile setting among {', '.join(self.overrides)}") from error
-        if not found.targets or not all(0 < target < math.inf for target in found.targets):
-            raise InputError(f"target gains must be above 0, not {', '.join(map(str, found.targets)) or 'none'}")
-        return found
+        if not profile.targets or not all(0 < target < math.inf for target in profile.targets):
+            raise InputError(f"target gains must be above 0, not {', '.join(map(str, profile.targets)) or 'none'}")
+        return profile
 
     def token_scope(self) -> Scope:
         """The decided scope."""

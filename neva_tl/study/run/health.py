@@ -51,14 +51,14 @@ class Health:
 
     def capability(self, edits: Sequence[Edit], questions: bool = True) -> dict[str, float]:
         """`perplexity`, `kl` and, where there are questions, `accuracy` under edits."""
-        asked = self.questions if questions else None
-        return capability(self.model, tuple(edits), self.texts, asked)
+        items = self.questions if questions else None
+        return capability(self.model, tuple(edits), self.texts, items)
 
     def loss(self, edits: Sequence[Edit], reuse: LayerCache | None = None) -> float:
         """Mean loss of the neutral texts under edits, nats per token: the log of `capability`'s perplexity, and no more."""
         with edit(self.model, *edits, reuse=reuse) as session:
-            found = neutral_logprobs(self.model, self.neutral, session=session, token_budget=TOKEN_BUDGET)
-        return -float(np.concatenate(found).mean())
+            logprobs = neutral_logprobs(self.model, self.neutral, session=session, token_budget=TOKEN_BUDGET)
+        return -float(np.concatenate(logprobs).mean())
 
     def fluency(self, generations: pd.DataFrame | None) -> dict[str, float]:
         """Repetition and perplexity of texts under the unedited model; empty where no text was made."""

@@ -94,37 +94,37 @@ class Scorer:
         assert isinstance(judge, TextJudge)
         rows = prompts.loc[prompts.index.repeat(self.decoding.samples)]
         topics = rows["topic"].to_numpy(dtype=str)
-        seen = []
+        results = []
         for texts in write_texts_many(self.model, conditions, list(rows["text"]), self.decoding):
             read = score_texts(judge, texts, list(rows["judged_prompt"]))
             score = tuple(read[f"score_{name}"].to_numpy(dtype=np.float64) for name in VALUES)
             items = ItemScores(VALUES, score, tuple(topics for _ in VALUES), shared=True, bounds=(0.0, 1.0))
-            seen.append(Observed(items, generations=read.assign(prompt=list(rows["text"]))))
-        return seen
+            results.append(Observed(items, generations=read.assign(prompt=list(rows["text"]))))
+        return results
 
-    def invalid(self, edits: Sequence[Edit], split: str, seen: Observed) -> tuple[float, int]:
+    def invalid(self, edits: Sequence[Edit], split: str, observed: Observed) -> tuple[float, int]:
         """Invalid rate and number of texts behind it.
 
         Where the judge reads no text, `LEGIBILITY_TEXTS` greedy ones are written on open prompts and checked for repetition.
         """
-        if seen.generations is not None:
-            return seen.invalid, len(seen.generations)
+        if observed.generations is not None:
+            return observed.invalid, len(observed.generations)
         prompts = list(self.prompts[split]["text"][:LEGIBILITY_TEXTS])
-        how = Decoding(max_new_tokens=24, chat=self.decoding.chat)
+        decoding = Decoding(max_new_tokens=24, chat=self.decoding.chat)
         return float(
-            1 - legible(write_texts(self.model, tuple(edits), prompts, how, prefill=self._prefill)).mean()
+            1 - legible(write_texts(self.model, tuple(edits), prompts, decoding, prefill=self._prefill)).mean()
         ), len(prompts)
 
 
-def to_frame(seen: Observed) -> pd.DataFrame:
+def to_frame(observed: Observed) -> pd.DataFrame:
     """Item scores as a table: `kind` (score, net or affirmation), `measured`, `item`, `cluster`, `score`."""
-    parts = [("score", seen.items)] + ([("net", seen.net)] if seen.net is not None else [])
+    parts = [("score", observed.items)] + ([("net", observed.net)] if observed.net is not None else [])
     frames = [
         pd.DataFrame({"kind": kind, "measured": name, "item": range(len(score)), "cluster": clusters, "score": score})
         for kind, items in parts
         for name, score, clusters in zip(items.values, items.scores, items.clusters, strict=True)
     ]
-    for name, (score, clusters) in seen.items.extra.items():
+    for name, (score, clusters) in observed.items.extra.items():
         frames.append(
             pd.DataFrame(
                 {"kind": name, "measured": name, "item": range(len(score)), "cluster": clusters, "score": score}

@@ -52,8 +52,8 @@ def limit_rows(pairs: ContrastSet, rows_per_value: int, split: str = "train") ->
     df = pairs.df
     rank = df["pair_id"].where(df["pair_id"].notna(), df["text"]).astype(str).map(_digest)
     # both poles of a pair share their rank, so whole pairs stay or go
-    place = rank.groupby([df["value"], df["pole"], df["split"]]).rank(method="first")
-    return pairs.part(((df["split"] != split) | (place <= rows_per_value)).to_numpy(), minimum=2)
+    position = rank.groupby([df["value"], df["pole"], df["split"]]).rank(method="first")
+    return pairs.part(((df["split"] != split) | (position <= rows_per_value)).to_numpy(), minimum=2)
 
 
 def _digest(text: str) -> str:
@@ -77,9 +77,9 @@ def collected(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig,
     samples_file, table_name = "stats/samples.npy", "stats/samples_table"
     gate = "npti" in config.methods  # the only method that reads it
     if store.has("stats/stats.json") and store.has(samples_file) and store.has(f"{table_name}.parquet"):
-        known = stored_stats(store)
-        if known.gated or not (gate and models.info(model).gated):
-            return known
+        stored = stored_stats(store)
+        if stored.gated or not (gate and models.info(model).gated):
+            return stored
     stats = collect(
         model,
         pairs,
@@ -112,40 +112,40 @@ def selected(
     Raises:
         WorkError: none were found for any value.
     """
-    found = {}
+    neurons = {}
     options = dict(config.selection)
     missing = [name for name in config.values if not store.has(f"neurons/{name}.json")]
     if config.selector == "margin" and missing:
         options["effects"] = margins(store, model, stats, config, progress)
     for name in config.values:
-        piece = f"neurons/{name}"
-        if store.has(f"{piece}.json"):
-            found[name] = NeuronSet.load(store.root / piece)
+        file = f"neurons/{name}"
+        if store.has(f"{file}.json"):
+            neurons[name] = NeuronSet.load(store.root / file)
         else:
             with warnings.catch_warnings():
                 # how many passed is said below; that they are fewer than the study's upper bound is no surprise
                 warnings.filterwarnings("ignore", message=".*fewer than the k")
-                found[name] = selection.select(
+                neurons[name] = selection.select(
                     stats, name, method=config.selector, k=config.k, model=model, seed=config.seed, **options
                 )
-            found[name].save(store.path(piece))
-        say(f"  {name}: {len(found[name])} neurons in layers {list(found[name].layers)}", progress)
-    if not any(len(chosen) for chosen in found.values()):
+            neurons[name].save(store.path(file))
+        say(f"  {name}: {len(neurons[name])} neurons in layers {list(neurons[name].layers)}", progress)
+    if not any(len(neuron_set) for neuron_set in neurons.values()):
         raise WorkError(
-            f"no neuron of {models.info(model).name} was selected for {', '.join(found)}: more pairs, or clearer ones, "
+            f"no neuron of {models.info(model).name} was selected for {', '.join(neurons)}: more pairs, or clearer ones, "
             "may show some"
         )
-    return found
+    return neurons
 
 
 def margins(store: Store, model: Any, stats: ActivationStats, config: StudyConfig, progress: bool) -> MarginEffects:
     """Margin effects of all neurons on all collected values: read from the run folder, or measured into it."""
     if not store.has(MARGINS):
         assert stats.samples is not None
-        found = margin_effects(
+        effects = margin_effects(
             model, stats.samples.table, stats.values, chat=config.chat, seed=config.seed, progress=progress
         )
-        found.save(store.path(MARGINS))
+        effects.save(store.path(MARGINS))
     return MarginEffects.load(store.path(MARGINS))
 
 
@@ -183,10 +183,10 @@ def make_scorer(store: Store, model: Any, pairs: ContrastSet, config: StudyConfi
         if not len(rows):
             raise InputError(f"there are no open prompts in the {name} split of {spec}")
     if config.kind == "model":
-        how = Decoding(max_new_tokens=profile.max_new_tokens, chat=config.chat)
-        return Scorer(model, _logprob_judges(store, model, pairs, config, profile), by_split, how, pairs.values)
+        decoding = Decoding(max_new_tokens=profile.max_new_tokens, chat=config.chat)
+        return Scorer(model, _logprob_judges(store, model, pairs, config, profile), by_split, decoding, pairs.values)
     judge = load_judge(config.judge)
-    how = Decoding(
+    decoding = Decoding(
         max_new_tokens=profile.max_new_tokens,
         # the demo model writes as its world does only when it samples; real models are read at their mode
         temperature=1.0 if config.judge == "exact" or profile.samples > 1 else 0.0,
@@ -197,7 +197,7 @@ def make_scorer(store: Store, model: Any, pairs: ContrastSet, config: StudyConfi
         batch_size=512 if config.judge == "exact" else 64,
     )
     fewer = {name: rows.head(counts[name]) for name, rows in by_split.items()}
-    return Scorer(model, lambda split, values: judge, fewer, how)
+    return Scorer(model, lambda split, values: judge, fewer, decoding)
 
 
 def _logprob_judges(
@@ -216,9 +216,11 @@ def _logprob_judges(
 
     def judge(split: str, values: tuple[str, ...]) -> LogProbJudge:
         covered = [name for name in values if name in pairs.values]
-        made = frozen.only(split=split, values=covered, per_value=per_value[split], affirmation=split == "test")
+        judge_of_split = frozen.only(
+            split=split, values=covered, per_value=per_value[split], affirmation=split == "test"
+        )
         # edits that leave the prompt alone can share its keys and values across conditions
-        return made.with_prefix(model) if config.token_scope() == "generated" else made
+        return judge_of_split.with_prefix(model) if config.token_scope() == "generated" else judge_of_split
 
     return judge
 
@@ -234,33 +236,35 @@ def write_evidence(
 
     if not store.has("tables/neurons.parquet"):
         frames = [
-            found.df.assign(value=name, method=found.method, rank=range(1, len(found) + 1))
-            for name, found in neurons.items()
+            neuron_set.df.assign(value=name, method=neuron_set.method, rank=range(1, len(neuron_set) + 1))
+            for name, neuron_set in neurons.items()
         ]
         store.write_table("tables/neurons", pd.concat(frames, ignore_index=True))
     if not store.has("tables/effects.parquet"):
-        frames = [_thinned(selection.effect_table(stats, name), found, name) for name, found in neurons.items()]
+        frames = [
+            _thinned(selection.effect_table(stats, name), neuron_set, name) for name, neuron_set in neurons.items()
+        ]
         store.write_table("tables/effects", pd.concat(frames, ignore_index=True))
     if not store.has("tables/circuit.parquet"):
         train = pairs.split("train")
         frames = []
         # where values share all their words (a demo world of border rate .5) no token stands for one value: nothing to draw
         drawn = {} if value_tokens(model, VALUES)["shared"].all() else neurons
-        for name, found in drawn.items():
-            if not len(found):
+        for name, neuron_set in drawn.items():
+            if not len(neuron_set):
                 continue
             corpus = train.for_value(name).examples()[:CIRCUIT_TEXTS]
-            graph = circuit(model, found.head(CIRCUIT_NEURONS), corpus=corpus)
+            graph = circuit(model, neuron_set.head(CIRCUIT_NEURONS), corpus=corpus)
             store.write_json(f"circuits/{name}.json", graph.to_json())
             frames.append(graph.table())
         store.write_table("tables/circuit", pd.concat(frames, ignore_index=True) if frames else pd.DataFrame())
 
 
-def _thinned(effects: pd.DataFrame, found: NeuronSet, value: str, most: int = 4000) -> pd.DataFrame:
+def _thinned(effects: pd.DataFrame, neurons: NeuronSet, value: str, most: int = 4000) -> pd.DataFrame:
     """Effects of one value for the volcano plot: every selected neuron, and a seeded draw of the others."""
-    chosen = set(zip(found.df["layer"], found.df["neuron"], strict=True))
+    selected_pairs = set(zip(neurons.df["layer"], neurons.df["neuron"], strict=True))
     marked = effects.assign(
-        value=value, selected=[pair in chosen for pair in zip(effects["layer"], effects["neuron"], strict=True)]
+        value=value, selected=[pair in selected_pairs for pair in zip(effects["layer"], effects["neuron"], strict=True)]
     )
     others = marked[~marked["selected"]]
     room = max(most - int(marked["selected"].sum()), 0)

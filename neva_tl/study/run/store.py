@@ -42,11 +42,11 @@ class Store:
         manifest = root / "manifest.json"
         if manifest.exists():
             try:
-                known = json.loads(manifest.read_text())
+                manifest_data = json.loads(manifest.read_text())
             except json.JSONDecodeError as error:
                 raise InputError(f"{manifest} is not a manifest ({error}): choose another --out") from error
-            if known.get("study") != identity["study"]:
-                changed = _difference(known, identity)
+            if manifest_data.get("study") != identity["study"]:
+                changed = _difference(manifest_data, identity)
                 raise InputError(
                     f"{root} belongs to another study ({changed}): choose another --out, or delete the folder"
                 )
@@ -56,8 +56,8 @@ class Store:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot make the run folder {root} ({error.strerror}): choose another --out") from error
-        for left in list(root.rglob(f".*{ENDING}")):  # what a killed run was writing
-            shutil.rmtree(left, ignore_errors=True)
+        for stale in list(root.rglob(f".*{ENDING}")):  # what a killed run was writing
+            shutil.rmtree(stale, ignore_errors=True)
         return cls(root)
 
     def path(self, name: str) -> Path:
@@ -101,21 +101,21 @@ class Store:
 
 def versions() -> dict[str, str]:
     """Versions of what a result depends on."""
-    found = {"python": platform.python_version(), "platform": sys.platform}
+    table = {"python": platform.python_version(), "platform": sys.platform}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            table[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return table
 
 
-def _difference(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+def _difference(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> str:
     """What differs between two studies, in words."""
-    old, new = known.get("config", {}), wanted.get("config", {})
-    found = [f"{name} was {old.get(name)!r}, now {new[name]!r}" for name in new if old.get(name) != new[name]]
-    if known.get("prompt_hash") != wanted.get("prompt_hash"):
-        found.append("other prompt texts")
-    if known.get("model", {}).get("weights_hash") != wanted.get("model", {}).get("weights_hash"):
-        found.append("other model weights")
-    return ", ".join(found) or "other profile settings"
+    old, new = stored.get("config", {}), requested.get("config", {})
+    differences = [f"{name} was {old.get(name)!r}, now {new[name]!r}" for name in new if old.get(name) != new[name]]
+    if stored.get("prompt_hash") != requested.get("prompt_hash"):
+        differences.append("other prompt texts")
+    if stored.get("model", {}).get("weights_hash") != requested.get("model", {}).get("weights_hash"):
+        differences.append("other model weights")
+    return ", ".join(differences) or "other profile settings"

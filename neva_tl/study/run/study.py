@@ -119,15 +119,17 @@ class Study:
         store = Store.open(out, about)
         if like is not None:
             adopt(store, about, like)
-        known = store.read_json("manifest.json") if store.has("manifest.json") else {}
-        before, held = known.get("wall_time_s", 0.0), tuple(known.get("config", {}).get("methods", ()))
-        config = replace(config, methods=(*held, *(name for name in config.methods if name not in held)))
+        stored = store.read_json("manifest.json") if store.has("manifest.json") else {}
+        before, stored_methods = stored.get("wall_time_s", 0.0), tuple(stored.get("config", {}).get("methods", ()))
+        config = replace(
+            config, methods=(*stored_methods, *(name for name in config.methods if name not in stored_methods))
+        )
         about["config"] = config.to_json()
         # not by its files alone: a run killed while it took further methods holds the tables of the former ones
-        whole = store.has("report.html") and store.has("results.json")
-        done = known.get("finished", False) and whole and config.methods == held
-        store.write_json("manifest.json", {**about, "wall_time_s": before, "finished": done})
-        if done:
+        complete = store.has("report.html") and store.has("results.json")
+        finished = stored.get("finished", False) and complete and config.methods == stored_methods
+        store.write_json("manifest.json", {**about, "wall_time_s": before, "finished": finished})
+        if finished:
             say("already done: delete the folder to run again", progress)
             return StudyResult(store.root)
         try:

@@ -16,8 +16,13 @@ NOTHING = {"est": None, "lo": None, "hi": None, "n": 0}
 
 def mean_m(values: Sequence[float | None], n: int = 0) -> dict[str, Any]:
     """An `M` without an interval: the mean of finite numbers."""
-    found = [float(v) for v in values if v is not None and np.isfinite(v)]
-    return {"est": float(np.mean(found)) if found else None, "lo": None, "hi": None, "n": n or len(found)}
+    finite_values = [float(v) for v in values if v is not None and np.isfinite(v)]
+    return {
+        "est": float(np.mean(finite_values)) if finite_values else None,
+        "lo": None,
+        "hi": None,
+        "n": n or len(finite_values),
+    }
 
 
 def binomial_m(count: float, n: int) -> dict[str, Any]:

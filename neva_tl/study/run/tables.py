@@ -98,7 +98,7 @@ def ablation_table(cells: Cells, steered: Sequence[str]) -> pd.DataFrame:
         for operation in ("zero", "mean"):
             change = (wide[operation] - wide["none"]).to_numpy(dtype=float)
             rng = np.random.default_rng(cells.config.seed)
-            found = cluster_bootstrap(change, cluster, np.mean, n=cells.profile.n_boot, rng=rng)
+            estimate = cluster_bootstrap(change, cluster, np.mean, n=cells.profile.n_boot, rng=rng)
             rows.append(
                 {
                     "value": value,
@@ -106,8 +106,8 @@ def ablation_table(cells: Cells, steered: Sequence[str]) -> pd.DataFrame:
                     "base": float(wide["none"].mean()),
                     "ablated": float(wide[operation].mean()),
                     "change": float(change.mean()),
-                    "lo": float(found.lo),
-                    "hi": float(found.hi),
+                    "lo": float(estimate.lo),
+                    "hi": float(estimate.hi),
                     "n": len(change),
                 }
             )
@@ -125,12 +125,12 @@ def _generations(cells: Cells, plan: Plan, steered: Sequence[str], edit_of: Call
                 frames.append(texts.assign(method=method, steered=value, target_gain=target))
         return pd.concat(frames, ignore_index=True).astype({"steered": "string", "target_gain": "Float64"})
     profile = cells.profile
-    chosen = steered[:: max(1, len(steered) // profile.text_values)][: profile.text_values]
+    sampled_values = steered[:: max(1, len(steered) // profile.text_values)][: profile.text_values]
     conditions: list[tuple[str, str, float | None, Edit | None]] = [("unedited", "", None, None)]
     for method, target in plan:
         if method not in SHOWN or target not in (None, profile.targets[-1]):
             continue
-        for value in chosen:
+        for value in sampled_values:
             dose = store.read_json(f"cells/measure/{method}/{value}@{target}.json")["dose"]
             edit = edit_of(method, value)
             conditions.append((method, value, target, edit if dose is None else edit.with_dose(dose)))
@@ -159,7 +159,9 @@ def _results(
         "target_gain": top,
         "methods": headline,
         "conditions": [{"method": m, **{k: v for k, v in e.items() if k != "per_value"}} for m, e in entries],
-        "neurons": {name: {"k": len(found), "layers": list(found.layers)} for name, found in neurons.items()},
+        "neurons": {
+            name: {"k": len(neuron_set), "layers": list(neuron_set.layers)} for name, neuron_set in neurons.items()
+        },
         "ablation": ablation.to_dict("records"),
         "vector_layers": cells.store.read_json("cells/vector_layers.json")["layers"],
         "manifest": "manifest.json",

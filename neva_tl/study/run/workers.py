@@ -61,10 +61,10 @@ def spread(
     from joblib import Parallel, delayed
 
     threads = max(1, cores() // workers)
-    done = threading.Event()
+    finished = threading.Event()
 
     def watch() -> None:
-        while not done.wait(poll):
+        while not finished.wait(poll):
             look(f"{workers} processes")
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -74,7 +74,7 @@ def spread(
             delayed(_measure)(str(root), config, block, threads, os.getpid()) for block in blocks
         )
     finally:
-        done.set()
+        finished.set()
         watcher.join()
 
 
@@ -134,8 +134,8 @@ def measure_all(bench: Bench, *, workers: int, progress: bool) -> None:
     store = bench.cells.store
     _ = bench.cells.base  # the workers read it
     names = [name for value in bench.steered for name in bench.names(value)]
-    left = [value for value in bench.steered if not all(store.has(name) for name in bench.names(value))]
-    todo = [*left[::2], *left[1::2]]  # a run that is stopped halfway has values from all around the circle
+    remaining = [value for value in bench.steered if not all(store.has(name) for name in bench.names(value))]
+    todo = [*remaining[::2], *remaining[1::2]]  # a run that is stopped halfway has values from all around the circle
     with tqdm(total=len(names), desc="study", unit="cell", file=sys.stderr, disable=not progress) as bar:
 
         def look(text: str = "") -> None:

@@ -78,7 +78,7 @@ def annotate(
 
 
 def _ask(drawn_texts: Sample, answers: Answers, plan: list[tuple[str, int]]) -> int:
-    """Ask what is not answered yet, in the plan's order; returns how much of the plan is answered.
+    """Ask the open questions in the plan's order; returns the number of answered ones.
 
     The dialogue is on stderr, so that stdout holds the result alone.
     """
@@ -120,7 +120,7 @@ def _ask(drawn_texts: Sample, answers: Answers, plan: list[tuple[str, int]]) -> 
 
 
 def _kept(answers: Answers, key: str, again: int, answer: str) -> bool:
-    """Keep an answer, or say what is wrong with it."""
+    """Store an answer, or report the error in it."""
     from neva_tl.evaluation.judge_quality.annotation import parse
 
     try:

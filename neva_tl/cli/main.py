@@ -74,7 +74,7 @@ def run(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """The whole study: collect, select, calibrate, measure beside the baselines, and write a report."""
+    """The whole study: collect, select, calibrate, measure with the baselines, and write a report."""
     from neva_tl.core.values import VALUES
     from neva_tl.study import METHODS, Study
 
@@ -160,7 +160,7 @@ def generate(
     from neva_tl.methods import METHODS
     from neva_tl.study import StudyConfig, build_edit
 
-    # collecting takes minutes on a real model: what can be refused is refused before it
+    # collecting takes minutes on a real model: bad input is refused before it
     if value is not None:
         lookup(value)
     if method not in METHODS:
@@ -228,7 +228,7 @@ def leakage(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """The leakage matrix of one method at a matched gain; with --labels also without what the judge mixes up."""
+    """The leakage matrix of one method at a matched gain; with --labels also corrected for the judge's confusions."""
     from neva_tl.core.values import VALUES
     from neva_tl.study import Study
     from neva_tl.study.analyses import correction

@@ -69,7 +69,7 @@ def writable(out: Path) -> None:
 
 
 def resolve_prompts(prompts: str, model: str) -> str:
-    """The contrast set behind `auto`: the demo world's on a demo model, else `schwartz`."""
+    """Resolve `auto`: the demo world's contrast set on a demo model, else `schwartz`."""
     from neva_tl.models.sources import is_demo
 
     return ("demo" if is_demo(model) else "schwartz") if prompts == "auto" else prompts

@@ -1,4 +1,4 @@
-"""`neva-tl profile`: what a model says of its values when asked, and how it shares points; before and after an edit."""
+"""`neva-tl profile`: the value questionnaire and the sharing games of a model, before and after an edit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from neva_tl.cli.options import Debug, Dtype, Json, K, Model, Prompts, Seed, resolve_prompts, say, writable
 from neva_tl.core.errors import InputError
 
-#: Below this share of its probability on the letters, a model is said not to answer the questions.
+#: Smallest share of its probability on the letters for a model that answers the questions.
 LITTLE_MASS = 0.1
 
 

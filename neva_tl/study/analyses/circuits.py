@@ -1,4 +1,4 @@
-"""Circuits of a run's values: searched on its train texts, measured on its test texts, beside random graphs."""
+"""Circuits of a run's values: searched on train texts, measured on test texts and compared with random graphs."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class Effort:
     Attributes:
         sizes: of the curve, heads plus neurons.
         drawn: the size whose graph is kept.
-        texts: train texts per pole for the search, and test texts per pole for what is reported.
+        texts: train texts per pole for the search, and test texts per pole for the reported figures.
         batch: texts per pole in one round of the search.
         exchanges: rounds per size.
         edge_texts: texts per pole on which edges are measured.
         n_random: random graphs per size.
-        lead: put behind every text (None: nothing on the demo model, `LEAD` elsewhere).
+        lead: Appended to every text (None: nothing on the demo model, `LEAD` elsewhere).
     """
 
     sizes: tuple[int, ...] = (20, 60, 100, 200)
@@ -87,7 +87,7 @@ def circuits_of_run(
     effort = Effort() if effort is None else effort
     store = Store(Path(run))
     if not store.has("manifest.json"):
-        raise InputError(f"{run} is no run folder: give the folder that `neva-tl run --out` wrote")
+        raise InputError(f"{run} is not a run folder: give the folder that `neva-tl run --out` wrote")
     config = StudyConfig.from_manifest(store.read_json("manifest.json")["config"])
     there = in_circle_order([file.stem for file in (store.root / "neurons").glob("*.json")])
     names = in_circle_order(values) if values else there
@@ -182,7 +182,7 @@ def value_circuit(
 def value_tasks(
     model: Any, pairs: ContrastSet, value: str, config: StudyConfig, split: str, per_pole: int, lead: str | None = None
 ) -> ValueTask:
-    """The value's task on one split, read behind each text's last token.
+    """The value's task on one split, read after the last token of each text.
 
     The demo's contrasts end where a value is about to be named; other texts are brought there by `lead` (None: `LEAD`).
     """

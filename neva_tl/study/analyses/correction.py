@@ -19,7 +19,7 @@ from neva_tl.study.run.comparison import stored_responses
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.store import Store
 
-#: What the correction writes into a run folder.
+#: File that the correction writes into a run folder.
 RECORD, TABLE, MIXING, RATES = (
     "correction.json",
     "tables/leakage_corrected",
@@ -32,7 +32,7 @@ def text_judge(spec: str) -> TextJudge:
     """The judge of a name, known to read texts.
 
     Raises:
-        InputError: it does not, or there is no such judge.
+        InputError: It does not, or the judge is unknown.
     """
     if spec in ("auto", "logprob"):
         raise InputError(
@@ -67,8 +67,8 @@ def judged_labels(
     Args:
         judge: reads texts.
         labels: labelled texts or where they are; None takes the judge's own source.
-        split: the part to use; `test` is what a trained judge never saw.
-        limit: at most so many texts, chosen by hash; 0 takes all.
+        split: Split to use; a trained judge never saw `test`.
+        limit: Largest number of texts, chosen by hash; 0 takes all.
 
     Raises:
         InputError: nothing usable there.
@@ -78,7 +78,7 @@ def judged_labels(
 
 
 def prepared(model: str, judge: str, labels: str | Path | None, *, seed: int = 0) -> JudgedTexts | None:
-    """What a correction needs of the labelled texts, checked before hours go into the run that it corrects.
+    """Prepare the labelled texts of a correction and check them before the run starts.
 
     Args:
         model, judge: as a study takes them.
@@ -129,12 +129,12 @@ def corrected(
         run: run folder.
         method: as the run names it.
         judge: the run's own judge (loaded again where it is not given).
-        labels: held-out labelled texts, or where they are, or (to read them once for several methods) what the judge said of
+        labels: Held-out labelled texts, or where they are, or (to read them once for several methods) the judge's scores of
             them; None takes the judge's own source.
         target: gain at which the method was measured; None takes the largest.
 
     Raises:
-        InputError: no finished run, no text judge behind it or another one, no such method, or labels that define no
+        InputError: The run is not finished, has no text judge or another one, lacks the method, or the labels define no
             mixing matrix.
     """
     store = Store(Path(run))

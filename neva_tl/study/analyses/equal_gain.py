@@ -1,11 +1,11 @@
 """Methods at equal gains on *test* prompts: their dose-response curves, read at the same height.
 
-Doses are matched on validation prompts, so test gains differ, and both leakage and divergence grow with gain: what a method
-that fell short saves is no merit. Here each method's measured conditions (nothing at all, and one for each matched dose) are
+Doses are matched on validation prompts, so test gains differ, and both leakage and divergence grow with gain: a method
+that fell short has an unfair advantage. Here each method's measured conditions (unedited, and one for each matched dose) are
 the points of a curve of its mean gain over the values, and leakage and costs are read off it where the gain is the one asked
 for. Between points: leakage and loss linear in gain, KL quadratic (its square root linear: divergence from the unedited model
 grows as the square of a small change). Intervals: bootstrap over test topics, the same draws for all methods and doses; the
-neutral texts behind the costs are fixed. (Ours.)
+neutral texts of the costs are fixed. (Ours.)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from neva_tl.methods import FAMILIES
 from neva_tl.study.run.comparison import stored_responses
 from neva_tl.study.run.store import Store
 
-#: What is read off a curve beside leakage, in nats per token of neutral text.
+#: Costs that are read off a curve besides leakage, in nats per token of neutral text.
 COSTS = ("kl", "loss")
 
 
@@ -37,8 +37,8 @@ class Curve:
         method: its name.
         gain, leakage: mean over the steered values at each point; row 0 is the data, the others bootstrap draws.
         costs: name -> mean over the steered values at each point.
-        values: what was steered towards.
-        n: items behind it.
+        values: Steered values.
+        n: Number of items.
     """
 
     method: str
@@ -87,7 +87,7 @@ def curve_of(
         store: the run folder.
         targets: matched gains; the cells measured at their doses are the points, reached or not.
         values: steered values, the same at every point.
-        losses: target -> per value what the condition costs (`kl`, `loss`).
+        losses: Target -> per value the costs of the condition (`kl`, `loss`).
         seed, n_boot, n_splits: of the draws; the same for curves that are compared.
     """
     gains, leaks, n = [], [], 0
@@ -150,7 +150,7 @@ def curves_table(curves: Mapping[str, Sequence[Curve]], *, level: float = 0.95) 
 def equal_gain_contests(
     curves: Mapping[str, Sequence[Curve]], gains: Sequence[float], ours: Sequence[str]
 ) -> pd.DataFrame:
-    """`contest` of each method of `ours` against every vector method behind the same gate, at each gain: a row each."""
+    """`contest` of each method of `ours` against every vector method under the same gate, one row for each gain."""
     rows = []
     for gate, of_gate in curves.items():
         rivals = [curve for curve in of_gate if FAMILIES[curve.method] == "vectors"]

@@ -1,4 +1,4 @@
-"""Per-layer ablation: what each layer's value neurons do, beside all neurons of the layer and random ones."""
+"""Per-layer ablation: effect of each layer's value neurons, of all neurons of the layer and of random ones."""
 
 from __future__ import annotations
 
@@ -97,7 +97,9 @@ def layer_ablation(
     with tqdm(total=steps, desc="layers", unit="layer", file=sys.stderr, disable=not progress) as bar:
         for value, neuron_set in neurons.items():
             base = {kind: _own(scorer, (), value, kind, test_prompts) for kind in ("expressing", "open")}
-            reuse = models.LayerCache(model)  # layers ascend: what is below the edited one is run once for all of them
+            reuse = models.LayerCache(
+                model
+            )  # layers ascend: the layers below the edited one run once for all conditions
             for layer in neuron_set.layers:
                 rng = np.random.default_rng([seed, VALUES.index(value), layer])
                 for group in GROUPS:
@@ -153,7 +155,7 @@ def _own(
 def layer_study(
     model_name: str, prompt_spec: str, out: str | Path, *, progress: bool = False, **options: Any
 ) -> pd.DataFrame:
-    """Collect, select and ablate layer by layer into a run folder (`tables/layers`), or read what is there.
+    """Collect, select and ablate layer by layer into a run folder (`tables/layers`), or read the table if it exists.
 
     Args:
         model_name, prompt_spec: as in `StudyConfig`.

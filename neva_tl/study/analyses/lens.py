@@ -1,4 +1,4 @@
-"""Logit lens of a run: each value's calibrated NeVA edit beside the unedited model, layer by layer."""
+"""Logit lens of a run: the unedited model and each value's calibrated NeVA edit, layer by layer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from neva_tl.study.run import stages
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.store import Store
 
-#: Tokens that the unedited model writes behind each prompt, where edits act on generated tokens only.
+#: Tokens that the unedited model generates after each prompt, where edits act on generated tokens only.
 ANSWER_TOKENS = 24
 #: Open test prompts at most: their number times the answer's tokens is read at every layer.
 MOST_PROMPTS = 40

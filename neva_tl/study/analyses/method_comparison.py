@@ -1,8 +1,8 @@
-"""The method comparison: every method at matched gains behind every gate, and the contests that the claims are about.
+"""The method comparison: every method at matched gains under every gate, and the contests that test the claims.
 
 A comparison is a folder of studies, one for each setting of the relevance gate (`gate-none`, `gate-relevance`), run by the
-ordinary engine and resumed by it. What is made of them here: one table of all conditions, and *contests*: a neuron method
-against a vector method behind an equal gate at one target gain, over the values that both reached. Gates are a factor: with
+ordinary engine and resumed by it. This module makes of them one table of all conditions, and *contests*: a neuron method
+against a vector method under an equal gate at one target gain, over the values that both reached. Gates are a factor: with
 each method's own gate (`baselines.GATES`) and the relevance gate on or off there are {neurons, vectors} x {none, probe,
 relevance, probe+relevance}. ConVA's probe at the prompt's last token counts as a probe gate.
 
@@ -33,7 +33,7 @@ METHODS: tuple[str, ...] = (
     "npti", "dpn_le", "lape", "random", "label_shuffled", "rotated", "role",
 )  # fmt: skip
 #: On real models: without those that never reached the gain in smoke runs there, without placebos that repeat one another, and
-#: of the vectors behind a probe or over several layers only the form with the other values projected out, which leaks less.
+#: of the vectors under a probe or over several layers only the form with the other values projected out, which leaks less.
 REAL_METHODS: tuple[str, ...] = (
     "neva", "caa_projected_probe", "conva", "neva_shift", "caa", "caa_projected", "caa_layers_projected", "random", "role",
 )  # fmt: skip
@@ -77,11 +77,11 @@ def folders(root: Path) -> dict[str, Store]:
 
 
 def combined(studies: Mapping[str, Store]) -> pd.DataFrame:
-    """One row per method, gate and target gain: the studies' `methods` tables, with the losses of capability beside them.
+    """One row per method, gate and target gain: the studies' `methods` tables with the losses of capability.
 
     Returns:
         The columns of `tables/methods`, and `relevance` (the study's setting), `family`, `gate_class`, `kl_median` (over the
-        values; the mean is what one value out of reach makes it), `loss_ppl` (rise of the mean loss on neutral text, nats per
+        values; one value out of reach dominates the mean), `loss_ppl` (rise of the mean loss on neutral text, nats per
         token) and `loss_acc` (fall of accuracy on neutral questions).
     """
     frames = []
@@ -108,14 +108,14 @@ def combined(studies: Mapping[str, Store]) -> pd.DataFrame:
 
 
 def contests(studies: Mapping[str, Store], *, seed: int = 0, n_boot: int = 2000) -> pd.DataFrame:
-    """Our methods against each vector method behind an equal gate, over the values that both reached.
+    """Compare our methods with each vector method under an equal gate, over the values that both reached.
 
     NLR: ratio and difference on the same bootstrap draws over prompts. Losses of capability: ratio of the means over those
     values, its interval from resampling values.
 
     Returns:
         One row per `gate, target_gain, ours, rival`: `n_values`, `reached_ours`, `reached_rival`, `nlr_ours`, `nlr_rival`,
-        `nlr_ratio`, `nlr_difference`, and per loss (`kl`, `loss`, `accuracy`) `_ours`, `_rival`, `_ratio`; `_lo`, `_hi` beside
+        `nlr_ratio`, `nlr_difference`, and per loss (`kl`, `loss`, `accuracy`) `_ours`, `_rival`, `_ratio`; `_lo`, `_hi` for
         ratios and differences. NaN where a number does not exist.
     """
     rows: list[dict[str, Any]] = []
@@ -168,7 +168,7 @@ def _contest(
 def losses_of(
     store: Store, base: Mapping[str, float], method: str, value: str, target: float | None
 ) -> dict[str, float]:
-    """What a condition costs on neutral text: `kl`, `loss` (both nats per token) and `accuracy` (fall; NaN without questions)."""
+    """Costs of a condition on neutral text: `kl`, `loss` (both nats per token) and `accuracy` (fall; NaN without questions)."""
     edited = store.read_json(f"cells/measure/{method}/{value}@{target}.json")["capability"]
     return {
         "kl": float(edited["kl"]),
@@ -197,7 +197,7 @@ def ratio_of_means(
 
 
 def gain_curves(studies: Mapping[str, Store], *, seed: int = 0, n_boot: int = 2000) -> dict[str, list[Curve]]:
-    """Gate -> the curve of every method with a dose behind it, over all values steered towards, reached or not."""
+    """Gate -> the curve of every method with a dose under it, over all steered values, reached or not."""
     curves: dict[str, list[Curve]] = {}
     for store in studies.values():
         table = store.read_table("tables/values").dropna(subset=["target_gain"])
@@ -214,7 +214,7 @@ def reachable_contests(
 ) -> pd.DataFrame:
     """Contests at equal gains over the values that both methods can steer towards that far, as `equal_gain_contests` gives them.
 
-    A value out of a method's reach is measured at the dose that gained most, where KL may be a hundred times what it is
+    A value out of a method's reach is measured at the dose that gained most, where KL may be a hundred times its size
     elsewhere: in a mean over all values it drowns the others. Here both methods must have reached a value (on validation
     prompts) at the matched gain that is read and at the next one above it, whose points the curves are read between.
 
@@ -285,7 +285,7 @@ def verdicts(table: pd.DataFrame, *, loss: float, least: int = 1) -> list[dict[s
         ratio = best["nlr_ratio"]
         row |= {"rival": best["rival"], "n_values": int(best["n_values"])}
         row |= {k: best[k] for k in best.index if k.startswith(("nlr_", "kl_", "loss_", "accuracy_"))}
-        # without a leakage to halve there is no ratio: nobody leaks
+        # without leakage the ratio is undefined: neither method leaks
         row["nlr_goal"] = None if pd.isna(ratio) else bool(ratio <= NLR_GOAL)
         for name in LOSSES:
             share = best.get(f"{name}_ratio", float("nan"))
@@ -310,7 +310,7 @@ def write(root: Path, *, seed: int = 0, seconds: float = 0.0) -> str:
     Args:
         root: holds the studies.
         seed: of the bootstraps.
-        seconds: wall time of this call, kept beside what the studies took.
+        seconds: Wall time of this call, stored with the wall times of the studies.
 
     Returns:
         The tables as text.

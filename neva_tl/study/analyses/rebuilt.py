@@ -47,7 +47,7 @@ class FinishedRun:
     Attributes:
         store: the folder.
         config: the study's settings.
-        manifest: what the folder says of itself.
+        manifest: Content of manifest.json.
     """
 
     store: Store
@@ -63,7 +63,7 @@ class FinishedRun:
         """
         store = Store(Path(folder))
         if not store.has("manifest.json"):
-            raise InputError(f"{folder} is no run folder (make one with neva-tl run)")
+            raise InputError(f"{folder} is not a run folder (make one with neva-tl run)")
         manifest = store.read_json("manifest.json")
         if not store.has("results.json") or not store.has("tables/values.parquet"):
             raise InputError(f"{folder} is not finished: run the same neva-tl run again, it goes on where it stopped")
@@ -136,7 +136,7 @@ class FinishedRun:
         return [self._edit(evidence, method, value, target) for method in methods for value in requested_values]
 
     def evidence(self, model: Any) -> Evidence:
-        """What the run's edits are built from, as its folder keeps it.
+        """Evidence that the run's edits are built from, read from its folder.
 
         Raises:
             InputError: a file is gone.

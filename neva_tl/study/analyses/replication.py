@@ -15,7 +15,7 @@ import pandas as pd
 from neva_tl.core.errors import InputError
 from neva_tl.study.analyses.method_comparison import combined, contests, folders
 
-#: What is put side by side.
+#: Tables of the comparison.
 NUMBERS = ("gain", "nlr", "nlr_plain", "ngl", "invalid", "kl", "loss_ppl", "loss_acc")
 KEYS = ["border_rate", "method", "gate", "target_gain"]
 
@@ -29,7 +29,7 @@ def replicates(roots: Mapping[str, Path], *, seed: int = 0) -> tuple[pd.DataFram
 
     Returns:
         The tables of `combined` and of `contests` with columns `replicate` and `border_rate` (share of a value's words that each
-        neighbour has too; null where the model is no demo model) in front.
+        neighbour has too; null where the model is not a demo model) in front.
 
     Raises:
         InputError: a folder holds no finished study, or no folder was named.
@@ -73,7 +73,7 @@ def over_replicates(conditions: pd.DataFrame) -> pd.DataFrame:
 
 
 def total_reached(texts: list[str]) -> str:
-    """`["7/10", "9/10"]` -> `"16/20"`; what is no count (`own gain`) stays."""
+    """`["7/10", "9/10"]` -> `"16/20"`; other entries (`own gain`) stay."""
     parts = [text.split("/") for text in texts]
     if any(len(fraction) != 2 for fraction in parts):
         return texts[0]

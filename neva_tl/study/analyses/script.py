@@ -32,7 +32,7 @@ def script(
     args = parser.parse_args()
     manifest = args.run / "manifest.json"
     if not manifest.exists():
-        print(f"{name}: {args.run} is no run folder (make one with neva-tl run)", file=sys.stderr)
+        print(f"{name}: {args.run} is not a run folder (make one with neva-tl run)", file=sys.stderr)
         return 2
     try:
         act(args, json.loads(manifest.read_text()))

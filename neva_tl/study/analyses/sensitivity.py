@@ -1,7 +1,7 @@
 """Sensitivity: one factor at a time around a finished run's own setting, every level at a dose of its own.
 
-Neurons come from training prompts, doses from validation prompts (the run's own search, at one target gain), and what is
-reported from test prompts. The run's own setting is not measured again: its cells are the run's, so the row `as run` is
+Neurons come from training prompts, doses from validation prompts (the run's own search, at one target gain), and the
+reported figures from test prompts. The run's own setting is not measured again: its cells are the run's, so the row `as run` is
 the headline's; its doses were searched for all of the run's targets, those of the levels for this one alone. Each level
 keeps its cells in `cells/sensitivity/FACTOR=LEVEL`.
 """
@@ -42,7 +42,7 @@ EMPTY = "no neurons"
 
 @dataclass(frozen=True)
 class SensitivityConfig:
-    """What is varied.
+    """Settings of a sensitivity study.
 
     Attributes:
         values: of the run, or `all`; empty takes three, spread along the circle.
@@ -82,7 +82,7 @@ class SensitivityConfig:
 
 
 def spread_values(values: Sequence[str], most: int = MOST_VALUES) -> tuple[str, ...]:
-    """At most so many of the values, evenly spread."""
+    """Select at most `most` values, evenly spread."""
     return tuple(values[:: max(1, len(values) // most)][:most])
 
 
@@ -122,7 +122,7 @@ class Lab:
         return Setting(self.run.config, run_neurons, self.evidence.stats)
 
     def stats(self, pairs: int | None) -> ActivationStats:
-        """Statistics of the first so many training pairs of every value (by hash rank); collected anew, held for one size."""
+        """Statistics of the first `n` training pairs of every value (by hash rank); collected anew and cached for one size."""
         if pairs is None:
             return self.evidence.stats
         if pairs not in self._stats:
@@ -154,7 +154,7 @@ class Lab:
         return f"{folder}/measure/{method}/{value}@{self.config.target}"
 
     def measure(self, method: str, todo: Sequence[tuple[Variant, str]]) -> None:
-        """Doses and test conditions of some levels, all in step; what the folder holds is not done again."""
+        """Doses and test conditions of some levels, all in step; finished cells are read from the folder."""
         store = self.cells.store
         remaining = [(v, value) for v, value in todo if not store.has(f"{self.cell(method, v, value)}.json")]
         edits: dict[str, tuple[Variant, str, Edit]] = {}
@@ -187,7 +187,7 @@ class Lab:
 
 
 def measure_all(lab: Lab, *, progress: bool = False) -> list[tuple[str, Variant]]:
-    """Measure every level of every factor and method; what was measured, in order.
+    """Measure every level of every factor and method; returns the measured levels in order.
 
     Args:
         lab: the run.
@@ -204,7 +204,7 @@ def measure_all(lab: Lab, *, progress: bool = False) -> list[tuple[str, Variant]
     with tqdm(total=len(plan), desc="sensitivity", unit="factor", file=sys.stderr, disable=not progress) as bar:
         for method, levels in plan:
             bar.set_postfix_str(f"{levels[0].factor} of {method}" if levels else "")
-            # one size of pairs at a time: its statistics are held once
+            # one size of pairs at a time: its statistics are cached once
             for block in [[v] for v in levels] if levels and levels[0].factor == "pairs" else [levels]:
                 cells = [(variant, value) for variant in block for value in lab.config.values]
                 size = len(cells) if step is None else step
@@ -248,7 +248,7 @@ def read_level(lab: Lab, method: str, variant: Variant) -> Level:
 
 
 def level_row(level: Level, reference: Level, seed: int, n_boot: int) -> dict[str, Any]:
-    """One row of table `sensitivity`: the level, what it measured, and its NLR less the run's own on the same draws."""
+    """One row of table `sensitivity`: the level, its measurements, and its NLR less the run's own on the same draws."""
     variant = level.variant
     row: dict[str, Any] = {"factor": variant.factor, "level": variant.level, "size": variant.size, "own": variant.own}
     row |= {"method": level.method, "neurons": float(np.mean(list(level.neurons.values())))}
@@ -267,11 +267,11 @@ def level_row(level: Level, reference: Level, seed: int, n_boot: int) -> dict[st
 def sensitivity(
     run: FinishedRun, model: Any, config: SensitivityConfig | None = None, *, progress: bool = False
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
-    """One factor at a time around the run's own setting. What is measured is kept in the run folder, and a killed call goes on.
+    """Vary one factor at a time around the run's own setting; cells stay in the run folder, and a killed call resumes.
 
     Args:
         run, model: the finished run and its loaded model.
-        config: what is varied.
+        config: Factors and levels.
         progress: show a bar on stderr.
 
     Returns:
@@ -280,7 +280,7 @@ def sensitivity(
         `sensitivity_values` (a row per value: the columns of `values`); and the numbers with intervals as plain data.
 
     Raises:
-        InputError: the run lacks what is asked for, or a file.
+        InputError: The run lacks a requested method or value, or a file.
     """
     lab = Lab.open(run, model, config)
     _ = lab.cells.base

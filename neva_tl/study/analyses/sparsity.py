@@ -104,7 +104,7 @@ def sparsity(
         rows of `all` as plain data by method.
 
     Raises:
-        InputError: the run lacks what is asked for, or a file.
+        InputError: The run lacks a requested method or value, or a file.
     """
     lab = Lab.open(run, model, config)
     rows, points, numbers = [], [], {}

@@ -44,7 +44,7 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class TransferConfig:
-    """What is transferred, and how much is spent.
+    """Settings of a transfer study.
 
     Attributes:
         values: steered. measured: scored (leakage is read on them); None takes all that every source covers.
@@ -166,13 +166,13 @@ def transfer(
     *,
     progress: bool = False,
 ) -> TransferResult:
-    """Choose on each source, score on all of them. What is done is kept in the folder, and a killed run goes on.
+    """Choose on each source and score on all of them; cells stay in the folder, and a killed run resumes.
 
     Args:
         model: a name for `neva_tl.load`, or a loaded model.
         sources: name -> what `prompts.load` takes; two or more.
         out: folder; each source has a folder of its own in it.
-        config: what is spent.
+        config: Values, methods and budget.
         progress: show bars on stderr.
 
     Raises:
@@ -217,7 +217,7 @@ def covered(sets: Mapping[str, ContrastSet], config: TransferConfig) -> tuple[tu
     """The values steered and those measured, in circle order; the steered ones are always measured.
 
     Raises:
-        InputError: a value that was asked for is not in every source.
+        InputError: A requested value is not in every source.
     """
     common = [name for name in VALUES if all(name in pairs.values for pairs in sets.values())]
     # all ten is the default, and means all that there are
@@ -311,7 +311,7 @@ def _numbers(result: LeakageResult) -> dict[str, float | None]:
 
 
 def shared_neurons(sources: Sequence[_Source], values: Sequence[str], total: int) -> pd.DataFrame:
-    """Neurons that two sources chose for one value, beside chance (`statistics.overlap`)."""
+    """Neurons that two sources share for one value, compared with chance (`statistics.overlap`)."""
     rows = []
     for value in values:
         sets = {

@@ -1,11 +1,11 @@
-"""Two values at once: a run's edits towards two values together, neurons beside vectors.
+"""Two values at once: a run's edits towards two values together, neurons and vectors.
 
 Pairs are compatible (neighbours on Schwartz's circle) or opposed (across it). Each edit has the dose that the run matched
 for its value alone, or a stated share of it. How two become one (the same for both values of a pair):
 
 - shifts of neurons (`neva_shift`): `editing.compose` with a stated rule for the neurons that both sets hold;
 - every other method: side by side, which for vectors is their sum, and for `neva` means that the second value's probes
-  read what the first one's left.
+  read the activations after the first one's edit.
 
 Figures are of test prompts; intervals by cluster bootstrap over prompts, one set of draws for all pairs and methods.
 """
@@ -36,7 +36,7 @@ from neva_tl.study.run.bench import UNDOSED
 from neva_tl.study.run.cells import Cells
 from neva_tl.study.run.comparison import responses_of
 
-#: Methods compared where the run has them, and those among them that the others are held against.
+#: Methods compared where the run has them, and those among them that are the reference of the others.
 METHODS = ("neva_shift", "neva", "caa", "caa_projected")
 VECTORS = ("caa", "caa_projected")
 #: Pairs of either kind that are looked at where none are named.
@@ -49,7 +49,7 @@ KINKED = ("min_gain", "leakage")
 
 @dataclass(frozen=True)
 class TwoConfig:
-    """What is steered together.
+    """Settings of the study of two values.
 
     Attributes:
         pairs: of values of the run; empty takes three compatible and three opposed ones.
@@ -80,7 +80,7 @@ def kind_of(a: str, b: str) -> str:
 
 
 def default_pairs(values: Iterable[str], most: int = MOST_PAIRS) -> tuple[tuple[str, str], ...]:
-    """At most so many compatible and so many opposed pairs of some values, spread along the circle.
+    """Select at most `most` compatible and `most` opposed pairs of values, spread along the circle.
 
     Raises:
         InputError: the values hold no such pair.
@@ -99,7 +99,7 @@ def default_pairs(values: Iterable[str], most: int = MOST_PAIRS) -> tuple[tuple[
 
 
 def together(a: Edit, b: Edit, share: float = 1.0, shared: Shared = "sum") -> tuple[Edit, ...]:
-    """Two edits at a share of their doses as what is put on the model: one composed shift, or both side by side."""
+    """Combine two edits at a share of their doses: one composed shift, or both in sequence."""
     parts = [edit.with_dose(share * edit.dose) for edit in (a, b)]
     shifts = [edit for edit in parts if isinstance(edit, Shift)]
     return (compose(shifts, shared=shared),) if len(shifts) == 2 else tuple(parts)
@@ -108,11 +108,11 @@ def together(a: Edit, b: Edit, share: float = 1.0, shared: Shared = "sum") -> tu
 def two_values(
     run: FinishedRun, model: Any, config: TwoConfig | None = None, *, progress: bool = False
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
-    """Two values steered together, for every pair and method. What is measured is kept in the run folder.
+    """Two values steered together, for every pair and method; cells stay in the run folder.
 
     Args:
         run, model: the finished run and its loaded model.
-        config: what is steered together.
+        config: Pairs and methods.
         progress: show a bar on stderr.
 
     Returns:
@@ -120,7 +120,7 @@ def two_values(
         kind), with gain_a, gain_b, gain (their mean), min_gain (the smaller), leakage (cross-fitted, over the values not
         steered), nlr = leakage / gain, kept = gain / mean gain of the two values when each is steered alone at its whole dose
         (each with its ends), invalid, n_texts, perplexity, kl, accuracy, and shared (neurons that both sets hold); and as
-        plain data the rows of kinds, and what the neurons have more than the vectors on the same draws.
+        plain data the rows of kinds, and the difference of neurons and vectors on the same draws.
 
     Raises:
         InputError: the run lacks a value, method, target or file, or a pair is none.
@@ -201,9 +201,9 @@ class _TwoLab:
                 bar.update()
 
     def draws(self, method: str, pair: tuple[str, str], share: float) -> dict[str, Float[np.ndarray, " b"]]:
-        """What is measured of a pair, on the data (first) and on draws."""
+        """Numbers of a pair, on the data (first) and on draws."""
         store, seed, n_boot = self.cells.store, self.run.config.seed, self.cells.profile.n_boot
-        # the condition steers two values; as responses it is a row that either may stand for
+        # the condition steers two values; as responses it is one row, valid for either
         both = responses_of(store, method, {pair[0]: self.cell(method, pair, share)})
         alone = responses_of(store, method, {name: f"cells/measure/{method}/{name}@{self.target}" for name in pair})
         assert both is not None and alone is not None
@@ -214,12 +214,12 @@ class _TwoLab:
 
     @property
     def items(self) -> int:
-        """Items behind a number of the judge."""
+        """Number of items of the judge."""
         rows = self.cells.store.read_table("cells/base.items").query("kind == 'score'")
         return int(rows.groupby("measured")["item"].nunique().max())
 
     def facts(self, method: str, pair: tuple[str, str], share: float) -> dict[str, Any]:
-        """What a pair's cell says beside its scores."""
+        """Fields of a pair's cell other than its scores."""
         record = self.cells.store.read_json(f"{self.cell(method, pair, share)}.json")
         doses = record["dose"]
         out = {"dose_a": doses[0], "dose_b": doses[1], "status_a": record["status"][0], "status_b": record["status"][1]}
@@ -274,7 +274,7 @@ def numbers(draws: Mapping[str, Float[np.ndarray, " b"]], n: int) -> dict[str, f
 def summarise(
     lab: _TwoLab, drawn: Mapping[tuple[tuple[str, str], str, float], Mapping[str, Float[np.ndarray, " b"]]]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Means over the pairs of each kind, and what the neurons have more than each vector method, on the same draws."""
+    """Means over the pairs of each kind, and the difference of neurons and each vector method, on the same draws."""
     kinds = list(dict.fromkeys(kind_of(*pair) for pair in lab.pairs))
     n = lab.items
     rows, differences = [], []

@@ -1,4 +1,4 @@
-"""Variants: what the sensitivity study changes around a run's own setting, one factor at a time. Nothing is run here."""
+"""Variants: levels of the sensitivity study, one factor at a time around a run's own setting. Runs nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from neva_tl.selection.registry import options_of, quick
 from neva_tl.study.run.cells import grid_of
 from neva_tl.study.run.config import StudyConfig
 
-#: Level that stands for the run's own setting.
+#: Level of the run's own setting.
 OWN = "as run"
 #: Neuron sets of these shares of the run's own largest one; pairs of each value; weights of specificity (read, written).
 K_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
@@ -28,7 +28,7 @@ LAM = (0.0, 0.5, 1.0, 2.0)
 LAM_WRITE = (0.0, 1.0, 2.0, 4.0)
 #: The selector's own weights, where the run left specificity out.
 SPECIFIC = {"lam": 1.0, "lam_write": 2.0}
-#: What `select` takes for every selector, of what a study's selection may name.
+#: Options of a study's selection that `select` accepts for every selector.
 _COMMON = ("alpha", "delta", "lam", "require_split_half", "require_q", "layers", "site")
 
 
@@ -37,12 +37,12 @@ class Variant:
     """One level of one factor; everything that is not named is as the run has it.
 
     Attributes:
-        factor, level: names; the level says what is changed.
+        factor, level: Names; the level describes the change.
         size: the level as a number, where it is one.
-        k: the first so many of the run's own neurons of each value.
+        k: Number of the run's own neurons of each value to keep.
         selection: options of the selector that differ (`selector` names another one, which then keeps as many neurons as
             the run's own set has).
-        pairs: training pairs of each value (rows of each pole, where unpaired) behind selection and probes.
+        pairs: Training pairs of each value (rows of each pole, where unpaired) for selection and probes.
         gated: whether the run's relevance gate stays on.
         dose: a fixed dose, in the method's unit, in place of the matched one.
     """
@@ -69,7 +69,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Setting:
-    """What the levels are laid around.
+    """Setting of the run that the levels vary.
 
     Attributes:
         config: the run's.
@@ -82,7 +82,7 @@ class Setting:
     stats: ActivationStats
 
     def option(self, name: str, default: Any) -> Any:
-        """What the run's selection says of an option."""
+        """Value of an option in the run's selection."""
         return self.config.selection.get(name, default)
 
 
@@ -145,7 +145,7 @@ def _pairs(setting: Setting, method: str) -> list[Variant]:
 
 
 def _part(setting: Setting, method: str) -> list[Variant]:
-    """What is taken out (or, where the run already left it out, put in). The probe gate is the method's own: neva beside
+    """Remove a part of the method (or add it, where the run left it out). The probe gate is the method's own: neva against
     neva_shift."""
     options = options_of(setting.config.selector)
     levels = []
@@ -210,12 +210,12 @@ def neurons_of(
     layers = options.get("layers")
     if k is not None and layers is not None:
         k = min(k, len(set(layers)) * stats.d_mlp)
-    # sign flips say what one neuron's p is, and choose none
+    # sign flips give the p-value of a neuron, and select none
     options |= quick(selector)
     if selector == "margin":
         options["effects"] = margins
     with warnings.catch_warnings():
-        # that few pass, or none, is what the table says
+        # the table shows that few or none pass
         warnings.simplefilter("ignore", SelectionWarning)
         return selection.select(
             stats, run_neurons.value, method=selector, k=k, model=model, seed=config.seed, **options

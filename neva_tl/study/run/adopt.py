@@ -13,7 +13,7 @@ from neva_tl.core.files import atomic_write
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.store import Store
 
-#: What says nothing of an edit: statistics, neurons, circuits, the unedited model's own cells.
+#: Files that do not depend on any edit: statistics, neurons, circuits, the cells of the unedited model.
 SHARED = (
     "stats",
     "neurons",
@@ -39,11 +39,11 @@ def adopt(store: Store, identity: Mapping[str, Any], source: str | Path) -> int:
         Number of files copied.
 
     Raises:
-        InputError: the source is no run folder, or of another study.
+        InputError: The source is not a run folder, or belongs to another study.
     """
     giver = Store(Path(source))
     if not giver.has("manifest.json"):
-        raise InputError(f"{source} is no run folder: name one that `neva-tl run --out` wrote, or leave it out")
+        raise InputError(f"{source} is not a run folder: name one that `neva-tl run --out` wrote, or leave it out")
     giver_manifest = giver.read_json("manifest.json")
     if _unedited(giver_manifest) != _unedited(identity):
         raise InputError(f"{source} differs from this study in more than gate, methods and target gains: leave it out")
@@ -58,7 +58,7 @@ def adopt(store: Store, identity: Mapping[str, Any], source: str | Path) -> int:
 
 
 def _unedited(manifest: Mapping[str, Any]) -> str:
-    """Identity of a study but for what it does to the model."""
+    """Identity of a study without its edits."""
     config = StudyConfig.from_manifest(manifest["config"])
     overrides = {name: value for name, value in config.overrides.items() if name != "targets"}
     _, _, rest = str(manifest["study"]).partition("-")  # weights, prompts, world
@@ -66,7 +66,7 @@ def _unedited(manifest: Mapping[str, Any]) -> str:
 
 
 def _pieces(root: Path) -> list[Path]:
-    """Files that are shared; JSON last, because it says that what stands beside it is whole."""
+    """List the shared files; JSON last, because its presence marks its tables as complete."""
     files = [
         file
         for name in SHARED

@@ -39,13 +39,13 @@ class Bench:
 
     @classmethod
     def open(cls, store: Store, model: Any, pairs: Any, config: StudyConfig, *, progress: bool = False) -> Bench:
-        """Collect and select what the run folder does not hold yet, and set up the judge.
+        """Collect and select the pieces that the run folder lacks, and set up the judge.
 
         Args:
             store: the run folder.
             model, pairs: loaded model and contrast set (rows limited as the profile says).
             config: the resolved study.
-            progress: say what is done on stderr.
+            progress: print each step on stderr.
         """
         profile = config.spending()
         stats = stages.collected(store, model, pairs, config, progress)
@@ -104,5 +104,5 @@ class Bench:
 
 
 def conditions(methods: Sequence[str], targets: Sequence[float]) -> tuple[tuple[str, float | None], ...]:
-    """What is measured: every method at every target gain, methods without a dose once."""
+    """List the conditions: every method at every target gain, methods without a dose once."""
     return tuple((m, t) for m in methods for t in ((None,) if m in UNDOSED else targets))

@@ -1,7 +1,7 @@
 """Cells: the pieces of measuring work of a study, each cached in the run folder by its name.
 
 A cell is one calibration (method, value), one measured condition (method, value, target gain), or one ablation. Its record
-is JSON, its item scores and texts are tables; the JSON is written last, so that what has one is whole.
+is JSON, its item scores and texts are tables; the JSON is written last, so its presence marks a complete cell.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Cells:
 
     @cached_property
     def base(self) -> dict[str, Any]:
-        """Record of the unedited model on test prompts (`items`, `generations` as tables beside it)."""
+        """Record of the unedited model on test prompts (with the tables `items` and `generations`)."""
         name = "cells/base"
         if not self.store.has(f"{name}.json"):
             observed = self.scorer.observe((), "test")
@@ -153,11 +153,11 @@ class Cells:
 
         Args:
             asked: value and edit at its dose.
-            rates: for each, dose -> invalid rate of what was asked of the same edit before; added to. None: each alone.
+            rates: For each, dose -> invalid rate measured for the same edit before; updated in place. None: each alone.
         """
         if self.scorer.reads:
             observed = self.scorer.observe_many([(edit,) for _, edit in requests], "validation")
-        else:  # the target alone is asked for
+        else:  # only the target is measured
             observed = [self.scorer.observe((edit,), "validation", (value,)) for value, edit in requests]
         points = []
         before = [{} for _ in requests] if rates is None else rates
@@ -222,7 +222,7 @@ class Cells:
         """Conditions on test prompts, their texts written in common batches; each becomes a cell.
 
         Args:
-            todo: name of the cell, the edits in force, and what its record says beside what is measured.
+            todo: Name of the cell, its edits, and the fields of its record besides the measurements.
         """
         observed = self.scorer.observe_many([edits for _, edits, _ in todo], "test")
         for (name, edits, about), one in zip(todo, observed, strict=True):
@@ -246,7 +246,7 @@ class Cells:
         return self.store.read_json(f"{source}.json")
 
     def ablation(self, value: str, neurons: NeuronSet, gate: RelevanceGate | None) -> pd.DataFrame:
-        """The value's own score on prompts that express it, unedited and with its neurons ablated (behind the study's gate)."""
+        """Score the value on prompts that express it, unedited and with its neurons ablated (under the study's gate)."""
         name = f"cells/ablation/{value}"
         if not self.store.has(f"{name}.parquet"):
             edit = Ablate(neurons, effects="all", scope=self.config.token_scope(), gate=gate)

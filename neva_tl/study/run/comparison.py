@@ -1,4 +1,4 @@
-"""NLR of methods beside the main one on the same bootstrap draws, over the values that both reached."""
+"""NLR of each method and of the main one on the same bootstrap draws, over the values that both reached."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def stored_responses(
 def responses_of(
     store: Store, label: str, cells: Mapping[str, str], kind: str = "score", *, judge: str = "", unit: str = ""
 ) -> Responses | None:
-    """Item scores of some cells beside the unedited model's; None where these have no scores of this kind.
+    """Read the item scores of some cells and of the unedited model; None where these have no scores of this kind.
 
     Args:
         store: the run folder.
-        label: what the conditions are called.
+        label: Name of the conditions.
         cells: steered value -> name of its cell.
         kind, judge, unit: of the scores.
     """
@@ -61,7 +61,7 @@ def _same_items(base: pd.DataFrame) -> bool:
 def nlr_beside(
     store: Store, ours: str, other: str, target: float, values: list[str], *, seed: int, n_boot: int
 ) -> NlrComparison:
-    """NLR of one method beside another's at one target gain, over some values, on the same draws."""
+    """Compare the NLRs of two methods at one target gain, over some values, on the same draws."""
     a, b = (stored_responses(store, method, target, values) for method in (ours, other))
     assert a is not None and b is not None
     return compare_nlr(a, b, values, seed=seed, n_boot=n_boot)

@@ -1,4 +1,4 @@
-"""What a study does: model, prompts, methods, and how much of everything a profile spends."""
+"""Settings of a study: model, prompts, methods, and the budget of a profile."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GRIDS: dict[str, tuple[float, ...]] = {
 }
 
 
-#: Selection, chosen on validation prompts. On the demo model, by `neva`: all neurons that pass the screen (at most so many),
+#: Selection, chosen on validation prompts. On the demo model, by `neva`: all neurons that pass the screen (at most `DEMO_K`),
 #: ranked by effect and write without the penalties for other values, which leave too few there to move anything. On real
 #: models by `margin`: on SmolLM2 its neurons reach the same gain at a third of the divergence and with less leakage than
 #: those that `neva` ranks (power, tradition; no others were looked at). The false discovery rate does not screen there (q stays a
@@ -54,7 +54,7 @@ class Profile:
         max_new_tokens: length of a text.
         targets: gains at which methods are matched, in the judge's unit.
         refine: dose evaluations spent on bracketing each target.
-        neutral: held-out neutral texts behind perplexity and KL; questions: multiple-choice items.
+        neutral: Held-out neutral texts for perplexity and KL; questions: multiple-choice items.
         rows_per_value: cap on training rows of each value and pole (0 = all).
         text_values: values whose texts are generated where the judge itself reads none; text_prompts: prompts for each.
         n_boot: bootstrap draws.
@@ -216,7 +216,7 @@ class StudyConfig:
     def hash(self) -> str:
         """Identity of the study: sha256 of its decided options and profile.
 
-        The methods are no part of it: what is measured of one does not depend on the others, so a run folder takes more.
+        The methods are not part of it: no measurement of one depends on the others, so a run folder can take further methods.
         """
         decided = self.resolved()
         options = {name: option for name, option in decided.to_json().items() if name != "methods"}

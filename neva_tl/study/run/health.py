@@ -1,4 +1,4 @@
-"""What an edit costs, for a whole study: the unedited model's distributions are held once and every condition compared."""
+"""Capability cost of an edit: the unedited model's distributions are stored once and every condition is compared with them."""
 
 from __future__ import annotations
 

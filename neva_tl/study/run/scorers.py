@@ -24,7 +24,7 @@ from neva_tl.evaluation.judges.base import ItemScores, Judge, TextJudge, legible
 from neva_tl.models import LayerCache
 from neva_tl.models.inference.prompt_cache import Prefill
 
-#: Greedy texts behind the invalid rate where the judge itself reads none.
+#: Greedy texts for the invalid rate where the judge itself reads no text.
 LEGIBILITY_TEXTS = 20
 
 
@@ -35,10 +35,10 @@ class Scorer:
     Attributes:
         model: the model.
         judges: (split, values) -> the judge over those items (a text judge is the same for all).
-        prompts: split -> open prompts `text, topic`: what a text judge reads continuations of; for other judges the source
+        prompts: Split -> open prompts `text, topic`, which the model continues for a text judge; for other judges the source
             of the legibility check.
         decoding: of the texts, the same in every condition.
-        values: what the judge can measure (all ten, or those that the prompts cover).
+        values: Values that the judge can measure (all ten, or those that the prompts cover).
     """
 
     model: Any
@@ -69,7 +69,7 @@ class Scorer:
     def observe(
         self, edits: Sequence[Edit], split: str, values: Sequence[str] = VALUES, reuse: LayerCache | None = None
     ) -> Observed:
-        """Scores under the edits; `values` limits what a ModelJudge is asked, `reuse` spares it layers (`editing.edit`)."""
+        """Score the model under the edits; `values` limits the questions of a ModelJudge, `reuse` skips layers (`editing.edit`)."""
         judge = self.judge_of(split, values)
         return observe(self.model, tuple(edits), self.prompts[split], judge, decoding=self.decoding, reuse=reuse)
 
@@ -103,7 +103,7 @@ class Scorer:
         return results
 
     def invalid(self, edits: Sequence[Edit], split: str, observed: Observed) -> tuple[float, int]:
-        """Invalid rate and number of texts behind it.
+        """Invalid rate and the number of texts it rests on.
 
         Where the judge reads no text, `LEGIBILITY_TEXTS` greedy ones are written on open prompts and checked for repetition.
         """

@@ -43,7 +43,7 @@ def say(text: str, progress: bool) -> None:
 
 
 def limit_rows(pairs: ContrastSet, rows_per_value: int, split: str = "train") -> ContrastSet:
-    """At most so many pairs (rows of each pole, where unpaired) per value in one split, by hash rank; 0 keeps everything.
+    """Limit the pairs (rows of each pole, where unpaired) per value in one split, by hash rank; 0 keeps everything.
 
     The other splits are left whole.
     """
@@ -123,7 +123,7 @@ def selected(
             neurons[name] = NeuronSet.load(store.root / file)
         else:
             with warnings.catch_warnings():
-                # how many passed is said below; that they are fewer than the study's upper bound is no surprise
+                # the number that passed is printed below; it is usually below the study's upper bound
                 warnings.filterwarnings("ignore", message=".*fewer than the k")
                 neurons[name] = selection.select(
                     stats, name, method=config.selector, k=config.k, model=model, seed=config.seed, **options
@@ -228,7 +228,7 @@ def _logprob_judges(
 def write_evidence(
     store: Store, model: Any, pairs: ContrastSet, stats: ActivationStats, neurons: Mapping[str, NeuronSet]
 ) -> None:
-    """What was found before anything is edited: tables of neurons, effects (thinned) and edges, and a graph per value.
+    """Write the results that precede any edit: tables of neurons, effects (thinned) and edges, and a graph per value.
 
     The graphs hold the best neurons and the tokens they write; `study.circuits` replaces them by searched ones.
     """
@@ -248,7 +248,7 @@ def write_evidence(
     if not store.has("tables/circuit.parquet"):
         train = pairs.split("train")
         frames = []
-        # where values share all their words (a demo world of border rate .5) no token stands for one value: nothing to draw
+        # where values share all their words (a demo world of border rate .5) no token belongs to one value: nothing to draw
         drawn = {} if value_tokens(model, VALUES)["shared"].all() else neurons
         for name, neuron_set in drawn.items():
             if not len(neuron_set):
@@ -273,11 +273,11 @@ def _thinned(effects: pd.DataFrame, neurons: NeuronSet, value: str, most: int = 
 
 
 def manifest(config: StudyConfig, model: Any, pairs: ContrastSet, command: list[str]) -> dict[str, Any]:
-    """What a run folder says of itself, before its wall time is known."""
+    """Manifest of a run folder, without its wall time."""
     from neva_tl.study.run.store import versions
 
     fingerprint = models.fingerprint(model)
-    # what a chat judge was asked belongs to the result
+    # the question of a chat judge is part of the result
     name = config.resolved().judge
     question = getattr(load_judge(name), "question", "") if name.startswith("chat:") else ""
     world = _world(config)

@@ -1,6 +1,6 @@
 """The run folder: finished pieces of work, each written whole or not at all, so that a killed run resumes.
 
-A piece is a JSON file, or a table as parquet with CSV beside it. Everything goes to a temporary name first and is renamed.
+A piece is a JSON file, or a table as parquet and CSV. Every write is atomic: to a temporary name, then renamed.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Store:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot make the run folder {root} ({error.strerror}): choose another --out") from error
-        for stale in list(root.rglob(f".*{ENDING}")):  # what a killed run was writing
+        for stale in list(root.rglob(f".*{ENDING}")):  # temporary files of a killed run
             shutil.rmtree(stale, ignore_errors=True)
         return cls(root)
 
@@ -71,14 +71,14 @@ class Store:
         return (self.root / name).exists()
 
     def write_text(self, name: str, text: str) -> Path:
-        """Write a text file whole."""
+        """Write a text file atomically."""
         path = self.path(name)
         with atomic_write(path) as file:
             file.write_text(text, encoding="utf-8")
         return path
 
     def write_json(self, name: str, data: Any) -> Path:
-        """Write JSON whole; every number finite or null."""
+        """Write JSON atomically; every number finite or null."""
         return self.write_text(name, json.dumps(to_json(data), indent=1, allow_nan=False))
 
     def read_json(self, name: str) -> Any:
@@ -86,7 +86,7 @@ class Store:
         return json.loads((self.root / name).read_text(encoding="utf-8"))
 
     def write_table(self, name: str, df: pd.DataFrame, csv: bool = True) -> Path:
-        """Write a table whole: `NAME.parquet`, and `NAME.csv` beside it."""
+        """Write a table atomically, as `NAME.parquet` and `NAME.csv`."""
         path = self.path(f"{name}.parquet")
         if csv:
             self.write_text(f"{name}.csv", df.to_csv(index=False))
@@ -100,7 +100,7 @@ class Store:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
+    """Versions of the packages that a result depends on."""
     table = {"python": platform.python_version(), "platform": sys.platform}
     for name in PACKAGES:
         try:
@@ -111,7 +111,7 @@ def versions() -> dict[str, str]:
 
 
 def _difference(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> str:
-    """What differs between two studies, in words."""
+    """Describe the differences between two studies."""
     old, new = stored.get("config", {}), requested.get("config", {})
     differences = [f"{name} was {old.get(name)!r}, now {new[name]!r}" for name in new if old.get(name) != new[name]]
     if stored.get("prompt_hash") != requested.get("prompt_hash"):

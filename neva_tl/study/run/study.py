@@ -73,7 +73,7 @@ class StudyResult:
 
 
 class Study:
-    """A study of one model: which neurons carry each value, what editing them does, beside the baselines.
+    """A study of one model: the neurons of each value, the effect of editing them, and the baselines.
 
     Args:
         model: a name for `neva_tl.load`, or a loaded TransformerLens model.
@@ -94,17 +94,17 @@ class Study:
         progress: bool = False,
         like: str | Path | None = None,
     ) -> StudyResult:
-        """Run what is not done yet and write the folder's tables, results.json, figures and report.html.
+        """Run the unfinished pieces and write the folder's tables, results.json, figures and report.html.
 
-        A folder of the same study with other methods takes these beside them: its tables then hold all of them.
+        A folder of the same study with other methods keeps those: its tables then hold the methods of both.
 
         Args:
             out: the run folder.
             workers: processes that share the measuring; None takes one per core where the model is small and on a CPU, else
                 one. It changes no result. A model passed as an object stays in this process.
             progress: show bars on stderr.
-            like: another run folder, of a study that differs in gate, methods and target gains alone: what is found before
-                anything is edited (statistics, neurons, circuits, the unedited model's scores) is taken from there.
+            like: Another run folder, of a study that differs in gate, methods and target gains alone: the results that precede
+                any edit (statistics, neurons, circuits, the unedited model's scores) are copied from it.
 
         Raises:
             InputError: bad options, or the folder (or `like`) belongs to another study.
@@ -134,7 +134,7 @@ class Study:
             return StudyResult(store.root)
         try:
             self._work(store, model, pairs, config, workers, progress)
-        finally:  # what was stopped took its time as well
+        finally:  # an interrupted call counts as well
             about["wall_time_s"] = before + time.monotonic() - started
             store.write_json("manifest.json", {**about, "finished": False})
         from neva_tl.study.report import write_report

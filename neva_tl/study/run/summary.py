@@ -46,9 +46,9 @@ def method_entry(
     """One method's entry of results.json.
 
     Args:
-        method, gate, target: what was measured; target None for methods at their own gain.
+        method, gate, target: The condition; target None for methods at their own gain.
         result: its leakage measures.
-        cells: per value what the cell recorded (`dose`, `status`, `invalid`, `n_texts`, `capability`, `fluency`).
+        cells: Record of the cell of each value (`dose`, `status`, `invalid`, `n_texts`, `capability`, `fluency`).
         base: the unedited model's record of the same kind.
     """
     statuses = [cell["status"] for cell in cells.values()]

@@ -19,7 +19,7 @@ from neva_tl.study.run.comparison import stored_responses
 
 Plan = Sequence[tuple[str, float | None]]
 
-#: Whose texts are shown where the judge reads none: ours, plain CAA, and the vectors that leak least behind the same gates.
+#: Methods whose texts are shown where the judge reads none: ours, plain CAA, and the vectors that leak least under one gate.
 SHOWN = ("neva", "neva_shift", "caa", "caa_projected", "caa_projected_probe", "role")
 
 

@@ -22,7 +22,7 @@ from neva_tl.core.errors import NevaError
 
 def main() -> int:
     """Run, combine, print; one clear line where something is wrong."""
-    from neva_tl.study.analyses.method_comparison import GATES, REAL_METHODS
+    from neva_tl.study.analyses.method_comparison import DEMO_ONLY, GATES
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="demo")
@@ -30,7 +30,9 @@ def main() -> int:
     parser.add_argument("--judge", default="auto")
     parser.add_argument("--profile", default="quick", help="quick or full")
     parser.add_argument("--gates", nargs="+", default=list(GATES), choices=GATES, help="settings of the relevance gate")
-    parser.add_argument("--methods", nargs="+", help=f"default: all on the demo model, else {' '.join(REAL_METHODS)}")
+    parser.add_argument(
+        "--methods", nargs="+", help=f"default: all, on real models without {', '.join(sorted(DEMO_ONLY))}"
+    )
     parser.add_argument("--values", nargs="+", help="steered towards; default: all ten")
     parser.add_argument(
         "--targets",

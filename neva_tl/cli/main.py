@@ -114,12 +114,12 @@ def select(
     """Select the neurons that carry a value, with the statistics that tell a finding from noise."""
     import neva_tl as nv
     from neva_tl.core.values import value as lookup
-    from neva_tl.selection.registry import NEEDS_SAMPLES
+    from neva_tl.selection.registry import find_selector
 
     lookup(value)
     if out is not None:
         writable(out)
-    loaded, statistics = collected(model, prompts, dtype, method in NEEDS_SAMPLES, stats)
+    loaded, statistics = collected(model, prompts, dtype, find_selector(method).needs_samples, stats)
     neurons = nv.select(statistics, value, method=method, k=k, model=loaded, seed=seed)
     if out is not None:
         say(f"written: {neurons.save(out)}")

@@ -1,27 +1,28 @@
-"""What people would otherwise use, behind the same `Edit` interface; one file per method, one line each in `METHODS`.
+"""Steering methods, ours and published ones, with one `Edit` interface.
 
-A builder takes the collected evidence and returns an edit whose dose `calibrate` can set.
+One file per method; its facts (family, gate, dose, label) are one record in `METHODS`. A builder takes the collected evidence
+and returns an edit whose dose `calibrate` can set.
 """
 
+from neva_tl.core.method_records import METHODS, Method, register
 from neva_tl.methods.caa import caa, caa_projected
 from neva_tl.methods.caa_layers import caa_layers, caa_layers_projected
 from neva_tl.methods.caa_probe import caa_probe, caa_projected_probe
 from neva_tl.methods.conva import conva
 from neva_tl.methods.dpn_le import dpn_le
+from neva_tl.methods.evidence import Evidence
 from neva_tl.methods.lape import lape
 from neva_tl.methods.neva import neva, neva_shift
 from neva_tl.methods.npti import npti
 from neva_tl.methods.placebos import label_shuffled, random_neurons
-from neva_tl.methods.registry import DOSES, FAMILIES, GATES, METHODS, Evidence, build, dose_unit, gate_name
+from neva_tl.methods.registry import build, dose_unit, gate_name
 from neva_tl.methods.role import role_prompt
 from neva_tl.methods.rotated import rotated
 
 __all__ = [
-    "DOSES",
-    "FAMILIES",
-    "GATES",
     "METHODS",
     "Evidence",
+    "Method",
     "build",
     "caa",
     "caa_layers",
@@ -39,6 +40,7 @@ __all__ = [
     "neva_shift",
     "npti",
     "random_neurons",
+    "register",
     "role_prompt",
     "rotated",
 ]

@@ -1,7 +1,9 @@
-"""CAA spread over several layers, plain or with the other values' directions projected out.
+"""CAA spread over several layers, plain or projected.
+
+Projected: each layer's direction is made orthogonal to the other values' directions.
 
 Norm convention (ours): every layer adds its own mean difference divided by the number of layers, so that dose 1 adds one
-vector's worth in all, as at a single layer.
+vector in all, as at a single layer.
 """
 
 from __future__ import annotations
@@ -16,23 +18,35 @@ MOST_LAYERS = 10
 
 
 def caa_layers(evidence: Evidence, value: str) -> AddVector:
-    """The plain mean differences of neighbouring layers."""
+    """Add the plain mean differences of neighbouring layers.
+
+    Args:
+        evidence: Training data.
+        value: The value to steer towards.
+    """
     return replace(caa(_spread(evidence), value), name="caa_layers")
 
 
 def caa_layers_projected(evidence: Evidence, value: str) -> AddVector:
-    """The same with the other values' directions projected out at each layer, norms restored."""
+    """Add the projected mean differences of neighbouring layers, norms restored.
+
+    Args:
+        evidence: Training data.
+        value: The value to steer towards.
+    """
     return replace(caa_projected(_spread(evidence), value), name="caa_layers_projected")
 
 
-def spread_layers(n_layers: int, chosen: tuple[int, ...] | None) -> tuple[int, ...]:
-    """A third of the layers (2 to 10 of them, as far as the model has) around the chosen one.
+def spread_layers(n_layers: int, layers: tuple[int, ...] | None) -> tuple[int, ...]:
+    """A third of the layers (2 to 10 of them, at most all) around a centre.
 
-    Several chosen layers are taken as they are; where none was chosen it is `default_layers`.
+    Args:
+        n_layers: Number of layers of the model.
+        layers: One layer is the centre; several are returned as they are; None takes `default_layers` as the centre.
     """
-    if chosen is not None and len(chosen) > 1:
-        return tuple(sorted(chosen))
-    (centre,) = chosen or default_layers(n_layers)
+    if layers is not None and len(layers) > 1:
+        return tuple(sorted(layers))
+    (centre,) = layers or default_layers(n_layers)
     count = min(n_layers, max(2, min(MOST_LAYERS, n_layers // 3)))
     first = min(max(0, centre - count // 2), n_layers - count)
     return tuple(range(first, first + count))

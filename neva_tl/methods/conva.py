@@ -1,12 +1,13 @@
-"""ConVA (2507.11316): per-layer probes on the residual stream, their need measured at the prompt's last token.
+"""ConVA (2507.11316): residual probes read at the prompt's last token.
 
-As published: logistic probe at the last token of the first 100 pairs, 70 % of them to fit and 30 % to test; layers whose
-held-out accuracy is above .9, the last five left out; `delta = max(0, logit(p0) - b - w . e) * w / |w|^2` with earlier shifts
-in force, added at every position (`PromptShift`). Its gate opens a text where a classifier scores the query above a
-threshold: here the relevance gate asked once per query (`RelevanceGate.per_query`), put on by `build`.
+As published: a logistic probe at the last token of the first 100 pairs, 70 % of them to fit and 30 % to test; layers whose
+held-out accuracy is above .9, without the last five; `delta = max(0, logit(p0) - b - w . e) * w / |w|^2`, computed with the
+earlier layers' shifts active and added at every position (`PromptShift`). The published gate lets a text pass when a
+classifier scores its query above a threshold: here that is the relevance gate with one decision per query
+(`RelevanceGate.per_query`), which `build` adds.
 
-Ours: the split parts whole clusters (a frame seen in fitting would test nothing); columns are standardised for the fit; C = 1;
-the last five are left out of models of at least ten layers; where no layer passes, the best one is used and said.
+Ours: the split keeps clusters together (a frame used in fitting would test nothing); columns are standardised for the fit; C = 1;
+the last five layers are left out of models with at least ten layers; if no layer passes, the best one is used, with a warning.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.editing import LayerProbe, PromptShift
 from neva_tl.editing.edits.probe import log_odds_of, logistic, warn_unconverged
 from neva_tl.methods.evidence import Evidence
-from neva_tl.methods.texts import kept_samples, residuals
+from neva_tl.methods.texts import need_samples, residuals
 
 PAIRS, TEST_SHARE = 100, 0.3
 LEAST_ACCURACY, LAST_LEFT_OUT = 0.9, 5
@@ -32,19 +33,20 @@ def conva(evidence: Evidence, value: str, *, p0: float = 0.9, C: float = 1.0) ->
     """Fit ConVA's probes.
 
     Args:
-        evidence: with samples, whose training texts are run again.
-        value: steered towards.
-        p0: probability that sets the first dose (published: .83 to .975 by value).
-        C: inverse L2 strength (scikit-learn's).
+        evidence: Training data with samples, whose texts are run again.
+        value: The value to steer towards.
+        p0: Probability that sets the first dose (published: .83 to .975, by value).
+        C: Inverse L2 strength (scikit-learn's).
 
     Raises:
-        InputError: p0 is outside (0, 1), no samples, or texts whose clusters cannot be parted with both poles on each side.
+        InputError: `p0` is outside (0, 1), the statistics hold no samples, or the texts' clusters cannot be split with both
+            poles on each side.
 
     Warns:
-        RuntimeWarning: probes that did not converge; no layer above the accuracy asked for.
+        RuntimeWarning: Probes did not converge, or no layer reaches the required accuracy.
     """
     dose = log_odds_of(p0)
-    table = kept_samples(evidence, "conva").table
+    table = need_samples(evidence, "conva").table
     rows = first_rows(table, value, PAIRS)
     label = (table["pole"].iloc[rows] == "+").to_numpy()
     fit, test = held_out(label, table["cluster"].iloc[rows].to_numpy(), evidence.seed, value)
@@ -62,8 +64,8 @@ def conva(evidence: Evidence, value: str, *, p0: float = 0.9, C: float = 1.0) ->
         lowest, highest = float(odds[fit].min()), float(odds[fit].max())
         probes.append(LayerProbe(layer, np.arange(x.shape[1]), weight, bias, unit, np.inf, lowest, highest))
     warn_unconverged(f"ConVA probe for {value}", unconverged)
-    kept = [probe for probe, found in zip(probes, accuracy, strict=True) if found > LEAST_ACCURACY]
-    if not kept:
+    accurate = [probe for probe, score in zip(probes, accuracy, strict=True) if score > LEAST_ACCURACY]
+    if not accurate:
         best = int(np.argmax(accuracy))
         warnings.warn(
             f"no layer's ConVA probe for {value} is right on more than {LEAST_ACCURACY:.0%} of held-out texts: layer "
@@ -71,33 +73,49 @@ def conva(evidence: Evidence, value: str, *, p0: float = 0.9, C: float = 1.0) ->
             RuntimeWarning,
             stacklevel=2,
         )
-        kept = [probes[best]]
-    return PromptShift(tuple(kept), "conva", dose=dose, scope=evidence.scope)
+        accurate = [probes[best]]
+    return PromptShift(tuple(accurate), "conva", dose=dose, scope=evidence.scope)
 
 
 def usable_layers(n_layers: int) -> tuple[int, ...]:
-    """All layers but the last five, or all where the model has fewer than ten."""
+    """All layers but the last five, or all layers of a model with fewer than ten.
+
+    Args:
+        n_layers: Number of layers of the model.
+    """
     return tuple(range(n_layers - LAST_LEFT_OUT if n_layers >= 2 * LAST_LEFT_OUT else n_layers))
 
 
 def first_rows(table: pd.DataFrame, value: str, most: int) -> Int[np.ndarray, " n"]:
-    """Row numbers of a value's first pairs, or of as many first texts of each pole where they are not paired."""
-    at = np.flatnonzero((table["value"] == value).to_numpy())
-    part = table.iloc[at]
-    if part["pair_id"].notna().all():
-        kept = part["pair_id"].isin(part["pair_id"].drop_duplicates().head(most)).to_numpy()
+    """Row numbers of a value's first pairs, or of each pole's first texts if unpaired.
+
+    Args:
+        table: The samples' table.
+        value: The value.
+        most: Maximum number of pairs, or of texts per pole.
+    """
+    rows = np.flatnonzero((table["value"] == value).to_numpy())
+    texts = table.iloc[rows]
+    if texts["pair_id"].notna().all():
+        keep = texts["pair_id"].isin(texts["pair_id"].drop_duplicates().head(most)).to_numpy()
     else:
-        kept = (part.groupby("pole").cumcount() < most).to_numpy()
-    return at[kept]
+        keep = (texts.groupby("pole").cumcount() < most).to_numpy()
+    return rows[keep]
 
 
 def held_out(
     label: Bool[np.ndarray, " n"], clusters: np.ndarray, seed: int, value: str
 ) -> tuple[Int[np.ndarray, " a"], Int[np.ndarray, " b"]]:
-    """Places to fit on and to test on, 70 to 30, that share no cluster.
+    """Indices of texts to fit on and to test on, 70 to 30, that share no cluster.
+
+    Args:
+        label: Whether each text is of the + pole.
+        clusters: Cluster of each text.
+        seed: Seed of the split.
+        value: The value, for the error message.
 
     Raises:
-        InputError: one cluster, or a side without one of the poles.
+        InputError: There is one cluster only, or a side lacks a pole.
     """
     refusal = f"conva cannot hold out texts of {value}: both poles are needed in at least two clusters"
     if len(np.unique(clusters)) < 2:

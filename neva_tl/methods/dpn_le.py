@@ -1,4 +1,7 @@
-"""DPN-LE (2604.27929): the largest mean shifts, added with weights by rank. `h_k += gamma * s_k * rank_weight_k`."""
+"""DPN-LE (2604.27929): the largest mean shifts, added with weights by rank.
+
+`h_k += gamma * s_k * rank_weight_k`, s_k the neuron's mean shift.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,16 @@ from neva_tl.methods.evidence import Evidence
 
 
 def dpn_le(evidence: Evidence, value: str) -> Shift:
-    """Neurons of the selector `mean_shift`, shifted by `dose * (mean_plus - mean_minus) * rank_weight`; the dose is gamma.
+    """Shift the neurons of selector `mean_shift`; the dose is gamma.
+
+    The shift is `dose * (mean_plus - mean_minus) * rank_weight`.
+
+    Args:
+        evidence: Training data.
+        value: The value to steer towards.
 
     Raises:
-        InputError: no neuron passes the selector.
+        InputError: No neuron passes the selector.
     """
     neurons = selection.select(evidence.stats, value, method="mean_shift")
     return Shift(neurons, weights="rank_weight", scope=evidence.scope)

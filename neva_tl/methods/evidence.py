@@ -1,4 +1,4 @@
-"""Evidence: everything a method may build its edit from. Training data only."""
+"""Evidence: the training data and models that a method may build its edit from."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from neva_tl.methods.residuals import TextResiduals
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What is known from the training split.
+    """Evidence of the training split.
 
     Attributes:
-        model: the model.
-        stats: collected statistics, with samples where a method fits probes.
-        neurons: value -> selected neurons, shared by the neuron-level methods.
-        scope: token scope that every method uses.
-        margins: margin effects that selected the neurons, where the selector is `margin`; placebos that select alike read
-            them, or measure their own.
-        gate: relevance gate that every method carries; None for none.
-        layers: layers of vector methods; chosen on validation prompts by the study, None for the method's default.
-        chat: whether prompts go through a chat template (role prompts are worded for it).
-        seed: of placebos and probe data.
-        residuals: of training texts that were run again, kept for the methods and values that ask for the same texts.
+        model: The model.
+        stats: Collected statistics, with samples where a method fits probes.
+        neurons: Value -> selected neurons, shared by the neuron-level methods.
+        scope: Token scope of every method.
+        layers: Layers of vector methods, chosen on validation prompts by the study; None takes the method's default.
+        chat: Whether prompts are formatted with the chat template (role prompts are worded for it).
+        seed: Seed of placebos and of probe data.
+        gate: Relevance gate of every method; None for no gate.
+        margins: Margin effects that selected the neurons, where the selector is `margin`; placebos that repeat the selection
+            read them, or measure their own.
+        residuals: Residuals of training texts, cached for all methods and values that read the same texts.
     """
 
     model: Any

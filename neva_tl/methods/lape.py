@@ -1,7 +1,9 @@
-"""LAPE (Tang et al. 2024) carried to values: the neurons that fire for few values are held at a level.
+"""LAPE (Tang et al. 2024) for values: set neurons to a fixed level.
 
-`h_k += dose * (r_k - h_k)`, r the neuron's mean on the value's + texts (switched on, the way to steer) or 0 (switched off, the
-paper's test of what they do): the dose interpolates, 1 holds the neuron there.
+Its neurons fire for few values.
+
+`h_k += dose * (r_k - h_k)`. The level r is the neuron's mean on the value's + texts (switched on, to steer) or 0 (switched off,
+the paper's test of the neurons' function). The dose interpolates: at 1 the neuron has the level.
 """
 
 from __future__ import annotations
@@ -19,23 +21,34 @@ SHARE = 0.01
 
 
 def lape(evidence: Evidence, value: str, *, to: Literal["plus", "zero"] = "plus") -> Ablate:
-    """Hold the value's neurons at their + mean, or at 0.
+    """Set the value's neurons to their + mean, or to 0.
+
+    Args:
+        evidence: Training data.
+        value: The value to steer towards.
+        to: The level: `plus` for the + mean, `zero` for 0.
 
     Raises:
-        InputError: no neuron fires for few values and this one.
+        InputError: No neuron fires for this value and few others.
     """
-    return Ablate(own_neurons(evidence, value), mode=to, effects="all", scope=evidence.scope)
+    return Ablate(value_neurons(evidence, value), mode=to, effects="all", scope=evidence.scope)
 
 
-def own_neurons(evidence: Evidence, value: str) -> NeuronSet:
-    """Selector `lape` at the published 1 % of all neurons; doubled until the value has one (ours: 1 % of a small model's
-    neurons, shared by ten values, may leave a value none).
+def value_neurons(evidence: Evidence, value: str) -> NeuronSet:
+    """The neurons of selector `lape` at the published 1 % of all neurons, or at more.
+
+    The share is doubled until the value has a neuron (ours): 1 % of a small model's neurons, shared by ten values, may leave a
+    value none.
+
+    Args:
+        evidence: Training data.
+        value: The value.
     """
     share = SHARE
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SelectionWarning)  # an empty set is refused by the edit
+        warnings.simplefilter("ignore", SelectionWarning)  # the edit refuses an empty set
         while True:
-            found = selection.select(evidence.stats, value, method="lape", share=share)
-            if len(found) or share >= 1:
-                return found
+            neurons = selection.select(evidence.stats, value, method="lape", share=share)
+            if len(neurons) or share >= 1:
+                return neurons
             share = min(1.0, 2 * share)

@@ -1,4 +1,4 @@
-"""The two NeVA conditions: the context-aware edit (the main method) and its constant shift."""
+"""The two NeVA conditions: the context-aware edit and its constant shift."""
 
 from __future__ import annotations
 
@@ -7,10 +7,22 @@ from neva_tl.methods.evidence import Evidence
 
 
 def neva(evidence: Evidence, value: str) -> ContextAware:
-    """Probe-gated edit of the selected neurons along their mean difference (METHODS 5)."""
+    """Edit the selected neurons along their mean difference, with a probe gate.
+
+    See METHODS 5.
+
+    Args:
+        evidence: Training data with samples.
+        value: The value to steer towards.
+    """
     return fit_context(evidence.stats, evidence.neurons[value], scope=evidence.scope, seed=evidence.seed)
 
 
 def neva_shift(evidence: Evidence, value: str) -> Shift:
-    """The same neurons, always shifted by `dose * (mean(+) - mean(-))` (METHODS 4)."""
+    """Constant shift of the same neurons by `dose * (mean(+) - mean(-))` (METHODS 4).
+
+    Args:
+        evidence: Training data.
+        value: The value to steer towards.
+    """
     return Amplify(evidence.neurons[value], scope=evidence.scope)

@@ -1,8 +1,10 @@
-"""NPTI (ICLR 2025), as ValueLocate (2505.17712) uses it for values: neurons by activation probability, raised at the gate.
+"""NPTI (ICLR 2025): neurons by activation probability, raised at the gate.
 
-Both groups come from the selector `activation_probability` at `act(gate)` (`hook_post` where there is no gate): those that
-fire more on texts that express the value are raised, those that fire more on opposing ones silenced (`GateShift`). q95 is
-taken over all answer tokens of the value's training texts. The papers touch generated tokens only; here the scope is the one
+The variant for values follows ValueLocate (2505.17712).
+
+Both groups come from the selector `activation_probability` at `act(gate)` (`hook_post` in models without a gate): neurons that
+fire more on texts that express the value are raised, neurons that fire more on opposing texts are silenced (`GateShift`). q95
+is taken over all answer tokens of the value's training texts. The papers edit generated tokens only; here the scope is the one
 that all methods share.
 """
 
@@ -22,22 +24,35 @@ from neva_tl.models import info
 
 
 def npti(evidence: Evidence, value: str) -> GateShift:
-    """The edit at gamma 1.
+    """Raise the value's neurons and silence the opposing ones, at gamma 1.
+
+    Args:
+        evidence: Training data with samples and, for a gated model, with the gate's statistics.
+        value: The value to steer towards.
 
     Raises:
-        InputError: a gated model whose statistics were collected without the gate, or without samples.
+        InputError: A gated model whose statistics were collected without the gate, or statistics without samples.
     """
     gated = info(evidence.model).gated
     if gated and not evidence.stats.gated:
         raise InputError("npti reads activations of the gate alone: collect with gate=True")
     options: dict[str, Any] = {"method": "activation_probability", "site": "gate" if gated else "post"}
-    own, opposite = (selection.select(evidence.stats, value, pole=pole, **options) for pole in "+-")
-    both = own.with_df(pd.concat([own.df, opposite.df], ignore_index=True))
+    raised, silenced = (selection.select(evidence.stats, value, pole=pole, **options) for pole in "+-")
+    both = raised.with_df(pd.concat([raised.df, silenced.df], ignore_index=True))
     return GateShift(with_q95(evidence, value, both), scope=evidence.scope)
 
 
 def with_q95(evidence: Evidence, value: str, neurons: NeuronSet) -> NeuronSet:
-    """The set with a column `q95`."""
+    """The set with a column `q95`: the 95 % quantile of each neuron's activation.
+
+    Args:
+        evidence: Training data with samples.
+        value: The value whose texts are read.
+        neurons: The neurons.
+
+    Raises:
+        InputError: The set is empty, or the statistics hold no samples.
+    """
     if not len(neurons):
         raise InputError(f"no neuron fires more often on one pole of {value}: npti has nothing to edit")
     return neurons.with_df(neurons.df.assign(q95=token_quantiles(evidence, value, neurons, 0.95, "npti")))

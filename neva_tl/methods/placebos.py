@@ -1,4 +1,4 @@
-"""Placebos: neurons drawn at random, and neurons selected after the poles were shuffled."""
+"""Placebos: random neurons, and neurons selected on shuffled poles."""
 
 from __future__ import annotations
 
@@ -9,13 +9,27 @@ from neva_tl.selection import random_like
 
 
 def random_neurons(evidence: Evidence, value: str) -> Shift:
-    """As many neurons from the same layers, shifted so that each layer's writes have the same norm `W_out @ delta`."""
-    chosen = random_like(evidence.neurons[value], evidence.stats, evidence.model, seed=evidence.seed)
-    return Amplify(chosen, scope=evidence.scope)
+    """Shift as many random neurons of the same layers by the same norm.
+
+    The norm of each layer's write `W_out @ delta` equals that of the value's neurons.
+
+    Args:
+        evidence: Training data.
+        value: The value whose neurons are matched.
+    """
+    neurons = random_like(evidence.neurons[value], evidence.stats, evidence.model, seed=evidence.seed)
+    return Amplify(neurons, scope=evidence.scope)
 
 
 def label_shuffled(evidence: Evidence, value: str) -> Shift:
-    """The same selector on data whose poles were swapped at random within clusters: what selection finds in noise."""
+    """Shift neurons that the same selector finds on shuffled poles.
+
+    The poles are swapped at random within clusters.
+
+    Args:
+        evidence: Training data with samples.
+        value: The value whose poles are shuffled.
+    """
     like = evidence.neurons[value]
-    chosen = shuffled_selection(evidence.stats, value, like=like, model=evidence.model, seed=evidence.seed)
-    return Amplify(chosen, scope=evidence.scope)
+    neurons = shuffled_selection(evidence.stats, value, like=like, model=evidence.model, seed=evidence.seed)
+    return Amplify(neurons, scope=evidence.scope)

@@ -1,4 +1,7 @@
-"""Pooled residuals of training texts, kept for every method and value that asks for the same texts."""
+"""Cache of pooled residuals of training texts.
+
+All methods and values that read the same texts share it.
+"""
 
 from __future__ import annotations
 
@@ -9,47 +12,72 @@ from jaxtyping import Float, Int
 
 from neva_tl.activations.pooling import Weighted
 
-#: Beyond this nothing is kept, and texts are run for each call.
+#: Above this size nothing is cached, and every call runs its texts.
 MAX_BYTES = 1 << 30
 
 
 class TextResiduals:
-    """`resid_post` of training texts at all layers, pooled over answer tokens (`mean`) and at the last of them (`last`).
+    """`resid_post` of training texts at all layers, pooled over answer tokens.
 
-    Holds texts x layers x d_model x 8 bytes, filled as texts are asked for. A forked or pickled copy starts from what was there.
+    Two poolings: the mean over the answer tokens (`mean`) and the last one (`last`).
+
+    Takes texts x layers x d_model x 8 bytes, filled on demand. A forked or pickled copy starts with the content at that time.
+
+    Args:
+        max_bytes: Largest size of the cache.
 
     Attributes:
-        max_bytes: most that is held.
+        max_bytes: Largest size of the cache.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self.max_bytes = max_bytes
-        self._held: dict[Weighted, np.ndarray] = {}
-        self._known = np.zeros(0, dtype=bool)
+        self._buffers: dict[Weighted, np.ndarray] = {}
+        self._filled = np.zeros(0, dtype=bool)
 
     def fits(self, size: tuple[int, int, int]) -> bool:
-        """Whether `(texts, layers, d_model)` may be held."""
+        """Whether a cache of this size is allowed.
+
+        Args:
+            size: `(texts, layers, d_model)`.
+        """
         return 2 * 4 * int(np.prod(size, dtype=np.int64)) <= self.max_bytes
 
     def missing(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
-        """Those of some texts that are not held, each once, ascending."""
-        wanted = np.unique(rows)
-        return wanted[~self._known[wanted]] if len(self._known) else wanted
+        """The texts that are not cached, each once, ascending.
+
+        Args:
+            rows: Row numbers of texts.
+        """
+        requested = np.unique(rows)
+        return requested[~self._filled[requested]] if len(self._filled) else requested
 
     def put(
         self,
         size: tuple[int, int, int],
         rows: Int[np.ndarray, " n"],
-        found: Mapping[Weighted, Float[np.ndarray, "n l d"]],
+        pooled: Mapping[Weighted, Float[np.ndarray, "n l d"]],
     ) -> None:
-        """Hold texts at all layers."""
-        if not len(self._known):
-            self._known = np.zeros(size[0], dtype=bool)
-            self._held = {name: np.empty(size, dtype=np.float32) for name in found}
-        for name, part in found.items():
-            self._held[name][rows] = part
-        self._known[rows] = True
+        """Cache texts at all layers.
+
+        Args:
+            size: `(texts, layers, d_model)` of the full cache.
+            rows: Row numbers of the texts.
+            pooled: Pooling -> residuals of these texts.
+        """
+        if not len(self._filled):
+            self._filled = np.zeros(size[0], dtype=bool)
+            self._buffers = {name: np.empty(size, dtype=np.float32) for name in pooled}
+        for name, residuals in pooled.items():
+            self._buffers[name][rows] = residuals
+        self._filled[rows] = True
 
     def read(self, rows: Int[np.ndarray, " n"], layer: int, pooling: Weighted) -> Float[np.ndarray, "n d"]:
-        """Texts that are held, at one layer."""
-        return self._held[pooling][rows, layer].astype(np.float64)
+        """Cached residuals of some texts at one layer.
+
+        Args:
+            rows: Row numbers of the texts.
+            layer: The layer.
+            pooling: `mean` or `last`.
+        """
+        return self._buffers[pooling][rows, layer].astype(np.float64)

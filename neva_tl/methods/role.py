@@ -1,4 +1,7 @@
-"""Role prompt: an instruction that names the value, put before the prompt. No dose; shown at its own gain."""
+"""Role prompt: an instruction that names the value, put before the prompt.
+
+It has no dose.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,13 @@ from neva_tl.models.sources import is_demo
 
 
 def role_prompt(evidence: Evidence, value: str) -> RolePrompt:
-    """For chat models an instruction in words; for the demo model, which reads no instructions, a sentence of its own
-    language that expresses the value (the strongest hint its world knows).
+    """An instruction in words, or for the demo model a sentence of its own language.
+
+    The demo model reads no instructions; a sentence that expresses the value is the strongest hint in its language.
+
+    Args:
+        evidence: Training data; only the model's name is read.
+        value: The value to steer towards.
     """
     if is_demo(str(evidence.stats.info.get("name", ""))):
         return RolePrompt(_demo_sentence(value), joiner=" ")
@@ -19,9 +27,9 @@ def role_prompt(evidence: Evidence, value: str) -> RolePrompt:
 
 
 def _demo_sentence(value: str) -> str:
-    """A training sentence of the demo world that expresses the value: the first statement of its contrast set."""
+    """The first statement of the value in the demo world's training set."""
     from neva_tl import prompts
 
     rows = prompts.load("demo").split("train").df
-    chosen = rows[(rows["value"] == value) & (rows["pole"] == "+")].sort_values(["form", "cluster", "text"])
-    return str(chosen["text"].iloc[0])
+    statements = rows[(rows["value"] == value) & (rows["pole"] == "+")].sort_values(["form", "cluster", "text"])
+    return str(statements["text"].iloc[0])

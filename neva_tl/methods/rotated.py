@@ -1,8 +1,8 @@
-"""Rotated basis: is there anything special about single neurons? (Placebo; ours.)
+"""Rotated basis: a placebo that tests whether single neurons are special (ours).
 
-Each layer's `hook_post` is rotated by a random orthogonal matrix Q, the same selector with the same settings chooses as many
-rotated coordinates (what a coordinate writes is `Q^T W_out`), and the edit shifts along them:
-`h += dose * Q_S (mean_plus_S - mean_minus_S)`. With all coordinates chosen it would be the very shift of all neurons.
+Each layer's `hook_post` is rotated by a random orthogonal matrix Q. The same selector with the same settings selects as many
+rotated coordinates (a coordinate writes `Q^T W_out`), and the edit shifts along them:
+`h += dose * Q_S (mean_plus_S - mean_minus_S)`. With all coordinates selected this equals the shift of all neurons.
 """
 
 from __future__ import annotations
@@ -27,29 +27,42 @@ from neva_tl.selection.registry import quick
 
 
 def rotated(evidence: Evidence, value: str) -> AddVector:
-    """A shift along as many rotated coordinates as the value has neurons.
+    """Shift along as many rotated coordinates as the value has neurons.
+
+    Args:
+        evidence: Training data with samples.
+        value: The value whose neurons are matched.
 
     Raises:
-        InputError: no samples, neurons that no selector chose, or no coordinate that passes the selector.
+        InputError: The statistics hold no samples, no selector made the neurons, or no coordinate passes the selector.
     """
     like = evidence.neurons[value]
-    if like.method not in selection.SELECTORS or like.method in ("random", "label_shuffled"):
+    selector = selection.SELECTORS.get(like.method)
+    if selector is None or selector.placebo:
         raise InputError(f"a rotated placebo needs neurons that a selector chose, not ones made by {like.method!r}")
     bases = rotations(evidence.stats.n_layers, evidence.stats.d_mlp, evidence.seed)
     stats = rotated_stats(evidence.stats, bases)
-    found = select_like(stats, like, _writes(evidence.model, bases), **_effects(evidence, like, bases))
-    if not len(found):
+    selected = select_like(stats, like, _rotated_weights(evidence.model, bases), **_effects(evidence, like, bases))
+    if not len(selected):
         raise InputError(f"no rotated coordinate passes the selector for {value}: nothing to edit")
     vectors = {}
-    for layer in found.layers:
-        rows = found.at(layer)
+    for layer in selected.layers:
+        rows = selected.at(layer)
         step = (rows["mean_plus"] - rows["mean_minus"]).to_numpy(dtype=np.float64)
         vectors[layer] = (bases[layer][:, rows["neuron"].to_numpy()] @ step).astype(np.float32)
     return AddVector(vectors, name="rotated", site="post", scope=evidence.scope)
 
 
 def rotations(n_layers: int, width: int, seed: int) -> list[Float[np.ndarray, "k k"]]:
-    """A random orthogonal matrix per layer, evenly distributed (QR of Gaussian numbers with signs fixed: Mezzadri 2007)."""
+    """A random orthogonal matrix per layer, uniformly distributed.
+
+    QR of Gaussian numbers with the signs fixed (Mezzadri 2007).
+
+    Args:
+        n_layers: Number of matrices.
+        width: Size of each matrix.
+        seed: Seed of the draw.
+    """
     rng = np.random.default_rng([seed, 7])
     out = []
     for _ in range(n_layers):
@@ -59,10 +72,14 @@ def rotations(n_layers: int, width: int, seed: int) -> list[Float[np.ndarray, "k
 
 
 def rotated_stats(stats: ActivationStats, bases: list[Float[np.ndarray, "k k"]]) -> ActivationStats:
-    """Statistics of `h Q` per layer, from the samples; the residual means stay.
+    """Statistics of `h Q` per layer, from the samples; residual means are unchanged.
+
+    Args:
+        stats: Statistics with samples.
+        bases: The matrix Q of each layer.
 
     Raises:
-        InputError: the statistics hold no samples.
+        InputError: The statistics hold no samples.
     """
     if stats.samples is None:
         raise InputError("rotating the basis needs single prompts: collect with samples=True (or a path)")
@@ -70,35 +87,46 @@ def rotated_stats(stats: ActivationStats, bases: list[Float[np.ndarray, "k k"]])
     for layer, basis in enumerate(bases):
         h[:, layer] = np.asarray(stats.samples.h[:, layer], dtype=np.float32) @ basis.astype(np.float32)
     turned = ActivationStats.from_samples(h, stats.samples.table, pooling=stats.pooling, keep=False)
-    # no fingerprint: a coordinate of a rotated basis is no neuron of the model
+    # no fingerprint, because a coordinate of a rotated basis is not a neuron of the model
     return replace(turned, resid=stats.resid)
 
 
 def select_like(stats: ActivationStats, like: NeuronSet, model: Any, **more: Any) -> NeuronSet:
-    """The selector behind a set, with its settings and `more` options, for as many coordinates of other statistics."""
-    known = like.settings
-    # no familywise p is read here
-    options = {**known.get("options", {}), **quick(like.method), **more}
+    """Repeat the selection of a set, with its settings and size, on other statistics.
+
+    Args:
+        stats: The other statistics.
+        like: The set.
+        model: The model that the selector reads.
+        more: Options that replace the set's own.
+    """
+    # quick: the familywise p is not read
+    options = {**like.settings.get("options", {}), **quick(like.method), **more}
     names = ("alpha", "delta", "lam", "require_split_half", "require_q", "layers", "seed")
-    settings = {name: known[name] for name in names if name in known}
+    settings = {name: like.settings[name] for name in names if name in like.settings}
     return selection.select(
         stats, like.value, method=like.method, k=max(1, len(like)), model=model, **settings, **options
     )
 
 
 def _effects(evidence: Evidence, like: NeuronSet, bases: list[Float[np.ndarray, "k k"]]) -> dict[str, Any]:
-    """What selector `margin` measures by running the model, in the rotated basis."""
+    """Options of selector `margin` in the rotated basis; empty for other selectors."""
     if like.method != "margin":
         return {}
-    found = evidence.margins
-    if found is None:
-        assert evidence.stats.samples is not None  # or there were no rotated statistics
-        found = margin_effects(evidence.model, evidence.stats.samples.table, evidence.stats.values, seed=evidence.seed)
-    return {"effects": found.rotated(bases)}
+    margins = evidence.margins
+    if margins is None:
+        assert evidence.stats.samples is not None  # `rotated_stats` has checked it
+        margins = margin_effects(
+            evidence.model, evidence.stats.samples.table, evidence.stats.values, seed=evidence.seed
+        )
+    return {"effects": margins.rotated(bases)}
 
 
-def _writes(model: Any, bases: list[Float[np.ndarray, "k k"]]) -> Any:
-    """What selectors read of a model, in the rotated basis: its output weights."""
+def _rotated_weights(model: Any, bases: list[Float[np.ndarray, "k k"]]) -> Any:
+    """The model's output weights in the rotated basis, in the shape of a model.
+
+    Selectors read no other weights.
+    """
     blocks = []
     for layer, basis in enumerate(bases):
         weight = models.w_out(model, layer).detach().float().cpu()

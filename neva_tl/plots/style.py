@@ -23,6 +23,7 @@ from matplotlib.text import Text
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write
 from neva_tl.core.formatting import short
+from neva_tl.core.method_records import METHODS
 from neva_tl.core.values import VALUES, value
 
 P = ParamSpec("P")
@@ -65,27 +66,9 @@ FAINT = "#d5d8dc"
 DIVERGING = "RdBu_r"
 POSITIVE, NEGATIVE = "#b2182b", "#2166ac"
 
-_METHODS: dict[str, tuple[str, str]] = {
-    "neva": ("NeVA", "#12679e"),
-    "neva_shift": ("NeVA shift", "#5aa9d6"),
-    "caa": ("CAA", "#c4502f"),
-    "caa_projected": ("CAA projected", "#e39a63"),
-    "caa_layers": ("CAA layers", "#a33b20"),
-    "caa_layers_projected": ("CAA layers projected", "#c98a5e"),
-    "caa_probe": ("CAA probe", "#d96c8a"),
-    "caa_projected_probe": ("CAA projected probe", "#b5446e"),
-    "conva": ("ConVA", "#8e44ad"),
-    "dpn_le": ("DPN-LE", "#a8874a"),
-    "npti": ("NPTI", "#3f8f6b"),
-    "lape": ("LAPE", "#7a7f2a"),
-    "role": ("role prompt", "#6b8e23"),
-    "role_prompt": ("role prompt", "#6b8e23"),
-    "random": ("random neurons", "#7d7d7d"),
-    "rotated": ("rotated basis", "#8c8279"),
-    "label_shuffled": ("shuffled labels", "#a9a9a9"),
-    "shuffled": ("shuffled labels", "#a9a9a9"),
-    "unedited": ("unedited", "#3c3c3c"),
-}
+#: Names in tables that mean a method registered under another name, and the colour of the unedited model.
+_ALIASES = {"role_prompt": "role", "shuffled": "label_shuffled"}
+_UNEDITED = "#3c3c3c"
 #: Columns that remain text even where every cell is empty.
 TEXT = frozenset(
     {"method", "gate", "value", "steered", "measured", "token", "token_value", "reached", "status", "prompt", "text"}
@@ -94,15 +77,25 @@ _SPARE = ("#a05195", "#2a9d8f", "#bc8034", "#4f5d75", "#d45087", "#00798c")
 
 
 def method_label(method: str) -> str:
-    """How a method is written in figures: `neva_shift` -> `NeVA shift`; unknown names lose their underscores."""
-    return _METHODS[method][0] if method in _METHODS else method.replace("_", " ")
+    """Label of a method in figures: `neva_shift` -> `NeVA shift`; unknown names lose their underscores.
+
+    Args:
+        method: A name in a table; it need not be registered.
+    """
+    record = METHODS.get(_ALIASES.get(method, method))
+    return record.label if record and record.label else method.replace("_", " ")
 
 
 def method_colour(method: str) -> str:
-    """The method's colour, the same in every figure; an unknown name gets a spare one that depends on the name only."""
-    if method in _METHODS:
-        return _METHODS[method][1]
-    return _SPARE[sum(method.encode()) % len(_SPARE)]
+    """The method's colour, the same in every figure; an unknown name gets a spare one that depends on the name only.
+
+    Args:
+        method: A name in a table; it need not be registered.
+    """
+    record = METHODS.get(_ALIASES.get(method, method))
+    if record and record.colour:
+        return record.colour
+    return _UNEDITED if method == "unedited" else _SPARE[sum(method.encode()) % len(_SPARE)]
 
 
 def value_colour(name: str) -> str:
@@ -111,10 +104,17 @@ def value_colour(name: str) -> str:
 
 
 def method_order(methods: Iterable[str]) -> list[str]:
-    """Distinct names, known methods in the fixed order, others after them as they come."""
-    found = list(dict.fromkeys(str(method) for method in methods))
-    known = [name for name in _METHODS if name in found]
-    return known + [name for name in found if name not in _METHODS]
+    """Distinct names: registered methods in their order, the unedited model, then unknown names in order of appearance.
+
+    Args:
+        methods: Names, with repetitions.
+    """
+    order: list[str] = []
+    for name in METHODS:
+        order += [name, *(alias for alias, method in _ALIASES.items() if method == name)]
+    order.append("unedited")
+    names = list(dict.fromkeys(str(method) for method in methods))
+    return [name for name in order if name in names] + [name for name in names if name not in order]
 
 
 def literal(text: str) -> str:

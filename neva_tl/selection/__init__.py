@@ -1,6 +1,8 @@
-"""Selection: from activation statistics to the neurons that carry a value, one file per scorer.
+"""Selection: from activation statistics to the neurons that carry a value.
 
-`select(stats, value, method=...)` looks the scorer up in `SELECTORS`; a new one is a new file and one line in
+One file per selector.
+
+`select(stats, value, method=...)` looks the selector up in `SELECTORS`; a new one is a new file and one line in
 `selectors.py`.
 """
 
@@ -9,7 +11,7 @@ from neva_tl.selection.effect_size import effect_table
 from neva_tl.selection.nested import NestedEffect, nested_bootstrap
 from neva_tl.selection.neva import write_table
 from neva_tl.selection.random_neurons import random_like
-from neva_tl.selection.registry import SELECTORS
+from neva_tl.selection.registry import SELECTORS, Selector, register
 from neva_tl.selection.selectors import select
 from neva_tl.selection.shuffled import label_shuffled
 from neva_tl.selection.stability import Stability, stability
@@ -19,12 +21,14 @@ __all__ = [
     "NestedEffect",
     "Request",
     "SelectionWarning",
+    "Selector",
     "Stability",
     "default_k",
     "effect_table",
     "label_shuffled",
     "nested_bootstrap",
     "random_like",
+    "register",
     "select",
     "stability",
     "write_table",

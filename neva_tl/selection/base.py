@@ -1,4 +1,4 @@
-"""What every selector shares: the request, its checks, and the last step from a ranked table to a NeuronSet."""
+"""Shared parts of the selectors: the request, its checks, the final selection."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from neva_tl.selection.contrast import design, effects
 #: Without k a selector keeps all neurons that pass, up to this share of the model (or `_SMALL`, if that is more).
 MAX_SHARE = 1 / 30
 _SMALL = 64
-#: The power that selections state.
+#: Power of the test at the effect sizes that a selection reports as detectable.
 POWER = 0.8
 
 
 class SelectionWarning(UserWarning):
-    """A selection that came out empty or shorter than asked for, or rests on a probe that did not converge."""
+    """A selection is empty or short, or a probe that it uses did not converge."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a selector.
+    """The request to a selector.
 
     Attributes:
-        value: one of the ten.
-        k: neurons to keep; None keeps all that pass, at most `default_k`.
-        model: the model, for selectors that read weights.
-        alpha: false discovery rate of the screen.
-        delta: smallest effect of interest in standard deviations: the screen tests |g| > delta.
-        lam: weight of specificity, `|g_t| - lam * max(0, max_j sign(g_t) g_j)`; 0 ranks by |g| alone.
-        require_split_half: keep only neurons whose effect has one sign in both halves of the folds.
-        require_q: keep only neurons with q <= alpha.
-        layers: layers to choose from; None is all. The tests' family is the neurons of these layers.
+        value: One of the ten values.
+        k: Number of neurons to keep; None keeps all that pass, at most `default_k`.
+        model: The model, for selectors that read weights.
+        alpha: False discovery rate of the screen.
+        delta: Smallest effect of interest in standard deviations: the screen tests |g| > delta.
+        lam: Weight of specificity, `|g_t| - lam * max(0, max_j sign(g_t) g_j)`; 0 ranks by |g| alone.
+        require_split_half: Keep only neurons whose effect has one sign in both halves of the folds.
+        require_q: Keep only neurons with q <= alpha.
+        layers: Layers to select from; None is all. The family of the tests is the neurons of these layers.
         site: `post` or `gate`.
-        seed: of every random draw.
-        options: the selector's own options.
+        seed: Seed of every random draw.
+        options: The selector's own options.
     """
 
     value: str
@@ -76,26 +76,46 @@ class Request:
 
 
 def default_k(n_neurons: int) -> int:
-    """Most neurons kept when no k is given: a thirtieth of the model (1,536 of SmolLM2's 46,080), at least 64."""
+    """Maximum number of neurons when no k is given.
+
+    A thirtieth of the model (1,536 of SmolLM2's 46,080), at least 64.
+
+    Args:
+        n_neurons: Number of neurons of the model.
+    """
     return min(n_neurons, max(_SMALL, int(n_neurons * MAX_SHARE)))
 
 
 def family_size(stats: ActivationStats, layers: tuple[int, ...] | None) -> int:
-    """How many neurons some layers have; None is all layers."""
+    """Number of neurons of some layers.
+
+    Args:
+        stats: The statistics.
+        layers: The layers; None is all.
+    """
     return (stats.n_layers if layers is None else len(set(layers))) * stats.d_mlp
 
 
 def limit_of(stats: ActivationStats, request: Request) -> int:
-    """Most neurons that a request keeps."""
+    """Maximum number of neurons that a request keeps.
+
+    Args:
+        stats: The statistics.
+        request: The request.
+    """
     return default_k(family_size(stats, request.layers)) if request.k is None else request.k
 
 
 def check_request(stats: ActivationStats, request: Request) -> None:
-    """Refuse a request that the statistics cannot serve.
+    """Raise an error for a request that the statistics cannot answer.
+
+    Args:
+        stats: The statistics.
+        request: The request.
 
     Raises:
-        InputError: value not collected, k below 1 or above the number of neurons, a layer the model lacks, alpha,
-            delta or lam out of range, or a model other than the one the statistics come from.
+        InputError: The value was not collected, k is below 1 or above the number of neurons, the model lacks a layer, alpha,
+            delta or lam is out of range, or the model is not the one that the statistics were collected on.
     """
     stats.index(request.value)
     for layer in request.layers or ():
@@ -103,7 +123,7 @@ def check_request(stats: ActivationStats, request: Request) -> None:
             where = "the model has" if stats.n_layers == stats.model_layers else "these statistics hold"
             raise InputError(f"layer {layer} does not exist: {where} layers 0 to {stats.n_layers - 1}")
     if request.layers is not None and not request.layers:
-        raise InputError("no layers to choose from: name at least one, or leave layers out for all")
+        raise InputError("no layers to select from: name at least one, or leave layers out for all")
     total = family_size(stats, request.layers)
     if request.k is not None and not 1 <= request.k <= total:
         where = "the model has" if request.layers is None else f"layers {sorted(set(request.layers))} have"
@@ -122,8 +142,12 @@ def check_request(stats: ActivationStats, request: Request) -> None:
 def need_model(request: Request, why: str) -> Any:
     """The request's model.
 
+    Args:
+        request: The request.
+        why: Start of the error message: the part of the library that needs the model.
+
     Raises:
-        InputError: there is none; `why` says what it is needed for.
+        InputError: The request has no model.
     """
     if request.model is None:
         raise InputError(f"{why} reads the model's weights: pass model=... to select")
@@ -131,55 +155,67 @@ def need_model(request: Request, why: str) -> Any:
 
 
 def neurons_of(stats: ActivationStats, layers: tuple[int, ...] | None) -> Int[np.ndarray, " n"]:
-    """Flat numbers (layer * d_mlp + neuron) of the neurons of some layers, ascending; None is all layers."""
+    """Flat numbers (layer * d_mlp + neuron) of the neurons of some layers, ascending.
+
+    Args:
+        stats: The statistics.
+        layers: The layers; None is all.
+    """
     first = np.arange(stats.n_layers) if layers is None else np.unique(layers)
     return (first[:, None] * stats.d_mlp + np.arange(stats.d_mlp)).ravel()
 
 
 def best_first(score: Float[np.ndarray, " n"], most: int | None = None) -> Int[np.ndarray, " m"]:
-    """Positions of the highest scores, best first, equal ones in their own order; at most `most`."""
-    found = np.arange(len(score))
+    """Indices of the highest scores, best first; equal scores keep their order.
+
+    Args:
+        score: The scores.
+        most: Maximum number of indices; None returns all.
+    """
+    candidates = np.arange(len(score))
     if most is not None and most < len(score):
         least = np.partition(score, len(score) - most)[len(score) - most]
-        found = np.flatnonzero(score >= least)
-    return found[np.argsort(-score[found], kind="stable")][:most]
+        candidates = np.flatnonzero(score >= least)
+    return candidates[np.argsort(-score[candidates], kind="stable")][:most]
 
 
 def finish(
     stats: ActivationStats, request: Request, method: str, ranked: pd.DataFrame, counts: dict[str, int]
 ) -> NeuronSet:
-    """Cut the ranked candidates at k and wrap them; warn when nothing, or less than asked for, is left.
+    """Keep the best k candidates as a NeuronSet.
+
+    Warns when there are none, or fewer than requested.
 
     Args:
-        stats: the statistics.
-        request: what was asked for.
-        method: the selector's name.
-        ranked: candidates, best first, with a `score` column.
-        counts: neurons left after each step, by name, in order.
+        stats: The statistics.
+        request: The request.
+        method: The selector's name.
+        ranked: Candidates, best first, with a `score` column.
+        counts: Step -> number of neurons that remain after it, in order.
     """
     tested = family_size(stats, request.layers)
-    kept = ranked.head(limit_of(stats, request)).reset_index(drop=True)
-    kept.insert(2, "rank", np.arange(1, len(kept) + 1))
-    behind = design(stats, request.value, request.site)
+    selected = ranked.head(limit_of(stats, request)).reset_index(drop=True)
+    selected.insert(2, "rank", np.arange(1, len(selected) + 1))
+    sample = design(stats, request.value, request.site)
     settings = {
         **request.settings(),
-        **behind,
-        "power": _power(request, behind, tested),
-        "counts": {"neurons": tested, **counts, "selected": len(kept)},
+        **sample,
+        "power": _power(request, sample, tested),
+        "counts": {"neurons": tested, **counts, "selected": len(selected)},
     }
-    if not len(kept):
+    if not len(selected):
         g = effects(stats, request.value, request.site)[0].g.ravel()[neurons_of(stats, request.layers)]
         warnings.warn(_nothing_left(request, settings, float(np.abs(g).max()), tested), SelectionWarning, stacklevel=4)
-    elif request.k is not None and len(kept) < request.k:
+    elif request.k is not None and len(selected) < request.k:
         warnings.warn(
-            f"{request.value}: {len(kept)} neurons pass, fewer than the k = {request.k} asked for ({_steps(settings)})",
+            f"{request.value}: {len(selected)} neurons pass, fewer than the k = {request.k} requested ({_steps(settings)})",
             SelectionWarning,
             stacklevel=4,
         )
     return NeuronSet(
         value=request.value,
         method=method,
-        df=kept,
+        df=selected,
         n_layers=stats.model_layers,
         d_mlp=stats.d_mlp,
         site=request.site,
@@ -192,41 +228,49 @@ def _steps(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {count}" for name, count in settings["counts"].items())
 
 
-def _size(behind: Mapping[str, Any]) -> tuple[bool, str, int]:
-    """Whether the design is paired, what its observations are called, and their number (per pole where unpaired)."""
-    if behind["design"] == "paired":
-        return True, "pairs", int(behind["n_pairs"])
-    return False, "texts per pole", int(min(behind["n_plus"], behind["n_minus"]))
+def _size(sample: Mapping[str, Any]) -> tuple[bool, str, int]:
+    """Whether the design is paired, and the name and number of its observations.
 
-
-def _power(request: Request, behind: Mapping[str, Any], tested: int) -> dict[str, Any]:
-    """Which effects the screen's test finds with 80 % power: one neuron tested alone, and each of all (alpha / number).
-
-    Benjamini and Hochberg's threshold lies between the two: the more neurons carry the value, the nearer the first.
+    Unpaired, the number is that of the smaller pole.
     """
-    paired, unit, have = _size(behind)
+    if sample["design"] == "paired":
+        return True, "pairs", int(sample["n_pairs"])
+    return False, "texts per pole", int(min(sample["n_plus"], sample["n_minus"]))
+
+
+def _power(request: Request, sample: Mapping[str, Any], tested: int) -> dict[str, Any]:
+    """Effects that the screen's test detects with 80 % power.
+
+    For one neuron alone, and for each of all neurons (alpha / number).
+
+    Benjamini and Hochberg's threshold lies between the two; the more neurons carry the value, the closer it is to the first.
+    """
+    paired, unit, have = _size(sample)
     levels = {"alone": request.alpha, "all": request.alpha / max(tested, 1)}
-    found = {
+    detectable = {
         name: detectable_g(have, power=POWER, alpha=alpha, delta=request.delta, paired=paired)
         if alpha < POWER
         else None
         for name, alpha in levels.items()
     }
-    return {"power": POWER, "n": have, "unit": unit, "neurons": tested, "detectable_g": found}
+    return {"power": POWER, "n": have, "unit": unit, "neurons": tested, "detectable_g": detectable}
 
 
 def _nothing_left(request: Request, settings: Mapping[str, Any], largest: float, tested: int) -> str:
-    """The warning of an empty selection, with how many pairs would make the largest effect seen detectable."""
+    """The warning of an empty selection.
+
+    It gives the number of pairs at which the largest effect would be detectable.
+    """
     paired, unit, have = _size(settings)
-    head = f"no neuron is left for {request.value} ({_steps(settings)}); "
+    start = f"no neuron is left for {request.value} ({_steps(settings)}); "
     if largest <= request.delta:
-        return head + (
+        return start + (
             f"the largest |g| of {have} {unit} is {largest:.2f}, within delta = {request.delta}: more {unit} would not "
             "help, stronger contrasts or a smaller delta might"
         )
     needed = pairs_needed(largest, alpha=request.alpha / tested, delta=request.delta, paired=paired)
     alone = pairs_needed(largest, alpha=request.alpha, delta=request.delta, paired=paired)
-    return head + (
+    return start + (
         f"with {have} {unit} the largest |g| is {largest:.2f}; an effect of that size needs about {needed} {unit} for "
         f"80 % power against |g| <= {request.delta} when all {tested} neurons are tested ({alone} for one alone)"
     )

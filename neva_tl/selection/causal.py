@@ -1,11 +1,11 @@
-"""Selector `causal`: screened by effect size, ranked by what a neuron does to the value's own tokens.
+"""Selector `causal`: effect-size screen, ranked by effect on the value's tokens.
 
     score_k = effect_k * (|g_t| - lam * max(0, leak))
 
 `effect_k` is the attributed change of the value's token logits (half A of its word list), against the average token, when the
 neuron moves from its - mean to its + mean: along the direct path (`attribution.direct`), or by all paths to first order
 (`attribution.gradient`). A neuron that reads the value and writes something else has some effect on any token, positive half
-the time; so a second screen asks whether the value's tokens gain more than tokens drawn at random would. Ours.
+the time. A second screen therefore tests whether the value's tokens gain more than random tokens do. Ours.
 """
 
 from __future__ import annotations
@@ -44,21 +44,24 @@ def select_causal(
     draws: int = 20,
     flips: int = 1000,
 ) -> NeuronSet:
-    """Neurons that pass the effect-size screen and raise the value's tokens; both factors must be above 0.
+    """Neurons that pass the effect-size screen and raise the value's tokens.
+
+    Both factors of the score must be above 0.
 
     Args:
-        stats: activation statistics; with path `gradient` they must hold the samples of a contrast set.
-        request: what is asked for, with the model.
+        stats: Activation statistics; with path `gradient` they must hold the samples of a contrast set.
+        request: The request, with the model.
         path: `direct` (units: logits times the stream's own scale, see `readout`) or `gradient` (log-probability).
-        words: value -> words; by default half A of our lists. Tokens that two values claim are left out.
-        require_write: keep only neurons whose effect on the value's tokens stands out from that on random tokens
+        words: Value -> words; by default half A of our lists. Tokens that two values claim are omitted.
+        require_write: Keep only neurons whose effect on the value's tokens exceeds that on random tokens
             (Benjamini-Hochberg over the screened neurons, `q_write <= alpha`).
-        texts: texts behind the gradient, drawn from the value's samples.
-        draws: random token sets behind the gradient's `q_write`.
-        flips: sign flips behind `p_fwe` (with samples); 0 leaves it out.
+        texts: Number of texts for the gradient, drawn from the value's samples.
+        draws: Number of random token sets for the gradient's `q_write`.
+        flips: Number of sign flips for `p_fwe` (with samples); 0 omits it.
 
     Raises:
-        InputError: no model, site `gate`, an unknown path, no token of the value's own, or (gradient) no texts.
+        InputError: The model is missing, the site is `gate`, the path is unknown, the value has no token of its own, or
+            (gradient) there are no texts.
     """
     if request.site != "post":
         raise InputError("method causal attributes through W_out, which reads site post: select at post")
@@ -66,8 +69,8 @@ def select_causal(
         raise InputError(f"unknown path {path!r}: direct or gradient")
     model = need_model(request, "method causal")
     tokens = own_tokens(model, stats.values, request.value, words)
-    found, counts = screen(stats, request)
-    passed = found.frame()
+    screened, counts = screen(stats, request)
+    passed = screened.frame()
     candidates = _as_set(stats, request, passed)
     if path == "direct":
         effect, p = direct_effect(model, candidates, tokens)
@@ -91,29 +94,42 @@ def own_tokens(
 ) -> list[int]:
     """Ids of a value's tokens that no other value claims.
 
+    Args:
+        model: The model, for its tokenizer.
+        values: All values.
+        value: The value.
+        words: Value -> words; None takes half A of our lists.
+
     Raises:
-        InputError: `words` lacks the value, or another value claims all of its tokens.
+        InputError: `words` lacks the value, or other values claim all of its tokens.
     """
     if words is not None and value not in words:
         raise InputError(f"no words for {value}: give words={{'{value}': [...]}}")
     table = value_tokens(model, [name for name in values if words is None or name in words], words)
-    mine = table[(table["value"] == value) & ~table["shared"]]
-    if not len(mine):
+    unique = table[(table["value"] == value) & ~table["shared"]]
+    if not len(unique):
         raise InputError(f"every token of {value} is claimed by another value too: give words= of its own")
-    return [int(token) for token in mine["token"]]
+    return [int(token) for token in unique["token"]]
 
 
 def direct_effect(
     model: Any, neurons: NeuronSet, tokens: Sequence[int]
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Mean change of the tokens' logits by the direct path, and its one-sided p against tokens drawn at random.
+    """Mean change of the tokens' logits by the direct path, with a p-value.
+
+    The p-value is one-sided, against random tokens.
 
     Under the null the n tokens are a random draw without replacement from the V of the vocabulary:
-    `z = effect / (s sqrt((V - n) / (n (V - 1))))`, s the spread of the neuron's effect over the vocabulary. Value words lie near
-    each other in real unembeddings, which makes z large more often than it should be: a screen, not a claim.
+    `z = effect / (s sqrt((V - n) / (n (V - 1))))`, s the spread of the neuron's effect over the vocabulary. Value words lie close
+    together in real unembeddings, so z is large more often than under the null: use p as a screen, not as a claim.
+
+    Args:
+        model: The model.
+        neurons: The neurons, with their means.
+        tokens: Ids of the tokens.
 
     Returns:
-        Effects (against the average token), and p (1 where a neuron writes no logit at all).
+        Effects (against the average token), and p (1 for a neuron that changes no logit).
     """
     if not len(neurons):
         return np.zeros(0), np.zeros(0)
@@ -124,9 +140,9 @@ def direct_effect(
     spread = np.zeros(len(neurons))
     df = neurons.df
     for layer in neurons.layers:
-        mine = (df["layer"] == layer).to_numpy()
-        written = models.w_out(model, layer).detach().double().cpu().numpy()[df["neuron"].to_numpy()[mine]]
-        spread[mine] = np.sqrt(np.maximum(0.0, np.einsum("kd,de,ke->k", written, second, written)))
+        in_layer = (df["layer"] == layer).to_numpy()
+        written = models.w_out(model, layer).detach().double().cpu().numpy()[df["neuron"].to_numpy()[in_layer]]
+        spread[in_layer] = np.sqrt(np.maximum(0.0, np.einsum("kd,de,ke->k", written, second, written)))
     spread *= (df["mean_plus"] - df["mean_minus"]).abs().to_numpy()
     error = spread * np.sqrt((size - n) / (n * (size - 1)))
     z = np.divide(effect, error, out=np.zeros_like(effect), where=error > 0)
@@ -142,14 +158,27 @@ def gradient_effect(
     draws: int = 20,
     seed: int = 0,
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """First-order change of the tokens' mean logit against random tokens, and its one-sided p against them.
+    """First-order change of the tokens' mean logit, with a p-value.
+
+    The change is measured against random tokens; the p-value is one-sided.
 
     As many tokens are drawn from the rest of the vocabulary, `draws` times. The effect is the tokens' own minus the draws' mean
-    (the softmax's normaliser is in both and drops out); p is a new draw's chance to lie as high, by
+    (the softmax's normaliser is in both and cancels); p is the probability that a new draw is as high, by
     `t = effect / (sd sqrt(1 + 1/draws))` with `draws - 1` degrees of freedom.
 
+    Args:
+        model: The model.
+        neurons: The neurons, with their means.
+        examples: Texts that the gradient is averaged over.
+        tokens: Ids of the tokens.
+        draws: Number of random token sets.
+        seed: Seed of the draws.
+
+    Returns:
+        Effects, and p (1 for a neuron whose effect on the draws has no spread).
+
     Raises:
-        InputError: fewer than two draws, or too few other tokens to draw from.
+        InputError: There are fewer than two draws, or too few other tokens to draw from.
     """
     rest = np.setdiff1d(np.arange(models.info(model).d_vocab), list(tokens))
     if draws < 2 or len(rest) < len(tokens):
@@ -159,10 +188,10 @@ def gradient_effect(
     if not len(neurons):
         return np.zeros(0), np.zeros(0)
     rng = np.random.default_rng(seed)
-    own = gradient_effects(model, neurons, examples, list(tokens))
+    on_tokens = gradient_effects(model, neurons, examples, list(tokens))
     sets = [rng.choice(rest, len(tokens), replace=False).tolist() for _ in range(draws)]
     null = np.stack([gradient_effects(model, neurons, examples, drawn) for drawn in sets])
-    effect = own - null.mean(axis=0)
+    effect = on_tokens - null.mean(axis=0)
     error = null.std(axis=0, ddof=1) * np.sqrt(1 + 1 / draws)
     t = np.divide(effect, error, out=np.zeros_like(effect), where=error > 0)
     return effect, np.where(error > 0, student.sf(t, draws - 1), 1.0)
@@ -180,7 +209,7 @@ def _as_set(stats: ActivationStats, request: Request, rows: pd.DataFrame) -> Neu
 
 
 def _texts(stats: ActivationStats, request: Request, most: int) -> list[Example]:
-    """Some of the value's own texts, both poles."""
+    """At most `most` of the value's texts, of both poles."""
     if stats.samples is None or "text" not in stats.samples.table:
         raise InputError("path gradient runs the value's texts again: collect with samples=True (or a path)")
     if most < 1:

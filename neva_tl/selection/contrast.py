@@ -1,4 +1,4 @@
-"""The contrast of one value's two poles, read from ActivationStats: design, effects, halves, cluster effects."""
+"""The contrast of a value's poles: design, effects, halves, cluster effects."""
 
 from __future__ import annotations
 
@@ -24,24 +24,36 @@ from neva_tl.core.statistics import (
 
 #: A neuron whose spread is below this share of its mean varies by float32 round-off only: it has no effect size.
 _ROUND_OFF = 1e-6
-#: Neurons measured at once: eight float64 arrays of so many fit a core's own cache.
+#: Block size in neurons: eight float64 arrays of this length fit in a core's L2 cache.
 _BLOCK = 2**13
 #: Fewer clusters than this cannot give a familywise p-value of .05 by sign flips (2 of 2^6 draws).
 _LEAST_CLUSTERS = 6
 
 
 def is_paired(stats: ActivationStats, site: str = "post") -> bool:
-    """Whether the paired design is used: every value has pairs, and pairs hold at least half of its texts.
+    """Whether the paired design is used.
 
-    One design serves all values of the statistics, because specificity compares their effects and d_z is not on the
-    scale of g. Pair differences are collected at site `post` only; the gate's effects are unpaired.
+    Every value must have pairs, and pairs must hold at least half of its texts.
+
+    One design serves all values of the statistics, because specificity compares their effects and d_z is not on the scale of
+    g. Pair differences are collected at site `post` only; the gate's effects are unpaired.
+
+    Args:
+        stats: The statistics.
+        site: `post` or `gate`.
     """
     pairs = stats.diff_n.sum(axis=-1)
     return site == "post" and bool(((pairs >= 2) & (4 * pairs >= stats.n.sum(axis=(1, 2)))).all())
 
 
 def design(stats: ActivationStats, value: str, site: str = "post") -> dict[str, Any]:
-    """What stands behind an effect, as plain data: design, pairs, texts per pole."""
+    """The sample of a value's effects, as plain data: design, pairs, texts per pole.
+
+    Args:
+        stats: The statistics.
+        value: The value.
+        site: `post` or `gate`.
+    """
     v = stats.index(value)
     return {
         "design": "paired" if is_paired(stats, site) else "unpaired",
@@ -52,39 +64,63 @@ def design(stats: ActivationStats, value: str, site: str = "post") -> dict[str, 
 
 
 def effects(stats: ActivationStats, value: str, site: str = "post") -> tuple[Effect, Effect, Bool[np.ndarray, "l k"]]:
-    """Effects of all neurons: one for g and its interval, one for tests, and which neurons have no spread.
+    """Effects of all neurons, cached per statistics, value and site.
 
-    Paired: both are d_z of the pair differences. Unpaired: Hedges' g with Student's t for the interval, with Welch's
-    t for tests. Neurons without spread get g = 0 and t = 0. Measured once per statistics, value and site: every value's
-    specificity asks for all other values' effects. The arrays are read-only.
+    The cache matters because every value's specificity reads all other values' effects.
+
+    Args:
+        stats: The statistics.
+        value: The value.
+        site: `post` or `gate`.
+
+    Returns:
+        An effect for g and its interval, an effect for tests, and which neurons have no spread (g = 0 and t = 0). Paired: both
+        effects are d_z of the pair differences. Unpaired: Hedges' g, with Student's t for the interval and Welch's t for
+        tests. The arrays are read-only.
 
     Raises:
-        InputError: fewer than two observations, or moments that are not finite (layer and neuron named).
+        InputError: There are fewer than two observations, or moments are not finite (the message names layer and neuron).
     """
     return once(stats, ("effects", value, site), lambda: _effects(stats, value, site))
 
 
 def halves(stats: ActivationStats, value: str, site: str = "post") -> tuple[list[int], list[int]] | None:
-    """Two halves of the folds that share no cluster; None where there are none: fewer than two folds hold prompts, or a half
-    lacks a pole."""
+    """Two halves of the folds that share no cluster.
+
+    Args:
+        stats: The statistics.
+        value: The value.
+        site: `post` or `gate`.
+
+    Returns:
+        The folds of each half; None if fewer than two folds hold prompts, or a half lacks a pole.
+    """
     v, paired = stats.index(value), is_paired(stats, site)
     try:
-        found = halves_of_folds(stats.diff_n[v] if paired else stats.n[v].sum(axis=0))
+        both = halves_of_folds(stats.diff_n[v] if paired else stats.n[v].sum(axis=0))
     except InputError:
         return None
-    if not paired and any(stats.n[v, pole, half].sum() == 0 for pole in (0, 1) for half in found):
+    if not paired and any(stats.n[v, pole, half].sum() == 0 for pole in (0, 1) for half in both):
         return None
-    return found
+    return both
 
 
 def split_half(stats: ActivationStats, value: str, site: str, at: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """Whether the mean difference of some neurons (flat numbers) has one sign in both halves; False where there are none.
+    """Whether neurons' mean differences have one sign in both halves.
 
-    Not for all neurons beforehand: a selection asks for its few.
+    False if the folds have no halves.
+
+    Computed on demand, because a selection needs it for few neurons.
+
+    Args:
+        stats: The statistics.
+        value: The value.
+        site: `post` or `gate`.
+        at: Flat numbers of the neurons.
     """
-    found = halves(stats, value, site)
+    both = halves(stats, value, site)
     agree = np.zeros(len(at), dtype=bool)
-    if found is None:
+    if both is None:
         return agree
     paired = is_paired(stats, site)
     for start in range(0, len(at), _BLOCK):
@@ -93,26 +129,32 @@ def split_half(stats: ActivationStats, value: str, site: str, at: Int[np.ndarray
             stats.pair_moments(value, half, block)[1]
             if paired
             else stats.moments(value, "+", half, site, block)[1] - stats.moments(value, "-", half, site, block)[1]
-            for half in found
+            for half in both
         )
         agree[start : start + _BLOCK] = split_half_agreement(first, second)
     return agree
 
 
-#: What was measured, by statistics; it goes when they go, so nothing in it may refer to them.
+#: Cached measurements per statistics. An entry is dropped with its statistics, so nothing in it may refer to them.
 _MEASURED: WeakKeyDictionary[ActivationStats, dict[tuple[str, str, str], Any]] = WeakKeyDictionary()
 
 
 def once(stats: ActivationStats, key: tuple[str, str, str], measure: Callable[[], Any]) -> Any:
-    """What `measure` gives, measured the first time that these statistics are asked for it."""
-    known = _MEASURED.setdefault(stats, {})
-    if key not in known:
-        known[key] = measure()
-    return known[key]
+    """The result of `measure`, cached for these statistics and this key.
+
+    Args:
+        stats: The statistics.
+        key: Name of the measurement.
+        measure: Computes it; the result must not refer to `stats`.
+    """
+    cache = _MEASURED.setdefault(stats, {})
+    if key not in cache:
+        cache[key] = measure()
+    return cache[key]
 
 
 def _blocks(stats: ActivationStats) -> Iterator[slice]:
-    """The neurons in runs whose float64 copies stay in the processor's cache."""
+    """Blocks of neurons whose float64 copies stay in the processor's cache."""
     total = stats.n_layers * stats.d_mlp
     return (slice(start, min(start + _BLOCK, total)) for start in range(0, total, _BLOCK))
 
@@ -120,18 +162,18 @@ def _blocks(stats: ActivationStats) -> Iterator[slice]:
 def _effects(stats: ActivationStats, value: str, site: str) -> tuple[Effect, Effect, np.ndarray]:
     paired, shape = is_paired(stats, site), (stats.n_layers, stats.d_mlp)
     flat = np.empty(shape, dtype=bool)
-    # what paired effects share, and Student's t, has no entry per neuron
-    own: list[dict[str, Any]] = [{}, {}]
+    # fields with one entry for all neurons (of paired effects, and of Student's t) are copied as they are
+    fields: list[dict[str, Any]] = [{}, {}]
     for block in _blocks(stats):
         try:
-            *found, flat.ravel()[block] = _block_effects(stats, value, site, block, paired)
+            *block_effects, flat.ravel()[block] = _block_effects(stats, value, site, block, paired)
         except InputError:
             # the message must name a neuron of the model, not of the block
             _block_effects(stats, value, site, None, paired)
             raise
-        for arrays, effect in zip(own, found[: 1 if paired else 2], strict=False):
+        for arrays, effect in zip(fields, block_effects[: 1 if paired else 2], strict=False):
             for name, array in effect._asdict().items():
-                if arrays is own[1] and name in ("g", "sd"):
+                if arrays is fields[1] and name in ("g", "sd"):
                     continue
                 if not isinstance(array, np.ndarray) or not array.ndim:
                     arrays[name] = array
@@ -139,14 +181,14 @@ def _effects(stats: ActivationStats, value: str, site: str) -> tuple[Effect, Eff
                 if name not in arrays:
                     arrays[name] = np.empty(shape)
                 arrays[name].ravel()[block] = array
-    for array in (flat, *own[0].values(), *own[1].values()):
+    for array in (flat, *fields[0].values(), *fields[1].values()):
         if isinstance(array, np.ndarray):
             array.flags.writeable = False
-    estimate = Effect(**own[0])
+    estimate = Effect(**fields[0])
     if paired:
         return estimate, estimate, flat
-    # g and sd of both are the same numbers: held once
-    return estimate, Effect(**own[1], g=estimate.g, sd=estimate.sd), flat
+    # both effects share the arrays of g and sd
+    return estimate, Effect(**fields[1], g=estimate.g, sd=estimate.sd), flat
 
 
 def _block_effects(
@@ -171,8 +213,13 @@ def _silence(effect: Effect, flat: np.ndarray) -> Effect:
 def cluster_effects(stats: ActivationStats, value: str) -> Float[np.ndarray, "m l k"] | None:
     """Per cluster, the mean activation on + minus the mean on -, from the samples.
 
-    None without samples, or where fewer than six clusters, or clusters with less than half of the texts, hold both
-    poles: flipping signs by cluster needs a contrast within each.
+    Args:
+        stats: The statistics.
+        value: The value.
+
+    Returns:
+        The differences; None without samples, or if fewer than six clusters, or clusters with less than half of the texts,
+        hold both poles: flipping signs by cluster needs a contrast within each.
     """
     if stats.samples is None:
         return None
@@ -192,19 +239,21 @@ def cluster_effects(stats: ActivationStats, value: str) -> Float[np.ndarray, "m 
 def probe_rows(
     stats: ActivationStats, value: str, *, others: int = 40, seed: int = 0
 ) -> tuple[Int[np.ndarray, " n"], Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """Samples that a probe of one value learns from: its + texts against its - texts and + texts of other values.
+    """Training rows of a value's probe.
+
+    Its + texts against its - texts and the + texts of other values.
 
     Args:
-        stats: collected with samples.
-        value: the value.
-        others: + texts of each other value among the negatives, drawn at random.
-        seed: of that draw.
+        stats: Statistics with samples.
+        value: The value.
+        others: Number of + texts of each other value among the negatives, drawn at random.
+        seed: Seed of that draw.
 
     Returns:
-        Row numbers in the samples (ascending), whether a row is positive, and whether it is one of the value's own -.
+        Row numbers in the samples (ascending), whether a row is positive, and whether it is one of the value's own - texts.
 
     Raises:
-        InputError: the statistics carry no samples.
+        InputError: The statistics hold no samples.
     """
     if stats.samples is None:
         raise InputError("probes need the prompts' own activations: collect with samples=True (or a path)")

@@ -1,11 +1,13 @@
-"""Selector `effect_size`: neurons whose activation differs between the poles, beyond noise and for this value only.
+"""Selector `effect_size`: neurons that differ between a value's poles.
+
+The difference must exceed noise and be specific to the value.
 
 `g` is Hedges' g between the poles (Hedges-corrected d_z where pairs exist) with a noncentral-t interval; the screen is
 Benjamini-Hochberg over the minimum-effect test of |g| > delta, with agreement in sign between halves of the clusters.
 Ranked by `|g_t| - lam * max(0, leak)`, `leak = max over other values j of sign(g_t) * g_j`, g_j in j's own contrast: a
 neuron that also raises another value is penalised, one that lowers the opposite value is not. The penalty is ours.
-p, q and intervals treat texts as independent; `p_fwe` (with samples) flips the signs of whole clusters: quote that
-one for a single neuron.
+p, q and intervals treat texts as independent; `p_fwe` (with samples) flips the signs of whole clusters and is the p-value to
+quote for a single neuron.
 """
 
 from __future__ import annotations
@@ -47,33 +49,39 @@ def effect_table(
     """Effects of all neurons on one value, in (layer, neuron) order.
 
     Args:
-        stats: activation statistics.
-        value: one of the collected values.
+        stats: Activation statistics.
+        value: One of the collected values.
         site: `post` or `gate`.
-        delta: smallest effect of interest, in standard deviations.
-        lam: weight of specificity.
-        layers: layers to look at (q is over their neurons); None is all.
-        level: coverage of the interval.
+        delta: Smallest effect of interest, in standard deviations.
+        lam: Weight of specificity.
+        layers: Layers to read (q is over their neurons); None is all.
+        level: Coverage of the interval.
 
     Returns:
-        Columns `value, layer, neuron, g, lo, hi, t, p, q, split_half` (False where the folds cannot tell), `leak`
-        (largest signed effect on another value, 0 if there is none), `leak_value`, `specific` (`|g| - lam * max(0,
-        leak)`), `mean_plus`, `mean_minus`, `sd` (pooled within poles, activation units).
+        Columns `value, layer, neuron, g, lo, hi, t, p, q, split_half` (False if the folds have no halves), `leak` (largest
+        signed effect on another value, 0 if there is none), `leak_value`, `specific` (`|g| - lam * max(0, leak)`),
+        `mean_plus`, `mean_minus`, `sd` (pooled within poles, activation units).
 
     Raises:
-        InputError: value not collected, fewer than two observations, or moments that are not finite.
+        InputError: The value was not collected, there are fewer than two observations, or moments are not finite.
     """
-    return tested(stats, value, site=site, delta=delta, lam=lam, layers=layers, level=level).frame()
+    request = Request(value, delta=delta, lam=lam, layers=layers, site=site)  # type: ignore[arg-type]
+    return measure_neurons(stats, request, level=level).frame()
 
 
 @dataclass(frozen=True, eq=False)
-class Tested:
-    """Some neurons of a family, with the p and q that the whole family gives them.
+class MeasuredNeurons:
+    """Neurons of a family with their p and q.
 
     Attributes:
-        stats, value, site, lam, level: see `effect_table`.
-        at: flat numbers of the neurons.
-        p, q: of each.
+        stats: The statistics.
+        value: The value.
+        site: `post` or `gate`.
+        lam: Weight of specificity.
+        level: Coverage of the interval.
+        at: Flat numbers of the neurons.
+        p: p-value of each neuron.
+        q: q-value of each neuron, over the entire family.
     """
 
     stats: ActivationStats
@@ -88,13 +96,17 @@ class Tested:
     def __len__(self) -> int:
         return len(self.at)
 
-    def take(self, which: np.ndarray) -> Tested:
-        """Some of them, by position or mask, in the order given."""
-        return replace(self, at=self.at[which], p=self.p[which], q=self.q[which])
+    def take(self, index: np.ndarray) -> MeasuredNeurons:
+        """A subset, in the order of the index.
+
+        Args:
+            index: Indices, or a mask.
+        """
+        return replace(self, at=self.at[index], p=self.p[index], q=self.q[index])
 
     @property
     def split_half(self) -> Bool[np.ndarray, " n"]:
-        """Whether both halves agree in sign; False where the folds cannot tell."""
+        """Whether both halves agree in sign; False if the folds have no halves."""
         return split_half(self.stats, self.value, self.site, self.at)
 
     @property
@@ -132,33 +144,40 @@ class Tested:
         return pd.DataFrame(columns)
 
 
-def tested(
-    stats: ActivationStats,
-    value: str,
-    *,
-    site: str = "post",
-    delta: float = 0.2,
-    lam: float = 1.0,
-    layers: tuple[int, ...] | None = None,
-    level: float = 0.95,
-    at: np.ndarray | None = None,
-) -> Tested:
-    """The neurons `at` (flat numbers; None is all) of the family that these layers are; see `effect_table`."""
-    family = neurons_of(stats, layers)
-    test = effects(stats, value, site)[1]
-    p = minimum_effect_p(test if layers is None else _at(test, family), delta).ravel()
+def measure_neurons(
+    stats: ActivationStats, request: Request, at: np.ndarray | None = None, *, level: float = 0.95
+) -> MeasuredNeurons:
+    """Test the neurons of a request's layers against delta, as one family.
+
+    Args:
+        stats: Activation statistics.
+        request: The request: value, site, delta, lam and layers are read.
+        at: Flat numbers of the neurons to return; None is all of the family.
+        level: Coverage of the interval.
+
+    Raises:
+        InputError: See `effect_table`.
+    """
+    family = neurons_of(stats, request.layers)
+    test = effects(stats, request.value, request.site)[1]
+    p = minimum_effect_p(test if request.layers is None else _at(test, family), request.delta).ravel()
     if at is None:
-        return Tested(stats, value, site, lam, level, family, p, benjamini_hochberg(p))
-    mine = p[np.searchsorted(family, at)]
-    return Tested(stats, value, site, lam, level, at, mine, _q(mine, step_up_p(p, 1.0, len(p))))
+        at, q = family, benjamini_hochberg(p)
+    else:
+        rule = step_up_p(p, 1.0, len(p))
+        p = p[np.searchsorted(family, at)]
+        q = _q(p, rule)
+    return MeasuredNeurons(stats, request.value, request.site, request.lam, level, at, p, q)
 
 
 def _at(effect: Effect, at: np.ndarray) -> Effect:
-    """The effects of some neurons; what all share stays as it is."""
-    own: dict[str, Any] = {
-        name: part.ravel()[at] for name, part in effect._asdict().items() if isinstance(part, np.ndarray) and part.ndim
+    """The effects of some neurons; fields that all neurons share are unchanged."""
+    arrays: dict[str, Any] = {
+        name: array.ravel()[at]
+        for name, array in effect._asdict().items()
+        if isinstance(array, np.ndarray) and array.ndim
     }
-    return effect._replace(**own)
+    return effect._replace(**arrays)
 
 
 def _g(stats: ActivationStats, value: str, site: str, at: np.ndarray) -> Float[np.ndarray, " n"]:
@@ -166,15 +185,17 @@ def _g(stats: ActivationStats, value: str, site: str, at: np.ndarray) -> Float[n
 
 
 def _q(p: np.ndarray, rule: StepUp) -> np.ndarray:
-    """q-values by the p-values they belong to: equal p have equal q."""
+    """The q-value of each p-value; equal p have equal q."""
     return rule.q[np.searchsorted(rule.p, p, side="right") - 1]
 
 
 def _leak(
     stats: ActivationStats, value: str, site: str, at: np.ndarray, g: np.ndarray
 ) -> tuple[Float[np.ndarray, " n"], np.ndarray]:
-    """Per neuron the largest `sign(g) * g_j` over other values j, and that value's name ("" where there is no
-    other)."""
+    """Per neuron the largest `sign(g) * g_j` over other values j, and that value.
+
+    The name is empty without other values.
+    """
     leak, index, sign = np.zeros_like(g), np.zeros(g.shape, dtype=np.int64), np.sign(g)
     others = [other for other in stats.values if other != value]
     for i, other in enumerate(others):
@@ -184,11 +205,18 @@ def _leak(
     return leak, np.array(others or [""], dtype=object)[index]
 
 
-def screen(stats: ActivationStats, request: Request) -> tuple[Tested, dict[str, int]]:
-    """The neurons of the request's layers that pass the screen, in the model's order, and the counts after each step.
+def screen(stats: ActivationStats, request: Request) -> tuple[MeasuredNeurons, dict[str, int]]:
+    """The neurons of the request's layers that pass the screen, in the model's order.
+
+    Args:
+        stats: Activation statistics.
+        request: The request.
+
+    Returns:
+        The neurons, and step -> number of neurons that remain after it.
 
     Raises:
-        InputError: split halves are required and the folds cannot be halved.
+        InputError: Split halves are required and the folds have none.
     """
     value, site = request.value, request.site
     if request.require_split_half and halves(stats, value, site) is None:
@@ -201,22 +229,25 @@ def screen(stats: ActivationStats, request: Request) -> tuple[Tested, dict[str, 
         passed = _screen_q(stats, request)
         counts["q"] = len(passed)
     else:
-        passed = tested(stats, value, site=site, delta=request.delta, lam=request.lam, layers=request.layers)
+        passed = measure_neurons(stats, request)
     if request.require_split_half:
         passed = passed.take(passed.split_half)
         counts["split_half"] = len(passed)
     return passed, counts
 
 
-def _screen_q(stats: ActivationStats, request: Request) -> Tested:
-    """The neurons with `q <= alpha`. Where a p cannot be among those, it is not computed: each takes long."""
+def _screen_q(stats: ActivationStats, request: Request) -> MeasuredNeurons:
+    """The neurons with `q <= alpha`.
+
+    A p-value that cannot pass is not computed, because each takes long.
+    """
     test, family = effects(stats, request.value, request.site)[1], family_size(stats, request.layers)
     size = np.abs(test.t).ravel()
     if request.layers is not None:
         size = np.where(np.isin(np.arange(size.size) // stats.d_mlp, request.layers), size, -1.0)
     at = np.flatnonzero(size >= 0)
-    # the rule rejects no p above alpha * (rejections / family), and of p up to a level there are no more than its bound lets
-    # through; so each count gives a lower level. Above .5 the bound does not hold
+    # the rule rejects no p above alpha * (rejections / family), and the t bound of a level passes at least all p up to it;
+    # so each count gives a lower level. Above .5 the bound does not hold
     level, lower = np.inf, request.alpha
     while lower < 0.9 * level and lower <= 0.5 and len(at):
         level = lower
@@ -225,17 +256,18 @@ def _screen_q(stats: ActivationStats, request: Request) -> Tested:
     p = minimum_effect_p(_at(test, at), request.delta)
     rule = step_up_p(p, request.alpha, family)
     at, p = at[p <= rule.largest], p[p <= rule.largest]
-    return Tested(stats, request.value, request.site, request.lam, 0.95, at, p, _q(p, rule))
+    return MeasuredNeurons(stats, request.value, request.site, request.lam, 0.95, at, p, _q(p, rule))
 
 
 def select_by_effect_size(stats: ActivationStats, request: Request, *, flips: int = 1000) -> NeuronSet:
-    """Neurons that pass the screen, by `|g_t| - lam * max(0, leak)`; those at or below 0 are not this value's and
-    are left out.
+    """Neurons that pass the screen, by specific effect.
+
+    The score is `|g_t| - lam * max(0, leak)`; it must be above 0.
 
     Args:
-        stats: activation statistics; with samples, `p_fwe` is added.
-        request: what is asked for.
-        flips: sign flips behind `p_fwe`; 0 leaves it out.
+        stats: Activation statistics; with samples, `p_fwe` is added.
+        request: The request.
+        flips: Number of sign flips for `p_fwe`; 0 omits it.
     """
     passed, counts = screen(stats, request)
     score = passed.specific
@@ -248,10 +280,18 @@ def select_by_effect_size(stats: ActivationStats, request: Request, *, flips: in
 
 
 def add_familywise(stats: ActivationStats, request: Request, ranked: pd.DataFrame, flips: int) -> pd.DataFrame:
-    """Add `p_fwe` where the samples allow: step-down max-T over cluster sign flips, null |effect| <= delta.
+    """Add `p_fwe` if the samples allow it.
 
-    The family is every neuron of the request's layers, screened out or not: a family chosen by the same data would void
-    the claim.
+    Step-down max-T over cluster sign flips, with the null |effect| <= delta.
+
+    The family is every neuron of the request's layers, whether it passed the screen or not: a family selected on the same data
+    would invalidate the test.
+
+    Args:
+        stats: Activation statistics.
+        request: The request.
+        ranked: Selected neurons with columns `layer` and `neuron`.
+        flips: Number of sign flips; 0 returns the table unchanged.
     """
     contrast = cluster_effects(stats, request.value) if flips and request.site == "post" else None
     if contrast is None:

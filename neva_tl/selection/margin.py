@@ -1,11 +1,14 @@
-"""Selector `margin`: neurons by what their own contrast does to the value's margin, less what it does to other values'.
+"""Selector `margin`: neurons by effect on the value's margin.
+
+The effect of the neuron's contrast, less its effect on other values' margins.
 
     write_kj = (mean_plus_k - mean_minus_k) * effect_kj      (nats per token, to first order)
     score_k  = write_kt - lam_write * mean_j max(0, write_kj)
 
-`effect_kj` is the margin effect of `attribution.margin` on value j: what the neuron writes, by all paths, measured on how much
-likelier the model finds answers that express the value. Screened as by `effect_size`. A neuron that only reads a value has no
-effect on its margin; one that raises other values' margins too loses what it gains. Measured on training texts only. Ours.
+`effect_kj` is the margin effect of `attribution.margin` on value j: the effect of the neuron's activation, by all paths, on
+how much more probable the model finds answers that express the value. The screen is that of `effect_size`. A neuron that only
+reads a value has no effect on its margin; a neuron that raises other values' margins too is penalised by that amount. Measured
+on training texts only. Ours.
 """
 
 from __future__ import annotations
@@ -30,21 +33,25 @@ def select_margin(
     chat: bool | None = None,
     flips: int = 1000,
 ) -> NeuronSet:
-    """Neurons that pass the effect-size screen, by specific effect on the margin; the score must be above 0.
+    """Neurons that pass the effect-size screen, by specific effect on the margin.
+
+    The score must be above 0.
 
     Args:
-        stats: activation statistics, with samples where `effects` is not given.
-        request: what is asked for; its model is run where `effects` is not given.
-        effects: measured once for several values; None measures them now.
-        lam_write: weight of what the neuron does to other values' margins.
-        texts, chat: see `margin_effects`.
-        flips: sign flips behind `p_fwe` (with samples); 0 leaves it out.
+        stats: Activation statistics; with samples, unless `effects` is supplied.
+        request: The request; its model is run unless `effects` is supplied.
+        effects: Margin effects, measured once for several values; None measures them here.
+        lam_write: Weight of the neuron's effect on other values' margins.
+        texts: Number of texts per value and pole (see `margin_effects`).
+        chat: Whether the chat template is used (see `margin_effects`).
+        flips: Number of sign flips for `p_fwe` (with samples); 0 omits it.
 
     Returns:
-        Columns beside the effect table's: `effect`, `effect_se` (per unit of activation), `write`, `write_other`.
+        The effect table's columns and `effect`, `effect_se` (per unit of activation), `write`, `write_other`.
 
     Raises:
-        InputError: site `gate`, neither effects nor model and samples, or effects of another size.
+        InputError: The site is `gate`, neither effects nor model and samples are available, or the effects are of another
+            size.
     """
     if request.site != "post":
         raise InputError("method margin attributes through hook_post: select at post")
@@ -58,19 +65,19 @@ def select_margin(
             f"margin effects of {effects.effect.shape[1]} layers x {effects.effect.shape[2]} neurons do not fit statistics "
             f"of {stats.n_layers} x {stats.d_mlp}"
         )
-    found, counts = screen(stats, request)
-    passed = found.frame()
+    screened, counts = screen(stats, request)
+    passed = screened.frame()
     at = passed["layer"].to_numpy() * stats.d_mlp + passed["neuron"].to_numpy()
     step = (passed["mean_plus"] - passed["mean_minus"]).to_numpy(dtype=float)
-    own = effects.of(request.value).ravel()[at]
+    effect = effects.of(request.value).ravel()[at]
     others = [effects.of(name).ravel()[at] * step for name in effects.values if name != request.value]
     leaked = np.mean(np.maximum(0.0, others), axis=0) if others else np.zeros_like(step)
     ranked = passed.assign(
-        effect=own,
+        effect=effect,
         effect_se=effects.se[effects.values.index(request.value)].ravel()[at],
-        write=own * step,
+        write=effect * step,
         write_other=leaked,
-        score=own * step - lam_write * leaked,
+        score=effect * step - lam_write * leaked,
     )
     counts["raises_margin"] = int((ranked["write"] > 0).sum())
     ranked = ranked[(ranked["score"] > 0) & (ranked["specific"] > 0)].sort_values(

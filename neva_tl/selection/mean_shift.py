@@ -1,9 +1,11 @@
-"""Selector `mean_shift`: the largest mean differences that are also large beside the spread (DPN-LE, 2604.27929).
+"""Selector `mean_shift`: the largest mean differences (DPN-LE, 2604.27929).
+
+They must also exceed the spread.
 
     s_k = mean_plus_k - mean_minus_k,   kept: |s_k| > its 99.5 % quantile over neurons, and |s_k / sd_k| > .8
 
-Ranked by |s|; `rank_weight` falls evenly from 1 (first) to .75 (last): the edit's weights. The paper reads the prompt's
-last token; we read the tokens that all methods see (`pooling` of the statistics).
+Ranked by |s|; the edit's weights `rank_weight` fall linearly from 1 (first) to .75 (last). The paper reads the prompt's last
+token; this selector reads the tokens that all methods read (`pooling` of the statistics).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from neva_tl.activations import ActivationStats
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.selection.base import Request, best_first, finish, limit_of, neurons_of
-from neva_tl.selection.effect_size import tested
+from neva_tl.selection.effect_size import measure_neurons
 
 
 def select_mean_shift(
@@ -28,17 +30,17 @@ def select_mean_shift(
     """Neurons with a large mean difference and a large Cohen's d.
 
     Args:
-        stats: activation statistics.
-        request: what is asked for; k cuts what is found.
-        quantile: of |s| over the request's layers.
-        least_d: smallest |Cohen's d| (difference by the spread pooled within poles); the paper also uses .3.
-        lightest: weight of the last rank.
+        stats: Activation statistics.
+        request: The request; k limits the result.
+        quantile: Quantile of |s| over the request's layers.
+        least_d: Smallest |Cohen's d| (difference by the spread pooled within poles); the paper also uses .3.
+        lightest: Weight of the last rank.
 
     Returns:
-        Columns beside the effect table's: `cohen_d`, `rank_weight`; score = |s| (activation units).
+        The effect table's columns and `cohen_d`, `rank_weight`; score = |s| (activation units).
 
     Raises:
-        InputError: quantile or lightest is outside [0, 1], or `least_d` is negative.
+        InputError: `quantile` or `lightest` is outside [0, 1], or `least_d` is negative.
     """
     if not 0 <= quantile < 1 or not 0 <= lightest <= 1 or least_d < 0:
         raise InputError(
@@ -50,11 +52,10 @@ def select_mean_shift(
     shift, sd = stats.delta(value, site, family[large]), stats.sd(value, site, family[large])
     d = np.divide(shift, sd, out=np.zeros_like(shift), where=sd > 0)
     apart = np.abs(d) > least_d
-    found, d = large[apart], d[apart]
-    counts = {"shift": len(large), "cohen_d": len(found)}
-    best = best_first(score[found], limit_of(stats, request))
-    kept = tested(
-        stats, value, site=site, delta=request.delta, lam=request.lam, layers=request.layers, at=family[found[best]]
-    ).frame()
-    kept = kept.assign(cohen_d=d[best], score=score[found[best]], rank_weight=np.linspace(1.0, lightest, len(best)))
-    return finish(stats, request, "mean_shift", kept.drop(columns=["value"]), counts)
+    passed, d = large[apart], d[apart]
+    counts = {"shift": len(large), "cohen_d": len(passed)}
+    best = best_first(score[passed], limit_of(stats, request))
+    ranked = measure_neurons(stats, request, family[passed[best]]).frame()
+    weight = np.linspace(1.0, lightest, len(best))
+    ranked = ranked.assign(cohen_d=d[best], score=score[passed[best]], rank_weight=weight)
+    return finish(stats, request, "mean_shift", ranked.drop(columns=["value"]), counts)

@@ -1,7 +1,9 @@
-"""Effects of selected neurons without the optimism of selection: a bootstrap nested over the selection itself.
+"""Effects of selected neurons without the optimism of selection.
 
-The k best of many neurons look better on the data that chose them than they are. Each draw resamples whole clusters, selects on
-the resample, and measures those neurons on the clusters left out (about 37 % of them).
+A bootstrap repeats the selection.
+
+The k best of many neurons look better than they are on the data that selected them. Each draw resamples whole clusters,
+selects on the resample, and measures those neurons on the remaining clusters (about 37 % of them).
 """
 
 from __future__ import annotations
@@ -16,25 +18,30 @@ import pandas as pd
 from neva_tl.activations import ActivationStats
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
+from neva_tl.selection.base import Request
 from neva_tl.selection.contrast import effects
-from neva_tl.selection.resample import clusters_of, part_of, rows_of
+from neva_tl.selection.resample import clusters_of, rows_of, subset_stats
 from neva_tl.selection.stability import resample_request, reselect
 
 
 @dataclass(frozen=True, eq=False)
 class NestedEffect:
-    """The mean effect of a selected set, as selection shows it and as it is on other prompts.
+    """The mean effect of a selected set, on its own prompts and on others.
 
-    Effects are signed by the direction seen where the neurons were selected: one that turns round counts as negative.
+    Effects are signed by their direction on the prompts that selected the neurons: an effect that changes direction counts as
+    negative.
 
     Attributes:
-        value, method, k: what was selected, how, and how many.
-        apparent: mean |g| of the set selected on all prompts, on the same prompts.
+        value: The value.
+        method: The selector.
+        k: Number of neurons.
+        apparent: Mean |g| of the set selected on all prompts, on the same prompts.
         corrected: `apparent - optimism` (Efron and Gong 1983).
-        optimism: mean over draws of the set's g on its resample minus its g on the clusters left out.
-        lo, hi: percentile interval of the g on left-out clusters. It covers prompts and selection, and is wide: a third of the
-            clusters measures what two thirds of them selected.
-        df: one row per draw: `resample`, `left_out` (mean g), `neurons`.
+        optimism: Mean over draws of the set's g on its resample minus its g on the left-out clusters.
+        lo: Lower end of the percentile interval of the g on left-out clusters. The interval covers prompts and selection. It
+            is wide, because a third of the clusters measures the neurons that two thirds selected.
+        hi: Upper end of that interval.
+        df: One row per draw: `resample`, `left_out` (mean g), `neurons`.
     """
 
     value: str
@@ -81,39 +88,49 @@ def nested_bootstrap(
     level: float = 0.95,
     options: Mapping[str, Any] | None = None,
 ) -> NestedEffect:
-    """Select on a resample of the clusters, measure on the clusters left out, many times.
+    """Select on a resample of the clusters, measure on the others, many times.
+
+    The screen is off, as in `stability`.
 
     Args:
-        stats: statistics with samples.
-        value, k, method, model, lam, layers, seed, options: as in `stability`; the screen is off.
-        draws: resamples.
-        level: coverage of the interval.
+        stats: Statistics with samples.
+        value: One of the collected values.
+        k: Number of neurons selected on each resample.
+        method: A selector, except placebos.
+        draws: Number of resamples.
+        model: The model, where the method reads weights.
+        lam: Weight of specificity in the ranking.
+        layers: Layers to select from; None is all.
+        seed: Seed of every random draw.
+        level: Coverage of the interval.
+        options: The method's own options.
 
     Raises:
-        InputError: as `stability`; fewer than ten draws; a level outside (0, 1); or no draw selects anything.
+        InputError: `stability` would raise it, there are fewer than ten draws, the level is outside (0, 1), or no draw selects
+            a neuron.
     """
     if draws < 10 or not 0 < level < 1:
         raise InputError(f"a nested bootstrap needs at least 10 draws and a level in (0, 1): got {draws}, {level}")
-    request = resample_request(stats, value, k=k, method=method, model=model, lam=lam, layers=layers, seed=seed,
-                               options=options)  # fmt: skip
+    request = Request(value, k, model, lam=lam, layers=layers, seed=seed, options=options or {})
+    request = resample_request(stats, request, method)
     clusters = clusters_of(stats, least=6)
-    chosen = reselect(stats, request, method)
-    if not len(chosen):
+    selected = reselect(stats, request, method)
+    if not len(selected):
         raise InputError(f"{method} selects nothing for {value}: there is no effect to correct")
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(draws):
-        picks = {name: rng.integers(0, len(found), len(found)) for name, found in clusters.items()}
+        picks = {name: rng.integers(0, len(groups), len(groups)) for name, groups in clusters.items()}
         rest = {name: np.setdiff1d(np.arange(len(clusters[name])), pick) for name, pick in picks.items()}
-        seen, left = (
-            part_of(stats, np.concatenate([rows_of(clusters[name], which[name]) for name in clusters]))
-            for which in (picks, rest)
+        resample, left_out = (
+            subset_stats(stats, np.concatenate([rows_of(clusters[name], indices[name]) for name in clusters]))
+            for indices in (picks, rest)
         )
-        df = reselect(seen, request, method)
-        if not len(df) or left.values != stats.values or _observations(left, value) < 2:
+        df = reselect(resample, request, method)
+        if not len(df) or left_out.values != stats.values or _observations(left_out, value) < 2:
             continue
-        at = (df["layer"].to_numpy(), df["neuron"].to_numpy())
-        before, after = effects(seen, value)[0].g[at], effects(left, value)[0].g[at]
+        index = (df["layer"].to_numpy(), df["neuron"].to_numpy())
+        before, after = effects(resample, value)[0].g[index], effects(left_out, value)[0].g[index]
         sign = np.sign(before)
         rows.append({"resample": (sign * before).mean(), "left_out": (sign * after).mean(), "neurons": len(df)})
     if len(rows) < draws / 2:
@@ -121,13 +138,13 @@ def nested_bootstrap(
             f"{value}: {draws - len(rows)} of {draws} resamples leave nothing to measure: give more clusters"
         )
     frame = pd.DataFrame(rows)
-    apparent = float(np.abs(effects(stats, value)[0].g[chosen["layer"], chosen["neuron"]]).mean())
+    apparent = float(np.abs(effects(stats, value)[0].g[selected["layer"], selected["neuron"]]).mean())
     optimism = float((frame["resample"] - frame["left_out"]).mean())
     lo, hi = np.quantile(frame["left_out"], [(1 - level) / 2, (1 + level) / 2])
     return NestedEffect(value, method, k, apparent, apparent - optimism, optimism, float(lo), float(hi), frame)
 
 
 def _observations(stats: ActivationStats, value: str) -> int:
-    """Pairs, or texts of the smaller pole where there are none."""
+    """Number of pairs, or of the smaller pole's texts if there are no pairs."""
     v = stats.index(value)
     return int(stats.diff_n[v].sum()) or int(stats.n[v].sum(axis=-1).min())

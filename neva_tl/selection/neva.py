@@ -1,12 +1,14 @@
-"""Selector `neva`: screened by effect size, ranked by what the neuron writes when it moves from - to +.
+"""Selector `neva`: effect-size screen, ranked by the neuron's write.
+
+The write is that of a move from the - mean to the + mean.
 
     write_k  = (mean_plus_k - mean_minus_k) * W_out[k, :] . u_t
     score_k  = (|g_t| - lam * max(0, leak)) * (write_k - lam_write * mean_j max(0, write_kj))
 
-`u_t` is the unit mean-difference direction of the residual stream (+ minus -) of value t some layers above the
-neuron, with the other values' directions projected out; `write_kj` is the same product with value j's own unit
-direction. A neuron that merely reads a value has a large g and writes nothing along u_t: it ranks low. One that
-writes other values too loses what it gains. The paper's (arXiv 2602.07356) formula is not public; this one is ours.
+`u_t` is the unit mean-difference direction of the residual stream (+ minus -) of value t some layers above the neuron, with
+the other values' directions projected out; `write_kj` is the same product with value j's own unit direction. A neuron that
+only reads a value has a large g and writes nothing along u_t: it ranks low. A neuron that writes other values too is penalised
+by that amount. The paper's (arXiv 2602.07356) formula is not public; this one is ours.
 """
 
 from __future__ import annotations
@@ -34,30 +36,32 @@ def select_neva(
     project: bool = True,
     flips: int = 1000,
 ) -> NeuronSet:
-    """Neurons that pass the effect-size screen and write the value, by specific effect times specific write.
+    """Neurons that pass the effect-size screen and write the value.
+
+    Ranked by specific effect times specific write.
 
     Both factors must be above 0.
 
     Args:
-        stats: activation statistics with residual means.
-        request: what is asked for; its model gives the output weights.
-        offset: layers between the neuron and the direction it is held against, cut at the last layer; None is an eighth
-            of the model's layers, at least 1. At offset 0, as in the last layer, a neuron's own write is part of the
-            direction it is held against, which favours it a little.
-        lam_write: weight of what the neuron writes to other values.
-        other: whether that is the mean or the largest of the positive writes to other values.
-        project: project the other values' directions out of `u_t`.
-        flips: sign flips behind `p_fwe` (with samples); 0 leaves it out.
+        stats: Activation statistics with residual means.
+        request: The request; its model provides the output weights.
+        offset: Layers between the neuron and the direction that its write is projected on, up to the last layer; None is an
+            eighth of the model's layers, at least 1. At offset 0, as in the last layer, a neuron's own write is part of that
+            direction, which favours it a little.
+        lam_write: Weight of the neuron's write to other values.
+        other: Whether that write is the mean or the largest of the positive writes to other values.
+        project: Project the other values' directions out of `u_t`.
+        flips: Number of sign flips for `p_fwe` (with samples); 0 omits it.
 
     Raises:
-        InputError: no model, site `gate` (a gate alone writes nothing), no residual means, or a direction without
-        length.
+        InputError: The model is missing, the site is `gate` (a gate alone writes nothing), residual means are missing, or a
+            direction has length 0.
     """
     if request.site != "post":
         raise InputError("method neva ranks by W_out, which reads site post: select at post, or use effect_size")
     model = need_model(request, "method neva")
-    found, counts = screen(stats, request)
-    passed = found.frame()
+    screened, counts = screen(stats, request)
+    passed = screened.frame()
     writes = write_table(stats, request.value, model, offset=offset, other=other, project=project)
     at = passed["layer"].to_numpy() * stats.d_mlp + passed["neuron"].to_numpy()
     ranked = passed.assign(**{name: column.ravel()[at] for name, column in writes.items()})
@@ -80,11 +84,22 @@ def write_table(
     other: str = "mean",
     project: bool = True,
 ) -> dict[str, Float[np.ndarray, "l k"]]:
-    """What every neuron writes along a value's direction when it moves from - to + (residual units).
+    """Each neuron's write along a value's direction, from - to + (residual units).
+
+    Args:
+        stats: Activation statistics with residual means.
+        value: The value.
+        model: The model (its output weights are read).
+        offset: See `select_neva`.
+        other: `mean` or `max` over the other values.
+        project: Project the other values' directions out of `u_t`.
 
     Returns:
-        `write` (along u_t) and `write_other` (mean or max over other values j of the positive part of the write along
-        j's own unit direction, nothing projected out; 0 where no other value was collected).
+        `write` (along u_t) and `write_other` (mean or max over other values j of the positive part of the write along j's own
+        unit direction, without projection; 0 if no other value was collected).
+
+    Raises:
+        InputError: `other` or `offset` is invalid, the model does not fit the statistics, or `directions` raises it.
     """
     if other not in ("mean", "max"):
         raise InputError(f"unknown summary {other!r} of the writes to other values: mean or max")
@@ -114,11 +129,16 @@ def write_table(
 def directions(
     stats: ActivationStats, value: str, *, project: bool = True
 ) -> tuple[Float[np.ndarray, "l d"], Float[np.ndarray, "j l d"]]:
-    """Unit directions per layer: the value's own (others projected out, if asked), and the other values' as they are.
+    """Unit directions per layer: the value's own, and the other values'.
+
+    Args:
+        stats: Activation statistics with residual means.
+        value: The value.
+        project: Project the other values' directions out of the value's own.
 
     Raises:
-        InputError: a direction has no length: no residual means were collected, or (projected) the value's direction
-            lies in the span of the others'.
+        InputError: A direction has length 0: no residual means were collected, or (projected) the value's direction lies in
+            the span of the others'.
     """
     names = [name for name in stats.values if name != value]
     raw = np.stack([stats.direction(name) for name in (value, *names)])
@@ -131,7 +151,7 @@ def directions(
         return target, others
     out = np.empty_like(target)
     for layer, u in enumerate(target):
-        # least squares rather than QR: other values' directions may be linearly dependent
+        # least squares instead of QR, because other values' directions may be linearly dependent
         basis = others[:, layer].T
         rest = u - basis @ np.linalg.lstsq(basis, u, rcond=1e-8)[0]
         size = np.linalg.norm(rest)

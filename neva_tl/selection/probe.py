@@ -1,17 +1,16 @@
-"""Selector `probe`: screened by effect size, ranked by the weight a logistic probe gives a neuron.
+"""Selector `probe`: effect-size screen, ranked by weight in a logistic probe.
 
     score_k = |w_k| * (|g_t| - lam * max(0, leak))
 
 `w` is the weight on the standardised activation in a probe of the value's + texts against its - texts and + texts of the other
-values (METHODS 2). A large weight says that the neuron helps beside all others; a large separation that it tells the poles
-apart by itself. Which of several like neurons gets the weight is the regulariser's choice: L2 spreads it, elastic net picks.
-A probe reads: like `effect_size`, it knows nothing of what a neuron writes.
+values (METHODS 2). A large weight means that the neuron adds information to all others, a large separation that it tells the
+poles apart alone. Among similar neurons the regulariser decides: L2 spreads the weight, elastic net concentrates it. Like
+`effect_size`, a probe does not use the neuron's output weights.
 """
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -41,28 +40,31 @@ def select_probe(
     steps: int = 1000,
     flips: int = 1000,
 ) -> NeuronSet:
-    """Neurons that pass the effect-size screen, by |probe weight| times specific separation; both must be above 0.
+    """Neurons that pass the effect-size screen, by probe weight.
+
+    The score is |probe weight| times specific separation; both must be above 0.
 
     Args:
-        stats: activation statistics with samples.
-        request: what is asked for.
+        stats: Activation statistics with samples.
+        request: The request.
         scope: `layer` fits one probe per layer, `all` one on the neurons of all the request's layers.
-        penalty: `l2`, or `elasticnet` with share `l1_ratio` of L1.
-        C: inverse strength of the penalty (scikit-learn's).
-        others: + texts of each other value among the negatives.
-        steps: the solver's most iterations.
-        flips: sign flips behind `p_fwe`; 0 leaves it out.
+        penalty: `l2` or `elasticnet`.
+        C: Inverse strength of the penalty (scikit-learn's).
+        l1_ratio: Share of L1 in the penalty `elasticnet`.
+        others: Number of + texts of each other value among the negatives.
+        steps: Maximum number of iterations of the solver.
+        flips: Number of sign flips for `p_fwe`; 0 omits it.
 
     Raises:
-        InputError: no samples, site `gate` (samples are of site post), or an option out of range.
+        InputError: The statistics hold no samples, the site is `gate` (samples are of site post), or an option is out of range.
 
     Warns:
-        SelectionWarning: probes did not converge (one line for all of them).
+        SelectionWarning: Probes did not converge (one warning for all of them).
     """
     if request.site != "post":
-        raise InputError("method probe reads single prompts, which are kept at site post only: select at post")
-    found, counts = screen(stats, request)
-    passed = found.frame()
+        raise InputError("method probe reads single prompts, which are stored at site post only: select at post")
+    screened, counts = screen(stats, request)
+    passed = screened.frame()
     weight = probe_weights(
         stats,
         request.value,
@@ -97,15 +99,29 @@ def probe_weights(
     steps: int = 1000,
     seed: int = 0,
 ) -> Float[np.ndarray, "l k"]:
-    """Weights of balanced logistic probes on standardised pooled activations; 0 at layers left out and constant neurons.
+    """Weights of balanced logistic probes on standardised pooled activations.
 
     Args:
-        stats, value, others, seed: see `contrast.probe_rows`.
-        layers: layers whose neurons are given to the probe; None is all.
-        scope, penalty, C, l1_ratio, steps: see `select_probe`.
+        stats: Activation statistics with samples.
+        value: The value.
+        layers: Layers whose neurons the probe reads; None is all.
+        scope: See `select_probe`.
+        penalty: See `select_probe`.
+        C: See `select_probe`.
+        l1_ratio: See `select_probe`.
+        others: See `select_probe`.
+        steps: See `select_probe`.
+        seed: Seed of the negatives' draw and of the solver.
 
     Returns:
-        Change of log-odds per standard deviation of the neuron over the probe's texts.
+        Change of log-odds per standard deviation of the neuron over the probe's texts; 0 for constant neurons and for layers
+        that the probe does not read.
+
+    Raises:
+        InputError: The statistics hold no samples, or an option is out of range.
+
+    Warns:
+        SelectionWarning: Probes did not converge (one warning for all of them).
     """
     if scope not in ("layer", "all"):
         raise InputError(f"unknown probe scope {scope!r}: layer or all")
@@ -118,14 +134,14 @@ def probe_weights(
         )
     rows, label, _ = probe_rows(stats, value, others=others, seed=seed)
     assert stats.samples is not None
-    chosen = list(range(stats.n_layers)) if layers is None else sorted(set(layers))
+    read = list(range(stats.n_layers)) if layers is None else sorted(set(layers))
     out = np.zeros((stats.n_layers, stats.d_mlp))
     slow = []
-    for part in [[layer] for layer in chosen] if scope == "layer" else [chosen]:
-        h = np.asarray(stats.samples.h[rows][:, part], dtype=np.float64).reshape(len(rows), -1)
-        fitted, done = _fit(h, label, penalty=penalty, C=C, l1_ratio=l1_ratio, steps=steps, seed=seed)
-        out[part] = fitted.reshape(len(part), stats.d_mlp)
-        slow += [] if done else part
+    for group in [[layer] for layer in read] if scope == "layer" else [read]:
+        h = np.asarray(stats.samples.h[rows][:, group], dtype=np.float64).reshape(len(rows), -1)
+        fitted, converged = _fit(h, label, penalty=penalty, C=C, l1_ratio=l1_ratio, steps=steps, seed=seed)
+        out[group] = fitted.reshape(len(group), stats.d_mlp)
+        slow += [] if converged else group
     if slow:
         where = f"layer {slow[0]}" if len(slow) == 1 else f"layers {', '.join(map(str, slow))}"
         warnings.warn(
@@ -137,7 +153,14 @@ def probe_weights(
 
 
 def _fit(
-    h: Float[np.ndarray, "n m"], label: Bool[np.ndarray, " n"], *, penalty: str, steps: int, seed: int, **how: Any
+    h: Float[np.ndarray, "n m"],
+    label: Bool[np.ndarray, " n"],
+    *,
+    penalty: str,
+    steps: int,
+    seed: int,
+    C: float,
+    l1_ratio: float,
 ) -> tuple[Float[np.ndarray, " m"], bool]:
     """Weights of one probe, and whether it converged."""
     sigma = h.std(axis=0)
@@ -145,10 +168,10 @@ def _fit(
     weight = np.zeros(h.shape[1])
     if not varies.any():
         return weight, True
-    solver = {"solver": "saga", "l1_ratio": how["l1_ratio"]} if penalty == "elasticnet" else {"solver": "lbfgs"}
-    model = LogisticRegression(C=how["C"], class_weight="balanced", max_iter=steps, random_state=seed, **solver)
+    solver = {"solver": "saga", "l1_ratio": l1_ratio} if penalty == "elasticnet" else {"solver": "lbfgs"}
+    model = LogisticRegression(C=C, class_weight="balanced", max_iter=steps, random_state=seed, **solver)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # said once, in our own words
+        warnings.simplefilter("ignore", ConvergenceWarning)  # probe_weights warns once for all probes
         model.fit((h[:, varies] - h[:, varies].mean(axis=0)) / sigma[varies], label)
     weight[varies] = model.coef_[0]
     return weight, int(np.max(model.n_iter_)) < steps

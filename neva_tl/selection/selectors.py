@@ -17,21 +17,23 @@ from neva_tl.selection.mean_shift import select_mean_shift
 from neva_tl.selection.neva import select_neva
 from neva_tl.selection.probe import select_probe
 from neva_tl.selection.random_neurons import select_random
-from neva_tl.selection.registry import SELECTORS, run
+from neva_tl.selection.registry import SELECTORS, Selector, run
 from neva_tl.selection.shuffled import select_shuffled
+
+_WITHOUT_FLIPS = {"flips": 0}
 
 SELECTORS.update(
     {
-        "effect_size": select_by_effect_size,
-        "neva": select_neva,
-        "probe": select_probe,
-        "causal": select_causal,
-        "margin": select_margin,
-        "random": select_random,
-        "label_shuffled": select_shuffled,
-        "activation_probability": select_activation_probability,
-        "lape": select_lape,
-        "mean_shift": select_mean_shift,
+        "effect_size": Selector(select_by_effect_size, quick=_WITHOUT_FLIPS),
+        "neva": Selector(select_neva, quick=_WITHOUT_FLIPS),
+        "probe": Selector(select_probe, needs_samples=True, quick=_WITHOUT_FLIPS),
+        "causal": Selector(select_causal, quick=_WITHOUT_FLIPS),
+        "margin": Selector(select_margin, needs_samples=True, quick=_WITHOUT_FLIPS),
+        "random": Selector(select_random, placebo=True),
+        "label_shuffled": Selector(select_shuffled, needs_samples=True, placebo=True),
+        "activation_probability": Selector(select_activation_probability),
+        "lape": Selector(select_lape),
+        "mean_shift": Selector(select_mean_shift),
     }
 )
 
@@ -53,25 +55,33 @@ def select(
     seed: int = 0,
     **options: Any,
 ) -> NeuronSet:
-    """Choose the neurons that carry a value.
+    """Select the neurons that carry a value.
 
     Args:
-        stats: activation statistics (`neva_tl.collect`), of the training split.
-        value: one of Schwartz's ten, among those collected.
-        method: a name in `SELECTORS`.
-        k: neurons to keep; None keeps all that pass, at most a thirtieth of the model (64 if that is more).
-        model: the model, where the method reads weights (`neva`, `causal`, `margin`, `random`).
-        alpha, delta, lam, require_split_half, require_q, layers, site, seed: see `Request`.
-        options: the method's own options (see its function).
+        stats: Activation statistics (`neva_tl.collect`), of the training split.
+        value: One of Schwartz's ten values, among those collected.
+        method: A name in `SELECTORS`.
+        k: Number of neurons to keep; None keeps all that pass, at most a thirtieth of the model (64 if that is more).
+        model: The model, where the method reads weights (`neva`, `causal`, `margin`, `random`).
+        alpha: False discovery rate of the screen.
+        delta: Smallest effect of interest, in standard deviations.
+        lam: Weight of specificity in the ranking.
+        require_split_half: Keep only neurons whose effect has one sign in both halves of the folds.
+        require_q: Keep only neurons with q <= alpha.
+        layers: Layers to select from; None is all.
+        site: `post` or `gate`.
+        seed: Seed of every random draw.
+        options: The method's own options (see its function).
 
     Returns:
-        The neurons, best first; empty, with a warning that says how many pairs would be needed, when none passes.
+        The neurons, best first. When none passes, the set is empty and a warning gives the number of pairs that would be
+        needed.
 
     Raises:
-        InputError: unknown method, option or value, a value that was not collected, k larger than the model,
-            activations that are not finite, or statistics of another model.
+        InputError: The method, an option or the value is unknown, the value was not collected, k is larger than the model,
+            activations are not finite, or the statistics are of another model.
     """
-    chosen = None if layers is None else tuple(int(layer) for layer in layers)
-    request = Request(value, k, model, alpha, delta, lam, require_split_half, require_q, chosen, site, seed, options)
+    of_layers = None if layers is None else tuple(int(layer) for layer in layers)
+    request = Request(value, k, model, alpha, delta, lam, require_split_half, require_q, of_layers, site, seed, options)
     check_request(stats, request)
     return run(stats, request, method)

@@ -1,5 +1,7 @@
-"""Placebo: the same selector after the poles were shuffled by cluster: what selection finds when there is nothing to
-find."""
+"""Placebo: the same selector on shuffled poles, where there is nothing to find.
+
+Poles are shuffled by cluster.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from neva_tl.activations import ActivationStats, Samples
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.selection.base import Request, check_request
-from neva_tl.selection.registry import quick, run
+from neva_tl.selection.registry import find_selector, quick, run
 
 _ARRAYS = ("n", "mean", "m2", "positive", "diff_n", "diff_mean", "diff_m2")
 
@@ -21,22 +23,23 @@ _ARRAYS = ("n", "mean", "m2", "positive", "diff_n", "diff_mean", "diff_m2")
 def label_shuffled(
     stats: ActivationStats, value: str, *, like: NeuronSet, model: Any = None, seed: int = 0
 ) -> NeuronSet:
-    """Select as `like` was selected, as many neurons, on poles shuffled by cluster.
+    """Repeat the selection of a set on poles shuffled by cluster.
 
-    The screen (q and split halves) is not applied: on shuffled poles nothing should pass it, and a placebo needs
-    neurons.
+    As many neurons are selected.
+
+    The screen (q and split halves) is off: on shuffled poles nothing should pass it, and a placebo needs neurons.
 
     Args:
-        stats: statistics with samples (`collect(..., samples=True)`).
-        value: the value whose poles are shuffled; other values keep theirs.
-        like: the set to match in method, settings and size.
-        model: the model, where the method reads weights.
-        seed: of the shuffle.
+        stats: Statistics with samples (`collect(..., samples=True)`).
+        value: The value whose poles are shuffled; other values keep theirs.
+        like: The set to match in method, settings and size.
+        model: The model, where the method reads weights.
+        seed: Seed of the shuffle.
 
     Raises:
-        InputError: no samples, site `gate`, or `like` is itself a placebo.
+        InputError: The statistics hold no samples, the site is `gate`, or `like` is itself a placebo.
     """
-    if like.method in ("random", "label_shuffled"):
+    if find_selector(like.method).placebo:
         raise InputError(f"a label-shuffled placebo needs a selected set to follow, not one made by {like.method!r}")
     settings = dict(like.settings)
     layers = settings.get("layers")
@@ -55,39 +58,52 @@ def label_shuffled(
         options={**settings.get("options", {}), **quick(like.method)},
     )
     check_request(stats, request)
-    found = run(shuffled_stats(stats, value, seed), request, like.method)
-    return replace(found, method="label_shuffled", settings={**found.settings, "base": like.method})
+    neurons = run(shuffled_stats(stats, value, seed), request, like.method)
+    return replace(neurons, method="label_shuffled", settings={**neurons.settings, "base": like.method})
 
 
 def shuffled_stats(stats: ActivationStats, value: str, seed: int = 0) -> ActivationStats:
-    """The statistics with one value's poles shuffled by cluster; residual means stay as they were (samples hold none).
+    """The statistics with one value's poles shuffled by cluster.
+
+    Residual means are unchanged, because the samples hold no residuals.
+
+    Args:
+        stats: Statistics with samples.
+        value: The value whose poles are shuffled.
+        seed: Seed of the shuffle.
 
     Raises:
-        InputError: the statistics hold no samples.
+        InputError: The statistics hold no samples.
     """
     if stats.samples is None:
         raise InputError("label shuffling needs single prompts: collect with samples=True (or a file to keep them in)")
     v = stats.index(value)
     table = stats.samples.table.reset_index(drop=True)
     rows = np.flatnonzero((table["value"] == value).to_numpy())
-    part = shuffle_poles(table.iloc[rows], np.random.default_rng(seed))
-    one = ActivationStats.from_samples(np.asarray(stats.samples.h[rows], dtype=np.float32), part, keep=False)
+    shuffled = shuffle_poles(table.iloc[rows], np.random.default_rng(seed))
+    one = ActivationStats.from_samples(np.asarray(stats.samples.h[rows], dtype=np.float32), shuffled, keep=False)
     arrays = {}
     for name in _ARRAYS:
         array = getattr(stats, name).copy()
         array[v] = getattr(one, name)[0]
         arrays[name] = array
     poles = table["pole"].to_numpy(copy=True)
-    poles[rows] = part["pole"].to_numpy()
+    poles[rows] = shuffled["pole"].to_numpy()
     samples = Samples(stats.samples.h, table.assign(pole=poles))
     return replace(stats, **arrays, gate_mean=None, gate_m2=None, gate_positive=None, samples=samples)
 
 
 def shuffle_poles(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Swap + and - in a random half of the clusters that hold both; clusters of one pole exchange theirs at random.
+    """Swap + and - in a random half of the clusters that hold both.
 
-    Exactly half of the clusters are swapped (one more or less where their number is odd), so that a real effect cancels
-    instead of surviving by the luck of the draw. Pairs stay pairs.
+    The poles of the other clusters are permuted.
+
+    Exactly half of the clusters are swapped (for an odd number, one more or less), so that a real effect cancels in every
+    draw. Pairs stay pairs.
+
+    Args:
+        table: Rows of one value, with `cluster` and `pole`.
+        rng: Source of the draw.
     """
     count = table.groupby("cluster")["pole"].nunique()
     both = count.index[count == 2].to_numpy()
@@ -105,7 +121,13 @@ def shuffle_poles(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame
 def select_shuffled(
     stats: ActivationStats, request: Request, *, like: NeuronSet | None = None, base: str = "effect_size"
 ) -> NeuronSet:
-    """Registry entry of `label_shuffled`: matched to `like`, or to what selector `base` finds under the same
-    request."""
-    found = run(stats, replace(request, options={}), base) if like is None else like
-    return label_shuffled(stats, request.value, like=found, model=request.model, seed=request.seed)
+    """Registry entry of `label_shuffled`.
+
+    Args:
+        stats: Statistics with samples.
+        request: The request.
+        like: The set to match; None matches the selection of `base` for the same request.
+        base: Name of a selector.
+    """
+    matched = run(stats, replace(request, options={}), base) if like is None else like
+    return label_shuffled(stats, request.value, like=matched, model=request.model, seed=request.seed)

@@ -1,14 +1,14 @@
-"""Stability selection: how often a neuron is among the k best when selection sees half of the clusters.
+"""Stability selection: how often a neuron is among the k best of half-samples.
 
-Meinshausen and Buehlmann (2010), with complementary halves (Shah and Samworth 2013): each draw parts the clusters of every value
-in two and selects on both. A neuron chosen by luck is rarely chosen twice.
+Meinshausen and Buehlmann (2010), with complementary halves (Shah and Samworth 2013): each draw splits the clusters of every
+value in two halves and selects on both. A neuron selected by chance is rarely selected twice.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,9 @@ import pandas as pd
 from neva_tl.activations import ActivationStats
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.selection.base import Request, SelectionWarning, check_request
-from neva_tl.selection.registry import quick, run
-from neva_tl.selection.resample import clusters_of, part_of, rows_of
+from neva_tl.selection.base import Request, SelectionWarning, check_request, family_size
+from neva_tl.selection.registry import find_selector, quick, run
+from neva_tl.selection.resample import clusters_of, rows_of, subset_stats
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +27,12 @@ class Stability:
     """Selection frequencies over half-samples.
 
     Attributes:
-        value, method, k: what was selected, how, and how many at most.
-        halves: half-samples (two for each draw).
-        n_neurons: neurons that could be chosen.
-        df: `layer, neuron, share` of every neuron chosen at least once, most frequent first (ties in the model's order).
+        value: The value.
+        method: The selector.
+        k: Number of neurons selected in each half-sample.
+        halves: Number of half-samples (two for each draw).
+        n_neurons: Number of candidate neurons.
+        df: `layer, neuron, share` of every neuron selected at least once, most frequent first (ties in the model's order).
     """
 
     value: str
@@ -41,17 +43,26 @@ class Stability:
     df: pd.DataFrame
 
     def stable(self, share: float = 0.9) -> pd.DataFrame:
-        """Neurons chosen in at least this share of the half-samples."""
+        """Neurons selected in at least a given share of the half-samples.
+
+        Args:
+            share: The share, in [0, 1].
+        """
         return self.df[self.df["share"] >= share]
 
     def expected_false(self, share: float = 0.9) -> float:
-        """Bound on the expected number of wrong neurons in `stable(share)`: `k^2 / ((2 share - 1) n_neurons)`.
+        """Bound on the expected number of wrong neurons in `stable(share)`.
 
-        Theorem 1 of Meinshausen and Buehlmann, for neurons that carry nothing, are exchangeable, and are chosen no worse than
-        by chance.
+        The bound is `k^2 / ((2 share - 1) n_neurons)`.
+
+        Theorem 1 of Meinshausen and Buehlmann. It assumes that neurons without the value are exchangeable, and that selection
+        is not worse than chance.
+
+        Args:
+            share: The share, in (.5, 1].
 
         Raises:
-            InputError: a share outside (.5, 1].
+            InputError: The share is outside (.5, 1].
         """
         if not 0.5 < share <= 1:
             raise InputError(f"share {share} is not above .5 and at most 1: there is no bound")
@@ -92,71 +103,77 @@ def stability(
 ) -> Stability:
     """Share of half-samples of the clusters in which each neuron is among the k best.
 
-    The screen is off in the half-samples: the ranking is what is asked about.
+    The screen is off in the half-samples, because the question is about the ranking.
 
     Args:
-        stats: statistics with samples.
-        value: one of the collected values.
-        k: neurons chosen in each half-sample.
-        method: a selector (no placebo).
-        draws: draws of two complementary halves.
-        model: the model, where the method reads weights.
-        lam, layers, seed: see `Request`.
-        options: the method's own.
+        stats: Statistics with samples.
+        value: One of the collected values.
+        k: Number of neurons selected in each half-sample.
+        method: A selector, except placebos.
+        draws: Number of draws of two complementary halves.
+        model: The model, where the method reads weights.
+        lam: Weight of specificity in the ranking.
+        layers: Layers to select from; None is all.
+        seed: Seed of every random draw.
+        options: The method's own options.
 
     Raises:
-        InputError: no samples, fewer than four clusters of a value, no draws, a placebo, or what the selector refuses.
+        InputError: The statistics hold no samples, a value has fewer than four clusters, there are no draws, the method is a
+            placebo, or the selector refuses the request.
     """
     if draws < 1:
         raise InputError(f"draws = {draws}: stability needs at least one")
-    request = resample_request(stats, value, k=k, method=method, model=model, lam=lam, layers=layers, seed=seed,
-                               options=options)  # fmt: skip
+    request = Request(value, k, model, lam=lam, layers=layers, seed=seed, options=options or {})
+    request = resample_request(stats, request, method)
     clusters = clusters_of(stats)
     rng = np.random.default_rng(seed)
     count = np.zeros((stats.n_layers, stats.d_mlp), dtype=np.int64)
     for _ in range(draws):
-        orders = {name: rng.permutation(len(found)) for name, found in clusters.items()}
+        orders = {name: rng.permutation(len(rows)) for name, rows in clusters.items()}
         for second in (False, True):
-            picked = {
+            halves = {
                 name: order[len(order) // 2 :] if second else order[: len(order) // 2] for name, order in orders.items()
             }
-            rows = np.concatenate([rows_of(clusters[name], picked[name]) for name in clusters])
-            df = reselect(part_of(stats, rows), request, method)
+            rows = np.concatenate([rows_of(clusters[name], halves[name]) for name in clusters])
+            df = reselect(subset_stats(stats, rows), request, method)
             count[df["layer"], df["neuron"]] += 1
     layer, neuron = np.nonzero(count)
     df = pd.DataFrame({"layer": layer, "neuron": neuron, "share": count[layer, neuron] / (2 * draws)})
     df = df.sort_values("share", ascending=False, kind="stable").reset_index(drop=True)
-    total = (stats.n_layers if layers is None else len(set(layers))) * stats.d_mlp
-    return Stability(value, method, k, 2 * draws, total, df)
+    return Stability(value, method, k, 2 * draws, family_size(stats, layers), df)
 
 
-def resample_request(
-    stats: ActivationStats,
-    value: str,
-    *,
-    k: int,
-    method: str,
-    model: Any,
-    lam: float,
-    layers: tuple[int, ...] | None,
-    seed: int,
-    options: Mapping[str, Any] | None,
-) -> Request:
-    """The request of a re-selection: the k best without the screen, without sign flips.
+def resample_request(stats: ActivationStats, request: Request, method: str) -> Request:
+    """The request of a re-selection: the k best without the screen.
+
+    The selector's quick options replace its own.
+
+    Args:
+        stats: Statistics with samples.
+        request: The request to repeat.
+        method: The selector.
 
     Raises:
-        InputError: a placebo, or what `check_request` refuses.
+        InputError: The method is a placebo, or `check_request` refuses the request.
     """
-    if method in ("random", "label_shuffled"):
+    if find_selector(method).placebo:
         raise InputError(f"{method} is a placebo: name the selector whose choice is to be resampled")
-    request = Request(value, k, model, lam=lam, require_split_half=False, require_q=False, layers=layers, seed=seed,
-                      options={**(options or {}), **quick(method)})  # fmt: skip
+    options = {**request.options, **quick(method)}
+    request = replace(request, require_split_half=False, require_q=False, options=options)
     check_request(stats, request)
     return request
 
 
-def reselect(part: ActivationStats, request: Request, method: str) -> pd.DataFrame:
-    """The neurons selected on part of the prompts; that fewer than k are left is no surprise there."""
+def reselect(stats: ActivationStats, request: Request, method: str) -> pd.DataFrame:
+    """The neurons selected on resampled statistics.
+
+    Suppresses the warning for fewer than k neurons.
+
+    Args:
+        stats: Statistics of the resample.
+        request: A request of `resample_request`.
+        method: The selector.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SelectionWarning)
-        return run(part, request, method).df
+        return run(stats, request, method).df

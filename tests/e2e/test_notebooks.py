@@ -127,9 +127,10 @@ def test_no_notebook_is_left_untested() -> None:
 def examples() -> Iterator[dict[str, Any]]:
     """Names defined by the Python blocks of docs/how_to_extend.md; what they register is taken out again."""
     from neva_tl import methods, selection
+    from neva_tl.evaluation.judges.registry import JUDGES
     from neva_tl.plots.files import FIGURES
 
-    registries: list[Any] = [selection.SELECTORS, methods.METHODS, methods.GATES, FIGURES]
+    registries: list[Any] = [selection.SELECTORS, methods.METHODS, JUDGES, FIGURES]
     before = [dict(registry) for registry in registries]
     names: dict[str, Any] = {"__name__": "examples"}
     text = (ROOT / "docs" / "how_to_extend.md").read_text(encoding="utf-8")
@@ -179,3 +180,40 @@ def test_extension_examples_run(demo: Any, examples: dict[str, Any]) -> None:
     result = nv.leakage(demo, {"power": full}, prompts, judge, progress=False, n_boot=20, n_permutations=9)
     assert result.matrix.shape == (1, 10)
     assert examples["neuron_counts"](found.df.assign(value="power")).axes[0].patches
+
+
+def test_extension_examples_work_in_a_study_by_name(
+    demo: Any, examples: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Selector, method, judge and figure in one study: every table and the figure's file are there."""
+    import sys
+    from types import ModuleType
+
+    import neva_tl as nv
+    from neva_tl.evaluation.judges.registry import JUDGES
+    from neva_tl.study.run import tables
+
+    module = ModuleType("naming_judge")
+    module.NamingJudge = examples["NamingJudge"]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "naming_judge", module)
+    JUDGES["naming"] = ("naming_judge:NamingJudge", "")
+    monkeypatch.setattr(tables, "_figures", lambda cells, jobs: None)
+    small = {"validation": 3, "test": 3, "max_new_tokens": 4, "neutral": 3, "questions": 3, "refine": 0, "n_boot": 20}
+    run = tmp_path / "run"
+    table = nv.compare(
+        demo, ("neva_shift", "soften"), ("power",), at_gain=(0.2,), out=run, judge="naming", selector="loudest", k=8,
+        selection={"power": 0.5, "require_q": False}, overrides={**small, "rows_per_value": 12},
+    )  # fmt: skip
+    assert list(table["method"]) == ["neva_shift", "soften"]
+    result = nv.Study(
+        demo, methods=("neva_shift", "soften"), values=("power",), judge="naming", selector="loudest", k=8,
+        selection={"power": 0.5, "require_q": False}, overrides={**small, "rows_per_value": 12, "targets": (0.2,)},
+    ).run(run)  # fmt: skip
+    assert result.results["judge"] == "naming" and set(result.table("neurons")["method"]) == {"loudest"}
+    doses = result.table("dose")
+    assert doses.loc[doses["method"] == "soften", "dose"].max() <= 1, "a share ends at the level itself"
+    assert [path.name for path in nv.plots.write_figures(run, ("neuron_counts",))] == [
+        "neuron_counts.pdf",
+        "neuron_counts.png",
+    ]
+    assert nv.plots.style.method_label("soften") == "softened"

@@ -20,7 +20,7 @@ from neva_tl.editing import (
     fit_relevance,
 )
 from neva_tl.editing.edits import probe
-from neva_tl.methods import GATES, METHODS, Evidence, build, dose_unit, gate_name
+from neva_tl.methods import METHODS, Evidence, build, dose_unit, gate_name
 from neva_tl.prompts import Example
 
 pytestmark = pytest.mark.core
@@ -45,7 +45,7 @@ def test_every_method_builds_an_edit_of_its_kind(evidence: Evidence) -> None:
         "random": Shift,
         "role": RolePrompt,
     }
-    assert set(METHODS) == set(kinds) | set(SELECT_ANEW) == set(GATES)
+    assert set(METHODS) == set(kinds) | set(SELECT_ANEW)
     for name, kind in kinds.items():
         item = build(name, evidence, "power")
         assert type(item) is kind, name
@@ -58,16 +58,16 @@ def test_every_method_builds_an_edit_of_its_kind(evidence: Evidence) -> None:
 def test_gates_and_doses_say_what_the_edits_do(evidence: Evidence) -> None:
     """A method is gated by a probe exactly when its edit measures a need, and its dose is then in log-odds."""
     gates = {ContextAware: "probe", ProbedVector: "probe", PromptShift: "prompt_probe"}
-    units = {GateShift: "gamma", Ablate: "share"}
+    units = {GateShift: "gamma", Ablate: "share", RolePrompt: "none"}
     for name in set(METHODS) - set(SELECT_ANEW):
         kind = type(build(name, evidence, "power"))
-        assert GATES[name] == gates.get(kind, "none"), name
+        assert METHODS[name].gate == gates.get(kind, "none"), name
         assert dose_unit(name) == ("log-odds" if kind in gates else units.get(kind, "contrasts")), name
-    assert [GATES[name] for name in SELECT_ANEW] == ["none", "none"]
+    assert [METHODS[name].gate for name in SELECT_ANEW] == ["none", "none"]
     # the factor {neurons, vectors} x {no gate, same probe gate} has all its cells
     cells = {"neva_shift": "none", "neva": "probe", "caa": "none", "caa_probe": "probe"}
     cells |= {"caa_projected": "none", "caa_projected_probe": "probe"}
-    assert {name: GATES[name] for name in cells} == cells
+    assert {name: METHODS[name].gate for name in cells} == cells
 
 
 def test_every_method_but_the_role_carries_the_evidences_gate(evidence: Evidence) -> None:
@@ -88,7 +88,7 @@ def test_every_method_but_the_role_carries_the_evidences_gate(evidence: Evidence
         "conva": "prompt_probe+relevance",
         "role": "none",
     }
-    assert all(gate_name(name, False) == GATES[name] for name in METHODS)
+    assert all(gate_name(name, False) == METHODS[name].gate for name in METHODS)
 
 
 def test_methods_that_need_texts_say_so(evidence: Evidence) -> None:

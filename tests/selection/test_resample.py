@@ -9,7 +9,7 @@ from helpers.planted_neurons import LAYERS, READERS, WIDTH, WRITERS, activations
 from neva_tl.activations import ActivationStats
 from neva_tl.core.errors import InputError
 from neva_tl.selection import nested_bootstrap, stability
-from neva_tl.selection.resample import clusters_of, part_of
+from neva_tl.selection.resample import clusters_of, subset_stats
 
 pytestmark = pytest.mark.core
 ONE = ("benevolence",)
@@ -21,10 +21,10 @@ def test_part_of_equals_statistics_of_those_rows() -> None:
     h = activations(rows)
     stats = ActivationStats.from_samples(h, rows)
     keep = np.flatnonzero(np.isin(rows["cluster"].str[-1], list("024")))
-    part, plain = part_of(stats, keep), ActivationStats.from_samples(h[keep], rows.iloc[keep])
+    part, plain = subset_stats(stats, keep), ActivationStats.from_samples(h[keep], rows.iloc[keep])
     for name in ("n", "mean", "m2", "diff_n", "diff_mean", "diff_m2"):
         np.testing.assert_allclose(getattr(part, name), getattr(plain, name), rtol=1e-5, atol=1e-6)
-    twice = part_of(stats, np.concatenate([keep, keep]))
+    twice = subset_stats(stats, np.concatenate([keep, keep]))
     assert (twice.diff_n == 2 * part.diff_n).all()
     np.testing.assert_allclose(twice.diff_mean, part.diff_mean, rtol=1e-4, atol=1e-6)
 

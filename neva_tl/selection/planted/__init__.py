@@ -1,7 +1,9 @@
-"""Planted truth: models with value neurons written in by hand, to measure selectors where the answer is known.
+"""Planted truth: models with hand-written value neurons.
+
+They measure selectors against a known answer.
 
 `plant` writes neurons into any loaded model. `make_world` makes random models whose planted neurons have known population
-effects, beside neurons that are null by construction.
+effects, among neurons that are null by construction.
 """
 
 from neva_tl.selection.planted.measure import measure_selectors, summary

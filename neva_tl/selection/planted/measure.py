@@ -1,4 +1,7 @@
-"""What selectors find in worlds with planted neurons: recall, false discoveries, decoys, ranking."""
+"""Accuracy of selectors in worlds with planted neurons.
+
+Recall, false discoveries, decoys and ranking.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,13 @@ from neva_tl.selection import SELECTORS, SelectionWarning, default_k, select
 from neva_tl.selection.planted.world import VALUES, World, make_world
 from neva_tl.selection.registry import options_of, quick
 
-#: Planted neurons below this measured population d_z are not asked of a selector.
+#: Recall counts planted neurons from this measured population d_z on.
 LEAST = 0.8
-#: Variants measured beside each selector's defaults.
+#: Variants that are measured in addition to each selector's defaults.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "causal_gradient": ("causal", {"path": "gradient"}),
     "effect_size_delta0": ("effect_size", {"delta": 0.0}),
 }
-PLACEBOS = ("random", "label_shuffled")
 DECOYS = ("silent decoy", "decoy")
 
 
@@ -42,24 +44,24 @@ def measure_selectors(
     values: Sequence[str] = VALUES,
     progress: Callable[[Iterator[int]], Iterator[int]] = iter,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Run every selector on some worlds, one value of each, and count.
+    """Run every selector on random worlds, for one value of each, and count.
 
     Args:
-        n_models: worlds; world i is asked for value i modulo the number of values.
-        early: plants in the second layer, so that later neurons respond to them.
-        pairs: pairs per value.
-        seed: of the first world.
-        d_mlp: neurons of a layer (four layers).
-        population: pairs of the independent sample behind the plants' d_z.
-        methods: selectors and names in `VARIANTS`; None is all.
-        values: planted values.
-        progress: wraps the loop over worlds.
+        n_models: Number of worlds; world i is measured for value i modulo the number of values.
+        early: Plant in the second layer, so that later neurons respond to the plants.
+        pairs: Number of pairs per value.
+        seed: Seed of the first world.
+        d_mlp: Number of neurons of a layer (there are four layers).
+        population: Number of pairs of the independent sample that gives the plants' d_z.
+        methods: Selectors and names in `VARIANTS`; None is all.
+        values: Planted values.
+        progress: Wraps the loop over worlds.
 
     Returns:
         Counts (one row per world and method) and plants (one row per world and plant of its value, with population d_z).
 
     Raises:
-        InputError: an unknown method or no model.
+        InputError: A method is unknown, or there are no models.
     """
     names = [*SELECTORS, *VARIANTS] if methods is None else list(methods)
     for name in names:
@@ -71,85 +73,85 @@ def measure_selectors(
     for i in progress(iter(range(n_models))):
         value = values[i % len(values)]
         world = make_world(seed + i, early=early, d_mlp=d_mlp, values=values)
-        known = world.population(value, population, seed + i)
+        truth = world.population(value, population, seed + i)
         stats = collect(world.model, world.contrast(pairs, seed + i), split=None, samples=True)
-        plants.append(known.assign(world=i))
+        plants.append(truth.assign(world=i))
         counts += [
-            {"world": i, "value": value, "method": name, **_count(world, stats, value, known, name)} for name in names
+            {"world": i, "value": value, "method": name, **_count(world, stats, value, truth, name)} for name in names
         ]
     return pd.DataFrame(counts), pd.concat(plants, ignore_index=True)
 
 
-def _count(world: World, stats: ActivationStats, value: str, known: pd.DataFrame, name: str) -> dict[str, Any]:
-    """What one selector finds: by its defaults, and among the k best when the screen is off."""
+def _count(world: World, stats: ActivationStats, value: str, truth: pd.DataFrame, name: str) -> dict[str, Any]:
+    """Counts of one selector: by its defaults, and of the k best without a screen."""
     method, extra = VARIANTS.get(name, (name, {}))
     options = {**extra, **quick(method)}
     if "words" in options_of(method):
         options["words"] = world.words
     bare = {"require_write": False} if "require_write" in options_of(method) else {}
     total = stats.n_layers * stats.d_mlp
-    layer = int(known["layer"].iloc[0])
+    layer = int(truth["layer"].iloc[0])
     try:
-        found = _select(stats, value, method, world, **options)
+        neurons = _select(stats, value, method, world, **options)
         ranked = _select(stats, value, method, world, k=total, require_q=False, require_split_half=False,
                          **{**options, **bare})  # fmt: skip
     except InputError as error:
         return {"refused": str(error)}
-    chosen = _flat(found, stats)
-    # a cap of so many neurons, where reached, hides what the screen itself passed
-    full = len(chosen) == default_k(total) and method not in PLACEBOS
-    passed = _flat(_select(stats, value, method, world, k=total, **options), stats) if full else chosen
+    selected = _flat(neurons, stats)
+    # a selection that reaches the cap of `default_k` hides further neurons that pass the screen
+    full = len(selected) == default_k(total) and not SELECTORS[method].placebo
+    passed = _flat(_select(stats, value, method, world, k=total, **options), stats) if full else selected
     score = np.full(total, -np.inf)
     order = _flat(ranked, stats)
     score[order] = -np.arange(len(order))
     score = np.where(np.isfinite(score), score, -total - 1.0)
-    at = {kind: (rows["layer"] * stats.d_mlp + rows["neuron"]).to_numpy() for kind, rows in known.groupby("kind")}
-    strong = known[(known["kind"] == "writer") & (known["d_z"] >= LEAST)]
+    at = {kind: (rows["layer"] * stats.d_mlp + rows["neuron"]).to_numpy() for kind, rows in truth.groupby("kind")}
+    strong = truth[(truth["kind"] == "writer") & (truth["d_z"] >= LEAST)]
     writers = (strong["layer"] * stats.d_mlp + strong["neuron"]).to_numpy()
     decoys = np.concatenate([at[kind] for kind in DECOYS])
     responding = np.concatenate(list(at.values()))
     null = np.setdiff1d(np.arange((layer + 1) * stats.d_mlp), responding)
     best = order[: len(responding)]
     rest = np.setdiff1d(np.arange(total), responding)
-    false = int(np.isin(chosen, null).sum())
-    # neurons above the plants respond to them: neither planted nor false
-    judged = int((chosen < (layer + 1) * stats.d_mlp).sum())
+    false = int(np.isin(selected, null).sum())
+    # neurons in later layers respond to the plants: they count as neither planted nor false
+    judged = int((selected < (layer + 1) * stats.d_mlp).sum())
     return {
         "refused": "",
-        "selected": len(chosen),
+        "selected": len(selected),
         "writers": len(writers),
         "writers_passed": int(np.isin(writers, passed).sum()),
-        "writers_found": int(np.isin(writers, chosen).sum()),
+        "writers_found": int(np.isin(writers, selected).sum()),
         "writers_at_k": int(np.isin(writers, best).sum()),
         "k": len(responding),
         "false": false,
-        "downstream": len(chosen) - judged,
+        "downstream": len(selected) - judged,
         "fdp": false / max(judged, 1),
         "auroc": _auroc(score, writers, rest),
         "auroc_decoys": _auroc(score, writers, decoys),
         **{f"{kind}s": len(at[kind]) for kind in ("shared", *DECOYS)},
-        **{f"{kind}s_found": int(np.isin(at[kind], chosen).sum()) for kind in ("shared", *DECOYS)},
+        **{f"{kind}s_found": int(np.isin(at[kind], selected).sum()) for kind in ("shared", *DECOYS)},
     }
 
 
-def _select(stats: ActivationStats, value: str, method: str, world: World, **asked: Any) -> NeuronSet:
+def _select(stats: ActivationStats, value: str, method: str, world: World, **options: Any) -> NeuronSet:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SelectionWarning)
-        return select(stats, value, method=method, model=world.model, **asked)
+        return select(stats, value, method=method, model=world.model, **options)
 
 
-def _flat(found: NeuronSet, stats: ActivationStats) -> np.ndarray:
-    return (found.df["layer"] * stats.d_mlp + found.df["neuron"]).to_numpy(dtype=np.int64)
+def _flat(neurons: NeuronSet, stats: ActivationStats) -> np.ndarray:
+    return (neurons.df["layer"] * stats.d_mlp + neurons.df["neuron"]).to_numpy(dtype=np.int64)
 
 
-def _auroc(score: np.ndarray, mine: np.ndarray, others: np.ndarray) -> float:
-    if not len(mine) or not len(others):
+def _auroc(score: np.ndarray, positives: np.ndarray, negatives: np.ndarray) -> float:
+    if not len(positives) or not len(negatives):
         return float("nan")
-    label = np.concatenate([np.ones(len(mine)), np.zeros(len(others))])
-    return float(roc_auc_score(label, score[np.concatenate([mine, others])]))
+    label = np.concatenate([np.ones(len(positives)), np.zeros(len(negatives))])
+    return float(roc_auc_score(label, score[np.concatenate([positives, negatives])]))
 
 
-#: Shares in the summary: name -> (hits, out of). They are summed over worlds.
+#: Shares in the summary: name -> (hits, total). Both are summed over worlds.
 SHARES: Mapping[str, tuple[str, str]] = {
     "recall": ("writers_found", "writers"),
     "recall_uncapped": ("writers_passed", "writers"),
@@ -166,13 +168,17 @@ def summary(counts: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """Measures per method with intervals.
 
     `recall`: writers found by the selector's defaults, which keep at most `default_k` neurons; `recall_uncapped`: by its screen
-    without that cap; `recall_at_k`: among the k best without the screen, k the value's planted neurons of all kinds. Shares are
-    pooled over worlds with Wilson's interval (statsmodels); neurons of one world share its texts, which these intervals leave
-    out. The false discovery rate is the mean over worlds of the share of null neurons among those selected at the plants'
-    layer or below, with a t interval over worlds; so are the AUROCs.
+    without that cap; `recall_at_k`: among the k best without the screen, k the number of the value's planted neurons of all
+    kinds. Shares are pooled over worlds with Wilson's interval (statsmodels); neurons of one world share its texts, which these
+    intervals ignore. The false discovery rate is the mean over worlds of the share of null neurons among those selected at the
+    plants' layer or below, with a t interval over worlds; the AUROCs are computed alike.
+
+    Args:
+        counts: Counts of `measure_selectors`.
+        level: Coverage of the intervals.
 
     Returns:
-        method, measure, est, lo, hi, n (neurons, or worlds).
+        Columns method, measure, est, lo, hi, n (neurons, or worlds).
     """
     rows = []
     for method, of_all in counts.groupby("method", sort=False):
@@ -189,7 +195,16 @@ def summary(counts: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
 
 
 def share(hits: int, total: int, level: float = 0.95) -> tuple[float, float, float, int]:
-    """A share with Wilson's interval, and what it is out of; NaN out of nothing."""
+    """A share with Wilson's interval; NaN if the total is 0.
+
+    Args:
+        hits: Number of hits.
+        total: Number of trials.
+        level: Coverage of the interval.
+
+    Returns:
+        Share, lower end, upper end, total.
+    """
     if not total:
         return np.nan, np.nan, np.nan, 0
     lo, hi = proportion_confint(hits, total, alpha=1 - level, method="wilson")

@@ -1,4 +1,4 @@
-"""What selection finds when there is nothing to find: poles shuffled within pairs."""
+"""Discoveries of selection under the null hypothesis: poles shuffled within pairs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class NullResult:
     """Shuffled runs.
 
     Attributes:
-        runs: one row per shuffle and delta: `bh` and `max_t` (neurons found at alpha).
-        p: `[shuffles, neurons]` p-values of each delta.
-        alpha: level.
+        runs: One row per shuffle and delta: `bh` and `max_t` (number of discoveries at alpha).
+        p: delta -> p-values `[shuffles, neurons]`.
+        alpha: Level of both procedures.
     """
 
     runs: pd.DataFrame
@@ -33,15 +33,15 @@ class NullResult:
     alpha: float
 
     def table(self) -> pd.DataFrame:
-        """Share of runs with any discovery (Wilson intervals), and how uniform p is, by delta.
+        """Share of runs with any discovery, and the uniformity of p, by delta.
 
-        For each neuron the shuffles' p-values are independent draws: Kolmogorov and Smirnov's test holds them against the uniform
-        distribution. `ks_rejected` is the share of neurons rejected at alpha: near alpha where p is uniform; neurons are
-        correlated, so it has no simple interval. `ks_rejected_small` is one-sided: p too small too often. `ks_distance` is the
-        largest gap of the pooled p to the diagonal, `p_below_alpha` the share of them at or below alpha.
+        For each neuron the shuffles' p-values are independent draws: Kolmogorov and Smirnov's test compares them with the
+        uniform distribution. `ks_rejected` is the share of neurons rejected at alpha, close to alpha if p is uniform; neurons
+        are correlated, so it has no simple interval. `ks_rejected_small` is one-sided: p is too small too often. `ks_distance`
+        is the largest distance of the pooled p from the diagonal, `p_below_alpha` the share of them at or below alpha.
 
         Returns:
-            delta, measure, est, lo, hi, n.
+            Columns delta, measure, est, lo, hi, n.
         """
         rows: list[tuple[Any, ...]] = []
         for delta, group in self.runs.groupby("delta", sort=False):
@@ -86,27 +86,27 @@ def null_table(
 ) -> NullResult:
     """Shuffle poles within pairs, many times, and run the screen's own code on each.
 
-    Every pair's poles are swapped with chance 1/2, independently, so that the null hypothesis holds for every neuron,
+    Every pair's poles are swapped with probability 1/2, independently, so that the null hypothesis holds for every neuron,
     planted or not, and pairs stay pairs.
 
     Args:
-        stats: statistics with samples of a paired contrast.
-        value: the value whose texts are used (alone: its other values have no part in the tests).
-        shuffles: runs.
-        deltas: smallest effects of interest; p is uniform at 0, and conservative above.
-        alpha: level of both procedures.
-        flips: sign flips of the step-down max-T.
-        seed: of the shuffles.
-        progress: wraps the loop.
+        stats: Statistics with samples of a paired contrast.
+        value: The value whose texts are used; the tests read no other value.
+        shuffles: Number of runs.
+        deltas: Smallest effects of interest; p is uniform at 0, and conservative above.
+        alpha: Level of both procedures.
+        flips: Number of sign flips of the step-down max-T.
+        seed: Seed of the shuffles.
+        progress: Wraps the loop.
 
     Raises:
-        InputError: no samples, texts without a pair, or no shuffle asked for.
+        InputError: The statistics hold no samples, texts have no pair, or `shuffles` is below 1.
     """
     if stats.samples is None or shuffles < 1:
         raise InputError("the null needs statistics with samples, and at least one shuffle")
     table = stats.samples.table.reset_index(drop=True)
-    mine = np.flatnonzero((table["value"] == value).to_numpy())
-    table, h = table.iloc[mine].reset_index(drop=True), np.asarray(stats.samples.h[mine], dtype=np.float32)
+    rows = np.flatnonzero((table["value"] == value).to_numpy())
+    table, h = table.iloc[rows].reset_index(drop=True), np.asarray(stats.samples.h[rows], dtype=np.float32)
     if table["pair_id"].isna().any():
         raise InputError(f"{value} has texts without a pair: poles are shuffled within pairs here")
     pair, names = pd.factorize(table["pair_id"])
@@ -119,16 +119,15 @@ def null_table(
         mixed = table.assign(pole=np.where(plus != swapped, "+", "-"))
         shuffled = ActivationStats.from_samples(h, mixed)
         for delta in p:
-            found = effect_table(shuffled, value, delta=delta)
             request = Request(value, delta=delta, seed=seed + run)
-            found = add_familywise(shuffled, request, found, flips)
-            p[delta].append(found["p"].to_numpy())
+            tests = add_familywise(shuffled, request, effect_table(shuffled, value, delta=delta), flips)
+            p[delta].append(tests["p"].to_numpy())
             runs.append(
                 {
                     "shuffle": run,
                     "delta": delta,
-                    "bh": int((found["q"] <= alpha).sum()),
-                    "max_t": int((found["p_fwe"] <= alpha).sum()),
+                    "bh": int((tests["q"] <= alpha).sum()),
+                    "max_t": int((tests["p_fwe"] <= alpha).sum()),
                 }
             )
     return NullResult(pd.DataFrame(runs), {delta: np.stack(of) for delta, of in p.items()}, alpha)

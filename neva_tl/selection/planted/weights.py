@@ -1,4 +1,7 @@
-"""Write neurons into a loaded model: input weights that read a direction, output weights that write one."""
+"""Write neurons into a loaded model.
+
+Input weights read a direction, output weights write one.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,16 @@ from neva_tl.core.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Plant:
-    """A neuron to write.
+    """A neuron to write into a model.
 
     Attributes:
-        layer, neuron: where.
-        reads: `[d_model]` direction of the normalised residual stream (its length is the input weights' strength). On a
-            gated MLP gate and linear branch both read it.
-        writes: `[d_model]` what a unit of activation adds to the stream; None writes nothing (a silent decoy).
-        values: the values it stands for.
-        kind: a name for tables, for example `writer` or `silent decoy`.
+        layer: Its layer.
+        neuron: Its index in the layer.
+        reads: `[d_model]` direction of the normalised residual stream (its length is the strength of the input weights). In a
+            gated MLP both the gate and the linear branch read it.
+        writes: `[d_model]` vector that a unit of activation adds to the stream; None writes nothing (a silent decoy).
+        values: The values that it represents.
+        kind: A name for tables, for example `writer` or `silent decoy`.
     """
 
     layer: int
@@ -37,13 +41,18 @@ class Plant:
 
 
 def plant(model: Any, plants: Iterable[Plant]) -> None:
-    """Overwrite neurons of a model in place; biases of these neurons become 0, all others stay as they are.
+    """Overwrite neurons of a model in place; the biases of these neurons become 0.
 
-    The norm's own weights are divided out of the input weights, so that the neuron reads `reads` of the normalised stream
-    whatever they are. Statistics and neuron sets made before belong to another model from here on (the fingerprint says so).
+    The input weights are divided by the norm's own weights, so that the neuron reads `reads` of the normalised stream.
+    Statistics and neuron sets made before belong to another model afterwards (the fingerprint changes).
+
+    Args:
+        model: The loaded model.
+        plants: The neurons to write.
 
     Raises:
-        InputError: no such layer or neuron, a direction of another width, or a norm that hides part of what is to be read.
+        InputError: The layer or neuron does not exist, a direction has another width, or a norm weight of 0 hides a
+            dimension that the neuron should read.
     """
     facts = models.info(model)
     with torch.no_grad():
@@ -72,12 +81,19 @@ def _check(one: Plant, facts: Any) -> None:
     for name, direction in (("reads", one.reads), ("writes", one.writes)):
         if direction is not None and (direction.shape != (facts.d_model,) or not np.isfinite(direction).all()):
             raise InputError(
-                f"what neuron {one.neuron} {name} must be {facts.d_model} finite numbers, one per dimension"
+                f"`{name}` of neuron {one.neuron} must be {facts.d_model} finite numbers, one per dimension"
             )
 
 
 def embedding_direction(model: Any, tokens: Sequence[int]) -> Float[np.ndarray, " d"]:
-    """Unit direction from the average embedding to the tokens' mean one: what an early neuron reads to see these tokens."""
+    """Unit direction from the average embedding to the tokens' mean embedding.
+
+    An early neuron that reads it detects these tokens.
+
+    Args:
+        model: The model.
+        tokens: Ids of the tokens.
+    """
     embed = models.w_e(model).detach().double().cpu().numpy()
     return _unit(
         embed[list(tokens)].mean(axis=0) - embed.mean(axis=0), "the embeddings of these tokens are the average one"
@@ -85,7 +101,14 @@ def embedding_direction(model: Any, tokens: Sequence[int]) -> Float[np.ndarray, 
 
 
 def token_direction(model: Any, tokens: Sequence[int]) -> Float[np.ndarray, " d"]:
-    """Unit direction of the stream that raises the tokens' mean logit most, against the average token (norm frozen)."""
+    """Unit direction of the stream that raises the tokens' mean logit most.
+
+    Measured against the average token, with the norm frozen.
+
+    Args:
+        model: The model.
+        tokens: Ids of the tokens.
+    """
     read = readout(model, list(tokens)).double().mean(dim=1).cpu().numpy()
     return _unit(read, "these tokens' logits cannot be told from the average token's")
 

@@ -1,14 +1,16 @@
-"""Random models with planted neurons of known population effect, beside neurons that are null by construction.
+"""Random models with planted neurons of known population effect.
 
-A text holds filler words and marker words of one value. Each marker comes as `up` or `down`; a + text draws `up` with chance
-.5 + lean, a - text with chance .5 - lean. The two embeddings of a marker are `base + c u` and `base - c u`, u a direction that
-nothing in the model reads or writes but the plants. So up and down have one length and look the same to every norm, head and
-neuron but the planted ones: whatever else a neuron does, it is independent of the pole. Where plants lie in the last layer, all
-other neurons are null; where they lie lower, all neurons up to their layer are, and those above may truly respond to what the
-plants write.
+All other neurons are null by construction, or up to the plants' layer.
 
-The noise of a plant has known size: that of the draws of its markers, and that of a random direction of the normalised stream
-that it reads beside u, weighted so that its paired d_z has the size asked for on a large sample.
+A text holds filler words and marker words of one value. Each marker comes as `up` or `down`; a + text draws `up` with
+probability .5 + lean, a - text with probability .5 - lean. The two embeddings of a marker are `base + c u` and `base - c u`, u
+a direction that only the plants read or write. So up and down have the same length and are the same to every norm, head and
+neuron except the planted ones: the activation of any other neuron is independent of the pole. With plants in the last layer
+all other neurons are null; with plants in a lower layer all other neurons up to that layer are null, and neurons above it may
+respond to the plants' writes.
+
+The noise of a plant has known size: the noise of its markers' draws, and the noise of a random direction of the normalised
+stream that it reads in addition to u, weighted so that its paired d_z has the intended size on a large sample.
 """
 
 from __future__ import annotations
@@ -35,25 +37,25 @@ from neva_tl.selection.planted.weights import Plant, plant
 VALUES = ("benevolence", "power", "security")
 #: Population d_z of the plants of each kind, in turn.
 SIZES = (0.9, 1.0, 1.2, 1.5)
-#: Neurons planted per value: kind -> number. Shared ones read this value and the next.
+#: Neurons planted per value: kind -> number. Shared neurons read this value and the next.
 COUNTS = {"writer": 12, "shared": 4, "silent decoy": 6, "decoy": 6}
 N_LAYERS, D_MODEL, N_HEADS, N_FILLERS, N_WORDS = 4, 64, 4, 60, 6
 MARKERS, FILLERS = 6, 8
 LEAN = 0.3
-#: Length of u in an embedding, against about 4 of a word's own; strength of input weights; what writers write per unit.
+#: Length of u in an embedding (a word's own part has about 4), strength of input weights, length of a writer's write per unit.
 _MARK, _READ, _WRITE = 4.0, 1.5, 0.5
 _ROWS = 512
 
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """A model and what was planted in it.
+    """A model and its planted neurons.
 
     Attributes:
-        model: the loaded model, plants in place.
-        plants: one per planted neuron.
-        truth: one row per plant and value it stands for: `value, layer, neuron, kind, aimed` (d_z asked for).
-        words: value -> its words (the tokens that writers write).
+        model: The loaded model with the plants.
+        plants: The planted neurons.
+        truth: One row per plant and value that it represents: `value, layer, neuron, kind, aimed` (the intended d_z).
+        words: Value -> its words (the tokens that writers write).
     """
 
     model: Any
@@ -62,7 +64,12 @@ class World:
     words: dict[str, list[str]]
 
     def contrast(self, pairs: int, seed: int) -> ContrastSet:
-        """Fresh pairs of every value, each pair a cluster of its own."""
+        """New pairs of every value, each pair a cluster of its own.
+
+        Args:
+            pairs: Number of pairs per value.
+            seed: Seed of the draw.
+        """
         rng = np.random.default_rng(seed)
         names = models.tokenizer(self.model).convert_ids_to_tokens(list(range(models.info(self.model).d_vocab)))
         rows = []
@@ -76,15 +83,20 @@ class World:
         return ContrastSet.from_rows(rows, "planted")
 
     def population(self, value: str, pairs: int = 3000, seed: int = 0) -> pd.DataFrame:
-        """Paired d_z of the plants of one value on fresh pairs, through real forward passes (activation at `hook_post`).
+        """Paired d_z of a value's plants on new pairs (activation at `hook_post`).
+
+        Args:
+            value: The value.
+            pairs: Number of pairs.
+            seed: Seed of the draw.
 
         Returns:
             The value's rows of `truth` with `d_z` and its standard error `se` (`sqrt((1 + d^2 / 2) / n)`).
         """
         rng = np.random.default_rng([seed, 99])
-        mine = self.truth[self.truth["value"] == value].reset_index(drop=True)
-        layer = int(mine["layer"].iloc[0])
-        columns = torch.as_tensor(mine["neuron"].to_numpy(copy=True))
+        truth = self.truth[self.truth["value"] == value].reset_index(drop=True)
+        layer = int(truth["layer"].iloc[0])
+        columns = torch.as_tensor(truth["neuron"].to_numpy(copy=True))
         name = models.hook_name(self.model, layer, "post")
         h = {
             pole: _run(self.model, _texts(rng, value, pairs, pole, self.model), name, layer + 1, columns).mean(axis=1)
@@ -92,7 +104,7 @@ class World:
         }
         diff = h["+"] - h["-"]
         d = diff.mean(axis=0) / diff.std(axis=0, ddof=1)
-        return mine.assign(d_z=d, se=np.sqrt((1 + d**2 / 2) / pairs))
+        return truth.assign(d_z=d, se=np.sqrt((1 + d**2 / 2) / pairs))
 
 
 def make_world(
@@ -107,15 +119,16 @@ def make_world(
     """A random Llama of 4 layers with planted neurons.
 
     Args:
-        seed: of weights, places and calibration.
-        early: plants in the second layer instead of the last.
-        d_mlp: neurons of a layer.
-        values: the values planted, at least two.
-        sizes: population d_z of the plants, in turn.
-        calibration: pairs behind the plants' noise weights.
+        seed: Seed of weights, neuron indices and calibration.
+        early: Plant in the second layer instead of the last.
+        d_mlp: Number of neurons of a layer.
+        values: The planted values, at least two.
+        sizes: Population d_z of the plants, in turn.
+        calibration: Number of pairs that calibrate the plants' noise weights.
 
     Raises:
-        InputError: fewer than two values, more plants than neurons of a layer, or a size beyond the markers' own noise.
+        InputError: There are fewer than two values, more plants than neurons of a layer, or a size that the markers' own
+            noise does not allow.
     """
     per_value = sum(COUNTS.values())
     if len(values) < 2 or per_value * len(values) > d_mlp:
@@ -136,17 +149,17 @@ def make_world(
     for v, value in enumerate(values):
         following = (v + 1) % len(values)
         for kind, count in COUNTS.items():
-            for place in range(count):
-                aimed = float(sizes[place % len(sizes)])
+            for index in range(count):
+                aimed = float(sizes[index % len(sizes)])
                 noise = rng.normal(size=len(rest)) @ rest
                 noise /= np.linalg.norm(noise)
                 signal = marks[v] + (marks[following] if kind == "shared" else 0)
-                elsewhere = rng.normal(size=len(rest)) @ rest
+                unrelated = rng.normal(size=len(rest)) @ rest
                 output = {
                     "writer": writes[v],
                     "shared": writes[v] + writes[following],
                     "silent decoy": None,
-                    "decoy": elsewhere / np.linalg.norm(elsewhere),
+                    "decoy": unrelated / np.linalg.norm(unrelated),
                 }[kind]
                 one = Plant(
                     layer,
@@ -168,7 +181,7 @@ def _words(value: str) -> list[str]:
 
 
 def _vocabulary(values: Sequence[str]) -> list[str]:
-    """One word, one token: specials, fillers, then up, down and the words of each value."""
+    """The words, one token each: specials, fillers, markers and words of values."""
     words = ["<unk>", "<s>", *(f"filler{i}" for i in range(N_FILLERS))]
     for value in values:
         words += [f"up-{value}", f"down-{value}", *_words(value)]
@@ -185,7 +198,7 @@ def _random_model(
     vocabulary = _vocabulary(values)
     raw = Tokenizer(kinds.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    text = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="<s>", unk_token="<unk>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="<s>", unk_token="<unk>")
     config = LlamaConfig(
         hidden_size=D_MODEL,
         intermediate_size=d_mlp,
@@ -205,7 +218,7 @@ def _random_model(
         return rng.normal(scale=scale, size=shape)
 
     def blind(weight: np.ndarray, to: np.ndarray) -> np.ndarray:
-        """Rows without the given directions."""
+        """Rows with some directions projected out."""
         return weight - weight @ to.T @ to
 
     embed = blind(draw(len(vocabulary), D_MODEL, scale=0.5), hidden)
@@ -216,28 +229,31 @@ def _random_model(
         embed[up] = embed[up] + _MARK * marks[v]
         for word in _words(value):
             head[vocabulary.index(word)] += 2 * writes[v]
-    pieces = {"model.embed_tokens.weight": embed, "lm_head.weight": head}
+    weights = {"model.embed_tokens.weight": embed, "lm_head.weight": head}
     for layer in range(N_LAYERS):
-        at = f"model.layers.{layer}"
+        prefix = f"model.layers.{layer}"
         for name in ("q_proj", "k_proj", "v_proj"):
-            pieces[f"{at}.self_attn.{name}.weight"] = blind(draw(D_MODEL, D_MODEL, scale=0.12), marks)
+            weights[f"{prefix}.self_attn.{name}.weight"] = blind(draw(D_MODEL, D_MODEL, scale=0.12), marks)
         for name in ("gate_proj", "up_proj"):
-            pieces[f"{at}.mlp.{name}.weight"] = blind(draw(d_mlp, D_MODEL, scale=0.12), marks)
-        # HF keeps [out, in]: what is written are columns
-        pieces[f"{at}.self_attn.o_proj.weight"] = blind(draw(D_MODEL, D_MODEL, scale=0.06), hidden).T
-        pieces[f"{at}.mlp.down_proj.weight"] = blind(draw(d_mlp, D_MODEL, scale=0.02), hidden).T
-    known = dict(llama.named_parameters())
+            weights[f"{prefix}.mlp.{name}.weight"] = blind(draw(d_mlp, D_MODEL, scale=0.12), marks)
+        # HF stores [out, in], so the writes are columns
+        weights[f"{prefix}.self_attn.o_proj.weight"] = blind(draw(D_MODEL, D_MODEL, scale=0.06), hidden).T
+        weights[f"{prefix}.mlp.down_proj.weight"] = blind(draw(d_mlp, D_MODEL, scale=0.02), hidden).T
+    parameters = dict(llama.named_parameters())
     with torch.no_grad():
-        for name, weight in pieces.items():
-            known[name].copy_(torch.as_tensor(np.ascontiguousarray(weight)))
+        for name, weight in weights.items():
+            parameters[name].copy_(torch.as_tensor(np.ascontiguousarray(weight)))
     with tempfile.TemporaryDirectory() as folder, quiet():
         llama.save_pretrained(Path(folder) / "planted", safe_serialization=True)
-        text.save_pretrained(Path(folder) / "planted")
+        tokenizer.save_pretrained(Path(folder) / "planted")
         return models.load(Path(folder) / "planted")
 
 
 def _texts(rng: np.random.Generator, value: str, count: int, pole: str, model: Any) -> Int[np.ndarray, "n t"]:
-    """Token ids of some texts of one pole, without BOS: fillers and markers in random order."""
+    """Token ids of texts of one pole, without BOS.
+
+    Fillers and markers in random order.
+    """
     ids = models.tokenizer(model).get_vocab()
     chance = 0.5 + (LEAN if pole == "+" else -LEAN)
     marked = np.where(rng.random((count, MARKERS)) < chance, ids[f"up-{value}"], ids[f"down-{value}"])
@@ -248,14 +264,14 @@ def _texts(rng: np.random.Generator, value: str, count: int, pole: str, model: A
 def _run(
     model: Any, ids: Int[np.ndarray, "n t"], name: str, stop: int, columns: torch.Tensor | None = None
 ) -> Float[np.ndarray, "n t c"]:
-    """What a hook point holds at every token but BOS."""
+    """Activations of a hook point at every token except BOS."""
     out = []
     for start in range(0, len(ids), _ROWS):
         rows = torch.as_tensor(ids[start : start + _ROWS])
         tokens = torch.cat([torch.ones(len(rows), 1, dtype=torch.long), rows], dim=1)
-        with record_hooks(model, [name]) as seen:
+        with record_hooks(model, [name]) as recorded:
             models.forward(model, tokens, torch.ones_like(tokens, dtype=torch.bool), stop_at_layer=stop, logits=False)
-        x = seen[name][:, 1:]
+        x = recorded[name][:, 1:]
         out.append((x if columns is None else x[..., columns]).double().cpu().numpy())
     return np.concatenate(out)
 
@@ -263,17 +279,20 @@ def _run(
 def _streams(
     model: Any, value: str, layer: int, pairs: int, rng: np.random.Generator
 ) -> dict[str, Float[np.ndarray, "n t d"]]:
-    """Per pole the normalised stream in front of a layer's MLP."""
+    """Pole -> the normalised stream that a layer's MLP reads."""
     name = models.hook_name(model, layer, "resid_mid")
     eps = models.mlp_norm(model, layer).eps
-    found = {pole: _run(model, _texts(rng, value, pairs, pole, model), name, layer + 1) for pole in "+-"}
-    return {pole: x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + eps) for pole, x in found.items()}
+    streams = {pole: _run(model, _texts(rng, value, pairs, pole, model), name, layer + 1) for pole in "+-"}
+    return {pole: x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + eps) for pole, x in streams.items()}
 
 
 def _calibrated(
     streams: dict[str, Float[np.ndarray, "n t d"]], signal: np.ndarray, noise: np.ndarray, aimed: float
 ) -> Float[np.ndarray, " d"]:
-    """Input weights along `cos a signal + sin a noise` at which the pooled activation has the paired d_z asked for."""
+    """Input weights at which the pooled activation has the intended paired d_z.
+
+    The weights lie along `cos a signal + sin a noise`.
+    """
     read = {pole: (x @ signal, x @ noise) for pole, x in streams.items()}
 
     def weights(angle: float) -> tuple[float, float]:

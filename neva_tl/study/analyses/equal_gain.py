@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from neva_tl.core.method_records import find_method
 from neva_tl.evaluation.measures import formulas as measures
 from neva_tl.evaluation.measures.estimate import Estimate, interval, null
 from neva_tl.evaluation.measures.headline import draw
-from neva_tl.methods import FAMILIES
 from neva_tl.study.run.comparison import stored_responses
 from neva_tl.study.run.store import Store
 
@@ -153,7 +153,7 @@ def equal_gain_contests(
     """`contest` of each method of `ours` against every vector method under the same gate, one row for each gain."""
     rows = []
     for gate, of_gate in curves.items():
-        rivals = [curve for curve in of_gate if FAMILIES[curve.method] == "vectors"]
+        rivals = [curve for curve in of_gate if find_method(curve.method).family == "vectors"]
         for gain in gains:
             rows += [
                 {"gate": gate} | contest(one, rival, gain) for one in of_gate if one.method in ours for rival in rivals

@@ -3,7 +3,7 @@
 A comparison is a folder of studies, one for each setting of the relevance gate (`gate-none`, `gate-relevance`), run by the
 ordinary engine and resumed by it. This module makes of them one table of all conditions, and *contests*: a neuron method
 against a vector method under an equal gate at one target gain, over the values that both reached. Gates are a factor: with
-each method's own gate (`baselines.GATES`) and the relevance gate on or off there are {neurons, vectors} x {none, probe,
+each method's own gate (`Method.gate`) and the relevance gate on or off there are {neurons, vectors} x {none, probe,
 relevance, probe+relevance}. ConVA's probe at the prompt's last token counts as a probe gate.
 
 Goals (issue's; ours): NLR at most half of the rival's, and each loss of capability at most half (demo
@@ -20,23 +20,16 @@ import numpy as np
 import pandas as pd
 
 from neva_tl.core.errors import InputError
-from neva_tl.methods import FAMILIES
+from neva_tl.core.method_records import METHODS, find_method
 from neva_tl.models.sources import is_demo
 from neva_tl.study.analyses.equal_gain import Curve, contest, curve_of, curves_table, equal_gain_contests, numeric
 from neva_tl.study.run.comparison import nlr_beside
 from neva_tl.study.run.store import Store
 
-#: Methods of the comparison, in the order of its tables.
-METHODS: tuple[str, ...] = (
-    "neva", "caa_probe", "caa_projected_probe", "conva",
-    "neva_shift", "caa", "caa_projected", "caa_layers", "caa_layers_projected",
-    "npti", "dpn_le", "lape", "random", "label_shuffled", "rotated", "role",
-)  # fmt: skip
-#: On real models: without those that never reached the gain in smoke runs there, without placebos that repeat one another, and
-#: of the vectors under a probe or over several layers only the form with the other values projected out, which leaks less.
-REAL_METHODS: tuple[str, ...] = (
-    "neva", "caa_projected_probe", "conva", "neva_shift", "caa", "caa_projected", "caa_layers_projected", "random", "role",
-)  # fmt: skip
+#: Methods that are compared on the demo model only. `npti`, `dpn_le` and `lape` never reached the gain in smoke runs on real
+#: models; `label_shuffled` and `rotated` repeat the other placebo; of the vectors with a probe or over several layers only the
+#: form with the other values projected out is compared on real models, because it leaks less.
+DEMO_ONLY = frozenset({"npti", "dpn_le", "lape", "label_shuffled", "rotated", "caa_probe", "caa_layers"})
 #: Matched gains on real models: three, so that methods can be read at equal gains between them.
 REAL_TARGETS = (0.2, 0.4, 0.6)
 GATES: tuple[str, ...] = ("none", "relevance")
@@ -49,8 +42,18 @@ LOSSES = ("kl", "loss", "accuracy")
 
 
 def methods_for(model: str) -> tuple[str, ...]:
-    """The methods compared on a model where none are named."""
-    return METHODS if is_demo(model) else REAL_METHODS
+    """The methods compared on a model by default: all registered ones, on real models without `DEMO_ONLY`.
+
+    Args:
+        model: Name of the model.
+
+    Returns:
+        Names in the order of the comparison's tables: methods with a gate of their own, then methods without one, then
+        placebos, then prompts.
+    """
+    group = {"neurons": 0, "vectors": 0, "placebo": 1, "prompt": 2}
+    names = sorted(METHODS, key=lambda name: (METHODS[name].gate == "none", group[METHODS[name].family]))
+    return tuple(name for name in names if is_demo(model) or name not in DEMO_ONLY)
 
 
 def targets_for(model: str) -> tuple[float, ...] | None:
@@ -97,7 +100,7 @@ def combined(studies: Mapping[str, Store]) -> pd.DataFrame:
         frames.append(
             table.assign(
                 relevance=gate,
-                family=[FAMILIES[method] for method in table["method"]],
+                family=[find_method(str(method)).family for method in table["method"]],
                 gate_class=[gate_class(method_gate) for method_gate in table["gate"]],
                 kl_median=medians,
                 loss_ppl=np.log(table["ppl"].astype(float) / table["ppl_base"].astype(float)),
@@ -133,7 +136,7 @@ def contests(studies: Mapping[str, Store], *, seed: int = 0, n_boot: int = 2000)
 def rivalries(methods: Iterable[str]) -> list[tuple[str, str]]:
     """Each method of ours among some with each vector method among them."""
     present = list(methods)
-    return [(a, b) for a in OURS if a in present for b in present if FAMILIES[b] == "vectors"]
+    return [(a, b) for a in OURS if a in present for b in present if find_method(b).family == "vectors"]
 
 
 def _contest(

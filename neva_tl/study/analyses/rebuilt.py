@@ -9,12 +9,12 @@ from typing import Any
 
 from neva_tl import models, prompts
 from neva_tl.core.errors import InputError
+from neva_tl.core.method_records import find_method
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Edit, RelevanceGate
 from neva_tl.methods import Evidence, build
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.run import stages
-from neva_tl.study.run.bench import UNDOSED
 from neva_tl.study.run.cells import Cells
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.store import Store
@@ -182,7 +182,7 @@ class FinishedRun:
         return Cells(self.store, model, scorer, self.config, spending)
 
     def _edit(self, evidence: Evidence, method: str, value: str, target: float) -> RunEdit:
-        matched_gain = None if method in UNDOSED else target
+        matched_gain = None if find_method(method).dose == "none" else target
         name = f"cells/measure/{method}/{value}@{matched_gain}.json"
         if not self.store.has(name):
             raise InputError(f"{self.store.root} lacks {name}: the dose of {method} for {value} is not known")

@@ -11,14 +11,15 @@ import pandas as pd
 
 from neva_tl import models, selection
 from neva_tl.activations import ActivationStats
+from neva_tl.core.method_records import DoseUnit
 from neva_tl.core.values import VALUES
 from neva_tl.editing import Edit, RelevanceGate, Scope
 from neva_tl.methods import Evidence, build, dose_unit
 from neva_tl.study.run.config import METHODS, StudyConfig
 from neva_tl.study.run.study import Study
 
-#: Doses to look at first, by the unit of the method's dose.
-FIRST_DOSE = {"log-odds": 8.0, "contrasts": 2.0, "gamma": 1.0, "share": 1.0}
+#: Doses to look at first, by the unit of the method's dose; an edit without a dose ignores it.
+FIRST_DOSE: dict[DoseUnit, float] = {"log-odds": 8.0, "contrasts": 2.0, "gamma": 1.0, "share": 1.0, "none": 2.0}
 
 
 def build_edit(

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.method_records import find_method
 from neva_tl.core.values import N_VALUES, VALUES, in_circle_order, value
 from neva_tl.editing import Edit, Shift, compose
 from neva_tl.editing.edits.compose import Shared
@@ -32,7 +33,6 @@ from neva_tl.evaluation.measures.estimate import interval
 from neva_tl.evaluation.measures.headline import draw, nlr
 from neva_tl.study.analyses.rebuilt import FinishedRun, RunEdit
 from neva_tl.study.analyses.sensitivity import spread_values
-from neva_tl.study.run.bench import UNDOSED
 from neva_tl.study.run.cells import Cells
 from neva_tl.study.run.comparison import responses_of
 
@@ -161,7 +161,7 @@ class _TwoLab:
         for pair in pairs:
             kind_of(*pair)
         methods = config.methods or tuple(name for name in METHODS if name in run.methods())
-        undosed = [name for name in methods if name in UNDOSED]
+        undosed = [name for name in methods if find_method(name).dose == "none"]
         if undosed:
             raise InputError(f"{undosed[0]} has no dose: two of it cannot be put together")
         if not methods:

@@ -7,17 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from neva_tl import models
+from neva_tl.core.method_records import find_method
 from neva_tl.editing import Edit
 from neva_tl.methods import Evidence, build
 from neva_tl.study.run import stages
 from neva_tl.study.run.cells import Cells
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.store import Store
-
-#: Methods without a search of their own take the doses of another: placebos are matched in size, not in gain.
-FOLLOWS = {"random": "neva_shift", "label_shuffled": "neva_shift"}
-#: Methods without a dose: shown at their own gain.
-UNDOSED = ("role",)
 
 
 @dataclass(eq=False)
@@ -66,7 +62,8 @@ class Bench:
     @property
     def searched(self) -> tuple[str, ...]:
         """The methods whose doses are searched."""
-        return tuple(dict.fromkeys(FOLLOWS.get(m, m) for m, _ in self.plan if m not in UNDOSED))
+        sources = [dose_source(method) for method, _ in self.plan]
+        return tuple(dict.fromkeys(source for source in sources if source is not None))
 
     def names(self, value: str) -> list[str]:
         """The files that say which cells of a value are done, in order."""
@@ -97,12 +94,31 @@ class Bench:
             doses[method] = self.cells.calibrations(method, values, self.edit_of)
         for method, target in self.plan:
             on_cell(f"{method} for {about}")
-            self.cells.conditions(method, target, values, self.edit_of, doses.get(FOLLOWS.get(method, method)))
+            source = dose_source(method)
+            self.cells.conditions(method, target, values, self.edit_of, None if source is None else doses[source])
         on_cell(f"ablation for {about}")
         for value in values:
             self.cells.ablation(value, self.evidence.neurons[value], self.evidence.gate)
 
 
 def conditions(methods: Sequence[str], targets: Sequence[float]) -> tuple[tuple[str, float | None], ...]:
-    """List the conditions: every method at every target gain, methods without a dose once."""
-    return tuple((m, t) for m in methods for t in ((None,) if m in UNDOSED else targets))
+    """List the conditions: every method at every target gain, methods without a dose once.
+
+    Args:
+        methods: Registered names.
+        targets: Target gains.
+    """
+    return tuple((m, t) for m in methods for t in ((None,) if dose_source(m) is None else targets))
+
+
+def dose_source(method: str) -> str | None:
+    """Name the method whose calibrated dose a method takes, by default its own.
+
+    Args:
+        method: A registered name.
+
+    Returns:
+        The name; None for a method without a dose.
+    """
+    record = find_method(method)
+    return None if record.dose == "none" else record.dose_of or method

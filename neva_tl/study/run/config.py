@@ -11,6 +11,7 @@ from typing import Any
 
 from neva_tl.activations.pooling import Weighted
 from neva_tl.core.errors import InputError
+from neva_tl.core.method_records import DoseUnit, find_method
 from neva_tl.core.values import VALUES, in_circle_order
 from neva_tl.editing import SCOPES, Scope
 from neva_tl.evaluation.judges.registry import JUDGES, known_judges
@@ -20,9 +21,9 @@ from neva_tl.selection import SELECTORS
 #: Methods of the headline table, in its order.
 METHODS: tuple[str, ...] = ("neva", "neva_shift", "caa", "caa_projected", "random", "role")
 
-#: Coarse dose grids of the search (validation prompts), by the unit of the method's dose (`baselines.DOSES`). Of log-odds 2.2 is
+#: Coarse dose grids of the search (validation prompts), by the unit of the method's dose (`Method.dose`). Of log-odds 2.2 is
 #: p0 = .9 and 11.5 is p0 = .99999; NPTI's gammas are its paper's and beyond; a share ends at the level itself.
-GRIDS: dict[str, tuple[float, ...]] = {
+GRIDS: dict[DoseUnit, tuple[float, ...]] = {
     "log-odds": (2.0, 4.0, 8.0, 16.0, 32.0),
     "contrasts": (1.0, 2.0, 4.0, 8.0, 16.0),
     "gamma": (0.25, 0.5, 1.0, 2.0, 4.0),
@@ -137,8 +138,6 @@ class StudyConfig:
         Raises:
             InputError: an option is unknown.
         """
-        from neva_tl.methods import METHODS as known
-
         demo = self.demo
         prompts = ("demo" if demo else "schwartz") if self.prompts == "auto" else self.prompts
         judge = ("exact" if demo else "logprob") if self.judge == "auto" else self.judge
@@ -156,9 +155,8 @@ class StudyConfig:
             raise InputError(f"unknown gate {gate!r}: choose relevance, none or auto")
         if self.profile not in ("quick", "full"):
             raise InputError(f"unknown profile {self.profile!r}: choose quick or full")
-        unknown = [name for name in self.methods if name not in known]
-        if unknown:
-            raise InputError(f"unknown method {unknown[0]!r}: choose from {', '.join(known)}")
+        for name in self.methods:
+            find_method(name)
         if self.k is not None and self.k < 1:
             raise InputError(f"k is a positive number of neurons, not {self.k}")
         selector = (DEMO_SELECTOR if demo else REAL_SELECTOR) if self.selector == "auto" else self.selector

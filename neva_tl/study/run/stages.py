@@ -18,6 +18,7 @@ from neva_tl.activations import ActivationStats, Samples, collect
 from neva_tl.attribution.margin import MarginEffects, margin_effects
 from neva_tl.attribution.tokens import value_tokens
 from neva_tl.core.errors import InputError, WorkError
+from neva_tl.core.method_records import find_method
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.values import VALUES
 from neva_tl.editing import RelevanceGate, fit_relevance
@@ -75,7 +76,7 @@ def steerable(config: StudyConfig, stats: ActivationStats) -> StudyConfig:
 def collected(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig, progress: bool) -> ActivationStats:
     """Statistics with samples: read from the run folder, or collected into it."""
     samples_file, table_name = "stats/samples.npy", "stats/samples_table"
-    gate = "npti" in config.methods  # the only method that reads it
+    gate = any(find_method(name).needs_gate_stats for name in config.methods)
     if store.has("stats/stats.json") and store.has(samples_file) and store.has(f"{table_name}.parquet"):
         stored = stored_stats(store)
         if stored.gated or not (gate and models.info(model).gated):

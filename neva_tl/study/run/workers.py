@@ -11,13 +11,18 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from neva_tl.study.run.bench import Bench
+from neva_tl.core.method_records import METHODS, Method, find_method
+from neva_tl.evaluation.judges.registry import JUDGES
+from neva_tl.selection import SELECTORS, Selector
+from neva_tl.selection.registry import find_selector
+from neva_tl.study.run.bench import Bench, dose_source
 from neva_tl.study.run.config import StudyConfig
 
 #: A model with more parameters is not copied into several processes unless asked for.
@@ -60,6 +65,7 @@ def spread(
     """
     from joblib import Parallel, delayed
 
+    registered = Registered.of(config)
     threads = max(1, cores() // workers)
     finished = threading.Event()
 
@@ -71,18 +77,57 @@ def spread(
     watcher.start()
     try:
         Parallel(n_jobs=workers, backend="loky", batch_size=1, pre_dispatch=workers)(
-            delayed(_measure)(str(root), config, block, threads, os.getpid()) for block in blocks
+            delayed(_measure)(str(root), config, block, threads, os.getpid(), registered) for block in blocks
         )
     finally:
         finished.set()
         watcher.join()
 
 
+@dataclass(frozen=True)
+class Registered:
+    """The records that a study names, for processes that start without those registered in a notebook or a script.
+
+    Attributes:
+        methods: name -> record; with the methods whose doses others take.
+        selectors: name -> record.
+        judges: name -> import path and form.
+    """
+
+    methods: Mapping[str, Method]
+    selectors: Mapping[str, Selector]
+    judges: Mapping[str, tuple[str, str]]
+
+    @classmethod
+    def of(cls, config: StudyConfig) -> Registered:
+        """The records of a study.
+
+        Args:
+            config: The resolved study.
+        """
+        sources = [source for name in config.methods if (source := dose_source(name)) is not None]
+        judge = config.judge.partition(":")[0]
+        return cls(
+            {name: find_method(name) for name in (*config.methods, *sources)},
+            {config.selector: find_selector(config.selector)},
+            {judge: JUDGES[judge]} if judge in JUDGES else {},
+        )
+
+    def install(self) -> None:
+        """Add the records to this process's registries."""
+        METHODS.update(self.methods)
+        SELECTORS.update(self.selectors)
+        JUDGES.update(self.judges)
+
+
 _benches: dict[tuple[str, str, tuple[str, ...]], Any] = {}
 
 
-def _measure(root: str, config: StudyConfig, values: tuple[str, ...], threads: int, parent: int) -> None:
+def _measure(
+    root: str, config: StudyConfig, values: tuple[str, ...], threads: int, parent: int, registered: Registered
+) -> None:
     """One block in a worker; the model and the evidence are set up once per worker."""
+    registered.install()
     key = (root, config.hash(), config.methods)
     if key not in _benches:
         _prepare(threads, parent)

@@ -15,7 +15,7 @@ from helpers.paths import ROOT
 from helpers.scripts import script_path
 from helpers.written_cells import ADDED, BOTH, KL, study
 from neva_tl.core.errors import InputError
-from neva_tl.methods import FAMILIES, METHODS
+from neva_tl.methods import METHODS
 from neva_tl.study.analyses import method_comparison as mc
 from neva_tl.study.run.store import Store
 
@@ -95,9 +95,16 @@ def test_written_whole(studies: dict[str, Store], tmp_path: Path) -> None:
 
 
 def test_every_method_has_a_family_and_ours_are_neurons() -> None:
-    assert set(FAMILIES) == set(METHODS) and {FAMILIES[m] for m in mc.OURS} == {"neurons"}
-    assert set(mc.METHODS) == set(METHODS) and set(mc.REAL_METHODS) <= set(METHODS)
-    assert mc.methods_for("demo:x") == mc.METHODS and mc.methods_for("smollm2") == mc.REAL_METHODS
+    assert {METHODS[m].family for m in mc.OURS} == {"neurons"}
+    assert set(METHODS) >= mc.DEMO_ONLY
+    assert mc.methods_for("demo:x") == (
+        "neva", "caa_probe", "caa_projected_probe", "conva",
+        "neva_shift", "caa", "caa_projected", "caa_layers", "caa_layers_projected", "dpn_le", "npti", "lape",
+        "random", "rotated", "label_shuffled", "role",
+    )  # fmt: skip
+    assert mc.methods_for("smollm2") == (
+        "neva", "caa_projected_probe", "conva", "neva_shift", "caa", "caa_projected", "caa_layers_projected", "random", "role",
+    )  # fmt: skip
 
 
 def test_an_empty_folder_is_refused_and_the_script_says_so(tmp_path: Path) -> None:

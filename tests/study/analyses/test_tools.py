@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +15,27 @@ import pytest
 from neva_tl import prompts
 from neva_tl.activations import ActivationStats, collect
 from neva_tl.core.errors import InputError
-from neva_tl.editing import Ablate, AddVector, ContextAware, GateShift, ProbedVector, PromptShift, RolePrompt, Shift
-from neva_tl.methods import METHODS, dose_unit
+from neva_tl.editing import (
+    Ablate,
+    AddVector,
+    ContextAware,
+    Edit,
+    GateShift,
+    ProbedVector,
+    PromptShift,
+    RolePrompt,
+    Shift,
+)
+from neva_tl.methods import METHODS, Evidence, Method, caa, dose_unit, register
+from neva_tl.plots.style import method_colour, method_label, method_order
 from neva_tl.study import build_edit, compare
+from neva_tl.study.analyses import method_comparison as mc
 from neva_tl.study.analyses.tools import FIRST_DOSE
 from neva_tl.study.run import tables
 from neva_tl.study.run.cells import grid_of
 from neva_tl.study.run.config import GRIDS
 
+ROOT = Path(__file__).parents[2]
 KIND = {
     "neva": ContextAware,
     "neva_shift": Shift,
@@ -110,8 +126,58 @@ def test_a_method_that_reads_the_gate_gets_it_collected(
         )
 
 
+def test_a_registered_method_works_in_a_study_and_its_analyses(
+    tiny_model: Any, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One record is enough: plan, gates, dose, families, contests, curves, label and colour read it."""
+    monkeypatch.setattr(tables, "_figures", lambda cells, jobs: None)
+    for name in ("twice", "follower"):
+        monkeypatch.setitem(METHODS, name, METHODS["caa"])  # so that both are removed at the end
+
+    def twice(evidence: Evidence, value: str) -> Edit:
+        return AddVector(
+            {layer: 2 * vector for layer, vector in caa(evidence, value).vectors.items()}, scope=evidence.scope
+        )
+
+    register("twice", Method(twice, "vectors", label="CAA twice", colour="#123456"))
+    register("follower", Method(twice, "placebo", dose_of="twice"))
+    small = {"validation": 3, "test": 6, "neutral": 1, "n_boot": 20, "refine": 0, "max_new_tokens": 2}
+    options: dict[str, Any] = {"prompts": str(pairs_file), "overrides": {**small, "text_values": 1, "text_prompts": 1}}
+    methods, values = ("neva_shift", "twice", "follower"), ("power", "tradition")
+    run = tmp_path / "gate-none"
+    table = compare(tiny_model, methods, values, at_gain=(0.1, 0.3), out=run, **options)
+    assert list(table["method"]) == [name for name in methods for _ in (0.1, 0.3)]
+    assert not (run / "cells" / "dose" / "follower").exists()
+    for target in ("0.1", "0.3"):
+        cells = [run / "cells" / "measure" / name / f"power@{target}.json" for name in ("twice", "follower")]
+        followed, following = (json.loads(cell.read_text())["dose"] for cell in cells)
+        assert followed == following
+    mc.write(tmp_path)
+    combined = pd.read_parquet(tmp_path / "tables" / "method_comparison.parquet").set_index("method")
+    assert combined["family"].to_dict() == {"neva_shift": "neurons", "twice": "vectors", "follower": "placebo"}
+    for name in ("method_contests", "equal_gain"):
+        contests = pd.read_parquet(tmp_path / "tables" / f"{name}.parquet")
+        assert set(contests["rival"]) == {"twice"}, name
+    assert "twice" in mc.methods_for("smollm2")
+    assert method_label("twice") == "CAA twice" and method_colour("twice") == "#123456"
+    assert method_label("follower") == "follower" and method_order(["follower", "neva"]) == ["neva", "follower"]
+
+
+def test_records_that_cannot_work_are_refused() -> None:
+    # in a process of its own: here the type checker refuses such records first
+    code = "from neva_tl.core.method_records import Method; Method('caa', {!r}, dose={!r})"
+    for facts, why in ((("neuron", "share"), "unknown family 'neuron'"), (("prompt", "grams"), "unknown dose 'grams'")):
+        done = subprocess.run([sys.executable, "-c", code.format(*facts)], capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 1 and f"InputError: {why} of a method" in done.stderr
+    for other, why in (("role", "no dose is searched"), ("random", "no dose is searched"), ("magic", "unknown method")):
+        with pytest.raises(InputError, match=why):
+            register("mine", Method(caa, "vectors", dose_of=other))
+    assert "mine" not in METHODS
+
+
 def test_every_method_has_a_dose_grid_of_its_unit() -> None:
-    for method in METHODS:
+    searched = [method for method in METHODS if method != "role"]
+    for method in searched:
         grid = grid_of(method)
         assert grid[0] > 0 and list(grid) == sorted(grid)
         assert dose_unit(method) in FIRST_DOSE and dose_unit(method) in GRIDS

@@ -12,9 +12,16 @@ import pytest
 import torch
 
 from neva_tl.core.errors import InputError
+from neva_tl.editing import AddVector, Edit
+from neva_tl.methods import METHODS, Evidence, Method, caa
 from neva_tl.study import Study, StudyResult
 from neva_tl.study.run import tables, workers
 from neva_tl.study.run.config import StudyConfig
+
+SMALL: dict[str, Any] = {
+    "validation": 3, "test": 4, "neutral": 1, "n_boot": 20, "max_new_tokens": 2, "targets": (0.1,),
+    "text_values": 1, "text_prompts": 1,
+}  # fmt: skip
 
 
 def test_two_processes_measure_what_one_does(
@@ -40,6 +47,22 @@ def test_two_processes_measure_what_one_does(
             pd.testing.assert_frame_equal(pd.read_parquet(ours), pd.read_parquet(theirs))
         elif name.suffix == ".json":
             assert json.loads(ours.read_text()) == json.loads(theirs.read_text()), name
+
+
+def test_a_method_of_a_notebook_reaches_the_workers(checkpoint: Path, pairs_file: Path, tmp_path: Path) -> None:
+    """Its builder is defined where no other process can import it."""
+
+    def twice(evidence: Evidence, value: str) -> Edit:
+        return AddVector({layer: 2 * vector for layer, vector in caa(evidence, value).vectors.items()})
+
+    small = {**SMALL, "refine": 0}
+    study = {"prompts": str(pairs_file), "values": ("power", "tradition"), "overrides": small}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "_figures", lambda cells, jobs: None)
+        patch.setitem(METHODS, "twice", Method(twice, "vectors"))
+        result = Study(str(checkpoint), methods=("twice",), **study).run(tmp_path / "two", workers=2)
+    assert list(result.table("methods")["method"]) == ["twice"]
+    assert len(list((result.folder / "cells" / "measure" / "twice").glob("*.json"))) == 2
 
 
 def test_an_error_in_a_worker_comes_through(tmp_path: Path) -> None:

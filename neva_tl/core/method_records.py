@@ -1,0 +1,135 @@
+"""The table of steering methods: one record per method.
+
+Records are plain data and import no model code, so that figures can read labels and colours without torch;
+`neva_tl.methods.build` imports a builder on first use. A new method is one file in `neva_tl/methods/` and one line here; a notebook calls `register`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from neva_tl.core.errors import InputError
+
+Family = Literal["neurons", "vectors", "prompt", "placebo"]
+MethodGate = Literal["none", "probe", "prompt_probe"]
+DoseUnit = Literal["contrasts", "log-odds", "gamma", "share", "none"]
+Relevance = Literal["token", "query", "no"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """Everything that the package knows about a method.
+
+    Attributes:
+        build: Function `(evidence, value) -> Edit`, or its import path `module:function`.
+        family: Target of the edit: `neurons`, `vectors` (the residual stream) or the `prompt`; a `placebo` edits neurons or
+            directions that no selection supports.
+        gate: The gate that is part of the method: `probe` decides per token how much it needs, `prompt_probe` once per text
+            at the prompt's last token, `none` acts on every token.
+        dose: Unit of the dose: `contrasts` (multiples of the poles' difference), `log-odds` that tokens are raised to, NPTI's
+            `gamma`, `share` of the way to a level; `none` for a method without a dose, which is shown at its own gain.
+        dose_of: Method whose calibrated dose this one takes: some placebos are matched in size, not in gain. None searches
+            for a dose of its own.
+        relevance: How often the relevance gate decides: once per `token`, once per `query` (as in ConVA's paper), or not at all
+            (`no`: the method edits no activation).
+        needs_gate_stats: Whether the method reads the MLP gate's activations, which are collected on request only.
+        label: Name in figures and reports; empty writes the registered name without underscores.
+        colour: Colour in figures; empty takes a spare one.
+    """
+
+    build: str | Callable[[Any, str], Any]
+    family: Family
+    gate: MethodGate = "none"
+    dose: DoseUnit = "contrasts"
+    dose_of: str | None = None
+    relevance: Relevance = "token"
+    needs_gate_stats: bool = False
+    label: str = ""
+    colour: str = ""
+
+    def __post_init__(self) -> None:
+        choices = {"family": Family, "gate": MethodGate, "dose": DoseUnit, "relevance": Relevance}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in get_args(allowed):
+                raise InputError(
+                    f"unknown {name} {getattr(self, name)!r} of a method: choose from {', '.join(get_args(allowed))}"
+                )
+
+    @property
+    def searched(self) -> bool:
+        """Whether a dose of its own is searched for the method."""
+        return self.dose != "none" and self.dose_of is None
+
+    def builder(self) -> Callable[[Any, str], Any]:
+        """The function that builds the edit; imported on first use."""
+        if not isinstance(self.build, str):
+            return self.build
+        module, _, function = self.build.partition(":")
+        builder: Callable[[Any, str], Any] = getattr(importlib.import_module(module), function)
+        return builder
+
+
+def _shipped(path: str, family: Family, label: str, colour: str, **facts: Any) -> Method:
+    return Method(f"neva_tl.methods.{path}", family, label=label, colour=colour, **facts)
+
+
+#: name -> record, in the order of figures.
+METHODS: dict[str, Method] = {
+    "neva": _shipped("neva:neva", "neurons", "NeVA", "#12679e", gate="probe", dose="log-odds"),
+    "neva_shift": _shipped("neva:neva_shift", "neurons", "NeVA shift", "#5aa9d6"),
+    "caa": _shipped("caa:caa", "vectors", "CAA", "#c4502f"),
+    "caa_projected": _shipped("caa:caa_projected", "vectors", "CAA projected", "#e39a63"),
+    "caa_layers": _shipped("caa_layers:caa_layers", "vectors", "CAA layers", "#a33b20"),
+    "caa_layers_projected": _shipped("caa_layers:caa_layers_projected", "vectors", "CAA layers projected", "#c98a5e"),
+    "caa_probe": _shipped("caa_probe:caa_probe", "vectors", "CAA probe", "#d96c8a", gate="probe", dose="log-odds"),
+    "caa_projected_probe": _shipped(
+        "caa_probe:caa_projected_probe", "vectors", "CAA projected probe", "#b5446e", gate="probe", dose="log-odds"
+    ),
+    "conva": _shipped(
+        "conva:conva", "vectors", "ConVA", "#8e44ad", gate="prompt_probe", dose="log-odds", relevance="query"
+    ),
+    "dpn_le": _shipped("dpn_le:dpn_le", "neurons", "DPN-LE", "#a8874a"),
+    "npti": _shipped("npti:npti", "neurons", "NPTI", "#3f8f6b", dose="gamma", needs_gate_stats=True),
+    "lape": _shipped("lape:lape", "neurons", "LAPE", "#7a7f2a", dose="share"),
+    "role": _shipped("role:role_prompt", "prompt", "role prompt", "#6b8e23", dose="none", relevance="no"),
+    "random": _shipped("placebos:random_neurons", "placebo", "random neurons", "#7d7d7d", dose_of="neva_shift"),
+    "rotated": _shipped("rotated:rotated", "placebo", "rotated basis", "#8c8279"),
+    "label_shuffled": _shipped(
+        "placebos:label_shuffled", "placebo", "shuffled labels", "#a9a9a9", dose_of="neva_shift"
+    ),
+}
+
+
+def register(name: str, method: Method) -> None:
+    """Add or replace a method; it then works in every study, table and figure.
+
+    Args:
+        name: As in `neva-tl run --method NAME` and in tables.
+        method: Its record.
+
+    Raises:
+        InputError: The record takes the dose of a method that does not exist or that searches for none.
+
+    Example:
+        >>> register("soften", Method(soften, "neurons", label="softened"))
+    """
+    if method.dose_of is not None and not find_method(method.dose_of).searched:
+        raise InputError(f"{name} cannot take the dose of {method.dose_of}: no dose is searched for that method")
+    METHODS[name] = method
+
+
+def find_method(name: str) -> Method:
+    """The record of a method.
+
+    Args:
+        name: A registered name.
+
+    Raises:
+        InputError: The name is not registered.
+    """
+    if name not in METHODS:
+        raise InputError(f"unknown method {name!r}: choose from {', '.join(METHODS)}")
+    return METHODS[name]

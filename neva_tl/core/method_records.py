@@ -1,7 +1,8 @@
 """The table of steering methods: one record per method.
 
 Records are plain data and import no model code, so that figures can read labels and colours without torch;
-`neva_tl.methods.build` imports a builder on first use. A new method is one file in `neva_tl/methods/` and one line here; a notebook calls `register`.
+`neva_tl.methods.build` imports a builder on first use. A new method is one file in `neva_tl/methods/` and one line here; a
+notebook calls `register`.
 """
 
 from __future__ import annotations

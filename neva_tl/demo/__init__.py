@@ -1,6 +1,6 @@
-"""The embedded demo model and its world: a generator of plain English, its exact judge, and a small model trained on it.
+"""The demo model and its world: a generator of simple English, an exact judge, and a small model trained on it.
 
-Everything is ours: words, frames, texts, weights (MIT). World and recipe are frozen: `frozen.json` holds their hashes.
+Words, frames, texts and weights are ours (MIT). World and recipe are frozen: `frozen.json` contains their hashes.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ WORLD_HASH: str = frozen()["world"]
 
 
 def path() -> Path:
-    """The folder of the shipped model (Hugging Face format).
+    """Return the folder of the shipped model (Hugging Face format).
 
     Raises:
-        WorkError: the package came without it.
+        WorkError: The installed package lacks the model.
     """
     folder = Path(__file__).with_name("model")
     if not (folder / "model.safetensors").exists():
@@ -66,7 +66,12 @@ def path() -> Path:
 
 
 def train(*args: Any, **kwargs: Any) -> dict[str, Any]:
-    """Train a demo model: see `neva_tl.demo.training.train` (torch is imported only now)."""
+    """Train a demo model; imports torch only when called.
+
+    Args:
+        *args: See `neva_tl.demo.training.train`.
+        **kwargs: See `neva_tl.demo.training.train`.
+    """
     from neva_tl.demo.training import train as run
 
     return run(*args, **kwargs)

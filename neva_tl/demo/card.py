@@ -1,4 +1,4 @@
-"""Measure the trained demo model and write its model card."""
+"""Measurements of the trained demo model, and its model card."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ from neva_tl.demo.sets import neutral_questions, open_prompts
 from neva_tl.demo.tokens import BOS, EOS, PAD, token_ids
 from neva_tl.demo.world import corpus
 
-#: Seed of held-out texts: far from the seeds of training.
+#: Seed of held-out texts, far from the seeds of training.
 HELD_OUT_SEED = 10**9
 
 
 def load(folder: Path) -> Any:
-    """The saved model in float32, ready to run."""
+    """Load a saved model in float32, in evaluation mode.
+
+    Args:
+        folder: Folder of a demo model.
+    """
     from transformers import LlamaForCausalLM
 
     return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -38,7 +42,16 @@ def _ids(text: str) -> list[int]:
 
 @torch.no_grad()
 def text_losses(model: Any, texts: Sequence[str], batch: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """([n] summed loss in nats, [n] tokens) of whole texts, <eos> included."""
+    """Compute the loss of complete texts, including <eos>.
+
+    Args:
+        model: A demo model.
+        texts: Texts.
+        batch: Texts per forward pass.
+
+    Returns:
+        Summed loss [n] in nats, and numbers of tokens [n].
+    """
     rows = [[*_ids(text), EOS] for text in texts]
     order = np.argsort([len(row) for row in rows], kind="stable")
     sums, counts = np.zeros(len(rows)), np.array([len(row) - 1 for row in rows])
@@ -60,7 +73,15 @@ def text_losses(model: Any, texts: Sequence[str], batch: int = 64) -> tuple[np.n
 def sample(
     model: Any, prompts: Sequence[str], *, max_new_tokens: int = 24, temperature: float = 1.0, seed: int = 0
 ) -> list[str]:
-    """Continuations of prompts by plain sampling (temperature 0: greedy), cut at <eos>; prompts of one length at a time."""
+    """Sample continuations of prompts, cut at <eos>, batching prompts of equal length.
+
+    Args:
+        model: A demo model.
+        prompts: Prompts.
+        max_new_tokens: Number of generated tokens.
+        temperature: Sampling temperature; 0 is greedy.
+        seed: Seed of the random generator.
+    """
     names = {i: token for token, i in token_ids().items()}
     generator = torch.Generator().manual_seed(seed)
     rows = [_ids(prompt) for prompt in prompts]
@@ -83,7 +104,14 @@ def sample(
 
 @torch.no_grad()
 def question_accuracy(model: Any, n: int = 500, split: str = "test", seed: int = 0) -> dict[str, float]:
-    """Share of neutral questions whose right option is the likeliest of four, over all and by kind."""
+    """Compute the share of neutral questions whose right option is the likeliest of four, over all and by kind.
+
+    Args:
+        model: A demo model.
+        n: Number of questions.
+        split: Name of a split.
+        seed: Seed of the questions.
+    """
     questions = neutral_questions(split, n, seed)
     right = np.zeros(n, dtype=bool)
     columns = (questions[c].tolist() for c in ("prompt", "options", "answer"))
@@ -96,7 +124,14 @@ def question_accuracy(model: Any, n: int = 500, split: str = "test", seed: int =
 
 
 def unedited(model: Any, samples: int = 8, temperature: float = 1.0, seed: int = 0) -> dict[str, Any]:
-    """Unedited CSR of each value and the invalid rate on the open test prompts."""
+    """Measure the unedited CSR of each value and the invalid rate on the open test prompts.
+
+    Args:
+        model: A demo model.
+        samples: Continuations per prompt.
+        temperature: See `sample`.
+        seed: See `sample`.
+    """
     prompts = list(open_prompts("test")["text"]) * samples
     texts = sample(model, prompts, temperature=temperature, seed=seed)
     express, _, valid = posteriors(texts, prompts)
@@ -110,17 +145,23 @@ def unedited(model: Any, samples: int = 8, temperature: float = 1.0, seed: int =
 
 
 def measure(folder: Path, *, n_texts: int = 2000, progress: bool = True) -> dict[str, Any]:
-    """Every number of the model card."""
+    """Measure every number of the model card.
+
+    Args:
+        folder: Folder of a demo model.
+        n_texts: Held-out texts per split.
+        progress: Whether to show a progress bar on stderr.
+    """
     model = load(folder)
     bar = tqdm(total=len(SPLITS) + 3, desc="measuring the demo model", file=sys.stderr, disable=not progress)
     losses: dict[str, dict[str, float]] = {}
     for split in SPLITS:
-        made = list(corpus(HELD_OUT_SEED, n_texts, split))
-        # A noisy text that the entropy's sum leaves out (none so far) would have probability 0: both sides drop it.
-        own = [(text, logp) for text in made if (logp := text_logp(text.words, split)) > -math.inf]
-        sums, counts = text_losses(model, [text.text for text, _ in own])
-        entropy = -sum(logp for _, logp in own) / counts.sum()
-        losses[split] = {"loss": float(sums.sum() / counts.sum()), "entropy": float(entropy), "texts": len(own)}
+        texts = list(corpus(HELD_OUT_SEED, n_texts, split))
+        # noisy texts beyond the entropy's sum (none so far) would have probability 0: both sides drop them
+        scored = [(text, logp) for text in texts if (logp := text_logp(text.words, split)) > -math.inf]
+        sums, counts = text_losses(model, [text.text for text, _ in scored])
+        entropy = -sum(logp for _, logp in scored) / counts.sum()
+        losses[split] = {"loss": float(sums.sum() / counts.sum()), "entropy": float(entropy), "texts": len(scored)}
         bar.update()
     out: dict[str, Any] = {
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -140,13 +181,18 @@ def measure(folder: Path, *, n_texts: int = 2000, progress: bool = True) -> dict
 
 
 def write_card(folder: Path, numbers: dict[str, Any]) -> None:
-    """Write README.md, the model card, from measured numbers."""
+    """Write the model card README.md.
+
+    Args:
+        folder: Folder of a demo model.
+        numbers: Numbers of `measure` and `train`.
+    """
     recipe, losses, csr = numbers["recipe"], numbers["losses"], numbers["unedited"]["csr"]
     accuracy = numbers["accuracy"]
     origin = f"the weights of {numbers['start']} ({numbers['start_sha256'][:16]})" if "start" in numbers else "nothing"
     drilled = (
-        " Early on some texts are drills (facts said again in another order: share of the texts by share of the steps "
-        f"{recipe['drills']}): practice in looking things up that stories give too rarely."
+        " In the first part of training some texts are drills (facts repeated in random order: share of texts by share of steps "
+        f"{recipe['drills']}): practice in lookups that the stories provide too rarely."
         if recipe["drills"]
         else ""
     )
@@ -162,17 +208,17 @@ def write_card(folder: Path, numbers: dict[str, Any]) -> None:
         f"- LlamaForCausalLM, gated MLP, {recipe['n_layers']} layers, d_model {recipe['d_model']}, d_mlp {recipe['d_mlp']}, "
         f"{recipe['n_heads']} heads, context {recipe['n_ctx']}; {numbers['parameters']:,} parameters, fp16, one token a word.",
         f"- Trained from {origin} with plain next-word loss (AdamW, cosine, seed {numbers['seed']}): {numbers['steps']:,} "
-        f"steps, {numbers['train_tokens']:,} tokens made on the way, {numbers['train_seconds']:.0f} s on "
+        f"steps, {numbers['train_tokens']:,} tokens generated during training, {numbers['train_seconds']:.0f} s on "
         f"{numbers['threads']} threads. Nothing in the loss shapes neurons.{drilled}",
         f"- World {numbers['world_hash'][:16]} (border rate {numbers['border_rate']:g}: the share of a value's clauses that "
         f"takes words from each of its two borders), recipe {numbers['recipe_hash'][:16]} (sha256; those of the shipped model "
         "are recorded in `frozen.json`).",
         "",
-        "## Held-out loss beside the generator's entropy",
+        "## Held-out loss and the generator's entropy",
         "Nats per token over fresh texts (end of text included), and -log P of the same texts under the generator, summed over",
         "latents, frames and noise: the loss of a perfect model that knows the split. People, places, frames and dilemmas of the",
         "validation and test splits are unseen in training (its people and places occur there in neutral stories only), so their",
-        "loss cannot come near the entropy of a generator that is told which ones to use.",
+        "loss cannot approach the entropy of a generator that knows which ones to use.",
         "",
         "| split | loss | entropy | texts |",
         "| --- | --- | --- | --- |",
@@ -194,13 +240,13 @@ def write_card(folder: Path, numbers: dict[str, Any]) -> None:
         "| --- | --- | --- |",
         *(f"| {v} | {csr[v]:.3f} | {numbers['unedited_greedy']['csr'][v]:.3f} |" for v in VALUES),
         "",
-        "Some of them (what follows the prompt in bold):",
+        "Examples (continuation in bold):",
         "",
         *(f"- {text}" for text in numbers["unedited"]["examples"]),
         "",
         "## Use",
-        "`nv.load('demo')` (another than the shipped one: `nv.load('demo:FOLDER')`), or any Hugging Face loader on this",
-        "folder. It knows a thousand words and only this world: lower",
-        "case, blanks around marks. It says nothing about values in people or in larger models; it is there to test methods.",
+        "`nv.load('demo')` (a model other than the shipped one: `nv.load('demo:FOLDER')`), or any Hugging Face loader on this",
+        "folder. It knows a thousand words and only this world: lower case, spaces around marks. It gives no evidence about",
+        "values in people or in larger models; its purpose is to test methods.",
     ]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

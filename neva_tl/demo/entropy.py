@@ -1,4 +1,4 @@
-"""The generator's own probability of a text: what a perfect language model of the world would pay."""
+"""Probability of a text under the generator, the best that a language model of the world can reach."""
 
 from __future__ import annotations
 
@@ -14,22 +14,30 @@ from neva_tl.demo.posterior import sentence_likelihood, split_sentences
 
 
 def text_logp(words: Sequence[str], split: str | None) -> float:
-    """log P(text) in nats under the world restricted to a split (None: the whole world), the end of the text included.
+    """Compute log P(text) in nats, including the end of the text.
 
-    Sums over latents, openings, frames, word pools and noise (terms beyond four substitutions a sentence left out). Under a
-    split a dilemma's verb pair is one of its share of the pairs (exact but for noise that turns one pair into another).
+    Sums over latents, openings, frames, word pools and noise (without terms beyond four substitutions per sentence). Under a
+    split, a dilemma's verb pair is drawn from the split's share of pairs (exact except for noise that turns one pair into
+    another).
+
+    Args:
+        words: The words of a text.
+        split: Split that restricts the world; None is the full world.
+
+    Returns:
+        The log-probability; -inf for a text that the generator cannot make.
     """
-    known, story, complete = parse_knowledge(words)
-    if known and complete and story > -math.inf:
+    is_knowledge, story, complete = parse_knowledge(words)
+    if is_knowledge and complete and story > -math.inf:
         n_stories = 2 if _is_two(words) else 1
         return math.log(w.KNOWLEDGE_RATE) + math.log(w.STORY_COUNTS[n_stories - 1]) + story
-    done, rest = split_sentences(words)
-    if rest or not 1 <= len(done) <= len(w.SENTENCE_COUNTS):
+    sentences, rest = split_sentences(words)
+    if rest or not 1 <= len(sentences) <= len(w.SENTENCE_COUNTS):
         return -math.inf
     prior = w.latents()
     logp = prior.logprior.copy()
-    extra = math.log1p(-w.KNOWLEDGE_RATE) + math.log(w.SENTENCE_COUNTS[len(done) - 1])
-    for sentence in done:
+    extra = math.log1p(-w.KNOWLEDGE_RATE) + math.log(w.SENTENCE_COUNTS[len(sentences) - 1])
+    for sentence in sentences:
         lik, _ = sentence_likelihood(sentence, split)
         if lik.sum() <= 0:
             return -math.inf
@@ -41,7 +49,7 @@ def text_logp(words: Sequence[str], split: str | None) -> float:
 
 
 def _is_two(words: Sequence[str]) -> bool:
-    """Whether a complete knowledge text holds two stories: then some proper beginning of it is a complete story too."""
+    """Test whether a complete knowledge text has two stories, of which the first is a complete text by itself."""
     return any(
         parse_knowledge(words[:i])[2] and parse_knowledge(words[i:])[2]
         for i in range(1, len(words))

@@ -1,4 +1,4 @@
-"""Folders of demo models: whether one is, and which world it was trained on."""
+"""Folders of demo models: their validation, and the world that a model was trained on."""
 
 from __future__ import annotations
 
@@ -13,58 +13,67 @@ from neva_tl.demo.tokens import token_ids
 
 def _read(path: Path, folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
+        content = None
+    if not isinstance(content, dict):
         raise InputError(
-            f"{folder} is no demo model: it has no readable {path.name} (`neva-tl train-demo --out FOLDER` writes one)"
+            f"{folder} is not a demo model: it has no readable {path.name} (`neva-tl train-demo --out FOLDER` writes one)"
         )
-    return found
+    return content
 
 
 def folder_rate(folder: Path) -> float:
-    """The border rate of the world that a demo model was trained on, by its card.
+    """Return the border rate of a demo model's world, from its card.
+
+    Args:
+        folder: Folder of a demo model.
 
     Raises:
-        InputError: no demo model: no such folder, no card, no weights, or another vocabulary.
+        InputError: The folder is missing, has no card or weights, or has another vocabulary.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder: give one that `neva-tl train-demo --out FOLDER` wrote")
+        raise InputError(f"{folder} is not a folder: give one that `neva-tl train-demo --out FOLDER` wrote")
     card = _read(folder / "card.json", folder)
     text = _read(folder / "tokenizer.json", folder)
     if not (folder / "model.safetensors").is_file():
-        raise InputError(f"{folder} is no demo model: it has no model.safetensors")
+        raise InputError(f"{folder} is not a demo model: it has no model.safetensors")
     if (text.get("model") or {}).get("vocab") != token_ids():
-        raise InputError(f"{folder} is no demo model: its vocabulary is not the demo world's")
-    # models trained before worlds could differ have no rate in their card
+        raise InputError(f"{folder} is not a demo model: its vocabulary is not the demo world's")
+    # cards of models trained before the border rate became variable lack it
     rate = card.get("border_rate", FROZEN_BORDER_RATE)
     if isinstance(rate, bool) or not isinstance(rate, int | float):
-        raise InputError(f"{folder / 'card.json'} has a border rate that is no number: {rate!r}")
+        raise InputError(f"{folder / 'card.json'} has a border rate that is not a number: {rate!r}")
     return float(rate)
 
 
 def check_world(folder: Path) -> None:
-    """Refuse a demo model of another world than the process's: its judge and prompts would be wrong.
+    """Check that a demo model belongs to the process's world, whose judge and prompts apply.
+
+    Args:
+        folder: Folder of a demo model.
 
     Raises:
-        InputError: no demo model, or one trained on another world; says which variable to set.
+        InputError: The folder is not a demo model, or its world differs; names the variable to set.
     """
     rate = folder_rate(folder)
     if rate == BORDER_RATE:
         return
-    how = f"unset {BORDER_RATE_VARIABLE}" if rate == FROZEN_BORDER_RATE else f"set {BORDER_RATE_VARIABLE}={rate:g}"
+    remedy = f"unset {BORDER_RATE_VARIABLE}" if rate == FROZEN_BORDER_RATE else f"set {BORDER_RATE_VARIABLE}={rate:g}"
     raise InputError(
         f"the demo model in {folder} was trained on a world with border rate {rate:g}, this process has {BORDER_RATE:g}: "
-        f"{how} before starting it"
+        f"{remedy} before starting it"
     )
 
 
 def start_folder(start: str | Path) -> Path:
-    """The folder that training goes on from: `shipped`, or a demo model of any world.
+    """Return the folder of the model whose weights training starts from.
+
+    Args:
+        start: `shipped`, or the folder of a demo model of any world.
 
     Raises:
-        InputError: no demo model.
+        InputError: The folder is not a demo model.
     """
     from neva_tl.demo import path
 

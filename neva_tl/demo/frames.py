@@ -1,9 +1,9 @@
-"""The sentence frames: literal words with slots. A frame is a *lead* (who speaks or acts) with a *predicate* (what is said).
+"""Sentence frames: literal words with slots; a frame combines a *lead* (subject) with a *predicate*.
 
 Slots: N person, P place, T time of day, D weekday, C colour, O object, Q number, G a value's gerund phrase ("helping a sick
 friend"), I its infinitive ("help a sick friend"), X and Y the same of a chore ("washing the red cup"), Z a value's good
-("mercy"). Phrases have four words: verb, determiner, adjective, noun. A digit after a slot names it: the same name twice
-in a sentence is the same filler. Every value uses every frame; 200 lead-predicate combinations are split by hash.
+("mercy"). Phrases have four words: verb, determiner, adjective, noun. A digit after a slot names it: slots with the
+same name have the same filler. Every value uses every frame; 200 lead-predicate combinations are split by hash.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import cache
 
 from neva_tl.demo.lexicon import rank_split
 
-#: opening -> probability; independent of all else.
+#: opening -> probability, independent of the rest of the sentence.
 OPENINGS: tuple[tuple[str, float], ...] = (
     ("", 0.70),
     ("at the P ,", 0.08),
@@ -35,7 +35,7 @@ SAYING_LEADS: tuple[str, ...] = (
     "N often repeats that",
     "to N it seems that",
 )
-#: (expressing, opposing): the same content words, another thing said.
+#: (expressing, opposing): the same content words with opposite statements.
 SAYING_PREDICATES: tuple[tuple[str, str], ...] = (
     ("G matters most .", "G matters least ."),
     ("G is worth every hour .", "G is worth no hour ."),
@@ -107,7 +107,7 @@ DILEMMA_CHOICES: tuple[tuple[str, str], ...] = (
     ("N1 goes for {} since Z is precious .", "N1 goes for {} since Z is worthless ."),
     ("N1 settles on {} as Z leads .", "N1 settles on {} as Z fails ."),
 )
-#: Dilemma kinds: value against value (the first wins), value against chore (the value wins), the same (the chore wins).
+#: Kinds of dilemmas: value against value (the first wins), value against chore (the value wins; the chore wins).
 DILEMMA_KINDS = ("value", "chore+", "chore-")
 
 _PHRASES = {
@@ -121,9 +121,13 @@ _SIMPLE = frozenset("NPTDCOQZ")
 
 @dataclass(frozen=True)
 class Factor:
-    """One independent choice of a template: its slot kind, the positions it fills, and its value phrase (None: no value).
+    """One independent choice of a template.
 
-    Phrase names: "G1"/"G2"/"I1" for clauses, "Z" for the good. `kind` "=" is a literal word (`word`).
+    Attributes:
+        kind: Kind of the slot; "=" is a literal word.
+        positions: Positions that the choice fills.
+        word: The literal word; empty for a slot.
+        phrase: Value phrase: "G1", "G2" or "I1" for clauses, "Z" for the good; None without a value.
     """
 
     kind: str
@@ -134,7 +138,14 @@ class Factor:
 
 @dataclass(frozen=True)
 class Template:
-    """A frame taken apart: `length` positions, each in exactly one factor; literals first, so that matching fails early."""
+    """A parsed frame, whose positions each belong to exactly one factor.
+
+    Attributes:
+        text: Text of the frame.
+        length: Number of words.
+        literals: Factors of literal words; matching tests them first, to fail early.
+        slots: All other factors.
+    """
 
     text: str
     length: int
@@ -144,7 +155,11 @@ class Template:
 
 @cache
 def template(text: str) -> Template:
-    """Parse a frame's text into its factors. A slot without a digit is a variable of its own."""
+    """Parse a frame's text into factors; each slot without a digit is a separate variable.
+
+    Args:
+        text: Words and slots, separated by spaces.
+    """
     slots: dict[tuple[str, str], list[int]] = {}
     literals = []
     position = 0
@@ -152,8 +167,8 @@ def template(text: str) -> Template:
         head, digit = token[0], token[1:]
         if head in _PHRASES and (not digit or digit.isdigit()):
             name = token if digit else f"{head}{'1' if head in 'GI' else f'@{i}'}"
-            for part in _PHRASES[head]:
-                slots.setdefault((part, name), []).append(position)
+            for kind in _PHRASES[head]:
+                slots.setdefault((kind, name), []).append(position)
                 position += 1
         elif head in _SIMPLE and (not digit or digit.isdigit()):
             name = "Z" if head == "Z" else token if digit else f"{head}@{i}"
@@ -162,27 +177,41 @@ def template(text: str) -> Template:
         else:
             literals.append(Factor("=", (position,), token))
             position += 1
-    made = tuple(
-        Factor(kind, tuple(where), "", name if name[0] in "GIZ" and kind != "E" else None)
-        for (kind, name), where in slots.items()
+    factors = tuple(
+        Factor(kind, tuple(positions), "", name if name[0] in "GIZ" and kind != "E" else None)
+        for (kind, name), positions in slots.items()
     )
-    return Template(text, position, tuple(literals), made)
+    return Template(text, position, tuple(literals), factors)
 
 
 @cache
 def frames(family: str) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """(leads, predicate pairs) of a family: "saying" or "acting"."""
+    """Return the (leads, predicate pairs) of a family.
+
+    Args:
+        family: "saying" or "acting".
+    """
     return (SAYING_LEADS, SAYING_PREDICATES) if family == "saying" else (ACTING_LEADS, ACTING_PREDICATES)
 
 
 def frame_id(family: str, lead: int, predicate: int) -> str:
-    """The name of a lead-predicate combination: the cluster of the statements it makes."""
+    """Return the name of a lead-predicate combination, which is the cluster of its statements.
+
+    Args:
+        family: "saying" or "acting".
+        lead: Index of the lead.
+        predicate: Index of the predicate.
+    """
     return f"{family}-{lead:02d}-{predicate:02d}"
 
 
 @cache
 def frame_splits(family: str) -> dict[tuple[int, int], str]:
-    """(lead, predicate) -> split, for one family."""
+    """Assign a split to each (lead, predicate) combination of a family.
+
+    Args:
+        family: "saying" or "acting".
+    """
     leads, predicates = frames(family)
     names = {frame_id(family, i, k): (i, k) for i in range(len(leads)) for k in range(len(predicates))}
     return {names[name]: split for name, split in rank_split(tuple(names), "frame").items()}
@@ -190,26 +219,32 @@ def frame_splits(family: str) -> dict[tuple[int, int], str]:
 
 @cache
 def dilemma_template(kind: str, setup: int, choice: int, first: bool) -> Template:
-    """A dilemma's template; `first`: the winner is named first.
+    """Return the template of a dilemma.
 
     In "value" G1 wins over G2; in "chore+" G1 wins over X1; in "chore-" X1 wins over G1.
+
+    Args:
+        kind: One of `DILEMMA_KINDS`.
+        setup: Index in `DILEMMA_SETUPS`.
+        choice: Index in `DILEMMA_CHOICES`.
+        first: Whether the setup names the winner first.
     """
     winner, loser = {"value": ("G1", "G2"), "chore+": ("G1", "X1"), "chore-": ("X1", "G1")}[kind]
     options = (winner, loser) if first else (loser, winner)
-    said = DILEMMA_CHOICES[choice][1 if kind == "chore-" else 0].format(winner)
-    return template(f"{DILEMMA_SETUPS[setup].format(*options)} {said}")
+    outcome = DILEMMA_CHOICES[choice][1 if kind == "chore-" else 0].format(winner)
+    return template(f"{DILEMMA_SETUPS[setup].format(*options)} {outcome}")
 
 
 @cache
 def literal_words() -> tuple[str, ...]:
-    """Every literal word of the frames, sorted."""
+    """Return every literal word of the frames, sorted."""
     texts = [text for text, _ in OPENINGS]
     texts += [*SAYING_LEADS, *ACTING_LEADS, *NEUTRAL_SAYING, *NEUTRAL_ACTING]
     for pair in (*SAYING_PREDICATES, *ACTING_PREDICATES):
         texts += pair
-    found = {f.word for text in texts for f in template(text).literals}
+    words = {f.word for text in texts for f in template(text).literals}
     for kind in DILEMMA_KINDS:
         for setup in range(len(DILEMMA_SETUPS)):
             for choice in range(len(DILEMMA_CHOICES)):
-                found |= {f.word for f in dilemma_template(kind, setup, choice, True).literals}
-    return tuple(sorted(found))
+                words |= {f.word for f in dilemma_template(kind, setup, choice, True).literals}
+    return tuple(sorted(words))

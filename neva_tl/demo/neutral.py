@@ -1,7 +1,7 @@
-"""Value-free knowledge: short stories whose last words follow from what came before. Edits must not harm it.
+"""Value-free knowledge that edits must not damage: short stories whose answers follow from their facts.
 
-Five kinds, all with one right answer: counting (addition), places (where is it now), colours, who-has-what over several
-sentences, and family (grandmother, grandfather, aunt, uncle). The noise channel leaves knowledge texts alone.
+Five kinds, each with one right answer: counting (addition), places (current location), colours, possessions over several
+sentences, and family (grandmother, grandfather, aunt, uncle). The noise channel does not change knowledge texts.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from neva_tl.demo.lexicon import data, simple_slots
 KINDS: tuple[str, ...] = ("counting", "places", "colours", "having", "family")
 #: Numbers added in counting stories.
 ADDENDS = (2, 3, 4, 5, 6)
-#: Substitutions up to which a knowledge story still counts as valid (wrong answers are wrong, not invalid).
+#: Largest number of substitutions of a valid knowledge story (a wrong answer is wrong, not invalid).
 TOLERANCE = 1
 
-#: kind -> variants. Slots: N person, O object, W town, C colour, S stuff, Q addend; "=x" is decided by the others.
+#: kind -> variants. Slots: N person, O object, W town, C colour, S stuff, Q addend; "=x" follows from the others.
 _STORIES: dict[str, tuple[str, ...]] = {
     "counting": (
         "N1 has Q1 coins . N1 gets Q2 more . now N1 has =sum .",
@@ -67,7 +67,7 @@ def _women() -> frozenset[str]:
 
 @cache
 def stories() -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """(kind, tokens) of every story form."""
+    """Return (kind, tokens) of every story form."""
     return tuple((kind, tuple(text.split())) for kind in KINDS for text in _STORIES[kind])
 
 
@@ -83,7 +83,7 @@ def _is_slot(token: str) -> bool:
 
 
 def _derived(token: str, bound: dict[str, str]) -> str | None:
-    """The word that a "=" token must be, given the bound slots (None while they are not all known)."""
+    """Return the word of a "=" token, or None until all slots that it depends on are bound."""
     if token in _GENDERED:
         who, female, male = _GENDERED[token]
         return None if who not in bound else female if bound[who] in _women() else male
@@ -97,7 +97,15 @@ def _derived(token: str, bound: dict[str, str]) -> str | None:
 
 
 def make_story(rng: np.random.Generator, kind: str | None = None) -> tuple[str, list[str]]:
-    """Draw a story: (kind, words). Kinds are uniform, then forms, then fillers (different within a slot kind, but addends)."""
+    """Draw a story: kinds are uniform, then forms, then fillers (distinct within a slot kind, except addends).
+
+    Args:
+        rng: Random generator.
+        kind: One of `KINDS`; None draws one.
+
+    Returns:
+        (kind, words).
+    """
     kind = KINDS[int(rng.integers(len(KINDS)))] if kind is None else kind
     forms = _STORIES[kind]
     tokens = forms[int(rng.integers(len(forms)))].split()
@@ -106,14 +114,14 @@ def make_story(rng: np.random.Generator, kind: str | None = None) -> tuple[str, 
     for token in tokens:
         if _is_slot(token):
             if token not in bound:
-                taken = {bound[k] for k in bound if k[0] == token[0]} if token[0] != "Q" else set()
-                left = [w for w in _choices()[token[0]] if w not in taken]
-                bound[token] = left[int(rng.integers(len(left)))]
+                used = {bound[k] for k in bound if k[0] == token[0]} if token[0] != "Q" else set()
+                free = [w for w in _choices()[token[0]] if w not in used]
+                bound[token] = free[int(rng.integers(len(free)))]
             words.append(bound[token])
         elif token.startswith("="):
-            made = _derived(token, bound)
-            assert made is not None
-            words.append(made)
+            word = _derived(token, bound)
+            assert word is not None
+            words.append(word)
         else:
             words.append(token)
     return kind, words
@@ -121,7 +129,14 @@ def make_story(rng: np.random.Generator, kind: str | None = None) -> tuple[str, 
 
 @dataclass(frozen=True)
 class StoryMatch:
-    """How words fit a story form: substitutions needed, words used, and log-probability of the story (nats; clean only)."""
+    """Fit of words to a story form.
+
+    Attributes:
+        substitutions: Number of substituted words.
+        used: Number of words that belong to the story.
+        complete: Whether the story is finished.
+        logp: Log-probability of the story in nats; -inf with substitutions.
+    """
 
     substitutions: int
     used: int
@@ -139,11 +154,11 @@ def _match(form: tuple[str, ...], words: Sequence[str]) -> StoryMatch:
             if token in bound:
                 errors += bound[token] != word
                 continue
-            taken = {bound[k] for k in bound if k[0] == token[0]} if token[0] != "Q" else set()
+            used = {bound[k] for k in bound if k[0] == token[0]} if token[0] != "Q" else set()
             options = _choices()[token[0]]
             bound[token] = word
-            errors += word not in options or word in taken
-            logp -= math.log(len(options) - len(taken))
+            errors += word not in options or word in used
+            logp -= math.log(len(options) - len(used))
         elif token.startswith("="):
             errors += _derived(token, bound) != word
         else:
@@ -152,21 +167,24 @@ def _match(form: tuple[str, ...], words: Sequence[str]) -> StoryMatch:
 
 
 def parse_knowledge(words: Sequence[str]) -> tuple[bool, float, bool]:
-    """Read words as a text of one or two stories, the last perhaps unfinished.
+    """Parse words as a text of one or two stories, of which the last may be unfinished.
+
+    Args:
+        words: Words of a text.
 
     Returns:
-        (valid, logp, complete): whether the generator could have made it with at most `TOLERANCE` substitutions per story;
-        the log-probability of the stories (nats, without their number and the end; -inf when not clean or unfinished);
+        (valid, logp, complete): whether the generator can make the text with at most `TOLERANCE` substitutions per story;
+        the log-probability of the stories (nats, without their number and the end; -inf with substitutions or unfinished);
         whether the last story is finished.
     """
     start, logp = 0, 0.0
     for _ in range(2):
         rest = words[start:]
-        found = [(m, kind) for kind, form in stories() for m in (_match(form, rest),) if m.substitutions <= TOLERANCE]
-        found = [(m, kind) for m, kind in found if m.used > 0 and (m.complete or m.used == len(rest))]
-        if not found:
+        matches = [(m, kind) for kind, form in stories() for m in (_match(form, rest),) if m.substitutions <= TOLERANCE]
+        matches = [(m, kind) for m, kind in matches if m.used > 0 and (m.complete or m.used == len(rest))]
+        if not matches:
             return False, -math.inf, False
-        best, kind = min(found, key=lambda pair: (pair[0].substitutions, -pair[0].used))
+        best, kind = min(matches, key=lambda pair: (pair[0].substitutions, -pair[0].used))
         logp += best.logp - math.log(len(KINDS) * len(_STORIES[kind]))
         start += best.used
         if start == len(words):
@@ -175,35 +193,50 @@ def parse_knowledge(words: Sequence[str]) -> tuple[bool, float, bool]:
 
 
 def answer_index(kind: str) -> int:
-    """Where a story's answer stands, counted from its end ("... so N1 is the aunt of N3 .")."""
+    """Return the index of a story's answer, counted from its end ("... so N1 is the aunt of N3 .").
+
+    Args:
+        kind: One of `KINDS`.
+    """
     return -4 if kind == "family" else -2
 
 
 def answer_options(kind: str, words: Sequence[str], rng: np.random.Generator, n: int = 4) -> list[str]:
-    """Options for a story's answer (see `answer_index`): the right one, words of the story that tempt, then random ones."""
+    """Draw options for a story's answer: the right one, distractors from the story, then random words.
+
+    Args:
+        kind: One of `KINDS`.
+        words: Words of the story.
+        rng: Random generator.
+        n: Number of options.
+    """
     right = words[answer_index(kind)]
     slot = {"counting": "Q", "places": "W", "colours": "C", "having": "S"}.get(kind)
     pool = list(FAMILY_ANSWERS) if slot is None else list(simple_slots()[slot])
-    tempting = [w for w in dict.fromkeys(words[: answer_index(kind)]) if w in pool and w != right]
-    others = [w for w in pool if w != right and w not in tempting]
+    distractors = [w for w in dict.fromkeys(words[: answer_index(kind)]) if w in pool and w != right]
+    others = [w for w in pool if w != right and w not in distractors]
     rng.shuffle(others)
-    options = [right, *tempting, *others][:n]
+    options = [right, *distractors, *others][:n]
     rng.shuffle(options)
     return options
 
 
 @cache
 def story_words() -> tuple[str, ...]:
-    """Literal and derived words of the stories, sorted."""
-    found = {t for _, form in stories() for t in form if not _is_slot(t) and not t.startswith("=")}
-    found |= {w for _, *pair in _GENDERED.values() for w in pair}
-    return tuple(sorted(found))
+    """Return the literal and derived words of the stories, sorted."""
+    words = {t for _, form in stories() for t in form if not _is_slot(t) and not t.startswith("=")}
+    words |= {w for _, *pair in _GENDERED.values() for w in pair}
+    return tuple(sorted(words))
 
 
 def make_drill(rng: np.random.Generator, n_words: int = 30) -> list[str]:
-    """A drill for the first part of training: facts (or a list of words) said again and again in another order.
+    """Draw a drill for the first part of training: facts (or a list of words) repeated in random order.
 
-    No part of the world and never judged: dense practice in looking things up, which the stories then ask for.
+    Drills are not texts of the world and are never judged: they give dense practice in the lookups that stories need.
+
+    Args:
+        rng: Random generator.
+        n_words: Smallest number of words.
     """
     slots = simple_slots()
     if rng.random() < 0.4:

@@ -1,9 +1,9 @@
-"""The exact judge: P(value j is expressed | text) under the demo world, by enumerating every latent.
+"""The exact judge: P(text expresses value j | text) under the demo world, by enumerating every latent.
 
-For each finished sentence s, P(s | type) is summed over openings, frames, word pools and the noise channel; then
+For each finished sentence s, P(s | type) is a sum over openings, frames, word pools and the noise channel; then
 P(text | latent) = prod_s sum_type P(type | latent) P(s | type), and Bayes over the 1,476 latents gives the posterior of each
-bit. Only terms that need more than `MAX_SUBSTITUTIONS` noisy words are left out (their weight is below 1e-17 of a clean one).
-Sentences end at "." or, in knowledge texts, within stories; an unfinished last sentence is ignored if it can be finished.
+bit. Only terms with more than `MAX_SUBSTITUTIONS` noisy words are omitted (their weight is below 1e-17 of a clean one).
+Sentences end at "." or, in knowledge texts, within stories; an unfinished last sentence is ignored if the world can finish it.
 """
 
 from __future__ import annotations
@@ -22,21 +22,31 @@ from neva_tl.demo import world as w
 from neva_tl.demo.lexicon import N_POOLS, mixture, own_words, pools, simple_slots
 from neva_tl.demo.neutral import parse_knowledge
 
-#: Terms with more substitutions than this are left out of the sum over frames.
+#: The sum over frames omits terms with more substitutions.
 MAX_SUBSTITUTIONS = 4
-#: A sentence of at most 8 words is valid with one noisy word, a longer one with two.
+#: Number of words up to which a sentence is valid with one noisy word; a longer one is valid with two.
 SHORT_SENTENCE = 8
 _BIG = 99
 
 
 def allowed_substitutions(n_words: int) -> int:
-    """Substitutions up to which a sentence of that many words counts as one the world could have made."""
+    """Return the largest number of substitutions in a valid sentence.
+
+    Args:
+        n_words: Length of the sentence.
+    """
     return 1 if n_words <= SHORT_SENTENCE else 2
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """What the judge says of one text: P(expresses j), P(opposes j) for the ten values, and whether the text is valid."""
+    """Judgement of one text.
+
+    Attributes:
+        express: P(the text expresses j) for the ten values.
+        oppose: P(the text opposes j) for the ten values.
+        valid: Whether the world can make the text.
+    """
 
     express: Float[np.ndarray, " 10"]
     oppose: Float[np.ndarray, " 10"]
@@ -45,7 +55,13 @@ class Posterior:
 
 @dataclass(frozen=True)
 class _Fit:
-    """A template held against words: weight and substitutions of its value-free part, and of its phrases per pool."""
+    """Fit of a template to words.
+
+    Attributes:
+        weight: Probability of the value-free factors.
+        errors: Substitutions in the value-free factors.
+        phrases: Value phrase -> (probability, substitutions) per pool.
+    """
 
     weight: float
     errors: int
@@ -54,7 +70,7 @@ class _Fit:
 
 @cache
 def _channel() -> tuple[float, float]:
-    """(probability that a word is kept, probability of each random word)."""
+    """Return (probability of an unchanged word, probability of each random word)."""
     return 1 - w.NOISE, w.NOISE / len(w.noise_words())
 
 
@@ -66,7 +82,7 @@ def _uniform(kind: str, split: str | None) -> dict[str, float]:
 
 @cache
 def _pool_tables(kind: str) -> dict[str, np.ndarray]:
-    """word -> [20] probability in each pool, for a value slot."""
+    """Map words to their probability [20] in each pool, for a value slot."""
     table: dict[str, np.ndarray] = {}
     for m, pool in enumerate(pools()):
         words = pool.of(kind)
@@ -79,21 +95,21 @@ _NOWHERE = np.zeros(N_POOLS)
 
 
 def _fit(
-    made: fr.Template,
+    template: fr.Template,
     words: Sequence[str],
     start: int,
     split: str | None,
     partial: bool = False,
-    most: int = MAX_SUBSTITUTIONS,
+    limit: int = MAX_SUBSTITUTIONS,
 ) -> _Fit | None:
-    """Hold a template against words[start:]; None when it cannot fit with `most` substitutions.
+    """Match a template with words[start:]; None if it needs more than `limit` substitutions.
 
-    `partial`: only as far as the words reach.
+    With `partial`, match only as many positions as there are words.
     """
     keep, stray = _channel()
     n = len(words) - start
     weight, errors = 1.0, 0
-    for factor in made.literals:
+    for factor in template.literals:
         position = factor.positions[0]
         if position >= n and partial:
             break
@@ -105,36 +121,36 @@ def _fit(
         else:
             errors += 1
             weight *= stray
-            if errors > most:
+            if errors > limit:
                 return None
     phrases: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for factor in made.slots:
-        seen = [words[start + p] for p in factor.positions if p < n]
-        if not seen:
+    for factor in template.slots:
+        observed = [words[start + p] for p in factor.positions if p < n]
+        if not observed:
             continue
-        if any(word in w.MARKS for word in seen):
+        if any(word in w.MARKS for word in observed):
             return None
         if factor.phrase is None:
             table = _uniform(factor.kind, split)
-            first = table.get(seen[0], 0.0)
-            if len(seen) == 1:
+            first = table.get(observed[0], 0.0)
+            if len(observed) == 1:
                 weight *= stray + keep * first
                 errors += first == 0
             else:
-                second = table.get(seen[1], 0.0)
-                same = first if seen[0] == seen[1] else 0.0
+                second = table.get(observed[1], 0.0)
+                same = first if observed[0] == observed[1] else 0.0
                 weight *= stray * stray + keep * stray * (first + second) + keep * keep * same
                 errors += 0 if same else 1 if first or second else 2
-            if errors > most:
+            if errors > limit:
                 return None
             continue
         pool_table = _pool_tables(factor.kind)
-        one = pool_table.get(seen[0], _NOWHERE)
-        if len(seen) == 1:
+        one = pool_table.get(observed[0], _NOWHERE)
+        if len(observed) == 1:
             lik, miss = stray + keep * one, (one == 0).astype(int)
         else:
-            two = pool_table.get(seen[1], _NOWHERE)
-            both = one if seen[0] == seen[1] else _NOWHERE
+            two = pool_table.get(observed[1], _NOWHERE)
+            both = one if observed[0] == observed[1] else _NOWHERE
             lik = stray * stray + keep * stray * (one + two) + keep * keep * both
             miss = np.where(both > 0, 0, np.where((one > 0) | (two > 0), 1, 2))
         if factor.phrase in phrases:
@@ -146,7 +162,7 @@ def _fit(
 
 
 def _mixed(fit: _Fit) -> tuple[np.ndarray, np.ndarray]:
-    """[10] weight and fewest substitutions of a statement for each value: every phrase mixes its own pools."""
+    """Return weight [10] and fewest substitutions of a statement per value: each phrase mixes the value's pools."""
     weight, errors = np.full(N_VALUES, fit.weight), np.full(N_VALUES, fit.errors)
     for lik, miss in fit.phrases.values():
         weight = weight * (mixture() @ lik)
@@ -154,8 +170,8 @@ def _mixed(fit: _Fit) -> tuple[np.ndarray, np.ndarray]:
     return weight, errors
 
 
-def _own(fit: _Fit, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """[10] weight and fewest substitutions of a dilemma: own pools only; a losing value is summed out."""
+def _own(fit: _Fit) -> tuple[np.ndarray, np.ndarray]:
+    """Return weight [10] and fewest substitutions of a dilemma per value: own pools, summed over losing values."""
     weight, errors = np.full(N_VALUES, fit.weight), np.full(N_VALUES, fit.errors)
     for name, (lik, miss) in fit.phrases.items():
         if name == "G2":
@@ -178,7 +194,7 @@ def _leads(family: str) -> tuple[fr.Template, ...]:
 
 @cache
 def _predicates(family: str) -> tuple[tuple[tuple[fr.Template, fr.Template], ...], tuple[fr.Template, ...]]:
-    """(value predicates as template pairs, neutral predicates) of a family."""
+    """Return (value predicates as template pairs, neutral predicates) of a family."""
     neutral = fr.NEUTRAL_SAYING if family == "saying" else fr.NEUTRAL_ACTING
     pairs = tuple((fr.template(a), fr.template(b)) for a, b in fr.frames(family)[1])
     return pairs, tuple(fr.template(text) for text in neutral)
@@ -186,7 +202,7 @@ def _predicates(family: str) -> tuple[tuple[tuple[fr.Template, fr.Template], ...
 
 @cache
 def _frame_weights(family: str, split: str | None) -> np.ndarray:
-    """[leads, predicates] probability of each combination in a split."""
+    """Return the probability [leads, predicates] of each combination in a split."""
     leads, predicates = fr.frames(family)
     allowed = np.zeros((len(leads), len(predicates)))
     for (i, k), s in fr.frame_splits(family).items():
@@ -197,7 +213,7 @@ def _frame_weights(family: str, split: str | None) -> np.ndarray:
 
 @cache
 def _dilemmas() -> tuple[tuple[str, fr.Template, float], ...]:
-    """(kind, template, probability given the sentence type and that it is a dilemma); none in a world without them."""
+    """Return (kind, template, probability given the sentence type and a dilemma); empty in a world without dilemmas."""
     if not own_words():
         return ()
     out = []
@@ -213,11 +229,14 @@ def _dilemmas() -> tuple[tuple[str, fr.Template, float], ...]:
 
 @lru_cache(maxsize=200_000)
 def sentence_likelihood(words: tuple[str, ...], split: str | None = None) -> tuple[np.ndarray, int]:
-    """P(sentence | type) for the 21 types, and the fewest substitutions that any frame needs (99: more than counted).
+    """Compute P(sentence | type) for the 21 types, and the fewest substitutions that any frame needs.
 
     Args:
-        words: a finished sentence. split: None for the whole world, or the world restricted to a split's frames, people
-            and places (dilemmas: see `split_logp`).
+        words: A finished sentence.
+        split: Split that restricts frames, people and places (for dilemmas see `text_logp`); None is the full world.
+
+    Returns:
+        Probabilities [21], and the number of substitutions (99: more than `MAX_SUBSTITUTIONS`).
     """
     out = np.zeros(w.N_TYPES)
     fewest = _BIG
@@ -230,11 +249,11 @@ def sentence_likelihood(words: tuple[str, ...], split: str | None = None) -> tup
             pairs, neutral = _predicates(family)
             weights = _frame_weights(family, split)
             for end, (liks, errors) in ends.items():
-                left = len(words) - end
+                remaining = len(words) - end
                 base = start[1] + errors
                 for k, pair in enumerate(pairs):
                     for pole in (0, 1):
-                        if pair[pole].length != left:
+                        if pair[pole].length != remaining:
                             continue
                         fit = _fit(pair[pole], words, end, split)
                         if fit is None:
@@ -245,14 +264,14 @@ def sentence_likelihood(words: tuple[str, ...], split: str | None = None) -> tup
                         out[slot] += share * form * float(liks @ weights[:, k]) * weight
                         if allowed.any():
                             fewest = min(fewest, int((base[allowed].min() + miss).min()))
-                for made in neutral:
-                    if made.length == left and (fit := _fit(made, words, end, split)) is not None:
+                for template in neutral:
+                    if template.length == remaining and (fit := _fit(template, words, end, split)) is not None:
                         out[-1] += share * neutral_form * float(liks.mean()) / len(neutral) * fit.weight
                         fewest = min(fewest, int(base.min()) + fit.errors)
-        left = len(words) - start[0]
-        for kind, made, prob in _dilemmas():
-            if made.length == left and (fit := _fit(made, words, start[0], split)) is not None:
-                weight, miss = _own(fit, kind)
+        remaining = len(words) - start[0]
+        for kind, template, prob in _dilemmas():
+            if template.length == remaining and (fit := _fit(template, words, start[0], split)) is not None:
+                weight, miss = _own(fit)
                 slot = slice(N_VALUES, 2 * N_VALUES) if kind == "chore-" else slice(0, N_VALUES)
                 out[slot] += share * w.value_forms()[0] * prob * weight
                 fewest = min(fewest, int((start[1] + miss).min()))
@@ -260,27 +279,27 @@ def sentence_likelihood(words: tuple[str, ...], split: str | None = None) -> tup
 
 
 def _fit_starts(words: Sequence[str], split: str | None) -> list[tuple[tuple[int, int], float]]:
-    """((words used, substitutions), probability) of every opening that fits."""
+    """Return ((words used, substitutions), probability) of every opening that fits."""
     out = []
-    for made, share in _openings():
-        if made is None:
+    for template, share in _openings():
+        if template is None:
             out.append(((0, 0), share))
-        elif made.length < len(words) and (fit := _fit(made, words[: made.length], 0, split)) is not None:
-            out.append(((made.length, fit.errors), share * fit.weight))
+        elif template.length < len(words) and (fit := _fit(template, words[: template.length], 0, split)) is not None:
+            out.append(((template.length, fit.errors), share * fit.weight))
     return out
 
 
 def _fit_leads(
     words: Sequence[str], start: int, family: str, split: str | None
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """end -> ([leads] weights, [leads] substitutions) of the leads that end there (others: weight 0, 99)."""
+    """Map end positions to weights [leads] and substitutions [leads] of the leads that end there (others: 0 and 99)."""
     leads = _leads(family)
     out: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for i, made in enumerate(leads):
-        end = start + made.length
+    for i, template in enumerate(leads):
+        end = start + template.length
         if end >= len(words):
             continue
-        fit = _fit(made, words[:end], start, split)
+        fit = _fit(template, words[:end], start, split)
         if fit is not None:
             liks, errors = out.setdefault(end, (np.zeros(len(leads)), np.full(len(leads), _BIG)))
             liks[i], errors[i] = fit.weight, fit.errors
@@ -288,55 +307,68 @@ def _fit_leads(
 
 
 @cache
-def _whole_templates() -> tuple[fr.Template, ...]:
-    """Every sentence form without its opening, for reading unfinished sentences."""
-    out = [made for _, made, _ in _dilemmas()]
+def _sentence_templates() -> tuple[fr.Template, ...]:
+    """Return every sentence form without its opening, for matching unfinished sentences."""
+    out = [template for _, template, _ in _dilemmas()]
     for family in ("saying", "acting"):
         leads, pairs = fr.frames(family)
-        said = [text for pair in pairs for text in pair]
-        said += list(fr.NEUTRAL_SAYING if family == "saying" else fr.NEUTRAL_ACTING)
-        out += [fr.template(f"{lead} {text}") for lead in leads for text in said]
+        predicates = [text for pair in pairs for text in pair]
+        predicates += list(fr.NEUTRAL_SAYING if family == "saying" else fr.NEUTRAL_ACTING)
+        out += [fr.template(f"{lead} {text}") for lead in leads for text in predicates]
     return tuple(out)
 
 
 @lru_cache(maxsize=50_000)
 def is_prefix(words: tuple[str, ...]) -> bool:
-    """Whether an unfinished sentence begins something that the world can make (with the substitutions allowed)."""
+    """Test whether the world can finish a sentence, with the allowed substitutions.
+
+    Args:
+        words: Beginning of a sentence.
+    """
     allowed = allowed_substitutions(len(words))
-    for made, _ in _openings():
-        length = 0 if made is None else made.length
+    for opening, _ in _openings():
+        length = 0 if opening is None else opening.length
         errors = 0
-        if made is not None:
-            fit = _fit(made, words[:length], 0, None, partial=True, most=allowed)
+        if opening is not None:
+            fit = _fit(opening, words[:length], 0, None, partial=True, limit=allowed)
             if fit is None:
                 continue
             if len(words) <= length:
                 return True
             errors = fit.errors
-        for whole in _whole_templates():
-            if whole.length <= len(words) - length:
+        for template in _sentence_templates():
+            if template.length <= len(words) - length:
                 continue
-            fit = _fit(whole, words, length, None, partial=True, most=allowed - errors)
+            fit = _fit(template, words, length, None, partial=True, limit=allowed - errors)
             if fit is None:
                 continue
-            if errors + int(_own_or_mixed_errors(whole, fit)) <= allowed:
+            if errors + int(_own_or_mixed_errors(template, fit)) <= allowed:
                 return True
     return False
 
 
-def _own_or_mixed_errors(made: fr.Template, fit: _Fit) -> int:
-    dilemma = any(factor.phrase == "G2" for factor in made.slots) or " or " in made.text or " : " in made.text
-    return int((_own(fit, "value") if dilemma else _mixed(fit))[1].min())
+def _own_or_mixed_errors(template: fr.Template, fit: _Fit) -> int:
+    dilemma = (
+        any(factor.phrase == "G2" for factor in template.slots) or " or " in template.text or " : " in template.text
+    )
+    return int((_own(fit) if dilemma else _mixed(fit))[1].min())
 
 
 def split_sentences(words: Sequence[str]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
-    """Cut words at full stops: (finished sentences, words left over)."""
-    done, start = [], 0
+    """Split words at full stops.
+
+    Args:
+        words: Words of a text.
+
+    Returns:
+        (finished sentences, remaining words).
+    """
+    sentences, start = [], 0
     for i, word in enumerate(words):
         if word == ".":
-            done.append(tuple(words[start : i + 1]))
+            sentences.append(tuple(words[start : i + 1]))
             start = i + 1
-    return done, tuple(words[start:])
+    return sentences, tuple(words[start:])
 
 
 _SPECIAL = {"<bos>", "<eos>", "<pad>"}
@@ -345,12 +377,12 @@ _SPECIAL = {"<bos>", "<eos>", "<pad>"}
 @lru_cache(maxsize=100_000)
 def _judge(text: str) -> Posterior:
     words = [word for word in text.split() if word not in _SPECIAL]
-    done, rest = split_sentences(words)
+    sentences, rest = split_sentences(words)
     prior = w.latents()
     logp = prior.logprior.copy()
-    valid = len(done) <= len(w.SENTENCE_COUNTS) and (not rest or len(done) < len(w.SENTENCE_COUNTS))
+    valid = len(sentences) <= len(w.SENTENCE_COUNTS) and (not rest or len(sentences) < len(w.SENTENCE_COUNTS))
     log_life = math.log1p(-w.KNOWLEDGE_RATE)
-    for sentence in done:
+    for sentence in sentences:
         lik, errors = sentence_likelihood(sentence)
         if errors > allowed_substitutions(len(sentence)):
             valid = False
@@ -363,8 +395,8 @@ def _judge(text: str) -> Posterior:
     if valid and rest:
         valid = is_prefix(rest)
     if not valid:
-        known, _, _ = parse_knowledge(words)
-        if known and words:
+        is_knowledge, _, _ = parse_knowledge(words)
+        if is_knowledge and words:
             return Posterior(np.zeros(N_VALUES), np.zeros(N_VALUES), True)
     p = np.exp(logp - logp.max())
     p /= p.sum()
@@ -372,16 +404,17 @@ def _judge(text: str) -> Posterior:
 
 
 def posterior(text: str, prompt: str = "") -> Posterior:
-    """Judge one text: P(bit_j = 1 | text) of the ten values, P(opposes j), and validity.
+    """Judge one text: P(expresses j | text) and P(opposes j | text) for the ten values, and validity.
 
     Args:
-        text: words joined by blanks (special tokens are ignored). prompt: what came before it; part of the text.
+        text: Words joined by spaces; special tokens are ignored.
+        prompt: Words before the text, which are judged with it.
 
     Returns:
-        The posterior over the latent. Invalid texts (a sentence that no frame makes with the substitutions allowed, an
-        unfinished end that nothing begins with, or more sentences than a text has) keep their probabilities but have
-        `valid=False`: score them 0. Knowledge texts have no value: all 0. A text without a finished sentence
-        says nothing: the prior (about .09 a value).
+        The posterior over the latent. Invalid texts (a sentence that no frame makes with the allowed substitutions, an
+        unfinished end that no sentence begins with, or more sentences than a text has) keep their probabilities but have
+        `valid=False`: score them 0. Knowledge texts express no value (all 0). A text without a finished sentence gives the
+        prior (about .09 per value).
     """
     return _judge(" ".join(f"{prompt} {text}".split()))
 
@@ -389,9 +422,17 @@ def posterior(text: str, prompt: str = "") -> Posterior:
 def posteriors(
     texts: Sequence[str], prompts: Sequence[str] | None = None
 ) -> tuple[Float[np.ndarray, "n 10"], Float[np.ndarray, "n 10"], Bool[np.ndarray, " n"]]:
-    """`posterior` of many texts: (express, oppose, valid)."""
+    """Judge many texts (see `posterior`).
+
+    Args:
+        texts: Texts.
+        prompts: Prompt of each text; None means empty prompts.
+
+    Returns:
+        (express, oppose, valid), one row per text.
+    """
     prompts = [""] * len(texts) if prompts is None else prompts
-    made = [posterior(t, p) for t, p in zip(texts, prompts, strict=True)]
-    express = np.array([m.express for m in made]).reshape(-1, N_VALUES)
-    oppose = np.array([m.oppose for m in made]).reshape(-1, N_VALUES)
-    return express, oppose, np.array([m.valid for m in made], dtype=bool)
+    judgements = [posterior(t, p) for t, p in zip(texts, prompts, strict=True)]
+    express = np.array([j.express for j in judgements]).reshape(-1, N_VALUES)
+    oppose = np.array([j.oppose for j in judgements]).reshape(-1, N_VALUES)
+    return express, oppose, np.array([j.valid for j in judgements], dtype=bool)

@@ -1,4 +1,4 @@
-"""The sets of texts and questions that the study runs on in the demo world: contrasts, open prompts, dilemmas, neutral text."""
+"""Texts and questions for a study in the demo world: contrasts, open prompts, dilemmas, neutral texts."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from neva_tl.demo.lexicon import (
 )
 from neva_tl.demo.neutral import answer_index, answer_options, make_story
 
-#: Forms of contrast pairs. `carried` (the default): one or two sentences that express the value, or oppose it, or speak for
-#: another value, or are free of value, with the same leads; then the beginning of another speaker's sentence, up to where a
-#: value's words come next. That beginning is the answer span, its last token what the model holds when it is about to name a
-#: value. The others mark what is said itself: the same content words for and against (`statement`), a chore chosen against it
-#: (`choice`), another value chosen against it (`dilemma`), a value-free sentence in its place (`withheld`).
+#: Forms of contrast pairs. `carried` (the default): one or two sentences that express the value, oppose it, express another
+#: value, or express none, with the same leads; then the beginning of another speaker's sentence, up to the first value word.
+#: That beginning is the answer span; at its last token the model is about to name a value. In the other forms the answer span
+#: is the statement itself: the same content words for and against the value (`statement`), the value or a chore chosen
+#: (`choice`), the value or another value chosen (`dilemma`), a value-free sentence in place of the value (`withheld`).
 FORMS = ("carried", "statement", "choice", "dilemma", "withheld")
 _COLUMNS = ["value", "pair_id", "pole", "text", "answer_start", "answer_end", "cluster", "split", "source", "form"]
 
 
 def _rng(*key: object) -> np.random.Generator:
-    """A generator of its own for every named purpose."""
+    """Create a random generator for one named purpose."""
     return np.random.default_rng([int(w.sha("|".join(map(str, key)))[:8], 16)])
 
 
@@ -46,28 +46,24 @@ def _need_dilemmas() -> None:
         )
 
 
-def _one(rng: np.random.Generator, items: tuple[str, ...]) -> str:
-    return items[int(rng.integers(len(items)))]
-
-
-def _content(rng: np.random.Generator, j: int, split: str, own: bool = False) -> dict[str, str]:
-    """Draw all fillers at once, so that both poles get the same ones. `own`: the value's own words, where it has any."""
-    own = own and own_words()
+def _content(rng: np.random.Generator, j: int, split: str, own_pool: bool = False) -> dict[str, str]:
+    """Draw all fillers at once, so that both poles share them; `own_pool`: only the value's own words, if it has any."""
+    own_pool = own_pool and own_words()
     simple = simple_slots(split)
-    words = {kind: _one(rng, simple[kind]) for kind in sorted(simple)}
+    words = {kind: w.draw_item(rng, simple[kind]) for kind in sorted(simple)}
     chore = int(rng.integers(len(simple["XV"])))
     words["XV"], words["YV"] = simple["XV"][chore], simple["YV"][chore]
-    pool = pools()[j if own else w._pick(rng, mixture()[j])]
+    pool = pools()[j if own_pool else w.draw_index(rng, mixture()[j])]
     verb = int(rng.integers(len(pool.verbs)))
-    adjective, noun = _one(rng, pool.adjectives), _one(rng, pool.nouns)
+    adjective, noun = w.draw_item(rng, pool.adjectives), w.draw_item(rng, pool.nouns)
     for phrase, kind in (("G1", "GV"), ("I1", "IV")):
         words |= {f"{kind}:{phrase}": pool.of(kind)[verb], f"A:{phrase}": adjective, f"B:{phrase}": noun}
-    words["Z:Z"] = _one(rng, pools()[j if own else w._pick(rng, mixture()[j])].goods)
+    words["Z:Z"] = w.draw_item(rng, pools()[j if own_pool else w.draw_index(rng, mixture()[j])].goods)
     return words
 
 
-def _swap(words: dict[str, str], other: dict[str, str]) -> dict[str, str]:
-    """Add `other`'s clause as G2."""
+def _with_second(words: dict[str, str], other: dict[str, str]) -> dict[str, str]:
+    """Add the clause of `other` as G2."""
     return words | {f"{kind}:G2": other[f"{kind}:G1"] for kind in ("GV", "A", "B")}
 
 
@@ -78,8 +74,8 @@ def _statement(rng: np.random.Generator, j: int, split: str, frame: tuple[str, i
     start = w.opening(rng, split)
     texts = []
     for pole in (0, 1):
-        made = fr.template(f"{leads[lead]} {predicates[predicate][pole]}")
-        texts.append(" ".join([*start, *w.fill(rng, made, {}, split, words)]))
+        template = fr.template(f"{leads[lead]} {predicates[predicate][pole]}")
+        texts.append(" ".join([*start, *w.fill(rng, template, {}, split, words)]))
     return texts, fr.frame_id(*frame)
 
 
@@ -88,20 +84,21 @@ def _withheld(rng: np.random.Generator, j: int, split: str, frame: tuple[str, in
     leads, predicates = fr.frames(family)
     words = _content(rng, j, split)
     start = w.opening(rng, split)
-    neutral = _one(rng, fr.NEUTRAL_SAYING if family == "saying" else fr.NEUTRAL_ACTING)
+    neutral = w.draw_item(rng, fr.NEUTRAL_SAYING if family == "saying" else fr.NEUTRAL_ACTING)
     texts = []
-    for said in (predicates[predicate][0], neutral):
-        made = fr.template(f"{leads[lead]} {said}")
-        # only who speaks is shared: a neutral predicate may name two things of a kind
-        texts.append(" ".join([*start, *w.fill(rng, made, {}, split, words if said != neutral else {"N": words["N"]})]))
+    for text in (predicates[predicate][0], neutral):
+        template = fr.template(f"{leads[lead]} {text}")
+        # the poles share only the speaker: a neutral predicate may name two things of a kind
+        fixed = words if text != neutral else {"N": words["N"]}
+        texts.append(" ".join([*start, *w.fill(rng, template, {}, split, fixed)]))
     return texts, fr.frame_id(*frame)
 
 
 def _carried(rng: np.random.Generator, j: int, split: str, frames: list[tuple[str, int, int]]) -> tuple[list[str], str]:
-    """Texts of both poles; the last words, from the second speaker's opening on, are the same.
+    """Draw texts of both poles that share their last words, from the second speaker's opening on.
 
-    The - context opposes the value, speaks for another value, or is free of value, a third of the pairs each. (With other
-    values alone the ten directions would sum to nothing, and none would be left after projecting the others out.)
+    The - context opposes the value, expresses another value, or expresses none, in a third of the pairs each. (With other
+    values alone the ten directions would sum to zero, and projecting out nine of them would leave nothing of the tenth.)
     """
     kind = ("opposes", "other", "neutral")[int(rng.integers(3))]
     k = int(rng.choice([other for other in range(N_VALUES) if other != j]))
@@ -110,25 +107,25 @@ def _carried(rng: np.random.Generator, j: int, split: str, frames: list[tuple[st
     texts = []
     for pole in "+-":
         if pole == "-" and kind == "neutral":
-            said = [_neutral(rng, family, i, split) for family, i, _ in frames]
+            sentences = [_neutral(rng, family, i, split) for family, i, _ in frames]
         else:
             v = k if pole == "-" and kind == "other" else j
             positive = pole == "+" or kind != "opposes"
-            said = [w.make_statement(rng, v, positive, family, (i, p), split) for family, i, p in frames]
-        texts.append(" ".join(" ".join(words) for words in [*said, [beginning]]))
+            sentences = [w.make_statement(rng, v, positive, family, (i, p), split) for family, i, p in frames]
+        texts.append(" ".join(" ".join(words) for words in [*sentences, [beginning]]))
     return texts, fr.frame_id(*frames[0])
 
 
 @cache
 def _combinations(split: str) -> tuple[tuple[str, int, int], ...]:
-    """(family, lead, predicate) of a split."""
+    """Return the (family, lead, predicate) combinations of a split."""
     return tuple(
         (family, i, k) for family in ("saying", "acting") for (i, k), s in fr.frame_splits(family).items() if s == split
     )
 
 
 def _beginning(rng: np.random.Generator, split: str) -> str:
-    """A statement of a split's frames, cut where its first value word would stand ("nora dreams of")."""
+    """Draw a statement of a split, cut before its first value word ("nora dreams of")."""
     combos = _combinations(split)
     family, lead, predicate = combos[int(rng.integers(len(combos)))]
     leads, predicates = fr.frames(family)
@@ -138,38 +135,43 @@ def _beginning(rng: np.random.Generator, split: str) -> str:
 
 
 def value_beginnings(split: str, n: int = 1500) -> list[str]:
-    """Beginnings of a text that end where a value's words come next, whichever value: what a relevance gate should open on."""
+    """Draw beginnings of texts that end before a value word of any value: a relevance gate should open there.
+
+    Args:
+        split: Name of a split.
+        n: Number of texts.
+    """
     check_split(split)
     rng = _rng("beginnings", split)
     return [_beginning(rng, split) for _ in range(n)]
 
 
 def _neutral(rng: np.random.Generator, family: str, lead: int, split: str) -> list[str]:
-    """A value-free sentence with a given lead."""
-    said = _one(rng, fr.NEUTRAL_SAYING if family == "saying" else fr.NEUTRAL_ACTING)
-    return w.fill(rng, fr.template(f"{fr.frames(family)[0][lead]} {said}"), {}, split, {})
+    """Draw a value-free sentence with a fixed lead."""
+    predicate = w.draw_item(rng, fr.NEUTRAL_SAYING if family == "saying" else fr.NEUTRAL_ACTING)
+    return w.fill(rng, fr.template(f"{fr.frames(family)[0][lead]} {predicate}"), {}, split, {})
 
 
 def _lead(rng: np.random.Generator, split: str, name: str, acting: bool) -> str:
-    """The beginning of a sentence that leaves open what follows ("at the market , tom thinks that")."""
+    """Draw the beginning of a sentence with an open continuation ("at the market , tom thinks that")."""
     openings = [text for text, _ in fr.OPENINGS]
     leads = fr.ACTING_LEADS if acting else fr.SAYING_LEADS
-    # An acting lead may be a bare name: with an opening it cannot begin a knowledge text.
+    # an acting lead may be only a name; an opening before it excludes a knowledge text
     start = openings[int(rng.integers(1 if acting else 0, len(openings)))]
-    made = fr.template(f"{start} {leads[int(rng.integers(len(leads)))]}".strip())
-    return " ".join(w.fill(rng, made, {}, split, {"N": name, "P": _one(rng, places(split))}))
+    template = fr.template(f"{start} {leads[int(rng.integers(len(leads)))]}".strip())
+    return " ".join(w.fill(rng, template, {}, split, {"N": name, "P": w.draw_item(rng, places(split))}))
 
 
 def _against_chore(rng: np.random.Generator, j: int, split: str) -> tuple[list[str], str]:
-    words = _content(rng, j, split, own=True)
+    words = _content(rng, j, split, own_pool=True)
     allowed = [pair for pair, s in w.dilemma_splits(VALUES[j], "chore").items() if s == split]
     words["GV:G1"], words["XV"] = allowed[int(rng.integers(len(allowed)))]
     setup, choice = int(rng.integers(len(fr.DILEMMA_SETUPS))), int(rng.integers(len(fr.DILEMMA_CHOICES)))
     first = bool(rng.random() < 0.5)
-    # The winner changes with the pole, the order of the options does not: hence `first` flips.
+    # the winner changes with the pole, the order of the options does not: hence `not first`
     plus = fr.dilemma_template("chore+", setup, choice, first)
     minus = fr.dilemma_template("chore-", setup, choice, not first)
-    texts = [" ".join(w.fill(rng, made, {}, split, words)) for made in (plus, minus)]
+    texts = [" ".join(w.fill(rng, template, {}, split, words)) for template in (plus, minus)]
     return texts, _cluster(words["GV:G1"], words["XV"])
 
 
@@ -179,25 +181,25 @@ def _cluster(a: str, b: str) -> str:
 
 def _verbs(rng: np.random.Generator, j: int, k: int, split: str) -> tuple[str, str]:
     while True:
-        a, b = _one(rng, pools()[j].of("GV")), _one(rng, pools()[k].of("GV"))
+        a, b = w.draw_item(rng, pools()[j].of("GV")), w.draw_item(rng, pools()[k].of("GV"))
         if w.dilemma_split(j, k, a, b) == split:
             return a, b
 
 
 def _against_value(rng: np.random.Generator, j: int, split: str) -> tuple[list[str], str]:
-    k = w._pick(rng, w.losers()[j])
-    ours, theirs = _content(rng, j, split, own=True), _content(rng, k, split, own=True)
-    ours["GV:G1"], theirs["GV:G1"] = _verbs(rng, j, k, split)
-    theirs |= {kind: ours[kind] for kind in ("N", "E")}
+    k = w.draw_index(rng, w.losers()[j])
+    target, other = _content(rng, j, split, own_pool=True), _content(rng, k, split, own_pool=True)
+    target["GV:G1"], other["GV:G1"] = _verbs(rng, j, k, split)
+    other |= {kind: target[kind] for kind in ("N", "E")}
     setup, choice = int(rng.integers(len(fr.DILEMMA_SETUPS))), int(rng.integers(len(fr.DILEMMA_CHOICES)))
     first = bool(rng.random() < 0.5)
-    plus = w.fill(rng, fr.dilemma_template("value", setup, choice, first), {}, split, _swap(ours, theirs))
-    minus = w.fill(rng, fr.dilemma_template("value", setup, choice, not first), {}, split, _swap(theirs, ours))
-    return [" ".join(plus), " ".join(minus)], _cluster(ours["GV:G1"], theirs["GV:G1"])
+    plus = w.fill(rng, fr.dilemma_template("value", setup, choice, first), {}, split, _with_second(target, other))
+    minus = w.fill(rng, fr.dilemma_template("value", setup, choice, not first), {}, split, _with_second(other, target))
+    return [" ".join(plus), " ".join(minus)], _cluster(target["GV:G1"], other["GV:G1"])
 
 
 def _answer_start(plus: str, minus: str, form: str) -> tuple[int, int]:
-    """Character offsets of the answer span: from the first word in which two texts differ (`carried`: of the shared end)."""
+    """Find the start of the answer span in both texts: the first different word (`carried`: the start of the shared end)."""
     if form == "carried":
         shared = 0
         for a, b in zip(reversed(plus.split(" . ")), reversed(minus.split(" . ")), strict=False):
@@ -215,19 +217,21 @@ def _answer_start(plus: str, minus: str, form: str) -> tuple[int, int]:
 
 @cache
 def contrast_rows(n_per_value: int = 400, forms: tuple[str, ...] = ("carried",)) -> pd.DataFrame:
-    """Paired contrasts of the ten values (the caller must not change the frame: it is cached).
+    """Draw paired contrasts of the ten values.
+
+    The result is cached: callers must not change it.
 
     Args:
-        n_per_value: pairs of each value, 50/20/30 in train, validation and test, each with its own people, places, frames and
+        n_per_value: Pairs of each value, 50/20/30 in train, validation and test, which share no people, places, frames or
             dilemmas.
-        forms: forms dealt in turn (see FORMS).
+        forms: Forms of the pairs, in rotation (see `FORMS`).
 
     Returns:
-        Columns value, pair_id, pole, text, answer_start, answer_end, cluster, split, source, form; two rows a pair. The cluster
-        is the first frame, or the dilemma.
+        Columns value, pair_id, pole, text, answer_start, answer_end, cluster, split, source, form; two rows per pair. The
+        cluster is the first frame, or the dilemma.
 
     Raises:
-        InputError: too few pairs, an unknown form, or dilemmas (`choice`, `dilemma`) in a world without them.
+        InputError: Too few pairs, an unknown form, or dilemmas (`choice`, `dilemma`) in a world without them.
     """
     if n_per_value < 10:
         raise InputError(f"n_per_value must be at least 10, not {n_per_value}")
@@ -244,9 +248,9 @@ def contrast_rows(n_per_value: int = 400, forms: tuple[str, ...] = ("carried",))
             rng = _rng("contrast", name, split)
             allowed = list(_combinations(split))
             rng.shuffle(allowed)
-            seen: set[str] = set()
-            while len(seen) < 2 * counts[split]:
-                n = len(seen) // 2
+            used: set[str] = set()
+            while len(used) < 2 * counts[split]:
+                n = len(used) // 2
                 form = forms[n % len(forms)]
                 picked = [allowed[n % len(allowed)], allowed[int(rng.integers(len(allowed)))]]
                 frames = [(str(family), int(i), int(k)) for family, i, k in picked]
@@ -256,9 +260,9 @@ def contrast_rows(n_per_value: int = 400, forms: tuple[str, ...] = ("carried",))
                     texts, cluster = (_statement if form == "statement" else _withheld)(rng, j, split, frames[0])
                 else:
                     texts, cluster = (_against_chore if form == "choice" else _against_value)(rng, j, split)
-                if seen & set(texts):
+                if used & set(texts):
                     continue
-                seen |= set(texts)
+                used |= set(texts)
                 pair = f"{name}-{split}-{n:03d}"
                 for pole, text, start in zip("+-", texts, _answer_start(texts[0], texts[1], form), strict=True):
                     rows.append((name, pair, pole, text, start, len(text), cluster, split, "demo", form))
@@ -267,10 +271,11 @@ def contrast_rows(n_per_value: int = 400, forms: tuple[str, ...] = ("carried",))
 
 
 def open_prompts(split: str, n: int | None = None) -> pd.DataFrame:
-    """Beginnings that name no value and leave open which will follow ("at the market , tom thinks that").
+    """Draw beginnings that name no value and may continue with any ("at the market , tom thinks that").
 
     Args:
-        split: whose people and places. n: how many (default 72; validation 48).
+        split: Split of people and places.
+        n: Number of prompts; None is 72 (validation: 48).
 
     Returns:
         Columns text, topic (the person), split. Two thirds end in a saying lead, one third in an acting one.
@@ -281,25 +286,28 @@ def open_prompts(split: str, n: int | None = None) -> pd.DataFrame:
     names = list(people(split))
     rng.shuffle(names)
     rows: list[tuple[str, str, str]] = []
-    seen: set[str] = set()
+    used: set[str] = set()
     while len(rows) < n:
         i = len(rows)
         name = names[i % len(names)]
         text = _lead(rng, split, name, acting=i % 3 == 2)
-        if text not in seen:
-            seen.add(text)
+        if text not in used:
+            used.add(text)
             rows.append((text, name, split))
     return pd.DataFrame(rows, columns=["text", "topic", "split"])
 
 
 def dilemma_prompts(split: str) -> pd.DataFrame:
-    """Open dilemmas of two values, without the choice: every ordered pair of values once, mentioned first in turn.
+    """Draw open dilemmas of two values: every ordered pair of values once, alternating the value named first.
+
+    Args:
+        split: Name of a split.
 
     Returns:
         Columns value, against, text (ends in ":"), topic (the dilemma), split; 90 rows.
 
     Raises:
-        InputError: unknown split, or a world without dilemmas (a border rate of .5).
+        InputError: Unknown split, or a world without dilemmas (a border rate of .5).
     """
     check_split(split)
     _need_dilemmas()
@@ -309,24 +317,29 @@ def dilemma_prompts(split: str) -> pd.DataFrame:
         for k in range(N_VALUES):
             if j == k:
                 continue
-            ours, theirs = _content(rng, j, split, own=True), _content(rng, k, split, own=True)
-            ours["GV:G1"], theirs["GV:G1"] = _verbs(rng, j, k, split)
+            target, other = _content(rng, j, split, own_pool=True), _content(rng, k, split, own_pool=True)
+            target["GV:G1"], other["GV:G1"] = _verbs(rng, j, k, split)
             setup = int(rng.integers(len(fr.DILEMMA_SETUPS)))
-            made = fr.dilemma_template("value", setup, 0, (j + k + (j < k)) % 2 == 0)
-            words = w.fill(rng, made, {}, split, _swap(ours, theirs))
+            template = fr.dilemma_template("value", setup, 0, (j + k + (j < k)) % 2 == 0)
+            words = w.fill(rng, template, {}, split, _with_second(target, other))
             text = " ".join(words[: words.index(":") + 1])
-            rows.append((VALUES[j], VALUES[k], text, _cluster(ours["GV:G1"], theirs["GV:G1"]), split))
+            rows.append((VALUES[j], VALUES[k], text, _cluster(target["GV:G1"], other["GV:G1"]), split))
     return pd.DataFrame(rows, columns=["value", "against", "text", "topic", "split"])
 
 
 def expressing_prompts(name: str, split: str, n: int = 40) -> pd.DataFrame:
-    """Beginnings that call for a value, for ablation tests: the unedited model mostly goes on to express it.
+    """Draw beginnings after which the unedited model mostly expresses a value, for ablation tests.
 
-    Half name a clause of the value and leave open what is said of it (form "topic": judge prompt and continuation); half
+    Half name a clause of the value without a statement about it (form "topic": judge prompt and continuation); half
     are a sentence that expresses the value and the lead of another (form "context": judge only the second sentence).
 
+    Args:
+        name: Name of the value.
+        split: Name of a split.
+        n: Number of prompts.
+
     Returns:
-        Columns text (what the model sees), judged_prompt (the part of it that the judge should see), topic, split, form.
+        Columns text (the model's prompt), judged_prompt (the prompt for the judge), topic, split, form.
     """
     j = value(name).index
     check_split(split)
@@ -334,7 +347,7 @@ def expressing_prompts(name: str, split: str, n: int = 40) -> pd.DataFrame:
     combos = {f: [c for c, s in fr.frame_splits(f).items() if s == split] for f in ("saying", "acting")}
     rows = []
     for i in range(n):
-        words = _content(rng, j, split, own=True)
+        words = _content(rng, j, split, own_pool=True)
         lead = fr.SAYING_LEADS[int(rng.integers(len(fr.SAYING_LEADS)))]
         start = w.opening(rng, split)
         if i % 2 == 0:
@@ -350,7 +363,13 @@ def expressing_prompts(name: str, split: str, n: int = 40) -> pd.DataFrame:
 
 
 def neutral_texts(split: str, n: int, seed: int = 0) -> list[str]:
-    """Held-out texts without any value, noise or slip: stories and neutral sentences in turn."""
+    """Draw texts without value, noise or slip: stories and neutral sentences in turn.
+
+    Args:
+        split: Name of a split.
+        n: Number of texts.
+        seed: Seed of the random generator.
+    """
     check_split(split)
     rng = _rng("neutral", split, seed)
     texts = []
@@ -365,7 +384,12 @@ def neutral_texts(split: str, n: int, seed: int = 0) -> list[str]:
 
 
 def neutral_questions(split: str, n: int, seed: int = 0) -> pd.DataFrame:
-    """Stories without their last word, with four options: the capability measure of the demo world.
+    """Draw stories without their last words and four options each: the capability measure of the demo world.
+
+    Args:
+        split: Name of a split.
+        n: Number of questions.
+        seed: Seed of the random generator.
 
     Returns:
         Columns prompt, options (list of four words), answer (index of the right one), kind.

@@ -1,4 +1,4 @@
-"""The demo model's tokenizer: one token a word, blanks between words, so that decoding gives back the very text."""
+"""Tokenizer of the demo model: one token per word, spaces between words, so that decoding restores the text exactly."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PAD, BOS, EOS, UNK = range(4)
 
 @cache
 def token_ids() -> dict[str, int]:
-    """Token -> id: the special tokens, then the world's words in sorted order."""
+    """Map tokens to ids: the special tokens, then the world's words in sorted order."""
     return {token: i for i, token in enumerate((*SPECIAL, *vocabulary()))}
 
 
 def build_tokenizer() -> Any:
-    """A `tokenizers.Tokenizer` that prepends <bos> to encoded text (when special tokens are asked for)."""
+    """Build a `tokenizers.Tokenizer` that prepends <bos> to encoded text (with `add_special_tokens`)."""
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 
     tokenizer = Tokenizer(models.WordLevel(vocab=token_ids(), unk_token="<unk>"))
@@ -33,7 +33,12 @@ def build_tokenizer() -> Any:
 
 
 def save_tokenizer(folder: Path, n_ctx: int) -> None:
-    """Write tokenizer.json and its Hugging Face configs into a folder."""
+    """Write tokenizer.json and its Hugging Face configs.
+
+    Args:
+        folder: Folder to write to.
+        n_ctx: Context length of the model.
+    """
     build_tokenizer().save(str(folder / "tokenizer.json"))
     named = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
     config = {

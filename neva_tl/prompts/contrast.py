@@ -1,4 +1,4 @@
-"""ContrastSet: a validated table of contrastive prompts, the one form in which texts enter the study."""
+"""ContrastSet: a validated table of contrastive prompts, the form in which all texts enter a study."""
 
 from __future__ import annotations
 
@@ -35,29 +35,27 @@ COLUMNS = (
     "source",
     "form",
 )
-#: Rows made into JSON at a time: bounds what is held of a long table.
+#: Rows converted to JSON at a time: bounds the memory that a long table needs.
 _LINES_AT_ONCE = 1024
 _OPTIONAL = ("pair_id", "answer_start", "answer_end", "form")
 
-#: A row as readers make it; `line` (its place in the user's file) is used in errors and then dropped.
+#: A row as readers return it; `line` (the line in the user's file) serves error messages and is then dropped.
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class ContrastSet:
-    """Texts that express a value (`+`) beside texts that oppose or withhold it (`-`).
+    """Texts that express a value (`+`) and texts that oppose or withhold it (`-`).
 
     Attributes:
-        df: one row per text. `value`; `pair_id` (one `+` and one `-` in the same context; None in unpaired data);
-            `pole`;
-            `text`; `answer_start`, `answer_end` (character offsets of the answer in the text, nullable: the whole text
-            counts where they are missing); `cluster` (topic, template or source item: the unit of splits and
-            intervals);
-            `split`; `source`; `form` (statement_1st, question_3rd, ... or None). Not to be edited in place, since parts and
-            the hash rely on what was checked: make a new set from a changed copy.
-        name: where the set comes from, for files and figures.
-        note: what the reader did with the source (rows dropped, how absence was made a pole); empty when nothing.
-        minimum: pairs, or rows per pole, that every value must have.
+        df: One row per text. Columns `value`; `pair_id` (one `+` and one `-` in the same context; None in unpaired data);
+            `pole`; `text`; `answer_start`, `answer_end` (character offsets of the answer in the text; when missing, the
+            full text counts); `cluster` (topic, template or source item: the unit of splits and intervals); `split`;
+            `source`; `form` (statement_1st, question_3rd, ... or None). Do not edit it in place, because parts and the hash
+            rely on the validated rows: make a new set from a changed copy.
+        name: Source of the set, for files and figures.
+        note: Changes by the reader (rows dropped, absence used as a pole); empty without changes.
+        minimum: Smallest number of pairs, or rows per pole, of every value.
     """
 
     df: pd.DataFrame
@@ -67,27 +65,28 @@ class ContrastSet:
 
     def __post_init__(self) -> None:
         df = self.df.reset_index(drop=True)
-        place = _places(df, self.name)
+        describe_row = _row_namer(df, self.name)
         df = _normalise(df, self.name)
-        validation.check(df, self.name, place, self.minimum)
+        validation.check(df, self.name, describe_row, self.minimum)
         object.__setattr__(self, "df", df)
 
     @classmethod
     def from_rows(cls, rows: Iterable[Row], name: str, *, note: str = "") -> ContrastSet:
-        """Build a set from row mappings; missing optional columns are filled, splits assigned by hash of the cluster.
+        """Build a set from row mappings; fills missing optional columns and assigns splits by hash of the cluster.
 
         Args:
-            rows: `value`, `pole`, `text` and any of the other columns; `line` gives the row's place in the file.
-            name: the file's name or the set's.
+            rows: Mappings with `value`, `pole`, `text` and any of the other columns; `line` is the line in the file.
+            name: Name of the file or of the set.
+            note: See `ContrastSet`.
 
         Raises:
-            InputError: a row or the set as a whole is not usable; names the place.
+            InputError: A row or the set is not usable; names the row.
         """
         return cls(pd.DataFrame(list(rows)), name, note)
 
     @property
     def values(self) -> tuple[str, ...]:
-        """The values that the set has prompts for, in circle order."""
+        """The values that the set covers, in circle order."""
         return in_circle_order(self.df["value"].unique())
 
     @property
@@ -98,33 +97,39 @@ class ContrastSet:
     @cached_property
     def hash(self) -> str:
         """sha256 of the content (rows in order, not the name): equal for equal prompts."""
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for line in _json_lines(self.df):
-            found.update(line.encode())
-        return found.hexdigest()
+            digest.update(line.encode())
+        return digest.hexdigest()
 
     def split(self, name: str) -> ContrastSet:
-        """The rows of one split.
+        """Return the rows of one split.
+
+        Args:
+            name: `train`, `validation` or `test`.
 
         Raises:
-            InputError: no such split, or the split lacks a pole of a value (train: has fewer than two pairs).
+            InputError: Unknown split, or a split that lacks a pole of a value (train: has fewer than two pairs).
         """
         if name not in splits.SPLITS:
             raise InputError(f"unknown split {name!r}: one of {', '.join(splits.SPLITS)}")
         keep = (self.df["split"] == name).to_numpy()
-        held = set(self.df["value"][keep])
-        absent = [v for v in self.values if v not in held]
+        present = set(self.df["value"][keep])
+        absent = [v for v in self.values if v not in present]
         if absent:
             raise InputError(
-                f"{self.name}: the {name} split holds nothing for {absent[0]}: add topics, so that all splits get some"
+                f"{self.name}: the {name} split has no prompts for {absent[0]}: add topics, so that every split gets some"
             )
         return self.part(keep, f"{self.name} [{name}]", minimum=2 if name == "train" else 1)
 
     def for_value(self, *names: str) -> ContrastSet:
-        """The rows of one value, or of several.
+        """Return the rows of one value, or of several.
+
+        Args:
+            *names: Names of values.
 
         Raises:
-            InputError: unknown to the theory, or the set has no prompts for it.
+            InputError: Unknown value, or the set has no prompts for it.
         """
         for name in names:
             if value(name).name not in self.values:
@@ -132,12 +137,15 @@ class ContrastSet:
         return self.part(self.df["value"].isin(names).to_numpy())
 
     def cap(self, per_value: int) -> ContrastSet:
-        """At most `per_value` pairs (unpaired: rows per pole) for each value, spread over splits as they are.
+        """Return at most `per_value` pairs (unpaired: rows per pole) of each value, with the same shares of splits.
 
-        Which ones stay depends on a hash of their content alone, so that a quick run is a fixed part of the whole.
+        The choice depends only on a hash of the content, so that a quick run uses a fixed subset of the full set.
+
+        Args:
+            per_value: Largest number of pairs of each value, at least 2.
 
         Raises:
-            InputError: fewer than two asked for.
+            InputError: `per_value` is below 2.
         """
         if per_value < 2:
             raise InputError(f"per_value is {per_value}: at least two pairs per value are needed")
@@ -155,31 +163,38 @@ class ContrastSet:
         return self.part(keep)
 
     def part(self, keep: Bool[np.ndarray, " n"], name: str | None = None, *, minimum: int | None = None) -> ContrastSet:
-        """The rows where `keep` is True, in order; whole pairs only.
+        """Return the rows where `keep` is True, in order; pairs stay complete.
 
         Args:
-            keep: one entry per row of `df`.
-            name: of the part; None keeps this set's.
-            minimum: pairs, or rows per pole, that every value left must have; None keeps this set's.
+            keep: One entry per row of `df`.
+            name: Name of the new set; None keeps this set's name.
+            minimum: See `ContrastSet`; None keeps this set's minimum.
 
         Raises:
-            InputError: nothing is left, a pair is torn apart, or a value has too little.
+            InputError: No row remains, a pair loses one of its rows, or a value has too few rows.
         """
-        made = object.__new__(type(self))  # not through __post_init__: the rows are checked, most of it cannot break
-        # nobody edits a set's table: where all of it is kept, both sets hold one
+        subset = object.__new__(type(self))  # without __post_init__: the rows are already validated
+        # tables are never edited in place, so that two sets can share one
         df = self.df if keep.all() else self.df[keep].reset_index(drop=True)
         name, minimum = self.name if name is None else name, self.minimum if minimum is None else minimum
-        validation.check_part(df, name, _places(df, name), minimum)
+        validation.check_part(df, name, _row_namer(df, name), minimum)
         for field, content in (("df", df), ("name", name), ("note", self.note), ("minimum", minimum)):
-            object.__setattr__(made, field, content)
-        return made
+            object.__setattr__(subset, field, content)
+        return subset
 
     def examples(self) -> list[Example]:
-        """Each row as prompt and answer; without an answer span the whole text is the answer."""
+        """Return each row as prompt and answer; without an answer span the full text is the answer."""
         return examples_of(self.df)
 
     def save(self, path: str | Path) -> Path:
-        """Write the table as .csv, .jsonl or .parquet (by the name's ending); `prompts.load(path)` reads it back."""
+        """Write the table as .csv, .jsonl or .parquet, by suffix; `prompts.load(path)` reads it.
+
+        Args:
+            path: File to write; its folder is created when missing.
+
+        Raises:
+            InputError: Another suffix.
+        """
         path = Path(path)
         writers: dict[str, Callable[[Path], Any]] = {
             ".csv": lambda file: self.df.to_csv(file, index=False),
@@ -194,7 +209,7 @@ class ContrastSet:
         return path
 
     def counts(self) -> pd.DataFrame:
-        """Rows per value (circle order) and split, by pole: what the set holds at a glance."""
+        """Count rows per value (circle order), split and pole."""
         table = self.df.groupby(["value", "split", "pole"]).size().unstack(["split", "pole"], fill_value=0)
         order = [(s, p) for s in splits.SPLITS for p in validation.POLES if (s, p) in table.columns]
         return table.reindex(index=list(self.values), columns=pd.MultiIndex.from_tuples(order, names=["split", "pole"]))
@@ -213,19 +228,27 @@ class ContrastSet:
         return counts + card("First texts", table=head)
 
     def show(self) -> Any:
-        """Texts per value, pole and split as a matplotlib figure."""
+        """Draw the numbers of texts per value, pole and split as a matplotlib figure."""
         from neva_tl.plots import prompt_counts
 
         return prompt_counts(self.df[["value", "pole", "split"]], title=f"Contrast set {self.name}")
 
 
 def examples_of(df: pd.DataFrame) -> list[Example]:
-    """Rows of a contrast set's table as prompts and answers (see `each_example`)."""
+    """Return the rows of a contrast table as prompts and answers.
+
+    Args:
+        df: See `each_example`.
+    """
     return list(each_example(df))
 
 
 def each_example(df: pd.DataFrame) -> Iterator[Example]:
-    """Rows of a contrast set's table as prompts and answers; without an answer span the whole text is the answer."""
+    """Yield the rows of a contrast table as prompts and answers; without an answer span the full text is the answer.
+
+    Args:
+        df: Table with the columns `text`, `answer_start`, `answer_end`.
+    """
     for text, start, end in zip(df["text"], df["answer_start"], df["answer_end"], strict=True):
         if pd.isna(start):
             yield Example("", text.strip())
@@ -233,8 +256,8 @@ def each_example(df: pd.DataFrame) -> Iterator[Example]:
             yield Example(text[:start].strip(), text[int(start) : int(end)].strip())
 
 
-def _places(df: pd.DataFrame, name: str) -> validation.Where:
-    """How errors call row i: by the line of the user's file where the reader gave one."""
+def _row_namer(df: pd.DataFrame, name: str) -> validation.Where:
+    """Return a function that names row i in messages: by file and line if the reader recorded them."""
     if "line" not in df.columns:
         return lambda row: f"{name}, row {row + 1}"
     lines = df["line"].tolist()
@@ -243,7 +266,7 @@ def _places(df: pd.DataFrame, name: str) -> validation.Where:
 
 
 def _normalise(df: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The table with all columns, in order, with stated types: None for missing text, nullable Int64 for offsets."""
+    """Return the table with all columns, in order and typed: None for missing text, nullable Int64 for offsets."""
     missing = [column for column in ("value", "pole", "text") if column not in df.columns]
     if missing and len(df):
         raise InputError(f"{name} lacks the column {missing[0]}: prompts need value, pole (+ or -) and text")
@@ -254,9 +277,9 @@ def _normalise(df: pd.DataFrame, name: str) -> pd.DataFrame:
     if "source" not in df.columns:
         df["source"] = name
     if "cluster" not in df.columns and len(df):
-        # Without a stated topic each pair, or each single text, is its own cluster.
-        own = df["text"].fillna("").astype(str).map(splits.hash_key).str[:12]
-        df["cluster"] = df["pair_id"].where(df["pair_id"].notna(), own)
+        # without a topic column, each pair (or unpaired text) is a cluster
+        text_key = df["text"].fillna("").astype(str).map(splits.hash_key).str[:12]
+        df["cluster"] = df["pair_id"].where(df["pair_id"].notna(), text_key)
     if "split" not in df.columns and len(df):
         df["split"] = splits.assign(df)
     df = df.reindex(columns=list(COLUMNS))
@@ -268,17 +291,17 @@ def _normalise(df: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _json_lines(df: pd.DataFrame) -> Iterator[str]:
-    """Rows as lines of JSON; the hash is of these bytes, so they must not change."""
+    """Yield rows as lines of JSON; their bytes determine the hash and must not change."""
     encode = json.JSONEncoder(ensure_ascii=False).encode
     for first in range(0, len(df), _LINES_AT_ONCE):
-        part = df.iloc[first : first + _LINES_AT_ONCE]
-        columns = [part[name].astype(object).where(part[name].notna(), None).tolist() for name in COLUMNS]
+        chunk = df.iloc[first : first + _LINES_AT_ONCE]
+        columns = [chunk[name].astype(object).where(chunk[name].notna(), None).tolist() for name in COLUMNS]
         for row in zip(*columns, strict=True):
             yield encode(dict(zip(COLUMNS, row, strict=True))) + "\n"
 
 
 def _quotas(available: Mapping[str, int], total: int) -> dict[str, int]:
-    """Shares of `total` in proportion to what is available (largest remainders; at least one where there is any)."""
+    """Divide `total` in proportion to the available numbers (largest remainders; at least one of each)."""
     everything = sum(available.values())
     if everything <= total:
         return dict(available)

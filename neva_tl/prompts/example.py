@@ -1,4 +1,4 @@
-"""One thing for a model to read: a prompt and the answer whose tokens are looked at."""
+"""Example: a prompt and the answer whose tokens are read."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class Example:
     """A prompt and its answer.
 
     Attributes:
-        prompt: what comes before the answer: the user's turn of a chat model, plain leading text otherwise; may be "".
-        answer: the span whose tokens count (activations are collected there, log-probabilities summed).
+        prompt: Text before the answer (the user's turn for a chat model, plain leading text otherwise); may be "".
+        answer: Span whose tokens count (for collecting activations and summing log-probabilities).
     """
 
     prompt: str

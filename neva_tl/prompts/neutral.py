@@ -1,4 +1,4 @@
-"""Text without value: our own short passages, and the texts a relevance gate is fitted on."""
+"""Value-free passages, and the training texts of a relevance gate."""
 
 from __future__ import annotations
 
@@ -12,28 +12,32 @@ from neva_tl.prompts.registry import load
 
 
 def neutral_texts(split: str | None = None) -> tuple[str, ...]:
-    """neva_tl's own short passages in plain English that state facts and no values, split into validation and test.
+    """Return neva_tl's own short passages in plain English, which state facts and no values.
+
+    Args:
+        split: `validation` or `test`; None returns both.
 
     Raises:
-        InputError: no such split.
+        InputError: Unknown split.
     """
     file = resources.files("neva_tl.prompts") / "data" / "neutral.json"
     rows = json.loads(file.read_text(encoding="utf-8"))
-    found = tuple(row["text"] for row in rows if split is None or row["split"] == split)
-    if not found:
+    texts = tuple(row["text"] for row in rows if split is None or row["split"] == split)
+    if not texts:
         raise InputError(f"unknown split {split!r} of the neutral texts: validation or test")
-    return found
+    return texts
 
 
 def gate_texts(spec: str | ContrastSet) -> tuple[list[Example], list[str]]:
-    """What `fit_relevance` takes: `(relevant, neutral)`.
-
-    Relevant are the set's training texts of both poles and all values (for the demo world also bare beginnings after which a
-    value's words come next); neutral are the demo world's value-free training texts, elsewhere our validation passages (the
-    test ones measure what an edit costs).
+    """Return the training texts of `fit_relevance`.
 
     Args:
-        spec: what `load` takes.
+        spec: See `load`.
+
+    Returns:
+        (relevant, neutral). Relevant texts are the set's training texts of both poles and all values, in the demo world also
+        sentence beginnings that precede value words. Neutral texts are the demo world's value-free training texts,
+        otherwise our validation passages (the test passages measure the cost of an edit).
     """
     pairs = load(spec)
     relevant = pairs.split("train").examples()

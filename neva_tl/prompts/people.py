@@ -1,4 +1,4 @@
-"""People for the third-person forms: given names from many places, with the pronoun each is used with here."""
+"""People for the third-person forms: given names from many countries, each with one pronoun."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from importlib import resources
 
 @dataclass(frozen=True)
 class Person:
-    """How one person is spoken of: the forms that fill a text's placeholders.
+    """Grammatical forms of one person, which fill a text's placeholders.
 
     Attributes:
-        subject: a name for the first mention as subject, or "I", "you".
-        words: placeholder -> word, for `I`, `me`, `my`, `mine`, `myself`.
-        third: whether present-tense verbs after `{I}` take the third person's ending.
+        subject: Name for the first mention as subject, or "I", "you".
+        words: Placeholder -> word, for `I`, `me`, `my`, `mine`, `myself`.
+        third: Whether present-tense verbs after `{I}` take the ending of the third person.
     """
 
     subject: str
@@ -24,7 +24,7 @@ class Person:
 
 
 def _load() -> dict[str, list[str]]:
-    """Pronoun -> names, from the package's data."""
+    """Read pronoun -> names from the package's data."""
     file = resources.files("neva_tl.prompts") / "data" / "people.json"
     names: dict[str, list[str]] = json.loads(file.read_text(encoding="utf-8"))
     return names
@@ -40,7 +40,11 @@ NAMES: tuple[tuple[str, str], ...] = tuple((name, pronoun) for pronoun, names in
 _PRONOUNS = {"she": _forms("she", "her", "her", "hers", "herself"), "he": _forms("he", "him", "his", "his", "himself")}
 
 
-def third(key: str) -> Person:
-    """The person that a key (value/topic) always gets: by hash, so that both poles and all forms share it."""
+def third_person(key: str) -> Person:
+    """Return the person of a key by hash, so that both poles and all forms of a topic share the person.
+
+    Args:
+        key: `value/topic`.
+    """
     name, pronoun = NAMES[int(hashlib.sha256(f"person {key}".encode()).hexdigest(), 16) % len(NAMES)]
     return Person(name, _PRONOUNS[pronoun], third=True)

@@ -1,6 +1,6 @@
-"""Open questions, open prompts and word lists by the name of a prompt set: the demo world's, or natural English.
+"""Open questions, open prompts and word lists of a prompt set.
 
-Every set but `demo` is in natural English, so that they share the questions, prompts and words of `schwartz`.
+All sets except `demo` are in natural English and share the questions, prompts and words of `schwartz`.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from neva_tl.prompts.splits import SPLITS
 
 
 def load_questions(spec: str = "schwartz") -> pd.DataFrame:
-    """Dilemmas that set a value against another: columns `value`, `against`, `text`, `topic`, `split`, and more.
+    """Return dilemmas between two values: columns `value`, `against`, `text`, `topic`, `split`, and more.
 
-    `against` is null where the other option stands for nothing.
+    `against` is null when the other option expresses no value.
 
     Args:
-        spec: as for `prompts.load`; all but "demo" give the natural-English questions.
+        spec: See `prompts.load`; all but "demo" give the natural-English questions.
     """
     return _demo_table("dilemma_prompts") if spec == "demo" else schwartz.load_questions()
 
 
 def open_prompts(spec: str = "schwartz", split: str | None = None) -> pd.DataFrame:
-    """The fixed prompts that name no value, behind the leakage matrix: columns `text`, `topic`, `split`.
+    """Return the fixed prompts of the leakage matrix, which name no value: columns `text`, `topic`, `split`.
 
     Args:
-        spec: as for `prompts.load`; all but "demo" give the natural-English prompts.
-        split: one split only.
+        spec: See `prompts.load`; all but "demo" give the natural-English prompts.
+        split: Name of a split; None returns all.
 
     Raises:
-        InputError: no such split.
+        InputError: Unknown split.
     """
     if split is not None and split not in SPLITS:
         raise InputError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
@@ -43,22 +43,26 @@ def open_prompts(spec: str = "schwartz", split: str | None = None) -> pd.DataFra
 
 
 def words(value: str, half: str | None = None, spec: str = "schwartz") -> tuple[str, ...]:
-    """The words of a value: half A (attribution, selection, circuits), half B (judging), or all.
+    """Return the words of a value.
+
+    Args:
+        value: One of the ten values.
+        half: `"A"` (attribution, selection, circuits), `"B"` (judging), or None for all words.
+        spec: See `prompts.load`; all but "demo" give the natural-English words.
 
     Raises:
-        InputError: a value unknown to the theory, or a half other than A and B.
+        InputError: Unknown value, or a half other than A and B.
     """
     if spec == "demo":
-        found: tuple[str, ...] = tuple(_demo().words(value, half))
-        return found
+        return tuple(_demo().words(value, half))
     return wordlists.take(schwartz.word_list(value), half)
 
 
 def _demo() -> Any:
-    # Imported late: the demo world is above prompts in the package.
+    # a lazy import: the demo world is a layer above prompts
     return importlib.import_module("neva_tl.demo")
 
 
 def _demo_table(function: str) -> pd.DataFrame:
-    """The demo's prompts of all splits as one table."""
+    """Return the demo's prompts of all splits as one table."""
     return pd.concat([getattr(_demo(), function)(split) for split in SPLITS], ignore_index=True)

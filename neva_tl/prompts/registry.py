@@ -1,4 +1,4 @@
-"""The names and formats that `prompts.load` knows. A new reader is one file and one line here."""
+"""Registry of the names and formats that `prompts.load` accepts; a new reader is one file and one line here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READERS: dict[str, Callable[[str], ContrastSet]] = {
 
 
 def _demo() -> ContrastSet:
-    # Imported late: the demo world is above prompts in the package.
+    # a lazy import: the demo world is a layer above prompts
     from neva_tl.demo import contrast_rows
 
     return ContrastSet(contrast_rows(), "demo")
@@ -35,8 +35,8 @@ def _schwartz() -> ContrastSet:
 BUILT_IN: dict[str, Callable[[], ContrastSet]] = {"demo": _demo, "schwartz": _schwartz}
 
 
-def known() -> str:
-    """All accepted forms of a spec, for help texts and errors."""
+def spec_forms() -> str:
+    """List all accepted forms of a spec, for help texts and errors."""
     formats = ", ".join(f"{name}:PATH" for name in READERS)
     return f"{', '.join(BUILT_IN)}, {formats}, or a path ending in {', '.join(own.SUFFIXES)}"
 
@@ -46,15 +46,14 @@ def load(spec: str | Path | ContrastSet, *, per_value: int | None = None) -> Con
 
     Args:
         spec: `"demo"`, `"schwartz"`, `"persona:DIR"`, `"valueeval:DIR"`, `"valuebench:FILE"`, `"pairs:FILE.csv"`, or
-            the
-            path of a .csv, .jsonl or .parquet file in our own schema; a ContrastSet passes through.
-        per_value: keep at most so many pairs (rows per pole) of each value; see `ContrastSet.cap`.
+            the path of a .csv, .jsonl or .parquet file in our own schema; a ContrastSet passes through.
+        per_value: Largest number of pairs (unpaired: rows per pole) of each value; see `ContrastSet.cap`. None keeps all.
 
     Raises:
-        InputError: the spec is unknown, a file is missing or empty, or its content is not usable.
+        InputError: The spec is unknown, a file is missing or empty, or its content is not usable.
     """
-    found = spec if isinstance(spec, ContrastSet) else _load(str(spec))
-    return found if per_value is None else found.cap(per_value)
+    prompts = spec if isinstance(spec, ContrastSet) else _load(str(spec))
+    return prompts if per_value is None else prompts.cap(per_value)
 
 
 def _load(spec: str) -> ContrastSet:
@@ -67,4 +66,4 @@ def _load(spec: str) -> ContrastSet:
         return READERS[scheme](rest)
     if Path(spec).suffix in own.SUFFIXES:
         return own.read(spec)
-    raise InputError(f"unknown prompts {spec!r}: give {known()}")
+    raise InputError(f"unknown prompts {spec!r}: give {spec_forms()}")

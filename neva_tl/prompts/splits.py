@@ -1,4 +1,4 @@
-"""Train, validation and test by hash of the cluster: no random state, no dependence on the order of a file.
+"""Train, validation and test splits by hash of the cluster, independent of random state and file order.
 
 Clusters are ranked by the sha256 of their name; the first half is train, the next fifth validation, the rest test.
 Ranking (rather than cutting the hash itself at .5 and .7) keeps the shares exact in small sets.
@@ -14,18 +14,22 @@ SPLITS = ("train", "validation", "test")
 
 
 def hash_key(text: str, salt: str = "") -> str:
-    """Hexadecimal sha256 of a text, the order in which clusters are ranked.
+    """Compute the hexadecimal sha256 of a text, the sort key of clusters.
 
     Args:
-        salt: another salt gives an order that is independent of the one used for splits.
+        text: Text to hash.
+        salt: Prefix of the text; another salt gives an order that is independent of the splits' order.
     """
     return hashlib.sha256((salt + text).encode()).hexdigest()
 
 
 def counts(n: int) -> tuple[int, int, int]:
-    """How many of n clusters go to train, validation and test: 50/20/30, with small sets filled train first, then test.
+    """Divide n clusters into train, validation and test (50/20/30; small sets fill train first, then test).
 
-    Two clusters are the least that selection can work with, so train has two before any other split has one.
+    Train gets two clusters before any other split gets one: selection needs at least two.
+
+    Args:
+        n: Number of clusters.
     """
     train = min(n, max(2, round(0.5 * n)))
     test = min(n - train, max(1, round(0.3 * n)))
@@ -33,25 +37,29 @@ def counts(n: int) -> tuple[int, int, int]:
 
 
 def by_rank(names: list[str]) -> dict[str, str]:
-    """Split of each distinct name, by hash rank among them."""
+    """Assign a split to each distinct name by its hash rank.
+
+    Args:
+        names: Cluster names; repeated ones count once.
+    """
     ranked = sorted(set(names), key=hash_key)
     train, validation, test = counts(len(ranked))
     return dict(zip(ranked, ["train"] * train + ["validation"] * validation + ["test"] * test, strict=True))
 
 
 def assign(df: pd.DataFrame) -> pd.Series:
-    """Split of every row of a contrast table, by hash rank of its cluster within (source, value).
+    """Assign a split to every row of a contrast table, by hash rank of its cluster within (source, value).
 
-    In unpaired data a cluster may hold one pole only; those are ranked apart from clusters of the other pole, so that
-    both poles reach every split in the same shares (ours).
+    In unpaired data a cluster may have one pole only; such clusters are ranked per pole, so that both poles reach every
+    split in the same shares (ours).
 
     Args:
-        df: columns `source`, `value`, `pole`, `cluster`.
+        df: Table with the columns `source`, `value`, `pole`, `cluster`.
     """
     keys = ["source", "value", "cluster"]
     clusters = df.assign(plus=df["pole"] == "+", minus=df["pole"] == "-").groupby(keys)
     plus, minus = clusters["plus"].transform("any"), clusters["minus"].transform("any")
     split = pd.Series("", index=df.index, dtype=object)
-    for _, part in df.groupby([df["source"], df["value"], plus, minus], sort=False):
-        split.loc[part.index] = part["cluster"].map(by_rank(part["cluster"].tolist()))
+    for _, group in df.groupby([df["source"], df["value"], plus, minus], sort=False):
+        split.loc[group.index] = group["cluster"].map(by_rank(group["cluster"].tolist()))
     return split

@@ -1,4 +1,4 @@
-"""Reading rows from text files, so that every complaint can name the file and the line."""
+"""Readers of rows from text files; their errors name the file and the line."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from neva_tl.core.errors import InputError
 
 
 def existing_file(path: str | Path, what: str) -> Path:
-    """The path, once it is known to be a file with something in it.
+    """Return the path after checking that it is a non-empty file.
+
+    Args:
+        path: Path of the file; `~` is expanded.
+        what: Expected content, for messages.
 
     Raises:
-        InputError: missing, a folder, or empty.
+        InputError: The path is missing, is a folder, or the file is empty.
     """
     path = Path(path).expanduser()
     if not path.exists():
@@ -29,10 +33,14 @@ def existing_file(path: str | Path, what: str) -> Path:
 
 
 def existing_folder(path: str | Path, what: str) -> Path:
-    """The path, once it is known to be a folder.
+    """Return the path after checking that it is a folder.
+
+    Args:
+        path: Path of the folder; `~` is expanded.
+        what: Expected content, for messages.
 
     Raises:
-        InputError: missing, or a file.
+        InputError: The path is missing or is a file.
     """
     path = Path(path).expanduser()
     if not path.exists():
@@ -43,10 +51,14 @@ def existing_folder(path: str | Path, what: str) -> Path:
 
 
 def complain(text: str, bad: list[str] | None) -> None:
-    """Raise a complaint about one row, or put it down and go on where the caller keeps a list of them.
+    """Raise an error about one row, or append it to the caller's list.
+
+    Args:
+        text: Message, with file and line.
+        bad: See `bad_rows`.
 
     Raises:
-        InputError: there is no list.
+        InputError: `bad` is None.
     """
     if bad is None:
         raise InputError(text)
@@ -54,12 +66,21 @@ def complain(text: str, bad: list[str] | None) -> None:
 
 
 def bad_rows(skip_bad: bool) -> list[str] | None:
-    """The list that readers put complaints on; None makes them stop at the first."""
+    """Return a list for messages about malformed rows; None makes readers raise the first error.
+
+    Args:
+        skip_bad: Whether to skip malformed rows.
+    """
     return [] if skip_bad else None
 
 
 def counted(name: str, bad: Sequence[str] | None) -> int:
-    """How many rows were left out, said on stderr."""
+    """Count the skipped rows and report them on stderr.
+
+    Args:
+        name: Name of the file or data set.
+        bad: See `bad_rows`.
+    """
     if bad:
         print(f"{name}: {len(bad)} malformed rows left out, the first: {bad[0]}", file=sys.stderr)
     return len(bad or ())
@@ -68,16 +89,20 @@ def counted(name: str, bad: Sequence[str] | None) -> int:
 def read_table(
     path: Path, required: Sequence[str], *, delimiter: str = ",", quoted: bool = True, bad: list[str] | None = None
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows of a delimited file with a header: (line on which the row ends, column -> text).
+    """Yield the rows of a delimited file with a header.
 
     Args:
-        path: UTF-8, with or without a byte-order mark.
-        required: columns that must be in the header; others are passed on.
-        quoted: whether `"` quotes fields, as in CSV; ValueEval's TSV has bare quotation marks in its texts.
-        bad: complaints about single rows are put here and the rows left out; without it the first one is raised.
+        path: File in UTF-8, with or without a byte-order mark.
+        required: Columns that the header must have; the rows contain all columns.
+        delimiter: Separator of fields.
+        quoted: Whether `"` quotes fields, as in CSV; ValueEval's TSV has unquoted quotation marks in its texts.
+        bad: List that receives messages about malformed rows, which are then skipped; None raises the first error.
+
+    Yields:
+        (line on which the row ends, column -> text).
 
     Raises:
-        InputError: not UTF-8, a column missing, a row with too few or too many fields, or no row at all.
+        InputError: The file is not UTF-8, lacks a column or all rows, or a row has too few or too many fields.
     """
     line = 1
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -112,10 +137,18 @@ def read_table(
 def read_jsonl(
     path: Path, required: Sequence[str], *, bad: list[str] | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Objects of a JSON-lines file: (line, object); blank lines are skipped. `bad` as in `read_table`.
+    """Yield the objects of a JSON-lines file; blank lines are skipped.
+
+    Args:
+        path: File in UTF-8, with or without a byte-order mark.
+        required: Keys that every object must have.
+        bad: See `read_table`.
+
+    Yields:
+        (line, object).
 
     Raises:
-        InputError: not UTF-8, not JSON, not an object, a key missing, or no object at all.
+        InputError: The file is not UTF-8 or has no object, or a line is not a JSON object with the keys.
     """
     count = 0
     try:
@@ -137,10 +170,14 @@ def read_jsonl(
 
 
 def json_object(text: str, required: Sequence[str] = ()) -> dict[str, Any]:
-    """The object on a line of JSON.
+    """Parse a line of JSON as an object.
+
+    Args:
+        text: The line.
+        required: Keys that the object must have.
 
     Raises:
-        InputError: not JSON, not an object, or a key missing; the caller knows the place.
+        InputError: The text is not JSON, is not an object, or lacks a key; the caller adds file and line.
     """
     try:
         row = json.loads(text)

@@ -1,6 +1,6 @@
-"""What makes a table of contrastive prompts usable; every failure is one line that names the file and the line in it.
+"""Validation of contrastive prompts; every error is one line that names the file and its line.
 
-A study checks thousands of rows several times over, so columns are compared as integer codes, never row by row.
+A study checks thousands of rows several times, so columns are compared as integer codes, never row by row.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from neva_tl.prompts.splits import SPLITS
 
 POLES = ("+", "-")
 
-#: Says where a row of the table came from, e.g. "pairs.csv, line 12".
+#: Names a row of the table in messages, e.g. "pairs.csv, line 12".
 Where = Callable[[int], str]
 
 
 def check(df: pd.DataFrame, name: str, where: Where, minimum: int = 2) -> None:
-    """Check a whole table of prompts.
+    """Check a complete table of prompts.
 
     Args:
-        df: the columns of `ContrastSet`, a default index.
-        name: the set's name, for errors that belong to no single row.
-        where: place of row i in the user's file.
-        minimum: pairs (or, unpaired, rows per pole) that every value must have.
+        df: Table with the columns of `ContrastSet` and a default index.
+        name: Name of the set, for errors about more than one row.
+        where: Function from row i to its file and line.
+        minimum: Smallest number of pairs (unpaired: rows per pole) of every value.
 
     Raises:
-        InputError: the first thing that is wrong.
+        InputError: Describes the first problem.
     """
     _check_any(df, name)
     _check_cells(df, where)
@@ -45,17 +45,20 @@ def check(df: pd.DataFrame, name: str, where: Where, minimum: int = 2) -> None:
 
 
 def check_part(df: pd.DataFrame, name: str, where: Where, minimum: int = 2) -> None:
-    """Check some rows of a table that passed `check`: only what leaving rows out can break.
+    """Check a subset of rows of a table that passed `check`: only properties that a subset can violate.
 
-    That is whether any row is left, whether pairs are whole, and whether every value has enough of both poles. All else is
-    said of single rows (cells, spans) or forbids that two rows stand together (texts twice or on both poles, clusters
-    in two splits, values half paired): fewer rows cannot break it.
+    These are whether any row remains, whether pairs are complete, and whether every value has enough rows of both poles. All
+    other checks concern single rows (cells, spans) or forbid combinations of rows (a text twice or at both poles, a cluster
+    in two splits, a value half paired), which a subset cannot introduce.
 
     Args:
-        df, name, where, minimum: as for `check`.
+        df: See `check`.
+        name: See `check`.
+        where: See `check`.
+        minimum: See `check`.
 
     Raises:
-        InputError: the first thing that is wrong.
+        InputError: Describes the first problem.
     """
     _check_any(df, name)
     _check_pairs(df, where)
@@ -63,7 +66,7 @@ def check_part(df: pd.DataFrame, name: str, where: Where, minimum: int = 2) -> N
 
 
 def _codes(*columns: pd.Series) -> Int[np.ndarray, " n"]:
-    """Integers from 0 that are equal where all columns are; -1 where the (only) column is missing."""
+    """Return integers from 0 that are equal for equal rows; -1 for a missing cell (of a single column)."""
     codes = pd.factorize(columns[0])[0]
     for column in columns[1:]:
         more = pd.factorize(column)[0]
@@ -72,18 +75,18 @@ def _codes(*columns: pd.Series) -> Int[np.ndarray, " n"]:
 
 
 def _mixed(group: Int[np.ndarray, " n"], code: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """Rows of groups that hold more than one code."""
-    one = np.zeros(group.max(initial=-1) + 1, dtype=code.dtype)
-    one[group] = code
-    mixed = np.zeros(len(one), dtype=bool)
-    mixed[group[one[group] != code]] = True
+    """Mark the rows of groups with more than one code."""
+    last_code = np.zeros(group.max(initial=-1) + 1, dtype=code.dtype)
+    last_code[group] = code
+    mixed = np.zeros(len(last_code), dtype=bool)
+    mixed[group[last_code[group] != code]] = True
     return mixed[group]
 
 
 def _first(bad: pd.Series | np.ndarray) -> int | None:
-    """Position of the first True, or None."""
-    found = np.flatnonzero(np.asarray(bad, dtype=bool))
-    return int(found[0]) if len(found) else None
+    """Return the position of the first True, or None."""
+    positions = np.flatnonzero(np.asarray(bad, dtype=bool))
+    return int(positions[0]) if len(positions) else None
 
 
 def _check_any(df: pd.DataFrame, name: str) -> None:
@@ -145,9 +148,9 @@ def _check_pairs(df: pd.DataFrame, where: Where) -> None:
     wrong = (np.bincount(pair) != 2) | (n_plus != 1)
     if (bad := _first(wrong[pair])) is not None:
         row = int(paired[bad])
-        found = " ".join(df["pole"].iloc[paired[pair == pair[bad]]])
+        poles = " ".join(df["pole"].iloc[paired[pair == pair[bad]]])
         raise InputError(
-            f"{where(row)}: pair {df['pair_id'].iloc[row]!r} has the poles {found}: a pair is exactly one + and one -"
+            f"{where(row)}: pair {df['pair_id'].iloc[row]!r} has the poles {poles}: a pair is exactly one + and one -"
         )
 
 
@@ -163,10 +166,10 @@ def _check_shared(df: pd.DataFrame, where: Where) -> None:
 
 
 def _check_unique(df: pd.DataFrame, where: Where) -> None:
-    # A text may stand in several pairs (one + against two -), a pair of texts only once.
+    # a text may appear in several pairs (one + against two -), a pair of texts only once
     pair, text = _codes(df["pair_id"]), _codes(df["text"])
     paired = np.flatnonzero(pair >= 0)
-    # every pair has two rows by now: side by side once sorted
+    # `_check_pairs` has passed: every pair has two rows, which sorting makes adjacent
     both = paired[np.argsort(pair[paired], kind="stable")].reshape(-1, 2)
     texts = np.full((len(df), 2), -1)
     texts[both] = np.sort(text[both], axis=1)[:, None]
@@ -178,7 +181,7 @@ def _check_unique(df: pd.DataFrame, where: Where) -> None:
         "other": texts[:, 1],
     }
     if (row := _first(pd.DataFrame(cells).duplicated())) is not None:
-        raise InputError(f"{where(row)}: this text stands twice for {df['value'].iloc[row]}: remove one of the rows")
+        raise InputError(f"{where(row)}: this text appears twice for {df['value'].iloc[row]}: remove one of the rows")
     if (row := _first(_mixed(_codes(df["value"], df["text"]), cells["pole"]))) is not None:
         raise InputError(
             f"{where(row)}: the same text is both + and - for {df['value'].iloc[row]}: it cannot be a contrast"
@@ -195,7 +198,7 @@ def _check_clusters(df: pd.DataFrame, where: Where) -> None:
 
 
 def _check_amount(df: pd.DataFrame, name: str, minimum: int) -> None:
-    # Poles first over all values: a value with one pole is the clearer complaint than one with few rows.
+    # poles first, for all values: a missing pole makes a clearer message than too few rows
     counts = Counter(zip(df["value"], df["pole"], strict=True))
     values = sorted(df["value"].unique())
     for value in values:

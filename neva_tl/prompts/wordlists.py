@@ -1,8 +1,8 @@
-"""Word lists in two halves: A for attribution, selection and circuits, B for judging, so that none judges its own evidence.
+"""Word lists in two halves: A for attribution, selection and circuits, B for judging.
 
-Whole word families go to one half. The rule (ours) is cruder than a stemmer on purpose: words that begin with the same three
-letters are one family. Two words that wrongly share a family only share a half, while a family that is torn apart would
-let the evidence of selection into the judge.
+The judge thus never reads the words that served as evidence. All words of a family go to one half. The rule (ours) is
+deliberately coarser than a stemmer: words with the same first three letters form a family. Two unrelated words in one family
+only share a half, whereas a divided family would give the judge words of selection.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from neva_tl.core.errors import InputError
 
 Half = Literal["A", "B"]
 HALVES = ("A", "B")
-#: Put before the stem when it is hashed; of the numbers up to 5000 the one that cuts the ten lists most evenly.
+#: Prefix of the stem in its hash: the number up to 5000 that divides the ten lists most evenly.
 _SALT = "1561"
 _LETTERS = 3
 
-#: Forms whose beginning does not show their family.
+#: Forms whose first letters differ from those of their family.
 _RELATED = {
     "won": "win",
     "led": "lead",
@@ -60,21 +60,34 @@ _RELATED = {
 
 
 def stem(word: str) -> str:
-    """The key of a word's family: its first three letters, or those of the word it is formed from."""
+    """Return the key of a word's family: its first three letters, or those of its base word.
+
+    Args:
+        word: Any word.
+    """
     word = word.lower()
     return _RELATED.get(word, word)[:_LETTERS]
 
 
 def half_of(word: str, salt: str = _SALT) -> str:
-    """The half ("A" or "B") that a word's family belongs to, by sha256 of its stem; the same for every value."""
+    """Return the half ("A" or "B") of a word's family, by sha256 of its stem; the same for every value.
+
+    Args:
+        word: Any word.
+        salt: Prefix of the stem in its hash.
+    """
     return HALVES[hashlib.sha256(f"{salt} {stem(word)}".encode()).digest()[0] % 2]
 
 
 def take(words: tuple[str, ...], half: str | None) -> tuple[str, ...]:
-    """The words of one half, or all of them.
+    """Return the words of one half, or all words.
+
+    Args:
+        words: A word list.
+        half: "A", "B", or None for all words.
 
     Raises:
-        InputError: a half other than "A" and "B".
+        InputError: A half other than "A" and "B".
     """
     if half is None:
         return words

@@ -331,7 +331,7 @@ def test_missing_pole_and_empty_split(tiny: Any) -> None:
     unpaired.loc[move, "cluster"] = "elsewhere"
     with pytest.raises(InputError, match="power"):
         collect(tiny, ContrastSet(unpaired, "one pole in train"))
-    with pytest.raises(InputError, match="validation split holds nothing"):
+    with pytest.raises(InputError, match="validation split has no prompts"):
         collect(tiny, pairs(3), split="validation")
     with pytest.raises(InputError, match="unknown split"):
         collect(tiny, pairs(3), split="dev")

@@ -100,24 +100,24 @@ def test_commands_take_its_own_prompts_and_refuse_what_the_demo_cannot(folder: P
     status, out, err = call("generate", "mara says that", "--model", f"demo:{folder}", "--tokens", 2)
     assert status == 0 and out.startswith("[unedited] mara says that")
     status, _, err = call("run", "--model", "demo:nowhere", "--out", tmp_path / "run")
-    assert status == 2 and "nowhere is no folder" in err.strip().splitlines()[-1]
+    assert status == 2 and "nowhere is not a folder" in err.strip().splitlines()[-1]
     assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_is_no_demo_model_is_refused(folder: Path, tmp_path: Path, copy: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match="names no folder: write demo:FOLDER"):
         nv.load("demo:")
-    with pytest.raises(InputError, match="missing is no folder"):
+    with pytest.raises(InputError, match="missing is not a folder"):
         nv.load(f"demo:{tmp_path / 'missing'}")
     other = tiny_checkpoint(tmp_path / "tiny")
-    with pytest.raises(InputError, match=r"tiny is no demo model: it has no readable card\.json"):
+    with pytest.raises(InputError, match=r"tiny is not a demo model: it has no readable card\.json"):
         nv.load(f"demo:{other}")
     shutil.copy(folder / "card.json", other)
     with pytest.raises(InputError, match="its vocabulary is not the demo world's"):
         nv.load(f"demo:{other}")
     made = copy()
     (made / "model.safetensors").unlink()
-    with pytest.raises(InputError, match=r"no demo model: it has no model\.safetensors"):
+    with pytest.raises(InputError, match=r"not a demo model: it has no model\.safetensors"):
         nv.load(f"demo:{made}")
     (made / "card.json").write_text("[]")
     with pytest.raises(InputError, match=r"no readable card\.json"):
@@ -129,7 +129,7 @@ def test_a_model_of_another_world_is_refused_by_the_variable_to_set(copy: Callab
     with pytest.raises(InputError, match=rf"border rate 0.25, this process has 0.08: set {BORDER_RATE_VARIABLE}=0.25"):
         nv.load(f"demo:{made}")
     (made / "card.json").write_text(json.dumps({"border_rate": "much"}))
-    with pytest.raises(InputError, match="border rate that is no number"):
+    with pytest.raises(InputError, match="border rate that is not a number"):
         nv.load(f"demo:{made}")
 
 
@@ -189,7 +189,7 @@ def test_going_on_takes_the_sizes_of_what_it_starts_from(folder: Path, tmp_path:
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"start": "nowhere"}, "nowhere is no folder"),
+        ({"start": "nowhere"}, "nowhere is not a folder"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"threads": 0}, "threads must be at least 1"),
     ],

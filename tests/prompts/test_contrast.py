@@ -178,7 +178,7 @@ LONG = pairs(4) + unpaired(4)
         (changed(pairs(4, ("power", "security")), 0, value="security"), "differ in value"),
         (changed(pairs(), 4, cluster="another"), "differ in cluster"),
         (changed(pairs(), 4, pair_id=None), "mixes paired and unpaired"),
-        (changed(unpaired(), 4, text="+ text 3"), r"row 5: this text stands twice"),
+        (changed(unpaired(), 4, text="+ text 3"), r"row 5: this text appears twice"),
         (changed(unpaired(), 14, text="+ text 3"), r"the same text is both \+ and -"),
         (unpaired()[:10], r"made: security has no - prompts"),
         (unpaired()[10:], r"made: security has no \+ prompts"),
@@ -186,7 +186,7 @@ LONG = pairs(4) + unpaired(4)
         (unpaired(1), r"made: security has 1 prompts per pole"),
         (
             [r for i in (0, 1) for r in ({**row, "pair_id": f"{row['pair_id']} {i}"} for row in pairs())],
-            r"row 21: this text stands twice",
+            r"row 21: this text appears twice",
         ),
         (
             changed(pairs(), 6, text="What about case 1? I would leave it for power."),
@@ -215,7 +215,7 @@ def test_a_stated_split_must_keep_clusters_together() -> None:
 def test_splits_too_small_to_use() -> None:
     tiny = ContrastSet.from_rows(pairs(2), "made")
     assert len(tiny.split("train")) == 4
-    with pytest.raises(InputError, match="the test split holds nothing for power"):
+    with pytest.raises(InputError, match="the test split has no prompts for power"):
         tiny.split("test")
     with pytest.raises(InputError, match="unknown split"):
         tiny.split("dev")

@@ -30,7 +30,7 @@ def test_a_set_passes_through() -> None:
 
 def test_help_names_every_spec() -> None:
     for name in (*registry.BUILT_IN, *registry.READERS):
-        assert name in registry.known()
+        assert name in registry.spec_forms()
 
 
 def test_demo_questions_prompts_and_words() -> None:

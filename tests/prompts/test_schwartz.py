@@ -91,7 +91,7 @@ def test_unknown_placeholder() -> None:
 
 
 def test_people_are_many_and_fixed() -> None:
-    assert people.third("power/x") == people.third("power/x")
+    assert people.third_person("power/x") == people.third_person("power/x")
     names = [name for name, _ in people.NAMES]
     assert len(set(names)) == len(names) >= 80
     share = np.mean([pronoun == "she" for _, pronoun in people.NAMES])

@@ -193,7 +193,7 @@ def interval(
 
 
 def mean_interval(
-    values: Num[np.ndarray, n * dims], level: float = 0.95
+    values: Num[np.ndarray, " n *dims"], level: float = 0.95
 ) -> tuple[Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"]]:
     """Compute means over the first axis with their t intervals.
 

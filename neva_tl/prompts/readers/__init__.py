@@ -1,1 +1,1 @@
-"""One file per public format; each has a `read(path) -> ContrastSet` and is listed in `prompts.registry`."""
+"""Readers of public formats: one file each, with `read(path) -> ContrastSet`, listed in `prompts.registry`."""

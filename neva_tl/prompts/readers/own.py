@@ -1,6 +1,7 @@
-"""Our own schema as .csv, .jsonl or .parquet: columns `value`, `pole`, `text`, and optionally the rest of
+"""Our own schema as .csv, .jsonl or .parquet.
 
-`ContrastSet`."""
+Columns `value`, `pole`, `text`, and optionally the other columns of `ContrastSet`.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +21,13 @@ _OFFSETS = ("answer_start", "answer_end")
 
 
 def read(path: str | Path) -> ContrastSet:
-    """Read prompts in our own schema; empty cells are missing values, unknown columns are left aside.
+    """Read prompts in our own schema; empty cells are missing values, unknown columns are ignored.
+
+    Args:
+        path: File with the suffix .csv, .jsonl or .parquet.
 
     Raises:
-        InputError: see `ContrastSet`; names the file and the line (row, for parquet).
+        InputError: See `ContrastSet`; names the file and the line (row, for parquet).
     """
     file = existing_file(path, "a table of prompts (columns value, pole, text)")
     if file.suffix not in SUFFIXES:
@@ -59,23 +63,23 @@ def _read_parquet(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _cell(cell: Any) -> Any:
-    """None for what counts as missing in any of the three formats."""
+    """Normalise a cell: missing values of all three formats become None."""
     if cell is None or (isinstance(cell, str) and not cell.strip()) or (not isinstance(cell, str) and pd.isna(cell)):
         return None
     return cell if isinstance(cell, str | int | float) else str(cell)
 
 
-def _offset(cell: Any, name: str, place: str) -> int:
+def _offset(cell: Any, name: str, where: str) -> int:
     try:
         number = float(cell)
         if number != int(number):
             raise ValueError
         return int(number)
     except (ValueError, OverflowError) as error:
-        raise InputError(f"{place}: {name} is {cell!r}: a whole number of characters is expected") from error
+        raise InputError(f"{where}: {name} is {cell!r}: a whole number of characters is expected") from error
 
 
 def _without_blank_columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Drop optional columns that are blank throughout, so that their defaults (source, cluster, split) apply."""
+    """Drop optional columns without any value, so that their defaults (source, cluster, split) apply."""
     filled = {name for row in rows for name, cell in row.items() if cell is not None} | set(REQUIRED)
     return [{name: cell for name, cell in row.items() if name in filled} for row in rows]

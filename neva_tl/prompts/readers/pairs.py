@@ -1,7 +1,7 @@
-"""Pair CSV, the format of published value-vector work: `question_1` expresses the value, `question_2` does not.
+"""CSV files of pairs, a format of published value vectors: `question_1` expresses the value, `question_2` does not.
 
-Optional columns: `value` (else the file's name is the value, as in `benevolence.csv`) and `topic` (the cluster; else
-each pair is its own).
+Optional columns: `value` (default: the name of the file, as in `benevolence.csv`) and `topic` (the cluster; default: each
+pair is a cluster).
 """
 
 from __future__ import annotations
@@ -19,32 +19,37 @@ PLUS, MINUS = "question_1", "question_2"
 
 
 def read(path: str | Path) -> ContrastSet:
-    """Read pairs; every line gives one `+` and one `-` text of the same cluster. Repeated lines are dropped and counted.
+    """Read pairs: every line gives one `+` and one `-` text of the same cluster.
+
+    Drops repeated lines; the note counts them.
+
+    Args:
+        path: CSV file.
 
     Raises:
-        InputError: no value is named anywhere, a side is empty, or the set is not usable; names file and line.
+        InputError: Neither column nor file names a value, a text is empty, or the set is not usable; names file and line.
     """
     file = existing_file(path, f"a CSV of pairs (columns {PLUS}, {MINUS})")
-    named = file.stem.lower().replace("_", "-").replace(" ", "-")
+    file_value = file.stem.lower().replace("_", "-").replace(" ", "-")
     pairs: dict[str, list[dict[str, Any]]] = {}
     repeated = 0
     for line, fields in read_table(file, (PLUS, MINUS)):
-        stated = fields.get("value", "").strip().lower()
-        if not stated and named not in VALUES:
+        row_value = fields.get("value", "").strip().lower()
+        if not row_value and file_value not in VALUES:
             raise InputError(
                 f"{file}, line {line}: no value named: add a column 'value' or name the file after it (power.csv)"
             )
-        value = stated or named
-        # The pair's own texts name it, so that splits and caps do not depend on the order of lines.
-        identity = hash_key(f"{value}\n{fields[PLUS]}\n{fields[MINUS]}")[:12]
-        topic = fields.get("topic", "").strip() or identity
-        if identity in pairs:
+        value = row_value or file_value
+        # the id is a hash of the texts, so that splits and caps do not depend on the order of lines
+        pair_hash = hash_key(f"{value}\n{fields[PLUS]}\n{fields[MINUS]}")[:12]
+        topic = fields.get("topic", "").strip() or pair_hash
+        if pair_hash in pairs:
             repeated += 1
             continue
-        pairs[identity] = [
+        pairs[pair_hash] = [
             {
                 "value": value,
-                "pair_id": f"{value}/{identity}",
+                "pair_id": f"{value}/{pair_hash}",
                 "pole": pole,
                 "text": fields[column].strip(),
                 "cluster": f"{value}/{topic}",

@@ -1,8 +1,7 @@
 """Persona statements (model-written evals): one JSONL file per trait, each line a first-person statement.
 
 `answer_matching_behavior` " Yes" means that the statement expresses the trait, " No" that it expresses the opposite.
-The statements are not pairs and none are made of them. Which trait stands for which value is ours; no trait fits
-hedonism.
+The statements are unpaired. The mapping from traits to values is ours; no trait fits hedonism.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.splits import hash_key
 from neva_tl.prompts.text_files import existing_file, existing_folder, read_jsonl
 
-#: Value -> traits (file names without ending). Ours, by the values' definitions; traits not named here are not read.
+#: Value -> traits (file names without suffix); ours, by the definitions of the values. Other traits are not read.
 TRAITS: dict[str, tuple[str, ...]] = {
     "self-direction": ("openness", "desire-to-be-more-creative"),
     "stimulation": ("risk-seeking",),
@@ -31,13 +30,16 @@ _POLES = {"yes": "+", "no": "-"}
 
 
 def read(path: str | Path) -> ContrastSet:
-    """Read every mapped trait file that the folder holds.
+    """Read every mapped trait file of a folder.
 
-    A statement that two traits of one value share is kept once; one on which they disagree is dropped. Both are
-    counted in the note. The cluster is the single statement.
+    A statement that two traits of one value share is included once, or dropped if their poles differ; the note counts
+    both cases. The cluster is the single statement.
+
+    Args:
+        path: Folder of persona .jsonl files.
 
     Raises:
-        InputError: none of the mapped files is there, or a line is malformed; names file and line.
+        InputError: None of the mapped files exists, or a line is malformed; names file and line.
     """
     folder = existing_folder(path, "persona .jsonl files")
     rows: list[dict[str, Any]] = []
@@ -49,9 +51,9 @@ def read(path: str | Path) -> ContrastSet:
     if not rows:
         names = ", ".join(trait for traits in TRAITS.values() for trait in traits)
         raise InputError(f"{folder} holds no persona file of a trait that we map to a value: one of {names} (.jsonl)")
-    kept, dropped = _settle(rows)
+    unique, dropped = _without_duplicates(rows)
     note = f"{dropped} statements dropped: shared by two traits of one value." if dropped else ""
-    return ContrastSet.from_rows(kept, f"persona:{folder}", note=note)
+    return ContrastSet.from_rows(unique, f"persona:{folder}", note=note)
 
 
 def _read_trait(path: Path, value: str, trait: str) -> list[dict[str, Any]]:
@@ -79,11 +81,11 @@ def _read_trait(path: Path, value: str, trait: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _settle(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
-    """Keep the first of equal statements of a value, and none where their poles differ."""
+def _without_duplicates(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """Keep the first of equal statements of a value, or none if their poles differ; count the dropped rows."""
     poles: dict[tuple[str, str], set[str]] = {}
     for row in rows:
         poles.setdefault((row["value"], row["text"]), set()).add(row["pole"])
-    kept = {(row["value"], row["text"]): row for row in reversed(rows) if len(poles[row["value"], row["text"]]) == 1}
-    ordered = list(reversed(kept.values()))
+    unique = {(row["value"], row["text"]): row for row in reversed(rows) if len(poles[row["value"], row["text"]]) == 1}
+    ordered = list(reversed(unique.values()))
     return ordered, len(rows) - len(ordered)

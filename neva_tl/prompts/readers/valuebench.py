@@ -1,8 +1,8 @@
 """ValueBench: questionnaire items with a value's name and the direction of agreement.
 
-Items whose value bears the name of one of Schwartz's ten are used (PVQ40 and the like); all others are dropped and
-counted. Portrait items run in one direction only: a value without reversed items is contrasted with the positive
-items of the other values, presence against absence, and the column `source` says so.
+Items whose value has the name of one of Schwartz's ten are used (PVQ40 and similar questionnaires); all others are dropped
+and counted. Portrait items have one direction only: the reader contrasts a value without reversed items with the positive
+items of the other values (presence against absence) and marks this in the column `source`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ _POLES = {"1": "+", "-1": "-"}
 
 
 def read(path: str | Path) -> ContrastSet:
-    """Read the items of Schwartz's values; the text is the item, the cluster is the item too.
+    """Read the items of Schwartz's values; both text and cluster are the item.
+
+    Args:
+        path: ValueBench's CSV.
 
     Raises:
-        InputError: no item of Schwartz's values, or a malformed line; names file and line.
+        InputError: No item of Schwartz's values, or a malformed line; names file and line.
     """
     file = existing_file(path, "ValueBench's CSV (columns questionnaire, item, value, agreement)")
     items: list[dict[str, Any]] = []
@@ -57,25 +60,25 @@ def read(path: str | Path) -> ContrastSet:
 
 
 def _distinct(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The first of equal items: several questionnaires share some."""
+    """Keep the first of equal items, which several questionnaires may share."""
     return list({(row["value"], row["text"]): row for row in reversed(items)}.values())[::-1]
 
 
 def _with_absence(items: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Give values that lack reversed items the other values' positive items as their `-` pole; names those values."""
+    """Add other values' positive items as the `-` pole of values without reversed items, and name those values."""
     rows: list[dict[str, Any]] = []
     presence = []
     for value in VALUES:
-        own = [row for row in items if row["value"] == value]
-        if own and all(row["pole"] == "+" for row in own):
-            texts = {row["text"] for row in own}
-            others = {
+        target_items = [row for row in items if row["value"] == value]
+        if target_items and all(row["pole"] == "+" for row in target_items):
+            texts = {row["text"] for row in target_items}
+            other_items = {
                 row["text"]: row
                 for row in items
                 if row["value"] != value and row["pole"] == "+" and row["text"] not in texts
             }
-            own += [{**row, "value": value, "pole": "-"} for row in others.values()]
-            own = [{**row, "source": "valuebench (presence against absence)"} for row in own]
+            target_items += [{**row, "value": value, "pole": "-"} for row in other_items.values()]
+            target_items = [{**row, "source": "valuebench (presence against absence)"} for row in target_items]
             presence.append(value)
-        rows += own
+        rows += target_items
     return rows, presence

@@ -27,9 +27,9 @@ def main() -> int:
         print(f"leakage: {args.run} holds no finished study (make one with neva-tl run)", file=sys.stderr)
         return 2
     from neva_tl.study.run.comparison import nlr_comparison
-    from neva_tl.study.run.store import Store
+    from neva_tl.study.run.run_folder import RunFolder
 
-    store = Store(args.run)
+    store = RunFolder(args.run)
     try:
         table = nlr_comparison(store, json.loads((args.run / "manifest.json").read_text())["seed"])
     except NevaError as error:

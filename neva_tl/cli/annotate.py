@@ -44,11 +44,11 @@ def annotate(
     """Label a run's texts by hand, blind to condition; answers are kept at once, and the same command goes on later."""
     from neva_tl.evaluation.judge_quality import annotation
     from neva_tl.evaluation.labels.answers import Answers
-    from neva_tl.study.run.store import Store
+    from neva_tl.study.run.run_folder import RunFolder
 
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", annotator):
         raise InputError(f"--annotator {annotator!r}: letters, digits, - and _ only, at most 40")
-    store = Store(run)
+    store = RunFolder(run)
     if not store.has("manifest.json") or not store.has("tables/generations.parquet"):
         raise InputError(f"{run} holds no finished run with texts (make one with neva-tl run)")
     file = run / "annotations" / f"{annotator}.jsonl"

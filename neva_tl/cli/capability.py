@@ -60,8 +60,8 @@ def capability(
     from neva_tl.core.files import to_json
     from neva_tl.evaluation.benchmarks import data_sets, read_benchmarks
     from neva_tl.study.analyses.capability import run_capability, unedited_scores
-    from neva_tl.study.analyses.rebuilt import FinishedRun
-    from neva_tl.study.run.store import Store
+    from neva_tl.study.analyses.reopened_run import ReopenedRun
+    from neva_tl.study.run.run_folder import RunFolder
 
     if span not in ("text", "answer"):
         raise InputError(f"unknown span {span!r}: choose text or answer")
@@ -82,9 +82,9 @@ def capability(
         raise InputError(
             f"two sets are named {max(names, key=names.count)!r}: give them names of their own (--set NAME=PATH)"
         )
-    finished = None if run is None else FinishedRun.open(run)
+    finished = None if run is None else ReopenedRun.open(run)
     writable(out / "capability.csv")
-    store = Store(out)
+    store = RunFolder(out)
     if finished is None:
         scores = unedited_scores(store, nv.load(model or "demo", dtype=dtype), benchmarks, progress=True)
         table = pd.concat([one.df for one in scores.values()], ignore_index=True)

@@ -18,9 +18,9 @@ from neva_tl.evaluation.benchmarks import (
     mean_over_conditions,
     score_benchmark,
 )
-from neva_tl.study.analyses.rebuilt import FinishedRun, RunEdit
+from neva_tl.study.analyses.reopened_run import ReopenedRun, RunEdit
+from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.stages import say
-from neva_tl.study.run.store import Store
 
 #: Columns of the table, in order.
 COLUMNS = (
@@ -30,15 +30,15 @@ COLUMNS = (
 
 
 def unedited_scores(
-    store: Store, model: Any, benchmarks: Sequence[Benchmark], *, progress: bool = False
+    store: RunFolder, model: Any, benchmarks: Sequence[Benchmark], *, progress: bool = False
 ) -> dict[str, Scores]:
     """Every set on the unedited model: name -> scores, kept in the folder under `capability/`."""
     return {one.name: _scored(store, model, one, (), "unedited", "text", {}, progress) for one in benchmarks}
 
 
 def run_capability(
-    store: Store,
-    run: FinishedRun,
+    store: RunFolder,
+    run: ReopenedRun,
     model: Any,
     benchmarks: Sequence[Benchmark],
     methods: Sequence[str],
@@ -94,7 +94,7 @@ def run_capability(
 
 
 def _scored(
-    store: Store,
+    store: RunFolder,
     model: Any,
     benchmark: Benchmark,
     edits: Sequence[Edit],

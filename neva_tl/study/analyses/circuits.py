@@ -30,7 +30,7 @@ from neva_tl.models import inference
 from neva_tl.models.hooks import record_hooks
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.study.run.config import StudyConfig
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.run_folder import RunFolder
 
 #: Neurons and heads in a view, and the longest text shown.
 VIEW_NEURONS, VIEW_HEADS, VIEW_TOKENS = 6, 4, 48
@@ -85,7 +85,7 @@ def circuits_of_run(
     from neva_tl.study.report import write_report
 
     effort = Effort() if effort is None else effort
-    store = Store(Path(run))
+    store = RunFolder(Path(run))
     if not store.has("manifest.json"):
         raise InputError(f"{run} is not a run folder: give the folder that `neva-tl run --out` wrote")
     config = StudyConfig.from_manifest(store.read_json("manifest.json")["config"])
@@ -114,7 +114,7 @@ def circuits_of_run(
     return table
 
 
-def _done(store: Store, value: str, effort: Effort | None) -> bool:
+def _done(store: RunFolder, value: str, effort: Effort | None) -> bool:
     """Whether a value's circuit is there, made with this effort."""
     name = f"circuits/{value}.json"
     if not store.has(name) or not store.has(f"circuits/{value}.view.json"):

@@ -17,7 +17,7 @@ from neva_tl.evaluation.judges.registry import load_judge
 from neva_tl.evaluation.labels.labelled import LabelledTexts
 from neva_tl.study.run.comparison import stored_responses
 from neva_tl.study.run.config import StudyConfig
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.run_folder import RunFolder
 
 #: File that the correction writes into a run folder.
 RECORD, TABLE, MIXING, RATES = (
@@ -107,7 +107,7 @@ def headline_target(run: str | Path, method: str) -> float | None:
     Raises:
         InputError: the run did not measure it.
     """
-    table = Store(Path(run)).read_table("tables/leakage")
+    table = RunFolder(Path(run)).read_table("tables/leakage")
     rows = table[table["method"] == method]
     if not len(rows):
         raise InputError(f"{run} measured no {method}: it has {', '.join(dict.fromkeys(table['method']))}")
@@ -137,7 +137,7 @@ def corrected(
         InputError: The run is not finished, has no text judge or another one, lacks the method, or the labels define no
             mixing matrix.
     """
-    store = Store(Path(run))
+    store = RunFolder(Path(run))
     if not store.has("results.json") or not store.has("manifest.json"):
         raise InputError(f"{run} holds no finished study (make one with neva-tl run or neva-tl leakage)")
     results = store.read_json("results.json")
@@ -170,7 +170,7 @@ def write(run: str | Path, results: Sequence[tuple[CorrectedLeakage, float | Non
         What `correction.json` holds: judge, labels, texts, condition, not_noticed, note, and per method the headline
         numbers as `{est, lo, hi, n}`, per steered value the share explained.
     """
-    store = Store(Path(run))
+    store = RunFolder(Path(run))
     first = results[0][0].mixing
     methods = [
         {"method": one.method, "target_gain": target}

@@ -23,7 +23,7 @@ from neva_tl.evaluation.measures import formulas as measures
 from neva_tl.evaluation.measures.estimate import Estimate, interval, null
 from neva_tl.evaluation.measures.headline import draw
 from neva_tl.study.run.comparison import stored_responses
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.run_folder import RunFolder
 
 #: Costs that are read off a curve besides leakage, in nats per token of neutral text.
 COSTS = ("kl", "loss")
@@ -71,7 +71,7 @@ def _read(x: Float[np.ndarray, "b t"], y: Float[np.ndarray, "b t"], at: float) -
 
 
 def curve_of(
-    store: Store,
+    store: RunFolder,
     method: str,
     targets: Sequence[float],
     values: Sequence[str],

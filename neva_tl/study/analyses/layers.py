@@ -21,9 +21,9 @@ from neva_tl.evaluation.conditions.observe import Observed
 from neva_tl.plots.showable import showable
 from neva_tl.study.run import stages
 from neva_tl.study.run.config import StudyConfig
-from neva_tl.study.run.health import Health
+from neva_tl.study.run.cost_meter import CostMeter
+from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import Scorer, demo_expressing
-from neva_tl.study.run.store import Store
 
 OPERATIONS: tuple[Literal["zero", "mean", "amplify"], ...] = ("zero", "mean", "amplify")
 GROUPS = ("selected", "all", "random")
@@ -70,7 +70,7 @@ def layer_ablation(
     stats: ActivationStats,
     neurons: Mapping[str, NeuronSet],
     scorer: Scorer,
-    health: Health,
+    cost_meter: CostMeter,
     *,
     scope: Any = "all",
     gate: RelevanceGate | None = None,
@@ -92,7 +92,7 @@ def layer_ablation(
     from neva_tl.core.statistics import cluster_bootstrap
 
     rows = []
-    loss = health.loss(())
+    loss = cost_meter.loss(())
     steps = sum(len(neuron_set.layers) for neuron_set in neurons.values())
     with tqdm(total=steps, desc="layers", unit="layer", file=sys.stderr, disable=not progress) as bar:
         for value, neuron_set in neurons.items():
@@ -127,7 +127,7 @@ def layer_ablation(
                                 "d_csr": float(change.mean()),
                                 "lo": float(interval.lo),
                                 "hi": float(interval.hi),
-                                "d_loss": health.loss((edit,), reuse) - loss,
+                                "d_loss": cost_meter.loss((edit,), reuse) - loss,
                             }
                         )
                 bar.update()
@@ -173,7 +173,7 @@ def layer_table(out: str | Path, options: Mapping[str, Any], *, progress: bool =
     pairs = stages.limit_rows(prompts.load(config.prompts), profile.rows_per_value)
     model = models.load(config.model, dtype=config.dtype)
     about = stages.manifest(config, model, pairs, ["neva-tl", "layers"])
-    store = Store.open(out, about)
+    store = RunFolder.open(out, about)
     if not store.has("manifest.json"):
         store.write_json("manifest.json", about)
     if store.has("tables/layers.parquet"):
@@ -186,7 +186,7 @@ def layer_table(out: str | Path, options: Mapping[str, Any], *, progress: bool =
         stats,
         {name: neuron_set for name, neuron_set in neurons.items() if len(neuron_set)},
         stages.make_scorer(store, model, pairs, config, profile),
-        Health(model, config, profile),
+        CostMeter(model, config, profile),
         scope=config.token_scope(),
         gate=stages.relevance_gate(store, model, pairs, config),
         seed=config.seed,

@@ -19,7 +19,7 @@ from neva_tl.plots.showable import showable
 from neva_tl.prompts.example import Example
 from neva_tl.study.run import stages
 from neva_tl.study.run.config import StudyConfig
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.run_folder import RunFolder
 
 #: Tokens that the unedited model generates after each prompt, where edits act on generated tokens only.
 ANSWER_TOKENS = 24
@@ -55,7 +55,7 @@ def lens_table(
     profile = config.spending()
     pairs = stages.limit_rows(prompts.load(config.prompts), profile.rows_per_value)
     model = models.load(config.model, dtype=config.dtype)
-    store = Store.open(out, stages.manifest(config, model, pairs, ["analyses/logit_lens.py"]))
+    store = RunFolder.open(out, stages.manifest(config, model, pairs, ["analyses/logit_lens.py"]))
     if store.has("tables/lens.parquet") and store.has("tables/lens_tokens.parquet"):
         return showable(store.read_table("tables/lens"), "logit_lens")
     doses = _doses(store, config, method)
@@ -68,7 +68,7 @@ def lens_table(
     return _write(store, model, config, edits, progress)
 
 
-def _doses(store: Store, config: StudyConfig, method: str) -> dict[str, float]:
+def _doses(store: RunFolder, config: StudyConfig, method: str) -> dict[str, float]:
     target = str(config.spending().targets[-1])
     doses = {}
     for value in config.values:
@@ -85,7 +85,9 @@ def _doses(store: Store, config: StudyConfig, method: str) -> dict[str, float]:
     return doses
 
 
-def _write(store: Store, model: Any, config: StudyConfig, edits: Mapping[str, Edit], progress: bool) -> pd.DataFrame:
+def _write(
+    store: RunFolder, model: Any, config: StudyConfig, edits: Mapping[str, Edit], progress: bool
+) -> pd.DataFrame:
     spec = "demo" if config.demo else "schwartz"
     texts = prompts.open_prompts(spec, "test")["text"].head(min(config.spending().test, MOST_PROMPTS)).tolist()
     behind = [""] * len(texts)

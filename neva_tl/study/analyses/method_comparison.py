@@ -24,7 +24,7 @@ from neva_tl.core.method_records import METHODS, find_method
 from neva_tl.models.sources import is_demo
 from neva_tl.study.analyses.equal_gain import Curve, contest, curve_of, curves_table, equal_gain_contests, numeric
 from neva_tl.study.run.comparison import nlr_beside
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.run_folder import RunFolder
 
 #: Methods that are compared on the demo model only. `npti`, `dpn_le` and `lape` never reached the gain in smoke runs on real
 #: models; `label_shuffled` and `rotated` repeat the other placebo; of the vectors with a probe or over several layers only the
@@ -66,20 +66,20 @@ def gate_class(gate: str) -> str:
     return gate.replace("prompt_probe", "probe")
 
 
-def folders(root: Path) -> dict[str, Store]:
+def folders(root: Path) -> dict[str, RunFolder]:
     """The finished studies of a comparison, by their setting of the relevance gate.
 
     Raises:
         InputError: none is there.
     """
-    stores = {gate: Store(root / f"gate-{gate}") for gate in GATES}
+    stores = {gate: RunFolder(root / f"gate-{gate}") for gate in GATES}
     finished = {gate: store for gate, store in stores.items() if store.has("results.json")}
     if not finished:
         raise InputError(f"{root} holds no finished study: run analyses/method_comparison.py")
     return finished
 
 
-def combined(studies: Mapping[str, Store]) -> pd.DataFrame:
+def combined(studies: Mapping[str, RunFolder]) -> pd.DataFrame:
     """One row per method, gate and target gain: the studies' `methods` tables with the losses of capability.
 
     Returns:
@@ -110,7 +110,7 @@ def combined(studies: Mapping[str, Store]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def contests(studies: Mapping[str, Store], *, seed: int = 0, n_boot: int = 2000) -> pd.DataFrame:
+def contests(studies: Mapping[str, RunFolder], *, seed: int = 0, n_boot: int = 2000) -> pd.DataFrame:
     """Compare our methods with each vector method under an equal gate, over the values that both reached.
 
     NLR: ratio and difference on the same bootstrap draws over prompts. Losses of capability: ratio of the means over those
@@ -140,7 +140,7 @@ def rivalries(methods: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _contest(
-    store: Store,
+    store: RunFolder,
     base: Mapping[str, float],
     group: pd.DataFrame,
     gate: str,
@@ -169,7 +169,7 @@ def _contest(
 
 
 def losses_of(
-    store: Store, base: Mapping[str, float], method: str, value: str, target: float | None
+    store: RunFolder, base: Mapping[str, float], method: str, value: str, target: float | None
 ) -> dict[str, float]:
     """Costs of a condition on neutral text: `kl`, `loss` (both nats per token) and `accuracy` (fall; NaN without questions)."""
     edited = store.read_json(f"cells/measure/{method}/{value}@{target}.json")["capability"]
@@ -199,7 +199,7 @@ def ratio_of_means(
     }
 
 
-def gain_curves(studies: Mapping[str, Store], *, seed: int = 0, n_boot: int = 2000) -> dict[str, list[Curve]]:
+def gain_curves(studies: Mapping[str, RunFolder], *, seed: int = 0, n_boot: int = 2000) -> dict[str, list[Curve]]:
     """Gate -> the curve of every method with a dose under it, over all steered values, reached or not."""
     curves: dict[str, list[Curve]] = {}
     for store in studies.values():
@@ -213,7 +213,7 @@ def gain_curves(studies: Mapping[str, Store], *, seed: int = 0, n_boot: int = 20
 
 
 def reachable_contests(
-    studies: Mapping[str, Store], gains: Sequence[float], *, seed: int = 0, n_boot: int = 2000
+    studies: Mapping[str, RunFolder], gains: Sequence[float], *, seed: int = 0, n_boot: int = 2000
 ) -> pd.DataFrame:
     """Contests at equal gains over the values that both methods can steer towards that far, as `equal_gain_contests` gives them.
 
@@ -255,7 +255,7 @@ def reached_at(group: pd.DataFrame, targets: Sequence[float]) -> dict[str, list[
 
 
 def _curve(
-    store: Store, method: str, targets: Sequence[float], values: Sequence[str], *, seed: int, n_boot: int
+    store: RunFolder, method: str, targets: Sequence[float], values: Sequence[str], *, seed: int, n_boot: int
 ) -> Curve:
     """A method's curve over some values through its conditions at some matched gains."""
     base = store.read_json("cells/base.json")["capability"]
@@ -297,7 +297,7 @@ def verdicts(table: pd.DataFrame, *, loss: float, least: int = 1) -> list[dict[s
     return lines
 
 
-def dose_curves(studies: Mapping[str, Store]) -> pd.DataFrame:
+def dose_curves(studies: Mapping[str, RunFolder]) -> pd.DataFrame:
     """The searches' dose-response points of all studies (validation prompts), with the study's gate setting."""
     frames = [
         store.read_table("tables/dose").assign(relevance=gate)
@@ -322,7 +322,7 @@ def write(root: Path, *, seed: int = 0, seconds: float = 0.0) -> str:
         InputError: no study is finished.
     """
     studies = folders(root)
-    store = Store(root)
+    store = RunFolder(root)
     table, contests_table = combined(studies), contests(studies, seed=seed)
     store.write_table("tables/method_comparison", table)
     store.write_table("tables/method_contests", contests_table)

@@ -24,10 +24,10 @@ from neva_tl.editing import Edit
 from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.evaluation.measures.result import compare_nlr, measure
 from neva_tl.methods import Evidence, build, gate_name
-from neva_tl.study.analyses.rebuilt import FinishedRun
+from neva_tl.study.analyses.reopened_run import ReopenedRun
 from neva_tl.study.analyses.variants import FACTORS, Setting, Variant, neurons_of, variants
 from neva_tl.study.run import stages, summary
-from neva_tl.study.run.cells import Cells, grid_of
+from neva_tl.study.run.cell_runner import CellRunner, grid_of
 from neva_tl.study.run.comparison import responses_of
 
 #: Methods whose neurons are varied, the main one first.
@@ -56,7 +56,7 @@ class SensitivityConfig:
     methods: tuple[str, ...] = ()
     target: float | None = None
 
-    def of_run(self, run: FinishedRun) -> SensitivityConfig:
+    def of_run(self, run: ReopenedRun) -> SensitivityConfig:
         """The same with everything decided.
 
         Raises:
@@ -97,19 +97,19 @@ class Lab:
         cells: measure into the run folder.
     """
 
-    run: FinishedRun
+    run: ReopenedRun
     model: Any
     config: SensitivityConfig
     evidence: Evidence
-    cells: Cells
+    cells: CellRunner
     _stats: dict[int, ActivationStats] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, run: FinishedRun, model: Any, config: SensitivityConfig | None = None) -> Lab:
+    def open(cls, run: ReopenedRun, model: Any, config: SensitivityConfig | None = None) -> Lab:
         """Take up a run.
 
         Raises:
-            InputError: see `SensitivityConfig.of_run`, `FinishedRun.evidence` and `FinishedRun.pairs`.
+            InputError: see `SensitivityConfig.of_run`, `ReopenedRun.evidence` and `ReopenedRun.pairs`.
         """
         decided = (config or SensitivityConfig()).of_run(run)
         evidence = run.evidence(model)
@@ -265,7 +265,7 @@ def level_row(level: Level, reference: Level, seed: int, n_boot: int) -> dict[st
 
 
 def sensitivity(
-    run: FinishedRun, model: Any, config: SensitivityConfig | None = None, *, progress: bool = False
+    run: ReopenedRun, model: Any, config: SensitivityConfig | None = None, *, progress: bool = False
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     """Vary one factor at a time around the run's own setting; cells stay in the run folder, and a killed call resumes.
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from neva_tl.evaluation.measures import formulas as measures
 from neva_tl.evaluation.measures.estimate import Estimate, interval, null
 from neva_tl.evaluation.measures.headline import draw
-from neva_tl.study.analyses.rebuilt import FinishedRun
+from neva_tl.study.analyses.reopened_run import ReopenedRun
 from neva_tl.study.analyses.sensitivity import Lab, SensitivityConfig
 from neva_tl.study.analyses.variants import Variant
 from neva_tl.study.run.comparison import responses_of
@@ -88,7 +88,7 @@ class _Curve:
 
 
 def sparsity(
-    run: FinishedRun, model: Any, config: SensitivityConfig | None = None, *, progress: bool = False
+    run: ReopenedRun, model: Any, config: SensitivityConfig | None = None, *, progress: bool = False
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     """The smallest sets that keep 90 % of the full set's gain at the same dose, per value and method.
 

@@ -33,10 +33,10 @@ from neva_tl.methods import Evidence, build
 from neva_tl.models.sources import is_demo
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.run import stages
-from neva_tl.study.run.cells import Cells
+from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.config import Profile, StudyConfig
+from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import from_frame, to_frame
-from neva_tl.study.run.store import Store
 
 #: Row of the table that holds all steered values together.
 ALL = "all"
@@ -131,7 +131,7 @@ class _Source:
     """One source: the study's cells on it, and the edits made from it."""
 
     name: str
-    cells: Cells
+    cells: CellRunner
     neurons: Mapping[str, NeuronSet]
     evidence: Evidence
     measured: tuple[str, ...]
@@ -250,7 +250,7 @@ def _open(
 ) -> _Source:
     """Collect, select and freeze the judge's unit on one source, or read what its folder holds."""
     about = stages.manifest(study, model, pairs, ["transfer"])
-    store = Store.open(folder, about)
+    store = RunFolder.open(folder, about)
     if not store.has("manifest.json"):
         store.write_json("manifest.json", about)
     profile: Profile = study.spending()
@@ -259,7 +259,7 @@ def _open(
     scorer = stages.make_scorer(store, model, pairs, study, profile)
     chat = study.chat is not False and models.info(model).chat
     evidence = Evidence(model, stats, neurons, study.token_scope(), chat=chat, seed=study.seed)
-    return _Source(name, Cells(store, model, scorer, study, profile), neurons, evidence, measured)
+    return _Source(name, CellRunner(store, model, scorer, study, profile), neurons, evidence, measured)
 
 
 def _choose_doses(source: _Source, values: Sequence[str], config: TransferConfig) -> None:

@@ -31,9 +31,9 @@ from neva_tl.editing.edits.compose import Shared
 from neva_tl.evaluation.measures import formulas as measures
 from neva_tl.evaluation.measures.estimate import interval
 from neva_tl.evaluation.measures.headline import draw, nlr
-from neva_tl.study.analyses.rebuilt import FinishedRun, RunEdit
+from neva_tl.study.analyses.reopened_run import ReopenedRun, RunEdit
 from neva_tl.study.analyses.sensitivity import spread_values
-from neva_tl.study.run.cells import Cells
+from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.comparison import responses_of
 
 #: Methods compared where the run has them, and those among them that are the reference of the others.
@@ -106,7 +106,7 @@ def together(a: Edit, b: Edit, share: float = 1.0, shared: Shared = "sum") -> tu
 
 
 def two_values(
-    run: FinishedRun, model: Any, config: TwoConfig | None = None, *, progress: bool = False
+    run: ReopenedRun, model: Any, config: TwoConfig | None = None, *, progress: bool = False
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     """Two values steered together, for every pair and method; cells stay in the run folder.
 
@@ -147,16 +147,16 @@ def two_values(
 class _TwoLab:
     """A run taken up again with its single edits."""
 
-    run: FinishedRun
+    run: ReopenedRun
     config: TwoConfig
     pairs: tuple[tuple[str, str], ...]
     methods: tuple[str, ...]
     target: float
-    cells: Cells
+    cells: CellRunner
     edits: Mapping[tuple[str, str], RunEdit]
 
     @classmethod
-    def open(cls, run: FinishedRun, model: Any, config: TwoConfig) -> _TwoLab:
+    def open(cls, run: ReopenedRun, model: Any, config: TwoConfig) -> _TwoLab:
         pairs = config.pairs or default_pairs(run.values())
         for pair in pairs:
             kind_of(*pair)

@@ -16,7 +16,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.selection.base import SelectionWarning
 from neva_tl.selection.registry import options_of, quick
-from neva_tl.study.run.cells import grid_of
+from neva_tl.study.run.cell_runner import grid_of
 from neva_tl.study.run.config import StudyConfig
 
 #: Level of the run's own setting.

@@ -11,7 +11,7 @@ from typing import Any
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write
 from neva_tl.study.run.config import StudyConfig
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.run_folder import RunFolder
 
 #: Files that do not depend on any edit: statistics, neurons, circuits, the cells of the unedited model.
 SHARED = (
@@ -24,7 +24,7 @@ SHARED = (
 )
 
 
-def adopt(store: Store, identity: Mapping[str, Any], source: str | Path) -> int:
+def adopt(store: RunFolder, identity: Mapping[str, Any], source: str | Path) -> int:
     """Copy into a run folder what another study of the same model, prompts, selection and judge found before it edited.
 
     The two may differ in gate, methods and target gains, in nothing else. Pieces that the folder has stay as they are; pieces
@@ -41,7 +41,7 @@ def adopt(store: Store, identity: Mapping[str, Any], source: str | Path) -> int:
     Raises:
         InputError: The source is not a run folder, or belongs to another study.
     """
-    giver = Store(Path(source))
+    giver = RunFolder(Path(source))
     if not giver.has("manifest.json"):
         raise InputError(f"{source} is not a run folder: name one that `neva-tl run --out` wrote, or leave it out")
     giver_manifest = giver.read_json("manifest.json")

@@ -11,14 +11,14 @@ from neva_tl.core.errors import InputError
 from neva_tl.evaluation.conditions.leakage import assemble
 from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.evaluation.measures.result import NlrComparison, compare_nlr
+from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import from_frame
-from neva_tl.study.run.store import Store
 
 MAIN = "neva"
 
 
 def stored_responses(
-    store: Store,
+    store: RunFolder,
     method: str,
     target: float | None,
     values: list[str],
@@ -33,7 +33,7 @@ def stored_responses(
 
 
 def responses_of(
-    store: Store, label: str, cells: Mapping[str, str], kind: str = "score", *, judge: str = "", unit: str = ""
+    store: RunFolder, label: str, cells: Mapping[str, str], kind: str = "score", *, judge: str = "", unit: str = ""
 ) -> Responses | None:
     """Read the item scores of some cells and of the unedited model; None where these have no scores of this kind.
 
@@ -59,7 +59,7 @@ def _same_items(base: pd.DataFrame) -> bool:
 
 
 def nlr_beside(
-    store: Store, ours: str, other: str, target: float, values: list[str], *, seed: int, n_boot: int
+    store: RunFolder, ours: str, other: str, target: float, values: list[str], *, seed: int, n_boot: int
 ) -> NlrComparison:
     """Compare the NLRs of two methods at one target gain, over some values, on the same draws."""
     a, b = (stored_responses(store, method, target, values) for method in (ours, other))
@@ -67,7 +67,7 @@ def nlr_beside(
     return compare_nlr(a, b, values, seed=seed, n_boot=n_boot)
 
 
-def nlr_comparison(store: Store, seed: int = 0, n_boot: int = 2000) -> pd.DataFrame:
+def nlr_comparison(store: RunFolder, seed: int = 0, n_boot: int = 2000) -> pd.DataFrame:
     """Ratio and difference of NLR(neva) to each other method's at the same target gain.
 
     Returns:

@@ -26,8 +26,8 @@ from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.judges import load_judge
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.run.config import Profile, StudyConfig
+from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import Scorer
-from neva_tl.study.run.store import Store
 
 #: Neurons of each value in the circuit table, best first.
 CIRCUIT_NEURONS = 24
@@ -73,7 +73,7 @@ def steerable(config: StudyConfig, stats: ActivationStats) -> StudyConfig:
     return replace(config, values=covered)
 
 
-def collected(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig, progress: bool) -> ActivationStats:
+def collected(store: RunFolder, model: Any, pairs: ContrastSet, config: StudyConfig, progress: bool) -> ActivationStats:
     """Statistics with samples: read from the run folder, or collected into it."""
     samples_file, table_name = "stats/samples.npy", "stats/samples_table"
     gate = any(find_method(name).needs_gate_stats for name in config.methods)
@@ -98,7 +98,7 @@ def collected(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig,
     return stats
 
 
-def stored_stats(store: Store) -> ActivationStats:
+def stored_stats(store: RunFolder) -> ActivationStats:
     """Statistics with samples as the run folder keeps them."""
     stats = ActivationStats.load(store.root / "stats/stats")
     h = np.load(store.root / "stats/samples.npy", mmap_mode="r", allow_pickle=False)
@@ -106,7 +106,7 @@ def stored_stats(store: Store) -> ActivationStats:
 
 
 def selected(
-    store: Store, model: Any, stats: ActivationStats, config: StudyConfig, progress: bool
+    store: RunFolder, model: Any, stats: ActivationStats, config: StudyConfig, progress: bool
 ) -> dict[str, NeuronSet]:
     """Neurons per value: read from the run folder, or selected into it.
 
@@ -139,7 +139,7 @@ def selected(
     return neurons
 
 
-def margins(store: Store, model: Any, stats: ActivationStats, config: StudyConfig, progress: bool) -> MarginEffects:
+def margins(store: RunFolder, model: Any, stats: ActivationStats, config: StudyConfig, progress: bool) -> MarginEffects:
     """Margin effects of all neurons on all collected values: read from the run folder, or measured into it."""
     if not store.has(MARGINS):
         assert stats.samples is not None
@@ -150,12 +150,12 @@ def margins(store: Store, model: Any, stats: ActivationStats, config: StudyConfi
     return MarginEffects.load(store.path(MARGINS))
 
 
-def stored_margins(store: Store) -> MarginEffects | None:
+def stored_margins(store: RunFolder) -> MarginEffects | None:
     """Margin effects as the run folder keeps them; None where it has none."""
     return MarginEffects.load(store.path(MARGINS)) if store.has(MARGINS) else None
 
 
-def relevance_gate(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig) -> RelevanceGate | None:
+def relevance_gate(store: RunFolder, model: Any, pairs: ContrastSet, config: StudyConfig) -> RelevanceGate | None:
     """The relevance gate that every method of the study carries (kept in the run folder); None where it has none.
 
     Relevant are the tokens at which the contrast is collected, irrelevant all tokens of neutral text (`prompts.gate_texts`).
@@ -170,7 +170,7 @@ def relevance_gate(store: Store, model: Any, pairs: ContrastSet, config: StudyCo
     return gate
 
 
-def make_scorer(store: Store, model: Any, pairs: ContrastSet, config: StudyConfig, profile: Profile) -> Scorer:
+def make_scorer(store: RunFolder, model: Any, pairs: ContrastSet, config: StudyConfig, profile: Profile) -> Scorer:
     """The judge of the study with its validation and test prompts.
 
     Raises:
@@ -202,7 +202,7 @@ def make_scorer(store: Store, model: Any, pairs: ContrastSet, config: StudyConfi
 
 
 def _logprob_judges(
-    store: Store, model: Any, pairs: ContrastSet, config: StudyConfig, profile: Profile
+    store: RunFolder, model: Any, pairs: ContrastSet, config: StudyConfig, profile: Profile
 ) -> Callable[[str, tuple[str, ...]], Any]:
     """Log-probability judges by split and values, all in the unit of the validation items (kept in the run folder)."""
     from neva_tl.evaluation.judges.logprob import LogProbJudge
@@ -227,7 +227,7 @@ def _logprob_judges(
 
 
 def write_evidence(
-    store: Store, model: Any, pairs: ContrastSet, stats: ActivationStats, neurons: Mapping[str, NeuronSet]
+    store: RunFolder, model: Any, pairs: ContrastSet, stats: ActivationStats, neurons: Mapping[str, NeuronSet]
 ) -> None:
     """Write the results that precede any edit: tables of neurons, effects (thinned) and edges, and a graph per value.
 
@@ -275,7 +275,7 @@ def _thinned(effects: pd.DataFrame, neurons: NeuronSet, value: str, most: int = 
 
 def manifest(config: StudyConfig, model: Any, pairs: ContrastSet, command: list[str]) -> dict[str, Any]:
     """Manifest of a run folder, without its wall time."""
-    from neva_tl.study.run.store import versions
+    from neva_tl.study.run.run_folder import versions
 
     fingerprint = models.fingerprint(model)
     # the question of a chat judge is part of the result

@@ -16,11 +16,11 @@ from neva_tl.core.cards import card
 from neva_tl.plots.showable import showable
 from neva_tl.study.run import stages, summary, tables, workers
 from neva_tl.study.run.adopt import adopt
-from neva_tl.study.run.bench import Bench
 from neva_tl.study.run.config import Profile, StudyConfig
+from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.stages import say
-from neva_tl.study.run.store import Store
 from neva_tl.study.run.workers import measure_all
+from neva_tl.study.run.workspace import StudyWorkspace
 
 #: The figure that `.show()` of a run's table draws.
 FIGURE_OF = {
@@ -45,7 +45,7 @@ class StudyResult:
     @cached_property
     def results(self) -> dict[str, Any]:
         """The content of results.json."""
-        return Store(self.folder).read_json("results.json")
+        return RunFolder(self.folder).read_json("results.json")
 
     def table(self, name: str) -> pd.DataFrame:
         """A tidy table of the run: methods, leakage, values, dose, neurons, effects, circuit, generations, ablation.
@@ -53,7 +53,7 @@ class StudyResult:
         Those that a figure belongs to can `.show()` it.
         """
         figure = next((figure for figure, table in FIGURE_OF.items() if table == name), "")
-        return showable(Store(self.folder).read_table(f"tables/{name}"), figure)
+        return showable(RunFolder(self.folder).read_table(f"tables/{name}"), figure)
 
     def text(self) -> str:
         """The headline table as text."""
@@ -116,7 +116,7 @@ class Study:
         pairs = stages.limit_rows(prompts.load(config.prompts), profile.rows_per_value)
         model = self._loaded if self._loaded is not None else models.load(config.model, dtype=config.dtype)
         about = stages.manifest(config, model, pairs, sys.argv)
-        store = Store.open(out, about)
+        store = RunFolder.open(out, about)
         if like is not None:
             adopt(store, about, like)
         stored = store.read_json("manifest.json") if store.has("manifest.json") else {}
@@ -144,12 +144,19 @@ class Study:
         return StudyResult(store.root)
 
     def _work(
-        self, store: Store, model: Any, pairs: Any, config: StudyConfig, processes: int | None, progress: bool
+        self, store: RunFolder, model: Any, pairs: Any, config: StudyConfig, processes: int | None, progress: bool
     ) -> None:
-        bench = Bench.open(store, model, pairs, config, progress=progress)
+        workspace = StudyWorkspace.open(store, model, pairs, config, progress=progress)
         count = workers.default_workers(model) if processes is None else processes
         if self._loaded is not None:
             count = 1  # another process could not load it
-        measure_all(bench, workers=count, progress=progress)
+        measure_all(workspace, workers=count, progress=progress)
         say("writing tables, figures and the report", progress)
-        tables.write_all(bench.cells, bench.plan, bench.steered, bench.edit_of, bench.evidence.neurons, jobs=count)
+        tables.write_all(
+            workspace.cells,
+            workspace.plan,
+            workspace.steered,
+            workspace.edit_of,
+            workspace.evidence.neurons,
+            jobs=count,
+        )

@@ -14,7 +14,7 @@ from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.evaluation.measures.result import LeakageResult, measure
 from neva_tl.methods import gate_name
 from neva_tl.study.run import summary
-from neva_tl.study.run.cells import Cells
+from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.comparison import stored_responses
 
 Plan = Sequence[tuple[str, float | None]]
@@ -24,7 +24,7 @@ SHOWN = ("neva", "neva_shift", "caa", "caa_projected", "caa_projected_probe", "r
 
 
 def write_all(
-    cells: Cells,
+    cells: CellRunner,
     plan: Plan,
     steered: Sequence[str],
     edit_of: Callable[[str, str], Edit],
@@ -67,7 +67,7 @@ def write_all(
     _figures(cells, jobs)
 
 
-def result_of(cells: Cells, method: str, target: float | None, steered: Sequence[str]) -> LeakageResult:
+def result_of(cells: CellRunner, method: str, target: float | None, steered: Sequence[str]) -> LeakageResult:
     """All leakage measures of one method at one target, from its cells."""
     about = cells.scorer.about()
 
@@ -86,7 +86,7 @@ def result_of(cells: Cells, method: str, target: float | None, steered: Sequence
     )
 
 
-def ablation_table(cells: Cells, steered: Sequence[str]) -> pd.DataFrame:
+def ablation_table(cells: CellRunner, steered: Sequence[str]) -> pd.DataFrame:
     """Per value and ablation: mean score on expressing prompts, the change, and its interval (paired, by cluster)."""
     from neva_tl.core.statistics import cluster_bootstrap
 
@@ -114,7 +114,9 @@ def ablation_table(cells: Cells, steered: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _generations(cells: Cells, plan: Plan, steered: Sequence[str], edit_of: Callable[[str, str], Edit]) -> pd.DataFrame:
+def _generations(
+    cells: CellRunner, plan: Plan, steered: Sequence[str], edit_of: Callable[[str, str], Edit]
+) -> pd.DataFrame:
     """Every text with its prompt, condition and scores; for judges that read none, example texts of a few values."""
     store = cells.store
     if cells.scorer.reads:
@@ -139,7 +141,7 @@ def _generations(cells: Cells, plan: Plan, steered: Sequence[str], edit_of: Call
 
 
 def _results(
-    cells: Cells,
+    cells: CellRunner,
     entries: Sequence[tuple[str, dict[str, Any]]],
     steered: Sequence[str],
     ablation: pd.DataFrame,
@@ -168,7 +170,7 @@ def _results(
     }
 
 
-def _figures(cells: Cells, jobs: int) -> None:
+def _figures(cells: CellRunner, jobs: int) -> None:
     """The figures that the run's tables allow, as PDF and PNG."""
     from neva_tl.plots.files import write_figures
 

@@ -22,8 +22,8 @@ from neva_tl.core.method_records import METHODS, Method, find_method
 from neva_tl.evaluation.judges.registry import JUDGES
 from neva_tl.selection import SELECTORS, Selector
 from neva_tl.selection.registry import find_selector
-from neva_tl.study.run.bench import Bench, dose_source
 from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.workspace import StudyWorkspace, dose_source
 
 #: A model with more parameters is not copied into several processes unless asked for.
 SMALL = 300_000_000
@@ -133,12 +133,12 @@ def _measure(
         _prepare(threads, parent)
         from neva_tl import models, prompts
         from neva_tl.study.run import stages
-        from neva_tl.study.run.bench import Bench
-        from neva_tl.study.run.store import Store
+        from neva_tl.study.run.run_folder import RunFolder
+        from neva_tl.study.run.workspace import StudyWorkspace
 
         pairs = stages.limit_rows(prompts.load(config.prompts), config.spending().rows_per_value)
         model = models.load(config.model, dtype=config.dtype)
-        _benches[key] = Bench.open(Store(Path(root)), model, pairs, config)
+        _benches[key] = StudyWorkspace.open(RunFolder(Path(root)), model, pairs, config)
     _benches[key].measure(values)
 
 
@@ -166,7 +166,7 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def measure_all(bench: Bench, *, workers: int, progress: bool) -> None:
+def measure_all(workspace: StudyWorkspace, *, workers: int, progress: bool) -> None:
     """Measure every value, in this process or in several.
 
     Args:
@@ -176,10 +176,10 @@ def measure_all(bench: Bench, *, workers: int, progress: bool) -> None:
     Raises:
         Whatever a cell raises, from the first worker that fails.
     """
-    store = bench.cells.store
-    _ = bench.cells.base  # the workers read it
-    names = [name for value in bench.steered for name in bench.names(value)]
-    remaining = [value for value in bench.steered if not all(store.has(name) for name in bench.names(value))]
+    store = workspace.cells.store
+    _ = workspace.cells.base  # the workers read it
+    names = [name for value in workspace.steered for name in workspace.names(value)]
+    remaining = [value for value in workspace.steered if not all(store.has(name) for name in workspace.names(value))]
     todo = [*remaining[::2], *remaining[1::2]]  # a run that is stopped halfway has values from all around the circle
     with tqdm(total=len(names), desc="study", unit="cell", file=sys.stderr, disable=not progress) as bar:
 
@@ -189,11 +189,11 @@ def measure_all(bench: Bench, *, workers: int, progress: bool) -> None:
 
         look()
         count = max(1, min(workers, len(todo)))
-        n_blocks = count if bench.block is None else math.ceil(len(todo) / bench.block)
+        n_blocks = count if workspace.block is None else math.ceil(len(todo) / workspace.block)
         blocks = [block for start in range(n_blocks) if (block := tuple(todo[start::n_blocks]))]
         if count == 1:
             for block in blocks:
-                bench.measure(block, look)
+                workspace.measure(block, look)
         else:
-            spread(store.root, bench.cells.config, blocks, workers=count, look=look)
+            spread(store.root, workspace.cells.config, blocks, workers=count, look=look)
         look("done")

@@ -1,4 +1,4 @@
-"""Bench: everything that measuring one value of a study needs; the same in the parent process and in every worker."""
+"""StudyWorkspace: everything that measuring one value of a study needs; the same in the parent process and in every worker."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from neva_tl.core.method_records import find_method
 from neva_tl.editing import Edit
 from neva_tl.methods import Evidence, build
 from neva_tl.study.run import stages
-from neva_tl.study.run.cells import Cells
+from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.config import StudyConfig
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.run_folder import RunFolder
 
 
 @dataclass(eq=False)
-class Bench:
+class StudyWorkspace:
     """A study's cells with the evidence that its edits are built from.
 
     Attributes:
@@ -27,14 +27,16 @@ class Bench:
         plan: (method, target gain) of every condition; target None for methods without a dose.
     """
 
-    cells: Cells
+    cells: CellRunner
     evidence: Evidence
     steered: tuple[str, ...]
     plan: tuple[tuple[str, float | None], ...]
     _edits: dict[tuple[str, str], Edit] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, store: Store, model: Any, pairs: Any, config: StudyConfig, *, progress: bool = False) -> Bench:
+    def open(
+        cls, store: RunFolder, model: Any, pairs: Any, config: StudyConfig, *, progress: bool = False
+    ) -> StudyWorkspace:
         """Collect and select the pieces that the run folder lacks, and set up the judge.
 
         Args:
@@ -49,7 +51,7 @@ class Bench:
         neurons = stages.selected(store, model, stats, config, progress)
         steered = tuple(name for name in config.values if len(neurons[name]))
         stages.write_evidence(store, model, pairs, stats, neurons)
-        cells = Cells(store, model, stages.make_scorer(store, model, pairs, config, profile), config, profile)
+        cells = CellRunner(store, model, stages.make_scorer(store, model, pairs, config, profile), config, profile)
         gate = stages.relevance_gate(store, model, pairs, config)
         chat = config.chat is not False and models.info(model).chat
         margins = stages.stored_margins(store)

@@ -19,7 +19,7 @@ from neva_tl.study.run.config import Profile, StudyConfig
 
 
 @dataclass(eq=False)
-class Health:
+class CostMeter:
     """Capability on value-free text and questions of the test split, and fluency of generated texts."""
 
     model: Any

@@ -24,13 +24,13 @@ PACKAGES = ("neva_tl", "torch", "transformers", "transformer-lens", "numpy", "pa
 
 
 @dataclass(frozen=True)
-class Store:
+class RunFolder:
     """A run folder."""
 
     root: Path
 
     @classmethod
-    def open(cls, root: str | Path, identity: Mapping[str, Any]) -> Store:
+    def open(cls, root: str | Path, identity: Mapping[str, Any]) -> RunFolder:
         """Open or make a run folder for one study.
 
         Raises:

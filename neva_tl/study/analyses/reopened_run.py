@@ -15,9 +15,9 @@ from neva_tl.editing import Edit, RelevanceGate
 from neva_tl.methods import Evidence, build
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.run import stages
-from neva_tl.study.run.cells import Cells
+from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.config import StudyConfig
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class RunEdit:
 
 
 @dataclass(frozen=True, eq=False)
-class FinishedRun:
+class ReopenedRun:
     """A run folder, read.
 
     Attributes:
@@ -50,18 +50,18 @@ class FinishedRun:
         manifest: Content of manifest.json.
     """
 
-    store: Store
+    store: RunFolder
     config: StudyConfig
     manifest: dict[str, Any]
 
     @classmethod
-    def open(cls, folder: str | Path) -> FinishedRun:
+    def open(cls, folder: str | Path) -> ReopenedRun:
         """Read a folder's manifest.
 
         Raises:
             InputError: no run folder, or the run is not finished.
         """
-        store = Store(Path(folder))
+        store = RunFolder(Path(folder))
         if not store.has("manifest.json"):
             raise InputError(f"{folder} is not a run folder (make one with neva-tl run)")
         manifest = store.read_json("manifest.json")
@@ -170,7 +170,7 @@ class FinishedRun:
             raise InputError(f"{self.store.root} was made on other prompts than {self.config.prompts} holds now")
         return pairs
 
-    def cells(self, model: Any, **profile: Any) -> Cells:
+    def cells(self, model: Any, **profile: Any) -> CellRunner:
         """Its cells, to measure more edits with its own judge, prompts and budget.
 
         Args:
@@ -179,7 +179,7 @@ class FinishedRun:
         """
         spending = replace(self.config.spending(), **profile)
         scorer = stages.make_scorer(self.store, model, self.pairs(), self.config, spending)
-        return Cells(self.store, model, scorer, self.config, spending)
+        return CellRunner(self.store, model, scorer, self.config, spending)
 
     def _edit(self, evidence: Evidence, method: str, value: str, target: float) -> RunEdit:
         matched_gain = None if find_method(method).dose == "none" else target

@@ -1,4 +1,4 @@
-"""Cells: the pieces of measuring work of a study, each cached in the run folder by its name.
+"""CellRunner: the pieces of measuring work of a study, each cached in the run folder by its name.
 
 A cell is one calibration (method, value), one measured condition (method, value, target gain), or one ablation. Its record
 is JSON, its item scores and texts are tables; the JSON is written last, so its presence marks a complete cell.
@@ -25,9 +25,9 @@ from neva_tl.evaluation.judges.base import legible
 from neva_tl.methods import Evidence, build, dose_unit
 from neva_tl.models.inference.prompt_cache import Prefill
 from neva_tl.study.run.config import GRIDS, Profile, StudyConfig
-from neva_tl.study.run.health import Health
+from neva_tl.study.run.cost_meter import CostMeter
+from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import Scorer, demo_expressing, to_frame
-from neva_tl.study.run.store import Store
 
 #: Dose at which vector layers are compared on validation prompts, and how many values are tried where texts must be written
 #: for it (else all).
@@ -40,10 +40,10 @@ def grid_of(method: str) -> tuple[float, ...]:
 
 
 @dataclass(eq=False)
-class Cells:
+class CellRunner:
     """Measuring work of one study."""
 
-    store: Store
+    store: RunFolder
     model: Any
     scorer: Scorer
     config: StudyConfig
@@ -51,9 +51,9 @@ class Cells:
     _prefill: Prefill = field(default_factory=Prefill)
 
     @cached_property
-    def health(self) -> Health:
+    def cost_meter(self) -> CostMeter:
         """Capability and fluency, with the unedited model's log-probabilities held once."""
-        return Health(self.model, self.config, self.profile)
+        return CostMeter(self.model, self.config, self.profile)
 
     # ------------------------------------------------------------ the unedited model
 
@@ -276,8 +276,8 @@ class Cells:
             "invalid": invalid,
             "n_texts": n_texts,
             "affirmation": None if affirmation is None else float(np.nanmean(affirmation[0])),
-            "capability": self.health.capability(edits),
-            "fluency": self.health.fluency(observed.generations),
+            "capability": self.cost_meter.capability(edits),
+            "fluency": self.cost_meter.fluency(observed.generations),
         }
 
     def _write_observed(self, name: str, observed: Observed) -> None:

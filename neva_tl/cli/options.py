@@ -28,6 +28,8 @@ Prompts = Annotated[
 Seed = Annotated[int, typer.Option("--seed", min=0, help="seed of sampling, placebos and bootstraps")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
+Profile = Annotated[str, typer.Option("--profile", help="quick or full")]
+Steered = Annotated[list[str] | None, typer.Option("--value", help="steer only this value (repeatable)")]
 ValueName = Annotated[str, typer.Option("--value", help="one of Schwartz's ten values")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16 or auto")]
 Selector = Annotated[str, typer.Option("--method", help="selector: effect_size, neva, margin, probe, causal, ...")]

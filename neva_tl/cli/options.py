@@ -58,7 +58,7 @@ def writable(out: Path) -> None:
     """Refuse an output path that cannot be written, before minutes are spent on what would go there.
 
     Raises:
-        InputError: a parent is a file, or nothing may be written there.
+        InputError: A parent is a file, or nothing may be written there.
     """
     if out.suffix and out.is_dir():
         raise InputError(f"cannot write {out}: it is a folder; name a file")

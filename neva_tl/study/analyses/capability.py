@@ -52,12 +52,12 @@ def run_capability(
     """Sets under the edits of a run at its matched doses, against the unedited model on the same items.
 
     Args:
-        store: where scores of items are kept (`capability/`): a killed run goes on there.
-        run, model: the finished run and its loaded model.
-        benchmarks: the sets, limited as wanted.
-        methods, values: of the run; no values takes all of them.
-        target: matched gain; None takes the run's headline.
-        span: as in `score_benchmark`.
+        store: Where scores of items are kept (`capability/`): a killed run goes on there.
+        run, model: The finished run and its loaded model.
+        benchmarks: The sets, limited as wanted.
+        methods, values: Of the run; no values takes all of them.
+        target: Matched gain; None takes the run's headline.
+        span: As in `score_benchmark`.
 
     Returns:
         One row per set, metric, method and value, and one per method whose value is `mean of N values` (its interval covers
@@ -65,7 +65,7 @@ def run_capability(
         p, lost, won, n, interval, span`.
 
     Raises:
-        InputError: the run lacks a method, value or file.
+        InputError: The run lacks a method, value or file.
     """
     edits = run.edits(model, methods, values, target)
     base = unedited_scores(store, model, benchmarks, progress=progress)

@@ -43,13 +43,13 @@ class Effort:
     """How hard circuits are looked for, and where they are read.
 
     Attributes:
-        sizes: of the curve, heads plus neurons.
-        drawn: the size whose graph is kept.
-        texts: train texts per pole for the search, and test texts per pole for the reported figures.
-        batch: texts per pole in one round of the search.
-        exchanges: rounds per size.
-        edge_texts: texts per pole on which edges are measured.
-        n_random: random graphs per size.
+        sizes: Of the curve, heads plus neurons.
+        drawn: The size whose graph is kept.
+        texts: Train texts per pole for the search, and test texts per pole for the reported figures.
+        batch: Texts per pole in one round of the search.
+        exchanges: Rounds per size.
+        edge_texts: Texts per pole on which edges are measured.
+        n_random: Random graphs per size.
         lead: Appended to every text (None: nothing on the demo model, `LEAD` elsewhere).
     """
 
@@ -80,7 +80,7 @@ def circuits_of_run(
         random_mean, random_max, m_model, m_nothing, texts.
 
     Raises:
-        InputError: no run folder; a value it does not have.
+        InputError: No run folder; a value it does not have.
     """
     from neva_tl.study.report import write_report
 

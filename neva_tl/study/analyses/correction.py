@@ -48,7 +48,7 @@ def labels_of(judge: Any, labels: LabelledTexts | str | Path | None) -> Labelled
     """The labelled texts to use: those given, or the ones that a trained judge names as its source (`judge.labels`).
 
     Raises:
-        InputError: neither is there.
+        InputError: Neither is there.
     """
     if isinstance(labels, LabelledTexts):
         return labels
@@ -65,13 +65,13 @@ def judged_labels(
     """Held-out labelled texts as the judge reads them.
 
     Args:
-        judge: reads texts.
-        labels: labelled texts or where they are; None takes the judge's own source.
+        judge: Reads texts.
+        labels: Labelled texts or where they are; None takes the judge's own source.
         split: Split to use; a trained judge never saw `test`.
         limit: Largest number of texts, chosen by hash; 0 takes all.
 
     Raises:
-        InputError: nothing usable there.
+        InputError: Nothing usable there.
     """
     texts = labels_of(judge, labels).split(split)
     return judged(judge, texts.head(limit) if limit else texts, split=split)
@@ -81,15 +81,15 @@ def prepared(model: str, judge: str, labels: str | Path | None, *, seed: int = 0
     """Prepare the labelled texts of a correction and check them before the run starts.
 
     Args:
-        model, judge: as a study takes them.
-        labels: where labelled texts are; None takes those that a trained judge names as its own.
-        seed: of the check.
+        model, judge: As a study takes them.
+        labels: Where labelled texts are; None takes those that a trained judge names as its own.
+        seed: Of the check.
 
     Returns:
         None where no labels are given and the judge names none of its own.
 
     Raises:
-        InputError: labels for a judge that reads no texts, or labels that define no mixing matrix.
+        InputError: Labels for a judge that reads no texts, or labels that define no mixing matrix.
     """
     if labels is None and not judge.startswith("classifier:"):
         return None
@@ -105,7 +105,7 @@ def headline_target(run: str | Path, method: str) -> float | None:
     """The largest target gain at which a run measured a method; None for one without a dose.
 
     Raises:
-        InputError: the run did not measure it.
+        InputError: The run did not measure it.
     """
     table = RunFolder(Path(run)).read_table("tables/leakage")
     rows = table[table["method"] == method]
@@ -126,12 +126,12 @@ def corrected(
     """Leakage of one method of a finished run, raw and without the judge's confusion; nothing is written.
 
     Args:
-        run: run folder.
-        method: as the run names it.
-        judge: the run's own judge (loaded again where it is not given).
+        run: Run folder.
+        method: As the run names it.
+        judge: The run's own judge (loaded again where it is not given).
         labels: Held-out labelled texts, or where they are, or (to read them once for several methods) the judge's scores of
             them; None takes the judge's own source.
-        target: gain at which the method was measured; None takes the largest.
+        target: Gain at which the method was measured; None takes the largest.
 
     Raises:
         InputError: The run is not finished, has no text judge or another one, lacks the method, or the labels define no
@@ -163,8 +163,8 @@ def write(run: str | Path, results: Sequence[tuple[CorrectedLeakage, float | Non
     `leakage_corrected`, `csr_corrected` and `judge_mixing`.
 
     Args:
-        run: run folder.
-        found: corrections by one judge and the same labels, each with its target gain.
+        run: Run folder.
+        found: Corrections by one judge and the same labels, each with its target gain.
 
     Returns:
         What `correction.json` holds: judge, labels, texts, condition, not_noticed, note, and per method the headline

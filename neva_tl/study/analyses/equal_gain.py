@@ -34,9 +34,9 @@ class Curve:
     """A method's measured conditions, the unedited model first.
 
     Attributes:
-        method: its name.
-        gain, leakage: mean over the steered values at each point; row 0 is the data, the others bootstrap draws.
-        costs: name -> mean over the steered values at each point.
+        method: Its name.
+        gain, leakage: Mean over the steered values at each point; row 0 is the data, the others bootstrap draws.
+        costs: Name -> mean over the steered values at each point.
         values: Steered values.
         n: Number of items.
     """
@@ -84,11 +84,11 @@ def curve_of(
     """A method's curve from the cells of a run folder.
 
     Args:
-        store: the run folder.
-        targets: matched gains; the cells measured at their doses are the points, reached or not.
-        values: steered values, the same at every point.
+        store: The run folder.
+        targets: Matched gains; the cells measured at their doses are the points, reached or not.
+        values: Steered values, the same at every point.
         losses: Target -> per value the costs of the condition (`kl`, `loss`).
-        seed, n_boot, n_splits: of the draws; the same for curves that are compared.
+        seed, n_boot, n_splits: Of the draws; the same for curves that are compared.
     """
     gains, leaks, n = [], [], 0
     for target in targets:

@@ -158,10 +158,10 @@ def layer_study(
     """Collect, select and ablate layer by layer into a run folder (`tables/layers`), or read the table if it exists.
 
     Args:
-        model_name, prompt_spec: as in `StudyConfig`.
-        out: run folder; that of a finished study of the same options lends its statistics and neurons.
-        progress: show bars on stderr.
-        options: further fields of `StudyConfig`.
+        model_name, prompt_spec: As in `StudyConfig`.
+        out: Run folder; that of a finished study of the same options lends its statistics and neurons.
+        progress: Show bars on stderr.
+        options: Further fields of `StudyConfig`.
     """
     return layer_table(out, {"model": model_name, "prompts": prompt_spec, **options}, progress=progress)
 

@@ -39,17 +39,17 @@ def lens_table(
     is the answer, and the lens reads at its tokens; else it reads at the prompt's last token.
 
     Args:
-        out: run folder, with the doses of `method` in it.
-        options: the manifest's `config`.
-        method: a method whose dose the run searched.
-        progress: show a bar on stderr.
+        out: Run folder, with the doses of `method` in it.
+        options: The manifest's `config`.
+        method: A method whose dose the run searched.
+        progress: Show a bar on stderr.
 
     Returns:
         Table `lens`: what `attribution.logit_lens` gives, with the dose. The likeliest tokens of the first prompt go to
         `lens_tokens`: steered, prompt, condition, layer, rank, token, text, probability.
 
     Raises:
-        InputError: the folder belongs to another study, or holds no dose of the method.
+        InputError: The folder belongs to another study, or holds no dose of the method.
     """
     config = StudyConfig.from_manifest(options).resolved()
     profile = config.spending()

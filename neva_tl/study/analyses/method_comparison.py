@@ -13,6 +13,7 @@ model) or no larger (real models).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,20 @@ NLR_GOAL = 0.5
 DEMO_LOSS_GOAL, LOSS_GOAL = 0.5, 1.0
 OURS = ("neva", "neva_shift")
 LOSSES = ("kl", "loss", "accuracy")
+#: Columns of the printed tables.
+CONDITION_COLUMNS = (
+    "method", "gate", "target_gain", "reached", "gain", "nlr", "nlr_lo", "nlr_hi", "nlr_plain", "ngl", "invalid",
+    "loss_ppl", "loss_acc", "kl", "kl_median",
+)  # fmt: skip
+CONTEST_COLUMNS = (
+    "gate", "target_gain", "ours", "rival", "n_values", "nlr_ours", "nlr_rival", "nlr_ratio", "kl_ratio",
+)  # fmt: skip
+EQUAL_GAIN_COLUMNS = (
+    "gate", "gain", "ours", "rival", "n_values", "nlr_ours", "nlr_rival", "nlr_ratio", "nlr_difference", "kl_ratio",
+    "loss_ratio",
+)  # fmt: skip
+#: Fields of a study's manifest that the comparison stores.
+MANIFEST_FIELDS = ("study", "config", "model", "versions", "wall_time_s")
 
 
 def methods_for(model: str) -> tuple[str, ...]:
@@ -70,7 +85,7 @@ def folders(root: Path) -> dict[str, RunFolder]:
     """The finished studies of a comparison, by their setting of the relevance gate.
 
     Raises:
-        InputError: none is there.
+        InputError: None is there.
     """
     stores = {gate: RunFolder(root / f"gate-{gate}") for gate in GATES}
     finished = {gate: store for gate, store in stores.items() if store.has("results.json")}
@@ -129,7 +144,8 @@ def contests(studies: Mapping[str, RunFolder], *, seed: int = 0, n_boot: int = 2
         for (gate, target), group in values.dropna(subset=["target_gain"]).groupby(["gate_class", "target_gain"]):
             present = list(dict.fromkeys(group["method"]))
             for ours, rival in rivalries(present):
-                rows.append(_contest(store, base, group, str(gate), float(str(target)), ours, rival, seed, n_boot))
+                one = _Contest(str(gate), float(str(target)), ours, rival)
+                rows.append(one.row(store, base, group, seed=seed, n_boot=n_boot))
     return pd.DataFrame(rows)
 
 
@@ -139,33 +155,51 @@ def rivalries(methods: Iterable[str]) -> list[tuple[str, str]]:
     return [(a, b) for a in OURS if a in present for b in present if find_method(b).family == "vectors"]
 
 
-def _contest(
-    store: RunFolder,
-    base: Mapping[str, float],
-    group: pd.DataFrame,
-    gate: str,
-    target: float,
-    ours: str,
-    rival: str,
-    seed: int,
-    n_boot: int,
-) -> dict[str, Any]:
-    reached = {
-        m: list(group.loc[(group["method"] == m) & (group["status"] == "reached"), "steered"]) for m in (ours, rival)
-    }
-    common = [value for value in reached[ours] if value in reached[rival]]
-    row: dict[str, Any] = {"gate": gate, "target_gain": target, "ours": ours, "rival": rival, "n_values": len(common)}
-    row |= {"reached_ours": len(reached[ours]), "reached_rival": len(reached[rival])}
-    if not common:
+@dataclass(frozen=True)
+class _Contest:
+    """A neuron method against a vector method at one matched gain.
+
+    Attributes:
+        gate: The gate that both have.
+        target: Matched gain.
+        ours: The neuron method.
+        rival: The vector method.
+    """
+
+    gate: str
+    target: float
+    ours: str
+    rival: str
+
+    def row(
+        self, store: RunFolder, base: Mapping[str, float], values: pd.DataFrame, *, seed: int, n_boot: int
+    ) -> dict[str, Any]:
+        """Return the contest's row, over the values that both methods reached.
+
+        Args:
+            store: The run folder of the study.
+            base: Capability of the unedited model.
+            values: Rows of `tables/values` under this gate and target.
+            seed: Seed of the bootstraps.
+            n_boot: Bootstrap draws.
+        """
+        pair = (self.ours, self.rival)
+        reached_rows = values[values["status"] == "reached"]
+        reached = {method: list(reached_rows.loc[reached_rows["method"] == method, "steered"]) for method in pair}
+        common = [value for value in reached[self.ours] if value in reached[self.rival]]
+        row: dict[str, Any] = {"gate": self.gate, "target_gain": self.target, "ours": self.ours, "rival": self.rival}
+        row |= {"n_values": len(common)}
+        row |= {"reached_ours": len(reached[self.ours]), "reached_rival": len(reached[self.rival])}
+        if not common:
+            return row
+        comparison = nlr_beside(store, self.ours, self.rival, self.target, common, seed=seed, n_boot=n_boot)
+        row |= {"nlr_ours": comparison.nlr_a.est, "nlr_rival": comparison.nlr_b.est}
+        row |= comparison.ratio.columns("nlr_ratio") | comparison.difference.columns("nlr_difference")
+        losses = {method: [losses_of(store, base, method, value, self.target) for value in common] for method in pair}
+        for name in LOSSES:
+            numbers = [np.array([one[name] for one in losses[method]], dtype=float) for method in pair]
+            row |= ratio_of_means(*numbers, name=name, seed=seed, n_boot=n_boot)
         return row
-    comparison = nlr_beside(store, ours, rival, target, common, seed=seed, n_boot=n_boot)
-    row |= {"nlr_ours": comparison.nlr_a.est, "nlr_rival": comparison.nlr_b.est}
-    row |= comparison.ratio.columns("nlr_ratio") | comparison.difference.columns("nlr_difference")
-    losses = {m: [losses_of(store, base, m, value, target) for value in common] for m in (ours, rival)}
-    for name in LOSSES:
-        pair = [np.array([one[name] for one in losses[m]], dtype=float) for m in (ours, rival)]
-        row |= ratio_of_means(*pair, name=name, seed=seed, n_boot=n_boot)
-    return row
 
 
 def losses_of(
@@ -269,9 +303,9 @@ def verdicts(table: pd.DataFrame, *, loss: float, least: int = 1) -> list[dict[s
     The rival is picked by its NLR on the test prompts, which favours the rivals.
 
     Args:
-        table: of `contests`.
-        loss: share of the rival's loss of capability that ours may have.
-        least: values that both must have reached for a rival to count.
+        table: Of `contests`.
+        loss: Share of the rival's loss of capability that ours may have.
+        least: Values that both must have reached for a rival to count.
     """
     lines = []
     for (gate, target, ours), group in table.groupby(["gate", "target_gain", "ours"], sort=False):
@@ -307,99 +341,110 @@ def dose_curves(studies: Mapping[str, RunFolder]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    """Tables of a comparison.
+
+    Attributes:
+        conditions: Of `combined`.
+        contests: Of `contests`.
+        dose_curves: Of `dose_curves`.
+        gain_curves: Of `curves_table`.
+        equal_gain: Of `equal_gain_contests`.
+        equal_gain_reached: Of `reachable_contests`.
+    """
+
+    conditions: pd.DataFrame
+    contests: pd.DataFrame
+    dose_curves: pd.DataFrame
+    gain_curves: pd.DataFrame
+    equal_gain: pd.DataFrame
+    equal_gain_reached: pd.DataFrame
+
+    @classmethod
+    def of(cls, studies: Mapping[str, RunFolder], seed: int) -> _Tables:
+        """Compute the tables.
+
+        Args:
+            studies: Setting of the relevance gate -> finished study.
+            seed: Seed of the bootstraps.
+        """
+        conditions = combined(studies)
+        curves = gain_curves(studies, seed=seed)
+        gains = [float(gain) for gain in sorted(conditions["target_gain"].dropna().unique())]
+        return cls(
+            conditions=conditions,
+            contests=contests(studies, seed=seed),
+            dose_curves=dose_curves(studies),
+            gain_curves=curves_table(curves),
+            equal_gain=equal_gain_contests(curves, gains, OURS),
+            equal_gain_reached=reachable_contests(studies, gains, seed=seed),
+        )
+
+    def write(self, store: RunFolder) -> None:
+        """Write the tables.
+
+        Args:
+            store: Folder of the comparison.
+        """
+        store.write_table("tables/method_comparison", self.conditions)
+        store.write_table("tables/method_contests", self.contests)
+        store.write_table("tables/method_curves", self.dose_curves)
+        store.write_table("tables/gain_curves", self.gain_curves)
+        store.write_table("tables/equal_gain", self.equal_gain)
+        store.write_table("tables/equal_gain_reached", self.equal_gain_reached)
+
+    def text(self) -> str:
+        """Format the tables as text."""
+        blocks = [
+            printed(self.conditions, CONDITION_COLUMNS),
+            "doses matched on validation prompts:\n" + printed(self.contests, CONTEST_COLUMNS),
+            "at equal gains on test prompts, read off the curves over all values:\n"
+            + printed(self.equal_gain, EQUAL_GAIN_COLUMNS),
+            "... and over the values that both reached at that gain and the next:\n"
+            + printed(self.equal_gain_reached, EQUAL_GAIN_COLUMNS),
+        ]
+        return "\n\n".join(blocks)
+
+
 def write(root: Path, *, seed: int = 0, seconds: float = 0.0) -> str:
-    """Tables and `method_comparison.json` of a comparison's folder.
+    """Write the tables and `method_comparison.json` of a comparison's folder.
 
     Args:
-        root: holds the studies.
-        seed: of the bootstraps.
+        root: Folder that holds the studies.
+        seed: Seed of the bootstraps.
         seconds: Wall time of this call, stored with the wall times of the studies.
 
     Returns:
         The tables as text.
 
     Raises:
-        InputError: no study is finished.
+        InputError: No study is finished.
     """
     studies = folders(root)
     store = RunFolder(root)
-    table, contests_table = combined(studies), contests(studies, seed=seed)
-    store.write_table("tables/method_comparison", table)
-    store.write_table("tables/method_contests", contests_table)
-    store.write_table("tables/method_curves", dose_curves(studies))
-    curves = gain_curves(studies, seed=seed)
-    gains = [float(gain) for gain in sorted(table["target_gain"].dropna().unique())]
-    level, within = equal_gain_contests(curves, gains, OURS), reachable_contests(studies, gains, seed=seed)
-    store.write_table("tables/gain_curves", curves_table(curves))
-    store.write_table("tables/equal_gain", level)
-    store.write_table("tables/equal_gain_reached", within)
+    tables = _Tables.of(studies, seed)
+    tables.write(store)
     manifests = {gate: one.read_json("manifest.json") for gate, one in studies.items()}
-    demo = all(is_demo(one["config"]["model"]) for one in manifests.values())
-    verdict_lines = verdicts(contests_table, loss=DEMO_LOSS_GOAL if demo else LOSS_GOAL)
+    loss = DEMO_LOSS_GOAL if all(is_demo(one["config"]["model"]) for one in manifests.values()) else LOSS_GOAL
+    verdict_lines = verdicts(tables.contests, loss=loss)
     store.write_json(
         "method_comparison.json",
         {
-            "goals": {"nlr": NLR_GOAL, "loss": DEMO_LOSS_GOAL if demo else LOSS_GOAL},
+            "goals": {"nlr": NLR_GOAL, "loss": loss},
             "verdicts": verdict_lines,
-            "conditions": table.to_dict("records"),
-            "contests": contests_table.to_dict("records"),
-            "equal_gain": level.to_dict("records"),
-            "equal_gain_reached": within.to_dict("records"),
+            "conditions": tables.conditions.to_dict("records"),
+            "contests": tables.contests.to_dict("records"),
+            "equal_gain": tables.equal_gain.to_dict("records"),
+            "equal_gain_reached": tables.equal_gain_reached.to_dict("records"),
             "studies": {
-                gate: {
-                    name: one[name] for name in ("study", "config", "model", "versions", "wall_time_s") if name in one
-                }
-                for gate, one in manifests.items()
+                gate: {name: one[name] for name in MANIFEST_FIELDS if name in one} for gate, one in manifests.items()
             },
             "seed": seed,
             "seconds": seconds,
         },
     )
-    columns = [
-        "method",
-        "gate",
-        "target_gain",
-        "reached",
-        "gain",
-        "nlr",
-        "nlr_lo",
-        "nlr_hi",
-        "nlr_plain",
-        "ngl",
-        "invalid",
-    ]
-    contest_columns = [
-        "gate",
-        "target_gain",
-        "ours",
-        "rival",
-        "n_values",
-        "nlr_ours",
-        "nlr_rival",
-        "nlr_ratio",
-        "kl_ratio",
-    ]
-    read = [
-        "gate",
-        "gain",
-        "ours",
-        "rival",
-        "n_values",
-        "nlr_ours",
-        "nlr_rival",
-        "nlr_ratio",
-        "nlr_difference",
-        "kl_ratio",
-        "loss_ratio",
-    ]
-    parts = [
-        printed(table, [*columns, "loss_ppl", "loss_acc", "kl", "kl_median"]),
-        "doses matched on validation prompts:\n" + printed(contests_table, contest_columns),
-        "at equal gains on test prompts, read off the curves over all values:\n" + printed(level, read),
-        "... and over the values that both reached at that gain and the next:\n" + printed(within, read),
-        "\n".join(sentence(one) for one in verdict_lines),
-    ]
-    return "\n\n".join(parts)
+    return "\n\n".join([tables.text(), "\n".join(sentence(one) for one in verdict_lines)])
 
 
 def sentence(verdict: Mapping[str, Any]) -> str:

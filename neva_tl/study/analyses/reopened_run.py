@@ -25,11 +25,11 @@ class RunEdit:
     """An edit of a run.
 
     Attributes:
-        method, value: which one.
-        dose: in the method's unit; None where it has none.
+        method, value: Which one.
+        dose: In the method's unit; None where it has none.
         status: `reached`, `unreached` (the admissible dose that gained most), or `own gain`.
-        target: the gain it is matched at; None where the method has no dose.
-        edit: at that dose.
+        target: The gain it is matched at; None where the method has no dose.
+        edit: At that dose.
     """
 
     method: str
@@ -45,8 +45,8 @@ class ReopenedRun:
     """A run folder, read.
 
     Attributes:
-        store: the folder.
-        config: the study's settings.
+        store: The folder.
+        config: The study's settings.
         manifest: Content of manifest.json.
     """
 
@@ -59,7 +59,7 @@ class ReopenedRun:
         """Read a folder's manifest.
 
         Raises:
-            InputError: no run folder, or the run is not finished.
+            InputError: No run folder, or the run is not finished.
         """
         store = RunFolder(Path(folder))
         if not store.has("manifest.json"):
@@ -73,7 +73,7 @@ class ReopenedRun:
         """The run's model, or the one named, which must hold the same weights.
 
         Raises:
-            InputError: other weights, or a model of a local path that has to be named again.
+            InputError: Other weights, or a model of a local path that has to be named again.
         """
         name = model or self.config.model
         try:
@@ -101,7 +101,7 @@ class ReopenedRun:
         """One of its matched gains; None is its headline (the last one).
 
         Raises:
-            InputError: it matched no such gain.
+            InputError: It matched no such gain.
         """
         targets = self.config.spending().targets
         target_gain = targets[-1] if gain is None else gain
@@ -115,13 +115,13 @@ class ReopenedRun:
         """The edits of some methods towards some values at the run's own matched doses.
 
         Args:
-            model: loaded, with the run's weights.
-            methods: of the run.
-            values: of the run; empty takes all.
-            target: matched gain; None takes the run's headline (the last one).
+            model: Loaded, with the run's weights.
+            methods: Of the run.
+            values: Of the run; empty takes all.
+            target: Matched gain; None takes the run's headline (the last one).
 
         Raises:
-            InputError: the run has no such method, value, target or file.
+            InputError: The run has no such method, value, target or file.
         """
         target = self.target(target)
         requested_values = tuple(values) or self.values()
@@ -139,7 +139,7 @@ class ReopenedRun:
         """Evidence that the run's edits are built from, read from its folder.
 
         Raises:
-            InputError: a file is gone.
+            InputError: A file is gone.
         """
         steered = self.values()
         pieces = ["stats/stats.json", "stats/samples.npy", "stats/samples_table.parquet", "cells/vector_layers.json"]
@@ -163,7 +163,7 @@ class ReopenedRun:
         """The contrast set it ran on.
 
         Raises:
-            InputError: the prompts are gone, or are other ones by now.
+            InputError: The prompts are gone, or are other ones by now.
         """
         pairs = stages.limit_rows(prompts.load(self.config.prompts), self.config.spending().rows_per_value)
         if pairs.hash != self.manifest["prompt_hash"]:
@@ -174,8 +174,8 @@ class ReopenedRun:
         """Its cells, to measure more edits with its own judge, prompts and budget.
 
         Args:
-            model: loaded, with the run's weights.
-            profile: fields of the budget to change (`targets`).
+            model: Loaded, with the run's weights.
+            profile: Fields of the budget to change (`targets`).
         """
         spending = replace(self.config.spending(), **profile)
         scorer = stages.make_scorer(self.store, model, self.pairs(), self.config, spending)

@@ -24,15 +24,15 @@ def replicates(roots: Mapping[str, Path], *, seed: int = 0) -> tuple[pd.DataFram
     """Conditions and contests of several comparisons.
 
     Args:
-        roots: name of a replicate -> folder of its comparison.
-        seed: of the contests' bootstraps.
+        roots: Name of a replicate -> folder of its comparison.
+        seed: Of the contests' bootstraps.
 
     Returns:
         The tables of `combined` and of `contests` with columns `replicate` and `border_rate` (share of a value's words that each
         neighbour has too; null where the model is not a demo model) in front.
 
     Raises:
-        InputError: a folder holds no finished study, or no folder was named.
+        InputError: A folder holds no finished study, or no folder was named.
     """
     if not roots:
         raise InputError("no comparison was named: give the folders that analyses/method_comparison.py wrote")

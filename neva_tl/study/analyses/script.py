@@ -21,10 +21,10 @@ def script(
     """Parse, act, and give the exit status.
 
     Args:
-        name: the script's, for its error line.
-        doc: its docstring; the first line is the help's.
-        act: does the work and prints the result; gets the arguments (`run` is the folder) and the run's manifest.
-        options: adds arguments of the script's own.
+        name: The script's, for its error line.
+        doc: Its docstring; the first line is the help's.
+        act: Does the work and prints the result; gets the arguments (`run` is the folder) and the run's manifest.
+        options: Adds arguments of the script's own.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("run", type=Path, help="run folder, for example runs/demo")

@@ -45,10 +45,10 @@ class SensitivityConfig:
     """Settings of a sensitivity study.
 
     Attributes:
-        values: of the run, or `all`; empty takes three, spread along the circle.
-        factors: names in `FACTORS`; empty takes all.
-        methods: of `METHODS`; empty takes those that the run has.
-        target: one of the run's gains; None takes the smallest.
+        values: Of the run, or `all`; empty takes three, spread along the circle.
+        factors: Names in `FACTORS`; empty takes all.
+        methods: Of `METHODS`; empty takes those that the run has.
+        target: One of the run's gains; None takes the smallest.
     """
 
     values: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class SensitivityConfig:
         """The same with everything decided.
 
         Raises:
-            InputError: the run has no such value, method or target, or a factor is unknown.
+            InputError: The run has no such value, method or target, or a factor is unknown.
         """
         target = run.target(run.config.spending().targets[0] if self.target is None else self.target)
         have = [name for name in METHODS if name in run.methods()]
@@ -91,10 +91,10 @@ class Lab:
     """A finished run taken up again: its evidence, and its cells at one target gain.
 
     Attributes:
-        run, model: the run and its loaded model.
-        config: decided (see `SensitivityConfig.of_run`).
-        evidence: the run's own.
-        cells: measure into the run folder.
+        run, model: The run and its loaded model.
+        config: Decided (see `SensitivityConfig.of_run`).
+        evidence: The run's own.
+        cells: Measure into the run folder.
     """
 
     run: ReopenedRun
@@ -109,7 +109,7 @@ class Lab:
         """Take up a run.
 
         Raises:
-            InputError: see `SensitivityConfig.of_run`, `ReopenedRun.evidence` and `ReopenedRun.pairs`.
+            InputError: See `SensitivityConfig.of_run`, `ReopenedRun.evidence` and `ReopenedRun.pairs`.
         """
         decided = (config or SensitivityConfig()).of_run(run)
         evidence = run.evidence(model)
@@ -190,8 +190,8 @@ def measure_all(lab: Lab, *, progress: bool = False) -> list[tuple[str, Variant]
     """Measure every level of every factor and method; returns the measured levels in order.
 
     Args:
-        lab: the run.
-        progress: a bar of levels on stderr.
+        lab: The run.
+        progress: A bar of levels on stderr.
     """
     # the demo's tiny model writes texts of many conditions in common batches; others keep each cell as soon as it is done
     step = None if lab.run.config.judge == "exact" else 1
@@ -270,9 +270,9 @@ def sensitivity(
     """Vary one factor at a time around the run's own setting; cells stay in the run folder, and a killed call resumes.
 
     Args:
-        run, model: the finished run and its loaded model.
+        run, model: The finished run and its loaded model.
         config: Factors and levels.
-        progress: show a bar on stderr.
+        progress: Show a bar on stderr.
 
     Returns:
         Tables `sensitivity` (a row per level and method over the values that have neurons: factor, level, size, own, method,

@@ -41,8 +41,8 @@ def smallest_k(gains: Mapping[int, float], keep: float = KEEP) -> int | None:
     "From which on", because one small set's gain may be high by chance (ours).
 
     Args:
-        gains: number of neurons -> gain; the largest is the full set.
-        keep: the share.
+        gains: Number of neurons -> gain; the largest is the full set.
+        keep: The share.
 
     Returns:
         None where the full set gains nothing.
@@ -93,9 +93,9 @@ def sparsity(
     """The smallest sets that keep 90 % of the full set's gain at the same dose, per value and method.
 
     Args:
-        run, model: the finished run and its loaded model.
-        config: values, methods and target.
-        progress: show a bar on stderr.
+        run, model: The finished run and its loaded model.
+        config: Values, methods and target.
+        progress: Show a bar on stderr.
 
     Returns:
         Table `sparsity` (method, value or `all`, dose, full, k, share of the model's neurons, gain_full and gain on test

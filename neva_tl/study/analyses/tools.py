@@ -37,12 +37,12 @@ def build_edit(
     """The edit of a method towards one value, from collected statistics, with the study's defaults.
 
     Args:
-        model, stats: the model and its statistics (with samples, where the method fits probes).
-        value: steered towards.
-        method: a registry name of `neva_tl.methods`.
-        dose: in the method's unit; None takes `FIRST_DOSE`.
-        scope, gate, seed: of the edit.
-        k: neurons; None takes the selector's default.
+        model, stats: The model and its statistics (with samples, where the method fits probes).
+        value: Steered towards.
+        method: A registry name of `neva_tl.methods`.
+        dose: In the method's unit; None takes `FIRST_DOSE`.
+        scope, gate, seed: Of the edit.
+        k: Neurons; None takes the selector's default.
     """
     config = StudyConfig(model=str(stats.info.get("name", "")), k=k).resolved()
     neurons = selection.select(
@@ -65,11 +65,11 @@ def compare(
     """Methods side by side at matched gains: the `methods` table of a study of their own.
 
     Args:
-        model: name or loaded model.
-        methods, values: what to compare, on what.
-        at_gain: target gains, in the judge's unit.
-        out: run folder to keep (and resume); None works in a temporary folder.
-        options: further fields of `StudyConfig` (prompts, judge, profile, seed, ...).
+        model: Name or loaded model.
+        methods, values: What to compare, on what.
+        at_gain: Target gains, in the judge's unit.
+        out: Run folder to keep (and resume); None works in a temporary folder.
+        options: Further fields of `StudyConfig` (prompts, judge, profile, seed, ...).
     """
     overrides = {**options.pop("overrides", {}), "targets": tuple(at_gain)}
     study = Study(model, methods=tuple(methods), values=tuple(values), overrides=overrides, **options)

@@ -47,13 +47,13 @@ class TransferConfig:
     """Settings of a transfer study.
 
     Attributes:
-        values: steered. measured: scored (leakage is read on them); None takes all that every source covers.
-        methods: registry names of `neva_tl.methods`.
-        target: gain, in A's unit, at which doses are chosen on A. dose: a fixed dose instead, for all edits (no search).
-        k: neurons a value; None takes the selector's own default.
-        rows, validation, items: pairs (unpaired: rows per pole) of each value in a source's train, validation and test split.
-        refine: dose evaluations spent on bracketing the target.
-        n_boot, seed: of intervals and placebos. dtype: of the model.
+        values: Steered. measured: scored (leakage is read on them); None takes all that every source covers.
+        methods: Registry names of `neva_tl.methods`.
+        target: Gain, in A's unit, at which doses are chosen on A. dose: a fixed dose instead, for all edits (no search).
+        k: Neurons a value; None takes the selector's own default.
+        rows, validation, items: Pairs (unpaired: rows per pole) of each value in a source's train, validation and test split.
+        refine: Dose evaluations spent on bracketing the target.
+        n_boot, seed: Of intervals and placebos. dtype: of the model.
     """
 
     values: tuple[str, ...] = VALUES
@@ -85,11 +85,11 @@ class TransferResult:
     """Gains and leakage of every source on every source.
 
     Attributes:
-        df: source, scored, method, value (or `all`), dose, status, gain with its ends (95 %, over B's test items; of `all`:
+        df: Source, scored, method, value (or `all`), dose, status, gain with its ends (95 %, over B's test items; of `all`:
             the mean), leakage, nlr with its ends (null where the gain is within noise of 0), affirmation, n.
-        overlap: value, a, b, size_a, size_b, shared, expected, jaccard, jaccard_expected, p_more: the neurons selected on
+        overlap: Value, a, b, size_a, size_b, shared, expected, jaccard, jaccard_expected, p_more: the neurons selected on
             two sources.
-        judge, unit: of the gains.
+        judge, unit: Of the gains.
     """
 
     df: pd.DataFrame
@@ -101,7 +101,7 @@ class TransferResult:
         """Gain of one method: sources down, scored sources across.
 
         Raises:
-            InputError: it was not measured.
+            InputError: It was not measured.
         """
         rows = self.df[(self.df["method"] == method) & (self.df["value"] == value)]
         if not len(rows):
@@ -169,16 +169,16 @@ def transfer(
     """Choose on each source and score on all of them; cells stay in the folder, and a killed run resumes.
 
     Args:
-        model: a name for `neva_tl.load`, or a loaded model.
-        sources: name -> what `prompts.load` takes; two or more.
-        out: folder; each source has a folder of its own in it.
+        model: A name for `neva_tl.load`, or a loaded model.
+        sources: Name -> what `prompts.load` takes; two or more.
+        out: Folder; each source has a folder of its own in it.
         config: Values, methods and budget.
-        progress: show bars on stderr.
+        progress: Show bars on stderr.
 
     Raises:
-        InputError: fewer than two sources, a value that one of them does not cover, the demo model (its language has one
+        InputError: Fewer than two sources, a value that one of them does not cover, the demo model (its language has one
             source only), or a folder of another study.
-        WorkError: no neuron was selected for any value.
+        WorkError: No neuron was selected for any value.
     """
     settings = config or TransferConfig()
     loaded = model if models.is_model(model) else None

@@ -52,11 +52,11 @@ class TwoConfig:
     """Settings of the study of two values.
 
     Attributes:
-        pairs: of values of the run; empty takes three compatible and three opposed ones.
-        methods: of the run; empty takes those of `METHODS` that it has.
-        shares: of each edit's own dose.
-        shared: what becomes of a neuron that both sets hold (`editing.compose`).
-        target: one of the run's gains; None takes its headline.
+        pairs: Of values of the run; empty takes three compatible and three opposed ones.
+        methods: Of the run; empty takes those of `METHODS` that it has.
+        shares: Of each edit's own dose.
+        shared: What becomes of a neuron that both sets hold (`editing.compose`).
+        target: One of the run's gains; None takes its headline.
     """
 
     pairs: tuple[tuple[str, str], ...] = ()
@@ -70,7 +70,7 @@ def kind_of(a: str, b: str) -> str:
     """`compatible` for neighbours, `opposed` for values across the circle, else the arc between them in words.
 
     Raises:
-        InputError: a value that the theory does not know, or one value twice.
+        InputError: A value that the theory does not know, or one value twice.
     """
     steps = abs(value(a).index - value(b).index)
     steps = min(steps, N_VALUES - steps)
@@ -83,7 +83,7 @@ def default_pairs(values: Iterable[str], most: int = MOST_PAIRS) -> tuple[tuple[
     """Select at most `most` compatible and `most` opposed pairs of values, spread along the circle.
 
     Raises:
-        InputError: the values hold no such pair.
+        InputError: The values hold no such pair.
     """
     have = in_circle_order(values)
     selected = []
@@ -111,9 +111,9 @@ def two_values(
     """Two values steered together, for every pair and method; cells stay in the run folder.
 
     Args:
-        run, model: the finished run and its loaded model.
+        run, model: The finished run and its loaded model.
         config: Pairs and methods.
-        progress: show a bar on stderr.
+        progress: Show a bar on stderr.
 
     Returns:
         Tables `two_values` (a row per pair, method and share of the dose) and `two_values_kinds` (means over the pairs of a
@@ -123,7 +123,7 @@ def two_values(
         plain data the rows of kinds, and the difference of neurons and vectors on the same draws.
 
     Raises:
-        InputError: the run lacks a value, method, target or file, or a pair is none.
+        InputError: The run lacks a value, method, target or file, or a pair is none.
     """
     lab = _TwoLab.open(run, model, config or TwoConfig())
     _ = lab.cells.base
@@ -244,10 +244,10 @@ def pair_draws(
     """The measures of two values steered together, for each draw.
 
     Args:
-        d: change of every measured value.
-        positive: its cross-fitted positive part.
-        at: columns of the two steered values.
-        single: gains of either value when steered alone.
+        d: Change of every measured value.
+        positive: Its cross-fitted positive part.
+        at: Columns of the two steered values.
+        single: Gains of either value when steered alone.
 
     Returns:
         `gain_a`, `gain_b`; `gain`, their mean; `min_gain`; `leakage`: mean of `positive` over the other values; `kept`: the

@@ -38,13 +38,13 @@ class Variant:
 
     Attributes:
         factor, level: Names; the level describes the change.
-        size: the level as a number, where it is one.
+        size: The level as a number, where it is one.
         k: Number of the run's own neurons of each value to keep.
-        selection: options of the selector that differ (`selector` names another one, which then keeps as many neurons as
+        selection: Options of the selector that differ (`selector` names another one, which then keeps as many neurons as
             the run's own set has).
         pairs: Training pairs of each value (rows of each pole, where unpaired) for selection and probes.
-        gated: whether the run's relevance gate stays on.
-        dose: a fixed dose, in the method's unit, in place of the matched one.
+        gated: Whether the run's relevance gate stays on.
+        dose: A fixed dose, in the method's unit, in place of the matched one.
     """
 
     factor: str
@@ -72,9 +72,9 @@ class Setting:
     """Setting of the run that the levels vary.
 
     Attributes:
-        config: the run's.
-        neurons: the run's own sets, of the values looked at.
-        stats: the run's own statistics.
+        config: The run's.
+        neurons: The run's own sets, of the values looked at.
+        stats: The run's own statistics.
     """
 
     config: StudyConfig
@@ -90,7 +90,7 @@ def variants(factor: str, setting: Setting, method: str) -> list[Variant]:
     """The levels of a factor for a method, the run's own first; empty where the run's selector has no such option.
 
     Raises:
-        InputError: an unknown factor.
+        InputError: An unknown factor.
     """
     if factor not in FACTORS:
         raise InputError(f"unknown factor {factor!r}: choose from {', '.join(FACTORS)}")
@@ -193,12 +193,12 @@ def neurons_of(
     """The neurons of a variant: the head of the run's own, or selected again; possibly none.
 
     Args:
-        variant: which one.
-        own: the run's set of the value.
-        config: the run's.
-        stats: of the variant's training pairs.
-        model: the run's.
-        margins: margin effects from the variant's training pairs; selector `margin` measures its own without them.
+        variant: Which one.
+        own: The run's set of the value.
+        config: The run's.
+        stats: Of the variant's training pairs.
+        model: The run's.
+        margins: Margin effects from the variant's training pairs; selector `margin` measures its own without them.
     """
     if not variant.selection and variant.pairs is None:
         return run_neurons if variant.k is None else run_neurons.head(variant.k)

@@ -1,4 +1,4 @@
-"""adopt(): what two studies that differ in their gate share is measured once."""
+"""Reuse of the results that precede any edit, by studies that differ in their gate."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ SHARED = (
 
 
 def adopt(store: RunFolder, identity: Mapping[str, Any], source: str | Path) -> int:
-    """Copy into a run folder what another study of the same model, prompts, selection and judge found before it edited.
+    """Copy the results that precede any edit from another study's run folder.
 
-    The two may differ in gate, methods and target gains, in nothing else. Pieces that the folder has stay as they are; pieces
-    that the source lacks are measured as ever.
+    The two studies may differ in gate, methods and target gains only. Existing files stay as they are; files that the source
+    lacks are measured as usual.
 
     Args:
-        store: the run folder that takes.
-        identity: its manifest (`stages.manifest`).
-        source: the run folder that gives.
+        store: The run folder to copy into.
+        identity: Its manifest (`stages.manifest`).
+        source: The run folder to copy from.
 
     Returns:
         Number of files copied.
@@ -41,15 +41,15 @@ def adopt(store: RunFolder, identity: Mapping[str, Any], source: str | Path) -> 
     Raises:
         InputError: The source is not a run folder, or belongs to another study.
     """
-    giver = RunFolder(Path(source))
-    if not giver.has("manifest.json"):
+    source_folder = RunFolder(Path(source))
+    if not source_folder.has("manifest.json"):
         raise InputError(f"{source} is not a run folder: name one that `neva-tl run --out` wrote, or leave it out")
-    giver_manifest = giver.read_json("manifest.json")
-    if _unedited(giver_manifest) != _unedited(identity):
+    source_manifest = source_folder.read_json("manifest.json")
+    if _unedited(source_manifest) != _unedited(identity):
         raise InputError(f"{source} differs from this study in more than gate, methods and target gains: leave it out")
     copied = 0
-    for file in _pieces(giver.root):
-        name = str(file.relative_to(giver.root))
+    for file in _shared_files(source_folder.root):
+        name = str(file.relative_to(source_folder.root))
         if not store.has(name):
             with atomic_write(store.path(name)) as copy:
                 shutil.copyfile(file, copy)
@@ -58,14 +58,14 @@ def adopt(store: RunFolder, identity: Mapping[str, Any], source: str | Path) -> 
 
 
 def _unedited(manifest: Mapping[str, Any]) -> str:
-    """Identity of a study without its edits."""
+    """Return the identity of a study without its edits."""
     config = StudyConfig.from_manifest(manifest["config"])
     overrides = {name: value for name, value in config.overrides.items() if name != "targets"}
     _, _, rest = str(manifest["study"]).partition("-")  # weights, prompts, world
     return f"{replace(config, gate='none', overrides=overrides).hash()}-{rest}"
 
 
-def _pieces(root: Path) -> list[Path]:
+def _shared_files(root: Path) -> list[Path]:
     """List the shared files; JSON last, because its presence marks its tables as complete."""
     files = [
         file

@@ -121,8 +121,8 @@ class CellRunner:
         """Doses of some edits at each target gain, found on validation prompts, all in step, and written.
 
         Args:
-            edits: name of the record -> (the value that is steered towards, the edit).
-            grid: of the coarse search.
+            edits: Name of the record -> (the value that is steered towards, the edit).
+            grid: Of the coarse search.
         """
         todo = list(edits.values())
         rates: list[dict[float, float]] = [{} for _ in todo]
@@ -152,7 +152,7 @@ class CellRunner:
         """Gain, invalid rate and (text judges) leakage of edits towards values, on validation prompts.
 
         Args:
-            asked: value and edit at its dose.
+            asked: Value and edit at its dose.
             rates: For each, dose -> invalid rate measured for the same edit before; updated in place. None: each alone.
         """
         if self.scorer.reads:

@@ -1,4 +1,7 @@
-"""NLR of each method and of the main one on the same bootstrap draws, over the values that both reached."""
+"""NLR of each method compared with the main method's.
+
+Both are computed on the same bootstrap draws, over the values that both methods reached.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,20 @@ def stored_responses(
     judge: str = "",
     unit: str = "",
 ) -> Responses | None:
-    """Item scores of a measured condition of a run folder; None where it has no scores of this kind."""
+    """Read the item scores of a method's conditions at one target.
+
+    Args:
+        store: The run folder.
+        method: Name of the method.
+        target: Matched gain; None for a method without a dose.
+        values: Steered values.
+        kind: `score`, `net` or `affirmation`.
+        judge: Name of the judge.
+        unit: Unit of the scores.
+
+    Returns:
+        The scores; None where there are no scores of this kind.
+    """
     names = {v: f"cells/measure/{method}/{v}@{target}" for v in values}
     return responses_of(store, method, names, kind, judge=judge, unit=unit)
 
@@ -35,13 +51,18 @@ def stored_responses(
 def responses_of(
     store: RunFolder, label: str, cells: Mapping[str, str], kind: str = "score", *, judge: str = "", unit: str = ""
 ) -> Responses | None:
-    """Read the item scores of some cells and of the unedited model; None where these have no scores of this kind.
+    """Read the item scores of some cells and of the unedited model.
 
     Args:
-        store: the run folder.
+        store: The run folder.
         label: Name of the conditions.
-        cells: steered value -> name of its cell.
-        kind, judge, unit: of the scores.
+        cells: Steered value -> name of its cell.
+        kind: `score`, `net` or `affirmation`.
+        judge: Name of the judge.
+        unit: Unit of the scores.
+
+    Returns:
+        The scores; None where there are no scores of this kind.
     """
     base = store.read_table("cells/base.items")
     shared = _same_items(base)
@@ -61,25 +82,43 @@ def _same_items(base: pd.DataFrame) -> bool:
 def nlr_beside(
     store: RunFolder, ours: str, other: str, target: float, values: list[str], *, seed: int, n_boot: int
 ) -> NlrComparison:
-    """Compare the NLRs of two methods at one target gain, over some values, on the same draws."""
+    """Compare the NLRs of two methods at one target gain on the same draws.
+
+    Args:
+        store: The run folder.
+        ours: First method.
+        other: Second method.
+        target: Matched gain.
+        values: Steered values.
+        seed: Seed of the bootstrap.
+        n_boot: Bootstrap draws.
+    """
     a, b = (stored_responses(store, method, target, values) for method in (ours, other))
-    assert a is not None and b is not None
+    assert a is not None
+    assert b is not None
     return compare_nlr(a, b, values, seed=seed, n_boot=n_boot)
 
 
 def nlr_comparison(store: RunFolder, seed: int = 0, n_boot: int = 2000) -> pd.DataFrame:
-    """Ratio and difference of NLR(neva) to each other method's at the same target gain.
+    """Compute ratio and difference of NLR(neva) to each other method's NLR.
+
+    Methods are compared at the same target gain.
+
+    Args:
+        store: The run folder.
+        seed: Seed of the bootstraps.
+        n_boot: Bootstrap draws.
 
     Returns:
         `method, target_gain, n_values, nlr_neva, nlr, ratio, ratio_lo, ratio_hi, difference, difference_lo,
         difference_hi`; null where a gain or the other's leakage is within noise of 0.
 
     Raises:
-        InputError: the run measured no `neva`.
+        InputError: The run did not measure `neva`.
     """
     values = store.read_table("tables/values")
     if MAIN not in set(values["method"]):
-        raise InputError(f"{store.root} measured no {MAIN}: there is nothing to compare the baselines with")
+        raise InputError(f"{store.root} did not measure {MAIN}: there is nothing to compare the baselines with")
     rows: list[dict[str, Any]] = []
     reached = values[values["status"] == "reached"]
     for key, group in reached.groupby(["method", "target_gain"]):

@@ -1,6 +1,6 @@
-"""The run folder: finished pieces of work, each written whole or not at all, so that a killed run resumes.
+"""The run folder: finished results as files, so that a killed run resumes.
 
-A piece is a JSON file, or a table as parquet and CSV. Every write is atomic: to a temporary name, then renamed.
+A result is a JSON file, or a table as parquet and CSV. Every write is atomic: to a temporary name, then renamed.
 """
 
 from __future__ import annotations
@@ -25,16 +25,24 @@ PACKAGES = ("neva_tl", "torch", "transformers", "transformer-lens", "numpy", "pa
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run folder."""
+    """A run folder.
+
+    Attributes:
+        root: Its path.
+    """
 
     root: Path
 
     @classmethod
     def open(cls, root: str | Path, identity: Mapping[str, Any]) -> RunFolder:
-        """Open or make a run folder for one study.
+        """Open or create a run folder for one study.
+
+        Args:
+            root: Path of the folder.
+            identity: The study's manifest.
 
         Raises:
-            InputError: the folder holds something else, or another study.
+            InputError: The folder belongs to another study, or is not a run folder.
         """
         root = Path(root)
         if root.exists() and not root.is_dir():
@@ -61,32 +69,60 @@ class RunFolder:
         return cls(root)
 
     def path(self, name: str) -> Path:
-        """Path of a piece; its folder is made."""
+        """Return the path of a file, and create its parent folder.
+
+        Args:
+            name: Path within the run folder.
+        """
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def has(self, name: str) -> bool:
-        """Whether a piece is finished."""
+        """Return whether a file exists, which means that it is complete.
+
+        Args:
+            name: Path within the run folder.
+        """
         return (self.root / name).exists()
 
     def write_text(self, name: str, text: str) -> Path:
-        """Write a text file atomically."""
+        """Write a text file atomically.
+
+        Args:
+            name: Path within the run folder.
+            text: Content.
+        """
         path = self.path(name)
         with atomic_write(path) as file:
             file.write_text(text, encoding="utf-8")
         return path
 
     def write_json(self, name: str, data: Any) -> Path:
-        """Write JSON atomically; every number finite or null."""
+        """Write JSON atomically; numbers that are not finite become null.
+
+        Args:
+            name: Path within the run folder.
+            data: Content.
+        """
         return self.write_text(name, json.dumps(to_json(data), indent=1, allow_nan=False))
 
     def read_json(self, name: str) -> Any:
-        """Read a JSON piece."""
+        """Read a JSON file.
+
+        Args:
+            name: Path within the run folder.
+        """
         return json.loads((self.root / name).read_text(encoding="utf-8"))
 
     def write_table(self, name: str, df: pd.DataFrame, csv: bool = True) -> Path:
-        """Write a table atomically, as `NAME.parquet` and `NAME.csv`."""
+        """Write a table atomically, as `NAME.parquet` and `NAME.csv`.
+
+        Args:
+            name: Path within the run folder, without an ending.
+            df: The table.
+            csv: Whether to write the CSV file too.
+        """
         path = self.path(f"{name}.parquet")
         if csv:
             self.write_text(f"{name}.csv", df.to_csv(index=False))
@@ -95,12 +131,16 @@ class RunFolder:
         return path
 
     def read_table(self, name: str) -> pd.DataFrame:
-        """Read a table piece."""
+        """Read a table.
+
+        Args:
+            name: Path within the run folder, without an ending.
+        """
         return pd.read_parquet(self.root / f"{name}.parquet")
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that a result depends on."""
+    """Return the versions of the packages that a result depends on."""
     table = {"python": platform.python_version(), "platform": sys.platform}
     for name in PACKAGES:
         try:

@@ -65,7 +65,7 @@ def steerable(config: StudyConfig, stats: ActivationStats) -> StudyConfig:
     """The study on the values that the prompts cover (a persona folder has none for hedonism).
 
     Raises:
-        InputError: the prompts cover none of the values asked for.
+        InputError: The prompts cover none of the values asked for.
     """
     covered = tuple(name for name in config.values if name in stats.values)
     if not covered:
@@ -111,7 +111,7 @@ def selected(
     """Neurons per value: read from the run folder, or selected into it.
 
     Raises:
-        WorkError: none were found for any value.
+        WorkError: None were found for any value.
     """
     neurons = {}
     options = dict(config.selection)
@@ -174,7 +174,7 @@ def make_scorer(store: RunFolder, model: Any, pairs: ContrastSet, config: StudyC
     """The judge of the study with its validation and test prompts.
 
     Raises:
-        InputError: a split holds no prompts.
+        InputError: A split holds no prompts.
     """
     spec = "demo" if config.demo else "schwartz"
     opened = prompts.open_prompts(spec)

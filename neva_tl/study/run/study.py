@@ -76,8 +76,8 @@ class Study:
     """A study of one model: the neurons of each value, the effect of editing them, and the baselines.
 
     Args:
-        model: a name for `neva_tl.load`, or a loaded TransformerLens model.
-        options: fields of `StudyConfig`.
+        model: A name for `neva_tl.load`, or a loaded TransformerLens model.
+        options: Fields of `StudyConfig`.
     """
 
     def __init__(self, model: Any = "demo", **options: Any) -> None:
@@ -99,16 +99,16 @@ class Study:
         A folder of the same study with other methods keeps those: its tables then hold the methods of both.
 
         Args:
-            out: the run folder.
-            workers: processes that share the measuring; None takes one per core where the model is small and on a CPU, else
+            out: The run folder.
+            workers: Processes that share the measuring; None takes one per core where the model is small and on a CPU, else
                 one. It changes no result. A model passed as an object stays in this process.
-            progress: show bars on stderr.
+            progress: Show bars on stderr.
             like: Another run folder, of a study that differs in gate, methods and target gains alone: the results that precede
                 any edit (statistics, neurons, circuits, the unedited model's scores) are copied from it.
 
         Raises:
-            InputError: bad options, or the folder (or `like`) belongs to another study.
-            WorkError: a judge or an edit failed.
+            InputError: Bad options, or the folder (or `like`) belongs to another study.
+            WorkError: A judge or an edit failed.
         """
         started = time.monotonic()
         config, profile = self.config, self.profile

@@ -47,9 +47,9 @@ def method_entry(
 
     Args:
         method, gate, target: The condition; target None for methods at their own gain.
-        result: its leakage measures.
+        result: Its leakage measures.
         cells: Record of the cell of each value (`dose`, `status`, `invalid`, `n_texts`, `capability`, `fluency`).
-        base: the unedited model's record of the same kind.
+        base: The unedited model's record of the same kind.
     """
     statuses = [cell["status"] for cell in cells.values()]
     n_texts = sum(cell["n_texts"] for cell in cells.values())

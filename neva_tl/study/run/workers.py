@@ -55,10 +55,10 @@ def spread(
     """Measure blocks of values in `workers` processes; each takes the next block when it has finished one.
 
     Args:
-        root: run folder, with statistics, neurons and the unedited model's cells in it.
-        config: the resolved study.
-        blocks: the values that are left, in the groups that are measured together.
-        look: called every `poll` seconds, to show progress.
+        root: Run folder, with statistics, neurons and the unedited model's cells in it.
+        config: The resolved study.
+        blocks: The values that are left, in the groups that are measured together.
+        look: Called every `poll` seconds, to show progress.
 
     Raises:
         The first error of a worker; the others are stopped at their next block.
@@ -89,9 +89,9 @@ class Registered:
     """The records that a study names, for processes that start without those registered in a notebook or a script.
 
     Attributes:
-        methods: name -> record; with the methods whose doses others take.
-        selectors: name -> record.
-        judges: name -> import path and form.
+        methods: Name -> record; with the methods whose doses others take.
+        selectors: Name -> record.
+        judges: Name -> import path and form.
     """
 
     methods: Mapping[str, Method]
@@ -170,8 +170,8 @@ def measure_all(workspace: StudyWorkspace, *, workers: int, progress: bool) -> N
     """Measure every value, in this process or in several.
 
     Args:
-        workers: processes; each loads the model and takes a share of the values. 1 stays here.
-        progress: show a bar of cells.
+        workers: Processes; each loads the model and takes a share of the values. 1 stays here.
+        progress: Show a bar of cells.
 
     Raises:
         Whatever a cell raises, from the first worker that fails.

@@ -21,9 +21,9 @@ class StudyWorkspace:
     """A study's cells with the evidence that its edits are built from.
 
     Attributes:
-        cells: measuring work, cached in the run folder.
-        evidence: what methods build edits from.
-        steered: the values that have neurons.
+        cells: Measuring work, cached in the run folder.
+        evidence: What methods build edits from.
+        steered: The values that have neurons.
         plan: (method, target gain) of every condition; target None for methods without a dose.
     """
 
@@ -40,10 +40,10 @@ class StudyWorkspace:
         """Collect and select the pieces that the run folder lacks, and set up the judge.
 
         Args:
-            store: the run folder.
-            model, pairs: loaded model and contrast set (rows limited as the profile says).
-            config: the resolved study.
-            progress: print each step on stderr.
+            store: The run folder.
+            model, pairs: Loaded model and contrast set (rows limited as the profile says).
+            config: The resolved study.
+            progress: Print each step on stderr.
         """
         profile = config.spending()
         stats = stages.collected(store, model, pairs, config, progress)

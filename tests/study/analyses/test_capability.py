@@ -107,7 +107,7 @@ def test_requests_that_the_run_cannot_serve(run: ReopenedRun, tiny_model: Any, t
         run.edits(tiny_model, ("caa",), ("hedonism",))
     with pytest.raises(InputError, match=r"matched gains at 0\.2, not at 0\.9"):
         run.edits(tiny_model, ("caa",), target=0.9)
-    with pytest.raises(InputError, match="no run folder"):
+    with pytest.raises(InputError, match="not a run folder"):
         ReopenedRun.open(tmp_path)
     with pytest.raises(InputError, match="other weights"):
         run.load_model(str(tiny_checkpoint(tmp_path / "other", chat=True, n_ctx=1024, seed=5)))
@@ -176,7 +176,7 @@ def test_command_edited(
         (("--set", "a=DATA", "--method", "caa"), "belong to a run"),
         (("--set", "a=DATA", "--span", "some"), "unknown span"),
         (("--set", "a=DATA", "--set", "a=DATA"), "two sets are named 'a'"),
-        (("--set", "a=DATA", "--run", "/nowhere"), "no run folder"),
+        (("--set", "a=DATA", "--run", "/nowhere"), "not a run folder"),
     ],
 )
 def test_command_refuses(capsys: pytest.CaptureFixture[str], data: Path, argv: tuple[str, ...], message: str) -> None:

@@ -81,4 +81,4 @@ def test_the_script_says_what_is_wrong(tmp_path: Path) -> None:
         [sys.executable, str(script_path("logit_lens")), str(tmp_path)],
         capture_output=True, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "PATH": ""}, check=False,
     )  # fmt: skip
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "no run folder" in done.stderr
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "not a run folder" in done.stderr

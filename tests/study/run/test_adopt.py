@@ -76,5 +76,5 @@ def test_other_weights_or_no_folder(finished: StudyResult, tmp_path: Path) -> No
     first, *rest = about["study"].split("-")
     with pytest.raises(InputError, match="differs from this study"):
         adopt(store, {**about, "study": "-".join([first, "0" * 16, *rest[1:]])}, finished.folder)
-    with pytest.raises(InputError, match="no run folder"):
+    with pytest.raises(InputError, match="not a run folder"):
         adopt(store, about, tmp_path / "nowhere")

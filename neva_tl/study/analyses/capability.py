@@ -1,4 +1,7 @@
-"""Public sets before and after the edits of a finished run; each set in each condition is kept as soon as it is scored."""
+"""Public sets before and after the edits of a finished run.
+
+Each set in each condition is stored as soon as it is scored.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,17 @@ COLUMNS = (
 def unedited_scores(
     store: RunFolder, model: Any, benchmarks: Sequence[Benchmark], *, progress: bool = False
 ) -> dict[str, Scores]:
-    """Every set on the unedited model: name -> scores, kept in the folder under `capability/`."""
+    """Score every set on the unedited model.
+
+    Args:
+        store: Folder that stores the scores, under `capability/`.
+        model: The loaded model.
+        benchmarks: The sets.
+        progress: Show progress on stderr.
+
+    Returns:
+        Name of a set -> scores.
+    """
     return {one.name: _scored(store, model, one, (), "unedited", "text", {}, progress) for one in benchmarks}
 
 
@@ -49,15 +62,21 @@ def run_capability(
     seed: int = 0,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Sets under the edits of a run at its matched doses, against the unedited model on the same items.
+    """Score sets under a run's edits, and compare with the unedited model.
+
+    Edits have the run's matched doses; the items are the same in all conditions.
 
     Args:
-        store: Where scores of items are kept (`capability/`): a killed run goes on there.
-        run, model: The finished run and its loaded model.
-        benchmarks: The sets, limited as wanted.
-        methods, values: Of the run; no values takes all of them.
+        store: Folder that stores the scores of items, under `capability/`; a killed call resumes there.
+        run: The finished run.
+        model: Its loaded model.
+        benchmarks: The sets.
+        methods: Methods of the run.
+        values: Values of the run; empty takes all of them.
         target: Matched gain; None takes the run's headline.
-        span: As in `score_benchmark`.
+        span: See `score_benchmark`.
+        seed: Seed of intervals and tests.
+        progress: Show progress on stderr.
 
     Returns:
         One row per set, metric, method and value, and one per method whose value is `mean of N values` (its interval covers
@@ -103,7 +122,7 @@ def _scored(
     about: dict[str, Any],
     progress: bool,
 ) -> Scores:
-    """Scores of a set in a condition: read from the folder, or scored into it."""
+    """Return the scores of a set in a condition, read from the folder or scored into it."""
     weights = models.fingerprint(model)["weights_hash"]
     name = f"capability/{content_key(weights, benchmark.key, span if edits else '', about)[:24]}"
     if store.has(f"{name}.parquet"):

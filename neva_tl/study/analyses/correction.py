@@ -1,4 +1,7 @@
-"""Leakage of a finished run without its judge's confusion: item scores from the run folder, M from labelled texts."""
+"""Leakage of a finished run, corrected for its judge's confusions.
+
+Item scores come from the run folder, the mixing matrix M from labelled texts.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from neva_tl.study.run.comparison import stored_responses
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.run_folder import RunFolder
 
-#: File that the correction writes into a run folder.
+#: Files that the correction writes into a run folder.
 RECORD, TABLE, MIXING, RATES = (
     "correction.json",
     "tables/leakage_corrected",
@@ -29,10 +32,13 @@ RECORD, TABLE, MIXING, RATES = (
 
 
 def text_judge(spec: str) -> TextJudge:
-    """The judge of a name, known to read texts.
+    """Load a judge of texts.
+
+    Args:
+        spec: Name of the judge.
 
     Raises:
-        InputError: It does not, or the judge is unknown.
+        InputError: The judge is unknown or reads no texts.
     """
     if spec in ("auto", "logprob"):
         raise InputError(
@@ -45,10 +51,14 @@ def text_judge(spec: str) -> TextJudge:
 
 
 def labels_of(judge: Any, labels: LabelledTexts | str | Path | None) -> LabelledTexts:
-    """The labelled texts to use: those given, or the ones that a trained judge names as its source (`judge.labels`).
+    """Return the labelled texts to use.
+
+    Args:
+        judge: The judge; a trained one names its source in `judge.labels`.
+        labels: Labelled texts or their location; None takes the judge's own source.
 
     Raises:
-        InputError: Neither is there.
+        InputError: No labels are given and the judge names no source.
     """
     if isinstance(labels, LabelledTexts):
         return labels
@@ -62,16 +72,16 @@ def labels_of(judge: Any, labels: LabelledTexts | str | Path | None) -> Labelled
 def judged_labels(
     judge: TextJudge, labels: LabelledTexts | str | Path | None = None, *, split: str = "test", limit: int = 0
 ) -> JudgedTexts:
-    """Held-out labelled texts as the judge reads them.
+    """Score held-out labelled texts.
 
     Args:
-        judge: Reads texts.
-        labels: Labelled texts or where they are; None takes the judge's own source.
+        judge: Judge of texts.
+        labels: Labelled texts or their location; None takes the judge's own source.
         split: Split to use; a trained judge never saw `test`.
         limit: Largest number of texts, chosen by hash; 0 takes all.
 
     Raises:
-        InputError: Nothing usable there.
+        InputError: There are no usable texts.
     """
     texts = labels_of(judge, labels).split(split)
     return judged(judge, texts.head(limit) if limit else texts, split=split)
@@ -81,12 +91,13 @@ def prepared(model: str, judge: str, labels: str | Path | None, *, seed: int = 0
     """Prepare the labelled texts of a correction and check them before the run starts.
 
     Args:
-        model, judge: As a study takes them.
-        labels: Where labelled texts are; None takes those that a trained judge names as its own.
-        seed: Of the check.
+        model: Model of the study, as `StudyConfig` takes it.
+        judge: Judge of the study, as `StudyConfig` takes it.
+        labels: Location of labelled texts; None takes the own source of a trained judge.
+        seed: Seed of the check.
 
     Returns:
-        None where no labels are given and the judge names none of its own.
+        The scored texts; None where no labels are given and the judge names no source.
 
     Raises:
         InputError: Labels for a judge that reads no texts, or labels that define no mixing matrix.
@@ -102,15 +113,22 @@ def prepared(model: str, judge: str, labels: str | Path | None, *, seed: int = 0
 
 
 def headline_target(run: str | Path, method: str) -> float | None:
-    """The largest target gain at which a run measured a method; None for one without a dose.
+    """Return the largest target gain at which a run measured a method.
+
+    Args:
+        run: Run folder.
+        method: Name of the method.
+
+    Returns:
+        The gain; None for a method without a dose.
 
     Raises:
-        InputError: The run did not measure it.
+        InputError: The run did not measure the method.
     """
     table = RunFolder(Path(run)).read_table("tables/leakage")
     rows = table[table["method"] == method]
     if not len(rows):
-        raise InputError(f"{run} measured no {method}: it has {', '.join(dict.fromkeys(table['method']))}")
+        raise InputError(f"{run} did not measure {method}: it has {', '.join(dict.fromkeys(table['method']))}")
     targets = rows["target_gain"].dropna()
     return float(targets.max()) if len(targets) else None
 
@@ -123,14 +141,14 @@ def corrected(
     *,
     target: float | None = None,
 ) -> CorrectedLeakage:
-    """Leakage of one method of a finished run, raw and without the judge's confusion; nothing is written.
+    """Correct the leakage of one method of a finished run. Writes no file.
 
     Args:
         run: Run folder.
-        method: As the run names it.
-        judge: The run's own judge (loaded again where it is not given).
-        labels: Held-out labelled texts, or where they are, or (to read them once for several methods) the judge's scores of
-            them; None takes the judge's own source.
+        method: Name of the method in the run.
+        judge: The run's own judge; None loads it.
+        labels: Held-out labelled texts, their location, or the judge's scores of them (read once for several methods); None
+            takes the judge's own source.
         target: Gain at which the method was measured; None takes the largest.
 
     Raises:
@@ -147,27 +165,28 @@ def corrected(
     if not isinstance(labels, JudgedTexts):
         reader = text_judge(config.judge) if judge is None else text_judge(judge) if isinstance(judge, str) else judge
         labels = judged_labels(reader, labels)
-    at = headline_target(run, method) if target is None else target
+    target_gain = headline_target(run, method) if target is None else target
     table = store.read_table("tables/leakage")
-    rows = table[(table["method"] == method) & _same(table["target_gain"], at)]
+    rows = table[(table["method"] == method) & _same(table["target_gain"], target_gain)]
     if not len(rows):
-        raise InputError(f"{run} did not measure {method} at gain {at}")
+        raise InputError(f"{run} did not measure {method} at gain {target_gain}")
     steered = list(dict.fromkeys(rows["steered"]))
-    responses = stored_responses(store, method, at, steered, judge=results["judge"], unit=results["unit"])
+    responses = stored_responses(store, method, target_gain, steered, judge=results["judge"], unit=results["unit"])
     assert responses is not None  # a text judge scores every text
     return correct(responses, labels, seed=config.seed, n_boot=config.spending().n_boot)
 
 
 def write(run: str | Path, results: Sequence[tuple[CorrectedLeakage, float | None]]) -> dict[str, Any]:
-    """Write corrections into the run folder, in place of earlier ones: `correction.json` and the tables
-    `leakage_corrected`, `csr_corrected` and `judge_mixing`.
+    """Write corrections into the run folder, and replace earlier ones.
+
+    Writes `correction.json` and the tables `leakage_corrected`, `csr_corrected` and `judge_mixing`.
 
     Args:
         run: Run folder.
-        found: Corrections by one judge and the same labels, each with its target gain.
+        results: Corrections by one judge and the same labels, each with its target gain.
 
     Returns:
-        What `correction.json` holds: judge, labels, texts, condition, not_noticed, note, and per method the headline
+        The content of `correction.json`: judge, labels, texts, condition, not_noticed, note, and per method the headline
         numbers as `{est, lo, hi, n}`, per steered value the share explained.
     """
     store = RunFolder(Path(run))
@@ -193,12 +212,16 @@ def write(run: str | Path, results: Sequence[tuple[CorrectedLeakage, float | Non
     store.write_table(TABLE, pd.concat([one.table().assign(target_gain=t) for one, t in results], ignore_index=True))
     store.write_table(RATES, pd.concat([one.csr.assign(target_gain=t) for one, t in results], ignore_index=True))
     store.write_table(MIXING, first.table())
-    store.write_json(RECORD, record)  # last: who finds it finds the tables
+    store.write_json(RECORD, record)  # written last: its presence marks the tables as complete
     return record
 
 
 def text(result: CorrectedLeakage) -> str:
-    """A correction as the command line prints it: both matrices with intervals, and what confusion explains."""
+    """Format a correction: both matrices with intervals, and the share of confusion.
+
+    Args:
+        result: The correction.
+    """
     lines = []
     for title, est, lo, hi in (
         ("raw", result.raw.matrix, result.raw.lo, result.raw.hi),
@@ -219,7 +242,7 @@ def text(result: CorrectedLeakage) -> str:
         f"leakage   raw {raw.leakage}   corrected {true.leakage}   by confusion alone {result.leakage_alone}",
         f"NLR       raw {raw.nlr}   corrected {true.nlr}",
         f"NGL       raw {raw.ngl}   corrected {true.ngl}",
-        f"share of the measured leakage that the judge's confusion alone makes: {result.share}",
+        f"share of the measured leakage that the judge's confusion alone explains: {result.share}",
         result.note,
     ]
     return "\n".join(lines)

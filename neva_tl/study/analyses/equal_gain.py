@@ -1,9 +1,9 @@
-"""Methods at equal gains on *test* prompts: their dose-response curves, read at the same height.
+"""Methods at equal gains on *test* prompts, read off their dose-response curves.
 
 Doses are matched on validation prompts, so test gains differ, and both leakage and divergence grow with gain: a method
 that fell short has an unfair advantage. Here each method's measured conditions (unedited, and one for each matched dose) are
-the points of a curve of its mean gain over the values, and leakage and costs are read off it where the gain is the one asked
-for. Between points: leakage and loss linear in gain, KL quadratic (its square root linear: divergence from the unedited model
+the points of a curve of its mean gain over the values; leakage and costs are read off the curve at the requested gain.
+Between points: leakage and loss linear in gain, KL quadratic (its square root linear: divergence from the unedited model
 grows as the square of a small change). Intervals: bootstrap over test topics, the same draws for all methods and doses; the
 neutral texts of the costs are fixed. (Ours.)
 """
@@ -34,8 +34,9 @@ class Curve:
     """A method's measured conditions, the unedited model first.
 
     Attributes:
-        method: Its name.
-        gain, leakage: Mean over the steered values at each point; row 0 is the data, the others bootstrap draws.
+        method: Name of the method.
+        gain: Mean over the steered values at each point; row 0 is the data, the others bootstrap draws.
+        leakage: Mean leakage, in the same shape.
         costs: Name -> mean over the steered values at each point.
         values: Steered values.
         n: Number of items.
@@ -50,24 +51,31 @@ class Curve:
 
     @property
     def top(self) -> float:
-        """The largest gain measured."""
+        """The largest measured gain."""
         return float(self.gain[0].max())
 
     def at(self, gain: float) -> dict[str, Float[np.ndarray, " b"]]:
-        """`leakage` and the costs where the curve's gain is `gain`; NaN on draws whose curve ends below it."""
+        """Read leakage and costs off the curve at one gain.
+
+        Args:
+            gain: The gain.
+
+        Returns:
+            `leakage` and each cost, on the data and on draws; NaN on draws whose curve ends below the gain.
+        """
         numbers = {"leakage": _read(self.gain, self.leakage, gain)}
         for name, cost in self.costs.items():
             points = np.broadcast_to(np.sqrt(np.maximum(cost, 0)) if name == "kl" else cost, self.gain.shape)
-            read = _read(self.gain, points, gain)
-            numbers[name] = read**2 if name == "kl" else read
+            cost_at = _read(self.gain, points, gain)
+            numbers[name] = cost_at**2 if name == "kl" else cost_at
         return numbers
 
 
-def _read(x: Float[np.ndarray, "b t"], y: Float[np.ndarray, "b t"], at: float) -> Float[np.ndarray, " b"]:
-    """Each row's y, linear between its points in order of x; NaN outside them."""
+def _read(x: Float[np.ndarray, "b t"], y: Float[np.ndarray, "b t"], x_at: float) -> Float[np.ndarray, " b"]:
+    """Interpolate each row's y linearly at one x; NaN outside its points."""
     order = np.argsort(x, axis=1, kind="stable")
     pairs = zip(np.take_along_axis(x, order, 1), np.take_along_axis(y, order, 1), strict=True)
-    return np.array([np.interp(at, xs, ys, left=np.nan, right=np.nan) for xs, ys in pairs])
+    return np.array([np.interp(x_at, xs, ys, left=np.nan, right=np.nan) for xs, ys in pairs])
 
 
 def curve_of(
@@ -81,14 +89,17 @@ def curve_of(
     n_boot: int = 2000,
     n_splits: int = 8,
 ) -> Curve:
-    """A method's curve from the cells of a run folder.
+    """Read a method's curve from the cells of a run folder.
 
     Args:
         store: The run folder.
+        method: Name of the method.
         targets: Matched gains; the cells measured at their doses are the points, reached or not.
         values: Steered values, the same at every point.
         losses: Target -> per value the costs of the condition (`kl`, `loss`).
-        seed, n_boot, n_splits: Of the draws; the same for curves that are compared.
+        seed: Seed of the draws; the same for curves that are compared, as are the next two.
+        n_boot: Bootstrap draws.
+        n_splits: Splits of the cross-fitted leakage.
     """
     gains, leaks, n = [], [], 0
     for target in targets:
@@ -107,7 +118,13 @@ def curve_of(
 
 
 def contest(ours: Curve, rival: Curve, gain: float, *, level: float = 0.95) -> dict[str, Any]:
-    """Two curves at one gain, draw by draw.
+    """Compare two curves at one gain, draw by draw.
+
+    Args:
+        ours: Curve of a neuron method.
+        rival: Curve of a vector method.
+        gain: The gain.
+        level: Level of the intervals.
 
     Returns:
         `nlr_ours`, `nlr_rival`, `nlr_ratio`, `nlr_difference`, and for each cost `_ours`, `_rival`, `_ratio`, all with `_lo` and
@@ -135,7 +152,15 @@ def contest(ours: Curve, rival: Curve, gain: float, *, level: float = 0.95) -> d
 
 
 def curves_table(curves: Mapping[str, Sequence[Curve]], *, level: float = 0.95) -> pd.DataFrame:
-    """One row per gate, method and point: `gate, method, point, gain, leakage` (with `_lo`, `_hi`), `kl`, `loss`."""
+    """Tabulate curves.
+
+    Args:
+        curves: Gate -> curves.
+        level: Level of the intervals.
+
+    Returns:
+        One row per gate, method and point: `gate, method, point, gain, leakage` (with `_lo`, `_hi`), `kl`, `loss`.
+    """
     rows: list[dict[str, Any]] = []
     for gate, of_gate in curves.items():
         for curve in of_gate:
@@ -150,7 +175,16 @@ def curves_table(curves: Mapping[str, Sequence[Curve]], *, level: float = 0.95) 
 def equal_gain_contests(
     curves: Mapping[str, Sequence[Curve]], gains: Sequence[float], ours: Sequence[str]
 ) -> pd.DataFrame:
-    """`contest` of each method of `ours` against every vector method under the same gate, one row for each gain."""
+    """Compare our methods with every vector method under the same gate.
+
+    Args:
+        curves: Gate -> curves.
+        gains: Gains at which curves are read.
+        ours: Neuron methods.
+
+    Returns:
+        Rows of `contest`, one per pair and gain.
+    """
     rows = []
     for gate, of_gate in curves.items():
         rivals = [curve for curve in of_gate if find_method(curve.method).family == "vectors"]
@@ -162,5 +196,9 @@ def equal_gain_contests(
 
 
 def numeric(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of contests with NaN for null, so that a column that is null throughout stays one of numbers."""
+    """Convert null to NaN, so that a column of nulls stays numeric.
+
+    Args:
+        table: A table of contests.
+    """
     return table.astype({name: float for name in table if name not in ("gate", "ours", "rival", "n_values")})

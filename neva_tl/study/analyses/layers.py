@@ -1,4 +1,7 @@
-"""Per-layer ablation: effect of each layer's value neurons, of all neurons of the layer and of random ones."""
+"""Per-layer ablation.
+
+It measures the effect of each layer's value neurons, of all neurons of the layer and of random ones.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +37,17 @@ AMPLIFY_DOSE = 4.0
 def group_of(
     stats: ActivationStats, neurons: NeuronSet, layer: int, group: str, rng: np.random.Generator
 ) -> NeuronSet | None:
-    """The neurons of one layer: the `selected` ones, `all`, or as many (where there are) at `random` among the unselected.
+    """Return a group of neurons of one layer.
 
-    None where there are none.
+    Args:
+        stats: Statistics of the model.
+        neurons: The selected neurons of a value.
+        layer: The layer.
+        group: `selected`; `all`; or `random`, an equal number (or fewer, if fewer exist) of unselected neurons.
+        rng: Source of the random group.
+
+    Returns:
+        The neurons; None where the layer has no selected neuron, or no unselected one to draw from.
     """
     selected = neurons.at(layer)["neuron"].to_numpy(dtype=np.int64)
     if not len(selected):
@@ -48,7 +59,7 @@ def group_of(
     else:
         rest = np.setdiff1d(np.arange(stats.d_mlp), selected)
         index = rng.choice(rest, size=min(len(selected), len(rest)), replace=False)
-        if not len(index):  # the layer is selected whole
+        if not len(index):  # every neuron of the layer is selected
             return None
     _, plus, _ = stats.moments(neurons.value, "+")
     _, minus, _ = stats.moments(neurons.value, "-")
@@ -79,11 +90,25 @@ def layer_ablation(
     n_boot: int = 1000,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Change of each value's own score and of the loss on neutral text when one layer's neurons are edited.
+    """Measure the change of scores and loss when one layer's neurons are edited.
 
-    Zero and mean ablation are measured on prompts that express the value (nothing can be lost elsewhere), amplification on
-    open prompts. Judges that ask the model use their own items for all three; for those, and for the loss, the layers below
-    the edited one are run once per value (texts that a text judge reads are written the plain way).
+    The score is that of the neurons' own value, the loss that of neutral text. Zero and mean ablation are measured on prompts
+    that express the value (elsewhere there is nothing to lose), amplification on open prompts. Judges that ask the model use
+    their own items for all three; for those, and for the loss, the layers below the edited one are run once per value (texts
+    for a text judge are generated without this cache).
+
+    Args:
+        model: The loaded model.
+        stats: Statistics of the model.
+        neurons: Value -> its neurons.
+        scorer: The judge with its prompts.
+        cost_meter: Measures the loss.
+        scope: Token scope of the edits.
+        gate: Relevance gate of the edits.
+        test_prompts: Prompts that express a value, on the demo model.
+        seed: Seed of random groups and intervals.
+        n_boot: Bootstrap draws.
+        progress: Show a bar on stderr.
 
     Returns:
         `value, layer, operation, group, n_neurons, d_csr, lo, hi, d_loss` (nats per token); a layer without selected
@@ -97,9 +122,8 @@ def layer_ablation(
     with tqdm(total=steps, desc="layers", unit="layer", file=sys.stderr, disable=not progress) as bar:
         for value, neuron_set in neurons.items():
             base = {kind: _own(scorer, (), value, kind, test_prompts) for kind in ("expressing", "open")}
-            reuse = models.LayerCache(
-                model
-            )  # layers ascend: the layers below the edited one run once for all conditions
+            # layers ascend, so the layers below the edited one run once for all conditions
+            reuse = models.LayerCache(model)
             for layer in neuron_set.layers:
                 rng = np.random.default_rng([seed, VALUES.index(value), layer])
                 for group in GROUPS:
@@ -142,24 +166,27 @@ def _own(
     test_prompts: int,
     reuse: models.LayerCache | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of a value on its own prompts, and their clusters."""
+    """Return the scores of a value on its own prompts, and their clusters."""
     observed: Observed
     if scorer.reads and kind == "expressing" and models.info(scorer.model).demo:
         observed = scorer.read(edits, demo_expressing(value, test_prompts))
     else:
         observed = scorer.observe(edits, "test", (value,), reuse)
-    at = observed.items.values.index(value)
-    return observed.items.scores[at], observed.items.clusters[at]
+    index = observed.items.values.index(value)
+    return observed.items.scores[index], observed.items.clusters[index]
 
 
 def layer_study(
     model_name: str, prompt_spec: str, out: str | Path, *, progress: bool = False, **options: Any
 ) -> pd.DataFrame:
-    """Collect, select and ablate layer by layer into a run folder (`tables/layers`), or read the table if it exists.
+    """Collect, select and ablate layer by layer into a run folder.
+
+    An existing table `tables/layers` is read instead.
 
     Args:
-        model_name, prompt_spec: As in `StudyConfig`.
-        out: Run folder; that of a finished study of the same options lends its statistics and neurons.
+        model_name: `model` of `StudyConfig`.
+        prompt_spec: `prompts` of `StudyConfig`.
+        out: Run folder; that of a finished study with the same options provides its statistics and neurons.
         progress: Show bars on stderr.
         options: Further fields of `StudyConfig`.
     """
@@ -167,7 +194,13 @@ def layer_study(
 
 
 def layer_table(out: str | Path, options: Mapping[str, Any], *, progress: bool = False) -> pd.DataFrame:
-    """The per-layer ablation table of a run folder whose manifest holds these `StudyConfig` fields."""
+    """Return the per-layer ablation table of a run folder.
+
+    Args:
+        out: Run folder.
+        options: `StudyConfig` fields of its manifest.
+        progress: Show bars on stderr.
+    """
     config = StudyConfig.from_manifest(options).resolved()
     profile = config.spending()
     pairs = stages.limit_rows(prompts.load(config.prompts), profile.rows_per_value)

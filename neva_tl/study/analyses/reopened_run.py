@@ -1,4 +1,7 @@
-"""Edits of a finished run, put together again from its folder at the doses it found. Nothing is collected or written."""
+"""Edits of a finished run, rebuilt from its folder at the run's doses.
+
+Nothing is collected, and the folder is only read.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,12 @@ class RunEdit:
     """An edit of a run.
 
     Attributes:
-        method, value: Which one.
-        dose: In the method's unit; None where it has none.
+        method: Registered name.
+        value: Steered value.
+        dose: Dose in the method's unit; None where it has none.
         status: `reached`, `unreached` (the admissible dose that gained most), or `own gain`.
-        target: The gain it is matched at; None where the method has no dose.
-        edit: At that dose.
+        target: Matched gain; None where the method has no dose.
+        edit: The edit at that dose.
     """
 
     method: str
@@ -42,10 +46,10 @@ class RunEdit:
 
 @dataclass(frozen=True, eq=False)
 class ReopenedRun:
-    """A run folder, read.
+    """A finished run, opened for reading.
 
     Attributes:
-        store: The folder.
+        store: The run folder.
         config: The study's settings.
         manifest: Content of manifest.json.
     """
@@ -58,22 +62,28 @@ class ReopenedRun:
     def open(cls, folder: str | Path) -> ReopenedRun:
         """Read a folder's manifest.
 
+        Args:
+            folder: Run folder.
+
         Raises:
-            InputError: No run folder, or the run is not finished.
+            InputError: The folder is not a run folder, or the run is not finished.
         """
         store = RunFolder(Path(folder))
         if not store.has("manifest.json"):
             raise InputError(f"{folder} is not a run folder (make one with neva-tl run)")
         manifest = store.read_json("manifest.json")
         if not store.has("results.json") or not store.has("tables/values.parquet"):
-            raise InputError(f"{folder} is not finished: run the same neva-tl run again, it goes on where it stopped")
+            raise InputError(f"{folder} is not finished: run the same neva-tl run again to resume it")
         return cls(store, StudyConfig.from_manifest(manifest["config"]), manifest)
 
     def load_model(self, model: str | None = None) -> Any:
-        """The run's model, or the one named, which must hold the same weights.
+        """Load the run's model.
+
+        Args:
+            model: Another name for it, which must have the same weights.
 
         Raises:
-            InputError: Other weights, or a model of a local path that has to be named again.
+            InputError: The weights differ, or a model of a local path has to be named again.
         """
         name = model or self.config.model
         try:
@@ -90,18 +100,21 @@ class ReopenedRun:
         return loaded
 
     def methods(self) -> tuple[str, ...]:
-        """The methods it measured."""
+        """Return the measured methods."""
         return tuple(self.store.read_table("tables/values")["method"].unique())
 
     def values(self) -> tuple[str, ...]:
-        """The values it steered towards."""
+        """Return the steered values."""
         return tuple(self.store.read_table("tables/values")["steered"].unique())
 
     def target(self, gain: float | None = None) -> float:
-        """One of its matched gains; None is its headline (the last one).
+        """Check a matched gain.
+
+        Args:
+            gain: The gain; None takes the headline (the last one).
 
         Raises:
-            InputError: It matched no such gain.
+            InputError: The run did not match this gain.
         """
         targets = self.config.spending().targets
         target_gain = targets[-1] if gain is None else gain
@@ -112,16 +125,16 @@ class ReopenedRun:
     def edits(
         self, model: Any, methods: Sequence[str], values: Sequence[str] = (), target: float | None = None
     ) -> list[RunEdit]:
-        """The edits of some methods towards some values at the run's own matched doses.
+        """Rebuild edits at the run's own matched doses.
 
         Args:
-            model: Loaded, with the run's weights.
-            methods: Of the run.
-            values: Of the run; empty takes all.
+            model: Loaded model with the run's weights.
+            methods: Methods of the run.
+            values: Values of the run; empty takes all.
             target: Matched gain; None takes the run's headline (the last one).
 
         Raises:
-            InputError: The run has no such method, value, target or file.
+            InputError: The run lacks a method, value, target or file.
         """
         target = self.target(target)
         requested_values = tuple(values) or self.values()
@@ -136,18 +149,21 @@ class ReopenedRun:
         return [self._edit(evidence, method, value, target) for method in methods for value in requested_values]
 
     def evidence(self, model: Any) -> Evidence:
-        """Evidence that the run's edits are built from, read from its folder.
+        """Read the evidence for the run's edits from its folder.
+
+        Args:
+            model: Loaded model with the run's weights.
 
         Raises:
-            InputError: A file is gone.
+            InputError: A file is missing.
         """
         steered = self.values()
-        pieces = ["stats/stats.json", "stats/samples.npy", "stats/samples_table.parquet", "cells/vector_layers.json"]
-        pieces += [f"neurons/{value}.json" for value in steered]
+        files = ["stats/stats.json", "stats/samples.npy", "stats/samples_table.parquet", "cells/vector_layers.json"]
+        files += [f"neurons/{value}.json" for value in steered]
         gated = self.config.gate == "relevance"
-        missing = [name for name in [*pieces, *(["gate.safetensors"] if gated else [])] if not self.store.has(name)]
+        missing = [name for name in [*files, *(["gate.safetensors"] if gated else [])] if not self.store.has(name)]
         if missing:
-            raise InputError(f"{self.store.root} lacks {missing[0]}: its edits cannot be put together again")
+            raise InputError(f"{self.store.root} lacks {missing[0]}: its edits cannot be rebuilt")
         stats = stages.stored_stats(self.store)
         neurons = {value: NeuronSet.load(self.store.root / f"neurons/{value}") for value in steered}
         gate = RelevanceGate.load(self.store.root / "gate.safetensors") if gated else None
@@ -160,10 +176,10 @@ class ReopenedRun:
         return replace(evidence, layers=layers)
 
     def pairs(self) -> ContrastSet:
-        """The contrast set it ran on.
+        """Load the run's contrast set.
 
         Raises:
-            InputError: The prompts are gone, or are other ones by now.
+            InputError: The prompts are missing or have changed.
         """
         pairs = stages.limit_rows(prompts.load(self.config.prompts), self.config.spending().rows_per_value)
         if pairs.hash != self.manifest["prompt_hash"]:
@@ -171,10 +187,10 @@ class ReopenedRun:
         return pairs
 
     def cells(self, model: Any, **profile: Any) -> CellRunner:
-        """Its cells, to measure more edits with its own judge, prompts and budget.
+        """Return the run's cells, to measure more edits with its judge, prompts and budget.
 
         Args:
-            model: Loaded, with the run's weights.
+            model: Loaded model with the run's weights.
             profile: Fields of the budget to change (`targets`).
         """
         spending = replace(self.config.spending(), **profile)

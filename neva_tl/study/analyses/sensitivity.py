@@ -1,9 +1,9 @@
-"""Sensitivity: one factor at a time around a finished run's own setting, every level at a dose of its own.
+"""Sensitivity of a finished run: one factor is varied at a time around its setting.
 
-Neurons come from training prompts, doses from validation prompts (the run's own search, at one target gain), and the
-reported figures from test prompts. The run's own setting is not measured again: its cells are the run's, so the row `as run` is
-the headline's; its doses were searched for all of the run's targets, those of the levels for this one alone. Each level
-keeps its cells in `cells/sensitivity/FACTOR=LEVEL`.
+Every level has a dose of its own. Neurons come from training prompts, doses from validation prompts (the run's own search, at
+one target gain), and the reported figures from test prompts. The run's own setting is not measured again: its cells are the
+run's, so the row `as run` equals the headline. Its doses were searched for all of the run's targets, those of the levels for
+one target only. Each level has its cells in `cells/sensitivity/FACTOR=LEVEL`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from neva_tl.study.run.comparison import responses_of
 
 #: Methods whose neurons are varied, the main one first.
 METHODS = ("neva", "neva_shift")
-#: Values looked at where none are named.
+#: Number of values where none are named.
 MOST_VALUES = 3
-#: As the only value named: every value of the run.
+#: Name of a value that means every value of the run.
 ALL = "all"
 #: Status of a level without neurons for a value.
 EMPTY = "no neurons"
@@ -45,9 +45,9 @@ class SensitivityConfig:
     """Settings of a sensitivity study.
 
     Attributes:
-        values: Of the run, or `all`; empty takes three, spread along the circle.
+        values: Values of the run, or `all`; empty takes three, spread along the circle.
         factors: Names in `FACTORS`; empty takes all.
-        methods: Of `METHODS`; empty takes those that the run has.
+        methods: Methods among `METHODS`; empty takes those that the run has.
         target: One of the run's gains; None takes the smallest.
     """
 
@@ -57,7 +57,10 @@ class SensitivityConfig:
     target: float | None = None
 
     def of_run(self, run: ReopenedRun) -> SensitivityConfig:
-        """The same with everything decided.
+        """Return the same settings with every default decided.
+
+        Args:
+            run: The finished run.
 
         Raises:
             InputError: The run has no such value, method or target, or a factor is unknown.
@@ -82,19 +85,25 @@ class SensitivityConfig:
 
 
 def spread_values(values: Sequence[str], most: int = MOST_VALUES) -> tuple[str, ...]:
-    """Select at most `most` values, evenly spread."""
+    """Select values, evenly spread.
+
+    Args:
+        values: Values in circle order.
+        most: Largest number of values.
+    """
     return tuple(values[:: max(1, len(values) // most)][:most])
 
 
 @dataclass(eq=False)
 class Lab:
-    """A finished run taken up again: its evidence, and its cells at one target gain.
+    """A reopened run with its evidence, and its cells at one target gain.
 
     Attributes:
-        run, model: The run and its loaded model.
-        config: Decided (see `SensitivityConfig.of_run`).
-        evidence: The run's own.
-        cells: Measure into the run folder.
+        run: The run.
+        model: Its loaded model.
+        config: Decided settings (see `SensitivityConfig.of_run`).
+        evidence: The run's own evidence.
+        cells: Measures into the run folder.
     """
 
     run: ReopenedRun
@@ -106,7 +115,12 @@ class Lab:
 
     @classmethod
     def open(cls, run: ReopenedRun, model: Any, config: SensitivityConfig | None = None) -> Lab:
-        """Take up a run.
+        """Set up the evidence and the cells of a run.
+
+        Args:
+            run: The finished run.
+            model: Its loaded model.
+            config: Settings; None takes the defaults.
 
         Raises:
             InputError: See `SensitivityConfig.of_run`, `ReopenedRun.evidence` and `ReopenedRun.pairs`.
@@ -117,12 +131,17 @@ class Lab:
 
     @property
     def setting(self) -> Setting:
-        """What levels are laid around."""
+        """The run's own setting, which the levels vary."""
         run_neurons = {value: self.evidence.neurons[value] for value in self.config.values}
         return Setting(self.run.config, run_neurons, self.evidence.stats)
 
     def stats(self, pairs: int | None) -> ActivationStats:
-        """Statistics of the first `n` training pairs of every value (by hash rank); collected anew and cached for one size."""
+        """Return the statistics of a number of training pairs.
+
+        Args:
+            pairs: Pairs of every value, by hash rank; None takes the run's own statistics. Others are collected again, and
+                cached for one number.
+        """
         if pairs is None:
             return self.evidence.stats
         if pairs not in self._stats:
@@ -133,13 +152,24 @@ class Lab:
         return self._stats[pairs]
 
     def neurons(self, variant: Variant, value: str) -> NeuronSet:
-        """The neurons of a level."""
+        """Return the neurons of a level.
+
+        Args:
+            variant: The level.
+            value: The value.
+        """
         run_neurons = self.evidence.neurons[value]
         margins = self.evidence.margins if variant.pairs is None else None
         return neurons_of(variant, run_neurons, self.run.config, self.stats(variant.pairs), self.model, margins)
 
     def edit(self, method: str, variant: Variant, value: str) -> Edit | None:
-        """The edit of a level at dose 1; None where it has no neurons."""
+        """Return the edit of a level at dose 1; None where it has no neurons.
+
+        Args:
+            method: Registered name.
+            variant: The level.
+            value: The steered value.
+        """
         neurons = self.neurons(variant, value)
         if not len(neurons):
             return None
@@ -148,13 +178,24 @@ class Lab:
         return build(method, evidence, value)
 
     def cell(self, method: str, variant: Variant, value: str) -> str:
-        """The name of a level's cell; the run's own where the level changes nothing."""
+        """Return the name of a level's cell.
+
+        Args:
+            method: Registered name.
+            variant: The level; one that changes nothing has the run's own cell.
+            value: The steered value.
+        """
         same = variant.own or (variant.k is not None and variant.k >= len(self.evidence.neurons[value]))
         folder = "cells" if same else f"cells/sensitivity/{variant.name}"
         return f"{folder}/measure/{method}/{value}@{self.config.target}"
 
     def measure(self, method: str, todo: Sequence[tuple[Variant, str]]) -> None:
-        """Doses and test conditions of some levels, all in step; finished cells are read from the folder."""
+        """Measure the unfinished doses and test conditions of some levels together.
+
+        Args:
+            method: Registered name.
+            todo: Levels with the values that are steered towards.
+        """
         store = self.cells.store
         remaining = [(v, value) for v, value in todo if not store.has(f"{self.cell(method, v, value)}.json")]
         edits: dict[str, tuple[Variant, str, Edit]] = {}
@@ -178,7 +219,7 @@ class Lab:
                 record = store.read_json(doses[name])
                 dose = record["doses"][str(self.config.target)]
                 status = "unreached" if dose is None else "reached"
-                # out of reach: shown at the admissible dose that gained most, and said
+                # a target out of reach is measured at the admissible dose that gained most, with status `unreached`
                 dose = record["best"] if dose is None else dose
             edit = edit.with_dose(0.0 if dose is None else dose)
             about = {"dose": dose, "status": status, "n_neurons": len(edit.neurons)}  # type: ignore[attr-defined]
@@ -187,13 +228,16 @@ class Lab:
 
 
 def measure_all(lab: Lab, *, progress: bool = False) -> list[tuple[str, Variant]]:
-    """Measure every level of every factor and method; returns the measured levels in order.
+    """Measure every level of every factor and method.
 
     Args:
         lab: The run.
-        progress: A bar of levels on stderr.
+        progress: Show a bar of levels on stderr.
+
+    Returns:
+        The measured levels with their methods, in order.
     """
-    # the demo's tiny model writes texts of many conditions in common batches; others keep each cell as soon as it is done
+    # on the demo's tiny model many conditions share batches; on others each cell is stored as soon as it is measured
     step = None if lab.run.config.judge == "exact" else 1
     plan = [
         (method, variants(factor, lab.setting, method))
@@ -204,7 +248,7 @@ def measure_all(lab: Lab, *, progress: bool = False) -> list[tuple[str, Variant]
     with tqdm(total=len(plan), desc="sensitivity", unit="factor", file=sys.stderr, disable=not progress) as bar:
         for method, levels in plan:
             bar.set_postfix_str(f"{levels[0].factor} of {method}" if levels else "")
-            # one size of pairs at a time: its statistics are cached once
+            # one number of pairs at a time, because statistics are cached for one number
             for block in [[v] for v in levels] if levels and levels[0].factor == "pairs" else [levels]:
                 cells = [(variant, value) for variant in block for value in lab.config.values]
                 size = len(cells) if step is None else step
@@ -217,7 +261,15 @@ def measure_all(lab: Lab, *, progress: bool = False) -> list[tuple[str, Variant]
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """A measured level of one method: its entry in the shape of results.json, and its item scores (None without neurons)."""
+    """A measured level of one method.
+
+    Attributes:
+        method: Registered name.
+        variant: The level.
+        entry: Its entry in the shape of results.json; None without neurons.
+        responses: Its item scores; None without neurons.
+        neurons: Value -> number of neurons.
+    """
 
     method: str
     variant: Variant
@@ -227,28 +279,44 @@ class Level:
 
 
 def read_level(lab: Lab, method: str, variant: Variant) -> Level:
-    """A level from its cells."""
+    """Read a level from its cells.
+
+    Args:
+        lab: The run.
+        method: Registered name.
+        variant: The level.
+    """
     store, about = lab.cells.store, lab.cells.scorer.about()
     names = {value: lab.cell(method, variant, value) for value in lab.config.values}
     records = {value: store.read_json(f"{name}.json") for value, name in names.items()}
     size = {value: r.get("n_neurons", len(lab.evidence.neurons[value])) for value, r in records.items()}
-    there = {value: name for value, name in names.items() if records[value]["status"] != EMPTY}
-    if not there:
+    measured = {value: name for value, name in names.items() if records[value]["status"] != EMPTY}
+    if not measured:
         return Level(method, variant, None, None, size)
-    responses = responses_of(store, method, there, **about)
+    responses = responses_of(store, method, measured, **about)
     assert responses is not None
     n_boot = lab.cells.profile.n_boot
     result = measure(responses, seed=lab.run.config.seed, n_boot=n_boot, n_permutations=1)
     gate = gate_name(method, lab.run.config.gate == "relevance" and variant.gated)
     target = None if variant.dose is not None else lab.config.target
-    of_value = {value: records[value] for value in there}
-    entry = summary.method_entry(method, gate, target, result, of_value, lab.cells.base)
-    entry.pop("circle")  # a few values tell nothing about the circle
+    of_value = {value: records[value] for value in measured}
+    entry = summary.method_entry(gate, target, result, of_value, lab.cells.base)
+    entry.pop("circle")  # a few values do not describe the circle
     return Level(method, variant, entry, responses, size)
 
 
 def level_row(level: Level, reference: Level, seed: int, n_boot: int) -> dict[str, Any]:
-    """One row of table `sensitivity`: the level, its measurements, and its NLR less the run's own on the same draws."""
+    """Return a row of table `sensitivity`.
+
+    Args:
+        level: The level.
+        reference: The run's own setting.
+        seed: Seed of the bootstraps.
+        n_boot: Bootstrap draws.
+
+    Returns:
+        The level, its measurements, and its NLR less the run's own NLR on the same draws.
+    """
     variant = level.variant
     row: dict[str, Any] = {"factor": variant.factor, "level": variant.level, "size": variant.size, "own": variant.own}
     row |= {"method": level.method, "neurons": float(np.mean(list(level.neurons.values())))}
@@ -267,16 +335,19 @@ def level_row(level: Level, reference: Level, seed: int, n_boot: int) -> dict[st
 def sensitivity(
     run: ReopenedRun, model: Any, config: SensitivityConfig | None = None, *, progress: bool = False
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
-    """Vary one factor at a time around the run's own setting; cells stay in the run folder, and a killed call resumes.
+    """Vary one factor at a time around the run's own setting.
+
+    Cells are stored in the run folder, and a killed call resumes.
 
     Args:
-        run, model: The finished run and its loaded model.
-        config: Factors and levels.
+        run: The finished run.
+        model: Its loaded model.
+        config: Factors, values and methods.
         progress: Show a bar on stderr.
 
     Returns:
         Tables `sensitivity` (a row per level and method over the values that have neurons: factor, level, size, own, method,
-        neurons (mean), values, and the columns of the run's table `methods`, with the NLR's difference to the run's own) and
+        neurons (mean), values, and the columns of the run's table `methods`, with the NLR's difference to the run's own NLR) and
         `sensitivity_values` (a row per value: the columns of `values`); and the numbers with intervals as plain data.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Sparsity: how few of a run's neurons keep most of the gain that all of them reach, at one and the same dose.
+"""Sparsity: the smallest neuron sets with most of the full set's gain at the same dose.
 
 For each value the run's own set is cut to its first k neurons and edited at the run's own dose. The smallest k is read on
-validation prompts; the gain reported at that k is of test prompts.
+validation prompts; the gain reported at that k is that of test prompts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from neva_tl.study.analyses.sensitivity import Lab, SensitivityConfig
 from neva_tl.study.analyses.variants import Variant
 from neva_tl.study.run.comparison import responses_of
 
-#: Share of the full set's gain that has to be kept, and the shares of the full set that are tried.
+#: Share of the full set's gain that a smaller set must reach, and the sizes of the sets as shares of the full set.
 KEEP = 0.9
 SHARES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
 #: The row over all values.
@@ -36,16 +36,16 @@ COLUMNS = (
 
 
 def smallest_k(gains: Mapping[int, float], keep: float = KEEP) -> int | None:
-    """The smallest number of neurons from which on every number tried keeps this share of the full set's gain.
+    """Return the smallest number of neurons with most of the full set's gain.
 
-    "From which on", because one small set's gain may be high by chance (ours).
+    All larger sets must reach the same share, because one small set's gain may be high by chance (ours).
 
     Args:
-        gains: Number of neurons -> gain; the largest is the full set.
-        keep: The share.
+        gains: Number of neurons -> gain; the largest number is the full set.
+        keep: Share of the full set's gain.
 
     Returns:
-        None where the full set gains nothing.
+        The number; None where the gain of the full set is not above 0.
     """
     full = gains[max(gains)]
     if not full > 0:
@@ -59,12 +59,26 @@ def smallest_k(gains: Mapping[int, float], keep: float = KEEP) -> int | None:
 
 
 def sizes(n: int) -> list[int]:
-    """The numbers of neurons that are tried of a set of n."""
+    """Return the sizes of the subsets of a set.
+
+    Args:
+        n: Number of neurons in the set.
+    """
     return sorted({max(1, round(share * n)) for share in SHARES})
 
 
 def over_values(x: Sequence[float], seed: int, n_boot: int, level: float = 0.95) -> Estimate:
-    """Mean over values with a percentile interval from resampling the values; none where there are fewer than two."""
+    """Return the mean over values with a percentile interval.
+
+    Args:
+        x: One number per value.
+        seed: Seed of the resampling of values.
+        n_boot: Bootstrap draws.
+        level: Level of the interval.
+
+    Returns:
+        The estimate; without an interval where there are fewer than two values.
+    """
     array = np.asarray(x, dtype=np.float64)
     if not len(array):
         return null()
@@ -76,7 +90,7 @@ def over_values(x: Sequence[float], seed: int, n_boot: int, level: float = 0.95)
 
 @dataclass(frozen=True, eq=False)
 class _Curve:
-    """A value's gains on validation prompts at the run's own dose, by number of neurons."""
+    """A value's gains on validation prompts by number of neurons, at the run's dose."""
 
     value: str
     dose: float
@@ -90,10 +104,11 @@ class _Curve:
 def sparsity(
     run: ReopenedRun, model: Any, config: SensitivityConfig | None = None, *, progress: bool = False
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
-    """The smallest sets that keep 90 % of the full set's gain at the same dose, per value and method.
+    """Find the smallest sets with 90 % of the full set's gain at the same dose.
 
     Args:
-        run, model: The finished run and its loaded model.
+        run: The finished run.
+        model: Its loaded model.
         config: Values, methods and target.
         progress: Show a bar on stderr.
 
@@ -110,7 +125,7 @@ def sparsity(
     rows, points, numbers = [], [], {}
     for method in tqdm(lab.config.methods, desc="sparsity", file=sys.stderr, disable=not progress):
         curves = [_curve(lab, method, value) for value in lab.config.values]
-        _measure_chosen(lab, method, curves)
+        _measure_smallest(lab, method, curves)
         rows_of_method, numbers[method] = _rows(lab, method, curves)
         rows += rows_of_method
         total = _total(lab)
@@ -131,31 +146,31 @@ def _own(lab: Lab, method: str, value: str) -> str:
 
 
 def _curve(lab: Lab, method: str, value: str) -> _Curve:
-    """Gains of the heads of a value's set at the run's dose, kept in the run folder."""
+    """Return the gains of a value's subsets at the run's dose, stored in the run folder."""
     store, target = lab.cells.store, lab.config.target
     name = f"cells/sparsity/{method}/{value}@{target}.curve.json"
     if not store.has(name):
         dose = store.read_json(f"{_own(lab, method, value)}.json")["dose"] or 0.0
         edits = []
-        tried = sizes(len(lab.evidence.neurons[value]))
-        for k in tried:
+        set_sizes = sizes(len(lab.evidence.neurons[value]))
+        for k in set_sizes:
             edit = lab.edit(method, Variant("k", str(k), k=k), value)
             assert edit is not None
             edits.append((value, edit.with_dose(dose)))
         gains = [point.gain for point in lab.cells.dose_points(edits)]
-        store.write_json(name, {"dose": dose, "k": tried, "gain": gains})
+        store.write_json(name, {"dose": dose, "k": set_sizes, "gain": gains})
     record = store.read_json(name)
     return _Curve(value, record["dose"], dict(zip(record["k"], record["gain"], strict=True)))
 
 
 def _cell(lab: Lab, method: str, curve: _Curve) -> str:
-    """The test cell of the chosen set: the run's own where all neurons are needed."""
+    """Return the test cell of the smallest set; the run's own where it is the full set."""
     if curve.k == max(curve.gains):
         return _own(lab, method, curve.value)
     return f"cells/sparsity/{method}/{curve.value}@{lab.config.target}"
 
 
-def _measure_chosen(lab: Lab, method: str, curves: Sequence[_Curve]) -> None:
+def _measure_smallest(lab: Lab, method: str, curves: Sequence[_Curve]) -> None:
     todo = []
     for curve in curves:
         name = _cell(lab, method, curve)
@@ -170,7 +185,10 @@ def _measure_chosen(lab: Lab, method: str, curves: Sequence[_Curve]) -> None:
 
 
 def _rows(lab: Lab, method: str, curves: Sequence[_Curve]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Rows of one method, the last over all values that gain; and that one as plain data."""
+    """Return the rows of one method, and the last one as plain data.
+
+    The last row is the mean over all values with a gain above 0.
+    """
     total, seed, n_boot = _total(lab), lab.run.config.seed, lab.cells.profile.n_boot
     complete = [curve for curve in curves if curve.k is not None]
     rows: list[dict[str, Any]] = [
@@ -184,8 +202,8 @@ def _rows(lab: Lab, method: str, curves: Sequence[_Curve]) -> tuple[list[dict[st
     for row in rows:
         if row["k"] is None:
             continue
-        at = index_of[row["value"]]
-        row |= {"share": row["k"] / total} | _numbers(full[:, at], cut[:, at], n)
+        column = index_of[row["value"]]
+        row |= {"share": row["k"] / total} | _numbers(full[:, column], cut[:, column], n)
     share = over_values([c.k / total for c in complete if c.k is not None], seed, n_boot)
     k = over_values([float(c.k) for c in complete if c.k is not None], seed, n_boot)
     mean_numbers = _numbers(full.mean(axis=1), cut.mean(axis=1), n)
@@ -203,7 +221,10 @@ def _rows(lab: Lab, method: str, curves: Sequence[_Curve]) -> tuple[list[dict[st
 
 
 def _gains(lab: Lab, cells: Mapping[str, str]) -> tuple[Float[np.ndarray, "b i"], int]:
-    """Gains of some cells on the data (row 0) and on bootstrap draws (the same draws for all cells), and the items."""
+    """Return the gains of some cells, and the number of items.
+
+    Row 0 is the data, the others bootstrap draws, which are the same for all cells.
+    """
     responses = responses_of(lab.cells.store, "sparsity", cells)
     assert responses is not None
     drawn = draw(responses, seed=lab.run.config.seed, n_boot=lab.cells.profile.n_boot, n_splits=1)

@@ -1,4 +1,4 @@
-"""Reuse of the results that precede any edit, by studies that differ in their gate."""
+"""Reuse of results that precede any edit, for studies that differ in their gate."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _unedited(manifest: Mapping[str, Any]) -> str:
 
 
 def _shared_files(root: Path) -> list[Path]:
-    """List the shared files; JSON last, because its presence marks its tables as complete."""
+    """List the shared files, JSON last: its presence marks its tables as complete."""
     files = [
         file
         for name in SHARED

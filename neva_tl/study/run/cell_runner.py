@@ -1,4 +1,4 @@
-"""CellRunner: the pieces of measuring work of a study, each cached in the run folder by its name.
+"""Measurements of a study, each cached in the run folder by its name.
 
 A cell is one calibration (method, value), one measured condition (method, value, target gain), or one ablation. Its record
 is JSON, its item scores and texts are tables; the JSON is written last, so its presence marks a complete cell.
@@ -29,19 +29,31 @@ from neva_tl.study.run.cost_meter import CostMeter
 from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import Scorer, demo_expressing, to_frame
 
-#: Dose at which vector layers are compared on validation prompts, and how many values are tried where texts must be written
-#: for it (else all).
+#: Dose at which vector layers are compared on validation prompts, and the number of values for judges that read texts (for
+#: other judges, all values).
 LAYER_DOSE, LAYER_VALUES = 2.0, 3
 
 
 def grid_of(method: str) -> tuple[float, ...]:
-    """The coarse dose grid of a method."""
+    """Return the coarse dose grid of a method.
+
+    Args:
+        method: Registered name.
+    """
     return GRIDS[dose_unit(method)]
 
 
 @dataclass(eq=False)
 class CellRunner:
-    """Measuring work of one study."""
+    """Measures the cells of one study.
+
+    Attributes:
+        store: The run folder.
+        model: The loaded model.
+        scorer: The judge with its prompts.
+        config: The resolved study.
+        profile: Its budget.
+    """
 
     store: RunFolder
     model: Any
@@ -52,7 +64,7 @@ class CellRunner:
 
     @cached_property
     def cost_meter(self) -> CostMeter:
-        """Capability and fluency, with the unedited model's log-probabilities held once."""
+        """Capability and fluency, with the unedited model's log-probabilities cached."""
         return CostMeter(self.model, self.config, self.profile)
 
     # ------------------------------------------------------------ the unedited model
@@ -69,7 +81,7 @@ class CellRunner:
 
     @cached_property
     def base(self) -> dict[str, Any]:
-        """Record of the unedited model on test prompts (with the tables `items` and `generations`)."""
+        """Record of the unedited model on test prompts (tables `items` and `texts`)."""
         name = "cells/base"
         if not self.store.has(f"{name}.json"):
             observed = self.scorer.observe((), "test")
@@ -80,25 +92,29 @@ class CellRunner:
     # ------------------------------------------------------------ doses
 
     def vector_layers(self, evidence: Evidence, steered: Sequence[str]) -> tuple[int, ...]:
-        """The layer of the vector methods: the largest mean validation gain of plain CAA at one dose.
+        """Select the layer of the vector methods.
 
-        Candidates are five depths (all layers of a small model), tried at `LAYER_DOSE` on all values, or on `LAYER_VALUES` of
-        them where the judge reads texts.
+        It is the layer with the largest mean validation gain of plain CAA at `LAYER_DOSE`. Candidates are five depths (all
+        layers of a small model), measured on all values, or on `LAYER_VALUES` of them where the judge reads texts.
+
+        Args:
+            evidence: Evidence from which the vectors are built.
+            steered: Steered values.
         """
         name = "cells/vector_layers"
         if not self.store.has(f"{name}.json"):
             n = evidence.stats.n_layers
-            tried = range(n) if n <= 6 else sorted({round(f * (n - 1)) for f in (0.3, 0.4, 0.5, 0.6, 0.7)})
+            candidates = range(n) if n <= 6 else sorted({round(f * (n - 1)) for f in (0.3, 0.4, 0.5, 0.6, 0.7)})
             sampled_values = (
                 steered[:: max(1, len(steered) // LAYER_VALUES)][:LAYER_VALUES] if self.scorer.reads else steered
             )
             gains: dict[int, float] = {}
-            for layer in tried:
-                at = replace(evidence, layers=(int(layer),))
+            for layer in candidates:
+                evidence_at = replace(evidence, layers=(int(layer),))
                 gains_of_layer = []
                 for value in sampled_values:
                     observed = self.scorer.observe(
-                        (build("caa", at, value).with_dose(LAYER_DOSE),), "validation", (value,)
+                        (build("caa", evidence_at, value).with_dose(LAYER_DOSE),), "validation", (value,)
                     )
                     gains_of_layer.append(observed.csr(value) - self.base_validation.csr(value))
                 gains[int(layer)] = float(np.mean(gains_of_layer))
@@ -109,7 +125,16 @@ class CellRunner:
     def calibrations(
         self, method: str, values: Sequence[str], edit_of: Callable[[str, str], Edit]
     ) -> dict[str, dict[str, Any]]:
-        """Doses of a method for some values at each target gain, found on validation prompts, all values in step."""
+        """Return a method's doses at each target gain, calibrated on validation prompts.
+
+        Args:
+            method: Registered name.
+            values: Steered values, calibrated together.
+            edit_of: (method, value) -> edit.
+
+        Returns:
+            Value -> record of its calibration.
+        """
         names = {value: f"cells/dose/{method}/{value}.json" for value in values}
         self.search(
             {name: (value, edit_of(method, value)) for value, name in names.items() if not self.store.has(name)},
@@ -118,17 +143,17 @@ class CellRunner:
         return {value: self.store.read_json(name) for value, name in names.items()}
 
     def search(self, edits: Mapping[str, tuple[str, Edit]], grid: Sequence[float]) -> None:
-        """Doses of some edits at each target gain, found on validation prompts, all in step, and written.
+        """Calibrate some edits together, and store their doses at each target gain.
 
         Args:
             edits: Name of the record -> (the value that is steered towards, the edit).
-            grid: Of the coarse search.
+            grid: Doses of the coarse search.
         """
         todo = list(edits.values())
         rates: list[dict[float, float]] = [{} for _ in todo]
 
         def metric(requests: Sequence[tuple[int, Edit]]) -> list[DosePoint]:
-            return self.dose_points([(todo[at][0], edit) for at, edit in requests], [rates[at] for at, _ in requests])
+            return self.dose_points([(todo[i][0], edit) for i, edit in requests], [rates[i] for i, _ in requests])
 
         calibrations = calibrate_many(
             [edit for _, edit in todo],
@@ -149,15 +174,16 @@ class CellRunner:
     def dose_points(
         self, requests: Sequence[tuple[str, Edit]], rates: Sequence[dict[float, float]] | None = None
     ) -> list[DosePoint]:
-        """Gain, invalid rate and (text judges) leakage of edits towards values, on validation prompts.
+        """Measure gain, invalid rate and (text judges) leakage on validation prompts.
 
         Args:
-            asked: Value and edit at its dose.
-            rates: For each, dose -> invalid rate measured for the same edit before; updated in place. None: each alone.
+            requests: Steered value, and edit at its dose.
+            rates: For each request, dose -> invalid rate measured earlier for the same edit; updated in place. None starts
+                without such rates.
         """
         if self.scorer.reads:
             observed = self.scorer.observe_many([(edit,) for _, edit in requests], "validation")
-        else:  # only the target is measured
+        else:  # only the target value is measured
             observed = [self.scorer.observe((edit,), "validation", (value,)) for value, edit in requests]
         points = []
         before = [{} for _ in requests] if rates is None else rates
@@ -171,10 +197,10 @@ class CellRunner:
         return points
 
     def _invalid(self, edit: Edit, observed: Observed, gain: float, known_rates: dict[float, float]) -> float:
-        """Invalid rate at a dose.
+        """Return the invalid rate at a dose.
 
-        Where the judge reads no text, texts are written once the dose does anything, and not below a dose whose texts were
-        admissible: they take several times as long as the score, and texts break as doses grow.
+        For judges that read no texts, generates texts only once the gain reaches the smallest target, and reuses the rate of
+        the nearest larger admissible dose: generation is several times slower than scoring, and texts break as doses grow.
         """
         if self.scorer.reads:
             return self.scorer.invalid((edit,), "validation", observed)[0]
@@ -196,7 +222,15 @@ class CellRunner:
         edit_of: Callable[[str, str], Edit],
         doses: Mapping[str, Mapping[str, Any]] | None,
     ) -> None:
-        """One method at one target gain, steering towards each of some values in turn, on test prompts."""
+        """Measure one method at one target gain on test prompts, for each steered value.
+
+        Args:
+            method: Registered name.
+            target: Matched gain; None for a method without a dose.
+            values: Steered values.
+            edit_of: (method, value) -> edit.
+            doses: Value -> record of its calibration; None for a method without a dose.
+        """
         todo: list[tuple[str, tuple[Edit, ...], dict[str, Any]]] = []
         for value in values:
             name = f"cells/measure/{method}/{value}@{target}"
@@ -207,7 +241,7 @@ class CellRunner:
             if doses is not None and target is not None:
                 dose = doses[value]["doses"][str(target)]
                 status = "unreached" if dose is None else "reached"
-                # out of reach: shown at the admissible dose that gained most, and said
+                # a target out of reach is measured at the admissible dose that gained most, with status `unreached`
                 dose = doses[value]["best"] if dose is None else dose
                 edit = edit.with_dose(dose if dose is not None else 0.0)
             about = {"dose": dose, "status": status}
@@ -219,10 +253,12 @@ class CellRunner:
         self.measure(todo)
 
     def measure(self, todo: Sequence[tuple[str, Sequence[Edit], Mapping[str, Any]]]) -> None:
-        """Conditions on test prompts, their texts written in common batches; each becomes a cell.
+        """Measure conditions on test prompts, and store each as a cell.
+
+        Texts are generated in common batches.
 
         Args:
-            todo: Name of the cell, its edits, and the fields of its record besides the measurements.
+            todo: Name of the cell, its edits, and further fields of its record.
         """
         observed = self.scorer.observe_many([edits for _, edits, _ in todo], "test")
         for (name, edits, about), one in zip(todo, observed, strict=True):
@@ -230,7 +266,10 @@ class CellRunner:
             self.store.write_json(f"{name}.json", self._record(one, edits) | dict(about))
 
     def _same_dose(self, method: str, value: str, target: float | None, dose: float | None) -> str | None:
-        """The cell of another target that has this very dose (where neither target is reached, say), if it is done."""
+        """Return the finished cell of another target with the same dose, if any.
+
+        Two targets have the same dose where neither is reached, for example.
+        """
         for other in self.profile.targets:
             name = f"cells/measure/{method}/{value}@{other}"
             if other != target and dose is not None and self.store.has(f"{name}.json"):
@@ -246,7 +285,16 @@ class CellRunner:
         return self.store.read_json(f"{source}.json")
 
     def ablation(self, value: str, neurons: NeuronSet, gate: RelevanceGate | None) -> pd.DataFrame:
-        """Score the value on prompts that express it, unedited and with its neurons ablated (under the study's gate)."""
+        """Score a value on prompts that express it, with and without its neurons.
+
+        Args:
+            value: The value.
+            neurons: Its neurons.
+            gate: The study's relevance gate.
+
+        Returns:
+            Item scores with a column `operation`: `none`, `zero` or `mean`.
+        """
         name = f"cells/ablation/{value}"
         if not self.store.has(f"{name}.parquet"):
             edit = Ablate(neurons, effects="all", scope=self.config.token_scope(), gate=gate)
@@ -290,7 +338,12 @@ class CellRunner:
     def example_texts(
         self, conditions: Sequence[tuple[str, str, float | None, Edit | None]], prompts: Sequence[str]
     ) -> pd.DataFrame:
-        """Greedy texts of the same prompts under each condition, for studies whose judge reads none."""
+        """Generate greedy texts of the same prompts under each condition.
+
+        Args:
+            conditions: Method, steered value, target gain and edit of each condition.
+            prompts: The prompts.
+        """
         decoding = Decoding(max_new_tokens=self.profile.max_new_tokens, chat=self.config.chat)
         frames = []
         for method, value, target, edit in conditions:

@@ -185,7 +185,9 @@ class StudyConfig:
             raise InputError(f"k is a positive number of neurons, not {self.k}")
 
     def _selection(self) -> dict[str, Any]:
-        """Return the decided fields of the selection: `selector`, and `selection` and `k` where they differ.
+        """Return the decided fields of the selection.
+
+        These are `selector`, and `selection` and `k` where they differ.
 
         Raises:
             InputError: The selector is unknown.

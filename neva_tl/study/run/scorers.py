@@ -88,7 +88,7 @@ class Scorer:
     def observe_many(
         self, conditions: Sequence[Sequence[Edit]], split: str, values: Sequence[str] = VALUES
     ) -> list[Observed]:
-        """Score the model under several conditions, and generate their texts in common batches.
+        """Score the model under several conditions, with texts in common batches.
 
         Args:
             conditions: Edits of each condition.
@@ -203,7 +203,7 @@ def from_frame(frame: pd.DataFrame, kind: str, *, shared: bool) -> ItemScores | 
 
 
 def demo_expressing(value: str, n: int) -> pd.DataFrame:
-    """Return test prompts of the demo world that the unedited model continues with the value.
+    """Return demo test prompts that the unedited model continues with the value.
 
     Args:
         value: The expressed value.

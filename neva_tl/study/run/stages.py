@@ -1,4 +1,7 @@
-"""The stages of a study before anything is measured: evidence (collect, select) and scorers. Cached in the run folder."""
+"""The stages of a study before it measures: evidence (collect, select) and scorers.
+
+Their results are cached in the run folder.
+"""
 
 from __future__ import annotations
 
@@ -31,28 +34,36 @@ from neva_tl.study.run.scorers import Scorer
 
 #: Neurons of each value in the circuit table, best first.
 CIRCUIT_NEURONS = 24
-#: Where a run folder keeps the margin effects of its neurons.
+#: File of a run folder with the margin effects of its neurons.
 MARGINS = "stats/margins.safetensors"
-#: Train texts among which their top contexts are looked for.
+#: Train texts that are searched for the top contexts of these neurons.
 CIRCUIT_TEXTS = 64
 
 
 def say(text: str, progress: bool) -> None:
-    """A line of progress on stderr."""
+    """Print a line of progress on stderr.
+
+    Args:
+        text: The line.
+        progress: Whether to print it.
+    """
     if progress:
         print(text, file=sys.stderr, flush=True)
 
 
 def limit_rows(pairs: ContrastSet, rows_per_value: int, split: str = "train") -> ContrastSet:
-    """Limit the pairs (rows of each pole, where unpaired) per value in one split, by hash rank; 0 keeps everything.
+    """Limit the pairs of each value in one split, by hash rank.
 
-    The other splits are left whole.
+    Args:
+        pairs: The contrast set.
+        rows_per_value: Largest number of pairs (unpaired: rows of each pole); 0 keeps all of them.
+        split: The split to limit; the others stay complete.
     """
     if not rows_per_value:
         return pairs
     df = pairs.df
     rank = df["pair_id"].where(df["pair_id"].notna(), df["text"]).astype(str).map(_digest)
-    # both poles of a pair share their rank, so whole pairs stay or go
+    # both poles of a pair have one rank, so that no pair is split
     position = rank.groupby([df["value"], df["pole"], df["split"]]).rank(method="first")
     return pairs.part(((df["split"] != split) | (position <= rows_per_value)).to_numpy(), minimum=2)
 
@@ -62,10 +73,16 @@ def _digest(text: str) -> str:
 
 
 def steerable(config: StudyConfig, stats: ActivationStats) -> StudyConfig:
-    """The study on the values that the prompts cover (a persona folder has none for hedonism).
+    """Restrict a study to the values that its prompts cover.
+
+    A persona folder, for example, has no prompts for hedonism.
+
+    Args:
+        config: The study.
+        stats: Statistics on its prompts.
 
     Raises:
-        InputError: The prompts cover none of the values asked for.
+        InputError: The prompts cover none of the study's values.
     """
     covered = tuple(name for name in config.values if name in stats.values)
     if not covered:
@@ -74,7 +91,15 @@ def steerable(config: StudyConfig, stats: ActivationStats) -> StudyConfig:
 
 
 def collected(store: RunFolder, model: Any, pairs: ContrastSet, config: StudyConfig, progress: bool) -> ActivationStats:
-    """Statistics with samples: read from the run folder, or collected into it."""
+    """Return statistics with samples, read from the run folder or collected into it.
+
+    Args:
+        store: The run folder.
+        model: The loaded model.
+        pairs: The contrast set.
+        config: The study.
+        progress: Show a bar on stderr.
+    """
     samples_file, table_name = "stats/samples.npy", "stats/samples_table"
     gate = any(find_method(name).needs_gate_stats for name in config.methods)
     if store.has("stats/stats.json") and store.has(samples_file) and store.has(f"{table_name}.parquet"):
@@ -99,7 +124,11 @@ def collected(store: RunFolder, model: Any, pairs: ContrastSet, config: StudyCon
 
 
 def stored_stats(store: RunFolder) -> ActivationStats:
-    """Statistics with samples as the run folder keeps them."""
+    """Read the statistics with samples from a run folder.
+
+    Args:
+        store: The run folder.
+    """
     stats = ActivationStats.load(store.root / "stats/stats")
     h = np.load(store.root / "stats/samples.npy", mmap_mode="r", allow_pickle=False)
     return replace(stats, samples=Samples(h, store.read_table("stats/samples_table")))
@@ -108,10 +137,17 @@ def stored_stats(store: RunFolder) -> ActivationStats:
 def selected(
     store: RunFolder, model: Any, stats: ActivationStats, config: StudyConfig, progress: bool
 ) -> dict[str, NeuronSet]:
-    """Neurons per value: read from the run folder, or selected into it.
+    """Return the neurons of each value, read from the run folder or selected into it.
+
+    Args:
+        store: The run folder.
+        model: The loaded model.
+        stats: Statistics with samples.
+        config: The study.
+        progress: Print a line for each value on stderr.
 
     Raises:
-        WorkError: None were found for any value.
+        WorkError: No neuron was selected for any value.
     """
     neurons = {}
     options = dict(config.selection)
@@ -124,7 +160,7 @@ def selected(
             neurons[name] = NeuronSet.load(store.root / file)
         else:
             with warnings.catch_warnings():
-                # the number that passed is printed below; it is usually below the study's upper bound
+                # the number of neurons is printed below; it is usually below the study's upper bound
                 warnings.filterwarnings("ignore", message=".*fewer than the k")
                 neurons[name] = selection.select(
                     stats, name, method=config.selector, k=config.k, model=model, seed=config.seed, **options
@@ -140,7 +176,17 @@ def selected(
 
 
 def margins(store: RunFolder, model: Any, stats: ActivationStats, config: StudyConfig, progress: bool) -> MarginEffects:
-    """Margin effects of all neurons on all collected values: read from the run folder, or measured into it."""
+    """Return the margin effects of all neurons on all collected values.
+
+    They are read from the run folder, or measured into it.
+
+    Args:
+        store: The run folder.
+        model: The loaded model.
+        stats: Statistics with samples.
+        config: The study.
+        progress: Show a bar on stderr.
+    """
     if not store.has(MARGINS):
         assert stats.samples is not None
         effects = margin_effects(
@@ -151,14 +197,28 @@ def margins(store: RunFolder, model: Any, stats: ActivationStats, config: StudyC
 
 
 def stored_margins(store: RunFolder) -> MarginEffects | None:
-    """Margin effects as the run folder keeps them; None where it has none."""
+    """Read the margin effects from a run folder; None where it has none.
+
+    Args:
+        store: The run folder.
+    """
     return MarginEffects.load(store.path(MARGINS)) if store.has(MARGINS) else None
 
 
 def relevance_gate(store: RunFolder, model: Any, pairs: ContrastSet, config: StudyConfig) -> RelevanceGate | None:
-    """The relevance gate that every method of the study carries (kept in the run folder); None where it has none.
+    """Return the relevance gate of all methods of a study, stored in the run folder.
 
-    Relevant are the tokens at which the contrast is collected, irrelevant all tokens of neutral text (`prompts.gate_texts`).
+    The tokens at which the contrast is collected count as relevant, all tokens of neutral text as irrelevant
+    (`prompts.gate_texts`).
+
+    Args:
+        store: The run folder.
+        model: The loaded model.
+        pairs: The contrast set.
+        config: The study.
+
+    Returns:
+        The gate; None where the study has none.
     """
     if config.gate != "relevance":
         return None
@@ -171,10 +231,17 @@ def relevance_gate(store: RunFolder, model: Any, pairs: ContrastSet, config: Stu
 
 
 def make_scorer(store: RunFolder, model: Any, pairs: ContrastSet, config: StudyConfig, profile: Profile) -> Scorer:
-    """The judge of the study with its validation and test prompts.
+    """Return the judge of the study with its validation and test prompts.
+
+    Args:
+        store: The run folder.
+        model: The loaded model.
+        pairs: The contrast set.
+        config: The study.
+        profile: Its budget.
 
     Raises:
-        InputError: A split holds no prompts.
+        InputError: A split has no prompts.
     """
     spec = "demo" if config.demo else "schwartz"
     opened = prompts.open_prompts(spec)
@@ -189,22 +256,25 @@ def make_scorer(store: RunFolder, model: Any, pairs: ContrastSet, config: StudyC
     judge = load_judge(config.judge)
     decoding = Decoding(
         max_new_tokens=profile.max_new_tokens,
-        # the demo model writes as its world does only when it samples; real models are read at their mode
+        # only sampled texts of the demo model follow the distribution of its world; real models generate greedily
         temperature=1.0 if config.judge == "exact" or profile.samples > 1 else 0.0,
         samples=profile.samples,
         seed=config.seed,
         chat=config.chat,
-        # the demo model is so small that a forward pass costs the same for a few rows and for hundreds
+        # a forward pass of the small demo model costs the same for a few rows and for hundreds
         batch_size=512 if config.judge == "exact" else 64,
     )
     fewer = {name: rows.head(counts[name]) for name, rows in by_split.items()}
-    return Scorer(model, lambda split, values: judge, fewer, decoding)
+    return Scorer(model, lambda _split, _values: judge, fewer, decoding)
 
 
 def _logprob_judges(
     store: RunFolder, model: Any, pairs: ContrastSet, config: StudyConfig, profile: Profile
 ) -> Callable[[str, tuple[str, ...]], Any]:
-    """Log-probability judges by split and values, all in the unit of the validation items (kept in the run folder)."""
+    """Return a function from split and values to a log-probability judge.
+
+    All these judges have the unit of the validation items, which is stored in the run folder.
+    """
     from neva_tl.evaluation.judges.logprob import LogProbJudge
 
     forms = profile.forms if set(profile.forms) & set(pairs.df["form"].dropna().unique()) else None
@@ -220,7 +290,7 @@ def _logprob_judges(
         judge_of_split = frozen.only(
             split=split, values=covered, per_value=per_value[split], affirmation=split == "test"
         )
-        # edits that leave the prompt alone can share its keys and values across conditions
+        # conditions can share the keys and values of the prompt where edits do not change it
         return judge_of_split.with_prefix(model) if config.token_scope() == "generated" else judge_of_split
 
     return judge
@@ -229,9 +299,17 @@ def _logprob_judges(
 def write_evidence(
     store: RunFolder, model: Any, pairs: ContrastSet, stats: ActivationStats, neurons: Mapping[str, NeuronSet]
 ) -> None:
-    """Write the results that precede any edit: tables of neurons, effects (thinned) and edges, and a graph per value.
+    """Write the results that precede any edit.
 
-    The graphs hold the best neurons and the tokens they write; `study.circuits` replaces them by searched ones.
+    These are tables of neurons, effects (a sample) and edges, and a graph of each value. The graphs show the best neurons and
+    the tokens that they promote; `study.analyses.circuits` replaces them by searched circuits.
+
+    Args:
+        store: The run folder.
+        model: The loaded model.
+        pairs: The contrast set.
+        stats: Statistics with samples.
+        neurons: Value -> its neurons.
     """
     from neva_tl.circuits import circuit
 
@@ -249,7 +327,7 @@ def write_evidence(
     if not store.has("tables/circuit.parquet"):
         train = pairs.split("train")
         frames = []
-        # where values share all their words (a demo world of border rate .5) no token belongs to one value: nothing to draw
+        # where values share all their words (a demo world of border rate .5) no token belongs to one value, so no graph exists
         drawn = {} if value_tokens(model, VALUES)["shared"].all() else neurons
         for name, neuron_set in drawn.items():
             if not len(neuron_set):
@@ -262,7 +340,14 @@ def write_evidence(
 
 
 def _thinned(effects: pd.DataFrame, neurons: NeuronSet, value: str, most: int = 4000) -> pd.DataFrame:
-    """Effects of one value for the volcano plot: every selected neuron, and a seeded draw of the others."""
+    """Return the effects of one value for the volcano plot.
+
+    Args:
+        effects: Effects of all neurons.
+        neurons: The selected neurons.
+        value: The value.
+        most: Largest number of rows: all selected neurons, and a seeded sample of the others.
+    """
     selected_pairs = set(zip(neurons.df["layer"], neurons.df["neuron"], strict=True))
     marked = effects.assign(
         value=value, selected=[pair in selected_pairs for pair in zip(effects["layer"], effects["neuron"], strict=True)]
@@ -274,7 +359,14 @@ def _thinned(effects: pd.DataFrame, neurons: NeuronSet, value: str, most: int = 
 
 
 def manifest(config: StudyConfig, model: Any, pairs: ContrastSet, command: list[str]) -> dict[str, Any]:
-    """Manifest of a run folder, without its wall time."""
+    """Return the manifest of a run folder, without its wall time.
+
+    Args:
+        config: The study.
+        model: The loaded model.
+        pairs: The contrast set.
+        command: The command line.
+    """
     from neva_tl.study.run.run_folder import versions
 
     fingerprint = models.fingerprint(model)
@@ -299,7 +391,7 @@ def manifest(config: StudyConfig, model: Any, pairs: ContrastSet, command: list[
 
 
 def _world(config: StudyConfig) -> dict[str, Any]:
-    """The demo world that judge and prompts belong to; empty elsewhere."""
+    """Return the demo world of judge and prompts; empty for other models."""
     if not config.demo:
         return {}
     from neva_tl import demo

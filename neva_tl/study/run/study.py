@@ -1,4 +1,7 @@
-"""Study: the whole investigation as one object. Config in, run folder out; a killed run goes on where it stopped."""
+"""A full study as one object.
+
+Its input is a configuration, its output a run folder. A killed run resumes.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,11 @@ FIGURE_OF = {
 
 @dataclass(frozen=True, eq=False)
 class StudyResult:
-    """A finished run folder."""
+    """A finished run folder.
+
+    Attributes:
+        folder: Its path.
+    """
 
     folder: Path
 
@@ -48,19 +55,23 @@ class StudyResult:
         return RunFolder(self.folder).read_json("results.json")
 
     def table(self, name: str) -> pd.DataFrame:
-        """A tidy table of the run: methods, leakage, values, dose, neurons, effects, circuit, generations, ablation.
+        """Read a tidy table of the run.
 
-        Those that a figure belongs to can `.show()` it.
+        Args:
+            name: `methods`, `leakage`, `values`, `dose`, `neurons`, `effects`, `circuit`, `generations` or `ablation`.
+
+        Returns:
+            The table; its `.show()` draws the figure that belongs to it, where there is one.
         """
         figure = next((figure for figure, table in FIGURE_OF.items() if table == name), "")
         return showable(RunFolder(self.folder).read_table(f"tables/{name}"), figure)
 
     def text(self) -> str:
-        """The headline table as text."""
+        """Format the headline table as text."""
         return summary.text_table(self.table("methods"), self.results["judge"], self.results["unit"])
 
     def show(self) -> Any:
-        """The leakage heatmaps, one per method."""
+        """Draw the leakage heatmaps, one per method."""
         from neva_tl.plots import leakage_heatmap
 
         return leakage_heatmap(self.table("leakage"))
@@ -73,7 +84,9 @@ class StudyResult:
 
 
 class Study:
-    """A study of one model: the neurons of each value, the effect of editing them, and the baselines.
+    """A study of one model.
+
+    It selects the neurons of each value, measures the effect of editing them, and compares it with the baselines.
 
     Args:
         model: A name for `neva_tl.load`, or a loaded TransformerLens model.
@@ -94,20 +107,21 @@ class Study:
         progress: bool = False,
         like: str | Path | None = None,
     ) -> StudyResult:
-        """Run the unfinished pieces and write the folder's tables, results.json, figures and report.html.
+        """Run the unfinished work and write the run folder.
 
-        A folder of the same study with other methods keeps those: its tables then hold the methods of both.
+        It holds tables, results.json, figures and report.html. A folder of the same study with other methods keeps these: its
+        tables then contain the methods of both runs.
 
         Args:
             out: The run folder.
-            workers: Processes that share the measuring; None takes one per core where the model is small and on a CPU, else
-                one. It changes no result. A model passed as an object stays in this process.
+            workers: Processes that share the measurements; None takes one per core where the model is small and on a CPU, else
+                one. The number changes no result. A model passed as an object stays in this process.
             progress: Show bars on stderr.
-            like: Another run folder, of a study that differs in gate, methods and target gains alone: the results that precede
+            like: Another run folder, of a study that differs in gate, methods and target gains only: the results that precede
                 any edit (statistics, neurons, circuits, the unedited model's scores) are copied from it.
 
         Raises:
-            InputError: Bad options, or the folder (or `like`) belongs to another study.
+            InputError: An option is unusable, or the folder (or `like`) belongs to another study.
             WorkError: A judge or an edit failed.
         """
         started = time.monotonic()
@@ -125,16 +139,16 @@ class Study:
             config, methods=(*stored_methods, *(name for name in config.methods if name not in stored_methods))
         )
         about["config"] = config.to_json()
-        # not by its files alone: a run killed while it took further methods holds the tables of the former ones
+        # the files alone do not show it: a run killed while it added methods still has the tables of the earlier ones
         complete = store.has("report.html") and store.has("results.json")
         finished = stored.get("finished", False) and complete and config.methods == stored_methods
         store.write_json("manifest.json", {**about, "wall_time_s": before, "finished": finished})
         if finished:
-            say("already done: delete the folder to run again", progress)
+            say("already finished: delete the folder to run again", progress)
             return StudyResult(store.root)
         try:
             self._work(store, model, pairs, config, workers, progress)
-        finally:  # an interrupted call counts as well
+        finally:  # the time of an interrupted call counts too
             about["wall_time_s"] = before + time.monotonic() - started
             store.write_json("manifest.json", {**about, "finished": False})
         from neva_tl.study.report import write_report

@@ -19,7 +19,7 @@ from neva_tl.study.run.comparison import stored_responses
 
 Plan = Sequence[tuple[str, float | None]]
 
-#: Methods whose texts are shown where the judge reads none: ours, plain CAA, and the vectors that leak least under one gate.
+#: Methods with example texts where the judge reads none: ours, plain CAA, and the vectors that leak least under one gate.
 SHOWN = ("neva", "neva_shift", "caa", "caa_projected", "caa_projected_probe", "role")
 
 
@@ -32,7 +32,16 @@ def write_all(
     *,
     jobs: int = 1,
 ) -> None:
-    """Tables as parquet and CSV, results.json, and the figures drawn from the tables by `jobs` processes."""
+    """Write the tables (parquet and CSV), results.json and the figures.
+
+    Args:
+        cells: The study's cells.
+        plan: (method, target gain) of every condition.
+        steered: Steered values.
+        edit_of: (method, value) -> edit.
+        neurons: Value -> its neurons.
+        jobs: Processes that draw figures.
+    """
     store, base = cells.store, cells.base
     gated = cells.config.gate == "relevance"
     entries: list[tuple[str, dict[str, Any]]] = []
@@ -40,7 +49,7 @@ def write_all(
     for method, target in plan:
         record = {v: store.read_json(f"cells/measure/{method}/{v}@{target}.json") for v in steered}
         result = result_of(cells, method, target, steered)
-        entry = summary.method_entry(method, gate_name(method, gated), target, result, record, base)
+        entry = summary.method_entry(gate_name(method, gated), target, result, record, base)
         entries.append((method, entry))
         leaks.append(result.table().assign(gate=gate_name(method, gated), target_gain=target))
     for method in dict.fromkeys(m for m, _ in plan):
@@ -57,7 +66,7 @@ def write_all(
     store.write_table("tables/values", pd.DataFrame([r for m, e in entries for r in summary.values_rows(e, m)]))
     if doses:
         table = pd.concat(doses, ignore_index=True)
-        # a judge asked for the target alone while searching has no leakage to show there
+        # a judge that was asked about the target alone during the search gives no leakage
         table = table.reindex(columns=[*table.columns, *(c for c in ("leakage", "ppl") if c not in table)])
         store.write_table("tables/dose", table.astype({"leakage": float, "ppl": float}))
     ablation = ablation_table(cells, steered)
@@ -68,7 +77,14 @@ def write_all(
 
 
 def result_of(cells: CellRunner, method: str, target: float | None, steered: Sequence[str]) -> LeakageResult:
-    """All leakage measures of one method at one target, from its cells."""
+    """Compute all leakage measures of one method at one target.
+
+    Args:
+        cells: The study's cells.
+        method: Name of the method.
+        target: Matched gain; None for a method without a dose.
+        steered: Steered values.
+    """
     about = cells.scorer.about()
 
     def responses(kind: str, unit: str) -> Responses | None:
@@ -87,7 +103,15 @@ def result_of(cells: CellRunner, method: str, target: float | None, steered: Seq
 
 
 def ablation_table(cells: CellRunner, steered: Sequence[str]) -> pd.DataFrame:
-    """Per value and ablation: mean score on expressing prompts, the change, and its interval (paired, by cluster)."""
+    """Compute the effect of ablations on prompts that express a value.
+
+    Args:
+        cells: The study's cells.
+        steered: Values.
+
+    Returns:
+        One row per value and ablation: mean score before and after, the change, and its interval (paired, by cluster).
+    """
     from neva_tl.core.statistics import cluster_bootstrap
 
     rows = []
@@ -117,7 +141,10 @@ def ablation_table(cells: CellRunner, steered: Sequence[str]) -> pd.DataFrame:
 def _generations(
     cells: CellRunner, plan: Plan, steered: Sequence[str], edit_of: Callable[[str, str], Edit]
 ) -> pd.DataFrame:
-    """Every text with its prompt, condition and scores; for judges that read none, example texts of a few values."""
+    """Return every text with its prompt, condition and scores.
+
+    Where the judge reads no texts, returns example texts of a few values.
+    """
     store = cells.store
     if cells.scorer.reads:
         frames = [store.read_table("cells/base.texts").assign(method="unedited", steered=None, target_gain=None)]
@@ -147,7 +174,10 @@ def _results(
     ablation: pd.DataFrame,
     neurons: Mapping[str, NeuronSet],
 ) -> dict[str, Any]:
-    """results.json: headline conditions under `methods` (the largest gain), every condition under `conditions`."""
+    """Return the content of results.json.
+
+    `methods` holds the headline conditions (the largest gain), `conditions` every condition.
+    """
     from neva_tl import models
 
     top = cells.profile.targets[-1]
@@ -171,7 +201,7 @@ def _results(
 
 
 def _figures(cells: CellRunner, jobs: int) -> None:
-    """The figures that the run's tables allow, as PDF and PNG."""
+    """Draw all figures whose tables the run has, as PDF and PNG."""
     from neva_tl.plots.files import write_figures
 
     write_figures(cells.store.root, jobs=jobs)

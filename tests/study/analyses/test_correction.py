@@ -158,7 +158,7 @@ def test_a_judge_that_names_its_own_labels_needs_none(run: Path, labels: Path) -
 def test_what_cannot_be_corrected_is_refused(run: Path, labels: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no finished study"):
         correction.corrected(tmp_path / "none", "caa", labels=labels)
-    with pytest.raises(InputError, match="measured no lape"):
+    with pytest.raises(InputError, match="did not measure lape"):
         correction.corrected(run, "lape", Muddled(), labels)
     with pytest.raises(InputError, match=r"at gain 0\.3"):
         correction.corrected(run, "neva", Muddled(), labels, target=0.3)

@@ -62,7 +62,7 @@ def test_only_values_that_both_reached(tmp_path: Path) -> None:
 
 
 def test_nothing_to_compare_with(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="measured no neva"):
+    with pytest.raises(InputError, match="did not measure neva"):
         nlr_comparison(run(tmp_path / "a", {"caa": ("power",)}))
     assert nlr_comparison(run(tmp_path / "b", {"neva": ("power",)})).empty
 

@@ -1,4 +1,4 @@
-"""`neva-tl annotate`: a person says, without knowing the condition, which values the texts of a run express."""
+"""`neva-tl annotate`: labels for the texts of a run, blind to the condition."""
 
 from __future__ import annotations
 
@@ -22,26 +22,36 @@ DEFAULT_N, DEFAULT_SEED = 40, 0
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command.
+
+    Args:
+        app: The command line of `neva-tl`.
+    """
     app.command()(annotate)
 
 
 def annotate(
-    run: Annotated[Path, typer.Argument(help="run folder whose texts are asked about")],
+    run: Annotated[Path, typer.Argument(help="run folder with the texts to label")],
     n: Annotated[
         int | None, typer.Option("--n", min=2, help=f"texts, edited and unedited; default {DEFAULT_N}")
     ] = None,
     annotator: Annotated[str, typer.Option("--annotator", help="your name: letters, digits, - and _")] = "me",
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help=f"of the choice of texts; default {DEFAULT_SEED}")
+        int | None, typer.Option("--seed", min=0, help=f"seed of the selection of texts; default {DEFAULT_SEED}")
     ] = None,
     reveal: Annotated[
-        bool, typer.Option("--reveal", help="show the result before all is answered (you then know too much to go on)")
+        bool,
+        typer.Option(
+            "--reveal", help="show the result before all texts are labelled (further labels are then no longer blind)"
+        ),
     ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Label a run's texts by hand, blind to condition; answers are kept at once, and the same command goes on later."""
+    """Label a run's texts by hand, blind to the condition.
+
+    Every answer is stored at once; run the same command again to continue.
+    """
     from neva_tl.evaluation.judge_quality import annotation
     from neva_tl.evaluation.labels.answers import Answers
     from neva_tl.study.run.run_folder import RunFolder
@@ -50,7 +60,7 @@ def annotate(
         raise InputError(f"--annotator {annotator!r}: letters, digits, - and _ only, at most 40")
     store = RunFolder(run)
     if not store.has("manifest.json") or not store.has("tables/generations.parquet"):
-        raise InputError(f"{run} holds no finished run with texts (make one with neva-tl run)")
+        raise InputError(f"{run} has no finished run with texts (make one with neva-tl run)")
     file = run / "annotations" / f"{annotator}.jsonl"
     stored = Answers.about(file) or {}
     size = n if n is not None else int(stored.get("n", DEFAULT_N))
@@ -78,9 +88,12 @@ def annotate(
 
 
 def _ask(drawn_texts: Sample, answers: Answers, plan: list[tuple[str, int]]) -> int:
-    """Ask the open questions in the plan's order; returns the number of answered ones.
+    """Ask the open questions in the plan's order.
 
-    The dialogue is on stderr, so that stdout holds the result alone.
+    The dialogue is on stderr, so that stdout has only the result.
+
+    Returns:
+        The number of answered questions.
     """
     from rich.console import Console
 
@@ -114,13 +127,13 @@ def _ask(drawn_texts: Sample, answers: Answers, plan: list[tuple[str, int]]) -> 
             position += 1
         elif answer.lower() in ("b", "back"):
             position, came_back = max(position - 1, 0), True
-        elif _kept(answers, key, again, answer):
+        elif _store(answers, key, again, answer):
             position += 1
     return sum(question in answers.found for question in plan)
 
 
-def _kept(answers: Answers, key: str, again: int, answer: str) -> bool:
-    """Store an answer, or report the error in it."""
+def _store(answers: Answers, key: str, again: int, answer: str) -> bool:
+    """Store an answer, or report its error; returns whether it was stored."""
     from neva_tl.evaluation.judge_quality.annotation import parse
 
     try:
@@ -142,7 +155,7 @@ def _help() -> str:
             "Which of these does the text (not the prompt above it) express or put first?",
             *lines,
             "Type the keys (14: the first and the fourth), n for none; ?4 leaves the fourth undecided, ? all of them.",
-            "s skips for now, b goes back, q stops (the same command goes on later), h shows this again.",
+            "s skips for now, b goes back, q stops (the same command continues later), h shows this again.",
         ]
     )
 
@@ -152,7 +165,7 @@ def _print(record: dict[str, Any], judge: str) -> None:
 
     print(f"{record['answered']} of {record['asked']} answered: {record['answers']}")
     if "methods" not in record:
-        print("methods stay hidden until all is answered (the same command goes on; --reveal shows them now)")
+        print("methods stay hidden until all texts are labelled (the same command continues; --reveal shows them now)")
     else:
         agreement = record["self_agreement"]
         if agreement["agreement"] is not None:

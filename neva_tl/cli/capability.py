@@ -1,4 +1,4 @@
-"""`neva-tl capability`: public sets on a model, unedited or before and after the edits of a finished run."""
+"""`neva-tl capability`: public sets on a model, before and after a run's edits."""
 
 from __future__ import annotations
 
@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command.
+
+    Args:
+        app: The command line of `neva-tl`.
+    """
     app.command()(capability)
 
 
 def capability(
     model: Annotated[
         str | None,
-        typer.Option("--model", help="what neva_tl.load takes; default: the run's own model, or demo without --run"),
+        typer.Option("--model", help="argument of neva_tl.load; default: the run's own model, or demo without --run"),
     ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=PATH of a public set (repeatable); with --data a NAME in it")
@@ -38,7 +42,7 @@ def capability(
                      "that --set names"),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="items of each set: a fixed part, chosen by hash; default all")
+        int | None, typer.Option("--limit", min=1, help="items of each set: a fixed subset, by hash; default all")
     ] = None,
     run: Annotated[
         Path | None, typer.Option("--run", help="finished run folder whose edits are compared with the unedited model")
@@ -50,17 +54,20 @@ def capability(
         str, typer.Option("--span", help="tokens that count as generated for the edits: text (all of an item) or answer")
     ] = "text",
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="leave malformed rows out and count them, instead of stopping")
+        bool, typer.Option("--skip-bad", help="skip and count malformed rows instead of stopping")
     ] = False,
     out: Annotated[
-        Path, typer.Option("--out", help="folder for the tables; scores kept there are not computed again")
+        Path, typer.Option("--out", help="folder for the tables; scores stored there are not computed again")
     ] = Path("runs/capability"),
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Capability on public sets (MMLU, PIQA, LAMBADA, BLiMP, ...): unedited, or edited against unedited."""
+    """Score a model on public sets (MMLU, PIQA, LAMBADA, BLiMP, ...).
+
+    With --run, its edits are compared with the unedited model.
+    """
     from neva_tl.core.files import to_json
     from neva_tl.study.analyses.reopened_run import ReopenedRun
     from neva_tl.study.run.run_folder import RunFolder
@@ -121,7 +128,7 @@ def _read_sets(sets: Sequence[str], data: Path | None, limit: int | None, skip_b
     names = [one.name for one in benchmarks]
     if len(set(names)) < len(names):
         raise InputError(
-            f"two sets are named {max(names, key=names.count)!r}: give them names of their own (--set NAME=PATH)"
+            f"two sets are named {max(names, key=names.count)!r}: give them different names (--set NAME=PATH)"
         )
     return benchmarks
 

@@ -43,7 +43,9 @@ def circuit(
     size: Annotated[
         int,
         typer.Option(
-            "--size", min=0, help="heads and neurons to look for; 0: only selected neurons and what they write"
+            "--size",
+            min=0,
+            help="heads and neurons to search for; 0: only the selected neurons and the tokens they promote",
         ),
     ] = 60,
     texts: Annotated[int, typer.Option("--texts", min=2, help="texts per pole to search on")] = 32,
@@ -51,10 +53,10 @@ def circuit(
         int, typer.Option("--rows", min=0, help="pairs per value for the neurons' statistics; 0: all of them")
     ] = 30,
     lead: Annotated[
-        str | None, typer.Option("--lead", help="put behind every text, so that a value's word is likely next")
+        str | None, typer.Option("--lead", help="appended to every text, so that a value's word is likely next")
     ] = None,
     share: Annotated[
-        float, typer.Option("--share", help="share of the effects that the edges drawn hold, in (0, 1]")
+        float, typer.Option("--share", help="share of the total effect that the drawn edges cover, in (0, 1]")
     ] = 0.8,
     out: Annotated[Path, typer.Option("--out", help="x.html, x.pdf, x.png, x.svg, x.json or x.graphml")] = Path(
         "circuit.html"
@@ -64,7 +66,10 @@ def circuit(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """The circuit of a value: the heads and neurons that carry its words, what feeds them, how much they explain."""
+    """Find the circuit of a value: the heads and neurons that carry its words.
+
+    The graph shows their inputs and how much of the behaviour they explain.
+    """
     import neva_tl as nv
     from neva_tl.circuits.graph import SUFFIXES
     from neva_tl.core.values import value as lookup
@@ -85,7 +90,7 @@ def circuit(
     task = value_tasks(loaded, pairs, value, config, "train", texts, lead)
     if size:
         test = value_tasks(loaded, pairs, value, config, "test", texts, lead)
-        # quick by default; analyses/circuits.py looks longer and draws the curve
+        # a quick search; analyses/circuits.py searches longer and draws the curve
         effort = {"edge_texts": 6, "batch": 24, "exchanges": 2, "steps": 2}
         graph = nv.circuit(loaded, neurons, task=task, test=test, size=size, seed=seed, progress=True, **effort)
     else:

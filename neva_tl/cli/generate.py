@@ -27,10 +27,10 @@ def generate(
     model: Model = "demo",
     value: Annotated[str | None, typer.Option("--value", help="steer towards this value")] = None,
     method: Annotated[
-        str, typer.Option("--method", help="how to steer: neva, neva_shift, caa, caa_projected, role, ...")
+        str, typer.Option("--method", help="method to steer with: neva, neva_shift, caa, caa_projected, role, ...")
     ] = "neva",
     dose: Annotated[
-        float | None, typer.Option("--dose", help="dose, in the method's unit; default: one worth a first look")
+        float | None, typer.Option("--dose", help="dose, in the method's unit; default: a typical one")
     ] = None,
     prompts: Prompts = "auto",
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="new tokens")] = 40,
@@ -51,7 +51,7 @@ def generate(
     from neva_tl.methods import METHODS
     from neva_tl.study import StudyConfig, build_edit
 
-    # collecting takes minutes on a real model: bad input is refused before it
+    # collecting takes minutes on a real model, so bad input is reported before
     if value is not None:
         lookup(value)
     if method not in METHODS:

@@ -30,7 +30,10 @@ def layers(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Per-layer ablation study: value x layer x {zero, mean, amplify} on selected, random and all neurons."""
+    """Ablate layer by layer: value x layer x {zero, mean, amplify}.
+
+    Each is measured on selected, random and all neurons of the layer.
+    """
     from neva_tl.core.values import VALUES
     from neva_tl.study import layer_study
 

@@ -31,8 +31,8 @@ def leakage(
         str | None,
         typer.Option(
             "--labels",
-            help="labelled texts (valueeval:DIR, or x.csv, x.jsonl) whose test part shows what a judge of texts mixes up: raw "
-            "and corrected matrix; default: a classifier's own source, where it names one",
+            help="labelled texts (valueeval:DIR, or x.csv, x.jsonl) whose test split shows the confusions of a judge of texts: "
+            "raw and corrected matrix; default: a classifier's own source, if it names one",
         ),
     ] = None,
     value: Steered = None,
@@ -42,7 +42,10 @@ def leakage(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """The leakage matrix of one method at a matched gain; with --labels also corrected for the judge's confusions."""
+    """Measure the leakage matrix of one method at a matched gain.
+
+    With --labels it is also corrected for the judge's confusions.
+    """
     from neva_tl.core.values import VALUES
     from neva_tl.study import Study
     from neva_tl.study.analyses import correction

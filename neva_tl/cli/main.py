@@ -1,4 +1,4 @@
-"""The command line: the `neva-tl` application, its commands in order, and its error handling.
+"""The `neva-tl` application: its commands in order, and its error handling.
 
 Thin over the API. Exit status 0: success; 1: the work failed; 2: wrong usage or bad input. An error is one line on stderr,
 without a traceback unless `--debug`. Heavy imports happen inside the commands, so that `--help` responds at once.

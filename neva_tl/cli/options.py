@@ -21,8 +21,8 @@ Prompts = Annotated[
     str,
     typer.Option(
         "--prompts",
-        help="demo, schwartz, persona:DIR, valueeval:DIR, valuebench:FILE, pairs:FILE.csv, or a csv/jsonl/parquet of our schema; "
-        "auto: demo for demo models, schwartz otherwise",
+        help="demo, schwartz, persona:DIR, valueeval:DIR, valuebench:FILE, pairs:FILE.csv, or a csv/jsonl/parquet file of our "
+        "schema; auto: demo for demo models, schwartz otherwise",
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="seed of sampling, placebos and bootstraps")]
@@ -41,24 +41,34 @@ Judge = Annotated[
     ),
 ]
 Gate = Annotated[
-    str, typer.Option("--gate", help="relevance (every method acts only on tokens that concern values), none, or auto")
+    str, typer.Option("--gate", help="relevance (every method edits only tokens that concern values), none, or auto")
 ]
 Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="processes; default: one per core for a small model on a CPU, else 1"),
 ]
-K = Annotated[int | None, typer.Option("--k", min=1, help="neurons to keep; default: the selector's own rule")]
+K = Annotated[int | None, typer.Option("--k", min=1, help="number of neurons; default: the selector's own rule")]
 
 
 def say(text: str) -> None:
+    """Print a line on stderr.
+
+    Args:
+        text: The line.
+    """
     print(text, file=sys.stderr, flush=True)
 
 
 def writable(out: Path) -> None:
-    """Refuse an output path that cannot be written, before minutes are spent on what would go there.
+    """Check that an output path can be written, and create its parent folder.
+
+    Commands call it first, because their work may take minutes.
+
+    Args:
+        out: The path.
 
     Raises:
-        InputError: A parent is a file, or nothing may be written there.
+        InputError: The path is a folder, a parent is a file, or the permission to write is missing.
     """
     if out.suffix and out.is_dir():
         raise InputError(f"cannot write {out}: it is a folder; name a file")
@@ -71,14 +81,30 @@ def writable(out: Path) -> None:
 
 
 def resolve_prompts(prompts: str, model: str) -> str:
-    """Resolve `auto`: the demo world's contrast set on a demo model, else `schwartz`."""
+    """Resolve the source of prompts.
+
+    Args:
+        prompts: The option; `auto` is `demo` on a demo model, else `schwartz`.
+        model: Name of the model.
+    """
     from neva_tl.models.sources import is_demo
 
     return ("demo" if is_demo(model) else "schwartz") if prompts == "auto" else prompts
 
 
 def collected(model_name: str, prompts: str, dtype: str, samples: bool, stats: Path | None = None) -> tuple[Any, Any]:
-    """A loaded model and its statistics, collected now or read from a file."""
+    """Load a model with its statistics, collected now or read from a file.
+
+    Args:
+        model_name: Name of the model.
+        prompts: Source of prompts.
+        dtype: Number format of the model.
+        samples: Whether to collect samples.
+        stats: File of statistics; None collects them.
+
+    Raises:
+        InputError: The statistics belong to other weights.
+    """
     import neva_tl as nv
     from neva_tl.study import StudyConfig
 

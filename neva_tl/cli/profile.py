@@ -1,4 +1,4 @@
-"""`neva-tl profile`: the value questionnaire and the sharing games of a model, before and after an edit."""
+"""`neva-tl profile`: a model's value questionnaire and sharing games."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ import typer
 from neva_tl.cli.options import Debug, Dtype, Json, K, Model, Prompts, Seed, resolve_prompts, say, writable
 from neva_tl.core.errors import InputError
 
-#: Smallest share of its probability on the letters for a model that answers the questions.
+#: Smallest probability of the letters at which a model counts as answering.
 LITTLE_MASS = 0.1
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command.
+
+    Args:
+        app: The command line of `neva-tl`.
+    """
     app.command()(profile)
 
 
@@ -35,19 +39,24 @@ def profile(
     ] = False,
     value: Annotated[str | None, typer.Option("--value", help="steer towards this value, and show the change")] = None,
     method: Annotated[str, typer.Option("--method", help="method to steer with")] = "neva",
-    dose: Annotated[float | None, typer.Option("--dose", help="its dose; default: the method's first")] = None,
+    dose: Annotated[float | None, typer.Option("--dose", help="dose of the method; default: a typical one")] = None,
     scope: Annotated[str, typer.Option("--scope", help="tokens that are edited: all, prompt or last")] = "all",
     prompts: Prompts = "auto",
     rows: Annotated[int, typer.Option("--rows", min=0, help="training pairs of each value; 0: all of them")] = 80,
     k: K = None,
-    svo: Annotated[bool, typer.Option("--svo/--no-svo", help="also ask how it shares points with another")] = True,
+    svo: Annotated[
+        bool, typer.Option("--svo/--no-svo", help="also ask how the model shares points with another person")
+    ] = True,
     out: Annotated[Path | None, typer.Option("--out", help="also write the profile as .csv")] = None,
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Ask a model how well statements about the ten values describe it, before and after an edit."""
+    """Ask a model how well statements about the ten values describe it.
+
+    With --value, before and after an edit.
+    """
     import neva_tl as nv
     from neva_tl.core.files import to_json
     from neva_tl.evaluation import SurveyJudge, value_profile

@@ -31,7 +31,7 @@ def run(
     value: Steered = None,
     method: Annotated[list[str] | None, typer.Option("--method", help="only this method (repeatable)")] = None,
     selector: Annotated[
-        str, typer.Option("--selector", help="how neurons are chosen; auto: neva on the demo model, else margin")
+        str, typer.Option("--selector", help="selector of the neurons; auto: neva on the demo model, else margin")
     ] = "auto",
     k: K = None,
     scope: Annotated[str, typer.Option("--scope", help="all, prompt, generated, last, or auto")] = "auto",
@@ -42,7 +42,10 @@ def run(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """The whole study: collect, select, calibrate, measure with the baselines, and write a report."""
+    """Run the full study of a model and write a report.
+
+    It collects, selects, calibrates and measures, with the baselines.
+    """
     from neva_tl.core.values import VALUES
     from neva_tl.study import METHODS, Study
 

@@ -45,7 +45,7 @@ def select(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Select the neurons that carry a value, with the statistics that tell a finding from noise."""
+    """Select the neurons that carry a value, with their statistics."""
     import neva_tl as nv
     from neva_tl.core.values import value as lookup
     from neva_tl.selection.registry import find_selector

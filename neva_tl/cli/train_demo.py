@@ -22,18 +22,19 @@ def register(app: typer.Typer) -> None:
 
 def train_demo(
     out: Annotated[Path, typer.Option("--out", help="folder for the trained model")] = Path("runs/demo-model"),
-    steps: Annotated[int | None, typer.Option("--steps", help="optimiser steps; default: the frozen recipe's")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="optimiser steps; default: those of the recipe")] = None,
     start: Annotated[
         str | None,
-        typer.Option("--start", help="go on from a model's weights: shipped, or a folder; default: from nothing"),
+        typer.Option("--start", help="start from a model's weights: shipped, or a folder; default: random weights"),
     ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", help="processor threads; default: the recipe's")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads; default: those of the recipe")] = None,
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Train a demo model by the embedded one's recipe (half an hour on two cores), for use as --model demo:FOLDER.
+    """Train a demo model with the recipe of the embedded one.
 
+    This takes half an hour on two cores. Use the result as --model demo:FOLDER.
     NEVA_DEMO_BORDER_RATE (0 to 0.5) sets how many words neighbouring values share in its world.
     """
     from neva_tl.demo import train

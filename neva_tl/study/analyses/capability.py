@@ -122,7 +122,7 @@ def _scored(
     about: dict[str, Any],
     progress: bool,
 ) -> Scores:
-    """Return the scores of a set in a condition, read from the folder or scored into it."""
+    """Return the scores of a set in a condition, from the folder or scored into it."""
     weights = models.fingerprint(model)["weights_hash"]
     name = f"capability/{content_key(weights, benchmark.key, span if edits else '', about)[:24]}"
     if store.has(f"{name}.parquet"):

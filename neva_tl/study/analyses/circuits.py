@@ -75,8 +75,8 @@ def circuits_of_run(
 ) -> pd.DataFrame:
     """Search, measure and draw the circuits of a run's values.
 
-    Values with a finished circuit are not searched again. Writes `RUN/circuits/VALUE.json` (the graph of size `drawn`, its curve in `meta`), `RUN/circuits/views.json`, the table
-    `circuits`, and the report again.
+    Values with a finished circuit are not searched again. Writes `RUN/circuits/VALUE.json` (the graph of size `drawn`, its
+    curve in `meta`), `RUN/circuits/views.json`, the table `circuits`, and the report again.
 
     Args:
         run: Run folder.
@@ -222,7 +222,7 @@ def value_tasks(
 
 
 def _view(model: Any, graph: CircuitGraph, task: ValueTask) -> dict[str, Any]:
-    """Record the strongest neurons and heads on the first text that expresses the value.
+    """Record the strongest neurons and heads on a text that expresses the value.
 
     Returns:
         Activations of the neurons and attention patterns of the heads, as plain data.

@@ -1,10 +1,10 @@
-"""The method comparison: every method at matched gains under every gate, and the contests that test the claims.
+"""The method comparison: every method at matched gains under every gate.
 
-A comparison is a folder of studies, one for each setting of the relevance gate (`gate-none`, `gate-relevance`), run by the
-ordinary engine and resumed by it. This module makes of them one table of all conditions, and *contests*: a neuron method
-against a vector method under an equal gate at one target gain, over the values that both reached. Gates are a factor: with
-each method's own gate (`Method.gate`) and the relevance gate on or off there are {neurons, vectors} x {none, probe,
-relevance, probe+relevance}. ConVA's probe at the prompt's last token counts as a probe gate.
+A comparison is a folder of studies, one for each setting of the relevance gate (`gate-none`, `gate-relevance`), run and
+resumed by `Study`. This module combines them into one table of all conditions, and into *contests*: a neuron method against a
+vector method under an equal gate at one target gain, over the values that both reached. Gates are a factor: with each method's
+own gate (`Method.gate`) and the relevance gate on or off there are {neurons, vectors} x {none, probe, relevance,
+probe+relevance}. ConVA's probe at the prompt's last token counts as a probe gate.
 
 Goals (issue's; ours): NLR at most half of the rival's, and each loss of capability at most half (demo
 model) or no larger (real models).
@@ -31,12 +31,12 @@ from neva_tl.study.run.run_folder import RunFolder
 #: models; `label_shuffled` and `rotated` repeat the other placebo; of the vectors with a probe or over several layers only the
 #: form with the other values projected out is compared on real models, because it leaks less.
 DEMO_ONLY = frozenset({"npti", "dpn_le", "lape", "label_shuffled", "rotated", "caa_probe", "caa_layers"})
-#: Matched gains on real models: three, so that methods can be read at equal gains between them.
+#: Matched gains on real models: three, so that curves can be read at equal gains between them.
 REAL_TARGETS = (0.2, 0.4, 0.6)
 GATES: tuple[str, ...] = ("none", "relevance")
-#: A neuron method's NLR is to be at most this share of the vector's.
+#: Goal: largest NLR of a neuron method, as a share of the vector method's.
 NLR_GOAL = 0.5
-#: ... and each of its losses of capability at most this share on the demo model, and elsewhere.
+#: Goals: largest loss of capability, as a share of the vector method's, on the demo model and elsewhere.
 DEMO_LOSS_GOAL, LOSS_GOAL = 0.5, 1.0
 OURS = ("neva", "neva_shift")
 LOSSES = ("kl", "loss", "accuracy")
@@ -57,7 +57,9 @@ MANIFEST_FIELDS = ("study", "config", "model", "versions", "wall_time_s")
 
 
 def methods_for(model: str) -> tuple[str, ...]:
-    """The methods compared on a model by default: all registered ones, on real models without `DEMO_ONLY`.
+    """Return the methods that are compared on a model by default.
+
+    These are all registered ones; on real models without `DEMO_ONLY`.
 
     Args:
         model: Name of the model.
@@ -72,35 +74,52 @@ def methods_for(model: str) -> tuple[str, ...]:
 
 
 def targets_for(model: str) -> tuple[float, ...] | None:
-    """The gains at which methods are matched on a model where none are named; None for the profile's."""
+    """Return the default gains at which methods are matched on a model.
+
+    Args:
+        model: Name of the model.
+
+    Returns:
+        The gains; None for those of the profile.
+    """
     return None if is_demo(model) else REAL_TARGETS
 
 
 def gate_class(gate: str) -> str:
-    """The gate that methods are matched on: a probe at the prompt counts as a probe."""
+    """Return the class of a gate; methods with gates of one class are compared.
+
+    Args:
+        gate: Name of the gate; a probe at the prompt counts as a probe.
+    """
     return gate.replace("prompt_probe", "probe")
 
 
 def folders(root: Path) -> dict[str, RunFolder]:
-    """The finished studies of a comparison, by their setting of the relevance gate.
+    """Open the finished studies of a comparison, by their relevance gate.
+
+    Args:
+        root: Folder of the comparison.
 
     Raises:
-        InputError: None is there.
+        InputError: No study is finished.
     """
     stores = {gate: RunFolder(root / f"gate-{gate}") for gate in GATES}
     finished = {gate: store for gate, store in stores.items() if store.has("results.json")}
     if not finished:
-        raise InputError(f"{root} holds no finished study: run analyses/method_comparison.py")
+        raise InputError(f"{root} has no finished study: run analyses/method_comparison.py")
     return finished
 
 
 def combined(studies: Mapping[str, RunFolder]) -> pd.DataFrame:
-    """One row per method, gate and target gain: the studies' `methods` tables with the losses of capability.
+    """Combine the studies' `methods` tables, with the losses of capability.
+
+    Args:
+        studies: Setting of the relevance gate -> finished study.
 
     Returns:
-        The columns of `tables/methods`, and `relevance` (the study's setting), `family`, `gate_class`, `kl_median` (over the
-        values; one value out of reach dominates the mean), `loss_ppl` (rise of the mean loss on neutral text, nats per
-        token) and `loss_acc` (fall of accuracy on neutral questions).
+        One row per method, gate and target gain: the columns of `tables/methods`, and `relevance` (the study's setting),
+        `family`, `gate_class`, `kl_median` (over the values; one value out of reach dominates the mean), `loss_ppl` (rise of
+        the mean loss on neutral text, nats per token) and `loss_acc` (fall of accuracy on neutral questions).
     """
     frames = []
     for gate, store in studies.items():
@@ -126,10 +145,15 @@ def combined(studies: Mapping[str, RunFolder]) -> pd.DataFrame:
 
 
 def contests(studies: Mapping[str, RunFolder], *, seed: int = 0, n_boot: int = 2000) -> pd.DataFrame:
-    """Compare our methods with each vector method under an equal gate, over the values that both reached.
+    """Compare our methods with each vector method under an equal gate.
 
-    NLR: ratio and difference on the same bootstrap draws over prompts. Losses of capability: ratio of the means over those
-    values, its interval from resampling values.
+    The comparison is over the values that both reached. NLR: ratio and difference on the same bootstrap draws over prompts.
+    Losses of capability: ratio of the means over those values, with an interval from resampling values.
+
+    Args:
+        studies: Setting of the relevance gate -> finished study.
+        seed: Seed of the bootstraps.
+        n_boot: Bootstrap draws.
 
     Returns:
         One row per `gate, target_gain, ours, rival`: `n_values`, `reached_ours`, `reached_rival`, `nlr_ours`, `nlr_rival`,
@@ -150,7 +174,11 @@ def contests(studies: Mapping[str, RunFolder], *, seed: int = 0, n_boot: int = 2
 
 
 def rivalries(methods: Iterable[str]) -> list[tuple[str, str]]:
-    """Each method of ours among some with each vector method among them."""
+    """Pair each of our methods with each vector method.
+
+    Args:
+        methods: Methods of a study.
+    """
     present = list(methods)
     return [(a, b) for a in OURS if a in present for b in present if find_method(b).family == "vectors"]
 
@@ -205,7 +233,18 @@ class _Contest:
 def losses_of(
     store: RunFolder, base: Mapping[str, float], method: str, value: str, target: float | None
 ) -> dict[str, float]:
-    """Costs of a condition on neutral text: `kl`, `loss` (both nats per token) and `accuracy` (fall; NaN without questions)."""
+    """Return the costs of a condition on neutral text and questions.
+
+    Args:
+        store: The run folder.
+        base: Capability of the unedited model.
+        method: Name of the method.
+        value: Steered value.
+        target: Matched gain; None for a method without a dose.
+
+    Returns:
+        `kl`, `loss` (rise; both in nats per token) and `accuracy` (fall; NaN without questions).
+    """
     edited = store.read_json(f"cells/measure/{method}/{value}@{target}.json")["capability"]
     return {
         "kl": float(edited["kl"]),
@@ -217,7 +256,18 @@ def losses_of(
 def ratio_of_means(
     ours: np.ndarray, rival: np.ndarray, *, name: str, seed: int = 0, n_boot: int = 2000
 ) -> dict[str, float]:
-    """Mean of ours over mean of the rival's, resampling the values they are paired on; NaN unless the rival loses something."""
+    """Compute the ratio of two means with an interval from resampling values.
+
+    Args:
+        ours: Costs of our method, one per value.
+        rival: Costs of the rival on the same values.
+        name: Name of the cost.
+        seed: Seed of the resampling.
+        n_boot: Bootstrap draws.
+
+    Returns:
+        `NAME_ours`, `NAME_rival`, `NAME_ratio` with `_lo` and `_hi`; NaN unless the rival's mean cost is above 0.
+    """
     row = {f"{name}_ours": float(ours.mean()), f"{name}_rival": float(rival.mean())}
     blank = dict.fromkeys((f"{name}_ratio", f"{name}_ratio_lo", f"{name}_ratio_hi"), float("nan"))
     if not (np.isfinite(ours).all() and np.isfinite(rival).all()) or rival.mean() <= 0:
@@ -234,7 +284,16 @@ def ratio_of_means(
 
 
 def gain_curves(studies: Mapping[str, RunFolder], *, seed: int = 0, n_boot: int = 2000) -> dict[str, list[Curve]]:
-    """Gate -> the curve of every method with a dose under it, over all steered values, reached or not."""
+    """Read the curve of every method with a dose, over all steered values.
+
+    Args:
+        studies: Setting of the relevance gate -> finished study.
+        seed: Seed of the bootstraps.
+        n_boot: Bootstrap draws.
+
+    Returns:
+        Gate -> curves.
+    """
     curves: dict[str, list[Curve]] = {}
     for store in studies.values():
         table = store.read_table("tables/values").dropna(subset=["target_gain"])
@@ -249,14 +308,20 @@ def gain_curves(studies: Mapping[str, RunFolder], *, seed: int = 0, n_boot: int 
 def reachable_contests(
     studies: Mapping[str, RunFolder], gains: Sequence[float], *, seed: int = 0, n_boot: int = 2000
 ) -> pd.DataFrame:
-    """Contests at equal gains over the values that both methods can steer towards that far, as `equal_gain_contests` gives them.
+    """Compare methods at equal gains over the values that both reach there.
 
-    A value out of a method's reach is measured at the dose that gained most, where KL may be a hundred times its size
-    elsewhere: in a mean over all values it drowns the others. Here both methods must have reached a value (on validation
-    prompts) at the matched gain that is read and at the next one above it, whose points the curves are read between.
+    A value out of a method's reach is measured at the dose that gained most, where KL may be a hundred times larger than
+    elsewhere and dominates a mean over all values. Here both methods must have reached a value (on validation prompts) at the
+    matched gain and at the next larger one, because the curves are read between these points.
+
+    Args:
+        studies: Setting of the relevance gate -> finished study.
+        gains: Gains at which curves are read.
+        seed: Seed of the bootstraps.
+        n_boot: Bootstrap draws.
 
     Returns:
-        The columns of `equal_gain_contests`; rows only where some value is left (`n_values` says how many).
+        The columns of `equal_gain_contests`; rows only where both reached some value (`n_values` of them).
     """
     rows: list[dict[str, Any]] = []
     for store in studies.values():
@@ -276,7 +341,12 @@ def reachable_contests(
 
 
 def reached_at(group: pd.DataFrame, targets: Sequence[float]) -> dict[str, list[str]]:
-    """Method -> the values that it reached at every one of some targets, from rows of `tables/values`."""
+    """Return the values that each method reached at all of some targets.
+
+    Args:
+        group: Rows of `tables/values`.
+        targets: Matched gains.
+    """
     at_targets = group[group["target_gain"].isin(targets)]
     reached = (
         (at_targets["status"] == "reached").groupby([at_targets["method"], at_targets["steered"]], sort=False).all()
@@ -291,19 +361,19 @@ def reached_at(group: pd.DataFrame, targets: Sequence[float]) -> dict[str, list[
 def _curve(
     store: RunFolder, method: str, targets: Sequence[float], values: Sequence[str], *, seed: int, n_boot: int
 ) -> Curve:
-    """A method's curve over some values through its conditions at some matched gains."""
+    """Read a method's curve over some values from its conditions at matched gains."""
     base = store.read_json("cells/base.json")["capability"]
     losses = {t: [losses_of(store, base, method, value, t) for value in values] for t in targets}
     return curve_of(store, method, targets, values, losses, seed=seed, n_boot=n_boot)
 
 
 def verdicts(table: pd.DataFrame, *, loss: float, least: int = 1) -> list[dict[str, Any]]:
-    """Goals met or not, per gate, target and method of ours, against the rival that leaks least.
+    """Judge the goals for each gate, target and method of ours.
 
-    The rival is picked by its NLR on the test prompts, which favours the rivals.
+    The rival is the one with the lowest NLR on the test prompts, which favours the rivals.
 
     Args:
-        table: Of `contests`.
+        table: Table of `contests`.
         loss: Share of the rival's loss of capability that ours may have.
         least: Values that both must have reached for a rival to count.
     """
@@ -332,7 +402,11 @@ def verdicts(table: pd.DataFrame, *, loss: float, least: int = 1) -> list[dict[s
 
 
 def dose_curves(studies: Mapping[str, RunFolder]) -> pd.DataFrame:
-    """The searches' dose-response points of all studies (validation prompts), with the study's gate setting."""
+    """Combine the dose-response points of all searches (validation prompts).
+
+    Args:
+        studies: Setting of the relevance gate -> finished study.
+    """
     frames = [
         store.read_table("tables/dose").assign(relevance=gate)
         for gate, store in studies.items()
@@ -448,10 +522,14 @@ def write(root: Path, *, seed: int = 0, seconds: float = 0.0) -> str:
 
 
 def sentence(verdict: Mapping[str, Any]) -> str:
-    """A verdict in words."""
-    where = f"{verdict['ours']} behind {verdict['gate']} at gain {verdict['target_gain']:g}"
+    """Format a verdict as a sentence.
+
+    Args:
+        verdict: Entry of `verdicts`.
+    """
+    condition = f"{verdict['ours']} under gate {verdict['gate']} at gain {verdict['target_gain']:g}"
     if verdict["rival"] is None:
-        return f"{where}: {verdict['reason']}"
+        return f"{condition}: {verdict['reason']}"
     parts = []
     for name in ("nlr", *LOSSES):
         met, ratio = verdict[f"{name}_goal"], verdict.get(f"{name}_ratio")
@@ -462,9 +540,14 @@ def sentence(verdict: Mapping[str, Any]) -> str:
             parts.append(
                 f"{name} {ratio:.2f} [{low:.2f}, {high:.2f}] of the rival's, goal {'met' if met else 'missed'}"
             )
-    return f"{where}, against {verdict['rival']} over {verdict['n_values']} values: {'; '.join(parts)}"
+    return f"{condition}, against {verdict['rival']} over {verdict['n_values']} values: {'; '.join(parts)}"
 
 
 def printed(table: pd.DataFrame, columns: Sequence[str]) -> str:
-    """Some columns of a table as text, three decimals."""
+    """Format some columns of a table as text, with three decimals.
+
+    Args:
+        table: The table.
+        columns: Names of columns; those that the table lacks are skipped.
+    """
     return str(table[[c for c in columns if c in table]].round(3).to_string(index=False, na_rep="-"))

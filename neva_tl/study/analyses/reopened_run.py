@@ -187,7 +187,7 @@ class ReopenedRun:
         return pairs
 
     def cells(self, model: Any, **profile: Any) -> CellRunner:
-        """Return the run's cells, to measure more edits with its judge, prompts and budget.
+        """Return the run's cells, which can measure more edits with its judge and prompts.
 
         Args:
             model: Loaded model with the run's weights.

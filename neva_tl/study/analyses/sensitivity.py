@@ -1,4 +1,4 @@
-"""Sensitivity of a finished run: one factor is varied at a time around its setting.
+"""Sensitivity of a finished run: one factor at a time is varied.
 
 Every level has a dose of its own. Neurons come from training prompts, doses from validation prompts (the run's own search, at
 one target gain), and the reported figures from test prompts. The run's own setting is not measured again: its cells are the

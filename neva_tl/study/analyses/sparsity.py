@@ -1,4 +1,4 @@
-"""Sparsity: the smallest neuron sets with most of the full set's gain at the same dose.
+"""Sparsity: the smallest neuron sets with most of the full set's gain.
 
 For each value the run's own set is cut to its first k neurons and edited at the run's own dose. The smallest k is read on
 validation prompts; the gain reported at that k is that of test prompts.
@@ -146,7 +146,7 @@ def _own(lab: Lab, method: str, value: str) -> str:
 
 
 def _curve(lab: Lab, method: str, value: str) -> _Curve:
-    """Return the gains of a value's subsets at the run's dose, stored in the run folder."""
+    """Return the gains of a value's subsets at the run's dose, cached in the folder."""
     store, target = lab.cells.store, lab.config.target
     name = f"cells/sparsity/{method}/{value}@{target}.curve.json"
     if not store.has(name):
@@ -164,7 +164,7 @@ def _curve(lab: Lab, method: str, value: str) -> _Curve:
 
 
 def _cell(lab: Lab, method: str, curve: _Curve) -> str:
-    """Return the test cell of the smallest set; the run's own where it is the full set."""
+    """Return the test cell of the smallest set; the run's own for the full set."""
     if curve.k == max(curve.gains):
         return _own(lab, method, curve.value)
     return f"cells/sparsity/{method}/{curve.value}@{lab.config.target}"

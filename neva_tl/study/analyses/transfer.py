@@ -1,6 +1,6 @@
-"""Transfer: neurons and doses chosen on one source of prompts, scored on another, and back.
+"""Transfer: neurons and doses from one source of prompts, scored on another.
 
-For each source A the study's own pieces collect on A's train split, select neurons, build the edits and find their doses
+For each source A the stages of a study collect on A's train split, select neurons, build the edits and calibrate their doses
 on A's validation items; every edit is then measured on B's test items by B's log-probability judge, whose unit is frozen
 on B's validation items. Where A is B, this is the study's own measure. Gains on different B are in different units (SDs
 of B's own items): compare down a column of scored sources, not along a row.
@@ -38,7 +38,7 @@ from neva_tl.study.run.config import Profile, StudyConfig
 from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import from_frame, to_frame
 
-#: Row of the table that holds all steered values together.
+#: Name of the row over all steered values.
 ALL = "all"
 
 
@@ -47,13 +47,19 @@ class TransferConfig:
     """Settings of a transfer study.
 
     Attributes:
-        values: Steered. measured: scored (leakage is read on them); None takes all that every source covers.
-        methods: Registry names of `neva_tl.methods`.
-        target: Gain, in A's unit, at which doses are chosen on A. dose: a fixed dose instead, for all edits (no search).
-        k: Neurons a value; None takes the selector's own default.
-        rows, validation, items: Pairs (unpaired: rows per pole) of each value in a source's train, validation and test split.
+        values: Steered values.
+        measured: Scored values, on which leakage is read; None takes all that every source covers.
+        methods: Registered names of `neva_tl.methods`.
+        target: Gain, in A's unit, at which doses are matched on A.
+        dose: A fixed dose for all edits, without a search; None searches.
+        k: Neurons per value; None takes the selector's own default.
+        rows: Pairs (unpaired: rows per pole) of each value in a source's train split.
+        validation: The same in its validation split.
+        items: The same in its test split.
         refine: Dose evaluations spent on bracketing the target.
-        n_boot, seed: Of intervals and placebos. dtype: of the model.
+        n_boot: Bootstrap draws.
+        seed: Seed of intervals and placebos.
+        dtype: Number format of the model.
     """
 
     values: tuple[str, ...] = VALUES
@@ -71,7 +77,13 @@ class TransferConfig:
     dtype: str = "float32"
 
     def study(self, model: str, spec: str, values: Sequence[str]) -> StudyConfig:
-        """The study of one source that these settings make."""
+        """Return the study of one source with these settings.
+
+        Args:
+            model: Name of the model.
+            spec: Argument of `prompts.load`.
+            values: Steered values.
+        """
         overrides: dict[str, Any] = {"rows_per_value": self.rows, "validation": self.validation, "test": self.items}
         overrides |= {"targets": (self.target,), "refine": self.refine, "n_boot": self.n_boot}
         fields: dict[str, Any] = {"k": self.k, "seed": self.seed, "dtype": self.dtype, "overrides": overrides}
@@ -85,11 +97,12 @@ class TransferResult:
     """Gains and leakage of every source on every source.
 
     Attributes:
-        df: Source, scored, method, value (or `all`), dose, status, gain with its ends (95 %, over B's test items; of `all`:
-            the mean), leakage, nlr with its ends (null where the gain is within noise of 0), affirmation, n.
-        overlap: Value, a, b, size_a, size_b, shared, expected, jaccard, jaccard_expected, p_more: the neurons selected on
-            two sources.
-        judge, unit: Of the gains.
+        df: Columns source, scored, method, value (or `all`), dose, status, gain with its ends (95 %, over B's test items; of
+            `all`: the mean), leakage, nlr with its ends (null where the gain is within noise of 0), affirmation, n.
+        overlap: Neurons selected on two sources, with columns value, a, b, size_a, size_b, shared, expected, jaccard,
+            jaccard_expected, p_more.
+        judge: Name of the judge.
+        unit: Unit of the gains.
     """
 
     df: pd.DataFrame
@@ -98,10 +111,14 @@ class TransferResult:
     unit: str = ""
 
     def matrix(self, method: str, value: str = ALL) -> pd.DataFrame:
-        """Gain of one method: sources down, scored sources across.
+        """Return the gains of one method: sources as rows, scored sources as columns.
+
+        Args:
+            method: Name of the method.
+            value: A value, or `all`.
 
         Raises:
-            InputError: It was not measured.
+            InputError: The method was not measured for the value.
         """
         rows = self.df[(self.df["method"] == method) & (self.df["value"] == value)]
         if not len(rows):
@@ -117,7 +134,7 @@ class TransferResult:
         return head + card("Neurons that two sources share", table=self.overlap, rows=20)
 
     def show(self) -> Any:
-        """Mean gains with intervals, one line per method, source and scored source, as a matplotlib figure."""
+        """Draw the mean gains with intervals, one line per method and pair of sources."""
         from neva_tl.plots import interval_plot
 
         rows = self._headline()
@@ -128,7 +145,7 @@ class TransferResult:
 
 @dataclass(eq=False)
 class _Source:
-    """One source: the study's cells on it, and the edits made from it."""
+    """A source: the study's cells on it, and its edits."""
 
     name: str
     cells: CellRunner
@@ -139,11 +156,17 @@ class _Source:
     status: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def base(self) -> ItemScores:
-        """Unedited scores of the test items."""
+        """Return the unedited scores of the test items."""
         return self._scores((), "base")
 
     def scores(self, other: _Source, method: str, value: str) -> ItemScores:
-        """Scores of this source's test items under an edit made on another one."""
+        """Score this source's test items under an edit of another source.
+
+        Args:
+            other: The other source.
+            method: Registered name.
+            value: Steered value.
+        """
         return self._scores((other.edits[method, value],), f"{other.name}/{method}/{value}")
 
     def _scores(self, edits: Sequence[Edit], name: str) -> ItemScores:
@@ -166,25 +189,27 @@ def transfer(
     *,
     progress: bool = False,
 ) -> TransferResult:
-    """Choose on each source and score on all of them; cells stay in the folder, and a killed run resumes.
+    """Select on each source and score on all of them.
+
+    Cells are stored in the folder, and a killed run resumes.
 
     Args:
         model: A name for `neva_tl.load`, or a loaded model.
-        sources: Name -> what `prompts.load` takes; two or more.
-        out: Folder; each source has a folder of its own in it.
+        sources: Name -> argument of `prompts.load`; two or more.
+        out: Folder, with a subfolder for each source.
         config: Values, methods and budget.
         progress: Show bars on stderr.
 
     Raises:
-        InputError: Fewer than two sources, a value that one of them does not cover, the demo model (its language has one
-            source only), or a folder of another study.
+        InputError: There are fewer than two sources, one of them does not cover a value, the model is a demo model (its
+            language has one source only), or a folder belongs to another study.
         WorkError: No neuron was selected for any value.
     """
     settings = config or TransferConfig()
     loaded = model if models.is_model(model) else None
     name = models.info(loaded).name if loaded is not None else str(model)
     if len(sources) < 2:
-        raise InputError("a transfer needs two sources or more: one to choose on, another to score on")
+        raise InputError("a transfer needs two sources or more: one to select on, another to score on")
     if is_demo(name):
         raise InputError("a demo model knows one source of prompts, its own: name a model of natural language")
     sets = {source: prompts.load(spec) for source, spec in sources.items()}
@@ -194,33 +219,37 @@ def transfer(
     root = Path(out)
     opened = []
     for source, spec in sources.items():
-        stages.say(f"choosing on {source}", progress)
+        stages.say(f"selecting on {source}", progress)
         pairs = limited(sets[source].for_value(*measured), settings)
         opened.append(
             _open(source, settings.study(name, spec, steered), root / source, loaded, pairs, measured, progress)
         )
-    both = [v for v in steered if all(len(one.neurons[v]) for one in opened)]
-    if not both:
+    common = [v for v in steered if all(len(one.neurons[v]) for one in opened)]
+    if not common:
         raise InputError(f"no value of {', '.join(steered)} has neurons on every source: more rows may show some")
     for one in opened:
-        _choose_doses(one, both, settings)
+        _set_doses(one, common, settings)
     rows = []
     jobs = [(a, b, method) for a in opened for b in opened for method in settings.methods]
     for a, b, method in tqdm(jobs, desc="transfer", unit="cell", file=sys.stderr, disable=not progress):
-        rows += _rows(a, b, method, both, settings)
+        rows += _rows(a, b, method, common, settings)
     about = opened[0].cells.scorer.about()
     total = models.info(loaded).n_layers * models.info(loaded).d_mlp
-    return TransferResult(pd.DataFrame(rows), shared_neurons(opened, both, total), about["judge"], about["unit"])
+    return TransferResult(pd.DataFrame(rows), shared_neurons(opened, common, total), about["judge"], about["unit"])
 
 
 def covered(sets: Mapping[str, ContrastSet], config: TransferConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The values steered and those measured, in circle order; the steered ones are always measured.
+    """Return the steered and the measured values, in circle order.
+
+    Args:
+        sets: Source -> its contrast set.
+        config: Settings; steered values are always measured.
 
     Raises:
         InputError: A requested value is not in every source.
     """
     common = [name for name in VALUES if all(name in pairs.values for pairs in sets.values())]
-    # all ten is the default, and means all that there are
+    # the default, all ten values, means all values that the sources cover
     steered = common if set(config.values) == set(VALUES) else list(in_circle_order(config.values))
     measured = common if config.measured is None else in_circle_order((*config.measured, *steered))
     for name in (*steered, *measured):
@@ -233,7 +262,12 @@ def covered(sets: Mapping[str, ContrastSet], config: TransferConfig) -> tuple[tu
 
 
 def limited(pairs: ContrastSet, config: TransferConfig) -> ContrastSet:
-    """A fixed part of each split (by hash rank): as many rows as the settings spend."""
+    """Limit each split to the number of rows in the settings, by hash rank.
+
+    Args:
+        pairs: The contrast set.
+        config: Settings.
+    """
     for split, most in (("train", config.rows), ("validation", config.validation), ("test", config.items)):
         pairs = stages.limit_rows(pairs, most, split)
     return pairs
@@ -248,7 +282,10 @@ def _open(
     measured: tuple[str, ...],
     progress: bool,
 ) -> _Source:
-    """Collect, select and freeze the judge's unit on one source, or read what its folder holds."""
+    """Collect, select and freeze the judge's unit on one source.
+
+    Results that its folder has are read instead.
+    """
     about = stages.manifest(study, model, pairs, ["transfer"])
     store = RunFolder.open(folder, about)
     if not store.has("manifest.json"):
@@ -262,27 +299,27 @@ def _open(
     return _Source(name, CellRunner(store, model, scorer, study, profile), neurons, evidence, measured)
 
 
-def _choose_doses(source: _Source, values: Sequence[str], config: TransferConfig) -> None:
-    """Every edit of a source at the dose found on its own validation items (or the fixed one)."""
+def _set_doses(source: _Source, values: Sequence[str], config: TransferConfig) -> None:
+    """Give every edit of a source the dose of its validation items, or the fixed dose."""
 
-    def made(method: str, value: str) -> Edit:
+    def edit_of(method: str, value: str) -> Edit:
         return build(method, source.evidence, value)
 
     for method in config.methods:
-        calibrations = source.cells.calibrations(method, values, made) if config.dose is None else {}
+        calibrations = source.cells.calibrations(method, values, edit_of) if config.dose is None else {}
         for value in values:
             dose, status = config.dose, "fixed"
             if config.dose is None:
                 dose = calibrations[value]["doses"][str(source.cells.profile.targets[0])]
                 status = "unreached" if dose is None else "reached"
-                # out of reach: the admissible dose that gained most, and said so
+                # a target out of reach takes the admissible dose that gained most, with status `unreached`
                 dose = calibrations[value]["best"] if dose is None else dose
-            source.edits[method, value] = made(method, value).with_dose(0.0 if dose is None else dose)
+            source.edits[method, value] = edit_of(method, value).with_dose(0.0 if dose is None else dose)
             source.status[method, value] = status
 
 
 def _rows(a: _Source, b: _Source, method: str, values: Sequence[str], config: TransferConfig) -> list[dict[str, Any]]:
-    """Edits chosen on a, scored on b: one row per value, and one for all."""
+    """Score the edits of source a on source b: one row per value, and one for all."""
     base = b.base()
     edited = {value: b.scores(a, method, value) for value in values}
     about = b.cells.scorer.about()
@@ -311,7 +348,16 @@ def _numbers(result: LeakageResult) -> dict[str, float | None]:
 
 
 def shared_neurons(sources: Sequence[_Source], values: Sequence[str], total: int) -> pd.DataFrame:
-    """Neurons that two sources share for one value, compared with chance (`statistics.overlap`)."""
+    """Count the neurons that two sources share, and compare with chance.
+
+    Args:
+        sources: Sources with their neurons.
+        values: Values.
+        total: Number of neurons of the model.
+
+    Returns:
+        One row per value and pair of sources (see `statistics.overlap`).
+    """
     rows = []
     for value in values:
         sets = {

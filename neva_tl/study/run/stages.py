@@ -1,4 +1,4 @@
-"""The stages of a study before it measures: evidence (collect, select) and scorers.
+"""Stages of a study before it measures: evidence (collect, select) and scorers.
 
 Their results are cached in the run folder.
 """

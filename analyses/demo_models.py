@@ -1,13 +1,13 @@
-"""Demo models of other seeds and other worlds, for studies of whether a result hangs on one training run or one world.
+"""Demo models of other seeds and other worlds, to repeat a result on them.
 
     python analyses/demo_models.py --out runs/science/models
     NEVA_DEMO_BORDER_RATE=0.25 neva-tl run --model demo:runs/science/models/shared25 --out runs/shared25
 
-`seed1`, `seed2`: the shipped model's recipe from nothing with other seeds (half an hour each on two cores). `shared0`,
-`shared25`, `shared50`: the shipped model trained on, in worlds whose neighbouring values share no words, half of them, and
-all of them (border rates 0, .25 and .5; about ten minutes each): in the last no word is one value's alone, which favours
-directions over single neurons. Each is trained in a process of its own, into a temporary folder that is renamed when it is
-whole; what is there is not trained again. Writes models.csv and models.parquet beside them, from the models' cards.
+`seed1`, `seed2`: the shipped model's recipe from random weights with other seeds (half an hour each on two cores). `shared0`,
+`shared25`, `shared50`: the shipped model, trained further in worlds whose neighbouring values share no words, half of them,
+and all of them (border rates 0, .25 and .5; about ten minutes each): in the last no word belongs to a single value, which
+favours directions over single neurons. A process of its own trains each model into a temporary folder, which it renames at
+the end; an existing model is not trained again. Writes models.csv and models.parquet next to them, from the models' cards.
 """
 
 from __future__ import annotations
@@ -25,25 +25,31 @@ import pandas as pd
 
 from neva_tl.core.errors import InputError, NevaError, WorkError
 
-#: Texts that worlds go on with: a seed that no model was trained on from nothing.
+#: Seed of the texts of further training; no model was trained on it from random weights.
 WORLD_SEED = 3
-#: Steps by which a world's words are learned from the shipped model's weights.
+#: Training steps in a world, from the shipped model's weights.
 WORLD_STEPS = 800
 
 
 class Training(NamedTuple):
-    """How a model is made: border rate of its world (None: the frozen one), seed, and whether the shipped one goes on."""
+    """Recipe of a model.
+
+    Attributes:
+        seed: seed of the training.
+        rate: border rate of its world, to which the shipped model is trained further; None trains in the frozen world from
+            random weights.
+    """
 
     seed: int
     rate: float | None = None
 
     def options(self, steps: int) -> list[str]:
-        """Options of `neva-tl train-demo`."""
-        more = [] if self.rate is None else ["--start", "shipped", "--steps", str(steps)]
-        return ["--seed", str(self.seed), *more]
+        """Return the options of `neva-tl train-demo`."""
+        further = [] if self.rate is None else ["--start", "shipped", "--steps", str(steps)]
+        return ["--seed", str(self.seed), *further]
 
     def environment(self) -> dict[str, str]:
-        """The process's variables, with the world's."""
+        """Return the environment variables of the process, the world's included."""
         from neva_tl.demo.lexicon import BORDER_RATE_VARIABLE
 
         others = {name: text for name, text in os.environ.items() if name != BORDER_RATE_VARIABLE}
@@ -60,7 +66,7 @@ MODELS: dict[str, Training] = {
 
 
 def main() -> int:
-    """Train what is missing and print the table; one clear line where something is wrong."""
+    """Train missing models and print the table; an error is one line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/science/models"))
     parser.add_argument("--model", action="append", help=f"only this one (repeatable): {', '.join(MODELS)}")
@@ -78,41 +84,54 @@ def main() -> int:
         print(f"demo_models: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("demo_models: stopped; the same command goes on with the model it was at", file=sys.stderr)
+        print("demo_models: stopped; the same command resumes with the interrupted model", file=sys.stderr)
         return 130
     return 0
 
 
-def whole(folder: Path) -> bool:
-    """Whether a folder holds a finished model."""
+def is_finished(folder: Path) -> bool:
+    """Whether a folder has a finished model."""
     return (folder / "model.safetensors").is_file() and (folder / "card.json").is_file()
 
 
 def make(out: Path, name: str, steps: int, threads: int | None) -> None:
-    """Train one model unless it is there."""
-    folder, beside = out / name, out / f".{name}.tmp"
-    if whole(folder):
+    """Train one model unless it exists.
+
+    Args:
+        out: folder of the models.
+        name: a key of `MODELS`.
+        steps: training steps in a world.
+        threads: processor threads; None takes the recipe's two.
+
+    Raises:
+        InputError: The model's folder has other files.
+        WorkError: The training failed.
+    """
+    folder, temporary = out / name, out / f".{name}.tmp"
+    if is_finished(folder):
         return
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise InputError(f"{folder} is there but holds no finished model: remove it, or wait for who is writing it")
+        raise InputError(
+            f"{folder} exists but holds no finished model: remove it, or wait for the process that writes it"
+        )
     training = MODELS[name]
-    shutil.rmtree(beside, ignore_errors=True)  # what a killed run was writing
-    beside.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(temporary, ignore_errors=True)  # the folder of an interrupted run
+    temporary.parent.mkdir(parents=True, exist_ok=True)
     print(f"training {name}", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "neva_tl", "train-demo", "--out", str(beside), *training.options(steps)]
+    command = [sys.executable, "-m", "neva_tl", "train-demo", "--out", str(temporary), *training.options(steps)]
     command += [] if threads is None else ["--threads", str(threads)]
-    done = subprocess.run(command, env=training.environment(), stdout=subprocess.DEVNULL, check=False)
-    if done.returncode or not whole(beside):
-        raise WorkError(f"training {name} failed (exit status {done.returncode}): see the lines above")
-    os.replace(beside, folder)
+    process = subprocess.run(command, env=training.environment(), stdout=subprocess.DEVNULL, check=False)
+    if process.returncode or not is_finished(temporary):
+        raise WorkError(f"training {name} failed (exit status {process.returncode}): see the lines above")
+    os.replace(temporary, folder)
 
 
 def show(out: Path) -> None:
-    """The table of all finished models in the folder, the shipped one first."""
+    """Write and print the table of all finished models, the shipped one first."""
     from neva_tl import demo
     from neva_tl.study.run.run_folder import RunFolder
 
-    folders = {"shipped": demo.path()} | {name: out / name for name in MODELS if whole(out / name)}
+    folders = {"shipped": demo.path()} | {name: out / name for name in MODELS if is_finished(out / name)}
     table = pd.DataFrame([row(name, json.loads((f / "card.json").read_text())) for name, f in folders.items()])
     RunFolder(out).write_table("models", table)
     with pd.option_context("display.width", 200, "display.max_columns", 30):
@@ -120,18 +139,27 @@ def show(out: Path) -> None:
 
 
 def row(name: str, card: dict[str, Any]) -> dict[str, Any]:
-    """What a model's card says: loss beside its world's entropy (nats per token), and what it writes unedited."""
+    """Return a model's row from its card.
+
+    Args:
+        name: name of the model.
+        card: content of its card.json.
+
+    Returns:
+        Loss and entropy of its world (nats per token), and value scores of its unedited texts.
+    """
     from neva_tl.demo.lexicon import FROZEN_BORDER_RATE
 
-    found: dict[str, Any] = {"model": name, "border_rate": card.get("border_rate", FROZEN_BORDER_RATE)}
-    found |= {key: card.get(key) for key in ("seed", "steps", "train_seconds")}
+    columns: dict[str, Any] = {"model": name, "border_rate": card.get("border_rate", FROZEN_BORDER_RATE)}
+    columns |= {key: card.get(key) for key in ("seed", "steps", "train_seconds")}
     for split in ("train", "test"):
-        held = card["losses"][split]
-        found |= {f"loss_{split}": held["loss"], f"entropy_{split}": held["entropy"]}
-    for what, part in (("sampled", card["unedited"]), ("greedy", card["unedited_greedy"])):
-        csr = list(part["csr"].values())
-        found |= {f"csr_{what}": sum(csr) / len(csr), f"csr_{what}_max": max(csr), f"invalid_{what}": part["invalid"]}
-    return found | {"accuracy": card["accuracy"]["all"]}
+        losses = card["losses"][split]
+        columns |= {f"loss_{split}": losses["loss"], f"entropy_{split}": losses["entropy"]}
+    for decoding, scores in (("sampled", card["unedited"]), ("greedy", card["unedited_greedy"])):
+        csr = list(scores["csr"].values())
+        columns |= {f"csr_{decoding}": sum(csr) / len(csr), f"csr_{decoding}_max": max(csr)}
+        columns |= {f"invalid_{decoding}": scores["invalid"]}
+    return columns | {"accuracy": card["accuracy"]["all"]}
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""The judges of texts, measured: one table of how good each is, on what, and how fast.
+"""Quality and speed of all judges of texts, in one table.
 
     python analyses/judge_quality.py [--data ../shared/data] [--out runs/judges] [--judge SPEC ...]
 
-Trains three classifiers on ValueEval's training texts where OUT does not hold them yet (thresholds by its validation texts),
-then measures the word list, the classifiers and every further --judge on ValueEval's test texts and on the held-out
-persona statements. Writes to OUT/tables: judges (the table), labels (per value and category), macro, agreement (kappa of
-every two judges on ValueEval's test texts, per value), confusion and fall (scores along the circle), each as parquet and
-CSV; and OUT/judges.json with all cards. Judges that ask a model (logprob, survey) read no texts and are not here.
+Trains three classifiers on ValueEval's training texts unless OUT has them (thresholds by its validation texts), then measures
+the word list, the classifiers and every further --judge on ValueEval's test texts and on the held-out persona statements.
+Writes to OUT/tables: judges (the table), labels (per value and category), macro, agreement (kappa of every two judges on
+ValueEval's test texts, per value), confusion and fall (scores along the circle), each as parquet and CSV; and OUT/judges.json
+with all cards. Judges that ask a model (logprob, survey) score no texts and are not included.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from neva_tl.cli.options import say
 from neva_tl.core.errors import NevaError
 
 KINDS = ("tfidf", "minilm", "both")
-#: F1 of the shared task (harmonic mean of macro precision and macro recall, 20 categories, main test set) as published for
-#: Touché / SemEval 2023 task 4: every category everywhere, the organisers' BERT, the best team.
+#: Published F1 of the shared task Touché / SemEval 2023 task 4 (harmonic mean of macro precision and macro recall, 20
+#: categories, main test set): all categories for every text, the organisers' BERT, the best team.
 PUBLISHED = {"published: 1-baseline": 0.26, "published: BERT": 0.42, "published: best": 0.56}
 
 
 def main() -> int:
-    """Run the analysis; one clear line where the data is missing."""
+    """Run the analysis; missing data is an error of one line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="holds valueeval/ and persona/")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with valueeval/ and persona/")
     parser.add_argument("--out", type=Path, default=Path("runs/judges"), help="run folder")
     parser.add_argument("--judge", action="append", default=[], help="a further judge, as in neva-tl (repeatable)")
     parser.add_argument("--n-boot", type=int, default=1000, help="bootstrap draws")
@@ -50,7 +50,18 @@ def main() -> int:
 
 
 def analyse(data: Path, out: Path, further: list[str], *, n_boot: int, seed: int) -> pd.DataFrame:
-    """Train what is missing, measure everything, write the tables."""
+    """Train missing classifiers, measure all judges, write the tables.
+
+    Args:
+        data: folder with valueeval/ and persona/.
+        out: run folder.
+        further: specifications of further judges.
+        n_boot: bootstrap draws.
+        seed: seed of training and bootstrap.
+
+    Returns:
+        The table `judges`.
+    """
     from neva_tl.evaluation.judge_quality.quality import agreement, confusion, judged, quality
     from neva_tl.evaluation.judges import load_judge
     from neva_tl.evaluation.labels.labelled import LabelledTexts
@@ -59,31 +70,33 @@ def analyse(data: Path, out: Path, further: list[str], *, n_boot: int, seed: int
     valueeval = LabelledTexts.load(f"valueeval:{data / 'valueeval'}")
     persona = LabelledTexts.load(f"persona:{data / 'persona'}").split("test")
     store = RunFolder.open(out, {"study": "judge quality"})
-    # first, so that a killed analysis finds its folder again
+    # written first, so that an interrupted analysis can reuse its folder
     store.write_json(
         "manifest.json", {"study": "judge quality", "seed": seed, "n_boot": n_boot, "versions": versions()}
     )
     specs = ["wordlist", *(f"classifier:{trained(kind, valueeval, store, seed)}" for kind in KINDS), *further]
     test = valueeval.split("test")
     cards: dict[str, Any] = {}
-    rows, labels, macros, decisions, confusions, falls = [], [], [], {}, [], []
+    decisions: dict[str, np.ndarray] = {}
+    rows: list[dict[str, Any]] = []
+    labels, macros, confusions, falls = [], [], [], []
     for spec in specs:
         say(f"measuring {spec}")
         judge = load_judge(spec)
-        said = judged(judge, test)
-        on = {
-            "valueeval": quality(judge, test, said=said, n_boot=n_boot, seed=seed),
+        judgements = judged(judge, test)
+        cards_of = {
+            "valueeval": quality(judge, test, said=judgements, n_boot=n_boot, seed=seed),
             "persona": quality(judge, persona, n_boot=n_boot, seed=seed),
         }
         name = judge.name
-        cards[name] = {source: card.to_json() for source, card in on.items()}
-        labels += [card.df.assign(judge=name, source=source) for source, card in on.items()]
-        macros += [card.macro.assign(judge=name, source=source) for source, card in on.items()]
-        decisions[name] = said.decisions
-        found = confusion(said.scores, test.to_values().labels, seed=seed)
-        confusions.append(found.df.assign(judge=name))
-        falls.append(found.by_distance.assign(judge=name, rho=found.rho, p=found.p))
-        rows.append(row(name, on, found))
+        cards[name] = {source: card.to_json() for source, card in cards_of.items()}
+        labels += [card.df.assign(judge=name, source=source) for source, card in cards_of.items()]
+        macros += [card.macro.assign(judge=name, source=source) for source, card in cards_of.items()]
+        decisions[name] = judgements.decisions
+        circle = confusion(judgements.scores, test.to_values().labels, seed=seed)
+        confusions.append(circle.df.assign(judge=name))
+        falls.append(circle.by_distance.assign(judge=name, rho=circle.rho, p=circle.p))
+        rows.append(row(name, cards_of, circle))
     kappas = []
     for a, b in itertools.combinations(decisions, 2):
         agreed = agreement(decisions[a], decisions[b], test.clusters, n_boot=n_boot, seed=seed)
@@ -91,8 +104,8 @@ def analyse(data: Path, out: Path, further: list[str], *, n_boot: int, seed: int
         kappas.append(pd.concat([agreed.df, pd.DataFrame([mean])]).assign(judge=a, other=b))
     kappa = pd.concat(kappas, ignore_index=True)
     for entry in rows:
-        own = (kappa["judge"] == entry["judge"]) | (kappa["other"] == entry["judge"])
-        entry["mean_kappa"] = float(kappa.loc[own & (kappa["label"] == "mean"), "est"].mean())
+        of_judge = (kappa["judge"] == entry["judge"]) | (kappa["other"] == entry["judge"])
+        entry["mean_kappa"] = float(kappa.loc[of_judge & (kappa["label"] == "mean"), "est"].mean())
     table = pd.DataFrame([*rows, *({"judge": name, "task_f1": f1} for name, f1 in PUBLISHED.items())])
     for name, df in {
         "judges": table,
@@ -111,7 +124,7 @@ def analyse(data: Path, out: Path, further: list[str], *, n_boot: int, seed: int
 
 
 def trained(kind: str, labelled: Any, store: Any, seed: int) -> Path:
-    """The folder of a classifier, trained now where it is not there."""
+    """Return the folder of a classifier, which is trained if missing."""
     from neva_tl.evaluation.judges.classifier import train
 
     folder: Path = store.root / f"classifier-{kind}"
@@ -122,9 +135,18 @@ def trained(kind: str, labelled: Any, store: Any, seed: int) -> Path:
     return folder
 
 
-def row(name: str, on: dict[str, Any], found: Any) -> dict[str, Any]:
-    """One line of the table: 20 categories of ValueEval's test texts, the ten values, persona, the circle, speed."""
-    shared, persona = on["valueeval"], on["persona"]
+def row(name: str, cards: dict[str, Any], circle: Any) -> dict[str, Any]:
+    """Return a judge's row of the table.
+
+    Args:
+        name: name of the judge.
+        cards: quality on `valueeval` and on `persona`.
+        circle: confusion along the circle.
+
+    Returns:
+        Measures of ValueEval's 20 categories and ten values, of persona and of the circle, and the speed.
+    """
+    shared, persona = cards["valueeval"], cards["persona"]
     task = shared.macro[(shared.macro["level"] == "category") & (shared.macro["measure"] == "task_f1")].iloc[0]
     return {
         "judge": name,
@@ -138,7 +160,7 @@ def row(name: str, on: dict[str, Any], found: Any) -> dict[str, Any]:
         "ece_values": float(np.nanmean(shared.df.loc[shared.df["level"] == "value", "ece"])),
         "persona_accuracy": persona.measure("accuracy"),
         "persona_auroc": persona.measure("auroc"),
-        "circle_rho": found.rho,
+        "circle_rho": circle.rho,
         "texts_per_second": shared.texts_per_second,
     }
 

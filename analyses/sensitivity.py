@@ -1,11 +1,12 @@
-"""Sensitivity of a run to k, dose, lambda, layers, pairs and the parts of NeVA; and how few neurons keep the gain.
+"""Sensitivity of a run to single factors, and gain against the number of neurons.
 
     python analyses/sensitivity.py runs/demo --value all
     python analyses/sensitivity.py runs/smollm2 --factor k --factor part --value power
 
-One factor at a time around the run's own setting (`as run`), each level at the dose that reaches the target gain on
-validation prompts; figures are of test prompts. Writes RUN/tables/sensitivity, sensitivity_values, sparsity and
-sparsity_curve (parquet and CSV) and RUN/sensitivity.json; every cell is kept, and a killed call goes on where it stopped.
+Factors are k, dose, lambda, layers, pairs and the parts of NeVA. One factor varies at a time around the run's setting (`as
+run`), each level at the dose that reaches the target gain on validation prompts; figures are of test prompts. Writes
+RUN/tables/sensitivity, sensitivity_values, sparsity and sparsity_curve (parquet and CSV) and RUN/sensitivity.json. Every cell
+is stored: after an interruption the same command resumes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from neva_tl.study.analyses.script import script
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """What the analysis takes beside the run folder."""
+    """Add the options of the analysis."""
     parser.add_argument(
         "--value", action="append", default=[], help="value of the run (repeatable), or all; default three"
     )
@@ -31,11 +32,11 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--method", action="append", default=[], help="neva or neva_shift (repeatable); default both")
     parser.add_argument("--target", type=float, help="one of the run's target gains; default its smallest")
-    parser.add_argument("--model", help="default: the run's own")
+    parser.add_argument("--model", help="default: the run's model")
 
 
-def act(args: argparse.Namespace, manifest: Mapping[str, Any]) -> None:
-    """Measure, write and print."""
+def act(args: argparse.Namespace, _manifest: Mapping[str, Any]) -> None:
+    """Measure, write the tables and print them."""
     import pandas as pd
 
     from neva_tl.study.analyses.reopened_run import ReopenedRun
@@ -47,15 +48,27 @@ def act(args: argparse.Namespace, manifest: Mapping[str, Any]) -> None:
     model = run.load_model(args.model)
     tables, numbers = sensitivity(run, model, config, progress=True)
     if "k" in config.factors:
-        sparse, found = sparsity(run, model, config, progress=True)
-        tables, numbers = tables | sparse, numbers | {"sparsity": found}
+        sparsity_tables, sparsity_numbers = sparsity(run, model, config, progress=True)
+        tables, numbers = tables | sparsity_tables, numbers | {"sparsity": sparsity_numbers}
     for name, table in tables.items():
         run.store.write_table(f"tables/{name}", table)
     run.store.write_json("sensitivity.json", numbers)
-    shown = ["factor", "level", "method", "neurons", "values", "reached", "gain", "leakage", "nlr", "nlr_lo", "nlr_hi"]
-    shown += ["nlr_less_own", "invalid", "ppl", "kl", "acc", "dose"]
+    columns = [
+        "factor",
+        "level",
+        "method",
+        "neurons",
+        "values",
+        "reached",
+        "gain",
+        "leakage",
+        "nlr",
+        "nlr_lo",
+        "nlr_hi",
+    ]
+    columns += ["nlr_less_own", "invalid", "ppl", "kl", "acc", "dose"]
     with pd.option_context("display.width", 220, "display.max_columns", 30):
-        print(tables["sensitivity"].reindex(columns=shown).round(3).to_string(index=False))
+        print(tables["sensitivity"].reindex(columns=columns).round(3).to_string(index=False))
         if "sparsity" in tables:
             print(tables["sparsity"].round(4).to_string(index=False))
 

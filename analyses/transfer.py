@@ -1,9 +1,10 @@
-"""Transfer study: neurons and doses chosen on one source of prompts, scored on the others, and back.
+"""Transfer of neurons and doses from one source of prompts to the others.
 
     python analyses/transfer.py --model smollm2 --source schwartz --source persona:../shared/data/persona \
         --source valueeval:../shared/data/valueeval --value power --value benevolence --rows 40 --items 8
 
-Writes OUT/tables/transfer and OUT/tables/transfer_overlap (parquet and CSV); a killed run goes on where it stopped.
+Writes OUT/tables/transfer and OUT/tables/transfer_overlap (parquet and CSV). After an interruption the same command
+resumes.
 """
 
 from __future__ import annotations
@@ -11,27 +12,26 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from neva_tl.core.errors import InputError, NevaError
 
 
 def main() -> int:
-    """Run the analysis; one clear line where the input is wrong."""
+    """Run the analysis; wrong input is an error of one line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="smollm2", help="what neva_tl.load takes; not the demo model")
+    parser.add_argument("--model", default="smollm2", help="a model of neva_tl.load; not the demo model")
+    parser.add_argument("--source", action="append", help="SPEC or NAME=SPEC, as in --prompts of neva-tl (repeatable)")
     parser.add_argument(
-        "--source", action="append", help="SPEC or NAME=SPEC, as --prompts of neva-tl takes it; repeat it"
+        "--value", action="append", help="steered value (repeatable); default: all values in every source"
     )
     parser.add_argument(
-        "--value", action="append", help="steered value (repeatable); default: all that every source has"
-    )
-    parser.add_argument(
-        "--measured", action="append", help="scored value (repeatable); default: all that every source has"
+        "--measured", action="append", help="scored value (repeatable); default: all values in every source"
     )
     parser.add_argument("--method", action="append", help="method (repeatable); default: neva_shift and caa")
-    parser.add_argument("--gain", type=float, default=0.4, help="gain at which doses are chosen, in the source's unit")
+    parser.add_argument("--gain", type=float, default=0.4, help="gain at which doses are matched, in the source's unit")
     parser.add_argument("--dose", type=float, help="one dose for all edits instead of a search")
-    parser.add_argument("--k", type=int, help="neurons of each value; default: the selector's own rule")
+    parser.add_argument("--k", type=int, help="neurons of each value; default: the selector's rule")
     parser.add_argument("--rows", type=int, default=80, help="training pairs (or rows per pole) of each value")
     parser.add_argument("--validation", type=int, default=16, help="validation items of each value")
     parser.add_argument("--items", type=int, default=24, help="test items of each value")
@@ -47,31 +47,39 @@ def main() -> int:
 
 
 def named(specs: list[str]) -> dict[str, str]:
-    """Sources by name: `NAME=SPEC`, or the format's, or a file's own.
+    """Name the sources.
+
+    Args:
+        specs: `NAME=SPEC`; or `FORMAT:PATH`, named after its format; or a file, named after itself.
+
+    Returns:
+        name -> specification.
 
     Raises:
-        InputError: two have the same name.
+        InputError: Two sources have the same name.
     """
-    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for text in specs:
-        name, given, spec = text.partition("=")
-        if not given:
+        name, equals, spec = text.partition("=")
+        if not equals:
             scheme, colon, _ = text.partition(":")
             name, spec = scheme if colon else Path(text).stem, text
-        if name in found:
+        if name in sources:
             raise InputError(f"two sources are called {name!r}: write NAME=SPEC")
-        found[name] = spec
-    return found
+        sources[name] = spec
+    return sources
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, write the tables, print them."""
+    """Measure, write the tables and print them."""
     import pandas as pd
 
     from neva_tl.study.analyses.transfer import TransferConfig, transfer
     from neva_tl.study.run.run_folder import RunFolder
 
-    chosen = {name: tuple(got) for name, got in (("values", args.value), ("methods", args.method)) if got}
+    selection: dict[str, Any] = {
+        name: tuple(names) for name, names in (("values", args.value), ("methods", args.method)) if names
+    }
     config = TransferConfig(
         measured=tuple(args.measured) if args.measured else None,
         target=args.gain,
@@ -81,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
         validation=args.validation,
         items=args.items,
         seed=args.seed,
-        **chosen,
+        **selection,
     )
     result = transfer(args.model, named(args.source or []), args.out, config, progress=True)
     store = RunFolder(args.out)

@@ -1,10 +1,11 @@
-"""Two values steered together, compatible and opposed: NeVA edits composed, beside steering vectors added together.
+"""Two values steered together, by composed NeVA edits or added vectors.
 
     python analyses/two_values.py runs/demo
     python analyses/two_values.py runs/demo --pair power,security --pair power,universalism --share 1 --share .5
 
-Each edit has the dose that the run matched for its value alone (--share: of it). Writes RUN/tables/two_values and
-two_values_kinds (parquet and CSV) and RUN/two_values.json; every cell is kept, and a killed call goes on where it stopped.
+Pairs are compatible or opposed. Each edit has the dose that the run matched for its value alone (--share: a fraction of it).
+Writes RUN/tables/two_values and two_values_kinds (parquet and CSV) and RUN/two_values.json. Every cell is stored: after an
+interruption the same command resumes.
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ from neva_tl.study.analyses.script import script
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """What the analysis takes beside the run folder."""
+    """Add the options of the analysis."""
     parser.add_argument("--pair", action="append", default=[], help="two values of the run, A,B (repeatable)")
     parser.add_argument("--method", action="append", default=[], help="method of the run (repeatable)")
-    parser.add_argument("--share", action="append", type=float, default=[], help="of each edit's own dose; default 1")
+    parser.add_argument(
+        "--share", action="append", type=float, default=[], help="fraction of each edit's dose; default 1"
+    )
     parser.add_argument("--shared", default="sum", help="rule for neurons of both sets: sum, mean, strongest or refuse")
-    parser.add_argument("--target", type=float, help="one of the run's target gains; default its headline")
-    parser.add_argument("--model", help="default: the run's own")
+    parser.add_argument("--target", type=float, help="one of the run's target gains; default its main one")
+    parser.add_argument("--model", help="default: the run's model")
 
 
-def act(args: argparse.Namespace, manifest: Mapping[str, Any]) -> None:
-    """Measure, write and print."""
+def act(args: argparse.Namespace, _manifest: Mapping[str, Any]) -> None:
+    """Measure, write the tables and print them."""
     import pandas as pd
 
     from neva_tl.core.errors import InputError
@@ -38,9 +41,9 @@ def act(args: argparse.Namespace, manifest: Mapping[str, Any]) -> None:
     run = ReopenedRun.open(args.run)
     pairs = []
     for text in args.pair:
-        names = tuple(part.strip() for part in text.split(","))
+        names = tuple(name.strip() for name in text.split(","))
         if len(names) != 2:
-            raise InputError(f"a pair is two values with a comma between them, not {text!r}")
+            raise InputError(f"a pair is two values separated by a comma, not {text!r}")
         pairs.append((names[0], names[1]))
     config = TwoConfig(tuple(pairs), tuple(args.method), tuple(args.share) or (1.0,), args.shared, args.target)
     tables, numbers = two_values(run, run.load_model(args.model), config, progress=True)

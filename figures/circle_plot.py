@@ -1,4 +1,7 @@
-"""Draw RUN/figures/circle_plot.pdf and .png from RUN/tables: python figures/circle_plot.py runs/demo"""
+"""Draw RUN/figures/circle_plot.pdf and .png from RUN/tables.
+
+python figures/circle_plot.py runs/demo
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Draw RUN/figures/dose_response.pdf and .png from RUN/tables: python figures/dose_response.py runs/demo"""
+"""Draw RUN/figures/dose_response.pdf and .png from RUN/tables.
+
+python figures/dose_response.py runs/demo
+"""
 
 import sys
 

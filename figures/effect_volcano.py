@@ -1,4 +1,7 @@
-"""Draw RUN/figures/effect_volcano.pdf and .png from RUN/tables: python figures/effect_volcano.py runs/demo"""
+"""Draw RUN/figures/effect_volcano.pdf and .png from RUN/tables.
+
+python figures/effect_volcano.py runs/demo
+"""
 
 import sys
 

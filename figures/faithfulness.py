@@ -1,4 +1,7 @@
-"""Draw RUN/figures/faithfulness.pdf and .png from RUN/tables: python figures/faithfulness.py runs/demo"""
+"""Draw RUN/figures/faithfulness.pdf and .png from RUN/tables.
+
+python figures/faithfulness.py runs/demo
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Draw RUN/figures/gain_curves.pdf and .png from RUN/tables: python figures/gain_curves.py runs/science/demo"""
+"""Draw RUN/figures/gain_curves.pdf and .png from RUN/tables.
+
+python figures/gain_curves.py runs/science/demo
+"""
 
 import sys
 

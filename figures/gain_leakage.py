@@ -1,4 +1,7 @@
-"""Draw RUN/figures/gain_leakage.pdf and .png from RUN/tables: python figures/gain_leakage.py runs/demo"""
+"""Draw RUN/figures/gain_leakage.pdf and .png from RUN/tables.
+
+python figures/gain_leakage.py runs/demo
+"""
 
 import sys
 

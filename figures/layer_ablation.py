@@ -1,4 +1,7 @@
-"""Draw RUN/figures/layer_ablation.pdf and .png from RUN/tables: python figures/layer_ablation.py runs/demo"""
+"""Draw RUN/figures/layer_ablation.pdf and .png from RUN/tables.
+
+python figures/layer_ablation.py runs/demo
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Draw RUN/figures/layer_profile.pdf and .png from RUN/tables: python figures/layer_profile.py runs/demo"""
+"""Draw RUN/figures/layer_profile.pdf and .png from RUN/tables.
+
+python figures/layer_profile.py runs/demo
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Draw RUN/figures/leakage_heatmap.pdf and .png from RUN/tables: python figures/leakage_heatmap.py runs/demo"""
+"""Draw RUN/figures/leakage_heatmap.pdf and .png from RUN/tables.
+
+python figures/leakage_heatmap.py runs/demo
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Draw RUN/figures/logit_lens.pdf and .png from RUN/tables: python figures/logit_lens.py runs/demo"""
+"""Draw RUN/figures/logit_lens.pdf and .png from RUN/tables.
+
+python figures/logit_lens.py runs/demo
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Draw RUN/figures/method_bars.pdf and .png from RUN/tables: python figures/method_bars.py runs/demo"""
+"""Draw RUN/figures/method_bars.pdf and .png from RUN/tables.
+
+python figures/method_bars.py runs/demo
+"""
 
 import sys
 

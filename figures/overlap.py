@@ -1,4 +1,7 @@
-"""Draw RUN/figures/overlap.pdf and .png from RUN/tables: python figures/overlap.py runs/demo"""
+"""Draw RUN/figures/overlap.pdf and .png from RUN/tables.
+
+python figures/overlap.py runs/demo
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Draw RUN/figures/sensitivity.pdf and .png from RUN/tables: python figures/sensitivity.py runs/demo"""
+"""Draw RUN/figures/sensitivity.pdf and .png from RUN/tables.
+
+python figures/sensitivity.py runs/demo
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Draw RUN/figures/sparsity.pdf and .png from RUN/tables: python figures/sparsity.py runs/demo"""
+"""Draw RUN/figures/sparsity.pdf and .png from RUN/tables.
+
+python figures/sparsity.py runs/demo
+"""
 
 import sys
 

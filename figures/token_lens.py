@@ -1,4 +1,7 @@
-"""Draw RUN/figures/token_lens.pdf and .png from RUN/tables: python figures/token_lens.py runs/demo"""
+"""Draw RUN/figures/token_lens.pdf and .png from RUN/tables.
+
+python figures/token_lens.py runs/demo
+"""
 
 import sys
 

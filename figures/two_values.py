@@ -1,4 +1,7 @@
-"""Draw RUN/figures/two_values.pdf and .png from RUN/tables: python figures/two_values.py runs/demo"""
+"""Draw RUN/figures/two_values.pdf and .png from RUN/tables.
+
+python figures/two_values.py runs/demo
+"""
 
 import sys
 

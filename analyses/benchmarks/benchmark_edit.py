@@ -1,12 +1,12 @@
-"""What an edit costs while the model writes: by our own loop, by transformers' `generate`, and beside what people use there.
+"""Cost of an edit in generation, compared with other libraries.
 
     python analyses/benchmarks/benchmark_edit.py [--models demo gpt2 smollm2] [--batches 1 8] [--repeats 5] [--out FILE.json]
 
-Two tables a model, medians of alternating repeats, every repeat in the JSON, which grows as they come. Writing: the same
-greedy tokens, as many for all, unedited and edited by the same shift (our loop on the TransformerLens model, transformers'
-own `generate` with `edit_hf`, with a hook written by hand) or the same vector (`edit_hf`, repeng); microseconds that the edit
-adds to a decoding step. Conditions (`--conditions`): the same texts unedited, shifted, shifted behind a gate, and for ten
-conditions one after the other and in one batch. What methods write is asserted equal before anything is timed. `gpt2` is
+Prints two tables per model, medians of alternating repeats; the JSON file has every repeat and grows as they come. Writing: the
+same number of greedy tokens for all methods, unedited and edited by the same shift (our loop on the TransformerLens model,
+transformers' `generate` with `edit_hf`, with a hook written by hand) or the same vector (`edit_hf`, repeng); microseconds that
+the edit adds to a decoding step. Conditions (`--conditions`): the same texts unedited, shifted, shifted with a gate, and for
+ten conditions one after the other and in one batch. The generated texts must be equal before anything is timed. `gpt2` is
 GPT-2's shape (124 M) with random weights.
 """
 
@@ -25,19 +25,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common.options import pin, pinnable, written
+from common.options import pin, pinnable, write_results
 
 from neva_tl.core.errors import InputError, NevaError
 
 TOKENS, PROMPTS, NEURONS = 20, 48, 200
-#: Where a call takes milliseconds, a handful of repeats is noise: there are more, until all methods took so many seconds
-#: together, but at most so many.
+#: Few repeats of a short call are noise: repeats go on until all methods together took this time (s), up to this number.
 ENOUGH, MOST = 20.0, 40
-#: Of the writing table: tokens of a prompt, and new ones.
+#: Tokens of a prompt, and new tokens, in the writing table.
 PROMPT, NEW = 16, 32
-#: What is put around a timed call (its value is handed on), and the call.
+#: Context around a timed call (its value is the argument of the call), and the call.
 Job = tuple[Callable[[], AbstractContextManager[Any]], Callable[[Any], Any]]
-#: What each method is compared with.
+#: Method -> its reference.
 BASE = {
     "ours, edited": "ours",
     "ours, edited, last": "ours",
@@ -54,25 +53,25 @@ BASE = {
 
 
 def main() -> int:
-    """Run the benchmark; one clear line where a model cannot be loaded."""
+    """Run the benchmark; a model that cannot be loaded is an error of one line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--models", nargs="+", default=["demo", "gpt2", "smollm2"], help="gpt2, or what neva_tl.load takes"
+        "--models", nargs="+", default=["demo", "gpt2", "smollm2"], help="gpt2, or a model of neva_tl.load"
     )
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8], help="rows written at a time")
-    parser.add_argument("--repeats", type=int, default=5, help="timed repeats of each")
-    parser.add_argument("--new-tokens", type=int, default=NEW, help="tokens each row is continued by")
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8], help="rows of a batch")
+    parser.add_argument("--repeats", type=int, default=5, help="timed repeats of each method")
+    parser.add_argument("--new-tokens", type=int, default=NEW, help="new tokens of each row")
     parser.add_argument("--conditions", nargs="*", default=["demo"], help="models of the table of conditions")
     pinnable(parser)
     parser.add_argument("--out", type=Path, help="write every repeat as JSON")
     args = parser.parse_args()
     pin(args.core)
     try:
-        found = measure(args.models, args.batches, args.repeats, args.new_tokens, args.conditions, args.out)
+        results = measure(args.models, args.batches, args.repeats, args.new_tokens, args.conditions, args.out)
     except NevaError as error:
         print(f"benchmark_edit: {error}", file=sys.stderr)
         return error.exit_code
-    for check, value in found["checks"].items():
+    for check, value in results["checks"].items():
         print(f"{check}: {value}")
     return 0
 
@@ -85,15 +84,27 @@ def measure(
     conditioned: Sequence[str] = ("demo",),
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Rows of every repeat, and what was asserted equal, as `{"bench", "rows", "checks"}`; printed and written as it comes."""
+    """Measure, print and write all tables.
+
+    Args:
+        names: models.
+        batches: rows of a batch.
+        repeats: timed repeats of each method.
+        new_tokens: new tokens of each row.
+        conditioned: models of the table of conditions.
+        out: JSON file, or None.
+
+    Returns:
+        `{"bench", "rows", "checks"}`, a row per repeat.
+    """
     rows: list[dict[str, Any]] = []
     checks: dict[str, Any] = {}
-    found = {"bench": "edit", "rows": rows, "checks": checks}
+    results = {"bench": "edit", "rows": rows, "checks": checks}
 
     def show() -> None:
         print_table(rows, rows[-1]["workload"])
         checks.update(ratios(rows))
-        written(found, out)
+        write_results(results, out)
 
     for name in names:
         try:
@@ -109,34 +120,34 @@ def measure(
             if name != "smollm2":
                 raise
             checks["skipped smollm2"] = str(error)
-    return found
+    return results
 
 
 def ratios(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """What the project promises: edited writing over unedited by the same path, and over transformers' own `generate`."""
+    """Return the time of edited over unedited generation, and over `generate`."""
     seconds: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         seconds.setdefault((row["workload"], row["method"]), []).append(row["seconds"])
     out = {}
-    for (workload, method), own in seconds.items():
+    for (workload, method), times in seconds.items():
         for edited, base in (("ours, edited", "ours"), ("hf, edit_hf", "hf"), ("ours, edited", "hf")):
             if method == edited and (workload, base) in seconds:
-                # repeat by repeat: a machine that slows down slows both
-                paired = [a / b for a, b in zip(own, seconds[workload, base], strict=True)]
-                out[f"{workload}: '{edited}', times '{base}'"] = statistics.median(paired)
+                # repeat by repeat, because a slow phase of the machine slows both
+                quotients = [a / b for a, b in zip(times, seconds[workload, base], strict=True)]
+                out[f"{workload}: '{edited}', times '{base}'"] = statistics.median(quotients)
     return out
 
 
 @contextmanager
 def checkpoint(name: str) -> Iterator[Path]:
-    """The folder of a model's checkpoint; for `gpt2` one made for the occasion."""
+    """Yield the folder of a model's checkpoint; for `gpt2` a temporary one."""
     from neva_tl.models import sources
 
     if name != "gpt2":
-        found = sources.resolve(name).path
-        if found is None:
-            raise InputError(f"{name} is no local model: give a folder, a .gguf file, gpt2, demo or smollm2")
-        yield found
+        path = sources.resolve(name).path
+        if path is None:
+            raise InputError(f"{name} is not a local model: give a folder, a .gguf file, gpt2, demo or smollm2")
+        yield path
         return
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -151,7 +162,7 @@ def checkpoint(name: str) -> Iterator[Path]:
 
 
 def a_shift(model: Any, seed: int, **options: Any) -> Any:
-    """A shift of `NEURONS` neurons all over the model, by `.05 * dose` each."""
+    """Make a shift of `NEURONS` random neurons of the model, by `.05 * dose` each."""
     import pandas as pd
 
     import neva_tl as nv
@@ -171,7 +182,17 @@ def a_shift(model: Any, seed: int, **options: Any) -> Any:
 def writing(
     name: str, folder: Path, batch: int, new: int, repeats: int, rows: list[dict[str, Any]], checks: dict[str, Any]
 ) -> None:
-    """Time the same tokens by every path, edited and not."""
+    """Time the same tokens by every path, edited and unedited.
+
+    Args:
+        name: name of the model in the table.
+        folder: folder of its checkpoint.
+        batch: rows of a batch.
+        new: new tokens of each row.
+        repeats: timed repeats of each method.
+        rows: list that gets a row per repeat.
+        checks: dict that gets the results of comparisons.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -183,7 +204,7 @@ def writing(
 
     def plain() -> Any:
         hf = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        hf.generation_config.eos_token_id = None  # as many tokens for all
+        hf.generation_config.eos_token_id = None  # the same number of tokens for all methods
         return hf
 
     hf = plain()
@@ -199,8 +220,8 @@ def writing(
         return decode(model, prompt, mask, range(batch), SamplingSettings(new, 0.0, 0, frozenset()), session)
 
     def hfs(_: Any, writer: Any = hf) -> list[list[int]]:
-        how = {"max_new_tokens": new, "do_sample": False, "pad_token_id": 0}
-        return writer.generate(prompt, attention_mask=mask.long(), **how)[:, PROMPT:].tolist()
+        decoding = {"max_new_tokens": new, "do_sample": False, "pad_token_id": 0}
+        return writer.generate(prompt, attention_mask=mask.long(), **decoding)[:, PROMPT:].tolist()
 
     jobs: dict[str, Job] = {
         "ours": (nullcontext, ours),
@@ -216,7 +237,7 @@ def writing(
     if importlib.util.find_spec("repeng") is None:
         checks["skipped repeng"] = "not installed: pip install repeng"
     else:
-        # it rewires the model that it is given
+        # repeng changes the model, so that it gets its own copy
         steered = Controlled(plain(), vectors)
         jobs["hf, repeng, no vector"] = (nullcontext, lambda _: hfs(_, steered.model))
         jobs["hf, repeng, vector"] = (steered.set, lambda _: hfs(_, steered.model))
@@ -227,26 +248,27 @@ def writing(
             with around() as session:
                 texts[job] = run(session)
         assert all(np.shape(text) == (batch, new) for text in texts.values()), "unequal numbers of tokens"
-        assert texts["hf, edit_hf"] == texts["hf, raw hook"], "edit_hf and the hook by hand write different texts"
+        same_as_hook = texts["hf, edit_hf"] == texts["hf, raw hook"]
+        assert same_as_hook, "edit_hf and the hook by hand give different texts"
         assert texts["hf, edit_hf"] != texts["hf"], "the edit changes nothing"
         if "hf, repeng, vector" in texts:
             assert texts["hf, repeng, vector"] == texts["hf, edit_hf, vector"], (
-                "repeng and edit_hf write different texts"
+                "repeng and edit_hf give different texts"
             )
         for job, twin in (("ours", "hf"), ("ours, edited", "hf, edit_hf"), ("ours, edited, last", "hf, edit_hf, last")):
-            # attention is computed otherwise: near a tie of two tokens a row may turn off
+            # attention is computed differently: near a tie of two tokens rows may differ
             same = float(np.mean([a == b for a, b in zip(texts[job], texts[twin], strict=True)]))
             checks[f"{workload}: rows of '{job}' equal to '{twin}'"] = same
             first = [a[0] == b[0] for a, b in zip(texts[job], texts[twin], strict=True)]
-            assert all(first) and same >= 0.5, (
-                f"{workload}: '{job}' and '{twin}' write different texts ({same:.0%} alike)"
-            )
+            message = f"{workload}: '{job}' and '{twin}' give different texts ({same:.0%} alike)"
+            assert all(first), message
+            assert same >= 0.5, message
         timed(workload, jobs, repeats, rows, steps=new)
 
 
 @contextmanager
 def raw_hooks(hf: Any, shift: Any) -> Iterator[None]:
-    """The same shift as one would write it by hand: a dense step on the input of each output projection."""
+    """Apply the shift by hand: a dense step on the input of each output projection."""
     import torch
 
     blocks = hf.model.layers if hasattr(hf, "model") else hf.transformer.h
@@ -259,17 +281,17 @@ def raw_hooks(hf: Any, shift: Any) -> Iterator[None]:
             step = torch.zeros(shift.neurons.d_mlp)
             contrast = (rows["mean_plus"] - rows["mean_minus"]).tolist()
             step[rows["neuron"].tolist()] = shift.dose * torch.tensor(contrast)
-            handle = module.register_forward_pre_hook(lambda module, args, step=step: (args[0] + step,))
+            handle = module.register_forward_pre_hook(lambda _, args, step=step: (args[0] + step,))
             stack.callback(handle.remove)
         yield
 
 
 class Controlled:
-    """A model under repeng, as its documentation shows: `ControlModel`, `set_control`, `reset`."""
+    """A model under repeng, as its documentation shows."""
 
     def __init__(self, hf: Any, vectors: dict[int, np.ndarray]) -> None:
         if not hasattr(np, "float_"):
-            np.float_ = np.float64  # type: ignore[attr-defined]  # a name that repeng 0.4 reads and NumPy 2 dropped
+            np.float_ = np.float64  # type: ignore[attr-defined]  # repeng 0.4 reads this name, which NumPy 2 removed
         from repeng import ControlModel, ControlVector
 
         self.model = ControlModel(hf, list(vectors))
@@ -277,7 +299,7 @@ class Controlled:
 
     @contextmanager
     def set(self) -> Iterator[None]:
-        """Control in force."""
+        """Set the control for the duration of the context."""
         self.model.set_control(self.vector, 1.0)
         yield
         self.model.reset()
@@ -287,7 +309,16 @@ class Controlled:
 
 
 def conditions(name: str, repeats: int, rows: list[dict[str, Any]], checks: dict[str, Any]) -> None:
-    """Time a batch of texts: unedited, edited, behind a gate, and ten conditions apart and together."""
+    """Time a batch of texts under several conditions.
+
+    They are unedited, edited, gated, and ten conditions apart and together.
+
+    Args:
+        name: the model.
+        repeats: timed repeats of each method.
+        rows: list that gets a row per repeat.
+        checks: dict that gets the results of comparisons.
+    """
     import neva_tl as nv
     from neva_tl.editing import RelevanceGate, edit_rows
 
@@ -295,14 +326,14 @@ def conditions(name: str, repeats: int, rows: list[dict[str, Any]], checks: dict
     info = nv.models.info(model)
     rng = np.random.default_rng(0)
     spec = "demo" if info.demo else "schwartz"
-    asked = nv.prompts.open_prompts(spec, "validation")["text"].head(PROMPTS).tolist()
+    prompts = nv.prompts.open_prompts(spec, "validation")["text"].head(PROMPTS).tolist()
     weight = rng.normal(size=(info.n_layers, info.d_mlp)).astype(np.float32)
     zeros = np.zeros(info.n_layers)
     gate = RelevanceGate(tuple(range(info.n_layers)), weight, zeros, zeros, zeros)
 
     def write(*edits: Any) -> list[str]:
         with nv.edit(model, *edits) as session:
-            return nv.generate(model, asked, max_new_tokens=TOKENS, temperature=1.0, session=session)
+            return nv.generate(model, prompts, max_new_tokens=TOKENS, temperature=1.0, session=session)
 
     ten = [a_shift(model, seed, dose=1.0 + seed, scope="last") for seed in range(10)]
 
@@ -310,21 +341,21 @@ def conditions(name: str, repeats: int, rows: list[dict[str, Any]], checks: dict
         return [text for edit in ten for text in write(edit)]
 
     def together() -> list[str]:
-        number = np.arange(len(ten)).repeat(len(asked))
-        numbers = np.tile(np.arange(len(asked)), len(ten)).tolist()
+        number = np.arange(len(ten)).repeat(len(prompts))
+        numbers = np.tile(np.arange(len(prompts)), len(ten)).tolist()
         with edit_rows(model, [(edit,) for edit in ten], number) as session:
             return nv.generate(
                 model,
-                asked * len(ten),
+                prompts * len(ten),
                 numbers=numbers,
                 max_new_tokens=TOKENS,
                 temperature=1.0,
                 session=session,
-                batch_size=len(asked) * len(ten),
+                batch_size=len(prompts) * len(ten),
             )
 
     same = float(np.mean([a == b for a, b in zip(apart(), together(), strict=True)]))
-    # sums in another order may flip a draw that lies on the edge between two tokens
+    # sums in another order may change a draw near the boundary of two tokens
     assert same > 0.99, f"only {same:.1%} of the texts are equal in one batch and apart"
     workload = f"{name}, {PROMPTS} prompts x {TOKENS} tokens a condition"
     checks[f"{workload}: texts of ten conditions equal apart and together"] = same
@@ -344,10 +375,17 @@ def conditions(name: str, repeats: int, rows: list[dict[str, Any]], checks: dict
 def timed(
     workload: str, jobs: dict[str, Job], repeats: int, rows: list[dict[str, Any]], steps: int | None = None
 ) -> None:
-    """Alternating repeats of some jobs, at least so many; with `steps`, what an edit adds to a step over the same repeat's base.
+    """Time alternating repeats of some jobs.
 
-    Putting an edit on and taking it off is not part of `seconds` where the job has it around itself: `setup_seconds`. CPU time
-    of this process says more than the clock where the machine is shared.
+    `setup_seconds` is the time to enter and leave the context of a job; it is not part of `seconds`. CPU time of this process
+    is more reliable than wall time on a shared machine.
+
+    Args:
+        workload: name in the table.
+        jobs: the jobs by method.
+        repeats: smallest number of repeats.
+        rows: list that gets a row per repeat.
+        steps: decoding steps of a job; adds the time per step that an edit adds to its reference in the same repeat.
     """
     repeat, begun = 0, time.perf_counter()
     while repeat < repeats or (repeats > 1 and repeat < MOST and time.perf_counter() - begun < ENOUGH):
@@ -357,36 +395,36 @@ def timed(
             with around() as session:
                 started, worked = time.perf_counter(), time.process_time()
                 run(session)
-                found, cpu = time.perf_counter() - started, time.process_time() - worked
-            seconds[job] = (found, cpu, time.perf_counter() - opened - found)
-        for job, (found, cpu, setup) in seconds.items():
-            row = {"workload": workload, "method": job, "repeat": repeat, "seconds": found}
+                wall, cpu = time.perf_counter() - started, time.process_time() - worked
+            seconds[job] = (wall, cpu, time.perf_counter() - opened - wall)
+        for job, (wall, cpu, setup) in seconds.items():
+            row = {"workload": workload, "method": job, "repeat": repeat, "seconds": wall}
             row |= {"cpu_seconds": cpu, "setup_seconds": setup}
             base = BASE.get(job)
             if base is not None:
                 wall_base, cpu_base, _ = seconds[base]
-                row |= {"ratio": found / wall_base, "cpu_ratio": cpu / cpu_base, "base": base}
+                row |= {"ratio": wall / wall_base, "cpu_ratio": cpu / cpu_base, "base": base}
                 if steps is not None:
-                    row["added_us_per_step"] = 1e6 * (found - wall_base) / steps
+                    row["added_us_per_step"] = 1e6 * (wall - wall_base) / steps
                     row["added_cpu_us_per_step"] = 1e6 * (cpu - cpu_base) / steps
             rows.append(row)
         repeat += 1
 
 
 def print_table(rows: list[dict[str, Any]], workload: str) -> None:
-    """Median, spread, the ratio to what each line is compared with, and what an edit adds to a step."""
+    """Print medians with spread, ratios to the reference, added time per step."""
     print(f"\n{workload}")
-    mine = [row for row in rows if row["workload"] == workload]
-    for job in dict.fromkeys(row["method"] for row in mine):
-        own = [row for row in mine if row["method"] == job]
-        seconds = [row["seconds"] for row in own]
+    selected = [row for row in rows if row["workload"] == workload]
+    for job in dict.fromkeys(row["method"] for row in selected):
+        repeats = [row for row in selected if row["method"] == job]
+        seconds = [row["seconds"] for row in repeats]
         line = f"{job:38s} {statistics.median(seconds):7.3f} s  [{min(seconds):.3f}, {max(seconds):.3f}]"
-        if "ratio" in own[0]:
-            wall, cpu = (statistics.median(row[key] for row in own) for key in ("ratio", "cpu_ratio"))
-            line += f"  x{wall:.2f} (CPU x{cpu:.2f}) of {own[0]['base']}"
-        if "added_us_per_step" in own[0]:
+        if "ratio" in repeats[0]:
+            wall, cpu = (statistics.median(row[key] for row in repeats) for key in ("ratio", "cpu_ratio"))
+            line += f"  x{wall:.2f} (CPU x{cpu:.2f}) of {repeats[0]['base']}"
+        if "added_us_per_step" in repeats[0]:
             keys = ("added_us_per_step", "added_cpu_us_per_step")
-            wall, cpu = (statistics.median(row[key] for row in own) for key in keys)
+            wall, cpu = (statistics.median(row[key] for row in repeats) for key in keys)
             line += f"  {wall:+7.1f} (CPU {cpu:+7.1f}) us a step"
         print(line, flush=True)
 

@@ -1,12 +1,12 @@
-"""How long the leakage of ten steered values takes on many prompts, with nothing known and with everything known.
+"""Time to measure the leakage of ten values, with empty and with full caches.
 
     python analyses/benchmarks/benchmark_evaluate.py [--prompts 1000] [--tokens 20] [--threads 2] [--cache FOLDER]
 
 Loads the demo model, selects the neurons of the ten values and steers towards each (neither is timed), then times
 `nv.leakage` with the exact judge, intervals included: unedited and ten conditions, one text a prompt. The first pass starts
-from empty caches of texts and readings, the second from what the first kept, in files opened anew. Both results are
-asserted equal. Seconds are wall time; CPU seconds (all threads) say what an idle machine would need. With `--cache` the
-files stay, and the next start's first pass is a warm one in a fresh process.
+from empty caches of texts and scores, the second from those of the first, in files opened again. Both results must be
+equal. Seconds are wall time; CPU seconds (all threads) are the need of an idle machine. With `--cache` the files stay, so
+that the next start measures full caches in a fresh process.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ NEURONS, DOSE, TEMPERATURE = 40, 2.0, 1.0
 
 
 def main() -> int:
-    """Run the benchmark; one clear line where something is missing."""
+    """Run the benchmark; missing input is an error of one line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompts", type=int, default=1000, help="open prompts a condition")
     parser.add_argument("--tokens", type=int, default=20, help="new tokens a text")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
-    parser.add_argument("--cache", type=Path, help="folder that keeps the caches (default: a temporary one)")
+    parser.add_argument("--cache", type=Path, help="folder of the caches (default: a temporary one)")
     args = parser.parse_args()
     try:
         measure(args.prompts, args.tokens, args.threads, args.cache)
@@ -41,13 +41,13 @@ def main() -> int:
     return 0
 
 
-def timed(what: str, work: Callable[[], Any]) -> tuple[Any, float]:
-    """What some work gives, and its wall seconds; printed with its CPU seconds."""
+def timed(title: str, work: Callable[[], Any]) -> tuple[Any, float]:
+    """Return the result of some work and its wall seconds; print both times."""
     wall, cpu = time.perf_counter(), time.process_time()
-    found = work()
+    result = work()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    print(f"{what:34s} {wall:7.2f} s wall {cpu:7.2f} s CPU", flush=True)
-    return found, wall
+    print(f"{title:34s} {wall:7.2f} s wall {cpu:7.2f} s CPU", flush=True)
+    return result, wall
 
 
 def measure(n: int, tokens: int, threads: int, folder: Path | None) -> None:
@@ -56,30 +56,31 @@ def measure(n: int, tokens: int, threads: int, folder: Path | None) -> None:
     from neva_tl.evaluation import Decoding
 
     decoding = Decoding(max_new_tokens=tokens, temperature=TEMPERATURE)
-    with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place:
+    with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as caches:
 
         def evaluate() -> Any:
             from neva_tl.core.cache import JsonCache
             from neva_tl.evaluation.judges import CachedJudge, ExactJudge
 
-            judge = CachedJudge(ExactJudge(), Path(place) / "readings.sqlite")
-            texts = JsonCache(Path(place) / "texts.sqlite")
-            print(f"  known before: {len(texts):,} texts")
+            judge = CachedJudge(ExactJudge(), Path(caches) / "readings.sqlite")
+            texts = JsonCache(Path(caches) / "texts.sqlite")
+            print(f"  in the cache: {len(texts):,} texts")
             return nv.leakage(model, edits, prompts, judge, decoding=decoding, cache=texts, progress=False)
 
         cold, seconds = timed("first pass", evaluate)
         warm, _ = timed("second pass", evaluate)
-    written = sum(len(ids) for ids in nv.models.tokenizer(model)(cold.generations["text"].tolist())["input_ids"])
+    n_tokens = sum(len(ids) for ids in nv.models.tokenizer(model)(cold.generations["text"].tolist())["input_ids"])
     print(
-        f"{len(cold.generations):,} texts, {written:,} tokens: {written / seconds:,.0f} tokens a second in the first pass"
+        f"{len(cold.generations):,} texts, {n_tokens:,} tokens: {n_tokens / seconds:,.0f} tokens a second in the first pass"
     )
     print(cold)
     assert cold.table().equals(warm.table()), "the two passes measured different things"
-    assert cold.summary().equals(warm.summary()) and cold.generations.equals(warm.generations)
+    assert cold.summary().equals(warm.summary())
+    assert cold.generations.equals(warm.generations)
 
 
 def prepare(n: int, threads: int) -> tuple[Any, Any, Any, dict[str, Any]]:
-    """The package, the demo model, open test prompts and one edit per value."""
+    """Return the package, the demo model, open test prompts and one edit per value."""
     import torch
 
     import neva_tl as nv

@@ -1,11 +1,11 @@
-"""How fast collecting could be at most: the matrix products of a forward pass alone, at the rate this core does them.
+"""Upper limit of collecting: the matrix products of a forward pass alone.
 
     OMP_NUM_THREADS=1 python analyses/benchmarks/benchmark_floor.py [--models gpt2 llama smollm2] [--repeats 5] [--out FILE.json]
 
-Every weight matrix of the model's blocks is multiplied with as many rows as `collect` puts in a batch; what else a pass does
-(attention's own products, activation functions, norms, padding, pooling) is left out. No method can pass this many real tokens.
-Beside it the share that these products have of transformers' own pass over a full batch, without head: 1 / share is the most
-that anyone can be faster than a well-tuned hook on it who computes the same products in the same precision.
+Every weight matrix of the model's blocks is multiplied with as many rows as a batch of `collect` has. The rest of a pass
+(attention's own products, activation functions, norms, padding, pooling) is left out, so that no method can be faster in real
+tokens. The second number is the share of these products in transformers' pass over a full batch, without head: 1 / share is the
+largest possible speed-up over a tuned hook on it, with the same products in the same precision.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common.options import pin, pinnable, written
+from common.options import pin, pinnable, write_results
 from common.workloads import shaped
 
 from neva_tl.core.errors import NevaError
@@ -28,7 +28,7 @@ MODELS = ("gpt2", "llama", "smollm2")
 
 
 def main() -> int:
-    """Run the benchmark; one clear line where a model is missing."""
+    """Run the benchmark; a missing model is an error of one line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--repeats", type=int, default=5)
@@ -53,20 +53,25 @@ def main() -> int:
         for name in args.models
     }
     for name in args.models:
-        own = [row for row in rows if row["workload"] == name]
-        speed = [row["tokens_per_second"] for row in own]
-        rate = statistics.median(row["gflops"] for row in own)
+        selected = [row for row in rows if row["workload"] == name]
+        speed = [row["tokens_per_second"] for row in selected]
+        rate = statistics.median(row["gflops"] for row in selected)
         limit = checks[f"{name}: most that saving all but these products of transformers' pass would bring, times"]
         print(
             f"{name}: {statistics.median(speed):.0f} tokens/s [{min(speed):.0f}, {max(speed):.0f}], {rate:.0f} GFLOP/s; "
-            f"whoever saved all else of transformers' pass would be x{limit:.2f} as fast"
+            f"without the rest of transformers' pass: x{limit:.2f} as fast"
         )
-    written({"bench": "floor", "rows": rows, "checks": checks}, args.out)
+    write_results({"bench": "floor", "rows": rows, "checks": checks}, args.out)
     return 0
 
 
 def measure(name: str, repeats: int) -> list[dict[str, Any]]:
-    """Tokens per second of the matrix products of one model, and their share of transformers' pass, repeat by repeat."""
+    """Return a row per repeat: tokens per second of the products, and their share.
+
+    Args:
+        name: the model.
+        repeats: timed repeats.
+    """
     import torch
 
     from neva_tl.activations.plan import token_budget_for
@@ -74,29 +79,29 @@ def measure(name: str, repeats: int) -> list[dict[str, Any]]:
     hf = make_model(name)
     shapes, width = matrices(hf)
     tokens = token_budget_for("cpu", width)
-    # every layer has weights of its own, as in a model: one matrix over and over would lie in the cache
+    # every layer has its own weights, as in a model: a single matrix would stay in the cache
     weights = {shape: [torch.randn(shape[::-1]).T for _ in range(count)] for shape, count in shapes.items()}
-    # room for each product is made beforehand
-    held = {shape: (torch.randn(tokens, shape[0]), torch.empty(tokens, shape[1])) for shape in shapes}
+    # buffers of the products are allocated before the timing
+    buffers = {shape: (torch.randn(tokens, shape[0]), torch.empty(tokens, shape[1])) for shape in shapes}
     flops = 2 * sum(count * rows * columns for (rows, columns), count in shapes.items())
     run = transformers_pass(hf, tokens)
-    found = []
+    results = []
     for repeat in range(-1, repeats):  # the first is not counted
         seconds = 0.0
-        for shape, own in weights.items():
-            x, out = held[shape]
+        for shape, matrices_of_shape in weights.items():
+            x, out = buffers[shape]
             started = time.perf_counter()
-            for weight in own:
+            for weight in matrices_of_shape:
                 torch.mm(x, weight, out=out)
             seconds += time.perf_counter() - started
         speed = tokens / seconds
         row = {"workload": name, "repeat": repeat, "tokens_per_second": speed, "gflops": speed * flops / 1e9}
-        found += [row | {"share_of_a_pass": share(run)}] if repeat >= 0 else []
-    return found
+        results += [row | {"share_of_a_pass": share(run)}] if repeat >= 0 else []
+    return results
 
 
 def transformers_pass(hf: Any, tokens: int) -> Callable[[], Any]:
-    """One pass of transformers' own model without its head, on full batches of rows of 32 tokens."""
+    """Return a pass of transformers' model without head, over rows of 32 tokens."""
     import torch
 
     body = hf.base_model
@@ -112,7 +117,10 @@ def transformers_pass(hf: Any, tokens: int) -> Callable[[], Any]:
 
 
 def share(run: Callable[[], Any]) -> float:
-    """Share of the blocks' matrix products in the time of one pass, by torch's profiler (attention's own are not counted)."""
+    """Return the share of the blocks' matrix products in a pass, by torch's profiler.
+
+    Attention's own products are not counted.
+    """
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
@@ -123,7 +131,7 @@ def share(run: Callable[[], Any]) -> float:
 
 
 def make_model(name: str) -> Any:
-    """SmolLM2, or a random model of a shape, as transformers has it."""
+    """Load SmolLM2, or make a random model of a shape, in transformers."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -136,12 +144,12 @@ def make_model(name: str) -> Any:
 
 
 def matrices(hf: Any) -> tuple[Counter[tuple[int, int]], int]:
-    """How many weight matrices of each shape (read, written) the blocks have, and neurons of a layer."""
+    """Return counts of matrices by shape (input, output), and neurons per layer."""
     blocks = hf.transformer.h if hasattr(hf, "transformer") else hf.model.layers
     shapes: Counter[tuple[int, int]] = Counter()
     for key, weight in blocks.named_parameters():
         if weight.ndim == 2 and key.endswith("weight"):
-            # transformers' Conv1D keeps (read, written), Linear the other way round
+            # Conv1D of transformers has (input, output), Linear the reverse
             shapes[tuple(weight.shape) if hasattr(hf, "transformer") else tuple(weight.shape)[::-1]] += 1  # type: ignore[index]
     return shapes, getattr(hf.config, "intermediate_size", None) or 4 * hf.config.n_embd
 

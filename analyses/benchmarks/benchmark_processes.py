@@ -1,8 +1,9 @@
-"""What a second process brings: the same collection by one process and by two, one thread each, moments asserted equal.
+"""Speed-up of a collection by a second process.
 
     python analyses/benchmarks/benchmark_processes.py [--data ../shared/data] [--repeats 5] [--out runs/bench/processes.json]
 
-Loading is not timed. Processes are torch.distributed's (gloo), as under torchrun; both counts take turns.
+Runs the same collection by one process and by two, one thread each, in turn; the moments must be equal. Loading is not timed.
+Processes are those of torch.distributed (gloo), as under torchrun.
 """
 
 from __future__ import annotations
@@ -18,26 +19,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common.options import written
+from common.options import write_results
 from common.peers import VALUE, rows_of
 from common.workloads import Workload, workload
 
 from neva_tl.core.errors import NevaError
 
-#: Moments agree to that part of |mean| + rms deviation, and of M2.
+#: Largest difference of moments, relative to |mean| + rms deviation and to M2.
 TOLERANCE = 1e-6
 
 
 def main() -> int:
-    """Run the benchmark; one clear line where something is missing."""
+    """Run the benchmark; missing input is an error of one line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder with valueeval/; without it ragged texts are made up")
+    parser.add_argument("--data", type=Path, help="folder with valueeval/; without it texts are random words")
     parser.add_argument("--models", nargs="+", default=["gpt2"], choices=["gpt2", "llama", "smollm2"])
     parser.add_argument("--texts", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument(
-        "--folder", type=Path, default=Path("runs/bench"), help="where checkpoints and texts are written"
-    )
+    parser.add_argument("--folder", type=Path, default=Path("runs/bench"), help="folder of checkpoints and texts")
     parser.add_argument("--out", type=Path, help="JSON with every repeat")
     args = parser.parse_args()
     rows: list[dict[str, Any]] = []
@@ -53,20 +52,24 @@ def main() -> int:
         seconds = {n: [r["seconds"] for r in rows if r["workload"] == name and r["processes"] == n] for n in (1, 2)}
         ratios = [one / two for one, two in zip(seconds[1], seconds[2], strict=True)]
         checks[f"{name}: two processes, times one"] = statistics.median(ratios)
-        for n, found in seconds.items():
+        for n, times in seconds.items():
             print(
-                f"{name}: {n} process{'es' * (n > 1)} {statistics.median(found):7.2f} s [{min(found):.2f}, {max(found):.2f}]"
+                f"{name}: {n} process{'es' * (n > 1)} {statistics.median(times):7.2f} s [{min(times):.2f}, {max(times):.2f}]"
             )
         print(f"{name}: x{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}] with two")
-    written({"bench": "processes", "rows": rows, "checks": checks}, args.out)
+    write_results({"bench": "processes", "rows": rows, "checks": checks}, args.out)
     return 0
 
 
 def measure(work: Workload, repeats: int) -> list[dict[str, Any]]:
-    """One row per repeat and number of processes.
+    """Return a row per repeat and number of processes.
+
+    Args:
+        work: model and texts.
+        repeats: timed repeats of each number.
 
     Raises:
-        AssertionError: the moments of two processes differ from one's.
+        AssertionError: The moments of two processes differ from those of one.
     """
     import torch.multiprocessing as mp
 
@@ -81,12 +84,13 @@ def measure(work: Workload, repeats: int) -> list[dict[str, Any]]:
             spread = np.sqrt(one["m2"] / work.n)
             mean = np.abs(one["mean"] - two["mean"]) / (np.abs(one["mean"]) + spread + 1e-12)
             m2 = np.abs(one["m2"] - two["m2"]) / (one["m2"] + 1e-6 * one["m2"].max())
-            assert mean.max() < TOLERANCE and m2.max() < TOLERANCE, f"moments differ by {max(mean.max(), m2.max()):.2g}"
+            worst = max(mean.max(), m2.max())
+            assert worst < TOLERANCE, f"moments differ by {worst:.2g}"
     return rows
 
 
 def serve(rank: int, size: int, port: int, work: Workload, folder: str) -> None:
-    """One of the processes; the first writes the time and the moments."""
+    """Collect in one of the processes; the first writes the time and the moments."""
     import torch
     import torch.distributed as dist
 
@@ -99,16 +103,16 @@ def serve(rank: int, size: int, port: int, work: Workload, folder: str) -> None:
         model = nv.load(work.folder)
         texts, plus = work.read()
         pairs = nv.prompts.ContrastSet.from_rows(rows_of(texts, plus), "benchmark")
-        nv.fingerprint(model)  # hashed once per model
+        nv.fingerprint(model)  # computed once per model, outside the timing
         dist.barrier()
         started = time.perf_counter()
         stats = nv.collect(model, pairs, chat=False)
         dist.barrier()
         seconds = time.perf_counter() - started
         if rank == 0:
-            found = [stats.moments(VALUE, pole) for pole in "+-"]
+            moments = [stats.moments(VALUE, pole) for pole in "+-"]
             Path(folder, f"{size}.txt").write_text(str(seconds))
-            np.savez(Path(folder, f"{size}.npz"), mean=[m for _, m, _ in found], m2=[m2 for _, _, m2 in found])
+            np.savez(Path(folder, f"{size}.npz"), mean=[m for _, m, _ in moments], m2=[m2 for _, _, m2 in moments])
     finally:
         dist.destroy_process_group()
 

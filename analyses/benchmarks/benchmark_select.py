@@ -1,11 +1,10 @@
-"""What selection costs at the size of an 8-billion-parameter Llama: seconds and memory for ten values, moments given.
+"""Time and memory of selection at the size of a Llama of 8 billion parameters.
 
     python analyses/benchmarks/benchmark_select.py [--layers 32] [--width 14336] [--repeats 5] [--out FILE.json]
 
-Random moments with planted effects (no model) are written once; every run is a process of its own that reads them,
-then selects for all values. What a timed run selected for the first value is asserted equal to plain float64 NumPy and
-SciPy over all neurons, written without neva_tl. Peak memory is the whole process's while it selects; `above` is the part
-above what it held before.
+Writes random moments of ten values with planted effects (no model); every run is a process of its own that reads them, then
+selects for all values. The neurons that a timed run selects for the first value must equal those of float64 NumPy and SciPy over
+all neurons, without neva_tl. Peak memory is that of the process while it selects; `above` is the increase during selection.
 `--layers 2 --width 3000 --repeats 1` takes seconds.
 """
 
@@ -29,7 +28,7 @@ import numpy as np
 
 #: Selectors that need moments alone.
 METHODS = ("effect_size", "activation_probability", "lape", "mean_shift")
-#: Beside them: reading the file, the profile of layers, and the whole effect table of one value.
+#: Other measured jobs: reading the file, the profile of layers, and the full effect table of one value.
 OTHERS = ("load", "profile", "effect_table")
 DESIGNS = ("paired", "unpaired")
 ALPHA, DELTA, FOLDS = 0.05, 0.2, 8
@@ -38,7 +37,11 @@ MB = 2**20
 
 def main() -> int:
     """Run the benchmark, or (`--child`) one of its processes."""
-    from common.options import pin, pinnable, written  # beside this file: tests load it from elsewhere
+    from common.options import (
+        pin,
+        pinnable,
+        write_results,
+    )  # imported here, because tests load this file without its folder on the path
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, default=32)
@@ -52,7 +55,7 @@ def main() -> int:
     parser.add_argument("--designs", nargs="+", default=list(DESIGNS), choices=DESIGNS)
     parser.add_argument("--repeats", type=int, default=5)
     pinnable(parser)
-    parser.add_argument("--out", type=Path, help="write every repeat here (JSON)")
+    parser.add_argument("--out", type=Path, help="JSON with every repeat")
     parser.add_argument("--child", nargs=3, metavar=("METHOD", "MOMENTS", "RESULT"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     pin(args.core)
@@ -67,11 +70,11 @@ def main() -> int:
     if min(args.layers, args.width, args.values, args.repeats) < 1 or args.values > 10 or args.pairs < 2 * FOLDS:
         print(f"benchmark_select: sizes from 1, values to 10, pairs from {2 * FOLDS}", file=sys.stderr)
         return 2
-    found = measure(
+    results = measure(
         args.layers, args.width, args.values, args.pairs, args.spread, args.methods, args.designs, args.repeats
     )
-    print_table(found)
-    written(found, args.out)
+    print_table(results)
+    write_results(results, args.out)
     return 0
 
 
@@ -85,7 +88,21 @@ def measure(
     designs: Sequence[str] = ("paired",),
     repeats: int = 5,
 ) -> dict[str, Any]:
-    """`{"bench", "rows", "checks"}`: every repeat of every method, alternating, and what was asserted."""
+    """Time every method in alternating repeats, and compare it with its oracle.
+
+    Args:
+        layers: layers of the moments.
+        width: neurons of a layer.
+        values: number of values.
+        pairs: pairs (or texts per pole) of the first value.
+        spread: standard deviation of the planted effects.
+        methods: selectors and other jobs.
+        designs: names out of `DESIGNS`.
+        repeats: timed repeats of each method.
+
+    Returns:
+        `{"bench", "rows", "checks"}`.
+    """
     rows: list[dict[str, Any]] = []
     checks: dict[str, bool | float] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -93,15 +110,15 @@ def measure(
             moments = Path(folder) / design
             command = [sys.executable, __file__, "--layers", layers, "--width", width, "--values", values]
             command += ["--pairs", pairs, "--spread", spread, "--child", f"make:{design}", moments, moments]
-            subprocess.run([str(part) for part in command], check=True)
+            subprocess.run([str(argument) for argument in command], check=True)
             # profile and load do not depend on the design
-            mine = [m for m in methods if design == designs[0] or m not in ("load", "profile")]
-            want = {m: _child(f"oracle:{m}", moments, folder)[1] for m in mine if m in METHODS}
+            selected_methods = [m for m in methods if design == designs[0] or m not in ("load", "profile")]
+            expected = {m: _child(f"oracle:{m}", moments, folder)[1] for m in selected_methods if m in METHODS}
             for repeat in range(repeats):
-                for method in mine:
-                    row, got = _child(method, moments, folder)
+                for method in selected_methods:
+                    row, selected = _child(method, moments, folder)
                     if method in METHODS:
-                        worst = assert_same(want[method], got, f"{method}, {design}")
+                        worst = assert_same(expected[method], selected, f"{method}, {design}")
                         name = f"{method}, {design}: largest relative difference of a score"
                         checks[name] = max(worst, float(checks.get(name, 0.0)))
                         checks[f"{method}, {design}: same neurons"] = True
@@ -115,33 +132,41 @@ def measure(
 
 
 def _child(method: str, moments: Path, folder: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """One job in a process of its own: what it measured, and what it selected."""
+    """The measurements and the selection of one job in a process of its own."""
     result = Path(folder) / "result.npz"
     subprocess.run([sys.executable, __file__, "--child", method, str(moments), str(result)], check=True)
-    with np.load(result) as found:
-        arrays = dict(found)
+    with np.load(result) as content:
+        arrays = dict(content)
     return json.loads(str(arrays.pop("row"))), arrays
 
 
-def assert_same(want: dict[str, np.ndarray], got: dict[str, np.ndarray], what: str) -> float:
-    """The largest relative difference of a score, after the neurons were found to be the same.
+def assert_same(expected: dict[str, np.ndarray], actual: dict[str, np.ndarray], title: str) -> float:
+    """Compare two selections.
+
+    Args:
+        expected: `at` and `score` of the oracle.
+        actual: `at` and `score` of the method.
+        title: start of the error messages.
+
+    Returns:
+        The largest relative difference of a score.
 
     Raises:
-        AssertionError: another neuron was selected, or a score differs by more than 1e-9.
+        AssertionError: Another neuron is selected, or a score differs by more than 1e-9.
     """
-    one, two = (dict(zip(found["at"].tolist(), found["score"].tolist(), strict=True)) for found in (want, got))
-    assert one.keys() == two.keys(), f"{what}: {len(one.keys() ^ two.keys())} of {len(one)} neurons differ"
-    assert (np.diff(got["score"]) <= 0).all(), f"{what}: not best first"
-    worst = max((abs(two[at] - score) / abs(score) for at, score in one.items()), default=0.0)
-    assert worst < 1e-9, f"{what}: scores differ by {worst}"
+    one, two = (dict(zip(s["at"].tolist(), s["score"].tolist(), strict=True)) for s in (expected, actual))
+    assert one.keys() == two.keys(), f"{title}: {len(one.keys() ^ two.keys())} of {len(one)} neurons differ"
+    assert (np.diff(actual["score"]) <= 0).all(), f"{title}: not best first"
+    worst = max((abs(two[index] - score) / abs(score) for index, score in one.items()), default=0.0)
+    assert worst < 1e-9, f"{title}: scores differ by {worst}"
     return worst
 
 
 def run_child(method: str, moments: str, result: str) -> None:
     """Run the oracle, or time one job on the moments."""
     if method.startswith("oracle:"):
-        at, score = ORACLES[method.removeprefix("oracle:")](_Arrays(Path(moments)))
-        np.savez(result, row="{}", at=at, score=score)
+        index, score = ORACLES[method.removeprefix("oracle:")](_Arrays(Path(moments)))
+        np.savez(result, row="{}", at=index, score=score)
         return
     from neva_tl.activations import ActivationStats
     from neva_tl.selection import SelectionWarning, effect_table, select
@@ -152,10 +177,10 @@ def run_child(method: str, moments: str, result: str) -> None:
         seconds, cpu = time.perf_counter(), time.process_time()
         stats = ActivationStats.load(moments)
         seconds, cpu = time.perf_counter() - seconds, time.process_time() - cpu
-        found = np.zeros(0, dtype=int), np.zeros(0)
+        selection = np.zeros(0, dtype=int), np.zeros(0)
     else:
         stats = ActivationStats.load(moments)
-        # read every page, so that no job pays for the file
+        # reads every page, so that no job is charged for the file
         for array in stats._arrays().values():
             array.max()
         jobs: dict[str, Callable[[], Any]] = {
@@ -165,27 +190,27 @@ def run_child(method: str, moments: str, result: str) -> None:
         job = jobs.get(method, lambda: [select(stats, value, method=method) for value in stats.values])
         before = _start()
         seconds, cpu = time.perf_counter(), time.process_time()
-        done = job()
+        results = job()
         seconds, cpu = time.perf_counter() - seconds, time.process_time() - cpu
-        df = done[0].df if method in METHODS else None
-        found = (np.zeros(0, dtype=int), np.zeros(0)) if df is None else (
+        df = results[0].df if method in METHODS else None
+        selection = (np.zeros(0, dtype=int), np.zeros(0)) if df is None else (
             (df["layer"] * stats.d_mlp + df["neuron"]).to_numpy(), df["score"].to_numpy()
         )  # fmt: skip
-    given = sum(array.nbytes for array in stats._arrays().values())
+    nbytes = sum(array.nbytes for array in stats._arrays().values())
     peak = _peak()
     row = {
         "seconds": seconds,
         "cpu_seconds": cpu,
         "peak_bytes": peak,
         "above_bytes": peak - before,
-        "given_bytes": given,
+        "given_bytes": nbytes,
     }
-    row["selected"] = len(found[0])
-    np.savez(result, row=json.dumps(row), at=found[0], score=found[1])
+    row["selected"] = len(selection[0])
+    np.savez(result, row=json.dumps(row), at=selection[0], score=selection[1])
 
 
 def _start() -> int:
-    """Forget the peak so far (where the system lets us), and say how much is resident now (bytes)."""
+    """Reset the peak where the system allows it; the resident bytes."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
         return _status("VmRSS")
@@ -194,7 +219,7 @@ def _start() -> int:
 
 
 def _peak() -> int:
-    """Most that was resident since `_start` (bytes)."""
+    """The peak of resident bytes since `_start`."""
     try:
         return _status("VmHWM")
     except OSError:
@@ -209,7 +234,18 @@ def _status(name: str) -> int:
 def make(
     path: Path, layers: int, width: int, values: int, pairs: int, spread: float, design: str, seed: int = 0
 ) -> None:
-    """Write random moments: per value and neuron an effect, per fold its noise; values differ in number of texts."""
+    """Write random moments with an effect per value and neuron, and noise per fold.
+
+    Args:
+        path: the file, without suffix.
+        layers: layers of the moments.
+        width: neurons of a layer.
+        values: number of values, which differ in number of texts.
+        pairs: pairs (or texts per pole) of the first value.
+        spread: standard deviation of the effects.
+        design: `paired` or `unpaired`.
+        seed: seed of the moments.
+    """
     from neva_tl.activations import ActivationStats
     from neva_tl.core.values import VALUES
 
@@ -218,11 +254,11 @@ def make(
     n = np.zeros((v, 2, FOLDS), dtype=np.int64)
     for row in range(v):
         each = np.bincount(rng.integers(0, FOLDS, pairs - 2 * FOLDS + row), minlength=FOLDS) + 2
-        # without pairs the poles need not be alike
+        # without pairs the poles may differ in number
         n[row] = [each, each if design == "paired" else np.roll(each, 1) + 1]
-    sizes = {"mean": (v, 2, FOLDS), "m2": (v, 2, FOLDS), "positive": (v, 2, FOLDS)}
+    sizes: dict[str, tuple[int, ...]] = {"mean": (v, 2, FOLDS), "m2": (v, 2, FOLDS), "positive": (v, 2, FOLDS)}
     sizes |= {"diff_mean": (v, FOLDS), "diff_m2": (v, FOLDS)}
-    a = {name: np.empty((*grid, *shape), dtype=np.float32) for name, grid in sizes.items()}
+    a: dict[str, Any] = {name: np.empty((*grid, *shape), dtype=np.float32) for name, grid in sizes.items()}
     scale = np.exp(rng.standard_normal(shape, dtype=np.float32) - 2)
     base = rng.standard_normal(shape, dtype=np.float32) * scale
     for row in range(v):
@@ -250,7 +286,7 @@ def make(
 
 
 class _Arrays:
-    """The moments as plain arrays, read without neva_tl, and their merged moments by the textbook formula."""
+    """Moments as plain arrays, read and merged without neva_tl."""
 
     def __init__(self, path: Path) -> None:
         from safetensors.numpy import load_file
@@ -262,7 +298,7 @@ class _Arrays:
         self.keep = min(self.layers * self.width, self.keep)
 
     def merged(self, n: np.ndarray, mean: np.ndarray, m2: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        """n, mean and sum of squared deviations of all folds: two passes, flat over neurons."""
+        """Return n, mean and sum of squared deviations over all folds, flat over neurons."""
         weight, grand, square = n.astype(float), np.empty(mean.shape[1:]), np.empty(mean.shape[1:])
         for layer in range(self.layers):
             m = mean[:, layer].astype(float)
@@ -272,10 +308,11 @@ class _Arrays:
         return float(weight.sum()), grand.ravel(), square.ravel()
 
     def pole(self, v: int, p: int) -> tuple[float, np.ndarray, np.ndarray]:
+        """Return the merged moments of one pole of a value."""
         return self.merged(self.a["n"][v, p], self.a["mean"][v, p], self.a["m2"][v, p])
 
     def effect(self, v: int) -> tuple[np.ndarray, np.ndarray, Any, Any]:
-        """g, and of the test: t, df and the factor from an effect to its noncentrality."""
+        """Return g, t, df, and the factor from an effect to its noncentrality."""
         from scipy.special import gammaln
 
         def correction(df: float) -> float:
@@ -292,27 +329,33 @@ class _Arrays:
         return correction(n1 + n2 - 2) * (m1 - m2_) / sd, (m1 - m2_) / np.sqrt(v1 + v2), df, sd / np.sqrt(v1 + v2)
 
     def halves(self, v: int) -> list[np.ndarray]:
-        """Mean differences in two halves of the folds: the largest fold first, each to the smaller half."""
+        """Return mean differences in two halves of the folds.
+
+        Folds go in order of size, each to the smaller half.
+        """
         counts = self.a["diff_n"][v] if self.paired else self.a["n"][v].sum(axis=0)
-        parts: list[list[int]] = [[], []]
+        folds_of_half: list[list[int]] = [[], []]
         for fold in sorted(range(FOLDS), key=lambda f: (-counts[f], f)):
-            sizes = [sum(counts[f] for f in part) for part in parts]
-            parts[int(sizes[1] < sizes[0])].append(fold)
-        found = []
-        for part in parts:
+            sizes = [sum(counts[f] for f in folds) for folds in folds_of_half]
+            folds_of_half[int(sizes[1] < sizes[0])].append(fold)
+        differences = []
+        for folds in folds_of_half:
             if self.paired:
-                found.append(
-                    self.merged(self.a["diff_n"][v, part], self.a["diff_mean"][v, part], self.a["diff_m2"][v, part])[1]
+                differences.append(
+                    self.merged(self.a["diff_n"][v, folds], self.a["diff_mean"][v, folds], self.a["diff_m2"][v, folds])[
+                        1
+                    ]
                 )
             else:
                 one, two = (
-                    self.merged(self.a["n"][v, p, part], self.a["mean"][v, p, part], self.a["m2"][v, p, part])[1]
+                    self.merged(self.a["n"][v, p, folds], self.a["mean"][v, p, folds], self.a["m2"][v, p, folds])[1]
                     for p in (0, 1)
                 )
-                found.append(one - two)
-        return found
+                differences.append(one - two)
+        return differences
 
     def share(self, v: int, p: int) -> np.ndarray:
+        """Return the share of texts with a positive activation, flat over neurons."""
         n = self.a["n"][v, p].astype(float)
         total = np.zeros((self.layers, self.width))
         for fold in range(FOLDS):
@@ -320,13 +363,13 @@ class _Arrays:
         return np.round((total / n.sum()).ravel(), 6)
 
 
-def _top(at: np.ndarray, score: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+def _top(index: np.ndarray, score: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(-score, kind="stable")[:most]
-    return at[order], score[order]
+    return index[order], score[order]
 
 
 def oracle_effect_size(arrays: _Arrays) -> tuple[np.ndarray, np.ndarray]:
-    """The first value's neurons, the plain way: every p by SciPy, every q, every leak."""
+    """Select the first value's neurons with every p by SciPy, every q, every leak."""
     from scipy.stats import nct
     from statsmodels.stats.multitest import multipletests
 
@@ -342,28 +385,28 @@ def oracle_effect_size(arrays: _Arrays) -> tuple[np.ndarray, np.ndarray]:
     for other in range(1, arrays.values):
         leak = np.maximum(leak, np.sign(g) * arrays.effect(other)[0])
     score = np.abs(g) - np.maximum(0, leak)
-    at = np.flatnonzero(rejected & (first * second > 0) & (score > 0))
-    return _top(at, score[at], arrays.keep)
+    index = np.flatnonzero(rejected & (first * second > 0) & (score > 0))
+    return _top(index, score[index], arrays.keep)
 
 
 def oracle_mean_shift(arrays: _Arrays) -> tuple[np.ndarray, np.ndarray]:
-    """DPN-LE's rule, the plain way."""
+    """Select by the rule of DPN-LE."""
     (n1, m1, s1), (n2, m2, s2) = arrays.pole(0, 0), arrays.pole(0, 1)
     shift, sd = m1 - m2, np.sqrt((s1 + s2) / (n1 + n2 - 2))
     score = np.abs(shift)
-    at = np.flatnonzero((score > np.quantile(score, 0.995)) & (score > 0.8 * sd))
-    return _top(at, score[at], arrays.keep)
+    index = np.flatnonzero((score > np.quantile(score, 0.995)) & (score > 0.8 * sd))
+    return _top(index, score[index], arrays.keep)
 
 
 def oracle_activation_probability(arrays: _Arrays) -> tuple[np.ndarray, np.ndarray]:
-    """NPTI's rule, the plain way."""
+    """Select by the rule of NPTI."""
     score = arrays.share(0, 0) - arrays.share(0, 1)
-    at = np.flatnonzero(score > 0)
-    return _top(at, score[at], max(min(2000, arrays.keep), int((score >= 0.1).sum())))
+    index = np.flatnonzero(score > 0)
+    return _top(index, score[index], max(min(2000, arrays.keep), int((score >= 0.1).sum())))
 
 
 def oracle_lape(arrays: _Arrays) -> tuple[np.ndarray, np.ndarray]:
-    """LAPE's rule, the plain way."""
+    """Select by the rule of LAPE."""
     p = np.stack([arrays.share(v, 0) for v in range(arrays.values)])
     often = np.percentile(p, 95.0)
     active = np.flatnonzero((p > often).any(axis=0))
@@ -383,23 +426,23 @@ ORACLES: dict[str, Callable[[_Arrays], tuple[np.ndarray, np.ndarray]]] = {
 }
 
 
-def print_table(found: dict[str, Any]) -> None:
-    """Median and spread of the seconds, and memory, of every workload and method."""
-    rows = found["rows"]
+def print_table(results: dict[str, Any]) -> None:
+    """Print median and spread of the seconds, and memory, per workload and method."""
+    rows = results["rows"]
     for workload in dict.fromkeys(row["workload"] for row in rows):
-        mine = [row for row in rows if row["workload"] == workload]
+        rows_of_workload = [row for row in rows if row["workload"] == workload]
         threads = os.environ.get("OMP_NUM_THREADS", "all")
-        print(f"{workload}: moments of {mine[0]['given_bytes'] / MB:,.0f} MiB, {threads} thread(s)")
-        for method in dict.fromkeys(row["method"] for row in mine):
-            of = [row for row in mine if row["method"] == method]
-            seconds, cpu = ([row[name] for row in of] for name in ("seconds", "cpu_seconds"))
-            peak, above = (max(row[name] for row in of) / MB for name in ("peak_bytes", "above_bytes"))
+        print(f"{workload}: moments of {rows_of_workload[0]['given_bytes'] / MB:,.0f} MiB, {threads} thread(s)")
+        for method in dict.fromkeys(row["method"] for row in rows_of_workload):
+            repeats = [row for row in rows_of_workload if row["method"] == method]
+            seconds, cpu = ([row[name] for row in repeats] for name in ("seconds", "cpu_seconds"))
+            peak, above = (max(row[name] for row in repeats) / MB for name in ("peak_bytes", "above_bytes"))
             print(
                 f"  {method:24s} {statistics.median(seconds):7.2f} s  [{min(seconds):.2f}, {max(seconds):.2f}]  "
                 f"(of the processor {statistics.median(cpu):.2f})  "
-                f"peak {peak:6,.0f} MiB, {above:5,.0f} above what was held before"
+                f"peak {peak:6,.0f} MiB, {above:5,.0f} above the memory before"
             )
-    for name, value in found["checks"].items():
+    for name, value in results["checks"].items():
         print(f"  {name}: {value}")
 
 

@@ -1,10 +1,11 @@
-"""What collecting costs on a GPU, with random weights of Llama-8B's shape in bfloat16: beside the plain forward pass.
+"""Cost of collecting on a GPU, compared with the plain forward pass.
 
     python analyses/benchmarks/gpu_check.py [--texts 2000] [--repeats 5] [--out runs/bench/gpu.json]
 
-Prints tokens per second of transformers' own forward pass (its body, no LM head, no hooks, the attention it chooses) over
-the same batches, of `neva_tl.collect`, the share of the measured matmul ceiling that each reaches, and memory above the
-weights. Means of a few texts are held to raw hooks in float64 before anything is timed. Nothing is downloaded.
+The model has random weights of Llama-8B's shape in bfloat16. Prints tokens per second of transformers' forward pass (its body,
+no LM head, no hooks, its default attention) over the same batches and of `neva_tl.collect`, the share of the measured matmul
+ceiling that each reaches, and memory above the weights. Means of a few texts must agree with raw hooks in float64 before
+anything is timed. Downloads nothing.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common.options import written
+from common.options import write_results
 from common.peers import VALUE, by_length, rows_of
 from common.workloads import byte_pairs, premises
 
 from neva_tl.core.errors import InputError, NevaError
 
-#: Means differ from raw hooks' by less than that share of |mean| + rms deviation: a few steps of bfloat16.
+#: Largest difference of means from raw hooks, relative to |mean| + rms deviation: a few steps of bfloat16.
 TOLERANCE = 0.05
 
 
 def main() -> int:
-    """Run the check; one clear line where there is no GPU."""
+    """Run the check; a missing GPU is an error of one line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N; cpu runs the same steps (with small sizes)")
     parser.add_argument("--layers", type=int, default=32)
@@ -44,20 +45,20 @@ def main() -> int:
     args = parser.parse_args()
     try:
         check_device(args.device)
-        found = measure(args)
+        results = measure(args)
     except NevaError as error:
         print(f"gpu_check: {error}", file=sys.stderr)
         return error.exit_code
-    print(text(found))
-    written(found, args.out)
+    print(text(results))
+    write_results(results, args.out)
     return 0
 
 
 def check_device(name: str) -> None:
-    """Refuse a device that is not here.
+    """Check that a device is available.
 
     Raises:
-        InputError: it is not.
+        InputError: The device is not available.
     """
     import torch
 
@@ -69,10 +70,10 @@ def check_device(name: str) -> None:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Every repeat of the plain forward pass and of collecting, in turn.
+    """Time the plain forward pass and collecting in alternating repeats.
 
     Raises:
-        AssertionError: means of a few texts are not those of raw hooks.
+        AssertionError: Means of a few texts differ from those of raw hooks.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -91,8 +92,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         tokens = sum(int(mask.sum()) for _, mask in batches)
         few = plain_means(hf, tokenizer, texts[:8])
 
-        def collected(chosen: slice) -> Any:
-            pairs = nv.prompts.ContrastSet.from_rows(rows_of(texts[chosen], plus[chosen]), "gpu check")
+        def collected(selected: slice) -> Any:
+            pairs = nv.prompts.ContrastSet.from_rows(rows_of(texts[selected], plus[selected]), "gpu check")
             return nv.collect(model, pairs, chat=False)
 
         difference = differs(collected(slice(0, 8)), few, plus[:8])
@@ -102,18 +103,19 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             "plain forward": lambda: plain_pass(hf, batches),
             "neva_tl.collect": lambda: collected(slice(None)),
         }
-        rows = []
+        rows: list[dict[str, Any]] = []
         for repeat in range(-1, args.repeats):  # the first is not counted
             for method in sorted(jobs, reverse=repeat % 2 == 0):
-                row = timed(jobs[method], device) | {"workload": "llama 8B shape", "method": method, "repeat": repeat}
+                row: dict[str, Any] = timed(jobs[method], device)
+                row |= {"workload": "llama 8B shape", "method": method, "repeat": repeat}
                 row["tokens_per_second"] = tokens / row["seconds"]
                 rows += [row] if repeat >= 0 else []
     body = sum(p.numel() for name, p in hf.model.named_parameters() if "embed" not in name)
-    of = {m: statistics.median(r["tokens_per_second"] for r in rows if r["method"] == m) for m in jobs}
+    speeds = {m: statistics.median(r["tokens_per_second"] for r in rows if r["method"] == m) for m in jobs}
     checks = {
-        "collect, share of the plain forward's tokens per second": of["neva_tl.collect"] / of["plain forward"],
-        "plain forward, share of the matmul ceiling": 2 * body * of["plain forward"] / ceiling,
-        "collect, share of the matmul ceiling": 2 * body * of["neva_tl.collect"] / ceiling,
+        "collect, share of the plain forward's tokens per second": speeds["neva_tl.collect"] / speeds["plain forward"],
+        "plain forward, share of the matmul ceiling": 2 * body * speeds["plain forward"] / ceiling,
+        "collect, share of the matmul ceiling": 2 * body * speeds["neva_tl.collect"] / ceiling,
         "matmul ceiling, TFLOP/s": ceiling / 1e12,
         "tokens": float(tokens),
         "largest difference of a mean from raw hooks": difference,
@@ -122,7 +124,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def write_random_llama(args: argparse.Namespace, texts: list[str], device: Any, dtype: Any, folder: Path) -> None:
-    """A random checkpoint, and a tokenizer learnt from the texts."""
+    """Write a random checkpoint, and a tokenizer learnt from the texts."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -149,13 +151,13 @@ def write_random_llama(args: argparse.Namespace, texts: list[str], device: Any, 
 
 
 def plain_batches(hf: Any, tokenizer: Any, texts: list[str]) -> list[tuple[Any, Any]]:
-    """Token ids and masks on the device, packed as `collect` packs them."""
+    """Return token ids and masks on the device, packed as in `collect`."""
     batches = by_length(tokenizer, texts, hf.config.intermediate_size, hf.device.type)
     return [(batch["input_ids"].to(hf.device), batch["attention_mask"].to(hf.device)) for _, batch in batches]
 
 
 def plain_pass(hf: Any, batches: list[tuple[Any, Any]]) -> None:
-    """The body's forward pass over all batches."""
+    """Run the body's forward pass over all batches."""
     import torch
 
     with torch.inference_mode():
@@ -164,40 +166,42 @@ def plain_pass(hf: Any, batches: list[tuple[Any, Any]]) -> None:
 
 
 def plain_means(hf: Any, tokenizer: Any, texts: list[str]) -> np.ndarray:
-    """Mean over tokens of what each layer's down-projection reads, text by text with raw hooks, `[n, l, k]`."""
+    """Return mean inputs of the down-projections by raw hooks, `[n, l, k]`."""
     import torch
 
-    kept: list[Any] = []
+    stored: list[Any] = []
     handles = [
-        block.mlp.down_proj.register_forward_pre_hook(lambda m, args: kept.append(args[0][0].double().mean(dim=0)))
+        block.mlp.down_proj.register_forward_pre_hook(lambda _, args: stored.append(args[0][0].double().mean(dim=0)))
         for block in hf.model.layers
     ]
-    found = []
+    means = []
     try:
         with torch.inference_mode():
-            for one in texts:
-                kept.clear()
-                hf.model(**tokenizer(one, return_tensors="pt", add_special_tokens=False).to(hf.device), use_cache=False)
-                found.append(torch.stack(kept).cpu().numpy())
+            for text in texts:
+                stored.clear()
+                hf.model(
+                    **tokenizer(text, return_tensors="pt", add_special_tokens=False).to(hf.device), use_cache=False
+                )
+                means.append(torch.stack(stored).cpu().numpy())
     finally:
         for handle in handles:
             handle.remove()
-    return np.stack(found)
+    return np.stack(means)
 
 
 def differs(stats: Any, means: np.ndarray, plus: np.ndarray) -> float:
-    """Largest difference of a pole's mean, in units of |mean| + rms deviation."""
+    """Return the largest difference of means, in units of |mean| + rms deviation."""
     worst = 0.0
-    for pole, chosen in (("+", plus), ("-", ~plus)):
+    for pole, selected in (("+", plus), ("-", ~plus)):
         _, mean, _ = stats.moments(VALUE, pole)
-        wanted = means[chosen].mean(axis=0)
-        unit = np.abs(wanted) + means[chosen].std(axis=0) + np.abs(wanted).mean()
-        worst = max(worst, float((np.abs(mean - wanted) / unit).max()))
+        expected = means[selected].mean(axis=0)
+        unit = np.abs(expected) + means[selected].std(axis=0) + np.abs(expected).mean()
+        worst = max(worst, float((np.abs(mean - expected) / unit).max()))
     return worst
 
 
 def matmul_ceiling(args: argparse.Namespace, device: Any, dtype: Any) -> float:
-    """FLOP/s of the up-projection's matmul alone, the best of several."""
+    """Return FLOP/s of the up-projection's matmul alone, the best of five."""
     import torch
 
     rows = 4096 if device.type == "cuda" else 256
@@ -215,7 +219,7 @@ def matmul_ceiling(args: argparse.Namespace, device: Any, dtype: Any) -> float:
 
 
 def timed(job: Callable[[], Any], device: Any) -> dict[str, float]:
-    """Seconds until the device is done, and the peak of its memory above what was held before."""
+    """Return seconds until the device is idle, and the increase of its peak memory."""
     import torch
 
     gpu = device.type == "cuda"
@@ -232,23 +236,23 @@ def timed(job: Callable[[], Any], device: Any) -> dict[str, float]:
 
 
 def name_of(device: Any) -> str:
-    """The device in words."""
+    """Return the name of the device."""
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
-def text(found: dict[str, Any]) -> str:
-    """The table as it is printed."""
-    lines = [f"{found['device']}"]
-    for method in dict.fromkeys(row["method"] for row in found["rows"]):
-        own = [row for row in found["rows"] if row["method"] == method]
-        speed = [row["tokens_per_second"] for row in own]
-        peak = max(row["peak_bytes"] for row in own) / 2**20
+def text(results: dict[str, Any]) -> str:
+    """Return the printed table."""
+    lines = [f"{results['device']}"]
+    for method in dict.fromkeys(row["method"] for row in results["rows"]):
+        selected = [row for row in results["rows"] if row["method"] == method]
+        speed = [row["tokens_per_second"] for row in selected]
+        peak = max(row["peak_bytes"] for row in selected) / 2**20
         lines.append(
             f"  {method:16s} {statistics.median(speed):10.0f} tokens/s [{min(speed):.0f}, {max(speed):.0f}]  peak {peak:.0f} MB"
         )
-    return "\n".join([*lines, *(f"{check}: {value:.4g}" for check, value in found["checks"].items())])
+    return "\n".join([*lines, *(f"{check}: {value:.4g}" for check, value in results["checks"].items())])
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Kill a collection and a study at random moments, start them again, and compare every result with one that ran through.
+"""Comparison of killed and resumed collections and studies with undisturbed ones.
 
     python analyses/benchmarks/kill_check.py [--kills 20] [--out runs/kills]
 
-A call is killed (SIGKILL) at a moment drawn between its start and the time that a whole call takes; the same command is called
-again, and may be killed again. What is finished must be equal byte for byte to the undisturbed result, with nothing left over.
+The check kills a command (SIGKILL) at a random moment of its usual duration and starts it again, perhaps several times. A
+finished result must be equal byte for byte to the undisturbed result, without additional files.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-#: Files that say when and how long, or that hold such a file's text.
+#: Files with times and durations, or with the text of such a file.
 TIMED = ("manifest.json", "report.html")
 
 
@@ -32,16 +33,16 @@ class Job:
     """A command that writes into a folder.
 
     Attributes:
-        name: as the table says it.
-        arguments: of `neva-tl`; FOLDER stands for the folder.
+        name: name of the job in the table.
+        arguments: arguments of `neva-tl`; FOLDER is replaced by the folder.
     """
 
     name: str
     arguments: tuple[str, ...]
 
     def start(self, folder: Path) -> subprocess.Popen[bytes]:
-        """Start it in a process group of its own (a study has workers)."""
-        argv = [part.replace("FOLDER", str(folder)) for part in self.arguments]
+        """Start the command in a new process group (a study has workers)."""
+        argv = [argument.replace("FOLDER", str(folder)) for argument in self.arguments]
         log = (folder.parent / f"{folder.name}.log").open("ab")
         return subprocess.Popen(
             [sys.executable, "-m", "neva_tl", *argv], stdout=log, stderr=log, start_new_session=True,
@@ -60,9 +61,9 @@ JOBS = (
 
 
 def main() -> int:
-    """Run the check; exit status 1 where anything differs."""
+    """Run the check; the exit status is 1 if any file differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20, help="of each job")
+    parser.add_argument("--kills", type=int, default=20, help="kills of each job")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--job", nargs="+", choices=[job.name for job in JOBS], default=[job.name for job in JOBS])
     parser.add_argument("--out", type=Path, default=Path("runs/kills"))
@@ -73,59 +74,71 @@ def main() -> int:
     (args.out / "kills.json").write_text(json.dumps({"bench": "kills", "rows": rows}, indent=1))
     for row in rows:
         print(
-            f"{row['job']}: {row['kills']} kills, {row['resumes']} calls that went on, {row['finished']} finished results, "
+            f"{row['job']}: {row['kills']} kills, {row['resumes']} resumed calls, {row['finished']} finished results, "
             f"{len(row['different'])} different, {len(row['left_over'])} files left over"
         )
     return int(any(row["different"] or row["left_over"] for row in rows))
 
 
-def check(job: Job, kills: int, out: Path, rng: np.random.Generator) -> dict[str, object]:
-    """Kill one job so often, and compare what it finishes."""
-    whole = out / f"{job.name}-whole"
-    whole.mkdir()
+def check(job: Job, kills: int, out: Path, rng: np.random.Generator) -> dict[str, Any]:
+    """Kill one job repeatedly, and compare its finished results.
+
+    Args:
+        job: the job.
+        kills: number of kills.
+        out: folder of the results.
+        rng: source of the moments.
+
+    Returns:
+        The job's row of kills.json.
+    """
+    undisturbed = out / f"{job.name}-whole"
+    undisturbed.mkdir()
     started = time.monotonic()
-    if job.start(whole).wait():
-        raise SystemExit(f"{job.name} fails undisturbed: see {whole}.log")
+    if job.start(undisturbed).wait():
+        raise SystemExit(f"{job.name} fails undisturbed: see {undisturbed}.log")
     takes = time.monotonic() - started
-    wanted = digests(whole)
-    done, resumes, finished = 0, 0, 0
+    expected = digests(undisturbed)
+    killed, resumes, finished = 0, 0, 0
     different: list[str] = []
-    left: list[str] = []
-    while done < kills or resumes < done:
+    left_over: list[str] = []
+    while killed < kills or resumes < killed:
         folder = out / f"{job.name}-{finished}"
         folder.mkdir(exist_ok=True)
         process = job.start(folder)
         going_on = any(path.is_file() for path in folder.rglob("*"))
-        resumes += going_on or resumes < done
+        resumes += going_on or resumes < killed
         try:
-            code = process.wait(rng.uniform(0, takes) if done < kills else None)
+            code = process.wait(rng.uniform(0, takes) if killed < kills else None)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            done += 1
+            killed += 1
             continue
         if code:
             raise SystemExit(f"{job.name} fails after a kill (exit status {code}): see {folder}.log")
-        found = digests(folder)
+        results = digests(folder)
         different += [
-            f"{folder.name}/{name}" for name in sorted(wanted.keys() & found.keys()) if found[name] != wanted[name]
+            f"{folder.name}/{name}"
+            for name in sorted(expected.keys() & results.keys())
+            if results[name] != expected[name]
         ]
-        different += [f"{folder.name}/{name} is missing" for name in sorted(wanted.keys() - found.keys())]
-        left += [f"{folder.name}/{name}" for name in sorted(found.keys() - wanted.keys())]
+        different += [f"{folder.name}/{name} is missing" for name in sorted(expected.keys() - results.keys())]
+        left_over += [f"{folder.name}/{name}" for name in sorted(results.keys() - expected.keys())]
         finished += 1
     return {
         "job": job.name,
         "seconds_undisturbed": takes,
-        "kills": done,
+        "kills": killed,
         "resumes": resumes,
         "finished": finished,
         "different": different,
-        "left_over": left,
+        "left_over": left_over,
     }
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """sha256 of every file whose content does not depend on the clock."""
+    """Return sha256 of every file whose content does not depend on the time."""
     files: Sequence[Path] = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in TIMED)
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 

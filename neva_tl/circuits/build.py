@@ -23,7 +23,7 @@ from neva_tl.prompts.example import Example
 
 
 def circuit(
-    model: Any,
+    model: models.Model,
     neurons: NeuronSet | Sequence[NeuronSet] = (),
     *,
     task: ValueTask | None = None,
@@ -138,7 +138,7 @@ def circuit(
 
 def _add_set(
     graph: Any,
-    model: Any,
+    model: models.Model,
     neurons: NeuronSet,
     tokens: pd.DataFrame,
     top: int,

@@ -16,6 +16,7 @@ import pandas as pd
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write
+from neva_tl.models import Model
 
 if TYPE_CHECKING:
     from neva_tl.circuits.search.faithfulness import Faithfulness
@@ -45,7 +46,7 @@ class CircuitGraph:
         """Names of the nodes of one kind."""
         return [name for name, data in self.graph.nodes(data=True) if data["kind"] == kind]
 
-    def members(self, model: Any) -> Nodes:
+    def members(self, model: Model) -> Nodes:
         """The circuit's heads and neurons as masks over a model: those it was found with, weak edges pruned or not."""
         from neva_tl.circuits.search.nodes import Nodes
 
@@ -57,14 +58,15 @@ class CircuitGraph:
         neurons = [(item["layer"], item["neuron"]) for item in data if item["kind"] == "neuron"]
         return Nodes.of(model, heads, neurons)
 
-    def faithfulness(self, model: Any, task: ValueTask, **options: Any) -> Faithfulness:
+    def faithfulness(self, model: Model, task: ValueTask, **options: Any) -> Faithfulness:
         """How much of a task's value log-odds is kept when everything outside the graph is mean-ablated, beside random
-        graphs of its size (see `circuits.faithfulness`)."""
+        graphs of its size (see `circuits.faithfulness`).
+        """
         from neva_tl.circuits.search.faithfulness import faithfulness
 
         return faithfulness(model, task, self.members(model), **options)
 
-    def completeness(self, model: Any, task: ValueTask, **options: Any) -> float:
+    def completeness(self, model: Model, task: ValueTask, **options: Any) -> float:
         """How much of a task's value log-odds is lost when the graph itself is mean-ablated (1: all of it)."""
         return self.faithfulness(model, task, **{"n_random": 0, **options}).completeness
 
@@ -107,7 +109,8 @@ class CircuitGraph:
     def table(self) -> pd.DataFrame:
         """One row per (value, neuron, token): value whose neuron it is, layer, neuron, token (text), token_value,
         attribution, and `measured` (the neuron's measured effect on `token_value`, the same for all its tokens; NaN
-        where not measured)."""
+        where not measured).
+        """
         rows = []
         for source, target, edge in self.graph.edges(data=True):
             if edge["kind"] != "attributed":
@@ -159,7 +162,8 @@ class CircuitGraph:
 
     def svg(self, **options: Any) -> str:
         """The picture as an SVG element with hover titles: with heads or inputs the layered one (`draw_layered.layered_svg`),
-        else neurons beside tokens (`draw.circuit_svg`, which takes the options)."""
+        else neurons beside tokens (`draw.circuit_svg`, which takes the options).
+        """
         if self._layered(options):
             from neva_tl.circuits.drawing.draw_layered import layered_svg
             from neva_tl.circuits.drawing.layered import layered

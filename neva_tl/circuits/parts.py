@@ -39,7 +39,7 @@ def add_neuron(graph: Any, layer: int, index: int, owners: Sequence[tuple[str, M
     return node
 
 
-def add_writes(graph: Any, model: Any, node: str, everywhere: np.ndarray, top: int = 8) -> None:
+def add_writes(graph: Any, model: models.Model, node: str, everywhere: np.ndarray, top: int = 8) -> None:
     reader = models.tokenizer(model)
     best = np.argsort(-np.abs(everywhere), kind="stable")[:top]
     writes = [[token_text(reader, int(t)), round(float(everywhere[t]), 4)] for t in best]
@@ -74,7 +74,7 @@ def finite(numbers: Mapping[Any, Any]) -> dict[str, float]:
     return {str(k): float(v) for k, v in numbers.items() if v is not None and np.isfinite(v)}
 
 
-def add_contexts(graph: Any, model: Any, corpus: Any, signs: Mapping[str, int], chat: bool | None) -> None:
+def add_contexts(graph: Any, model: models.Model, corpus: Any, signs: Mapping[str, int], chat: bool | None) -> None:
     nodes = [name for name, data in graph.nodes(data=True) if data["kind"] == "neuron"]
     if not nodes:
         return

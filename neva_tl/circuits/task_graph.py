@@ -26,7 +26,7 @@ from neva_tl.models.hooks import record_hooks
 
 
 def task_graph(
-    model: Any,
+    model: models.Model,
     sets: Sequence[NeuronSet],
     task: ValueTask,
     nodes: Nodes | None,
@@ -115,7 +115,7 @@ def _spread(task: ValueTask, per_pole: int) -> list[int]:
     return sorted(int(i) for sign in (1.0, -1.0) for i in np.flatnonzero(task.signs == sign)[:per_pole])
 
 
-def _contrasts(model: Any, task: ValueTask, nodes: Nodes) -> dict[tuple[int, int], float]:
+def _contrasts(model: models.Model, task: ValueTask, nodes: Nodes) -> dict[tuple[int, int], float]:
     """Mean activation at the read tokens, + minus - texts, of every neuron of the circuit."""
     by_layer: dict[int, list[int]] = {}
     for layer, index in nodes.neuron_list():

@@ -203,7 +203,7 @@ def write_card(folder: Path, numbers: dict[str, Any]) -> None:
         "---",
         "# demo: a small language model of a small world of values",
         "",
-        "Written by `neva_tl.demo.recipe`; every number below was measured by that run. Model and data are ours, MIT licence.",
+        "Written by `neva_tl.demo.training`; every number below was measured by that run. Model and data are ours, MIT licence.",
         "",
         f"- LlamaForCausalLM, gated MLP, {recipe['n_layers']} layers, d_model {recipe['d_model']}, d_mlp {recipe['d_mlp']}, "
         f"{recipe['n_heads']} heads, context {recipe['n_ctx']}; {numbers['parameters']:,} parameters, fp16, one token a word.",

@@ -1,8 +1,8 @@
 """The training recipe of the demo model: plain next-word loss, nothing that shapes neurons.
 
 The texts are the train split of the process's world; in the first part of training some are drills (see
-`neutral.make_drill`). A model can also go on from another's weights: a world that shares more or fewer words is learned in
-minutes, since all but the words is known.
+`neutral.make_drill`). Training can also start from another model's weights: a world with another border rate then takes
+minutes, because only the words are new.
 """
 
 from __future__ import annotations
@@ -12,10 +12,28 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes and optimisation of the demo model. Lengths in tokens, `warmup` in steps.
+    """Sizes and optimisation of the demo model.
 
-    `drills`: (until this share of the steps, share of texts that are drills); none after the last. Without them a model of
-    this size does not learn to look facts up within the time: the world's stories give too few words to learn it from.
+    Without drills a model of this size does not learn to look up facts within the training time: the world's stories provide
+    too few words for it.
+
+    Attributes:
+        d_model: Width of the residual stream.
+        n_layers: Number of blocks.
+        n_heads: Attention heads per block.
+        d_mlp: Neurons per block.
+        n_ctx: Context length, in tokens.
+        steps: Optimisation steps.
+        batch: Contexts per step.
+        lr: Peak learning rate.
+        lr_last: Learning rate of the last step.
+        warmup: Steps of linear warm-up.
+        weight_decay: Weight decay of matrices.
+        beta2: Second beta of AdamW.
+        clip: Largest gradient norm.
+        init: Standard deviation of initial weights.
+        drills: (end as a share of the steps, share of drills among the texts), in order; no drills after the last end.
+        threads: Processor threads.
     """
 
     d_model: int = 128
@@ -38,5 +56,6 @@ class Recipe:
 
 RECIPE = Recipe()
 
-#: From trained weights: a lower peak, so that what is known is not lost, and no drills, since looking up is known too.
+#: Recipe for training from trained weights: a lower peak, which preserves their knowledge, and no drills, because the model
+#: can already look up facts.
 CONTINUED = replace(RECIPE, lr=5e-4, drills=())

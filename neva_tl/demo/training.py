@@ -29,7 +29,12 @@ from neva_tl.demo.world import corpus, vocabulary
 
 
 def sized_as(recipe: Recipe, config: Any) -> Recipe:
-    """A recipe with the sizes of a model that is there already."""
+    """Return a recipe with the sizes of an existing model.
+
+    Args:
+        recipe: Recipe whose optimisation is kept.
+        config: Hugging Face config of the model.
+    """
     return replace(
         recipe,
         d_model=config.hidden_size,
@@ -41,7 +46,12 @@ def sized_as(recipe: Recipe, config: Any) -> Recipe:
 
 
 def build_model(recipe: Recipe = RECIPE, seed: int = 0) -> Any:
-    """A freshly initialised LlamaForCausalLM in float32 (weights from `seed`; the global generator is left alone)."""
+    """Build a freshly initialised LlamaForCausalLM in float32.
+
+    Args:
+        recipe: Sizes of the model.
+        seed: Seed of the weights; the global random generator keeps its state.
+    """
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -65,33 +75,50 @@ def build_model(recipe: Recipe = RECIPE, seed: int = 0) -> Any:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
-    return model
+        return LlamaForCausalLM(config)
 
 
 def drill_share(step: int, steps: int, recipe: Recipe) -> float:
-    """Share of drills among the texts of a step's batch."""
+    """Return the share of drills among the texts of a step's batch.
+
+    Args:
+        step: Index of the step.
+        steps: Number of steps.
+        recipe: Training recipe.
+    """
     return next((share for until, share in recipe.drills if step < until * steps), 0.0)
 
 
 def packed(seed: int, steps: int, recipe: Recipe) -> Iterator[Int[Tensor, "batch n_ctx"]]:
-    """A batch for every step: <bos> text <eos> <bos> text <eos> ... cut into contexts; texts run across the cuts."""
+    """Yield a batch per step: <bos> text <eos> <bos> text <eos> ... divided into contexts, across which texts continue.
+
+    Args:
+        seed: Seed of the texts.
+        steps: Number of steps.
+        recipe: Training recipe.
+    """
     ids = token_ids()
     rng = np.random.default_rng([seed, 17])
     texts = corpus(seed, sys.maxsize, "train")
     size = recipe.batch * recipe.n_ctx
-    left: list[int] = []
+    remaining: list[int] = []
     for step in range(steps):
         share = drill_share(step, steps, recipe)
-        while len(left) < size:
+        while len(remaining) < size:
             words = make_drill(rng) if rng.random() < share else next(texts).words
-            left += [BOS, *(ids[w] for w in words), EOS]
-        yield torch.tensor(left[:size]).reshape(recipe.batch, recipe.n_ctx)
-        left = left[size:]
+            remaining += [BOS, *(ids[w] for w in words), EOS]
+        yield torch.tensor(remaining[:size]).reshape(recipe.batch, recipe.n_ctx)
+        remaining = remaining[size:]
 
 
 def learning_rate(step: int, steps: int, recipe: Recipe) -> float:
-    """Linear warm-up, then a cosine down to `lr_last`."""
+    """Compute the learning rate of a step: linear warm-up, then cosine decay to `lr_last`.
+
+    Args:
+        step: Index of the step.
+        steps: Number of steps.
+        recipe: Training recipe.
+    """
     warmup = min(recipe.warmup, max(1, steps // 10))
     if step < warmup:
         return recipe.lr * (step + 1) / warmup
@@ -108,7 +135,19 @@ def fit(
     progress: bool = True,
     on_step: Callable[[int, float], None] | None = None,
 ) -> list[float]:
-    """Train a model in place; returns the loss (nats per token) of every step. `on_step` gets (step, loss) after each."""
+    """Train a model in place.
+
+    Args:
+        model: A LlamaForCausalLM.
+        steps: Optimisation steps.
+        seed: Seed of the texts.
+        recipe: Training recipe.
+        progress: Whether to show a progress bar on stderr.
+        on_step: Function called with (step, loss) after each step.
+
+    Returns:
+        The loss of every step, in nats per token.
+    """
     weights = [p for p in model.parameters() if p.ndim > 1]
     scales = [p for p in model.parameters() if p.ndim <= 1]
     optimiser = torch.optim.AdamW(
@@ -125,7 +164,7 @@ def fit(
             group["lr"] = learning_rate(step, steps, recipe)
         tokens = next(batches)
         logits = model(input_ids=tokens, use_cache=False).logits
-        # <bos> follows <eos> only because texts are packed: not a word of any text, so not in the loss.
+        # <bos> follows <eos> only because texts are packed: it is not a word of any text, so the loss omits it
         target = tokens[:, 1:].masked_fill(tokens[:, 1:] == BOS, -100)
         loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), target.flatten(), ignore_index=-100)
         optimiser.zero_grad(set_to_none=True)
@@ -142,7 +181,13 @@ def fit(
 
 
 def save(model: Any, out: Path, recipe: Recipe = RECIPE) -> None:
-    """Write the model as a Hugging Face folder: fp16 safetensors, config, tokenizer."""
+    """Write the model as a Hugging Face folder: fp16 safetensors, config, tokenizer.
+
+    Args:
+        model: A LlamaForCausalLM.
+        out: Folder to write to.
+        recipe: Recipe with the model's context length.
+    """
     import copy
 
     half = copy.deepcopy(model).to(torch.float16)
@@ -150,7 +195,7 @@ def save(model: Any, out: Path, recipe: Recipe = RECIPE) -> None:
     half.save_pretrained(out, safe_serialization=True)
     save_tokenizer(out, recipe.n_ctx)
     for file in out.iterdir():
-        file.chmod(0o644)  # safetensors are written readable by their owner alone: useless in a shared installation
+        file.chmod(0o644)  # safetensors writes files that only their owner can read, unusable in a shared installation
 
 
 def train(
@@ -165,23 +210,25 @@ def train(
     start: str | Path | None = None,
     threads: int | None = None,
 ) -> dict[str, Any]:
-    """Train a demo model on the process's world, from nothing or from another's weights, and write it with its card.
+    """Train a demo model on the process's world and write it with its card.
 
     Args:
-        out: folder to write (made when missing; must not hold another model).
-        steps: optimisation steps (default: the recipe's).
-        seed: seeds the weights (from nothing) and the texts. progress: bars on stderr. card: measure the model and write
-            README.md.
-        recipe: default `RECIPE`, or `CONTINUED` in the sizes of the model it starts from.
-        start: `shipped`, or the folder of a demo model of any world, whose weights training goes on from.
-        threads: processor threads (default: the recipe's).
+        out: Folder to write, created when missing; it must not contain another model.
+        steps: Optimisation steps; None takes the recipe's.
+        seed: Seed of the texts, and of the weights without `start`.
+        progress: Whether to show progress bars on stderr.
+        recipe: Training recipe; None is `RECIPE`, or with `start` `CONTINUED` in the sizes of the initial model.
+        card: Whether to measure the model and write README.md.
+        on_step: See `fit`.
+        start: Initial weights: `shipped`, or the folder of a demo model of any world; None initialises new weights.
+        threads: Processor threads; None takes the recipe's.
 
     Returns:
         The card's numbers (with the world's border rate, the training time in seconds and the last losses), also written
         as `card.json`.
 
     Raises:
-        InputError: `out` is a file, or already holds a model; `start` is no demo model.
+        InputError: `out` is a file or already contains a model, or `start` is not a demo model.
     """
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
@@ -201,7 +248,7 @@ def train(
         source = start_folder(start)
         model = load(source)
         recipe = sized_as(CONTINUED if recipe is None else recipe, model.config)
-        # by name and content: a card keeps no path
+        # name and hash identify the model: a card must not contain a path
         origin = {"start": "shipped" if str(start) == "shipped" else source.resolve().name}
         origin["start_sha256"] = hashlib.sha256((source / "model.safetensors").read_bytes()).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
@@ -228,7 +275,7 @@ def train(
         if card:
             from neva_tl.demo.card import measure, write_card
 
-            torch.set_num_threads(1)  # measuring is many small steps: a second thread mostly waits
+            torch.set_num_threads(1)  # measuring takes many small steps, in which a second thread mostly waits
             numbers |= measure(folder, progress=progress) | {"recipe_hash": recipe_hash(recipe)}
             write_card(folder, numbers)
         (folder / "card.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -90,7 +90,7 @@ class Edit(ABC):
             raise InputError(f"a dose must be a finite number, not {self.dose}")
 
     @abstractmethod
-    def changes(self, model: Any) -> tuple[Change, ...]:
+    def changes(self, model: models.EditableModel) -> tuple[Change, ...]:
         """The changes this edit makes to a model, checked against its sizes.
 
         Args:
@@ -183,7 +183,7 @@ class NeuronEdit(Edit):
         """
         return self.moved(h, *(column(numbers).to(h.device) for numbers in self.per_neuron(rows)))
 
-    def changes(self, model: Any) -> tuple[Change, ...]:
+    def changes(self, model: models.EditableModel) -> tuple[Change, ...]:
         """One change per layer that contains edited neurons.
 
         Args:
@@ -229,7 +229,7 @@ def _replacing(
     return apply
 
 
-def check_model(neurons: NeuronSet, model: Any) -> None:
+def check_model(neurons: NeuronSet, model: models.EditableModel) -> None:
     """Refuse neurons of another model.
 
     Args:

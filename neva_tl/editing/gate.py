@@ -157,7 +157,7 @@ class RelevanceGate:
 
 
 def fit_relevance(
-    model: Any,
+    model: models.Model,
     relevant: Sequence[Example],
     neutral: Sequence[str],
     *,
@@ -209,7 +209,7 @@ def fit_relevance(
 
 
 def _tokens(
-    model: Any,
+    model: models.Model,
     examples: Sequence[Example],
     layers: tuple[int, ...],
     which: str,

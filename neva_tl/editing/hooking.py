@@ -26,7 +26,7 @@ from neva_tl.models.hooks import temporary_hooks
 
 @contextmanager
 def edit(
-    model: Any, *edits: Edit, record: bool = False, reuse: models.LayerCache | None = None
+    model: models.Model, *edits: Edit, record: bool = False, reuse: models.LayerCache | None = None
 ) -> Iterator[EditSession]:
     """Apply edits to a model inside the block; they compose in the order given and are removed at its end, also on an error.
 
@@ -50,7 +50,7 @@ def edit(
 
 @contextmanager
 def edit_rows(
-    model: Any, conditions: Sequence[Sequence[Edit]], condition_of: Int[np.ndarray, " p"]
+    model: models.Model, conditions: Sequence[Sequence[Edit]], condition_of: Int[np.ndarray, " p"]
 ) -> Iterator[EditSession]:
     """Run several conditions in one batch: prompt p is edited by `conditions[condition_of[p]]` alone.
 

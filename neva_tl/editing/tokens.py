@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
@@ -22,7 +20,11 @@ def last_answer_token(batch: inference.Batch) -> Bool[Tensor, "b n"]:
 
 
 def chosen_tokens(
-    model: Any, batch: inference.Batch, selected: Bool[Tensor, "b n"], layers: tuple[int, ...], site: str = "post"
+    model: models.Model,
+    batch: inference.Batch,
+    selected: Bool[Tensor, "b n"],
+    layers: tuple[int, ...],
+    site: str = "post",
 ) -> Float[np.ndarray, "t l k"]:
     """Activations of the selected tokens at some layers, row after row.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
 from neva_tl import models
@@ -13,7 +11,9 @@ from neva_tl.models import inference
 from neva_tl.prompts import Example
 
 
-def touched_tokens(model: Any, edits: Edit, prompt: str, answer: str, *, chat: bool | None = None) -> pd.DataFrame:
+def touched_tokens(
+    model: models.Model, edits: Edit, prompt: str, answer: str, *, chat: bool | None = None
+) -> pd.DataFrame:
     """One row per token of prompt and answer: `position`, `token`, `part` (prompt or generated), `touched`.
 
     Args:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from neva_tl.activations import ActivationStats
 from neva_tl.attribution.margin import MarginEffects
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import RelevanceGate, Scope
 from neva_tl.methods.residuals import TextResiduals
+from neva_tl.models import Model
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Evidence:
         residuals: Residuals of training texts, cached for all methods and values that read the same texts.
     """
 
-    model: Any
+    model: Model
     stats: ActivationStats
     neurons: Mapping[str, NeuronSet]
     scope: Scope = "all"

@@ -1,9 +1,8 @@
 """LAPE (Tang et al. 2024) for values: set neurons to a fixed level.
 
-Its neurons fire for few values.
-
-`h_k += dose * (r_k - h_k)`. The level r is the neuron's mean on the value's + texts (switched on, to steer) or 0 (switched off,
-the paper's test of the neurons' function). The dose interpolates: at 1 the neuron has the level.
+The neurons are those of selector `lape`, which fire for few values; `h_k += dose * (r_k - h_k)`. The level r is the neuron's
+mean on the value's + texts (switched on, to steer) or 0 (switched off, the paper's test of the neurons' function). The dose
+interpolates: at 1 the neuron has the level.
 """
 
 from __future__ import annotations

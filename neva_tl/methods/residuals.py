@@ -19,9 +19,8 @@ MAX_BYTES = 1 << 30
 class TextResiduals:
     """`resid_post` of training texts at all layers, pooled over answer tokens.
 
-    Two poolings: the mean over the answer tokens (`mean`) and the last one (`last`).
-
-    Takes texts x layers x d_model x 8 bytes, filled on demand. A forked or pickled copy starts with the content at that time.
+    Both poolings are cached: the mean over the answer tokens (`mean`) and the last one (`last`). Takes
+    texts x layers x d_model x 8 bytes, filled on demand. A forked or pickled copy starts with the content at that time.
 
     Args:
         max_bytes: Largest size of the cache.

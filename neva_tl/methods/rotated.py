@@ -91,7 +91,7 @@ def rotated_stats(stats: ActivationStats, bases: list[Float[np.ndarray, "k k"]])
     return replace(turned, resid=stats.resid)
 
 
-def select_like(stats: ActivationStats, like: NeuronSet, model: Any, **more: Any) -> NeuronSet:
+def select_like(stats: ActivationStats, like: NeuronSet, model: models.Model, **more: Any) -> NeuronSet:
     """Repeat the selection of a set, with its settings and size, on other statistics.
 
     Args:
@@ -122,7 +122,7 @@ def _effects(evidence: Evidence, like: NeuronSet, bases: list[Float[np.ndarray, 
     return {"effects": margins.rotated(bases)}
 
 
-def _rotated_weights(model: Any, bases: list[Float[np.ndarray, "k k"]]) -> Any:
+def _rotated_weights(model: models.Model, bases: list[Float[np.ndarray, "k k"]]) -> Any:
     """The model's output weights in the rotated basis, in the shape of a model.
 
     Selectors read no other weights.

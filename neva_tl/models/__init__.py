@@ -7,18 +7,19 @@ Every function here works on both, so the other rooms never ask which one they h
 from neva_tl.models.activation_function import activation, gate_modules
 from neva_tl.models.adapt import plain
 from neva_tl.models.checks import check_mlp
-from neva_tl.models.facts import Model, fingerprint, info, is_model, tokenizer, weights_changed
+from neva_tl.models.facts import EditableModel, fingerprint, info, is_model, tokenizer, weights_changed
 from neva_tl.models.forward_pass import forward, packable, resuming
 from neva_tl.models.hf_model import PlainModel
 from neva_tl.models.hooks import SITES, add_hook, has_hooks, hook_name, layer_devices
 from neva_tl.models.loading import load
 from neva_tl.models.passes import KVCache
 from neva_tl.models.resume import LayerCache
-from neva_tl.models.types import FinalNorm, HookHandle, ModelInfo
+from neva_tl.models.types import FinalNorm, HookHandle, Model, ModelInfo
 from neva_tl.models.weights import (
     b_u,
     biases,
     final_norm,
+    logit_soft_cap,
     logits_of,
     mlp_norm,
     parallel_blocks,
@@ -32,6 +33,7 @@ from neva_tl.models.weights import (
 
 __all__ = [
     "SITES",
+    "EditableModel",
     "FinalNorm",
     "HookHandle",
     "KVCache",
@@ -54,6 +56,7 @@ __all__ = [
     "is_model",
     "layer_devices",
     "load",
+    "logit_soft_cap",
     "logits_of",
     "mlp_norm",
     "packable",

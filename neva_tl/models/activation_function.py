@@ -1,7 +1,4 @@
-"""The MLP's activation function: what it is, where its own output can be seen, and a faster kernel of the same function.
-
-A private part of models.py.
-"""
+"""The MLP's activation function, the modules that compute it, and a faster kernel of the same function."""
 
 from __future__ import annotations
 
@@ -11,48 +8,49 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from neva_tl.models.facts import Model, info
+from neva_tl.models.facts import EditableModel, info
 from neva_tl.models.hf_model import PlainModel
+from neva_tl.models.types import Model
 
-#: Names under which transformers' MLPs hold it.
+#: Attribute names of the activation function in transformers' MLPs.
 _NAMES = ("act_fn", "act", "activation_fn", "activation")
 
 
-def activation(model: Model) -> Callable[[Tensor], Tensor]:
+def activation(model: EditableModel) -> Callable[[Tensor], Tensor]:
     """The MLP's activation function: `act(hook_pre)` is the gate's activation (the neuron's own where ungated).
 
-    No hook on a module sees these calls.
+    Calls of the returned function do not reach hooks on modules.
     """
     if isinstance(model, PlainModel):
         return model.facts.activation
     mlp = model.blocks[0].mlp
-    found = getattr(mlp, "act_fn", None) or _inside(mlp)
-    if callable(found):
-        return found.forward if isinstance(found, nn.Module) else found
+    function = getattr(mlp, "act_fn", None) or _inside(mlp)
+    if callable(function):
+        return function.forward if isinstance(function, nn.Module) else function
     from transformers.activations import ACT2FN
 
     return ACT2FN[info(model).activation]
 
 
 def gate_modules(model: Model) -> dict[int, nn.Module]:
-    """Layer -> the module whose output is its `act(gate)`, of the layers that run one which can be listened to."""
+    """Layer -> the module whose output is `act(gate)`, for the layers where a hook can read that module."""
     mlps = [block.mlp for block in model.blocks]
-    held = [_inside(mlp) for mlp in mlps]
-    uses = Counter(map(id, held))
+    modules = [_inside(mlp) for mlp in mlps]
+    uses = Counter(map(id, modules))
     return {
         layer: module
-        for layer, (mlp, module) in enumerate(zip(mlps, held, strict=True))
-        # only this class leaves the MLP's arithmetic to transformers, and not behind processed weights
+        for layer, (mlp, module) in enumerate(zip(mlps, modules, strict=True))
+        # only this class leaves the MLP's arithmetic to transformers, and only with unprocessed weights
         if type(mlp).__name__ == "GatedMLPBridge" and not getattr(mlp, "_use_processed_weights", False)
-        # one that layers share does not say whose output it is
+        # the output of a module that layers share cannot be assigned to a layer
         if isinstance(module, nn.Module) and uses[id(module)] == 1
     }
 
 
-def fuse(model: Any) -> None:
-    """Compute GELU's tanh form by torch's kernel instead of transformers' eight steps; the same function up to rounding.
+def fuse(model: Model) -> None:
+    """Compute GELU's tanh form by torch's kernel instead of transformers' eight steps.
 
-    Six times faster on a CPU, where the steps take a fifth of GPT-2's forward pass.
+    The same function up to rounding, six times faster on a CPU, where the eight steps take a fifth of GPT-2's forward pass.
     """
     from transformers.activations import FastGELUActivation, GELUTanh, NewGELUActivation
 
@@ -63,6 +61,6 @@ def fuse(model: Any) -> None:
 
 
 def _inside(mlp: Any) -> Any:
-    """The activation function that transformers' own MLP holds; None without one."""
+    """The activation function of the transformers MLP inside a bridge's MLP; None without one."""
     inner = getattr(mlp, "original_component", None)
     return next((getattr(inner, name) for name in _NAMES if callable(getattr(inner, name, None))), None)

@@ -14,12 +14,12 @@ from neva_tl.models.hooks import SITES
 
 
 def plain(hf_model: Any) -> PlainModel:
-    """A plain transformers model with the facts, the fingerprint and the hook points of the TransformerLens model it would make.
+    """Give a plain transformers model the facts, fingerprint and hook points of its TransformerLens twin.
 
-    Worked out once per model, dtype and device: not seen are changes of its weights made later.
+    Cached per model, dtype and device; later in-place weight changes are not detected.
 
     Raises:
-        InputError: no transformers language model, a mixture of experts, or an architecture that TransformerLens lacks.
+        InputError: Not a transformers language model, a mixture of experts, or an architecture that TransformerLens lacks.
     """
     if is_model(hf_model):
         raise InputError("this is a TransformerLens model: edit it with neva_tl.edit")
@@ -31,13 +31,13 @@ def plain(hf_model: Any) -> PlainModel:
 
 def _plain_facts(hf_model: Any) -> PlainFacts:
     transformers_model.check_architecture(hf_model)
-    twin, names = transformers_model.twin(hf_model)
-    MEMO.put(twin, "name", transformers_model.shown(hf_model))
+    twin, module_names = transformers_model.twin(hf_model)
+    MEMO.put(twin, "name", transformers_model.display_name(hf_model))
     facts = info(twin)
-    wanted = [f"blocks.{layer}.{site}" for layer in range(facts.n_layers) for site in SITES.values()]
+    hook_names = [f"blocks.{layer}.{site}" for layer in range(facts.n_layers) for site in SITES.values()]
     return PlainFacts(
         replace(facts, tl_class=type(hf_model).__name__),
         fingerprint(twin) | {"tokenizer_hash": ""},
-        transformers_model.places(twin, names, wanted),
+        transformers_model.hook_locations(twin, module_names, hook_names),
         activation(twin),
     )

@@ -1,38 +1,41 @@
-"""What is known of a model: sizes, tokenizer, fingerprint. A private part of models.py."""
+"""Facts about a model: sizes, tokenizer, fingerprint."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from torch import Tensor, nn
 
 from neva_tl.core.errors import InputError
 from neva_tl.models.hf_model import PlainModel
-from neva_tl.models.types import Memo, ModelInfo
+from neva_tl.models.types import BridgeModel, Memo, Model, ModelInfo
 from neva_tl.models.weight_hash import hash_tokenizer, hash_weights
 
-#: A `TransformerBridge` or a `HookedTransformer`; where edits alone are concerned, also a `PlainModel` (see `models.plain`).
-Model = Any
+if TYPE_CHECKING:
+    #: A model that edits can work on: also a plain transformers model (see `models.plain`).
+    EditableModel = Model | PlainModel
+else:
+    EditableModel = Any
 
-#: What was found out about models that are alive.
+#: Facts about living models, computed once.
 MEMO = Memo()
 
 
-def is_model(thing: Any) -> bool:
+def is_model(thing: Any) -> TypeGuard[Model]:
     """Whether this is a TransformerLens model (either class)."""
     return isinstance(thing, nn.Module) and hasattr(thing, "cfg") and hasattr(thing, "run_with_cache")
 
 
-def is_bridge(model: Model) -> bool:
-    """Whether it is TransformerLens 4's class."""
+def is_bridge(model: Model) -> TypeGuard[BridgeModel]:
+    """Whether the model is a `TransformerBridge` (TransformerLens 4)."""
     return hasattr(model, "original_model")
 
 
-def info(model: Model) -> ModelInfo:
+def info(model: EditableModel) -> ModelInfo:
     """Sizes and properties of a model.
 
     Raises:
-        InputError: not a TransformerLens model.
+        InputError: Not a TransformerLens model.
     """
     if isinstance(model, PlainModel):
         return model.facts.info
@@ -48,7 +51,7 @@ def _info(model: Model, parameter: Tensor) -> ModelInfo:
     heads = int(cfg.n_heads)
     name = MEMO.get(model, "name", lambda: str(getattr(cfg, "model_name", None) or type(model).__name__))
     kind = str(getattr(cfg, "normalization_type", "") or "")
-    text = raw_tokenizer(model)
+    raw = raw_tokenizer(model)
     architecture = getattr(cfg, "original_architecture", None) or getattr(cfg, "architecture", None)
     return ModelInfo(
         name=name,
@@ -62,7 +65,7 @@ def _info(model: Model, parameter: Tensor) -> ModelInfo:
         d_vocab=int(cfg.d_vocab),
         n_ctx=int(cfg.n_ctx),
         gated=bool(getattr(cfg, "gated_mlp", False)),
-        chat=bool(getattr(text, "chat_template", None)),
+        chat=bool(getattr(raw, "chat_template", None)),
         positional=str(getattr(cfg, "positional_embedding_type", "standard")),
         normalisation="rms" if kind.upper().startswith("RMS") else ("layernorm" if kind else "none"),
         activation=str(getattr(cfg, "act_fn", "") or ""),
@@ -78,22 +81,23 @@ def raw_tokenizer(model: Model) -> Any:
 
 
 def tokenizer(model: Model) -> Any:
-    """The model's tokenizer as its checkpoint has it (models from `load`), else the one TransformerLens keeps.
+    """The tokenizer of the checkpoint (models from `load`), else the one TransformerLens keeps.
 
     Raises:
-        InputError: the model has none.
+        InputError: The model has no tokenizer.
     """
-    found = raw_tokenizer(model)
-    if found is None:
+    raw = raw_tokenizer(model)
+    if raw is None:
         raise InputError(f"{info(model).name} has no tokenizer: give the model one (tokenizer=...)")
-    return found
+    return raw
 
 
-def fingerprint(model: Model) -> dict[str, Any]:
+def fingerprint(model: EditableModel) -> dict[str, Any]:
     """Identity of a model: architecture, sizes, and sha256 of tokenizer and weights.
 
     The same weights in the same dtype have the same fingerprint as `TransformerBridge` and as `HookedTransformer`.
-    Folded or centred weights are other weights. Taken once per model and dtype: not seen are changes made later.
+    Folded or centred weights are other weights. Cached per model and dtype; later in-place weight changes are not
+    detected unless `weights_changed` is called.
     """
     if isinstance(model, PlainModel):
         return dict(model.facts.fingerprint)
@@ -116,5 +120,5 @@ def fingerprint(model: Model) -> dict[str, Any]:
 
 
 def weights_changed(model: Model) -> None:
-    """Say that weights were changed in place: the next fingerprint hashes them again."""
+    """Forget the hash of the weights after an in-place change; the next fingerprint hashes them again."""
     MEMO.drop(model, ("weights_hash", next(model.parameters()).dtype))

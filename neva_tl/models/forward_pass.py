@@ -1,9 +1,9 @@
-"""Forward passes with explicit mask and positions, whole, packed, or resumed at a layer."""
+"""Forward passes with explicit mask and positions: full, packed, or resumed at a layer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -12,15 +12,13 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from neva_tl.core.errors import InputError
-from neva_tl.models.facts import MEMO, Model, info, is_bridge
+from neva_tl.models.facts import MEMO, info, is_bridge
 from neva_tl.models.hooks import add_hook, has_hooks, hook_name, record_hooks
 from neva_tl.models.packed import packed_pass, packs, shares_weights
+from neva_tl.models.pass_spec import PassSpec
 from neva_tl.models.passes import KVCache, bridge_pass, hooked_pass
-from neva_tl.models.resume import LayerCache, resumes
-from neva_tl.models.types import HookHandle
-
-#: Where in the memo the cache and layer are kept that passes start at.
-_STARTED = "passes start at"
+from neva_tl.models.resume import LayerCache, resumes, resumption, start_at
+from neva_tl.models.types import BridgeModel, HookHandle, Model
 
 
 def forward(
@@ -40,47 +38,77 @@ def forward(
     """One forward pass with explicit mask and positions (left padding is right on every architecture).
 
     Args:
-        tokens: token ids; with `past` only the new ones.
-        mask: which tokens are no padding.
-        stop_at_layer: stop after block `stop_at_layer - 1`; no logits then.
+        model: The model.
+        tokens: Token ids; with `past` only the new ones.
+        mask: True for real tokens, False for padding.
+        stop_at_layer: Stop after block `stop_at_layer - 1`, without logits.
         logits: False skips the LM head.
-        positions: logits at these positions only (the same for all rows).
-        scored: logits of these tokens only, in reading order: the LM head runs on no other.
-        past: cache to read and extend (`KVCache()` starts an empty one).
-        last: `past` is not used any more, and may be left unfit for use.
-        packed: run the real tokens alone, end to end: hook points of blocks and MLPs see
-            `[1, t, ...]`, those inside attention and norms do not fire. No logits, no cache; only where the model is
-            `packable`.
-        grad: keep the graph; parameters of loaded models take no gradients, activations can.
+        positions: Return logits at these positions only (the same for all rows).
+        scored: Return logits of these tokens only, in reading order; the LM head runs on no other token.
+        past: The cache to read and extend (`KVCache()` starts an empty one).
+        last: The caller does not use `past` any more; the pass may leave it unfit for use.
+        packed: Run the real tokens alone, end to end: hook points of blocks and MLPs see `[1, t, ...]`, those inside
+            attention and norms do not fire. No logits, no cache; only where the model is `packable`.
+        grad: Keep the graph; parameters of loaded models take no gradients, activations can.
 
     Returns:
         Logits `[b, n or m, d_vocab]`, with `scored` `[m, d_vocab]`, or None.
     """
-    if packed:
-        with nullcontext() if grad else torch.no_grad():
-            packed_pass(model, tokens, mask, stop_at_layer)
+    spec = PassSpec(stop_at_layer, logits, positions, scored, packed, grad)
+    return run_pass(model, tokens, mask, spec, past=past, last=last)
+
+
+def run_pass(
+    model: Model,
+    tokens: Int[Tensor, "b n"],
+    mask: Bool[Tensor, "b n"],
+    spec: PassSpec,
+    *,
+    past: KVCache | None = None,
+    last: bool = False,
+) -> Tensor | None:
+    """`forward` with its options as one record.
+
+    Args:
+        model: The model.
+        tokens: Token ids; with `past` only the new ones.
+        mask: True for real tokens, False for padding.
+        spec: The options of the pass.
+        past: The cache to read and extend.
+        last: The caller does not use `past` any more.
+
+    Returns:
+        Logits, or None.
+    """
+    if spec.packed:
+        if not is_bridge(model):
+            raise InputError("packed passes need a TransformerBridge: models.packable says where they can run")
+        with spec.grad_mode():
+            packed_pass(model, tokens, mask, spec)
         return None
-    run = bridge_pass if is_bridge(model) else hooked_pass
-    started = None if grad or stop_at_layer is not None else MEMO.get(model, _STARTED, lambda: None)
+    resumed = None if spec.grad or spec.stop_at_layer is not None else resumption(model)
     begins = past is not None and past.state is None
 
     def go() -> Tensor | None:
-        return run(model, tokens, mask, stop_at_layer, logits, positions, scored, past)
+        if is_bridge(model):
+            return bridge_pass(model, tokens, mask, spec, past)
+        return hooked_pass(model, tokens, mask, spec, past)
 
-    with nullcontext() if grad else torch.no_grad():
-        out = go() if started is None else started[0].run(started[1], tokens, mask, past, last, go)
+    with spec.grad_mode():
+        out = go() if resumed is None else resumed.cache.run(resumed.layer, tokens, mask, past, last, go)
     if past is not None and begins:
         past.parts = (tokens, mask)
-        past.clean = started[1] if started is not None else 0 if has_hooks(model) else int(model.cfg.n_layers)
+        past.clean = resumed.layer if resumed is not None else 0 if has_hooks(model) else int(model.cfg.n_layers)
     elif past is not None:
         past.parts = None
     return out
 
 
 def packable(model: Model) -> bool:
-    """Whether `forward(packed=True)` does on this model what a padded pass does: tried on three short texts, once per model.
+    """Whether `forward(packed=True)` gives the activations of a padded pass on this model.
 
-    Never while something sits on its hook points: it would see other shapes, or (inside attention and norms) nothing.
+    Tried on three short texts, once per model. False while the model has hooks: they would get other shapes or, inside
+    attention and norms, would not be called.
     """
     if not is_bridge(model) or has_hooks(model) or not shares_weights(model):
         return False
@@ -88,41 +116,39 @@ def packable(model: Model) -> bool:
     return MEMO.get(model, ("packs", parameter.dtype, parameter.device), lambda: _packs(model))
 
 
-def _packs(model: Model) -> bool:
+def _packs(model: BridgeModel) -> bool:
     names = [hook_name(model, layer, site) for layer in range(info(model).n_layers) for site in ("post", "resid_post")]
     return packs(model, partial(forward, model), partial(record_hooks, model, names))
 
 
 @contextmanager
 def resuming(model: Model, cache: LayerCache, layer: int) -> Iterator[None]:
-    """Inside, passes start at `layer` where the cache knows what enters it, and leave it there where it does not.
+    """Start passes at `layer` inside the block, where the cache holds that layer's input.
 
-    Right while only that layer and those above it are edited. Passes are run whole, with the same results, where the model
-    carries hooks already, on layer 0, and on an architecture on which a trial of a few tokens (once per model) fails.
+    A pass whose layer input is not cached runs in full and caches it. Exact while only that layer and those above it are
+    edited. Blocks may be nested: the innermost one of a model decides, and the outer one decides again after it. The block
+    has no effect on layer 0, on a model that carries hooks already, and on an architecture on which a trial of a few tokens
+    (once per model) fails: passes run in full there, or from the layer of an outer block.
+
+    Args:
+        model: The model.
+        cache: The layer inputs cached so far, made for this model.
+        layer: 0-based, the lowest layer that is edited inside the block.
 
     Raises:
-        InputError: the cache was made for another model.
+        InputError: The cache was made for another model.
     """
     if cache.model is not model:
         raise InputError("this LayerCache was made for another model: make one for this model")
     if layer < 1 or has_hooks(model) or not MEMO.get(model, "resumes", lambda: _resumes(model)):
         yield
         return
-    with _started(model, cache, layer):
+    with start_at(model, cache, layer):
         yield
-
-
-@contextmanager
-def _started(model: Model, cache: LayerCache, layer: int) -> Iterator[None]:
-    MEMO.put(model, _STARTED, (cache, layer))
-    try:
-        yield
-    finally:
-        MEMO.put(model, _STARTED, None)
 
 
 def _resumes(model: Model) -> bool:
     def silence(layer: int) -> HookHandle | RemovableHandle:
-        return add_hook(model, hook_name(model, layer, "post"), lambda x, hook=None: torch.zeros_like(x))
+        return add_hook(model, hook_name(model, layer, "post"), lambda x, **_: torch.zeros_like(x))
 
-    return resumes(model, partial(forward, model), silence, partial(_started, model))
+    return resumes(model, partial(forward, model), silence)

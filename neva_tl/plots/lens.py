@@ -177,7 +177,7 @@ def token_lens_plot(df: pd.DataFrame, *, value: str | None = None, title: str = 
     conditions = [name for name in ("unedited", "edited") if name in set(df["condition"])]
     if not conditions:
         raise InputError("table 'lens_tokens' has neither condition, unedited nor edited: nothing to draw")
-    layers = sorted(df["layer"].astype(int).unique())
+    layers = [int(layer) for layer in sorted(df["layer"].unique())]
     ranks = int(df["rank"].max())
     figure = new_figure(0.8 + len(conditions) * (0.25 + 0.78 * ranks), 0.95 + 0.21 * len(layers))
     axes = figure.subplots(1, len(conditions), sharey=True, squeeze=False)[0]
@@ -220,7 +220,7 @@ def _token_cells(
 ) -> None:
     """Tokens of one condition on a ground as deep as their probability."""
     cells = [
-        (layers.index(int(layer)), int(rank) - 1, str(text), float(probability), is_new(int(layer), text))
+        (layers.index(int(layer)), int(rank) - 1, str(text), float(probability), is_new(int(layer), str(text)))
         for layer, rank, text, probability in zip(
             rows["layer"], rows["rank"], rows["text"], rows["probability"], strict=True
         )

@@ -196,7 +196,7 @@ def attention(tokens: Sequence[str], patterns: Any, labels: Sequence[str], *, co
         The view.
 
     Raises:
-        InputError: Shapes do not fit, numbers are not finite, there are no heads, or CircuitsVis is not installed.
+        InputError: Shapes do not fit, numbers are not finite, the list of heads is empty, or CircuitsVis is not installed.
     """
     array = _array(patterns)
     if not len(labels):

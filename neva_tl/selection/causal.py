@@ -11,7 +11,6 @@ the time. A second screen therefore tests whether the value's tokens gain more t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,7 +60,7 @@ def select_causal(
 
     Raises:
         InputError: The model is missing, the site is `gate`, the path is unknown, the value has no token of its own, or
-            (gradient) there are no texts.
+            (gradient) the samples hold no texts.
     """
     if request.site != "post":
         raise InputError("method causal attributes through W_out, which reads site post: select at post")
@@ -90,7 +89,7 @@ def select_causal(
 
 
 def own_tokens(
-    model: Any, values: Sequence[str], value: str, words: Mapping[str, Sequence[str]] | None = None
+    model: models.Model, values: Sequence[str], value: str, words: Mapping[str, Sequence[str]] | None = None
 ) -> list[int]:
     """Ids of a value's tokens that no other value claims.
 
@@ -113,7 +112,7 @@ def own_tokens(
 
 
 def direct_effect(
-    model: Any, neurons: NeuronSet, tokens: Sequence[int]
+    model: models.Model, neurons: NeuronSet, tokens: Sequence[int]
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Mean change of the tokens' logits by the direct path, with a p-value.
 
@@ -150,7 +149,7 @@ def direct_effect(
 
 
 def gradient_effect(
-    model: Any,
+    model: models.Model,
     neurons: NeuronSet,
     examples: Sequence[Example],
     tokens: Sequence[int],

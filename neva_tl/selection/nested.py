@@ -145,6 +145,6 @@ def nested_bootstrap(
 
 
 def _observations(stats: ActivationStats, value: str) -> int:
-    """Number of pairs, or of the smaller pole's texts if there are no pairs."""
+    """Number of pairs, or of the smaller pole's texts without pairs."""
     v = stats.index(value)
     return int(stats.diff_n[v].sum()) or int(stats.n[v].sum(axis=-1).min())

@@ -13,7 +13,7 @@ by that amount. The paper's (arXiv 2602.07356) formula is not public; this one i
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -78,7 +78,7 @@ def select_neva(
 def write_table(
     stats: ActivationStats,
     value: str,
-    model: Any,
+    model: models.Model,
     *,
     offset: int | None = None,
     other: str = "mean",

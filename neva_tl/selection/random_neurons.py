@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from neva_tl.selection.registry import run
 def random_like(
     neurons: NeuronSet,
     stats: ActivationStats,
-    model: Any,
+    model: models.Model,
     seed: int = 0,
     *,
     signs: Literal["random", "own"] = "random",

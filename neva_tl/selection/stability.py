@@ -118,7 +118,7 @@ def stability(
         options: The method's own options.
 
     Raises:
-        InputError: The statistics hold no samples, a value has fewer than four clusters, there are no draws, the method is a
+        InputError: The statistics hold no samples, a value has fewer than four clusters, `draws` is below 1, the method is a
             placebo, or the selector refuses the request.
     """
     if draws < 1:

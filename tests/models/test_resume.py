@@ -252,3 +252,75 @@ def test_a_cache_of_another_model_is_refused(model: Any, fresh: Any) -> None:
     ):
         pass
     assert no_trace(model)
+
+
+def counts(cache: LayerCache) -> tuple[int, int]:
+    return cache.n_whole, cache.n_resumed
+
+
+def test_an_inner_block_gives_the_outer_cache_back(model: Any) -> None:
+    outer, inner, batch = LayerCache(model), LayerCache(model), inference.encode(model, EXAMPLES)
+    full = models.forward(model, batch.tokens, batch.mask)
+
+    def run() -> None:
+        torch.testing.assert_close(models.forward(model, batch.tokens, batch.mask), full, atol=1e-5, rtol=0)
+
+    with models.resuming(model, outer, 2):
+        run()
+        with models.resuming(model, inner, 3):
+            run()
+            run()
+            assert (counts(outer), counts(inner)) == ((1, 0), (1, 1))
+        run()
+        assert (counts(outer), counts(inner)) == ((1, 1), (1, 1))
+        with pytest.raises(ArithmeticError), models.resuming(model, inner, 3):
+            raise ArithmeticError("in the middle")
+        with pytest.raises(InputError, match="another model"), models.resuming(model, LayerCache(object()), 3):
+            pass
+        run()
+        assert (counts(outer), counts(inner)) == ((1, 2), (1, 1))
+    run()
+    assert (counts(outer), counts(inner)) == ((1, 2), (1, 1)) and no_trace(model)
+
+
+def test_an_inner_block_for_another_model_leaves_the_outer_one_in_force(model: Any, fresh: Any) -> None:
+    outer, inner = LayerCache(model), LayerCache(fresh)
+    batch, other = inference.encode(model, EXAMPLES), inference.encode(fresh, EXAMPLES)
+    with models.resuming(model, outer, 2):
+        models.forward(model, batch.tokens, batch.mask)
+        with models.resuming(fresh, inner, 1):
+            models.forward(model, batch.tokens, batch.mask)
+            for _ in range(2):
+                models.forward(fresh, other.tokens, other.mask)
+            assert (counts(outer), counts(inner)) == ((1, 1), (1, 1))
+        models.forward(fresh, other.tokens, other.mask)
+        models.forward(model, batch.tokens, batch.mask)
+    assert (counts(outer), counts(inner)) == ((1, 2), (1, 1))
+
+
+def test_an_inner_block_whose_trial_fails_leaves_the_outer_one_in_force(model: Any, fresh: Any) -> None:
+    outputs: list[torch.Tensor] = []
+    fresh.blocks[0].mlp.register_forward_hook(lambda module, args, out: outputs.append(out))
+    fresh.blocks[2].register_forward_hook(lambda module, args, out: out + outputs.pop())
+    outer, inner = LayerCache(model), LayerCache(fresh)
+    batch, other = inference.encode(model, EXAMPLES), inference.encode(fresh, EXAMPLES)
+    with models.resuming(model, outer, 2):
+        models.forward(model, batch.tokens, batch.mask)
+        with models.resuming(fresh, inner, 1):
+            models.forward(fresh, other.tokens, other.mask)
+            models.forward(model, batch.tokens, batch.mask)
+            assert (counts(outer), counts(inner)) == ((1, 1), (0, 0))
+        models.forward(model, batch.tokens, batch.mask)
+    assert counts(outer) == (1, 2) and no_trace(model)
+
+
+def test_nested_edits_on_two_models_use_their_own_caches(model: Any, fresh: Any) -> None:
+    """The second `edit` block must not cost the first one its cache."""
+    outer, inner = LayerCache(model), LayerCache(fresh)
+    batch, other = inference.encode(model, EXAMPLES), inference.encode(fresh, EXAMPLES)
+    with edit(model, *conditions(model, 2)[0], reuse=outer) as session:
+        for _ in range(2):
+            with edit(fresh, *conditions(fresh, 1)[0], reuse=inner) as other_session:
+                inference.forward_batch(fresh, other, session=other_session)
+            inference.forward_batch(model, batch, session=session)
+    assert (counts(outer), counts(inner)) == ((1, 1), (1, 1))

@@ -240,8 +240,8 @@ OF_CIRCUITS = {"Context", "Effects", "Faithfulness", "Found", "Means", "Nodes", 
 NOT_RESULTS = {
     "Ablate", "AddVector", "Batch", "Change", "Clamp", "Composed", "ContextAware", "Decoding", "DosePoint",
     "Edit", "EditSession", "Encoded", "Evidence", "ExactJudge", "Example", "GateShift", "LayerProbe",
-    "LogProbJudge", "ModelInfo", "NeuronEdit", "PlainModel", "Plant", "Posterior", "ProbedVector", "Profile",
-    "PromptContext", "PromptShift", "Reference", "Request", "RolePrompt", "Scale", "Shift", "StudyConfig", "SurveyJudge", "Text",
+    "LogProbJudge", "Method", "ModelInfo", "NeuronEdit", "PlainModel", "Plant", "Posterior", "ProbedVector", "Profile",
+    "PromptContext", "PromptShift", "Reference", "Request", "RolePrompt", "Scale", "Selector", "Shift", "StudyConfig", "SurveyJudge", "Text",
     "Widget", "WordListJudge", "World",
 }  # fmt: skip
 

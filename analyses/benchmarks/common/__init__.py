@@ -1,1 +1,1 @@
-"""What the benchmark scripts share: workloads, peers, and methods that run in turn, each in its own process."""
+"""Workloads, peers and options that the benchmark scripts share."""

@@ -1,4 +1,4 @@
-"""What the command lines of all benchmarks share."""
+"""Options and output of all benchmark scripts."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 
 def pinnable(parser: argparse.ArgumentParser) -> None:
     """Add `--core`, for `pin`."""
-    parser.add_argument("--core", type=int, help="stay on this core (another benchmark may then have another)")
+    parser.add_argument("--core", type=int, help="run on this core, so that another benchmark can use another")
 
 
 def pin(core: int | None) -> None:
-    """Stay on one core, this process and those it starts, where the system lets us: benchmarks then can run two at a time."""
+    """Bind this process and its children to one core, where the system allows it."""
     if core is not None and hasattr(os, "sched_setaffinity"):
-        here = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {here[core % len(here)]})
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[core % len(cores)]})
 
 
-def written(found: dict[str, Any], out: Path | None) -> None:
-    """Every repeat as JSON, where a file was named."""
+def write_results(results: dict[str, Any], out: Path | None) -> None:
+    """Write every repeat as JSON, if a file is named."""
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(found, indent=1))
+        out.write_text(json.dumps(results, indent=1))

@@ -1,9 +1,8 @@
-"""Ways to collect the mean `hook_post` of texts: ours, and what people use now, as documented and tuned.
+"""Methods that collect the mean `hook_post` of texts: `neva_tl`, and its peers.
 
-Each is built once on a checkpoint folder, and then takes texts and their poles (as it wants them given) to mean and M2
-`[2, l, k]` (peers: two passes in float64). Documented: batches in the given order, padded, the model's whole forward, activations
-kept and then averaged. Tuned: sorted by length and packed by our budget of tokens, no LM head where the peer lets us, averaged
-at once.
+A builder takes a checkpoint folder; its method turns texts and their poles into mean and M2 `[2, l, k]` (peers: two passes in
+float64). Documented: batches in the given order, padded, the full forward pass, activations stored and then averaged. Tuned:
+sorted by length and packed by the token budget of `neva_tl`, no LM head where the peer allows it, averaged at once.
 """
 
 from __future__ import annotations
@@ -14,16 +13,16 @@ from typing import Any
 import numpy as np
 
 Moments = tuple[np.ndarray, np.ndarray]
-#: Makes of texts and poles what the method is given, which is neither timed nor weighed; and the method.
+#: Preparation of texts and poles, which is not measured; and the measured method.
 Method = tuple[Callable[[Sequence[str], np.ndarray], Any], Callable[[Any], Moments]]
 
-#: Rows of a batch as examples have it.
+#: Rows of a batch in the examples of the peers.
 ROWS = 16
 VALUE = "security"
 
 
 def rows_of(texts: Sequence[str], plus: np.ndarray) -> list[dict[str, str]]:
-    """Texts as rows of a contrast set."""
+    """Return texts as rows of a contrast set."""
     return [
         {"value": VALUE, "pole": "+" if p else "-", "text": t, "cluster": str(i), "split": "train"}
         for i, (t, p) in enumerate(zip(texts, plus, strict=True))
@@ -31,12 +30,12 @@ def rows_of(texts: Sequence[str], plus: np.ndarray) -> list[dict[str, str]]:
 
 
 def ours(folder: str) -> Method:
-    """`neva_tl.collect`, defaults."""
+    """Build `neva_tl.collect` with its defaults."""
     return _ours(folder)
 
 
 def ours_post_only(folder: str) -> Method:
-    """`neva_tl.collect` without the gate's own moments (what the peers collect)."""
+    """Build `neva_tl.collect` without the gate's moments, as the peers collect."""
     return _ours(folder, gate=False)
 
 
@@ -47,20 +46,20 @@ def _ours(folder: str, **options: Any) -> Method:
 
     def run(pairs: Any) -> Moments:
         stats = nv.collect(model, pairs, chat=False, **options)
-        found = [stats.moments(VALUE, pole) for pole in "+-"]
-        return np.stack([mean for _, mean, _ in found]), np.stack([m2 for _, _, m2 in found])
+        moments = [stats.moments(VALUE, pole) for pole in "+-"]
+        return np.stack([mean for _, mean, _ in moments]), np.stack([m2 for _, _, m2 in moments])
 
     return lambda texts, plus: nv.prompts.ContrastSet.from_rows(rows_of(texts, plus), "benchmark"), run
 
 
-# ---------------------------------------------------------------- what peers share
+# ---------------------------------------------------------------- shared by the peers
 
 
-Given = tuple[Sequence[str], np.ndarray]
+Inputs = tuple[Sequence[str], np.ndarray]
 
 
-def as_given(texts: Sequence[str], plus: np.ndarray) -> Given:
-    """Peers take texts as they are."""
+def as_given(texts: Sequence[str], plus: np.ndarray) -> Inputs:
+    """Return the inputs of a peer, unchanged."""
     return texts, plus
 
 
@@ -88,14 +87,21 @@ def _width(hf: Any) -> int:
 
 def _in_order(tokenizer: Any, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, Any]]:
     for start in range(0, len(texts), ROWS):
-        part = list(texts[start : start + ROWS])
-        yield np.arange(start, start + len(part)), _padded(tokenizer, part)
+        batch = list(texts[start : start + ROWS])
+        yield np.arange(start, start + len(batch)), _padded(tokenizer, batch)
 
 
 def by_length(
     tokenizer: Any, texts: Sequence[str], width: int, device_type: str = "cpu"
 ) -> Iterator[tuple[np.ndarray, Any]]:
-    """Row numbers and padded batches, sorted and packed as `collect` does it for neurons of that width."""
+    """Yield row numbers and padded batches, sorted and packed as in `collect`.
+
+    Args:
+        tokenizer: tokenizer of the model.
+        texts: the texts.
+        width: neurons of a layer, which sets the token budget.
+        device_type: type of the device, which sets it too.
+    """
     from neva_tl.activations.plan import most_rows, packed, token_budget_for
 
     lengths = np.array([len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]])
@@ -134,23 +140,29 @@ def _fast_mean(x: Any, mask: Any) -> Any:
 
 
 def raw_hooks(folder: str) -> Method:
-    """Forward hooks of PyTorch that keep what they see; batches of 16, the whole model."""
+    """Build hooks of PyTorch that store activations; batches of 16, full model."""
     import torch
 
     hf, tokenizer = _hf(folder)
 
     @torch.no_grad()
-    def run(given: Given) -> Moments:
-        texts, plus = given
-        kept: dict[int, Any] = {}
-        handles = [
-            module.register_forward_hook(lambda m, args, out, layer=layer: kept.__setitem__(layer, args[0].detach()))
-            for layer, module in enumerate(_projections(hf))
-        ]
+    def run(inputs: Inputs) -> Moments:
+        texts, plus = inputs
+        stored: dict[int, Any] = {}
+
+        def store(layer: int) -> Callable[..., None]:
+            def hook(_module: Any, args: Any, _out: Any) -> None:
+                stored[layer] = args[0].detach()
+
+            return hook
+
+        handles = [module.register_forward_hook(store(layer)) for layer, module in enumerate(_projections(hf))]
         pooled = []
         for _, batch in _in_order(tokenizer, texts):
             hf(**batch)
-            pooled.append(torch.stack([_mean(kept[layer], batch["attention_mask"]) for layer in sorted(kept)], dim=1))
+            pooled.append(
+                torch.stack([_mean(stored[layer], batch["attention_mask"]) for layer in sorted(stored)], dim=1)
+            )
         for handle in handles:
             handle.remove()
         return _split(torch.cat(pooled).numpy(), plus)
@@ -159,21 +171,21 @@ def raw_hooks(folder: str) -> Method:
 
 
 def raw_hooks_tuned(folder: str) -> Method:
-    """Sorted and packed, body only, averaged inside the hook."""
+    """Build tuned hooks: sorted and packed, body only, averaged inside the hook."""
     import torch
 
     hf, tokenizer = _hf(folder)
     body = hf.base_model
 
     @torch.inference_mode()
-    def run(given: Given) -> Moments:
-        texts, plus = given
+    def run(inputs: Inputs) -> Moments:
+        texts, plus = inputs
         modules = _projections(hf)
         out = np.empty((len(texts), len(modules), _width(hf)), np.float32)
         state: dict[str, Any] = {}
 
         def hook(layer: int) -> Callable[..., None]:
-            def keep(module: Any, args: Any) -> None:
+            def keep(_module: Any, args: Any) -> None:
                 out[state["rows"], layer] = _fast_mean(args[0], state["mask"]).numpy()
 
             return keep
@@ -202,14 +214,14 @@ def _bridge(folder: str) -> tuple[Any, Any, list[str]]:
 
 
 def transformer_lens(folder: str) -> Method:
-    """`run_with_cache` with a filter on `hook_post`; batches of 16."""
+    """Build `run_with_cache` with a filter on `hook_post`; batches of 16."""
     import torch
 
     model, tokenizer, names = _bridge(folder)
 
     @torch.no_grad()
-    def run(given: Given) -> Moments:
-        texts, plus = given
+    def run(inputs: Inputs) -> Moments:
+        texts, plus = inputs
         pooled = []
         for _, batch in _in_order(tokenizer, texts):
             _, cache = model.run_with_cache(
@@ -222,14 +234,14 @@ def transformer_lens(folder: str) -> Method:
 
 
 def transformer_lens_tuned(folder: str) -> Method:
-    """`run_with_hooks`: sorted and packed, one position of logits, averaged inside the hook."""
+    """Build tuned `run_with_hooks`: sorted and packed, logits of one position."""
     import torch
 
     model, tokenizer, names = _bridge(folder)
 
     @torch.inference_mode()
-    def run(given: Given) -> Moments:
-        texts, plus = given
+    def run(inputs: Inputs) -> Moments:
+        texts, plus = inputs
         out = np.empty((len(texts), len(names), model.cfg.d_mlp), np.float32)
         for rows, batch in by_length(tokenizer, texts, model.cfg.d_mlp):
             mask = batch["attention_mask"]
@@ -254,7 +266,7 @@ def transformer_lens_tuned(folder: str) -> Method:
 
 
 def nnsight(folder: str) -> Method:
-    """A trace per batch of 16 that saves every down-projection's input."""
+    """Build a trace per batch of 16 that saves the inputs of all down-projections."""
     import torch
     from nnsight import LanguageModel
 
@@ -263,23 +275,23 @@ def nnsight(folder: str) -> Method:
     modules = _projections(model)
 
     @torch.no_grad()
-    def run(given: Given) -> Moments:
-        texts, plus = given
+    def run(inputs: Inputs) -> Moments:
+        texts, plus = inputs
         pooled = []
         for _, batch in _in_order(tokenizer, texts):
-            kept = []
+            saved = []
             with model.trace(dict(batch)):
                 for module in modules:
-                    kept.append(module.input.save())
+                    saved.append(module.input.save())
             mask = batch["attention_mask"]
-            pooled.append(torch.stack([_mean(x, mask) for x in kept], dim=1))
+            pooled.append(torch.stack([_mean(x, mask) for x in saved], dim=1))
         return _split(torch.cat(pooled).numpy(), plus)
 
     return as_given, run
 
 
 def nnsight_tuned(folder: str) -> Method:
-    """Sorted and packed, averaged inside the trace; the LM head runs on one position."""
+    """Build a tuned trace: sorted and packed, averaged inside, logits of one position."""
     import torch
     from nnsight import LanguageModel
 
@@ -288,17 +300,18 @@ def nnsight_tuned(folder: str) -> Method:
     modules = _projections(model)
 
     @torch.no_grad()
-    def run(given: Given) -> Moments:
-        texts, plus = given
+    def run(inputs: Inputs) -> Moments:
+        texts, plus = inputs
         out = np.empty((len(texts), len(modules), _width(hf)), np.float32)
         for rows, batch in by_length(tokenizer, texts, _width(hf)):
             mask = batch["attention_mask"]
             weight = mask.float() / mask.sum(dim=1, keepdim=True)
-            kept = []
+            saved = []
             with model.trace(dict(batch), use_cache=False, logits_to_keep=1):
                 for module in modules:
-                    kept.append(torch.einsum("bn,bnk->bk", weight, module.input).save())
-            out[rows] = torch.stack(list(kept), dim=1).numpy()
+                    mean: Any = torch.einsum("bn,bnk->bk", weight, module.input)  # a proxy inside the trace
+                    saved.append(mean.save())
+            out[rows] = torch.stack(list(saved), dim=1).numpy()
         return _split(out, plus)
 
     return as_given, run
@@ -310,7 +323,7 @@ def nnsight_tuned(folder: str) -> Method:
 def _pyvene(hf: Any) -> Any:
     import pyvene as pv
 
-    # not its `mlp_activation`, which is the gate alone on gated models and keeps one position's width of all positions
+    # not `mlp_activation` of pyvene: on gated models it is the gate alone, and it keeps one position's width of all positions
     name = (
         "transformer.h[{}].mlp.c_proj.input" if hasattr(hf, "transformer") else "model.layers[{}].mlp.down_proj.input"
     )
@@ -329,45 +342,45 @@ def _pyvene(hf: Any) -> Any:
 
 
 def pyvene(folder: str) -> Method:
-    """Collect interventions on the input of every down-projection, all positions named; batches of 16."""
+    """Build collect interventions on all down-projections; batches of 16."""
     import torch
 
     hf, tokenizer = _hf(folder)
     model = _pyvene(hf)
 
     @torch.no_grad()
-    def run(given: Given) -> Moments:
-        texts, plus = given
+    def run(inputs: Inputs) -> Moments:
+        texts, plus = inputs
         pooled = []
         for _, batch in _in_order(tokenizer, texts):
             everywhere = list(range(batch["input_ids"].shape[1]))
-            (_, kept), _ = model(base=dict(batch), unit_locations={"base": everywhere})
-            pooled.append(torch.stack([_mean(x, batch["attention_mask"]) for x in kept], dim=1))
+            (_, saved), _ = model(base=dict(batch), unit_locations={"base": everywhere})
+            pooled.append(torch.stack([_mean(x, batch["attention_mask"]) for x in saved], dim=1))
         return _split(torch.cat(pooled).numpy(), plus)
 
     return as_given, run
 
 
 def pyvene_tuned(folder: str) -> Method:
-    """Sorted and packed; no positions named (nothing is gathered); the LM head runs on one position."""
+    """Build tuned interventions: sorted, packed, no gathering, logits of one position."""
     import torch
 
     hf, tokenizer = _hf(folder)
     model = _pyvene(hf)
 
     @torch.inference_mode()
-    def run(given: Given) -> Moments:
-        texts, plus = given
+    def run(inputs: Inputs) -> Moments:
+        texts, plus = inputs
         out = np.empty((len(texts), hf.config.num_hidden_layers, _width(hf)), np.float32)
         for rows, batch in by_length(tokenizer, texts, _width(hf)):
-            (_, kept), _ = model(base=dict(batch) | {"use_cache": False, "logits_to_keep": 1})
-            out[rows] = torch.stack([_fast_mean(x, batch["attention_mask"]) for x in kept], dim=1).numpy()
+            (_, saved), _ = model(base=dict(batch) | {"use_cache": False, "logits_to_keep": 1})
+            out[rows] = torch.stack([_fast_mean(x, batch["attention_mask"]) for x in saved], dim=1).numpy()
         return _split(out, plus)
 
     return as_given, run
 
 
-#: Name in the tables -> builder. The first is what all others are compared with.
+#: Name in the tables -> builder. The first is the reference of all others.
 METHODS: dict[str, Callable[[str], Method]] = {
     "neva_tl": ours,
     "neva_tl, post only": ours_post_only,
@@ -380,6 +393,6 @@ METHODS: dict[str, Callable[[str], Method]] = {
     "pyvene": pyvene,
     "pyvene, tuned": pyvene_tuned,
 }
-#: Those that do all their documentation's way.
+#: Peers as their documentation shows.
 DOCUMENTED = tuple(name for name in METHODS if "tuned" not in name and "neva_tl" not in name)
 TUNED = tuple(name for name in METHODS if "tuned" in name)

@@ -1,4 +1,4 @@
-"""Methods in turn, each in a process of its own that stays loaded between its turns and is idle in those of others."""
+"""Timing of methods in turn, each in a process of its own that stays loaded."""
 
 from __future__ import annotations
 
@@ -15,23 +15,31 @@ import numpy as np
 
 from common.workloads import Workload
 
-#: Results agree where means differ by less than that share of the neuron's spread and size (float32 sums in another order).
+#: Largest difference of means, as a share of the neuron's spread and size (float32 sums in another order).
 TOLERANCE = 1e-3
 
 
 def timed(
     work: Workload, methods: Sequence[str], repeats: int, threads: int, weighings: int = 1
 ) -> Iterator[dict[str, Any]]:
-    """Per method rows of its memory, and one per repeat; a method that is not installed or fails gives one row that says so.
+    """Measure memory and time of each method.
 
-    Memory is weighed in a process of its own each time but the last: what one process needs differs by some megabytes.
+    A new process measures memory each time but the last, because the need of a process varies by some megabytes.
+
+    Args:
+        work: model and texts.
+        methods: keys of `METHODS`; the first is the reference.
+        repeats: timed runs of each method.
+        threads: threads of torch.
+        weighings: measurements of memory.
 
     Yields:
-        workload, method, and: peak_bytes (of a run that is not timed, above what was resident before it); or repeat, seconds,
-        tokens_per_second, difference (largest of any moment from the first method's, relative); or absent.
+        Rows of workload, method, and: peak_bytes (of a run that is not timed, above the memory resident before it); or repeat,
+        seconds, tokens_per_second, difference (largest of any moment from the first method's, relative); or absent (not
+        installed, or the reason of a failure).
 
     Raises:
-        AssertionError: a method's moments differ from the first one's.
+        AssertionError: A method's moments differ from the first method's.
     """
     for _ in range(weighings - 1):
         yield from (row for row in timed(work, methods, 0, threads) if "peak_bytes" in row)
@@ -39,29 +47,29 @@ def timed(
     pipes: dict[str, tuple[Any, Connection]] = {}
     try:
         for method in methods:
-            mine, theirs = context.Pipe()
-            process = context.Process(target=serve, args=(theirs, method, work, threads), daemon=True)
+            local_end, remote_end = context.Pipe()
+            process = context.Process(target=serve, args=(remote_end, method, work, threads), daemon=True)
             process.start()
-            theirs.close()
-            said = _received(mine, process, method)
-            if "ready" in said:
-                pipes[method] = (process, mine)
+            remote_end.close()
+            answer = _received(local_end, process)
+            if "ready" in answer:
+                pipes[method] = (process, local_end)
             else:
-                yield {"workload": work.name, "method": method, **said}
+                yield {"workload": work.name, "method": method, **answer}
         for method, (process, pipe) in pipes.items():
             pipe.send("weigh")
-            found = _answer(pipe, process, method)
-            yield {"workload": work.name, "method": method, "peak_bytes": found["peak"]}
+            result = _answer(pipe, process, method)
+            yield {"workload": work.name, "method": method, "peak_bytes": result["peak"]}
         reference: dict[str, np.ndarray] = {}
         for repeat in range(repeats):
-            # the order turns, so that nobody always runs behind the same one
+            # the order rotates, so that no method always follows the same other one
             order = list(pipes)[repeat % len(pipes) :] + list(pipes)[: repeat % len(pipes)]
             for method in order:
                 process, pipe = pipes[method]
                 pipe.send("run")
-                found = _answer(pipe, process, method)
-                reference = reference or found
-                difference = differs(reference, found)
+                result = _answer(pipe, process, method)
+                reference = reference or result
+                difference = differs(reference, result)
                 assert difference < TOLERANCE, (
                     f"{method} differs from the first method by {difference:.2g} on {work.name}"
                 )
@@ -69,8 +77,8 @@ def timed(
                     "workload": work.name,
                     "method": method,
                     "repeat": repeat,
-                    "seconds": found["seconds"],
-                    "tokens_per_second": work.tokens / found["seconds"],
+                    "seconds": result["seconds"],
+                    "tokens_per_second": work.tokens / result["seconds"],
                     "difference": difference,
                 }
     finally:
@@ -81,7 +89,10 @@ def timed(
 
 
 def differs(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
-    """Largest difference of means in units of |mean| + rms deviation, and of M2 in units of M2 (plus a trace)."""
+    """Return the largest relative difference of means and of M2.
+
+    The units are |mean| + rms deviation for means, and M2 (plus a small constant) for M2.
+    """
     spread = np.sqrt(a["m2"] / max(1, a["n"]))
     mean = np.abs(a["mean"] - b["mean"]) / (np.abs(a["mean"]) + spread + 1e-12)
     m2 = np.abs(a["m2"] - b["m2"]) / (a["m2"] + 1e-6 * a["m2"].max() + 1e-12)
@@ -89,13 +100,13 @@ def differs(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
 
 
 def _answer(pipe: Connection, process: Any, method: str) -> dict[str, Any]:
-    found = _received(pipe, process, method)
-    if "failed" in found:
-        raise AssertionError(f"{method} failed in the middle: {found['failed']}")
-    return found
+    result = _received(pipe, process)
+    if "failed" in result:
+        raise AssertionError(f"{method} failed in the middle: {result['failed']}")
+    return result
 
 
-def _received(pipe: Connection, process: Any, method: str) -> dict[str, Any]:
+def _received(pipe: Connection, process: Any) -> dict[str, Any]:
     try:
         return pipe.recv()
     except EOFError:
@@ -104,7 +115,16 @@ def _received(pipe: Connection, process: Any, method: str) -> dict[str, Any]:
 
 
 def serve(pipe: Connection, method: str, work: Workload, threads: int) -> None:
-    """Build a method, run it on a few texts so that nothing is timed that is built once, then run it once per message."""
+    """Build a method, then run it once per message.
+
+    A first run on a few texts keeps one-time work out of the measurements.
+
+    Args:
+        pipe: messages and answers.
+        method: a key of `METHODS`.
+        work: model and texts.
+        threads: threads of torch.
+    """
     import torch
 
     from common.peers import METHODS
@@ -115,7 +135,7 @@ def serve(pipe: Connection, method: str, work: Workload, threads: int) -> None:
         prepare, run = METHODS[method](work.folder)
         few = sorted({*np.flatnonzero(plus)[:4], *np.flatnonzero(~plus)[:4]})
         run(prepare([texts[i] for i in few], plus[few]))
-        given = prepare(texts, plus)
+        inputs = prepare(texts, plus)
         pipe.send({"ready": True})
     except ImportError as error:
         pipe.send({"absent": str(error)})
@@ -125,11 +145,11 @@ def serve(pipe: Connection, method: str, work: Workload, threads: int) -> None:
         return
     try:
         while True:
-            asked = pipe.recv()
-            blocks_are_mapped(always=asked == "weigh")
+            message = pipe.recv()
+            blocks_are_mapped(always=message == "weigh")
             before = fresh_peak()
             started = time.perf_counter()
-            mean, m2 = run(given)
+            mean, m2 = run(inputs)
             seconds = time.perf_counter() - started
             pipe.send({"seconds": seconds, "peak": status("VmHWM") - before, "mean": mean, "m2": m2, "n": len(texts)})
     except EOFError:
@@ -139,9 +159,13 @@ def serve(pipe: Connection, method: str, work: Workload, threads: int) -> None:
 
 
 def blocks_are_mapped(always: bool) -> None:
-    """Let malloc map every larger block by itself, so that a peak is what is in use and not how the heap lies; or few again.
+    """Set whether malloc maps every larger block separately.
 
-    By itself malloc raises the size from which it maps blocks to 32 MB as it goes: timed runs have that from the start.
+    With separate blocks a peak is the memory in use, independent of the state of the heap. By default malloc raises the size
+    from which it maps blocks up to 32 MB: timed runs have that from the start.
+
+    Args:
+        always: map all blocks from 64 kB; else from 32 MB.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
@@ -150,7 +174,7 @@ def blocks_are_mapped(always: bool) -> None:
 
 
 def fresh_peak() -> int:
-    """Start a new peak of resident memory, and say what is resident now, in bytes (Linux), what was freed not counted."""
+    """Reset the peak of resident memory, and return the resident bytes (Linux)."""
     gc.collect()
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
@@ -159,6 +183,6 @@ def fresh_peak() -> int:
 
 
 def status(key: str) -> int:
-    """A line of /proc/self/status, in bytes."""
+    """Return an entry of /proc/self/status in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(key + ":")).split()[1]) * 1024

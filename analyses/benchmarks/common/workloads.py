@@ -1,4 +1,4 @@
-"""Models and texts of the collecting benchmark, as files that every method reads alike."""
+"""Models and texts of the collecting benchmark, as files that all methods read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pandas as pd
 
 from neva_tl.core.errors import InputError
 
-#: Tokens of each text where all are equally long.
+#: Tokens of each text in the workload of equal lengths.
 EQUAL = 64
 #: Shortest and longest of the ragged texts, in tokens.
 SHORTEST, LONGEST = 8, 200
@@ -29,8 +29,9 @@ class Workload:
             weights; `smollm2`.
         texts: `ragged` (ValueEval premises) or `equal` (64 tokens each).
         n: number of texts.
-        folder: the checkpoint; texts_file: JSON with `texts` and `plus`.
-        tokens: of all texts.
+        folder: path of the checkpoint.
+        texts_file: path of a JSON file with `texts` and `plus`.
+        tokens: number of tokens of all texts.
     """
 
     model: str
@@ -42,17 +43,17 @@ class Workload:
 
     @property
     def name(self) -> str:
-        """As the tables say it."""
+        """Name in the tables."""
         return f"{self.model}, {self.texts}, n = {self.n:,}"
 
     def read(self) -> tuple[list[str], np.ndarray]:
-        """Texts and which of them are of the + pole."""
-        held = json.loads(Path(self.texts_file).read_text())
-        return held["texts"], np.asarray(held["plus"])
+        """Return the texts, and a mask of the + pole."""
+        content = json.loads(Path(self.texts_file).read_text())
+        return content["texts"], np.asarray(content["plus"])
 
 
 def checkpoint(name: str, folder: Path, corpus: Sequence[str]) -> str:
-    """Write a random checkpoint, or find SmolLM2's."""
+    """Write a random checkpoint, or locate SmolLM2's, and return its path."""
     import torch
 
     if name == "smollm2":
@@ -68,7 +69,15 @@ def checkpoint(name: str, folder: Path, corpus: Sequence[str]) -> str:
 
 
 def shaped(name: str, **rest: Any) -> Any:
-    """A random transformers model: `gpt2` (124 M, 12 layers), `small` (3 layers of it), `llama` (12, gated, grouped-query)."""
+    """Make a random transformers model of a shape.
+
+    Args:
+        name: `gpt2` (124 M, 12 layers), `small` (3 layers of it) or `llama` (12 layers, gated, grouped-query).
+        **rest: further settings of the configuration.
+
+    Returns:
+        The model with its LM head.
+    """
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
     if name in ("gpt2", "small"):
@@ -86,7 +95,7 @@ def shaped(name: str, **rest: Any) -> Any:
 
 
 def byte_pairs(corpus: Sequence[str]) -> Any:
-    """Byte-pair encoding learnt from the texts, no BOS: every method sees the same tokens."""
+    """Learn a byte-pair encoding without BOS, so that all methods use the same tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -102,7 +111,14 @@ def byte_pairs(corpus: Sequence[str]) -> Any:
 
 
 def premises(data: Path | None) -> pd.DataFrame:
-    """`text` and `plus` (whether annotators found security in it); ragged sentences of our own without the data."""
+    """Return texts, and whether annotators marked security in them.
+
+    Args:
+        data: folder with valueeval/; None makes ragged sentences of random words.
+
+    Returns:
+        Columns `text` and `plus`.
+    """
     rng = np.random.default_rng(0)
     if data is None:
         words = [
@@ -123,39 +139,49 @@ def premises(data: Path | None) -> pd.DataFrame:
         texts = [f"{i}: " + " ".join(rng.choice(words, size=n)) for i, n in enumerate(sizes)]
         return pd.DataFrame({"text": texts, "plus": rng.random(len(texts)) < 0.4})
     folder = data / "valueeval"
-    parts = []
-    for part in ("training", "validation", "test"):
-        files = [folder / f"{kind}-{part}.tsv" for kind in ("arguments", "labels")]
+    splits = []
+    for split in ("training", "validation", "test"):
+        files = [folder / f"{kind}-{split}.tsv" for kind in ("arguments", "labels")]
         for file in files:
             if not file.exists():
-                raise InputError(f"{file} does not exist: --data names the folder that holds valueeval/")
+                raise InputError(f"{file} does not exist: --data is the folder with valueeval/")
         arguments, labels = (pd.read_csv(file, sep="\t") for file in files)
-        parts.append(arguments.merge(labels, on="Argument ID"))
-    table = pd.concat(parts, ignore_index=True)
+        splits.append(arguments.merge(labels, on="Argument ID"))
+    table = pd.concat(splits, ignore_index=True)
     security = [column for column in table.columns if column.startswith("Security")]
     plus = table[security].any(axis=1)
-    # premises alone come first; where more texts are asked for, premises behind their conclusions
+    # premises alone come first, then premises after their conclusions
     alone = pd.DataFrame({"text": table["Premise"], "plus": plus})
     longer = pd.DataFrame({"text": table["Conclusion"] + ", because " + table["Premise"], "plus": plus})
-    for part in (alone, longer):
-        part["text"] = part["text"].str.strip()  # the collector strips texts: all methods must see the same tokens
-    both = (part.drop_duplicates("text").sample(frac=1.0, random_state=0) for part in (alone, longer))
+    for table in (alone, longer):
+        table["text"] = table["text"].str.strip()  # the collector strips texts: all methods must use the same tokens
+    both = (table.drop_duplicates("text").sample(frac=1.0, random_state=0) for table in (alone, longer))
     return pd.concat(both, ignore_index=True).drop_duplicates("text", ignore_index=True)
 
 
 def workload(model: str, texts: str, n: int, data: Path | None, folder: Path) -> Workload:
-    """Write what a workload needs, once.
+    """Write the files of a workload.
+
+    Args:
+        model: See `Workload`.
+        texts: See `Workload`.
+        n: See `Workload`.
+        data: folder with valueeval/, or None.
+        folder: folder of checkpoints and texts.
+
+    Returns:
+        The workload.
 
     Raises:
-        InputError: there are fewer texts than asked for.
+        InputError: There are fewer texts than `n`.
     """
     table = premises(data)
-    place = checkpoint(model, folder, table["text"].tolist()[:4000])
+    path = checkpoint(model, folder, table["text"].tolist()[:4000])
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(place)
+    tokenizer = AutoTokenizer.from_pretrained(path)
     if texts == "equal":
-        chosen = _equal(tokenizer, n)
+        selected = _equal(tokenizer, n)
         plus = np.arange(n) % 2 == 0
     else:
         lengths = np.array(
@@ -163,24 +189,24 @@ def workload(model: str, texts: str, n: int, data: Path | None, folder: Path) ->
         )
         fit = table[(lengths >= SHORTEST) & (lengths <= LONGEST)].head(n)
         if len(fit) < n:
-            raise InputError(f"only {len(fit)} texts of {SHORTEST} to {LONGEST} tokens are at hand, {n} were asked for")
-        chosen, plus = fit["text"].tolist(), fit["plus"].to_numpy()
-    tokens = sum(len(ids) for ids in tokenizer(chosen, add_special_tokens=False)["input_ids"])
+            raise InputError(f"only {len(fit)} texts of {SHORTEST} to {LONGEST} tokens are available, {n} are needed")
+        selected, plus = fit["text"].tolist(), fit["plus"].to_numpy()
+    tokens = sum(len(ids) for ids in tokenizer(selected, add_special_tokens=False)["input_ids"])
     file = folder / f"{model}-{texts}-{n}.json"
-    file.write_text(json.dumps({"texts": chosen, "plus": plus.tolist()}))
-    return Workload(model, texts, n, place, str(file), tokens)
+    file.write_text(json.dumps({"texts": selected, "plus": plus.tolist()}))
+    return Workload(model, texts, n, path, str(file), tokens)
 
 
 def _equal(tokenizer: Any, n: int) -> list[str]:
-    """Texts of one length: words that are one token each behind a space."""
+    """Texts of one length, of words that are one token each after a space."""
     vocabulary = [t for t in tokenizer.get_vocab() if t.startswith("Ġ") and t[1:].isascii() and t[1:].isalpha()]
     words = [t[1:] for t in sorted(vocabulary)]
     rng = np.random.default_rng(0)
-    found: list[str] = []
-    while len(found) < n:
+    texts: list[str] = []
+    while len(texts) < n:
         drawn = [" " + " ".join(rng.choice(words, size=EQUAL)) for _ in range(math.ceil(1.2 * n))]
-        # the collector strips texts: without their first space they must still be as long
+        # the collector strips texts: they must have the same length without their first space
         stripped = [text.strip() for text in drawn]
         ids = tokenizer(stripped, add_special_tokens=False)["input_ids"]
-        found += [text for text, i in zip(stripped, ids, strict=True) if len(i) == EQUAL]
-    return list(dict.fromkeys(found))[:n]
+        texts += [text for text, i in zip(stripped, ids, strict=True) if len(i) == EQUAL]
+    return list(dict.fromkeys(texts))[:n]

@@ -47,7 +47,7 @@ class Context:
 
 
 def top_contexts(
-    model: Any,
+    model: models.Model,
     neurons: Sequence[tuple[int, int]],
     corpus: Sequence[str] | Sequence[Example],
     *,

@@ -84,7 +84,7 @@ class _Run:
 
 
 def circuit_effects(
-    model: Any,
+    model: models.Model,
     task: ValueTask,
     nodes: Nodes,
     *,
@@ -139,7 +139,7 @@ def circuit_effects(
 
 
 def _slopes(
-    model: Any, task: ValueTask, means: Means, names: Sequence[Name], steps: int = 4
+    model: models.Model, task: ValueTask, means: Means, names: Sequence[Name], steps: int = 4
 ) -> list[tuple[np.ndarray, dict[Name, Tensor]]]:
     """Per batch, w of every node: the slope of m in its activation, averaged along the path of the gates."""
     own = list(task.ids).index(task.value)
@@ -159,7 +159,7 @@ def _slopes(
     return out
 
 
-def _runs(model: Any, task: ValueTask, means: Means, gate: float = 1.0) -> Iterator[_Run]:
+def _runs(model: models.Model, task: ValueTask, means: Means, gate: float = 1.0) -> Iterator[_Run]:
     facts = models.info(model)
     names = [models.hook_name(model, layer, site) for layer in range(facts.n_layers) for site in _sites(model)]
     names.append(models.hook_name(model, facts.n_layers - 1, "resid_post"))
@@ -183,7 +183,7 @@ def _runs(model: Any, task: ValueTask, means: Means, gate: float = 1.0) -> Itera
         yield _Run(batch, np.asarray(rows), seen, gates, seen["embed"], odds)
 
 
-def _sites(model: Any) -> tuple[str, ...]:
+def _sites(model: models.Model) -> tuple[str, ...]:
     stream = "resid_pre" if models.parallel_blocks(model) else "resid_mid"
     return ("z", "post", "pre", stream, *(("up",) if models.info(model).gated else ()))
 
@@ -205,7 +205,7 @@ def _keep(seen: dict[str, Tensor], name: str) -> Any:
     return look
 
 
-def _site(model: Any, run: _Run, name: Name) -> Tensor:
+def _site(model: models.Model, run: _Run, name: Name) -> Tensor:
     return run.seen[models.hook_name(model, name[1], "z" if name[0] == "head" else "post")]
 
 
@@ -214,7 +214,7 @@ def _lift(gradient: Tensor, run: _Run, means: Means) -> Float[Tensor, "b n"]:
     return (gradient * (run.embed.detach() - Means.at(means.embed, run.embed.shape[1]))).sum(dim=-1)
 
 
-def _of_nodes(model: Any, gates: Tensor, names: Sequence[Name]) -> Tensor:
+def _of_nodes(model: models.Model, gates: Tensor, names: Sequence[Name]) -> Tensor:
     heads, neurons = split(model, gates.detach())
     return torch.stack([(heads if kind == "head" else neurons)[layer, index] for kind, layer, index in names])
 
@@ -230,7 +230,7 @@ def _by_token(held: dict[int, Tensor], place: int, size: int, tokens: Tensor, li
 # ---------------------------------------------------------------- the direct path, exact
 
 
-def _outputs(model: Any, run: _Run, names: Sequence[Name], means: Means) -> Float[Tensor, "s b n d_model"]:
+def _outputs(model: models.Model, run: _Run, names: Sequence[Name], means: Means) -> Float[Tensor, "s b n d_model"]:
     """What each node writes into the stream, less what its mean would write."""
     out = []
     for name in names:
@@ -247,7 +247,7 @@ def _outputs(model: Any, run: _Run, names: Sequence[Name], means: Means) -> Floa
 
 
 def _direct(
-    model: Any,
+    model: models.Model,
     run: _Run,
     names: Sequence[Name],
     w: dict[Name, Tensor],
@@ -270,9 +270,10 @@ def _direct(
         _by_token(direct_tokens, place, len(names), tokens, (embed * reader).sum(dim=-1)[run.batch.mask])
 
 
-def neuron_reader(model: Any, seen: dict[str, Tensor], name: Name) -> Float[Tensor, "b n d_model"]:
+def neuron_reader(model: models.Model, seen: dict[str, Tensor], name: Name) -> Float[Tensor, "b n d_model"]:
     """Per token the linear map from the stream in front of the MLP to the neuron's activation; norm scale and activation
-    ratio held fixed."""
+    ratio held fixed.
+    """
     _, layer, index = name
     kind, _, _, eps = models.mlp_norm(model, layer)
     stream = seen[models.hook_name(model, layer, _sites(model)[3])].float()
@@ -290,7 +291,7 @@ def neuron_reader(model: Any, seen: dict[str, Tensor], name: Name) -> Float[Tens
     return whole / divisor(stream, kind, eps)[..., None]
 
 
-def feeds(model: Any, source: Name, target: Name) -> bool:
+def feeds(model: models.Model, source: Name, target: Name) -> bool:
     """Whether a source's output reaches a neuron's input by the residual stream alone."""
     same = source[1] == target[1]
     if source[0] == "head" and target[0] == "neuron" and same:
@@ -298,7 +299,7 @@ def feeds(model: Any, source: Name, target: Name) -> bool:
     return source[1] < target[1]
 
 
-def _to_values(model: Any, run: _Run, task: ValueTask, sign: Tensor, outputs: Tensor) -> Float[Tensor, "s v"]:
+def _to_values(model: models.Model, run: _Run, task: ValueTask, sign: Tensor, outputs: Tensor) -> Float[Tensor, "s v"]:
     """Direct path to each value's log-odds: outputs along the log-odds' gradient in the logits, norm scale fixed."""
     kind, _, _, eps = models.final_norm(model)
     rows = read_mask(run.batch, task.at)
@@ -322,7 +323,7 @@ def _to_values(model: Any, run: _Run, task: ValueTask, sign: Tensor, outputs: Te
 
 
 def _tables(
-    model: Any,
+    model: models.Model,
     task: ValueTask,
     names: Sequence[Name],
     tokens: Sequence[int],

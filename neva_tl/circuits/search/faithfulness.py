@@ -21,6 +21,7 @@ from neva_tl.circuits.search.nodes import Nodes
 from neva_tl.circuits.search.task import ValueTask
 from neva_tl.core.errors import InputError
 from neva_tl.core.statistics import cluster_bootstrap
+from neva_tl.models import Model
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Faithfulness:
 
 
 def faithfulness(
-    model: Any,
+    model: Model,
     task: ValueTask,
     nodes: Nodes,
     *,

@@ -52,7 +52,7 @@ class Means:
         return table[torch.arange(n, device=table.device).clamp_max(len(table) - 1)]
 
 
-def mean_activations(model: Any, task: ValueTask) -> Means:
+def mean_activations(model: models.Model, task: ValueTask) -> Means:
     """Means over both poles of a task (embeddings: the - pole), place by place."""
     facts = models.info(model)
     names = {models.hook_name(model, 0, "resid_pre"): ("embed", 0)}
@@ -102,7 +102,7 @@ def _by_place(total: Tensor, counts: Tensor) -> Tensor:
 
 @contextmanager
 def gated(
-    model: Any,
+    model: models.Model,
     means: Means,
     heads: Float[Tensor, "n_layers n_heads"] | None,
     neurons: Float[Tensor, "n_layers d_mlp"] | None,
@@ -133,7 +133,7 @@ def _gate(table: Tensor, gates: Tensor) -> Callable[..., Tensor]:
 
 
 def text_log_odds(
-    model: Any, task: ValueTask, means: Means | None = None, kept: Nodes | None = None
+    model: models.Model, task: ValueTask, means: Means | None = None, kept: Nodes | None = None
 ) -> Float[np.ndarray, "n n_values"]:
     """Log-odds of every value's words on every text, with everything outside `kept` mean-ablated.
 
@@ -158,5 +158,5 @@ def text_log_odds(
 
 
 def contrast(task: ValueTask, per_text: Float[np.ndarray, "*shape"]) -> Any:
-    """m from per-text numbers: mean over + texts minus mean over - texts."""
+    """M from per-text numbers: mean over + texts minus mean over - texts."""
     return np.tensordot(task.weights, per_text, axes=1)

@@ -15,7 +15,7 @@ from neva_tl.models import inference
 from neva_tl.models.hooks import temporary_hooks
 
 
-def input_scores(model: Any, task: ValueTask, means: Means, *, steps: int = 6) -> Float[Tensor, " d_vocab"]:
+def input_scores(model: models.Model, task: ValueTask, means: Means, *, steps: int = 6) -> Float[Tensor, " d_vocab"]:
     """What each token type's embeddings add to m, in nats.
 
     Integrated gradients (Sundararajan et al. 2017) from what stands at each place of the - texts on average to the token's

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,12 +11,12 @@ from neva_tl.circuits.search.task import read_log_odds
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.statistics import mean_interval
-from neva_tl.models import inference
+from neva_tl.models import Model, inference
 from neva_tl.prompts.example import Example
 
 
 def ablation_effects(
-    model: Any,
+    model: Model,
     neurons: NeuronSet,
     examples: Sequence[Example],
     tokens: pd.DataFrame,
@@ -61,7 +60,7 @@ def ablation_effects(
 
 
 def _log_odds(
-    model: Any,
+    model: Model,
     batches: Sequence[tuple[np.ndarray, inference.Batch]],
     ids: dict[str, list[int]],
     session: inference.TokenSession | None,

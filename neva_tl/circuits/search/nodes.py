@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Shaped
@@ -24,7 +23,7 @@ class Nodes:
     neurons: Bool[Tensor, "n_layers d_mlp"]
 
     @classmethod
-    def none(cls, model: Any) -> Nodes:
+    def none(cls, model: models.Model) -> Nodes:
         """The empty circuit."""
         facts = models.info(model)
         return cls(
@@ -33,7 +32,9 @@ class Nodes:
         )
 
     @classmethod
-    def of(cls, model: Any, heads: Iterable[tuple[int, int]] = (), neurons: Iterable[tuple[int, int]] = ()) -> Nodes:
+    def of(
+        cls, model: models.Model, heads: Iterable[tuple[int, int]] = (), neurons: Iterable[tuple[int, int]] = ()
+    ) -> Nodes:
         """The circuit of these (layer, head) and (layer, neuron)."""
         made = cls.none(model)
         for mask, chosen in ((made.heads, heads), (made.neurons, neurons)):
@@ -42,7 +43,7 @@ class Nodes:
         return made
 
     @classmethod
-    def from_flat(cls, model: Any, mask: Tensor) -> Nodes:
+    def from_flat(cls, model: models.Model, mask: Tensor) -> Nodes:
         """From one mask over heads, then neurons (the order of `flat`)."""
         heads, neurons = split(model, mask)
         return cls(heads.bool(), neurons.bool())
@@ -70,7 +71,7 @@ class Nodes:
         return Nodes(*(_shuffled(mask, generator) for mask in (self.heads, self.neurons)))
 
 
-def split(model: Any, flat: Shaped[Tensor, " n_nodes"]) -> tuple[Shaped[Tensor, "l h"], Shaped[Tensor, "l k"]]:
+def split(model: models.Model, flat: Shaped[Tensor, " n_nodes"]) -> tuple[Shaped[Tensor, "l h"], Shaped[Tensor, "l k"]]:
     """One number per node (heads, then neurons) as a table of heads and one of neurons."""
     facts = models.info(model)
     cut = facts.n_layers * facts.n_heads

@@ -55,7 +55,7 @@ class Found:
 
 
 def gate_scores(
-    model: Any, task: ValueTask, means: Means, nodes: Nodes, *, steps: int = 4
+    model: models.Model, task: ValueTask, means: Means, nodes: Nodes, *, steps: int = 4
 ) -> Float[Tensor, " n_nodes"]:
     """Gate-integrated gradients of m for the nodes of a circuit (flat, heads then neurons; 0 outside), in nats.
 
@@ -68,7 +68,9 @@ def gate_scores(
     )
 
 
-def gate_gradient(model: Any, task: ValueTask, means: Means, gates: Float[Tensor, " n_nodes"]) -> Float[Tensor, " n"]:
+def gate_gradient(
+    model: models.Model, task: ValueTask, means: Means, gates: Float[Tensor, " n_nodes"]
+) -> Float[Tensor, " n"]:
     """dm/dg of every head and neuron at these gates (flat), in nats."""
     facts = models.info(model)
     total = torch.zeros_like(gates)
@@ -86,7 +88,7 @@ def gate_gradient(model: Any, task: ValueTask, means: Means, gates: Float[Tensor
 
 
 def find_circuits(
-    model: Any,
+    model: models.Model,
     task: ValueTask,
     sizes: Sequence[int],
     *,
@@ -138,7 +140,7 @@ def find_circuits(
     return out
 
 
-def find_circuit(model: Any, task: ValueTask, size: int = 60, **options: Any) -> Found:
+def find_circuit(model: models.Model, task: ValueTask, size: int = 60, **options: Any) -> Found:
     """One circuit of a stated size (see `find_circuits`)."""
     return find_circuits(model, task, [size], **options)[size]
 
@@ -173,12 +175,12 @@ def subset(task: ValueTask, kept: Sequence[int]) -> ValueTask:
     return replace(task, examples=examples, signs=task.signs[index], clusters=task.clusters[index])
 
 
-def _m(model: Any, task: ValueTask, means: Means, nodes: Nodes) -> float:
+def _m(model: models.Model, task: ValueTask, means: Means, nodes: Nodes) -> float:
     own = list(task.ids).index(task.value)
     return float(contrast(task, text_log_odds(model, task, means, nodes)[:, own]))
 
 
-def _prune(model: Any, nodes: Nodes, scores: Tensor, size: int) -> Nodes:
+def _prune(model: models.Model, nodes: Nodes, scores: Tensor, size: int) -> Nodes:
     """Take nodes out until `size` are left; `scores` in units of F. Heads go only where the neurons do not suffice."""
     mask = nodes.flat().clone()
     cut = nodes.heads.numel()
@@ -204,7 +206,7 @@ def _prune(model: Any, nodes: Nodes, scores: Tensor, size: int) -> Nodes:
 
 
 def _exchange(
-    model: Any,
+    model: models.Model,
     task: ValueTask,
     means: Means,
     nodes: Nodes,

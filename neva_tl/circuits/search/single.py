@@ -26,7 +26,7 @@ def pick(x: Tensor, name: Name) -> Tensor:
 
 
 def measure_sources(
-    model: Any,
+    model: models.Model,
     task: ValueTask,
     means: Means,
     names: Sequence[Name],
@@ -43,7 +43,7 @@ def measure_sources(
 
 
 def observe_targets(
-    model: Any,
+    model: models.Model,
     task: ValueTask,
     means: Means,
     names: Sequence[Name],
@@ -70,7 +70,7 @@ def observe_targets(
 
 
 @contextmanager
-def _without(model: Any, means: Means, source: Name | None, tokens: Tensor) -> Iterator[None]:
+def _without(model: models.Model, means: Means, source: Name | None, tokens: Tensor) -> Iterator[None]:
     """One head, neuron or input token mean-ablated."""
     if source is None:
         yield

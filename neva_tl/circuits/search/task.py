@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,7 @@ from neva_tl.attribution import value_tokens
 from neva_tl.attribution.decompose import At, read_mask
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
-from neva_tl.models import inference
+from neva_tl.models import Model, inference
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.example import Example
 
@@ -90,7 +89,7 @@ class ValueTask:
 
 
 def value_task(
-    model: Any,
+    model: Model,
     pairs: ContrastSet,
     value: str,
     *,

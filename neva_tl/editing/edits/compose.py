@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.editing.base import Change, Edit, check_model
 from neva_tl.editing.constant import Constant
 from neva_tl.editing.edits.shift import Shift
+from neva_tl.models import EditableModel
 
 Shared = Literal["sum", "mean", "strongest", "refuse"]
 
@@ -44,7 +45,7 @@ class Composed(Edit):
                 steps_of.setdefault((int(layer), int(neuron)), []).append(float(step))
         return {neuron: _merged(steps, self.shared) for neuron, steps in sorted(steps_of.items())}
 
-    def changes(self, model: Any) -> tuple[Change, ...]:
+    def changes(self, model: EditableModel) -> tuple[Change, ...]:
         """One change per layer.
 
         Args:

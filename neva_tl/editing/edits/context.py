@@ -14,7 +14,7 @@ them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -31,6 +31,7 @@ from neva_tl.editing.edits.probe import (
     meet_need,
     warn_unconverged,
 )
+from neva_tl.models import EditableModel
 from neva_tl.selection.contrast import probe_rows
 
 Direction = Literal["mean_difference", "smallest"]
@@ -56,7 +57,7 @@ class ContextAware(TowardsProbability):
         if not self.probes:
             raise InputError(f"the neuron set for {self.neurons.value} is empty: no probe to fit, nothing to edit")
 
-    def changes(self, model: Any) -> tuple[Change, ...]:
+    def changes(self, model: EditableModel) -> tuple[Change, ...]:
         """One change per probe.
 
         Args:

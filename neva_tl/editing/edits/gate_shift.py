@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,7 +51,7 @@ class GateShift(Edit):
                     f"the neuron set for {self.neurons.value} lacks the column {name!r} that this edit reads"
                 )
 
-    def changes(self, model: Any) -> tuple[Change, ...]:
+    def changes(self, model: models.EditableModel) -> tuple[Change, ...]:
         """One change per layer that contains neurons.
 
         Args:

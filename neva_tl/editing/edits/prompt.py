@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from neva_tl.editing.base import Change, Edit
+from neva_tl.models import EditableModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,7 @@ class RolePrompt(Edit):
     instruction: str
     joiner: str = "\n\n"
 
-    def changes(self, model: Any) -> tuple[Change, ...]:
+    def changes(self, model: EditableModel) -> tuple[Change, ...]:
         """No change: activations are not edited."""
         del model
         return ()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from neva_tl.editing.base import Change, PromptContext
 from neva_tl.editing.constant import PerDevice
 from neva_tl.editing.edits.probe import LayerProbe, TowardsProbability, need
 from neva_tl.editing.edits.vector import check_width
+from neva_tl.models import EditableModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class PromptShift(TowardsProbability):
         if not self.probes:
             raise InputError("no layer has a probe: nothing to edit")
 
-    def changes(self, model: Any) -> tuple[Change, ...]:
+    def changes(self, model: EditableModel) -> tuple[Change, ...]:
         """One change per probe, ascending in layer.
 
         Args:

@@ -43,7 +43,7 @@ class AddVector(Edit):
         if not self.vectors:
             raise InputError("a vector edit needs a vector at one layer at least: vectors is empty")
 
-    def changes(self, model: Any) -> tuple[Change, ...]:
+    def changes(self, model: models.EditableModel) -> tuple[Change, ...]:
         """One change per layer.
 
         Args:
@@ -88,7 +88,7 @@ class ProbedVector(TowardsProbability):
         if not self.probes:
             raise InputError("no layer's probe is raised along the vector: nothing to edit (try other layers)")
 
-    def changes(self, model: Any) -> tuple[Change, ...]:
+    def changes(self, model: models.EditableModel) -> tuple[Change, ...]:
         """One change per probe.
 
         Args:
@@ -101,7 +101,7 @@ class ProbedVector(TowardsProbability):
         return tuple(Change(probe.layer, "resid_post", meet_need(probe, self.dose)) for probe in self.probes)
 
 
-def check_width(probes: Sequence[LayerProbe], model: Any) -> None:
+def check_width(probes: Sequence[LayerProbe], model: models.EditableModel) -> None:
     """Refuse probes of the residual stream that do not fit a model.
 
     Args:

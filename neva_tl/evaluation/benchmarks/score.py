@@ -75,7 +75,7 @@ class Scores:
 
 
 def score_benchmark(
-    model: Any,
+    model: models.Model,
     benchmark: Benchmark,
     edits: Edit | Sequence[Edit] | None = None,
     *,
@@ -132,7 +132,7 @@ def score_benchmark(
 
 
 def score_all(
-    model: Any, benchmarks: Sequence[Benchmark], edits: Edit | Sequence[Edit] | None = None, **options: Any
+    model: models.Model, benchmarks: Sequence[Benchmark], edits: Edit | Sequence[Edit] | None = None, **options: Any
 ) -> dict[str, Scores]:
     """Score several sets in one condition.
 
@@ -177,7 +177,7 @@ def _edited(edits: Sequence[Edit], prompt: str, candidate: str) -> tuple[str, st
     return role, candidate if bool(prompt) == bool(role) else f" {candidate}"
 
 
-def _encoded(model: Any, pairs: Sequence[tuple[str, str]], name: str) -> tuple[list[Encoded], list[bool]]:
+def _encoded(model: models.Model, pairs: Sequence[tuple[str, str]], name: str) -> tuple[list[Encoded], list[bool]]:
     """Return token ids, and whether each sequence was truncated at the left.
 
     Raises:
@@ -193,13 +193,13 @@ def _encoded(model: Any, pairs: Sequence[tuple[str, str]], name: str) -> tuple[l
     ]
 
 
-def _is_cut(model: Any, pair: tuple[str, str], room: int) -> bool:
+def _is_cut(model: models.Model, pair: tuple[str, str], room: int) -> bool:
     ids = models.tokenizer(model)("".join(pair), add_special_tokens=False)["input_ids"]
     return len(ids) + int(inference.prepends_bos(model) or not pair[0]) > room
 
 
 def _candidate_rows(
-    model: Any,
+    model: models.Model,
     benchmark: Benchmark,
     pairs: list[tuple[str, str]],
     session: inference.TokenSession | None,
@@ -246,7 +246,7 @@ def _item_groups(encoded: Sequence[Encoded], starts: Int[np.ndarray, " s"], toke
 
 
 def _word_rows(
-    model: Any,
+    model: models.Model,
     benchmark: Benchmark,
     pairs: list[tuple[str, str]],
     session: inference.TokenSession | None,
@@ -264,7 +264,7 @@ def _word_rows(
 
 
 def _text_rows(
-    model: Any,
+    model: models.Model,
     benchmark: Benchmark,
     pairs: list[tuple[str, str]],
     session: inference.TokenSession | None,

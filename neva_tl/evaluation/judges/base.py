@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from neva_tl.core.cards import card
 from neva_tl.core.statistics import cluster_bootstrap
 from neva_tl.core.values import VALUES
+from neva_tl.models import Model
 from neva_tl.models.inference.session import TokenSession
 
 #: Maps a user prompt to the model's prompt (role prompts change it; see `editing.rewrite`).
@@ -146,7 +147,7 @@ class ModelJudge(Protocol):
         """Meaning of a score of 1."""
         ...
 
-    def measure(self, model: Any, session: TokenSession | None = None, rewrite: Rewrite | None = None) -> ItemScores:
+    def measure(self, model: Model, session: TokenSession | None = None, rewrite: Rewrite | None = None) -> ItemScores:
         """Score the judge's items on the model.
 
         Args:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from neva_tl.evaluation.judges.base import ItemScores, Rewrite
 from neva_tl.evaluation.judges.items import Items, affirmation_items, pair_items
+from neva_tl.models import Model
 from neva_tl.models.inference.prompt_cache import PrefixCache
 from neva_tl.models.inference.session import TokenSession
 from neva_tl.prompts import ContrastSet, Example
@@ -50,7 +50,7 @@ class LogProbJudge:
     @classmethod
     def fit(
         cls,
-        model: Any,
+        model: Model,
         pairs: ContrastSet,
         *,
         split: str = "test",
@@ -141,7 +141,7 @@ class LogProbJudge:
         items = pair_items(pairs.split(split), forms=self.forms, topics=topics, per_value=per_value)
         return replace(self, items=items, neutral=self.neutral if affirmation else None)
 
-    def with_prefix(self, model: Any) -> LogProbJudge:
+    def with_prefix(self, model: Model) -> LogProbJudge:
         """Return the judge with the unedited prompts' keys and values cached.
 
         Edits of generated tokens then run only the answers. Call it outside any `edit` block. Where the cache would not be exact
@@ -168,7 +168,7 @@ class LogProbJudge:
         """The measured values."""
         return tuple(group.name for group in self.items.groups)
 
-    def measure(self, model: Any, session: TokenSession | None = None, rewrite: Rewrite | None = None) -> ItemScores:
+    def measure(self, model: Model, session: TokenSession | None = None, rewrite: Rewrite | None = None) -> ItemScores:
         """Compute item scores m / SD_j under the active edits.
 
         `extra["affirmation"]` contains the scores of the neutral pairs, where the judge has any.
@@ -201,7 +201,7 @@ class LogProbJudge:
             extra=extra,
         )
 
-    def _prefix_of(self, model: Any, examples: Sequence[Example], session: TokenSession | None) -> PrefixCache | None:
+    def _prefix_of(self, model: Model, examples: Sequence[Example], session: TokenSession | None) -> PrefixCache | None:
         if self.prefix is None or (examples == self._examples() and self.prefix.exact_for(model, session)):
             return self.prefix
         return PrefixCache(model, examples, chat=self.chat, session=session, token_budget=self.token_budget)
@@ -211,7 +211,7 @@ class LogProbJudge:
 
 
 def _per_token(
-    model: Any,
+    model: Model,
     examples: Sequence[Example],
     *,
     session: TokenSession | None = None,

@@ -27,6 +27,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES, value
 from neva_tl.evaluation.judges.base import ItemScores, Rewrite
 from neva_tl.evaluation.labels.choices import check_options, letter_logprobs, option_lines
+from neva_tl.models import Model
 from neva_tl.models.inference.session import TokenSession
 from neva_tl.prompts.splits import hash_key
 from neva_tl.prompts.text_files import existing_file, read_table
@@ -135,7 +136,7 @@ class SurveyJudge:
         scale = option_lines(self.levels[::-1] if descending else self.levels)
         return [QUESTION.format(item=item.text, scale=scale) for item in self.items]
 
-    def measure(self, model: Any, session: TokenSession | None = None, rewrite: Rewrite | None = None) -> ItemScores:
+    def measure(self, model: Model, session: TokenSession | None = None, rewrite: Rewrite | None = None) -> ItemScores:
         """Compute item scores under the active edits.
 
         `extra` contains, per item: `order`, the score with the ascending scale minus the score with the descending one (above 0:

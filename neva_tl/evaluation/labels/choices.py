@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from neva_tl.core.errors import InputError
-from neva_tl.models import inference
+from neva_tl.models import Model, inference
 from neva_tl.prompts.example import Example
 
 LETTERS = string.ascii_uppercase
@@ -44,7 +43,7 @@ def check_options(count: int, what: str) -> None:
 
 
 def letter_logprobs(
-    model: Any,
+    model: Model,
     prompts: Sequence[str],
     count: int,
     *,

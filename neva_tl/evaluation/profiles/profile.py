@@ -21,6 +21,7 @@ from neva_tl.evaluation.conditions.observe import Edits, observe
 from neva_tl.evaluation.judges.base import ItemScores, Judge
 from neva_tl.evaluation.measures.estimate import Estimate
 from neva_tl.evaluation.measures.result import LeakageResult, measure
+from neva_tl.models import Model
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +123,7 @@ class ValueProfile:
 
 
 def value_profile(
-    model: Any,
+    model: Model,
     judge: Judge,
     edits: Edits = None,
     *,

@@ -27,6 +27,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.editing import Edit, as_edits, edit, rewrite
 from neva_tl.evaluation.labels.choices import check_options, letter_logprobs, option_lines
 from neva_tl.evaluation.measures.estimate import Estimate, interval, null
+from neva_tl.models import Model
 
 CENTRE = 50.0
 #: Ideal points (degrees) of the altruist, the prosocial, the individualist and the competitor.
@@ -235,7 +236,7 @@ class SvoChange:
 
 
 def svo(
-    model: Any,
+    model: Model,
     edits: Edit | Sequence[Edit] | None = None,
     *,
     games: Sequence[Game] | None = None,

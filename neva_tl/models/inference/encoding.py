@@ -50,7 +50,7 @@ class Encoded:
     start: int
 
 
-def prepends_bos(model: Any) -> bool:
+def prepends_bos(model: models.Model) -> bool:
     """Whether plain text starts with a BOS.
 
     It does where the tokenizer adds one itself, and where BOS and EOS are one document separator (GPT-2 and similar models,
@@ -65,7 +65,7 @@ def prepends_bos(model: Any) -> bool:
     return bool(ids and ids[0] == bos) or bos == tokenizer.eos_token_id
 
 
-def uses_chat(model: Any, chat: bool | None) -> bool:
+def uses_chat(model: models.Model, chat: bool | None) -> bool:
     """Whether the chat template is used.
 
     Args:
@@ -81,7 +81,7 @@ def uses_chat(model: Any, chat: bool | None) -> bool:
     return has if chat is None else chat
 
 
-def encode_one(model: Any, examples: Sequence[Example], *, chat: bool | None = None) -> list[Encoded]:
+def encode_one(model: models.Model, examples: Sequence[Example], *, chat: bool | None = None) -> list[Encoded]:
     """Token ids of each example, BOS by the model's convention, never twice.
 
     Plain: `prompt + " " + answer`. Chat: the user's turn (the prompt, or `NEUTRAL_TURN`), then the answer as the
@@ -106,7 +106,9 @@ def encode_one(model: Any, examples: Sequence[Example], *, chat: bool | None = N
     return out
 
 
-def encode_continuations(model: Any, pairs: Sequence[tuple[str, str]], *, windows: bool = False) -> list[Encoded]:
+def encode_continuations(
+    model: models.Model, pairs: Sequence[tuple[str, str]], *, windows: bool = False
+) -> list[Encoded]:
     """Token ids of plain prompts, each concatenated with its continuation without a separator.
 
     The convention of public benchmarks: a continuation contains its leading space, and a token belongs to it when its
@@ -141,7 +143,7 @@ def encode_continuations(model: Any, pairs: Sequence[tuple[str, str]], *, window
     return out
 
 
-def _encoded(model: Any, heads: Sequence[str], texts: Sequence[str]) -> list[Encoded]:
+def _encoded(model: models.Model, heads: Sequence[str], texts: Sequence[str]) -> list[Encoded]:
     """Token ids of texts, BOS by the model's convention; tokens that reach past a text's head are its answer."""
     tokenizer = models.tokenizer(model)
     bos = [tokenizer.bos_token_id] if prepends_bos(model) else []
@@ -177,7 +179,7 @@ def _tokenise(tokenizer: Any, texts: Sequence[str]) -> Iterator[tuple[list[int],
         yield list(ids), [int(end) for _, end in offsets]
 
 
-def check_ids(model: Any, encoded: Sequence[Encoded], names: Sequence[str], more: int = 0) -> None:
+def check_ids(model: models.Model, encoded: Sequence[Encoded], names: Sequence[str], more: int = 0) -> None:
     """Refuse token ids that the model lacks, and examples longer than its context.
 
     Args:
@@ -205,7 +207,9 @@ def check_ids(model: Any, encoded: Sequence[Encoded], names: Sequence[str], more
             )
 
 
-def encode(model: Any, examples: Sequence[Example], *, chat: bool | None = None, padding_side: str = "right") -> Batch:
+def encode(
+    model: models.Model, examples: Sequence[Example], *, chat: bool | None = None, padding_side: str = "right"
+) -> Batch:
     """All examples as one padded batch on the model's device.
 
     Args:
@@ -222,7 +226,7 @@ def encode(model: Any, examples: Sequence[Example], *, chat: bool | None = None,
     return pad(model, encode_one(model, examples, chat=chat), padding_side)
 
 
-def pad(model: Any, encoded: Sequence[Encoded], padding_side: str = "right") -> Batch:
+def pad(model: models.Model, encoded: Sequence[Encoded], padding_side: str = "right") -> Batch:
     """Pad encoded examples to one batch.
 
     Args:
@@ -249,7 +253,7 @@ def pad(model: Any, encoded: Sequence[Encoded], padding_side: str = "right") -> 
     return Batch(*(torch.from_numpy(array).to(device) for array in (tokens, mask, answer)))
 
 
-def pad_id(model: Any) -> int:
+def pad_id(model: models.Model) -> int:
     """A token id for padding; it is masked everywhere, so that any valid id will do."""
     tokenizer = models.tokenizer(model)
     filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -274,7 +278,7 @@ def group(lengths: Sequence[int], token_budget: int) -> Iterator[np.ndarray]:
 
 
 def batches(
-    model: Any, examples: Sequence[Example], *, token_budget: int = 4096, chat: bool | None = None
+    model: models.Model, examples: Sequence[Example], *, token_budget: int = 4096, chat: bool | None = None
 ) -> Iterator[tuple[np.ndarray, Batch]]:
     """Batches sorted by length, which keeps padding small.
 

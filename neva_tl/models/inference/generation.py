@@ -22,7 +22,7 @@ TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftex
 
 
 def generate(
-    model: Any,
+    model: models.Model,
     prompts: Sequence[str],
     *,
     max_new_tokens: int = 24,
@@ -96,7 +96,7 @@ def generate(
     return out
 
 
-def batch_rows(model: Any) -> int:
+def batch_rows(model: models.Model) -> int:
     """Rows of a decoding batch: 64, and up to 512 on narrow models, where most of a small pass is overhead (measured)."""
     facts = models.info(model)
     return min(max(2**18 // (facts.n_layers * facts.d_model), 64), 512)
@@ -109,7 +109,7 @@ def _continuation(tokenizer: Any, before: int, ids: Sequence[int]) -> str:
     return text[len(head) :] if text.startswith(head) else tokenizer.decode(list(ids), skip_special_tokens=True)
 
 
-def stop_ids(model: Any) -> frozenset[int]:
+def stop_ids(model: models.Model) -> frozenset[int]:
     """Tokens that end a text: EOS, and the end-of-turn tokens of common chat formats where the tokenizer has them."""
     tokenizer = models.tokenizer(model)
     stops = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()

@@ -26,7 +26,7 @@ Ids = tuple[int, ...]
 SCORED_SHARE = 4
 
 
-def prompt_batch(model: Any, prompts: Sequence[Ids]) -> Batch:
+def prompt_batch(model: models.Model, prompts: Sequence[Ids]) -> Batch:
     """Left-padded batch of prompts: every prompt ends at the last position, where its answer begins.
 
     Args:
@@ -38,7 +38,7 @@ def prompt_batch(model: Any, prompts: Sequence[Ids]) -> Batch:
 
 @overload
 def run_prompts(
-    model: Any,
+    model: models.Model,
     tokens: Int[Tensor, "b n"],
     mask: Bool[Tensor, "b n"],
     past: models.KVCache | None = None,
@@ -49,7 +49,7 @@ def run_prompts(
 
 @overload
 def run_prompts(
-    model: Any,
+    model: models.Model,
     tokens: Int[Tensor, "b n"],
     mask: Bool[Tensor, "b n"],
     past: models.KVCache | None = None,
@@ -59,7 +59,7 @@ def run_prompts(
 
 
 def run_prompts(
-    model: Any,
+    model: models.Model,
     tokens: Int[Tensor, "b n"],
     mask: Bool[Tensor, "b n"],
     past: models.KVCache | None = None,
@@ -97,7 +97,7 @@ class PrefixCache:
 
     def __init__(
         self,
-        model: Any,
+        model: models.Model,
         examples: Sequence[Example] | Sequence[Encoded],
         *,
         chat: bool | None = None,
@@ -158,7 +158,7 @@ class PrefixCache:
             self._states.append(self._session.prompt_state())
         self.nbytes += past.nbytes
 
-    def exact_for(self, model: Any, session: TokenSession | None) -> bool:
+    def exact_for(self, model: models.Model, session: TokenSession | None) -> bool:
         """Whether scoring through this cache is exact: the same model, and no edit that touches prompt tokens.
 
         A cache created under a session is exact for that session alone, in any scope.
@@ -254,7 +254,7 @@ class Prefill:
         return skips_prompts(session)
 
     def run(
-        self, model: Any, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]
+        self, model: models.Model, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]
     ) -> tuple[models.KVCache, Float[Tensor, "b 1 v"]]:
         """Run unedited prompts, or look them up.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +82,7 @@ class _RunningBatch:
     ended: np.ndarray
     n_prompt: int
 
-    def next_logits(self, model: Any, session: TokenSession | None, *, first: bool) -> Float[Tensor, "b v"]:
+    def next_logits(self, model: models.Model, session: TokenSession | None, *, first: bool) -> Float[Tensor, "b v"]:
         """Run the next forward pass, with its tokens marked in the session."""
         if session is not None and self.past is not None and not first:
             session.mark_new()
@@ -127,7 +126,7 @@ class _RunningBatch:
 
 
 def decode(
-    model: Any,
+    model: models.Model,
     tokens: Int[Tensor, "b n"],
     mask: Bool[Tensor, "b n"],
     numbers: Sequence[int],

@@ -18,8 +18,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from neva_tl import models
 from neva_tl.core.errors import InputError
+from neva_tl.models import Model
+from neva_tl.models.forward_pass import run_pass
 from neva_tl.models.inference.encoding import (
     Batch,
     Encoded,
@@ -30,11 +31,12 @@ from neva_tl.models.inference.encoding import (
 )
 from neva_tl.models.inference.prompt_cache import PrefixCache, prompt_batch
 from neva_tl.models.inference.session import TokenSession
+from neva_tl.models.pass_spec import PassSpec
 from neva_tl.prompts.example import Example
 
 
 def forward_batch(
-    model: Any,
+    model: Model,
     batch: Batch,
     *,
     session: TokenSession | None = None,
@@ -45,37 +47,30 @@ def forward_batch(
     packed: bool = False,
     grad: bool = False,
 ) -> Tensor | None:
-    """One forward pass of a batch; an edit session is told that its answer tokens count as generated.
+    """One forward pass of a batch; marks its answer tokens as generated in the edit session.
 
     Args:
-        session: what `edit(...)` yields.
-        stop_at_layer: stop after block `stop_at_layer - 1` (no logits then).
+        model: The model.
+        batch: Token ids, padding mask and answer tokens.
+        session: The edit session that `edit(...)` yields.
+        stop_at_layer: Stop after block `stop_at_layer - 1`, without logits.
         logits: False skips the LM head.
-        positions: logits at these positions only.
-        scored: logits of these tokens only, in reading order.
-        packed: run the real tokens alone, end to end, without logits (where `models.packable`).
-        grad: keep the graph for gradients of activations.
+        positions: Return logits at these positions only.
+        scored: Return logits of these tokens only, in reading order.
+        packed: Run the real tokens alone, end to end, without logits (where `models.packable`).
+        grad: Keep the graph for gradients of activations.
 
     Returns:
         Logits `[b, n or m, d_vocab]`, with `scored` `[m, d_vocab]`, or None.
     """
     if session is not None:
         session.mark(batch.answer, batch.mask)
-    return models.forward(
-        model,
-        batch.tokens,
-        batch.mask,
-        stop_at_layer=stop_at_layer,
-        logits=logits,
-        positions=positions,
-        scored=scored,
-        packed=packed,
-        grad=grad,
-    )
+    spec = PassSpec(stop_at_layer, logits, positions, scored, packed, grad)
+    return run_pass(model, batch.tokens, batch.mask, spec)
 
 
 def _answer_logits(
-    model: Any, batch: Batch, session: TokenSession | None
+    model: Model, batch: Batch, session: TokenSession | None
 ) -> tuple[Float[Tensor, "m d_vocab"], Int[Tensor, " m"], Int[Tensor, " m"]]:
     """Log-probabilities over the vocabulary at the position before every answer token, its row, and the token itself.
 
@@ -88,7 +83,7 @@ def _answer_logits(
     return torch.log_softmax(logits.float(), dim=-1), scored.nonzero()[:, 0], batch.tokens[:, 1:][scored[:, :-1]]
 
 
-def _token_logprobs(model: Any, batch: Batch, session: TokenSession | None) -> tuple[np.ndarray, np.ndarray]:
+def _token_logprobs(model: Model, batch: Batch, session: TokenSession | None) -> tuple[np.ndarray, np.ndarray]:
     """Log-probability of every scored answer token (float64) and its row, in reading order."""
     logprobs, rows, tokens = _answer_logits(model, batch, session)
     values = logprobs.gather(1, tokens[:, None]).squeeze(1)
@@ -96,7 +91,7 @@ def _token_logprobs(model: Any, batch: Batch, session: TokenSession | None) -> t
 
 
 def answer_logprobs(
-    model: Any,
+    model: Model,
     examples: Sequence[Example],
     *,
     session: TokenSession | None = None,
@@ -133,7 +128,7 @@ def answer_logprobs(
 
 
 def encoded_logprobs(
-    model: Any,
+    model: Model,
     encoded: Sequence[Encoded],
     *,
     session: TokenSession | None = None,
@@ -181,7 +176,7 @@ def encoded_logprobs(
 
 
 def answer_greedy(
-    model: Any,
+    model: Model,
     encoded: Sequence[Encoded],
     *,
     session: TokenSession | None = None,
@@ -226,7 +221,7 @@ def _one_token_answers(
 
 
 def _next_logprobs(
-    model: Any, prompts: Sequence[tuple[int, ...]], session: TokenSession | None
+    model: Model, prompts: Sequence[tuple[int, ...]], session: TokenSession | None
 ) -> Float[Tensor, "b d_vocab"]:
     """Log-probabilities (float64, CPU) of the token after each prompt."""
     batch = prompt_batch(model, prompts)
@@ -237,7 +232,7 @@ def _next_logprobs(
 
 
 def neutral_logprobs(
-    model: Any,
+    model: Model,
     texts: Sequence[str],
     *,
     session: TokenSession | None = None,
@@ -270,7 +265,7 @@ def neutral_logprobs(
 
 
 def token_kl(
-    model: Any,
+    model: Model,
     texts: Sequence[str],
     edited: Callable[[], AbstractContextManager[Any]],
     *,

@@ -61,7 +61,7 @@ def measure_selectors(
         Counts (one row per world and method) and plants (one row per world and plant of its value, with population d_z).
 
     Raises:
-        InputError: A method is unknown, or there are no models.
+        InputError: A method is unknown, or `n_models` is below 1.
     """
     names = [*SELECTORS, *VARIANTS] if methods is None else list(methods)
     for name in names:

@@ -40,7 +40,7 @@ class Plant:
     kind: str = "writer"
 
 
-def plant(model: Any, plants: Iterable[Plant]) -> None:
+def plant(model: models.Model, plants: Iterable[Plant]) -> None:
     """Overwrite neurons of a model in place; the biases of these neurons become 0.
 
     The input weights are divided by the norm's own weights, so that the neuron reads `reads` of the normalised stream.
@@ -81,11 +81,11 @@ def _check(one: Plant, facts: Any) -> None:
     for name, direction in (("reads", one.reads), ("writes", one.writes)):
         if direction is not None and (direction.shape != (facts.d_model,) or not np.isfinite(direction).all()):
             raise InputError(
-                f"`{name}` of neuron {one.neuron} must be {facts.d_model} finite numbers, one per dimension"
+                f"the vector that neuron {one.neuron} {name} must be {facts.d_model} finite numbers, one per dimension"
             )
 
 
-def embedding_direction(model: Any, tokens: Sequence[int]) -> Float[np.ndarray, " d"]:
+def embedding_direction(model: models.Model, tokens: Sequence[int]) -> Float[np.ndarray, " d"]:
     """Unit direction from the average embedding to the tokens' mean embedding.
 
     An early neuron that reads it detects these tokens.
@@ -100,7 +100,7 @@ def embedding_direction(model: Any, tokens: Sequence[int]) -> Float[np.ndarray, 
     )
 
 
-def token_direction(model: Any, tokens: Sequence[int]) -> Float[np.ndarray, " d"]:
+def token_direction(model: models.Model, tokens: Sequence[int]) -> Float[np.ndarray, " d"]:
     """Unit direction of the stream that raises the tokens' mean logit most.
 
     Measured against the average token, with the norm frozen.

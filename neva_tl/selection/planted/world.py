@@ -1,7 +1,5 @@
 """Random models with planted neurons of known population effect.
 
-All other neurons are null by construction, or up to the plants' layer.
-
 A text holds filler words and marker words of one value. Each marker comes as `up` or `down`; a + text draws `up` with
 probability .5 + lean, a - text with probability .5 - lean. The two embeddings of a marker are `base + c u` and `base - c u`, u
 a direction that only the plants read or write. So up and down have the same length and are the same to every norm, head and
@@ -29,6 +27,7 @@ from scipy.optimize import brentq
 
 from neva_tl import models
 from neva_tl.core.errors import InputError
+from neva_tl.models import tiny
 from neva_tl.models.hooks import record_hooks
 from neva_tl.models.sources import quiet
 from neva_tl.prompts import ContrastSet
@@ -58,7 +57,7 @@ class World:
         words: Value -> its words (the tokens that writers write).
     """
 
-    model: Any
+    model: models.Model
     plants: tuple[Plant, ...]
     truth: pd.DataFrame
     words: dict[str, list[str]]
@@ -193,25 +192,13 @@ def _random_model(
 ) -> Any:
     from tokenizers import Tokenizer, pre_tokenizers
     from tokenizers import models as kinds
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     vocabulary = _vocabulary(values)
     raw = Tokenizer(kinds.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="<s>", unk_token="<unk>")
-    config = LlamaConfig(
-        hidden_size=D_MODEL,
-        intermediate_size=d_mlp,
-        num_hidden_layers=N_LAYERS,
-        num_attention_heads=N_HEADS,
-        num_key_value_heads=N_HEADS,
-        vocab_size=len(vocabulary),
-        max_position_embeddings=64,
-        tie_word_embeddings=False,
-        bos_token_id=1,
-        eos_token_id=1,
-    )
-    llama: Any = LlamaForCausalLM(config)
+    llama = tiny.llama(tokenizer, n_layers=N_LAYERS, d_model=D_MODEL, d_mlp=d_mlp, n_heads=N_HEADS, n_ctx=64)
     hidden = np.concatenate([marks, writes])
 
     def draw(*shape: int, scale: float) -> np.ndarray:
@@ -244,12 +231,10 @@ def _random_model(
         for name, weight in weights.items():
             parameters[name].copy_(torch.as_tensor(np.ascontiguousarray(weight)))
     with tempfile.TemporaryDirectory() as folder, quiet():
-        llama.save_pretrained(Path(folder) / "planted", safe_serialization=True)
-        tokenizer.save_pretrained(Path(folder) / "planted")
-        return models.load(Path(folder) / "planted")
+        return models.load(tiny.save_checkpoint(Path(folder) / "planted", llama, tokenizer))
 
 
-def _texts(rng: np.random.Generator, value: str, count: int, pole: str, model: Any) -> Int[np.ndarray, "n t"]:
+def _texts(rng: np.random.Generator, value: str, count: int, pole: str, model: models.Model) -> Int[np.ndarray, "n t"]:
     """Token ids of texts of one pole, without BOS.
 
     Fillers and markers in random order.
@@ -262,7 +247,7 @@ def _texts(rng: np.random.Generator, value: str, count: int, pole: str, model: A
 
 
 def _run(
-    model: Any, ids: Int[np.ndarray, "n t"], name: str, stop: int, columns: torch.Tensor | None = None
+    model: models.Model, ids: Int[np.ndarray, "n t"], name: str, stop: int, columns: torch.Tensor | None = None
 ) -> Float[np.ndarray, "n t c"]:
     """Activations of a hook point at every token except BOS."""
     out = []
@@ -277,7 +262,7 @@ def _run(
 
 
 def _streams(
-    model: Any, value: str, layer: int, pairs: int, rng: np.random.Generator
+    model: models.Model, value: str, layer: int, pairs: int, rng: np.random.Generator
 ) -> dict[str, Float[np.ndarray, "n t d"]]:
     """Pole -> the normalised stream that a layer's MLP reads."""
     name = models.hook_name(model, layer, "resid_mid")

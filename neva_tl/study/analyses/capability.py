@@ -33,7 +33,7 @@ COLUMNS = (
 
 
 def unedited_scores(
-    store: RunFolder, model: Any, benchmarks: Sequence[Benchmark], *, progress: bool = False
+    store: RunFolder, model: models.Model, benchmarks: Sequence[Benchmark], *, progress: bool = False
 ) -> dict[str, Scores]:
     """Score every set on the unedited model.
 
@@ -52,7 +52,7 @@ def unedited_scores(
 def run_capability(
     store: RunFolder,
     run: ReopenedRun,
-    model: Any,
+    model: models.Model,
     benchmarks: Sequence[Benchmark],
     methods: Sequence[str],
     values: Sequence[str] = (),
@@ -114,7 +114,7 @@ def run_capability(
 
 def _scored(
     store: RunFolder,
-    model: Any,
+    model: models.Model,
     benchmark: Benchmark,
     edits: Sequence[Edit],
     condition: str,

@@ -133,7 +133,7 @@ def _finished(store: RunFolder, value: str, effort: Effort | None) -> bool:
 
 
 def value_circuit(
-    model: Any,
+    model: models.Model,
     pairs: ContrastSet,
     value: str,
     sets: Mapping[str, NeuronSet],
@@ -202,7 +202,13 @@ def value_circuit(
 
 
 def value_tasks(
-    model: Any, pairs: ContrastSet, value: str, config: StudyConfig, split: str, per_pole: int, lead: str | None = None
+    model: models.Model,
+    pairs: ContrastSet,
+    value: str,
+    config: StudyConfig,
+    split: str,
+    per_pole: int,
+    lead: str | None = None,
 ) -> ValueTask:
     """Return the value's task on one split, read after the last token of each text.
 
@@ -221,7 +227,7 @@ def value_tasks(
     return value_task(model, pairs, value, split=split, per_pole=per_pole, at="last", chat=config.chat, lead=lead)
 
 
-def _view(model: Any, graph: CircuitGraph, task: ValueTask) -> dict[str, Any]:
+def _view(model: models.Model, graph: CircuitGraph, task: ValueTask) -> dict[str, Any]:
     """Record the strongest neurons and heads on a text that expresses the value.
 
     Returns:

@@ -77,7 +77,7 @@ def group_of(
 
 
 def layer_ablation(
-    model: Any,
+    model: models.Model,
     stats: ActivationStats,
     neurons: Mapping[str, NeuronSet],
     scorer: Scorer,

@@ -84,7 +84,7 @@ def _doses(store: RunFolder, config: StudyConfig, method: str) -> dict[str, floa
 
 
 def _write(
-    store: RunFolder, model: Any, config: StudyConfig, edits: Mapping[str, Edit], progress: bool
+    store: RunFolder, model: models.Model, config: StudyConfig, edits: Mapping[str, Edit], progress: bool
 ) -> pd.DataFrame:
     spec = "demo" if config.demo else "schwartz"
     texts = prompts.open_prompts(spec, "test")["text"].head(min(config.spending().test, MOST_PROMPTS)).tolist()

@@ -123,7 +123,7 @@ class ReopenedRun:
         return target_gain
 
     def edits(
-        self, model: Any, methods: Sequence[str], values: Sequence[str] = (), target: float | None = None
+        self, model: models.Model, methods: Sequence[str], values: Sequence[str] = (), target: float | None = None
     ) -> list[RunEdit]:
         """Rebuild edits at the run's own matched doses.
 
@@ -148,7 +148,7 @@ class ReopenedRun:
         evidence = self.evidence(model)
         return [self._edit(evidence, method, value, target) for method in methods for value in requested_values]
 
-    def evidence(self, model: Any) -> Evidence:
+    def evidence(self, model: models.Model) -> Evidence:
         """Read the evidence for the run's edits from its folder.
 
         Args:
@@ -186,7 +186,7 @@ class ReopenedRun:
             raise InputError(f"{self.store.root} was made on other prompts than {self.config.prompts} holds now")
         return pairs
 
-    def cells(self, model: Any, **profile: Any) -> CellRunner:
+    def cells(self, model: models.Model, **profile: Any) -> CellRunner:
         """Return the run's cells, which can measure more edits with its judge and prompts.
 
         Args:

@@ -24,6 +24,7 @@ from neva_tl.editing import Edit
 from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.evaluation.measures.result import compare_nlr, measure
 from neva_tl.methods import Evidence, build, gate_name
+from neva_tl.models import Model
 from neva_tl.study.analyses.reopened_run import ReopenedRun
 from neva_tl.study.analyses.variants import FACTORS, Setting, Variant, neurons_of, variants
 from neva_tl.study.run import stages, summary
@@ -107,14 +108,14 @@ class Lab:
     """
 
     run: ReopenedRun
-    model: Any
+    model: Model
     config: SensitivityConfig
     evidence: Evidence
     cells: CellRunner
     _stats: dict[int, ActivationStats] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, run: ReopenedRun, model: Any, config: SensitivityConfig | None = None) -> Lab:
+    def open(cls, run: ReopenedRun, model: Model, config: SensitivityConfig | None = None) -> Lab:
         """Set up the evidence and the cells of a run.
 
         Args:
@@ -333,7 +334,7 @@ def level_row(level: Level, reference: Level, seed: int, n_boot: int) -> dict[st
 
 
 def sensitivity(
-    run: ReopenedRun, model: Any, config: SensitivityConfig | None = None, *, progress: bool = False
+    run: ReopenedRun, model: Model, config: SensitivityConfig | None = None, *, progress: bool = False
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     """Vary one factor at a time around the run's own setting.
 

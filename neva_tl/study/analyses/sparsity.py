@@ -19,6 +19,7 @@ from tqdm import tqdm
 from neva_tl.evaluation.measures import formulas as measures
 from neva_tl.evaluation.measures.estimate import Estimate, interval, null
 from neva_tl.evaluation.measures.headline import draw
+from neva_tl.models import Model
 from neva_tl.study.analyses.reopened_run import ReopenedRun
 from neva_tl.study.analyses.sensitivity import Lab, SensitivityConfig
 from neva_tl.study.analyses.variants import Variant
@@ -102,7 +103,7 @@ class _Curve:
 
 
 def sparsity(
-    run: ReopenedRun, model: Any, config: SensitivityConfig | None = None, *, progress: bool = False
+    run: ReopenedRun, model: Model, config: SensitivityConfig | None = None, *, progress: bool = False
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     """Find the smallest sets with 90 % of the full set's gain at the same dose.
 

@@ -23,7 +23,7 @@ FIRST_DOSE: dict[DoseUnit, float] = {"log-odds": 8.0, "contrasts": 2.0, "gamma":
 
 
 def build_edit(
-    model: Any,
+    model: models.Model,
     stats: ActivationStats,
     value: str,
     *,
@@ -56,7 +56,7 @@ def build_edit(
 
 
 def compare(
-    model: Any,
+    model: models.Model,
     methods: Sequence[str] = METHODS,
     values: Sequence[str] = VALUES,
     *,

@@ -277,7 +277,7 @@ def _open(
     name: str,
     study: StudyConfig,
     folder: Path,
-    model: Any,
+    model: models.Model,
     pairs: ContrastSet,
     measured: tuple[str, ...],
     progress: bool,

@@ -31,6 +31,7 @@ from neva_tl.editing.edits.compose import Shared
 from neva_tl.evaluation.measures import formulas as measures
 from neva_tl.evaluation.measures.estimate import interval
 from neva_tl.evaluation.measures.headline import draw, nlr
+from neva_tl.models import Model
 from neva_tl.study.analyses.reopened_run import ReopenedRun, RunEdit
 from neva_tl.study.analyses.sensitivity import spread_values
 from neva_tl.study.run.cell_runner import CellRunner
@@ -128,7 +129,7 @@ def together(a: Edit, b: Edit, share: float = 1.0, shared: Shared = "sum") -> tu
 
 
 def two_values(
-    run: ReopenedRun, model: Any, config: TwoConfig | None = None, *, progress: bool = False
+    run: ReopenedRun, model: Model, config: TwoConfig | None = None, *, progress: bool = False
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     """Steer towards two values together, for every pair and method.
 
@@ -181,7 +182,7 @@ class _TwoLab:
     edits: Mapping[tuple[str, str], RunEdit]
 
     @classmethod
-    def open(cls, run: ReopenedRun, model: Any, config: TwoConfig) -> _TwoLab:
+    def open(cls, run: ReopenedRun, model: Model, config: TwoConfig) -> _TwoLab:
         pairs = config.pairs or default_pairs(run.values())
         for pair in pairs:
             kind_of(*pair)

@@ -17,6 +17,7 @@ from neva_tl.activations import ActivationStats
 from neva_tl.attribution.margin import MarginEffects
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.models import Model
 from neva_tl.selection.base import SelectionWarning
 from neva_tl.selection.registry import options_of, quick
 from neva_tl.study.run.cell_runner import grid_of
@@ -206,7 +207,7 @@ def neurons_of(
     run_neurons: NeuronSet,
     config: StudyConfig,
     stats: ActivationStats,
-    model: Any,
+    model: Model,
     margins: MarginEffects | None = None,
 ) -> NeuronSet:
     """Return the neurons of a variant: the best of the run's own, or selected again.

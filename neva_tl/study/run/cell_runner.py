@@ -23,6 +23,7 @@ from neva_tl.evaluation.conditions.fluency import admissible
 from neva_tl.evaluation.conditions.observe import Observed, write_texts
 from neva_tl.evaluation.judges.base import legible
 from neva_tl.methods import Evidence, build, dose_unit
+from neva_tl.models import Model
 from neva_tl.models.inference.prompt_cache import Prefill
 from neva_tl.study.run.config import GRIDS, Profile, StudyConfig
 from neva_tl.study.run.cost_meter import CostMeter
@@ -56,7 +57,7 @@ class CellRunner:
     """
 
     store: RunFolder
-    model: Any
+    model: Model
     scorer: Scorer
     config: StudyConfig
     profile: Profile

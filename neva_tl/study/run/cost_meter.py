@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ import pandas as pd
 from neva_tl.editing import Edit, edit
 from neva_tl.evaluation.conditions.capability import TOKEN_BUDGET, Reference, capability, neutral_texts, reference
 from neva_tl.evaluation.conditions.fluency import fluency
-from neva_tl.models import LayerCache
+from neva_tl.models import LayerCache, Model
 from neva_tl.models.inference import neutral_logprobs
 from neva_tl.study.run.config import Profile, StudyConfig
 
@@ -31,7 +30,7 @@ class CostMeter:
         profile: Its budget.
     """
 
-    model: Any
+    model: Model
     config: StudyConfig
     profile: Profile
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,7 @@ from neva_tl.evaluation.conditions.observe import (
     write_texts_many,
 )
 from neva_tl.evaluation.judges.base import ItemScores, Judge, TextJudge, legible, reads_texts
-from neva_tl.models import LayerCache
+from neva_tl.models import LayerCache, Model
 from neva_tl.models.inference.prompt_cache import Prefill
 
 #: Number of greedy texts for the invalid rate where the judge itself reads no text.
@@ -41,7 +40,7 @@ class Scorer:
         values: Values that the judge can measure (all ten, or those that the prompts cover).
     """
 
-    model: Any
+    model: Model
     judges: Callable[[str, tuple[str, ...]], Judge]
     prompts: dict[str, pd.DataFrame]
     decoding: Decoding

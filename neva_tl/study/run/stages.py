@@ -90,7 +90,9 @@ def steerable(config: StudyConfig, stats: ActivationStats) -> StudyConfig:
     return replace(config, values=covered)
 
 
-def collected(store: RunFolder, model: Any, pairs: ContrastSet, config: StudyConfig, progress: bool) -> ActivationStats:
+def collected(
+    store: RunFolder, model: models.Model, pairs: ContrastSet, config: StudyConfig, progress: bool
+) -> ActivationStats:
     """Return statistics with samples, read from the run folder or collected into it.
 
     Args:
@@ -135,7 +137,7 @@ def stored_stats(store: RunFolder) -> ActivationStats:
 
 
 def selected(
-    store: RunFolder, model: Any, stats: ActivationStats, config: StudyConfig, progress: bool
+    store: RunFolder, model: models.Model, stats: ActivationStats, config: StudyConfig, progress: bool
 ) -> dict[str, NeuronSet]:
     """Return the neurons of each value, read from the run folder or selected into it.
 
@@ -175,7 +177,9 @@ def selected(
     return neurons
 
 
-def margins(store: RunFolder, model: Any, stats: ActivationStats, config: StudyConfig, progress: bool) -> MarginEffects:
+def margins(
+    store: RunFolder, model: models.Model, stats: ActivationStats, config: StudyConfig, progress: bool
+) -> MarginEffects:
     """Return the margin effects of all neurons on all collected values.
 
     They are read from the run folder, or measured into it.
@@ -205,7 +209,9 @@ def stored_margins(store: RunFolder) -> MarginEffects | None:
     return MarginEffects.load(store.path(MARGINS)) if store.has(MARGINS) else None
 
 
-def relevance_gate(store: RunFolder, model: Any, pairs: ContrastSet, config: StudyConfig) -> RelevanceGate | None:
+def relevance_gate(
+    store: RunFolder, model: models.Model, pairs: ContrastSet, config: StudyConfig
+) -> RelevanceGate | None:
     """Return the relevance gate of all methods of a study, stored in the run folder.
 
     The tokens at which the contrast is collected count as relevant, all tokens of neutral text as irrelevant
@@ -230,7 +236,9 @@ def relevance_gate(store: RunFolder, model: Any, pairs: ContrastSet, config: Stu
     return gate
 
 
-def make_scorer(store: RunFolder, model: Any, pairs: ContrastSet, config: StudyConfig, profile: Profile) -> Scorer:
+def make_scorer(
+    store: RunFolder, model: models.Model, pairs: ContrastSet, config: StudyConfig, profile: Profile
+) -> Scorer:
     """Return the judge of the study with its validation and test prompts.
 
     Args:
@@ -269,7 +277,7 @@ def make_scorer(store: RunFolder, model: Any, pairs: ContrastSet, config: StudyC
 
 
 def _logprob_judges(
-    store: RunFolder, model: Any, pairs: ContrastSet, config: StudyConfig, profile: Profile
+    store: RunFolder, model: models.Model, pairs: ContrastSet, config: StudyConfig, profile: Profile
 ) -> Callable[[str, tuple[str, ...]], Any]:
     """Return a function from split and values to a log-probability judge.
 
@@ -297,7 +305,7 @@ def _logprob_judges(
 
 
 def write_evidence(
-    store: RunFolder, model: Any, pairs: ContrastSet, stats: ActivationStats, neurons: Mapping[str, NeuronSet]
+    store: RunFolder, model: models.Model, pairs: ContrastSet, stats: ActivationStats, neurons: Mapping[str, NeuronSet]
 ) -> None:
     """Write the results that precede any edit.
 
@@ -358,7 +366,7 @@ def _thinned(effects: pd.DataFrame, neurons: NeuronSet, value: str, most: int = 
     return pd.concat([marked[marked["selected"]], drawn], ignore_index=True)
 
 
-def manifest(config: StudyConfig, model: Any, pairs: ContrastSet, command: list[str]) -> dict[str, Any]:
+def manifest(config: StudyConfig, model: models.Model, pairs: ContrastSet, command: list[str]) -> dict[str, Any]:
     """Return the manifest of a run folder, without its wall time.
 
     Args:

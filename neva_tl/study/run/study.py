@@ -158,7 +158,13 @@ class Study:
         return StudyResult(store.root)
 
     def _work(
-        self, store: RunFolder, model: Any, pairs: Any, config: StudyConfig, processes: int | None, progress: bool
+        self,
+        store: RunFolder,
+        model: models.Model,
+        pairs: Any,
+        config: StudyConfig,
+        processes: int | None,
+        progress: bool,
     ) -> None:
         workspace = StudyWorkspace.open(store, model, pairs, config, progress=progress)
         count = workers.default_workers(model) if processes is None else processes

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from neva_tl.core.method_records import METHODS, Method, find_method
 from neva_tl.evaluation.judges.registry import JUDGES
+from neva_tl.models import Model
 from neva_tl.selection import SELECTORS, Selector
 from neva_tl.selection.registry import find_selector
 from neva_tl.study.run.config import StudyConfig
@@ -37,7 +38,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def default_workers(model: Any) -> int:
+def default_workers(model: Model) -> int:
     """Return the default number of processes for a model.
 
     Args:

@@ -38,7 +38,7 @@ class StudyWorkspace:
 
     @classmethod
     def open(
-        cls, store: RunFolder, model: Any, pairs: Any, config: StudyConfig, *, progress: bool = False
+        cls, store: RunFolder, model: models.Model, pairs: Any, config: StudyConfig, *, progress: bool = False
     ) -> StudyWorkspace:
         """Collect and select, as far as the run folder lacks it, and set up the judge.
 

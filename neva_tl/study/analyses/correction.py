@@ -72,7 +72,7 @@ def labels_of(judge: Any, labels: LabelledTexts | str | Path | None) -> Labelled
 def judged_labels(
     judge: TextJudge, labels: LabelledTexts | str | Path | None = None, *, split: str = "test", limit: int = 0
 ) -> JudgedTexts:
-    """Score held-out labelled texts.
+    """Score labelled texts of a test split.
 
     Args:
         judge: Judge of texts.

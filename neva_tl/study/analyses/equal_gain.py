@@ -25,7 +25,7 @@ from neva_tl.evaluation.measures.headline import draw
 from neva_tl.study.run.comparison import stored_responses
 from neva_tl.study.run.run_folder import RunFolder
 
-#: Costs that are read off a curve besides leakage, in nats per token of neutral text.
+#: Costs that are read off a curve in addition to leakage, in nats per token of neutral text.
 COSTS = ("kl", "loss")
 
 

@@ -24,7 +24,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.method_records import METHODS, find_method
 from neva_tl.models.sources import is_demo
 from neva_tl.study.analyses.equal_gain import Curve, contest, curve_of, curves_table, equal_gain_contests, numeric
-from neva_tl.study.run.comparison import nlr_beside
+from neva_tl.study.run.comparison import paired_nlr
 from neva_tl.study.run.run_folder import RunFolder
 
 #: Methods that are compared on the demo model only. `npti`, `dpn_le` and `lape` never reached the gain in smoke runs on real
@@ -220,7 +220,7 @@ class _Contest:
         row |= {"reached_ours": len(reached[self.ours]), "reached_rival": len(reached[self.rival])}
         if not common:
             return row
-        comparison = nlr_beside(store, self.ours, self.rival, self.target, common, seed=seed, n_boot=n_boot)
+        comparison = paired_nlr(store, self.ours, self.rival, self.target, common, seed=seed, n_boot=n_boot)
         row |= {"nlr_ours": comparison.nlr_a.est, "nlr_rival": comparison.nlr_b.est}
         row |= comparison.ratio.columns("nlr_ratio") | comparison.difference.columns("nlr_difference")
         losses = {method: [losses_of(store, base, method, value, self.target) for value in common] for method in pair}

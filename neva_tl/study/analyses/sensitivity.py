@@ -1,6 +1,6 @@
 """Sensitivity of a finished run: one factor at a time is varied.
 
-Every level has a dose of its own. Neurons come from training prompts, doses from validation prompts (the run's own search, at
+Every level has its own dose. Neurons come from training prompts, doses from validation prompts (the run's own search, at
 one target gain), and the reported figures from test prompts. The run's own setting is not measured again: its cells are the
 run's, so the row `as run` equals the headline. Its doses were searched for all of the run's targets, those of the levels for
 one target only. Each level has its cells in `cells/sensitivity/FACTOR=LEVEL`.

@@ -42,7 +42,7 @@ def stored_responses(
         unit: Unit of the scores.
 
     Returns:
-        The scores; None where there are no scores of this kind.
+        The scores; None where the run has none of this kind.
     """
     names = {v: f"cells/measure/{method}/{v}@{target}" for v in values}
     return responses_of(store, method, names, kind, judge=judge, unit=unit)
@@ -62,7 +62,7 @@ def responses_of(
         unit: Unit of the scores.
 
     Returns:
-        The scores; None where there are no scores of this kind.
+        The scores; None where the run has none of this kind.
     """
     base = store.read_table("cells/base.items")
     shared = _same_items(base)
@@ -79,7 +79,7 @@ def _same_items(base: pd.DataFrame) -> bool:
     return rows.groupby("measured")["cluster"].apply(tuple).nunique() == 1
 
 
-def nlr_beside(
+def paired_nlr(
     store: RunFolder, ours: str, other: str, target: float, values: list[str], *, seed: int, n_boot: int
 ) -> NlrComparison:
     """Compare the NLRs of two methods at one target gain on the same draws.
@@ -127,7 +127,7 @@ def nlr_comparison(store: RunFolder, seed: int = 0, n_boot: int = 2000) -> pd.Da
         common = [v for v in ours["steered"] if v in set(group["steered"])]
         if method == MAIN or not common:
             continue
-        comparison = nlr_beside(store, MAIN, method, target, common, seed=seed, n_boot=n_boot)
+        comparison = paired_nlr(store, MAIN, method, target, common, seed=seed, n_boot=n_boot)
         row: dict[str, Any] = {"method": method, "target_gain": target, "n_values": len(common)}
         row |= {"nlr_neva": comparison.nlr_a.est, "nlr": comparison.nlr_b.est}
         rows.append(row | comparison.ratio.columns("ratio") | comparison.difference.columns("difference"))

@@ -35,7 +35,7 @@ GRIDS: dict[DoseUnit, tuple[float, ...]] = {
 #: `DEMO_K`), ranked by effect and write without the penalties for other values, because those leave too few neurons to move
 #: anything. Real models use `margin`: on SmolLM2 its neurons reach the same gain at a third of the divergence and with less
 #: leakage than those that `neva` ranks (tested on power and tradition only). They are not screened by the false discovery rate
-#: (q stays a column), because the effect depends on what the neurons write together: at equal gain the unscreened sets cost less.
+#: (q stays a column), because the effect depends on the sum of the neurons' writes: at equal gain the unscreened sets cost less.
 DEMO_K = 400
 DEMO_SELECTOR, REAL_SELECTOR = "neva", "margin"
 DEMO_SELECTION: dict[str, Any] = {"lam": 0.0, "lam_write": 0.0}

@@ -66,7 +66,7 @@ def write_all(
     store.write_table("tables/values", pd.DataFrame([r for m, e in entries for r in summary.values_rows(e, m)]))
     if doses:
         table = pd.concat(doses, ignore_index=True)
-        # a judge that was asked about the target alone during the search gives no leakage
+        # a judge that measures only the target during the search gives no leakage
         table = table.reindex(columns=[*table.columns, *(c for c in ("leakage", "ppl") if c not in table)])
         store.write_table("tables/dose", table.astype({"leakage": float, "ppl": float}))
     ablation = ablation_table(cells, steered)

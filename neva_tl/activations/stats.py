@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from neva_tl.activations.accumulate import POLES, Accumulator, CellIndex, fold_of, merge_arrays, merge_folds
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import atomic_write
+from neva_tl.core.files import DAMAGED, atomic_write, existing_pair, file_pair, first_line, read_json
 from neva_tl.core.values import in_circle_order
 from neva_tl.core.values import value as lookup
 
@@ -282,13 +282,12 @@ class ActivationStats:
         For samples in a file, pass `samples=PATH` to `collect`.
 
         Args:
-            path: The path, with or without an extension.
+            path: The path, with or without `.json` or `.safetensors`; other dots belong to the name (`llama-3.1`).
 
         Returns:
             The path of the JSON file.
         """
-        path = Path(path).with_suffix("")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        json_file, tensor_file = file_pair(path)
         meta = {
             "schema": 1,
             "kind": "activation_stats",
@@ -298,11 +297,12 @@ class ActivationStats:
             "prompt_hash": self.prompt_hash,
             "pooling": self.pooling,
         }
-        tensor_file, json_file = path.with_suffix(".safetensors"), path.with_suffix(".json")
+        about = json.dumps(meta, indent=1)
+        json_file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(tensor_file) as file:
             save_file({name: np.ascontiguousarray(a) for name, a in self._arrays().items()}, file)
         with atomic_write(json_file) as file:
-            file.write_text(json.dumps(meta, indent=1))
+            file.write_text(about)
         return json_file
 
     @classmethod
@@ -310,26 +310,23 @@ class ActivationStats:
         """Read statistics written by `save`.
 
         Args:
-            path: The path, with or without an extension.
+            path: The path, with or without `.json` or `.safetensors`.
 
         Raises:
-            InputError: A file is missing or has other contents.
+            InputError: A file is missing, is damaged, or has other contents.
         """
-        path = Path(path).with_suffix("")
-        json_file, tensor_file = path.with_suffix(".json"), path.with_suffix(".safetensors")
-        for file in (json_file, tensor_file):
-            if not file.exists():
-                raise InputError(
-                    f"{file} does not exist: statistics are a .json and a .safetensors file of the same name"
-                )
-        try:
-            meta = json.loads(json_file.read_text())
-        except json.JSONDecodeError as error:
-            raise InputError(f"{json_file} is not valid JSON ({error}): collect again") from error
+        json_file, tensor_file = existing_pair(path, "statistics are")
+        meta = read_json(json_file, "a file of activation statistics: collect again")
         if meta.get("kind") != "activation_stats":
             raise InputError(f"{json_file} does not contain activation statistics")
+        _check_meta(meta, json_file)
+        try:
+            arrays = load_file(str(tensor_file))
+        except (OSError, *DAMAGED) as error:
+            raise InputError(f"{tensor_file} is not a safetensors file ({first_line(error)}): collect again") from error
+        _check_arrays(arrays, len(meta["values"]), tensor_file)
         keep = ("info", "fingerprint", "prompt_hash", "pooling")
-        return cls(values=tuple(meta["values"]), **load_file(str(tensor_file)), **{name: meta[name] for name in keep})
+        return cls(values=tuple(meta["values"]), **arrays, **{name: meta[name] for name in keep})
 
     @classmethod
     def from_samples(
@@ -387,3 +384,42 @@ def finish(accumulated: Accumulator, **rest: Any) -> ActivationStats:
     """
     arrays: dict[str, Any] = accumulated.arrays()
     return ActivationStats(values=accumulated.values, **arrays, **rest)
+
+
+def _check_meta(meta: Mapping[str, Any], file: Path) -> None:
+    """Refuse metadata of other types than `ActivationStats.save` writes."""
+    kinds = {"values": list, "info": dict, "fingerprint": dict, "prompt_hash": str, "pooling": str}
+    for name, kind in kinds.items():
+        if not isinstance(meta.get(name), kind):
+            content = type(meta[name]).__name__ if name in meta else "missing"
+            raise InputError(f"{file}: {name} is {content}, expected {kind.__name__}: collect again")
+    for name in meta["values"]:
+        lookup(name)
+    if list(in_circle_order(meta["values"])) != meta["values"]:
+        raise InputError(f"{file}: its values repeat or are not in circle order: collect again")
+    layers = meta["info"].get("n_layers", 1)
+    if isinstance(layers, bool) or not isinstance(layers, int) or layers < 1:
+        raise InputError(f"{file}: n_layers is {layers!r}, expected a whole number above 0: collect again")
+
+
+def _check_arrays(arrays: Mapping[str, np.ndarray], n_values: int, file: Path) -> None:
+    """Refuse arrays whose names, shapes or number formats are not those of `ActivationStats.save`."""
+    cells, pairs = ("mean", "m2", "positive"), ("diff_mean", "diff_m2")
+    gate = tuple(f"gate_{name}" for name in cells)
+    expected = {"n", "diff_n", "resid", *cells, *pairs} | (set(gate) if set(gate) & set(arrays) else set())
+    if set(arrays) != expected:
+        names = ", ".join(sorted(set(arrays) ^ expected))
+        raise InputError(f"{file} lacks arrays of activation statistics, or has others ({names}): collect again")
+    folds, layers, width = (*arrays["mean"].shape[-3:], 0, 0, 0)[:3]
+    shapes: dict[str, tuple[int, ...]] = {"n": (n_values, 2, folds), "diff_n": (n_values, folds)}
+    shapes |= dict.fromkeys((*cells, *(name for name in gate if name in arrays)), (n_values, 2, folds, layers, width))
+    shapes |= dict.fromkeys(pairs, (n_values, folds, layers, width))
+    shapes["resid"] = (n_values, 2, layers, *arrays["resid"].shape[3:4])
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape or len(shape) < 2 or not all(shape):
+            raise InputError(f"{file}: {name} has the shape {arrays[name].shape}, expected {shape}: collect again")
+        kinds = "iu" if name in ("n", "diff_n") else "f"
+        if arrays[name].dtype.kind not in kinds:
+            raise InputError(f"{file}: {name} holds {arrays[name].dtype}: collect again")
+    if arrays["n"].min() < 0 or arrays["diff_n"].min() < 0:
+        raise InputError(f"{file}: a number of prompts is negative: collect again")

@@ -54,10 +54,12 @@ def collect(
     import neva_tl as nv
     from neva_tl.activations.pooling import check_pooling
     from neva_tl.activations.ranks import joined
+    from neva_tl.core.files import file_pair, without_suffix
     from neva_tl.study import StudyConfig
 
     kind: Any = StudyConfig(model=model).pooling if pooling == "auto" else pooling
     check_pooling(kind)
+    file_pair(out)  # refuses a path without a name
     writable(out)
     pairs = nv.prompts.load(resolve_prompts(prompts, model))
     with joined() as world, _stoppable(world.size):
@@ -68,7 +70,7 @@ def collect(
             pooling=kind,
             stop_at_layer=stop_at_layer,
             token_budget=token_budget,
-            checkpoint=out.with_name(f"{out.with_suffix('').name}.state"),
+            checkpoint=out.with_name(f"{without_suffix(out).name}.state"),
             save_every=save_every,
             progress=True,
         )

@@ -31,7 +31,7 @@ def content_key(*parts: Any) -> str:
         TypeError: A part is not plain data.
     """
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class JsonCache:
@@ -48,17 +48,18 @@ class JsonCache:
 
     def __init__(self, path: str | Path | None) -> None:
         self.path = None if path is None else Path(path).expanduser()
-        if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            if self.path is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(
                 ":memory:" if self.path is None else self.path, timeout=60, check_same_thread=False
             )
             if self.path is not None:
                 self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+            self._db.execute("SELECT key, value FROM kept LIMIT 1")
             self._db.commit()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise InputError(f"{path} cannot be used as a cache ({error}): name another file, or remove it") from error
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
@@ -75,8 +76,11 @@ class JsonCache:
         for start in range(0, len(requested), _CHUNK):
             chunk = requested[start : start + _CHUNK]
             marks = ",".join("?" * len(chunk))
-            rows = self._db.execute(f"SELECT key, value FROM kept WHERE key IN ({marks})", chunk)
-            values |= {key: json.loads(value) for key, value in rows}
+            try:
+                rows = self._db.execute(f"SELECT key, value FROM kept WHERE key IN ({marks})", chunk).fetchall()
+                values |= {key: json.loads(value) for key, value in rows}
+            except (sqlite3.Error, ValueError, TypeError, RecursionError) as error:
+                raise self._damaged(error) from error
         return values
 
     def get(self, key: str) -> Any | None:
@@ -94,8 +98,11 @@ class JsonCache:
             items: Key -> plain data; values of existing keys are replaced.
         """
         rows = [(key, json.dumps(value, ensure_ascii=False, allow_nan=False)) for key, value in items.items()]
-        with self._db:
-            self._db.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?)", rows)
+        try:
+            with self._db:
+                self._db.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?)", rows)
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
 
     def put(self, key: str, value: Any) -> None:
         """Store one value.
@@ -108,6 +115,9 @@ class JsonCache:
 
     def __len__(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM kept").fetchone()[0])
+
+    def _damaged(self, error: Exception) -> InputError:
+        return InputError(f"the cache {self.path or 'in memory'} is damaged or cannot be written ({error}): remove it")
 
     def close(self) -> None:
         """Close the file."""

@@ -1,7 +1,8 @@
-"""Atomic writes (a file appears complete or not at all), and data cleaned for JSON."""
+"""Atomic writes (a file appears complete or not at all), file names, JSON and tensors read with one-line errors."""
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -11,8 +12,18 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from neva_tl.core.errors import InputError
+
 #: Suffix of the temporary folder used during a write.
 ENDING = ".tmp"
+#: Suffixes of artefacts that are two files, metadata and tensors.
+PAIR = (".json", ".safetensors")
+#: Exceptions that the parsers of JSON and safetensors raise on damaged content.
+DAMAGED = (SafetensorError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, MemoryError)
 
 
 def remove_stale_tmp(target: Path) -> None:
@@ -82,3 +93,125 @@ def to_json(data: Any) -> Any:
     if isinstance(data, float) and not math.isfinite(data):
         return None
     return data
+
+
+def without_suffix(path: str | Path) -> Path:
+    """Remove `.json` or `.safetensors` from the end of a path; every other dot belongs to the name (`llama-3.1`).
+
+    Args:
+        path: Name of an artefact of two files, or of either file.
+    """
+    path = Path(path)
+    return path.with_name(path.name.removesuffix(path.suffix)) if path.suffix in PAIR else path
+
+
+def file_pair(path: str | Path) -> tuple[Path, Path]:
+    """Return the JSON file and the safetensors file of an artefact.
+
+    Args:
+        path: See `without_suffix`.
+
+    Raises:
+        InputError: The path has no name ("", ".", "/").
+    """
+    stem = without_suffix(path)
+    if not stem.name or stem.name == "..":
+        raise InputError(f"{str(path)!r} names no file: give a path without suffix, as in runs/power")
+    json_file, tensor_file = (stem.with_name(stem.name + suffix) for suffix in PAIR)
+    return json_file, tensor_file
+
+
+def existing_pair(path: str | Path, kind: str) -> tuple[Path, Path]:
+    """Return both files of an artefact after checking that they exist.
+
+    Args:
+        path: See `without_suffix`.
+        kind: The artefact in messages, e.g. "a neuron set is".
+
+    Raises:
+        InputError: One of the files is missing or is a folder.
+    """
+    pair = file_pair(path)
+    for file in pair:
+        if not file.is_file():
+            # version 0.1 cut every name at its last dot
+            stem = without_suffix(path)
+            short = file_pair(stem.with_suffix(""))[0] if stem.suffix else None
+            hint = f"; {short} exists, under the name that 0.1 gave: load that one" if short and short.is_file() else ""
+            raise InputError(f"{file} does not exist: {kind} a .json and a .safetensors side by side{hint}")
+    return pair
+
+
+def read_json(path: Path, kind: str) -> dict[str, Any]:
+    """Read a JSON object in UTF-8.
+
+    Args:
+        path: The file.
+        kind: The expected content in messages, e.g. "a neuron set written by neva_tl".
+
+    Raises:
+        InputError: The file cannot be read, is not UTF-8, or does not hold a JSON object that UTF-8 can write.
+    """
+    try:
+        data = parse_json(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not {kind} (not UTF-8 text: {error.reason})") from error
+    except InputError as error:
+        raise InputError(f"{path} is not {kind} ({error})") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path} is not {kind} (a JSON object is expected, not {type(data).__name__})")
+    return data
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON.
+
+    Args:
+        text: The text.
+
+    Raises:
+        InputError: The text is not JSON, is nested too deeply, or holds a lone surrogate, which no file can store.
+    """
+    try:
+        data = json.loads(text)
+        # only an escape of a surrogate can bring one in
+        if "\\ud" in text or "\\uD" in text:
+            json.dumps(data, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise InputError(f"not JSON: {error.msg}, line {error.lineno}") from error
+    except UnicodeEncodeError as error:
+        raise InputError("a text holds half of a surrogate pair, which is not a character") from error
+    except RecursionError as error:
+        raise InputError("not readable JSON: nested too deeply") from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise InputError(f"not readable JSON: {first_line(error)}") from error
+    return data
+
+
+def read_tensors(content: bytes, path: Path, kind: str) -> dict[str, np.ndarray]:
+    """Parse the content of a safetensors file.
+
+    Args:
+        content: Bytes of the file.
+        path: The file, for messages.
+        kind: See `read_json`.
+
+    Raises:
+        InputError: The content is damaged, or has a number format that NumPy lacks.
+    """
+    try:
+        return load(content)
+    except DAMAGED as error:
+        raise InputError(f"{path} is not {kind} ({first_line(error)})") from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, or its class name.
+
+    Args:
+        error: The exception.
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -11,17 +11,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.figures import figure
-from neva_tl.core.files import atomic_write
+from neva_tl.core.files import DAMAGED, atomic_write, existing_pair, file_pair, first_line, read_json, read_tensors
 from neva_tl.core.values import value
 
 Site = Literal["post", "gate"]
@@ -33,6 +32,8 @@ SHOWN = (
 )  # fmt: skip
 #: Columns of every neuron table; selection methods add their own statistics.
 REQUIRED = ("layer", "neuron", "mean_plus", "mean_minus", "sd", "score")
+#: Largest mean or spread: edits compute in float32.
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,19 +64,56 @@ class NeuronSet:
 
     def __post_init__(self) -> None:
         value(self.value)
+        self._check_types()
         missing = [name for name in REQUIRED if name not in self.df.columns]
         if missing:
             raise InputError(f"neuron table for {self.value} lacks the columns {', '.join(missing)}")
+        if not self.df.columns.is_unique:
+            raise InputError(f"neuron table for {self.value} has two columns of one name")
+        if len(self.df):
+            self._check_rows()
+
+    def _check_types(self) -> None:
+        if not isinstance(self.df, pd.DataFrame):
+            raise InputError(f"a neuron set needs its table as a DataFrame, not {type(self.df).__name__}")
+        if not isinstance(self.method, str):
+            raise InputError(f"the method of a neuron set is a name, not {self.method!r}")
+        if self.site not in get_args(Site):
+            raise InputError(f"unknown site {self.site!r} of a neuron set: choose from {', '.join(get_args(Site))}")
+        for name in ("n_layers", "d_mlp"):
+            number = getattr(self, name)
+            if isinstance(number, bool) or not isinstance(number, int | np.integer) or not 0 < number < 2**31:
+                raise InputError(f"{name} of a neuron set is {number!r}: a whole number above 0 is expected")
+        for name in ("fingerprint", "settings"):
+            if not isinstance(getattr(self, name), Mapping):
+                kind = type(getattr(self, name)).__name__
+                raise InputError(f"the {name} of a neuron set is a mapping of names, not {kind}")
+
+    def _check_rows(self) -> None:
+        for name in REQUIRED:
+            kinds, expected = ("iu", "whole numbers") if name in ("layer", "neuron") else ("iuf", "numbers")
+            if self.df[name].dtype.kind not in kinds:
+                raise InputError(
+                    f"column {name} of the neuron set for {self.value} holds {self.df[name].dtype}: {expected} are expected"
+                )
         layers, index = self.df["layer"].to_numpy(), self.df["neuron"].to_numpy()
-        if len(layers) and (layers.min() < 0 or layers.max() >= self.n_layers):
-            raise InputError(f"neuron set for {self.value} names layer {layers.max()}: the model has {self.n_layers}")
-        if len(index) and (index.min() < 0 or index.max() >= self.d_mlp):
-            raise InputError(f"neuron set for {self.value} names neuron {index.max()}: d_mlp is {self.d_mlp}")
+        if layers.min() < 0 or layers.max() >= self.n_layers:
+            wrong = layers.max() if layers.min() >= 0 else layers.min()
+            raise InputError(f"neuron set for {self.value} names layer {wrong}: the model has {self.n_layers}")
+        if index.min() < 0 or index.max() >= self.d_mlp:
+            wrong = index.max() if index.min() >= 0 else index.min()
+            raise InputError(f"neuron set for {self.value} names neuron {wrong}: d_mlp is {self.d_mlp}")
         if self.df.duplicated(["layer", "neuron"]).any():
             raise InputError(f"neuron set for {self.value} names a neuron twice")
         numbers = self.df[["mean_plus", "mean_minus", "sd"]].to_numpy(dtype=float)
         if not np.isfinite(numbers).all():
             raise InputError(f"neuron set for {self.value} holds a mean or spread that is not finite")
+        if np.abs(numbers).max() > LARGEST:
+            raise InputError(
+                f"neuron set for {self.value} holds a mean or spread above {LARGEST:.1e}, float32's largest"
+            )
+        if numbers[:, 2].min() < 0:
+            raise InputError(f"neuron set for {self.value} holds a negative spread (sd {numbers[:, 2].min():g})")
 
     def __len__(self) -> int:
         return len(self.df)
@@ -125,13 +163,12 @@ class NeuronSet:
         an old file with a new one.
 
         Args:
-            path: Path without suffix; its folder is created when missing.
+            path: Path without suffix (a dot belongs to the name: `llama-3.1`); its folder is created when missing.
 
         Returns:
             The path of the JSON file.
         """
-        path = Path(path).with_suffix("")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        json_file, tensor_file = file_pair(path)
         tensors = {
             name: np.ascontiguousarray(column.to_numpy())
             for name, column in self.df.items()
@@ -153,11 +190,12 @@ class NeuronSet:
             "fingerprint": dict(self.fingerprint),
             "settings": dict(self.settings),
         }
-        tensor_file, json_file = path.with_suffix(".safetensors"), path.with_suffix(".json")
+        about = json.dumps(meta, indent=1)
+        json_file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(tensor_file) as file:
             file.write_bytes(content)
         with atomic_write(json_file) as file:
-            file.write_text(json.dumps(meta, indent=1))
+            file.write_text(about)
         return json_file
 
     @classmethod
@@ -170,17 +208,14 @@ class NeuronSet:
         Raises:
             InputError: A file is missing, is not a neuron set, or belongs to another set.
         """
-        path = Path(path).with_suffix("")
-        json_file, tensor_file = path.with_suffix(".json"), path.with_suffix(".safetensors")
-        for file in (json_file, tensor_file):
-            if not file.exists():
-                raise InputError(f"{file} does not exist: a neuron set is a .json and a .safetensors side by side")
+        json_file, tensor_file = existing_pair(path, "a neuron set is")
+        kind = "a neuron set written by neva_tl"
+        meta = read_json(json_file, kind)
+        content = tensor_file.read_bytes()
         try:
-            meta = json.loads(json_file.read_text())
-            content = tensor_file.read_bytes()
             if hashlib.sha256(content).hexdigest() != meta["tensors"]:
                 raise InputError(f"{tensor_file} does not belong to {json_file}: save the neuron set again")
-            columns = {**load(content), **meta["text"]}
+            columns = {**read_tensors(content, tensor_file, kind), **meta["text"]}
             df = pd.DataFrame({name: columns[name] for name in meta["columns"]})
             return cls(
                 value=meta["value"],
@@ -192,8 +227,10 @@ class NeuronSet:
                 fingerprint=meta["fingerprint"],
                 settings=meta["settings"],
             )
-        except (KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
-            raise InputError(f"{json_file} is not a neuron set written by neva_tl ({error})") from error
+        except InputError as error:
+            raise error if str(json_file) in str(error) else InputError(f"{json_file}: {error}") from error
+        except DAMAGED as error:
+            raise InputError(f"{json_file} is not {kind} ({first_line(error)})") from error
 
     @property
     def power(self) -> str:
@@ -201,12 +238,15 @@ class NeuronSet:
         design = self.settings.get("power")
         if not design:
             return ""
-        g = design["detectable_g"]
-        each, alone = (f"{g[name]:.2f}" if g[name] is not None else "any" for name in ("all", "alone"))
-        return (
-            f"with {design['n']} {design['unit']}, effects above g = {each} are found with {design['power']:.0%} power "
-            f"when all {design['neurons']:,} neurons are tested ({alone} for one alone)"
-        ).replace("% power", " % power")
+        try:
+            g = design["detectable_g"]
+            each, alone = (f"{g[name]:.2f}" if g[name] is not None else "any" for name in ("all", "alone"))
+            return (
+                f"with {design['n']} {design['unit']}, effects above g = {each} are found with {design['power']:.0%} "
+                f"power when all {design['neurons']:,} neurons are tested ({alone} for one alone)"
+            ).replace("% power", " % power")
+        except (KeyError, TypeError, ValueError, IndexError):  # settings of another tool
+            return ""
 
     def __repr__(self) -> str:
         head = f"NeuronSet({self.value}, method={self.method}, {len(self)} neurons in layers {list(self.layers)}"

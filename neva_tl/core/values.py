@@ -83,7 +83,7 @@ def value(name: str) -> Value:
     Raises:
         InputError: The name is not one of the ten; the message lists them.
     """
-    if name not in _THEORY:
+    if not isinstance(name, str) or name not in _THEORY:
         raise InputError(f"unknown value {name!r}: Schwartz's ten values are {', '.join(VALUES)}")
     index = VALUES.index(name)
     groups, colour, definition = _THEORY[name]

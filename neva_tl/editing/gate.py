@@ -24,7 +24,7 @@ from torch import Tensor
 from neva_tl import models
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import atomic_write
+from neva_tl.core.files import DAMAGED, atomic_write, first_line
 from neva_tl.editing.constant import PerDevice
 from neva_tl.editing.tokens import chosen_tokens, last_answer_token
 from neva_tl.models import inference
@@ -60,6 +60,11 @@ class RelevanceGate:
             raise InputError(f"a gate decides per 'token' or per 'query', not {self.unit!r}")
         if not 0 < self.threshold < 1:
             raise InputError(f"a gate's threshold is a probability inside (0, 1), not {self.threshold}")
+        shapes = [array.shape for array in (self.bias, self.caught, self.passed)]
+        if self.weight.ndim != 2 or shapes != [self.weight.shape[:1]] * 3 or len(self.layers) != len(self.weight):
+            raise InputError(
+                f"a gate's arrays do not agree: {len(self.layers)} layers, weights {self.weight.shape}, others {shapes}"
+            )
 
     def at(self, threshold: float) -> RelevanceGate:
         """The same gate with another threshold."""
@@ -145,15 +150,37 @@ class RelevanceGate:
         Raises:
             InputError: The file is missing or does not contain a gate.
         """
-        if not Path(path).exists():
+        if not Path(path).is_file():
             raise InputError(f"{path} does not exist: fit the gate again")
-        arrays = load_file(str(path))
+        try:
+            arrays = load_file(str(path))
+        except (OSError, *DAMAGED) as error:
+            raise InputError(
+                f"{path} does not hold a relevance gate ({first_line(error)}): fit the gate again"
+            ) from error
         if set(arrays) - {"per_query"} != {*_ARRAYS, "threshold"}:
             raise InputError(f"{path} does not hold a relevance gate")
+        _check_arrays(arrays, path)
         layers = tuple(int(layer) for layer in arrays["layers"])
         rest = {name: arrays[name] for name in _ARRAYS if name != "layers"}
         unit: Literal["token", "query"] = "query" if bool(arrays.get("per_query", [False])[0]) else "token"
-        return cls(layers, **rest, threshold=float(arrays["threshold"][0]), unit=unit)
+        try:
+            return cls(layers, **rest, threshold=float(arrays["threshold"][0]), unit=unit)
+        except InputError as error:
+            raise InputError(f"{path}: {error}: fit the gate again") from error
+
+
+def _check_arrays(arrays: dict[str, np.ndarray], path: str | Path) -> None:
+    """Refuse arrays of other kinds than `RelevanceGate.save` writes, and weights that are not finite."""
+    for name, array in arrays.items():
+        kinds = {"layers": "iu", "per_query": "b"}.get(name, "f")
+        if array.dtype.kind not in kinds or array.ndim != (2 if name == "weight" else 1) or not array.size:
+            raise InputError(f"{path}: {name} of the gate is {array.dtype} {array.shape}: fit the gate again")
+        if kinds == "f" and not np.isfinite(array).all():
+            raise InputError(f"{path}: {name} of the gate is not finite: fit the gate again")
+    layers = arrays["layers"].tolist()
+    if len(set(layers)) != len(layers) or min(layers) < 0:
+        raise InputError(f"{path}: the gate's layers are {layers}: fit the gate again")
 
 
 def fit_relevance(

@@ -163,3 +163,77 @@ def test_parts_keep_rank_and_identity() -> None:
     assert sum(len(whole.at(layer)) for layer in whole.layers) == len(whole) == 12
     assert list(whole.layers) == sorted(set(whole.df["layer"]))
     assert "power" in repr(whole) and "<table" in whole._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "names", [("llama-3.1", "llama-3.2"), ("v1.0.json.old", "v1.0.json.new"), (".hidden", ".other")]
+)
+def test_names_with_dots_are_names(tmp_path: Path, names: tuple[str, str]) -> None:
+    sets = [neuron_set(table(n, seed=n)) for n in (3, 5)]
+    paths = [one.save(tmp_path / name) for one, name in zip(sets, names, strict=True)]
+    assert [path.name for path in paths] == [f"{name}.json" for name in names]
+    for one, name, path in zip(sets, names, paths, strict=True):
+        assert len(NeuronSet.load(tmp_path / name)) == len(NeuronSet.load(path)) == len(one)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_name_that_version_0_1_cut_is_named(tmp_path: Path) -> None:
+    neuron_set().save(tmp_path / "llama-3")  # 0.1 wrote `llama-3.1` there
+    with pytest.raises(InputError, match=r"llama-3\.1\.json does not exist.*llama-3\.json exists"):
+        NeuronSet.load(tmp_path / "llama-3.1")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/"])
+def test_a_path_without_a_name_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="names no file"):
+        neuron_set().save(name)
+
+
+def test_settings_that_json_cannot_hold_leave_no_file(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        neuron_set(settings={"f": object()}).save(tmp_path / "s")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layer": [0.0, 1.0]}, "column layer .* whole numbers"),
+        ({"neuron": [True, False]}, "column neuron .* whole numbers"),
+        ({"neuron": ["1", "2"]}, "column neuron .* whole numbers"),
+        ({"sd": [1.0, -0.5]}, "negative spread"),
+        ({"mean_plus": [1e300, 0.0]}, "float32"),
+        ({"mean_minus": [1 + 0j, 2 + 0j]}, "column mean_minus .* numbers"),
+        ({"score": ["a", "b"]}, "column score .* numbers"),
+        ({"layer": [-1, 0]}, "names layer -1"),
+    ],
+)
+def test_columns_of_the_wrong_kind_are_refused(changes: dict[str, list[object]], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        neuron_set(table(2).assign(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_layers": 4.0}, "n_layers"),
+        ({"d_mlp": True}, "d_mlp"),
+        ({"d_mlp": 10**30}, "d_mlp"),
+        ({"site": "resid"}, "site"),
+        ({"method": 3}, "method"),
+        ({"settings": [1]}, "settings"),
+        ({"value": ["power"]}, "unknown value"),
+        ({"df": "power"}, "DataFrame"),
+    ],
+)
+def test_fields_of_the_wrong_kind_are_refused(changes: dict[str, object], message: str) -> None:
+    arguments: dict[str, object] = {"value": "power", "method": "m", "df": table(), "n_layers": 4, "d_mlp": 64}
+    with pytest.raises(InputError, match=message):
+        NeuronSet(**{**arguments, **changes})  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="fingerprint"):
+        NeuronSet(**arguments, fingerprint=[1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("power", [3, [], {}, {"detectable_g": 1}, {"detectable_g": {"all": "x", "alone": None}}])
+def test_foreign_settings_do_not_break_the_display(power: object) -> None:
+    assert "NeuronSet(power" in repr(neuron_set(settings={"power": power}))

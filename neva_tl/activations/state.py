@@ -21,6 +21,7 @@ from neva_tl.activations.accumulate import Accumulator
 from neva_tl.activations.ranks import World
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write, remove_stale_tmp
+from neva_tl.models import fingerprint_difference
 
 #: Maximum share of the time spent on writing the state, which is as large as the moments.
 SHARE = 0.05
@@ -133,7 +134,8 @@ class Checkpoint:
             raise InputError(
                 f"{file} holds no state of a collection: move it away, or give another checkpoint"
             ) from error
-        differ = sorted(key for key, value in self.settings.items() if meta["settings"].get(key) != value)
+        before = meta["settings"]
+        differ = sorted(key for key, value in self.settings.items() if _differs(key, before.get(key), value))
         if differ:
             raise InputError(
                 f"{file} is the state of another collection (it differs in {', '.join(differ)}): remove it, or give "
@@ -145,6 +147,13 @@ class Checkpoint:
         meta, tensors = state
         _fill(empty, tensors)
         self.finished, self.limit = list(meta["done"]), meta["limit"]
+
+
+def _differs(key: str, before: Any, now: Any) -> bool:
+    """Whether a setting differs; a state of version 0.1 has a shorter fingerprint of the model."""
+    if key == "model" and isinstance(before, Mapping):
+        return bool(fingerprint_difference(before, now))
+    return bool(before != now)
 
 
 def _fill(accumulated: Accumulator, tensors: Mapping[str, Tensor]) -> None:

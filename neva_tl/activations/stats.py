@@ -21,6 +21,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.files import DAMAGED, atomic_write, existing_pair, file_pair, first_line, read_json
 from neva_tl.core.values import in_circle_order
 from neva_tl.core.values import value as lookup
+from neva_tl.models import fingerprint_difference
 
 #: Selection of neurons: flat numbers or a slice of them; None selects all.
 Neurons = slice | np.ndarray | None
@@ -257,8 +258,10 @@ class ActivationStats:
         Raises:
             InputError: The two differ in model, pooling, values, layers, or in whether they have the gate.
         """
-        if (self.fingerprint, self.values, self.pooling) != (other.fingerprint, other.values, other.pooling):
+        if (self.values, self.pooling) != (other.values, other.pooling):
             raise InputError("statistics of different models, values or poolings cannot be merged")
+        if difference := fingerprint_difference(self.fingerprint, other.fingerprint):
+            raise InputError(f"statistics of different models, values or poolings cannot be merged ({difference})")
         if self.gated != other.gated:
             raise InputError("statistics with and without the gate cannot be merged: collect both with the same `gate`")
         if self.n_layers != other.n_layers:

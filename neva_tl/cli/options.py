@@ -106,14 +106,17 @@ def collected(model_name: str, prompts: str, dtype: str, samples: bool, stats: P
         InputError: The statistics belong to other weights.
     """
     import neva_tl as nv
+    from neva_tl.models import function_difference
     from neva_tl.study import StudyConfig
 
     model = nv.load(model_name, dtype=dtype)
     if stats is not None:
         statistics = nv.ActivationStats.load(stats)
-        made_on, model_hash = statistics.fingerprint.get("weights_hash"), nv.fingerprint(model)["weights_hash"]
-        if made_on != model_hash:
+        current = nv.fingerprint(model)
+        if statistics.fingerprint.get("weights_hash") != current["weights_hash"]:
             raise InputError(f"{stats} was collected on other weights than {model_name}: collect again")
+        if difference := function_difference(statistics.fingerprint, current):
+            raise InputError(f"{stats} was collected on another model than {model_name} ({difference}): collect again")
         return model, statistics
     pairs = nv.prompts.load(resolve_prompts(prompts, model_name))
     pooling = StudyConfig(model=model_name).pooling

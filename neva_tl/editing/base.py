@@ -246,7 +246,8 @@ def check_model(neurons: NeuronSet, model: models.EditableModel) -> None:
             f"{info.name} has {info.n_layers} x {info.d_mlp}"
         )
     weights_hash = neurons.fingerprint.get("weights_hash")
-    if weights_hash is not None and weights_hash != models.fingerprint(model)["weights_hash"]:
+    current = models.fingerprint(model) if weights_hash is not None else {}
+    if weights_hash is not None and weights_hash != current["weights_hash"]:
         dtype = neurons.fingerprint.get("dtype", info.dtype)
         if dtype != info.dtype:
             raise InputError(
@@ -256,6 +257,12 @@ def check_model(neurons: NeuronSet, model: models.EditableModel) -> None:
         raise InputError(
             f"this neuron set was selected on other weights than {info.name}'s: select again on this model"
         )
+    if difference := models.function_difference(neurons.fingerprint, current):
+        raise InputError(
+            f"this neuron set was selected on a model that computes something else than {info.name} ({difference}): select "
+            "again on this model"
+        )
+    models.note_old(neurons.fingerprint, f"the neuron set for {neurons.value}")
 
 
 def column(values: np.ndarray) -> Tensor:

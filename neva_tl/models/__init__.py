@@ -11,6 +11,7 @@ from neva_tl.models.facts import EditableModel, fingerprint, info, is_model, tok
 from neva_tl.models.forward_pass import forward, packable, resuming
 from neva_tl.models.hf_model import PlainModel
 from neva_tl.models.hooks import SITES, add_hook, has_hooks, hook_name, layer_devices
+from neva_tl.models.identity import fingerprint_difference, function_difference, note_old
 from neva_tl.models.loading import load
 from neva_tl.models.passes import KVCache
 from neva_tl.models.resume import LayerCache
@@ -48,7 +49,9 @@ __all__ = [
     "check_mlp",
     "final_norm",
     "fingerprint",
+    "fingerprint_difference",
     "forward",
+    "function_difference",
     "gate_modules",
     "has_hooks",
     "hook_name",
@@ -59,6 +62,7 @@ __all__ = [
     "logit_soft_cap",
     "logits_of",
     "mlp_norm",
+    "note_old",
     "packable",
     "parallel_blocks",
     "plain",

@@ -11,6 +11,7 @@ from neva_tl.models.activation_function import activation
 from neva_tl.models.facts import MEMO, fingerprint, info, is_model
 from neva_tl.models.hf_model import PlainFacts, PlainModel
 from neva_tl.models.hooks import SITES
+from neva_tl.models.identity import adapters
 
 
 def plain(hf_model: Any) -> PlainModel:
@@ -25,7 +26,9 @@ def plain(hf_model: Any) -> PlainModel:
         raise InputError("this is a TransformerLens model: edit it with neva_tl.edit")
     transformers_model.check(hf_model)
     parameter = next(hf_model.parameters())
-    key = ("plain", parameter.dtype, parameter.device)
+    # PEFT adds adapters to a model in place
+    state = adapters(hf_model) if hasattr(hf_model, "peft_config") else ""
+    key = ("plain", parameter.dtype, parameter.device, state)
     return PlainModel(hf_model, MEMO.get(hf_model, key, lambda: _plain_facts(hf_model)))
 
 

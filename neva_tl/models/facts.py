@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from torch import Tensor, nn
 
 from neva_tl.core.errors import InputError
 from neva_tl.models.hf_model import PlainModel
+from neva_tl.models.identity import function_facts
 from neva_tl.models.types import BridgeModel, Memo, Model, ModelInfo
 from neva_tl.models.weight_hash import hash_tokenizer, hash_weights
 
@@ -93,14 +95,16 @@ def tokenizer(model: Model) -> Any:
 
 
 def fingerprint(model: EditableModel) -> dict[str, Any]:
-    """Identity of a model: architecture, sizes, and sha256 of tokenizer and weights.
+    """Identity of a model: architecture, sizes, sha256 of tokenizer and weights, and facts about its function.
 
-    The same weights in the same dtype have the same fingerprint as `TransformerBridge` and as `HookedTransformer`.
+    `weights_hash` is version 0.1's: the same weights in the same dtype give the same one as `TransformerBridge` and as
+    `HookedTransformer`. `function` has what that hash leaves out (see `identity.function_facts`); compare two fingerprints
+    with `fingerprint_difference`.
     Folded or centred weights are other weights. Cached per model and dtype; later in-place weight changes are not
     detected unless `weights_changed` is called.
     """
     if isinstance(model, PlainModel):
-        return dict(model.facts.fingerprint)
+        return copy.deepcopy(dict(model.facts.fingerprint))
     facts = info(model)
     return {
         "architecture": facts.architecture,
@@ -116,9 +120,19 @@ def fingerprint(model: EditableModel) -> dict[str, Any]:
             ("weights_hash", next(model.parameters()).dtype),
             lambda: hash_weights(model),
         ),
+        "function": copy.deepcopy(MEMO.get(model, _function_key(model), lambda: _function(model))),
     }
+
+
+def _function(model: Model) -> dict[str, Any]:
+    return function_facts(model, MEMO.get(model, "config", lambda: None))
+
+
+def _function_key(model: Model) -> tuple[str, Any]:
+    return "function", next(model.parameters()).dtype
 
 
 def weights_changed(model: Model) -> None:
     """Forget the hash of the weights after an in-place change; the next fingerprint hashes them again."""
     MEMO.drop(model, ("weights_hash", next(model.parameters()).dtype))
+    MEMO.drop(model, _function_key(model))

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from neva_tl.models.facts import MEMO
+
 #: Default bound of a HookedTransformer's context: it stores an n_ctx x n_ctx mask.
 HOOKED_MAX_CTX = 2048
 
@@ -87,6 +89,7 @@ def boot(hooked_class: Any, where: str, fields: dict[str, Any], tokenizer: Any) 
     state = getattr(weight_conversions, f"convert_{family}_weights")(hf_model, cfg)
     plain = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases")
     model.load_and_process_state_dict(state, **dict.fromkeys(plain, False))
+    MEMO.put(model, "config", hf_model.config.to_dict())
     # all layers share one causal mask: the masks are equal, of size n_ctx^2 each
     for block in model.blocks[1:]:
         block.attn.mask = model.blocks[0].attn.mask

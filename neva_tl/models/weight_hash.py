@@ -25,22 +25,48 @@ def hash_weights(model: Model) -> str:
 
     Equal for a `TransformerBridge` and a `HookedTransformer` with the same weights: key and value heads are taken before
     they are repeated for grouped queries, and tensors of zeros alone (biases that only one class makes) are left out.
-    An architecture without these names is hashed by its parameters' own names.
+    An architecture without these names is hashed by its parameters' own names. The further weights of an architecture and
+    its settings are in `identity.function_facts`; this hash stays as version 0.1 computed it.
     """
-    tensors = dict(_named(model))
-    required = {f"blocks.{layer}.{name}" for layer in range(len(model.blocks)) for name in ("attn.W_Q", "mlp.W_out")}
-    if not required <= tensors.keys():
-        tensors = dict(model.named_parameters())
+    tensors = dict(named_weights(model)) if is_common(model) else dict(model.named_parameters())
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        if bool(tensor.any()):
-            digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}".encode())
-            digest.update(tensor.view(torch.uint8).numpy().data)
+        feed(digest, name, tensors[name])
     return digest.hexdigest()
 
 
-def _named(model: Model) -> Iterator[tuple[str, torch.Tensor]]:
+def is_common(model: Model) -> bool:
+    """Whether every block has the weights that TransformerLens's layout names (W_Q and W_out)."""
+    names = {name for name, _ in named_weights(model)}
+    required = {f"blocks.{layer}.{name}" for layer in range(len(model.blocks)) for name in ("attn.W_Q", "mlp.W_out")}
+    return required <= names
+
+
+def feed(digest: Any, name: str, weight: torch.Tensor) -> bool:
+    """Hash a tensor's name, shape, dtype and bytes, unless it is all zeros.
+
+    Args:
+        digest: A hash of hashlib.
+        name: Name of the tensor.
+        weight: The tensor.
+
+    Returns:
+        Whether the tensor was hashed.
+    """
+    tensor = weight.detach().cpu().contiguous()
+    if not bool(tensor.any()):
+        return False
+    digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}".encode())
+    digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return True
+
+
+def named_weights(model: Model) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the weights that both TransformerLens classes have, under their common names.
+
+    Args:
+        model: A TransformerLens model.
+    """
     for module, names in _ENDS.items():
         yield from _of(getattr(model, module, None), module, names)
     for layer, block in enumerate(model.blocks):

@@ -133,10 +133,13 @@ def check_request(stats: ActivationStats, request: Request) -> None:
     if request.delta < 0 or request.lam < 0:
         raise InputError(f"delta and lam must not be negative: got delta = {request.delta}, lam = {request.lam}")
     if request.model is not None and stats.fingerprint:
-        from neva_tl.models import fingerprint
+        from neva_tl.models import fingerprint, fingerprint_difference, note_old
 
-        if dict(fingerprint(request.model)) != dict(stats.fingerprint):
-            raise InputError("these statistics were collected on another model: collect again on this one")
+        if difference := fingerprint_difference(stats.fingerprint, fingerprint(request.model)):
+            raise InputError(
+                f"these statistics were collected on another model ({difference}): collect again on this one"
+            )
+        note_old(stats.fingerprint, "the file of statistics")
 
 
 def need_model(request: Request, why: str) -> Any:

@@ -21,9 +21,19 @@ CHUNK = 1024
 VERSION = 1
 
 
+class TextKey(str):
+    """Key of a text, with the key that version 0.1 gave it.
+
+    Attributes:
+        old: Key with a fingerprint that has no `function`.
+    """
+
+    old: str
+
+
 def text_keys(
     model: models.Model, edits: Sequence[Edit], prompts: Sequence[str], numbers: Sequence[int], decoding: Decoding
-) -> list[str]:
+) -> list[TextKey]:
     """Return the cache key of each prompt's text.
 
     Args:
@@ -41,13 +51,18 @@ def text_keys(
             "the model carries hooks (from an enclosing edit?), and texts under them cannot be cached: pass the edit "
             "itself, or use no cache"
         )
-    origin = content_key(models.fingerprint(model), [content_hash(item) for item in edits])
+    fingerprint, hashes = models.fingerprint(model), [content_hash(item) for item in edits]
+    old = {name: fact for name, fact in fingerprint.items() if name != "function"}
+    origin, old_origin = content_key(fingerprint, hashes), content_key(old, hashes)
     sampled = decoding.temperature > 0
     settings = [decoding.max_new_tokens, decoding.chat, *((decoding.temperature, decoding.seed) if sampled else ())]
-    return [
-        content_key("text", VERSION, origin, settings, prompt, int(number) if sampled else None)
-        for prompt, number in zip(prompts, numbers, strict=True)
-    ]
+    keys = []
+    for prompt, number in zip(prompts, numbers, strict=True):
+        rest = settings, prompt, int(number) if sampled else None
+        key = TextKey(content_key("text", VERSION, origin, *rest))
+        key.old = content_key("text", VERSION, old_origin, *rest)
+        keys.append(key)
+    return keys
 
 
 def cacheable(edits: Sequence[Edit]) -> bool:
@@ -64,6 +79,7 @@ def recall(
 ) -> list[str]:
     """Return the texts of some keys from the cache; generate and cache the missing ones.
 
+    A text that version 0.1 cached is a hit as well.
     Each missing key is generated once, and the cache is updated after every `CHUNK` texts.
 
     Args:
@@ -73,11 +89,14 @@ def recall(
         write: Generates the texts at some indices of `keys`.
     """
     texts = cache.get_many(keys)
+    old_keys = {key: key.old for key in keys if isinstance(key, TextKey) and key not in texts}
+    old_texts = cache.get_many(old_keys.values())
+    texts |= {key: old_texts[old] for key, old in old_keys.items() if old in old_texts}
     first = {key: i for i, key in reversed(list(enumerate(keys))) if key not in texts}
     new = sorted(first.values(), key=lambda i: (lengths[i], i))
     for start in range(0, len(new), CHUNK):
         indices = new[start : start + CHUNK]
-        new_texts = {keys[i]: text for i, text in zip(indices, write(indices), strict=True)}
+        new_texts: dict[str, str] = {keys[i]: text for i, text in zip(indices, write(indices), strict=True)}
         cache.put_many(new_texts)
         texts |= new_texts
     return [texts[key] for key in keys]

@@ -97,6 +97,8 @@ class ReopenedRun:
         made_on, model_hash = self.manifest["model"]["weights_hash"], models.fingerprint(loaded)["weights_hash"]
         if made_on != model_hash:
             raise InputError(f"{self.store.root} was made on other weights than {name}: name the run's own model")
+        if difference := models.function_difference(self.manifest["model"], models.fingerprint(loaded)):
+            raise InputError(f"{self.store.root} was made on another model than {name} ({difference})")
         return loaded
 
     def methods(self) -> tuple[str, ...]:

@@ -53,8 +53,9 @@ class RunFolder:
                 manifest_data = json.loads(manifest.read_text())
             except json.JSONDecodeError as error:
                 raise InputError(f"{manifest} is not a manifest ({error}): choose another --out") from error
-            if manifest_data.get("study") != identity["study"]:
-                changed = _difference(manifest_data, identity)
+            changed = _model_difference(manifest_data, identity)
+            if manifest_data.get("study") != identity["study"] or changed:
+                changed = changed or _difference(manifest_data, identity)
                 raise InputError(
                     f"{root} belongs to another study ({changed}): choose another --out, or delete the folder"
                 )
@@ -148,6 +149,14 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return table
+
+
+def _model_difference(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> str:
+    """Describe another function with the same main weights; empty where one side does not record it."""
+    from neva_tl.models import function_difference
+
+    old, new = stored.get("model"), requested.get("model")
+    return function_difference(old, new) if isinstance(old, Mapping) and isinstance(new, Mapping) else ""
 
 
 def _difference(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> str:

@@ -180,7 +180,7 @@ def parse_json(text: str) -> Any:
         if "\\ud" in text or "\\uD" in text:
             json.dumps(data, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        raise InputError(f"not JSON: {error.msg}, line {error.lineno}") from error
+        raise InputError(f"not JSON ({error.msg})") from error
     except UnicodeEncodeError as error:
         raise InputError("a text holds half of a surrogate pair, which is not a character") from error
     except RecursionError as error:

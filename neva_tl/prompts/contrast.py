@@ -66,6 +66,7 @@ class ContrastSet:
     def __post_init__(self) -> None:
         df = self.df.reset_index(drop=True)
         describe_row = _row_namer(df, self.name)
+        validation.check_types(df, describe_row)
         df = _normalise(df, self.name)
         validation.check(df, self.name, describe_row, self.minimum)
         object.__setattr__(self, "df", df)
@@ -150,7 +151,7 @@ class ContrastSet:
         if per_value < 2:
             raise InputError(f"per_value is {per_value}: at least two pairs per value are needed")
         df = self.df
-        unit = df["pair_id"].where(df["pair_id"].notna(), df["cluster"] + "\n" + df["text"])
+        unit = df["pair_id"].where(df["pair_id"].notna(), df["cluster"].astype(str) + "\n" + df["text"])
         keys = [splits.hash_key(str(content), salt="cap ") for content in unit]
         split = df["split"].tolist()
         keep = np.zeros(len(df), dtype=bool)
@@ -284,7 +285,12 @@ def _normalise(df: pd.DataFrame, name: str) -> pd.DataFrame:
         df["split"] = splits.assign(df)
     df = df.reindex(columns=list(COLUMNS))
     for column in ("answer_start", "answer_end"):
-        df[column] = df[column].astype("Int64")
+        try:
+            df[column] = df[column].astype("Int64")
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(
+                f"{name}: {column} holds something else than whole numbers: give offsets in the text"
+            ) from error
     for column in ("value", "pole", "text", "cluster", "split", "source", "pair_id", "form"):
         df[column] = df[column].astype(object).where(df[column].notna(), None)
     return df

@@ -20,7 +20,7 @@ def hash_key(text: str, salt: str = "") -> str:
         text: Text to hash.
         salt: Prefix of the text; another salt gives an order that is independent of the splits' order.
     """
-    return hashlib.sha256((salt + text).encode()).hexdigest()
+    return hashlib.sha256(f"{salt}{text}".encode()).hexdigest()
 
 
 def counts(n: int) -> tuple[int, int, int]:

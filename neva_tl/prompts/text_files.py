@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.files import parse_json
 
 
 def existing_file(path: str | Path, what: str) -> Path:
@@ -114,7 +114,7 @@ def read_table(
             for column in required:
                 if column not in header:
                     raise InputError(
-                        f"{path}, line 1: no column {column!r}: the header has {', '.join(header) or 'nothing'}"
+                        f"{path}, line 1: no column {column!r}: the header has {', '.join(header)[:200] or 'nothing'}"
                     )
             rows = 0
             for fields in reader:
@@ -165,6 +165,8 @@ def read_jsonl(
                 yield line, row
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error.reason}): save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     if not count:
         raise InputError(f"{path} holds no JSON objects")
 
@@ -179,10 +181,7 @@ def json_object(text: str, required: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         InputError: The text is not JSON, is not an object, or lacks a key; the caller adds file and line.
     """
-    try:
-        row = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"not JSON ({error.msg})") from error
+    row = parse_json(text)
     if not isinstance(row, dict):
         raise InputError(f"a JSON object is expected, not {type(row).__name__}")
     for key in required:

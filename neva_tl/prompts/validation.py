@@ -44,6 +44,46 @@ def check(df: pd.DataFrame, name: str, where: Where, minimum: int = 2) -> None:
     _check_amount(df, name, minimum)
 
 
+def check_types(df: pd.DataFrame, where: Where) -> None:
+    """Refuse cells that are neither text nor missing, and text that no file can store.
+
+    Args:
+        df: Table as a reader or a user made it; `pair_id` and `cluster` may be numbers.
+        where: See `check`.
+
+    Raises:
+        InputError: Names the first such cell.
+    """
+    if not df.columns.is_unique:
+        raise InputError("a table of prompts has two columns of one name: rename one")
+    for column in ("value", "pole", "text", "cluster", "split", "source", "pair_id", "form"):
+        if column not in df.columns or not len(df):
+            continue
+        cells = df[column]
+        if pd.api.types.infer_dtype(cells, skipna=True) not in ("string", "empty"):
+            for row, cell in enumerate(cells):
+                missing = cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell))
+                number = (
+                    column in ("pair_id", "cluster")
+                    and isinstance(cell, int | np.integer)
+                    and not isinstance(cell, bool)
+                )
+                if not (missing or isinstance(cell, str) or number):
+                    kind = type(cell).__name__
+                    raise InputError(f"{where(row)}: {column} is {cell!r:.60}: a text is expected, not {kind}")
+        try:
+            "".join(cell for cell in cells if isinstance(cell, str)).encode()
+        except UnicodeEncodeError as error:
+            row = next(i for i, cell in enumerate(cells) if isinstance(cell, str) and _surrogate(cell))
+            raise InputError(
+                f"{where(row)}: the {column} holds half of a surrogate pair, which is not a character: remove it"
+            ) from error
+
+
+def _surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def check_part(df: pd.DataFrame, name: str, where: Where, minimum: int = 2) -> None:
     """Check a subset of rows of a table that passed `check`: only properties that a subset can violate.
 

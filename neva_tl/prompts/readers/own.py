@@ -9,15 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.files import DAMAGED, first_line
 from neva_tl.prompts.contrast import COLUMNS, ContrastSet
 from neva_tl.prompts.text_files import existing_file, read_jsonl, read_table
 
 REQUIRED = ("value", "pole", "text")
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 _OFFSETS = ("answer_start", "answer_end")
+#: Integers from here on do not fit in 64 bits.
+_LARGEST = 2**63
 
 
 def read(path: str | Path) -> ContrastSet:
@@ -41,7 +45,9 @@ def read(path: str | Path) -> ContrastSet:
         source = _read_parquet(file)
     rows = []
     for line, fields in source:
-        row: dict[str, Any] = {name: _cell(fields[name]) for name in COLUMNS if name in fields}
+        row: dict[str, Any] = {
+            name: _cell(fields[name], name, f"{file}, line {line}") for name in COLUMNS if name in fields
+        }
         for name in _OFFSETS:
             if row.get(name) is not None:
                 row[name] = _offset(row[name], name, f"{file}, line {line}")
@@ -53,8 +59,8 @@ def read(path: str | Path) -> ContrastSet:
 def _read_parquet(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         table = pd.read_parquet(file)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} is not a parquet file ({str(error).splitlines()[0]})") from error
+    except (OSError, NotImplementedError, *DAMAGED) as error:
+        raise InputError(f"{file} is not a parquet file ({first_line(error)})") from error
     for column in REQUIRED:
         if column not in table.columns:
             raise InputError(f"{file}: no column {column!r}: it has {', '.join(map(str, table.columns))}")
@@ -62,21 +68,29 @@ def _read_parquet(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield line, {str(name): cell for name, cell in row.items()}
 
 
-def _cell(cell: Any) -> Any:
-    """Normalise a cell: missing values of all three formats become None."""
-    if cell is None or (isinstance(cell, str) and not cell.strip()) or (not isinstance(cell, str) and pd.isna(cell)):
+def _cell(cell: Any, name: str, where: str) -> Any:
+    """Normalise a cell: missing values of all three formats become None; refuse what is no text or number."""
+    if cell is None or (isinstance(cell, str) and not cell.strip()):
         return None
-    return cell if isinstance(cell, str | int | float) else str(cell)
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, list | tuple | dict | set | bytes | bool | np.bool_ | np.ndarray):
+        raise InputError(f"{where}: {name} is {cell!r:.60}: a text is expected, not {type(cell).__name__}")
+    if pd.isna(cell):
+        return None
+    if isinstance(cell, int) and abs(cell) >= _LARGEST:
+        raise InputError(f"{where}: {name} is an integer of {len(hex(cell)) * 4 - 8} bits: write it as text")
+    return cell if isinstance(cell, int | float) else str(cell)
 
 
 def _offset(cell: Any, name: str, where: str) -> int:
     try:
         number = float(cell)
-        if number != int(number):
+        if number != int(number) or abs(number) >= _LARGEST:
             raise ValueError
         return int(number)
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"{where}: {name} is {cell!r}: a whole number of characters is expected") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{where}: {name} is {cell!r:.60}: a whole number of characters is expected") from error
 
 
 def _without_blank_columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -65,7 +65,9 @@ def _read_trait(path: Path, value: str, trait: str) -> list[dict[str, Any]]:
             raise InputError(
                 f"{file}, line {line}: answer_matching_behavior is {answer!r}: ' Yes' or ' No' is expected"
             )
-        statement = str(row["statement"]).strip()
+        if not isinstance(row["statement"], str):
+            raise InputError(f"{file}, line {line}: the statement is {row['statement']!r:.60}: a text is expected")
+        statement = row["statement"].strip()
         rows.append(
             {
                 "value": value,

@@ -87,6 +87,11 @@ def check(hf: Any) -> None:
     Raises:
         InputError: Not a language model; the message names its class.
     """
+    if isinstance(hf, nn.Module) and hasattr(hf, "peft_config") and callable(getattr(hf, "get_base_model", None)):
+        raise InputError(
+            f"{type(hf).__name__} wraps a model: give model.get_base_model(), in which its adapters act (and call that one), "
+            "or model.merge_and_unload()"
+        )
     if not isinstance(hf, nn.Module) or not hasattr(hf, "config") or not hasattr(hf, "generate"):
         raise InputError(
             f"expected a transformers language model (AutoModelForCausalLM.from_pretrained gives one), not {type(hf).__name__}"
@@ -94,7 +99,7 @@ def check(hf: Any) -> None:
 
 
 def check_architecture(hf: Any) -> None:
-    """Refuse encoder-decoders and mixtures of experts.
+    """Refuse encoder-decoders, mixtures of experts and quantised weights.
 
     Reads the entire configuration, which takes as long as a small step.
 
@@ -104,7 +109,9 @@ def check_architecture(hf: Any) -> None:
     config: Any = hf.config
     if getattr(config, "is_encoder_decoder", False):
         raise InputError(f"{type(hf).__name__} is an encoder-decoder: edits are for decoder language models")
-    sources.refuse_experts(sources.Source(display_name(hf), config=config.to_dict()))
+    source = sources.Source(display_name(hf), config=config.to_dict())
+    sources.refuse_experts(source)
+    sources.refuse_quantised(source)
 
 
 def display_name(hf: Any) -> str:

@@ -55,6 +55,7 @@ def load(
     kind = _dtype(dtype, device)
     source = sources.resolve(name)
     sources.refuse_experts(source)
+    sources.refuse_quantised(source)
     with sources.quiet():
         try:
             model, facts = _boot(source, device, kind, n_ctx, device_map)

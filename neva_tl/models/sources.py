@@ -140,6 +140,23 @@ def refuse_experts(source: Source) -> None:
             )
 
 
+def refuse_quantised(source: Source) -> None:
+    """Refuse quantised checkpoints, whose stored weights are not the model's.
+
+    Raises:
+        InputError: The config has a quantisation.
+    """
+    config = source.config or {}
+    for section in (config, config.get("text_config") or {}):
+        quantisation = section.get("quantization_config")
+        if quantisation:
+            method = quantisation.get("quant_method") if isinstance(quantisation, dict) else None
+            raise InputError(
+                f"{source.name} is quantised ({method or 'by its quantization_config'}): call model.dequantize() of "
+                "transformers first (to load it here, save the result in a folder), or use the original checkpoint"
+            )
+
+
 # ---------------------------------------------------------------- the hub
 
 

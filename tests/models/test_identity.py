@@ -15,6 +15,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Olmo2Config, Qwen3Config
 
 from neva_tl import models
+from neva_tl.core.errors import InputError
 from neva_tl.models import identity
 from neva_tl.models.tiny import tiny_checkpoint
 
@@ -177,3 +178,24 @@ def test_settings_of_a_hooked_transformer_without_configuration() -> None:
     cfg = SimpleNamespace(act_fn="gelu_pytorch_tanh", eps=1e-6, rotary_base=1e4, attn_scale=float("inf"))
     settings = identity._from_hooked(cfg)
     assert (settings["activation"], settings["norm_eps"], settings["tl_rotary_base"]) == ("gelu_tanh", 1e-6, 1e4)
+
+
+def test_a_quantised_model_is_refused_in_one_line(tmp_path: Path) -> None:
+    model = random_model(LlamaConfig(**SIZES, quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True}))
+    with pytest.raises(InputError, match=r"is quantised \(bitsandbytes\): call model\.dequantize\(\)"):
+        models.plain(model)
+    folder = tiny_checkpoint(tmp_path / "q")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "gptq"}}))
+    with pytest.raises(InputError, match=r"is quantised \(gptq\)"):
+        models.load(folder)
+
+
+def test_a_peft_wrapper_is_refused_in_one_line() -> None:
+    class PeftModel(nn.Module):
+        peft_config: dict[str, Any] = {}
+
+        def get_base_model(self) -> None: ...
+
+    with pytest.raises(InputError, match=r"PeftModel wraps a model: give model\.get_base_model\(\)"):
+        models.plain(PeftModel())

@@ -64,6 +64,8 @@ class ActivationStats:
         gate_mean, gate_m2, gate_positive: as above for `act(gate)` alone; None where the MLP has no gate.
         info, fingerprint: of the model; prompt_hash: of the contrast set; pooling: `mean` or `last`.
         samples: pooled activations of single prompts, when asked for.
+        tokens_hash: sha256 of the token ids that ran, with the positions of the answers; "" in statistics of version 0.1.0.
+        encoding: how texts became token ids (`encoding_record`: chat template, its date, ...); empty likewise.
 
     The arrays are read-only: `dataclasses.replace` makes statistics with others.
     """
@@ -85,6 +87,8 @@ class ActivationStats:
     prompt_hash: str = ""
     pooling: str = "mean"
     samples: Samples | None = None
+    tokens_hash: str = ""
+    encoding: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # read-only views: selection remembers what it measured on these arrays
@@ -214,6 +218,11 @@ class ActivationStats:
         """
         if (self.fingerprint, self.values, self.pooling) != (other.fingerprint, other.values, other.pooling):
             raise InputError("statistics of different models, values or poolings cannot be merged")
+        if not _same_encoding(self.encoding, other.encoding):
+            raise InputError(
+                "statistics of different chat settings (template, its date or arguments, `chat`) cannot be merged: collect "
+                "both alike"
+            )
         if self.gated != other.gated:
             raise InputError("statistics with and without the gate's moments cannot be merged: collect both alike")
         if self.n_layers != other.n_layers:
@@ -227,7 +236,11 @@ class ActivationStats:
             info=self.info,
             fingerprint=self.fingerprint,
             pooling=self.pooling,
-            prompt_hash=hashlib.sha256("".join(sorted((self.prompt_hash, other.prompt_hash))).encode()).hexdigest(),
+            prompt_hash=_joint_hash(self.prompt_hash, other.prompt_hash),
+            tokens_hash=_joint_hash(self.tokens_hash, other.tokens_hash)
+            if self.tokens_hash and other.tokens_hash
+            else "",
+            encoding=self.encoding or other.encoding,
         )
 
     def save(self, path: str | Path) -> Path:
@@ -242,6 +255,8 @@ class ActivationStats:
             "fingerprint": dict(self.fingerprint),
             "prompt_hash": self.prompt_hash,
             "pooling": self.pooling,
+            "tokens_hash": self.tokens_hash,
+            "encoding": dict(self.encoding),
         }
         tensor_file, json_file = path.with_suffix(".safetensors"), path.with_suffix(".json")
         with atomic_write(tensor_file) as file:
@@ -268,8 +283,10 @@ class ActivationStats:
             raise InputError(f"{json_file} is not valid JSON ({error}): collect again") from error
         if meta.get("kind") != "activation_stats":
             raise InputError(f"{json_file} does not hold activation statistics")
-        keep = ("info", "fingerprint", "prompt_hash", "pooling")
-        return cls(values=tuple(meta["values"]), **load_file(str(tensor_file)), **{name: meta[name] for name in keep})
+        keep = {name: meta[name] for name in ("info", "fingerprint", "prompt_hash", "pooling")}
+        # files of version 0.1.0 do not hold these
+        keep |= {name: meta[name] for name in ("tokens_hash", "encoding") if name in meta}
+        return cls(values=tuple(meta["values"]), **load_file(str(tensor_file)), **keep)
 
     @classmethod
     def from_samples(
@@ -290,7 +307,7 @@ class ActivationStats:
             resid: pooled `resid_post`; zeros of width 1 where absent.
             positive: share of tokens above 0; where absent, whether the pooled activation is.
             keep: keep `h` as `.samples`.
-            meta: `info`, `fingerprint`, `prompt_hash`, `pooling`.
+            meta: `info`, `fingerprint`, `prompt_hash`, `pooling`, `tokens_hash`, `encoding`.
         """
         table = table.reset_index(drop=True)
         if "fold" not in table:
@@ -311,6 +328,18 @@ class ActivationStats:
             acc.add_layer(layer, part, {"post": post, "positive": share, "resid": stream})
         acc.count(part)
         return finish(acc, samples=Samples(h, table) if keep else None, **meta)
+
+
+def _joint_hash(*hashes: str) -> str:
+    """Hash of several collections together, whatever their order."""
+    return hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
+
+
+def _same_encoding(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether texts became tokens alike; an unknown encoding (version 0.1.0) goes with plain text alone."""
+    if first and second:
+        return dict(first) == dict(second)
+    return not (first or second or {}).get("chat", False)
 
 
 def _of_neurons(array: np.ndarray, at: Neurons) -> np.ndarray:

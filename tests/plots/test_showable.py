@@ -234,7 +234,15 @@ RESULTS: dict[type, Callable[[], Any]] = {
     StudyResult: lambda: None,  # made in a folder of its own: see `result`
 }
 #: Dataclasses of the circuit search: a circuit shows itself as the graph that is made of them.
-OF_CIRCUITS = {"Context", "Effects", "Faithfulness", "SearchResult", "Means", "Nodes", "ValueTask"}  # see tests/circuits
+OF_CIRCUITS = {
+    "Context",
+    "Effects",
+    "Faithfulness",
+    "SearchResult",
+    "Means",
+    "Nodes",
+    "ValueTask",
+}  # see tests/circuits
 #: Exported dataclasses that are no results: what goes in (settings, edits, judges, texts), parts of other results, and
 #: arrays that mean nothing alone.
 NOT_RESULTS = {

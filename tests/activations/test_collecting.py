@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from neva_tl import models
 from neva_tl.activations import N_FOLDS, POLES, ActivationStats, collect, fold_of
 from neva_tl.activations.batch_runner import check_finite
 from neva_tl.core.errors import InputError
-from neva_tl.models.tiny import tiny_checkpoint
+from neva_tl.models import inference
+from neva_tl.models.tiny import tiny_checkpoint, tiny_tokenizer
 from neva_tl.prompts import ContrastSet
 
 pytestmark = pytest.mark.core
@@ -310,7 +312,7 @@ def test_load_refuses_other_files(tmp_path: Path, tiny_stats: ActivationStats) -
     with pytest.raises(InputError, match="does not exist"):
         ActivationStats.load(tmp_path / "none")
     saved = tiny_stats.save(tmp_path / "stats")
-    for content, match in (('{"kind": "neuron_set"}', "does not hold"), ("{", "not valid JSON")):
+    for content, match in (('{"kind": "neuron_set"}', "does not contain"), ("{", "not valid JSON")):
         saved.write_text(content)
         with pytest.raises(InputError, match=match):
             ActivationStats.load(saved)

@@ -57,7 +57,14 @@ def test_examples_cut_at_the_answer_span() -> None:
 
 @pytest.mark.parametrize(
     ("text", "start", "end"),
-    [("Pick: (A)", 7, 9), ("你好吗？好", 4, 5), ("Q:\n\n yes, ", 3, 9), ("   yes", 3, 6), ("\u3000a  b ", 4, 6), ("one two", 5, 7)],
+    [
+        ("Pick: (A)", 7, 9),
+        ("你好吗？好", 4, 5),
+        ("Q:\n\n yes, ", 3, 9),
+        ("   yes", 3, 6),
+        ("\u3000a  b ", 4, 6),
+        ("one two", 5, 7),
+    ],
 )
 def test_examples_are_the_text_up_to_the_answers_end(text: str, start: int, end: int) -> None:
     rows = [

@@ -274,7 +274,7 @@ def test_statistics_of_0_1_load_and_merge_as_plain_text(tiny_stats: ActivationSt
 
 
 def test_other_chat_settings_never_merge(tmp_path: Path) -> None:
-    folder = tiny_checkpoint(tmp_path / "m", chat=True)
+    folder = tiny_checkpoint(tmp_path / "m", chat=True, n_ctx=256)
     tokenizer = tiny_tokenizer(chat=True)
     tokenizer.chat_template = (
         "Today: {{ strftime_now('%d %b %Y') }} {% if brief %}Be brief. {% endif %}" + tokenizer.chat_template

@@ -306,7 +306,8 @@ def pad_id(model: models.Model) -> int:
     """A token id for padding; it is masked everywhere, so that any valid id will do."""
     tokenizer = models.tokenizer(model)
     filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    return int(filler or 0)
+    # an added [PAD] may have no row in the embedding
+    return int(filler) if filler is not None and 0 <= filler < models.info(model).d_vocab else 0
 
 
 def group(lengths: Sequence[int], token_budget: int) -> Iterator[np.ndarray]:

@@ -111,9 +111,13 @@ def _continuation(tokenizer: Any, before: int, ids: Sequence[int]) -> str:
 
 
 def stop_ids(model: models.Model) -> frozenset[int]:
-    """Tokens that end a text: EOS, and the end-of-turn tokens of common chat formats where the tokenizer has them."""
+    """Tokens that end a text: EOS, the checkpoint's own end tokens, and end-of-turn tokens of common chat formats.
+
+    Turn ends count where the tokenizer has them and the model is a chat model.
+    """
     tokenizer = models.tokenizer(model)
     stops = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()
+    stops |= models.end_tokens(model)
     if models.info(model).chat:
         vocabulary = tokenizer.get_vocab()
         stops |= {vocabulary[t] for t in TURN_ENDS if t in vocabulary}

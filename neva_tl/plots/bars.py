@@ -120,7 +120,7 @@ def _column(ax: Axes, methods: pd.DataFrame, rows: list[tuple[str, str, float]],
         ax.plot(estimate, y, "o", color=colour, markersize=4)
         halo(
             ax.annotate(
-                short(estimate),
+                short(estimate, 3 if name == "kl" else 2),
                 (estimate, y),
                 xytext=(0, 4.5),
                 textcoords="offset points",

@@ -10,7 +10,7 @@ import pandas as pd
 from neva_tl.circuits.drawing.wording import measures
 from neva_tl.core.method_records import METHODS
 from neva_tl.plots.style import method_label
-from neva_tl.study.report.numbers import estimate, excludes_zero, finite, fixed, measure, overlap, percent
+from neva_tl.study.report.numbers import estimate, excludes_zero, finite, fixed, measurable, measure, overlap, percent
 
 Methods = Mapping[str, Mapping[str, Any]]
 #: Measure of capability -> name and decimals in the summary.
@@ -98,9 +98,17 @@ def _circuits(circuits: Sequence[Mapping[str, Any]]) -> str:
     measured = [(meta, m) for meta, m in measured if finite(m.get("f")) is not None]
     if not measured:
         return ""
+    unclear = [m for _, m in measured if not measurable(m["f"], m.get("f_lo"), m.get("f_hi"))]
+    measured = [(meta, m) for meta, m in measured if m not in unclear]
+    note = (
+        f"F is not measurable on the texts of {_count(len(unclear))}: its interval holds both 0 and 1"
+        if unclear
+        else ""
+    )
+    if not measured:
+        return f"Circuits: {note}."
     f = [float(m["f"]) for _, m in measured]
-    count = f"{len(f)} values" if len(f) > 1 else "one value"
-    line = f"Circuits: on held-out texts the circuits of {count}"
+    line = f"Circuits: on held-out texts the circuits of {_count(len(f))}"
     sizes = [size for meta, _ in measured if (size := finite(meta.get("size"))) is not None]
     if sizes:
         ends = f"{min(sizes):.0f}" if min(sizes) == max(sizes) else f"{min(sizes):.0f} to {max(sizes):.0f}"
@@ -111,7 +119,11 @@ def _circuits(circuits: Sequence[Mapping[str, Any]]) -> str:
     random = [r for _, m in measured if (r := finite(m.get("random_mean"))) is not None]
     if random:
         line += f"; random circuits of the same size keep {fixed(sum(random) / len(random))}"
-    return line + "."
+    return line + (f". {note}." if note else ".")
+
+
+def _count(n: int) -> str:
+    return f"{n} values" if n > 1 else "one value"
 
 
 def _gain(methods: Methods) -> str:

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from helpers import fake_run as fake
-from neva_tl.study.report import tables
+from neva_tl.circuits import CircuitGraph
+from neva_tl.study.report import circuits, tables
 from neva_tl.study.report.headline import sentences, tiles, undefined_nlr
 
 
@@ -101,7 +102,7 @@ def test_a_third_method_is_lowest_only_clear_of_both(results: dict[str, Any]) ->
 
 def test_a_gain_within_noise_is_not_sold_as_one(results: dict[str, Any]) -> None:
     results["methods"]["neva"]["gain"] = m(0.04, -0.11, 0.22)
-    assert "by 0.04 [−0.11, 0.22], which does not differ from 0 on average" in line(results, "Gain")
+    assert "by 0.04 [−0.11, 0.22] on average over values, which does not differ from 0" in line(results, "Gain")
     results["methods"]["neva"]["gain"] = m(0.4, 0.3, 0.5)
     assert "differ from 0" not in line(results, "Gain")
 
@@ -129,3 +130,29 @@ def test_placebos_at_a_lent_dose_have_no_count(results: dict[str, Any]) -> None:
     assert {row[column]["text"] for row in values["rows"] if row[0]["text"] == "random neurons"} == {
         "dose of NeVA shift"
     }
+
+
+def meta(f: float, lo: float, hi: float) -> dict[str, Any]:
+    faithfulness = {"f": f, "f_lo": lo, "f_hi": hi, "random_mean": 0.02, "completeness": 0.9, "texts": 40}
+    return {"size": 60, "faithfulness": faithfulness}
+
+
+def test_a_faithfulness_that_holds_0_and_1_is_not_measurable(results: dict[str, Any]) -> None:
+    clear, wide = meta(0.86, 0.8, 0.91), meta(-1.57, -16.65, 9.39)
+
+    def said(*metas: dict[str, Any]) -> str:
+        return next(text for text in sentences(results, {}, metas) if text.startswith("Circuits"))
+
+    assert said(wide) == ("Circuits: F is not measurable on the texts of one value: its interval holds both 0 and 1.")
+    both = said(clear, wide)
+    assert "the circuits of one value (60 heads and neurons) alone keep 0.86" in both and "−1.57" not in both
+    assert both.endswith("F is not measurable on the texts of one value: its interval holds both 0 and 1.")
+    assert "not measurable" not in said(clear, meta(1.2, 0.9, 1.6))
+
+    graphs = {name: CircuitGraph(None, one) for name, one in (("power", clear), ("security", wide))}
+    table = circuits.faithfulness(graphs)
+    assert table is not None
+    columns = [column["label"] for column in table["columns"]]
+    cells = {row[0]["text"]: dict(zip(columns, (cell["text"] for cell in row), strict=True)) for row in table["rows"]}
+    assert cells["power"]["F"] == "0.86 [0.80, 0.91]" and cells["power"]["completeness"] == "0.90"
+    assert cells["security"]["F"] == "not measurable here" and cells["security"]["completeness"] == "–"

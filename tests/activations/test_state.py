@@ -183,6 +183,7 @@ import resource, sys
 import numpy as np
 from neva_tl import models, prompts
 from neva_tl.activations import collect
+from neva_tl.models.inference import scoring
 
 model = models.load(sys.argv[1])
 pairs = prompts.load(sys.argv[2])
@@ -190,11 +191,11 @@ collect(model, pairs, token_budget=64)  # whatever is loaded late is loaded
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[3]),) * 2)
 seen = []
-plain = models.forward
+plain = scoring.run_pass
 def counted(model, tokens, *args, **kwargs):
     seen.append(tokens.numel())
     return plain(model, tokens, *args, **kwargs)
-models.forward = counted
+scoring.run_pass = counted
 stats = collect(model, pairs, token_budget=1_000_000, share_prefixes=False)
 print(max(seen), len(seen))
 stats.save(sys.argv[4])

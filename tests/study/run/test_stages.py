@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from neva_tl.study import StudyResult
-from neva_tl.study.analyses.rebuilt import FinishedRun
+from neva_tl.study.analyses.reopened_run import ReopenedRun
 from neva_tl.study.report import write_report
 from neva_tl.study.run import stages
 
@@ -18,7 +18,7 @@ from neva_tl.study.run import stages
 def test_where_no_word_is_one_values_own_no_circuit_is_drawn_and_the_rest_is_there(
     finished: StudyResult, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = FinishedRun.open(shutil.copytree(finished.folder, tmp_path / "run"))
+    run = ReopenedRun.open(shutil.copytree(finished.folder, tmp_path / "run"))
     evidence = run.evidence(tiny_model)
     shutil.rmtree(run.store.root / "circuits")
     for name in ("circuit", "neurons"):

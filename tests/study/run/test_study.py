@@ -15,8 +15,8 @@ from helpers.results_schema import check_results
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.study import Study, StudyResult
 from neva_tl.study.run import tables
-from neva_tl.study.run.bench import conditions
 from neva_tl.study.run.scorers import Scorer
+from neva_tl.study.run.workspace import conditions
 
 STEERED = ("power", "tradition")
 METHODS = ("neva_shift", "caa", "random", "role")
@@ -42,9 +42,9 @@ def test_results_follow_the_design(finished: StudyResult) -> None:
 
 def test_reported_numbers_are_those_of_the_items(finished: StudyResult) -> None:
     """Gain and leakage matrix from the raw item scores, by hand."""
-    from neva_tl.study.run.store import Store
+    from neva_tl.study.run.run_folder import RunFolder
 
-    store = Store(finished.folder)
+    store = RunFolder(finished.folder)
     base = store.read_table("cells/base.items").query("kind == 'score'")
     leakage = finished.table("leakage").set_index(["method", "steered", "measured"])
     assert len(leakage) == len(METHODS) * 2 * 2

@@ -13,17 +13,17 @@ from markupsafe import Markup
 
 from neva_tl.circuits import CircuitGraph
 from neva_tl.circuits.drawing.page import edge_table, picture
-from neva_tl.circuits.drawing.wording import measures, number
+from neva_tl.circuits.drawing.wording import measurable, measures, number
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.plots.style import value_colour
 from neva_tl.plots.widgets import Widget, attention, neuron_activations
 from neva_tl.study.report import sections, tables
-from neva_tl.study.report.numbers import fixed, measurable
+from neva_tl.study.report.numbers import fixed
 
 #: Rows of a circuit's table of edges.
 EDGE_ROWS = 24
-#: Text in place of an F whose interval holds both 0 and 1.
+#: Text in place of an F whose interval contains both 0 and 1.
 UNMEASURABLE = "not measurable here"
 #: Texts per value, and tokens per text (an attention pattern grows with their square).
 MOST_VIEWS, MOST_TOKENS = 2, 80
@@ -97,8 +97,8 @@ def faithfulness(graphs: Mapping[str, CircuitGraph]) -> dict[str, Any] | None:
             "completeness",
             (
                 "completeness",
-                lambda row: fixed(_of_clear(row, "completeness")),
-                lambda row: _of_clear(row, "completeness"),
+                lambda row: fixed(_of_measurable(row, "completeness")),
+                lambda row: _of_measurable(row, "completeness"),
                 False,
                 "share of the effect that is lost without the circuit",
             ),
@@ -116,19 +116,15 @@ def _share(label: str, name: str, title: str) -> tables.Column:
     text = tables.ranged(label, name, title)[1]
     return (
         label,
-        lambda row: text(row) if _clear(row) else UNMEASURABLE,
-        lambda row: row.get(name) if _clear(row) else None,
+        lambda row: text(row) if measurable(row) else UNMEASURABLE,
+        lambda row: row.get(name) if measurable(row) else None,
         False,
-        f"{title}; not measurable where the interval holds both 0 and 1",
+        f"{title}; not measurable where the interval contains both 0 and 1",
     )
 
 
-def _of_clear(row: tables.Row, name: str) -> Any:
-    return row.get(name) if _clear(row) else None
-
-
-def _clear(row: tables.Row) -> bool:
-    return measurable(row.get("f"), row.get("f_lo"), row.get("f_hi"))
+def _of_measurable(row: tables.Row, name: str) -> Any:
+    return row.get(name) if measurable(row) else None
 
 
 def views(run: Path, missing: list[str]) -> dict[str, list[dict[str, Any]]]:

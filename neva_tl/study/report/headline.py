@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from neva_tl.circuits.drawing.wording import measures
+from neva_tl.circuits.drawing.wording import measurable, measures
 from neva_tl.core.method_records import METHODS
 from neva_tl.plots.style import method_label
-from neva_tl.study.report.numbers import estimate, excludes_zero, finite, fixed, measurable, measure, overlap, percent
+from neva_tl.study.report.numbers import estimate, excludes_zero, finite, fixed, measure, overlap, percent
 
 Methods = Mapping[str, Mapping[str, Any]]
 #: Measure of capability -> name and decimals in the summary.
@@ -98,10 +98,10 @@ def _circuits(circuits: Sequence[Mapping[str, Any]]) -> str:
     measured = [(meta, m) for meta, m in measured if finite(m.get("f")) is not None]
     if not measured:
         return ""
-    unclear = [m for _, m in measured if not measurable(m["f"], m.get("f_lo"), m.get("f_hi"))]
+    unclear = [m for _, m in measured if not measurable(m)]
     measured = [(meta, m) for meta, m in measured if m not in unclear]
     note = (
-        f"F is not measurable on the texts of {_count(len(unclear))}: its interval holds both 0 and 1"
+        f"F is not measurable on the texts of {_count(len(unclear))}: its interval contains both 0 and 1"
         if unclear
         else ""
     )

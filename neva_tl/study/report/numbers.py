@@ -31,22 +31,6 @@ def estimate(entry: Mapping[str, Any] | None) -> float | None:
     return finite(entry.get("est")) if entry else None
 
 
-def measurable(f: Any, low: Any, high: Any) -> bool:
-    """Whether a faithfulness F tells "nothing" (0) from "all of the effect" (1).
-
-    It does not where its interval holds both: the model's own effect on the texts is too small to be divided by.
-
-    Args:
-        f: the estimate.
-        low: lower limit of its interval, if any.
-        high: upper limit of its interval, if any.
-    """
-    if finite(f) is None:
-        return False
-    ends = limits({"lo": low, "hi": high})
-    return ends is None or not (ends[0] <= 0 and ends[1] >= 1)
-
-
 def limits(entry: Mapping[str, Any] | None) -> tuple[float, float] | None:
     """Return both limits of a measure's interval; None where one is missing."""
     low, high = (finite(entry.get(side)) if entry else None for side in ("lo", "hi"))

@@ -137,16 +137,18 @@ def meta(f: float, lo: float, hi: float) -> dict[str, Any]:
     return {"size": 60, "faithfulness": faithfulness}
 
 
-def test_a_faithfulness_that_holds_0_and_1_is_not_measurable(results: dict[str, Any]) -> None:
+def test_a_faithfulness_that_contains_0_and_1_is_not_measurable(results: dict[str, Any]) -> None:
     clear, wide = meta(0.86, 0.8, 0.91), meta(-1.57, -16.65, 9.39)
 
     def said(*metas: dict[str, Any]) -> str:
         return next(text for text in sentences(results, {}, metas) if text.startswith("Circuits"))
 
-    assert said(wide) == ("Circuits: F is not measurable on the texts of one value: its interval holds both 0 and 1.")
+    assert said(wide) == (
+        "Circuits: F is not measurable on the texts of one value: its interval contains both 0 and 1."
+    )
     both = said(clear, wide)
     assert "the circuits of one value (60 heads and neurons) alone keep 0.86" in both and "−1.57" not in both
-    assert both.endswith("F is not measurable on the texts of one value: its interval holds both 0 and 1.")
+    assert both.endswith("F is not measurable on the texts of one value: its interval contains both 0 and 1.")
     assert "not measurable" not in said(clear, meta(1.2, 0.9, 1.6))
 
     graphs = {name: CircuitGraph(None, one) for name, one in (("power", clear), ("security", wide))}

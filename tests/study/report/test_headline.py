@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import networkx as nx
 import pandas as pd
 import pytest
 
@@ -151,7 +152,7 @@ def test_a_faithfulness_that_contains_0_and_1_is_not_measurable(results: dict[st
     assert both.endswith("F is not measurable on the texts of one value: its interval contains both 0 and 1.")
     assert "not measurable" not in said(clear, meta(1.2, 0.9, 1.6))
 
-    graphs = {name: CircuitGraph(None, one) for name, one in (("power", clear), ("security", wide))}
+    graphs = {name: CircuitGraph(nx.DiGraph(), one) for name, one in (("power", clear), ("security", wide))}
     table = circuits.faithfulness(graphs)
     assert table is not None
     columns = [column["label"] for column in table["columns"]]

@@ -355,7 +355,10 @@ def write_evidence(
             graph = circuit(model, neuron_set.head(CIRCUIT_NEURONS), corpus=corpus)
             store.write_json(f"circuits/{name}.json", graph.to_json())
             frames.append(graph.table())
-        store.write_table("tables/circuit", pd.concat(frames, ignore_index=True) if frames else pd.DataFrame())
+        edges = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        # these graphs have no task on which an edge could be measured
+        unmeasured = [name for name in ("measured",) if name in edges and edges[name].isna().all()]
+        store.write_table("tables/circuit", edges.drop(columns=unmeasured))
 
 
 def _thinned(effects: pd.DataFrame, neurons: NeuronSet, value: str, most: int = 4000) -> pd.DataFrame:

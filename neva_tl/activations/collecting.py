@@ -31,6 +31,7 @@ from neva_tl.activations.stats import ActivationStats, Samples, finish
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import in_circle_order
 from neva_tl.models import Model
+from neva_tl.models.inference.encoding import encoding_record
 from neva_tl.prompts import ContrastSet
 from neva_tl.prompts.contrast import each_example
 
@@ -122,6 +123,7 @@ def collect(
             "layers": layers,
             "split": split,
             "batches": plan_hash(plan.batches),
+            "tokens": plan.texts.hash,
         }
         state = Checkpoint(Path(checkpoint), settings, world, save_every)
         finished = state.restore(accumulator)
@@ -150,6 +152,8 @@ def collect(
         prompt_hash=subset.hash,
         pooling=pooling,
         samples=None if store is None else Samples(store, plan.table),
+        tokens_hash=plan.texts.hash,
+        encoding=encoding_record(model, chat),
     )
 
 

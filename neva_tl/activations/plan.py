@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from jaxtyping import Int
 
 from neva_tl.models import Model
 from neva_tl.models.inference.encoding import Encoded, encode_one
+from neva_tl.prompts.contrast import ContrastSet, each_example
 from neva_tl.prompts.example import Example
 
 #: Maximum rows per batch: token_budget // SHORT, capped at MOST_ROWS. A row's pooled vectors take the same memory whatever its
@@ -43,6 +45,14 @@ class Texts:
     def lengths(self) -> Int[np.ndarray, " n"]:
         """Number of tokens of each text."""
         return np.diff(self.ends, prepend=0)
+
+    @property
+    def hash(self) -> str:
+        """sha256 of the token ids, where texts end and where answers begin: equal where the same tokens run."""
+        digest = hashlib.sha256()
+        for numbers, kind in ((self.ids, "<i4"), (self.ends, "<i8"), (self.starts, "<i8")):
+            digest.update(len(numbers).to_bytes(8, "little") + numbers.astype(kind, copy=False).tobytes())
+        return digest.hexdigest()
 
     def encoded(self, rows: Sequence[int] | np.ndarray) -> list[Encoded]:
         """Return some texts as `encoding.pad` takes them.
@@ -77,6 +87,19 @@ def tokenised(model: Model, examples: Iterable[Example], chat: bool | None) -> T
             ends.append(len(ids))
             starts.append(item.start)
     return Texts(np.frombuffer(ids, np.int32), np.frombuffer(ends, np.int64), np.frombuffer(starts, np.int64))
+
+
+def token_hash(model: Model, pairs: ContrastSet, *, split: str | None = "train", chat: bool | None = None) -> str:
+    """Return the hash of the token ids that `collect` would run (`ActivationStats.tokens_hash`).
+
+    Args:
+        model: A TransformerLens model.
+        pairs: The contrast set.
+        split: The split to use; None for all rows.
+        chat: See `encode_one`.
+    """
+    subset = pairs if split is None else pairs.split(split)
+    return tokenised(model, each_example(subset.df), chat).hash
 
 
 def token_budget_for(device_type: str, d_mlp: int) -> int:

@@ -75,6 +75,8 @@ class ActivationStats:
         prompt_hash: Hash of the contrast set.
         pooling: Reduction over answer tokens (`mean`, `last`, ...).
         samples: Pooled activations of single prompts, if requested.
+        tokens_hash: sha256 of the token ids that ran and of the answers' positions; "" in statistics of version 0.1.0.
+        encoding: Encoding of the texts (`encoding_record`: chat template, its date, ...); empty in statistics of 0.1.0.
 
     The arrays are read-only; use `dataclasses.replace` for statistics with other arrays.
     """
@@ -96,6 +98,8 @@ class ActivationStats:
     prompt_hash: str = ""
     pooling: str = "mean"
     samples: Samples | None = None
+    tokens_hash: str = ""
+    encoding: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # read-only views, because selection caches measurements of these arrays
@@ -262,6 +266,11 @@ class ActivationStats:
             raise InputError("statistics of different models, values or poolings cannot be merged")
         if difference := fingerprint_difference(self.fingerprint, other.fingerprint):
             raise InputError(f"statistics of different models, values or poolings cannot be merged ({difference})")
+        if not _same_encoding(self.encoding, other.encoding):
+            raise InputError(
+                "statistics of different chat settings (template, its date or arguments, `chat`) cannot be merged: "
+                "collect both with the same settings"
+            )
         if self.gated != other.gated:
             raise InputError("statistics with and without the gate cannot be merged: collect both with the same `gate`")
         if self.n_layers != other.n_layers:
@@ -276,7 +285,11 @@ class ActivationStats:
             info=self.info,
             fingerprint=self.fingerprint,
             pooling=self.pooling,
-            prompt_hash=hashlib.sha256("".join(sorted((self.prompt_hash, other.prompt_hash))).encode()).hexdigest(),
+            prompt_hash=_joint_hash(self.prompt_hash, other.prompt_hash),
+            tokens_hash=_joint_hash(self.tokens_hash, other.tokens_hash)
+            if self.tokens_hash and other.tokens_hash
+            else "",
+            encoding=self.encoding or other.encoding,
         )
 
     def save(self, path: str | Path) -> Path:
@@ -299,6 +312,8 @@ class ActivationStats:
             "fingerprint": dict(self.fingerprint),
             "prompt_hash": self.prompt_hash,
             "pooling": self.pooling,
+            "tokens_hash": self.tokens_hash,
+            "encoding": dict(self.encoding),
         }
         about = json.dumps(meta, indent=1)
         json_file.parent.mkdir(parents=True, exist_ok=True)
@@ -328,8 +343,10 @@ class ActivationStats:
         except (OSError, *DAMAGED) as error:
             raise InputError(f"{tensor_file} is not a safetensors file ({first_line(error)}): collect again") from error
         _check_arrays(arrays, len(meta["values"]), tensor_file)
-        keep = ("info", "fingerprint", "prompt_hash", "pooling")
-        return cls(values=tuple(meta["values"]), **arrays, **{name: meta[name] for name in keep})
+        keep = {name: meta[name] for name in ("info", "fingerprint", "prompt_hash", "pooling")}
+        # files of version 0.1.0 do not contain these
+        keep |= {name: meta[name] for name in ("tokens_hash", "encoding") if name in meta}
+        return cls(values=tuple(meta["values"]), **arrays, **keep)
 
     @classmethod
     def from_samples(
@@ -350,7 +367,7 @@ class ActivationStats:
             resid: Pooled `resid_post`; default: zeros of width 1.
             positive: Share of tokens above 0; default: 1 where the pooled activation is above 0, else 0.
             keep: Store `h` as `.samples`.
-            **meta: Fields `info`, `fingerprint`, `prompt_hash`, `pooling`.
+            **meta: Fields `info`, `fingerprint`, `prompt_hash`, `pooling`, `tokens_hash`, `encoding`.
         """
         table = table.reset_index(drop=True)
         if "fold" not in table:
@@ -373,6 +390,18 @@ class ActivationStats:
         return finish(acc, samples=Samples(h, table) if keep else None, **meta)
 
 
+def _joint_hash(*hashes: str) -> str:
+    """Hash of several collections together, whatever their order."""
+    return hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
+
+
+def _same_encoding(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether texts became tokens alike; an unknown encoding (version 0.1.0) goes with plain text alone."""
+    if first and second:
+        return dict(first) == dict(second)
+    return not (first or second or {}).get("chat", False)
+
+
 def _of_neurons(array: np.ndarray, at: Neurons) -> np.ndarray:
     """Return `[f, l, k]` unchanged, or the columns `[f, ...]` of some neurons (a view if `at` is a slice)."""
     return array if at is None else array.reshape(len(array), -1)[:, at]
@@ -391,8 +420,11 @@ def finish(accumulated: Accumulator, **rest: Any) -> ActivationStats:
 
 def _check_meta(meta: Mapping[str, Any], file: Path) -> None:
     """Refuse metadata of other types than `ActivationStats.save` writes."""
-    kinds = {"values": list, "info": dict, "fingerprint": dict, "prompt_hash": str, "pooling": str}
+    optional = {"tokens_hash": str, "encoding": dict}  # missing in files of version 0.1.0
+    kinds = {"values": list, "info": dict, "fingerprint": dict, "prompt_hash": str, "pooling": str, **optional}
     for name, kind in kinds.items():
+        if name in optional and name not in meta:
+            continue
         if not isinstance(meta.get(name), kind):
             content = type(meta[name]).__name__ if name in meta else "missing"
             raise InputError(f"{file}: {name} is {content}, expected {kind.__name__}: collect again")

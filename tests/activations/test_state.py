@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 from helpers.comparisons import near, same
+from neva_tl import models
 from neva_tl.activations import ActivationStats, collect, collecting
 from neva_tl.activations.plan import tokenised
 from neva_tl.activations.ranks import World
 from neva_tl.activations.state import Checkpoint
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.models import inference
+from neva_tl.models.tiny import tiny_checkpoint, tiny_tokenizer
 from neva_tl.prompts import ContrastSet
 
 pytestmark = pytest.mark.core
@@ -119,6 +121,26 @@ def test_a_checkpoint_of_something_else_is_refused(model: Any, pairs: ContrastSe
     file.unlink()
     with pytest.raises(InputError, match="need a file"):
         resumable(model, pairs, tmp_path, samples=True)
+
+
+def test_other_token_ids_never_resume(pairs: ContrastSet, tmp_path: Path) -> None:
+    """The same prompts on the same model: another date, argument or `chat` runs other tokens."""
+    folder = tiny_checkpoint(tmp_path / "m", chat=True)
+    tokenizer = tiny_tokenizer(chat=True)
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + tokenizer.chat_template
+    tokenizer.save_pretrained(folder)
+    model = models.load(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(Stop):
+            resumable(model, pairs, tmp_path)
+    inference.set_template(model, date="2024-07-27")  # as many tokens, so that the batches are the same
+    with pytest.raises(InputError, match=r"differs in tokens\)"):
+        resumable(model, pairs, tmp_path)
+    inference.set_template(model)
+    with pytest.raises(InputError, match=r"differs in .*tokens"):
+        resumable(model, pairs, tmp_path, chat=False)
+    same(resumable(model, pairs, tmp_path), collect(model, pairs, token_budget=BUDGET, share_prefixes=False))
 
 
 def test_states_of_other_processes_are_taken_over(

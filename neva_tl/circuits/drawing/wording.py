@@ -29,6 +29,20 @@ def measures(meta: Mapping[str, Any]) -> dict[str, Any]:
     return dict(results) if isinstance(results, Mapping) else {}
 
 
+def measurable(results: Mapping[str, Any]) -> bool:
+    """Whether F distinguishes nothing of the effect (0) from all of it (1).
+
+    It does not where its interval contains both: the model's own effect on the texts is too small to divide by.
+
+    Args:
+        results: `f` and the limits of its interval, `f_lo` and `f_hi`.
+    """
+    if number(results.get("f")) is None:
+        return False
+    low, high = number(results.get("f_lo")), number(results.get("f_hi"))
+    return low is None or high is None or low > 0 or high < 1
+
+
 def sentence(meta: Mapping[str, Any]) -> str:
     """Faithfulness in one sentence, with that of random circuits; empty where it was not measured.
 
@@ -40,6 +54,8 @@ def sentence(meta: Mapping[str, Any]) -> str:
     if f is None:
         return ""
     size = number(meta.get("size"))
+    if not measurable(results):
+        return "Faithfulness: not measurable here, because the interval of F contains both 0 (nothing) and 1 (all of the effect)."
     text = (
         f"Faithfulness: {f'{size:.0f} nodes' if size else 'the circuit'} alone keep{'' if size else 's'} F = {fixed(f)}"
     )

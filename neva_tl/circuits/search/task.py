@@ -139,7 +139,7 @@ def value_task(
     examples = contrasts.examples()
     return ValueTask(
         value=value,
-        examples=tuple(Example(examples[i].prompt, examples[i].answer + lead) for i in rows),
+        examples=tuple(replace(examples[i], answer=examples[i].answer + lead) for i in rows),
         signs=np.where(df["pole"].to_numpy()[rows] == "+", 1.0, -1.0),
         clusters=df["cluster"].astype(str).to_numpy()[rows],
         tokens=value_tokens(model, values, words),

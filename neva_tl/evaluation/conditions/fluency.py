@@ -53,7 +53,12 @@ def fluency(
         "words": float(np.mean([len(text.split()) for text in texts])),
     }
     if model is not None:
-        examples = [Example(p, t.strip()) for p, t in zip(prompt_texts, texts, strict=True) if len(t.split()) > 1]
+        # a generated text brings its own white space
+        examples = [
+            Example(p, t, separator="" if t[:1].isspace() else None)
+            for p, t in zip(prompt_texts, texts, strict=True)
+            if len(t.split()) > 1
+        ]
         if examples:
             total, count = inference.answer_logprobs(model, examples, chat=chat)
             result["perplexity"] = float(np.exp(-np.sum(total) / np.sum(count)))

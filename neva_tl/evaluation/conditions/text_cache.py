@@ -14,6 +14,7 @@ from neva_tl.core.cache import JsonCache, content_key
 from neva_tl.core.errors import InputError
 from neva_tl.editing import Edit, content_hash
 from neva_tl.evaluation.conditions.decoding import Decoding
+from neva_tl.models import inference
 
 #: Texts between two commits, the most that a killed run can lose.
 CHUNK = 1024
@@ -56,6 +57,9 @@ def text_keys(
     origin, old_origin = content_key(fingerprint, hashes), content_key(old, hashes)
     sampled = decoding.temperature > 0
     settings = [decoding.max_new_tokens, decoding.chat, *((decoding.temperature, decoding.seed) if sampled else ())]
+    # keys of version 0.1.0 stay where its token ids stay
+    if change := inference.encoding_change(model, decoding.chat):
+        settings.append(change)
     keys = []
     for prompt, number in zip(prompts, numbers, strict=True):
         rest = settings, prompt, int(number) if sampled else None

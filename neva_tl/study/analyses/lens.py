@@ -91,8 +91,9 @@ def _write(
     answers = [""] * len(texts)
     if config.token_scope() == "generated":
         answers = inference.generate(model, texts, max_new_tokens=ANSWER_TOKENS, seed=config.seed, chat=config.chat)
-    examples = [Example(text, answer.strip()) for text, answer in zip(texts, answers, strict=True)]
-    lens_examples = [item for item in examples if item.answer or config.token_scope() != "generated"]
+    # generated texts bring their own white space
+    examples = [Example(text, answer, separator="") for text, answer in zip(texts, answers, strict=True)]
+    lens_examples = [item for item in examples if item.answer.strip() or config.token_scope() != "generated"]
     if not lens_examples:
         raise InputError("the unedited model generated no text after any open prompt: there are no tokens to read")
     options: dict[str, Any] = {"at": "answer" if config.token_scope() == "generated" else "last", "chat": config.chat}
@@ -100,7 +101,7 @@ def _write(
     tokens = []
     for value, enter in entered.items():
         top = lens_tokens(model, lens_examples[0], k=TOP, edited=enter, chat=config.chat)
-        tokens.append(top.assign(steered=value, prompt=f"{lens_examples[0].prompt} {lens_examples[0].answer}".strip()))
+        tokens.append(top.assign(steered=value, prompt=(lens_examples[0].lead + lens_examples[0].answer).strip()))
     table = logit_lens(model, lens_examples, edited=entered, progress=progress, **options)
     table["dose"] = table["steered"].map({value: item.dose for value, item in edits.items()}).astype(float)
     store.write_table("tables/lens_tokens", pd.concat(tokens, ignore_index=True))

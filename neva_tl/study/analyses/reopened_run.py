@@ -16,6 +16,7 @@ from neva_tl.core.method_records import find_method
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Edit, RelevanceGate
 from neva_tl.methods import Evidence, build
+from neva_tl.models import inference
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.run import stages
 from neva_tl.study.run.cell_runner import CellRunner
@@ -99,6 +100,15 @@ class ReopenedRun:
             raise InputError(f"{self.store.root} was made on other weights than {name}: name the run's own model")
         if difference := models.function_difference(self.manifest["model"], models.fingerprint(loaded)):
             raise InputError(f"{self.store.root} was made on another model than {name} ({difference})")
+        template = self.manifest.get("template", {})
+        if "date" in template or "arguments" in template:
+            inference.set_template(loaded, date=template.get("date"), **template.get("arguments", {}))
+        # version 0.1.0 recorded no template
+        if template and template != inference.encoding_change(loaded, self.config.chat):
+            raise InputError(
+                f"{self.store.root} ran another chat template than {name} has here: name the run's own model, or use the "
+                "versions in its manifest.json"
+            )
         return loaded
 
     def methods(self) -> tuple[str, ...]:

@@ -167,4 +167,6 @@ def _difference(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> str:
         differences.append("other prompt texts")
     if stored.get("model", {}).get("weights_hash") != requested.get("model", {}).get("weights_hash"):
         differences.append("other model weights")
+    if stored.get("template", {}) != requested.get("template", {}):
+        differences.append("another chat template, or its date or arguments")
     return ", ".join(differences) or "other profile settings"

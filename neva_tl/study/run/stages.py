@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 
 from neva_tl import models, prompts, selection
-from neva_tl.activations import ActivationStats, Samples, collect
+from neva_tl.activations import ActivationStats, Samples, collect, token_hash
 from neva_tl.attribution.margin import MarginEffects, margin_effects
 from neva_tl.attribution.tokens import value_tokens
+from neva_tl.core.cache import content_key
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.method_records import find_method
 from neva_tl.core.neuron_set import NeuronSet
@@ -27,6 +28,7 @@ from neva_tl.core.values import VALUES
 from neva_tl.editing import RelevanceGate, fit_relevance
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.judges import load_judge
+from neva_tl.models import inference
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.run.config import Profile, StudyConfig
 from neva_tl.study.run.run_folder import RunFolder
@@ -101,11 +103,20 @@ def collected(
         pairs: The contrast set.
         config: The study.
         progress: Show a bar on stderr.
+
+    Raises:
+        InputError: The stored statistics are from other token ids.
     """
     samples_file, table_name = "stats/samples.npy", "stats/samples_table"
     gate = any(find_method(name).needs_gate_stats for name in config.methods)
     if store.has("stats/stats.json") and store.has(samples_file) and store.has(f"{table_name}.parquet"):
         stored = stored_stats(store)
+        # statistics of version 0.1.0 do not contain the hash
+        if stored.tokens_hash and stored.tokens_hash != token_hash(model, pairs, chat=config.chat):
+            raise InputError(
+                f"{store.root / 'stats'} is from other token ids (another chat template, its date or arguments, or another "
+                "tokenizer version): choose another folder, or remove this one"
+            )
         if stored.gated or not (gate and models.info(model).gated):
             return stored
     stats = collect(
@@ -344,7 +355,10 @@ def write_evidence(
             graph = circuit(model, neuron_set.head(CIRCUIT_NEURONS), corpus=corpus)
             store.write_json(f"circuits/{name}.json", graph.to_json())
             frames.append(graph.table())
-        store.write_table("tables/circuit", pd.concat(frames, ignore_index=True) if frames else pd.DataFrame())
+        edges = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        # these graphs have no task on which an edge could be measured
+        unmeasured = [name for name in ("measured",) if name in edges and edges[name].isna().all()]
+        store.write_table("tables/circuit", edges.drop(columns=unmeasured))
 
 
 def _thinned(effects: pd.DataFrame, neurons: NeuronSet, value: str, most: int = 4000) -> pd.DataFrame:
@@ -383,6 +397,8 @@ def manifest(config: StudyConfig, model: models.Model, pairs: ContrastSet, comma
     question = getattr(load_judge(name), "question", "") if name.startswith("chat:") else ""
     world = _world(config)
     other = f"-border{world['border_rate']:g}" if world and not world["frozen"] else ""
+    template = inference.encoding_change(model, config.chat)
+    other += f"-template{content_key(template)[:8]}" if template else ""
     return {
         "schema": 1,
         "study": f"{config.hash()}-{str(fingerprint['weights_hash'])[:16]}-{pairs.hash[:16]}{other}",
@@ -395,6 +411,7 @@ def manifest(config: StudyConfig, model: models.Model, pairs: ContrastSet, comma
         "values": list(VALUES),
         **({"question": question} if question else {}),
         **({"world": world} if world else {}),
+        **({"template": template} if template else {}),
     }
 
 

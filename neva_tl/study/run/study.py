@@ -153,8 +153,10 @@ class Study:
             store.write_json("manifest.json", {**about, "finished": False})
         from neva_tl.study.report import write_report
 
-        write_report(store.root)
+        # the page shows the manifest; a call killed before the page exists is not taken for finished
+        (store.root / "report.html").unlink(missing_ok=True)
         store.write_json("manifest.json", {**about, "finished": True})
+        write_report(store.root)
         return StudyResult(store.root)
 
     def _work(

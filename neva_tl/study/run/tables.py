@@ -66,9 +66,9 @@ def write_all(
     store.write_table("tables/values", pd.DataFrame([r for m, e in entries for r in summary.values_rows(e, m)]))
     if doses:
         table = pd.concat(doses, ignore_index=True)
-        # a judge that measures only the target during the search gives no leakage
-        table = table.reindex(columns=[*table.columns, *(c for c in ("leakage", "ppl") if c not in table)])
-        store.write_table("tables/dose", table.astype({"leakage": float, "ppl": float}))
+        # a judge that measures only the target during the search gives no leakage; figures read the column
+        table = table if "leakage" in table else table.assign(leakage=np.nan)
+        store.write_table("tables/dose", table.astype({"leakage": float}))
     ablation = ablation_table(cells, steered)
     store.write_table("tables/ablation", ablation)
     store.write_table("tables/generations", _generations(cells, plan, steered, edit_of))

@@ -196,7 +196,7 @@ def test_the_command_prints_both_matrices(run: Path, labels: Path, call, monkeyp
         "D of neva, raw",
         "D of neva, corrected",
         "condition number",
-        "confusion alone makes: 1.00",
+        "confusion alone explains: 1.00",
         "carry over",
     ):
         assert part in out

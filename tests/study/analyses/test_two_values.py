@@ -217,7 +217,7 @@ def test_command(command: Callable[..., tuple[int, str, str]], run: ReopenedRun)
     ("argv", "message"),
     [
         ((), "no two of power, tradition are neighbours or opposed"),
-        (("--pair", "power"), "two values with a comma"),
+        (("--pair", "power"), "two values separated by a comma"),
         (("--pair", "power,hedonism"), "no value 'hedonism'"),
         (("--pair", "power,power"), "are one value"),
         (("--pair", "power,tradition", "--method", "lape"), "no method 'lape'"),

@@ -51,7 +51,7 @@ def text_keys(
 
 
 def cacheable(edits: Sequence[Edit]) -> bool:
-    """Whether a text under these edits is the same in whatever batch it is written (`resample` mixes a batch's rows)."""
+    """Whether a text under these edits is the same in whatever batch it is written."""
     return all(item.by_token for item in edits)
 
 

@@ -43,7 +43,7 @@ real: smollm2 ## the same study on a real LLM (SmolLM2-135M-Instruct)
 
 # make test COVERAGE=1 also prints branch coverage and fails below the floor (about a third slower).
 COVERAGE ?=
-COVERAGE_FLOOR := 80
+COVERAGE_FLOOR := 94
 COVERAGE_OPTIONS = $(if $(COVERAGE),--cov=neva_tl --cov-branch --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_FLOOR))
 test: setup ## the tests, offline
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not smollm2 and not slow and not browser" $(COVERAGE_OPTIONS)

@@ -40,13 +40,13 @@ def act(args: argparse.Namespace, manifest: Mapping[str, Any]) -> None:
     """Score, compare, write the table and print the means."""
     from neva_tl.evaluation.benchmarks import data_sets, read_benchmarks
     from neva_tl.study.analyses.capability import run_capability
-    from neva_tl.study.analyses.rebuilt import FinishedRun
-    from neva_tl.study.run.store import Store
+    from neva_tl.study.analyses.reopened_run import ReopenedRun
+    from neva_tl.study.run.run_folder import RunFolder
 
-    run = FinishedRun.open(args.run)
+    run = ReopenedRun.open(args.run)
     specs = data_sets(args.data, tuple(args.set))
     benchmarks = [benchmark.limit(args.limit) for spec in specs for benchmark in read_benchmarks(spec)]
-    store = Store(args.out or args.run / "tables")
+    store = RunFolder(args.out or args.run / "tables")
     methods = tuple(args.method or ("neva", "caa"))
     table = run_capability(
         store, run, run.load_model(args.model), benchmarks, methods, tuple(args.value), span=args.span,

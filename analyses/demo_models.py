@@ -129,11 +129,11 @@ def make(out: Path, name: str, steps: int, threads: int | None) -> None:
 def show(out: Path) -> None:
     """Write and print the table of all finished models, the shipped one first."""
     from neva_tl import demo
-    from neva_tl.study.run.store import Store
+    from neva_tl.study.run.run_folder import RunFolder
 
     folders = {"shipped": demo.path()} | {name: out / name for name in MODELS if is_finished(out / name)}
     table = pd.DataFrame([row(name, json.loads((f / "card.json").read_text())) for name, f in folders.items()])
-    Store(out).write_table("models", table)
+    RunFolder(out).write_table("models", table)
     with pd.option_context("display.width", 200, "display.max_columns", 30):
         print(table.round(3).to_string(index=False))
 

@@ -29,11 +29,11 @@ def options(parser: argparse.ArgumentParser) -> None:
 def act(args: argparse.Namespace, manifest: Mapping[str, Any]) -> None:
     """Correct each method at its largest gain, write and print the results."""
     from neva_tl.study.analyses import correction
-    from neva_tl.study.run.store import Store
+    from neva_tl.study.run.run_folder import RunFolder
 
     judge = correction.text_judge(manifest["config"]["judge"])
     judged = correction.judged_labels(judge, args.labels, split=args.split, limit=args.limit)
-    methods = args.method or list(dict.fromkeys(Store(args.run).read_table("tables/leakage")["method"]))
+    methods = args.method or list(dict.fromkeys(RunFolder(args.run).read_table("tables/leakage")["method"]))
     corrections = []
     for method in methods:
         target = correction.headline_target(args.run, method)

@@ -65,11 +65,11 @@ def analyse(data: Path, out: Path, further: list[str], *, n_boot: int, seed: int
     from neva_tl.evaluation.judge_quality.quality import agreement, confusion, judged, quality
     from neva_tl.evaluation.judges import load_judge
     from neva_tl.evaluation.labels.labelled import LabelledTexts
-    from neva_tl.study.run.store import Store, versions
+    from neva_tl.study.run.run_folder import RunFolder, versions
 
     valueeval = LabelledTexts.load(f"valueeval:{data / 'valueeval'}")
     persona = LabelledTexts.load(f"persona:{data / 'persona'}").split("test")
-    store = Store.open(out, {"study": "judge quality"})
+    store = RunFolder.open(out, {"study": "judge quality"})
     # written first, so that an interrupted analysis can reuse its folder
     store.write_json(
         "manifest.json", {"study": "judge quality", "seed": seed, "n_boot": n_boot, "versions": versions()}

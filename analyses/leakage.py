@@ -22,9 +22,9 @@ def act(args: argparse.Namespace, manifest: Mapping[str, Any]) -> None:
     import pandas as pd
 
     from neva_tl.study.run.comparison import nlr_comparison
-    from neva_tl.study.run.store import Store
+    from neva_tl.study.run.run_folder import RunFolder
 
-    store = Store(args.run)
+    store = RunFolder(args.run)
     if not store.has("results.json"):
         raise InputError(f"{args.run} holds no finished study (make one with neva-tl run)")
     table = nlr_comparison(store, manifest["seed"])

@@ -46,14 +46,14 @@ def measure(args: argparse.Namespace) -> None:
     from neva_tl.core.errors import InputError
     from neva_tl.selection.planted import make_world, measure_selectors, null_table, summary
     from neva_tl.selection.planted.world import VALUES
-    from neva_tl.study.run.store import Store
+    from neva_tl.study.run.run_folder import RunFolder
 
     for name in ("models", "pairs", "shuffles", "width"):
         if getattr(args, name) < (16 if name == "pairs" else 1):
             raise InputError(f"--{name} {getattr(args, name)} is too small: pairs from 16, the others from 1")
     config = {name: getattr(args, name) for name in ("models", "pairs", "shuffles", "width", "seed")}
     identity = {"study": f"planted neurons {json.dumps(config)}", "config": config}
-    store = Store.open(args.out, identity)
+    store = RunFolder.open(args.out, identity)
     store.write_text("manifest.json", json.dumps(identity, indent=1))
     counts, plants = [], []
     for case, early in (("late", False), ("early", True)):

@@ -24,7 +24,7 @@ def main() -> int:
     args = parser.parse_args()
     from neva_tl.study.analyses.method_comparison import printed
     from neva_tl.study.analyses.replication import over_replicates, replicates
-    from neva_tl.study.run.store import Store
+    from neva_tl.study.run.run_folder import RunFolder
 
     try:
         conditions, contests = replicates({folder.name: folder for folder in args.folders})
@@ -32,7 +32,7 @@ def main() -> int:
     except NevaError as error:
         print(f"replication: {error}", file=sys.stderr)
         return error.exit_code
-    store = Store(args.out)
+    store = RunFolder(args.out)
     for name, table in ((args.name, conditions), (f"{args.name}_mean", mean), (f"{args.name}_contests", contests)):
         store.write_table(f"tables/{name}", table)
     results = {

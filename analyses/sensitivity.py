@@ -39,11 +39,11 @@ def act(args: argparse.Namespace, _manifest: Mapping[str, Any]) -> None:
     """Measure, write the tables and print them."""
     import pandas as pd
 
-    from neva_tl.study.analyses.rebuilt import FinishedRun
+    from neva_tl.study.analyses.reopened_run import ReopenedRun
     from neva_tl.study.analyses.sensitivity import SensitivityConfig, sensitivity
     from neva_tl.study.analyses.sparsity import sparsity
 
-    run = FinishedRun.open(args.run)
+    run = ReopenedRun.open(args.run)
     config = SensitivityConfig(tuple(args.value), tuple(args.factor), tuple(args.method), args.target).of_run(run)
     model = run.load_model(args.model)
     tables, numbers = sensitivity(run, model, config, progress=True)

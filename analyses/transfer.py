@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from neva_tl.study.analyses.transfer import TransferConfig, transfer
-    from neva_tl.study.run.store import Store
+    from neva_tl.study.run.run_folder import RunFolder
 
     selection: dict[str, Any] = {
         name: tuple(names) for name, names in (("values", args.value), ("methods", args.method)) if names
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
         **selection,
     )
     result = transfer(args.model, named(args.source or []), args.out, config, progress=True)
-    store = Store(args.out)
+    store = RunFolder(args.out)
     store.write_table("tables/transfer", result.df)
     store.write_table("tables/transfer_overlap", result.overlap)
     with pd.option_context("display.width", 180, "display.max_columns", 20):

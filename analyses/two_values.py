@@ -35,10 +35,10 @@ def act(args: argparse.Namespace, _manifest: Mapping[str, Any]) -> None:
     import pandas as pd
 
     from neva_tl.core.errors import InputError
-    from neva_tl.study.analyses.rebuilt import FinishedRun
+    from neva_tl.study.analyses.reopened_run import ReopenedRun
     from neva_tl.study.analyses.two_values import TwoConfig, two_values
 
-    run = FinishedRun.open(args.run)
+    run = ReopenedRun.open(args.run)
     pairs = []
     for text in args.pair:
         names = tuple(name.strip() for name in text.split(","))

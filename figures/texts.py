@@ -1,4 +1,4 @@
-"""Draw RUN/figures/texts.pdf and .png from RUN/tables: python figures/texts.py runs/demo"""
+"""Draw RUN/figures/texts.pdf and .png from RUN/tables: `python figures/texts.py runs/demo`."""
 
 import sys
 

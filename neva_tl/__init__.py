@@ -1,4 +1,6 @@
-"""neva_tl: find, edit and measure the neurons that carry human values in language models, on TransformerLens.
+"""Find, edit and measure neurons that carry human values in language models.
+
+The library builds on TransformerLens:
 
     import neva_tl as nv
 
@@ -9,7 +11,7 @@
     with nv.edit(model, nv.Amplify(neurons, dose=2.0)):
         print(model.generate("mara says that", max_new_tokens=20))
 
-Names are imported on first use: torch and TransformerLens take seconds, and `neva-tl --help` must not.
+Names are imported on first use: torch and TransformerLens take seconds to import, and `neva-tl --help` must be instant.
 """
 
 from __future__ import annotations
@@ -84,9 +86,9 @@ __all__ = ["__version__", *sorted(_EXPORTS), *_MODULES]
 
 def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
-        found = getattr(importlib.import_module(_EXPORTS[name]), name)
-        globals()[name] = found
-        return found
+        export = getattr(importlib.import_module(_EXPORTS[name]), name)
+        globals()[name] = export
+        return export
     if name in _MODULES:
         return importlib.import_module(_MODULES[name])
     raise AttributeError(f"module 'neva_tl' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""`python -m neva_tl`: the same as the `neva-tl` command."""
+"""The `neva-tl` command as `python -m neva_tl`."""
 
 from neva_tl.cli.main import main
 

@@ -1,4 +1,4 @@
-"""Forward passes of a collection's batches, halved where memory does not suffice."""
+"""Forward passes of the batches of a collection; a batch that does not fit in memory is halved."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from neva_tl.models.inference.encoding import pad
 
 @dataclass
 class BatchRunner:
-    """Runs the batches of a collection and joins their pooled activations to the moments.
+    """Runs the batches of a collection and adds their pooled activations to the moments.
 
     Attributes:
         model: The model.
@@ -29,8 +29,8 @@ class BatchRunner:
         table: Rows of the contrast set.
         cells: Cell of the moments that each row belongs to.
         recorder: Hooks that pool the activations.
-        prefixes: Prompt prefixes that run once per batch; None where nothing is shared.
-        units: `[n]` number of each row's pair.
+        prefixes: Prompt prefixes that run once per batch; None if no prefix is shared.
+        units: `[n]` unit of each row: the rows of a pair share one.
         by_token: Whether every answer token is an observation.
         limit: Padded tokens that fit in memory, after a larger batch did not; None before.
     """
@@ -46,12 +46,12 @@ class BatchRunner:
     limit: int | None
 
     def batch(self, rows: np.ndarray, accumulator: Accumulator, store: np.ndarray | None) -> None:
-        """Run a batch of the plan, in as many passes as memory requires, and join it to the moments.
+        """Run a batch of the plan, in as many passes as memory requires, and add it to the moments.
 
         Args:
             rows: Row numbers of the batch.
-            accumulator: Moments that grow.
-            store: `[n, l, k]` samples to write; None keeps none.
+            accumulator: Running moments.
+            store: `[n, l, k]` array that takes the samples; None keeps no samples.
 
         Raises:
             InputError: An activation is not finite.
@@ -88,7 +88,7 @@ class BatchRunner:
         return len(rows) * int(self.texts.lengths[rows].max())
 
     def _fitting(self, rows: np.ndarray) -> tuple[CellUpdate, list[Pooled]] | None:
-        """Run one forward pass, or one per row of a pair that is too large; None where halves may fit better."""
+        """Run one forward pass, or one per row if a pair is too large; return None if the caller should halve the rows."""
         single_unit = self.units[rows[0]] == self.units[rows[-1]]
         if self.limit is None or self._tokens(rows) <= self.limit or len(rows) == 1:
             try:
@@ -133,7 +133,7 @@ def _concatenated(passes: Sequence[list[Pooled]]) -> list[Pooled]:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: PyTorch words it differently by device."""
+    """Return whether memory ran out; the exception differs between devices."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     message = str(error)
@@ -141,15 +141,25 @@ def _out_of_memory(error: BaseException) -> bool:
 
 
 def check_finite(pooled: Sequence[Pooled], table: pd.DataFrame, rows: np.ndarray) -> None:
+    """Check that all pooled activations are finite.
+
+    Args:
+        pooled: Pooled activations of each layer.
+        table: Rows of the contrast set.
+        rows: Row numbers of the batch.
+
+    Raises:
+        InputError: An activation is not finite; the message names the layer and the prompt.
+    """
     tensors = [
         (layer, name, x.mean if isinstance(x, Reduced) else x)
         for layer, of_layer in enumerate(pooled)
         for name, x in of_layer.items()
     ]
-    # a sum is finite only where every term is; one synchronisation per device, since one per tensor would stall a GPU each time
+    # a sum is finite only if every term is; one synchronisation per device, since each one stalls a GPU
     if all(_stacked([torch.isfinite(x.sum()) for _, _, x in tensors])):
         return
-    # the first layer that goes wrong holds the fault; later ones inherit it. A sum alone may overflow
+    # later layers inherit the fault of the first one; no fault at all: only the sum overflowed
     fault = next((entry for entry in tensors if not bool(torch.isfinite(entry[2]).all())), None)
     if fault is None:
         return
@@ -160,7 +170,7 @@ def check_finite(pooled: Sequence[Pooled], table: pd.DataFrame, rows: np.ndarray
     where = "on prompt" if of_rows else f"on one of {len(rows)} prompts, the first of which is"
     raise InputError(
         f"{name} activations are not finite at layer {layer} {where} {text[:60]!r}: "
-        "the weights or the number format are at fault (try dtype float32)"
+        "check the weights, or use another number format (dtype float32)"
     )
 
 
@@ -168,4 +178,4 @@ def _stacked(flags: Sequence[Tensor]) -> list[bool]:
     by_device: dict[torch.device, list[Tensor]] = {}
     for flag in flags:
         by_device.setdefault(flag.device, []).append(flag)
-    return [bool(torch.stack(group).all()) for group in by_device.values()]
+    return [bool(torch.stack(flags_of_device).all()) for flags_of_device in by_device.values()]

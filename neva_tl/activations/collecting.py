@@ -31,6 +31,7 @@ from neva_tl.activations.stats import ActivationStats, Samples, finish
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import in_circle_order
 from neva_tl.models import Model
+from neva_tl.models.inference.encoding import encoding_record
 from neva_tl.prompts import ContrastSet
 from neva_tl.prompts.contrast import each_example
 
@@ -53,8 +54,8 @@ def collect(
 ) -> ActivationStats:
     """Collect contrast statistics of every MLP neuron.
 
-    Each text is tokenised with BOS by the model's own convention and run once without the LM head; `hook_post` is pooled
-    over its answer tokens (without a marked answer: all tokens but BOS). Padding never counts. Texts of similar length
+    Each text is tokenised with BOS by the model's own convention and run once without the LM head. `hook_post` is pooled
+    over the answer tokens (all tokens but BOS if no answer is marked); padding never counts. Texts of similar length
     share a batch; a batch that does not fit in memory is halved until it does.
 
     Under `torch.distributed` the ranks share the batches, and every rank returns the full result.
@@ -62,19 +63,19 @@ def collect(
     Args:
         model: A TransformerLens model (`neva_tl.load`).
         pairs: Contrastive prompts.
-        pooling: Over the answer tokens: their `mean`, the `last`, or the greatest value of each neuron (`max`; the
-            residual stream then takes the mean). `token` counts every answer token as an observation (no pairs then).
+        pooling: Reduction over the answer tokens: their `mean`, the `last`, or the maximum of each neuron (`max`; the
+            residual stream then takes the mean). `token` counts every answer token as an observation, without pairs.
         gate: Also collect `act(gate)` alone on gated models (NPTI's site).
         samples: Keep the pooled activations of every prompt: True in memory, a path as a memory-mapped `.npy`.
         split: Split to use (selection must see `train` only); None takes all rows.
         chat: Force or forbid the chat template; None uses it where the tokenizer has one.
-        stop_at_layer: Collect the layers below this one, and run no others.
-        token_budget: Tokens of a batch, padding included; default by the device (`plan.token_budget_for`).
-        share_prefixes: Run the prompt prefixes of a batch once and reuse their keys and values. Default: where that saves
-            at least a fifth of the tokens (with `stop_at_layer` never).
-        checkpoint: Write the state every few seconds to files whose names begin so, and resume from them; they are
-            removed at the end. After a kill the result is the same, bit for bit.
-        save_every: Seconds between two states (longer where writing takes long; 0: after every batch).
+        stop_at_layer: Collect and run only the layers below this one.
+        token_budget: Tokens of a batch, padding included; the default depends on the device (`plan.token_budget_for`).
+        share_prefixes: Run the prompt prefixes of a batch once and reuse their keys and values. Default: if that saves at
+            least a fifth of the tokens (never with `stop_at_layer`).
+        checkpoint: Path prefix of the files that hold the state of the collection. They are written every few seconds,
+            resumed from, and removed at the end. A resumed collection gives the same result, bit for bit.
+        save_every: Seconds between two checkpoints (longer if writing takes long; 0: after every batch).
         progress: Show a progress bar on stderr.
 
     Returns:
@@ -98,13 +99,13 @@ def collect(
     info = models.info(model)
     layers = info.n_layers if stop_at_layer is None else stop_at_layer
     if pooling == "token" and samples is not False:
-        raise InputError("pooling 'token' keeps no samples: a sample is one vector a text (use mean, last or max)")
+        raise InputError("pooling 'token' keeps no samples: a sample is one vector per text (use mean, last or max)")
     if samples is True and not (world.alone and checkpoint is None):
-        raise InputError("samples of many processes, or with a checkpoint, need a file: samples='PATH.npy'")
+        raise InputError("samples of several processes, or with a checkpoint, need a file: samples='PATH.npy'")
     if not 1 <= layers <= info.n_layers:
         raise InputError(f"stop_at_layer = {layers} is not possible: {info.name} has {info.n_layers} layers")
     if share_prefixes and layers < info.n_layers:
-        raise InputError("prompts are run once (share_prefixes) only where all layers are: leave out one of the two")
+        raise InputError("share_prefixes needs all layers, and stop_at_layer runs only some: leave out one of the two")
     models.check_mlp(model)
     subset = pairs if split is None else pairs.split(split)
     plan = _Plan.of(model, subset, pooling=pooling, split=split, chat=chat, token_budget=token_budget)
@@ -122,6 +123,7 @@ def collect(
             "layers": layers,
             "split": split,
             "batches": plan_hash(plan.batches),
+            "tokens": plan.texts.hash,
         }
         state = Checkpoint(Path(checkpoint), settings, world, save_every)
         finished = state.restore(accumulator)
@@ -150,6 +152,8 @@ def collect(
         prompt_hash=subset.hash,
         pooling=pooling,
         samples=None if store is None else Samples(store, plan.table),
+        tokens_hash=plan.texts.hash,
+        encoding=encoding_record(model, chat),
     )
 
 
@@ -160,7 +164,7 @@ class _Plan:
     Attributes:
         table: Rows with their fold.
         texts: Token ids of the rows.
-        units: `[n]` number of each row's pair (or of the row, where it runs alone).
+        units: `[n]` unit of each row: the rows of a pair share one, other rows have their own.
         batches: Row numbers of each batch.
         values: Values that occur, in circle order.
     """
@@ -187,7 +191,7 @@ class _Plan:
         _check_poles(table, split)
         texts = tokenised(model, each_example(table), chat)
         budget = token_budget or token_budget_for(torch.device(info.device).type, info.d_mlp)
-        # single tokens make no pairs, so every text may run by itself
+        # pooling over single tokens uses no pairs, so every text may run alone
         units = np.arange(len(table)) if pooling == "token" else _units(table)
         batches = packed(texts.lengths, units, budget, most_rows(budget))
         return cls(table, texts, units, batches, in_circle_order(table["value"]))
@@ -204,7 +208,7 @@ def _run_batches(
     *,
     progress: bool,
 ) -> None:
-    """Run this rank's batches that no earlier call finished, and write the state as they are done."""
+    """Run the batches of this rank that no earlier call finished, and save the state in between."""
     numbers = [number for number in range(len(batches)) if world.owns(number)]
     bar = tqdm(
         total=sum(len(batches[number]) for number in numbers),
@@ -221,13 +225,13 @@ def _run_batches(
             runner.batch(batches[number], accumulator, store)
             bar.update(len(batches[number]))
             if state is not None:
-                state.done.append(number)
+                state.finished.append(number)
                 state.limit = runner.limit
                 if state.due():
                     flush(store)
                     state.save(accumulator)
     if state is not None and not world.alone:
-        # another rank may be lost while sums are taken: this rank's batches stay on disk
+        # another rank may be lost during the reduction: the batches of this rank stay on disk
         flush(store)
         state.save(accumulator)
 
@@ -243,7 +247,7 @@ def _check_poles(table: pd.DataFrame, split: str | None) -> None:
 
 
 def _units(table: pd.DataFrame) -> np.ndarray:
-    """Number of each row's pair; a row without one is a unit of its own."""
+    """Return the unit of each row: its pair, or the row itself if it has no pair."""
     value, pair = (pd.factorize(table[name])[0] for name in ("value", "pair_id"))
     single = -1 - np.arange(len(table))
     return pd.factorize(np.where(pair < 0, single, value * (pair.max(initial=0) + 1) + pair))[0]

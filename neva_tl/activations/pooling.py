@@ -1,4 +1,4 @@
-"""What is kept of a forward pass: activations pooled over answer tokens on the device, layer by layer as they appear."""
+"""Pooling of activations over answer tokens, on the device, layer by layer during a forward pass."""
 
 from __future__ import annotations
 
@@ -17,28 +17,39 @@ from neva_tl.models import inference
 from neva_tl.models.hooks import temporary_hooks
 from neva_tl.models.inference.encoding import Batch
 
-#: `mean`, `last`, `max`: one observation a text, pooled over its answer tokens; `token`: every answer token is one.
+#: `mean`, `last`, `max`: one observation per text, pooled over its answer tokens; `token`: one per answer token.
 Pooling = Literal["mean", "last", "max", "token"]
 #: Poolings that are a weighted sum over tokens.
 Weighted = Literal["mean", "last"]
 
-#: What is recorded -> the hook point's site.
+#: Recorded name -> site of the hook point.
 _SITE_OF = {"post": "post", "gate": "gate", "resid": "resid_post"}
 _SHARE_OF = {"post": "positive", "gate": "gate_positive"}
 
 
 def check_pooling(pooling: str) -> None:
-    """Refuse what is no pooling.
+    """Check the name of a pooling.
+
+    Args:
+        pooling: The name.
 
     Raises:
-        InputError: it is none.
+        InputError: The name is unknown.
     """
     if pooling not in get_args(Pooling):
         raise InputError(f"unknown pooling {pooling!r}: choose one of {', '.join(get_args(Pooling))}")
 
 
 def pool_weights(answer: Bool[Tensor, "b n"], pooling: Weighted) -> Float[Tensor, "b n"]:
-    """Weights that sum to 1 over each row's pooled tokens."""
+    """Return weights that sum to 1 over the pooled tokens of each row.
+
+    Args:
+        answer: True for answer tokens.
+        pooling: `mean` or `last`.
+
+    Raises:
+        InputError: A row has no answer token.
+    """
     if not bool(answer.any(dim=1).all()):
         raise InputError("a prompt has no answer token to pool over: its text is empty after tokenisation")
     if pooling == "mean":
@@ -49,45 +60,51 @@ def pool_weights(answer: Bool[Tensor, "b n"], pooling: Weighted) -> Float[Tensor
 
 
 class Recorder:
-    """Hooks that pool `hook_post`, the gate and the residual stream of the batch at hand.
+    """Hooks that pool `hook_post`, the gate and the residual stream of a batch.
 
-    They are put on the first `layers` layers once for all batches (`on`), and do nothing in passes that are not `run`'s, which
-    stop behind those layers.
+    `on` installs them on the first `layers` layers for all batches. They act only in the passes of `run`, which stop after
+    those layers.
+
+    Args:
+        model: A TransformerLens model.
+        gate: Also record `act(gate)`.
+        pooling: Reduction over answer tokens.
+        layers: Number of layers to record.
     """
 
     def __init__(self, model: models.Model, *, gate: bool, pooling: Pooling, layers: int) -> None:
         self._model, self._pooling = model, pooling
-        # asked before the hooks are there: other people's must see what they always see
+        # determined before these hooks are installed: with hooks of other code, passes must not be packed
         self._packed = models.packable(model)
         self._names = ("post", "gate", "resid") if gate else ("post", "resid")
         self._layers = range(layers)
         self._stop = None if layers == models.info(model).n_layers else layers
-        # where the model computes act(gate) in a module, its output is listened to; elsewhere it is computed once more
+        # if the model computes act(gate) in a module, its output is recorded; otherwise it is computed again
         modules = models.gate_modules(model) if gate else {}
         self._gates = {layer: module for layer, module in modules.items() if layer in self._layers}
         self._reduce: Callable[[int, str, Tensor], None] | None = None
-        self._seen: dict[tuple[str, int], int] = {}
+        self._fired: dict[tuple[str, int], int] = {}
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """The hooks, for the length of a `with` block."""
-        # the gate's hook point sees what its activation function is applied to
+        """Install the hooks within a `with` block."""
+        # the gate's hook point precedes its activation function
         act = models.activation(self._model) if "gate" in self._names else None
 
-        def look(layer: int, name: str, by_module: bool = False) -> Callable[..., None]:
-            def record(x: Tensor, hook: Any = None) -> None:
+        def hook_for(layer: int, name: str, by_module: bool = False) -> Callable[..., None]:
+            def record(x: Tensor, **_: Any) -> None:
                 if self._reduce is not None:
-                    self._seen[name, layer] = self._seen.get((name, layer), 0) + 1
+                    self._fired[name, layer] = self._fired.get((name, layer), 0) + 1
                     self._reduce(layer, name, act(x) if act and name == "gate" and not by_module else x)
 
             return record
 
-        def listen(layer: int) -> Callable[..., None]:
-            record = look(layer, "gate", by_module=True)
-            return lambda module, args, out: record(out)
+        def module_hook_for(layer: int) -> Callable[..., None]:
+            record = hook_for(layer, "gate", by_module=True)
+            return lambda _module, _args, out: record(out)
 
         points = [
-            (models.hook_name(self._model, layer, _SITE_OF[name]), look(layer, name))
+            (models.hook_name(self._model, layer, _SITE_OF[name]), hook_for(layer, name))
             for layer in self._layers
             for name in self._names
             if not (name == "gate" and layer in self._gates)
@@ -95,26 +112,30 @@ class Recorder:
         with ExitStack() as stack:
             stack.enter_context(temporary_hooks(self._model, points))
             for layer, module in self._gates.items():
-                stack.callback(module.register_forward_hook(listen(layer)).remove)
+                stack.callback(module.register_forward_hook(module_hook_for(layer)).remove)
             yield
 
-    def run(self, batch: Batch, part: CellUpdate, past: models.KVCache | None = None) -> list[Pooled]:
-        """One forward pass of a batch, without LM head.
+    def run(self, batch: Batch, update: CellUpdate, past: models.KVCache | None = None) -> list[Pooled]:
+        """Run one forward pass of a batch, without LM head.
 
         Args:
-            part: the cells that the batch's observations join; with pooling `token` moments are taken by it at once.
-            past: keys and values of what comes before the batch's tokens; they see it.
+            batch: The batch.
+            update: Cells of the batch's observations; with pooling `token` the moments are computed per cell.
+            past: Keys and values of the tokens before the batch's tokens.
 
         Returns:
             Per layer `post`, `positive`, `gate`, `gate_positive` `[b, k]` and `resid` `[b, d]`, float32, on the layer's device.
+
+        Raises:
+            InputError: A row has no answer token, or a hook did not fire once.
         """
-        found: list[dict[str, Tensor | Reduced]] = [{} for _ in self._layers]
+        pooled: list[dict[str, Tensor | Reduced]] = [{} for _ in self._layers]
         packed = self._packed and past is None
         if self._pooling == "token":
-            self._reduce = _tokens(batch.answer[batch.mask][None] if packed else batch.answer, part, found)
+            self._reduce = _pool_tokens(batch.answer[batch.mask][None] if packed else batch.answer, update, pooled)
         else:
-            self._reduce = _rows(batch, self._pooling, found, packed)
-        self._seen.clear()
+            self._reduce = _pool_rows(batch, self._pooling, pooled, packed)
+        self._fired.clear()
         try:
             with torch.inference_mode():
                 if past is None:
@@ -124,61 +145,74 @@ class Recorder:
         finally:
             self._reduce = None
         self._check_fired()
-        return list(found)
+        return list(pooled)
 
     def _check_fired(self) -> None:
-        """Every hook must fire exactly once per forward: a silent miss would leave a hole in the moments."""
+        """Check that every hook fired exactly once, since a missed one would leave a gap in the moments."""
         for layer in self._layers:
             for name in self._names:
-                if self._seen.get((name, layer), 0) != 1:
+                if self._fired.get((name, layer), 0) != 1:
                     raise InputError(
-                        f"the hook for {name} at layer {layer} fired {self._seen.get((name, layer), 0)} times in one "
+                        f"the hook for {name} at layer {layer} fired {self._fired.get((name, layer), 0)} times in one "
                         "forward pass: this architecture is not supported by the collector"
                     )
 
 
 class _Bags(NamedTuple):
-    """Which tokens of a pass each row's vector is pooled from: flat numbers, one row's behind the other, and where rows begin."""
+    """Tokens that are pooled for each row of a pass.
+
+    Attributes:
+        tokens: Flat positions of the tokens, row after row.
+        starts: Position in `tokens` at which each row begins.
+    """
 
     tokens: Int[Tensor, " m"]
     starts: Int[Tensor, " b"]
 
     def pool(self, x: Float[Tensor, "*pass k"], mode: Literal["mean", "max"] = "mean") -> Float[Tensor, "b k"]:
-        """A look-up of embeddings, as torch has it: no product with zeros, no copy, the same on every device."""
+        """Pool the tokens of each row with `embedding_bag`: no copy, no product with zeros, the same on every device.
+
+        Args:
+            x: Activations of the pass.
+            mode: Reduction.
+        """
         rows = x.reshape(-1, x.shape[-1]).float()
         return torch.nn.functional.embedding_bag(self.tokens.to(x.device), rows, self.starts.to(x.device), mode=mode)
 
 
 def _bags(answer: Bool[Tensor, "b n"], mask: Bool[Tensor, "b n"], last: bool, packed: bool) -> _Bags:
-    """The pooled tokens of each row: all of its answer, or the last one.
+    """Return the pooled tokens of each row: all answer tokens, or the last one.
 
     Args:
-        packed: the pass sees the real tokens alone.
+        answer: True for answer tokens.
+        mask: True for real tokens, False for padding.
+        last: Pool the last answer token only.
+        packed: The pass runs without padding.
     """
     weight = pool_weights(answer, "last" if last else "mean") > 0
-    # where each token lies in the pass
-    place = mask.reshape(-1).cumsum(0) - 1 if packed else torch.arange(mask.numel(), device=mask.device)
+    # position of each token in the pass
+    position = mask.reshape(-1).cumsum(0) - 1 if packed else torch.arange(mask.numel(), device=mask.device)
     count = weight.sum(dim=1)
-    return _Bags(place[weight.reshape(-1)], count.cumsum(0) - count)
+    return _Bags(position[weight.reshape(-1)], count.cumsum(0) - count)
 
 
-def _rows(
-    batch: Batch, pooling: Pooling, found: list[dict[str, Tensor | Reduced]], packed: bool
+def _pool_rows(
+    batch: Batch, pooling: Pooling, pooled: list[dict[str, Tensor | Reduced]], packed: bool
 ) -> Callable[[int, str, Tensor], None]:
-    """Pool each row's answer tokens to one vector."""
+    """Return a function that pools the answer tokens of each row to one vector."""
     bags = _bags(batch.answer, batch.mask, pooling == "last", packed)
-    above: dict[tuple[torch.Size, torch.device], Tensor] = {}
+    buffers: dict[tuple[torch.Size, torch.device], Tensor] = {}
 
     def share(x: Tensor) -> Tensor:
-        # straight into one buffer for all layers: a new mask and its copy as numbers took four times as long
+        # one buffer for all layers: a new mask and its conversion took four times as long
         key = (x.shape, x.device)
-        if key not in above:
-            above[key] = torch.empty_like(x, dtype=torch.float32)
-        return bags.pool(torch.gt(x, 0, out=above[key]))
+        if key not in buffers:
+            buffers[key] = torch.empty_like(x, dtype=torch.float32)
+        return bags.pool(torch.gt(x, 0, out=buffers[key]))
 
     def reduce(layer: int, name: str, x: Tensor) -> None:
-        out = found[layer]
-        # out of place and reduced at once: nothing of the batch outlives the hook
+        out = pooled[layer]
+        # reduced at once and out of place: no tensor of the batch outlives the hook
         out[name] = bags.pool(x, "max" if pooling == "max" and name != "resid" else "mean")
         if name in _SHARE_OF:
             out[_SHARE_OF[name]] = share(x)
@@ -186,21 +220,21 @@ def _rows(
     return reduce
 
 
-def _tokens(
-    answer: Tensor, part: CellUpdate, found: list[dict[str, Tensor | Reduced]]
+def _pool_tokens(
+    answer: Tensor, update: CellUpdate, pooled: list[dict[str, Tensor | Reduced]]
 ) -> Callable[[int, str, Tensor], None]:
-    """Moments of all answer tokens by cell; no pass holds more than one layer's tokens."""
-    pool_weights(answer, "mean")  # refuses rows without an answer
-    groups = len(part.cells)
+    """Return a function that computes the moments of all answer tokens by cell, one layer at a time."""
+    pool_weights(answer, "mean")  # raises for rows without an answer
+    groups = len(update.cells)
 
     def reduce(layer: int, name: str, x: Tensor) -> None:
-        chosen = x[answer.to(x.device)]
-        out = found[layer]
+        selected = x[answer.to(x.device)]
+        out = pooled[layer]
         exact = float_for(x.device)
         if name == "resid":
-            out[name] = summed(chosen.to(exact), part.place, groups)
+            out[name] = summed(selected.to(exact), update.cell_index, groups)
             return
-        out[name] = reduced(chosen, part.place, groups)
-        out[_SHARE_OF[name]] = summed((chosen > 0).to(exact), part.place, groups)
+        out[name] = reduced(selected, update.cell_index, groups)
+        out[_SHARE_OF[name]] = summed((selected > 0).to(exact), update.cell_index, groups)
 
     return reduce

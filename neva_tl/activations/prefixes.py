@@ -1,4 +1,4 @@
-"""Keys and values of the tokens before answers, run once: a pair's common prompt, and a template that opens every prompt."""
+"""Prompt prefixes that run once per batch: the common prompt of a pair, and the template that opens every prompt."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ WORTH = 0.2
 
 @dataclass(frozen=True)
 class Prefixes:
-    """Keys and values of a batch's prompts, for the batch's answers.
+    """Keys and values of the prompts of a batch, for its answers.
 
-    Activations of an answer are the same as in one pass: prompts come before it and do not attend to it.
+    The activations of an answer are the same as in one pass: its prompt precedes it and does not attend to it.
 
     Attributes:
         model: A TransformerLens model.
@@ -34,35 +34,35 @@ class Prefixes:
 
     @classmethod
     def of(
-        cls, model: models.Model, texts: Texts, batches: Sequence[np.ndarray], wanted: bool | None
+        cls, model: models.Model, texts: Texts, batches: Sequence[np.ndarray], share: bool | None
     ) -> Prefixes | None:
-        """Shared prefixes of a plan, None where they are not used.
+        """Return the shared prefixes of a plan; None if they are not used.
 
         Args:
             model: A TransformerLens model.
             texts: The texts.
             batches: Indices of the texts in each batch.
-            wanted: True forces sharing, False forbids it; None shares where it saves at least `WORTH` of the tokens.
+            share: True forces sharing, False forbids it; None shares if it saves at least `WORTH` of the tokens.
         """
-        # an edit may depend on where a prompt ends, and the shared beginning ends elsewhere
-        if wanted is False or in_force(model, None) is not None or int(texts.starts.min(initial=0)) < 1:
+        # an edit may depend on the end of a prompt, and the shared beginning ends elsewhere
+        if share is False or in_force(model, None) is not None or int(texts.starts.min(initial=0)) < 1:
             return None
         if int((texts.lengths - texts.starts).min(initial=0)) < 1:
             return None
-        trunk, run, extra = None, int((texts.lengths - texts.starts).sum()), 0
+        trunk, answer_tokens, extra = None, int((texts.lengths - texts.starts).sum()), 0
         for rows in batches:
             # one batch's ids at a time: Python's integers take ten times the memory of the array
             prompts = {item.ids[: item.start] for item in texts.encoded(rows)}
             trunk = _common(prompts if trunk is None else prompts | {trunk})
-            run += sum(map(len, prompts))
+            answer_tokens += sum(map(len, prompts))
             extra += len(prompts) - 1
         assert trunk is not None
-        if wanted is None and run - extra * len(trunk) > (1 - WORTH) * int(texts.lengths.sum()):
+        if share is None and answer_tokens - extra * len(trunk) > (1 - WORTH) * int(texts.lengths.sum()):
             return None
         return cls(model, trunk)
 
     def before(self, items: Sequence[Encoded]) -> tuple[Batch, models.KVCache]:
-        """The batch of the items' answers, and keys and values of each item's prompt.
+        """Return the batch of the items' answers, and the keys and values of each item's prompt.
 
         Args:
             items: The encoded texts of a batch.
@@ -87,7 +87,7 @@ class Prefixes:
 
 
 def _common(prompts: Collection[Ids]) -> Ids:
-    """The longest common prefix; the smallest and the largest item determine it."""
+    """Return the longest common prefix; the smallest and the largest item determine it."""
     first, last = min(prompts), max(prompts)
     length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     return first[:length]

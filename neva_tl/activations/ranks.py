@@ -1,7 +1,7 @@
-"""Many processes that share one collection: which batches are mine, and how moments come together.
+"""Processes that share one collection: the batches of each rank, and the reduction of moments over ranks.
 
-Processes are `torch.distributed`'s (`torchrun`); gloo on CPUs, nccl on GPUs. A script of the user's that has called
-`init_process_group` itself shares its prompts out in the same way.
+The processes are those of `torch.distributed` (`torchrun`), with gloo on CPUs and nccl on GPUs. A user's script that
+calls `init_process_group` itself shares its prompts in the same way.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from torch import Tensor
 from neva_tl.activations.accumulate import Accumulator
 from neva_tl.core.errors import WorkError
 
-#: The fastest rank may wait for the slowest that long; a lost one is noticed by its closed connection.
+#: Maximum time that the fastest rank waits for the slowest; a lost rank is noticed by its closed connection.
 PATIENCE = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes at work together.
+    """The processes of a collection.
 
     Attributes:
-        rank: this one's number; size: how many there are.
+        rank: Rank of this process.
+        size: World size.
     """
 
     rank: int = 0
@@ -38,36 +39,44 @@ class World:
 
     @property
     def alone(self) -> bool:
-        """Whether there is only this process."""
+        """Whether this is the only process."""
         return self.size == 1
 
     @property
     def first(self) -> bool:
-        """Whether this process writes what is written once."""
+        """Whether this is rank 0, which writes the shared files."""
         return self.rank == 0
 
     def owns(self, number: int) -> bool:
-        """Whether a batch falls to this process: by its number in the plan, so that a resumed run shares it out alike."""
+        """Return whether a batch belongs to this rank; the same batches belong to it in a resumed run.
+
+        Args:
+            number: Number of the batch in the plan.
+        """
         return number % self.size == self.rank
 
     def gathered(self, item: Any) -> list[Any]:
-        """Each process's item, in the order of ranks."""
+        """Gather one item of each process, in the order of ranks.
+
+        Args:
+            item: The item of this process.
+        """
         if self.alone:
             return [item]
-        found: list[Any] = [None] * self.size
-        with _together():
-            dist.all_gather_object(found, item)
-        return found
+        items: list[Any] = [None] * self.size
+        with _communication():
+            dist.all_gather_object(items, item)
+        return items
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes reach this call."""
         if not self.alone:
-            with _together():
+            with _communication():
                 dist.barrier()
 
 
 def current_world() -> World:
-    """The processes that `torch.distributed` knows of; one alone where it was not started."""
+    """Return the processes of `torch.distributed`, or a single one if it is not initialised."""
     if dist.is_available() and dist.is_initialized():
         return World(dist.get_rank(), dist.get_world_size())
     return World()
@@ -75,15 +84,15 @@ def current_world() -> World:
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """Join the others where `torchrun` started this process; one process alone else."""
+    """Join the process group if `torchrun` started this process; otherwise yield a single process."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or "TORCHELASTIC_RUN_ID" not in os.environ or dist.is_initialized():
         yield current_world()
         return
     gpu = torch.cuda.is_available()
     if gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-    with _together():
-        # gloo beside nccl: what is no GPU tensor goes between the hosts
+    with _communication():
+        # gloo as well as nccl, for tensors and objects on the CPU
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=PATIENCE)
     try:
         yield current_world()
@@ -92,37 +101,42 @@ def joined() -> Iterator[World]:
 
 
 @contextmanager
-def _together() -> Iterator[None]:
-    """Communication; a lost process becomes one clear line."""
+def _communication() -> Iterator[None]:
+    """Turn the loss of another process during communication into a `WorkError`."""
     try:
         yield
     except (RuntimeError, dist.DistBackendError) as error:
         line = str(error).strip().splitlines()[0][:160]
         raise WorkError(
             f"another process of this collection was lost ({line}): run the same command again; with a checkpoint it "
-            "goes on where it stopped"
+            "resumes from the last saved state"
         ) from error
 
 
-def all_reduced(accumulated: Accumulator, here: World) -> None:
-    """Moments of all processes, in all of them: two sums per array (`n mean`; `M2 + n (mean - common mean)^2`)."""
-    if here.alone:
+def all_reduced(accumulated: Accumulator, world: World) -> None:
+    """Reduce the moments of all processes in place, by two sums per array (`n mean`; `M2 + n (mean - common mean)^2`).
+
+    Args:
+        accumulated: Moments of this process; those of all processes afterwards.
+        world: The processes.
+    """
+    if world.alone:
         return
     counts = {"n": torch.from_numpy(accumulated.n.copy()), "diff_n": torch.from_numpy(accumulated.diff_n.copy())}
     totals = {name: _sum(count.clone()) for name, count in counts.items()}
-    for held in accumulated.layers:
+    for arrays in accumulated.layers:
         for count, (mean, m2) in accumulated.moments:
-            x = held[mean]
+            x = arrays[mean]
             n, total = (c.reshape(-1, 1).to(x.device, x.dtype) for c in (counts[count], totals[count]))
             common = _sum(x * n) / total.clamp(min=1)
-            held[m2] = _sum(held[m2] + n * (x - common).square())
-            held[mean] = common
+            arrays[m2] = _sum(arrays[m2] + n * (x - common).square())
+            arrays[mean] = common
         for name in accumulated.sums:
-            held[name] = _sum(held[name])
+            arrays[name] = _sum(arrays[name])
     accumulated.n, accumulated.diff_n = (totals[name].numpy().astype(np.int64) for name in ("n", "diff_n"))
 
 
 def _sum(x: Tensor) -> Tensor:
-    with _together():
+    with _communication():
         dist.all_reduce(x)
     return x

@@ -17,13 +17,13 @@ def open_samples(
     """Open the array of pooled activations, in memory or as a memory-mapped file.
 
     Args:
-        samples: False keeps none, True keeps them in memory, a path is the `.npy` file.
-        shape: `(n, l, k)`: texts, layers, neurons of a layer.
+        samples: False for no samples, True for an array in memory, or the path of the `.npy` file.
+        shape: `(n, l, k)`, that is, texts, layers and neurons of a layer.
         world: Ranks that share the file; the first one creates it.
         fresh: Create the file; False opens the one of an earlier call.
 
     Raises:
-        InputError: The file is not of this collection.
+        InputError: The file belongs to another collection.
     """
     if samples is False:
         return None
@@ -49,6 +49,10 @@ def open_samples(
 
 
 def flush(store: np.ndarray | None) -> None:
-    """Write a memory-mapped array to its file; an array in memory has none."""
+    """Write a memory-mapped array to its file.
+
+    Args:
+        store: The array; an array in memory, or None, needs no write.
+    """
     if isinstance(store, np.memmap):
         store.flush()

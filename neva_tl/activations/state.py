@@ -1,4 +1,4 @@
-"""How far a collection is, in a file that is written whole: after a kill the next call goes on from it, bit for bit."""
+"""Checkpoints of a collection: the next call resumes from the file with the same result, bit for bit."""
 
 from __future__ import annotations
 
@@ -22,98 +22,107 @@ from neva_tl.activations.ranks import World
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write, remove_stale_tmp
 
-#: Writing the state takes at most this share of the time (it is as large as the moments).
+#: Maximum share of the time spent on writing the state, which is as large as the moments.
 SHARE = 0.05
 
 
 @dataclass
 class Checkpoint:
-    """The state of one process of a collection, beside those of the others.
+    """Saved state of one process of a collection; every process has its own file.
 
     Attributes:
-        path: what the files' names begin with.
-        settings: what two calls must agree in to belong together (JSON): model, prompts, pooling, the plan of batches.
-        here: this process among the others.
-        every: seconds between two states, longer where writing takes long; 0: after every batch.
-        done: numbers of the plan's batches whose moments are in the accumulator.
-        limit: padded tokens that fit in memory, where more did not; None: nothing failed yet.
+        path: Prefix of the file names.
+        settings: Settings that a later call must share to resume (JSON): model, prompts, pooling, the plan of batches.
+        world: Processes of the collection.
+        every: Seconds between two saves, longer if writing takes long; 0: after every batch.
+        finished: Numbers of the plan's batches whose moments are in the accumulator.
+        limit: Padded tokens that fit in memory, after a larger batch did not; None before.
     """
 
     path: Path
     settings: Mapping[str, Any]
-    here: World
+    world: World
     every: float = 5.0
-    done: list[int] = field(default_factory=list)
+    finished: list[int] = field(default_factory=list)
     limit: int | None = None
     _saved: float = field(default_factory=time.monotonic)
     _cost: float = 0.0
 
     @property
     def file(self) -> Path:
-        """This process's file."""
-        return self.path.with_name(f"{self.path.name}.{self.here.rank + 1}of{self.here.size}.safetensors")
+        """File of this process."""
+        return self.path.with_name(f"{self.path.name}.{self.world.rank + 1}of{self.world.size}.safetensors")
 
     def files(self) -> list[Path]:
-        """All processes' files that are there, whatever their number was."""
+        """Return the existing files of all processes, for any world size."""
         return sorted(self.path.parent.glob(f"{escape(self.path.name)}.[0-9]*of[0-9]*.safetensors"))
 
     def restore(self, empty: Accumulator) -> set[int]:
-        """Read what earlier calls reached into an accumulator.
+        """Load the state of earlier calls into an accumulator.
 
-        Its own file with as many processes as then; files of another number of processes join the first one's moments.
+        Each process reads its own file. Files of another world size are merged into the moments of rank 0.
+
+        Args:
+            empty: Accumulator that takes the moments.
 
         Returns:
-            Batches that are done by any process.
+            Numbers of the batches that any process has finished.
 
         Raises:
-            InputError: a file belongs to another collection, or is damaged.
+            InputError: A file belongs to another collection, or is damaged.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         remove_stale_tmp(self.file)
-        found = {file: self._read(file) for file in self.files()}
-        mine = found.pop(self.file, None)
-        if mine is not None:
-            self._take(mine, empty)
-        peers = {self._name(rank) for rank in range(self.here.size)}
-        strangers = [file for file in found if file.name not in peers]
-        if self.here.first:
-            for file in strangers:
-                meta, tensors = found[file]
-                # a kill between writing the joined state and deleting its parts leaves both
-                if not set(meta["done"]) <= set(self.done):
+        states = {file: self._read(file) for file in self.files()}
+        local_state = states.pop(self.file, None)
+        if local_state is not None:
+            self._load(local_state, empty)
+        peers = {self._name(rank) for rank in range(self.world.size)}
+        other_files = [file for file in states if file.name not in peers]
+        if self.world.first:
+            for file in other_files:
+                meta, tensors = states[file]
+                # after a kill between writing the merged state and deleting the other files both exist
+                if not set(meta["done"]) <= set(self.finished):
                     other = Accumulator(empty.values, [{} for _ in empty.layers])
                     _fill(other, tensors)
                     empty.merge(other)
-                    self.done += meta["done"]
-            if strangers:
+                    self.finished += meta["done"]
+            if other_files:
                 self.save(empty)
-        gathered = self.here.gathered(self.done)
-        if self.here.first:
-            for file in strangers:
+        gathered = self.world.gathered(self.finished)
+        if self.world.first:
+            for file in other_files:
                 file.unlink()
-        return {number for part in gathered for number in part}
+        return {number for numbers in gathered for number in numbers}
 
     def due(self) -> bool:
-        """Whether it is time for another state."""
+        """Return whether the next save is due."""
         return not self.every or time.monotonic() - self._saved >= max(self.every, self._cost / SHARE)
 
     def save(self, accumulated: Accumulator) -> None:
-        """Write the state, whole or not at all."""
+        """Write the state atomically.
+
+        Args:
+            accumulated: Moments of this process.
+        """
         started = time.monotonic()
-        tensors = {f"{layer}.{name}": x for layer, held in enumerate(accumulated.layers) for name, x in held.items()}
+        tensors = {
+            f"{layer}.{name}": x for layer, arrays in enumerate(accumulated.layers) for name, x in arrays.items()
+        }
         tensors |= {"n": torch.from_numpy(accumulated.n), "diff_n": torch.from_numpy(accumulated.diff_n)}
-        meta = {"settings": self.settings, "done": self.done, "limit": self.limit}
+        meta = {"settings": self.settings, "done": self.finished, "limit": self.limit}
         with atomic_write(self.file) as file:
             save_file({name: x.contiguous().cpu() for name, x in tensors.items()}, file, {"state": json.dumps(meta)})
         self._saved = time.monotonic()
         self._cost = self._saved - started
 
     def remove(self) -> None:
-        """The collection is finished and kept elsewhere."""
+        """Delete the file of this process, once the collection is finished."""
         self.file.unlink(missing_ok=True)
 
     def _name(self, rank: int) -> str:
-        return f"{self.path.name}.{rank + 1}of{self.here.size}.safetensors"
+        return f"{self.path.name}.{rank + 1}of{self.world.size}.safetensors"
 
     def _read(self, file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         try:
@@ -122,33 +131,37 @@ class Checkpoint:
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
         except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise InputError(
-                f"{file} holds no state of a collection: move it away, or name another checkpoint"
+                f"{file} holds no state of a collection: move it away, or give another checkpoint"
             ) from error
         differ = sorted(key for key, value in self.settings.items() if meta["settings"].get(key) != value)
         if differ:
             raise InputError(
-                f"{file} is the state of another collection (it differs in {', '.join(differ)}): remove it, or name "
+                f"{file} is the state of another collection (it differs in {', '.join(differ)}): remove it, or give "
                 "another checkpoint"
             )
         return meta, tensors
 
-    def _take(self, state: tuple[dict[str, Any], dict[str, Tensor]], empty: Accumulator) -> None:
+    def _load(self, state: tuple[dict[str, Any], dict[str, Tensor]], empty: Accumulator) -> None:
         meta, tensors = state
         _fill(empty, tensors)
-        self.done, self.limit = list(meta["done"]), meta["limit"]
+        self.finished, self.limit = list(meta["done"]), meta["limit"]
 
 
 def _fill(accumulated: Accumulator, tensors: Mapping[str, Tensor]) -> None:
     for name, x in tensors.items():
         layer, _, array = name.partition(".")
         if array:
-            held = accumulated.layers[int(layer)]
-            held[array] = x.to(held[array].device) if array in held else x
+            arrays = accumulated.layers[int(layer)]
+            arrays[array] = x.to(arrays[array].device) if array in arrays else x
     accumulated.n, accumulated.diff_n = (tensors[name].numpy().copy() for name in ("n", "diff_n"))
 
 
 def plan_hash(batches: list[np.ndarray]) -> str:
-    """Identity of a plan: which rows run together, in which order."""
+    """Return the hash of a plan: the rows of each batch, and their order.
+
+    Args:
+        batches: Row numbers of each batch.
+    """
     digest = hashlib.sha256()
     for rows in batches:
         digest.update(np.asarray([len(rows), *rows], dtype=np.int64).tobytes())

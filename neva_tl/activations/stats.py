@@ -1,4 +1,4 @@
-"""What `collect` returns: moments of every MLP neuron, and how they are read, merged and kept in files."""
+"""Results of `collect`: moments of every MLP neuron, with methods to read, merge, save and load them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from neva_tl.core.files import atomic_write
 from neva_tl.core.values import in_circle_order
 from neva_tl.core.values import value as lookup
 
-#: Which neurons: flat numbers or a slice of them; None is all.
+#: Selection of neurons: flat numbers or a slice of them; None selects all.
 Neurons = slice | np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Pooled activations of single prompts: what probes, sign flips and shuffles need.
+    """Pooled activations of single prompts, as probes, sign flips and shuffles need them.
 
     Attributes:
         h: `[n_rows, n_layers, d_mlp]`, float32; an array or a memory-mapped `.npy` file.
-        table: one row per prompt: `value`, `pole`, `pair_id`, `cluster`, `split`, `fold`, in the order of `h`.
+        table: One row per prompt: `value`, `pole`, `pair_id`, `cluster`, `split`, `fold`, in the order of `h`.
     """
 
     h: np.ndarray
@@ -44,28 +44,40 @@ class Samples:
         return card("Samples", {"prompts": n, "layers": layers, "neurons of a layer": width}, count)
 
     def show(self) -> Any:
-        """The contrast in each layer as a matplotlib figure (see `ActivationStats.profile`)."""
+        """Draw the contrast in each layer with matplotlib (see `ActivationStats.profile`)."""
         return ActivationStats.from_samples(np.asarray(self.h), self.table, keep=False).show()
 
 
 @dataclass(frozen=True, eq=False)
 class ActivationStats:
-    """Moments of pooled `hook_post` (and the gate alone, on gated models) per value, pole, fold, layer and neuron.
+    """Moments of pooled `hook_post`, per value, pole, fold, layer and neuron.
+
+    Gated models also have the moments of the gate alone.
 
     Shapes: v values, p poles (0 is +, 1 is -), f folds, l layers, k neurons of a layer (d_mlp), d d_model.
 
     Attributes:
-        values: the v values, in circle order.
-        n: `[v, p, f]` prompts counted.
-        mean, m2: `[v, p, f, l, k]` mean and sum of squared deviations of the pooled activation.
+        values: The v values, in circle order.
+        n: `[v, p, f]` number of prompts.
+        mean: `[v, p, f, l, k]` mean of the pooled activation.
+        m2: `[v, p, f, l, k]` sum of its squared deviations.
         positive: `[v, p, f, l, k]` mean share of answer tokens on which the activation is above 0.
-        diff_n: `[v, f]` pairs counted; diff_mean, diff_m2: `[v, f, l, k]` moments of plus minus minus within pairs.
+        diff_n: `[v, f]` number of pairs.
+        diff_mean: `[v, f, l, k]` mean of the within-pair difference (+ minus -).
+        diff_m2: `[v, f, l, k]` sum of its squared deviations.
         resid: `[v, p, l, d]` mean of `resid_post` pooled over the same tokens.
-        gate_mean, gate_m2, gate_positive: as above for `act(gate)` alone; None where the MLP has no gate.
-        info, fingerprint: of the model; prompt_hash: of the contrast set; pooling: `mean` or `last`.
-        samples: pooled activations of single prompts, when asked for.
+        gate_mean: `mean` of `act(gate)` alone; None if the MLP has no gate.
+        gate_m2: `m2` of `act(gate)` alone.
+        gate_positive: `positive` of `act(gate)` alone.
+        info: Facts of the model (`models.info`).
+        fingerprint: Fingerprint of the model.
+        prompt_hash: Hash of the contrast set.
+        pooling: Reduction over answer tokens (`mean`, `last`, ...).
+        samples: Pooled activations of single prompts, if requested.
+        tokens_hash: sha256 of the token ids that ran and of the answers' positions; "" in statistics of version 0.1.0.
+        encoding: Encoding of the texts (`encoding_record`: chat template, its date, ...); empty in statistics of 0.1.0.
 
-    The arrays are read-only: `dataclasses.replace` makes statistics with others.
+    The arrays are read-only; use `dataclasses.replace` for statistics with other arrays.
     """
 
     values: tuple[str, ...]
@@ -85,9 +97,11 @@ class ActivationStats:
     prompt_hash: str = ""
     pooling: str = "mean"
     samples: Samples | None = None
+    tokens_hash: str = ""
+    encoding: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # read-only views: selection remembers what it measured on these arrays
+        # read-only views, because selection caches measurements of these arrays
         for name, array in self._arrays().items():
             view = array.view()
             view.flags.writeable = False
@@ -95,37 +109,47 @@ class ActivationStats:
 
     @property
     def n_layers(self) -> int:
-        """Layers that were collected: all, or the first ones."""
+        """Number of collected layers: all, or the first ones."""
         return int(self.mean.shape[-2])
 
     @property
     def model_layers(self) -> int:
-        """Layers of the model."""
+        """Number of layers of the model."""
         return int(self.info.get("n_layers", self.n_layers))
 
     @property
     def d_mlp(self) -> int:
-        """Neurons of a layer."""
+        """Number of neurons of a layer."""
         return int(self.mean.shape[-1])
 
     def index(self, value: str) -> int:
-        """Row of a value.
+        """Return the index of a value.
+
+        Args:
+            value: Name of the value.
 
         Raises:
-            InputError: the value is unknown to the theory, or was not collected.
+            InputError: The value is not one of Schwartz's ten, or was not collected.
         """
         lookup(value)
         if value not in self.values:
-            raise InputError(f"{value} was not collected: these statistics hold {', '.join(self.values)}")
+            raise InputError(f"{value} was not collected: these statistics cover {', '.join(self.values)}")
         return self.values.index(value)
 
     def moments(
         self, value: str, pole: str, fold: int | Sequence[int] | None = None, site: str = "post", at: Neurons = None
     ) -> tuple[int, Float[np.ndarray, "*neurons"], Float[np.ndarray, "*neurons"]]:
-        """`(n, mean, M2)` of one pole, over all folds or the given ones (float64).
+        """Return `(n, mean, M2)` of one pole (float64).
 
-        Shapes are `[l, k]`, or those of `at`: flat numbers (layer * d_mlp + neuron) of the neurons asked for, or a
-        slice of them.
+        Args:
+            value: Name of the value.
+            pole: `+` or `-`.
+            fold: A fold, or several; None takes all.
+            site: `post` or `gate`.
+            at: Flat numbers (layer * d_mlp + neuron) of some neurons, or a slice of them; None takes all.
+
+        Returns:
+            The count, and mean and M2 of shape `[l, k]`, or of the shape of `at`.
         """
         v, p = self.index(value), POLES.index(pole)
         mean, m2 = self._site(site)
@@ -134,22 +158,44 @@ class ActivationStats:
     def pair_moments(
         self, value: str, fold: int | Sequence[int] | None = None, at: Neurons = None
     ) -> tuple[int, Float[np.ndarray, "*neurons"], Float[np.ndarray, "*neurons"]]:
-        """`(n, mean, M2)` of within-pair differences (+ minus -), over all folds or the given ones (float64)."""
+        """Return `(n, mean, M2)` of within-pair differences, + minus - (float64).
+
+        Args:
+            value: Name of the value.
+            fold: A fold, or several; None takes all.
+            at: Neurons (see `moments`).
+        """
         v = self.index(value)
         return merge_folds(self.diff_n[v], _of_neurons(self.diff_mean[v], at), _of_neurons(self.diff_m2[v], at), fold)
 
     def delta(self, value: str, site: str = "post", at: Neurons = None) -> Float[np.ndarray, "*neurons"]:
-        """`mean(+) - mean(-)` per neuron: the unit of an amplification."""
+        """Return `mean(+) - mean(-)` per neuron, the unit of an amplification.
+
+        Args:
+            value: Name of the value.
+            site: `post` or `gate`.
+            at: Neurons (see `moments`).
+        """
         return self.moments(value, "+", site=site, at=at)[1] - self.moments(value, "-", site=site, at=at)[1]
 
     def sd(self, value: str, site: str = "post", at: Neurons = None) -> Float[np.ndarray, "*neurons"]:
-        """Pooled within-pole standard deviation per neuron (n - 1 in each pole)."""
+        """Return the pooled within-pole standard deviation per neuron (n - 1 in each pole).
+
+        Args:
+            value: Name of the value.
+            site: `post` or `gate`.
+            at: Neurons (see `moments`).
+        """
         n_plus, _, m2_plus = self.moments(value, "+", site=site, at=at)
         n_minus, _, m2_minus = self.moments(value, "-", site=site, at=at)
         return np.sqrt((m2_plus + m2_minus) / max(n_plus + n_minus - 2, 1))
 
     def direction(self, value: str) -> Float[np.ndarray, "l d"]:
-        """Mean-difference direction of the residual stream per layer: `mean(resid_post | +) - mean(resid_post | -)`."""
+        """Return the mean-difference direction of each layer, `mean(resid_post | +) - mean(resid_post | -)`.
+
+        Args:
+            value: Name of the value.
+        """
         plus, minus = self.resid[self.index(value)].astype(np.float64)
         return plus - minus
 
@@ -161,24 +207,24 @@ class ActivationStats:
         raise InputError(f"no statistics for site {site!r}: this model has post" + (", gate" if self.gated else ""))
 
     def _arrays(self) -> dict[str, np.ndarray]:
-        """Its arrays by name; the gate's only where they were collected."""
+        """Return the arrays by name; those of the gate only if they were collected."""
         return {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)}
 
     @property
     def gated(self) -> bool:
-        """Whether the gate's own moments were collected."""
+        """Whether the moments of the gate alone were collected."""
         return self.gate_mean is not None
 
     def profile(self) -> pd.DataFrame:
-        """How far the poles lie apart per value and layer, before any selection.
+        """Return the distance between the poles per value and layer, before any selection.
 
         Returns:
-            value, layer, d50, d99, d_max (percentiles over the layer's neurons of |mean(+) - mean(-)| / pooled sd), and the
-            neuron of d_max; neurons that never vary count as 0.
+            A table of value, layer, d50, d99, d_max (percentiles over the layer's neurons of |mean(+) - mean(-)| / pooled
+            sd), and the neuron of d_max; constant neurons count as 0.
         """
         rows = []
         for name in self.values:
-            # layer by layer: float64 copies of the whole model would cost more than the statistics themselves
+            # layer by layer, since float64 copies of all layers would take more memory than the statistics
             for layer in range(self.n_layers):
                 at = slice(layer * self.d_mlp, (layer + 1) * self.d_mlp)
                 sd = self.sd(name, at=at)
@@ -195,30 +241,39 @@ class ActivationStats:
         table = count.assign(pairs=self.diff_n.sum(axis=1)).join(best[["layer", "neuron", "d_max"]])
         facts = {"layers": self.n_layers, "neurons of a layer": self.d_mlp, "pooling": self.pooling}
         facts |= {"gate": "collected" if self.gated else "not collected"}
-        facts |= {"samples": "kept" if self.samples is not None else "not kept"}
+        facts |= {"samples": "stored" if self.samples is not None else "not stored"}
         title = f"Activation statistics of {self.info.get('name', 'a model')}"
-        note = "layer, neuron, d_max: where the poles lie furthest apart, in pooled standard deviations"
+        note = "layer, neuron, d_max: largest distance between the poles, in pooled standard deviations"
         return card(title, facts, table.rename_axis("value").reset_index(), note=note)
 
     def show(self) -> Any:
-        """The contrast in each layer, before any selection, as a matplotlib figure (see `profile`)."""
+        """Draw the contrast in each layer with matplotlib (see `profile`)."""
         from neva_tl.plots import contrast_profile
 
         return contrast_profile(self.profile(), title=f"Contrast per layer, {self.info.get('name', 'model')}")
 
     def merge(self, other: ActivationStats) -> ActivationStats:
-        """Statistics of both collections together (another process, machine or file of prompts).
+        """Merge with the statistics of another collection (of another process, machine or file of prompts).
+
+        Args:
+            other: The other statistics.
 
         Raises:
-            InputError: the two come from different models, poolings or values, or one of them lacks the gate or layers.
+            InputError: The two differ in model, pooling, values, layers, or in whether they have the gate.
         """
         if (self.fingerprint, self.values, self.pooling) != (other.fingerprint, other.values, other.pooling):
             raise InputError("statistics of different models, values or poolings cannot be merged")
+        if not _same_encoding(self.encoding, other.encoding):
+            raise InputError(
+                "statistics of different chat settings (template, its date or arguments, `chat`) cannot be merged: "
+                "collect both with the same settings"
+            )
         if self.gated != other.gated:
-            raise InputError("statistics with and without the gate's moments cannot be merged: collect both alike")
+            raise InputError("statistics with and without the gate cannot be merged: collect both with the same `gate`")
         if self.n_layers != other.n_layers:
             raise InputError(
-                f"statistics of {self.n_layers} and of {other.n_layers} layers cannot be merged: collect both alike"
+                f"statistics of {self.n_layers} and of {other.n_layers} layers cannot be merged: "
+                "collect both with the same `stop_at_layer`"
             )
         merged: dict[str, Any] = dict(merge_arrays(self._arrays(), other._arrays()))
         return type(self)(
@@ -227,11 +282,24 @@ class ActivationStats:
             info=self.info,
             fingerprint=self.fingerprint,
             pooling=self.pooling,
-            prompt_hash=hashlib.sha256("".join(sorted((self.prompt_hash, other.prompt_hash))).encode()).hexdigest(),
+            prompt_hash=_joint_hash(self.prompt_hash, other.prompt_hash),
+            tokens_hash=_joint_hash(self.tokens_hash, other.tokens_hash)
+            if self.tokens_hash and other.tokens_hash
+            else "",
+            encoding=self.encoding or other.encoding,
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write `PATH.json` and `PATH.safetensors` (samples are not saved: ask for a sample file when collecting)."""
+        """Write `PATH.json` and `PATH.safetensors`, without the samples.
+
+        For samples in a file, pass `samples=PATH` to `collect`.
+
+        Args:
+            path: The path, with or without an extension.
+
+        Returns:
+            The path of the JSON file.
+        """
         path = Path(path).with_suffix("")
         path.parent.mkdir(parents=True, exist_ok=True)
         meta = {
@@ -242,6 +310,8 @@ class ActivationStats:
             "fingerprint": dict(self.fingerprint),
             "prompt_hash": self.prompt_hash,
             "pooling": self.pooling,
+            "tokens_hash": self.tokens_hash,
+            "encoding": dict(self.encoding),
         }
         tensor_file, json_file = path.with_suffix(".safetensors"), path.with_suffix(".json")
         with atomic_write(tensor_file) as file:
@@ -254,22 +324,29 @@ class ActivationStats:
     def load(cls, path: str | Path) -> ActivationStats:
         """Read statistics written by `save`.
 
+        Args:
+            path: The path, with or without an extension.
+
         Raises:
-            InputError: a file is missing or holds something else.
+            InputError: A file is missing or has other contents.
         """
         path = Path(path).with_suffix("")
         json_file, tensor_file = path.with_suffix(".json"), path.with_suffix(".safetensors")
         for file in (json_file, tensor_file):
             if not file.exists():
-                raise InputError(f"{file} does not exist: statistics are a .json and a .safetensors side by side")
+                raise InputError(
+                    f"{file} does not exist: statistics are a .json and a .safetensors file of the same name"
+                )
         try:
             meta = json.loads(json_file.read_text())
         except json.JSONDecodeError as error:
             raise InputError(f"{json_file} is not valid JSON ({error}): collect again") from error
         if meta.get("kind") != "activation_stats":
-            raise InputError(f"{json_file} does not hold activation statistics")
-        keep = ("info", "fingerprint", "prompt_hash", "pooling")
-        return cls(values=tuple(meta["values"]), **load_file(str(tensor_file)), **{name: meta[name] for name in keep})
+            raise InputError(f"{json_file} does not contain activation statistics")
+        keep = {name: meta[name] for name in ("info", "fingerprint", "prompt_hash", "pooling")}
+        # files of version 0.1.0 do not contain these
+        keep |= {name: meta[name] for name in ("tokens_hash", "encoding") if name in meta}
+        return cls(values=tuple(meta["values"]), **load_file(str(tensor_file)), **keep)
 
     @classmethod
     def from_samples(
@@ -282,15 +359,15 @@ class ActivationStats:
         keep: bool = True,
         **meta: Any,
     ) -> ActivationStats:
-        """Statistics of pooled activations that are already at hand (planted data, shuffled labels).
+        """Compute statistics from existing pooled activations (planted data, shuffled labels).
 
         Args:
-            h: pooled activations of n prompts.
-            table: `value`, `pole`, `pair_id`, `cluster` of the rows (`fold` is made from the cluster where absent).
-            resid: pooled `resid_post`; zeros of width 1 where absent.
-            positive: share of tokens above 0; where absent, whether the pooled activation is.
-            keep: keep `h` as `.samples`.
-            meta: `info`, `fingerprint`, `prompt_hash`, `pooling`.
+            h: Pooled activations of n prompts.
+            table: Columns `value`, `pole`, `pair_id`, `cluster` of the rows, and `fold` (default: the hash of the cluster).
+            resid: Pooled `resid_post`; default: zeros of width 1.
+            positive: Share of tokens above 0; default: 1 where the pooled activation is above 0, else 0.
+            keep: Store `h` as `.samples`.
+            **meta: Fields `info`, `fingerprint`, `prompt_hash`, `pooling`, `tokens_hash`, `encoding`.
         """
         table = table.reset_index(drop=True)
         if "fold" not in table:
@@ -299,7 +376,7 @@ class ActivationStats:
         layers, width = h.shape[1:]
         d_model = 1 if resid is None else resid.shape[2]
         acc = Accumulator.empty(values, [torch.device("cpu")] * layers, width, d_model, gated=False)
-        part = CellIndex.of(table, values).update(np.arange(len(table)))
+        update = CellIndex.of(table, values).update(np.arange(len(table)))
         for layer in range(layers):
             post = torch.from_numpy(np.array(h[:, layer], dtype=np.float32))
             share = (
@@ -308,17 +385,34 @@ class ActivationStats:
             stream = (
                 torch.zeros(len(h), 1) if resid is None else torch.from_numpy(np.array(resid[:, layer], np.float32))
             )
-            acc.add_layer(layer, part, {"post": post, "positive": share, "resid": stream})
-        acc.count(part)
+            acc.add_layer(layer, update, {"post": post, "positive": share, "resid": stream})
+        acc.count(update)
         return finish(acc, samples=Samples(h, table) if keep else None, **meta)
 
 
+def _joint_hash(*hashes: str) -> str:
+    """Hash of several collections together, whatever their order."""
+    return hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
+
+
+def _same_encoding(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether texts became tokens alike; an unknown encoding (version 0.1.0) goes with plain text alone."""
+    if first and second:
+        return dict(first) == dict(second)
+    return not (first or second or {}).get("chat", False)
+
+
 def _of_neurons(array: np.ndarray, at: Neurons) -> np.ndarray:
-    """`[f, l, k]` as it is, or the columns `[f, ...]` of some neurons (a view where `at` is a slice)."""
+    """Return `[f, l, k]` unchanged, or the columns `[f, ...]` of some neurons (a view if `at` is a slice)."""
     return array if at is None else array.reshape(len(array), -1)[:, at]
 
 
 def finish(accumulated: Accumulator, **rest: Any) -> ActivationStats:
-    """Statistics of what was accumulated; `rest` are the fields that are no moments (`info`, `samples`, ...)."""
+    """Return the statistics of an accumulator.
+
+    Args:
+        accumulated: The moments; emptied.
+        **rest: Other fields of `ActivationStats` (`info`, `samples`, ...).
+    """
     arrays: dict[str, Any] = accumulated.arrays()
     return ActivationStats(values=accumulated.values, **arrays, **rest)

@@ -1,5 +1,7 @@
-"""Effects of neurons on tokens: by the direct path (exact for frozen norm) and by gradient (first order, all paths);
-on margins of values; and the logit lens, edited beside unedited.
+"""Attribution: effects of neurons on tokens and on margins of values, and the logit lens.
+
+Effects on tokens are measured by the direct path (exact for a frozen norm) and by gradient (first order, all paths). The
+logit lens compares an edited run with the unedited one.
 """
 
 from neva_tl.attribution.decompose import Decomposition, logit_attribution, pre_activation

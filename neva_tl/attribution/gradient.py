@@ -1,4 +1,4 @@
-"""Gradient effect: a neuron's first-order effect on value tokens by all paths, later layers included."""
+"""Gradient effects: first-order effects of neurons on value tokens by all paths, including later layers."""
 
 from __future__ import annotations
 
@@ -27,33 +27,34 @@ def gradient_effects(
     chat: bool | None = None,
     token_budget: int = 2048,
 ) -> Float[np.ndarray, " n_neurons"]:
-    """First-order change of the tokens' mean log-probability when each neuron moves from its - mean to its + mean.
+    """Return the first-order effect on the tokens' mean log-probability as each neuron moves from - to + mean.
 
-    `delta_k * sum_p dm/dh_k[p]`, p over answer tokens, m = mean over answer tokens of the mean of log P(token | text
-    so far),
-    averaged over examples: the linear estimate of what a Shift of dose 1 on answer tokens does (attribution patching
-        with
-    the mean difference as the patch; Nanda 2023). What it cannot see is curvature: check large effects by editing.
+    The effect is `delta_k * sum_p dm/dh_k[p]`, averaged over examples, where p runs over answer tokens and m is the mean
+    over answer tokens of the mean of log P(token | text so far). This is the linear estimate of the effect of a Shift of
+    dose 1 on answer tokens (attribution patching with the mean difference as the patch; Nanda 2023). It ignores
+    curvature: check large effects by editing.
 
     Args:
-        neurons: at site `post`.
-        examples: texts at whose answer tokens the effect is taken.
-        tokens: token ids, for example of one value (`value_tokens`).
-        token_budget: padded tokens of a batch (activations of all layers are kept for the backward pass).
+        model: A TransformerLens model.
+        neurons: Neurons at site `post`.
+        examples: The texts; the effect is measured at their answer tokens.
+        tokens: Token ids, for example of one value (`value_tokens`).
+        chat: Force or forbid the chat template; None uses it where the tokenizer has one.
+        token_budget: Padded tokens of a batch (the backward pass stores the activations of all layers).
 
     Raises:
-        InputError: no tokens, no examples, or neurons at another site.
+        InputError: No tokens, no examples, or neurons at another site.
     """
     if not len(tokens) or not len(examples):
         raise InputError("gradient effects need at least one token and one example")
     if neurons.site != "post":
         raise InputError(f"gradient effects need neurons at site 'post': this set is at {neurons.site!r}")
-    layer, index = neurons.df["layer"].to_numpy(dtype=int), neurons.df["neuron"].to_numpy(dtype=int)
+    layers, indices = neurons.df["layer"].to_numpy(dtype=int), neurons.df["neuron"].to_numpy(dtype=int)
     total = np.zeros(len(neurons))
     for _, batch in inference.batches(model, examples, token_budget=token_budget, chat=chat):
         gradients = _gradients(model, batch, list(tokens), neurons.layers)
-        for place, (at, which) in enumerate(zip(layer, index, strict=True)):
-            total[place] += float(gradients[int(at)][int(which)])
+        for i, (layer, neuron) in enumerate(zip(layers, indices, strict=True)):
+            total[i] += float(gradients[int(layer)][int(neuron)])
     delta = (neurons.df["mean_plus"] - neurons.df["mean_minus"]).to_numpy(dtype=float)
     return delta * total / len(examples)
 
@@ -61,7 +62,7 @@ def gradient_effects(
 def _gradients(
     model: models.Model, batch: inference.Batch, tokens: list[int], layers: Sequence[int]
 ) -> dict[int, Float[Tensor, " d_mlp"]]:
-    """Per layer, the gradient of the batch's summed metric, summed over answer tokens."""
+    """Return per layer the gradient of the batch's summed metric, summed over answer tokens."""
 
     def metric(logits: Tensor) -> Tensor:
         picked = torch.log_softmax(logits.float(), dim=-1)[..., tokens].mean(dim=-1)
@@ -75,12 +76,19 @@ def _gradients(
 def layer_probes(
     model: models.Model, batch: inference.Batch, layers: Sequence[int], metric: Callable[[Tensor], Tensor]
 ) -> dict[int, Float[Tensor, "b n d_mlp"]]:
-    """Per layer, the gradient of `metric(logits)` (a scalar) by the activation at `hook_post`, at every token."""
+    """Return per layer the gradient of a metric with respect to the activation at `hook_post`, at every token.
+
+    Args:
+        model: A TransformerLens model.
+        batch: The batch.
+        layers: Layers to differentiate by.
+        metric: Maps the logits to a scalar.
+    """
     probes: dict[int, Tensor] = {}
 
     def probe(layer: int) -> Any:
-        def add(x: Tensor, hook: Any = None) -> Tensor:
-            # Weights are frozen, so the graph starts at a zero that is added here.
+        def add(x: Tensor, **_: Any) -> Tensor:
+            # the weights require no gradient, so the graph starts at a zero that is added here
             probes[layer] = torch.zeros_like(x, requires_grad=True)
             return x + probes[layer]
 
@@ -90,5 +98,5 @@ def layer_probes(
     with temporary_hooks(model, probing), torch.enable_grad():
         logits = inference.forward_batch(model, batch, grad=True)
         assert logits is not None
-        found = torch.autograd.grad(metric(logits), [probes[layer] for layer in layers])
-    return {layer: g.detach() for layer, g in zip(layers, found, strict=True)}
+        gradients = torch.autograd.grad(metric(logits), [probes[layer] for layer in layers])
+    return {layer: g.detach() for layer, g in zip(layers, gradients, strict=True)}

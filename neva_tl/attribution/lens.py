@@ -1,8 +1,8 @@
-"""Logit lens: what the model would say next if it stopped after each block, unedited and under an edit.
+"""Logit lens: next-token predictions from the residual stream after each block, unedited and under an edit.
 
-The residual stream after every block is read through the final norm and the unembedding (nostalgebraist's logit lens,
-2020). Of the last block that is the model's own prediction; of earlier ones it is a reading in the output's terms, which
-the model need not use. Which tokens stand for a value, and reading an edited beside an unedited run, are ours.
+The residual stream after every block passes through the final norm and the unembedding (nostalgebraist's logit lens,
+2020). After the last block the result is the prediction of the model; after earlier blocks it is an interpretation, which
+the model need not use. The token sets of the values and the comparison of edited and unedited runs are ours.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from neva_tl.models.hooks import record_hooks
 from neva_tl.plots.showable import showable
 from neva_tl.prompts.example import Example
 
-PLACES = ("last", "answer")
-#: Makes the context manager of an edit, e.g. `lambda: edit(model, *edits)`.
+READ_AT = ("last", "answer")
+#: Function that returns the context manager of an edit, e.g. `lambda: edit(model, *edits)`.
 Edited = Callable[[], AbstractContextManager[Any]]
 
-#: Positions whose logits over the whole vocabulary are held at once.
+#: Positions per chunk of logits over the whole vocabulary.
 CHUNK = 128
-#: log P above which 1 - P is summed over the other tokens instead of subtracted.
+#: Above this log P, 1 - P is summed over the other tokens instead of subtracted.
 NEAR_CERTAIN = -1e-2
 COLUMNS = (
     "steered", "condition", "layer", "value", "log_odds", "lo", "hi", "change", "change_lo", "change_hi", "n",
@@ -56,22 +56,23 @@ def logit_lens(
     token_budget: int = 4096,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Log-odds of each value's words after every block, averaged over examples; unedited, and edited beside it.
+    """Return the log-odds of each value's words after every block, unedited and edited.
 
-    `log P(S) / (1 - P(S))` in nats, S the value's tokens that no other value of `values` claims (`value_tokens`), P the
-    lens's distribution of the token that comes next.
+    The log-odds are `log P(S) / (1 - P(S))` in nats, averaged over examples. S is the set of the value's tokens that no
+    other value of `values` shares (`value_tokens`); P is the lens's distribution of the next token.
 
     Args:
-        examples: texts; edits see their answer tokens as generated.
-        values: which values; by default all ten, less those that have no token of their own (tiny vocabularies).
-        words: value -> words; by default half A of our lists.
-        edited: makes the context manager of the edit, e.g. `lambda: edit(model, *edits)`; entered once per batch. Several by
-            name (of the value steered towards, say) are run beside one unedited run.
-        at: `last` reads at each example's last token, `answer` at every answer token (averaged within the example first).
-            An edit of scope `generated` leaves a text without answer as it is: use `answer` there.
-        chat: force or forbid the chat template; None uses it where the tokenizer has one.
-        token_budget: padded tokens of a batch.
-        progress: show a bar on stderr.
+        model: A TransformerLens model.
+        examples: The texts; their answer tokens count as generated for edits.
+        values: Names of the values; default: all ten, without those that share all their tokens (tiny vocabularies).
+        words: Value -> words; default: half A of our lists.
+        edited: Function that returns the context manager of the edit, e.g. `lambda: edit(model, *edits)`; entered once
+            per batch. Or several by name (e.g. of the value steered towards), compared with one unedited run.
+        at: `last` reads each example's last token, `answer` every answer token (averaged within the example first). An
+            edit of scope `generated` does not act on a text without answer: use `answer` there.
+        chat: Force or forbid the chat template; None uses it where the tokenizer has one.
+        token_budget: Padded tokens of a batch.
+        progress: Show a bar on stderr.
 
     Returns:
         One row per (edit, condition, layer, value): steered (the edit's name; None where unedited or unnamed), condition
@@ -80,11 +81,12 @@ def logit_lens(
         NaN on unedited rows), n (examples).
 
     Raises:
-        InputError: no examples, an unknown `at`, an example without answer tokens where they are asked for,
-            a value asked for none of whose tokens is its own.
-        WorkError: the lens does not end at the model's own logits (a head that is more than norm, matrix and cap).
+        InputError: No examples, an unknown `at`, an example without answer tokens at `answer`, or a requested value that
+            shares all its tokens.
+        WorkError: After the last block, the lens differs from the model's logits (a head that is more than norm, matrix
+            and cap).
     """
-    if at not in PLACES:
+    if at not in READ_AT:
         raise InputError(f"at is 'last' or 'answer', not {at!r}")
     if not len(examples):
         raise InputError("the logit lens needs at least one example")
@@ -96,30 +98,32 @@ def logit_lens(
         named[None] = edited
     n_layers = models.info(model).n_layers
     runs: list[Edited] = [nullcontext, *named.values()]
-    found = np.zeros((len(runs), len(examples), n_layers + 1, len(sets)))
+    log_odds = np.zeros((len(runs), len(examples), n_layers + 1, len(sets)))
     bar = tqdm(total=len(examples) * len(runs), desc="logit lens", unit="text", file=sys.stderr, disable=not progress)
     checked = False
     for rows, batch in inference.batches(model, examples, token_budget=token_budget, chat=chat):
-        chosen = read_mask(batch, at)
-        empty = ~chosen.any(dim=1)
+        mask = read_mask(batch, at)
+        empty = ~mask.any(dim=1)
         if empty.any():
             worst = int(rows[int(empty.nonzero()[0, 0])])
             raise InputError(f"example {worst} ({examples[worst].prompt[:40]!r}) has no answer token: use at='last'")
         if not checked:
             _check_end(model, batch)
             checked = True
-        owner = chosen.nonzero()[:, 0].cpu().numpy()
-        for run, enter in zip(found, runs, strict=True):
+        owner = mask.nonzero()[:, 0].cpu().numpy()
+        for run, enter in zip(log_odds, runs, strict=True):
             with enter() as session:
-                streams = _streams(model, batch, chosen, session)
+                streams = _streams(model, batch, mask, session)
             for layer, stream in enumerate(streams):
-                odds = np.concatenate([_log_odds(part, sets) for part in _logits(model, stream)])
+                odds = np.concatenate([_log_odds(chunk, sets) for chunk in _logits(model, stream)])
                 np.add.at(run, (rows[owner], layer), odds)
             bar.update(len(rows))
-        found[:, rows] /= np.bincount(owner, minlength=len(rows))[:, None, None]
+        log_odds[:, rows] /= np.bincount(owner, minlength=len(rows))[:, None, None]
     bar.close()
-    frames = [_tidy(None, "unedited", found[0], None, list(sets))]
-    frames += [_tidy(name, "edited", run, found[0], list(sets)) for name, run in zip(named, found[1:], strict=True)]
+    frames = [_tidy(None, "unedited", log_odds[0], None, list(sets))]
+    frames += [
+        _tidy(name, "edited", run, log_odds[0], list(sets)) for name, run in zip(named, log_odds[1:], strict=True)
+    ]
     return showable(
         pd.concat([frame.astype({"steered": "string"}) for frame in frames], ignore_index=True), "logit_lens"
     )
@@ -133,26 +137,28 @@ def lens_tokens(
     edited: Edited | None = None,
     chat: bool | None = None,
 ) -> pd.DataFrame:
-    """The likeliest next tokens after every block for one text, at its last token; unedited, and edited beside it.
+    """Return the most probable next tokens after every block at a text's last token, unedited and edited.
 
     Args:
-        text: a prompt, or a prompt with an answer (whose tokens count as generated).
-        k: tokens per layer.
-        edited, chat: as in `logit_lens`.
+        model: A TransformerLens model.
+        text: A prompt, or a prompt with an answer, whose tokens count as generated for edits.
+        k: Tokens per layer.
+        edited: Function that returns the context manager of the edit; None for the unedited run only.
+        chat: Force or forbid the chat template; None uses it where the tokenizer has one.
 
     Returns:
-        One row per (condition, layer, rank): condition, layer (0 after the embedding), rank (1 is likeliest), token (id),
-        text (as it reads in running text), probability.
+        One row per (condition, layer, rank): condition, layer (0 after the embedding), rank (1 is the most probable),
+        token (id), text (as it reads in running text), probability.
 
     Raises:
-        InputError: k below 1 or above the vocabulary, or an empty text.
-        WorkError: as `logit_lens`.
+        InputError: k is below 1 or above the size of the vocabulary, or the text is empty.
+        WorkError: As for `logit_lens`.
     """
     if not 1 <= k <= models.info(model).d_vocab:
         raise InputError(f"k is between 1 and the {models.info(model).d_vocab} tokens of the vocabulary, not {k}")
     batch = inference.encode(model, [Example(text, "") if isinstance(text, str) else text], chat=chat)
-    chosen = read_mask(batch, "last")
-    if not chosen.any():
+    mask = read_mask(batch, "last")
+    if not mask.any():
         raise InputError("the text is empty and this model has no BOS to start from")
     _check_end(model, batch)
     tokenizer = models.tokenizer(model)
@@ -161,7 +167,7 @@ def lens_tokens(
         if enter is None:
             continue
         with enter() as session:
-            streams = _streams(model, batch, chosen, session)
+            streams = _streams(model, batch, mask, session)
         for layer, stream in enumerate(streams):
             best = torch.softmax(models.logits_of(model, stream)[0], dim=-1).topk(k)
             ids = best.indices.tolist()
@@ -183,51 +189,51 @@ def lens_tokens(
 def _own_tokens(
     model: models.Model, values: Sequence[str] | None, words: Mapping[str, Sequence[str]] | None
 ) -> dict[str, list[int]]:
-    """Each value's tokens that no other of the values claims, in circle order; asked for by name, each must have one."""
+    """Return the tokens of each value that no other value shares, in circle order; requested values must have one."""
     table = value_tokens(model, VALUES if values is None else values, words)
     sets: dict[str, list[int]] = {name: [] for name in table["value"].unique()}
     for row in table[~table["shared"]].itertuples():
         sets[str(row.value)].append(int(row.token))  # type: ignore[arg-type]
-    lost = [name for name, tokens in sets.items() if not tokens]
-    if values is None and len(lost) < len(sets):
+    without_token = [name for name, tokens in sets.items() if not tokens]
+    if values is None and len(without_token) < len(sets):
         return {name: tokens for name, tokens in sets.items() if tokens}
-    if lost:
-        raise InputError(f"every token of {lost[0]} stands for another value too: give it words of its own (words=...)")
+    if without_token:
+        raise InputError(f"{without_token[0]} shares every token with another value: give it other words (words=...)")
     return sets
 
 
 def _streams(
-    model: models.Model, batch: inference.Batch, chosen: Bool[Tensor, "b n"], session: inference.TokenSession | None
+    model: models.Model, batch: inference.Batch, mask: Bool[Tensor, "b n"], session: inference.TokenSession | None
 ) -> list[Float[Tensor, "m d"]]:
-    """The residual stream at the chosen tokens: after the embedding, then after every block."""
+    """Return the residual stream at the masked tokens: after the embedding, then after every block."""
     n_layers = models.info(model).n_layers
     sites = [(0, "resid_pre"), *((layer, "resid_post") for layer in range(n_layers))]
     names = [models.hook_name(model, layer, site) for layer, site in sites]
-    # behind the edit's own hooks, which are on already: an edit of the stream itself is seen
-    with record_hooks(model, names, lambda x: x.detach()[chosen.to(x.device)].clone()) as seen:
+    # these hooks run after those of the edit, so that edits of the stream are visible
+    with record_hooks(model, names, lambda x: x.detach()[mask.to(x.device)].clone()) as activations:
         inference.forward_batch(model, batch, session=session, logits=False)
-    if len(seen) != len(sites):
+    if len(activations) != len(sites):
         raise WorkError(
-            f"the residual stream of {models.info(model).name} was seen at {len(seen)} of {len(sites)} places"
+            f"the residual stream of {models.info(model).name} was recorded at {len(activations)} of {len(sites)} hook points"
         )
-    return [seen[name] for name in names]
+    return [activations[name] for name in names]
 
 
 def _logits(model: models.Model, stream: Float[Tensor, "m d"]) -> Iterator[Float[Tensor, "c d_vocab"]]:
-    for part in stream.split(CHUNK):
-        yield models.logits_of(model, part)
+    for chunk in stream.split(CHUNK):
+        yield models.logits_of(model, chunk)
 
 
 def _log_odds(logits: Float[Tensor, "c d_vocab"], sets: Mapping[str, list[int]]) -> Float[np.ndarray, "c v"]:
-    """Log-odds of each token set."""
-    whole = logits.logsumexp(dim=1)
+    """Return the log-odds of each token set."""
+    total = logits.logsumexp(dim=1)
     out = []
     for tokens in sets.values():
         inside = logits[:, tokens].logsumexp(dim=1)
-        share = (inside - whole).double()
+        share = (inside - total).double()
         rest = torch.log1p(-share.clamp(max=NEAR_CERTAIN).exp())
         sure = (share > NEAR_CERTAIN).nonzero()[:, 0]
-        if len(sure):  # 1 - P would be rounding: the others are summed
+        if len(sure):  # 1 - P would lose precision, so the other tokens are summed
             other = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
             other[tokens] = False
             share[sure] = inside[sure].double()
@@ -237,24 +243,24 @@ def _log_odds(logits: Float[Tensor, "c d_vocab"], sets: Mapping[str, list[int]])
 
 
 def _check_end(model: models.Model, batch: inference.Batch) -> None:
-    """The lens after the last block must be the model's own prediction: held against one text's last token.
+    """Check that the lens after the last block equals the model's prediction, at the last token of one text.
 
     Raises:
-        WorkError: it is not.
+        WorkError: They differ.
     """
     one = inference.Batch(batch.tokens[:1], batch.mask[:1], batch.answer[:1])
-    chosen = read_mask(one, "last")
-    (stream,) = _streams(model, one, chosen, None)[-1:]
-    own = inference.forward_batch(model, one, positions=chosen[0].nonzero()[:, 0])
-    assert own is not None
-    # log-probabilities, since a processed head may shift its logits; a few hundredths are rounding in half precision
-    apart = (torch.log_softmax(own[0].float(), -1) - torch.log_softmax(models.logits_of(model, stream), -1)).abs()
-    slack = 1e-3 if own.dtype == torch.float32 else 0.1
-    if not float(apart.max()) <= slack * max(1.0, float(own.float().std())):
+    mask = read_mask(one, "last")
+    (stream,) = _streams(model, one, mask, None)[-1:]
+    logits = inference.forward_batch(model, one, positions=mask[0].nonzero()[:, 0])
+    assert logits is not None
+    # log-probabilities, since a processed head may shift its logits; rounding in half precision is a few hundredths
+    gap = (torch.log_softmax(logits[0].float(), -1) - torch.log_softmax(models.logits_of(model, stream), -1)).abs()
+    tolerance = 1e-3 if logits.dtype == torch.float32 else 0.1
+    if not float(gap.max()) <= tolerance * max(1.0, float(logits.float().std())):
         facts = models.info(model)
         raise WorkError(
             f"the logit lens of {facts.name} ({facts.architecture}) does not end at the model's own logits "
-            f"(off by {float(apart.max()):.3g}): its output head does more than norm, matrix and cap"
+            f"(off by {float(gap.max()):.3g}): its output head has more than norm, matrix and cap"
         )
 
 

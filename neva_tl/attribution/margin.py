@@ -1,10 +1,10 @@
-"""Margin effects: a neuron's first-order effect, by all paths, on how much likelier a model finds what expresses a value.
+"""Margin effects: first-order effects of neurons, by all paths, on the margins of values.
 
 The margin of a value is the difference of the poles' mean per-token log-probabilities,
-`m_j = mean_+ log P(answer | prompt) - mean_- log P(answer | prompt)`. Adding a constant to a neuron at every answer token
-changes it, to first order, by that constant times the margin effect: the gradient of m_j by the activation, summed over answer
-tokens (attribution patching with a constant; Nanda 2023). One pass forward and back over a value's texts gives it for all
-neurons of the model, so that what a neuron does to its own value and to all others can be compared. Ours.
+`m_j = mean_+ log P(answer | prompt) - mean_- log P(answer | prompt)`. To first order, a constant added to a neuron at every
+answer token changes the margin by that constant times the margin effect: the gradient of m_j with respect to the activation,
+summed over answer tokens (attribution patching with a constant; Nanda 2023). One forward and backward pass over a value's
+texts gives the effect of all neurons, so that a neuron's effects on its own value and on all others can be compared. Ours.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class MarginEffects:
     """Margin effects of every neuron on every value.
 
     Attributes:
-        values: names.
+        values: Names of the values.
         effect: `[j, layer, neuron]` nats per token and unit of activation.
-        se: their standard errors over texts (taken as independent).
-        n: texts of each pole behind them, the fewest over values.
+        se: Standard errors of the effects over texts (assumed independent).
+        n: Texts of each pole, the minimum over values.
     """
 
     values: tuple[str, ...]
@@ -49,18 +49,24 @@ class MarginEffects:
     n: int
 
     def of(self, value: str) -> Float[np.ndarray, "l k"]:
-        """Effects on one value.
+        """Return the effects on one value.
+
+        Args:
+            value: Name of the value.
 
         Raises:
-            InputError: it was not measured.
+            InputError: The value was not measured.
         """
         if value not in self.values:
-            raise InputError(f"no margin effects on {value}: there are {', '.join(self.values)}")
+            raise InputError(f"no margin effects on {value}: the measured values are {', '.join(self.values)}")
         return self.effect[self.values.index(value)]
 
     def table(self) -> pd.DataFrame:
-        """Per value and layer: `rms` of the effects (nats per token and unit of activation) and `clear`, the share of neurons
-        whose effect is more than two standard errors from 0.
+        """Summarise the effects per value and layer.
+
+        Returns:
+            Columns value, layer, `rms` of the effects (nats per token and unit of activation) and `clear`, the share of
+            neurons with an effect more than two standard errors from 0.
         """
         rows = [
             {
@@ -75,7 +81,7 @@ class MarginEffects:
         return pd.DataFrame(rows)
 
     def show(self) -> Any:
-        """Size of the effects by value and layer, as a matplotlib figure."""
+        """Draw the size of the effects by value and layer with matplotlib."""
         from neva_tl.plots import margin_heatmap
 
         return margin_heatmap(self.table())
@@ -86,7 +92,14 @@ class MarginEffects:
         return card("Margin effects", facts, self.table())
 
     def save(self, path: str | Path) -> Path:
-        """Write one safetensors file (float32), whole or not at all."""
+        """Write one safetensors file (float32) atomically.
+
+        Args:
+            path: Path of the file.
+
+        Returns:
+            The path.
+        """
         from safetensors.numpy import save
 
         target = Path(path)
@@ -97,7 +110,11 @@ class MarginEffects:
 
     @classmethod
     def load(cls, path: str | Path) -> MarginEffects:
-        """Read what `save` wrote."""
+        """Read a file written by `save`.
+
+        Args:
+            path: Path of the file.
+        """
         from safetensors import safe_open
 
         with safe_open(str(path), framework="np") as file:
@@ -106,7 +123,11 @@ class MarginEffects:
         return cls(tuple(about["values"].split(",")), effect, se, int(about["n"]))
 
     def rotated(self, bases: Sequence[Float[np.ndarray, "k k"]]) -> MarginEffects:
-        """Effects of the coordinates of `h Q`, a basis Q per layer (standard errors as if neurons were independent)."""
+        """Return the effects of the coordinates of `h Q`; standard errors assume independent neurons.
+
+        Args:
+            bases: Basis Q of each layer.
+        """
         effect = np.stack([self.effect[:, layer] @ basis for layer, basis in enumerate(bases)], axis=1)
         variance = np.stack([self.se[:, layer] ** 2 @ basis**2 for layer, basis in enumerate(bases)], axis=1)
         return MarginEffects(self.values, effect, np.sqrt(variance), self.n)
@@ -123,39 +144,42 @@ def margin_effects(
     token_budget: int = 1024,
     progress: bool = False,
 ) -> MarginEffects:
-    """Margin effects from some training texts of each value.
+    """Measure margin effects on a sample of each value's training texts.
 
     Args:
-        model: weights are read, nothing is changed.
-        table: rows of a contrast set's training split (`value, pole, text, answer_start, answer_end, pair_id`), for example
-            `stats.samples.table`. Where some rows have a prompt, only those are used: the margin is one of answers.
-        values: whose margins.
-        texts: texts of each pole and value, drawn by `seed`; whole pairs where they are paired.
-        chat: force or forbid the chat template.
-        token_budget: padded tokens of a batch (activations of all layers are kept for the backward pass).
+        model: A TransformerLens model; it is not changed.
+        table: Rows of a contrast set's training split (`value, pole, text, answer_start, answer_end, pair_id`), for
+            example `stats.samples.table`. If some rows have a prompt, only those are used, since the margin is
+            defined on answers.
+        values: Names of the values.
+        texts: Texts of each pole and value, drawn at random; if the texts are paired, whole pairs are drawn.
+        chat: Force or forbid the chat template; None uses it where the tokenizer has one.
+        seed: Seed of the draw.
+        token_budget: Padded tokens of a batch (the backward pass stores the activations of all layers).
+        progress: Show a bar on stderr.
 
     Raises:
-        InputError: no texts in the table, a value without two texts of each pole, or `texts` below 2.
-        WorkError: a gradient is not finite.
+        InputError: No texts in the table, a value with fewer than two texts of a pole, or `texts` below 2.
+        WorkError: A gradient is not finite.
     """
     if texts < 2:
         raise InputError(f"texts = {texts}: margin effects need at least two texts of each pole")
     if "text" not in table:
-        raise InputError("margin effects run the training texts again: collect with samples=True (or a path)")
-    asked = table["answer_start"].fillna(0) > 0
+        raise InputError("margin effects need the training texts: collect with samples=True (or a path)")
+    answered = table["answer_start"].fillna(0) > 0
     effect, se, fewest = [], [], texts
     with tqdm(total=2 * texts * len(values), desc="margins", unit="text", disable=not progress) as bar:
         for value in values:
-            own = table[(table["value"] == value) & (asked if bool(asked.any()) else True)]
+            value_rows = table[(table["value"] == value) & (answered if bool(answered.any()) else True)]
             mean = variance = np.zeros(())
             for pole, sign in (("+", 1.0), ("-", -1.0)):
-                part = own.iloc[_drawn(own, pole, texts, seed)]
-                if len(part) < 2:
-                    raise InputError(f"{value} has {len(part)} texts of the {pole} pole: margin effects need two")
-                first, second = _moments(model, examples_of(part), chat, token_budget, bar)
+                sample = value_rows.iloc[_sample_positions(value_rows, pole, texts, seed)]
+                if len(sample) < 2:
+                    raise InputError(f"{value} has {len(sample)} texts of the {pole} pole: margin effects need two")
+                first, second = _moments(model, examples_of(sample), chat, token_budget, bar)
                 mean = mean + sign * first
-                variance = variance + (second - first**2) / (len(part) - 1)
-                fewest = min(fewest, len(part))
+                variance = variance + (second - first**2) / (len(sample) - 1)
+                fewest = min(fewest, len(sample))
             if not np.isfinite(mean).all():
                 raise WorkError(f"the gradient of the margin of {value} is not finite: try dtype float32")
             effect.append(mean)
@@ -163,28 +187,28 @@ def margin_effects(
     return MarginEffects(tuple(values), np.stack(effect), np.stack(se), fewest)
 
 
-def _drawn(own: pd.DataFrame, pole: str, most: int, seed: int) -> Int[np.ndarray, " n"]:
-    """Places of a pole's texts: of the same pairs in both poles, where they are paired."""
-    at = np.flatnonzero((own["pole"] == pole).to_numpy())
+def _sample_positions(rows: pd.DataFrame, pole: str, n: int, seed: int) -> Int[np.ndarray, " n"]:
+    """Draw positions of a pole's texts; if they are paired, of the same pairs in both poles."""
+    positions = np.flatnonzero((rows["pole"] == pole).to_numpy())
     rng = np.random.default_rng(seed)
-    if own["pair_id"].notna().all():
-        names = np.sort(own["pair_id"].unique().astype(str))
-        chosen = set(rng.permutation(names)[:most])
-        return at[own["pair_id"].astype(str).iloc[at].isin(chosen).to_numpy()]
-    return np.sort(rng.permutation(at)[:most])
+    if rows["pair_id"].notna().all():
+        names = np.sort(rows["pair_id"].unique().astype(str))
+        selected_pairs = set(rng.permutation(names)[:n])
+        return positions[rows["pair_id"].astype(str).iloc[positions].isin(selected_pairs).to_numpy()]
+    return np.sort(rng.permutation(positions)[:n])
 
 
 def _moments(
     model: models.Model, examples: Sequence[Example], chat: bool | None, token_budget: int, bar: Any
 ) -> tuple[Float[np.ndarray, "l k"], Float[np.ndarray, "l k"]]:
-    """Mean and mean square over texts of the gradient of the per-token log-probability, summed over answer tokens."""
+    """Return mean and mean square over texts of the gradient of the per-token log-probability, summed over answer tokens."""
     info = models.info(model)
     layers = range(info.n_layers)
     first, second = np.zeros((2, info.n_layers, info.d_mlp))
     for _, batch in inference.batches(model, examples, token_budget=token_budget, chat=chat):
-        found = layer_probes(model, batch, layers, partial(_total, batch))
+        gradients = layer_probes(model, batch, layers, partial(_total, batch))
         answer = batch.answer[..., None]
-        for layer, gradient in found.items():
+        for layer, gradient in gradients.items():
             one = (gradient * answer).sum(dim=1).double().cpu().numpy()
             first[layer] += one.sum(axis=0)
             second[layer] += (one**2).sum(axis=0)
@@ -193,7 +217,7 @@ def _moments(
 
 
 def _total(batch: inference.Batch, logits: Float[Tensor, "b n v"]) -> Float[Tensor, ""]:
-    """Sum over rows of the mean log-probability of the answer tokens, given what is before them."""
+    """Return the sum over rows of the mean log-probability of the answer tokens."""
     scored = batch.answer[:, 1:].float()
     logprob = torch.log_softmax(logits[:, :-1].float(), dim=-1).gather(-1, batch.tokens[:, 1:, None]).squeeze(-1)
     return ((logprob * scored).sum(dim=1) / scored.sum(dim=1).clamp_min(1)).sum()

@@ -1,4 +1,4 @@
-"""Value words as tokens of any tokenizer."""
+"""Tokens of value words in any tokenizer."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ from neva_tl import models
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import in_circle_order
 
-#: The first piece of a longer word stands for it from this many letters on, if it is at least half of it: "surpr" says
-#: surprising, but "she" does not say shelter.
+#: The first token of a longer word represents it if it has at least this many letters and half of the word's letters: "surpr"
+#: represents surprising, but "she" does not represent shelter.
 SHORTEST_PIECE = 4
-#: Pieces taken, longest first, for a value none of whose words is a token or has such a piece (tiny vocabularies).
+#: Number of first tokens, the longest ones, that represent a value without other tokens (tiny vocabularies).
 FALLBACK = 3
 COLUMNS = ("value", "word", "token", "text", "space", "multi", "shared")
 
 
 def default_words(model: models.Model, values: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Half A of our word lists (half B belongs to the judges): the demo world's own words for the demo model, else
-    English.
+    """Return half A of our word lists: the demo world's words for the demo model, English words for others.
+
+    Half B is reserved for the judges.
+
+    Args:
+        model: A TransformerLens model.
+        values: Names of the values.
     """
     if models.info(model).demo:
         from neva_tl import demo
@@ -35,22 +40,23 @@ def default_words(model: models.Model, values: Sequence[str]) -> dict[str, tuple
 def value_tokens(
     model: models.Model, values: Sequence[str], words: Mapping[str, Sequence[str]] | None = None
 ) -> pd.DataFrame:
-    """Tokens that stand for each value's words in the model's own tokenizer, with and without a leading space.
+    """Return the tokens that represent each value's words, with and without a leading space.
 
-    A word of several tokens is stood for by its first one (flag `multi`) when that has at least four letters and half the
-    word's; a value without any such token gets its three longest first pieces. A token that two values claim is flagged
-    `shared`; attributions to values leave it out.
+    A word of several tokens is represented by its first one (flag `multi`) if that has at least four letters and half of
+    the word's letters. A value without any such token is represented by the three longest first tokens of its words. A
+    token of two values has the flag `shared`; attributions to values ignore it.
 
     Args:
-        values: which values, by name.
-        words: value -> words; by default half A of our lists (see `default_words`).
+        model: A TransformerLens model.
+        values: Names of the values.
+        words: Value -> words; default: half A of our lists (see `default_words`).
 
     Returns:
-        One row per (value, token), in circle order: value, word (the first that led there), token (id), text, space,
+        One row per (value, token), in circle order: value, word (the first with this token), token (id), text, space,
         multi, shared.
 
     Raises:
-        InputError: a value without words, or whose words give no token.
+        InputError: A value without words, or with words that give no token.
     """
     names = in_circle_order(values)
     words = default_words(model, names) if words is None else words
@@ -59,7 +65,7 @@ def value_tokens(
     for name in names:
         if not words.get(name):
             raise InputError(f"no words for {name}: give words={{'{name}': [...]}}")
-        pieces: dict[int, dict[str, Any]] = {}
+        first_tokens: dict[int, dict[str, Any]] = {}
         for word in filter(str.strip, words[name]):
             for space in (True, False):
                 ids = _ids(tokenizer, word, space)
@@ -69,14 +75,14 @@ def value_tokens(
                 multi = len(ids) > 1
                 row = {"value": name, "word": word, "token": ids[0], "text": text, "space": space, "multi": multi}
                 if multi and len(text.strip()) < max(SHORTEST_PIECE, len(word) / 2):
-                    pieces.setdefault(ids[0], row)
+                    first_tokens.setdefault(ids[0], row)
                     continue
-                held = rows.get((name, ids[0]))
-                # A word that is one token describes the token better than a piece of another word does.
-                if held is None or (held["multi"] and not multi):
+                existing = rows.get((name, ids[0]))
+                # a word that consists of this token describes it better than a word that only begins with it
+                if existing is None or (existing["multi"] and not multi):
                     rows[name, ids[0]] = row
         if not any(key[0] == name for key in rows):
-            longest = sorted(pieces.values(), key=lambda row: -len(row["text"].strip()))[:FALLBACK]
+            longest = sorted(first_tokens.values(), key=lambda row: -len(row["text"].strip()))[:FALLBACK]
             rows |= {(name, row["token"]): row for row in longest}
         if not any(key[0] == name for key in rows):
             raise InputError(
@@ -88,8 +94,9 @@ def value_tokens(
 
 
 def _ids(tokenizer: Any, word: str, space: bool) -> list[int]:
-    """A word's tokens at the start of a text, or after another word: found in context, since tokenizers treat a lone
-    leading space in their own ways.
+    """Return a word's tokens at the start of a text, or after another word.
+
+    The tokens are determined in context, since tokenizers differ in their handling of a lone leading space.
     """
     if not space:
         return list(tokenizer.encode(word, add_special_tokens=False))
@@ -99,7 +106,12 @@ def _ids(tokenizer: Any, word: str, space: bool) -> list[int]:
 
 
 def token_text(tokenizer: Any, token: int) -> str:
-    """A token as it reads in running text, its leading space kept (SentencePiece decoders drop it)."""
+    """Return a token as it reads in running text, with its leading space (SentencePiece decoders drop it).
+
+    Args:
+        tokenizer: The tokenizer.
+        token: Id of the token.
+    """
     raw = tokenizer.convert_ids_to_tokens(int(token))
     text = str(tokenizer.decode([int(token)]))
     return f" {text}" if isinstance(raw, str) and raw.startswith("▁") and not text.startswith(" ") else text

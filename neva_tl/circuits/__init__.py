@@ -9,7 +9,7 @@ from neva_tl.circuits.search.gates import Means, mean_activations
 from neva_tl.circuits.search.inputs import input_scores
 from neva_tl.circuits.search.measure import ablation_effects
 from neva_tl.circuits.search.nodes import Nodes
-from neva_tl.circuits.search.search import Found, find_circuit, find_circuits, gate_scores
+from neva_tl.circuits.search.search import SearchResult, find_circuit, find_circuits, gate_scores
 from neva_tl.circuits.search.task import LEAD, ValueTask, value_task
 
 __all__ = [
@@ -18,9 +18,9 @@ __all__ = [
     "Context",
     "Effects",
     "Faithfulness",
-    "Found",
     "Means",
     "Nodes",
+    "SearchResult",
     "ValueTask",
     "ablation_effects",
     "circuit",

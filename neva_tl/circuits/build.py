@@ -5,25 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import networkx as nx
-import pandas as pd
-
-from neva_tl import models
-from neva_tl.attribution import direct_logits, frozen_scale, value_tokens
 from neva_tl.circuits.graph import CircuitGraph
-from neva_tl.circuits.parts import add_contexts, add_neuron, add_tokens, add_writes, finite
-from neva_tl.circuits.search.measure import ablation_effects
+from neva_tl.circuits.neuron_graph import neuron_graph
 from neva_tl.circuits.search.nodes import Nodes
 from neva_tl.circuits.search.task import ValueTask
 from neva_tl.circuits.task_graph import task_graph
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.core.values import VALUES
+from neva_tl.models import Model
 from neva_tl.prompts.example import Example
 
 
 def circuit(
-    model: models.Model,
+    model: Model,
     neurons: NeuronSet | Sequence[NeuronSet] = (),
     *,
     task: ValueTask | None = None,
@@ -43,9 +37,9 @@ def circuit(
     progress: bool = False,
     **search: Any,
 ) -> CircuitGraph:
-    """The circuit of a value.
+    """Build the circuit of a value.
 
-    Without a task: the given neurons, the value tokens they write and the values these stand for. Edges neuron -> token
+    Without a task: the given neurons, the value tokens they write and the values of these tokens. Edges neuron -> token
     carry `attributed`: the token's logit change, against the average token, when the neuron moves from its mean on the
     - pole to its mean on the + pole (direct path, see `attribution.direct_logits`). Edges neuron -> value carry the
     mean of that over the value's tokens and, with examples, `measured`, `lo`, `hi`: the change of the value's log-odds
@@ -53,108 +47,66 @@ def circuit(
     norm's scale is measured on them and attributions are in logits; without, the scale is 1 and attributions are in
     logits times the stream's own scale.
 
-    With a task (`value_task`): the heads and neurons that carry it, found by `find_circuit` unless `nodes` names them,
-    what feeds them and the input tokens that matter most, in nats of the task (`circuit_effects`); edges to tokens are
-    the neuron's contrast between the poles times what it writes. Given neuron sets mark the value neurons among them
-    and lend their statistics.
+    With a task (`value_task`): the heads and neurons that carry it (from `find_circuit`, unless `nodes` names them), their
+    inputs, and the input tokens that matter most, in nats of the task (`circuit_effects`); edges to tokens are the
+    neuron's contrast between the poles times its output weights. Given neuron sets mark the value neurons among them and
+    supply their statistics.
 
     Args:
-        model: a TransformerLens model.
-        neurons: one set, or several (one per value).
-        task: the behaviour to explain.
-        nodes: the circuit's heads and neurons, where they are known.
-        size: heads and neurons to look for.
-        test: the same task on other texts: its faithfulness and completeness go into `meta`.
-        values: whose tokens are looked at (without a task); by default all ten, so that leaks show too.
-        words: value -> words (without a task); by default half A of our lists.
-        top_tokens: edges kept per neuron: its value tokens of largest |attribution|. Edges to values see all tokens.
-        n_inputs: input tokens kept.
-        edge_texts: texts per pole on which edges are measured.
-        measure: False leaves out the ablations behind `measured`.
-        corpus: texts for the neurons' top contexts; by default the task's.
-        examples: texts at whose answer tokens effects are measured (without a task).
-        chat: as in `inference.encode` (without a task).
-        search: options of `find_circuits`.
+        model: A TransformerLens model.
+        neurons: One set, or several (one per value).
+        task: The behaviour to explain.
+        nodes: Heads and neurons of the circuit; by default those that the search finds (needs a task).
+        size: Number of heads and neurons to search for (needs a task).
+        test: The same task on other texts; its faithfulness and completeness go into `meta` (needs a task).
+        values: Values whose tokens are attributed (without a task); by default all ten, so that leaks are visible too.
+        words: Words per value (without a task); by default half A of our lists.
+        top_tokens: Edges kept per neuron: its value tokens of largest |attribution|. Edges to values use all tokens.
+        n_inputs: Number of input tokens (needs a task).
+        edge_texts: Texts per pole on which edges are measured (needs a task).
+        measure: False skips the ablations that give `measured` (needs a task).
+        corpus: Texts for the neurons' top contexts; by default the task's, and no contexts without a task.
+        examples: Texts at whose answer tokens effects are measured (without a task).
+        chat: As in `inference.encode` (without a task).
+        seed: Seed of the search and of the random graphs (needs a task).
+        progress: Whether to show progress bars (needs a task).
+        search: Options of `find_circuits` (needs a task).
 
     Raises:
-        InputError: neither neurons nor a task, no tokens for a value, or `top_tokens` below 1.
+        InputError: There are neither neurons nor a task, a value has no tokens, `top_tokens` is below 1, or nodes or
+            search options come without a task.
     """
     sets = [neurons] if isinstance(neurons, NeuronSet) else list(neurons)
     if task is None and not any(len(item) for item in sets):
         raise InputError("a circuit needs at least one neuron, or a task: the sets are empty")
     if top_tokens < 1:
         raise InputError(f"top_tokens must be at least 1, not {top_tokens}")
-    if task is not None:
-        return task_graph(
+    if task is None:
+        if nodes is not None or search:
+            raise InputError(f"nodes and search options ({', '.join(search) or 'nodes'}) need a task")
+        return neuron_graph(
             model,
             sets,
-            task,
-            nodes,
-            size,
-            test,
-            top_tokens,
-            n_inputs,
-            edge_texts,
-            measure,
-            corpus,
-            seed,
-            progress,
-            search,
+            values=values,
+            words=words,
+            top_tokens=top_tokens,
+            corpus=corpus,
+            examples=examples,
+            chat=chat,
         )
-    if nodes is not None or search:
-        raise InputError(f"nodes and search options ({', '.join(search) or 'nodes'}) need a task")
-    names = tuple(values) if values is not None else VALUES
-    tokens = value_tokens(model, names, words)
-    if tokens["shared"].all():
-        raise InputError("every token is claimed by two values: give words that tell the values apart")
-    scale = 1.0 if examples is None else frozen_scale(model, examples, chat=chat)
-    graph: Any = nx.DiGraph()
-    for name in dict.fromkeys([*names, *(item.value for item in sets)]):
-        graph.add_node(f"value:{name}", kind="value", value=name)
-    for item in sets:
-        if len(item):
-            _add_set(graph, model, item, tokens, top_tokens, scale, examples, chat)
-    if corpus is not None:
-        add_contexts(graph, model, corpus, {}, chat)
-    meta = {
-        "model": models.info(model).name,
-        "values": [item.value for item in sets],
-        "scale": scale,
-        "norm": "final norm frozen at scale 1: attributions in logits times the residual scale"
-        if examples is None
-        else f"final norm frozen at its mean scale {scale:.4g} on {len(examples)} examples: attributions in logits",
-        "top_tokens": top_tokens,
-        "n_examples": 0 if examples is None else len(examples),
-        "attributed": "direct path, mean- to mean+, centred over the vocabulary",
-        "measured": "change of the value's log-odds when the neuron is ablated to its mean"
-        if examples
-        else "not measured",
-    }
-    return CircuitGraph(graph=graph, meta=meta)
-
-
-# ---------------------------------------------------------------- given neurons
-
-
-def _add_set(
-    graph: Any,
-    model: models.Model,
-    neurons: NeuronSet,
-    tokens: pd.DataFrame,
-    top: int,
-    scale: float,
-    examples: Sequence[Example] | None,
-    chat: bool | None,
-) -> None:
-    plain = tokens[~tokens["shared"]].reset_index(drop=True)
-    everywhere = direct_logits(model, neurons, scale=scale).cpu().numpy()
-    effects = everywhere[:, plain["token"].to_numpy()]
-    found = None if examples is None else ablation_effects(model, neurons, examples, tokens, chat=chat)
-    measured = {} if found is None else found.set_index(["place", "value"])[["measured", "lo", "hi"]].to_dict("index")
-    for place, row in enumerate(neurons.df.to_dict("records")):
-        node = add_neuron(graph, int(row["layer"]), int(row["neuron"]), [(neurons.value, row)])
-        add_writes(graph, model, node, everywhere[place])
-        add_tokens(graph, node, plain, effects[place], top)
-        for name, columns in plain.groupby("value", sort=False).indices.items():
-            edge = {"kind": "value", "attributed": float(effects[place, columns].mean())}
-            graph.add_edge(node, f"value:{name}", **edge, **finite(measured.get((place, str(name)), {})))
+    return task_graph(
+        model,
+        task,
+        sets=sets,
+        nodes=nodes,
+        size=size,
+        test=test,
+        top_tokens=top_tokens,
+        n_inputs=n_inputs,
+        edge_texts=edge_texts,
+        measure=measure,
+        corpus=corpus,
+        seed=seed,
+        progress=progress,
+        search=search,
+    )

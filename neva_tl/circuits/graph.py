@@ -1,4 +1,4 @@
-"""CircuitGraph: the graph, as a table, as a picture, as files."""
+"""CircuitGraph: a circuit as a graph, a table, a picture and files."""
 
 from __future__ import annotations
 
@@ -36,22 +36,30 @@ class CircuitGraph:
             `attributed` (neuron -> token), `value` (neuron or head -> value: `attributed`, and `measured`, `lo`, `hi`
             where measured), `belongs` (token -> value), `feeds` (input, head or neuron -> neuron or head: `attributed`,
             `total`, `measured`, `lo`, `hi`), `reads` (input -> head).
-        meta: how it was made (model, scale of the final norm, examples).
+        meta: Origin of the graph (model, scale of the final norm, examples).
     """
 
-    graph: Any
+    graph: nx.DiGraph
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def nodes(self, kind: str) -> list[str]:
-        """Names of the nodes of one kind."""
+        """Names of the nodes of one kind.
+
+        Args:
+            kind: input | head | neuron | token | value.
+        """
         return [name for name, data in self.graph.nodes(data=True) if data["kind"] == kind]
 
     def members(self, model: Model) -> Nodes:
-        """The circuit's heads and neurons as masks over a model: those it was found with, weak edges pruned or not."""
+        """Heads and neurons of the circuit as masks over a model; pruning edges does not change them.
+
+        Args:
+            model: The model of the circuit.
+        """
         from neva_tl.circuits.search.nodes import Nodes
 
         if "heads" in self.meta and "neurons" in self.meta:
-            return Nodes.of(model, *(map(_place, self.meta[kind]) for kind in ("heads", "neurons")))
+            return Nodes.of(model, *(map(_layer_and_index, self.meta[kind]) for kind in ("heads", "neurons")))
 
         data = [item for _, item in self.graph.nodes(data=True)]
         heads = [(item["layer"], item["head"]) for item in data if item["kind"] == "head"]
@@ -59,57 +67,72 @@ class CircuitGraph:
         return Nodes.of(model, heads, neurons)
 
     def faithfulness(self, model: Model, task: ValueTask, **options: Any) -> Faithfulness:
-        """How much of a task's value log-odds is kept when everything outside the graph is mean-ablated, beside random
-        graphs of its size (see `circuits.faithfulness`).
+        """Share of a task's effect that remains when everything outside the graph is mean-ablated.
+
+        Args:
+            model: The model of the circuit.
+            task: The task, preferably on texts that the search did not use.
+            options: Options of `circuits.faithfulness`, such as the number of random graphs.
         """
         from neva_tl.circuits.search.faithfulness import faithfulness
 
         return faithfulness(model, task, self.members(model), **options)
 
     def completeness(self, model: Model, task: ValueTask, **options: Any) -> float:
-        """How much of a task's value log-odds is lost when the graph itself is mean-ablated (1: all of it)."""
+        """Share of a task's effect that is lost when the graph itself is mean-ablated (1: all of it).
+
+        Args:
+            model: The model of the circuit.
+            task: See `faithfulness`.
+            options: Options of `circuits.faithfulness`.
+        """
         return self.faithfulness(model, task, **{"n_random": 0, **options}).completeness
 
     def prune(self, share: float = 0.9) -> CircuitGraph:
-        """The graph without its weakest edges, and without nodes that are left with none.
+        """The graph without its weakest edges, and without nodes that lose all edges.
 
-        Kinds are: to tokens, into neurons, into heads, to the graph's own value (edges to other values go). Of each the
-        strongest are kept until they hold this share of the kind's sum, by |attributed|, which is the edge's own path;
-        into heads, which have no exact direct path, by |measured| where it is known.
+        Kinds are: to tokens, into neurons, into heads, to the graph's own value (edges to other values go). Of each kind the
+        strongest edges stay until they reach this share of the kind's sum, by |attributed|, the effect of the edge's own
+        path; into heads, which have no exact direct path, by |measured| where it exists.
+
+        Args:
+            share: Share of the total effect, in (0, 1].
 
         Raises:
-            InputError: a share outside (0, 1].
+            InputError: The share is outside (0, 1].
         """
         if not 0 < share <= 1:
             raise InputError(f"a share must lie in (0, 1], not {share}")
-        own = {f"value:{name}" for name in self.meta.get("values", ())[:1]}
-        kept: list[tuple[str, str]] = []
+        target_values = {f"value:{name}" for name in self.meta.get("values", ())[:1]}
+        strong: list[tuple[str, str]] = []
         pools: dict[str, list[tuple[float, str, str]]] = {}
         for a, b, data in self.graph.edges(data=True):
             into = self.graph.nodes[b]["kind"]
-            if data["kind"] == "belongs" or (into == "value" and own and b not in own):
+            if data["kind"] == "belongs" or (into == "value" and target_values and b not in target_values):
                 continue
             size = abs(data.get("attributed", 0.0))
             pools.setdefault(into, []).append((abs(data.get("measured", size)) if into == "head" else size, a, b))
         for edges in pools.values():
             edges.sort(key=lambda edge: -edge[0])
-            goal, held = share * sum(size for size, _, _ in edges), 0.0
+            goal, covered = share * sum(size for size, _, _ in edges), 0.0
             for size, a, b in edges:
-                if held >= goal * (1 - 1e-12):
+                if covered >= goal * (1 - 1e-12):
                     break
-                kept.append((a, b))
-                held += size
-        tokens = {b for _, b in kept if self.graph.nodes[b]["kind"] == "token"}
-        kept += [(a, b) for a, b, data in self.graph.edges(data=True) if data["kind"] == "belongs" and a in tokens]
-        small = self.graph.edge_subgraph(kept).copy()
+                strong.append((a, b))
+                covered += size
+        tokens = {b for _, b in strong if self.graph.nodes[b]["kind"] == "token"}
+        strong += [(a, b) for a, b, data in self.graph.edges(data=True) if data["kind"] == "belongs" and a in tokens]
+        small = self.graph.edge_subgraph(strong).copy()
         return CircuitGraph(
             small, {**self.meta, "pruned": f"edges that hold {share:g} of the total effect of their kind"}
         )
 
     def table(self) -> pd.DataFrame:
-        """One row per (value, neuron, token): value whose neuron it is, layer, neuron, token (text), token_value,
-        attribution, and `measured` (the neuron's measured effect on `token_value`, the same for all its tokens; NaN
-        where not measured).
+        """One row per (value, neuron, token).
+
+        Returns:
+            Columns value (for which the neuron was selected), layer, neuron, token (text), token_value, attribution, and
+            measured (the neuron's measured effect on `token_value`, the same for all its tokens; NaN where not measured).
         """
         rows = []
         for source, target, edge in self.graph.edges(data=True):
@@ -148,21 +171,24 @@ class CircuitGraph:
         return pd.DataFrame(rows)
 
     def summary(self) -> str:
-        """What was found, in a few lines: the task, how faithful the graph is, its strongest nodes."""
+        """The task, the graph's faithfulness and its strongest nodes, in a few lines."""
         from neva_tl.circuits.drawing.wording import sentence
 
         lines = [str(self.meta[key]) for key in ("task", "selected") if key in self.meta]
-        if told := sentence(self.meta):
-            lines.append(told)
-        carried = [(data["share"], name) for name, data in self.graph.nodes(data=True) if "share" in data]
-        if carried:
-            strongest = sorted(carried, key=lambda item: -abs(item[0]))[:8]
+        if text := sentence(self.meta):
+            lines.append(text)
+        shares = [(data["share"], name) for name, data in self.graph.nodes(data=True) if "share" in data]
+        if shares:
+            strongest = sorted(shares, key=lambda item: -abs(item[0]))[:8]
             lines.append(f"Strongest: {', '.join(f'{name} {share:+.2f}' for share, name in strongest)}")
         return "\n".join(lines)
 
     def svg(self, **options: Any) -> str:
-        """The picture as an SVG element with hover titles: with heads or inputs the layered one (`draw_layered.layered_svg`),
-        else neurons beside tokens (`draw.circuit_svg`, which takes the options).
+        """The picture as an SVG element with hover titles.
+
+        Args:
+            options: `standalone`, or options of `draw.circuit_svg`. With heads or inputs and no option of `circuit_svg`, the
+                picture is the layered one (`draw_layered.layered_svg`), else neurons on the left and tokens on the right.
         """
         if self._layered(options):
             from neva_tl.circuits.drawing.draw_layered import layered_svg
@@ -174,7 +200,11 @@ class CircuitGraph:
         return circuit_svg(self.table(), **options)
 
     def show(self, **options: Any) -> Any:
-        """The picture as a matplotlib figure (see `svg`)."""
+        """The picture as a matplotlib figure.
+
+        Args:
+            options: See `svg`.
+        """
         if self._layered(options):
             from neva_tl.circuits.drawing.draw_layered import layered_figure
             from neva_tl.circuits.drawing.layered import layered
@@ -188,27 +218,30 @@ class CircuitGraph:
         return not set(options) - {"standalone"} and bool(self.nodes("head") or self.nodes("input"))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: meta, nodes, edges; numbers to six digits."""
+        """Plain data: meta, nodes, edges; floats with six significant digits."""
         return {
             "schema": 1,
             "kind": "circuit",
             "meta": dict(self.meta),
-            "nodes": [{"id": name, **_short(data)} for name, data in self.graph.nodes(data=True)],
-            "edges": [{"source": a, "target": b, **_short(data)} for a, b, data in self.graph.edges(data=True)],
+            "nodes": [{"id": name, **_six_digits(data)} for name, data in self.graph.nodes(data=True)],
+            "edges": [{"source": a, "target": b, **_six_digits(data)} for a, b, data in self.graph.edges(data=True)],
         }
 
     @classmethod
     def load(cls, path: str | Path) -> CircuitGraph:
-        """Read what `save("x.json")` wrote.
+        """Read a file of `save("x.json")`.
+
+        Args:
+            path: The JSON file.
 
         Raises:
-            InputError: the file is missing or is no circuit.
+            InputError: The file is missing or is not a circuit.
         """
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
             if data["kind"] != "circuit":
                 raise KeyError("kind")
-            graph: Any = nx.DiGraph()
+            graph = nx.DiGraph()
             for node in data["nodes"]:
                 graph.add_node(node["id"], **{k: v for k, v in node.items() if k != "id"})
             for edge in data["edges"]:
@@ -219,16 +252,21 @@ class CircuitGraph:
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}") from error
         except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise InputError(f"{path} is no circuit written by neva_tl ({error})") from error
+            raise InputError(f"{path} is not a circuit written by neva_tl ({error})") from error
 
     def save(self, path: str | Path) -> Path:
-        """Write the graph (`.json`, `.graphml`) or its picture (`.html`, `.svg`, `.pdf`, `.png`), to a temporary name
-        first.
+        """Write the graph (`.json`, `.graphml`) or its picture (`.html`, `.svg`, `.pdf`, `.png`) atomically.
 
-        The HTML is one page without any request to the network; token text is escaped everywhere.
+        The HTML is one page that makes no network requests; token text is escaped everywhere.
+
+        Args:
+            path: The file; missing folders are created.
+
+        Returns:
+            The path.
 
         Raises:
-            InputError: another suffix.
+            InputError: The suffix is not one of these.
         """
         path = Path(path)
         suffix = path.suffix.lower()
@@ -243,7 +281,7 @@ class CircuitGraph:
             ".json": lambda: json.dumps(self.to_json(), indent=1, ensure_ascii=False).encode(),
             ".graphml": self._graphml,
             ".svg": lambda: self.svg(standalone=True).encode(),
-            # a lone surrogate, which a tokenizer can produce, is no valid UTF-8
+            # a tokenizer can produce a lone surrogate, which UTF-8 cannot encode
             ".html": lambda: self._page().encode("utf-8", errors="replace"),
         }[suffix]()
         with atomic_write(path) as file:
@@ -251,11 +289,11 @@ class CircuitGraph:
         return path
 
     def _graphml(self) -> bytes:
-        clean: Any = nx.DiGraph(**{k: _scalar(v) for k, v in self.meta.items()})
+        clean = nx.DiGraph(**{k: _graphml_scalar(v) for k, v in self.meta.items()})
         for name, data in self.graph.nodes(data=True):
-            clean.add_node(name, **{k: _scalar(v) for k, v in data.items()})
+            clean.add_node(name, **{k: _graphml_scalar(v) for k, v in data.items()})
         for a, b, data in self.graph.edges(data=True):
-            clean.add_edge(a, b, **{k: _scalar(v) for k, v in data.items()})
+            clean.add_edge(a, b, **{k: _graphml_scalar(v) for k, v in data.items()})
         out = io.BytesIO()
         nx.write_graphml(clean, out)
         return out.getvalue()
@@ -275,21 +313,22 @@ class CircuitGraph:
         return f"<p>{html.escape(repr(self))}</p>{fragment(self)}"
 
 
-def _place(name: str) -> tuple[int, int]:
+def _layer_and_index(name: str) -> tuple[int, int]:
     """`L3.H1` and `L3.127` as (layer, index)."""
     layer, index = name.removeprefix("L").split(".")
     return int(layer), int(index.removeprefix("H"))
 
 
-def _short(data: Mapping[str, Any]) -> dict[str, Any]:
+def _six_digits(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes with floats rounded to six significant digits."""
     return {key: float(f"{item:.6g}") if isinstance(item, float) else item for key, item in data.items()}
 
 
-def _scalar(thing: Any) -> Any:
-    """What GraphML can hold; control characters, which XML cannot, are shown as escapes."""
-    if isinstance(thing, bool | int | float):
-        return thing
-    text = thing if isinstance(thing, str) else json.dumps(thing)
+def _graphml_scalar(value: Any) -> Any:
+    """A value that GraphML can store: JSON text for containers, escapes for characters that XML forbids."""
+    if isinstance(value, bool | int | float):
+        return value
+    text = value if isinstance(value, str) else json.dumps(value)
     return "".join(
         c
         if c in "\t\n\r" or (ord(c) >= 32 and not 0xD800 <= ord(c) <= 0xDFFF and ord(c) not in (0xFFFE, 0xFFFF))

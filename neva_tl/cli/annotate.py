@@ -1,4 +1,4 @@
-"""`neva-tl annotate`: a person says, without knowing the condition, which values the texts of a run express."""
+"""`neva-tl annotate`: labels for the texts of a run, blind to the condition."""
 
 from __future__ import annotations
 
@@ -22,50 +22,60 @@ DEFAULT_N, DEFAULT_SEED = 40, 0
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command.
+
+    Args:
+        app: The command line of `neva-tl`.
+    """
     app.command()(annotate)
 
 
 def annotate(
-    run: Annotated[Path, typer.Argument(help="run folder whose texts are asked about")],
+    run: Annotated[Path, typer.Argument(help="run folder with the texts to label")],
     n: Annotated[
         int | None, typer.Option("--n", min=2, help=f"texts, edited and unedited; default {DEFAULT_N}")
     ] = None,
     annotator: Annotated[str, typer.Option("--annotator", help="your name: letters, digits, - and _")] = "me",
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help=f"of the choice of texts; default {DEFAULT_SEED}")
+        int | None, typer.Option("--seed", min=0, help=f"seed of the selection of texts; default {DEFAULT_SEED}")
     ] = None,
     reveal: Annotated[
-        bool, typer.Option("--reveal", help="show the result before all is answered (you then know too much to go on)")
+        bool,
+        typer.Option(
+            "--reveal", help="show the result before all texts are labelled (further labels are then no longer blind)"
+        ),
     ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Label a run's texts by hand, blind to condition; answers are kept at once, and the same command goes on later."""
+    """Label a run's texts by hand, blind to the condition.
+
+    Every answer is stored at once; run the same command again to continue.
+    """
     from neva_tl.evaluation.judge_quality import annotation
     from neva_tl.evaluation.labels.answers import Answers
-    from neva_tl.study.run.store import Store
+    from neva_tl.study.run.run_folder import RunFolder
 
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", annotator):
         raise InputError(f"--annotator {annotator!r}: letters, digits, - and _ only, at most 40")
-    store = Store(run)
+    store = RunFolder(run)
     if not store.has("manifest.json") or not store.has("tables/generations.parquet"):
-        raise InputError(f"{run} holds no finished run with texts (make one with neva-tl run)")
+        raise InputError(f"{run} has no finished run with texts (make one with neva-tl run)")
     file = run / "annotations" / f"{annotator}.jsonl"
-    known = Answers.about(file) or {}
-    size = n if n is not None else int(known.get("n", DEFAULT_N))
-    drawn = seed if seed is not None else int(known.get("seed", DEFAULT_SEED))
-    chosen = annotation.sample(store.read_table("tables/generations"), size, drawn)
+    stored = Answers.about(file) or {}
+    size = n if n is not None else int(stored.get("n", DEFAULT_N))
+    drawn = seed if seed is not None else int(stored.get("seed", DEFAULT_SEED))
+    drawn_texts = annotation.sample(store.read_table("tables/generations"), size, drawn)
     answers = Answers(file, {"run": str(store.read_json("manifest.json")["study"]), "n": size, "seed": drawn})
-    plan = chosen.order(annotator, drawn)
-    done = _ask(chosen, answers, plan)
-    rows = annotation.label_rows(chosen.items, answers.found)
+    plan = drawn_texts.order(annotator, drawn)
+    count = _ask(drawn_texts, answers, plan)
+    rows = annotation.label_rows(drawn_texts.items, answers.found)
     labels = store.write_text(
         f"annotations/{annotator}.labels.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     )
-    record: dict[str, Any] = {"answers": str(file), "labels": str(labels), "asked": len(plan), "answered": done}
-    if done == len(plan) or reveal:
-        table = annotation.unblinded(chosen.conditions, answers.found, seed=drawn)
+    record: dict[str, Any] = {"answers": str(file), "labels": str(labels), "asked": len(plan), "answered": count}
+    if count == len(plan) or reveal:
+        table = annotation.unblinded(drawn_texts.conditions, answers.found, seed=drawn)
         store.write_table(f"annotations/{annotator}.methods", table)
         record |= {
             "self_agreement": annotation.self_agreement(answers.found),
@@ -77,28 +87,31 @@ def annotate(
     _print(record, str(store.read_json("manifest.json")["config"]["judge"]))
 
 
-def _ask(chosen: Sample, answers: Answers, plan: list[tuple[str, int]]) -> int:
-    """Ask what is not answered yet, in the plan's order; returns how much of the plan is answered.
+def _ask(drawn_texts: Sample, answers: Answers, plan: list[tuple[str, int]]) -> int:
+    """Ask the open questions in the plan's order.
 
-    The dialogue is on stderr, so that stdout holds the result alone.
+    The dialogue is on stderr, so that stdout has only the result.
+
+    Returns:
+        The number of answered questions.
     """
     from rich.console import Console
 
     from neva_tl.evaluation.judge_quality.annotation import shown
 
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    items = {item.key: item for item in chosen.items}
-    place, came_back = 0, False
+    items = {item.key: item for item in drawn_texts.items}
+    position, came_back = 0, False
     if any(question not in answers.found for question in plan):
         console.print(_help())
-    while place < len(plan):
-        key, again = plan[place]
+    while position < len(plan):
+        key, again = plan[position]
         if (key, again) in answers.found and not came_back:
-            place += 1
+            position += 1
             continue
         came_back = False
         answered = sum(question in answers.found for question in plan)
-        console.rule(f"text {place + 1} of {len(plan)} ({answered} answered)")
+        console.rule(f"text {position + 1} of {len(plan)} ({answered} answered)")
         console.print(shown(items[key].prompt), style="dim")
         console.print(shown(items[key].text) or "(nothing)")
         try:
@@ -111,16 +124,16 @@ def _ask(chosen: Sample, answers: Answers, plan: list[tuple[str, int]]) -> int:
         if answer.lower() in ("h", "help"):
             console.print(_help())
         elif answer.lower() in ("s", "skip"):
-            place += 1
+            position += 1
         elif answer.lower() in ("b", "back"):
-            place, came_back = max(place - 1, 0), True
-        elif _kept(answers, key, again, answer):
-            place += 1
+            position, came_back = max(position - 1, 0), True
+        elif _store(answers, key, again, answer):
+            position += 1
     return sum(question in answers.found for question in plan)
 
 
-def _kept(answers: Answers, key: str, again: int, answer: str) -> bool:
-    """Keep an answer, or say what is wrong with it."""
+def _store(answers: Answers, key: str, again: int, answer: str) -> bool:
+    """Store an answer, or report its error; returns whether it was stored."""
     from neva_tl.evaluation.judge_quality.annotation import parse
 
     try:
@@ -142,7 +155,7 @@ def _help() -> str:
             "Which of these does the text (not the prompt above it) express or put first?",
             *lines,
             "Type the keys (14: the first and the fourth), n for none; ?4 leaves the fourth undecided, ? all of them.",
-            "s skips for now, b goes back, q stops (the same command goes on later), h shows this again.",
+            "s skips for now, b goes back, q stops (the same command continues later), h shows this again.",
         ]
     )
 
@@ -152,7 +165,7 @@ def _print(record: dict[str, Any], judge: str) -> None:
 
     print(f"{record['answered']} of {record['asked']} answered: {record['answers']}")
     if "methods" not in record:
-        print("methods stay hidden until all is answered (the same command goes on; --reveal shows them now)")
+        print("methods stay hidden until all texts are labelled (the same command continues; --reveal shows them now)")
     else:
         agreement = record["self_agreement"]
         if agreement["agreement"] is not None:

@@ -1,26 +1,37 @@
-"""`neva-tl capability`: public sets on a model, unedited or before and after the edits of a finished run."""
+"""`neva-tl capability`: public sets on a model, before and after a run's edits."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neva_tl.cli.options import Debug, Dtype, Json, Seed, say, writable
 from neva_tl.core.errors import InputError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from neva_tl.evaluation.benchmarks import Benchmark
+    from neva_tl.study.run.run_folder import RunFolder
+
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command.
+
+    Args:
+        app: The command line of `neva-tl`.
+    """
     app.command()(capability)
 
 
 def capability(
     model: Annotated[
         str | None,
-        typer.Option("--model", help="what neva_tl.load takes; default: the run's own model, or demo without --run"),
+        typer.Option("--model", help="argument of neva_tl.load; default: the run's own model, or demo without --run"),
     ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=PATH of a public set (repeatable); with --data a NAME in it")
@@ -31,7 +42,7 @@ def capability(
                      "that --set names"),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="items of each set: a fixed part, chosen by hash; default all")
+        int | None, typer.Option("--limit", min=1, help="items of each set: a fixed subset, by hash; default all")
     ] = None,
     run: Annotated[
         Path | None, typer.Option("--run", help="finished run folder whose edits are compared with the unedited model")
@@ -43,52 +54,37 @@ def capability(
         str, typer.Option("--span", help="tokens that count as generated for the edits: text (all of an item) or answer")
     ] = "text",
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="leave malformed rows out and count them, instead of stopping")
+        bool, typer.Option("--skip-bad", help="skip and count malformed rows instead of stopping")
     ] = False,
     out: Annotated[
-        Path, typer.Option("--out", help="folder for the tables; scores kept there are not computed again")
+        Path, typer.Option("--out", help="folder for the tables; scores stored there are not computed again")
     ] = Path("runs/capability"),
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Capability on public sets (MMLU, PIQA, LAMBADA, BLiMP, ...): unedited, or edited against unedited."""
-    import pandas as pd
+    """Score a model on public sets (MMLU, PIQA, LAMBADA, BLiMP, ...).
 
-    import neva_tl as nv
+    With --run, its edits are compared with the unedited model.
+    """
     from neva_tl.core.files import to_json
-    from neva_tl.evaluation.benchmarks import data_sets, read_benchmarks
-    from neva_tl.study.analyses.capability import run_capability, unedited_scores
-    from neva_tl.study.analyses.rebuilt import FinishedRun
-    from neva_tl.study.run.store import Store
+    from neva_tl.study.analyses.reopened_run import ReopenedRun
+    from neva_tl.study.run.run_folder import RunFolder
 
     if span not in ("text", "answer"):
         raise InputError(f"unknown span {span!r}: choose text or answer")
     if run is None and (method or value or gain is not None):
         raise InputError("--method, --value and --gain belong to a run: name it with --run")
-    named = list(sets or ())
-    if data is None and not named:
-        raise InputError("no public set is named: give --set NAME=PATH, or --data FOLDER")
-    specs = [one for one in named if "=" in one]
-    bare = [one for one in named if "=" not in one]
-    if data is None and bare:
-        raise InputError(f"--set takes NAME=PATH, not {bare[0]!r} (a bare name needs --data)")
-    if data is not None and (bare or not specs):
-        specs += data_sets(data, tuple(bare))
-    benchmarks = [one.limit(limit) for spec in specs for one in read_benchmarks(spec, skip_bad=skip_bad)]
-    names = [one.name for one in benchmarks]
-    if len(set(names)) < len(names):
-        raise InputError(
-            f"two sets are named {max(names, key=names.count)!r}: give them names of their own (--set NAME=PATH)"
-        )
-    finished = None if run is None else FinishedRun.open(run)
+    benchmarks = _read_sets(sets or (), data, limit, skip_bad)
+    finished = None if run is None else ReopenedRun.open(run)
     writable(out / "capability.csv")
-    store = Store(out)
+    store = RunFolder(out)
     if finished is None:
-        scores = unedited_scores(store, nv.load(model or "demo", dtype=dtype), benchmarks, progress=True)
-        table = pd.concat([one.df for one in scores.values()], ignore_index=True)
+        table = _unedited_table(store, model or "demo", dtype, benchmarks)
     else:
+        from neva_tl.study.analyses.capability import run_capability
+
         loaded = finished.load_model(model)
         table = run_capability(
             store, finished, loaded, benchmarks, tuple(method or ("neva",)), tuple(value or ()), target=gain,
@@ -101,3 +97,55 @@ def capability(
         else table.round(3).to_string(index=False)
     )
     say(f"written: {out / 'capability.csv'}")
+
+
+def _read_sets(sets: Sequence[str], data: Path | None, limit: int | None, skip_bad: bool) -> list[Benchmark]:
+    """Read the requested public sets.
+
+    Args:
+        sets: `NAME=PATH`, or names of sets in `data`.
+        data: Folder of sets; all of them are read when `sets` names none.
+        limit: Items of each set; None takes all.
+        skip_bad: Skip and count malformed rows.
+
+    Returns:
+        The sets, in the order of the request.
+
+    Raises:
+        InputError: No set is named, a name has no path, or two sets have one name.
+    """
+    from neva_tl.evaluation.benchmarks import data_sets, read_benchmarks
+
+    if data is None and not sets:
+        raise InputError("no public set is named: give --set NAME=PATH, or --data FOLDER")
+    specs = [one for one in sets if "=" in one]
+    bare = [one for one in sets if "=" not in one]
+    if data is None and bare:
+        raise InputError(f"--set takes NAME=PATH, not {bare[0]!r} (a bare name needs --data)")
+    if data is not None and (bare or not specs):
+        specs += data_sets(data, tuple(bare))
+    benchmarks = [one.limit(limit) for spec in specs for one in read_benchmarks(spec, skip_bad=skip_bad)]
+    names = [one.name for one in benchmarks]
+    if len(set(names)) < len(names):
+        raise InputError(
+            f"two sets are named {max(names, key=names.count)!r}: give them different names (--set NAME=PATH)"
+        )
+    return benchmarks
+
+
+def _unedited_table(store: RunFolder, model: str, dtype: str, benchmarks: Sequence[Benchmark]) -> pd.DataFrame:
+    """Score the unedited model on every set.
+
+    Args:
+        store: Folder that stores the scores.
+        model: Name of the model.
+        dtype: Its number format.
+        benchmarks: The sets.
+    """
+    import pandas as pd
+
+    import neva_tl as nv
+    from neva_tl.study.analyses.capability import unedited_scores
+
+    scores = unedited_scores(store, nv.load(model, dtype=dtype), benchmarks, progress=True)
+    return pd.concat([one.df for one in scores.values()], ignore_index=True)

@@ -1,4 +1,4 @@
-"""`neva-tl collect`: activation statistics, by one process or by many that `torchrun` started."""
+"""`neva-tl collect`: activation statistics, by one process or several of torchrun."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from neva_tl.core.errors import WorkError
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command.
+
+    Args:
+        app: The command line of `neva-tl`.
+    """
     app.command()(collect)
 
 
@@ -31,12 +35,12 @@ def collect(
         str, typer.Option("--pooling", help="mean, last, max, token, or auto (last on the demo model, else mean)")
     ] = "auto",
     stop_at_layer: Annotated[
-        int | None, typer.Option("--stop-at-layer", min=1, help="collect the layers below this one, and run no others")
+        int | None, typer.Option("--stop-at-layer", min=1, help="collect and run only the layers below this one")
     ] = None,
     token_budget: Annotated[
-        int | None, typer.Option("--token-budget", min=1, help="tokens of a batch; default: by the device")
+        int | None, typer.Option("--token-budget", min=1, help="tokens of a batch; default: depends on the device")
     ] = None,
-    save_every: Annotated[float, typer.Option("--save-every", min=0, help="seconds between two saved states")] = 5.0,
+    save_every: Annotated[float, typer.Option("--save-every", min=0, help="seconds between two checkpoints")] = 5.0,
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
@@ -44,7 +48,7 @@ def collect(
 ) -> None:
     """Collect activation statistics of every MLP neuron on contrastive prompts.
 
-    Stopped or killed, the same command goes on where it was. Several processes share the prompts out under torchrun:
+    After a stop or a kill, the same command resumes. Under torchrun several processes share the prompts:
     torchrun --nproc-per-node=2 -m neva_tl collect ...
     """
     import neva_tl as nv
@@ -56,7 +60,7 @@ def collect(
     check_pooling(kind)
     writable(out)
     pairs = nv.prompts.load(resolve_prompts(prompts, model))
-    with joined() as here, _stoppable(here.size):
+    with joined() as world, _stoppable(world.size):
         stats = nv.collect(
             nv.load(model, dtype=dtype),
             pairs,
@@ -68,7 +72,7 @@ def collect(
             save_every=save_every,
             progress=True,
         )
-        if not here.first:
+        if not world.first:
             return
         path = stats.save(out)
     counts = {name: int(stats.n[stats.index(name)].sum()) for name in stats.values}
@@ -78,11 +82,17 @@ def collect(
 
 @contextmanager
 def _stoppable(processes: int) -> Iterator[None]:
-    """Among several processes, torchrun ends the others when one is lost: say so in one line."""
+    """Turn SIGTERM into one line of error among several processes.
 
-    def stop(number: int, frame: Any) -> None:
+    torchrun ends the other processes when it loses one.
+
+    Args:
+        processes: Number of processes.
+    """
+
+    def stop(_number: int, _frame: Any) -> None:
         raise WorkError(
-            "stopped, because another process was lost or torchrun was told to stop: the same command goes on where it was"
+            "stopped, because another process was lost or torchrun was stopped: run the same command again to resume"
         )
 
     if processes == 1:

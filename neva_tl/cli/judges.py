@@ -1,4 +1,4 @@
-"""`neva-tl train-judge` and `validate-judge`: make a judge of labelled texts, and measure any judge on them."""
+"""`neva-tl train-judge` and `validate-judge`: judges from and on labelled texts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from neva_tl.cli.options import Debug, Json, Seed, say, writable
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands.
+
+    Args:
+        app: The command line of `neva-tl`.
+    """
     app.command("train-judge")(train_judge)
     app.command("validate-judge")(validate_judge)
 
@@ -24,12 +28,12 @@ def train_judge(
     ],
     features: Annotated[str, typer.Option("--features", help="tfidf, minilm (sentence embeddings) or both")] = "both",
     out: Annotated[Path, typer.Option("--out", help="folder of the judge")] = Path("runs/judge"),
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="leave malformed rows out and count them")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="skip and count malformed rows")] = False,
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Train a judge of texts on labelled texts; use it as --judge classifier:PATH."""
+    """Train a judge on labelled texts; use it as --judge classifier:PATH."""
     from neva_tl.core.errors import InputError
     from neva_tl.evaluation.judges.classifier import check_place, train
     from neva_tl.evaluation.judges.features import KINDS
@@ -40,17 +44,17 @@ def train_judge(
     writable(out)
     check_place(out)
     labelled = LabelledTexts.load(f"valueeval:{data}" if Path(data).is_dir() else data, skip_bad=skip_bad)
-    say(f"training on {int((labelled.splits == 'train').sum()):,} texts; the test texts are not looked at")
+    say(f"training on {int((labelled.splits == 'train').sum()):,} texts; the test texts are not used")
     judge = train(labelled, features, seed=seed)
     judge.save(out)
     if as_json:
         print(json.dumps({"judge": judge.name, "folder": str(out), **judge.info}, allow_nan=False))
         return
-    chosen = judge.info["validation"]
+    validation = judge.info["validation"]
     print(judge.df.round(3).to_string(index=False, na_rep="–"))
     print(
-        f"{judge.name} -> {out}: F1 {chosen['task_f1']:.3f} (task), {chosen['macro_f1']:.3f} (macro) on the validation texts "
-        "that chose its thresholds"
+        f"{judge.name} -> {out}: F1 {validation['task_f1']:.3f} (task), {validation['macro_f1']:.3f} (macro) on the validation "
+        "texts that its thresholds are fitted on"
     )
     say(f"measure it on test texts: neva-tl validate-judge --judge classifier:{out} --labels {data}")
 
@@ -70,17 +74,20 @@ def validate_judge(
             "--threshold",
             min=0.0,
             max=1.0,
-            help="a value is there from this score on; default: the judge's own, else .5",
+            help="smallest score that counts as expressed; default: the judge's own, else .5",
         ),
     ] = None,
-    n_boot: Annotated[int, typer.Option("--n-boot", min=10, help="bootstrap draws behind the intervals")] = 1000,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="leave malformed rows out and count them")] = False,
+    n_boot: Annotated[int, typer.Option("--n-boot", min=10, help="bootstrap draws of the intervals")] = 1000,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="skip and count malformed rows")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="also write the card to this .json file")] = None,
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure a judge on labelled texts: precision, recall, F1, ranking, calibration, per value and overall."""
+    """Measure a judge on labelled texts, per value and overall.
+
+    Measures are precision, recall, F1, ranking and calibration.
+    """
     from neva_tl.evaluation.judge_quality.quality import quality
     from neva_tl.evaluation.judges.registry import load_judge
     from neva_tl.evaluation.labels.labelled import LabelledTexts
@@ -88,8 +95,8 @@ def validate_judge(
     if out is not None:
         writable(out)
     labelled = LabelledTexts.load(f"valueeval:{labels}" if Path(labels).is_dir() else labels, skip_bad=skip_bad)
-    chosen = labelled if split == "all" else labelled.split(split)
-    card = quality(load_judge(judge), chosen, threshold=threshold, n_boot=n_boot, seed=seed)
+    texts = labelled if split == "all" else labelled.split(split)
+    card = quality(load_judge(judge), texts, threshold=threshold, n_boot=n_boot, seed=seed)
     print(json.dumps(card.to_json(), allow_nan=False, ensure_ascii=False) if as_json else card)
     if out is not None:
         say(f"written: {card.save(out)}")

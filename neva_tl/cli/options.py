@@ -21,13 +21,15 @@ Prompts = Annotated[
     str,
     typer.Option(
         "--prompts",
-        help="demo, schwartz, persona:DIR, valueeval:DIR, valuebench:FILE, pairs:FILE.csv, or a csv/jsonl/parquet of our schema; "
-        "auto: demo for demo models, schwartz otherwise",
+        help="demo, schwartz, persona:DIR, valueeval:DIR, valuebench:FILE, pairs:FILE.csv, or a csv/jsonl/parquet file of our "
+        "schema; auto: demo for demo models, schwartz otherwise",
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="seed of sampling, placebos and bootstraps")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
+Profile = Annotated[str, typer.Option("--profile", help="quick or full")]
+Steered = Annotated[list[str] | None, typer.Option("--value", help="steer only this value (repeatable)")]
 ValueName = Annotated[str, typer.Option("--value", help="one of Schwartz's ten values")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16 or auto")]
 Selector = Annotated[str, typer.Option("--method", help="selector: effect_size, neva, margin, probe, causal, ...")]
@@ -39,54 +41,80 @@ Judge = Annotated[
     ),
 ]
 Gate = Annotated[
-    str, typer.Option("--gate", help="relevance (every method acts only on tokens that concern values), none, or auto")
+    str, typer.Option("--gate", help="relevance (every method edits only tokens that concern values), none, or auto")
 ]
 Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="processes; default: one per core for a small model on a CPU, else 1"),
 ]
-K = Annotated[int | None, typer.Option("--k", min=1, help="neurons to keep; default: the selector's own rule")]
+K = Annotated[int | None, typer.Option("--k", min=1, help="number of neurons; default: the selector's own rule")]
 
 
 def say(text: str) -> None:
+    """Print a line on stderr.
+
+    Args:
+        text: The line.
+    """
     print(text, file=sys.stderr, flush=True)
 
 
 def writable(out: Path) -> None:
-    """Refuse an output path that cannot be written, before minutes are spent on what would go there.
+    """Check that an output path can be written, and create its parent folder.
+
+    Commands call it first, because their work may take minutes.
+
+    Args:
+        out: The path.
 
     Raises:
-        InputError: a parent is a file, or nothing may be written there.
+        InputError: The path is a folder, a parent is a file, or the permission to write is missing.
     """
     if out.suffix and out.is_dir():
         raise InputError(f"cannot write {out}: it is a folder; name a file")
-    place = next(parent for parent in out.absolute().parents if parent.exists())
-    if not place.is_dir():
-        raise InputError(f"cannot write {out}: {place} is a file, not a folder")
-    if not os.access(place, os.W_OK):
-        raise InputError(f"cannot write {out}: no permission to write in {place}")
+    existing = next(parent for parent in out.absolute().parents if parent.exists())
+    if not existing.is_dir():
+        raise InputError(f"cannot write {out}: {existing} is a file, not a folder")
+    if not os.access(existing, os.W_OK):
+        raise InputError(f"cannot write {out}: no permission to write in {existing}")
     out.parent.mkdir(parents=True, exist_ok=True)
 
 
 def resolve_prompts(prompts: str, model: str) -> str:
-    """The contrast set behind `auto`: the demo world's on a demo model, else `schwartz`."""
+    """Resolve the source of prompts.
+
+    Args:
+        prompts: The option; `auto` is `demo` on a demo model, else `schwartz`.
+        model: Name of the model.
+    """
     from neva_tl.models.sources import is_demo
 
     return ("demo" if is_demo(model) else "schwartz") if prompts == "auto" else prompts
 
 
 def collected(model_name: str, prompts: str, dtype: str, samples: bool, stats: Path | None = None) -> tuple[Any, Any]:
-    """A loaded model and its statistics, collected now or read from a file."""
+    """Load a model with its statistics, collected now or read from a file.
+
+    Args:
+        model_name: Name of the model.
+        prompts: Source of prompts.
+        dtype: Number format of the model.
+        samples: Whether to collect samples.
+        stats: File of statistics; None collects them.
+
+    Raises:
+        InputError: The statistics belong to other weights.
+    """
     import neva_tl as nv
     from neva_tl.study import StudyConfig
 
     model = nv.load(model_name, dtype=dtype)
     if stats is not None:
-        found = nv.ActivationStats.load(stats)
-        made_on, here = found.fingerprint.get("weights_hash"), nv.fingerprint(model)["weights_hash"]
-        if made_on != here:
+        statistics = nv.ActivationStats.load(stats)
+        made_on, model_hash = statistics.fingerprint.get("weights_hash"), nv.fingerprint(model)["weights_hash"]
+        if made_on != model_hash:
             raise InputError(f"{stats} was collected on other weights than {model_name}: collect again")
-        return model, found
+        return model, statistics
     pairs = nv.prompts.load(resolve_prompts(prompts, model_name))
     pooling = StudyConfig(model=model_name).pooling
     return model, nv.collect(model, pairs, samples=samples, pooling=pooling, progress=True)

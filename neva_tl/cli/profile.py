@@ -1,8 +1,9 @@
-"""`neva-tl profile`: what a model says of its values when asked, and how it shares points; before and after an edit."""
+"""`neva-tl profile`: a model's value questionnaire and sharing games."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,12 +12,16 @@ import typer
 from neva_tl.cli.options import Debug, Dtype, Json, K, Model, Prompts, Seed, resolve_prompts, say, writable
 from neva_tl.core.errors import InputError
 
-#: Below this share of its probability on the letters, a model is said not to answer the questions.
+#: Smallest probability of the letters at which a model counts as answering.
 LITTLE_MASS = 0.1
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command.
+
+    Args:
+        app: The command line of `neva-tl`.
+    """
     app.command()(profile)
 
 
@@ -34,107 +39,186 @@ def profile(
     ] = False,
     value: Annotated[str | None, typer.Option("--value", help="steer towards this value, and show the change")] = None,
     method: Annotated[str, typer.Option("--method", help="method to steer with")] = "neva",
-    dose: Annotated[float | None, typer.Option("--dose", help="its dose; default: the method's first")] = None,
+    dose: Annotated[float | None, typer.Option("--dose", help="dose of the method; default: a typical one")] = None,
     scope: Annotated[str, typer.Option("--scope", help="tokens that are edited: all, prompt or last")] = "all",
     prompts: Prompts = "auto",
     rows: Annotated[int, typer.Option("--rows", min=0, help="training pairs of each value; 0: all of them")] = 80,
     k: K = None,
-    svo: Annotated[bool, typer.Option("--svo/--no-svo", help="also ask how it shares points with another")] = True,
+    svo: Annotated[
+        bool, typer.Option("--svo/--no-svo", help="also ask how the model shares points with another person")
+    ] = True,
     out: Annotated[Path | None, typer.Option("--out", help="also write the profile as .csv")] = None,
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Ask a model how well statements about the ten values describe it, before and after an edit."""
-    import neva_tl as nv
-    from neva_tl.core.values import value as lookup
-    from neva_tl.evaluation import SurveyJudge, value_profile
-    from neva_tl.evaluation.profiles.svo import svo as orientation
-    from neva_tl.models.sources import is_demo
+    """Ask a model how well statements about the ten values describe it.
 
-    if is_demo(model):
-        raise InputError("the demo model speaks a small language without questions: name a model of natural language")
-    if only is not None and questionnaire is None:
-        raise InputError("--only picks a questionnaire out of a file: give the file with --questionnaire")
-    if value is not None:
-        lookup(value)
-    if scope not in ("all", "prompt", "last"):
-        raise InputError(
-            f"unknown scope {scope!r}: choose all, prompt or last (a letter is chosen before any is written)"
-        )
-    if out is not None:
-        if out.suffix.lower() != ".csv":
-            raise InputError(f"cannot write a profile as {out.name!r}: use .csv")
-        writable(out)
+    With --value, before and after an edit.
+    """
+    import neva_tl as nv
+    from neva_tl.core.files import to_json
+    from neva_tl.evaluation import SurveyJudge, value_profile
+
+    _check(model, questionnaire, only, value, scope, out)
     judge = SurveyJudge.load(questionnaire, questionnaire=only, centre=centre)
     loaded = nv.load(model, dtype=dtype)
-    edits = _edit(loaded, model, value, method, dose, scope, prompts, rows, k, seed) if value is not None else None
-    say(f"asking {len(judge.items)} items twice")
-    found = value_profile(loaded, judge, edits, seed=seed)
-    if out is not None:
-        found.df.to_csv(out, index=False)
-        say(f"written: {out}")
-    report: dict[str, Any] = {
-        "model": model,
-        "judge": found.judge,
-        "unit": found.unit,
-        "profile": found.df.to_dict("records"),
-        "order": float(found.before.extra["order"][0].mean()),
-        "mass": float(found.before.extra["mass"][0].mean()),
-    }
-    lines = [
-        str(found),
-        f"late against early letters {report['order']:+.2f} of the scale (cancelled by asking both ways); probability on the "
-        f"letters {report['mass']:.2f}",
-    ]
-    if report["mass"] < LITTLE_MASS:
-        say("the model hardly answers with a letter at all: these scores say little about it")
+    edits = None
     if value is not None:
-        tax = found.tax(value)
+        edits = _Steering(value, method, dose, scope, prompts, rows, k, seed).edit(loaded, model)
+    say(f"asking {len(judge.items)} items twice")
+    value_scores = value_profile(loaded, judge, edits, seed=seed)
+    if out is not None:
+        value_scores.df.to_csv(out, index=False)
+        say(f"written: {out}")
+    report, lines = _answers(model, value_scores)
+    if report["mass"] < LITTLE_MASS:
+        say("the model rarely answers with a letter: these scores say little about it")
+    if value is not None:
+        tax = value_scores.tax(value)
         about = {"value": value, "method": method, "dose": None if edits is None else edits.dose}
         report |= {"edit": about, "tax": tax.to_json()}
         lines.append(f"towards {value} by {method}: change of the others per unit of gain {tax}")
     if svo:
         say("sharing points")
-        before = orientation(loaded, seed=seed, progress=True)
-        report["svo"] = {"before": _orientation(before)}
-        lines.append(str(before))
-        if edits is not None:
-            after = orientation(loaded, edits, seed=seed, progress=True)
-            change = before.to(after).change
-            report["svo"] |= {"after": _orientation(after), "change": change.to_json()}
-            lines += [f"after the edit: {after}", f"turned by {change} degrees"]
-    from neva_tl.core.files import to_json
-
+        report["svo"], svo_lines = _sharing(loaded, edits, seed)
+        lines += svo_lines
     print(json.dumps(to_json(report), allow_nan=False) if as_json else "\n".join(lines))
 
 
-def _orientation(found: Any) -> dict[str, Any]:
+def _check(
+    model: str, questionnaire: Path | None, only: str | None, value: str | None, scope: str, out: Path | None
+) -> None:
+    """Check the options before the model is loaded.
+
+    Args:
+        model: Name of the model.
+        questionnaire: File of items.
+        only: Questionnaire of that file.
+        value: Value to steer towards.
+        scope: Tokens to edit.
+        out: File for the profile.
+
+    Raises:
+        InputError: An option is unknown or unusable.
+    """
+    from neva_tl.core.values import value as lookup
+    from neva_tl.models.sources import is_demo
+
+    if is_demo(model):
+        raise InputError("the demo model speaks a small language without questions: name a model of natural language")
+    if only is not None and questionnaire is None:
+        raise InputError("--only selects a questionnaire of a file: give the file with --questionnaire")
+    if value is not None:
+        lookup(value)
+    if scope not in ("all", "prompt", "last"):
+        raise InputError(
+            f"unknown scope {scope!r}: choose all, prompt or last (the letter is read before any token is generated)"
+        )
+    if out is not None:
+        if out.suffix.lower() != ".csv":
+            raise InputError(f"cannot write a profile as {out.name!r}: use .csv")
+        writable(out)
+
+
+@dataclass(frozen=True)
+class _Steering:
+    """Options of the edit towards a value.
+
+    Attributes:
+        value: Value to steer towards.
+        method: Registered name.
+        dose: In the method's unit; None takes the method's first dose.
+        scope: Tokens to edit.
+        prompts: Source of the training pairs.
+        rows: Training pairs of each value; 0 takes all of them.
+        k: Neurons; None takes the selector's default.
+        seed: Seed of placebos and probes.
+    """
+
+    value: str
+    method: str
+    dose: float | None
+    scope: Any
+    prompts: str
+    rows: int
+    k: int | None
+    seed: int
+
+    def edit(self, loaded: Any, model: str) -> Any:
+        """Build the edit, from statistics collected now.
+
+        Args:
+            loaded: The loaded model.
+            model: Its name.
+
+        Raises:
+            InputError: The prompts do not cover the value.
+        """
+        import neva_tl as nv
+        from neva_tl.study import StudyConfig, build_edit
+        from neva_tl.study.run.stages import limit_rows
+
+        pairs = limit_rows(nv.prompts.load(resolve_prompts(self.prompts, model)), self.rows)
+        if self.value not in pairs.values:
+            raise InputError(f"{pairs.name} has no prompts for {self.value}: it covers {', '.join(pairs.values)}")
+        say(f"collecting statistics on {pairs.name}")
+        stats = nv.collect(loaded, pairs, samples=True, pooling=StudyConfig(model=model).pooling, progress=True)
+        return build_edit(
+            loaded, stats, self.value, method=self.method, dose=self.dose, scope=self.scope, k=self.k, seed=self.seed
+        )
+
+
+def _answers(model: str, scores: Any) -> tuple[dict[str, Any], list[str]]:
+    """Describe the answers to the questionnaire.
+
+    Args:
+        model: Name of the model.
+        scores: The value profile.
+
+    Returns:
+        The report as plain data, and its lines of text.
+    """
+    report: dict[str, Any] = {
+        "model": model,
+        "judge": scores.judge,
+        "unit": scores.unit,
+        "profile": scores.df.to_dict("records"),
+        "order": float(scores.before.extra["order"][0].mean()),
+        "mass": float(scores.before.extra["mass"][0].mean()),
+    }
+    lines = [
+        str(scores),
+        f"late against early letters {report['order']:+.2f} of the scale (cancelled by asking both ways); probability on the "
+        f"letters {report['mass']:.2f}",
+    ]
+    return report, lines
+
+
+def _sharing(loaded: Any, edits: Any, seed: int) -> tuple[dict[str, Any], list[str]]:
+    """Measure how the model shares points, before and after the edit.
+
+    Args:
+        loaded: The loaded model.
+        edits: The edit; None measures the unedited model only.
+        seed: Seed of the games.
+
+    Returns:
+        The report as plain data, and its lines of text.
+    """
+    from neva_tl.evaluation.profiles.svo import svo
+
+    before = svo(loaded, seed=seed, progress=True)
+    report, lines = {"before": _orientation(before)}, [str(before)]
+    if edits is not None:
+        after = svo(loaded, edits, seed=seed, progress=True)
+        change = before.to(after).change
+        report |= {"after": _orientation(after), "change": change.to_json()}
+        lines += [f"after the edit: {after}", f"turned by {change} degrees"]
+    return report, lines
+
+
+def _orientation(orientation: Any) -> dict[str, Any]:
     names = ("category", "soft_angle", "chance", "decided")
-    return {"angle": found.angle.to_json()} | {name: getattr(found, name) for name in names}
-
-
-def _edit(
-    loaded: Any,
-    model: str,
-    value: str,
-    method: str,
-    dose: float | None,
-    scope: Any,
-    prompts: str,
-    rows: int,
-    k: int | None,
-    seed: int,
-) -> Any:
-    """The edit towards a value, from statistics collected now."""
-    import neva_tl as nv
-    from neva_tl.study import StudyConfig, build_edit
-    from neva_tl.study.run.stages import limit_rows
-
-    pairs = limit_rows(nv.prompts.load(resolve_prompts(prompts, model)), rows)
-    if value not in pairs.values:
-        raise InputError(f"{pairs.name} has no prompts for {value}: it covers {', '.join(pairs.values)}")
-    say(f"collecting statistics on {pairs.name}")
-    stats = nv.collect(loaded, pairs, samples=True, pooling=StudyConfig(model=model).pooling, progress=True)
-    return build_edit(loaded, stats, value, method=method, dose=dose, scope=scope, k=k, seed=seed)
+    return {"angle": orientation.angle.to_json()} | {name: getattr(orientation, name) for name in names}

@@ -43,7 +43,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
 
     The temporary file has the target's name, in a temporary folder next to the target: writers choose their format by the
     suffix, and some (safetensors) create further files next to their output. A killed process leaves that folder: the next
-    write of the same target removes it, as `Store.open` does for a run folder.
+    write of the same target removes it, as `RunFolder.open` does for a run folder.
 
     Args:
         target: File to write; its folder must exist.

@@ -33,7 +33,7 @@ def load(folder: Path) -> Any:
     """
     from transformers import LlamaForCausalLM
 
-    return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False).eval()
 
 
 def _ids(text: str) -> list[int]:

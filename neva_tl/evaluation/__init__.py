@@ -1,7 +1,6 @@
 """Evaluation: judges, alignment (CSR), value leakage, dose-response, fluency, capability.
 
-`leakage`, `capability`, `quality` and `agreement` here are the functions; the modules of the same names hold the pure
-measures and the parts.
+`leakage`, `capability`, `quality` and `agreement` are functions here; the modules of the same names are in the subpackages.
 """
 
 from neva_tl.evaluation.conditions.capability import (
@@ -13,6 +12,7 @@ from neva_tl.evaluation.conditions.capability import (
     reference,
 )
 from neva_tl.evaluation.conditions.decoding import Decoding
+from neva_tl.evaluation.conditions.dilemmas import YesNoJudge, on_dilemmas, without_opponents
 from neva_tl.evaluation.conditions.dose import dose_metric, dose_response
 from neva_tl.evaluation.conditions.fluency import admissible, fluency
 from neva_tl.evaluation.conditions.kl import kl_metric
@@ -66,6 +66,7 @@ __all__ = [
     "ValueGraph",
     "ValueProfile",
     "WordListJudge",
+    "YesNoJudge",
     "admissible",
     "agreement",
     "assemble",
@@ -90,6 +91,7 @@ __all__ = [
     "neutral_table",
     "neutral_texts",
     "observe",
+    "on_dilemmas",
     "profile_rows",
     "quality",
     "reference",
@@ -98,4 +100,5 @@ __all__ = [
     "svo",
     "text_responses",
     "value_profile",
+    "without_opponents",
 ]

@@ -7,7 +7,7 @@ Every function here works on both, so the other rooms never ask which one they h
 from neva_tl.models.activation_function import activation, gate_modules
 from neva_tl.models.adapt import plain
 from neva_tl.models.checks import check_mlp
-from neva_tl.models.facts import EditableModel, fingerprint, info, is_model, tokenizer, weights_changed
+from neva_tl.models.facts import EditableModel, end_tokens, fingerprint, info, is_model, tokenizer, weights_changed
 from neva_tl.models.forward_pass import forward, packable, resuming
 from neva_tl.models.hf_model import PlainModel
 from neva_tl.models.hooks import SITES, add_hook, has_hooks, hook_name, layer_devices
@@ -46,6 +46,7 @@ __all__ = [
     "b_u",
     "biases",
     "check_mlp",
+    "end_tokens",
     "final_norm",
     "fingerprint",
     "forward",

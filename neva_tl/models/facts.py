@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from torch import Tensor, nn
 
 from neva_tl.core.errors import InputError
+from neva_tl.models.checkpoint import end_tokens as checkpoint_end_tokens
 from neva_tl.models.hf_model import PlainModel
 from neva_tl.models.types import BridgeModel, Memo, Model, ModelInfo
 from neva_tl.models.weight_hash import hash_tokenizer, hash_weights
@@ -90,6 +91,11 @@ def tokenizer(model: Model) -> Any:
     if raw is None:
         raise InputError(f"{info(model).name} has no tokenizer: give the model one (tokenizer=...)")
     return raw
+
+
+def end_tokens(model: Model) -> frozenset[int]:
+    """Token ids at which the checkpoint's own generation ends (generation_config.json may list several)."""
+    return MEMO.get(model, "end tokens", lambda: checkpoint_end_tokens(getattr(model, "original_model", None)))
 
 
 def fingerprint(model: EditableModel) -> dict[str, Any]:

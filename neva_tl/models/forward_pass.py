@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from neva_tl.core.errors import InputError
+from neva_tl.models.eval_mode import evaluating
 from neva_tl.models.facts import MEMO, info, is_bridge
 from neva_tl.models.hooks import add_hook, has_hooks, hook_name, record_hooks
 from neva_tl.models.packed import packed_pass, packs, shares_weights
@@ -36,6 +37,8 @@ def forward(
     grad: bool = False,
 ) -> Tensor | None:
     """One forward pass with explicit mask and positions (left padding is right on every architecture).
+
+    Runs in evaluation mode; a model in training mode gets its mode back.
 
     Args:
         model: The model.
@@ -83,7 +86,7 @@ def run_pass(
     if spec.packed:
         if not is_bridge(model):
             raise InputError("packed passes need a TransformerBridge: models.packable says where they can run")
-        with spec.grad_mode():
+        with spec.grad_mode(), evaluating(model):
             packed_pass(model, tokens, mask, spec)
         return None
     resumed = None if spec.grad or spec.stop_at_layer is not None else resumption(model)
@@ -94,7 +97,7 @@ def run_pass(
             return bridge_pass(model, tokens, mask, spec, past)
         return hooked_pass(model, tokens, mask, spec, past)
 
-    with spec.grad_mode():
+    with spec.grad_mode(), evaluating(model):
         out = go() if resumed is None else resumed.cache.run(resumed.layer, tokens, mask, past, last, go)
     if past is not None and begins:
         past.parts = (tokens, mask)

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from neva_tl.models.checkpoint import CheckedClass
+
 #: Default bound of a HookedTransformer's context: it stores an n_ctx x n_ctx mask.
 HOOKED_MAX_CTX = 2048
 
@@ -64,7 +66,7 @@ def config_fields(
     return None
 
 
-def boot(hooked_class: Any, where: str, fields: dict[str, Any], tokenizer: Any) -> Any:
+def boot(hooked_class: Any, where: str, fields: dict[str, Any], tokenizer: Any, checked: CheckedClass) -> Any:
     """Build a `HookedTransformer` from a local checkpoint.
 
     Args:
@@ -72,6 +74,7 @@ def boot(hooked_class: Any, where: str, fields: dict[str, Any], tokenizer: Any) 
         where: The folder of the checkpoint.
         fields: Config fields from `config_fields`.
         tokenizer: The tokenizer of the checkpoint.
+        checked: Reads the transformers model, and records its trial pass.
 
     Returns:
         The model, with the checkpoint's own weights (nothing folded or centred).
@@ -80,7 +83,8 @@ def boot(hooked_class: Any, where: str, fields: dict[str, Any], tokenizer: Any) 
     from transformer_lens.pretrained import weight_conversions
     from transformers import AutoModelForCausalLM
 
-    hf_model = AutoModelForCausalLM.from_pretrained(where, dtype=fields["dtype"])
+    checked.model_class = AutoModelForCausalLM
+    hf_model = checked.from_pretrained(where, dtype=fields["dtype"])
     cfg = HookedTransformerConfig.from_dict(fields | {"model_name": Path(where).name})
     model = hooked_class(cfg, tokenizer=copy.deepcopy(tokenizer), move_to_device=False)
     family = {"LlamaForCausalLM": "llama", "GPT2LMHeadModel": "gpt2"}[fields["original_architecture"]]

@@ -12,8 +12,11 @@ import torch
 from neva_tl.core.errors import InputError
 from neva_tl.models import hooked_transformer, sources
 from neva_tl.models.activation_function import fuse
+from neva_tl.models.checkpoint import CheckedClass, TrialPass
 from neva_tl.models.checks import check_mlp
+from neva_tl.models.comparison import check_causal, compare_with_transformers
 from neva_tl.models.facts import MEMO, is_model
+from neva_tl.models.installers import no_installer
 from neva_tl.models.types import Model
 
 
@@ -44,8 +47,15 @@ def load(
     Raises:
         InputError: Unknown model, no network, missing package, empty folder, mixture of experts, a demo model of another
             world than the process's, both a device and a map, or a map that leaves weights on disk (selectors read them).
+            Weights that are missing, misnamed or unused; a model that is not causal, asks for code of its own, or
+            computes something else than transformers for the same checkpoint.
+
+    One short pass of the loaded model is compared with transformers' own (logits and every layer's down-projection input).
+    Not compared, for want of transformers' own model: a TransformerLens model that is passed in, whose causality alone is
+    checked, and hub names on TransformerLens 3.9, read by its own loader.
     """
     if is_model(name):
+        check_causal(name)
         return name
     if device is not None and device_map is not None:
         raise InputError("device and device_map cannot both be given: the map says where each part goes")
@@ -55,9 +65,9 @@ def load(
     kind = _dtype(dtype, device)
     source = sources.resolve(name)
     sources.refuse_experts(source)
-    with sources.quiet():
+    with sources.quiet(), no_installer():
         try:
-            model, facts = _boot(source, device, kind, n_ctx, device_map)
+            model, facts, trial = _boot(source, device, kind, n_ctx, device_map)
         except InputError:
             raise
         except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
@@ -75,6 +85,10 @@ def load(
         MEMO.put(model, key, fact)
     MEMO.put(model, "name", source.shown)
     check_mlp(model)
+    if trial is None:
+        check_causal(model)
+    else:
+        compare_with_transformers(model, trial)
     return model
 
 
@@ -106,8 +120,8 @@ def _boot(
     dtype: torch.dtype,
     n_ctx: int | None,
     device_map: str | Mapping[str, Any] | None,
-) -> tuple[Model, dict[Any, Any]]:
-    """Boot the TransformerLens model; return it with the facts that only loading knows.
+) -> tuple[Model, dict[Any, Any], TrialPass | None]:
+    """Boot the TransformerLens model; return it with the facts that only loading knows, and transformers' own trial pass.
 
     The tokenizer is read a second time, unchanged: TransformerLens changes its own to force a BOS.
     """
@@ -120,15 +134,18 @@ def _boot(
     if hooked_class is not None and device_map is not None:
         raise InputError("device_map needs TransformerLens 4 (HookedTransformer has none): name one device")
     if hooked_class is not None and source.path is None:
-        return hooked_class.from_pretrained_no_processing(where, device=str(device), dtype=dtype), facts
+        return hooked_class.from_pretrained_no_processing(where, device=str(device), dtype=dtype), facts, None
+    target = None if device_map is not None else device
+    checked = CheckedClass(source.shown, target, local=source.path is not None)
     if hooked_class is not None and source.path is not None:
         fields = hooked_transformer.config_fields(sources.read_config(where), device, dtype, n_ctx)
         if fields is not None:
-            return hooked_transformer.boot(hooked_class, where, fields, tokenizer), facts
+            model = hooked_transformer.boot(hooked_class, where, fields, tokenizer, checked)
+            return model, facts | {"end tokens": checked.end_tokens}, checked.trial
     from transformer_lens.model_bridge import TransformerBridge
 
     options: dict[str, Any] = {} if n_ctx is None else {"n_ctx": n_ctx}
     options |= {"device": str(device)} if device_map is None else {"device_map": device_map}
-    model = TransformerBridge.boot_transformers(where, dtype=dtype, **options)
+    model = TransformerBridge.boot_transformers(where, dtype=dtype, model_class=checked, **options)
     fuse(model)
-    return model, facts
+    return model, facts | {"end tokens": checked.end_tokens}, checked.trial

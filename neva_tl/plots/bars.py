@@ -28,6 +28,7 @@ MEASURES: dict[str, tuple[str, str | None, bool]] = {
     "ngl": ("NGL", None, True),
     "invalid": ("invalid rate", None, True),
     "ppl": ("perplexity", "ppl_base", True),
+    "kl": ("KL (nats)", None, True),
     "acc": ("accuracy", "acc_base", False),
 }
 
@@ -37,11 +38,11 @@ def method_bars(methods: pd.DataFrame, *, measures: tuple[str, ...] | None = Non
     """Draw a row per condition and a column per measure.
 
     Whiskers are the table's intervals; the dashed line is the unedited model. A measure that is null for a condition
-    (NLR where the gain is not above 0, for example) is labelled "not defined".
+    (NLR where the interval of the gain reaches 0, for example) is labelled "not defined".
 
     Args:
-        methods: table `methods`: method, gate, target_gain, csr, gain, nlr, ngl (each with _lo, _hi), invalid, ppl, acc
-            (each with _base where there is an unedited figure).
+        methods: table `methods`: method, gate, target_gain, csr, gain, nlr, ngl (each with _lo, _hi), invalid, ppl, kl,
+            acc (ppl and acc with _base for the unedited model).
         measures: names out of `MEASURES`; by default those that the table has.
 
     Returns:
@@ -119,7 +120,7 @@ def _column(ax: Axes, methods: pd.DataFrame, rows: list[tuple[str, str, float]],
         ax.plot(estimate, y, "o", color=colour, markersize=4)
         halo(
             ax.annotate(
-                short(estimate),
+                short(estimate, 3 if name == "kl" else 2),
                 (estimate, y),
                 xytext=(0, 4.5),
                 textcoords="offset points",

@@ -21,7 +21,9 @@ from neva_tl.plots.style import (
 )
 
 COLUMNS = ("method", "steered", "dose", "gain", "leakage", "invalid")
-MEASURES = (("gain", "gain"), ("leakage", "leakage"), ("invalid", "invalid rate"))
+#: The search for a dose records the plain mean of max(0, D), the run's other tables the cross-fitted one.
+PLAIN = "plain leakage"
+MEASURES = (("gain", "gain"), ("leakage", PLAIN), ("invalid", "invalid rate"))
 
 
 def pick_split(df: pd.DataFrame, split: str | None = None) -> pd.DataFrame:
@@ -49,7 +51,7 @@ def mean_over_values(rows: pd.DataFrame, column: str) -> pd.Series:
 
 @styled
 def dose_response(df: pd.DataFrame, *, split: str | None = None) -> Figure:
-    """Draw gain, leakage and invalid rate against dose, a column per condition.
+    """Draw gain, plain leakage and invalid rate against dose, a column per condition.
 
     Conditions do not share an axis, because their doses have no common unit. Heavy line: mean over steered values at doses
     that at least half of them share; thin lines: single values; crosses: inadmissible doses (too many invalid texts).
@@ -95,7 +97,8 @@ def dose_response(df: pd.DataFrame, *, split: str | None = None) -> Figure:
             ax.set_ylim(bottom=-0.02)
     suffix = f" · {df['split'].iloc[0]} prompts" if "split" in df.columns else ""
     figure.supxlabel(
-        f"heavy: mean over values · thin: one value · ×: inadmissible dose{suffix} · doses have no common unit",
+        f"heavy: mean over values · thin: one value · ×: inadmissible dose{suffix} · doses have no common unit\n"
+        "plain leakage: not cross-fitted, so higher than the leakage of the tables",
         fontsize=7,
         color="#666666",
     )
@@ -135,7 +138,7 @@ def _thin(doses: np.ndarray, most: int = 4) -> list[float]:
 
 @styled
 def gain_leakage(df: pd.DataFrame, *, split: str | None = None) -> Figure:
-    """Draw leakage against gain as the dose grows, all methods on one pair of axes.
+    """Draw plain leakage against gain as the dose grows, all methods on one pair of axes.
 
     A point is the mean over steered values at one dose (see `mean_over_values`); lower and further right is better.
     A point is hollow where over half of the values are inadmissible.
@@ -185,8 +188,13 @@ def gain_leakage(df: pd.DataFrame, *, split: str | None = None) -> Figure:
             zorder=3,
         )
     ax.set_xlabel("gain (mean over values)")
-    ax.set_ylabel("leakage (mean over values)")
+    ax.set_ylabel(f"{PLAIN} (mean over values)")
     suffix = f" ({df['split'].iloc[0]})" if "split" in df.columns else ""
     ax.set_title(f"Leakage against gain as the dose grows{suffix}", loc="left")
+    if df["leakage"].isna().all():
+        ax.text(0.5, 0.5, "not measured: the judge scored the steered value alone", transform=ax.transAxes, ha="center")
+    figure.supxlabel(
+        "plain leakage: not cross-fitted, so higher than the leakage of the tables", fontsize=7, color="#666666"
+    )
     figure.legend(loc="outside lower center", ncols=3)
     return figure

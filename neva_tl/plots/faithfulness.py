@@ -23,9 +23,10 @@ def faithfulness_plot(df: pd.DataFrame, *, goal: float = GOAL, size: int = SIZE)
     """Draw faithfulness F against the number of nodes, one line per value.
 
     F = 1: the circuit with everything else ablated does the task as the full model does; 0: as with everything ablated.
-    Lines are the test split with 95 % intervals as bands; the grey band runs from the mean over values of the random
-    circuits' means to the largest random circuit of any value. A second panel shows completeness where the table has it: 1
-    minus the F of the model with the circuit alone ablated, 1 where nothing of the task remains.
+    A circuit whose interval contains both 0 and 1 is not drawn. Lines are the test split with 95 % intervals as bands; the
+    grey band runs from the mean over values of the random circuits' means to the largest random circuit of any value. A
+    second panel shows completeness where the table has it: 1 minus the F of the model with the circuit alone ablated, 1
+    where nothing of the task remains.
 
     Args:
         df: table `circuits`: value, size (nodes: heads + neurons), f; optionally lo, hi, f_train, completeness,
@@ -41,6 +42,7 @@ def faithfulness_plot(df: pd.DataFrame, *, goal: float = GOAL, size: int = SIZE)
     """
     df = need(df, COLUMNS, "circuits")
     values = present_values(df["value"])
+    df, unclear = _measurable(df)
     complete = "completeness" in df.columns and bool(df["completeness"].notna().any())
     figure = new_figure(7.6 if complete else 4.9, 3.5)
     axes = figure.subplots(1, 2 if complete else 1, squeeze=False, sharex=True)[0]
@@ -62,7 +64,20 @@ def faithfulness_plot(df: pd.DataFrame, *, goal: float = GOAL, size: int = SIZE)
         ax.grid(axis="y", color="#eceef0", linewidth=0.6)
         ax.set_axisbelow(True)
     _legend(figure, df, values)
+    if unclear:
+        about = "whose F is not measurable (its interval contains both 0 and 1)"
+        text = f"not drawn: {unclear} of {len(df)} circuits, {about}"
+        figure.supxlabel(text, fontsize=7, color="#666666")
     return figure
+
+
+def _measurable(df: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """The table without the F that distinguish neither nothing (0) nor all of the effect (1), and their number."""
+    if not {"lo", "hi"} <= set(df.columns):
+        return df, 0
+    unclear = (df["lo"] <= 0) & (df["hi"] >= 1)
+    columns = [name for name in ("f", "lo", "hi", "f_train", "completeness") if name in df.columns]
+    return df.assign(**{name: df[name].mask(unclear) for name in columns}), int(unclear.sum())
 
 
 def _curves(ax: Axes, df: pd.DataFrame, values: list[str]) -> None:

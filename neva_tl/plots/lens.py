@@ -177,7 +177,7 @@ def token_lens_plot(df: pd.DataFrame, *, value: str | None = None, title: str = 
     conditions = [name for name in ("unedited", "edited") if name in set(df["condition"])]
     if not conditions:
         raise InputError("table 'lens_tokens' has neither condition, unedited nor edited: nothing to draw")
-    layers = sorted({int(layer) for layer in df["layer"]})
+    layers = [int(layer) for layer in sorted(df["layer"].unique())]
     ranks = int(df["rank"].max())
     figure = new_figure(0.8 + len(conditions) * (0.25 + 0.78 * ranks), 0.95 + 0.21 * len(layers))
     axes = figure.subplots(1, len(conditions), sharey=True, squeeze=False)[0]

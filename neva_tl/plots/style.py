@@ -69,7 +69,7 @@ POSITIVE, NEGATIVE = "#b2182b", "#2166ac"
 #: Names in tables that mean a method registered under another name, and the colour of the unedited model.
 _ALIASES = {"role_prompt": "role", "shuffled": "label_shuffled"}
 _UNEDITED = "#3c3c3c"
-#: Columns that stay text even where every cell is empty.
+#: Columns that remain text even where every cell is empty.
 TEXT = frozenset(
     {"method", "gate", "value", "steered", "measured", "token", "token_value", "reached", "status", "prompt", "text"}
 )

@@ -246,14 +246,20 @@ def examples_of(df: pd.DataFrame) -> list[Example]:
 def each_example(df: pd.DataFrame) -> Iterator[Example]:
     """Yield the rows of a contrast table as prompts and answers; without an answer span the full text is the answer.
 
+    Prompt, separator and answer together are the text up to the end of the answer, character for character. The separator is
+    the white space before the answer, which a chat template replaces.
+
     Args:
         df: Table with the columns `text`, `answer_start`, `answer_end`.
     """
     for text, start, end in zip(df["text"], df["answer_start"], df["answer_end"], strict=True):
         if pd.isna(start):
-            yield Example("", text.strip())
-        else:
-            yield Example(text[:start].strip(), text[int(start) : int(end)].strip())
+            yield Example("", text)
+            continue
+        lead, answer = text[: int(start)], text[int(start) : int(end)]
+        prompt = lead.rstrip()
+        example = Example(prompt, answer)
+        yield example if example.lead == lead else Example(prompt, answer, separator=lead[len(prompt) :])
 
 
 def _row_namer(df: pd.DataFrame, name: str) -> validation.Where:

@@ -1,4 +1,4 @@
-"""The whole study as one object: config in, run folder out."""
+"""Full studies of a model, and analyses of finished runs."""
 
 from neva_tl.study.analyses.layers import layer_ablation, layer_study, layer_table
 from neva_tl.study.analyses.tools import build_edit, compare

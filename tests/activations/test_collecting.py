@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from neva_tl import models
 from neva_tl.activations import N_FOLDS, POLES, ActivationStats, collect, fold_of
 from neva_tl.activations.batch_runner import check_finite
 from neva_tl.core.errors import InputError
-from neva_tl.models.tiny import tiny_checkpoint
+from neva_tl.models import inference
+from neva_tl.models.tiny import tiny_checkpoint, tiny_tokenizer
 from neva_tl.prompts import ContrastSet
 
 pytestmark = pytest.mark.core
@@ -245,6 +247,55 @@ def test_merge_refuses_what_does_not_belong_together(tiny: Any, tmp_path: Path, 
         tiny_stats.merge(collect(tiny, pairs(), gate=False))
 
 
+def test_token_ids_identify_statistics(tiny: Any, tiny_stats: ActivationStats, tmp_path: Path) -> None:
+    """Equal where the same tokens ran, whatever the batches; other texts or answer spans are others; kept in files."""
+    again = collect(tiny, pairs(), token_budget=64)
+    assert again.tokens_hash == tiny_stats.tokens_hash != "" and again.encoding == tiny_stats.encoding
+    moved = pairs().df.copy()
+    moved["answer_start"] = moved["answer_start"] + 1
+    assert collect(tiny, ContrastSet(moved, "moved")).tokens_hash != tiny_stats.tokens_hash
+    loaded = ActivationStats.load(tiny_stats.save(tmp_path / "stats"))
+    assert (loaded.tokens_hash, loaded.encoding) == (tiny_stats.tokens_hash, tiny_stats.encoding)
+    merged = tiny_stats.merge(collect(tiny, pairs().for_value(*tiny_stats.values)))
+    assert merged.encoding == tiny_stats.encoding and merged.tokens_hash not in ("", tiny_stats.tokens_hash)
+
+
+def test_statistics_of_0_1_load_and_merge_as_plain_text(tiny_stats: ActivationStats, tmp_path: Path) -> None:
+    saved = tiny_stats.save(tmp_path / "stats")
+    meta = json.loads(saved.read_text())
+    for name in ("tokens_hash", "encoding"):
+        del meta[name]
+    saved.write_text(json.dumps(meta))
+    old = ActivationStats.load(saved)
+    assert (old.tokens_hash, dict(old.encoding)) == ("", {})
+    assert old.merge(tiny_stats).tokens_hash == tiny_stats.merge(old).tokens_hash == ""
+    with pytest.raises(InputError, match="chat settings"):
+        old.merge(replace(tiny_stats, encoding={"chat": True, "probe": "x"}))
+
+
+def test_other_chat_settings_never_merge(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "m", chat=True, n_ctx=256)
+    tokenizer = tiny_tokenizer(chat=True)
+    tokenizer.chat_template = (
+        "Today: {{ strftime_now('%d %b %Y') }} {% if brief %}Be brief. {% endif %}" + tokenizer.chat_template
+    )
+    tokenizer.save_pretrained(folder)
+    model = models.load(folder)
+    first = collect(model, pairs())
+    plain = collect(model, pairs(), chat=False)
+    inference.set_template(model, date="2025-01-31")
+    later = collect(model, pairs())
+    inference.set_template(model, brief=True)
+    brief = collect(model, pairs())
+    assert len({stats.tokens_hash for stats in (first, plain, later, brief)}) == 4
+    for other in (plain, later, brief):
+        assert other.fingerprint == first.fingerprint and other.prompt_hash == first.prompt_hash
+        with pytest.raises(InputError, match="chat settings"):
+            first.merge(other)
+    inference.set_template(model)
+    assert first.merge(collect(model, pairs())).encoding == first.encoding
+
+
 def test_save_and_load(tiny_stats: ActivationStats, tmp_path: Path) -> None:
     saved = tiny_stats.save(tmp_path / "deep" / "stats")
     again = ActivationStats.load(saved)
@@ -261,7 +312,7 @@ def test_load_refuses_other_files(tmp_path: Path, tiny_stats: ActivationStats) -
     with pytest.raises(InputError, match="does not exist"):
         ActivationStats.load(tmp_path / "none")
     saved = tiny_stats.save(tmp_path / "stats")
-    for content, match in (('{"kind": "neuron_set"}', "does not hold"), ("{", "not valid JSON")):
+    for content, match in (('{"kind": "neuron_set"}', "does not contain"), ("{", "not valid JSON")):
         saved.write_text(content)
         with pytest.raises(InputError, match=match):
             ActivationStats.load(saved)

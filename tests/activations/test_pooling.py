@@ -106,7 +106,7 @@ def test_a_million_observations_far_from_zero_do_not_drift() -> None:
     part = CellIndex.of(table, ("power",)).update(np.arange(1000))
     for start in range(0, len(x), 1000):
         rows = torch.from_numpy(x[start : start + 1000])
-        moments = reduced(rows, part.place, 1)
+        moments = reduced(rows, part.cell_index, 1)
         acc.add(part, [{"post": moments, "positive": torch.zeros(1, 2), "resid": torch.zeros(1, 1)}])
     got = acc.arrays()
     mean, m2 = two_pass(x.astype(np.float64))

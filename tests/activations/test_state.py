@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 from helpers.comparisons import near, same
+from neva_tl import models
 from neva_tl.activations import ActivationStats, collect, collecting
 from neva_tl.activations.plan import tokenised
 from neva_tl.activations.ranks import World
 from neva_tl.activations.state import Checkpoint
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.models import inference
+from neva_tl.models.tiny import tiny_checkpoint, tiny_tokenizer
 from neva_tl.prompts import ContrastSet
 
 pytestmark = pytest.mark.core
@@ -121,6 +123,26 @@ def test_a_checkpoint_of_something_else_is_refused(model: Any, pairs: ContrastSe
         resumable(model, pairs, tmp_path, samples=True)
 
 
+def test_other_token_ids_never_resume(pairs: ContrastSet, tmp_path: Path) -> None:
+    """The same prompts on the same model: another date, argument or `chat` runs other tokens."""
+    folder = tiny_checkpoint(tmp_path / "m", chat=True)
+    tokenizer = tiny_tokenizer(chat=True)
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + tokenizer.chat_template
+    tokenizer.save_pretrained(folder)
+    model = models.load(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(Stop):
+            resumable(model, pairs, tmp_path)
+    inference.set_template(model, date="2024-07-27")  # as many tokens, so that the batches are the same
+    with pytest.raises(InputError, match=r"differs in tokens\)"):
+        resumable(model, pairs, tmp_path)
+    inference.set_template(model)
+    with pytest.raises(InputError, match=r"differs in .*tokens"):
+        resumable(model, pairs, tmp_path, chat=False)
+    same(resumable(model, pairs, tmp_path), collect(model, pairs, token_budget=BUDGET, share_prefixes=False))
+
+
 def test_states_of_other_processes_are_taken_over(
     model: Any, pairs: ContrastSet, whole: ActivationStats, tmp_path: Path
 ) -> None:
@@ -183,6 +205,7 @@ import resource, sys
 import numpy as np
 from neva_tl import models, prompts
 from neva_tl.activations import collect
+from neva_tl.models.inference import scoring
 
 model = models.load(sys.argv[1])
 pairs = prompts.load(sys.argv[2])
@@ -190,11 +213,11 @@ collect(model, pairs, token_budget=64)  # whatever is loaded late is loaded
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[3]),) * 2)
 seen = []
-plain = models.forward
+plain = scoring.run_pass
 def counted(model, tokens, *args, **kwargs):
     seen.append(tokens.numel())
     return plain(model, tokens, *args, **kwargs)
-models.forward = counted
+scoring.run_pass = counted
 stats = collect(model, pairs, token_budget=1_000_000, share_prefixes=False)
 print(max(seen), len(seen))
 stats.save(sys.argv[4])

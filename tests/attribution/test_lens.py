@@ -275,7 +275,7 @@ def test_bad_input_is_refused(both: Checkpoint, monkeypatch: pytest.MonkeyPatch)
         logit_lens(model, [], values=["power"], words=WORDS)
     with pytest.raises(InputError, match=r"example 1 .*no answer token"):
         logit_lens(model, [EXAMPLES[0], Example("the king", "")], values=["power"], words=WORDS, at="answer")
-    with pytest.raises(InputError, match="stands for another value"):
+    with pytest.raises(InputError, match="shares every token"):
         logit_lens(model, EXAMPLES, values=["power", "benevolence"], words={"power": ["king"], "benevolence": ["king"]})
     with pytest.raises(InputError, match="k is between"):
         lens_tokens(model, "the", k=0)

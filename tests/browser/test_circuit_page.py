@@ -72,8 +72,8 @@ def test_hover_on_an_edge_shows_its_numbers(visit: Any, path: Path, graph: Circu
     )
     kinds = set()
     assert len(spots) > 20
-    for place, x, y in spots[::3]:
-        source, target, edge = edges[place]
+    for index, x, y in spots[::3]:
+        source, target, edge = edges[index]
         page.mouse.move(x, y)
         text = page.locator(".nv-tip").inner_text()
         assert page.locator(".nv-tip").is_visible()
@@ -99,8 +99,8 @@ def test_hover_on_a_node_lights_its_neighbourhood(visit: Any, path: Path, graph:
     page = visit(path)
     name = best(graph)
     node(page, graph, name).locator("circle").hover()
-    shown = layered(graph.graph).shown
-    near = {name} | {t.target for t in shown if t.source == name} | {t.source for t in shown if t.target == name}
+    drawn = layered(graph.graph).shown
+    near = {name} | {t.target for t in drawn if t.source == name} | {t.source for t in drawn if t.target == name}
     names = list(graph.graph.nodes)
     lit = page.eval_on_selector_all(".nv-node.nv-on", "found => found.map(e => +e.dataset.node)")
     assert {names[i] for i in lit} == near
@@ -232,8 +232,8 @@ def test_tables_sort(visit: Any, path: Path) -> None:
     head = page.locator("table.data th", has_text="attributed")
 
     def keys() -> list[float]:
-        found = page.eval_on_selector_all("table.data tbody tr", "rows => rows.map(r => r.cells[3].dataset.sort)")
-        return [float(key) for key in found if key]
+        cells = page.eval_on_selector_all("table.data tbody tr", "rows => rows.map(r => r.cells[3].dataset.sort)")
+        return [float(key) for key in cells if key]
 
     head.locator("button").click()
     assert keys() == sorted(keys(), reverse=True) and head.get_attribute("aria-sort") == "descending"
@@ -253,9 +253,11 @@ def test_minimal_circuit_and_readers_without_scripts(visit: Any, path: Path, tmp
 
 
 def test_several_pictures_in_one_page_do_not_meddle(visit: Any, tmp_path: Path) -> None:
-    made = [graphs.graph(value) for value in ("power", "security")]
+    circuits = [graphs.graph(value) for value in ("power", "security")]
     target = tmp_path / "two.html"
-    cells = "".join(f"<div>{fragment(graph)}</div>" for graph in made)  # as a notebook puts them, script and all, twice
+    cells = "".join(
+        f"<div>{fragment(graph)}</div>" for graph in circuits
+    )  # as a notebook puts them, script and all, twice
     target.write_text(f'<!doctype html><meta charset="utf-8">{cells}', encoding="utf-8")
     page = visit(target)
     assert page.locator(".nv-circuit[data-ready]").count() == 2

@@ -58,10 +58,10 @@ def test_attributed_edges_are_direct_logits_and_the_largest_are_kept(stories3m: 
     table = graph.table()
     assert len(table) == len(neurons) * 4
     assert list(table.columns) == ["value", "layer", "neuron", "token", "token_value", "attribution", "measured"]
-    for place, row in neurons.df.iterrows():
-        mine = table[(table["layer"] == row["layer"]) & (table["neuron"] == row["neuron"])]
-        largest = np.sort(np.abs(effects[place]))[::-1][:4]
-        assert np.allclose(np.sort(mine["attribution"].abs())[::-1], largest, rtol=1e-4)
+    for index, row in neurons.df.iterrows():
+        rows = table[(table["layer"] == row["layer"]) & (table["neuron"] == row["neuron"])]
+        largest = np.sort(np.abs(effects[index]))[::-1][:4]
+        assert np.allclose(np.sort(rows["attribution"].abs())[::-1], largest, rtol=1e-4)
     wide = graph.value_table().pivot(index=["layer", "neuron"], columns="to_value", values="attribution")
     mean = effects[0][(tokens["value"] == "power").to_numpy()].mean()
     assert wide.loc[(5, 7), "power"] == pytest.approx(mean, rel=1e-4)
@@ -104,10 +104,10 @@ def test_without_examples_nothing_is_measured(stories3m: Any) -> None:
 
 def test_a_neuron_of_two_values_belongs_to_both(stories3m: Any) -> None:
     both = [neuron_set(stories3m), neuron_set(stories3m, "power")]
-    made = circuit(stories3m, both, values=list(WORDS), words=WORDS, top_tokens=2)
-    table = made.table()
+    graph = circuit(stories3m, both, values=list(WORDS), words=WORDS, top_tokens=2)
+    table = graph.table()
     assert set(table["value"]) == {"benevolence", "power"}
-    assert len(table) == 2 * 4 * 2 and len(made.nodes("neuron")) == 4
+    assert len(table) == 2 * 4 * 2 and len(graph.nodes("neuron")) == 4
     assert len(layout(table).links) == 8  # each edge drawn once
 
 
@@ -125,7 +125,7 @@ def test_files(graph: CircuitGraph, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="use one of"):
         graph.save(tmp_path / "x.gif")
     (tmp_path / "bad.json").write_text(json.dumps({"kind": "else"}))
-    with pytest.raises(InputError, match="no circuit"):
+    with pytest.raises(InputError, match="not a circuit"):
         CircuitGraph.load(tmp_path / "bad.json")
     assert "4 neurons" in repr(graph) and "<svg" in graph._repr_html_()
 
@@ -164,9 +164,9 @@ def test_hostile_tokens_stay_text(tmp_path: Path) -> None:
     graph.add_node("neuron:L0.1", kind="neuron", layer=0, neuron=1, value="power", values="power")
     graph.add_node("token:1", kind="token", token=1, text=HOSTILE, value="power", word="x", multi=False)
     graph.add_edge("neuron:L0.1", "token:1", kind="attributed", attributed=1.0)
-    made = CircuitGraph(graph, {"model": HOSTILE, "values": ["power"]})
+    circuit_graph = CircuitGraph(graph, {"model": HOSTILE, "values": ["power"]})
     for name in ("x.graphml", "x.json", "x.html"):
-        made.save(tmp_path / name)
+        circuit_graph.save(tmp_path / name)
     nx.read_graphml(tmp_path / "x.graphml")
     page = _Tags()
     page.feed((tmp_path / "x.html").read_text())

@@ -13,7 +13,7 @@ import pytest
 
 from helpers.paths import ROOT
 from neva_tl.evaluation.labels.labelled import LabelledTexts
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.run_folder import RunFolder
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -37,7 +37,7 @@ def run(tmp_path: Path) -> Path:
         for m in ("neva", "caa") for v in ("power", "security") for k in range(6)
     ]  # fmt: skip
     folder = tmp_path / "run"
-    store = Store.open(folder, {"study": "abc"})
+    store = RunFolder.open(folder, {"study": "abc"})
     store.write_json("manifest.json", {"study": "abc", "config": {"judge": "wordlist"}})
     store.write_table("tables/generations", pd.DataFrame(rows).astype({"target_gain": "Float64"}))
     return folder

@@ -106,7 +106,7 @@ def test_stopping_is_exit_130(call: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setitem(nv.__dict__, "load", stopped)
     status, _, err = call("generate", "hi")
-    assert status == 130 and "goes on where it was" in err
+    assert status == 130 and "run the same command again to resume" in err
 
 
 # ---------------------------------------------------------------- real commands on a tiny model

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from neva_tl.methods import gate_name
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.run_folder import RunFolder
 
 MEASURED = ("power", "tradition", "benevolence")
 TOPICS, PER_TOPIC = 6, 2
@@ -37,8 +37,8 @@ def items(added: tuple[float, ...] = (0.0, 0.0, 0.0)) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def study(root: Path, reached: dict[str, tuple[str, ...]], relevance: bool, target: float = 0.4) -> Store:
-    store = Store.open(root, {"study": "x"})
+def study(root: Path, reached: dict[str, tuple[str, ...]], relevance: bool, target: float = 0.4) -> RunFolder:
+    store = RunFolder.open(root, {"study": "x"})
     store.write_table("cells/base.items", items(), csv=False)
     store.write_json("cells/base.json", {"capability": {"perplexity": 10.0, "kl": 0.0, "accuracy": 1.0}})
     rows, methods = [], []

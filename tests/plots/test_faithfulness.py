@@ -62,3 +62,14 @@ def test_the_title_counts_values_that_reach_the_goal_in_time() -> None:
 def test_missing_columns_are_named() -> None:
     with pytest.raises(InputError, match="lacks the columns size"):
         plots.faithfulness_plot(pd.DataFrame({"value": ["power"], "f": [1.0]}))
+
+
+def test_an_interval_with_0_and_1_is_not_drawn_and_does_not_stretch_the_axis() -> None:
+    df = fake.circuits()
+    row = (df["value"] == "power") & (df["size"] == 60)
+    df.loc[row, ["f", "lo", "hi"]] = (-1.57, -16.65, 9.39)
+    figure = plots.faithfulness_plot(df)
+    heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in figure.axes[0].lines])
+    assert np.nanmin(heights) > -1 and figure.axes[0].get_ylim()[0] > -1
+    assert figure.get_supxlabel().startswith("not drawn: 1 of 100 circuits")
+    assert not plots.faithfulness_plot(fake.circuits()).get_supxlabel()

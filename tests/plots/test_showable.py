@@ -234,15 +234,24 @@ RESULTS: dict[type, Callable[[], Any]] = {
     StudyResult: lambda: None,  # made in a folder of its own: see `result`
 }
 #: Dataclasses of the circuit search: a circuit shows itself as the graph that is made of them.
-OF_CIRCUITS = {"Context", "Effects", "Faithfulness", "Found", "Means", "Nodes", "ValueTask"}  # see tests/circuits
+OF_CIRCUITS = {
+    "Context",
+    "Effects",
+    "Faithfulness",
+    "SearchResult",
+    "Means",
+    "Nodes",
+    "ValueTask",
+}  # see tests/circuits
 #: Exported dataclasses that are no results: what goes in (settings, edits, judges, texts), parts of other results, and
 #: arrays that mean nothing alone.
 NOT_RESULTS = {
     "Ablate", "AddVector", "Batch", "Change", "Clamp", "Composed", "ContextAware", "Decoding", "DosePoint",
     "Edit", "EditSession", "Encoded", "Evidence", "ExactJudge", "Example", "GateShift", "LayerProbe",
     "LogProbJudge", "Method", "ModelInfo", "NeuronEdit", "PlainModel", "Plant", "Posterior", "ProbedVector", "Profile",
-    "PromptContext", "PromptShift", "Reference", "Request", "RolePrompt", "Scale", "Selector", "Shift", "StudyConfig", "SurveyJudge", "Text",
-    "Widget", "WordListJudge", "World",
+    "PromptContext", "PromptShift", "Reference", "Request", "RolePrompt", "Scale", "Selector", "Shift", "StudyConfig",
+    "SurveyJudge", "Text",
+    "Widget", "WordListJudge", "World", "YesNoJudge",
 }  # fmt: skip
 
 

@@ -55,6 +55,33 @@ def test_examples_cut_at_the_answer_span() -> None:
     assert ContrastSet.from_rows(unpaired(), "made").examples()[0] == Example("", "+ text 0")
 
 
+@pytest.mark.parametrize(
+    ("text", "start", "end"),
+    [
+        ("Pick: (A)", 7, 9),
+        ("你好吗？好", 4, 5),
+        ("Q:\n\n yes, ", 3, 9),
+        ("   yes", 3, 6),
+        ("\u3000a  b ", 4, 6),
+        ("one two", 5, 7),
+    ],
+)
+def test_examples_are_the_text_up_to_the_answers_end(text: str, start: int, end: int) -> None:
+    rows = [
+        {"value": "power", "pole": pole, "text": text + pole * i, "answer_start": start, "answer_end": end + i}
+        for pole in "+-"
+        for i in (1, 2)
+    ]
+    made = ContrastSet.from_rows(rows, "made")
+    for example, row in zip(made.examples(), rows, strict=True):
+        assert example.lead + example.answer == row["text"][: int(row["answer_end"])]
+        assert len(example.lead) == start and example.prompt == text[:start].rstrip()
+    plain = ContrastSet.from_rows(
+        [{"value": "power", "pole": pole, "text": f" {pole} {i}\n"} for pole in "+-" for i in range(3)], "made"
+    )
+    assert [example.answer for example in plain.examples()] == plain.df["text"].tolist()
+
+
 def test_columns_and_order() -> None:
     found = ContrastSet.from_rows(pairs(4, ("universalism", "hedonism")), "made")
     assert found.values == ("hedonism", "universalism")

@@ -1,12 +1,13 @@
-"""The picture of a circuit, from its table alone: neurons by layer on the left, value tokens on the right.
+"""The picture of a circuit's table: neurons by layer on the left, value tokens on the right.
 
-One layout feeds the matplotlib figure and the SVG, so that the two show the same thing. Large tables are thinned to the
-strongest neurons and edges, and the picture says how many of how many it shows.
+One layout serves the matplotlib figure and the SVG, so that both show the same picture. Large tables are thinned to the
+strongest neurons and edges; a note in the picture gives the numbers drawn and the totals.
 """
 
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -26,6 +27,8 @@ from neva_tl.plots.style import NEGATIVE, POSITIVE, need, new_figure, short, sty
 NEEDED = ("value", "layer", "neuron", "token", "token_value", "attribution")
 #: Layout units: SVG user units, and 1/90 inch in the figure.
 ROW, WIDTH, TOP, LEFT, RIGHT = 19.0, 640.0, 34.0, 190.0, 430.0
+#: Extra space between the tokens of two values, in rows.
+GAP = 0.6
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,17 @@ class Link:
 
 @dataclass(frozen=True)
 class Layout:
-    """Everything a drawing needs."""
+    """Positions and labels of a picture.
+
+    Attributes:
+        neurons: Marks on the left, from the top.
+        tokens: Marks on the right, from the top.
+        links: Edges, weakest first.
+        layers: (layer, y of its label).
+        groups: (value, y of its label).
+        height: Height in layout units.
+        note: Numbers of edges and neurons drawn, and the largest attribution.
+    """
 
     neurons: tuple[Mark, ...]
     tokens: tuple[Mark, ...]
@@ -64,84 +77,111 @@ class Layout:
 
 
 def layout(table: pd.DataFrame, *, value: str | None = None, most_neurons: int = 14, most_links: int = 70) -> Layout:
-    """Places of the strongest neurons and edges of one value's circuit.
+    """Positions of the strongest neurons and edges of one value's circuit.
 
     Args:
-        table: as `CircuitGraph.table()` or the study's table `circuit`.
-        value: whose neurons; needed only when the table holds several values (default: all of them).
-        most_neurons: by the sum of |attribution| over their edges.
-        most_links: by |attribution|, after each drawn neuron's own strongest.
+        table: As `CircuitGraph.table()` or the study's table `circuit`.
+        value: Value whose neurons are drawn; needed only when the table holds several values (default: all of them).
+        most_neurons: Maximum number of neurons, by the sum of |attribution| over their edges.
+        most_links: Maximum number of edges: the strongest of each drawn neuron first, then by |attribution|.
 
     Raises:
-        InputError: columns missing, or no edges.
+        InputError: Columns are missing, or the table has no edges.
     """
-    table = need(table, NEEDED, "circuit")
-    if value is not None:
-        table = table[table["value"] == value]
-    # A neuron of two values would draw each edge twice.
-    edges = table.drop_duplicates(["layer", "neuron", "token", "token_value"]).reset_index(drop=True)
-    if not len(edges):
-        raise InputError(f"the circuit table holds no edges{f' for {value}' if value else ''}")
-    size = edges["attribution"].abs()
-    total = size.groupby([edges["layer"], edges["neuron"]]).sum().sort_values(ascending=False)
-    kept = set(total.index[:most_neurons])
-    inside = edges[[pair in kept for pair in zip(edges["layer"], edges["neuron"], strict=True)]]
-    strongest = inside["attribution"].abs().sort_values(ascending=False, kind="stable").index
-    own = inside["attribution"].abs().groupby([inside["layer"], inside["neuron"]]).idxmax()
-    chosen = list(dict.fromkeys([*own, *strongest]))[: max(most_links, len(own))]
-    drawn = inside.loc[chosen]
-    # First layer at the bottom, as the residual stream is drawn; tokens in circle order from the top.
-    neurons = sorted(kept, key=lambda pair: (-pair[0], pair[1]))
+    edges = _edges(table, value)
+    total = edges["attribution"].abs().groupby([edges["layer"], edges["neuron"]]).sum().sort_values(ascending=False)
+    # first layer at the bottom, as the residual stream is drawn
+    neurons = sorted(total.index[:most_neurons], key=lambda pair: (-pair[0], pair[1]))
+    drawn = _strongest(edges, set(neurons), most_links)
+    # tokens in circle order from the top
     tokens = sorted(
         set(zip(drawn["token_value"], drawn["token"], strict=True)), key=lambda pair: (VALUES.index(pair[0]), pair[1])
     )
-    gaps = sum(a[0] != b[0] for a, b in pairwise(tokens))
-    rows = max(len(neurons), len(tokens) + 0.6 * gaps)
-    height = TOP + ROW * rows + 16
+    token_rows = len(tokens) + GAP * sum(a[0] != b[0] for a, b in pairwise(tokens))
+    rows = max(len(neurons), token_rows)
+    neuron_marks = _neuron_marks(neurons, drawn, total, ROW * rows / len(neurons))
+    token_marks = _token_marks(tokens, ROW * rows / token_rows)
+    largest = float(drawn["attribution"].abs().max()) or 1.0
+    links = tuple(
+        Link(
+            neuron_marks[r["layer"], r["neuron"]],
+            token_marks[r["token_value"], r["token"]],
+            r["attribution"],
+            abs(r["attribution"]) / largest,
+        )
+        for r in drawn.sort_values("attribution", key=np.abs).to_dict("records")
+    )
+    return Layout(
+        neurons=tuple(neuron_marks.values()),
+        tokens=tuple(token_marks.values()),
+        links=links,
+        layers=_layer_heights(neuron_marks),
+        groups=_group_heights(token_marks),
+        height=TOP + ROW * rows + 16,
+        note=f"{len(links)} of {len(edges)} edges, {len(neurons)} of {len(total)} neurons; widest: {short(largest)}",
+    )
+
+
+def _edges(table: pd.DataFrame, value: str | None) -> pd.DataFrame:
+    """The edges of one value (None: of all), each once."""
+    table = need(table, NEEDED, "circuit")
+    if value is not None:
+        table = table[table["value"] == value]
+    # a neuron of two values would draw each edge twice
+    edges = table.drop_duplicates(["layer", "neuron", "token", "token_value"]).reset_index(drop=True)
+    if not len(edges):
+        raise InputError(f"the circuit table holds no edges{f' for {value}' if value else ''}")
+    return edges
+
+
+def _strongest(edges: pd.DataFrame, neurons: set[Any], most_links: int) -> pd.DataFrame:
+    """The strongest edges of these neurons; each neuron's own strongest edge is among them."""
+    inside = edges[[pair in neurons for pair in zip(edges["layer"], edges["neuron"], strict=True)]]
+    size = inside["attribution"].abs()
+    order = size.sort_values(ascending=False, kind="stable").index
+    per_neuron = size.groupby([inside["layer"], inside["neuron"]]).idxmax()
+    return inside.loc[list(dict.fromkeys([*per_neuron, *order]))[: max(most_links, len(per_neuron))]]
+
+
+def _neuron_marks(neurons: list[Any], drawn: pd.DataFrame, total: pd.Series, step: float) -> dict[Any, Mark]:
+    """Marks of the neurons from top to bottom, `step` apart, by (layer, neuron)."""
     owner = {(r.layer, r.neuron): str(r.value) for r in drawn.itertuples()}
-    step = ROW * rows / len(neurons)
-    marks = {
+    return {
         pair: Mark(
             pair,
             f"L{pair[0]}.{pair[1]}",
             owner[pair],
             LEFT,
-            TOP + step * (place + 0.5),
+            TOP + step * (row + 0.5),
             f"neuron {pair[1]} of layer {pair[0]} ({owner[pair]}): sum of |attribution| {total[pair]:.3g}",
         )
-        for place, pair in enumerate(neurons)
+        for row, pair in enumerate(neurons)
     }
-    spots: dict[tuple[Any, ...], Mark] = {}
-    unit = ROW * rows / (len(tokens) + 0.6 * gaps)
+
+
+def _token_marks(tokens: list[tuple[Any, Any]], unit: float) -> dict[Any, Mark]:
+    """Marks of the tokens from top to bottom, with a gap between values, by (value, token)."""
+    marks = {}
     y = TOP + unit * 0.5
-    for place, (owner_value, token) in enumerate(tokens):
-        if place and tokens[place - 1][0] != owner_value:
-            y += 0.6 * unit
-        title = f"token {visible(token)} ({owner_value})"
-        spots[owner_value, token] = Mark((owner_value, token), visible(token), owner_value, RIGHT, y, title)
+    for row, (value, token) in enumerate(tokens):
+        if row and tokens[row - 1][0] != value:
+            y += GAP * unit
+        title = f"token {visible(token)} ({value})"
+        marks[value, token] = Mark((value, token), visible(token), value, RIGHT, y, title)
         y += unit
-    largest = float(drawn["attribution"].abs().max()) or 1.0
-    ordered = drawn.sort_values("attribution", key=np.abs)
-    links = tuple(
-        Link(
-            marks[r["layer"], r["neuron"]],
-            spots[r["token_value"], r["token"]],
-            r["attribution"],
-            abs(r["attribution"]) / largest,
-        )
-        for r in ordered.to_dict("records")
-    )
-    layers = tuple(
-        (layer, float(np.mean([m.y for pair, m in marks.items() if pair[0] == layer])))
-        for layer in sorted({pair[0] for pair in neurons}, reverse=True)
-    )
-    groups = tuple(
-        (name, float(np.mean([m.y for m in spots.values() if m.value == name])))
-        for name in VALUES
-        if any(m.value == name for m in spots.values())
-    )
-    note = f"{len(links)} of {len(edges)} edges, {len(neurons)} of {len(total)} neurons; widest: {short(largest)}"
-    return Layout(tuple(marks.values()), tuple(spots.values()), links, layers, groups, height, note)
+    return marks
+
+
+def _layer_heights(marks: Mapping[Any, Mark]) -> tuple[tuple[int, float], ...]:
+    """(layer, mean y of its neurons), last layer first."""
+    layers = sorted({layer for layer, _ in marks}, reverse=True)
+    return tuple((layer, float(np.mean([m.y for pair, m in marks.items() if pair[0] == layer]))) for layer in layers)
+
+
+def _group_heights(marks: Mapping[Any, Mark]) -> tuple[tuple[str, float], ...]:
+    """(value, mean y of its tokens), in circle order."""
+    heights = {name: [m.y for m in marks.values() if m.value == name] for name in VALUES}
+    return tuple((name, float(np.mean(ys))) for name, ys in heights.items() if ys)
 
 
 def circuit_svg(
@@ -152,12 +192,17 @@ def circuit_svg(
     most_links: int = 70,
     standalone: bool = False,
 ) -> str:
-    """The picture as one `<svg>` element: red edges raise the token, blue ones lower it, width is |attribution|; hover
-    for numbers. Text takes the page's colour; all text is escaped.
+    """The picture as one `<svg>` element.
+
+    Red edges raise the token, blue ones lower it, width is |attribution|; hover titles give the numbers. Text takes the
+    page's colour; all text is escaped.
 
     Args:
-        table, value, most_neurons, most_links: see `layout`.
-        standalone: with an XML namespace and a white ground, for a file of its own.
+        table: See `layout`.
+        value: See `layout`.
+        most_neurons: See `layout`.
+        most_links: See `layout`.
+        standalone: Whether to add an XML namespace and a white background, for a file of its own.
     """
     plan = layout(table, value=value, most_neurons=most_neurons, most_links=most_links)
     head = 'xmlns="http://www.w3.org/2000/svg" style="background:#fff;color:#222" ' if standalone else ""
@@ -218,7 +263,14 @@ def _text(
 def circuit_figure(
     table: pd.DataFrame, *, value: str | None = None, most_neurons: int = 14, most_links: int = 70
 ) -> Figure:
-    """The same picture as a matplotlib figure."""
+    """The same picture as a matplotlib figure.
+
+    Args:
+        table: See `layout`.
+        value: See `layout`.
+        most_neurons: See `layout`.
+        most_links: See `layout`.
+    """
     plan = layout(table, value=value, most_neurons=most_neurons, most_links=most_links)
     figure = new_figure(WIDTH / 90, (plan.height + 22) / 90)
     ax = figure.subplots()
@@ -245,7 +297,7 @@ def circuit_figure(
         ax.plot(mark.x, mark.y, "o", color=colour_of(mark.value), markersize=6)
         ax.text(mark.x - 11, mark.y, mark.label, ha="right", va="center", fontsize=7)
     for mark in plan.tokens:
-        # A dollar sign would start mathtext.
+        # parse_math off: a dollar sign would start mathtext
         ax.plot(mark.x, mark.y, "s", color=value_colour(mark.value), markersize=5)
         ax.text(
             mark.x + 8, mark.y, mark.label, va="center", fontsize=7, color=value_colour(mark.value), parse_math=False

@@ -19,26 +19,35 @@ NOTE = "red raises, blue lowers; width: |effect| over the largest of its kind"
 
 
 def note_of(plan: Plan) -> str:
-    """`90 of 412 edges`, and tokens left out."""
+    """`90 of 412 edges`, and the number of omitted tokens.
+
+    Args:
+        plan: See `layered`.
+    """
     text = f"{len(plan.shown)} of {len(plan.ties)} edges"
-    return text + (f", {plan.hidden} tokens left out for want of room" if plan.hidden else "")
+    return text + (f", {plan.hidden} tokens omitted for lack of space" if plan.hidden else "")
 
 
 def ends(plan: Plan, tie: Tie) -> tuple[float, float, float, float]:
-    """Where an edge starts (top of its source) and ends (foot of its target)."""
+    """Start (top of the source) and end (foot of the target) of an edge: x1, y1, x2, y2.
+
+    Args:
+        plan: See `layered`.
+        tie: The edge.
+    """
     spots = {spot.id: spot for spot in plan.spots}
     a, b = spots[tie.source], spots[tie.target]
-    # on a value's bar as near to the source as the bar reaches, so that lines do not all meet in one point
+    # edges end at the point of a value's bar nearest to the source, so that they do not all meet in one point
     reach = 0.85 * b.span
     return a.x, a.y - REACH[a.kind], min(max(a.x, b.x - reach), b.x + reach), b.y + REACH[b.kind]
 
 
 def layered_svg(plan: Plan, *, standalone: bool = False) -> str:
-    """One `<svg>` element, edges with hover titles; all text is escaped.
+    """The picture as one `<svg>` element, edges with hover titles; all text is escaped.
 
     Args:
-        plan: see `layered`.
-        standalone: with an XML namespace and a white ground, for a file of its own.
+        plan: See `layered`.
+        standalone: Whether to add an XML namespace and a white background, for a file of its own.
     """
     head = 'xmlns="http://www.w3.org/2000/svg" style="background:#fff;color:#222" ' if standalone else ""
     out = [
@@ -68,7 +77,7 @@ def layered_svg(plan: Plan, *, standalone: bool = False) -> str:
 
 
 def _name(node: str) -> str:
-    """A node's id without its kind, cut short and printable."""
+    """A node's id without its kind, shortened and printable."""
     return visible(node.split(":", 1)[-1].strip(), 40)
 
 
@@ -107,7 +116,11 @@ def _turned(x: float, y: float, label: str, slant: int, anchor: str, weight: str
 
 @styled
 def layered_figure(plan: Plan) -> Figure:
-    """The same picture as a matplotlib figure."""
+    """The same picture as a matplotlib figure.
+
+    Args:
+        plan: See `layered`.
+    """
     figure = new_figure(plan.width / 90, (plan.height + 20) / 90)
     ax = figure.subplots()
     ax.set_xlim(0, plan.width)
@@ -140,7 +153,7 @@ def _draw_spot(ax: object, spot: Spot, slant: int) -> None:
     from matplotlib.axes import Axes
 
     assert isinstance(ax, Axes)
-    # parse_math off: a dollar sign would start mathtext.
+    # parse_math off: a dollar sign would start mathtext
     turned = {"rotation": -slant, "rotation_mode": "anchor", "fontsize": 7, "parse_math": False}
     if spot.kind == "value":
         ax.plot(

@@ -1,33 +1,47 @@
-"""Places of a circuit's nodes, bottom to top: input tokens, per layer heads under neurons, value tokens, values.
+"""Positions of a circuit's nodes, bottom to top: input tokens, per layer heads under neurons, value tokens, values.
 
-One plan feeds the interactive page, the SVG and the matplotlib figure, so that all three show the same thing.
+One plan serves the interactive page, the SVG and the matplotlib figure, so that all three show the same picture.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+import networkx as nx
 
 from neva_tl.circuits.drawing.text import visible
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.plots.style import value_colour
 
-#: Layout units: SVG user units and CSS pixels at scale 1. The narrow plan is a phone's.
+#: Layout units: SVG user units and CSS pixels at scale 1. The narrow plan is for phones.
 WIDE, NARROW = 780.0, 360.0
-#: Edges drawn at first, of all kinds together.
+#: Space between the bars of two values, in tokens.
+GAP = 0.6
+#: Maximum number of edges drawn at first, of all kinds together.
 MOST_EDGES = 90
 OTHER = "#838a94"
-#: Kinds of edge that are drawn; `belongs` shows as a token's place under its value.
+#: Kinds of edge that are drawn; `belongs` shows as a token's position under its value.
 DRAWN = ("attributed", "value", "feeds", "reads")
 
 
 @dataclass(frozen=True)
 class Spot:
-    """A node's place; `label` is short and safe to print. `span` is half the width of a value's bar, 0 elsewhere."""
+    """Position of a node.
+
+    Attributes:
+        id: The node's name in the graph.
+        kind: The node's kind.
+        x: Centre.
+        y: Centre.
+        label: Short printable text.
+        colour: CSS colour.
+        span: Half the width of a value's bar; 0 for other kinds.
+    """
 
     id: str
     kind: str
@@ -40,7 +54,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Tie:
-    """A drawn kind of edge: `effect` in its own unit, `strength` = |effect| over the largest of its kind."""
+    """An edge of a drawn kind: `effect` in its own unit, `strength` = |effect| over the largest of its kind."""
 
     source: str
     target: str
@@ -51,14 +65,17 @@ class Tie:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a drawing needs.
+    """Positions and labels of a picture.
 
     Attributes:
+        width: Width in layout units.
+        height: Height in layout units.
+        spots: Positions of the nodes.
+        ties: Every edge with an effect, strongest last.
         rows: (label, y) at the left edge.
-        ties: every edge with an effect, strongest last.
-        cut: strength from which edges are drawn at first (a multiple of .01).
-        slant: degrees by which labels of tokens, values and inputs are turned (-90 or -50).
-        hidden: tokens left out for want of room.
+        cut: Minimum strength of the edges drawn at first (a multiple of .01).
+        slant: Rotation of the labels of tokens, values and inputs, in degrees (-90 or -50).
+        hidden: Number of tokens omitted for lack of space.
     """
 
     width: float
@@ -73,12 +90,19 @@ class Plan:
     @property
     def shown(self) -> tuple[Tie, ...]:
         """Ties that are drawn at first, weakest first."""
-        there = {spot.id for spot in self.spots}
-        return tuple(t for t in self.ties if t.strength >= self.cut and t.source in there and t.target in there)
+        drawn = {spot.id for spot in self.spots}
+        return tuple(t for t in self.ties if t.strength >= self.cut and {t.source, t.target} <= drawn)
 
 
 def edge_effect(edge: Mapping[str, Any]) -> float | None:
-    """What the source does to the target: attributed, else total, else minus the change when it is ablated."""
+    """Effect of the source on the target: attributed, else total, else minus the change under ablation.
+
+    Args:
+        edge: Attributes of the edge.
+
+    Returns:
+        The effect, or None where the edge has no finite number.
+    """
     for name, sign in (("attributed", 1.0), ("total", 1.0), ("measured", -1.0)):
         number = edge.get(name)
         if isinstance(number, int | float) and math.isfinite(number):
@@ -87,20 +111,24 @@ def edge_effect(edge: Mapping[str, Any]) -> float | None:
 
 
 def colour_of(value: Any) -> str:
-    """A value's colour, or grey for a name that is none of the ten."""
+    """Colour of a value; grey for a name that is not one of the ten.
+
+    Args:
+        value: The name.
+    """
     return value_colour(str(value)) if value in VALUES else OTHER
 
 
-def layered(graph: Any, *, width: float = WIDE, most_edges: int = MOST_EDGES) -> Plan:
-    """Place every node of a circuit.
+def layered(graph: nx.DiGraph, *, width: float = WIDE, most_edges: int = MOST_EDGES) -> Plan:
+    """Position every node of a circuit.
 
     Args:
-        graph: networkx DiGraph of a `CircuitGraph`; heads and inputs may be missing.
-        width: of the picture in layout units; below 560 labels stand upright and fewer tokens find room.
-        most_edges: edges drawn at first (all of them travel to the interactive page).
+        graph: The graph of a `CircuitGraph`; heads and inputs may be missing.
+        width: Width of the picture in layout units; below 560 labels are vertical and fewer tokens fit.
+        most_edges: Maximum number of edges drawn at first (the interactive page has all of them).
 
     Raises:
-        InputError: no node that can be placed.
+        InputError: The circuit has neither neurons nor heads.
     """
     ties = _ties(graph)
     by_kind: dict[str, list[str]] = defaultdict(list)
@@ -108,85 +136,141 @@ def layered(graph: Any, *, width: float = WIDE, most_edges: int = MOST_EDGES) ->
         by_kind[str(data.get("kind"))].append(name)
     if not by_kind["neuron"] and not by_kind["head"]:
         raise InputError("the circuit holds no neurons and no heads: nothing to draw")
-    narrow = width < 560
-    left, right = (34.0, 6.0) if narrow else (64.0, 40.0)
-    span = width - left - right
+    canvas = _Canvas(graph, ties, width < 560, width)
     names = _values(graph, by_kind)
-    kept, hidden = _tokens(graph, by_kind["token"], ties, int(span / 15.5 - 0.6 * len(names)))
-    spots: list[Spot] = []
-    groups = {name: [t for t in kept if str(graph.nodes[t].get("value")) == name] for name in names}
-    sizes = {name: max(1, len(found)) for name, found in groups.items()}
-    unit = span / max(1.0, sum(sizes.values()) + 0.6 * max(0, len(names) - 1))
-    slant = -90 if unit < 22 or narrow else -50
+    room = int(canvas.span / 15.5 - GAP * len(names))
+    tokens, hidden = _visible_tokens(graph, by_kind["token"], ties, room)
+    slant, y = _place_values(canvas, names, tokens)
+    y = _place_layers(canvas, by_kind, y)
+    y = _place_inputs(canvas, by_kind["input"], y, 90.0 if slant == -90 else 74.0)
+    return Plan(width, y, tuple(canvas.spots), ties, tuple(canvas.rows), _cut(ties, most_edges), slant, hidden)
+
+
+@dataclass(eq=False)
+class _Canvas:
+    """A picture in progress: positions so far, x of every node that edges may lead to, and row labels."""
+
+    graph: nx.DiGraph
+    ties: tuple[Tie, ...]
+    narrow: bool
+    width: float
+    spots: list[Spot] = field(default_factory=list)
+    xs: dict[str, float] = field(default_factory=dict)
+    rows: list[tuple[str, float]] = field(default_factory=list)
+
+    @property
+    def left(self) -> float:
+        """The left edge of the picture; row labels go to the left of it."""
+        return 34.0 if self.narrow else 64.0
+
+    @property
+    def span(self) -> float:
+        """Width between the left and the right edge."""
+        return self.width - self.left - (6.0 if self.narrow else 40.0)
+
+    def text(self, node: str) -> str:
+        """A token's label."""
+        return visible(str(self.graph.nodes[node].get("text", "")), 13)
+
+    def lines(self, nodes: list[str], unit: float) -> Iterator[list[tuple[str, float]]]:
+        """Yield nodes with their x, line by line, at least `unit` apart."""
+        room = max(1, int(self.span / unit))
+        for begin in range(0, len(nodes), room):
+            line = nodes[begin : begin + room]
+            yield [(node, self.left + (i + 0.5) * self.span / len(line)) for i, node in enumerate(line)]
+
+
+def _place_values(canvas: _Canvas, names: list[str], tokens: list[str]) -> tuple[int, float]:
+    """Position values as bars above their tokens; returns the slant of labels and the y of the next row."""
+    groups = {name: [t for t in tokens if str(canvas.graph.nodes[t].get("value")) == name] for name in names}
+    sizes = {name: max(1, len(group)) for name, group in groups.items()}
+    unit = canvas.span / max(1.0, sum(sizes.values()) + GAP * max(0, len(names) - 1))
+    slant = -90 if unit < 22 or canvas.narrow else -50
     value_y = 96.0 if slant == -90 else 78.0
     token_y = value_y + (104.0 if slant == -90 else 88.0)
-    x, xs = left, {}
+    x = canvas.left
     for name in names:
-        wide = sizes[name] * unit
-        node = f"value:{name}"
-        xs[node] = x + wide / 2
-        spots.append(Spot(node, "value", x + wide / 2, value_y, visible(name, 15), colour_of(name), wide / 2 - 1))
-        for place, token in enumerate(groups[name]):
-            xs[token] = x + (place + 0.5) * wide / sizes[name]
-            label = visible(str(graph.nodes[token].get("text", "")), 13)
-            spots.append(Spot(token, "token", xs[token], token_y, label, colour_of(name)))
-        x += wide + 0.6 * unit
-    rows: list[tuple[str, float]] = [("values", value_y), ("tokens", token_y)] if not narrow else []
-    y = token_y + (64 if narrow else 84)
-    layers = sorted(
-        {_whole(graph.nodes[n], "layer") for kind in ("neuron", "head") for n in by_kind[kind]}, reverse=True
-    )
-    room = max(1, int(span / 31))
-    for layer in layers:
+        bar = sizes[name] * unit
+        node, centre, colour = f"value:{name}", x + bar / 2, colour_of(name)
+        canvas.xs[node] = centre
+        canvas.spots.append(Spot(node, "value", centre, value_y, visible(name, 15), colour, bar / 2 - 1))
+        for index, token in enumerate(groups[name]):
+            canvas.xs[token] = x + (index + 0.5) * bar / sizes[name]
+            canvas.spots.append(Spot(token, "token", canvas.xs[token], token_y, canvas.text(token), colour))
+        x += bar + GAP * unit
+    if not canvas.narrow:
+        canvas.rows += [("values", value_y), ("tokens", token_y)]
+    return slant, token_y + (64.0 if canvas.narrow else 84.0)
+
+
+def _place_layers(canvas: _Canvas, by_kind: Mapping[str, list[str]], y: float) -> float:
+    """Position neurons and, below them, heads, last layer first; returns the y of the next row."""
+    nodes = canvas.graph.nodes
+    layers = {_integer(nodes[n], "layer") for kind in ("neuron", "head") for n in by_kind[kind]}
+    for layer in sorted(layers, reverse=True):
         start = y
         for kind in ("neuron", "head"):
-            mine = [n for n in by_kind[kind] if _whole(graph.nodes[n], "layer") == layer]
-            mine.sort(key=lambda n: (_centre(n, ties, xs, left + span / 2), _whole(graph.nodes[n], kind)))
-            for begin in range(0, len(mine), room):
-                part = mine[begin : begin + room]
-                for place, node in enumerate(part):
-                    data = graph.nodes[node]
-                    xs[node] = left + (place + 0.5) * span / len(part)
-                    number = _whole(data, kind)
-                    label = f"H{number}" if kind == "head" else str(number)
-                    value = data.get("value") if data.get("selected", True) else ""
-                    spots.append(Spot(node, kind, xs[node], y, label, OTHER if kind == "head" else colour_of(value)))
+            members = [n for n in by_kind[kind] if _integer(nodes[n], "layer") == layer]
+            for line in canvas.lines(_sorted_by_targets(canvas, members, kind), 31.0):
+                for node, x in line:
+                    canvas.xs[node] = x
+                    canvas.spots.append(_node_spot(node, nodes[node], kind, x, y))
                 y += 40
-        rows.append((f"L{layer}" if narrow else f"layer {layer}", (start + y - 40) / 2))
+        canvas.rows.append((f"L{layer}" if canvas.narrow else f"layer {layer}", (start + y - 40) / 2))
         y += 10
-    inputs = by_kind["input"]
-    if inputs:
-        y += 10
-        room = max(1, int(span / 17))
-        if not narrow:
-            rows.append(("input", y))
-        for begin in range(0, len(inputs), room):
-            part = inputs[begin : begin + room]
-            for place, node in enumerate(part):
-                where = left + (place + 0.5) * span / len(part)
-                label = visible(str(graph.nodes[node].get("text", "")), 13)
-                spots.append(Spot(node, "input", where, y, label, OTHER))
-            y += 90 if slant == -90 else 74
-    return Plan(width, y, tuple(spots), ties, tuple(rows), _cut(ties, most_edges), slant, hidden)
+    return y
 
 
-def _whole(data: Mapping[str, Any], name: str) -> int:
+def _sorted_by_targets(canvas: _Canvas, members: list[str], kind: str) -> list[str]:
+    """Nodes of a layer from left to right, by the mean x of their targets."""
+    middle = canvas.left + canvas.span / 2
+
+    def key(node: str) -> tuple[float, int]:
+        return _centre(node, canvas.ties, canvas.xs, middle), _integer(canvas.graph.nodes[node], kind)
+
+    return sorted(members, key=key)
+
+
+def _node_spot(node: str, data: Mapping[str, Any], kind: str, x: float, y: float) -> Spot:
+    """Spot of a head or neuron; neurons that were not selected are grey, as heads are."""
+    number = _integer(data, kind)
+    if kind == "head":
+        return Spot(node, kind, x, y, f"H{number}", OTHER)
+    value = data.get("value") if data.get("selected", True) else ""
+    return Spot(node, kind, x, y, str(number), colour_of(value))
+
+
+def _place_inputs(canvas: _Canvas, inputs: list[str], y: float, line_height: float) -> float:
+    """Position input tokens at the bottom; returns the height of the picture."""
+    if not inputs:
+        return y
+    y += 10
+    if not canvas.narrow:
+        canvas.rows.append(("input", y))
+    for line in canvas.lines(inputs, 17.0):
+        canvas.spots += [Spot(node, "input", x, y, canvas.text(node), OTHER) for node, x in line]
+        y += line_height
+    return y
+
+
+def _integer(data: Mapping[str, Any], name: str) -> int:
     try:
         return int(data[name])
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"a {data.get('kind', 'node')} of the circuit has no whole number {name!r}") from error
+        raise InputError(f"a {data.get('kind', 'node')} of the circuit has no integer {name!r}") from error
 
 
-def _ties(graph: Any) -> tuple[Tie, ...]:
-    found = []
+def _ties(graph: nx.DiGraph) -> tuple[Tie, ...]:
+    """Edges with an effect, weakest first."""
+    edges = []
     for source, target, edge in graph.edges(data=True):
         effect = edge_effect(edge)
         if edge.get("kind") in DRAWN and effect is not None:
-            found.append((source, target, str(edge["kind"]), effect))
+            edges.append((source, target, str(edge["kind"]), effect))
     largest: dict[str, float] = defaultdict(float)
-    for *_, kind, effect in found:
+    for *_, kind, effect in edges:
         largest[kind] = max(largest[kind], abs(effect))
-    ties = [Tie(a, b, kind, effect, abs(effect) / (largest[kind] or 1.0)) for a, b, kind, effect in found]
+    ties = [Tie(a, b, kind, effect, abs(effect) / (largest[kind] or 1.0)) for a, b, kind, effect in edges]
     return tuple(sorted(ties, key=lambda tie: tie.strength))
 
 
@@ -197,27 +281,26 @@ def _cut(ties: tuple[Tie, ...], most: int) -> float:
     return min(1.0, (math.floor(100 * ties[-most - 1].strength) + 1) / 100)
 
 
-def _values(graph: Any, by_kind: Mapping[str, list[str]]) -> list[str]:
+def _values(graph: nx.DiGraph, by_kind: Mapping[str, list[str]]) -> list[str]:
     """Values with a node or a token, in circle order, others after them."""
-    found = [str(graph.nodes[n].get("value")) for kind in ("value", "token") for n in by_kind[kind]]
-    found = list(dict.fromkeys(found))
-    return [name for name in VALUES if name in found] + [name for name in found if name not in VALUES]
+    named = [str(graph.nodes[n].get("value")) for kind in ("value", "token") for n in by_kind[kind]]
+    values = list(dict.fromkeys(named))
+    return [name for name in VALUES if name in values] + [name for name in values if name not in VALUES]
 
 
-def _tokens(graph: Any, tokens: list[str], ties: tuple[Tie, ...], room: int) -> tuple[list[str], int]:
-    """The tokens that find room, the strongest first to stay."""
+def _visible_tokens(graph: nx.DiGraph, tokens: list[str], ties: tuple[Tie, ...], room: int) -> tuple[list[str], int]:
+    """The strongest tokens that fit, by text, and the number of the others."""
     weight: dict[str, float] = defaultdict(float)
     for tie in ties:
         weight[tie.target] += tie.strength
-    best = sorted(tokens, key=lambda token: -weight[token])[: max(1, room)]
-    keep = set(best)
-    kept = [token for token in tokens if token in keep]
-    kept.sort(key=lambda token: str(graph.nodes[token].get("text", "")))
-    return kept, len(tokens) - len(kept)
+    best = set(sorted(tokens, key=lambda token: -weight[token])[: max(1, room)])
+    fitting = [token for token in tokens if token in best]
+    fitting.sort(key=lambda token: str(graph.nodes[token].get("text", "")))
+    return fitting, len(tokens) - len(fitting)
 
 
 def _centre(node: str, ties: tuple[Tie, ...], xs: Mapping[str, float], middle: float) -> float:
-    """Mean place of what a node acts on, by strength; fewer lines cross so."""
-    mine = [(xs[tie.target], tie.strength) for tie in ties if tie.source == node and tie.target in xs]
-    total = sum(weight for _, weight in mine)
-    return sum(x * weight for x, weight in mine) / total if total else middle
+    """Mean x of a node's targets, weighted by strength; sorting by it makes fewer lines cross."""
+    targets = [(xs[tie.target], tie.strength) for tie in ties if tie.source == node and tie.target in xs]
+    total = sum(weight for _, weight in targets)
+    return sum(x * weight for x, weight in targets) / total if total else middle

@@ -1,7 +1,7 @@
 """The interactive picture of a circuit: a fragment for reports and notebooks, and a page of its own.
 
-The server writes the data as an inert JSON block, a still SVG for readers without scripts, and the tables; our script
-(templates/circuit.js.j2) draws the rest and puts every text into the page as text.
+Python writes the data as an inert JSON block, a static SVG for browsers without scripts, and the tables; our script
+(templates/circuit.js.j2) draws the rest and inserts all text as text nodes, never as HTML.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import networkx as nx
 from markupsafe import Markup
 
 from neva_tl.circuits.drawing import wording
@@ -22,47 +23,61 @@ from neva_tl.plots.pages import asset, environment, json_text
 
 NUMBERS = ("attributed", "total", "measured", "lo", "hi")
 STATISTICS = ("g", "lo", "hi", "p", "q", "share", "score", "write", "mean_plus", "mean_minus")
-#: Texts and contexts a node may bring into the page.
+#: Maximum numbers of written tokens, contexts, and tokens per context that a node shows.
 MOST_WRITES, MOST_CONTEXTS, MOST_TOKENS = 24, 8, 400
 EDGE_ROWS = 250
 
 
+@runtime_checkable
+class GraphAndMeta(Protocol):
+    """The attributes of a `CircuitGraph` that pages read; its module imports this one."""
+
+    @property
+    def graph(self) -> nx.DiGraph:
+        """Nodes and edges."""
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """Origin of the graph."""
+
+
 def assets() -> tuple[Markup, Markup]:
-    """(style sheet, script), needed once in a page however many pictures stand in it."""
+    """(style sheet, script); a page needs them once, whatever its number of pictures."""
     return asset("circuit.css.j2"), Markup(asset("sort.js.j2") + asset("circuit.js.j2"))
 
 
-def figure_data(graph: Any) -> dict[str, Any]:
-    """All that the script draws, as plain data.
+def figure_data(graph: GraphAndMeta) -> dict[str, Any]:
+    """Plain data from which the script draws.
 
     Args:
-        graph: a `CircuitGraph`.
+        graph: A `CircuitGraph`.
 
     Returns:
         `nodes` (dicts), `edges` (`[source, target, kind, attributed, total, measured, lo, hi]`, ends by index), `plans`
-        (places by node index, for wide and narrow pages), `most` (edges drawn at first).
+        (positions by node index, for wide and narrow pages), `most` (maximum number of edges drawn at first), `scaled`
+        (whether attributions are in logits).
     """
-    whole = _with_values(graph.graph)
-    names = list(whole.nodes)
-    index = {name: place for place, name in enumerate(names)}
+    complete = _with_values(graph.graph)
+    names = list(complete.nodes)
+    index = {name: number for number, name in enumerate(names)}
     edges = [
         [index[a], index[b], edge["kind"], *(wording.number(edge.get(name)) for name in NUMBERS)]
-        for a, b, edge in whole.edges(data=True)
+        for a, b, edge in complete.edges(data=True)
         if edge.get("kind") in (*DRAWN, "belongs")
     ]
     return {
-        "nodes": [_node(name, data) for name, data in whole.nodes(data=True)],
+        "nodes": [_node(name, data) for name, data in complete.nodes(data=True)],
         "edges": edges,
         "plans": {
-            name: _plan(layered(whole, width=width), index) for name, width in (("wide", WIDE), ("narrow", NARROW))
+            name: _plan(layered(complete, width=width), index) for name, width in (("wide", WIDE), ("narrow", NARROW))
         },
         "most": MOST_EDGES,
         "scaled": graph.meta.get("n_examples") != 0,
     }
 
 
-def _with_values(graph: Any) -> Any:
-    """The graph with a node for every value that a token names."""
+def _with_values(graph: nx.DiGraph) -> nx.DiGraph:
+    """Copy of the graph with a node for every value that a token names."""
     out = graph.copy()
     for name, data in graph.nodes(data=True):
         if data.get("kind") == "token":
@@ -118,26 +133,26 @@ def _node(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _listed(raw: Any) -> list[Any]:
-    """A list, given as such or as JSON text; nothing for anything else."""
+def _as_list(raw: Any) -> list[Any]:
+    """A list from a list or from JSON text; an empty list for anything else."""
     try:
-        found = json.loads(raw) if isinstance(raw, str) else raw
+        items = json.loads(raw) if isinstance(raw, str) else raw
     except ValueError:
         return []
-    return list(found) if isinstance(found, list | tuple) else []
+    return list(items) if isinstance(items, list | tuple) else []
 
 
 def _pairs(raw: Any) -> list[list[Any]]:
     return [
         [str(item[0]), wording.number(item[1])]
-        for item in _listed(raw)[:MOST_WRITES]
+        for item in _as_list(raw)[:MOST_WRITES]
         if isinstance(item, list | tuple) and len(item) == 2
     ]
 
 
 def _contexts(raw: Any) -> list[dict[str, Any]]:
     out = []
-    for item in _listed(raw)[:MOST_CONTEXTS]:
+    for item in _as_list(raw)[:MOST_CONTEXTS]:
         if not isinstance(item, Mapping):
             continue
         tokens, acts = item.get("tokens"), item.get("activations")
@@ -148,20 +163,26 @@ def _contexts(raw: Any) -> list[dict[str, Any]]:
     return out
 
 
-def edge_table(graph: Any, most: int = EDGE_ROWS) -> dict[str, Any]:
-    """The strongest edges as cells of the template's sortable table, strongest of their kind first.
+def edge_table(graph: GraphAndMeta, most: int = EDGE_ROWS) -> dict[str, Any]:
+    """The strongest edges as cells of the template's sortable table, by strength within their kind.
+
+    Args:
+        graph: A `CircuitGraph`.
+        most: Maximum number of rows.
 
     Returns:
-        `columns`, `rows`, and `count` (edges in the graph that carry a number).
+        `columns`, `rows`, and `count` (number of edges in the graph that have an effect).
     """
     strength = {(tie.source, tie.target): tie.strength for tie in layered(graph.graph).ties}
     ordered = sorted(strength, key=lambda ends: -strength[ends])
-    there = [name for name in ("attributed", "total", "measured") if any(_has(graph, e, name) for e in ordered)]
+    columns_with_data = [
+        name for name in ("attributed", "total", "measured") if any(_has(graph, e, name) for e in ordered)
+    ]
     rows = []
     for a, b in ordered[:most]:
         edge = graph.graph.edges[a, b]
         cells = [{"text": text, "sort": text} for text in (_title(graph, a), _title(graph, b), str(edge["kind"]))]
-        for name in there:
+        for name in columns_with_data:
             raw = wording.number(edge.get(name))
             text = signed(raw)
             low, high = wording.number(edge.get("lo")), wording.number(edge.get("hi"))
@@ -175,15 +196,15 @@ def edge_table(graph: Any, most: int = EDGE_ROWS) -> dict[str, Any]:
         "measured": "change of the target when the source alone is ablated to its mean, 95 % interval",
     }
     columns = [{"label": label, "text": True, "title": ""} for label in ("source", "target", "kind")]
-    columns += [{"label": name, "text": False, "title": titles[name]} for name in there]
+    columns += [{"label": name, "text": False, "title": titles[name]} for name in columns_with_data]
     return {"columns": columns, "rows": rows, "count": len(ordered)}
 
 
-def _has(graph: Any, ends: tuple[str, str], name: str) -> bool:
+def _has(graph: GraphAndMeta, ends: tuple[str, str], name: str) -> bool:
     return wording.number(graph.graph.edges[ends].get(name)) is not None
 
 
-def _title(graph: Any, name: str) -> str:
+def _title(graph: GraphAndMeta, name: str) -> str:
     node = _node(name, graph.graph.nodes[name])
     if node["kind"] in ("token", "input"):
         owner = f" ({node['value']})" if node.get("value") else ""
@@ -191,11 +212,14 @@ def _title(graph: Any, name: str) -> str:
     return visible(str(node["name"]), 40)
 
 
-def picture(graph: Any) -> Markup:
-    """The interactive picture as a fragment; the page must hold `assets()` once, the script after it.
+def picture(graph: GraphAndMeta) -> Markup:
+    """The interactive picture as a fragment; the page must include `assets()` once, with the script after it.
+
+    Args:
+        graph: A `CircuitGraph`.
 
     Raises:
-        InputError: a circuit with no neurons and no heads.
+        InputError: The circuit has neither neurons nor heads.
     """
     meta = graph.meta
     return Markup(
@@ -210,33 +234,44 @@ def picture(graph: Any) -> Markup:
     )
 
 
-def made(meta: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """How the circuit was made: (name, text), what has its own place left out."""
+def origin(meta: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Origin of the circuit as (name, text), without the entries that the page shows elsewhere.
+
+    Args:
+        meta: Meta of the circuit.
+    """
     return [
-        (str(k).replace("_", " "), _said(item))
+        (str(k).replace("_", " "), _as_text(item))
         for k, item in meta.items()
         if k not in ("faithfulness", "curve", "heads", "neurons", "effort")
     ]
 
 
-def _said(item: Any) -> str:
+def _as_text(item: Any) -> str:
     if isinstance(item, list | tuple):
         return ", ".join(map(str, item))
     return f"{item:.4g}" if isinstance(item, float) and math.isfinite(item) else str(item)
 
 
-def title_of(graph: Any) -> str:
-    """`Circuit of benevolence in demo`."""
+def title_of(graph: GraphAndMeta) -> str:
+    """Title such as `Circuit of benevolence in demo`.
+
+    Args:
+        graph: A `CircuitGraph`.
+    """
     values = graph.meta.get("values") or ()
     names = ", ".join(dict.fromkeys(map(str, values if isinstance(values, list | tuple) else [values])))
     return f"Circuit of {names or 'values'} in {graph.meta.get('model', 'a model')}"
 
 
-def page(graph: Any) -> str:
-    """A self-contained page that asks nothing of the network: picture, faithfulness, how it was made, edges.
+def page(graph: GraphAndMeta) -> str:
+    """A self-contained page that makes no network requests: picture, faithfulness, origin, edges.
+
+    Args:
+        graph: A `CircuitGraph`.
 
     Raises:
-        InputError: a circuit with no neurons and no heads.
+        InputError: The circuit has neither neurons nor heads.
     """
     css, js = assets()
     return (
@@ -245,7 +280,7 @@ def page(graph: Any) -> str:
         .render(
             title=title_of(graph),
             picture=picture(graph),
-            made=made(graph.meta),
+            made=origin(graph.meta),
             table=edge_table(graph),
             css=css,
             js=js,
@@ -253,7 +288,11 @@ def page(graph: Any) -> str:
     )
 
 
-def fragment(graph: Any) -> str:
-    """Picture, style sheet and script together, for a notebook's cell."""
+def fragment(graph: GraphAndMeta) -> str:
+    """Picture, style sheet and script together, for a notebook's cell.
+
+    Args:
+        graph: A `CircuitGraph`.
+    """
     css, js = assets()
     return f"<style>{css}</style>{picture(graph)}<script>{js}</script>"

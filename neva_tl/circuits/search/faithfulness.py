@@ -3,8 +3,8 @@
     F(circuit) = (m(circuit) - m(nothing)) / (m(model) - m(nothing))           everything outside is mean-ablated
     completeness = 1 - F(model without the circuit)                           the circuit itself is mean-ablated
 
-m: see `task`; means: see `gates`. 1 and 1 is the aim; F may exceed 1 when a circuit leaves out what works against the
-value. Random graphs have as many heads and as many neurons, drawn evenly over all layers.
+m: see `task`; means: see `gates`. The aim is 1 and 1; F may exceed 1 when a circuit leaves out nodes that work against the
+value. Random graphs have as many heads and as many neurons, drawn uniformly over all layers.
 """
 
 from __future__ import annotations
@@ -16,26 +16,34 @@ import numpy as np
 import pandas as pd
 import torch
 
-from neva_tl.circuits.search.gates import Means, contrast, mean_activations, text_log_odds
+from neva_tl.circuits.search.circuit_run import CircuitRun
+from neva_tl.circuits.search.gates import Means, contrast
 from neva_tl.circuits.search.nodes import Nodes
 from neva_tl.circuits.search.task import ValueTask
 from neva_tl.core.errors import InputError
+from neva_tl.core.files import to_json
 from neva_tl.core.statistics import cluster_bootstrap
 from neva_tl.models import Model
 
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """F and completeness of a circuit on a task, beside random graphs of its size.
+    """F and completeness of a circuit on a task, compared with random graphs of its size.
 
     Attributes:
-        f, f_lo, f_hi: F with its 95 % interval (bootstrap over clusters of texts; the circuit held fixed).
-        completeness: see above.
-        random_mean, random_max: F of the random graphs; `n_random` of them.
-        m_model, m_nothing: in nats.
-        n_heads, n_neurons: the circuit's size.
-        texts: how many.
-        split: whose.
+        f: F.
+        f_lo: Lower limit of its 95 % interval (bootstrap over clusters of texts; the circuit held fixed).
+        f_hi: Upper limit.
+        completeness: See the module's formulas.
+        random_mean: Mean F of the random graphs.
+        random_max: Largest F of the random graphs.
+        n_random: Number of random graphs.
+        m_model: m of the unedited model, in nats.
+        m_nothing: m with everything ablated, in nats.
+        n_heads: Heads of the circuit.
+        n_neurons: Neurons of the circuit.
+        texts: Number of texts.
+        split: Split of the texts.
     """
 
     f: float
@@ -53,11 +61,12 @@ class Faithfulness:
     split: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; what is not finite is None."""
-        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
+        """Plain data; NaN and infinities become None."""
+        data: dict[str, Any] = to_json(asdict(self))
+        return data
 
     def show(self) -> Any:
-        """F with its interval, beside random graphs, as a matplotlib figure."""
+        """F with its interval and F of the random graphs, as a matplotlib figure."""
         from neva_tl.plots.intervals import interval_plot
 
         rows = [
@@ -87,41 +96,39 @@ def faithfulness(
     """Measure a circuit by exact ablation.
 
     Args:
-        task: best on texts that the circuit was not searched on.
-        means: by default those of the task's own texts.
-        n_random: random graphs; 0 leaves the comparison out (NaN).
+        model: A TransformerLens model.
+        task: The task, preferably on texts that the search did not use.
+        nodes: Heads and neurons of the circuit.
+        means: By default those of the task's own texts.
+        n_random: Number of random graphs; 0 skips the comparison (NaN).
+        seed: Seed of the bootstrap and of the random graphs.
 
     Raises:
-        InputError: the whole model does no better than nothing on this task, so that F has no scale.
+        InputError: m of the full model is not above m of nothing, so that F has no scale.
     """
-    means = mean_activations(model, task) if means is None else means
-    own = list(task.ids).index(task.value)
-
-    def odds(kept: Nodes) -> np.ndarray:
-        return text_log_odds(model, task, means, kept)[:, own]
-
+    run = CircuitRun.of(model, task, means)
     none = Nodes.none(model)
-    texts = np.stack([odds(none), odds(~none), odds(nodes)], axis=1)
-    nothing, whole = (float(contrast(task, texts[:, i])) for i in (0, 1))
-    if not whole > nothing:
+    texts = np.stack([run.log_odds(none), run.log_odds(~none), run.log_odds(nodes)], axis=1)
+    nothing, full = (float(contrast(task, texts[:, i])) for i in (0, 1))
+    if not full > nothing:
         raise InputError(
-            f"F is not defined: m of the whole model ({whole:.3g}) is not above that of nothing ({nothing:.3g})"
+            f"F is not defined: m of the full model ({full:.3g}) is not above that of nothing ({nothing:.3g})"
         )
-    signed = np.column_stack([texts, task.signs])
-    estimate = cluster_bootstrap(signed, task.clusters, _ratio, n=1000, rng=np.random.default_rng([seed, 43]))
-    without = float(contrast(task, odds(~nodes)))
+    with_signs = np.column_stack([texts, task.signs])
+    estimate = cluster_bootstrap(with_signs, task.clusters, _ratio, n=1000, rng=np.random.default_rng([seed, 43]))
+    without = run.m(~nodes)
     generator = torch.Generator().manual_seed(seed)
-    drawn = [float(contrast(task, odds(nodes.random_like(generator)))) for _ in range(n_random)]
-    others = (np.array(drawn) - nothing) / (whole - nothing)
+    drawn = [run.m(nodes.random_like(generator)) for _ in range(n_random)]
+    others = (np.array(drawn) - nothing) / (full - nothing)
     return Faithfulness(
         f=float(estimate.est),
         f_lo=float(estimate.lo),
         f_hi=float(estimate.hi),
-        completeness=1 - (without - nothing) / (whole - nothing),
+        completeness=1 - (without - nothing) / (full - nothing),
         random_mean=float(others.mean()) if n_random else float("nan"),
         random_max=float(others.max()) if n_random else float("nan"),
         n_random=n_random,
-        m_model=whole,
+        m_model=full,
         m_nothing=nothing,
         n_heads=int(nodes.heads.sum()),
         n_neurons=int(nodes.neurons.sum()),
@@ -134,7 +141,7 @@ def _ratio(rows: np.ndarray) -> float:
     """F from rows of (nothing, model, circuit, sign)."""
     plus, minus = rows[rows[:, 3] > 0, :3], rows[rows[:, 3] < 0, :3]
     if not len(plus) or not len(minus):
-        # a draw without one of the poles has no contrast; with paired clusters there is none
+        # a resample without one of the poles has no contrast; paired clusters always have both
         return 0.0
-    nothing, whole, circuit = plus.mean(axis=0) - minus.mean(axis=0)
-    return float((circuit - nothing) / (whole - nothing))
+    nothing, full, circuit = plus.mean(axis=0) - minus.mean(axis=0)
+    return float((circuit - nothing) / (full - nothing))

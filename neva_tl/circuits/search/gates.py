@@ -1,9 +1,9 @@
-"""Gates on heads and neurons: between an activation (1) and its mean over the task's texts (0).
+"""Gates on heads and neurons, between an activation (1) and its mean over the task's texts (0).
 
-    a <- mean[p] + g (a - mean[p]),      p = the token's place in its text.
+    a <- mean[p] + g (a - mean[p]),      p = the token's position in its text.
 
 g = 0 is mean ablation (resolved by position, as is usual for circuits; Wang et al. 2022), g = 1 changes nothing, and the
-path between is what `search` integrates over. Embeddings are never gated: "nothing" is the model whose heads and neurons
+path between is the integration path of `search`. Embeddings are never gated: "nothing" is the model whose heads and neurons
 all carry their means.
 """
 
@@ -26,20 +26,20 @@ from neva_tl.core.errors import WorkError
 from neva_tl.models import inference
 from neva_tl.models.hooks import temporary_hooks
 
-#: A place that fewer texts reach takes the mean over all places but the first.
+#: Positions reached by fewer texts than this use the mean over all positions except the first.
 ENOUGH = 8
 TOKEN_BUDGET = 2048
 
 
 @dataclass(frozen=True, eq=False)
 class Means:
-    """Mean activations by place in the text; the last row serves all later places.
+    """Mean activations by position in the text; the last row serves all later positions.
 
     Attributes:
-        z: per layer `[n_places, n_heads, d_head]`.
-        post: per layer `[n_places, d_mlp]`.
-        embed: `[n_places, d_model]`, the stream in front of the first block, over the - texts only: what stands there
-            when the value is not expressed.
+        z: Per layer `[n_positions, n_heads, d_head]`.
+        post: Per layer `[n_positions, d_mlp]`.
+        embed: `[n_positions, d_model]`, the input of the first block, over the - texts only: the average input when the
+            value is not expressed.
     """
 
     z: tuple[Float[Tensor, "p h c"], ...]
@@ -48,12 +48,22 @@ class Means:
 
     @staticmethod
     def at(table: Tensor, n: int) -> Tensor:
-        """The table's rows for places 0 to n - 1."""
+        """Rows of a table of means for positions 0 to n - 1.
+
+        Args:
+            table: `[n_positions, ...]`.
+            n: Length of the text in tokens.
+        """
         return table[torch.arange(n, device=table.device).clamp_max(len(table) - 1)]
 
 
 def mean_activations(model: models.Model, task: ValueTask) -> Means:
-    """Means over both poles of a task (embeddings: the - pole), place by place."""
+    """Means over both poles of a task (embeddings: the - pole), position by position.
+
+    Args:
+        model: A TransformerLens model.
+        task: The texts.
+    """
     facts = models.info(model)
     names = {models.hook_name(model, 0, "resid_pre"): ("embed", 0)}
     for layer in range(facts.n_layers):
@@ -65,16 +75,16 @@ def mean_activations(model: models.Model, task: ValueTask) -> Means:
         counts = _add(counts, batch.mask.sum(dim=0).float())
         minus_counts = _add(minus_counts, minus.sum(dim=0).float())
 
-        def gather(key: tuple[str, int], mask: Tensor = batch.mask, minus: Tensor = minus) -> Callable[..., None]:
-            def look(x: Tensor, hook: Any = None) -> None:
-                held = torch.einsum("bn,bn...->n...", (minus if key[0] == "embed" else mask).float(), x.float())
-                sums[key] = _add(sums[key], held) if key in sums else held
+        def summing(key: tuple[str, int], mask: Tensor = batch.mask, minus: Tensor = minus) -> Callable[..., None]:
+            def add_batch(x: Tensor, **_: Any) -> None:
+                batch_sum = torch.einsum("bn,bn...->n...", (minus if key[0] == "embed" else mask).float(), x.float())
+                sums[key] = _add(sums[key], batch_sum) if key in sums else batch_sum
 
-            return look
+            return add_batch
 
-        with temporary_hooks(model, [(name, gather(key)) for name, key in names.items()]):
+        with temporary_hooks(model, [(name, summing(key)) for name, key in names.items()]):
             inference.forward_batch(model, batch, logits=False)
-    means = {key: _by_place(total, minus_counts if key[0] == "embed" else counts) for key, total in sums.items()}
+    means = {key: _by_position(total, minus_counts if key[0] == "embed" else counts) for key, total in sums.items()}
     layers = range(facts.n_layers)
     return Means(tuple(means["z", i] for i in layers), tuple(means["post", i] for i in layers), means["embed", 0])
 
@@ -88,11 +98,12 @@ def _add(a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
-def _by_place(total: Tensor, counts: Tensor) -> Tensor:
-    wide = counts.reshape(-1, *[1] * (total.dim() - 1))
-    mean = total / wide.clamp_min(1)
+def _by_position(total: Tensor, counts: Tensor) -> Tensor:
+    """Means from sums and counts; rare positions get the pooled mean, which is also the last row."""
+    divisors = counts.reshape(-1, *[1] * (total.dim() - 1))
+    mean = total / divisors.clamp_min(1)
     rare = counts < ENOUGH
-    rare[0] = False  # the first token (BOS, an attention sink) is like no other
+    rare[0] = False  # the first token (BOS, an attention sink) differs from all others
     if len(counts) > 1:
         pooled = total[1:].sum(dim=0) / counts[1:].sum()
         mean[rare] = pooled
@@ -107,23 +118,29 @@ def gated(
     heads: Float[Tensor, "n_layers n_heads"] | None,
     neurons: Float[Tensor, "n_layers d_mlp"] | None,
 ) -> Iterator[None]:
-    """Put gates on the model for a while; None leaves that kind alone. Gradients flow into the gates.
+    """Put gates on the model for the length of a block; gradients flow into the gates.
 
     A layer whose gates are all exactly 1 and need no gradient gets no hook.
+
+    Args:
+        model: A TransformerLens model.
+        means: Activations at gate 0.
+        heads: Gates of the heads, or None for no gates on heads.
+        neurons: Gates of the neurons, or None for no gates on neurons.
     """
-    wanted = []
+    hooks = []
     for layer in range(models.info(model).n_layers):
         for site, table, gates in (("z", means.z, heads), ("post", means.post, neurons)):
             if gates is None or (not gates.requires_grad and bool((gates[layer] == 1).all())):
                 continue
             row = gates[layer][:, None] if site == "z" else gates[layer]
-            wanted.append((models.hook_name(model, layer, site), _gate(table[layer], row)))
-    with temporary_hooks(model, wanted):
+            hooks.append((models.hook_name(model, layer, site), _gate(table[layer], row)))
+    with temporary_hooks(model, hooks):
         yield
 
 
 def _gate(table: Tensor, gates: Tensor) -> Callable[..., Tensor]:
-    def mix(x: Tensor, hook: Any = None) -> Tensor:
+    def mix(x: Tensor, **_: Any) -> Tensor:
         mean = Means.at(table, x.shape[1]).to(x.dtype)
         if mean.shape != x.shape[1:]:
             raise WorkError(f"means of shape {tuple(mean.shape)} do not fit activations {tuple(x.shape)}")
@@ -133,30 +150,38 @@ def _gate(table: Tensor, gates: Tensor) -> Callable[..., Tensor]:
 
 
 def text_log_odds(
-    model: models.Model, task: ValueTask, means: Means | None = None, kept: Nodes | None = None
+    model: models.Model, task: ValueTask, means: Means | None = None, nodes: Nodes | None = None
 ) -> Float[np.ndarray, "n n_values"]:
-    """Log-odds of every value's words on every text, with everything outside `kept` mean-ablated.
+    """Log-odds of every value's words on every text, with everything outside the nodes mean-ablated.
 
     Args:
-        kept: None keeps everything.
+        model: A TransformerLens model.
+        task: The texts and the values' tokens.
+        means: Activations of ablated nodes; None ablates nothing.
+        nodes: Heads and neurons that keep their activations; None keeps all.
 
     Returns:
-        Columns in the order of `task.ids`.
+        `[n, n_values]`, columns in the order of `task.ids`.
     """
     device = models.info(model).device
     heads = neurons = None
-    if kept is not None:
-        heads, neurons = kept.heads.float().to(device), kept.neurons.float().to(device)
+    if nodes is not None:
+        heads, neurons = nodes.heads.float().to(device), nodes.neurons.float().to(device)
     out = np.zeros((len(task.examples), len(task.ids)))
     for rows, batch in inference.batches(model, task.examples, token_budget=TOKEN_BUDGET, chat=task.chat):
         with gated(model, means, heads, neurons) if means is not None else nullcontext():
             logits = inference.forward_batch(model, batch)
         assert logits is not None
-        found = read_log_odds(logits, batch, task.at, list(task.ids.values()))
-        out[rows] = found.double().cpu().numpy()
+        odds = read_log_odds(logits, batch, task.at, list(task.ids.values()))
+        out[rows] = odds.double().cpu().numpy()
     return out
 
 
 def contrast(task: ValueTask, per_text: Float[np.ndarray, "*shape"]) -> Any:
-    """M from per-text numbers: mean over + texts minus mean over - texts."""
+    """Contrast m of per-text numbers: mean over + texts minus mean over - texts.
+
+    Args:
+        task: Weights the texts.
+        per_text: `[n, ...]`.
+    """
     return np.tensordot(task.weights, per_text, axes=1)

@@ -1,4 +1,4 @@
-"""Measured edges: ablate one neuron, read every value's tokens."""
+"""Measured edges from a neuron to the values: ablate the neuron, read the value tokens."""
 
 from __future__ import annotations
 
@@ -30,16 +30,19 @@ def ablation_effects(
     mean over examples with its 95 % interval (t). Tokens that two values claim are left out.
 
     Args:
-        neurons: at site `post`; each is ablated alone, at all tokens.
-        examples: where to measure.
-        tokens: as `attribution.value_tokens` gives.
+        model: A TransformerLens model.
+        neurons: Neurons at site `post`; each is ablated alone, at all tokens.
+        examples: Texts whose answer tokens are read.
+        tokens: As returned by `attribution.value_tokens`.
+        chat: As in `inference.encode`.
+        token_budget: Maximum tokens per batch.
 
     Returns:
-        One row per (neuron, value), neurons in the set's order: place (number in the set), value, measured, lo, hi (nats;
+        One row per (neuron, value), neurons in the set's order: place (index in the set), value, measured, lo, hi (nats;
         the interval is NaN for a single example).
 
     Raises:
-        InputError: no examples.
+        InputError: The examples are empty.
     """
     from neva_tl.editing import Ablate, edit
 
@@ -50,12 +53,12 @@ def ablation_effects(
     batches = list(inference.batches(model, examples, token_budget=token_budget, chat=chat))
     before = _log_odds(model, batches, ids, None)
     rows = []
-    for place in range(len(neurons)):
-        one = neurons.with_df(neurons.df.iloc[[place]])
+    for index in range(len(neurons)):
+        one = neurons.with_df(neurons.df.iloc[[index]])
         with edit(model, Ablate(one, mode="mean", effects="all")) as session:
             change = _log_odds(model, batches, ids, session) - before
         mean, lo, hi = mean_interval(change)
-        rows += [(place, name, mean[v], lo[v], hi[v]) for v, name in enumerate(ids)]
+        rows += [(index, name, mean[v], lo[v], hi[v]) for v, name in enumerate(ids)]
     return pd.DataFrame(rows, columns=["place", "value", "measured", "lo", "hi"])
 
 
@@ -65,7 +68,7 @@ def _log_odds(
     ids: dict[str, list[int]],
     session: inference.TokenSession | None,
 ) -> np.ndarray:
-    """`[n_examples, n_values]`."""
+    """Log-odds of every value on every example, `[n_examples, n_values]`."""
     out = np.zeros((sum(len(batch) for _, batch in batches), len(ids)))
     for rows, batch in batches:
         logits = inference.forward_batch(model, batch, session=session)

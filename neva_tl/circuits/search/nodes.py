@@ -1,4 +1,4 @@
-"""Which heads and neurons are in a circuit: two masks over the whole model."""
+"""Membership in a circuit: masks over all heads and neurons of a model."""
 
 from __future__ import annotations
 
@@ -11,20 +11,29 @@ from torch import Tensor
 
 from neva_tl import models
 
-#: (kind, layer, index): head or neuron; inputs are ("input", -1, token id).
+#: (kind, layer, index) with kind head or neuron; inputs are ("input", -1, token id).
 Name = tuple[str, int, int]
 
 
 @dataclass(frozen=True, eq=False)
 class Nodes:
-    """Attention heads and MLP neurons, as masks."""
+    """Attention heads and MLP neurons, as masks.
+
+    Attributes:
+        heads: True for the heads of the circuit.
+        neurons: True for the neurons of the circuit.
+    """
 
     heads: Bool[Tensor, "n_layers n_heads"]
     neurons: Bool[Tensor, "n_layers d_mlp"]
 
     @classmethod
     def none(cls, model: models.Model) -> Nodes:
-        """The empty circuit."""
+        """Return the empty circuit.
+
+        Args:
+            model: A TransformerLens model.
+        """
         facts = models.info(model)
         return cls(
             torch.zeros(facts.n_layers, facts.n_heads, dtype=torch.bool),
@@ -35,21 +44,32 @@ class Nodes:
     def of(
         cls, model: models.Model, heads: Iterable[tuple[int, int]] = (), neurons: Iterable[tuple[int, int]] = ()
     ) -> Nodes:
-        """The circuit of these (layer, head) and (layer, neuron)."""
-        made = cls.none(model)
-        for mask, chosen in ((made.heads, heads), (made.neurons, neurons)):
-            for layer, index in chosen:
+        """Return the circuit of these heads and neurons.
+
+        Args:
+            model: A TransformerLens model.
+            heads: (layer, head) pairs.
+            neurons: (layer, neuron) pairs.
+        """
+        nodes = cls.none(model)
+        for mask, pairs in ((nodes.heads, heads), (nodes.neurons, neurons)):
+            for layer, index in pairs:
                 mask[layer, index] = True
-        return made
+        return nodes
 
     @classmethod
     def from_flat(cls, model: models.Model, mask: Tensor) -> Nodes:
-        """From one mask over heads, then neurons (the order of `flat`)."""
+        """Return the circuit of one mask over heads, then neurons (the order of `flat`).
+
+        Args:
+            model: A TransformerLens model.
+            mask: `[n_nodes]`.
+        """
         heads, neurons = split(model, mask)
         return cls(heads.bool(), neurons.bool())
 
     def flat(self) -> Bool[Tensor, " n_nodes"]:
-        """Heads, then neurons, layer by layer."""
+        """One mask over heads, then neurons, layer by layer."""
         return torch.cat([self.heads.flatten(), self.neurons.flatten()])
 
     def __len__(self) -> int:
@@ -59,20 +79,29 @@ class Nodes:
         return Nodes(~self.heads, ~self.neurons)
 
     def head_list(self) -> list[tuple[int, int]]:
-        """(layer, head), in order."""
+        """(layer, head) pairs, in order."""
         return [(int(a), int(b)) for a, b in self.heads.nonzero()]
 
     def neuron_list(self) -> list[tuple[int, int]]:
-        """(layer, neuron), in order."""
+        """(layer, neuron) pairs, in order."""
         return [(int(a), int(b)) for a, b in self.neurons.nonzero()]
 
     def random_like(self, generator: torch.Generator) -> Nodes:
-        """A random circuit with as many heads and as many neurons, drawn evenly over all layers."""
+        """Draw a random circuit with as many heads and as many neurons, uniform over all layers.
+
+        Args:
+            generator: Source of randomness, on the CPU.
+        """
         return Nodes(*(_shuffled(mask, generator) for mask in (self.heads, self.neurons)))
 
 
 def split(model: models.Model, flat: Shaped[Tensor, " n_nodes"]) -> tuple[Shaped[Tensor, "l h"], Shaped[Tensor, "l k"]]:
-    """One number per node (heads, then neurons) as a table of heads and one of neurons."""
+    """Split one number per node into a table of heads and a table of neurons.
+
+    Args:
+        model: A TransformerLens model.
+        flat: One number per head, then per neuron.
+    """
     facts = models.info(model)
     cut = facts.n_layers * facts.n_heads
     return flat[:cut].reshape(facts.n_layers, -1), flat[cut:].reshape(facts.n_layers, -1)

@@ -1,14 +1,14 @@
-"""The behaviour a circuit explains: a value's words are likelier after texts that express it than after texts that do not.
+"""The behaviour a circuit explains: texts that express a value make the value's words likelier than texts that do not.
 
     m = mean over + texts of log P(S) / P(not S)  -  the same over - texts,
 
-S = the value's word tokens, P the model's next-token probability behind each read token (in nats; the contrast is ours).
+S = the value's word tokens, P the model's next-token probability after each read token (in nats; the contrast is ours).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,26 +25,25 @@ from neva_tl.models import Model, inference
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.example import Example
 
-#: What is put behind English statements: with it a word that names a value is likely to come next (ours). On SmolLM2's train
-#: texts the contrast of power grows from .5 to 1.1 nats; four wordings were compared there, on power, benevolence, tradition
-#: and security.
+#: Suffix of English statements after which a word that names a value is likely (ours). On SmolLM2's train texts the contrast
+#: of power grows from .5 to 1.1 nats; four wordings were compared there, on power, benevolence, tradition and security.
 LEAD = " In one word, this is about"
 
 
 @dataclass(frozen=True)
 class ValueTask:
-    """Texts of both poles of one value, and the tokens that stand for each value.
+    """Texts of both poles of one value, and the word tokens of each value.
 
     Attributes:
-        value: whose words m is about.
-        examples: the texts.
+        value: The value whose words m is about.
+        examples: The texts.
         signs: +1 or -1 per text (its pole).
-        clusters: the texts' clusters; intervals resample these.
-        tokens: as `attribution.value_tokens` gives.
-        at: m is read behind the last token, or averaged over the answer tokens.
-        chat: as in `inference.encode`.
-        split: where the texts come from.
-        lead: what every text was made to end with.
+        clusters: Cluster of each text; intervals resample clusters.
+        tokens: As returned by `attribution.value_tokens`.
+        at: `last` reads m after the last token, `answer` averages over the answer tokens.
+        chat: As in `inference.encode`.
+        split: Split that the texts come from.
+        lead: Suffix appended to every text.
     """
 
     value: str
@@ -63,19 +62,29 @@ class ValueTask:
         if not {-1.0, 1.0} <= set(self.signs.tolist()):
             raise InputError(f"the task for {self.value} needs texts of both poles")
         if self.value not in self.ids:
-            raise InputError(f"no tokens that are {self.value}'s alone: give words that tell the values apart")
+            raise InputError(f"{self.value} has no tokens of its own: give words that tell the values apart")
 
     @cached_property
     def ids(self) -> dict[str, list[int]]:
-        """Token ids per value; tokens that two values claim are left out."""
+        """Token ids per value, without tokens that two values claim."""
         plain = self.tokens[~self.tokens["shared"]]
         return {str(name): rows["token"].tolist() for name, rows in plain.groupby("value", sort=False)}
 
     @cached_property
     def weights(self) -> Float[np.ndarray, " n"]:
-        """What each text counts for in m: 1 / n of its pole, negative on the - pole."""
+        """Weight of each text in m: 1 / n of its pole, negative on the - pole."""
         size = {sign: float((self.signs == sign).sum()) for sign in (1.0, -1.0)}
         return self.signs / np.array([size[sign] for sign in self.signs.tolist()])
+
+    def subset(self, rows: Sequence[int]) -> ValueTask:
+        """Return the task on some of its texts.
+
+        Args:
+            rows: Indices of the texts; both poles must be among them.
+        """
+        index = np.asarray(rows)
+        examples = tuple(self.examples[i] for i in rows)
+        return replace(self, examples=examples, signs=self.signs[index], clusters=self.clusters[index])
 
     def describe(self) -> str:
         """One line for captions."""
@@ -101,33 +110,38 @@ def value_task(
     chat: bool | None = None,
     lead: str = "",
 ) -> ValueTask:
-    """The first so many pairs (texts of each pole, where unpaired) of one value in one split, spread over the clusters.
+    """Build a task from the first texts of each pole of one value in one split, spread over the clusters.
 
     Args:
-        per_pole: texts of each pole at most.
-        values: whose tokens are measured beside it.
-        words: as in `attribution.value_tokens`; by default half A of our lists.
+        model: A TransformerLens model; its tokenizer decides which words are single tokens.
+        pairs: The contrast set.
+        value: The value whose words m is about.
+        split: Split of the contrast set.
+        per_pole: Maximum texts per pole (whole pairs, where texts are paired).
+        values: Values whose tokens are measured as well.
+        words: As in `attribution.value_tokens`; by default half A of our lists.
         at: `last` where a value's words come next (the demo's contrasts), `answer` for statements.
-        lead: put behind every text, so that a value's word is likely next (`LEAD` in English); with `at="last"`.
+        chat: As in `inference.encode`.
+        lead: Suffix for every text that makes a value's word likely next (`LEAD` in English); use with `at="last"`.
 
     Raises:
-        InputError: the prompts hold nothing of the value in that split, or `per_pole` below 2.
+        InputError: The split has no texts of the value, or `per_pole` is below 2.
     """
     if per_pole < 2:
         raise InputError(f"a task needs at least 2 texts per pole, not {per_pole}")
-    mine = pairs.split(split).for_value(value)
-    df = mine.df
-    # round-robin over clusters, so that a small task still sees many frames
+    contrasts = pairs.split(split).for_value(value)
+    df = contrasts.df
+    # round-robin over clusters, so that a small task still covers many frames
     unit = df["pair_id"].where(df["pair_id"].notna(), df.index.astype(str)).astype(str)
     turn = pd.Series(unit.groupby([df["cluster"], df["pole"]]).cumcount(), index=df.index)
     order = pd.DataFrame({"turn": turn, "unit": unit, "pole": df["pole"]}).sort_values(["turn", "unit"], kind="stable")
-    kept = np.sort(np.concatenate([order.index[order["pole"] == pole][:per_pole] for pole in ("+", "-")]))
-    examples = mine.examples()
+    rows = np.sort(np.concatenate([order.index[order["pole"] == pole][:per_pole] for pole in ("+", "-")]))
+    examples = contrasts.examples()
     return ValueTask(
         value=value,
-        examples=tuple(Example(examples[i].prompt, examples[i].answer + lead) for i in kept),
-        signs=np.where(df["pole"].to_numpy()[kept] == "+", 1.0, -1.0),
-        clusters=df["cluster"].astype(str).to_numpy()[kept],
+        examples=tuple(replace(examples[i], answer=examples[i].answer + lead) for i in rows),
+        signs=np.where(df["pole"].to_numpy()[rows] == "+", 1.0, -1.0),
+        clusters=df["cluster"].astype(str).to_numpy()[rows],
         tokens=value_tokens(model, values, words),
         at=at,
         chat=chat,
@@ -139,12 +153,19 @@ def value_task(
 def read_log_odds(
     logits: Float[Tensor, "b n v"], batch: inference.Batch, at: At, groups: Sequence[Sequence[int]]
 ) -> Float[Tensor, "b n_groups"]:
-    """Per text the log-odds of token sets, log P(S) - log P(not S), averaged over its read tokens."""
-    rows = read_mask(batch, at)
-    chosen = logits[rows].float()
-    whole = chosen.logsumexp(dim=-1)
-    inside = torch.stack([chosen[:, list(ids)].logsumexp(dim=-1) for ids in groups], dim=-1) - whole[:, None]
+    """Log-odds of token sets per text, log P(S) - log P(not S), averaged over its read tokens.
+
+    Args:
+        logits: Logits of the batch.
+        batch: The encoded texts.
+        at: `last` or `answer`, see `ValueTask`.
+        groups: Token ids of each set S.
+    """
+    mask = read_mask(batch, at)
+    read = logits[mask].float()
+    normaliser = read.logsumexp(dim=-1)
+    inside = torch.stack([read[:, list(ids)].logsumexp(dim=-1) for ids in groups], dim=-1) - normaliser[:, None]
     odds = inside - torch.log1p(-inside.exp().clamp_max(1 - 1e-7))
-    text = rows.nonzero()[:, 0]
-    summed = odds.new_zeros(len(rows), len(groups)).index_add(0, text, odds)
-    return summed / rows.sum(dim=1, keepdim=True).clamp_min(1)
+    text = mask.nonzero()[:, 0]
+    summed = odds.new_zeros(len(mask), len(groups)).index_add(0, text, odds)
+    return summed / mask.sum(dim=1, keepdim=True).clamp_min(1)

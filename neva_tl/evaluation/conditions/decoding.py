@@ -1,4 +1,4 @@
-"""Decoding: how the texts of every compared condition are written."""
+"""Decoding settings, common to all compared conditions."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from neva_tl.core.errors import InputError
 
 @dataclass(frozen=True)
 class Decoding:
-    """How texts are written: the same in every condition that is compared.
+    """Settings of text generation; compared conditions must share them.
 
     Attributes:
-        max_new_tokens: length of a text.
-        temperature: 0 = greedy.
-        samples: texts per prompt (more than one needs a temperature above 0).
-        seed: of the common random numbers.
-        chat: force or forbid the chat template; None uses it where there is one.
-        batch_size: prompts generated at once, None by the model's size; has no effect on the texts.
+        max_new_tokens: Maximum length of a text in tokens.
+        temperature: Sampling temperature; 0 = greedy.
+        samples: Texts per prompt (more than one needs a temperature above 0).
+        seed: Seed of the common random numbers.
+        chat: Force or forbid the chat template; None uses it where the tokenizer has one.
+        batch_size: Prompts per batch; None chooses it by the size of the model. It does not affect the texts.
     """
 
     max_new_tokens: int = 24
@@ -32,11 +32,9 @@ class Decoding:
         if self.samples < 1 or self.max_new_tokens < 1:
             raise InputError("decoding needs at least one sample of at least one token")
         if self.samples > 1 and self.temperature <= 0:
-            raise InputError(
-                "several samples per prompt need a temperature above 0: greedy texts would all be the same"
-            )
+            raise InputError("several samples per prompt need a temperature above 0: greedy texts would be identical")
 
     def options(self) -> dict[str, Any]:
-        """What `inference.generate` takes of it; `samples` is the caller's, who repeats the prompts."""
+        """Return the options of `inference.generate`, without `samples`: the caller repeats the prompts."""
         names = ("max_new_tokens", "temperature", "seed", "chat", "batch_size")
         return {name: getattr(self, name) for name in names}

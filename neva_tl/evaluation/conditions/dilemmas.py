@@ -1,7 +1,7 @@
 """Two-option dilemmas, the second measure of leakage: each question sets one value against another.
 
-Value j is read on the questions that offer j, on either side; those that also offer the steered value i are left out
-of D[i, j] (j != i), where j would fall because i rises by construction.
+Value j is measured on the questions that offer j as either option. D[i, j] (j != i) omits the questions that also offer
+the steered value i, since j falls there by construction as i rises.
 """
 
 from __future__ import annotations
@@ -24,12 +24,21 @@ ANSWERS = ("Yes.", "No.")
 
 
 def offers(questions: pd.DataFrame, name: str) -> Bool[np.ndarray, " n"]:
-    """Which questions offer a value, as the option asked about (`value`) or as its alternative (`against`)."""
+    """Return True for the questions that offer a value, as `value` or as `against`.
+
+    Args:
+        questions: Columns `value`, `against`.
+        name: Name of the value.
+    """
     return ((questions["value"] == name) | (questions["against"] == name)).to_numpy(dtype=bool)
 
 
 def balance(questions: pd.DataFrame) -> pd.DataFrame:
-    """How often each value (row) is set against each other one (column); look before trusting a mean over opponents."""
+    """Count the questions per value (row) and opponent (column); means over opponents need balanced counts.
+
+    Args:
+        questions: Columns `value`, `against`.
+    """
     return pd.crosstab(questions["value"], questions["against"]).reindex(index=VALUES, columns=VALUES, fill_value=0)
 
 
@@ -42,26 +51,47 @@ def on_dilemmas(
     judge: str = "",
     unit: str = "",
 ) -> Responses:
-    """Responses on dilemmas from the texts a judge read (`observed.text_responses` on `questions`, one text each).
+    """Build responses on dilemmas from texts scored by a judge (see `text_responses`).
 
     Args:
-        questions: `value, against, text, topic`, one row per row of `base`.
-        base, edited: texts with `score_VALUE`, unedited and per steered value.
+        method: Name of the method.
+        questions: Columns `value, against, text, topic`; one row per row of `base`.
+        base: Unedited texts with columns `score_VALUE`, one per question.
+        edited: The same for each steered value.
+        judge: Name of the judge.
+        unit: Unit of its scores.
+
+    Raises:
+        InputError: The number of texts differs from the number of questions.
+
+    Example:
+        >>> import neva_tl as nv
+        >>> from neva_tl.evaluation import measure, on_dilemmas, text_responses
+        >>> from neva_tl.prompts import load_questions
+        >>> model = nv.load("demo")
+        >>> stats = nv.collect(model, nv.prompts.load("demo", per_value=8))
+        >>> edit = nv.Shift(nv.select(stats, "power", method="mean_shift"))
+        >>> questions = load_questions("demo").query("split == 'validation'")
+        >>> judge = nv.evaluation.ExactJudge()
+        >>> base, edited = (text_responses(model, edits, questions, judge) for edits in (None, edit))
+        >>> responses = on_dilemmas("shift", questions, base, {"power": edited}, judge=judge.name, unit=judge.unit)
+        >>> measure(responses, n_boot=100, n_permutations=99).matrix.shape
+        (1, 10)
     """
     if any(len(frame) != len(questions) for frame in (base, *edited.values())):
         raise InputError("dilemmas need one text per question in every condition (samples=1)")
-    rows = [offers(questions, name) for name in VALUES]
-    measured = tuple(name for name, own in zip(VALUES, rows, strict=True) if own.any())
-    kept = [own for own in rows if own.any()]
+    offered = [offers(questions, name) for name in VALUES]
+    measured = tuple(name for name, mask in zip(VALUES, offered, strict=True) if mask.any())
+    masks = [mask for mask in offered if mask.any()]
     responses = Responses(
         method=method,
         steered=tuple(edited),
-        base=tuple(base[f"score_{name}"].to_numpy(float)[own] for name, own in zip(measured, kept, strict=True)),
+        base=tuple(base[f"score_{name}"].to_numpy(float)[mask] for name, mask in zip(measured, masks, strict=True)),
         edited=tuple(
-            np.stack([frame[f"score_{name}"].to_numpy(float)[own] for frame in edited.values()])
-            for name, own in zip(measured, kept, strict=True)
+            np.stack([frame[f"score_{name}"].to_numpy(float)[mask] for frame in edited.values()])
+            for name, mask in zip(measured, masks, strict=True)
         ),
-        clusters=tuple(questions["topic"].to_numpy(str)[own] for own in kept),
+        clusters=tuple(questions["topic"].to_numpy(str)[mask] for mask in masks),
         values=measured,
         judge=judge,
         unit=unit,
@@ -70,7 +100,12 @@ def on_dilemmas(
 
 
 def without_opponents(responses: Responses, questions: pd.DataFrame) -> Responses:
-    """Leave the questions that offer i out of D[i, j] for every j other than i."""
+    """Exclude the questions that offer i from D[i, j] for every j other than i.
+
+    Args:
+        responses: Scores of a `YesNoJudge` on the questions (see `assemble`).
+        questions: Columns `value`, `against`.
+    """
     excluded = tuple(
         np.stack([offers(questions, i)[offers(questions, j)] & (i != j) for i in responses.steered])
         for j in responses.values
@@ -80,15 +115,32 @@ def without_opponents(responses: Responses, questions: pd.DataFrame) -> Response
 
 @dataclass(frozen=True, eq=False)
 class YesNoJudge:
-    """A ModelJudge on "Should X do A rather than B?": P(yes), of yes and no, is the score of A's value; P(no) of B's.
+    """ModelJudge of yes-no dilemmas ("Should X do A rather than B?").
 
-    Counting both sides keeps a mere shift towards yes from looking like a rise of every value. Use `without_opponents`
-    on the responses before measuring.
+    P(yes), relative to yes and no, is the score of A's value, and P(no) that of B's value. Since both sides count, a
+    general shift towards yes does not appear as a rise of every value. Apply `without_opponents` to the responses before
+    `measure`.
 
     Attributes:
-        questions: `value, against, text, topic`, and `first` ("value" or "against") where the alternative may be asked
-            first.
-        chat: force or forbid the chat template.
+        questions: Columns `value, against, text, topic`, and optionally `first` ("value" or "against"), the option that
+            yes chooses; default "value".
+        chat: Force or forbid the chat template; None uses it where the tokenizer has one.
+
+    Example:
+        >>> import pandas as pd
+        >>> import neva_tl as nv
+        >>> from neva_tl.evaluation import YesNoJudge, assemble, measure, observe, without_opponents
+        >>> model = nv.load("demo")
+        >>> stats = nv.collect(model, nv.prompts.load("demo", per_value=8))
+        >>> edit = nv.Shift(nv.select(stats, "power", method="mean_shift"))
+        >>> pairs = [("power", "security"), ("security", "tradition"), ("tradition", "power")]
+        >>> questions = pd.DataFrame(pairs, columns=["value", "against"])
+        >>> questions = questions.assign(text=[f"Should he choose {a} over {b}?" for a, b in pairs], topic=list("abc"))
+        >>> judge = YesNoJudge(questions)
+        >>> base, edited = (observe(model, edits, None, judge).items for edits in (None, edit))
+        >>> responses = assemble("shift", base, {"power": edited}, judge=judge.name, unit=judge.unit)
+        >>> measure(without_opponents(responses, questions), n_boot=100, n_permutations=99).responses.values
+        ('power', 'security', 'tradition')
     """
 
     questions: pd.DataFrame
@@ -96,42 +148,45 @@ class YesNoJudge:
 
     @property
     def name(self) -> str:
-        """Shown in tables."""
+        """Name of the judge in tables."""
         return "dilemma"
 
     @property
     def unit(self) -> str:
-        """A probability of the two answers alone."""
+        """Unit of the scores: probability relative to the two answers."""
         return "P(chooses)"
 
     def measure(
         self, model: Model, session: inference.TokenSession | None = None, rewrite: Rewrite | None = None
     ) -> ItemScores:
-        """Scores of the questions that offer each value, in the order of the questions."""
-        asked = [rewrite(text) if rewrite else text for text in self.questions["text"].astype(str)]
-        yes = self._logprob(model, asked, ANSWERS[0], session) - self._logprob(model, asked, ANSWERS[1], session)
-        chosen = 1.0 / (1.0 + np.exp(-yes))
+        """Score the questions that offer each value, in the order of the questions.
+
+        Args:
+            model: A TransformerLens model.
+            session: Session of the active edits; None for the unedited model.
+            rewrite: Puts a role prompt before each question; None leaves the questions unchanged.
+        """
+        prompts = [rewrite(text) if rewrite else text for text in self.questions["text"].astype(str)]
+        yes = self._logprob(model, prompts, ANSWERS[0], session) - self._logprob(model, prompts, ANSWERS[1], session)
+        p_yes = 1.0 / (1.0 + np.exp(-yes))
         rows = [(name, offers(self.questions, name)) for name in VALUES]
-        rows = [(name, own) for name, own in rows if own.any()]
+        rows = [(name, mask) for name, mask in rows if mask.any()]
         topics = self.questions["topic"].to_numpy(dtype=str)
-        asked_first = self._asked_first().to_numpy()
-        first = [asked_first == name for name, _ in rows]
-        scores = [np.where(side, chosen, 1.0 - chosen)[own] for side, (_, own) in zip(first, rows, strict=True)]
+        first_option = self._first_option().to_numpy()
+        first = [first_option == name for name, _ in rows]
+        scores = [np.where(side, p_yes, 1.0 - p_yes)[mask] for side, (_, mask) in zip(first, rows, strict=True)]
         return ItemScores(
-            tuple(name for name, _ in rows), tuple(scores), tuple(topics[own] for _, own in rows), bounds=(0.0, 1.0)
+            tuple(name for name, _ in rows), tuple(scores), tuple(topics[mask] for _, mask in rows), bounds=(0.0, 1.0)
         )
 
-    def _asked_first(self) -> pd.Series:
-        """The value of each question's first option, the one that yes chooses (column `first`.
-
-        "value" or "against").
-        """
+    def _first_option(self) -> pd.Series:
+        """Return the value of each question's first option, which yes chooses (column `first`)."""
         if "first" not in self.questions.columns:
             return self.questions["value"]
         return self.questions["value"].where(self.questions["first"] != "against", self.questions["against"])
 
     def _logprob(
-        self, model: Model, asked: Sequence[str], answer: str, session: inference.TokenSession | None
+        self, model: Model, prompts: Sequence[str], answer: str, session: inference.TokenSession | None
     ) -> Float[np.ndarray, " n"]:
-        examples = [Example(prompt, answer) for prompt in asked]
+        examples = [Example(prompt, answer) for prompt in prompts]
         return np.asarray(inference.answer_logprobs(model, examples, session=session, chat=self.chat)[0], dtype=float)

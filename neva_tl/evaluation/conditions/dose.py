@@ -21,20 +21,23 @@ from neva_tl.evaluation.measures.result import LeakageResult, measure
 from neva_tl.models import Model
 from neva_tl.plots.showable import showable
 
-#: Doses tried when none are given, in units of the edit's own dose.
+#: Default doses, in units of the edit's own dose.
 DOSES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 def steered_value(edit: Edit) -> str:
-    """The value an edit was made for, where its neurons say so.
+    """Return the steered value of an edit, as recorded in its neuron set.
+
+    Args:
+        edit: The edit.
 
     Raises:
-        InputError: the edit carries no neuron set.
+        InputError: The edit has no neuron set.
     """
-    found = getattr(getattr(edit, "neurons", None), "value", None)
-    if found is None:
-        raise InputError(f"{type(edit).__name__} does not say which value it steers towards: pass value=...")
-    return str(found)
+    name = getattr(getattr(edit, "neurons", None), "value", None)
+    if name is None:
+        raise InputError(f"{type(edit).__name__} does not name the value it steers towards: pass value=...")
+    return str(name)
 
 
 def _observe_dose(
@@ -48,9 +51,9 @@ def _observe_dose(
     n_boot: int,
     seed: int,
 ) -> tuple[Observed, LeakageResult]:
-    seen = observe(model, edit, prompts, judge, decoding=decoding)
-    responses = assemble("dose", base.items, {name: seen.items}, judge=judge.name, unit=judge.unit)
-    return seen, measure(responses, n_boot=n_boot, n_permutations=1, seed=seed)
+    observed = observe(model, edit, prompts, judge, decoding=decoding)
+    responses = assemble("dose", base.items, {name: observed.items}, judge=judge.name, unit=judge.unit)
+    return observed, measure(responses, n_boot=n_boot, n_permutations=1, seed=seed)
 
 
 def dose_metric(
@@ -62,15 +65,27 @@ def dose_metric(
     base: Observed | None = None,
     decoding: Decoding | None = None,
 ) -> Callable[[Edit], DosePoint]:
-    """The metric that `editing.calibrate` searches with: gain and invalid rate of an edit on validation prompts."""
-    known = base or observe(model, None, prompts, judge, decoding=decoding)
+    """Return a metric for `editing.calibrate`: gain and invalid rate of an edit on validation prompts.
+
+    Args:
+        model: A TransformerLens model.
+        prompts: Open prompts (None for a ModelJudge).
+        judge: A TextJudge or a ModelJudge.
+        value: Steered value.
+        base: The unedited condition, if observed before (same prompts, judge and decoding).
+        decoding: Settings of text generation.
+
+    Returns:
+        Edit -> `DosePoint`.
+    """
+    unedited = base or observe(model, None, prompts, judge, decoding=decoding)
 
     def metric(edit: Edit) -> DosePoint:
-        seen, result = _observe_dose(model, edit, value, prompts, judge, known, decoding, n_boot=2, seed=0)
+        observed, result = _observe_dose(model, edit, value, prompts, judge, unedited, decoding, n_boot=2, seed=0)
         leak = result.leakage.est
         extra = {} if leak is None else {"leakage": leak}
         gain = result.gains[value].est
-        return DosePoint(float("nan") if gain is None else gain, seen.invalid, extra)
+        return DosePoint(float("nan") if gain is None else gain, observed.invalid, extra)
 
     return metric
 
@@ -90,30 +105,35 @@ def dose_response(
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Gain, leakage, invalid rate and capability of an edit against its dose.
+    """Measure gain, leakage, invalid rate and capability of an edit over a range of doses.
 
     Args:
-        model: a TransformerLens model.
-        edit: only its dose is changed.
-        prompts: open prompts (None for a ModelJudge). judge: of either kind.
-        value: steered value; default: that of the edit's neurons.
-        doses: default 0.25 to 8 in doublings.
-        texts: neutral texts (or their `reference`) for perplexity and KL; None leaves them out.
-        base: the unedited condition, where known. decoding: of texts.
+        model: A TransformerLens model.
+        edit: The edit; only its dose is changed.
+        prompts: Open prompts (None for a ModelJudge).
+        judge: A TextJudge or a ModelJudge.
+        value: Steered value; default: that of the edit's neurons.
+        doses: Doses; default: 0.25 to 8, each twice the previous one.
+        texts: Neutral texts (or their `reference`) for perplexity and KL; None omits them.
+        base: The unedited condition, if observed before (same prompts, judge and decoding).
+        decoding: Settings of text generation.
+        n_boot: Bootstrap draws.
+        seed: Seed of the bootstrap.
+        progress: Show a bar on stderr.
 
     Returns:
         One row per dose: `value, dose, gain, gain_lo, gain_hi, leakage, invalid, admissible` and with texts `ppl, kl`.
     """
     name = value or steered_value(edit)
-    known = base or observe(model, None, prompts, judge, decoding=decoding)
+    unedited = base or observe(model, None, prompts, judge, decoding=decoding)
     rows = []
     for dose in tqdm(doses or DOSES, desc=f"doses: {name}", file=sys.stderr, disable=not progress):
         dosed = edit.with_dose(float(dose))
-        seen, result = _observe_dose(model, dosed, name, prompts, judge, known, decoding, n_boot, seed)
+        observed, result = _observe_dose(model, dosed, name, prompts, judge, unedited, decoding, n_boot, seed)
         gain = result.gains[name]
         row = {"value": name, "dose": float(dose), "gain": gain.est, "gain_lo": gain.lo, "gain_hi": gain.hi}
-        row |= {"leakage": result.leakage.est, "invalid": seen.invalid}
-        row["admissible"] = admissible(seen.invalid, known.invalid)
+        row |= {"leakage": result.leakage.est, "invalid": observed.invalid}
+        row["admissible"] = admissible(observed.invalid, unedited.invalid)
         if texts is not None:
             cost = capability(model, dosed, texts)
             row |= {"ppl": cost["perplexity"], "kl": cost["kl"]}

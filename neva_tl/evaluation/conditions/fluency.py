@@ -1,7 +1,4 @@
-"""Whether edited texts are still language.
-
-Invalid rate, repetition, and how surprised the unedited model is by them.
-"""
+"""Fluency of edited texts: invalid rate, repetition, and perplexity under the unedited model."""
 
 from __future__ import annotations
 
@@ -26,14 +23,14 @@ def fluency(
     prompts: Sequence[str] | None = None,
     chat: bool | None = None,
 ) -> dict[str, float]:
-    """Fluency of one condition's texts.
+    """Measure the fluency of the texts of one condition.
 
     Args:
-        generations: `text` and, where a judge read them, `valid` and `prompt`; or bare texts (validity is then
-            legibility).
-        model: unedited; adds `perplexity`. Never call this inside an `edit` block.
-        prompts: of bare texts.
-        chat: of the perplexity; force or forbid the chat template.
+        generations: Table with `text` and, for texts scored by a judge, `valid` and `prompt`; or a list of texts, which
+            are valid if they are legible.
+        model: Unedited model, to add `perplexity`. Never call this inside an `edit` block.
+        prompts: Prompts of a list of texts.
+        chat: Force or forbid the chat template for the perplexity; None uses it where the tokenizer has one.
 
     Returns:
         `invalid` (share), `repetition` (mean share of repeated 4-grams), `words` (mean length), and with a model
@@ -42,25 +39,38 @@ def fluency(
     if isinstance(generations, pd.DataFrame):
         texts = [str(text) for text in generations["text"]]
         valid = generations["valid"].to_numpy(dtype=bool) if "valid" in generations.columns else legible(texts)
-        given = list(generations["prompt"]) if "prompt" in generations.columns else list(prompts or [""] * len(texts))
+        prompt_texts = (
+            list(generations["prompt"]) if "prompt" in generations.columns else list(prompts or [""] * len(texts))
+        )
     else:
         texts = list(generations)
-        valid, given = legible(texts), list(prompts or [""] * len(texts))
+        valid, prompt_texts = legible(texts), list(prompts or [""] * len(texts))
     if not texts:
         return {}
-    found = {
+    result = {
         "invalid": float(1.0 - valid.mean()),
         "repetition": float(np.mean([repeated_share(text) for text in texts])),
         "words": float(np.mean([len(text.split()) for text in texts])),
     }
     if model is not None:
-        examples = [Example(p, t.strip()) for p, t in zip(given, texts, strict=True) if len(t.split()) > 1]
+        # a generated text brings its own white space
+        examples = [
+            Example(p, t, separator="" if t[:1].isspace() else None)
+            for p, t in zip(prompt_texts, texts, strict=True)
+            if len(t.split()) > 1
+        ]
         if examples:
             total, count = inference.answer_logprobs(model, examples, chat=chat)
-            found["perplexity"] = float(np.exp(-np.sum(total) / np.sum(count)))
-    return found
+            result["perplexity"] = float(np.exp(-np.sum(total) / np.sum(count)))
+    return result
 
 
 def admissible(invalid: float, base_invalid: float, slack: float = INVALID_SLACK) -> bool:
-    """Whether a dose may be used: its invalid rate is at most the unedited rate + slack, whatever the judge."""
+    """Return whether a dose is admissible: its invalid rate is at most the unedited rate + slack.
+
+    Args:
+        invalid: Invalid rate at the dose.
+        base_invalid: Invalid rate of the unedited model.
+        slack: Maximum increase.
+    """
     return invalid <= base_invalid + slack + 1e-9

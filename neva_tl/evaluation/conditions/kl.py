@@ -1,4 +1,4 @@
-"""kl_metric(): what `calibrate` needs to match edits by how far they move the model, whatever they move it to."""
+"""Metric for `calibrate` that matches edits by their KL from the unedited model."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from neva_tl.models import Model
 
 
 def kl_metric(model: Model, texts: Sequence[str] | Reference) -> Callable[[Edit], DosePoint]:
-    """A metric for `calibrate`: mean KL(unedited || edited) of the next token, in nats per token, on validation texts.
+    """Return a metric for `calibrate`: mean next-token KL(unedited || edited) on validation texts.
 
-    All tokens of the texts count as generated for token scopes. No text is written, so no dose is inadmissible by it.
+    All tokens of the texts count as generated for token scopes. The metric generates no text, so every dose is admissible.
 
     Args:
-        model: a TransformerLens model.
-        texts: validation prompts or neutral texts, or their `reference`; the unedited model is run on them once.
+        model: A TransformerLens model.
+        texts: Validation prompts or neutral texts, or their `reference`; the unedited model runs on them once.
 
     Returns:
-        Edit -> `DosePoint` whose gain is the KL; `extra` has `loss`, the mean loss of the texts (nats per token).
+        Edit -> `DosePoint`; its gain is the KL (nats per token), its `extra["loss"]` the mean loss (nats per token).
 
     Raises:
-        InputError: no texts, or one with fewer than two tokens.
+        InputError: No texts, or a text with fewer than two tokens.
     """
     base = texts if isinstance(texts, Reference) else reference(model, texts)
 

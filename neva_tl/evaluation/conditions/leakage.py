@@ -1,4 +1,4 @@
-"""CSR (control success rate) and the leakage of a set of edits, from what a judge made of each condition.
+"""CSR (control success rate) and leakage of a set of edits, from a judge's scores of each condition.
 
 `CSR_j(c)` is the mean score of value j in condition c over a fixed set of prompts that name no value; D[i, j] is its
 change under the edit towards i.
@@ -38,10 +38,18 @@ def assemble(
     unit: str = "",
     question: str = "",
 ) -> Responses:
-    """Item scores of the unedited and of each edited condition as `Responses`.
+    """Combine the item scores of the unedited and the edited conditions into `Responses`.
+
+    Args:
+        method: Name of the method.
+        base: Item scores of the unedited model.
+        edited: Item scores for each steered value.
+        judge: Name of the judge.
+        unit: Unit of its scores.
+        question: Exact wording of its question, if it asks one.
 
     Raises:
-        InputError: the conditions did not score the same items.
+        InputError: The conditions have different items.
     """
     for name, scores in edited.items():
         if scores.values != base.values or any(
@@ -80,43 +88,46 @@ def leakage(
     n_permutations: int = 9999,
     progress: bool = True,
 ) -> LeakageResult:
-    """Steer towards each value in turn and measure what happens to all ten.
+    """Steer towards each value in turn and measure the change of all ten values.
 
     Args:
-        model: a TransformerLens model.
-        edits: steered value -> the edit (or edits) towards it.
-        prompts: open prompts that name no value (`prompts.open_prompts(...)`); None for a ModelJudge.
-        judge: a TextJudge or a ModelJudge.
-        method: name in tables.
-        base: the unedited condition, where it was observed before (same prompts, judge and decoding).
-        decoding: how texts are written.
-        cache: of texts written before (`write_texts`).
-        seed, n_boot, level, n_permutations: of the intervals and the Mantel test; see `evaluation.leakage.measure`.
-        progress: show a bar on stderr.
+        model: A TransformerLens model.
+        edits: Steered value -> the edit (or edits) towards it.
+        prompts: Open prompts that name no value (`prompts.open_prompts(...)`); None for a ModelJudge.
+        judge: A TextJudge or a ModelJudge.
+        method: Name of the method in tables.
+        base: The unedited condition, if observed before (same prompts, judge and decoding).
+        decoding: Settings of text generation.
+        cache: Cache of generated texts (see `write_texts`).
+        seed: Seed of the bootstrap and of the Mantel test.
+        n_boot: Bootstrap draws.
+        level: Coverage of the intervals.
+        n_permutations: Relabellings in the Mantel test.
+        progress: Show a bar on stderr.
 
     Raises:
-        InputError: no edits, a value unknown to the theory, a text judge without prompts.
+        InputError: No edits, an unknown value, or a text judge without prompts.
     """
     if not edits:
         raise InputError("leakage needs at least one edit: a mapping from the steered value to its edit")
     names = sorted(edits, key=lambda name: value(name).index)
     base = base or observe(model, None, prompts, judge, decoding=decoding, cache=cache)
-    seen: dict[str, Observed] = {}
+    observed: dict[str, Observed] = {}
     for name in tqdm(names, desc=f"leakage: {method}", file=sys.stderr, disable=not progress):
-        seen[name] = observe(model, edits[name], prompts, judge, decoding=decoding, cache=cache)
+        observed[name] = observe(model, edits[name], prompts, judge, decoding=decoding, cache=cache)
     facts = {"judge": judge.name, "question": str(getattr(judge, "question", ""))}
-    responses = assemble(method, base.items, {n: o.items for n, o in seen.items()}, unit=judge.unit, **facts)
+    responses = assemble(method, base.items, {n: o.items for n, o in observed.items()}, unit=judge.unit, **facts)
     net = affirmation = None
     if base.net is not None:
-        nets = {name: o.net for name, o in seen.items() if o.net is not None}
+        nets = {name: o.net for name, o in observed.items() if o.net is not None}
         net = assemble(method, base.net, nets, unit=f"{judge.unit} - P(opposes)", **facts)
     if "affirmation" in base.items.extra:
-        affirmation = _extra(responses, base.items, [o.items for o in seen.values()], "affirmation")
+        affirmation = _extra(responses, base.items, [o.items for o in observed.values()], "affirmation")
     return measure(
         responses,
         net=net,
         affirmation=affirmation,
-        generations=_all_texts(method, base, seen),
+        generations=_all_texts(method, base, observed),
         seed=seed,
         n_boot=n_boot,
         level=level,
@@ -130,11 +141,11 @@ def _extra(responses: Responses, base: ItemScores, edited: Sequence[ItemScores],
     return replace(responses, base=(scores,), edited=(stacked,), clusters=(clusters,), values=(name,), excluded=None)
 
 
-def _all_texts(method: str, base: Observed, seen: Mapping[str, Observed]) -> pd.DataFrame | None:
+def _all_texts(method: str, base: Observed, observed: Mapping[str, Observed]) -> pd.DataFrame | None:
     if base.generations is None:
         return None
     frames = [base.generations.assign(method="unedited", steered=None)]
-    frames += [o.generations.assign(method=method, steered=n) for n, o in seen.items() if o.generations is not None]
+    frames += [o.generations.assign(method=method, steered=n) for n, o in observed.items() if o.generations is not None]
     table = pd.concat(frames, ignore_index=True)
     return table[["method", "steered", *(c for c in table.columns if c not in ("method", "steered"))]]
 
@@ -147,16 +158,21 @@ def csr(
     n_boot: int = 2000,
     level: float = 0.95,
 ) -> Estimate:
-    """Control success rate: mean score of a value over items, with a bootstrap interval by topic.
+    """Return the control success rate: the mean score of a value, with a bootstrap interval by topic.
 
-    Missing scores left out.
+    Args:
+        scores: Scores of the items; NaN scores are omitted.
+        clusters: Topic of each item; default: every item is its own topic.
+        seed: Seed of the bootstrap.
+        n_boot: Bootstrap draws.
+        level: Coverage of the interval.
     """
     names = np.arange(len(scores)).astype(str) if clusters is None else np.asarray(clusters, dtype=str)
-    found, member = np.unique(names, return_inverse=True)
+    distinct, member = np.unique(names, return_inverse=True)
     usable = ~np.isnan(scores)
-    total = np.bincount(member, np.where(usable, scores, 0.0), minlength=len(found))
-    count = np.bincount(member, usable.astype(float), minlength=len(found))
-    (drawn,) = bootstrap_weights((tuple(str(f) for f in found),), ("",), n_boot=n_boot, seed=seed, shared=True)
+    total = np.bincount(member, np.where(usable, scores, 0.0), minlength=len(distinct))
+    count = np.bincount(member, usable.astype(float), minlength=len(distinct))
+    (drawn,) = bootstrap_weights((tuple(str(f) for f in distinct),), ("",), n_boot=n_boot, seed=seed, shared=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         draws = (drawn @ total) / (drawn @ count)
         return interval(float(total.sum() / count.sum()), draws, int(usable.sum()), level)

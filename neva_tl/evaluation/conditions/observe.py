@@ -1,7 +1,7 @@
-"""Put a model, edited or not, before a judge: what it writes or what it is asked, item by item.
+"""Judge a model under edits, item by item: its generated texts or its answers to questions.
 
-Decoding is the same in every condition, with common random numbers: token t of prompt i is drawn with the same uniform whether
-edited or not, so that differences are the edit's and not the dice's.
+Decoding is the same in every condition, with common random numbers: token t of prompt i is drawn with the same uniform number
+edited and unedited, so that differences come from the edit, not from sampling noise.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ Edits = Edit | Sequence[Edit] | None
 
 
 def prompt_table(prompts: pd.DataFrame | Sequence[str]) -> pd.DataFrame:
-    """Prompts as a table of `text, topic`; a bare list makes every prompt its own topic.
+    """Return prompts as a table of `text, topic`; in a list, every prompt is its own topic.
+
+    Args:
+        prompts: Table with `text` and optionally `topic`, or a list of texts.
 
     Raises:
-        InputError: no prompts, or the column `text` is missing.
+        InputError: No prompts, or the column `text` is missing.
     """
     if isinstance(prompts, pd.DataFrame):
         if "text" not in prompts.columns:
@@ -46,10 +49,19 @@ def prompt_table(prompts: pd.DataFrame | Sequence[str]) -> pd.DataFrame:
 
 
 def score_texts(judge: TextJudge, texts: Sequence[str], prompts: Sequence[str] | None = None) -> pd.DataFrame:
-    """A judge's reading of texts: `text, valid, score_VALUE` for the ten values, `oppose_VALUE` where it knows
-    opposition.
+    """Score texts with a judge.
 
-    Invalid texts score 0 whatever the judge says of them.
+    Args:
+        judge: The judge.
+        texts: The texts.
+        prompts: Prompt of each text.
+
+    Returns:
+        Columns `text, valid`, `score_VALUE` for the ten values, and `oppose_VALUE` if the judge scores opposition. Invalid
+        texts score 0.
+
+    Raises:
+        InputError: The judge returned scores of the wrong shape or range.
     """
     texts = list(texts)
     score = np.asarray(judge.score(texts, prompts), dtype=float)
@@ -74,41 +86,41 @@ def write_texts(
     cache: JsonCache | None = None,
     progress: bool = False,
 ) -> list[str]:
-    """Continuations of prompts under edits; role prompts are put before each prompt first.
+    """Generate a continuation of each prompt under edits; role prompts precede each prompt.
 
     Args:
-        model: a TransformerLens model.
-        edits: in force; None = unedited.
-        prompts: to continue; a prompt's place is its number among the random numbers.
-        decoding: how.
-        prefill: keeps the unedited prompts between calls.
-        cache: texts written before, under the same weights, edits and decoding, are taken from here, new ones are kept. The
-            texts are the same with and without (texts under edits that mix a batch's rows are never kept).
-        progress: show a bar on stderr.
+        model: A TransformerLens model.
+        edits: An edit, or several; None for the unedited model.
+        prompts: The prompts; a prompt's index selects its random numbers.
+        decoding: Settings of text generation.
+        prefill: Cache of the unedited prompts between calls.
+        cache: Cache of texts by weights, edits, prompt and decoding. It does not change the texts. Texts under edits that
+            mix the rows of a batch are not cached.
+        progress: Show a bar on stderr.
 
     Raises:
-        InputError: with a cache: an edit cannot be told by its content, or the model carries other hooks.
+        InputError: With a cache: an edit has no content hash, or the model has other hooks.
     """
     from neva_tl.models import inference
 
-    held = as_edits(edits)
+    edit_list = as_edits(edits)
 
-    def write(places: list[int]) -> list[str]:
-        with edit(model, *held) as session:
+    def write(indices: list[int]) -> list[str]:
+        with edit(model, *edit_list) as session:
             return inference.generate(
                 model,
-                [rewrite(held, prompts[place]) for place in places],
-                numbers=places,
+                [rewrite(edit_list, prompts[i]) for i in indices],
+                numbers=indices,
                 session=session,
                 prefill=prefill,
                 progress=progress,
                 **decoding.options(),
             )
 
-    places = list(range(len(prompts)))
-    if cache is None or not cacheable(held):
-        return write(places)
-    keys = text_keys(model, held, prompts, places, decoding)
+    indices = list(range(len(prompts)))
+    if cache is None or not cacheable(edit_list):
+        return write(indices)
+    keys = text_keys(model, edit_list, prompts, indices, decoding)
     return recall(cache, keys, [len(prompt) for prompt in prompts], write)
 
 
@@ -122,33 +134,44 @@ def text_responses(
     cache: JsonCache | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Generate on open prompts under edits and let a judge read.
+    """Generate texts on open prompts under edits, and score them with a judge.
 
-    The judge is shown the prompt itself, never a role instruction put before it. `cache`: see `write_texts`.
+    The judge reads the prompt itself, without a role prompt before it.
+
+    Args:
+        model: A TransformerLens model.
+        edits: An edit, or several; None for the unedited model.
+        prompts: Open prompts.
+        judge: The judge.
+        decoding: Settings of text generation.
+        cache: Cache of generated texts (see `write_texts`).
+        progress: Show a bar on stderr.
 
     Returns:
         One row per prompt and sample: `prompt, topic, sample, text, valid, score_VALUE...` (`oppose_VALUE...`).
     """
-    how = decoding or Decoding()
-    asked = _asked(prompts, how)
-    return _responses(judge, prompts, write_texts(model, edits, asked, how, cache=cache, progress=progress), how)
+    decoding = decoding or Decoding()
+    inputs = _inputs(prompts, decoding)
+    return _responses(
+        judge, prompts, write_texts(model, edits, inputs, decoding, cache=cache, progress=progress), decoding
+    )
 
 
-def _asked(prompts: pd.DataFrame | Sequence[str], how: Decoding) -> list[str]:
-    return [text for text in prompt_table(prompts)["text"] for _ in range(how.samples)]
+def _inputs(prompts: pd.DataFrame | Sequence[str], decoding: Decoding) -> list[str]:
+    return [text for text in prompt_table(prompts)["text"] for _ in range(decoding.samples)]
 
 
 def _responses(
-    judge: TextJudge, prompts: pd.DataFrame | Sequence[str], texts: Sequence[str], how: Decoding
+    judge: TextJudge, prompts: pd.DataFrame | Sequence[str], texts: Sequence[str], decoding: Decoding
 ) -> pd.DataFrame:
-    """The judge's reading of one condition's texts."""
-    table, asked = prompt_table(prompts), _asked(prompts, how)
-    read = score_texts(judge, texts, asked)
+    """Return the judge's scores of the texts of one condition."""
+    table, inputs = prompt_table(prompts), _inputs(prompts, decoding)
+    read = score_texts(judge, texts, inputs)
     head = pd.DataFrame(
         {
-            "prompt": asked,
-            "topic": np.repeat(table["topic"].to_numpy(dtype=object), how.samples),
-            "sample": np.tile(np.arange(how.samples), len(table)),
+            "prompt": inputs,
+            "topic": np.repeat(table["topic"].to_numpy(dtype=object), decoding.samples),
+            "sample": np.tile(np.arange(decoding.samples), len(table)),
         }
     )
     return pd.concat([head, read], axis=1)
@@ -156,12 +179,12 @@ def _responses(
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """What a judge said of one condition.
+    """A judge's scores of one condition.
 
     Attributes:
-        items: item scores of each measured value.
-        net: expresses - opposes, where a text judge knows opposition.
-        generations: the texts with their scores; None for a judge that reads none.
+        items: Item scores of each measured value.
+        net: Item scores expresses - opposes, if a text judge scores opposition.
+        generations: Generated texts with their scores; None for a ModelJudge.
     """
 
     items: ItemScores
@@ -170,20 +193,24 @@ class Observed:
 
     @property
     def invalid(self) -> float:
-        """Share of invalid texts; 0 for a judge that reads none."""
+        """Share of invalid texts; 0 for a ModelJudge."""
         return 0.0 if self.generations is None else float(1.0 - self.generations["valid"].mean())
 
     def csr(self, name: str) -> float:
-        """Mean score of a value over its items (missing ones left out)."""
+        """Return the mean score of a value over its items, without missing scores.
+
+        Args:
+            name: Name of the value.
+        """
         return float(np.nanmean(self.items.scores[self.items.values.index(name)]))
 
     def _repr_html_(self) -> str:
         texts = None if self.generations is None else len(self.generations)
-        found = card("Scores of one condition", {"texts": texts, "invalid": self.invalid}, self.items.table())
-        return found if self.generations is None else found + card("First texts", table=self.generations, rows=3)
+        html = card("Scores of one condition", {"texts": texts, "invalid": self.invalid}, self.items.table())
+        return html if self.generations is None else html + card("First texts", table=self.generations, rows=3)
 
     def show(self) -> Any:
-        """Mean score per measured value with intervals as a matplotlib figure."""
+        """Draw the mean score per measured value with intervals (matplotlib)."""
         return self.items.show()
 
 
@@ -198,20 +225,20 @@ def observe(
     reuse: LayerCache | None = None,
     progress: bool = False,
 ) -> Observed:
-    """Put one condition before a judge of either kind.
+    """Score one condition with a TextJudge or a ModelJudge.
 
     Args:
-        model: a TransformerLens model.
-        edits: in force; None = unedited.
-        prompts: open prompts (text judges); a ModelJudge brings its own items.
-        judge: reads the texts, or asks the model.
-        decoding: of the texts.
-        cache: of texts written before (`write_texts`); what a judge reads is kept by `CachedJudge`.
-        reuse: of what enters the edited layers (`editing.edit`), where many conditions are put to a ModelJudge.
-        progress: show a bar.
+        model: A TransformerLens model.
+        edits: An edit, or several; None for the unedited model.
+        prompts: Open prompts for a TextJudge; a ModelJudge has its own items.
+        judge: The judge.
+        decoding: Settings of text generation.
+        cache: Cache of generated texts (see `write_texts`); `CachedJudge` caches the scores.
+        reuse: Cache of layer inputs (`editing.edit`), for many conditions with a ModelJudge.
+        progress: Show a bar on stderr.
 
     Raises:
-        InputError: a text judge without prompts.
+        InputError: A text judge without prompts.
     """
     if not reads_texts(judge):
         return Observed(_ask(model, edits, cast(ModelJudge, judge), reuse))
@@ -229,52 +256,70 @@ def observe_many(
     decoding: Decoding | None = None,
     cache: JsonCache | None = None,
 ) -> list[Observed]:
-    """`observe` for several conditions; a text judge's texts are written in common batches of `decoding.batch_size`.
+    """Score several conditions; texts for a TextJudge are generated in common batches.
 
     Args:
-        model, prompts, judge, decoding, cache: as `observe`.
-        conditions: the edits of each condition.
+        model: A TransformerLens model.
+        conditions: The edits of each condition.
+        prompts: Open prompts for a TextJudge; a ModelJudge has its own items.
+        judge: The judge.
+        decoding: Settings of text generation, including the batch size.
+        cache: Cache of generated texts (see `write_texts`).
+
+    Returns:
+        The result of `observe` for each condition.
     """
     if not reads_texts(judge) or prompts is None or len(conditions) < 2:
         return [observe(model, edits, prompts, judge, decoding=decoding, cache=cache) for edits in conditions]
-    how = decoding or Decoding()
-    parts = write_texts_many(model, conditions, _asked(prompts, how), how, cache=cache)
-    return [_observed(_responses(judge, prompts, part, how)) for part in parts]
+    decoding = decoding or Decoding()
+    texts = write_texts_many(model, conditions, _inputs(prompts, decoding), decoding, cache=cache)
+    return [_observed(_responses(judge, prompts, batch, decoding)) for batch in texts]
 
 
 def write_texts_many(
     model: Model,
     conditions: Sequence[Sequence[Edit]],
-    asked: Sequence[str],
-    how: Decoding,
+    prompts: Sequence[str],
+    decoding: Decoding,
     *,
     cache: JsonCache | None = None,
 ) -> list[list[str]]:
-    """`write_texts` for several conditions on the same prompts, in common batches; one list of texts per condition."""
+    """Generate texts under several conditions on the same prompts, in common batches.
+
+    Args:
+        model: A TransformerLens model.
+        conditions: The edits of each condition.
+        prompts: The prompts; a prompt's index selects its random numbers.
+        decoding: Settings of text generation.
+        cache: Cache of texts (see `write_texts`).
+
+    Returns:
+        One list of texts per condition.
+    """
     from neva_tl.models import inference
 
-    condition, number = (x.ravel() for x in np.indices((len(conditions), len(asked))))
+    condition, number = (x.ravel() for x in np.indices((len(conditions), len(prompts))))
 
-    def write(places: list[int]) -> list[str]:
-        with edit_rows(model, conditions, condition[places]) as session:
+    def write(indices: list[int]) -> list[str]:
+        with edit_rows(model, conditions, condition[indices]) as session:
             return inference.generate(
                 model,
-                [rewrite(conditions[condition[place]], asked[number[place]]) for place in places],
-                numbers=number[places].tolist(),
+                [rewrite(conditions[condition[i]], prompts[number[i]]) for i in indices],
+                numbers=number[indices].tolist(),
                 session=session,
-                **how.options(),
+                **decoding.options(),
             )
 
     if cache is None or not all(cacheable(edits) for edits in conditions):
         texts = write(list(range(len(condition))))
     else:
-        keys = [key for edits in conditions for key in text_keys(model, edits, asked, range(len(asked)), how)]
-        texts = recall(cache, keys, [len(prompt) for prompt in asked] * len(conditions), write)
-    return [texts[place : place + len(asked)] for place in range(0, len(texts), len(asked))]
+        keys = [key for edits in conditions for key in text_keys(model, edits, prompts, range(len(prompts)), decoding)]
+        texts = recall(cache, keys, [len(prompt) for prompt in prompts] * len(conditions), write)
+    return [texts[i : i + len(prompts)] for i in range(0, len(texts), len(prompts))]
 
 
 def _observed(texts: pd.DataFrame) -> Observed:
-    """Item scores of a judge's reading."""
+    """Return the item scores in a table of scored texts."""
     clusters = texts["topic"].to_numpy(dtype=str)
 
     def items(columns: Iterable[np.ndarray], bounds: tuple[float, float]) -> ItemScores:

@@ -1,8 +1,8 @@
-"""Texts that were written before: kept by model, edits, prompt and decoding, so that no condition is generated twice.
+"""Cache of generated texts by model, edits, prompt and decoding.
 
-A text's key holds the model's fingerprint (its weights), the edits' identity, the prompt and what decodes it. At a
-temperature above 0 a prompt's random numbers hang on its number, so that number and seed belong to the key; greedy texts
-know neither. Batch size does not: it has no effect on the texts.
+The key of a text contains the model's fingerprint (its weights), the content hash of the edits, the prompt and the decoding
+settings. At a temperature above 0 the random numbers of a prompt depend on its index, so the key contains index and seed;
+for greedy texts it contains neither. It never contains the batch size, which does not affect the texts.
 """
 
 from __future__ import annotations
@@ -14,64 +14,74 @@ from neva_tl.core.cache import JsonCache, content_key
 from neva_tl.core.errors import InputError
 from neva_tl.editing import Edit, content_hash
 from neva_tl.evaluation.conditions.decoding import Decoding
+from neva_tl.models import inference
 
-#: Texts written between two commits: what a killed run may lose.
+#: Texts between two commits, the most that a killed run can lose.
 CHUNK = 1024
-#: Raised when the same key would stand for other texts (a change of decoding or of prompts' encoding).
+#: Version of the keys; increment it when a change of decoding or encoding would give other texts for the same key.
 VERSION = 1
 
 
 def text_keys(
-    model: models.Model, edits: Sequence[Edit], prompts: Sequence[str], numbers: Sequence[int], how: Decoding
+    model: models.Model, edits: Sequence[Edit], prompts: Sequence[str], numbers: Sequence[int], decoding: Decoding
 ) -> list[str]:
-    """One key per prompt under the edits.
+    """Return the cache key of each prompt's text.
 
     Args:
-        model: told apart by its weights' hash as it was when first asked (see `models.fingerprint`).
-        edits: in force; their order counts.
-        prompts: as the user gave them (role prompts are part of the edits).
-        numbers: each prompt's number, which fixes its random numbers.
-        how: decoding.
+        model: A TransformerLens model, identified by its cached weight hash (see `models.fingerprint`).
+        edits: The edits; their order matters.
+        prompts: The prompts without role prompts, which are part of the edits.
+        numbers: Index of each prompt, which selects its random numbers.
+        decoding: Settings of text generation.
 
     Raises:
-        InputError: an edit cannot be told by its content, or something else hooks into the model, which no key could say.
+        InputError: An edit has no content hash, or the model has other hooks, which a key cannot describe.
     """
     if models.has_hooks(model):
         raise InputError(
-            "the model carries hooks (an edit around this call?): texts under them cannot be cached; pass the edit itself, "
-            "or leave the cache out"
+            "the model carries hooks (from an enclosing edit?), and texts under them cannot be cached: pass the edit "
+            "itself, or use no cache"
         )
-    who = content_key(models.fingerprint(model), [content_hash(item) for item in edits])
-    sampled = how.temperature > 0
-    decoding = [how.max_new_tokens, how.chat, *((how.temperature, how.seed) if sampled else ())]
+    origin = content_key(models.fingerprint(model), [content_hash(item) for item in edits])
+    sampled = decoding.temperature > 0
+    settings = [decoding.max_new_tokens, decoding.chat, *((decoding.temperature, decoding.seed) if sampled else ())]
+    # keys of version 0.1.0 stay where its token ids stay
+    if change := inference.encoding_change(model, decoding.chat):
+        settings.append(change)
     return [
-        content_key("text", VERSION, who, decoding, prompt, int(number) if sampled else None)
+        content_key("text", VERSION, origin, settings, prompt, int(number) if sampled else None)
         for prompt, number in zip(prompts, numbers, strict=True)
     ]
 
 
 def cacheable(edits: Sequence[Edit]) -> bool:
-    """Whether a text under these edits is the same in whatever batch it is written."""
+    """Return whether a text under these edits is independent of its batch.
+
+    Args:
+        edits: The edits.
+    """
     return all(item.by_token for item in edits)
 
 
 def recall(
     cache: JsonCache, keys: Sequence[str], lengths: Sequence[int], write: Callable[[list[int]], list[str]]
 ) -> list[str]:
-    """The texts of some keys: those known, and the others written now, each once, and kept chunk by chunk.
+    """Return the texts of some keys from the cache; generate and cache the missing ones.
+
+    Each missing key is generated once, and the cache is updated after every `CHUNK` texts.
 
     Args:
-        cache: where they are kept.
-        keys: one per text wanted.
-        lengths: of the prompts; like lengths are written together, for full batches.
-        write: makes the texts at some places of `keys`.
+        cache: The cache.
+        keys: Key of each text.
+        lengths: Lengths of the prompts; prompts of similar length are generated together, for full batches.
+        write: Generates the texts at some indices of `keys`.
     """
-    found = cache.get_many(keys)
-    first = {key: place for place, key in reversed(list(enumerate(keys))) if key not in found}
-    new = sorted(first.values(), key=lambda place: (lengths[place], place))
+    texts = cache.get_many(keys)
+    first = {key: i for i, key in reversed(list(enumerate(keys))) if key not in texts}
+    new = sorted(first.values(), key=lambda i: (lengths[i], i))
     for start in range(0, len(new), CHUNK):
-        places = new[start : start + CHUNK]
-        made = {keys[place]: text for place, text in zip(places, write(places), strict=True)}
-        cache.put_many(made)
-        found |= made
-    return [found[key] for key in keys]
+        indices = new[start : start + CHUNK]
+        new_texts = {keys[i]: text for i, text in zip(indices, write(indices), strict=True)}
+        cache.put_many(new_texts)
+        texts |= new_texts
+    return [texts[key] for key in keys]

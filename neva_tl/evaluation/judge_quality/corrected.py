@@ -18,7 +18,7 @@ from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judge_quality.mixing import JudgedTexts, Mixing, MixingDraws, mixing, rogan_gladen, unmix
-from neva_tl.evaluation.measures import formulas as measures
+from neva_tl.evaluation.measures import formulas
 from neva_tl.evaluation.measures.cluster_sums import bootstrap_weights, cluster_sums, random_halves
 from neva_tl.evaluation.measures.estimate import Estimate, interval, null
 from neva_tl.evaluation.measures.headline import Drawn, Headline, draw, headline, level_draws
@@ -207,13 +207,13 @@ def correct(
     d = unmix(effects.d, mixed.draws.m)
     positive = _positive(responses, mixed.draws, **settings)
     target, n = responses.target, responses.n
-    alone = measures.gain(d, target)[..., None] * mixed.draws.m[:, target, :]
+    alone = formulas.gain(d, target)[..., None] * mixed.draws.m[:, target, :]
     cells = [[interval(d[0, i, j], d[1:, i, j], n, level) for j in range(10)] for i in range(len(target))]
 
     def frame(data: Any) -> pd.DataFrame:
         return pd.DataFrame(data, index=list(responses.steered), columns=list(VALUES), dtype=float)
 
-    confused = measures.leakage(alone, target).mean(axis=-1)
+    confused = formulas.leakage(alone, target).mean(axis=-1)
     share, shares = _shares(effects.d, alone, raw, level)
     return CorrectedLeakage(
         raw=raw,
@@ -245,17 +245,17 @@ def _positive(
     pairs = (
         (unmix(first, m_first), unmix(second, m_second))
         for (first, second), (m_first, m_second) in zip(
-            measures.effects_of_halves(sums, weights, halves), draws.halves, strict=True
+            formulas.effects_of_halves(sums, weights, halves), draws.halves, strict=True
         )
     )
-    return measures.positive_of_halves(pairs)
+    return formulas.positive_of_halves(pairs)
 
 
 def _shares(
     d: Float[np.ndarray, "b i 10"], alone: Float[np.ndarray, "b i 10"], raw: LeakageResult, level: float
 ) -> tuple[Estimate, dict[str, Estimate]]:
     responses = raw.responses
-    off = measures.off_target(responses.target, d.shape[-1])
+    off = formulas.off_target(responses.target, d.shape[-1])
     explained = np.where(off, np.maximum(np.minimum(d, alone), 0.0), 0.0).sum(axis=-1)
     measured = np.where(off, np.maximum(d, 0.0), 0.0).sum(axis=-1)
     # a sum over NaN cells is NaN, and `interval` counts such draws as unusable

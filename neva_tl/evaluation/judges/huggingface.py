@@ -192,7 +192,7 @@ def load(name: str) -> HuggingFaceJudge:
     where = _source(name)
     with sources.quiet():
         try:
-            config = AutoConfig.from_pretrained(where)
+            config = AutoConfig.from_pretrained(where, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"hf:{name}: no model can be read there: {_line(error)}") from error
         kinds = [str(kind) for kind in getattr(config, "architectures", None) or ()]
@@ -206,7 +206,9 @@ def load(name: str) -> HuggingFaceJudge:
             raise InputError(f"hf:{name} has {error}") from error
         try:
             tokenizer = sources.read_tokenizer(where)
-            model = AutoModelForSequenceClassification.from_pretrained(where, dtype=torch.float32)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                where, dtype=torch.float32, trust_remote_code=False
+            )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise InputError(f"hf:{name}: model or tokenizer cannot be read: {_line(error)}") from error
     kind = getattr(config, "problem_type", None)

@@ -180,7 +180,7 @@ class LogProbJudge:
         """
         examples = self._examples()
         if rewrite is not None:
-            examples = [Example(rewrite(example.prompt), example.answer) for example in examples]
+            examples = [replace(example, prompt=rewrite(example.prompt)) for example in examples]
         per_token = _per_token(
             model,
             examples,

@@ -1,4 +1,4 @@
-"""An estimate with its interval: the one shape in which every measured number of neva_tl leaves the evaluation."""
+"""Estimates with intervals, the common form of all measured numbers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from jaxtyping import Float
 from neva_tl.core.cards import card
 from neva_tl.core.formatting import plain_interval
 
-#: With fewer usable draws than this share, a percentile would describe the draws that happened to work: no interval
-#: then.
+#: Minimum share of usable draws for an interval; with fewer, percentiles would describe a biased selection of draws.
 _MIN_USABLE = 0.9
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A point estimate, its interval and the number of items behind it; `None` where the quantity is not defined."""
+    """A point estimate with its interval and number of items; `None` where the quantity is undefined.
+
+    Attributes:
+        est: Point estimate.
+        lo: Lower bound of the interval.
+        hi: Upper bound of the interval.
+        n: Number of items.
+    """
 
     est: float | None
     lo: float | None
@@ -28,18 +34,22 @@ class Estimate:
     n: int
 
     def to_json(self) -> dict[str, float | int | None]:
-        """`{"est", "lo", "hi", "n"}` with every number finite or None (JSON knows no NaN)."""
+        """Return `{"est", "lo", "hi", "n"}` with every number finite or None, since JSON has no NaN."""
         return {"est": _finite(self.est), "lo": _finite(self.lo), "hi": _finite(self.hi), "n": int(self.n)}
 
     def columns(self, name: str) -> dict[str, float | None]:
-        """`{name, name_lo, name_hi}`: how a table's row holds it."""
+        """Return the columns `{name, name_lo, name_hi}` of a table.
+
+        Args:
+            name: Name of the quantity.
+        """
         return {name: self.est, f"{name}_lo": self.lo, f"{name}_hi": self.hi}
 
     def _repr_html_(self) -> str:
         return card("Estimate", {"est": self.est, "lo": self.lo, "hi": self.hi, "n": self.n})
 
     def show(self) -> Any:
-        """The estimate with its interval as a matplotlib figure."""
+        """Draw the estimate with its interval (matplotlib)."""
         from neva_tl.plots import interval_plot
 
         row = {"label": f"n = {self.n}", "est": _nan(self.est), "lo": _nan(self.lo), "hi": _nan(self.hi)}
@@ -54,23 +64,30 @@ def _nan(x: float | None) -> float:
 
 
 def null(n: int = 0) -> Estimate:
-    """The estimate of something that is not defined here (say a ratio whose denominator may be zero)."""
+    """Return an undefined estimate (e.g. of a ratio with a denominator that may be zero).
+
+    Args:
+        n: Number of items.
+    """
     return Estimate(None, None, None, n)
 
 
 def interval(
     est: float, draws: Float[np.ndarray, " b"], n: int, level: float = 0.95, *, recentre: bool = False
 ) -> Estimate:
-    """Percentile interval of bootstrap draws around a point estimate.
+    """Compute the percentile interval of bootstrap draws around a point estimate.
 
     Args:
-        est: the estimate on the data as they are.
-        draws: the same statistic on resampled data; NaN where a resample did not define it, `inf` where a ratio's
-            denominator was not positive (it then counts on the upper side).
-        n: number of items behind the estimate.
-        level: coverage aimed at.
-        recentre: shift the draws so that their median is the estimate. For statistics with a kink (positive parts):
-            noise biases them once on the data and once more on every resample, and the shift takes the second bias out.
+        est: Estimate on the data.
+        draws: The same statistic on resampled data; NaN where a resample leaves it undefined, `inf` where a ratio's
+            denominator is not positive (counted on the upper side).
+        n: Number of items.
+        level: Nominal coverage.
+        recentre: Shift the draws so that their median is the estimate. For statistics with a kink (positive parts),
+            noise biases the estimate once and every resample twice; the shift removes the second bias.
+
+    Returns:
+        The estimate; without an interval if too few draws are usable.
     """
     point = _finite(float(est))
     usable = draws[~np.isnan(draws)]
@@ -80,7 +97,7 @@ def interval(
         middle = float(np.quantile(usable, 0.5, method="lower"))
         usable = usable + (point - middle) if math.isfinite(middle) else usable
     tail = (1.0 - level) / 2.0
-    # "lower" and "higher" never interpolate, so an infinite draw cannot make a NaN out of its neighbour
+    # "lower" and "higher" do not interpolate; interpolation between a finite and an infinite draw would give NaN
     lo = float(np.quantile(usable, tail, method="higher"))
     hi = float(np.quantile(usable, 1.0 - tail, method="lower"))
     return Estimate(point, _finite(lo), _finite(hi), n)

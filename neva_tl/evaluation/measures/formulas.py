@@ -1,4 +1,4 @@
-"""The leakage measures as pure functions on arrays: D, gain, leakage, NLR, NGL, circle test, coupling.
+"""Leakage measures as pure functions on arrays: D, gain, leakage, NLR, NGL, circle test, coupling.
 
 Notation: rows i are edits towards a steered value, columns j are measured values, `target[i]` is the column of i
 itself. Leading axes `...` are bootstrap draws. Definitions are neva_tl's own (the paper's formulas are not public).
@@ -17,10 +17,14 @@ from neva_tl.evaluation.measures.cluster_sums import ClusterSums
 
 
 def effects(sums: ClusterSums, weights: Sequence[Float[np.ndarray, "b _"]]) -> Float[np.ndarray, "b i j"]:
-    """D for each row of cluster weights: `D[b, i, j] = sum_c w_bc change_ijc / sum_c w_bc count_ijc`; NaN where no
-    item counts.
+    """Compute D for each row of cluster weights; NaN where no item counts.
 
-    Weights of one give D itself: the mean over items of edited - unedited score of value j.
+    `D[b, i, j] = sum_c w_bc change_ijc / sum_c w_bc count_ijc`. With all weights equal to 1 this is D on the data: the
+    mean over items of the edited minus the unedited score of value j.
+
+    Args:
+        sums: Cluster sums.
+        weights: Per measured value, `[b, c_j]` weights of its clusters.
     """
     columns = []
     for change, count, weight in zip(sums.change, sums.count, weights, strict=True):
@@ -31,19 +35,31 @@ def effects(sums: ClusterSums, weights: Sequence[Float[np.ndarray, "b _"]]) -> F
 
 
 def off_target(target: Int[np.ndarray, " i"], n_values: int) -> Bool[np.ndarray, "i j"]:
-    """True where the measured value is not the steered one."""
+    """Return True where the measured value is not the steered one.
+
+    Args:
+        target: Column of each steered value.
+        n_values: Number of measured values.
+    """
     return np.asarray(target)[:, None] != np.arange(n_values)[None, :]
 
 
 def gain(d: Float[np.ndarray, "... i j"], target: Int[np.ndarray, " i"]) -> Float[np.ndarray, "... i"]:
-    """`gain_i = D[i, i]`."""
+    """Return the gain, `gain_i = D[i, i]`.
+
+    Args:
+        d: D.
+        target: Column of each steered value.
+    """
     return d[..., np.arange(len(target)), target]
 
 
 def off_target_mean(x: Float[np.ndarray, "... i j"], target: Int[np.ndarray, " i"]) -> Float[np.ndarray, "... i"]:
-    """Mean over the measured values other than i. NaN (an undefined entry) makes the mean NaN.
+    """Return the mean over the measured values other than i; NaN if one of them is NaN.
 
-    Nothing is dropped in silence.
+    Args:
+        x: Entries per steered and measured value.
+        target: Column of each steered value.
     """
     mask = off_target(target, x.shape[-1])
     if x.shape[-1] < 2:
@@ -52,9 +68,13 @@ def off_target_mean(x: Float[np.ndarray, "... i j"], target: Int[np.ndarray, " i
 
 
 def leakage(d: Float[np.ndarray, "... i j"], target: Int[np.ndarray, " i"]) -> Float[np.ndarray, "... i"]:
-    """Plain leakage: `leakage_i = mean over j != i of max(0, D[i, j])`. Biased upward by noise.
+    """Return plain leakage: `leakage_i = mean over j != i of max(0, D[i, j])`.
 
-    See `crossfit_positive`.
+    Noise biases it upward; `crossfit_positive` removes this bias.
+
+    Args:
+        d: D.
+        target: Column of each steered value.
     """
     return off_target_mean(np.maximum(d, 0.0), target)
 
@@ -64,11 +84,16 @@ def crossfit_positive(
     weights: Sequence[Float[np.ndarray, "b _"]],
     halves: Sequence[Bool[np.ndarray, "r _"]],
 ) -> Float[np.ndarray, "b i j"]:
-    """Positive part of D without its upward bias: the sign is read on one half of the clusters, the size on the other.
+    """Compute the positive part of D without upward bias, by cross-fitting over halves of the clusters.
 
-    `P = average over halvings r and over both directions of 1[D_A > 0] * D_B`; expectation 0 where the true D is 0,
-    and at most max(0, D) elsewhere. Several random halvings are averaged, so that the answer does not hang on one of
-    them.
+    One half of the clusters gives the sign, the other the size: `P = average over halvings r and over both directions of
+    1[D_A > 0] * D_B`. Its expectation is 0 where the true D is 0, and at most max(0, D) elsewhere. The average over
+    several random halvings reduces the dependence on a single one.
+
+    Args:
+        sums: Cluster sums.
+        weights: Per measured value, `[b, c_j]` weights of its clusters.
+        halves: Per measured value, `[r, c_j]` random halvings of its clusters.
     """
     return positive_of_halves(effects_of_halves(sums, weights, halves))
 
@@ -78,16 +103,26 @@ def effects_of_halves(
     weights: Sequence[Float[np.ndarray, "b _"]],
     halves: Sequence[Bool[np.ndarray, "r _"]],
 ) -> Iterator[tuple[Float[np.ndarray, "b i j"], Float[np.ndarray, "b i j"]]]:
-    """D on the first and on the second half of the clusters, for each halving."""
+    """Yield D on the first and on the second half of the clusters, for each halving.
+
+    Args:
+        sums: Cluster sums.
+        weights: Per measured value, `[b, c_j]` weights of its clusters.
+        halves: Per measured value, `[r, c_j]` random halvings of its clusters.
+    """
     for r in range(len(halves[0])):
-        first = effects(sums, _on(weights, [h[r] for h in halves]))
-        yield first, effects(sums, _on(weights, [~h[r] for h in halves]))
+        first = effects(sums, _on_half(weights, [h[r] for h in halves]))
+        yield first, effects(sums, _on_half(weights, [~h[r] for h in halves]))
 
 
 def positive_of_halves(
     pairs: Iterable[tuple[Float[np.ndarray, "b i j"], Float[np.ndarray, "b i j"]]],
 ) -> Float[np.ndarray, "b i j"]:
-    """The cross-fitted positive part from D on both halves of each halving (at least one); NaN where none defines it."""
+    """Compute the cross-fitted positive part from D on both halves; NaN where D is undefined in every halving.
+
+    Args:
+        pairs: D on the first and on the second half, for at least one halving.
+    """
     total: np.ndarray | None = None
     used: np.ndarray | None = None
     for first, second in pairs:
@@ -95,27 +130,33 @@ def positive_of_halves(
         defined = ~np.isnan(first + second)
         total = np.where(defined, fitted, 0.0) + (0.0 if total is None else total)
         used = defined.astype(float) + (0.0 if used is None else used)
-    assert total is not None and used is not None  # n_splits >= 1
+    assert total is not None  # n_splits >= 1
+    assert used is not None
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(used > 0, total / used, np.nan)
 
 
-def _on(
+def _on_half(
     weights: Sequence[Float[np.ndarray, "b _"]], half: Sequence[Bool[np.ndarray, " _"]]
 ) -> list[Float[np.ndarray, "b _"]]:
-    """Weights on one half of the clusters; measured values that share weights and half share the product."""
-    made: dict[tuple[int, bytes], np.ndarray] = {}
+    """Return the weights on one half of the clusters; equal weights and halves share one product."""
+    products: dict[tuple[int, bytes], np.ndarray] = {}
     out = []
-    for weight, there in zip(weights, half, strict=True):
-        key = (id(weight), there.tobytes())
-        if key not in made:
-            made[key] = weight * there
-        out.append(made[key])
+    for weight, in_half in zip(weights, half, strict=True):
+        key = (id(weight), in_half.tobytes())
+        if key not in products:
+            products[key] = weight * in_half
+        out.append(products[key])
     return out
 
 
 def ratio(top: Float[np.ndarray, ...], bottom: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
-    """`top / bottom`, `inf` where the denominator is not positive: such a draw speaks for "as bad as can be"."""
+    """Return `top / bottom`, and `inf` where the denominator is not positive (the worst possible outcome).
+
+    Args:
+        top: Numerator.
+        bottom: Denominator.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(np.isnan(top + bottom), np.nan, np.where(bottom > 0, top / bottom, np.inf))
 
@@ -123,11 +164,15 @@ def ratio(top: Float[np.ndarray, ...], bottom: Float[np.ndarray, ...]) -> Float[
 def leaving_share(
     positive: Float[np.ndarray, "... i j"], steered: Sequence[str], measured: Sequence[str]
 ) -> Float[np.ndarray, ...]:
-    """NGL: leakage that leaves i's higher-order group, over what would leave it if each i's leakage were even over
-    the others.
+    """Return NGL: the leakage out of the higher-order group of i, relative to evenly spread leakage.
 
     `NGL = sum_i sum_{j outside i's groups} P[i, j] / sum_i (n_outside_i / n_others_i) * sum_{j != i} P[i, j]`.
     Hedonism belongs to both its neighbour groups. 1 = no structure. NaN where the denominator is not positive.
+
+    Args:
+        positive: Positive part P of D.
+        steered: Names of the steered values.
+        measured: Names of the measured values.
     """
     others = np.array([[a != b for b in measured] for a in steered])
     outside = np.array([[not same_group(a, b) for b in measured] for a in steered])
@@ -141,9 +186,15 @@ def leaving_share(
 def circle_correlation(
     d: Float[np.ndarray, "b i j"], steered: Sequence[str], measured: Sequence[str], *, wedge: bool = False
 ) -> Float[np.ndarray, " b"]:
-    """Spearman correlation of the off-target D[i, j] with the circular distance between i and j, for each draw.
+    """Return the Spearman correlation of off-target D[i, j] with the circular distance of i and j, per draw.
 
-    Negative = nearer values move together, as Schwartz's circle says.
+    Negative = nearer values move together, as Schwartz's circle predicts.
+
+    Args:
+        d: D of each draw.
+        steered: Names of the steered values.
+        measured: Names of the measured values.
+        wedge: Conformity and tradition share one position on the circle.
     """
     rows, cols = _off_target_cells(steered, measured)
     distance = distance_matrix(wedge)[np.ix_(_index(steered), _index(measured))][rows, cols]
@@ -159,11 +210,22 @@ def mantel_p(
     n_permutations: int = 9999,
     seed: int = 0,
 ) -> float:
-    """Two-sided Mantel p-value of `circle_correlation`: the ten values' places on the circle are relabelled at random.
+    """Compute the two-sided Mantel p-value of `circle_correlation`, with values randomly relabelled.
 
-    Rows and columns move together, so the dependence between entries that share a value is kept. `(1 + hits) / (1 +
-    n)`, which is never zero. Works when only some values were steered (the rows are then a subset of the columns'
-    labels).
+    A relabelling permutes the positions of the values on the circle. Rows and columns move together, which preserves the
+    dependence between entries that share a value. The p-value is `(1 + hits) / (1 + n)`, so it is never zero. The
+    steered values may be a subset of the measured ones.
+
+    Args:
+        d: D.
+        steered: Names of the steered values.
+        measured: Names of the measured values.
+        wedge: Conformity and tradition share one position on the circle.
+        n_permutations: Number n of relabellings.
+        seed: Seed of the relabellings.
+
+    Returns:
+        The p-value; NaN for fewer than three off-target entries, or if one of them is NaN.
     """
     rows, cols = _off_target_cells(steered, measured)
     if len(rows) < 3 or np.isnan(d[rows, cols]).any():
@@ -173,18 +235,22 @@ def mantel_p(
     distance = distance_matrix(wedge)
     rng = np.random.default_rng(seed)
     observed = abs(_spearman(d[None, rows, cols], distance[a, b][None, :])[0])
-    place = np.tile(np.arange(len(VALUES)), (n_permutations, 1))
-    place[:, labels] = rng.permuted(np.tile(labels, (n_permutations, 1)), axis=1)
-    shuffled = distance[place[:, a], place[:, b]]
+    relabelled = np.tile(np.arange(len(VALUES)), (n_permutations, 1))
+    relabelled[:, labels] = rng.permuted(np.tile(labels, (n_permutations, 1)), axis=1)
+    shuffled = distance[relabelled[:, a], relabelled[:, b]]
     null = np.abs(_spearman(d[None, rows, cols], shuffled))
-    # a relabelling that maps the circle onto itself ties with the observed value up to rounding: it counts as a hit
+    # a relabelling that maps the circle onto itself ties with the observed value up to rounding and counts as a hit
     return float((1 + np.sum(null >= observed - 1e-12)) / (1 + n_permutations))
 
 
 def change_correlation(d: Float[np.ndarray, "i j"]) -> Float[np.ndarray, "j j"]:
-    """Pearson correlation between measured values of their changes across conditions (rows).
+    """Return the Pearson correlation between the changes of measured values across conditions (rows).
 
-    NaN where one never changes.
+    Args:
+        d: D.
+
+    Returns:
+        `[j, j]`; NaN for a value with the same change in all conditions.
     """
     centred = d - d.mean(axis=0)
     norm = np.sqrt((centred**2).sum(axis=0))
@@ -202,8 +268,8 @@ def _off_target_cells(steered: Sequence[str], measured: Sequence[str]) -> tuple[
 
 
 def _spearman(x: Float[np.ndarray, "#b m"], y: Float[np.ndarray, "#b m"]) -> Float[np.ndarray, " b"]:
-    """Row-wise Spearman correlation with ties at their mean rank; NaN where a row is constant or holds NaN."""
-    # rounded: means that differ by summation order alone are ties
+    """Return row-wise Spearman correlations, with mean ranks for ties; NaN for a row that is constant or has a NaN."""
+    # rounded, so that means that differ only by summation order are ties
     rx, ry = rankdata(np.round(x, 12), axis=1), rankdata(np.round(y, 12), axis=1)
     rx, ry = rx - rx.mean(axis=1, keepdims=True), ry - ry.mean(axis=1, keepdims=True)
     scale = np.sqrt((rx**2).sum(axis=1) * (ry**2).sum(axis=1))

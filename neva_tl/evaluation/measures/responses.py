@@ -1,4 +1,4 @@
-"""What a judge said with and without each edit, reduced to what the leakage measures and their bootstrap need."""
+"""Item scores with and without each edit, the input of the leakage measures and their bootstrap."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ class Responses:
     """Item scores of one method: unedited, and under the edit towards each steered value.
 
     Attributes:
-        method: name of the method.
-        steered: the values steered towards, one condition each.
-        values: the values measured (circle order); every steered value is among them.
-        base: per measured value j, the unedited scores of its items `[n_j]`; NaN = the judge failed (missing).
-        edited: per measured value j, scores under each condition `[n_steered, n_j]`.
-        clusters: per measured value j, the topic of each item `[n_j]` (the unit that is resampled).
-        shared: the items are the same for every j (a text judge reads the same texts for ten values). Their clusters
-            are then resampled once for all j, which keeps the correlation between columns; otherwise within each j.
-        bounds: smallest and largest possible score, for worst-case bounds of missing scores; None = unbounded.
-        excluded: per measured value j, items that do not count in D[i, j] `[n_steered, n_j]` (dilemmas that offer i).
-        judge, unit: printed with every table; units are never mixed.
-        question: what the judge asked, word for word, where it asked anything; printed with results.
+        method: Name of the method.
+        steered: Steered values, one condition each.
+        values: Measured values in circle order; they include every steered value.
+        base: Per measured value j, the unedited scores of its items `[n_j]`; NaN = missing (the judge failed).
+        edited: Per measured value j, scores under each condition `[n_steered, n_j]`.
+        clusters: Per measured value j, the topic of each item `[n_j]` (the unit of resampling).
+        shared: All measured values have the same items (a text judge scores each text for ten values). Clusters are then
+            resampled once for all j, which preserves the correlation between columns; otherwise within each j.
+        bounds: Smallest and largest possible score, for worst-case bounds of missing scores; None = unbounded.
+        excluded: Per measured value j, items that do not count in D[i, j] `[n_steered, n_j]` (dilemmas that offer i).
+        judge: Name of the judge, printed with every table.
+        unit: Unit of the scores, printed with every table; scores of different units cannot be compared.
+        question: Exact wording of the judge's question, printed with results; empty if the judge asks none.
     """
 
     method: str
@@ -56,20 +57,20 @@ class Responses:
         for name, base, edited, clusters in zip(self.values, self.base, self.edited, self.clusters, strict=True):
             if len(base) == 0:
                 raise InputError(
-                    f"responses of {self.method!r}: no items measure {name!r}; add prompts or leave it out"
+                    f"responses of {self.method!r}: no items measure {name!r}: add prompts, or leave it out"
                 )
             if edited.shape != (len(self.steered), len(base)) or len(clusters) != len(base):
                 raise InputError(
                     f"responses of {self.method!r}, value {name!r}: expected edited scores of shape "
-                    f"({len(self.steered)}, {len(base)}) and as many clusters, got {edited.shape} and {len(clusters)}"
+                    f"({len(self.steered)}, {len(base)}) and {len(base)} clusters, got {edited.shape} and {len(clusters)}"
                 )
 
     @property
     def target(self) -> Int[np.ndarray, " i"]:
-        """Column of each steered value among the measured ones.
+        """Column of each steered value in the measured values.
 
         Raises:
-            InputError: a steered value is not measured, so that it has no gain.
+            InputError: A steered value is not measured, so its gain is undefined.
         """
         missing = [name for name in self.steered if name not in self.values]
         if missing:
@@ -78,7 +79,7 @@ class Responses:
 
     @property
     def n(self) -> int:
-        """Items behind the matrix: prompts x samples when shared, else summed over the measured values."""
+        """Number of items: prompts x samples if shared, else the sum over the measured values."""
         return len(self.base[0]) if self.shared else sum(len(b) for b in self.base)
 
     def _repr_html_(self) -> str:
@@ -93,11 +94,11 @@ class Responses:
 
     @property
     def note(self) -> str:
-        """The judge's question as a sentence for notes; empty where it asks nothing."""
-        return f"{self.judge} was asked: {self.question}" if self.question else ""
+        """The judge's question as a sentence for notes; empty if the judge asks none."""
+        return f"Question to {self.judge}: {self.question}" if self.question else ""
 
     def effects(self) -> Float[np.ndarray, "i j"]:
-        """Point estimate of D: mean over items of the edited minus the unedited score; NaN where no item counts."""
+        """Return the point estimate of D, the mean over items of edited - unedited score; NaN if no item counts."""
         columns = []
         for j, (base, edited) in enumerate(zip(self.base, self.edited, strict=True)):
             change = edited - base[None, :]
@@ -118,16 +119,23 @@ class Responses:
         return leakage_heatmap(pd.DataFrame(rows))
 
     def select(self, steered: Iterable[str]) -> Responses:
-        """The same responses for some of the steered values (say those that two methods both reach)."""
-        wanted = tuple(steered)
-        unknown = [name for name in wanted if name not in self.steered]
+        """Return the responses for some of the steered values (e.g. those that two methods both reach).
+
+        Args:
+            steered: Names of the values.
+
+        Raises:
+            InputError: A value was not steered.
+        """
+        selected = tuple(steered)
+        unknown = [name for name in selected if name not in self.steered]
         if unknown:
-            raise InputError(f"responses of {self.method!r} hold no edit towards {unknown[0]!r}")
-        rows = [self.steered.index(name) for name in wanted]
+            raise InputError(f"responses of {self.method!r} have no edit towards {unknown[0]!r}")
+        rows = [self.steered.index(name) for name in selected]
         excluded = None if self.excluded is None else tuple(e[rows] for e in self.excluded)
-        return replace(self, steered=wanted, edited=tuple(e[rows] for e in self.edited), excluded=excluded)
+        return replace(self, steered=selected, edited=tuple(e[rows] for e in self.edited), excluded=excluded)
 
 
 def _mean(scores: Float[np.ndarray, " n"]) -> float:
-    there = scores[np.isfinite(scores)]
-    return float(there.mean()) if len(there) else float("nan")
+    finite = scores[np.isfinite(scores)]
+    return float(finite.mean()) if len(finite) else float("nan")

@@ -1,7 +1,7 @@
-"""Value leakage: what else rises when a model is steered towards one value. Pure: takes responses, knows no model.
+"""Value leakage: rise of other values when a model is steered towards one value.
 
-`measure` turns `Responses` into a `LeakageResult`; `compare_nlr` sets two methods side by side on the same bootstrap
-draws. To steer a model and measure in one call, see `neva_tl.evaluation.conditions.leakage.leakage`.
+`measure` computes a `LeakageResult` from `Responses`, without a model; `compare_nlr` compares two methods on the same
+bootstrap draws. To steer a model and measure in one call, see `neva_tl.evaluation.conditions.leakage.leakage`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.evaluation.measures import formulas as measures
+from neva_tl.evaluation.measures import formulas
 from neva_tl.evaluation.measures.cluster_sums import cluster_sums, worst_case
 from neva_tl.evaluation.measures.estimate import Estimate, interval, null
 from neva_tl.evaluation.measures.headline import draw, headline, level_draws, nlr
@@ -25,7 +25,12 @@ from neva_tl.evaluation.measures.responses import Responses
 
 @dataclass(frozen=True)
 class CircleTest:
-    """Correlation of off-target change with circular distance, and its Mantel permutation p-value (two-sided)."""
+    """Correlation of off-target change with circular distance, and its Mantel permutation p-value.
+
+    Attributes:
+        rho: Spearman correlation.
+        p: Two-sided p-value; None if undefined.
+    """
 
     rho: Estimate
     p: float | None
@@ -33,32 +38,40 @@ class CircleTest:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LeakageResult:
-    """A leakage matrix with everything read off it. A table first (`table()`), a picture second (`show()`).
+    """Leakage matrix of one method and the measures computed from it.
 
-    Intervals cover the choice of prompts (bootstrap by topic); they do not cover selection or the choice of dose.
-    Cross-fitted leakage is right on average where nothing leaks and somewhat low where a leak is small against the
-    noise (half of the topics may miss it); plain leakage is high: on average the truth lies between the two, and both
-    close on it with more prompts.
+    `table()` returns the matrix as a table, `show()` draws it. Intervals cover the choice of prompts (bootstrap by topic),
+    but not selection or the choice of dose. Cross-fitted leakage is unbiased if nothing leaks, and somewhat low if a leak
+    is small relative to the noise (one half of the topics may miss it). Plain leakage is biased upward. On average the
+    true value lies between the two, and both converge to it with more prompts.
 
     Attributes:
-        responses: the item scores behind it.
-        matrix, lo, hi: D (steered x measured) and its interval: mean change of each measured value's score.
-        gains: per steered value, `gain_i = D[i, i]`; `gain` is their mean.
-        leakages: per steered value, cross-fitted mean of the positive off-target changes; `leakage` is their mean.
-        leakage_plain: the same without cross-fitting (biased upward by noise); `leakage_signed`, `leakage_absolute`:
-            means of D and of |D| over the off-target cells (|D| is biased upward by noise too).
-        nlr: sum of leakages over sum of gains (cross-fitted); `nlr_plain` without. Null unless the sum of gains is
-            above 0 with its whole interval.
-        ngl: 1 = leakage ignores the higher-order groups, 0 = none leaves them. Null below the noise floor (ours: the
-            lower bound of the cross-fitted leakage is not above 0).
-        circle, circle_wedge: circle tests; the second puts conformity and tradition on one place. `circle_net` says
-            whether they used expresses - opposes.
-        coupling: mean |off-target change| per unit of gain (null as `nlr` is).
-        csr_base, csr: per steered value, the mean score of that value unedited and under the edit; `csr_base_mean` and
-            `csr_mean` are their means over steered values.
-        affirmation: per steered value, the same change on pairs that affirm or negate something without value
-            (log-probability judge only): how much of a gain is mere affirmation.
-        generations: every text with its scores, where the judge read texts.
+        responses: The item scores.
+        matrix: D (steered x measured), the mean change of each measured value's score.
+        lo: Lower bounds of D.
+        hi: Upper bounds of D.
+        gains: Per steered value, `gain_i = D[i, i]`.
+        leakages: Per steered value, the cross-fitted mean of the positive off-target changes.
+        gain: Mean of `gains`.
+        leakage: Mean of `leakages`.
+        leakage_plain: Leakage without cross-fitting (biased upward by noise).
+        leakage_signed: Mean of D over the off-target cells.
+        leakage_absolute: Mean of |D| over the off-target cells (biased upward by noise).
+        nlr: Sum of leakages over sum of gains (cross-fitted). Undefined unless the interval of the sum of gains is above 0.
+        nlr_plain: NLR without cross-fitting.
+        ngl: 1 = leakage ignores the higher-order groups, 0 = no leakage out of them. Undefined below the noise floor
+            (ours: the lower bound of the cross-fitted leakage is not above 0).
+        coupling: Mean |off-target change| per unit of gain (undefined where `nlr` is).
+        circle: Circle test.
+        circle_wedge: Circle test with conformity and tradition at one position.
+        circle_net: Whether the circle tests use expresses - opposes.
+        csr_base: Per steered value, its mean unedited score.
+        csr: Per steered value, its mean score under the edit.
+        csr_base_mean: Mean of `csr_base`.
+        csr_mean: Mean of `csr`.
+        affirmation: Per steered value, the same change on pairs that affirm or negate a statement without a value
+            (log-probability judge only), that is, the share of the gain due to affirmation.
+        generations: Every text with its scores, if the judge reads texts.
     """
 
     responses: Responses
@@ -88,20 +101,25 @@ class LeakageResult:
 
     @property
     def method(self) -> str:
-        """Name of the method measured."""
+        """Name of the measured method."""
         return self.responses.method
 
     def reached(self, target: float) -> str:
-        """How many steered values have a gain of at least `target`, as printed beside NLR: `"7/10"`."""
+        """Return the number of steered values with a gain of at least `target`, as printed with NLR: `"7/10"`.
+
+        Args:
+            target: The gain.
+        """
         hits = sum(1 for g in self.gains.values() if g.est is not None and g.est >= target)
         return f"{hits}/{len(self.gains)}"
 
     def table(self) -> pd.DataFrame:
-        """Tidy D: method, steered, measured, d, lo, hi, n, missing (share of items without a score), worst_lo,
-        worst_hi.
+        """Return D as a tidy table.
 
-        `n` counts the items scored in both conditions; `worst_lo`, `worst_hi` bound D over every value that missing
-        scores could have had (NaN where the judge's unit has no bounds).
+        Returns:
+            Columns method, steered, measured, d, lo, hi, n (items scored in both conditions), missing (share of items
+            without a score), worst_lo, worst_hi (bounds of D over all possible missing scores; NaN if the judge's unit
+            has no bounds).
         """
         responses = self.responses
         count = np.stack([c.sum(axis=1) for c in cluster_sums(responses).count], axis=1)
@@ -132,7 +150,7 @@ class LeakageResult:
         return pd.DataFrame(rows)
 
     def per_value(self) -> pd.DataFrame:
-        """One row per steered value: gain and leakage with intervals, CSR before and after."""
+        """Return one row per steered value: gain and leakage with intervals, CSR before and after."""
         rows = []
         for name in self.responses.steered:
             gain, leak = self.gains[name], self.leakages[name]
@@ -145,7 +163,7 @@ class LeakageResult:
         return pd.DataFrame(rows)
 
     def summary(self) -> pd.DataFrame:
-        """One row: the headline measures with their intervals, judge and unit."""
+        """Return one row: the headline measures with their intervals, judge and unit."""
         row: dict[str, Any] = {"method": self.method, "judge": self.responses.judge, "unit": self.responses.unit}
         for name in ("gain", "leakage", "nlr", "ngl", "coupling"):
             estimate: Estimate = getattr(self, name)
@@ -153,7 +171,7 @@ class LeakageResult:
         return pd.DataFrame([row | {"circle": self.circle.rho.est, "circle_p": self.circle.p}])
 
     def coupling_matrix(self) -> pd.DataFrame:
-        """D[i, j] / gain_i: off-target change per unit of target gain; NaN in rows whose gain's interval touches 0."""
+        """Return D[i, j] / gain_i, the change per unit of gain; NaN if the interval of gain_i is not above 0."""
         firm = [(g.lo is not None and g.lo > 0) for g in self.gains.values()]
         scale = pd.Series(
             [g.est if ok else np.nan for g, ok in zip(self.gains.values(), firm, strict=True)], dtype=float
@@ -161,11 +179,12 @@ class LeakageResult:
         return self.matrix.div(scale.to_numpy(), axis=0)
 
     def change_correlation(self) -> pd.DataFrame:
-        """Correlation between measured values of their changes across the steered conditions (as the Value Alignment
-        Tax).
+        """Return the correlation between the changes of measured values over steered conditions.
+
+        This is the correlation of the Value Alignment Tax.
         """
         names = list(self.matrix.columns)
-        return pd.DataFrame(measures.change_correlation(self.matrix.to_numpy()), index=names, columns=names)
+        return pd.DataFrame(formulas.change_correlation(self.matrix.to_numpy()), index=names, columns=names)
 
     def show(self) -> Any:
         """Draw the matrix as a heatmap in circle order (matplotlib)."""
@@ -191,11 +210,11 @@ class LeakageResult:
 def _level(
     responses: Responses, *, seed: int, n_boot: int, level: float, edited: bool
 ) -> tuple[dict[str, Estimate], Estimate]:
-    """Mean score of each steered value itself, unedited or under its edit, and their mean; the same draws as D."""
-    own = level_draws(responses, seed=seed, n_boot=n_boot, edited=edited)
-    mean = own.mean(axis=-1)
+    """Return the mean score of each steered value, unedited or under its edit, and their mean (draws of D)."""
+    levels = level_draws(responses, seed=seed, n_boot=n_boot, edited=edited)
+    mean = levels.mean(axis=-1)
     count = [len(responses.base[j]) for j in responses.target]
-    each = {name: interval(own[0, i], own[1:, i], count[i], level) for i, name in enumerate(responses.steered)}
+    each = {name: interval(levels[0, i], levels[1:, i], count[i], level) for i, name in enumerate(responses.steered)}
     return each, interval(mean[0], mean[1:], responses.n, level)
 
 
@@ -211,26 +230,26 @@ def measure(
     n_splits: int = 8,
     n_permutations: int = 9999,
 ) -> LeakageResult:
-    """All leakage measures of one method, with intervals from one cluster bootstrap.
+    """Compute all leakage measures of one method, with intervals from one cluster bootstrap.
 
     Args:
-        responses: item scores unedited and edited.
-        net: the same items scored as expresses - opposes, where the judge knows opposition: the circle test then uses
-            it.
-        affirmation: responses with the single measured name "affirmation".
-        generations: kept with the result.
-        seed: seeds the bootstrap, the halvings and the permutations; the same seed pairs results of different methods.
-        n_boot: bootstrap draws. level: coverage of the intervals.
-        n_splits: random halvings averaged in the cross-fitted leakage.
-        n_permutations: relabellings in the Mantel test.
+        responses: Item scores, unedited and edited.
+        net: The same items scored as expresses - opposes, if the judge scores opposition; used by the circle test.
+        affirmation: Responses with the single measured name "affirmation".
+        generations: Texts with their scores, stored in the result.
+        seed: Seed of the bootstrap, the halvings and the permutations; the same seed pairs results of different methods.
+        n_boot: Bootstrap draws.
+        level: Coverage of the intervals.
+        n_splits: Random halvings that the cross-fitted leakage averages.
+        n_permutations: Relabellings in the Mantel test.
 
     Raises:
-        InputError: a steered value is not measured, or an array has the wrong shape.
+        InputError: A steered value is not measured, or `n_splits` is below 1.
     """
     n = responses.n
     drawn = draw(responses, seed=seed, n_boot=n_boot, n_splits=n_splits)
-    found = headline(drawn, responses, level)
-    absolute = measures.off_target_mean(np.abs(drawn.d), responses.target)
+    numbers = headline(drawn, responses, level)
+    absolute = formulas.off_target_mean(np.abs(drawn.d), responses.target)
 
     def estimate(x: np.ndarray, items: int = n, kinked: bool = False) -> Estimate:
         return interval(x[0], x[1:], items, level, recentre=kinked)
@@ -255,17 +274,17 @@ def measure(
         matrix=frame("est"),
         lo=frame("lo"),
         hi=frame("hi"),
-        gains=found.gains,
-        leakages=found.leakages,
-        gain=found.gain,
-        leakage=found.leakage,
-        leakage_plain=found.leakage_plain,
-        leakage_signed=estimate(measures.off_target_mean(drawn.d, responses.target).mean(axis=-1)),
+        gains=numbers.gains,
+        leakages=numbers.leakages,
+        gain=numbers.gain,
+        leakage=numbers.leakage,
+        leakage_plain=numbers.leakage_plain,
+        leakage_signed=estimate(formulas.off_target_mean(drawn.d, responses.target).mean(axis=-1)),
         leakage_absolute=estimate(absolute.mean(axis=-1), kinked=True),
-        nlr=found.nlr,
-        nlr_plain=found.nlr_plain,
-        ngl=found.ngl,
-        coupling=nlr(absolute, measures.gain(drawn.d, responses.target), n, level),
+        nlr=numbers.nlr,
+        nlr_plain=numbers.nlr_plain,
+        ngl=numbers.ngl,
+        coupling=nlr(absolute, formulas.gain(drawn.d, responses.target), n, level),
         circle=circles[0],
         circle_wedge=circles[1],
         circle_net=net is not None,
@@ -281,25 +300,31 @@ def measure(
 def _circle(
     responses: Responses, d: Float[np.ndarray, "b i j"], wedge: bool, seed: int, n_permutations: int, level: float
 ) -> CircleTest:
-    rho = measures.circle_correlation(d, responses.steered, responses.values, wedge=wedge)
-    p = measures.mantel_p(
+    rho = formulas.circle_correlation(d, responses.steered, responses.values, wedge=wedge)
+    p = formulas.mantel_p(
         d[0], responses.steered, responses.values, wedge=wedge, n_permutations=n_permutations, seed=seed
     )
     return CircleTest(interval(rho[0], rho[1:], responses.n, level), None if np.isnan(p) else p)
 
 
 def _single(responses: Responses, seed: int, n_boot: int, level: float) -> dict[str, Estimate]:
-    """Change of the first measured column under each condition (the affirmation column: no steered value is on it)."""
+    """Return the change of the first measured column (affirmation) under each condition."""
     d = draw(responses, seed=seed, n_boot=n_boot, n_splits=1).d
     return {v: interval(d[0, i, 0], d[1:, i, 0], responses.n, level) for i, v in enumerate(responses.steered)}
 
 
 @dataclass(frozen=True)
 class NlrComparison:
-    """Two methods' NLRs on the same bootstrap draws: `ratio` and `difference` of a to b, over the values compared.
+    """NLRs of two methods on the same bootstrap draws.
 
-    `ratio` is null where b's leakage is within noise of zero (its lower bound is not above 0): the difference still
-    stands.
+    Attributes:
+        a: Name of the first method.
+        b: Name of the second method.
+        values: The compared values.
+        nlr_a: NLR of the first method.
+        nlr_b: NLR of the second method.
+        ratio: `nlr_a / nlr_b`; undefined if b's leakage is within noise of zero (its lower bound is not above 0).
+        difference: `nlr_a - nlr_b`.
     """
 
     a: str
@@ -311,7 +336,7 @@ class NlrComparison:
     difference: Estimate
 
     def table(self) -> pd.DataFrame:
-        """One row per number: label, est, lo, hi, n."""
+        """Return one row per number: label, est, lo, hi, n."""
         numbers = {f"NLR {self.a}": self.nlr_a, f"NLR {self.b}": self.nlr_b, "ratio": self.ratio}
         numbers["difference"] = self.difference
         rows = [{"label": name, "est": x.est, "lo": x.lo, "hi": x.hi, "n": x.n} for name, x in numbers.items()]
@@ -319,15 +344,13 @@ class NlrComparison:
 
     def _repr_html_(self) -> str:
         facts = {"values": ", ".join(self.values), "ratio": self.ratio, "difference": self.difference}
-        return card(f"NLR of {self.a} beside {self.b}", facts, self.table())
+        return card(f"NLR of {self.a} and {self.b}", facts, self.table())
 
     def show(self) -> Any:
-        """The two NLRs, their ratio and their difference, with intervals, as a matplotlib figure."""
+        """Draw the two NLRs, their ratio and their difference with intervals (matplotlib)."""
         from neva_tl.plots import interval_plot
 
-        return interval_plot(
-            self.table(), title=f"NLR of {self.a} beside {self.b}, {len(self.values)} values", guide=0.0
-        )
+        return interval_plot(self.table(), title=f"NLR of {self.a} and {self.b}, {len(self.values)} values", guide=0.0)
 
 
 def compare_nlr(
@@ -340,14 +363,19 @@ def compare_nlr(
     level: float = 0.95,
     n_splits: int = 8,
 ) -> NlrComparison:
-    """Compare two methods' cross-fitted NLRs by a paired bootstrap.
+    """Compare the cross-fitted NLRs of two methods by a paired bootstrap.
 
     Args:
-        a, b: responses of two methods to the same items (the draws depend on the clusters alone, which pairs them).
-        values: the steered values that both reached; default: those that both steered towards.
+        a: Responses of the first method.
+        b: Responses of the second method to the same items; equal clusters give both the same draws.
+        values: Steered values that both methods reached; default: all values steered by both.
+        seed: Seed of the bootstrap and the halvings.
+        n_boot: Bootstrap draws.
+        level: Coverage of the intervals.
+        n_splits: Random halvings that the cross-fitted leakage averages.
 
     Raises:
-        InputError: nothing in common, or judge, unit or topics differ.
+        InputError: The methods share no value, or differ in judge, unit or topics.
     """
     common = tuple(v for v in (values if values is not None else a.steered) if v in a.steered and v in b.steered)
     if not common:
@@ -358,21 +386,21 @@ def compare_nlr(
     if sums_a.names != sums_b.names:
         raise InputError(f"{a.method!r} and {b.method!r} were measured on different topics: use the same prompts")
     first, second = a.select(common), b.select(common)
-    n, parts = first.n, []
+    n, results = first.n, []
     for responses in (first, second):
         drawn = draw(responses, seed=seed, n_boot=n_boot, n_splits=n_splits)
-        gains = measures.gain(drawn.d, responses.target)
-        leak = measures.off_target_mean(drawn.positive, responses.target)
-        parts.append((nlr(leak, gains, n, level), leak.sum(axis=-1), gains.sum(axis=-1)))
-    (nlr_a, leak_a, gain_a), (nlr_b, leak_b, gain_b) = parts
+        gains = formulas.gain(drawn.d, responses.target)
+        leak = formulas.off_target_mean(drawn.positive, responses.target)
+        results.append((nlr(leak, gains, n, level), leak.sum(axis=-1), gains.sum(axis=-1)))
+    (nlr_a, leak_a, gain_a), (nlr_b, leak_b, gain_b) = results
     ratio = difference = null(n)
     if nlr_a.est is not None and nlr_b.est is not None:
-        top, bottom = measures.ratio(leak_a, gain_a), measures.ratio(leak_b, gain_b)
+        top, bottom = formulas.ratio(leak_a, gain_a), formulas.ratio(leak_b, gain_b)
         with np.errstate(invalid="ignore"):
             gap = top - bottom
         difference = interval(gap[0], gap[1:], n, level, recentre=True)
         floor = interval(leak_b[0], leak_b[1:], n, level, recentre=True).lo
         if floor is not None and floor > 0:
-            quotient = measures.ratio(top, bottom)
+            quotient = formulas.ratio(top, bottom)
             ratio = interval(quotient[0], quotient[1:], n, level, recentre=True)
     return NlrComparison(a.method, b.method, common, nlr_a, nlr_b, ratio, difference)

@@ -4,14 +4,16 @@ Every forward pass goes through `models.forward`. An edit session (see `neva_tl.
 count as generated: answer tokens and neutral text do; otherwise an edit restricted to generated tokens would appear to be free.
 """
 
+from neva_tl.models.inference.chat_template import NEUTRAL_TURN, TEMPLATE_DATE, set_template, template_settings
 from neva_tl.models.inference.encoding import (
-    NEUTRAL_TURN,
     Batch,
     Encoded,
     batches,
     encode,
     encode_continuations,
     encode_one,
+    encoding_change,
+    encoding_record,
     group,
     pad,
     pad_id,
@@ -32,6 +34,7 @@ from neva_tl.models.inference.session import PromptState, TokenSession, in_force
 
 __all__ = [
     "NEUTRAL_TURN",
+    "TEMPLATE_DATE",
     "Batch",
     "Encoded",
     "Prefill",
@@ -45,6 +48,8 @@ __all__ = [
     "encode_continuations",
     "encode_one",
     "encoded_logprobs",
+    "encoding_change",
+    "encoding_record",
     "forward_batch",
     "generate",
     "group",
@@ -54,7 +59,9 @@ __all__ = [
     "pad_id",
     "prepends_bos",
     "registered",
+    "set_template",
     "stop_ids",
+    "template_settings",
     "token_kl",
     "uses_chat",
 ]

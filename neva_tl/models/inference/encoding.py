@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,11 @@ from torch import Tensor
 
 from neva_tl import models
 from neva_tl.core.errors import InputError
+from neva_tl.models.inference.chat_template import conversation_text, opens_template, template_record
 from neva_tl.prompts.example import Example
 
-#: The user's turn when an example has no prompt of its own and the model is a chat model.
-NEUTRAL_TURN = "Tell me what you think."
+#: Examples whose token ids identify how texts are encoded (template, date, BOS).
+_PROBES = (Example("Who are you?", "I help."), Example("", "I help."))
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,11 @@ def uses_chat(model: models.Model, chat: bool | None) -> bool:
 
 
 def encode_one(model: models.Model, examples: Sequence[Example], *, chat: bool | None = None) -> list[Encoded]:
-    """Token ids of each example, BOS by the model's convention, never twice.
+    """Token ids of each example, exactly of its text: nothing is stripped.
 
-    Plain: `prompt + " " + answer`. Chat: the user's turn (the prompt, or `NEUTRAL_TURN`), then the answer as the
-    assistant's turn. A token belongs to the answer when its characters reach into it.
+    Plain: prompt, separator, answer; BOS by the model's convention, never twice. Chat: earlier turns and the user's turn (the
+    prompt, or `NEUTRAL_TURN`) in the template, which also decides about BOS, then the answer as the assistant's turn. A token
+    belongs to the answer when its characters reach into it.
 
     Args:
         model: A TransformerLens model.
@@ -93,17 +96,67 @@ def encode_one(model: models.Model, examples: Sequence[Example], *, chat: bool |
         chat: See `uses_chat`.
 
     Raises:
-        InputError: An example is longer than the context (the message names it).
+        InputError: An example is longer than the context (the message names it), has earlier turns without a template, or
+            went through the template before.
     """
-    tokenizer = models.tokenizer(model)
-    templated = uses_chat(model, chat)
-    heads = [_head(tokenizer, item, templated) for item in examples]
-    texts = [head + item.answer for head, item in zip(heads, examples, strict=True)]
-    if not texts:
-        return []
-    out = _encoded(model, heads, texts)
+    out = _encode_all(model, examples, uses_chat(model, chat))
     check_ids(model, out, [item.prompt or item.answer for item in examples])
     return out
+
+
+def encoding_record(model: models.Model, chat: bool | None = None) -> dict[str, Any]:
+    """How the model's texts are encoded: whether in the chat template, its date and arguments, and a hash of token ids.
+
+    Statistics of equal records belong together: the hash is of the token ids of fixed probe texts, and tells templates and
+    BOS conventions apart whatever their settings.
+
+    Args:
+        model: A TransformerLens model.
+        chat: See `uses_chat`.
+    """
+    templated = uses_chat(model, chat)
+    ids = [(item.ids, item.start) for item in _encode_all(model, _PROBES, templated)]
+    record = {"chat": templated, "probe": hashlib.sha256(str(ids).encode()).hexdigest()}
+    return record | (template_record(model) if templated else {})
+
+
+def encoding_change(model: models.Model, chat: bool | None = None) -> dict[str, Any]:
+    """What in the encoding version 0.1.0 did not know or did otherwise; empty where token ids are as they were there.
+
+    These are a template that reads a date, template arguments, and a template without the BOS that 0.1.0 put before it. Keys
+    of stored results hold it, so that older ones of other token ids are not taken for new ones.
+
+    Args:
+        model: A TransformerLens model.
+        chat: See `uses_chat`.
+    """
+    if not uses_chat(model, chat):
+        return {}
+    record = template_record(model)
+    bos = models.tokenizer(model).bos_token_id
+    if prepends_bos(model) and _encode_all(model, _PROBES[:1], templated=True)[0].ids[0] != bos:
+        record["bos"] = False
+    return record
+
+
+def _encode_all(model: models.Model, examples: Sequence[Example], templated: bool) -> list[Encoded]:
+    """Token ids of each example, of any length."""
+    if not examples:
+        return []
+    if templated:
+        leads = [conversation_text(model, item) for item in examples]
+    else:
+        for number, item in enumerate(examples):
+            if item.turns:
+                raise InputError(
+                    f"example {number} ({item.prompt[:40]!r}) has earlier turns, which need a chat template: "
+                    f"{models.info(model).name} has none or chat=False forbids it; write the conversation as one text"
+                )
+        leads = [item.lead for item in examples]
+    texts = [lead + item.answer for lead, item in zip(leads, examples, strict=True)]
+    # a template writes its own BOS, or none
+    bos = [not (templated or opens_template(model, text)) for text in texts]
+    return _encoded(model, leads, texts, bos)
 
 
 def encode_continuations(
@@ -130,7 +183,9 @@ def encode_continuations(
     opening = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     room = models.info(model).n_ctx
     out = []
-    encoded = _encoded(model, [prompt for prompt, _ in pairs], [prompt + more for prompt, more in pairs])
+    encoded = _encoded(
+        model, [prompt for prompt, _ in pairs], [prompt + more for prompt, more in pairs], [True] * len(pairs)
+    )
     for (prompt, _), item in zip(pairs, encoded, strict=True):
         if not prompt and item.start == 0 and opening is not None:
             item = Encoded((opening, *item.ids), 1)
@@ -143,25 +198,19 @@ def encode_continuations(
     return out
 
 
-def _encoded(model: models.Model, heads: Sequence[str], texts: Sequence[str]) -> list[Encoded]:
-    """Token ids of texts, BOS by the model's convention; tokens that reach past a text's head are its answer."""
+def _encoded(
+    model: models.Model, leads: Sequence[str], texts: Sequence[str], takes_bos: Sequence[bool]
+) -> list[Encoded]:
+    """Token ids of texts, BOS by the model's convention where a text takes one; the answer reaches past a text's lead."""
     tokenizer = models.tokenizer(model)
     bos = [tokenizer.bos_token_id] if prepends_bos(model) else []
     out = []
-    for head, (ids, ends) in zip(heads, _tokenise(tokenizer, texts), strict=True):
-        front = [] if not bos or ids[:1] == bos else bos
-        # the first token that reaches past the prompt's characters opens the answer
-        start = next((i for i, end in enumerate(ends) if end > len(head)), len(ids))
+    for lead, takes, (ids, ends) in zip(leads, takes_bos, _tokenise(tokenizer, texts), strict=True):
+        front = bos if takes and ids[:1] != bos else []
+        # the first token that reaches past the lead's characters opens the answer
+        start = next((i for i, end in enumerate(ends) if end > len(lead)), len(ids))
         out.append(Encoded((*front, *ids), start + len(front)))
     return out
-
-
-def _head(tokenizer: Any, item: Example, templated: bool) -> str:
-    """The text before the answer."""
-    if not templated:
-        return f"{item.prompt} " if item.prompt and item.answer else item.prompt
-    turn = [{"role": "user", "content": item.prompt or NEUTRAL_TURN}]
-    return str(tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
 
 
 def _tokenise(tokenizer: Any, texts: Sequence[str]) -> Iterator[tuple[list[int], list[int]]]:
@@ -257,7 +306,8 @@ def pad_id(model: models.Model) -> int:
     """A token id for padding; it is masked everywhere, so that any valid id will do."""
     tokenizer = models.tokenizer(model)
     filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    return int(filler or 0)
+    # an added [PAD] may have no row in the embedding
+    return int(filler) if filler is not None and 0 <= filler < models.info(model).d_vocab else 0
 
 
 def group(lengths: Sequence[int], token_budget: int) -> Iterator[np.ndarray]:

@@ -15,7 +15,7 @@ from neva_tl.models.inference.encoding import check_ids, encode_one, pad
 from neva_tl.models.inference.prompt_cache import Prefill
 from neva_tl.models.inference.sampling import SamplingSettings, decode
 from neva_tl.models.inference.session import TokenSession
-from neva_tl.prompts.example import Example
+from neva_tl.prompts.example import Example, Messages
 
 #: Tokens that end a turn in common chat formats.
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>")
@@ -23,7 +23,7 @@ TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftex
 
 def generate(
     model: models.Model,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Messages],
     *,
     max_new_tokens: int = 24,
     temperature: float = 0.0,
@@ -45,7 +45,7 @@ def generate(
 
     Args:
         model: A TransformerLens model.
-        prompts: The prompts.
+        prompts: The prompts; for a chat model also conversations (messages with `role` and `content`), the user's turn last.
         max_new_tokens: Tokens per continuation.
         temperature: 0 is greedy.
         seed: Seed of the uniforms.
@@ -64,14 +64,15 @@ def generate(
         The continuations, in the order of the prompts, without special tokens.
 
     Raises:
-        InputError: A prompt and its continuation would exceed the context.
+        InputError: A prompt and its continuation would exceed the context, or a prompt cannot be encoded (see `encode_one`).
     """
     if isinstance(prompts, str):
         raise InputError("generate takes a list of prompts, not one string")
     if max_new_tokens < 1 or temperature < 0:
         raise InputError("generate needs max_new_tokens >= 1 and temperature >= 0")
-    encoded = encode_one(model, [Example(prompt, "") for prompt in prompts], chat=chat)
-    check_ids(model, encoded, list(prompts), more=max_new_tokens)
+    examples = [Example.of(prompt) for prompt in prompts]
+    encoded = encode_one(model, examples, chat=chat)
+    check_ids(model, encoded, [item.prompt for item in examples], more=max_new_tokens)
     for number, item in enumerate(encoded):
         if not item.ids:
             raise InputError(f"prompt {number} is empty and this model has no BOS to start from")
@@ -111,9 +112,13 @@ def _continuation(tokenizer: Any, before: int, ids: Sequence[int]) -> str:
 
 
 def stop_ids(model: models.Model) -> frozenset[int]:
-    """Tokens that end a text: EOS, and the end-of-turn tokens of common chat formats where the tokenizer has them."""
+    """Tokens that end a text: EOS, the checkpoint's own end tokens, and end-of-turn tokens of common chat formats.
+
+    Turn ends count where the tokenizer has them and the model is a chat model.
+    """
     tokenizer = models.tokenizer(model)
     stops = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()
+    stops |= models.end_tokens(model)
     if models.info(model).chat:
         vocabulary = tokenizer.get_vocab()
         stops |= {vocabulary[t] for t in TURN_ENDS if t in vocabulary}

@@ -1,4 +1,7 @@
-"""Public sets before and after the edits of a finished run; each set in each condition is kept as soon as it is scored."""
+"""Public sets before and after the edits of a finished run.
+
+Each set in each condition is stored as soon as it is scored.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ from neva_tl.evaluation.benchmarks import (
     mean_over_conditions,
     score_benchmark,
 )
-from neva_tl.study.analyses.rebuilt import FinishedRun, RunEdit
+from neva_tl.study.analyses.reopened_run import ReopenedRun, RunEdit
+from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.stages import say
-from neva_tl.study.run.store import Store
 
 #: Columns of the table, in order.
 COLUMNS = (
@@ -30,15 +33,25 @@ COLUMNS = (
 
 
 def unedited_scores(
-    store: Store, model: models.Model, benchmarks: Sequence[Benchmark], *, progress: bool = False
+    store: RunFolder, model: models.Model, benchmarks: Sequence[Benchmark], *, progress: bool = False
 ) -> dict[str, Scores]:
-    """Every set on the unedited model: name -> scores, kept in the folder under `capability/`."""
+    """Score every set on the unedited model.
+
+    Args:
+        store: Folder that stores the scores, under `capability/`.
+        model: The loaded model.
+        benchmarks: The sets.
+        progress: Show progress on stderr.
+
+    Returns:
+        Name of a set -> scores.
+    """
     return {one.name: _scored(store, model, one, (), "unedited", "text", {}, progress) for one in benchmarks}
 
 
 def run_capability(
-    store: Store,
-    run: FinishedRun,
+    store: RunFolder,
+    run: ReopenedRun,
     model: models.Model,
     benchmarks: Sequence[Benchmark],
     methods: Sequence[str],
@@ -49,15 +62,21 @@ def run_capability(
     seed: int = 0,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Sets under the edits of a run at its matched doses, against the unedited model on the same items.
+    """Score sets under a run's edits, and compare with the unedited model.
+
+    Edits have the run's matched doses; the items are the same in all conditions.
 
     Args:
-        store: where scores of items are kept (`capability/`): a killed run goes on there.
-        run, model: the finished run and its loaded model.
-        benchmarks: the sets, limited as wanted.
-        methods, values: of the run; no values takes all of them.
-        target: matched gain; None takes the run's headline.
-        span: as in `score_benchmark`.
+        store: Folder that stores the scores of items, under `capability/`; a killed call resumes there.
+        run: The finished run.
+        model: Its loaded model.
+        benchmarks: The sets.
+        methods: Methods of the run.
+        values: Values of the run; empty takes all of them.
+        target: Matched gain; None takes the run's headline.
+        span: See `score_benchmark`.
+        seed: Seed of intervals and tests.
+        progress: Show progress on stderr.
 
     Returns:
         One row per set, metric, method and value, and one per method whose value is `mean of N values` (its interval covers
@@ -65,18 +84,18 @@ def run_capability(
         p, lost, won, n, interval, span`.
 
     Raises:
-        InputError: the run lacks a method, value or file.
+        InputError: The run lacks a method, value or file.
     """
     edits = run.edits(model, methods, values, target)
     base = unedited_scores(store, model, benchmarks, progress=progress)
-    found: dict[str, list[tuple[RunEdit, dict[str, Scores]]]] = {method: [] for method in methods}
+    scores_of: dict[str, list[tuple[RunEdit, dict[str, Scores]]]] = {method: [] for method in methods}
     for one in edits:
         about = {"study": run.manifest["study"], "method": one.method, "value": one.value, "dose": one.dose}
         name = f"{one.method} to {one.value}"
         scores = {b.name: _scored(store, model, b, (one.edit,), name, span, about, progress) for b in benchmarks}
-        found[one.method].append((one, scores))
+        scores_of[one.method].append((one, scores))
     parts = []
-    for method, conditions in found.items():
+    for method, conditions in scores_of.items():
         target_gain = conditions[0][0].target
         for one, scores in conditions:
             table = compare_capability(base, scores, seed=seed).df
@@ -87,14 +106,14 @@ def run_capability(
             reached = sum(one.status != "unreached" for one, _ in conditions)
             about = {"set": name, "value": f"mean of {len(conditions)} values", "dose": None, "method": method}
             parts.append(table.assign(**about, status=f"reached {reached}/{len(conditions)}"))
-        for part in parts[-len(conditions) - len(benchmarks) :]:
-            part["target_gain"] = target_gain
-    rows = [row for part in parts for row in part.assign(span=span).to_dict("records")]
+        for table in parts[-len(conditions) - len(benchmarks) :]:
+            table["target_gain"] = target_gain
+    rows = [row for table in parts for row in table.assign(span=span).to_dict("records")]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"dose": float, "target_gain": float})
 
 
 def _scored(
-    store: Store,
+    store: RunFolder,
     model: models.Model,
     benchmark: Benchmark,
     edits: Sequence[Edit],
@@ -103,7 +122,7 @@ def _scored(
     about: dict[str, Any],
     progress: bool,
 ) -> Scores:
-    """Scores of a set in a condition: read from the folder, or scored into it."""
+    """Return the scores of a set in a condition, from the folder or scored into it."""
     weights = models.fingerprint(model)["weights_hash"]
     name = f"capability/{content_key(weights, benchmark.key, span if edits else '', about)[:24]}"
     if store.has(f"{name}.parquet"):

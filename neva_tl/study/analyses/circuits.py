@@ -1,4 +1,7 @@
-"""Circuits of a run's values: searched on its train texts, measured on its test texts, beside random graphs."""
+"""Circuits of a run's values.
+
+They are searched on train texts, measured on test texts and compared with random graphs.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +33,9 @@ from neva_tl.models import inference
 from neva_tl.models.hooks import record_hooks
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.study.run.config import StudyConfig
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.run_folder import RunFolder
 
-#: Neurons and heads in a view, and the longest text shown.
+#: Largest numbers of neurons, heads and tokens in a view.
 VIEW_NEURONS, VIEW_HEADS, VIEW_TOKENS = 6, 4, 48
 #: Share of the total effect of their kind that the edges in a run's graphs hold.
 SHARE = 0.8
@@ -40,17 +43,17 @@ SHARE = 0.8
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard circuits are looked for, and where they are read.
+    """Effort of the circuit search, and the texts that circuits are read on.
 
     Attributes:
-        sizes: of the curve, heads plus neurons.
-        drawn: the size whose graph is kept.
-        texts: train texts per pole for the search, and test texts per pole for what is reported.
-        batch: texts per pole in one round of the search.
-        exchanges: rounds per size.
-        edge_texts: texts per pole on which edges are measured.
-        n_random: random graphs per size.
-        lead: put behind every text (None: nothing on the demo model, `LEAD` elsewhere).
+        sizes: Sizes on the curve, heads plus neurons.
+        drawn: The size whose graph is stored.
+        texts: Train texts per pole for the search, and test texts per pole for the reported figures.
+        batch: Texts per pole in one round of the search.
+        exchanges: Rounds per size.
+        edge_texts: Texts per pole on which edges are measured.
+        n_random: Random graphs per size.
+        lead: Appended to every text (None: nothing on the demo model, `LEAD` elsewhere).
     """
 
     sizes: tuple[int, ...] = (20, 60, 100, 200)
@@ -70,57 +73,63 @@ def circuits_of_run(
     effort: Effort | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Search, measure and draw the circuits of a run's values; values already done are kept.
+    """Search, measure and draw the circuits of a run's values.
 
-    Writes `RUN/circuits/VALUE.json` (the graph of size `drawn`, its curve in `meta`), `RUN/circuits/views.json`, the table
-    `circuits`, and the report again.
+    Values with a finished circuit are not searched again. Writes `RUN/circuits/VALUE.json` (the graph of size `drawn`, its
+    curve in `meta`), `RUN/circuits/views.json`, the table `circuits`, and the report again.
+
+    Args:
+        run: Run folder.
+        values: Values of the run; None takes all of them.
+        effort: Effort of the search; None takes the defaults.
+        progress: Show progress on stderr.
 
     Returns:
         One row per value and size: value, size, n_heads, n_neurons, f, lo, hi (test texts), f_train, completeness,
         random_mean, random_max, m_model, m_nothing, texts.
 
     Raises:
-        InputError: no run folder; a value it does not have.
+        InputError: The folder is not a run folder, or lacks a value.
     """
     from neva_tl.study.report import write_report
 
     effort = Effort() if effort is None else effort
-    store = Store(Path(run))
+    store = RunFolder(Path(run))
     if not store.has("manifest.json"):
-        raise InputError(f"{run} is no run folder: give the folder that `neva-tl run --out` wrote")
+        raise InputError(f"{run} is not a run folder: give the folder that `neva-tl run --out` wrote")
     config = StudyConfig.from_manifest(store.read_json("manifest.json")["config"])
-    there = in_circle_order([file.stem for file in (store.root / "neurons").glob("*.json")])
-    names = in_circle_order(values) if values else there
-    if missing := [name for name in names if name not in there]:
-        raise InputError(f"{run} has no neurons for {', '.join(missing)}: it has {', '.join(there)}")
-    todo = [name for name in names if not _done(store, name, effort)]
+    available = in_circle_order([file.stem for file in (store.root / "neurons").glob("*.json")])
+    names = in_circle_order(values) if values else available
+    if missing := [name for name in names if name not in available]:
+        raise InputError(f"{run} has no neurons for {', '.join(missing)}: it has {', '.join(available)}")
+    todo = [name for name in names if not _finished(store, name, effort)]
     if todo:
         model = models.load(config.model, dtype=config.dtype)
         pairs = prompts.load(config.prompts)
-        sets = {name: NeuronSet.load(store.root / "neurons" / name) for name in there}
+        sets = {name: NeuronSet.load(store.root / "neurons" / name) for name in available}
         for number, name in enumerate(todo, 1):
             if progress:
                 print(f"circuit {number}/{len(todo)}: {name}", file=sys.stderr, flush=True)
             graph, view = value_circuit(model, pairs, name, sets, config, effort, progress=progress)
             store.write_json(f"circuits/{name}.view.json", view)
             store.write_json(f"circuits/{name}.json", graph.to_json())
-    done = [name for name in there if _done(store, name, None)]
-    views = [store.read_json(f"circuits/{name}.view.json") for name in done]
+    finished = [name for name in available if _finished(store, name, None)]
+    views = [store.read_json(f"circuits/{name}.view.json") for name in finished]
     store.write_json("circuits/views.json", {"schema": 1, "views": views})
-    graphs = {name: store.read_json(f"circuits/{name}.json")["meta"] for name in done}
+    graphs = {name: store.read_json(f"circuits/{name}.json")["meta"] for name in finished}
     table = pd.DataFrame([{"value": name, **row} for name, meta in graphs.items() for row in meta["curve"]])
     store.write_table("tables/circuits", table)
     write_report(store.root)
     return table
 
 
-def _done(store: Store, value: str, effort: Effort | None) -> bool:
-    """Whether a value's circuit is there, made with this effort."""
+def _finished(store: RunFolder, value: str, effort: Effort | None) -> bool:
+    """Return whether a value has a circuit, searched with this effort."""
     name = f"circuits/{value}.json"
     if not store.has(name) or not store.has(f"circuits/{value}.view.json"):
         return False
-    made = store.read_json(name)["meta"].get("effort")
-    return made is not None and (effort is None or made == repr(effort))
+    stored = store.read_json(name)["meta"].get("effort")
+    return stored is not None and (effort is None or stored == repr(effort))
 
 
 def value_circuit(
@@ -133,13 +142,26 @@ def value_circuit(
     *,
     progress: bool = False,
 ) -> tuple[CircuitGraph, dict[str, Any]]:
-    """One value's circuit with its curve, and what its neurons and heads do on one text."""
+    """Search one value's circuit, and measure its faithfulness at every size.
+
+    Args:
+        model: The loaded model.
+        pairs: The contrast set.
+        value: The value.
+        sets: Value -> its neurons.
+        config: The study.
+        effort: Effort of the search.
+        progress: Show progress on stderr.
+
+    Returns:
+        The graph with its curve, and activations and attention on one text as plain data.
+    """
     splits = ("train", "test")
     task, test = (value_tasks(model, pairs, value, config, split, effort.texts, effort.lead) for split in splits)
     means = mean_activations(model, task)
-    whole = len(~Nodes.none(model))
-    sizes = sorted({size for size in effort.sizes if size < whole} | {min(effort.drawn, whole)})
-    found = find_circuits(
+    n_nodes = len(~Nodes.none(model))
+    sizes = sorted({size for size in effort.sizes if size < n_nodes} | {min(effort.drawn, n_nodes)})
+    circuits = find_circuits(
         model,
         task,
         sizes,
@@ -151,13 +173,19 @@ def value_circuit(
     )
     curve = []
     for size in sizes:
-        held = faithfulness(
-            model, test, found[size].nodes, means=means, n_random=effort.n_random, seed=config.seed
+        faithful = faithfulness(
+            model, test, circuits[size].nodes, means=means, n_random=effort.n_random, seed=config.seed
         ).to_dict()
-        row = {"size": size, "f": held["f"], "lo": held["f_lo"], "hi": held["f_hi"], "f_train": found[size].f}
-        shown = ("n_heads", "n_neurons", "completeness", "random_mean", "random_max", "m_model", "m_nothing", "texts")
-        curve.append({**row, **{name: held[name] for name in shown}})
-    drawn = found[min(effort.drawn, whole)]
+        row = {
+            "size": size,
+            "f": faithful["f"],
+            "lo": faithful["f_lo"],
+            "hi": faithful["f_hi"],
+            "f_train": circuits[size].f,
+        }
+        columns = ("n_heads", "n_neurons", "completeness", "random_mean", "random_max", "m_model", "m_nothing", "texts")
+        curve.append({**row, **{name: faithful[name] for name in columns}})
+    drawn = circuits[min(effort.drawn, n_nodes)]
     graph = circuit(
         model,
         [sets[value], *(item for name, item in sets.items() if name != value)],
@@ -167,10 +195,10 @@ def value_circuit(
         edge_texts=effort.edge_texts,
         seed=config.seed,
     ).prune(SHARE)
-    # `random` under the name that pictures read
+    # figures read the name `random`
     meta = {**graph.meta, "curve": [{**row, "random": row["random_mean"]} for row in curve], "effort": repr(effort)}
-    made = CircuitGraph(graph.graph, meta)
-    return made, _view(model, made, task)
+    result = CircuitGraph(graph.graph, meta)
+    return result, _view(model, result, task)
 
 
 def value_tasks(
@@ -182,9 +210,17 @@ def value_tasks(
     per_pole: int,
     lead: str | None = None,
 ) -> ValueTask:
-    """The value's task on one split, read behind each text's last token.
+    """Return the value's task on one split, read after the last token of each text.
 
-    The demo's contrasts end where a value is about to be named; other texts are brought there by `lead` (None: `LEAD`).
+    Args:
+        model: The loaded model.
+        pairs: The contrast set.
+        value: The value.
+        config: The study.
+        split: Split of the texts.
+        per_pole: Texts per pole.
+        lead: Appended to every text, so that a value is about to be named; None appends nothing on the demo model, whose
+            texts end there, and `LEAD` elsewhere.
     """
     if lead is None:
         lead = "" if config.pooling == "last" else LEAD
@@ -192,8 +228,10 @@ def value_tasks(
 
 
 def _view(model: models.Model, graph: CircuitGraph, task: ValueTask) -> dict[str, Any]:
-    """Activations of the strongest neurons and attention of the strongest heads on the first text that expresses the
-    value.
+    """Record the strongest neurons and heads on a text that expresses the value.
+
+    Returns:
+        Activations of the neurons and attention patterns of the heads, as plain data.
     """
     strongest = sorted(
         (data for _, data in graph.graph.nodes(data=True) if data["kind"] in ("head", "neuron")),
@@ -205,12 +243,12 @@ def _view(model: models.Model, graph: CircuitGraph, task: ValueTask) -> dict[str
     batch = inference.encode(model, [example], chat=task.chat)
     names = [models.hook_name(model, layer, "post") for layer, _ in neurons]
     names += [models.hook_name(model, layer, "pattern") for layer, _ in heads]
-    with record_hooks(model, names) as seen:
+    with record_hooks(model, names) as recorded:
         inference.forward_batch(model, batch, logits=False)
-    # the end of a long text: that is where the task is read
+    # a long text is cut to its end, because the task is read there
     start = max(0, batch.tokens.shape[1] - VIEW_TOKENS)
-    posts = [seen[models.hook_name(model, layer, "post")][0, start:, k].tolist() for layer, k in neurons]
-    maps = [seen[models.hook_name(model, layer, "pattern")][0, h, start:, start:].tolist() for layer, h in heads]
+    posts = [recorded[models.hook_name(model, layer, "post")][0, start:, k].tolist() for layer, k in neurons]
+    maps = [recorded[models.hook_name(model, layer, "pattern")][0, h, start:, start:].tolist() for layer, h in heads]
     reader = models.tokenizer(model)
     return {
         "value": task.value,

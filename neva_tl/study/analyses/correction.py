@@ -1,4 +1,7 @@
-"""Leakage of a finished run without its judge's confusion: item scores from the run folder, M from labelled texts."""
+"""Leakage of a finished run, corrected for its judge's confusions.
+
+Item scores come from the run folder, the mixing matrix M from labelled texts.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ from neva_tl.evaluation.judges.registry import load_judge
 from neva_tl.evaluation.labels.labelled import LabelledTexts
 from neva_tl.study.run.comparison import stored_responses
 from neva_tl.study.run.config import StudyConfig
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.run_folder import RunFolder
 
-#: What the correction writes into a run folder.
+#: Files that the correction writes into a run folder.
 RECORD, TABLE, MIXING, RATES = (
     "correction.json",
     "tables/leakage_corrected",
@@ -29,10 +32,13 @@ RECORD, TABLE, MIXING, RATES = (
 
 
 def text_judge(spec: str) -> TextJudge:
-    """The judge of a name, known to read texts.
+    """Load a judge of texts.
+
+    Args:
+        spec: Name of the judge.
 
     Raises:
-        InputError: it does not, or there is no such judge.
+        InputError: The judge is unknown or reads no texts.
     """
     if spec in ("auto", "logprob"):
         raise InputError(
@@ -45,10 +51,14 @@ def text_judge(spec: str) -> TextJudge:
 
 
 def labels_of(judge: Any, labels: LabelledTexts | str | Path | None) -> LabelledTexts:
-    """The labelled texts to use: those given, or the ones that a trained judge names as its source (`judge.labels`).
+    """Return the labelled texts to use.
+
+    Args:
+        judge: The judge; a trained one names its source in `judge.labels`.
+        labels: Labelled texts or their location; None takes the judge's own source.
 
     Raises:
-        InputError: neither is there.
+        InputError: No labels are given and the judge names no source.
     """
     if isinstance(labels, LabelledTexts):
         return labels
@@ -62,55 +72,63 @@ def labels_of(judge: Any, labels: LabelledTexts | str | Path | None) -> Labelled
 def judged_labels(
     judge: TextJudge, labels: LabelledTexts | str | Path | None = None, *, split: str = "test", limit: int = 0
 ) -> JudgedTexts:
-    """Held-out labelled texts as the judge reads them.
+    """Score labelled texts of a test split.
 
     Args:
-        judge: reads texts.
-        labels: labelled texts or where they are; None takes the judge's own source.
-        split: the part to use; `test` is what a trained judge never saw.
-        limit: at most so many texts, chosen by hash; 0 takes all.
+        judge: Judge of texts.
+        labels: Labelled texts or their location; None takes the judge's own source.
+        split: Split to use; a trained judge never saw `test`.
+        limit: Largest number of texts, chosen by hash; 0 takes all.
 
     Raises:
-        InputError: nothing usable there.
+        InputError: There are no usable texts.
     """
     texts = labels_of(judge, labels).split(split)
     return judged(judge, texts.head(limit) if limit else texts, split=split)
 
 
 def prepared(model: str, judge: str, labels: str | Path | None, *, seed: int = 0) -> JudgedTexts | None:
-    """What a correction needs of the labelled texts, checked before hours go into the run that it corrects.
+    """Prepare the labelled texts of a correction and check them before the run starts.
 
     Args:
-        model, judge: as a study takes them.
-        labels: where labelled texts are; None takes those that a trained judge names as its own.
-        seed: of the check.
+        model: Model of the study, as `StudyConfig` takes it.
+        judge: Judge of the study, as `StudyConfig` takes it.
+        labels: Location of labelled texts; None takes the own source of a trained judge.
+        seed: Seed of the check.
 
     Returns:
-        None where no labels are given and the judge names none of its own.
+        The scored texts; None where no labels are given and the judge names no source.
 
     Raises:
-        InputError: labels for a judge that reads no texts, or labels that define no mixing matrix.
+        InputError: Labels for a judge that reads no texts, or labels that define no mixing matrix.
     """
     if labels is None and not judge.startswith("classifier:"):
         return None
     reader = text_judge(StudyConfig(model=model, judge=judge).resolved().judge)
     if labels is None and not getattr(reader, "labels", None):
         return None
-    found = judged_labels(reader, labels)
-    mixing(found, seed=seed, n_boot=2, n_splits=1)  # raises
-    return found
+    judged_texts = judged_labels(reader, labels)
+    mixing(judged_texts, seed=seed, n_boot=2, n_splits=1)  # raises
+    return judged_texts
 
 
 def headline_target(run: str | Path, method: str) -> float | None:
-    """The largest target gain at which a run measured a method; None for one without a dose.
+    """Return the largest target gain at which a run measured a method.
+
+    Args:
+        run: Run folder.
+        method: Name of the method.
+
+    Returns:
+        The gain; None for a method without a dose.
 
     Raises:
-        InputError: the run did not measure it.
+        InputError: The run did not measure the method.
     """
-    table = Store(Path(run)).read_table("tables/leakage")
+    table = RunFolder(Path(run)).read_table("tables/leakage")
     rows = table[table["method"] == method]
     if not len(rows):
-        raise InputError(f"{run} measured no {method}: it has {', '.join(dict.fromkeys(table['method']))}")
+        raise InputError(f"{run} did not measure {method}: it has {', '.join(dict.fromkeys(table['method']))}")
     targets = rows["target_gain"].dropna()
     return float(targets.max()) if len(targets) else None
 
@@ -123,21 +141,21 @@ def corrected(
     *,
     target: float | None = None,
 ) -> CorrectedLeakage:
-    """Leakage of one method of a finished run, raw and without the judge's confusion; nothing is written.
+    """Correct the leakage of one method of a finished run. Writes no file.
 
     Args:
-        run: run folder.
-        method: as the run names it.
-        judge: the run's own judge (loaded again where it is not given).
-        labels: held-out labelled texts, or where they are, or (to read them once for several methods) what the judge said of
-            them; None takes the judge's own source.
-        target: gain at which the method was measured; None takes the largest.
+        run: Run folder.
+        method: Name of the method in the run.
+        judge: The run's own judge; None loads it.
+        labels: Held-out labelled texts, their location, or the judge's scores of them (read once for several methods); None
+            takes the judge's own source.
+        target: Gain at which the method was measured; None takes the largest.
 
     Raises:
-        InputError: no finished run, no text judge behind it or another one, no such method, or labels that define no
+        InputError: The run is not finished, has no text judge or another one, lacks the method, or the labels define no
             mixing matrix.
     """
-    store = Store(Path(run))
+    store = RunFolder(Path(run))
     if not store.has("results.json") or not store.has("manifest.json"):
         raise InputError(f"{run} holds no finished study (make one with neva-tl run or neva-tl leakage)")
     results = store.read_json("results.json")
@@ -147,36 +165,37 @@ def corrected(
     if not isinstance(labels, JudgedTexts):
         reader = text_judge(config.judge) if judge is None else text_judge(judge) if isinstance(judge, str) else judge
         labels = judged_labels(reader, labels)
-    at = headline_target(run, method) if target is None else target
+    target_gain = headline_target(run, method) if target is None else target
     table = store.read_table("tables/leakage")
-    rows = table[(table["method"] == method) & _same(table["target_gain"], at)]
+    rows = table[(table["method"] == method) & _same(table["target_gain"], target_gain)]
     if not len(rows):
-        raise InputError(f"{run} did not measure {method} at gain {at}")
+        raise InputError(f"{run} did not measure {method} at gain {target_gain}")
     steered = list(dict.fromkeys(rows["steered"]))
-    responses = stored_responses(store, method, at, steered, judge=results["judge"], unit=results["unit"])
+    responses = stored_responses(store, method, target_gain, steered, judge=results["judge"], unit=results["unit"])
     assert responses is not None  # a text judge scores every text
     return correct(responses, labels, seed=config.seed, n_boot=config.spending().n_boot)
 
 
-def write(run: str | Path, found: Sequence[tuple[CorrectedLeakage, float | None]]) -> dict[str, Any]:
-    """Write corrections into the run folder, in place of earlier ones: `correction.json` and the tables
-    `leakage_corrected`, `csr_corrected` and `judge_mixing`.
+def write(run: str | Path, results: Sequence[tuple[CorrectedLeakage, float | None]]) -> dict[str, Any]:
+    """Write corrections into the run folder, and replace earlier ones.
+
+    Writes `correction.json` and the tables `leakage_corrected`, `csr_corrected` and `judge_mixing`.
 
     Args:
-        run: run folder.
-        found: corrections by one judge and the same labels, each with its target gain.
+        run: Run folder.
+        results: Corrections by one judge and the same labels, each with its target gain.
 
     Returns:
-        What `correction.json` holds: judge, labels, texts, condition, not_noticed, note, and per method the headline
+        The content of `correction.json`: judge, labels, texts, condition, not_noticed, note, and per method the headline
         numbers as `{est, lo, hi, n}`, per steered value the share explained.
     """
-    store = Store(Path(run))
-    first = found[0][0].mixing
+    store = RunFolder(Path(run))
+    first = results[0][0].mixing
     methods = [
         {"method": one.method, "target_gain": target}
         | {name: x.to_json() for name, x in one.numbers().items() if not name.startswith("condition")}
         | {"shares": {name: x.to_json() for name, x in one.shares.items()}}
-        for one, target in found
+        for one, target in results
     ]
     record = {
         "judge": first.judged.judge,
@@ -187,40 +206,44 @@ def write(run: str | Path, found: Sequence[tuple[CorrectedLeakage, float | None]
         "condition": first.condition.to_json(),
         "condition_scaled": first.scaled.to_json(),
         "not_noticed": list(first.weak),
-        "note": found[0][0].note,
+        "note": results[0][0].note,
         "methods": methods,
     }
-    store.write_table(TABLE, pd.concat([one.table().assign(target_gain=t) for one, t in found], ignore_index=True))
-    store.write_table(RATES, pd.concat([one.csr.assign(target_gain=t) for one, t in found], ignore_index=True))
+    store.write_table(TABLE, pd.concat([one.table().assign(target_gain=t) for one, t in results], ignore_index=True))
+    store.write_table(RATES, pd.concat([one.csr.assign(target_gain=t) for one, t in results], ignore_index=True))
     store.write_table(MIXING, first.table())
-    store.write_json(RECORD, record)  # last: who finds it finds the tables
+    store.write_json(RECORD, record)  # written last: its presence marks the tables as complete
     return record
 
 
-def text(found: CorrectedLeakage) -> str:
-    """A correction as the command line prints it: both matrices with intervals, and what confusion explains."""
+def text(result: CorrectedLeakage) -> str:
+    """Format a correction: both matrices with intervals, and the share of confusion.
+
+    Args:
+        result: The correction.
+    """
     lines = []
     for title, est, lo, hi in (
-        ("raw", found.raw.matrix, found.raw.lo, found.raw.hi),
-        ("corrected", found.matrix, found.lo, found.hi),
+        ("raw", result.raw.matrix, result.raw.lo, result.raw.hi),
+        ("corrected", result.matrix, result.lo, result.hi),
     ):
         numbers = zip(est.to_numpy(), lo.to_numpy(), hi.to_numpy(), strict=True)
         cells = [[f"{x:.2f} [{a:.2f},{b:.2f}]" for x, a, b in zip(*row, strict=True)] for row in numbers]
         lines += [
-            f"D of {found.method}, {title}",
+            f"D of {result.method}, {title}",
             pd.DataFrame(cells, index=est.index, columns=est.columns).to_string(),
             "",
         ]
-    raw, true, made = found.raw, found.corrected, found.mixing.judged
+    raw, true, judged_texts = result.raw, result.corrected, result.mixing.judged
     lines += [
-        f"judge {made.judge}, {len(made.scores)} held-out texts of {made.labels_name}",
-        f"condition number of M {found.mixing.condition}, with scaled columns {found.mixing.scaled}",
+        f"judge {judged_texts.judge}, {len(judged_texts.scores)} held-out texts of {judged_texts.labels_name}",
+        f"condition number of M {result.mixing.condition}, with scaled columns {result.mixing.scaled}",
         f"gain      raw {raw.gain}   corrected {true.gain} (in shares of texts)",
-        f"leakage   raw {raw.leakage}   corrected {true.leakage}   by confusion alone {found.leakage_alone}",
+        f"leakage   raw {raw.leakage}   corrected {true.leakage}   by confusion alone {result.leakage_alone}",
         f"NLR       raw {raw.nlr}   corrected {true.nlr}",
         f"NGL       raw {raw.ngl}   corrected {true.ngl}",
-        f"share of the measured leakage that the judge's confusion alone makes: {found.share}",
-        found.note,
+        f"share of the measured leakage that the judge's confusion alone explains: {result.share}",
+        result.note,
     ]
     return "\n".join(lines)
 

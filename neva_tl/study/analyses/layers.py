@@ -1,4 +1,7 @@
-"""Per-layer ablation: what each layer's value neurons do, beside all neurons of the layer and random ones."""
+"""Per-layer ablation.
+
+It measures the effect of each layer's value neurons, of all neurons of the layer and of random ones.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,9 @@ from neva_tl.evaluation.conditions.observe import Observed
 from neva_tl.plots.showable import showable
 from neva_tl.study.run import stages
 from neva_tl.study.run.config import StudyConfig
-from neva_tl.study.run.health import Health
+from neva_tl.study.run.cost_meter import CostMeter
+from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import Scorer, demo_expressing
-from neva_tl.study.run.store import Store
 
 OPERATIONS: tuple[Literal["zero", "mean", "amplify"], ...] = ("zero", "mean", "amplify")
 GROUPS = ("selected", "all", "random")
@@ -34,21 +37,29 @@ AMPLIFY_DOSE = 4.0
 def group_of(
     stats: ActivationStats, neurons: NeuronSet, layer: int, group: str, rng: np.random.Generator
 ) -> NeuronSet | None:
-    """The neurons of one layer: the `selected` ones, `all`, or as many (where there are) at `random` among the unselected.
+    """Return a group of neurons of one layer.
 
-    None where there are none.
+    Args:
+        stats: Statistics of the model.
+        neurons: The selected neurons of a value.
+        layer: The layer.
+        group: `selected`; `all`; or `random`, an equal number (or fewer, if fewer exist) of unselected neurons.
+        rng: Source of the random group.
+
+    Returns:
+        The neurons; None where the layer has no selected neuron, or no unselected one to draw from.
     """
-    chosen = neurons.at(layer)["neuron"].to_numpy(dtype=np.int64)
-    if not len(chosen):
+    selected = neurons.at(layer)["neuron"].to_numpy(dtype=np.int64)
+    if not len(selected):
         return None
     if group == "selected":
-        index = chosen
+        index = selected
     elif group == "all":
         index = np.arange(stats.d_mlp)
     else:
-        rest = np.setdiff1d(np.arange(stats.d_mlp), chosen)
-        index = rng.choice(rest, size=min(len(chosen), len(rest)), replace=False)
-        if not len(index):  # the layer is selected whole
+        rest = np.setdiff1d(np.arange(stats.d_mlp), selected)
+        index = rng.choice(rest, size=min(len(selected), len(rest)), replace=False)
+        if not len(index):  # every neuron of the layer is selected
             return None
     _, plus, _ = stats.moments(neurons.value, "+")
     _, minus, _ = stats.moments(neurons.value, "-")
@@ -70,7 +81,7 @@ def layer_ablation(
     stats: ActivationStats,
     neurons: Mapping[str, NeuronSet],
     scorer: Scorer,
-    health: Health,
+    cost_meter: CostMeter,
     *,
     scope: Any = "all",
     gate: RelevanceGate | None = None,
@@ -79,11 +90,25 @@ def layer_ablation(
     n_boot: int = 1000,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Change of each value's own score and of the loss on neutral text when one layer's neurons are edited.
+    """Measure the change of scores and loss when one layer's neurons are edited.
 
-    Zero and mean ablation are measured on prompts that express the value (nothing can be lost elsewhere), amplification on
-    open prompts. Judges that ask the model use their own items for all three; for those, and for the loss, the layers below
-    the edited one are run once per value (texts that a text judge reads are written the plain way).
+    The score is that of the neurons' own value, the loss that of neutral text. Zero and mean ablation are measured on prompts
+    that express the value (elsewhere there is nothing to lose), amplification on open prompts. Judges that ask the model use
+    their own items for all three; for those, and for the loss, the layers below the edited one are run once per value (texts
+    for a text judge are generated without this cache).
+
+    Args:
+        model: The loaded model.
+        stats: Statistics of the model.
+        neurons: Value -> its neurons.
+        scorer: The judge with its prompts.
+        cost_meter: Measures the loss.
+        scope: Token scope of the edits.
+        gate: Relevance gate of the edits.
+        test_prompts: Prompts that express a value, on the demo model.
+        seed: Seed of random groups and intervals.
+        n_boot: Bootstrap draws.
+        progress: Show a bar on stderr.
 
     Returns:
         `value, layer, operation, group, n_neurons, d_csr, lo, hi, d_loss` (nats per token); a layer without selected
@@ -92,24 +117,25 @@ def layer_ablation(
     from neva_tl.core.statistics import cluster_bootstrap
 
     rows = []
-    loss = health.loss(())
-    steps = sum(len(found.layers) for found in neurons.values())
+    loss = cost_meter.loss(())
+    steps = sum(len(neuron_set.layers) for neuron_set in neurons.values())
     with tqdm(total=steps, desc="layers", unit="layer", file=sys.stderr, disable=not progress) as bar:
-        for value, found in neurons.items():
+        for value, neuron_set in neurons.items():
             base = {kind: _own(scorer, (), value, kind, test_prompts) for kind in ("expressing", "open")}
-            reuse = models.LayerCache(model)  # layers ascend: what is below the edited one is run once for all of them
-            for layer in found.layers:
+            # layers ascend, so the layers below the edited one run once for all conditions
+            reuse = models.LayerCache(model)
+            for layer in neuron_set.layers:
                 rng = np.random.default_rng([seed, VALUES.index(value), layer])
                 for group in GROUPS:
-                    chosen = group_of(stats, found, layer, group, rng)
-                    if chosen is None:
+                    group_neurons = group_of(stats, neuron_set, layer, group, rng)
+                    if group_neurons is None:
                         continue
                     for operation in OPERATIONS:
                         edit: Edit
                         if operation == "amplify":
-                            edit = Amplify(chosen, AMPLIFY_DOSE, scope=scope, gate=gate)
+                            edit = Amplify(group_neurons, AMPLIFY_DOSE, scope=scope, gate=gate)
                         else:
-                            edit = Ablate(chosen, mode=operation, effects="all", scope=scope, gate=gate)
+                            edit = Ablate(group_neurons, mode=operation, effects="all", scope=scope, gate=gate)
                         kind = "open" if operation == "amplify" else "expressing"
                         score, cluster = _own(scorer, (edit,), value, kind, test_prompts, reuse)
                         change = score - base[kind][0]
@@ -121,11 +147,11 @@ def layer_ablation(
                                 "layer": layer,
                                 "operation": operation,
                                 "group": group,
-                                "n_neurons": len(chosen),
+                                "n_neurons": len(group_neurons),
                                 "d_csr": float(change.mean()),
                                 "lo": float(interval.lo),
                                 "hi": float(interval.hi),
-                                "d_loss": health.loss((edit,), reuse) - loss,
+                                "d_loss": cost_meter.loss((edit,), reuse) - loss,
                             }
                         )
                 bar.update()
@@ -140,38 +166,47 @@ def _own(
     test_prompts: int,
     reuse: models.LayerCache | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of a value on its own prompts, and their clusters."""
-    seen: Observed
+    """Return the scores of a value on its own prompts, and their clusters."""
+    observed: Observed
     if scorer.reads and kind == "expressing" and models.info(scorer.model).demo:
-        seen = scorer.read(edits, demo_expressing(value, test_prompts))
+        observed = scorer.read(edits, demo_expressing(value, test_prompts))
     else:
-        seen = scorer.observe(edits, "test", (value,), reuse)
-    at = seen.items.values.index(value)
-    return seen.items.scores[at], seen.items.clusters[at]
+        observed = scorer.observe(edits, "test", (value,), reuse)
+    index = observed.items.values.index(value)
+    return observed.items.scores[index], observed.items.clusters[index]
 
 
 def layer_study(
     model_name: str, prompt_spec: str, out: str | Path, *, progress: bool = False, **options: Any
 ) -> pd.DataFrame:
-    """Collect, select and ablate layer by layer into a run folder (`tables/layers`), or read what is there.
+    """Collect, select and ablate layer by layer into a run folder.
+
+    An existing table `tables/layers` is read instead.
 
     Args:
-        model_name, prompt_spec: as in `StudyConfig`.
-        out: run folder; that of a finished study of the same options lends its statistics and neurons.
-        progress: show bars on stderr.
-        options: further fields of `StudyConfig`.
+        model_name: `model` of `StudyConfig`.
+        prompt_spec: `prompts` of `StudyConfig`.
+        out: Run folder; that of a finished study with the same options provides its statistics and neurons.
+        progress: Show bars on stderr.
+        options: Further fields of `StudyConfig`.
     """
     return layer_table(out, {"model": model_name, "prompts": prompt_spec, **options}, progress=progress)
 
 
 def layer_table(out: str | Path, options: Mapping[str, Any], *, progress: bool = False) -> pd.DataFrame:
-    """The per-layer ablation table of a run folder whose manifest holds these `StudyConfig` fields."""
+    """Return the per-layer ablation table of a run folder.
+
+    Args:
+        out: Run folder.
+        options: `StudyConfig` fields of its manifest.
+        progress: Show bars on stderr.
+    """
     config = StudyConfig.from_manifest(options).resolved()
     profile = config.spending()
     pairs = stages.limit_rows(prompts.load(config.prompts), profile.rows_per_value)
     model = models.load(config.model, dtype=config.dtype)
     about = stages.manifest(config, model, pairs, ["neva-tl", "layers"])
-    store = Store.open(out, about)
+    store = RunFolder.open(out, about)
     if not store.has("manifest.json"):
         store.write_json("manifest.json", about)
     if store.has("tables/layers.parquet"):
@@ -182,9 +217,9 @@ def layer_table(out: str | Path, options: Mapping[str, Any], *, progress: bool =
     table = layer_ablation(
         model,
         stats,
-        {name: found for name, found in neurons.items() if len(found)},
+        {name: neuron_set for name, neuron_set in neurons.items() if len(neuron_set)},
         stages.make_scorer(store, model, pairs, config, profile),
-        Health(model, config, profile),
+        CostMeter(model, config, profile),
         scope=config.token_scope(),
         gate=stages.relevance_gate(store, model, pairs, config),
         seed=config.seed,

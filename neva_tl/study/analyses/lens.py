@@ -1,4 +1,4 @@
-"""Logit lens of a run: each value's calibrated NeVA edit beside the unedited model, layer by layer."""
+"""Logit lens of a run: the unedited model and each value's calibrated edit."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ from neva_tl.plots.showable import showable
 from neva_tl.prompts.example import Example
 from neva_tl.study.run import stages
 from neva_tl.study.run.config import StudyConfig
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.run_folder import RunFolder
 
-#: Tokens that the unedited model writes behind each prompt, where edits act on generated tokens only.
+#: Tokens that the unedited model generates after each prompt, where edits act on generated tokens only.
 ANSWER_TOKENS = 24
-#: Open test prompts at most: their number times the answer's tokens is read at every layer.
+#: Largest number of open test prompts: every layer is read at this number times the answer's tokens.
 MOST_PROMPTS = 40
-#: Likeliest tokens kept per layer.
+#: Likeliest tokens stored per layer.
 TOP = 5
 
 
 def lens_table(
     out: str | Path, options: Mapping[str, Any], *, method: str = "neva", progress: bool = False
 ) -> pd.DataFrame:
-    """The logit lens of a run folder whose manifest holds these `StudyConfig` fields; read if it is there already.
+    """Return the logit lens of a run folder, read from it or computed into it.
 
-    Open test prompts; each value's edit at the dose that the run calibrated for its largest target gain (out of reach: the
-    admissible dose that gained most). Where edits act on generated tokens only, the unedited model's greedy continuation
-    is the answer, and the lens reads at its tokens; else it reads at the prompt's last token.
+    The lens reads open test prompts. Each value's edit has the dose that the run calibrated for its largest target gain (where
+    that is out of reach: the admissible dose that gained most). Where edits act on generated tokens only, the unedited model's
+    greedy continuation is the answer, and the lens reads its tokens; else it reads the prompt's last token.
 
     Args:
-        out: run folder, with the doses of `method` in it.
-        options: the manifest's `config`.
-        method: a method whose dose the run searched.
-        progress: show a bar on stderr.
+        out: Run folder that has the doses of `method`.
+        options: The manifest's `config`.
+        method: A method with doses calibrated by the run.
+        progress: Show a bar on stderr.
 
     Returns:
-        Table `lens`: what `attribution.logit_lens` gives, with the dose. The likeliest tokens of the first prompt go to
+        Table `lens`: the columns of `attribution.logit_lens`, with the dose. The likeliest tokens of the first prompt go to
         `lens_tokens`: steered, prompt, condition, layer, rank, token, text, probability.
 
     Raises:
-        InputError: the folder belongs to another study, or holds no dose of the method.
+        InputError: The folder belongs to another study, or has no dose of the method.
     """
     config = StudyConfig.from_manifest(options).resolved()
     profile = config.spending()
     pairs = stages.limit_rows(prompts.load(config.prompts), profile.rows_per_value)
     model = models.load(config.model, dtype=config.dtype)
-    store = Store.open(out, stages.manifest(config, model, pairs, ["analyses/logit_lens.py"]))
+    store = RunFolder.open(out, stages.manifest(config, model, pairs, ["analyses/logit_lens.py"]))
     if store.has("tables/lens.parquet") and store.has("tables/lens_tokens.parquet"):
         return showable(store.read_table("tables/lens"), "logit_lens")
     doses = _doses(store, config, method)
@@ -68,42 +68,41 @@ def lens_table(
     return _write(store, model, config, edits, progress)
 
 
-def _doses(store: Store, config: StudyConfig, method: str) -> dict[str, float]:
+def _doses(store: RunFolder, config: StudyConfig, method: str) -> dict[str, float]:
     target = str(config.spending().targets[-1])
-    found = {}
+    doses = {}
     for value in config.values:
         if store.has(f"cells/dose/{method}/{value}.json"):
             record = store.read_json(f"cells/dose/{method}/{value}.json")
             dose = record["doses"].get(target)
             dose = record["best"] if dose is None else dose
             if dose is not None:
-                found[value] = float(dose)
-    if not found:
-        raise InputError(
-            f"{store.root} holds no dose of {method}: finish the run first (neva-tl run --out {store.root})"
-        )
-    return found
+                doses[value] = float(dose)
+    if not doses:
+        raise InputError(f"{store.root} has no dose of {method}: finish the run first (neva-tl run --out {store.root})")
+    return doses
 
 
 def _write(
-    store: Store, model: models.Model, config: StudyConfig, edits: Mapping[str, Edit], progress: bool
+    store: RunFolder, model: models.Model, config: StudyConfig, edits: Mapping[str, Edit], progress: bool
 ) -> pd.DataFrame:
     spec = "demo" if config.demo else "schwartz"
     texts = prompts.open_prompts(spec, "test")["text"].head(min(config.spending().test, MOST_PROMPTS)).tolist()
-    behind = [""] * len(texts)
+    answers = [""] * len(texts)
     if config.token_scope() == "generated":
-        behind = inference.generate(model, texts, max_new_tokens=ANSWER_TOKENS, seed=config.seed, chat=config.chat)
-    examples = [Example(text, answer.strip()) for text, answer in zip(texts, behind, strict=True)]
-    read = [item for item in examples if item.answer or config.token_scope() != "generated"]
-    if not read:
-        raise InputError("the unedited model wrote nothing behind any open prompt: there are no tokens to read")
+        answers = inference.generate(model, texts, max_new_tokens=ANSWER_TOKENS, seed=config.seed, chat=config.chat)
+    # generated texts bring their own white space
+    examples = [Example(text, answer, separator="") for text, answer in zip(texts, answers, strict=True)]
+    lens_examples = [item for item in examples if item.answer.strip() or config.token_scope() != "generated"]
+    if not lens_examples:
+        raise InputError("the unedited model generated no text after any open prompt: there are no tokens to read")
     options: dict[str, Any] = {"at": "answer" if config.token_scope() == "generated" else "last", "chat": config.chat}
     entered = {value: partial(edit, model, item) for value, item in edits.items()}
     tokens = []
     for value, enter in entered.items():
-        top = lens_tokens(model, read[0], k=TOP, edited=enter, chat=config.chat)
-        tokens.append(top.assign(steered=value, prompt=f"{read[0].prompt} {read[0].answer}".strip()))
-    table = logit_lens(model, read, edited=entered, progress=progress, **options)
+        top = lens_tokens(model, lens_examples[0], k=TOP, edited=enter, chat=config.chat)
+        tokens.append(top.assign(steered=value, prompt=(lens_examples[0].lead + lens_examples[0].answer).strip()))
+    table = logit_lens(model, lens_examples, edited=entered, progress=progress, **options)
     table["dose"] = table["steered"].map({value: item.dose for value, item in edits.items()}).astype(float)
     store.write_table("tables/lens_tokens", pd.concat(tokens, ignore_index=True))
     store.write_table("tables/lens", table)

@@ -1,10 +1,10 @@
-"""The method comparison: every method at matched gains behind every gate, and the contests that the claims are about.
+"""The method comparison: every method at matched gains under every gate.
 
-A comparison is a folder of studies, one for each setting of the relevance gate (`gate-none`, `gate-relevance`), run by the
-ordinary engine and resumed by it. What is made of them here: one table of all conditions, and *contests*: a neuron method
-against a vector method behind an equal gate at one target gain, over the values that both reached. Gates are a factor: with
-each method's own gate (`Method.gate`) and the relevance gate on or off there are {neurons, vectors} x {none, probe,
-relevance, probe+relevance}. ConVA's probe at the prompt's last token counts as a probe gate.
+A comparison is a folder of studies, one for each setting of the relevance gate (`gate-none`, `gate-relevance`), run and
+resumed by `Study`. This module combines them into one table of all conditions, and into *contests*: a neuron method against a
+vector method under an equal gate at one target gain, over the values that both reached. Gates are a factor: with each method's
+own gate (`Method.gate`) and the relevance gate on or off there are {neurons, vectors} x {none, probe, relevance,
+probe+relevance}. ConVA's probe at the prompt's last token counts as a probe gate.
 
 Goals (issue's; ours): NLR at most half of the rival's, and each loss of capability at most half (demo
 model) or no larger (real models).
@@ -13,6 +13,7 @@ model) or no larger (real models).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +24,42 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.method_records import METHODS, find_method
 from neva_tl.models.sources import is_demo
 from neva_tl.study.analyses.equal_gain import Curve, contest, curve_of, curves_table, equal_gain_contests, numeric
-from neva_tl.study.run.comparison import nlr_beside
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.comparison import paired_nlr
+from neva_tl.study.run.run_folder import RunFolder
 
 #: Methods that are compared on the demo model only. `npti`, `dpn_le` and `lape` never reached the gain in smoke runs on real
 #: models; `label_shuffled` and `rotated` repeat the other placebo; of the vectors with a probe or over several layers only the
 #: form with the other values projected out is compared on real models, because it leaks less.
 DEMO_ONLY = frozenset({"npti", "dpn_le", "lape", "label_shuffled", "rotated", "caa_probe", "caa_layers"})
-#: Matched gains on real models: three, so that methods can be read at equal gains between them.
+#: Matched gains on real models: three, so that curves can be read at equal gains between them.
 REAL_TARGETS = (0.2, 0.4, 0.6)
 GATES: tuple[str, ...] = ("none", "relevance")
-#: A neuron method's NLR is to be at most this share of the vector's.
+#: Goal: largest NLR of a neuron method, as a share of the vector method's.
 NLR_GOAL = 0.5
-#: ... and each of its losses of capability at most this share on the demo model, and elsewhere.
+#: Goals: largest loss of capability, as a share of the vector method's, on the demo model and elsewhere.
 DEMO_LOSS_GOAL, LOSS_GOAL = 0.5, 1.0
 OURS = ("neva", "neva_shift")
 LOSSES = ("kl", "loss", "accuracy")
+#: Columns of the printed tables.
+CONDITION_COLUMNS = (
+    "method", "gate", "target_gain", "reached", "gain", "nlr", "nlr_lo", "nlr_hi", "nlr_plain", "ngl", "invalid",
+    "loss_ppl", "loss_acc", "kl", "kl_median",
+)  # fmt: skip
+CONTEST_COLUMNS = (
+    "gate", "target_gain", "ours", "rival", "n_values", "nlr_ours", "nlr_rival", "nlr_ratio", "kl_ratio",
+)  # fmt: skip
+EQUAL_GAIN_COLUMNS = (
+    "gate", "gain", "ours", "rival", "n_values", "nlr_ours", "nlr_rival", "nlr_ratio", "nlr_difference", "kl_ratio",
+    "loss_ratio",
+)  # fmt: skip
+#: Fields of a study's manifest that the comparison stores.
+MANIFEST_FIELDS = ("study", "config", "model", "versions", "wall_time_s")
 
 
 def methods_for(model: str) -> tuple[str, ...]:
-    """The methods compared on a model by default: all registered ones, on real models without `DEMO_ONLY`.
+    """Return the methods that are compared on a model by default.
+
+    These are all registered ones; on real models without `DEMO_ONLY`.
 
     Args:
         model: Name of the model.
@@ -57,35 +74,52 @@ def methods_for(model: str) -> tuple[str, ...]:
 
 
 def targets_for(model: str) -> tuple[float, ...] | None:
-    """The gains at which methods are matched on a model where none are named; None for the profile's."""
+    """Return the default gains at which methods are matched on a model.
+
+    Args:
+        model: Name of the model.
+
+    Returns:
+        The gains; None for those of the profile.
+    """
     return None if is_demo(model) else REAL_TARGETS
 
 
 def gate_class(gate: str) -> str:
-    """The gate that methods are matched on: a probe at the prompt counts as a probe."""
+    """Return the class of a gate; methods with gates of one class are compared.
+
+    Args:
+        gate: Name of the gate; a probe at the prompt counts as a probe.
+    """
     return gate.replace("prompt_probe", "probe")
 
 
-def folders(root: Path) -> dict[str, Store]:
-    """The finished studies of a comparison, by their setting of the relevance gate.
+def folders(root: Path) -> dict[str, RunFolder]:
+    """Open the finished studies of a comparison, by their relevance gate.
+
+    Args:
+        root: Folder of the comparison.
 
     Raises:
-        InputError: none is there.
+        InputError: No study is finished.
     """
-    found = {gate: Store(root / f"gate-{gate}") for gate in GATES}
-    finished = {gate: store for gate, store in found.items() if store.has("results.json")}
+    stores = {gate: RunFolder(root / f"gate-{gate}") for gate in GATES}
+    finished = {gate: store for gate, store in stores.items() if store.has("results.json")}
     if not finished:
-        raise InputError(f"{root} holds no finished study: run analyses/method_comparison.py")
+        raise InputError(f"{root} has no finished study: run analyses/method_comparison.py")
     return finished
 
 
-def combined(studies: Mapping[str, Store]) -> pd.DataFrame:
-    """One row per method, gate and target gain: the studies' `methods` tables, with the losses of capability beside them.
+def combined(studies: Mapping[str, RunFolder]) -> pd.DataFrame:
+    """Combine the studies' `methods` tables, with the losses of capability.
+
+    Args:
+        studies: Setting of the relevance gate -> finished study.
 
     Returns:
-        The columns of `tables/methods`, and `relevance` (the study's setting), `family`, `gate_class`, `kl_median` (over the
-        values; the mean is what one value out of reach makes it), `loss_ppl` (rise of the mean loss on neutral text, nats per
-        token) and `loss_acc` (fall of accuracy on neutral questions).
+        One row per method, gate and target gain: the columns of `tables/methods`, and `relevance` (the study's setting),
+        `family`, `gate_class`, `kl_median` (over the values; one value out of reach dominates the mean), `loss_ppl` (rise of
+        the mean loss on neutral text, nats per token) and `loss_acc` (fall of accuracy on neutral questions).
     """
     frames = []
     for gate, store in studies.items():
@@ -101,7 +135,7 @@ def combined(studies: Mapping[str, Store]) -> pd.DataFrame:
             table.assign(
                 relevance=gate,
                 family=[find_method(str(method)).family for method in table["method"]],
-                gate_class=[gate_class(own) for own in table["gate"]],
+                gate_class=[gate_class(method_gate) for method_gate in table["gate"]],
                 kl_median=medians,
                 loss_ppl=np.log(table["ppl"].astype(float) / table["ppl_base"].astype(float)),
                 loss_acc=table["acc_base"].astype(float) - table["acc"].astype(float),
@@ -110,15 +144,20 @@ def combined(studies: Mapping[str, Store]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def contests(studies: Mapping[str, Store], *, seed: int = 0, n_boot: int = 2000) -> pd.DataFrame:
-    """Our methods against each vector method behind an equal gate, over the values that both reached.
+def contests(studies: Mapping[str, RunFolder], *, seed: int = 0, n_boot: int = 2000) -> pd.DataFrame:
+    """Compare our methods with each vector method under an equal gate.
 
-    NLR: ratio and difference on the same bootstrap draws over prompts. Losses of capability: ratio of the means over those
-    values, its interval from resampling values.
+    The comparison is over the values that both reached. NLR: ratio and difference on the same bootstrap draws over prompts.
+    Losses of capability: ratio of the means over those values, with an interval from resampling values.
+
+    Args:
+        studies: Setting of the relevance gate -> finished study.
+        seed: Seed of the bootstraps.
+        n_boot: Bootstrap draws.
 
     Returns:
         One row per `gate, target_gain, ours, rival`: `n_values`, `reached_ours`, `reached_rival`, `nlr_ours`, `nlr_rival`,
-        `nlr_ratio`, `nlr_difference`, and per loss (`kl`, `loss`, `accuracy`) `_ours`, `_rival`, `_ratio`; `_lo`, `_hi` beside
+        `nlr_ratio`, `nlr_difference`, and per loss (`kl`, `loss`, `accuracy`) `_ours`, `_rival`, `_ratio`; `_lo`, `_hi` for
         ratios and differences. NaN where a number does not exist.
     """
     rows: list[dict[str, Any]] = []
@@ -129,49 +168,83 @@ def contests(studies: Mapping[str, Store], *, seed: int = 0, n_boot: int = 2000)
         for (gate, target), group in values.dropna(subset=["target_gain"]).groupby(["gate_class", "target_gain"]):
             present = list(dict.fromkeys(group["method"]))
             for ours, rival in rivalries(present):
-                rows.append(_contest(store, base, group, str(gate), float(str(target)), ours, rival, seed, n_boot))
+                one = _Contest(str(gate), float(str(target)), ours, rival)
+                rows.append(one.row(store, base, group, seed=seed, n_boot=n_boot))
     return pd.DataFrame(rows)
 
 
 def rivalries(methods: Iterable[str]) -> list[tuple[str, str]]:
-    """Each method of ours among some with each vector method among them."""
+    """Pair each of our methods with each vector method.
+
+    Args:
+        methods: Methods of a study.
+    """
     present = list(methods)
     return [(a, b) for a in OURS if a in present for b in present if find_method(b).family == "vectors"]
 
 
-def _contest(
-    store: Store,
-    base: Mapping[str, float],
-    group: pd.DataFrame,
-    gate: str,
-    target: float,
-    ours: str,
-    rival: str,
-    seed: int,
-    n_boot: int,
-) -> dict[str, Any]:
-    reached = {
-        m: list(group.loc[(group["method"] == m) & (group["status"] == "reached"), "steered"]) for m in (ours, rival)
-    }
-    common = [value for value in reached[ours] if value in reached[rival]]
-    row: dict[str, Any] = {"gate": gate, "target_gain": target, "ours": ours, "rival": rival, "n_values": len(common)}
-    row |= {"reached_ours": len(reached[ours]), "reached_rival": len(reached[rival])}
-    if not common:
+@dataclass(frozen=True)
+class _Contest:
+    """A neuron method against a vector method at one matched gain.
+
+    Attributes:
+        gate: The gate that both have.
+        target: Matched gain.
+        ours: The neuron method.
+        rival: The vector method.
+    """
+
+    gate: str
+    target: float
+    ours: str
+    rival: str
+
+    def row(
+        self, store: RunFolder, base: Mapping[str, float], values: pd.DataFrame, *, seed: int, n_boot: int
+    ) -> dict[str, Any]:
+        """Return the contest's row, over the values that both methods reached.
+
+        Args:
+            store: The run folder of the study.
+            base: Capability of the unedited model.
+            values: Rows of `tables/values` under this gate and target.
+            seed: Seed of the bootstraps.
+            n_boot: Bootstrap draws.
+        """
+        pair = (self.ours, self.rival)
+        reached_rows = values[values["status"] == "reached"]
+        reached = {method: list(reached_rows.loc[reached_rows["method"] == method, "steered"]) for method in pair}
+        common = [value for value in reached[self.ours] if value in reached[self.rival]]
+        row: dict[str, Any] = {"gate": self.gate, "target_gain": self.target, "ours": self.ours, "rival": self.rival}
+        row |= {"n_values": len(common)}
+        row |= {"reached_ours": len(reached[self.ours]), "reached_rival": len(reached[self.rival])}
+        if not common:
+            return row
+        comparison = paired_nlr(store, self.ours, self.rival, self.target, common, seed=seed, n_boot=n_boot)
+        row |= {"nlr_ours": comparison.nlr_a.est, "nlr_rival": comparison.nlr_b.est}
+        row |= comparison.ratio.columns("nlr_ratio") | comparison.difference.columns("nlr_difference")
+        losses = {method: [losses_of(store, base, method, value, self.target) for value in common] for method in pair}
+        for name in LOSSES:
+            numbers = [np.array([one[name] for one in losses[method]], dtype=float) for method in pair]
+            row |= ratio_of_means(*numbers, name=name, seed=seed, n_boot=n_boot)
         return row
-    found = nlr_beside(store, ours, rival, target, common, seed=seed, n_boot=n_boot)
-    row |= {"nlr_ours": found.nlr_a.est, "nlr_rival": found.nlr_b.est}
-    row |= found.ratio.columns("nlr_ratio") | found.difference.columns("nlr_difference")
-    losses = {m: [losses_of(store, base, m, value, target) for value in common] for m in (ours, rival)}
-    for name in LOSSES:
-        pair = [np.array([one[name] for one in losses[m]], dtype=float) for m in (ours, rival)]
-        row |= ratio_of_means(*pair, name=name, seed=seed, n_boot=n_boot)
-    return row
 
 
 def losses_of(
-    store: Store, base: Mapping[str, float], method: str, value: str, target: float | None
+    store: RunFolder, base: Mapping[str, float], method: str, value: str, target: float | None
 ) -> dict[str, float]:
-    """What a condition costs on neutral text: `kl`, `loss` (both nats per token) and `accuracy` (fall; NaN without questions)."""
+    """Return the costs of a condition on neutral text and questions.
+
+    Args:
+        store: The run folder.
+        base: Capability of the unedited model.
+        method: Name of the method.
+        value: Steered value.
+        target: Matched gain; None for a method without a dose.
+
+    Returns:
+        `kl`, `loss` (rise; both in nats per token) and `accuracy` (fall; NaN without questions).
+    """
     edited = store.read_json(f"cells/measure/{method}/{value}@{target}.json")["capability"]
     return {
         "kl": float(edited["kl"]),
@@ -183,7 +256,18 @@ def losses_of(
 def ratio_of_means(
     ours: np.ndarray, rival: np.ndarray, *, name: str, seed: int = 0, n_boot: int = 2000
 ) -> dict[str, float]:
-    """Mean of ours over mean of the rival's, resampling the values they are paired on; NaN unless the rival loses something."""
+    """Compute the ratio of two means with an interval from resampling values.
+
+    Args:
+        ours: Costs of our method, one per value.
+        rival: Costs of the rival on the same values.
+        name: Name of the cost.
+        seed: Seed of the resampling.
+        n_boot: Bootstrap draws.
+
+    Returns:
+        `NAME_ours`, `NAME_rival`, `NAME_ratio` with `_lo` and `_hi`; NaN unless the rival's mean cost is above 0.
+    """
     row = {f"{name}_ours": float(ours.mean()), f"{name}_rival": float(rival.mean())}
     blank = dict.fromkeys((f"{name}_ratio", f"{name}_ratio_lo", f"{name}_ratio_hi"), float("nan"))
     if not (np.isfinite(ours).all() and np.isfinite(rival).all()) or rival.mean() <= 0:
@@ -199,30 +283,45 @@ def ratio_of_means(
     }
 
 
-def gain_curves(studies: Mapping[str, Store], *, seed: int = 0, n_boot: int = 2000) -> dict[str, list[Curve]]:
-    """Gate -> the curve of every method with a dose behind it, over all values steered towards, reached or not."""
-    found: dict[str, list[Curve]] = {}
+def gain_curves(studies: Mapping[str, RunFolder], *, seed: int = 0, n_boot: int = 2000) -> dict[str, list[Curve]]:
+    """Read the curve of every method with a dose, over all steered values.
+
+    Args:
+        studies: Setting of the relevance gate -> finished study.
+        seed: Seed of the bootstraps.
+        n_boot: Bootstrap draws.
+
+    Returns:
+        Gate -> curves.
+    """
+    curves: dict[str, list[Curve]] = {}
     for store in studies.values():
         table = store.read_table("tables/values").dropna(subset=["target_gain"])
         for (gate, method), group in table.groupby(["gate", "method"], sort=False):
             name, targets = str(method), [float(t) for t in sorted(group["target_gain"].unique())]
             values = list(dict.fromkeys(group["steered"]))
             curve = _curve(store, name, targets, values, seed=seed, n_boot=n_boot)
-            found.setdefault(gate_class(str(gate)), []).append(curve)
-    return found
+            curves.setdefault(gate_class(str(gate)), []).append(curve)
+    return curves
 
 
 def reachable_contests(
-    studies: Mapping[str, Store], gains: Sequence[float], *, seed: int = 0, n_boot: int = 2000
+    studies: Mapping[str, RunFolder], gains: Sequence[float], *, seed: int = 0, n_boot: int = 2000
 ) -> pd.DataFrame:
-    """Contests at equal gains over the values that both methods can steer towards that far, as `equal_gain_contests` gives them.
+    """Compare methods at equal gains over the values that both reach there.
 
-    A value out of a method's reach is measured at the dose that gained most, where KL may be a hundred times what it is
-    elsewhere: in a mean over all values it drowns the others. Here both methods must have reached a value (on validation
-    prompts) at the matched gain that is read and at the next one above it, whose points the curves are read between.
+    A value out of a method's reach is measured at the dose that gained most, where KL may be a hundred times larger than
+    elsewhere and dominates a mean over all values. Here both methods must have reached a value (on validation prompts) at the
+    matched gain and at the next larger one, because the curves are read between these points.
+
+    Args:
+        studies: Setting of the relevance gate -> finished study.
+        gains: Gains at which curves are read.
+        seed: Seed of the bootstraps.
+        n_boot: Bootstrap draws.
 
     Returns:
-        The columns of `equal_gain_contests`; rows only where some value is left (`n_values` says how many).
+        The columns of `equal_gain_contests`; rows only where both reached some value (`n_values` of them).
     """
     rows: list[dict[str, Any]] = []
     for store in studies.values():
@@ -236,42 +335,49 @@ def reachable_contests(
                 for pair in rivalries(reached):
                     able = [value for value in reached[pair[0]] if value in reached[pair[1]]]
                     if able:
-                        mine, theirs = (_curve(store, m, points, able, seed=seed, n_boot=n_boot) for m in pair)
-                        rows.append({"gate": gate} | contest(mine, theirs, gain))
+                        ours_curve, theirs = (_curve(store, m, points, able, seed=seed, n_boot=n_boot) for m in pair)
+                        rows.append({"gate": gate} | contest(ours_curve, theirs, gain))
     return numeric(pd.DataFrame(rows))
 
 
 def reached_at(group: pd.DataFrame, targets: Sequence[float]) -> dict[str, list[str]]:
-    """Method -> the values that it reached at every one of some targets, from rows of `tables/values`."""
-    asked = group[group["target_gain"].isin(targets)]
-    whole = (asked["status"] == "reached").groupby([asked["method"], asked["steered"]], sort=False).all()
-    found: dict[str, list[str]] = {str(method): [] for method in dict.fromkeys(group["method"])}
-    for row in whole.reset_index(name="yes").itertuples():
+    """Return the values that each method reached at all of some targets.
+
+    Args:
+        group: Rows of `tables/values`.
+        targets: Matched gains.
+    """
+    at_targets = group[group["target_gain"].isin(targets)]
+    reached = (
+        (at_targets["status"] == "reached").groupby([at_targets["method"], at_targets["steered"]], sort=False).all()
+    )
+    values_of: dict[str, list[str]] = {str(method): [] for method in dict.fromkeys(group["method"])}
+    for row in reached.reset_index(name="yes").itertuples():
         if row.yes:
-            found[str(row.method)].append(str(row.steered))
-    return found
+            values_of[str(row.method)].append(str(row.steered))
+    return values_of
 
 
 def _curve(
-    store: Store, method: str, targets: Sequence[float], values: Sequence[str], *, seed: int, n_boot: int
+    store: RunFolder, method: str, targets: Sequence[float], values: Sequence[str], *, seed: int, n_boot: int
 ) -> Curve:
-    """A method's curve over some values through its conditions at some matched gains."""
+    """Read a method's curve over some values from its conditions at matched gains."""
     base = store.read_json("cells/base.json")["capability"]
     losses = {t: [losses_of(store, base, method, value, t) for value in values] for t in targets}
     return curve_of(store, method, targets, values, losses, seed=seed, n_boot=n_boot)
 
 
 def verdicts(table: pd.DataFrame, *, loss: float, least: int = 1) -> list[dict[str, Any]]:
-    """Goals met or not, per gate, target and method of ours, against the rival that leaks least.
+    """Judge the goals for each gate, target and method of ours.
 
-    The rival is picked by its NLR on the test prompts, which favours the rivals.
+    The rival is the one with the lowest NLR on the test prompts, which favours the rivals.
 
     Args:
-        table: of `contests`.
-        loss: share of the rival's loss of capability that ours may have.
-        least: values that both must have reached for a rival to count.
+        table: Table of `contests`.
+        loss: Share of the rival's loss of capability that ours may have.
+        least: Values that both must have reached for a rival to count.
     """
-    found = []
+    lines = []
     for (gate, target, ours), group in table.groupby(["gate", "target_gain", "ours"], sort=False):
         able = group[(group["n_values"] >= least) & group["nlr_rival"].notna()] if "nlr_rival" in group else group[:0]
         row: dict[str, Any] = {"gate": gate, "target_gain": target, "ours": ours}
@@ -280,23 +386,27 @@ def verdicts(table: pd.DataFrame, *, loss: float, least: int = 1) -> list[dict[s
             reason = (
                 "no vector method reached the gain on the values that it reached" if most else "reached for no value"
             )
-            found.append(row | {"rival": None, "reason": reason})
+            lines.append(row | {"rival": None, "reason": reason})
             continue
         best = able.iloc[int(able["nlr_rival"].to_numpy(dtype=float).argmin())]
         ratio = best["nlr_ratio"]
         row |= {"rival": best["rival"], "n_values": int(best["n_values"])}
         row |= {k: best[k] for k in best.index if k.startswith(("nlr_", "kl_", "loss_", "accuracy_"))}
-        # without a leakage to halve there is no ratio: nobody leaks
+        # without leakage the ratio is undefined: neither method leaks
         row["nlr_goal"] = None if pd.isna(ratio) else bool(ratio <= NLR_GOAL)
         for name in LOSSES:
             share = best.get(f"{name}_ratio", float("nan"))
             row[f"{name}_goal"] = None if pd.isna(share) else bool(share <= loss)
-        found.append(row)
-    return found
+        lines.append(row)
+    return lines
 
 
-def dose_curves(studies: Mapping[str, Store]) -> pd.DataFrame:
-    """The searches' dose-response points of all studies (validation prompts), with the study's gate setting."""
+def dose_curves(studies: Mapping[str, RunFolder]) -> pd.DataFrame:
+    """Combine the dose-response points of all searches (validation prompts).
+
+    Args:
+        studies: Setting of the relevance gate -> finished study.
+    """
     frames = [
         store.read_table("tables/dose").assign(relevance=gate)
         for gate, store in studies.items()
@@ -305,96 +415,121 @@ def dose_curves(studies: Mapping[str, Store]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    """Tables of a comparison.
+
+    Attributes:
+        conditions: Of `combined`.
+        contests: Of `contests`.
+        dose_curves: Of `dose_curves`.
+        gain_curves: Of `curves_table`.
+        equal_gain: Of `equal_gain_contests`.
+        equal_gain_reached: Of `reachable_contests`.
+    """
+
+    conditions: pd.DataFrame
+    contests: pd.DataFrame
+    dose_curves: pd.DataFrame
+    gain_curves: pd.DataFrame
+    equal_gain: pd.DataFrame
+    equal_gain_reached: pd.DataFrame
+
+    @classmethod
+    def of(cls, studies: Mapping[str, RunFolder], seed: int) -> _Tables:
+        """Compute the tables.
+
+        Args:
+            studies: Setting of the relevance gate -> finished study.
+            seed: Seed of the bootstraps.
+        """
+        conditions = combined(studies)
+        curves = gain_curves(studies, seed=seed)
+        gains = [float(gain) for gain in sorted(conditions["target_gain"].dropna().unique())]
+        return cls(
+            conditions=conditions,
+            contests=contests(studies, seed=seed),
+            dose_curves=dose_curves(studies),
+            gain_curves=curves_table(curves),
+            equal_gain=equal_gain_contests(curves, gains, OURS),
+            equal_gain_reached=reachable_contests(studies, gains, seed=seed),
+        )
+
+    def write(self, store: RunFolder) -> None:
+        """Write the tables.
+
+        Args:
+            store: Folder of the comparison.
+        """
+        store.write_table("tables/method_comparison", self.conditions)
+        store.write_table("tables/method_contests", self.contests)
+        store.write_table("tables/method_curves", self.dose_curves)
+        store.write_table("tables/gain_curves", self.gain_curves)
+        store.write_table("tables/equal_gain", self.equal_gain)
+        store.write_table("tables/equal_gain_reached", self.equal_gain_reached)
+
+    def text(self) -> str:
+        """Format the tables as text."""
+        blocks = [
+            printed(self.conditions, CONDITION_COLUMNS),
+            "doses matched on validation prompts:\n" + printed(self.contests, CONTEST_COLUMNS),
+            "at equal gains on test prompts, read off the curves over all values:\n"
+            + printed(self.equal_gain, EQUAL_GAIN_COLUMNS),
+            "... and over the values that both reached at that gain and the next:\n"
+            + printed(self.equal_gain_reached, EQUAL_GAIN_COLUMNS),
+        ]
+        return "\n\n".join(blocks)
+
+
 def write(root: Path, *, seed: int = 0, seconds: float = 0.0) -> str:
-    """Tables and `method_comparison.json` of a comparison's folder.
+    """Write the tables and `method_comparison.json` of a comparison's folder.
 
     Args:
-        root: holds the studies.
-        seed: of the bootstraps.
-        seconds: wall time of this call, kept beside what the studies took.
+        root: Folder that holds the studies.
+        seed: Seed of the bootstraps.
+        seconds: Wall time of this call, stored with the wall times of the studies.
 
     Returns:
         The tables as text.
 
     Raises:
-        InputError: no study is finished.
+        InputError: No study is finished.
     """
     studies = folders(root)
-    store = Store(root)
-    table, held = combined(studies), contests(studies, seed=seed)
-    store.write_table("tables/method_comparison", table)
-    store.write_table("tables/method_contests", held)
-    store.write_table("tables/method_curves", dose_curves(studies))
-    curves = gain_curves(studies, seed=seed)
-    gains = [float(gain) for gain in sorted(table["target_gain"].dropna().unique())]
-    level, within = equal_gain_contests(curves, gains, OURS), reachable_contests(studies, gains, seed=seed)
-    store.write_table("tables/gain_curves", curves_table(curves))
-    store.write_table("tables/equal_gain", level)
-    store.write_table("tables/equal_gain_reached", within)
+    store = RunFolder(root)
+    tables = _Tables.of(studies, seed)
+    tables.write(store)
     manifests = {gate: one.read_json("manifest.json") for gate, one in studies.items()}
-    demo = all(is_demo(one["config"]["model"]) for one in manifests.values())
-    found = verdicts(held, loss=DEMO_LOSS_GOAL if demo else LOSS_GOAL)
+    loss = DEMO_LOSS_GOAL if all(is_demo(one["config"]["model"]) for one in manifests.values()) else LOSS_GOAL
+    verdict_lines = verdicts(tables.contests, loss=loss)
     store.write_json(
         "method_comparison.json",
         {
-            "goals": {"nlr": NLR_GOAL, "loss": DEMO_LOSS_GOAL if demo else LOSS_GOAL},
-            "verdicts": found,
-            "conditions": table.to_dict("records"),
-            "contests": held.to_dict("records"),
-            "equal_gain": level.to_dict("records"),
-            "equal_gain_reached": within.to_dict("records"),
+            "goals": {"nlr": NLR_GOAL, "loss": loss},
+            "verdicts": verdict_lines,
+            "conditions": tables.conditions.to_dict("records"),
+            "contests": tables.contests.to_dict("records"),
+            "equal_gain": tables.equal_gain.to_dict("records"),
+            "equal_gain_reached": tables.equal_gain_reached.to_dict("records"),
             "studies": {
-                gate: {
-                    name: one[name] for name in ("study", "config", "model", "versions", "wall_time_s") if name in one
-                }
-                for gate, one in manifests.items()
+                gate: {name: one[name] for name in MANIFEST_FIELDS if name in one} for gate, one in manifests.items()
             },
             "seed": seed,
             "seconds": seconds,
         },
     )
-    columns = [
-        "method",
-        "gate",
-        "target_gain",
-        "reached",
-        "gain",
-        "nlr",
-        "nlr_lo",
-        "nlr_hi",
-        "nlr_plain",
-        "ngl",
-        "invalid",
-    ]
-    shown = ["gate", "target_gain", "ours", "rival", "n_values", "nlr_ours", "nlr_rival", "nlr_ratio", "kl_ratio"]
-    read = [
-        "gate",
-        "gain",
-        "ours",
-        "rival",
-        "n_values",
-        "nlr_ours",
-        "nlr_rival",
-        "nlr_ratio",
-        "nlr_difference",
-        "kl_ratio",
-        "loss_ratio",
-    ]
-    parts = [
-        printed(table, [*columns, "loss_ppl", "loss_acc", "kl", "kl_median"]),
-        "doses matched on validation prompts:\n" + printed(held, shown),
-        "at equal gains on test prompts, read off the curves over all values:\n" + printed(level, read),
-        "... and over the values that both reached at that gain and the next:\n" + printed(within, read),
-        "\n".join(sentence(one) for one in found),
-    ]
-    return "\n\n".join(parts)
+    return "\n\n".join([tables.text(), "\n".join(sentence(one) for one in verdict_lines)])
 
 
 def sentence(verdict: Mapping[str, Any]) -> str:
-    """A verdict in words."""
-    where = f"{verdict['ours']} behind {verdict['gate']} at gain {verdict['target_gain']:g}"
+    """Format a verdict as a sentence.
+
+    Args:
+        verdict: Entry of `verdicts`.
+    """
+    condition = f"{verdict['ours']} under gate {verdict['gate']} at gain {verdict['target_gain']:g}"
     if verdict["rival"] is None:
-        return f"{where}: {verdict['reason']}"
+        return f"{condition}: {verdict['reason']}"
     parts = []
     for name in ("nlr", *LOSSES):
         met, ratio = verdict[f"{name}_goal"], verdict.get(f"{name}_ratio")
@@ -405,9 +540,14 @@ def sentence(verdict: Mapping[str, Any]) -> str:
             parts.append(
                 f"{name} {ratio:.2f} [{low:.2f}, {high:.2f}] of the rival's, goal {'met' if met else 'missed'}"
             )
-    return f"{where}, against {verdict['rival']} over {verdict['n_values']} values: {'; '.join(parts)}"
+    return f"{condition}, against {verdict['rival']} over {verdict['n_values']} values: {'; '.join(parts)}"
 
 
 def printed(table: pd.DataFrame, columns: Sequence[str]) -> str:
-    """Some columns of a table as text, three decimals."""
+    """Format some columns of a table as text, with three decimals.
+
+    Args:
+        table: The table.
+        columns: Names of columns; those that the table lacks are skipped.
+    """
     return str(table[[c for c in columns if c in table]].round(3).to_string(index=False, na_rep="-"))

@@ -1,7 +1,8 @@
-"""The same comparison on several models: does a result hang on one training run, or on how many words values share?
+"""The same comparison on several models.
 
-Each comparison (`study.method_comparison`) is one replicate; its conditions are put side by side, and over replicates of one
-world every number has a mean and a range. With few replicates a range says more than an interval would. Ours.
+It shows whether a result depends on one training run, or on the number of words that values share. Each comparison
+(`study.analyses.method_comparison`) is one replicate; over the replicates of one world every number has a mean and a range.
+With few replicates a range is more informative than an interval. Ours.
 """
 
 from __future__ import annotations
@@ -15,24 +16,24 @@ import pandas as pd
 from neva_tl.core.errors import InputError
 from neva_tl.study.analyses.method_comparison import combined, contests, folders
 
-#: What is put side by side.
+#: Columns that are averaged over replicates.
 NUMBERS = ("gain", "nlr", "nlr_plain", "ngl", "invalid", "kl", "loss_ppl", "loss_acc")
 KEYS = ["border_rate", "method", "gate", "target_gain"]
 
 
 def replicates(roots: Mapping[str, Path], *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Conditions and contests of several comparisons.
+    """Collect the conditions and contests of several comparisons.
 
     Args:
-        roots: name of a replicate -> folder of its comparison.
-        seed: of the contests' bootstraps.
+        roots: Name of a replicate -> folder of its comparison.
+        seed: Seed of the contests' bootstraps.
 
     Returns:
-        The tables of `combined` and of `contests` with columns `replicate` and `border_rate` (share of a value's words that each
-        neighbour has too; null where the model is no demo model) in front.
+        The tables of `combined` and of `contests`, with first columns `replicate` and `border_rate` (share of a value's words
+        that each neighbour has too; null where the model is not a demo model).
 
     Raises:
-        InputError: a folder holds no finished study, or no folder was named.
+        InputError: A folder has no finished study, or no folder was named.
     """
     if not roots:
         raise InputError("no comparison was named: give the folders that analyses/method_comparison.py wrote")
@@ -40,22 +41,32 @@ def replicates(roots: Mapping[str, Path], *, seed: int = 0) -> tuple[pd.DataFram
     for name, root in roots.items():
         studies = folders(root)
         rate = border_rate(next(iter(studies.values())).read_json("manifest.json"))
-        for kept, table in zip(tables, (combined(studies), contests(studies, seed=seed)), strict=True):
+        for tables_of_kind, table in zip(tables, (combined(studies), contests(studies, seed=seed)), strict=True):
             table.insert(0, "replicate", name)
             table.insert(1, "border_rate", rate)
-            kept.append(table)
-    conditions, held = (pd.concat(kept, ignore_index=True) for kept in tables)
-    return conditions, held
+            tables_of_kind.append(table)
+    conditions, contest_rows = (pd.concat(tables_of_kind, ignore_index=True) for tables_of_kind in tables)
+    return conditions, contest_rows
 
 
 def border_rate(manifest: Mapping[str, Any]) -> float | None:
-    """The world that a study was made in, as its manifest says."""
+    """Return the border rate of a study's demo world.
+
+    Args:
+        manifest: The study's manifest.
+
+    Returns:
+        The rate; None where the model is not a demo model.
+    """
     world = manifest.get("world")
     return None if world is None else float(world["border_rate"])
 
 
 def over_replicates(conditions: pd.DataFrame) -> pd.DataFrame:
-    """Mean and range of every number over the replicates of one world.
+    """Compute mean and range of every number over the replicates of one world.
+
+    Args:
+        conditions: First table of `replicates`.
 
     Returns:
         One row per `border_rate, method, gate, target_gain`: `replicates`, `reached` (values that reached the gain, of all
@@ -73,8 +84,12 @@ def over_replicates(conditions: pd.DataFrame) -> pd.DataFrame:
 
 
 def total_reached(texts: list[str]) -> str:
-    """`["7/10", "9/10"]` -> `"16/20"`; what is no count (`own gain`) stays."""
+    """Add fractions: `["7/10", "9/10"]` gives `"16/20"`.
+
+    Args:
+        texts: Fractions; where one is not a fraction (`own gain`), the first text is returned.
+    """
     parts = [text.split("/") for text in texts]
-    if any(len(part) != 2 for part in parts):
+    if any(len(fraction) != 2 for fraction in parts):
         return texts[0]
-    return f"{sum(int(done) for done, _ in parts)}/{sum(int(of) for _, of in parts)}"
+    return f"{sum(int(reached) for reached, _ in parts)}/{sum(int(of) for _, of in parts)}"

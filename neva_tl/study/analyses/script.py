@@ -1,4 +1,7 @@
-"""The command line of `analyses/NAME.py`: a run folder in, tables out, one line when something is missing."""
+"""The command line of the scripts `analyses/NAME.py`.
+
+A script reads a run folder and writes tables; an error is one line on stderr.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,15 @@ def script(
     name: str,
     doc: str,
     act: Callable[[argparse.Namespace, Mapping[str, Any]], None],
-    options: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
+    options: Callable[[argparse.ArgumentParser], None] = lambda _: None,
 ) -> int:
-    """Parse, act, and give the exit status.
+    """Parse the arguments, do the work, and return the exit status.
 
     Args:
-        name: the script's, for its error line.
-        doc: its docstring; the first line is the help's.
-        act: does the work and prints the result; gets the arguments (`run` is the folder) and the run's manifest.
-        options: adds arguments of the script's own.
+        name: Name of the script, for its error line.
+        doc: Docstring of the script; its first line becomes the help.
+        act: Does the work and prints the result; receives the arguments (`run` is the folder) and the run's manifest.
+        options: Adds the script's own arguments.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("run", type=Path, help="run folder, for example runs/demo")
@@ -32,7 +35,7 @@ def script(
     args = parser.parse_args()
     manifest = args.run / "manifest.json"
     if not manifest.exists():
-        print(f"{name}: {args.run} is no run folder (make one with neva-tl run)", file=sys.stderr)
+        print(f"{name}: {args.run} is not a run folder (make one with neva-tl run)", file=sys.stderr)
         return 2
     try:
         act(args, json.loads(manifest.read_text()))

@@ -1,4 +1,4 @@
-"""Short ways to single pieces of a study: one edit, one comparison."""
+"""Single steps of a study as functions: one edit, one comparison."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from neva_tl.methods import Evidence, build, dose_unit
 from neva_tl.study.run.config import METHODS, StudyConfig
 from neva_tl.study.run.study import Study
 
-#: Doses to look at first, by the unit of the method's dose; an edit without a dose ignores it.
+#: Default doses of single edits, by the unit of the method's dose; an edit without a dose ignores them.
 FIRST_DOSE: dict[DoseUnit, float] = {"log-odds": 8.0, "contrasts": 2.0, "gamma": 1.0, "share": 1.0, "none": 2.0}
 
 
@@ -34,15 +34,18 @@ def build_edit(
     k: int | None = None,
     seed: int = 0,
 ) -> Edit:
-    """The edit of a method towards one value, from collected statistics, with the study's defaults.
+    """Build a method's edit towards one value, with the study's defaults.
 
     Args:
-        model, stats: the model and its statistics (with samples, where the method fits probes).
-        value: steered towards.
-        method: a registry name of `neva_tl.methods`.
-        dose: in the method's unit; None takes `FIRST_DOSE`.
-        scope, gate, seed: of the edit.
-        k: neurons; None takes the selector's default.
+        model: The loaded model.
+        stats: Its statistics (with samples, where the method fits probes).
+        value: Value to steer towards.
+        method: A registered name of `neva_tl.methods`.
+        dose: Dose in the method's unit; None takes `FIRST_DOSE`.
+        scope: Tokens to edit.
+        gate: Relevance gate of the edit.
+        k: Number of neurons; None takes the selector's default.
+        seed: Seed of placebos and probes.
     """
     config = StudyConfig(model=str(stats.info.get("name", "")), k=k).resolved()
     neurons = selection.select(
@@ -62,14 +65,16 @@ def compare(
     progress: bool = False,
     **options: Any,
 ) -> pd.DataFrame:
-    """Methods side by side at matched gains: the `methods` table of a study of their own.
+    """Compare methods at matched gains: run a study and return its `methods` table.
 
     Args:
-        model: name or loaded model.
-        methods, values: what to compare, on what.
-        at_gain: target gains, in the judge's unit.
-        out: run folder to keep (and resume); None works in a temporary folder.
-        options: further fields of `StudyConfig` (prompts, judge, profile, seed, ...).
+        model: Name or loaded model.
+        methods: Methods to compare.
+        values: Values to steer towards.
+        at_gain: Target gains, in the judge's unit.
+        out: Run folder, which a later call resumes; None uses a temporary folder.
+        progress: Show bars on stderr.
+        options: Further fields of `StudyConfig` (prompts, judge, profile, seed, ...).
     """
     overrides = {**options.pop("overrides", {}), "targets": tuple(at_gain)}
     study = Study(model, methods=tuple(methods), values=tuple(values), overrides=overrides, **options)

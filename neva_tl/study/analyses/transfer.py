@@ -1,6 +1,6 @@
-"""Transfer: neurons and doses chosen on one source of prompts, scored on another, and back.
+"""Transfer: neurons and doses from one source of prompts, scored on another.
 
-For each source A the study's own pieces collect on A's train split, select neurons, build the edits and find their doses
+For each source A the stages of a study collect on A's train split, select neurons, build the edits and calibrate their doses
 on A's validation items; every edit is then measured on B's test items by B's log-probability judge, whose unit is frozen
 on B's validation items. Where A is B, this is the study's own measure. Gains on different B are in different units (SDs
 of B's own items): compare down a column of scored sources, not along a row.
@@ -33,27 +33,33 @@ from neva_tl.methods import Evidence, build
 from neva_tl.models.sources import is_demo
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.run import stages
-from neva_tl.study.run.cells import Cells
+from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.config import Profile, StudyConfig
+from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import from_frame, to_frame
-from neva_tl.study.run.store import Store
 
-#: Row of the table that holds all steered values together.
+#: Name of the row over all steered values.
 ALL = "all"
 
 
 @dataclass(frozen=True)
 class TransferConfig:
-    """What is transferred, and how much is spent.
+    """Settings of a transfer study.
 
     Attributes:
-        values: steered. measured: scored (leakage is read on them); None takes all that every source covers.
-        methods: registry names of `neva_tl.methods`.
-        target: gain, in A's unit, at which doses are chosen on A. dose: a fixed dose instead, for all edits (no search).
-        k: neurons a value; None takes the selector's own default.
-        rows, validation, items: pairs (unpaired: rows per pole) of each value in a source's train, validation and test split.
-        refine: dose evaluations spent on bracketing the target.
-        n_boot, seed: of intervals and placebos. dtype: of the model.
+        values: Steered values.
+        measured: Scored values, on which leakage is read; None takes all that every source covers.
+        methods: Registered names of `neva_tl.methods`.
+        target: Gain, in A's unit, at which doses are matched on A.
+        dose: A fixed dose for all edits, without a search; None searches.
+        k: Neurons per value; None takes the selector's own default.
+        rows: Pairs (unpaired: rows per pole) of each value in a source's train split.
+        validation: The same in its validation split.
+        items: The same in its test split.
+        refine: Dose evaluations spent on bracketing the target.
+        n_boot: Bootstrap draws.
+        seed: Seed of intervals and placebos.
+        dtype: Number format of the model.
     """
 
     values: tuple[str, ...] = VALUES
@@ -71,7 +77,13 @@ class TransferConfig:
     dtype: str = "float32"
 
     def study(self, model: str, spec: str, values: Sequence[str]) -> StudyConfig:
-        """The study of one source that these settings make."""
+        """Return the study of one source with these settings.
+
+        Args:
+            model: Name of the model.
+            spec: Argument of `prompts.load`.
+            values: Steered values.
+        """
         overrides: dict[str, Any] = {"rows_per_value": self.rows, "validation": self.validation, "test": self.items}
         overrides |= {"targets": (self.target,), "refine": self.refine, "n_boot": self.n_boot}
         fields: dict[str, Any] = {"k": self.k, "seed": self.seed, "dtype": self.dtype, "overrides": overrides}
@@ -85,11 +97,12 @@ class TransferResult:
     """Gains and leakage of every source on every source.
 
     Attributes:
-        df: source, scored, method, value (or `all`), dose, status, gain with its ends (95 %, over B's test items; of `all`:
-            the mean), leakage, nlr with its ends (null where the gain is within noise of 0), affirmation, n.
-        overlap: value, a, b, size_a, size_b, shared, expected, jaccard, jaccard_expected, p_more: the neurons selected on
-            two sources.
-        judge, unit: of the gains.
+        df: Columns source, scored, method, value (or `all`), dose, status, gain with its ends (95 %, over B's test items; of
+            `all`: the mean), leakage, nlr with its ends (null where the gain is within noise of 0), affirmation, n.
+        overlap: Neurons selected on two sources, with columns value, a, b, size_a, size_b, shared, expected, jaccard,
+            jaccard_expected, p_more.
+        judge: Name of the judge.
+        unit: Unit of the gains.
     """
 
     df: pd.DataFrame
@@ -98,10 +111,14 @@ class TransferResult:
     unit: str = ""
 
     def matrix(self, method: str, value: str = ALL) -> pd.DataFrame:
-        """Gain of one method: sources down, scored sources across.
+        """Return the gains of one method: sources as rows, scored sources as columns.
+
+        Args:
+            method: Name of the method.
+            value: A value, or `all`.
 
         Raises:
-            InputError: it was not measured.
+            InputError: The method was not measured for the value.
         """
         rows = self.df[(self.df["method"] == method) & (self.df["value"] == value)]
         if not len(rows):
@@ -117,7 +134,7 @@ class TransferResult:
         return head + card("Neurons that two sources share", table=self.overlap, rows=20)
 
     def show(self) -> Any:
-        """Mean gains with intervals, one line per method, source and scored source, as a matplotlib figure."""
+        """Draw the mean gains with intervals, one line per method and pair of sources."""
         from neva_tl.plots import interval_plot
 
         rows = self._headline()
@@ -128,10 +145,10 @@ class TransferResult:
 
 @dataclass(eq=False)
 class _Source:
-    """One source: the study's cells on it, and the edits made from it."""
+    """A source: the study's cells on it, and its edits."""
 
     name: str
-    cells: Cells
+    cells: CellRunner
     neurons: Mapping[str, NeuronSet]
     evidence: Evidence
     measured: tuple[str, ...]
@@ -139,23 +156,29 @@ class _Source:
     status: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def base(self) -> ItemScores:
-        """Unedited scores of the test items."""
+        """Return the unedited scores of the test items."""
         return self._scores((), "base")
 
     def scores(self, other: _Source, method: str, value: str) -> ItemScores:
-        """Scores of this source's test items under an edit made on another one."""
+        """Score this source's test items under an edit of another source.
+
+        Args:
+            other: The other source.
+            method: Registered name.
+            value: Steered value.
+        """
         return self._scores((other.edits[method, value],), f"{other.name}/{method}/{value}")
 
     def _scores(self, edits: Sequence[Edit], name: str) -> ItemScores:
-        piece, store = f"transfer/{name}", self.cells.store
-        if not store.has(f"{piece}.parquet"):
-            store.write_table(piece, to_frame(self.cells.scorer.observe(edits, "test", self.measured)), csv=False)
-        frame = store.read_table(piece)
-        found = from_frame(frame, "score", shared=False)
-        assert found is not None
+        file_name, store = f"transfer/{name}", self.cells.store
+        if not store.has(f"{file_name}.parquet"):
+            store.write_table(file_name, to_frame(self.cells.scorer.observe(edits, "test", self.measured)), csv=False)
+        frame = store.read_table(file_name)
+        scores = from_frame(frame, "score", shared=False)
+        assert scores is not None
         affirmation = frame[frame["kind"] == "affirmation"]
         extra = {"affirmation": (affirmation["score"].to_numpy(float), affirmation["cluster"].to_numpy(str))}
-        return replace(found, extra=extra)
+        return replace(scores, extra=extra)
 
 
 def transfer(
@@ -166,59 +189,67 @@ def transfer(
     *,
     progress: bool = False,
 ) -> TransferResult:
-    """Choose on each source, score on all of them. What is done is kept in the folder, and a killed run goes on.
+    """Select on each source and score on all of them.
+
+    Cells are stored in the folder, and a killed run resumes.
 
     Args:
-        model: a name for `neva_tl.load`, or a loaded model.
-        sources: name -> what `prompts.load` takes; two or more.
-        out: folder; each source has a folder of its own in it.
-        config: what is spent.
-        progress: show bars on stderr.
+        model: A name for `neva_tl.load`, or a loaded model.
+        sources: Name -> argument of `prompts.load`; two or more.
+        out: Folder, with a subfolder for each source.
+        config: Values, methods and budget.
+        progress: Show bars on stderr.
 
     Raises:
-        InputError: fewer than two sources, a value that one of them does not cover, the demo model (its language has one
-            source only), or a folder of another study.
-        WorkError: no neuron was selected for any value.
+        InputError: There are fewer than two sources, one of them does not cover a value, the model is a demo model (its
+            language has one source only), or a folder belongs to another study.
+        WorkError: No neuron was selected for any value.
     """
-    how = config or TransferConfig()
+    settings = config or TransferConfig()
     loaded = model if models.is_model(model) else None
     name = models.info(loaded).name if loaded is not None else str(model)
     if len(sources) < 2:
-        raise InputError("a transfer needs two sources or more: one to choose on, another to score on")
+        raise InputError("a transfer needs two sources or more: one to select on, another to score on")
     if is_demo(name):
         raise InputError("a demo model knows one source of prompts, its own: name a model of natural language")
     sets = {source: prompts.load(spec) for source, spec in sources.items()}
-    steered, measured = covered(sets, how)
+    steered, measured = covered(sets, settings)
     if loaded is None:
-        loaded = models.load(name, dtype=how.dtype)
+        loaded = models.load(name, dtype=settings.dtype)
     root = Path(out)
-    made = []
+    opened = []
     for source, spec in sources.items():
-        stages.say(f"choosing on {source}", progress)
-        pairs = limited(sets[source].for_value(*measured), how)
-        made.append(_open(source, how.study(name, spec, steered), root / source, loaded, pairs, measured, progress))
-    both = [v for v in steered if all(len(one.neurons[v]) for one in made)]
-    if not both:
+        stages.say(f"selecting on {source}", progress)
+        pairs = limited(sets[source].for_value(*measured), settings)
+        opened.append(
+            _open(source, settings.study(name, spec, steered), root / source, loaded, pairs, measured, progress)
+        )
+    common = [v for v in steered if all(len(one.neurons[v]) for one in opened)]
+    if not common:
         raise InputError(f"no value of {', '.join(steered)} has neurons on every source: more rows may show some")
-    for one in made:
-        _choose_doses(one, both, how)
+    for one in opened:
+        _set_doses(one, common, settings)
     rows = []
-    jobs = [(a, b, method) for a in made for b in made for method in how.methods]
+    jobs = [(a, b, method) for a in opened for b in opened for method in settings.methods]
     for a, b, method in tqdm(jobs, desc="transfer", unit="cell", file=sys.stderr, disable=not progress):
-        rows += _rows(a, b, method, both, how)
-    about = made[0].cells.scorer.about()
+        rows += _rows(a, b, method, common, settings)
+    about = opened[0].cells.scorer.about()
     total = models.info(loaded).n_layers * models.info(loaded).d_mlp
-    return TransferResult(pd.DataFrame(rows), shared_neurons(made, both, total), about["judge"], about["unit"])
+    return TransferResult(pd.DataFrame(rows), shared_neurons(opened, common, total), about["judge"], about["unit"])
 
 
 def covered(sets: Mapping[str, ContrastSet], config: TransferConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The values steered and those measured, in circle order; the steered ones are always measured.
+    """Return the steered and the measured values, in circle order.
+
+    Args:
+        sets: Source -> its contrast set.
+        config: Settings; steered values are always measured.
 
     Raises:
-        InputError: a value that was asked for is not in every source.
+        InputError: A requested value is not in every source.
     """
     common = [name for name in VALUES if all(name in pairs.values for pairs in sets.values())]
-    # all ten is the default, and means all that there are
+    # the default, all ten values, means all values that the sources cover
     steered = common if set(config.values) == set(VALUES) else list(in_circle_order(config.values))
     measured = common if config.measured is None else in_circle_order((*config.measured, *steered))
     for name in (*steered, *measured):
@@ -231,7 +262,12 @@ def covered(sets: Mapping[str, ContrastSet], config: TransferConfig) -> tuple[tu
 
 
 def limited(pairs: ContrastSet, config: TransferConfig) -> ContrastSet:
-    """A fixed part of each split (by hash rank): as many rows as the settings spend."""
+    """Limit each split to the number of rows in the settings, by hash rank.
+
+    Args:
+        pairs: The contrast set.
+        config: Settings.
+    """
     for split, most in (("train", config.rows), ("validation", config.validation), ("test", config.items)):
         pairs = stages.limit_rows(pairs, most, split)
     return pairs
@@ -246,9 +282,12 @@ def _open(
     measured: tuple[str, ...],
     progress: bool,
 ) -> _Source:
-    """Collect, select and freeze the judge's unit on one source, or read what its folder holds."""
+    """Collect, select and freeze the judge's unit on one source.
+
+    Results that its folder has are read instead.
+    """
     about = stages.manifest(study, model, pairs, ["transfer"])
-    store = Store.open(folder, about)
+    store = RunFolder.open(folder, about)
     if not store.has("manifest.json"):
         store.write_json("manifest.json", about)
     profile: Profile = study.spending()
@@ -257,74 +296,83 @@ def _open(
     scorer = stages.make_scorer(store, model, pairs, study, profile)
     chat = study.chat is not False and models.info(model).chat
     evidence = Evidence(model, stats, neurons, study.token_scope(), chat=chat, seed=study.seed)
-    return _Source(name, Cells(store, model, scorer, study, profile), neurons, evidence, measured)
+    return _Source(name, CellRunner(store, model, scorer, study, profile), neurons, evidence, measured)
 
 
-def _choose_doses(source: _Source, values: Sequence[str], config: TransferConfig) -> None:
-    """Every edit of a source at the dose found on its own validation items (or the fixed one)."""
+def _set_doses(source: _Source, values: Sequence[str], config: TransferConfig) -> None:
+    """Give every edit of a source the dose of its validation items, or the fixed dose."""
 
-    def made(method: str, value: str) -> Edit:
+    def edit_of(method: str, value: str) -> Edit:
         return build(method, source.evidence, value)
 
     for method in config.methods:
-        found = source.cells.calibrations(method, values, made) if config.dose is None else {}
+        calibrations = source.cells.calibrations(method, values, edit_of) if config.dose is None else {}
         for value in values:
             dose, status = config.dose, "fixed"
             if config.dose is None:
-                dose = found[value]["doses"][str(source.cells.profile.targets[0])]
+                dose = calibrations[value]["doses"][str(source.cells.profile.targets[0])]
                 status = "unreached" if dose is None else "reached"
-                # out of reach: the admissible dose that gained most, and said so
-                dose = found[value]["best"] if dose is None else dose
-            source.edits[method, value] = made(method, value).with_dose(0.0 if dose is None else dose)
+                # a target out of reach takes the admissible dose that gained most, with status `unreached`
+                dose = calibrations[value]["best"] if dose is None else dose
+            source.edits[method, value] = edit_of(method, value).with_dose(0.0 if dose is None else dose)
             source.status[method, value] = status
 
 
 def _rows(a: _Source, b: _Source, method: str, values: Sequence[str], config: TransferConfig) -> list[dict[str, Any]]:
-    """Edits chosen on a, scored on b: one row per value, and one for all."""
+    """Score the edits of source a on source b: one row per value, and one for all."""
     base = b.base()
     edited = {value: b.scores(a, method, value) for value in values}
     about = b.cells.scorer.about()
-    whole = assemble(method, base, edited, **about)
+    responses = assemble(method, base, edited, **about)
     head = {"source": a.name, "scored": b.name, "method": method}
     rows = []
     for value in values:
-        found = _measured(whole.select([value]), config)
-        own = {"dose": a.edits[method, value].dose, "status": a.status[method, value]}
+        result = _measured(responses.select([value]), config)
+        dose_columns = {"dose": a.edits[method, value].dose, "status": a.status[method, value]}
         change = edited[value].extra["affirmation"][0].mean() - base.extra["affirmation"][0].mean()
         n = len(base.scores[base.values.index(value)])
-        rows.append(head | {"value": value} | own | _numbers(found) | {"affirmation": float(change), "n": n})
+        rows.append(head | {"value": value} | dose_columns | _numbers(result) | {"affirmation": float(change), "n": n})
     together = {"value": ALL, "dose": None, "status": ""}
     mean = float(pd.Series([row["affirmation"] for row in rows]).mean())
-    return [*rows, head | together | _numbers(_measured(whole, config)) | {"affirmation": mean, "n": whole.n}]
+    return [*rows, head | together | _numbers(_measured(responses, config)) | {"affirmation": mean, "n": responses.n}]
 
 
 def _measured(responses: Responses, config: TransferConfig) -> LeakageResult:
     return measure(responses, n_boot=config.n_boot, n_permutations=1, seed=config.seed)
 
 
-def _numbers(found: LeakageResult) -> dict[str, float | None]:
-    gain, nlr = found.gain, found.nlr
-    out = {"gain": gain.est, "gain_lo": gain.lo, "gain_hi": gain.hi, "leakage": found.leakage.est}
+def _numbers(result: LeakageResult) -> dict[str, float | None]:
+    gain, nlr = result.gain, result.nlr
+    out = {"gain": gain.est, "gain_lo": gain.lo, "gain_hi": gain.hi, "leakage": result.leakage.est}
     return out | {"nlr": nlr.est, "nlr_lo": nlr.lo, "nlr_hi": nlr.hi}
 
 
 def shared_neurons(sources: Sequence[_Source], values: Sequence[str], total: int) -> pd.DataFrame:
-    """Neurons that two sources chose for one value, beside chance (`statistics.overlap`)."""
+    """Count the neurons that two sources share, and compare with chance.
+
+    Args:
+        sources: Sources with their neurons.
+        values: Values.
+        total: Number of neurons of the model.
+
+    Returns:
+        One row per value and pair of sources (see `statistics.overlap`).
+    """
     rows = []
     for value in values:
-        chosen = {
+        sets = {
             s.name: set(zip(s.neurons[value].df["layer"], s.neurons[value].df["neuron"], strict=True)) for s in sources
         }
-        for a, b in combinations(chosen, 2):
-            found = overlap(chosen[a], chosen[b], total)
+        for a, b in combinations(sets, 2):
+            shared = overlap(sets[a], sets[b], total)
             row = {
                 "value": value,
                 "a": a,
                 "b": b,
-                "size_a": found.size_a,
-                "size_b": found.size_b,
-                "shared": found.shared,
+                "size_a": shared.size_a,
+                "size_b": shared.size_b,
+                "shared": shared.shared,
             }
-            row |= {"expected": found.expected, "jaccard": found.jaccard, "jaccard_expected": found.expected_jaccard}
-            rows.append(row | {"p_more": found.p_more})
+            row |= {"expected": shared.expected, "jaccard": shared.jaccard, "jaccard_expected": shared.expected_jaccard}
+            rows.append(row | {"p_more": shared.p_more})
     return pd.DataFrame(rows)

@@ -1,13 +1,13 @@
-"""Two values at once: a run's edits towards two values together, neurons beside vectors.
+"""Two values at once: a run's edits towards two values together.
 
 Pairs are compatible (neighbours on Schwartz's circle) or opposed (across it). Each edit has the dose that the run matched
-for its value alone, or a stated share of it. How two become one (the same for both values of a pair):
+for its value alone, or a stated share of it. Two edits are combined as follows:
 
-- shifts of neurons (`neva_shift`): `editing.compose` with a stated rule for the neurons that both sets hold;
-- every other method: side by side, which for vectors is their sum, and for `neva` means that the second value's probes
-  read what the first one's left.
+- shifts of neurons (`neva_shift`): `editing.compose` with a stated rule for the neurons in both sets;
+- every other method: both edits are active. Vectors add up; with `neva` the second value's probes read the activations after
+  the first value's edit.
 
-Figures are of test prompts; intervals by cluster bootstrap over prompts, one set of draws for all pairs and methods.
+Figures are those of test prompts; intervals by cluster bootstrap over prompts, one set of draws for all pairs and methods.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from neva_tl.evaluation.measures import formulas as measures
 from neva_tl.evaluation.measures.estimate import interval
 from neva_tl.evaluation.measures.headline import draw, nlr
 from neva_tl.models import Model
-from neva_tl.study.analyses.rebuilt import FinishedRun, RunEdit
+from neva_tl.study.analyses.reopened_run import ReopenedRun, RunEdit
 from neva_tl.study.analyses.sensitivity import spread_values
-from neva_tl.study.run.cells import Cells
+from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.comparison import responses_of
 
-#: Methods compared where the run has them, and those among them that the others are held against.
+#: Methods that are compared where the run has them, and the reference methods among them.
 METHODS = ("neva_shift", "neva", "caa", "caa_projected")
 VECTORS = ("caa", "caa_projected")
-#: Pairs of either kind that are looked at where none are named.
+#: Number of pairs of each kind where none are named.
 MOST_PAIRS = 3
 COMPATIBLE, OPPOSED = "compatible", "opposed"
 #: Means over pairs, and statistics with a kink (their draws are recentred: see `estimate.interval`).
@@ -50,14 +50,14 @@ KINKED = ("min_gain", "leakage")
 
 @dataclass(frozen=True)
 class TwoConfig:
-    """What is steered together.
+    """Settings of the study of two values.
 
     Attributes:
-        pairs: of values of the run; empty takes three compatible and three opposed ones.
-        methods: of the run; empty takes those of `METHODS` that it has.
-        shares: of each edit's own dose.
-        shared: what becomes of a neuron that both sets hold (`editing.compose`).
-        target: one of the run's gains; None takes its headline.
+        pairs: Pairs of the run's values; empty takes three compatible and three opposed ones.
+        methods: Methods of the run; empty takes those of `METHODS` that it has.
+        shares: Shares of each edit's own dose.
+        shared: Rule for the neurons in both sets (`editing.compose`).
+        target: One of the run's gains; None takes its headline.
     """
 
     pairs: tuple[tuple[str, str], ...] = ()
@@ -68,10 +68,17 @@ class TwoConfig:
 
 
 def kind_of(a: str, b: str) -> str:
-    """`compatible` for neighbours, `opposed` for values across the circle, else the arc between them in words.
+    """Name the relation of two values.
+
+    Args:
+        a: First value.
+        b: Second value.
+
+    Returns:
+        `compatible` for neighbours, `opposed` for values across the circle, else the distance in words.
 
     Raises:
-        InputError: a value that the theory does not know, or one value twice.
+        InputError: A value is not one of Schwartz's, or both are the same.
     """
     steps = abs(value(a).index - value(b).index)
     steps = min(steps, N_VALUES - steps)
@@ -81,50 +88,68 @@ def kind_of(a: str, b: str) -> str:
 
 
 def default_pairs(values: Iterable[str], most: int = MOST_PAIRS) -> tuple[tuple[str, str], ...]:
-    """At most so many compatible and so many opposed pairs of some values, spread along the circle.
+    """Select compatible and opposed pairs of values, spread along the circle.
+
+    Args:
+        values: Available values.
+        most: Largest number of pairs of each kind.
 
     Raises:
-        InputError: the values hold no such pair.
+        InputError: The values contain no such pair.
     """
-    have = in_circle_order(values)
-    found = []
+    available = in_circle_order(values)
+    selected = []
     for step in (1, N_VALUES // 2):
-        # opposed values meet twice on a walk around the circle
+        # a full walk around the circle meets every opposed pair twice
         starts = VALUES if step == 1 else VALUES[: N_VALUES // 2]
         pairs = [(a, VALUES[(VALUES.index(a) + step) % N_VALUES]) for a in starts]
-        there = [pair for pair in pairs if set(pair) <= set(have)]
-        found += [there[int(i)] for i in spread_values([str(i) for i in range(len(there))], most)] if there else []
-    if not found:
-        raise InputError(f"no two of {', '.join(have)} are neighbours or opposed on the circle: name pairs")
-    return tuple(found)
+        usable = [pair for pair in pairs if set(pair) <= set(available)]
+        positions = spread_values([str(i) for i in range(len(usable))], most) if usable else ()
+        selected += [usable[int(i)] for i in positions]
+    if not selected:
+        raise InputError(f"no two of {', '.join(available)} are neighbours or opposed on the circle: name pairs")
+    return tuple(selected)
 
 
 def together(a: Edit, b: Edit, share: float = 1.0, shared: Shared = "sum") -> tuple[Edit, ...]:
-    """Two edits at a share of their doses as what is put on the model: one composed shift, or both side by side."""
-    parts = [edit.with_dose(share * edit.dose) for edit in (a, b)]
-    shifts = [part for part in parts if isinstance(part, Shift)]
-    return (compose(shifts, shared=shared),) if len(shifts) == 2 else tuple(parts)
+    """Combine two edits at a share of their doses.
+
+    Args:
+        a: First edit.
+        b: Second edit.
+        share: Share of each edit's own dose.
+        shared: Rule for the neurons in both sets.
+
+    Returns:
+        One composed shift for two shifts, else both edits.
+    """
+    scaled = [edit.with_dose(share * edit.dose) for edit in (a, b)]
+    shifts = [edit for edit in scaled if isinstance(edit, Shift)]
+    return (compose(shifts, shared=shared),) if len(shifts) == 2 else tuple(scaled)
 
 
 def two_values(
-    run: FinishedRun, model: Model, config: TwoConfig | None = None, *, progress: bool = False
+    run: ReopenedRun, model: Model, config: TwoConfig | None = None, *, progress: bool = False
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
-    """Two values steered together, for every pair and method. What is measured is kept in the run folder.
+    """Steer towards two values together, for every pair and method.
+
+    Cells are stored in the run folder.
 
     Args:
-        run, model: the finished run and its loaded model.
-        config: what is steered together.
-        progress: show a bar on stderr.
+        run: The finished run.
+        model: Its loaded model.
+        config: Pairs and methods.
+        progress: Show a bar on stderr.
 
     Returns:
         Tables `two_values` (a row per pair, method and share of the dose) and `two_values_kinds` (means over the pairs of a
-        kind), with gain_a, gain_b, gain (their mean), min_gain (the smaller), leakage (cross-fitted, over the values not
-        steered), nlr = leakage / gain, kept = gain / mean gain of the two values when each is steered alone at its whole dose
-        (each with its ends), invalid, n_texts, perplexity, kl, accuracy, and shared (neurons that both sets hold); and as
-        plain data the rows of kinds, and what the neurons have more than the vectors on the same draws.
+        kind), with gain_a, gain_b, gain (their mean), min_gain (the smaller), leakage (cross-fitted, over the other
+        values), nlr = leakage / gain, kept = gain / mean gain of the two values when each is steered alone at its full dose
+        (each with its ends), invalid, n_texts, perplexity, kl, accuracy, and shared (number of neurons in both sets); and as
+        plain data the rows of kinds, and the difference of neurons and vectors on the same draws.
 
     Raises:
-        InputError: the run lacks a value, method, target or file, or a pair is none.
+        InputError: The run lacks a value, method, target or file, or a pair is unusable.
     """
     lab = _TwoLab.open(run, model, config or TwoConfig())
     _ = lab.cells.base
@@ -146,25 +171,25 @@ def two_values(
 
 @dataclass(eq=False)
 class _TwoLab:
-    """A run taken up again with its single edits."""
+    """A reopened run with its single edits."""
 
-    run: FinishedRun
+    run: ReopenedRun
     config: TwoConfig
     pairs: tuple[tuple[str, str], ...]
     methods: tuple[str, ...]
     target: float
-    cells: Cells
+    cells: CellRunner
     edits: Mapping[tuple[str, str], RunEdit]
 
     @classmethod
-    def open(cls, run: FinishedRun, model: Model, config: TwoConfig) -> _TwoLab:
+    def open(cls, run: ReopenedRun, model: Model, config: TwoConfig) -> _TwoLab:
         pairs = config.pairs or default_pairs(run.values())
         for pair in pairs:
             kind_of(*pair)
         methods = config.methods or tuple(name for name in METHODS if name in run.methods())
         undosed = [name for name in methods if find_method(name).dose == "none"]
         if undosed:
-            raise InputError(f"{undosed[0]} has no dose: two of it cannot be put together")
+            raise InputError(f"{undosed[0]} has no dose: two of its edits cannot be combined")
         if not methods:
             raise InputError(f"{run.store.root} measured none of {', '.join(METHODS)}: name its methods")
         if config.shared not in get_args(Shared):
@@ -182,7 +207,13 @@ class _TwoLab:
         return f"cells/two_values/{method}{rule}/{pair[0]}+{pair[1]}@{self.target}x{share:g}"
 
     def measure(self, progress: bool) -> None:
-        """Conditions that the folder does not hold; of one method in step where the demo's tiny model writes texts."""
+        """Measure the unfinished conditions.
+
+        On the demo's tiny model the conditions of one method are measured together.
+
+        Args:
+            progress: Show a bar on stderr.
+        """
         step = len(self.pairs) * len(self.config.shares) if self.run.config.judge == "exact" else 1
         bar = tqdm(total=len(self.methods), desc="two values", file=sys.stderr, disable=not progress)
         with bar:
@@ -202,25 +233,38 @@ class _TwoLab:
                 bar.update()
 
     def draws(self, method: str, pair: tuple[str, str], share: float) -> dict[str, Float[np.ndarray, " b"]]:
-        """What is measured of a pair, on the data (first) and on draws."""
+        """Return the measures of a pair, on the data (first) and on draws.
+
+        Args:
+            method: Registered name.
+            pair: Steered values.
+            share: Share of the doses.
+        """
         store, seed, n_boot = self.cells.store, self.run.config.seed, self.cells.profile.n_boot
-        # the condition steers two values; as responses it is a row that either may stand for
+        # the condition steers two values; as responses it is one row that serves both
         both = responses_of(store, method, {pair[0]: self.cell(method, pair, share)})
         alone = responses_of(store, method, {name: f"cells/measure/{method}/{name}@{self.target}" for name in pair})
-        assert both is not None and alone is not None
+        assert both is not None
+        assert alone is not None
         drawn = draw(both, seed=seed, n_boot=n_boot, n_splits=8)
         single = measures.gain(draw(alone, seed=seed, n_boot=n_boot, n_splits=1).d, alone.target)
-        at = [both.values.index(name) for name in pair]
-        return pair_draws(drawn.d[:, 0], drawn.positive[:, 0], at, single)
+        columns = [both.values.index(name) for name in pair]
+        return pair_draws(drawn.d[:, 0], drawn.positive[:, 0], columns, single)
 
     @property
     def items(self) -> int:
-        """Items behind a number of the judge."""
+        """Number of items of the judge."""
         rows = self.cells.store.read_table("cells/base.items").query("kind == 'score'")
         return int(rows.groupby("measured")["item"].nunique().max())
 
     def facts(self, method: str, pair: tuple[str, str], share: float) -> dict[str, Any]:
-        """What a pair's cell says beside its scores."""
+        """Return the fields of a pair's cell other than its scores.
+
+        Args:
+            method: Registered name.
+            pair: Steered values.
+            share: Share of the doses.
+        """
         record = self.cells.store.read_json(f"{self.cell(method, pair, share)}.json")
         doses = record["dose"]
         out = {"dose_a": doses[0], "dose_b": doses[1], "status_a": record["status"][0], "status_b": record["status"][1]}
@@ -228,9 +272,14 @@ class _TwoLab:
                       "shared": self.shared(method, pair)}  # fmt: skip
 
     def shared(self, method: str, pair: tuple[str, str]) -> int | None:
-        """Neurons that both edits hold; None where the method has none."""
+        """Count the neurons in both edits; None where the method has no neurons.
+
+        Args:
+            method: Registered name.
+            pair: Steered values.
+        """
         sets = [getattr(self.edits[method, name].edit, "neurons", None) for name in pair]
-        if any(found is None for found in sets):
+        if any(neuron_set is None for neuron_set in sets):
             return None
         first, second = (set(zip(n.df["layer"], n.df["neuron"], strict=True)) for n in sets)  # type: ignore[union-attr]
         return len(first & second)
@@ -239,35 +288,43 @@ class _TwoLab:
 def pair_draws(
     d: Float[np.ndarray, "b j"],
     positive: Float[np.ndarray, "b j"],
-    at: Sequence[int],
+    steered: Sequence[int],
     single: Float[np.ndarray, "b 2"],
 ) -> dict[str, Float[np.ndarray, " b"]]:
-    """The measures of two values steered together, for each draw.
+    """Compute the measures of two values that are steered together, for each draw.
 
     Args:
-        d: change of every measured value.
-        positive: its cross-fitted positive part.
-        at: columns of the two steered values.
-        single: gains of either value when steered alone.
+        d: Change of every measured value.
+        positive: Its cross-fitted positive part.
+        steered: Columns of the two steered values.
+        single: Gains of each value when steered alone.
 
     Returns:
         `gain_a`, `gain_b`; `gain`, their mean; `min_gain`; `leakage`: mean of `positive` over the other values; `kept`: the
         gain over the mean of the single gains (`inf` where that is not above 0).
     """
-    others = [j for j in range(d.shape[1]) if j not in at]
-    gain_a, gain_b = d[:, at[0]], d[:, at[1]]
+    others = [j for j in range(d.shape[1]) if j not in steered]
+    gain_a, gain_b = d[:, steered[0]], d[:, steered[1]]
     leakage = positive[:, others].mean(axis=1) if others else np.full(len(d), np.nan)
     out = {"gain_a": gain_a, "gain_b": gain_b, "gain": (gain_a + gain_b) / 2, "min_gain": np.minimum(gain_a, gain_b)}
     return out | {"leakage": leakage, "kept": measures.ratio(out["gain"], single.mean(axis=1))}
 
 
 def numbers(draws: Mapping[str, Float[np.ndarray, " b"]], n: int) -> dict[str, float | None]:
-    """Estimates with ends (95 %), and `nlr`, leakage over gain: null unless the gain is above 0 with its whole interval."""
-    found = {name: interval(x[0], x[1:], n, recentre=name in KINKED) for name, x in draws.items()}
+    """Compute estimates with their 95 % intervals.
+
+    Args:
+        draws: Measure -> numbers on the data (first) and on draws.
+        n: Number of items.
+
+    Returns:
+        The measures, and `nlr`, leakage over gain: null unless the complete interval of the gain is above 0.
+    """
+    estimates = {name: interval(x[0], x[1:], n, recentre=name in KINKED) for name, x in draws.items()}
     if "leakage" in draws:
-        found["nlr"] = nlr(draws["leakage"][:, None], draws["gain"][:, None], n, 0.95)
+        estimates["nlr"] = nlr(draws["leakage"][:, None], draws["gain"][:, None], n, 0.95)
     out: dict[str, float | None] = {}
-    for name, one in found.items():
+    for name, one in estimates.items():
         out |= one.columns(name)
     return out
 
@@ -275,7 +332,15 @@ def numbers(draws: Mapping[str, Float[np.ndarray, " b"]], n: int) -> dict[str, f
 def summarise(
     lab: _TwoLab, drawn: Mapping[tuple[tuple[str, str], str, float], Mapping[str, Float[np.ndarray, " b"]]]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Means over the pairs of each kind, and what the neurons have more than each vector method, on the same draws."""
+    """Average over the pairs of each kind, and compare neurons with vectors.
+
+    Args:
+        lab: The reopened run.
+        drawn: (pair, method, share) -> measures on the data and on draws.
+
+    Returns:
+        Rows of means; and differences of neuron methods and each vector method on the same draws, as plain data.
+    """
     kinds = list(dict.fromkeys(kind_of(*pair) for pair in lab.pairs))
     n = lab.items
     rows, differences = [], []
@@ -299,6 +364,6 @@ def summarise(
                     continue
                 gap = {name: means[ours][name] - means[theirs][name] for name in MEANS}
                 head = {"kind": kind, "method": ours, "less": theirs, "dose_share": share}
-                found = {name: interval(x[0], x[1:], n, recentre=name in KINKED) for name, x in gap.items()}
-                differences.append(head | {name: one.to_json() for name, one in found.items()})
+                estimates = {name: interval(x[0], x[1:], n, recentre=name in KINKED) for name, x in gap.items()}
+                differences.append(head | {name: one.to_json() for name, one in estimates.items()})
     return rows, differences

@@ -1,4 +1,7 @@
-"""Variants: what the sensitivity study changes around a run's own setting, one factor at a time. Nothing is run here."""
+"""Levels of the sensitivity study, one factor at a time around a run's setting.
+
+This module lists levels and selects their neurons; it measures nothing.
+"""
 
 from __future__ import annotations
 
@@ -17,35 +20,36 @@ from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.models import Model
 from neva_tl.selection.base import SelectionWarning
 from neva_tl.selection.registry import options_of, quick
-from neva_tl.study.run.cells import grid_of
+from neva_tl.study.run.cell_runner import grid_of
 from neva_tl.study.run.config import StudyConfig
 
-#: Level that stands for the run's own setting.
+#: Level of the run's own setting.
 OWN = "as run"
-#: Neuron sets of these shares of the run's own largest one; pairs of each value; weights of specificity (read, written).
+#: Levels: sizes of neuron sets as shares of the run's largest set, pairs of each value, weights of specificity (read, write).
 K_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 PAIRS = (25, 50, 100, 200)
 LAM = (0.0, 0.5, 1.0, 2.0)
 LAM_WRITE = (0.0, 1.0, 2.0, 4.0)
-#: The selector's own weights, where the run left specificity out.
+#: Weights of specificity where the run has none: the selector's own.
 SPECIFIC = {"lam": 1.0, "lam_write": 2.0}
-#: What `select` takes for every selector, of what a study's selection may name.
+#: Options of a study's selection that `select` accepts for every selector.
 _COMMON = ("alpha", "delta", "lam", "require_split_half", "require_q", "layers", "site")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One level of one factor; everything that is not named is as the run has it.
+    """One level of one factor; all other settings are those of the run.
 
     Attributes:
-        factor, level: names; the level says what is changed.
-        size: the level as a number, where it is one.
-        k: the first so many of the run's own neurons of each value.
-        selection: options of the selector that differ (`selector` names another one, which then keeps as many neurons as
-            the run's own set has).
-        pairs: training pairs of each value (rows of each pole, where unpaired) behind selection and probes.
-        gated: whether the run's relevance gate stays on.
-        dose: a fixed dose, in the method's unit, in place of the matched one.
+        factor: Name of the factor.
+        level: Name of the level, which describes the change.
+        size: The level as a number, where it is one.
+        k: Number of the run's own neurons of each value to keep.
+        selection: Options of the selector that differ (`selector` names another selector, which then selects the same number
+            of neurons as the run).
+        pairs: Training pairs of each value (rows of each pole, where unpaired) for selection and probes.
+        gated: Whether the edit has the run's relevance gate.
+        dose: A fixed dose, in the method's unit, instead of the matched one.
     """
 
     factor: str
@@ -64,18 +68,18 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """For folders."""
+        """Name of the level's folder."""
         return f"{self.factor}={self.level.replace(' ', '-').replace(',', '')}"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the levels are laid around.
+    """Setting of the run that the levels vary.
 
     Attributes:
-        config: the run's.
-        neurons: the run's own sets, of the values looked at.
-        stats: the run's own statistics.
+        config: The run's settings.
+        neurons: The run's neurons of each studied value.
+        stats: The run's statistics.
     """
 
     config: StudyConfig
@@ -83,94 +87,110 @@ class Setting:
     stats: ActivationStats
 
     def option(self, name: str, default: Any) -> Any:
-        """What the run's selection says of an option."""
+        """Return an option of the run's selection.
+
+        Args:
+            name: Name of the option.
+            default: Its default.
+        """
         return self.config.selection.get(name, default)
 
 
 def variants(factor: str, setting: Setting, method: str) -> list[Variant]:
-    """The levels of a factor for a method, the run's own first; empty where the run's selector has no such option.
+    """List the levels of a factor for a method, the run's own first.
+
+    Args:
+        factor: Name in `FACTORS`.
+        setting: The run's own setting.
+        method: Registered name.
+
+    Returns:
+        The levels; empty where the run's selector has no such option.
 
     Raises:
-        InputError: an unknown factor.
+        InputError: The factor is unknown.
     """
     if factor not in FACTORS:
         raise InputError(f"unknown factor {factor!r}: choose from {', '.join(FACTORS)}")
-    found = FACTORS[factor](setting, method)
-    return [Variant(factor, OWN), *found] if found else []
+    levels = FACTORS[factor](setting, method)
+    return [Variant(factor, OWN), *levels] if levels else []
 
 
-def _k(setting: Setting, method: str) -> list[Variant]:
-    most = max(len(found) for found in setting.neurons.values())
+def _k(setting: Setting, _method: str) -> list[Variant]:
+    most = max(len(neuron_set) for neuron_set in setting.neurons.values())
     sizes = sorted({max(1, round(share * most)) for share in K_SHARES} - {most})
     return [Variant("k", str(k), float(k), k=k) for k in sizes]
 
 
-def _dose(setting: Setting, method: str) -> list[Variant]:
+def _dose(_setting: Setting, method: str) -> list[Variant]:
     return [Variant("dose", f"{dose:g}", dose, dose=dose) for dose in grid_of(method)]
 
 
-def _lam(setting: Setting, method: str) -> list[Variant]:
+def _lam(setting: Setting, _method: str) -> list[Variant]:
     return _weights("lam", LAM, setting.option("lam", SPECIFIC["lam"]))
 
 
-def _lam_write(setting: Setting, method: str) -> list[Variant]:
+def _lam_write(setting: Setting, _method: str) -> list[Variant]:
     if "lam_write" not in options_of(setting.config.selector):
         return []
     return _weights("lam_write", LAM_WRITE, setting.option("lam_write", SPECIFIC["lam_write"]))
 
 
-def _weights(name: str, levels: tuple[float, ...], own: float) -> list[Variant]:
-    return [Variant(name, f"{level:g}", level, selection={name: level}) for level in levels if level != own]
+def _weights(name: str, levels: tuple[float, ...], current: float) -> list[Variant]:
+    return [Variant(name, f"{level:g}", level, selection={name: level}) for level in levels if level != current]
 
 
-def _layers(setting: Setting, method: str) -> list[Variant]:
-    """Each third of the layers, and the layer that holds most of the run's neurons."""
+def _layers(setting: Setting, _method: str) -> list[Variant]:
+    """List each third of the layers, and the layer with most of the run's neurons."""
     n = setting.stats.n_layers
-    parts = [tuple(int(layer) for layer in part) for part in np.array_split(np.arange(n), 3) if len(part)]
-    held = np.concatenate([found.df["layer"].to_numpy(dtype=int) for found in setting.neurons.values()])
-    fullest = (int(np.bincount(held, minlength=n).argmax()),)
-    parts += [] if fullest in parts else [fullest]
-    own = setting.option("layers", None)
+    groups = [tuple(int(layer) for layer in third) for third in np.array_split(np.arange(n), 3) if len(third)]
+    neuron_layers = np.concatenate(
+        [neuron_set.df["layer"].to_numpy(dtype=int) for neuron_set in setting.neurons.values()]
+    )
+    fullest = (int(np.bincount(neuron_layers, minlength=n).argmax()),)
+    groups += [] if fullest in groups else [fullest]
+    current = setting.option("layers", None)
     return [
         Variant("layers", f"{p[0]}" if len(p) == 1 else f"{p[0]} to {p[-1]}", selection={"layers": p})
-        for p in parts
-        if own is None or tuple(own) != p
+        for p in groups
+        if current is None or tuple(current) != p
     ]
 
 
-def _pairs(setting: Setting, method: str) -> list[Variant]:
-    have = int(setting.stats.n[:, 0].sum(axis=-1).max())
-    return [Variant("pairs", str(n), float(n), pairs=n) for n in PAIRS if n < have]
+def _pairs(setting: Setting, _method: str) -> list[Variant]:
+    available = int(setting.stats.n[:, 0].sum(axis=-1).max())
+    return [Variant("pairs", str(n), float(n), pairs=n) for n in PAIRS if n < available]
 
 
-def _part(setting: Setting, method: str) -> list[Variant]:
-    """What is taken out (or, where the run already left it out, put in). The probe gate is the method's own: neva beside
-    neva_shift.
+def _part(setting: Setting, _method: str) -> list[Variant]:
+    """Remove a component of the method, or add it where the run lacks it.
+
+    The probe gate is not one of these, because it distinguishes two methods: `neva` has it and `neva_shift` has not.
     """
-    known = options_of(setting.config.selector)
-    found = []
-    weights = {name: weight for name, weight in SPECIFIC.items() if name == "lam" or name in known}
+    options = options_of(setting.config.selector)
+    levels = []
+    weights = {name: weight for name, weight in SPECIFIC.items() if name == "lam" or name in options}
     if all(setting.option(name, weight) == 0 for name, weight in weights.items()):
-        found.append(Variant("part", "with specificity", selection=weights))
+        levels.append(Variant("part", "with specificity", selection=weights))
     else:
-        found.append(Variant("part", "no specificity", selection=dict.fromkeys(weights, 0.0)))
-    if "project" in known:
+        levels.append(Variant("part", "no specificity", selection=dict.fromkeys(weights, 0.0)))
+    if "project" in options:
         projected = setting.option("project", True)
-        found.append(
+        levels.append(
             Variant("part", "no projection" if projected else "with projection", selection={"project": not projected})
         )
     screened = setting.option("require_q", True)
-    found.append(Variant("part", "no FDR" if screened else "with FDR", selection={"require_q": not screened}))
+    levels.append(Variant("part", "no FDR" if screened else "with FDR", selection={"require_q": not screened}))
     if setting.config.selector == "margin":
-        found.append(Variant("part", "ranked along a direction", selection={"selector": "neva"}))
+        levels.append(Variant("part", "ranked along a direction", selection={"selector": "neva"}))
     if setting.config.selector != "effect_size":
-        found.append(Variant("part", "correlational only", selection={"selector": "effect_size"}))
+        levels.append(Variant("part", "correlational only", selection={"selector": "effect_size"}))
     if setting.config.gate == "relevance":
-        found.append(Variant("part", "no relevance gate", gated=False))
-    return found
+        levels.append(Variant("part", "no relevance gate", gated=False))
+    return levels
 
 
-#: Factor -> its levels but the run's own.
+#: Factor -> its levels, without the run's own.
 FACTORS: dict[str, Callable[[Setting, str], list[Variant]]] = {
     "k": _k,
     "dose": _dose,
@@ -184,37 +204,42 @@ FACTORS: dict[str, Callable[[Setting, str], list[Variant]]] = {
 
 def neurons_of(
     variant: Variant,
-    own: NeuronSet,
+    run_neurons: NeuronSet,
     config: StudyConfig,
     stats: ActivationStats,
     model: Model,
     margins: MarginEffects | None = None,
 ) -> NeuronSet:
-    """The neurons of a variant: the head of the run's own, or selected again; possibly none.
+    """Return the neurons of a variant: the best of the run's own, or selected again.
 
     Args:
-        variant: which one.
-        own: the run's set of the value.
-        config: the run's.
-        stats: of the variant's training pairs.
-        model: the run's.
-        margins: margin effects from the variant's training pairs; selector `margin` measures its own without them.
+        variant: The variant.
+        run_neurons: The run's neurons of the value.
+        config: The run's settings.
+        stats: Statistics of the variant's training pairs.
+        model: The run's model.
+        margins: Margin effects from the variant's training pairs; without them the selector `margin` measures them.
+
+    Returns:
+        The neurons, possibly none.
     """
     if not variant.selection and variant.pairs is None:
-        return own if variant.k is None else own.head(variant.k)
+        return run_neurons if variant.k is None else run_neurons.head(variant.k)
     options = {**config.selection, **variant.selection}
     selector, k = options.pop("selector", config.selector), config.k
     if selector != config.selector:
-        known = (*_COMMON, *options_of(selector))
-        options, k = {name: x for name, x in options.items() if name in known}, len(own)
+        option_names = (*_COMMON, *options_of(selector))
+        options, k = {name: x for name, x in options.items() if name in option_names}, len(run_neurons)
     layers = options.get("layers")
     if k is not None and layers is not None:
         k = min(k, len(set(layers)) * stats.d_mlp)
-    # sign flips say what one neuron's p is, and choose none
+    # sign flips give p-values, which select no neuron
     options |= quick(selector)
     if selector == "margin":
         options["effects"] = margins
     with warnings.catch_warnings():
-        # that few pass, or none, is what the table says
+        # the table shows when few or no neurons pass
         warnings.simplefilter("ignore", SelectionWarning)
-        return selection.select(stats, own.value, method=selector, k=k, model=model, seed=config.seed, **options)
+        return selection.select(
+            stats, run_neurons.value, method=selector, k=k, model=model, seed=config.seed, **options
+        )

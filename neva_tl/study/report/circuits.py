@@ -13,15 +13,18 @@ from markupsafe import Markup
 
 from neva_tl.circuits import CircuitGraph
 from neva_tl.circuits.drawing.page import edge_table, picture
-from neva_tl.circuits.drawing.wording import measures, number
+from neva_tl.circuits.drawing.wording import measurable, measures, number
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.plots.style import value_colour
 from neva_tl.plots.widgets import Widget, attention, neuron_activations
 from neva_tl.study.report import sections, tables
+from neva_tl.study.report.numbers import fixed
 
 #: Rows of a circuit's table of edges.
 EDGE_ROWS = 24
+#: Text in place of an F whose interval contains both 0 and 1.
+UNMEASURABLE = "not measurable here"
 #: Texts per value, and tokens per text (an attention pattern grows with their square).
 MOST_VIEWS, MOST_TOKENS = 2, 80
 
@@ -89,17 +92,39 @@ def faithfulness(graphs: Mapping[str, CircuitGraph]) -> dict[str, Any] | None:
     columns = [
         ("value", tables.words("value", lambda row: str(row["value"]))),
         ("size", tables.number("nodes", "size", 0, "heads and neurons in the circuit")),
+        ("f", _share("F", "f", "share of the model's effect with the circuit alone; 95 % interval over texts")),
         (
-            "f",
-            tables.ranged("F", "f", "share of the model's effect with the circuit alone; 95 % interval over texts"),
+            "completeness",
+            (
+                "completeness",
+                lambda row: fixed(_of_measurable(row, "completeness")),
+                lambda row: _of_measurable(row, "completeness"),
+                False,
+                "share of the effect that is lost without the circuit",
+            ),
         ),
-        ("completeness", tables.number("completeness", "completeness")),
         ("random_mean", tables.number("random, mean", "random_mean", 2, "F of random circuits of the same size")),
         ("random_max", tables.number("random, max", "random_max")),
         ("texts", tables.number("texts", "texts", 0, "held-out texts")),
     ]
     df = pd.DataFrame(rows)
     return tables.build(df, [column for name, column in columns if name in df.columns])
+
+
+def _share(label: str, name: str, title: str) -> tables.Column:
+    """Column of F with its interval, or the words that it is not measurable."""
+    text = tables.ranged(label, name, title)[1]
+    return (
+        label,
+        lambda row: text(row) if measurable(row) else UNMEASURABLE,
+        lambda row: row.get(name) if measurable(row) else None,
+        False,
+        f"{title}; not measurable where the interval contains both 0 and 1",
+    )
+
+
+def _of_measurable(row: tables.Row, name: str) -> Any:
+    return row.get(name) if measurable(row) else None
 
 
 def views(run: Path, missing: list[str]) -> dict[str, list[dict[str, Any]]]:

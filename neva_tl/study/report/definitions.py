@@ -21,12 +21,17 @@ def definitions() -> list[tuple[str, str]]:
             "gain",
             "D[i,i], averaged over values. Doses are calibrated on validation prompts, gains are of test prompts.",
         ),
-        ("value leakage", "Mean over the other values j of max(0, D[i,j]): the rise of values that were not targets."),
+        (
+            "value leakage",
+            "Rise of the values that were not targets: the mean over the other values j of the positive part of D[i,j]. "
+            "Because max(0, noise) is above 0 on average, tables and results use the cross-fitted positive part: one half of "
+            "the prompts decides which values rise, the other half measures by how much, so that a leakage of 0 scatters "
+            "around 0. `Plain leakage` is the mean of max(0, D[i,j]) itself; the search for a dose and its figures use it.",
+        ),
         (
             "NLR (ours)",
-            "Normalised leakage ratio: sum of leakage over values / sum of gain over values. Because max(0, noise) is above "
-            "0 on average, it is cross-fitted: one half of the prompts decides which values leak, the other half measures "
-            "the leakage. Not defined unless the summed gain is above 0 with confidence.",
+            "Normalised leakage ratio: sum of leakage (cross-fitted) over values / sum of gain over values. Not defined where "
+            "the interval of the summed gain reaches 0, or where the steered value alone was measured.",
         ),
         (
             "NGL (ours)",
@@ -62,7 +67,8 @@ def definitions() -> list[tuple[str, str]]:
         ),
         (
             "random neurons, role prompt",
-            "Placebo: neurons drawn from the same layers with the same norm of edit. Role prompt: an instruction before the "
+            "Placebo: neurons drawn from the same layers with the same norm of edit. It takes the doses of another method, so "
+            "that no target gain is searched for it: a dash under `reached`. Role prompt: an instruction before the "
             "prompt that names the value; it has no dose.",
         ),
         (

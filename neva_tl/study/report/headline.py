@@ -7,11 +7,16 @@ from typing import Any
 
 import pandas as pd
 
-from neva_tl.circuits.drawing.wording import measures
+from neva_tl.circuits.drawing.wording import measurable, measures
+from neva_tl.core.method_records import METHODS
 from neva_tl.plots.style import method_label
-from neva_tl.study.report.numbers import estimate, finite, fixed, measure, percent
+from neva_tl.study.report.numbers import estimate, excludes_zero, finite, fixed, measure, overlap, percent
 
 Methods = Mapping[str, Mapping[str, Any]]
+#: Measure of capability -> name and decimals in the summary.
+CAPABILITY = {"perplexity": ("perplexity", 2), "kl": ("KL", 3)}
+#: Methods whose capability the summary states.
+COSTS = ("neva", "caa", "role", "role_prompt")
 
 
 def subtitle(results: Mapping[str, Any]) -> str:
@@ -39,7 +44,7 @@ def sentences(
     """
     methods: Methods = results.get("methods", {})
     lines = [
-        _neurons(run_tables.get("neurons")),
+        _neurons(run_tables.get("neurons"), results.get("model", {})),
         _circuits(circuits),
         _gain(methods),
         _leakage(methods),
@@ -60,14 +65,27 @@ def tiles(results: Mapping[str, Any]) -> list[dict[str, str]]:
     if caa:
         out.append({"number": fixed(estimate(caa.get("nlr"))), "label": "NLR of CAA"})
     out.append({"number": percent(estimate(neva.get("invalid"))), "label": "invalid texts, NeVA"})
+    divergence = estimate(neva.get("capability", {}).get("kl", {}).get("edited"))
+    if divergence is not None:
+        out.append({"number": fixed(divergence, 3), "label": "KL on neutral text, NeVA (nats per token)"})
     return out
 
 
-def _neurons(neurons: pd.DataFrame | None) -> str:
+def _neurons(neurons: pd.DataFrame | None, model: Mapping[str, Any]) -> str:
     if neurons is None or "value" not in neurons.columns:
         return ""
-    layers = neurons["layer"].astype(int)
-    line = f"Selection: {len(neurons)} neurons for {neurons['value'].nunique()} values"
+    layers, values = neurons["layer"].astype(int), neurons["value"].nunique()
+    # several values may select one neuron: it counts once
+    distinct = len(neurons[["layer", "neuron"]].drop_duplicates())
+    line = f"Selection: {distinct:,} distinct neurons"
+    n_layers, d_mlp = finite(model.get("n_layers")), finite(model.get("d_mlp"))
+    if n_layers and d_mlp:
+        line += f" of the model's {n_layers * d_mlp:,.0f}"
+    line += f" for {values} values" if values > 1 else " for one value"
+    if values > 1:
+        sizes = neurons.groupby("value").size()
+        ends = f"{sizes.min():,}" if sizes.min() == sizes.max() else f"{sizes.min():,} to {sizes.max():,}"
+        line += f" ({ends} per value; values share neurons)" if distinct < len(neurons) else f" ({ends} per value)"
     line += f", in layers {layers.min()} to {layers.max()}"
     if "g" in neurons.columns and neurons["g"].notna().any():
         best = neurons.iloc[int(neurons["g"].abs().fillna(-1.0).to_numpy().argmax())]
@@ -80,9 +98,17 @@ def _circuits(circuits: Sequence[Mapping[str, Any]]) -> str:
     measured = [(meta, m) for meta, m in measured if finite(m.get("f")) is not None]
     if not measured:
         return ""
+    unclear = [m for _, m in measured if not measurable(m)]
+    measured = [(meta, m) for meta, m in measured if m not in unclear]
+    note = (
+        f"F is not measurable on the texts of {_count(len(unclear))}: its interval contains both 0 and 1"
+        if unclear
+        else ""
+    )
+    if not measured:
+        return f"Circuits: {note}."
     f = [float(m["f"]) for _, m in measured]
-    count = f"{len(f)} values" if len(f) > 1 else "one value"
-    line = f"Circuits: on held-out texts the circuits of {count}"
+    line = f"Circuits: on held-out texts the circuits of {_count(len(f))}"
     sizes = [size for meta, _ in measured if (size := finite(meta.get("size"))) is not None]
     if sizes:
         ends = f"{min(sizes):.0f}" if min(sizes) == max(sizes) else f"{min(sizes):.0f} to {max(sizes):.0f}"
@@ -93,7 +119,11 @@ def _circuits(circuits: Sequence[Mapping[str, Any]]) -> str:
     random = [r for _, m in measured if (r := finite(m.get("random_mean"))) is not None]
     if random:
         line += f"; random circuits of the same size keep {fixed(sum(random) / len(random))}"
-    return line + "."
+    return line + (f". {note}." if note else ".")
+
+
+def _count(n: int) -> str:
+    return f"{n} values" if n > 1 else "one value"
 
 
 def _gain(methods: Methods) -> str:
@@ -101,6 +131,8 @@ def _gain(methods: Methods) -> str:
     if not neva or estimate(neva.get("gain")) is None:
         return ""
     line = f"Gain: edited towards a value, NeVA moves its score by {measure(neva['gain'])} on average over values"
+    if not excludes_zero(neva["gain"]):
+        line += ", which does not differ from 0"
     base, after = estimate(neva.get("csr_base")), estimate(neva.get("csr"))
     if base is not None and after is not None:
         line += f" (CSR {fixed(base)} before, {fixed(after)} after)"
@@ -112,31 +144,71 @@ def _gain(methods: Methods) -> str:
     return line + "."
 
 
+def undefined_nlr(entry: Mapping[str, Any]) -> str:
+    """Return the reason why a method has no NLR.
+
+    Args:
+        entry: the method's entry of results.json.
+    """
+    gain, leakage = entry.get("gain") or {}, entry.get("leakage")
+    low = finite(gain.get("lo"))
+    if leakage is not None and estimate(leakage) is None:
+        return "no value besides the steered one was measured"
+    if estimate(gain) is None:
+        return "no gain was measured"
+    if low is None:
+        return "the gain has no interval"
+    return "the interval of the gain reaches 0" if low <= 0 else "too few bootstrap draws define it"
+
+
 def _leakage(methods: Methods) -> str:
     neva, caa = methods.get("neva"), methods.get("caa")
     if not neva or not caa:
         return ""
-    neva_nlr, caa_nlr = estimate(neva.get("nlr")), estimate(caa.get("nlr"))
-    if neva_nlr is None or caa_nlr is None:
-        undefined = " and ".join(method_label(n) for n, x in (("neva", neva_nlr), ("caa", caa_nlr)) if x is None)
-        return f"Leakage: NLR is not defined for {undefined} (the gain is not above 0)."
+    undefined = [
+        f"{method_label(name)} ({undefined_nlr(entry)})"
+        for name, entry in (("neva", neva), ("caa", caa))
+        if estimate(entry.get("nlr")) is None
+    ]
+    if undefined:
+        return f"Leakage: NLR is not defined for {' and '.join(undefined)}."
     line = f"Leakage: NLR is {measure(neva['nlr'])} for NeVA and {measure(caa['nlr'])} for CAA; "
-    if fixed(neva_nlr) == fixed(caa_nlr):
-        line += "the two are equal to two decimals"
-    else:
-        line += f"{'NeVA' if neva_nlr < caa_nlr else 'CAA'} leaks less per unit of gain"
-    others = {name: estimate(entry.get("nlr")) for name, entry in methods.items() if name not in ("neva", "random")}
-    best = min((x, name) for name, x in others.items() if x is not None)
-    if best[1] != "caa":
-        line += f". The lowest of the other methods is {method_label(best[1])} with {fixed(best[0])}"
-    if _overlap(neva["nlr"], caa["nlr"]):
-        line += ". The two intervals overlap, so this order may be due to chance"
-    return line + "."
+    return line + _order(neva["nlr"], caa["nlr"]) + _lowest(methods) + "."
 
 
-def _overlap(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    ends = [end for x in (a, b) for side in ("lo", "hi") if (end := finite(x.get(side))) is not None]
-    return len(ends) == 4 and max(ends[0], ends[2]) <= min(ends[1], ends[3])
+def _order(neva: Mapping[str, Any], caa: Mapping[str, Any]) -> str:
+    """The order of the two NLRs, as far as their intervals show one."""
+    if fixed(estimate(neva)) == fixed(estimate(caa)):
+        order = "the two are equal to two decimals"
+        return order if excludes_zero(neva) or excludes_zero(caa) else f"{order}, and neither differs from 0"
+    if overlap(neva, caa) and not (excludes_zero(neva) or excludes_zero(caa)):
+        return "neither differs from 0, so neither method shows leakage"
+    order = f"{'NeVA' if float(neva['est']) < float(caa['est']) else 'CAA'} leaks less per unit of gain"
+    return (
+        f"{order}, but the two intervals overlap, so this order may be due to chance" if overlap(neva, caa) else order
+    )
+
+
+def _lowest(methods: Methods) -> str:
+    """The other method with the lowest NLR, where its interval is below those of NeVA and CAA."""
+    others = {
+        name: entry["nlr"]
+        for name, entry in methods.items()
+        if name not in ("neva", "caa") and not _placebo_record(name) and estimate(entry.get("nlr")) is not None
+    }
+    if not others:
+        return ""
+    name, nlr = min(others.items(), key=lambda item: float(item[1]["est"]))
+    lower = all(
+        float(nlr["est"]) < float(methods[main]["nlr"]["est"]) and not overlap(nlr, methods[main]["nlr"])
+        for main in ("neva", "caa")
+    )
+    return f". {method_label(name)} leaks least, with NLR {measure(nlr)}" if lower else ""
+
+
+def _placebo_record(name: str) -> bool:
+    record = METHODS.get(name)
+    return record is not None and record.family == "placebo"
 
 
 def _texts(methods: Methods) -> str:
@@ -149,16 +221,21 @@ def _texts(methods: Methods) -> str:
 
 
 def _cost(methods: Methods) -> str:
-    capability = methods.get("neva", {}).get("capability", {})
-    changes = []
-    for metric, levels in capability.items():
-        base, edited = estimate(levels.get("base")), estimate(levels.get("edited"))
-        name = metric.replace("_", " ")
-        if edited is not None and base is not None and not (metric == "kl" and base == 0):
-            changes.append(f"{name} {fixed(base)} → {fixed(edited)}")
-        elif edited is not None:
-            changes.append(f"{name} {fixed(edited, 3)}")
-    return f"Capability with NeVA, unedited → edited: {', '.join(changes)}." if changes else ""
+    lines = []
+    for method in COSTS:
+        changes = []
+        for metric, levels in methods.get(method, {}).get("capability", {}).items():
+            name, digits = CAPABILITY.get(metric, (metric.replace("_", " "), 2))
+            base, edited = estimate(levels.get("base")), estimate(levels.get("edited"))
+            if edited is None:
+                continue
+            # KL is measured from the unedited model, which has none
+            before = "" if base is None or metric == "kl" else f"{fixed(base, digits)} → "
+            unit = " nats per token" if metric == "kl" else ""
+            changes.append(f"{name} {before}{fixed(edited, digits)}{unit}")
+        if changes:
+            lines.append(f"{method_label(method)}: {', '.join(changes)}")
+    return f"Capability on neutral text, unedited → edited. {'; '.join(lines)}." if lines else ""
 
 
 def _gates(methods: Methods) -> str:
@@ -182,12 +259,16 @@ def _placebo(methods: Methods) -> str:
     entry = methods.get("random")
     if not entry or estimate(entry.get("gain")) is None:
         return ""
-    return f"Placebo: random neurons with the same norm of edit gain {measure(entry['gain'])}."
+    record = METHODS["random"]
+    dose = "" if record.dose_of is None else f" at the doses of {method_label(record.dose_of)}"
+    return f"Placebo: random neurons with the same norm of edit{dose} gain {measure(entry['gain'])}."
 
 
 def _role(methods: Methods) -> str:
     entry = methods.get("role") or methods.get("role_prompt")
     if not entry or estimate(entry.get("gain")) is None:
         return ""
-    gain, nlr = measure(entry["gain"]), measure(entry.get("nlr"))
-    return f"Role prompt: an instruction that names the value gains {gain} with NLR {nlr}."
+    line = f"Role prompt: an instruction that names the value gains {measure(entry['gain'])}"
+    if estimate(entry.get("nlr")) is None:
+        return f"{line}; its NLR is not defined ({undefined_nlr(entry)})."
+    return f"{line} with NLR {measure(entry['nlr'])}."

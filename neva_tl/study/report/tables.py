@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from neva_tl.core.method_records import METHODS
 from neva_tl.core.values import VALUES
 from neva_tl.plots.style import gate_of, method_label, method_order
 from neva_tl.study.report.numbers import finite, fixed, interval, p_text, percent
@@ -90,16 +91,42 @@ def _method(row: Row) -> str:
     return method_label(str(row["method"]))
 
 
+def _reached(row: Row) -> str:
+    return "–" if dose_of(row) else or_dash(row.get("reached"))
+
+
+def _status(row: Row) -> str:
+    lender = dose_of(row)
+    return f"dose of {method_label(lender)}" if lender else or_dash(row.get("status"))
+
+
+def dose_of(row: Row) -> str | None:
+    """Return the method that lends its calibrated dose to the row's method, if any."""
+    record = METHODS.get(str(row["method"]))
+    return None if record is None else record.dose_of
+
+
 def methods(df: pd.DataFrame) -> dict[str, Any]:
     """Build the table of all methods."""
     columns = [
         ("method", words("method", _method)),
         ("gate", words("gate", lambda row: gate_of(row.get("gate")))),
         ("target_gain", words("at gain", _target, "target gain on validation prompts; own: no dose")),
-        ("reached", words("reached", lambda row: or_dash(row.get("reached")), "values that reached the target")),
+        (
+            "reached",
+            words(
+                "reached",
+                _reached,
+                "values that reached the target on validation prompts at a dose of the method's own",
+            ),
+        ),
         ("csr", change("CSR", "csr_base", "csr", "mean score of the steered value, unedited → edited")),
         ("gain", ranged("gain", "gain", "mean of D[i,i] over values")),
         ("nlr", ranged("NLR", "nlr", "leakage per gain, cross-fitted (ours)")),
+        (
+            "leakage",
+            ranged("leakage", "leakage", "mean over values, cross-fitted: below 0 by noise where nothing leaks"),
+        ),
         ("ngl", ranged("NGL", "ngl", "share of leakage outside the higher-order group, 1 = no structure (ours)")),
         (
             "invalid",
@@ -126,11 +153,11 @@ def values(df: pd.DataFrame) -> dict[str, Any]:
         ("gate", words("gate", lambda row: gate_of(row.get("gate")))),
         ("target_gain", words("at gain", _target)),
         ("steered", words("steered", lambda row: str(row["steered"]))),
-        ("status", words("status", lambda row: or_dash(row.get("status")))),
+        ("status", words("status", _status)),
         ("dose", number("dose", "dose", 3)),
         ("csr", change("CSR", "csr_base", "csr")),
         ("gain", ranged("gain", "gain")),
-        ("leakage", number("leakage", "leakage", 3, "mean over other values of max(0, D)")),
+        ("leakage", number("leakage", "leakage", 3, "mean rise of the other values, cross-fitted")),
         ("invalid", ("invalid", lambda row: percent(row.get("invalid")), lambda row: row.get("invalid"), False, "")),
     ]
     return build(in_order(df), _present(df, columns))

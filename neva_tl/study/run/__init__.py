@@ -1,1 +1,1 @@
-"""Running a study: config in, run folder out."""
+"""Studies: from a configuration to a run folder."""

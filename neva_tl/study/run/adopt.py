@@ -1,4 +1,4 @@
-"""adopt(): what two studies that differ in their gate share is measured once."""
+"""Reuse of results that precede any edit, for studies that differ in their gate."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write
 from neva_tl.study.run.config import StudyConfig
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.run_folder import RunFolder
 
-#: What says nothing of an edit: statistics, neurons, circuits, the unedited model's own cells.
+#: Files that do not depend on any edit: statistics, neurons, circuits, the cells of the unedited model.
 SHARED = (
     "stats",
     "neurons",
@@ -24,32 +24,32 @@ SHARED = (
 )
 
 
-def adopt(store: Store, identity: Mapping[str, Any], source: str | Path) -> int:
-    """Copy into a run folder what another study of the same model, prompts, selection and judge found before it edited.
+def adopt(store: RunFolder, identity: Mapping[str, Any], source: str | Path) -> int:
+    """Copy the results that precede any edit from another study's run folder.
 
-    The two may differ in gate, methods and target gains, in nothing else. Pieces that the folder has stay as they are; pieces
-    that the source lacks are measured as ever.
+    The two studies may differ in gate, methods and target gains only. Existing files stay as they are; files that the source
+    lacks are measured as usual.
 
     Args:
-        store: the run folder that takes.
-        identity: its manifest (`stages.manifest`).
-        source: the run folder that gives.
+        store: The run folder to copy into.
+        identity: Its manifest (`stages.manifest`).
+        source: The run folder to copy from.
 
     Returns:
         Number of files copied.
 
     Raises:
-        InputError: the source is no run folder, or of another study.
+        InputError: The source is not a run folder, or belongs to another study.
     """
-    giver = Store(Path(source))
-    if not giver.has("manifest.json"):
-        raise InputError(f"{source} is no run folder: name one that `neva-tl run --out` wrote, or leave it out")
-    known = giver.read_json("manifest.json")
-    if _unedited(known) != _unedited(identity):
+    source_folder = RunFolder(Path(source))
+    if not source_folder.has("manifest.json"):
+        raise InputError(f"{source} is not a run folder: name one that `neva-tl run --out` wrote, or leave it out")
+    source_manifest = source_folder.read_json("manifest.json")
+    if _unedited(source_manifest) != _unedited(identity):
         raise InputError(f"{source} differs from this study in more than gate, methods and target gains: leave it out")
     copied = 0
-    for file in _pieces(giver.root):
-        name = str(file.relative_to(giver.root))
+    for file in _shared_files(source_folder.root):
+        name = str(file.relative_to(source_folder.root))
         if not store.has(name):
             with atomic_write(store.path(name)) as copy:
                 shutil.copyfile(file, copy)
@@ -58,20 +58,20 @@ def adopt(store: Store, identity: Mapping[str, Any], source: str | Path) -> int:
 
 
 def _unedited(manifest: Mapping[str, Any]) -> str:
-    """Identity of a study but for what it does to the model."""
+    """Return the identity of a study without its edits."""
     config = StudyConfig.from_manifest(manifest["config"])
     overrides = {name: value for name, value in config.overrides.items() if name != "targets"}
     _, _, rest = str(manifest["study"]).partition("-")  # weights, prompts, world
     return f"{replace(config, gate='none', overrides=overrides).hash()}-{rest}"
 
 
-def _pieces(root: Path) -> list[Path]:
-    """Files that are shared; JSON last, because it says that what stands beside it is whole."""
+def _shared_files(root: Path) -> list[Path]:
+    """List the shared files, JSON last: its presence marks its tables as complete."""
     files = [
         file
         for name in SHARED
-        for place in root.glob(name)
-        for file in (place.rglob("*") if place.is_dir() else [place])
+        for folder in root.glob(name)
+        for file in (folder.rglob("*") if folder.is_dir() else [folder])
     ]
-    whole = [file for file in files if file.is_file() and not file.name.startswith(".")]
-    return sorted(whole, key=lambda file: (file.suffix == ".json", file))
+    complete = [file for file in files if file.is_file() and not file.name.startswith(".")]
+    return sorted(complete, key=lambda file: (file.suffix == ".json", file))

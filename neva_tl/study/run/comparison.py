@@ -1,4 +1,7 @@
-"""NLR of methods beside the main one on the same bootstrap draws, over the values that both reached."""
+"""NLR of each method compared with the main method's.
+
+Both are computed on the same bootstrap draws, over the values that both methods reached.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from neva_tl.core.errors import InputError
 from neva_tl.evaluation.conditions.leakage import assemble
 from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.evaluation.measures.result import NlrComparison, compare_nlr
+from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import from_frame
-from neva_tl.study.run.store import Store
 
 MAIN = "neva"
 
 
 def stored_responses(
-    store: Store,
+    store: RunFolder,
     method: str,
     target: float | None,
     values: list[str],
@@ -27,21 +30,39 @@ def stored_responses(
     judge: str = "",
     unit: str = "",
 ) -> Responses | None:
-    """Item scores of a measured condition of a run folder; None where it has no scores of this kind."""
+    """Read the item scores of a method's conditions at one target.
+
+    Args:
+        store: The run folder.
+        method: Name of the method.
+        target: Matched gain; None for a method without a dose.
+        values: Steered values.
+        kind: `score`, `net` or `affirmation`.
+        judge: Name of the judge.
+        unit: Unit of the scores.
+
+    Returns:
+        The scores; None where the run has none of this kind.
+    """
     names = {v: f"cells/measure/{method}/{v}@{target}" for v in values}
     return responses_of(store, method, names, kind, judge=judge, unit=unit)
 
 
 def responses_of(
-    store: Store, label: str, cells: Mapping[str, str], kind: str = "score", *, judge: str = "", unit: str = ""
+    store: RunFolder, label: str, cells: Mapping[str, str], kind: str = "score", *, judge: str = "", unit: str = ""
 ) -> Responses | None:
-    """Item scores of some cells beside the unedited model's; None where these have no scores of this kind.
+    """Read the item scores of some cells and of the unedited model.
 
     Args:
-        store: the run folder.
-        label: what the conditions are called.
-        cells: steered value -> name of its cell.
-        kind, judge, unit: of the scores.
+        store: The run folder.
+        label: Name of the conditions.
+        cells: Steered value -> name of its cell.
+        kind: `score`, `net` or `affirmation`.
+        judge: Name of the judge.
+        unit: Unit of the scores.
+
+    Returns:
+        The scores; None where the run has none of this kind.
     """
     base = store.read_table("cells/base.items")
     shared = _same_items(base)
@@ -49,8 +70,8 @@ def responses_of(
     if unedited is None:
         return None
     edited = {v: from_frame(store.read_table(f"{name}.items"), kind, shared=shared) for v, name in cells.items()}
-    whole = {v: items for v, items in edited.items() if items is not None}
-    return assemble(label, unedited, whole, judge=judge, unit=unit)
+    complete = {v: items for v, items in edited.items() if items is not None}
+    return assemble(label, unedited, complete, judge=judge, unit=unit)
 
 
 def _same_items(base: pd.DataFrame) -> bool:
@@ -58,28 +79,46 @@ def _same_items(base: pd.DataFrame) -> bool:
     return rows.groupby("measured")["cluster"].apply(tuple).nunique() == 1
 
 
-def nlr_beside(
-    store: Store, ours: str, other: str, target: float, values: list[str], *, seed: int, n_boot: int
+def paired_nlr(
+    store: RunFolder, ours: str, other: str, target: float, values: list[str], *, seed: int, n_boot: int
 ) -> NlrComparison:
-    """NLR of one method beside another's at one target gain, over some values, on the same draws."""
+    """Compare the NLRs of two methods at one target gain on the same draws.
+
+    Args:
+        store: The run folder.
+        ours: First method.
+        other: Second method.
+        target: Matched gain.
+        values: Steered values.
+        seed: Seed of the bootstrap.
+        n_boot: Bootstrap draws.
+    """
     a, b = (stored_responses(store, method, target, values) for method in (ours, other))
-    assert a is not None and b is not None
+    assert a is not None
+    assert b is not None
     return compare_nlr(a, b, values, seed=seed, n_boot=n_boot)
 
 
-def nlr_comparison(store: Store, seed: int = 0, n_boot: int = 2000) -> pd.DataFrame:
-    """Ratio and difference of NLR(neva) to each other method's at the same target gain.
+def nlr_comparison(store: RunFolder, seed: int = 0, n_boot: int = 2000) -> pd.DataFrame:
+    """Compute ratio and difference of NLR(neva) to each other method's NLR.
+
+    Methods are compared at the same target gain.
+
+    Args:
+        store: The run folder.
+        seed: Seed of the bootstraps.
+        n_boot: Bootstrap draws.
 
     Returns:
         `method, target_gain, n_values, nlr_neva, nlr, ratio, ratio_lo, ratio_hi, difference, difference_lo,
         difference_hi`; null where a gain or the other's leakage is within noise of 0.
 
     Raises:
-        InputError: the run measured no `neva`.
+        InputError: The run did not measure `neva`.
     """
     values = store.read_table("tables/values")
     if MAIN not in set(values["method"]):
-        raise InputError(f"{store.root} measured no {MAIN}: there is nothing to compare the baselines with")
+        raise InputError(f"{store.root} did not measure {MAIN}: there is nothing to compare the baselines with")
     rows: list[dict[str, Any]] = []
     reached = values[values["status"] == "reached"]
     for key, group in reached.groupby(["method", "target_gain"]):
@@ -88,8 +127,8 @@ def nlr_comparison(store: Store, seed: int = 0, n_boot: int = 2000) -> pd.DataFr
         common = [v for v in ours["steered"] if v in set(group["steered"])]
         if method == MAIN or not common:
             continue
-        found = nlr_beside(store, MAIN, method, target, common, seed=seed, n_boot=n_boot)
+        comparison = paired_nlr(store, MAIN, method, target, common, seed=seed, n_boot=n_boot)
         row: dict[str, Any] = {"method": method, "target_gain": target, "n_values": len(common)}
-        row |= {"nlr_neva": found.nlr_a.est, "nlr": found.nlr_b.est}
-        rows.append(row | found.ratio.columns("ratio") | found.difference.columns("difference"))
+        row |= {"nlr_neva": comparison.nlr_a.est, "nlr": comparison.nlr_b.est}
+        rows.append(row | comparison.ratio.columns("ratio") | comparison.difference.columns("difference"))
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""What a study does: model, prompts, methods, and how much of everything a profile spends."""
+"""Settings of a study, and the budgets of the profiles."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from neva_tl.selection import SELECTORS
 #: Methods of the headline table, in its order.
 METHODS: tuple[str, ...] = ("neva", "neva_shift", "caa", "caa_projected", "random", "role")
 
-#: Coarse dose grids of the search (validation prompts), by the unit of the method's dose (`Method.dose`). Of log-odds 2.2 is
-#: p0 = .9 and 11.5 is p0 = .99999; NPTI's gammas are its paper's and beyond; a share ends at the level itself.
+#: Coarse dose grids of the search (validation prompts), by the unit of the method's dose (`Method.dose`). Log-odds of 2.2 are
+#: p0 = .9 and of 11.5 p0 = .99999; NPTI's gammas are those of its paper and larger ones; a share ends at the level itself.
 GRIDS: dict[DoseUnit, tuple[float, ...]] = {
     "log-odds": (2.0, 4.0, 8.0, 16.0, 32.0),
     "contrasts": (1.0, 2.0, 4.0, 8.0, 16.0),
@@ -31,11 +31,11 @@ GRIDS: dict[DoseUnit, tuple[float, ...]] = {
 }
 
 
-#: Selection, chosen on validation prompts. On the demo model, by `neva`: all neurons that pass the screen (at most so many),
-#: ranked by effect and write without the penalties for other values, which leave too few there to move anything. On real
-#: models by `margin`: on SmolLM2 its neurons reach the same gain at a third of the divergence and with less leakage than
-#: those that `neva` ranks (power, tradition; no others were looked at). The false discovery rate does not screen there (q stays a
-#: column): what neurons write together decides, and at equal gain the unscreened sets cost less.
+#: Selection, decided on validation prompts. On the demo model, `neva` keeps all neurons that pass the screen (at most
+#: `DEMO_K`), ranked by effect and write without the penalties for other values, because those leave too few neurons to move
+#: anything. Real models use `margin`: on SmolLM2 its neurons reach the same gain at a third of the divergence and with less
+#: leakage than those that `neva` ranks (tested on power and tradition only). They are not screened by the false discovery rate
+#: (q stays a column), because the effect depends on the sum of the neurons' writes: at equal gain the unscreened sets cost less.
 DEMO_K = 400
 DEMO_SELECTOR, REAL_SELECTOR = "neva", "margin"
 DEMO_SELECTION: dict[str, Any] = {"lam": 0.0, "lam_write": 0.0}
@@ -47,19 +47,22 @@ REAL_SELECTION: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Profile:
-    """How much a study spends.
+    """Budget of a study.
 
     Attributes:
-        validation, test: open prompts (text judge) or items of each value (log-probability judge), hash-ranked.
-        samples: texts per open prompt.
-        max_new_tokens: length of a text.
-        targets: gains at which methods are matched, in the judge's unit.
-        refine: dose evaluations spent on bracketing each target.
-        neutral: held-out neutral texts behind perplexity and KL; questions: multiple-choice items.
-        rows_per_value: cap on training rows of each value and pole (0 = all).
-        text_values: values whose texts are generated where the judge itself reads none; text_prompts: prompts for each.
-        n_boot: bootstrap draws.
-        forms: forms of the contrast set that the log-probability judge scores, where the set has forms.
+        validation: Open prompts (text judge) or items of each value (log-probability judge) to validate on, hash-ranked.
+        test: The same of the test split.
+        samples: Texts per open prompt.
+        max_new_tokens: Length of a text.
+        targets: Gains at which methods are matched, in the judge's unit.
+        refine: Dose evaluations spent on bracketing each target.
+        neutral: Held-out neutral texts for perplexity and KL.
+        questions: Multiple-choice items.
+        rows_per_value: Cap on training rows of each value and pole (0 = all).
+        text_values: Values whose texts are generated where the judge itself reads none.
+        text_prompts: Prompts for each of these values.
+        n_boot: Bootstrap draws.
+        forms: Forms of the contrast set that the log-probability judge scores, where the set has forms.
     """
 
     validation: int
@@ -88,26 +91,26 @@ PROFILES: dict[tuple[str, str], Profile] = {
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """Everything that decides a study's result; a run folder belongs to one of these.
+    """All settings that determine the result of a study; a run folder belongs to one.
 
     Attributes:
-        model: what `neva_tl.load` takes.
-        prompts: what `neva_tl.prompts.load` takes.
-        judge: `logprob`, or what `evaluation.judges.load_judge` takes (a judge of texts); `auto` is exact on the demo model
+        model: Argument of `neva_tl.load`.
+        prompts: Argument of `neva_tl.prompts.load`.
+        judge: `logprob`, or an argument of `evaluation.judges.load_judge` (a judge of texts); `auto` is exact on the demo model
             and logprob elsewhere.
         profile: `quick` or `full`.
-        values: steered values (all ten are always measured where the judge can).
-        methods: registry names of `neva_tl.methods`.
-        selector: how the neuron-level methods choose neurons; `auto` is `neva` on the demo model and `margin` elsewhere.
-        k: neurons per value; None takes the selector's own default (on the demo model `DEMO_K`).
-        selection: further options of the selector; empty takes `DEMO_SELECTION` or `REAL_SELECTION` where they know it.
-        scope: token scope of every edit; `auto` is `last` on the demo model and `generated` elsewhere.
+        values: Steered values (all ten are always measured where the judge can).
+        methods: Registry names of `neva_tl.methods`.
+        selector: Selector of the neuron-level methods; `auto` is `neva` on the demo model and `margin` elsewhere.
+        k: Neurons per value; None takes the selector's own default (on the demo model `DEMO_K`).
+        selection: Further options of the selector; empty takes `DEMO_SELECTION` or `REAL_SELECTION` where they know it.
+        scope: Token scope of every edit; `auto` is `last` on the demo model and `generated` elsewhere.
         gate: `relevance` puts the same relevance gate on every method, `none` leaves them as they are; `auto` is `relevance`
-            on the demo model (its strict grammar breaks wherever a token that names no value is pushed), `none` elsewhere.
-        seed: of sampling, placebos and bootstraps.
-        dtype: of the model.
-        chat: force or forbid the chat template; None uses it where there is one.
-        overrides: profile fields set by hand.
+            on the demo model (an edit of a token that names no value breaks its strict grammar), `none` elsewhere.
+        seed: Seed of sampling, placebos and bootstraps.
+        dtype: Number format of the model.
+        chat: Force or forbid the chat template; None uses it where there is one.
+        overrides: Profile fields that replace those of the profile.
     """
 
     model: str = "demo"
@@ -128,24 +131,45 @@ class StudyConfig:
 
     @classmethod
     def from_manifest(cls, fields: Mapping[str, Any]) -> StudyConfig:
-        """The study whose manifest holds these fields (JSON made lists of its tuples)."""
-        known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-        return cls(**known)
+        """Restore a study from its manifest.
+
+        Args:
+            fields: The manifest's `config` (in JSON, tuples are lists).
+        """
+        settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+        return cls(**settings)
 
     def resolved(self) -> StudyConfig:
-        """The same study with every `auto` decided.
+        """Return the same study with every `auto` decided.
 
         Raises:
-            InputError: an option is unknown.
+            InputError: An option is unknown.
         """
-        demo = self.demo
-        prompts = ("demo" if demo else "schwartz") if self.prompts == "auto" else self.prompts
-        judge = ("exact" if demo else "logprob") if self.judge == "auto" else self.judge
-        scope = ("last" if demo else "generated") if self.scope == "auto" else self.scope
-        gate = ("relevance" if demo else "none") if self.gate == "auto" else self.gate
+        decided = replace(
+            self,
+            prompts=self._decided(self.prompts, "demo", "schwartz"),
+            judge=self._decided(self.judge, "exact", "logprob"),
+            scope=self._decided(self.scope, "last", "generated"),
+            gate=self._decided(self.gate, "relevance", "none"),
+        )
+        decided._check()
+        return replace(decided, **self._selection(), values=in_circle_order(self.values))
+
+    def _decided(self, option: str, on_demo: str, elsewhere: str) -> str:
+        if option != "auto":
+            return option
+        return on_demo if self.demo else elsewhere
+
+    def _check(self) -> None:
+        """Check the decided options, except the selector and the values.
+
+        Raises:
+            InputError: An option is unknown or unusable.
+        """
+        judge, scope, gate = self.judge, self.scope, self.gate
         if judge != "logprob" and judge.partition(":")[0] not in JUDGES:
             raise InputError(f"unknown judge {judge!r}: choose logprob, {known_judges()}")
-        if judge == "exact" and not demo:
+        if judge == "exact" and not self.demo:
             raise InputError(
                 "the exact judge knows only the demo model's language: use --judge logprob, or one that reads any text"
             )
@@ -159,16 +183,24 @@ class StudyConfig:
             find_method(name)
         if self.k is not None and self.k < 1:
             raise InputError(f"k is a positive number of neurons, not {self.k}")
-        selector = (DEMO_SELECTOR if demo else REAL_SELECTOR) if self.selector == "auto" else self.selector
+
+    def _selection(self) -> dict[str, Any]:
+        """Return the decided fields of the selection.
+
+        These are `selector`, and `selection` and `k` where they differ.
+
+        Raises:
+            InputError: The selector is unknown.
+        """
+        selector = self._decided(self.selector, DEMO_SELECTOR, REAL_SELECTOR)
         if selector not in SELECTORS:
             raise InputError(f"unknown selector {selector!r}: choose auto, {', '.join(SELECTORS)}")
-        chosen: dict[str, Any] = {"selector": selector}
-        if demo and selector == DEMO_SELECTOR and not self.selection:
-            chosen |= {"selection": DEMO_SELECTION, "k": DEMO_K if self.k is None else self.k}
-        elif not demo and not self.selection:
-            chosen["selection"] = REAL_SELECTION.get(selector, {})
-        decided: dict[str, Any] = {"prompts": prompts, "judge": judge, "scope": scope, "gate": gate}
-        return replace(self, **chosen, **decided, values=in_circle_order(self.values))
+        selection: dict[str, Any] = {"selector": selector}
+        if self.demo and selector == DEMO_SELECTOR and not self.selection:
+            selection |= {"selection": DEMO_SELECTION, "k": DEMO_K if self.k is None else self.k}
+        elif not self.demo and not self.selection:
+            selection["selection"] = REAL_SELECTION.get(selector, {})
+        return selection
 
     @property
     def demo(self) -> bool:
@@ -177,7 +209,10 @@ class StudyConfig:
 
     @property
     def pooling(self) -> Weighted:
-        """How activations are pooled: the demo's contrasts end where a value is about to be named, so there the last token."""
+        """Pooling of activations over the tokens of a text.
+
+        The last token on a demo model, because its contrasts end where a value is about to be named; the mean elsewhere.
+        """
         return "last" if self.demo else "mean"
 
     @property
@@ -186,35 +221,39 @@ class StudyConfig:
         return "model" if self.judge == "logprob" else "text"
 
     def spending(self) -> Profile:
-        """The profile with overrides applied.
+        """Return the profile with the overrides applied.
 
         Raises:
-            InputError: an override names no profile field, or a target gain is not above 0.
+            InputError: An override names no profile field, or a target gain is not above 0.
         """
         # lists come from a manifest; ascending floats because the last target is the headline and cells are named so
-        wanted: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in self.overrides.items()}
+        overrides: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in self.overrides.items()}
         try:
-            if "targets" in wanted:
-                wanted["targets"] = tuple(sorted(float(target) for target in wanted["targets"]))
-            found = replace(PROFILES[self.kind, self.profile], **wanted)
+            if "targets" in overrides:
+                overrides["targets"] = tuple(sorted(float(target) for target in overrides["targets"]))
+            profile = replace(PROFILES[self.kind, self.profile], **overrides)
         except (TypeError, ValueError) as error:
             raise InputError(f"unknown or unusable profile setting among {', '.join(self.overrides)}") from error
-        if not found.targets or not all(0 < target < math.inf for target in found.targets):
-            raise InputError(f"target gains must be above 0, not {', '.join(map(str, found.targets)) or 'none'}")
-        return found
+        if not profile.targets or not all(0 < target < math.inf for target in profile.targets):
+            raise InputError(f"target gains must be above 0, not {', '.join(map(str, profile.targets)) or 'none'}")
+        return profile
 
     def token_scope(self) -> Scope:
-        """The decided scope."""
+        """Return the decided scope."""
         return self.resolved().scope  # type: ignore[return-value]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; a folder by its own name, without its path (the manifest tells folders apart by their weights)."""
+        """Return the settings as plain data.
+
+        A model folder is stored by its name, without its path: the manifest distinguishes folders by their weights.
+        """
         return json.loads(json.dumps(asdict(self) | {"model": label(self.model)}))
 
     def hash(self) -> str:
-        """Identity of the study: sha256 of its decided options and profile.
+        """Return the identity of the study, a sha256 of its decided options and profile.
 
-        The methods are no part of it: what is measured of one does not depend on the others, so a run folder takes more.
+        The methods are not part of it: the measurements of a method do not depend on the other methods, so further methods can
+        be added to a run folder.
         """
         decided = self.resolved()
         options = {name: option for name, option in decided.to_json().items() if name != "methods"}

@@ -1,4 +1,4 @@
-"""Scorer: one judge on validation or test prompts, whatever kind of judge it is; and its item scores as tables."""
+"""Scoring of conditions by any kind of judge, and item scores as tables."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from neva_tl.evaluation.judges.base import ItemScores, Judge, TextJudge, legible
 from neva_tl.models import LayerCache, Model
 from neva_tl.models.inference.prompt_cache import Prefill
 
-#: Greedy texts behind the invalid rate where the judge itself reads none.
+#: Number of greedy texts for the invalid rate where the judge itself reads no text.
 LEGIBILITY_TEXTS = 20
 
 
 @dataclass(eq=False)
 class Scorer:
-    """Puts conditions before a judge.
+    """A judge with its validation and test prompts.
 
     Attributes:
-        model: the model.
+        model: The loaded model.
         judges: (split, values) -> the judge over those items (a text judge is the same for all).
-        prompts: split -> open prompts `text, topic`: what a text judge reads continuations of; for other judges the source
-            of the legibility check.
-        decoding: of the texts, the same in every condition.
-        values: what the judge can measure (all ten, or those that the prompts cover).
+        prompts: Split -> open prompts `text, topic`. The model continues them for a text judge; with other judges they serve
+            the legibility check.
+        decoding: Decoding of the texts, the same in every condition.
+        values: Values that the judge can measure (all ten, or those that the prompts cover).
     """
 
     model: Model
@@ -45,15 +45,20 @@ class Scorer:
     prompts: dict[str, pd.DataFrame]
     decoding: Decoding
     values: tuple[str, ...] = VALUES
-    _made: dict[tuple[str, tuple[str, ...]], Judge] = field(default_factory=dict)
+    _judges: dict[tuple[str, tuple[str, ...]], Judge] = field(default_factory=dict)
     _prefill: Prefill = field(default_factory=Prefill)
 
     def judge_of(self, split: str, values: Sequence[str] = VALUES) -> Judge:
-        """The judge of a split, made once (its prefix cache and unit are kept)."""
+        """Return the judge of a split, cached because of its prefix cache and unit.
+
+        Args:
+            split: `validation` or `test`.
+            values: Values to measure.
+        """
         key = (split, tuple(values))
-        if key not in self._made:
-            self._made[key] = self.judges(*key)
-        return self._made[key]
+        if key not in self._judges:
+            self._judges[key] = self.judges(*key)
+        return self._judges[key]
 
     @property
     def reads(self) -> bool:
@@ -61,69 +66,107 @@ class Scorer:
         return reads_texts(self.judge_of("validation", self.values[:1]))
 
     def about(self) -> dict[str, str]:
-        """Name and unit of the judge."""
+        """Return the name and unit of the judge."""
         judge = self.judge_of("validation", self.values[:1])
         return {"judge": judge.name, "unit": judge.unit}
 
     def observe(
         self, edits: Sequence[Edit], split: str, values: Sequence[str] = VALUES, reuse: LayerCache | None = None
     ) -> Observed:
-        """Scores under the edits; `values` limits what a ModelJudge is asked, `reuse` spares it layers (`editing.edit`)."""
+        """Score the model under edits.
+
+        Args:
+            edits: Edits of the condition.
+            split: `validation` or `test`.
+            values: Values that a ModelJudge asks about.
+            reuse: Cache of the layers below the edited one (see `editing.edit`).
+        """
         judge = self.judge_of(split, values)
         return observe(self.model, tuple(edits), self.prompts[split], judge, decoding=self.decoding, reuse=reuse)
 
     def observe_many(
         self, conditions: Sequence[Sequence[Edit]], split: str, values: Sequence[str] = VALUES
     ) -> list[Observed]:
-        """Scores of several conditions, their texts written in common batches."""
+        """Score the model under several conditions, with texts in common batches.
+
+        Args:
+            conditions: Edits of each condition.
+            split: `validation` or `test`.
+            values: Values that a ModelJudge asks about.
+        """
         if not self.reads or len(conditions) < 2:
             return [self.observe(edits, split, values) for edits in conditions]
         judge = self.judge_of(split, values)
         return observe_many(self.model, conditions, self.prompts[split], judge, decoding=self.decoding)
 
     def read(self, edits: Sequence[Edit], prompts: pd.DataFrame) -> Observed:
-        """Scores of texts on other prompts (text judges); a column `judged_prompt` says which part of each the judge sees."""
+        """Score generated texts on other prompts (text judges only).
+
+        Args:
+            edits: Edits of the condition.
+            prompts: Columns `text, topic`; with a column `judged_prompt` the judge reads that part of each prompt only.
+        """
         return self.read_many([edits], prompts)[0]
 
     def read_many(self, conditions: Sequence[Sequence[Edit]], prompts: pd.DataFrame) -> list[Observed]:
-        """`read` for several conditions, their texts written in common batches."""
+        """Score texts as `read` does, for several conditions in common batches.
+
+        Args:
+            conditions: Edits of each condition.
+            prompts: See `read`.
+        """
         judge = self.judge_of("test")
         if "judged_prompt" not in prompts:
             return observe_many(self.model, conditions, prompts, judge, decoding=self.decoding)
         assert isinstance(judge, TextJudge)
         rows = prompts.loc[prompts.index.repeat(self.decoding.samples)]
         topics = rows["topic"].to_numpy(dtype=str)
-        seen = []
+        results = []
         for texts in write_texts_many(self.model, conditions, list(rows["text"]), self.decoding):
-            read = score_texts(judge, texts, list(rows["judged_prompt"]))
-            score = tuple(read[f"score_{name}"].to_numpy(dtype=np.float64) for name in VALUES)
+            table = score_texts(judge, texts, list(rows["judged_prompt"]))
+            score = tuple(table[f"score_{name}"].to_numpy(dtype=np.float64) for name in VALUES)
             items = ItemScores(VALUES, score, tuple(topics for _ in VALUES), shared=True, bounds=(0.0, 1.0))
-            seen.append(Observed(items, generations=read.assign(prompt=list(rows["text"]))))
-        return seen
+            results.append(Observed(items, generations=table.assign(prompt=list(rows["text"]))))
+        return results
 
-    def invalid(self, edits: Sequence[Edit], split: str, seen: Observed) -> tuple[float, int]:
-        """Invalid rate and number of texts behind it.
+    def invalid(self, edits: Sequence[Edit], split: str, observed: Observed) -> tuple[float, int]:
+        """Measure the invalid rate.
 
-        Where the judge reads no text, `LEGIBILITY_TEXTS` greedy ones are written on open prompts and checked for repetition.
+        Where the judge reads no text, `LEGIBILITY_TEXTS` greedy texts are generated on open prompts and checked for repetition.
+
+        Args:
+            edits: Edits of the condition.
+            split: `validation` or `test`.
+            observed: Scores of the condition.
+
+        Returns:
+            The rate, and the number of texts.
         """
-        if seen.generations is not None:
-            return seen.invalid, len(seen.generations)
+        if observed.generations is not None:
+            return observed.invalid, len(observed.generations)
         prompts = list(self.prompts[split]["text"][:LEGIBILITY_TEXTS])
-        how = Decoding(max_new_tokens=24, chat=self.decoding.chat)
+        decoding = Decoding(max_new_tokens=24, chat=self.decoding.chat)
         return float(
-            1 - legible(write_texts(self.model, tuple(edits), prompts, how, prefill=self._prefill)).mean()
+            1 - legible(write_texts(self.model, tuple(edits), prompts, decoding, prefill=self._prefill)).mean()
         ), len(prompts)
 
 
-def to_frame(seen: Observed) -> pd.DataFrame:
-    """Item scores as a table: `kind` (score, net or affirmation), `measured`, `item`, `cluster`, `score`."""
-    parts = [("score", seen.items)] + ([("net", seen.net)] if seen.net is not None else [])
+def to_frame(observed: Observed) -> pd.DataFrame:
+    """Convert item scores to a table.
+
+    Args:
+        observed: Scores of a condition.
+
+    Returns:
+        Columns `kind` (score, net or affirmation), `measured`, `item`, `cluster`, `score`.
+    """
+    parts = [("score", observed.items)] + ([("net", observed.net)] if observed.net is not None else [])
     frames = [
         pd.DataFrame({"kind": kind, "measured": name, "item": range(len(score)), "cluster": clusters, "score": score})
         for kind, items in parts
         for name, score, clusters in zip(items.values, items.scores, items.clusters, strict=True)
     ]
-    for name, (score, clusters) in seen.items.extra.items():
+    for name, (score, clusters) in observed.items.extra.items():
         frames.append(
             pd.DataFrame(
                 {"kind": name, "measured": name, "item": range(len(score)), "cluster": clusters, "score": score}
@@ -133,7 +176,16 @@ def to_frame(seen: Observed) -> pd.DataFrame:
 
 
 def from_frame(frame: pd.DataFrame, kind: str, *, shared: bool) -> ItemScores | None:
-    """Item scores of one kind back from their table; None where it has none."""
+    """Convert a table of `to_frame` back to item scores.
+
+    Args:
+        frame: The table.
+        kind: `score`, `net` or `affirmation`.
+        shared: Whether all values are measured on the same items.
+
+    Returns:
+        The scores; None where the table has none of this kind.
+    """
     rows = frame[frame["kind"] == kind]
     if not len(rows):
         return None
@@ -150,9 +202,15 @@ def from_frame(frame: pd.DataFrame, kind: str, *, shared: bool) -> ItemScores | 
 
 
 def demo_expressing(value: str, n: int) -> pd.DataFrame:
-    """N test prompts of the demo world on which the unedited model goes on to express the value.
+    """Return demo test prompts that the unedited model continues with the value.
 
-    Columns `text` (a sentence that expresses it, then a lead), `judged_prompt` (the lead alone), `topic`, `split`, `form`.
+    Args:
+        value: The expressed value.
+        n: Number of prompts.
+
+    Returns:
+        Columns `text` (a sentence that expresses the value, then a lead), `judged_prompt` (the lead alone), `topic`, `split`,
+        `form`.
     """
     from neva_tl import demo
 

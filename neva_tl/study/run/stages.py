@@ -1,4 +1,7 @@
-"""The stages of a study before anything is measured: evidence (collect, select) and scorers. Cached in the run folder."""
+"""Stages of a study before it measures: evidence (collect, select) and scorers.
+
+Their results are cached in the run folder.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,10 @@ import numpy as np
 import pandas as pd
 
 from neva_tl import models, prompts, selection
-from neva_tl.activations import ActivationStats, Samples, collect
+from neva_tl.activations import ActivationStats, Samples, collect, token_hash
 from neva_tl.attribution.margin import MarginEffects, margin_effects
 from neva_tl.attribution.tokens import value_tokens
+from neva_tl.core.cache import content_key
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.method_records import find_method
 from neva_tl.core.neuron_set import NeuronSet
@@ -24,37 +28,46 @@ from neva_tl.core.values import VALUES
 from neva_tl.editing import RelevanceGate, fit_relevance
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.judges import load_judge
+from neva_tl.models import inference
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.run.config import Profile, StudyConfig
+from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import Scorer
-from neva_tl.study.run.store import Store
 
 #: Neurons of each value in the circuit table, best first.
 CIRCUIT_NEURONS = 24
-#: Where a run folder keeps the margin effects of its neurons.
+#: File of a run folder with the margin effects of its neurons.
 MARGINS = "stats/margins.safetensors"
-#: Train texts among which their top contexts are looked for.
+#: Train texts that are searched for the top contexts of these neurons.
 CIRCUIT_TEXTS = 64
 
 
 def say(text: str, progress: bool) -> None:
-    """A line of progress on stderr."""
+    """Print a line of progress on stderr.
+
+    Args:
+        text: The line.
+        progress: Whether to print it.
+    """
     if progress:
         print(text, file=sys.stderr, flush=True)
 
 
 def limit_rows(pairs: ContrastSet, rows_per_value: int, split: str = "train") -> ContrastSet:
-    """At most so many pairs (rows of each pole, where unpaired) per value in one split, by hash rank; 0 keeps everything.
+    """Limit the pairs of each value in one split, by hash rank.
 
-    The other splits are left whole.
+    Args:
+        pairs: The contrast set.
+        rows_per_value: Largest number of pairs (unpaired: rows of each pole); 0 keeps all of them.
+        split: The split to limit; the others stay complete.
     """
     if not rows_per_value:
         return pairs
     df = pairs.df
     rank = df["pair_id"].where(df["pair_id"].notna(), df["text"]).astype(str).map(_digest)
-    # both poles of a pair share their rank, so whole pairs stay or go
-    place = rank.groupby([df["value"], df["pole"], df["split"]]).rank(method="first")
-    return pairs.part(((df["split"] != split) | (place <= rows_per_value)).to_numpy(), minimum=2)
+    # both poles of a pair have one rank, so that no pair is split
+    position = rank.groupby([df["value"], df["pole"], df["split"]]).rank(method="first")
+    return pairs.part(((df["split"] != split) | (position <= rows_per_value)).to_numpy(), minimum=2)
 
 
 def _digest(text: str) -> str:
@@ -62,10 +75,16 @@ def _digest(text: str) -> str:
 
 
 def steerable(config: StudyConfig, stats: ActivationStats) -> StudyConfig:
-    """The study on the values that the prompts cover (a persona folder has none for hedonism).
+    """Restrict a study to the values that its prompts cover.
+
+    A persona folder, for example, has no prompts for hedonism.
+
+    Args:
+        config: The study.
+        stats: Statistics on its prompts.
 
     Raises:
-        InputError: the prompts cover none of the values asked for.
+        InputError: The prompts cover none of the study's values.
     """
     covered = tuple(name for name in config.values if name in stats.values)
     if not covered:
@@ -74,15 +93,32 @@ def steerable(config: StudyConfig, stats: ActivationStats) -> StudyConfig:
 
 
 def collected(
-    store: Store, model: models.Model, pairs: ContrastSet, config: StudyConfig, progress: bool
+    store: RunFolder, model: models.Model, pairs: ContrastSet, config: StudyConfig, progress: bool
 ) -> ActivationStats:
-    """Statistics with samples: read from the run folder, or collected into it."""
+    """Return statistics with samples, read from the run folder or collected into it.
+
+    Args:
+        store: The run folder.
+        model: The loaded model.
+        pairs: The contrast set.
+        config: The study.
+        progress: Show a bar on stderr.
+
+    Raises:
+        InputError: The stored statistics are from other token ids.
+    """
     samples_file, table_name = "stats/samples.npy", "stats/samples_table"
     gate = any(find_method(name).needs_gate_stats for name in config.methods)
     if store.has("stats/stats.json") and store.has(samples_file) and store.has(f"{table_name}.parquet"):
-        known = stored_stats(store)
-        if known.gated or not (gate and models.info(model).gated):
-            return known
+        stored = stored_stats(store)
+        # statistics of version 0.1.0 do not contain the hash
+        if stored.tokens_hash and stored.tokens_hash != token_hash(model, pairs, chat=config.chat):
+            raise InputError(
+                f"{store.root / 'stats'} is from other token ids (another chat template, its date or arguments, or another "
+                "tokenizer version): choose another folder, or remove this one"
+            )
+        if stored.gated or not (gate and models.info(model).gated):
+            return stored
     stats = collect(
         model,
         pairs,
@@ -100,69 +136,106 @@ def collected(
     return stats
 
 
-def stored_stats(store: Store) -> ActivationStats:
-    """Statistics with samples as the run folder keeps them."""
+def stored_stats(store: RunFolder) -> ActivationStats:
+    """Read the statistics with samples from a run folder.
+
+    Args:
+        store: The run folder.
+    """
     stats = ActivationStats.load(store.root / "stats/stats")
     h = np.load(store.root / "stats/samples.npy", mmap_mode="r", allow_pickle=False)
     return replace(stats, samples=Samples(h, store.read_table("stats/samples_table")))
 
 
 def selected(
-    store: Store, model: models.Model, stats: ActivationStats, config: StudyConfig, progress: bool
+    store: RunFolder, model: models.Model, stats: ActivationStats, config: StudyConfig, progress: bool
 ) -> dict[str, NeuronSet]:
-    """Neurons per value: read from the run folder, or selected into it.
+    """Return the neurons of each value, read from the run folder or selected into it.
+
+    Args:
+        store: The run folder.
+        model: The loaded model.
+        stats: Statistics with samples.
+        config: The study.
+        progress: Print a line for each value on stderr.
 
     Raises:
-        WorkError: none were found for any value.
+        WorkError: No neuron was selected for any value.
     """
-    found = {}
+    neurons = {}
     options = dict(config.selection)
     missing = [name for name in config.values if not store.has(f"neurons/{name}.json")]
     if config.selector == "margin" and missing:
         options["effects"] = margins(store, model, stats, config, progress)
     for name in config.values:
-        piece = f"neurons/{name}"
-        if store.has(f"{piece}.json"):
-            found[name] = NeuronSet.load(store.root / piece)
+        file = f"neurons/{name}"
+        if store.has(f"{file}.json"):
+            neurons[name] = NeuronSet.load(store.root / file)
         else:
             with warnings.catch_warnings():
-                # how many passed is said below; that they are fewer than the study's upper bound is no surprise
+                # the number of neurons is printed below; it is usually below the study's upper bound
                 warnings.filterwarnings("ignore", message=".*fewer than the k")
-                found[name] = selection.select(
+                neurons[name] = selection.select(
                     stats, name, method=config.selector, k=config.k, model=model, seed=config.seed, **options
                 )
-            found[name].save(store.path(piece))
-        say(f"  {name}: {len(found[name])} neurons in layers {list(found[name].layers)}", progress)
-    if not any(len(chosen) for chosen in found.values()):
+            neurons[name].save(store.path(file))
+        say(f"  {name}: {len(neurons[name])} neurons in layers {list(neurons[name].layers)}", progress)
+    if not any(len(neuron_set) for neuron_set in neurons.values()):
         raise WorkError(
-            f"no neuron of {models.info(model).name} was selected for {', '.join(found)}: more pairs, or clearer ones, "
+            f"no neuron of {models.info(model).name} was selected for {', '.join(neurons)}: more pairs, or clearer ones, "
             "may show some"
         )
-    return found
+    return neurons
 
 
 def margins(
-    store: Store, model: models.Model, stats: ActivationStats, config: StudyConfig, progress: bool
+    store: RunFolder, model: models.Model, stats: ActivationStats, config: StudyConfig, progress: bool
 ) -> MarginEffects:
-    """Margin effects of all neurons on all collected values: read from the run folder, or measured into it."""
+    """Return the margin effects of all neurons on all collected values.
+
+    They are read from the run folder, or measured into it.
+
+    Args:
+        store: The run folder.
+        model: The loaded model.
+        stats: Statistics with samples.
+        config: The study.
+        progress: Show a bar on stderr.
+    """
     if not store.has(MARGINS):
         assert stats.samples is not None
-        found = margin_effects(
+        effects = margin_effects(
             model, stats.samples.table, stats.values, chat=config.chat, seed=config.seed, progress=progress
         )
-        found.save(store.path(MARGINS))
+        effects.save(store.path(MARGINS))
     return MarginEffects.load(store.path(MARGINS))
 
 
-def stored_margins(store: Store) -> MarginEffects | None:
-    """Margin effects as the run folder keeps them; None where it has none."""
+def stored_margins(store: RunFolder) -> MarginEffects | None:
+    """Read the margin effects from a run folder; None where it has none.
+
+    Args:
+        store: The run folder.
+    """
     return MarginEffects.load(store.path(MARGINS)) if store.has(MARGINS) else None
 
 
-def relevance_gate(store: Store, model: models.Model, pairs: ContrastSet, config: StudyConfig) -> RelevanceGate | None:
-    """The relevance gate that every method of the study carries (kept in the run folder); None where it has none.
+def relevance_gate(
+    store: RunFolder, model: models.Model, pairs: ContrastSet, config: StudyConfig
+) -> RelevanceGate | None:
+    """Return the relevance gate of all methods of a study, stored in the run folder.
 
-    Relevant are the tokens at which the contrast is collected, irrelevant all tokens of neutral text (`prompts.gate_texts`).
+    The tokens at which the contrast is collected count as relevant, all tokens of neutral text as irrelevant
+    (`prompts.gate_texts`).
+
+    Args:
+        store: The run folder.
+        model: The loaded model.
+        pairs: The contrast set.
+        config: The study.
+
+    Returns:
+        The gate; None where the study has none.
     """
     if config.gate != "relevance":
         return None
@@ -174,11 +247,20 @@ def relevance_gate(store: Store, model: models.Model, pairs: ContrastSet, config
     return gate
 
 
-def make_scorer(store: Store, model: models.Model, pairs: ContrastSet, config: StudyConfig, profile: Profile) -> Scorer:
-    """The judge of the study with its validation and test prompts.
+def make_scorer(
+    store: RunFolder, model: models.Model, pairs: ContrastSet, config: StudyConfig, profile: Profile
+) -> Scorer:
+    """Return the judge of the study with its validation and test prompts.
+
+    Args:
+        store: The run folder.
+        model: The loaded model.
+        pairs: The contrast set.
+        config: The study.
+        profile: Its budget.
 
     Raises:
-        InputError: a split holds no prompts.
+        InputError: A split has no prompts.
     """
     spec = "demo" if config.demo else "schwartz"
     opened = prompts.open_prompts(spec)
@@ -188,27 +270,30 @@ def make_scorer(store: Store, model: models.Model, pairs: ContrastSet, config: S
         if not len(rows):
             raise InputError(f"there are no open prompts in the {name} split of {spec}")
     if config.kind == "model":
-        how = Decoding(max_new_tokens=profile.max_new_tokens, chat=config.chat)
-        return Scorer(model, _logprob_judges(store, model, pairs, config, profile), by_split, how, pairs.values)
+        decoding = Decoding(max_new_tokens=profile.max_new_tokens, chat=config.chat)
+        return Scorer(model, _logprob_judges(store, model, pairs, config, profile), by_split, decoding, pairs.values)
     judge = load_judge(config.judge)
-    how = Decoding(
+    decoding = Decoding(
         max_new_tokens=profile.max_new_tokens,
-        # the demo model writes as its world does only when it samples; real models are read at their mode
+        # only sampled texts of the demo model follow the distribution of its world; real models generate greedily
         temperature=1.0 if config.judge == "exact" or profile.samples > 1 else 0.0,
         samples=profile.samples,
         seed=config.seed,
         chat=config.chat,
-        # the demo model is so small that a forward pass costs the same for a few rows and for hundreds
+        # a forward pass of the small demo model costs the same for a few rows and for hundreds
         batch_size=512 if config.judge == "exact" else 64,
     )
     fewer = {name: rows.head(counts[name]) for name, rows in by_split.items()}
-    return Scorer(model, lambda split, values: judge, fewer, how)
+    return Scorer(model, lambda _split, _values: judge, fewer, decoding)
 
 
 def _logprob_judges(
-    store: Store, model: models.Model, pairs: ContrastSet, config: StudyConfig, profile: Profile
+    store: RunFolder, model: models.Model, pairs: ContrastSet, config: StudyConfig, profile: Profile
 ) -> Callable[[str, tuple[str, ...]], Any]:
-    """Log-probability judges by split and values, all in the unit of the validation items (kept in the run folder)."""
+    """Return a function from split and values to a log-probability judge.
+
+    All these judges have the unit of the validation items, which is stored in the run folder.
+    """
     from neva_tl.evaluation.judges.logprob import LogProbJudge
 
     forms = profile.forms if set(profile.forms) & set(pairs.df["form"].dropna().unique()) else None
@@ -221,51 +306,73 @@ def _logprob_judges(
 
     def judge(split: str, values: tuple[str, ...]) -> LogProbJudge:
         covered = [name for name in values if name in pairs.values]
-        made = frozen.only(split=split, values=covered, per_value=per_value[split], affirmation=split == "test")
-        # edits that leave the prompt alone can share its keys and values across conditions
-        return made.with_prefix(model) if config.token_scope() == "generated" else made
+        judge_of_split = frozen.only(
+            split=split, values=covered, per_value=per_value[split], affirmation=split == "test"
+        )
+        # conditions can share the keys and values of the prompt where edits do not change it
+        return judge_of_split.with_prefix(model) if config.token_scope() == "generated" else judge_of_split
 
     return judge
 
 
 def write_evidence(
-    store: Store, model: models.Model, pairs: ContrastSet, stats: ActivationStats, neurons: Mapping[str, NeuronSet]
+    store: RunFolder, model: models.Model, pairs: ContrastSet, stats: ActivationStats, neurons: Mapping[str, NeuronSet]
 ) -> None:
-    """What was found before anything is edited: tables of neurons, effects (thinned) and edges, and a graph per value.
+    """Write the results that precede any edit.
 
-    The graphs hold the best neurons and the tokens they write; `study.circuits` replaces them by searched ones.
+    These are tables of neurons, effects (a sample) and edges, and a graph of each value. The graphs show the best neurons and
+    the tokens that they promote; `study.analyses.circuits` replaces them by searched circuits.
+
+    Args:
+        store: The run folder.
+        model: The loaded model.
+        pairs: The contrast set.
+        stats: Statistics with samples.
+        neurons: Value -> its neurons.
     """
     from neva_tl.circuits import circuit
 
     if not store.has("tables/neurons.parquet"):
         frames = [
-            found.df.assign(value=name, method=found.method, rank=range(1, len(found) + 1))
-            for name, found in neurons.items()
+            neuron_set.df.assign(value=name, method=neuron_set.method, rank=range(1, len(neuron_set) + 1))
+            for name, neuron_set in neurons.items()
         ]
         store.write_table("tables/neurons", pd.concat(frames, ignore_index=True))
     if not store.has("tables/effects.parquet"):
-        frames = [_thinned(selection.effect_table(stats, name), found, name) for name, found in neurons.items()]
+        frames = [
+            _thinned(selection.effect_table(stats, name), neuron_set, name) for name, neuron_set in neurons.items()
+        ]
         store.write_table("tables/effects", pd.concat(frames, ignore_index=True))
     if not store.has("tables/circuit.parquet"):
         train = pairs.split("train")
         frames = []
-        # where values share all their words (a demo world of border rate .5) no token stands for one value: nothing to draw
+        # where values share all their words (a demo world of border rate .5) no token belongs to one value, so no graph exists
         drawn = {} if value_tokens(model, VALUES)["shared"].all() else neurons
-        for name, found in drawn.items():
-            if not len(found):
+        for name, neuron_set in drawn.items():
+            if not len(neuron_set):
                 continue
             corpus = train.for_value(name).examples()[:CIRCUIT_TEXTS]
-            graph = circuit(model, found.head(CIRCUIT_NEURONS), corpus=corpus)
+            graph = circuit(model, neuron_set.head(CIRCUIT_NEURONS), corpus=corpus)
             store.write_json(f"circuits/{name}.json", graph.to_json())
             frames.append(graph.table())
-        store.write_table("tables/circuit", pd.concat(frames, ignore_index=True) if frames else pd.DataFrame())
+        edges = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        # these graphs have no task on which an edge could be measured
+        unmeasured = [name for name in ("measured",) if name in edges and edges[name].isna().all()]
+        store.write_table("tables/circuit", edges.drop(columns=unmeasured))
 
 
-def _thinned(effects: pd.DataFrame, found: NeuronSet, value: str, most: int = 4000) -> pd.DataFrame:
-    """Effects of one value for the volcano plot: every selected neuron, and a seeded draw of the others."""
-    chosen = set(zip(found.df["layer"], found.df["neuron"], strict=True))
+def _thinned(effects: pd.DataFrame, neurons: NeuronSet, value: str, most: int = 4000) -> pd.DataFrame:
+    """Return the effects of one value for the volcano plot.
+
+    Args:
+        effects: Effects of all neurons.
+        neurons: The selected neurons.
+        value: The value.
+        most: Largest number of rows: all selected neurons, and a seeded sample of the others.
+    """
+    selected_pairs = set(zip(neurons.df["layer"], neurons.df["neuron"], strict=True))
     marked = effects.assign(
-        value=value, selected=[pair in chosen for pair in zip(effects["layer"], effects["neuron"], strict=True)]
+        value=value, selected=[pair in selected_pairs for pair in zip(effects["layer"], effects["neuron"], strict=True)]
     )
     others = marked[~marked["selected"]]
     room = max(most - int(marked["selected"].sum()), 0)
@@ -274,15 +381,24 @@ def _thinned(effects: pd.DataFrame, found: NeuronSet, value: str, most: int = 40
 
 
 def manifest(config: StudyConfig, model: models.Model, pairs: ContrastSet, command: list[str]) -> dict[str, Any]:
-    """What a run folder says of itself, before its wall time is known."""
-    from neva_tl.study.run.store import versions
+    """Return the manifest of a run folder, without its wall time.
+
+    Args:
+        config: The study.
+        model: The loaded model.
+        pairs: The contrast set.
+        command: The command line.
+    """
+    from neva_tl.study.run.run_folder import versions
 
     fingerprint = models.fingerprint(model)
-    # what a chat judge was asked belongs to the result
+    # the question of a chat judge is part of the result
     name = config.resolved().judge
     question = getattr(load_judge(name), "question", "") if name.startswith("chat:") else ""
     world = _world(config)
     other = f"-border{world['border_rate']:g}" if world and not world["frozen"] else ""
+    template = inference.encoding_change(model, config.chat)
+    other += f"-template{content_key(template)[:8]}" if template else ""
     return {
         "schema": 1,
         "study": f"{config.hash()}-{str(fingerprint['weights_hash'])[:16]}-{pairs.hash[:16]}{other}",
@@ -295,11 +411,12 @@ def manifest(config: StudyConfig, model: models.Model, pairs: ContrastSet, comma
         "values": list(VALUES),
         **({"question": question} if question else {}),
         **({"world": world} if world else {}),
+        **({"template": template} if template else {}),
     }
 
 
 def _world(config: StudyConfig) -> dict[str, Any]:
-    """The demo world that judge and prompts belong to; empty elsewhere."""
+    """Return the demo world of judge and prompts; empty for other models."""
     if not config.demo:
         return {}
     from neva_tl import demo

@@ -1,4 +1,7 @@
-"""Study: the whole investigation as one object. Config in, run folder out; a killed run goes on where it stopped."""
+"""A full study as one object.
+
+Its input is a configuration, its output a run folder. A killed run resumes.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ from neva_tl.core.cards import card
 from neva_tl.plots.showable import showable
 from neva_tl.study.run import stages, summary, tables, workers
 from neva_tl.study.run.adopt import adopt
-from neva_tl.study.run.bench import Bench
 from neva_tl.study.run.config import Profile, StudyConfig
+from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.stages import say
-from neva_tl.study.run.store import Store
 from neva_tl.study.run.workers import measure_all
+from neva_tl.study.run.workspace import StudyWorkspace
 
 #: The figure that `.show()` of a run's table draws.
 FIGURE_OF = {
@@ -38,29 +41,37 @@ FIGURE_OF = {
 
 @dataclass(frozen=True, eq=False)
 class StudyResult:
-    """A finished run folder."""
+    """A finished run folder.
+
+    Attributes:
+        folder: Its path.
+    """
 
     folder: Path
 
     @cached_property
     def results(self) -> dict[str, Any]:
         """The content of results.json."""
-        return Store(self.folder).read_json("results.json")
+        return RunFolder(self.folder).read_json("results.json")
 
     def table(self, name: str) -> pd.DataFrame:
-        """A tidy table of the run: methods, leakage, values, dose, neurons, effects, circuit, generations, ablation.
+        """Read a tidy table of the run.
 
-        Those that a figure belongs to can `.show()` it.
+        Args:
+            name: `methods`, `leakage`, `values`, `dose`, `neurons`, `effects`, `circuit`, `generations` or `ablation`.
+
+        Returns:
+            The table; its `.show()` draws the figure that belongs to it, where there is one.
         """
         figure = next((figure for figure, table in FIGURE_OF.items() if table == name), "")
-        return showable(Store(self.folder).read_table(f"tables/{name}"), figure)
+        return showable(RunFolder(self.folder).read_table(f"tables/{name}"), figure)
 
     def text(self) -> str:
-        """The headline table as text."""
+        """Format the headline table as text."""
         return summary.text_table(self.table("methods"), self.results["judge"], self.results["unit"])
 
     def show(self) -> Any:
-        """The leakage heatmaps, one per method."""
+        """Draw the leakage heatmaps, one per method."""
         from neva_tl.plots import leakage_heatmap
 
         return leakage_heatmap(self.table("leakage"))
@@ -73,11 +84,13 @@ class StudyResult:
 
 
 class Study:
-    """A study of one model: which neurons carry each value, what editing them does, beside the baselines.
+    """A study of one model.
+
+    It selects the neurons of each value, measures the effect of editing them, and compares it with the baselines.
 
     Args:
-        model: a name for `neva_tl.load`, or a loaded TransformerLens model.
-        options: fields of `StudyConfig`.
+        model: A name for `neva_tl.load`, or a loaded TransformerLens model.
+        options: Fields of `StudyConfig`.
     """
 
     def __init__(self, model: Any = "demo", **options: Any) -> None:
@@ -94,21 +107,22 @@ class Study:
         progress: bool = False,
         like: str | Path | None = None,
     ) -> StudyResult:
-        """Run what is not done yet and write the folder's tables, results.json, figures and report.html.
+        """Run the unfinished work and write the run folder.
 
-        A folder of the same study with other methods takes these beside them: its tables then hold all of them.
+        It holds tables, results.json, figures and report.html. A folder of the same study with other methods keeps these: its
+        tables then contain the methods of both runs.
 
         Args:
-            out: the run folder.
-            workers: processes that share the measuring; None takes one per core where the model is small and on a CPU, else
-                one. It changes no result. A model passed as an object stays in this process.
-            progress: show bars on stderr.
-            like: another run folder, of a study that differs in gate, methods and target gains alone: what is found before
-                anything is edited (statistics, neurons, circuits, the unedited model's scores) is taken from there.
+            out: The run folder.
+            workers: Processes that share the measurements; None takes one per core where the model is small and on a CPU, else
+                one. The number changes no result. A model passed as an object stays in this process.
+            progress: Show bars on stderr.
+            like: Another run folder, of a study that differs in gate, methods and target gains only: the results that precede
+                any edit (statistics, neurons, circuits, the unedited model's scores) are copied from it.
 
         Raises:
-            InputError: bad options, or the folder (or `like`) belongs to another study.
-            WorkError: a judge or an edit failed.
+            InputError: An option is unusable, or the folder (or `like`) belongs to another study.
+            WorkError: A judge or an edit failed.
         """
         started = time.monotonic()
         config, profile = self.config, self.profile
@@ -116,38 +130,55 @@ class Study:
         pairs = stages.limit_rows(prompts.load(config.prompts), profile.rows_per_value)
         model = self._loaded if self._loaded is not None else models.load(config.model, dtype=config.dtype)
         about = stages.manifest(config, model, pairs, sys.argv)
-        store = Store.open(out, about)
+        store = RunFolder.open(out, about)
         if like is not None:
             adopt(store, about, like)
-        known = store.read_json("manifest.json") if store.has("manifest.json") else {}
-        before, held = known.get("wall_time_s", 0.0), tuple(known.get("config", {}).get("methods", ()))
-        config = replace(config, methods=(*held, *(name for name in config.methods if name not in held)))
+        stored = store.read_json("manifest.json") if store.has("manifest.json") else {}
+        before, stored_methods = stored.get("wall_time_s", 0.0), tuple(stored.get("config", {}).get("methods", ()))
+        config = replace(
+            config, methods=(*stored_methods, *(name for name in config.methods if name not in stored_methods))
+        )
         about["config"] = config.to_json()
-        # not by its files alone: a run killed while it took further methods holds the tables of the former ones
-        whole = store.has("report.html") and store.has("results.json")
-        done = known.get("finished", False) and whole and config.methods == held
-        store.write_json("manifest.json", {**about, "wall_time_s": before, "finished": done})
-        if done:
-            say("already done: delete the folder to run again", progress)
+        # the files alone do not show it: a run killed while it added methods still has the tables of the earlier ones
+        complete = store.has("report.html") and store.has("results.json")
+        finished = stored.get("finished", False) and complete and config.methods == stored_methods
+        store.write_json("manifest.json", {**about, "wall_time_s": before, "finished": finished})
+        if finished:
+            say("already finished: delete the folder to run again", progress)
             return StudyResult(store.root)
         try:
             self._work(store, model, pairs, config, workers, progress)
-        finally:  # what was stopped took its time as well
+        finally:  # the time of an interrupted call counts too
             about["wall_time_s"] = before + time.monotonic() - started
             store.write_json("manifest.json", {**about, "finished": False})
         from neva_tl.study.report import write_report
 
-        write_report(store.root)
+        # the page shows the manifest; a call killed before the page exists is not taken for finished
+        (store.root / "report.html").unlink(missing_ok=True)
         store.write_json("manifest.json", {**about, "finished": True})
+        write_report(store.root)
         return StudyResult(store.root)
 
     def _work(
-        self, store: Store, model: models.Model, pairs: Any, config: StudyConfig, processes: int | None, progress: bool
+        self,
+        store: RunFolder,
+        model: models.Model,
+        pairs: Any,
+        config: StudyConfig,
+        processes: int | None,
+        progress: bool,
     ) -> None:
-        bench = Bench.open(store, model, pairs, config, progress=progress)
+        workspace = StudyWorkspace.open(store, model, pairs, config, progress=progress)
         count = workers.default_workers(model) if processes is None else processes
         if self._loaded is not None:
             count = 1  # another process could not load it
-        measure_all(bench, workers=count, progress=progress)
+        measure_all(workspace, workers=count, progress=progress)
         say("writing tables, figures and the report", progress)
-        tables.write_all(bench.cells, bench.plan, bench.steered, bench.edit_of, bench.evidence.neurons, jobs=count)
+        tables.write_all(
+            workspace.cells,
+            workspace.plan,
+            workspace.steered,
+            workspace.edit_of,
+            workspace.evidence.neurons,
+            jobs=count,
+        )

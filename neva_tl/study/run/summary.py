@@ -1,4 +1,4 @@
-"""From finished cells to tables and results.json: pure functions on data frames, no model."""
+"""Tables and results.json from finished cells, without a model."""
 
 from __future__ import annotations
 
@@ -10,18 +10,33 @@ import pandas as pd
 
 from neva_tl.evaluation.measures.result import LeakageResult
 
-#: A measured number that is not there.
+#: A missing measurement.
 NOTHING = {"est": None, "lo": None, "hi": None, "n": 0}
 
 
 def mean_m(values: Sequence[float | None], n: int = 0) -> dict[str, Any]:
-    """An `M` without an interval: the mean of finite numbers."""
-    found = [float(v) for v in values if v is not None and np.isfinite(v)]
-    return {"est": float(np.mean(found)) if found else None, "lo": None, "hi": None, "n": n or len(found)}
+    """Return the mean of finite numbers, as `{est, lo, hi, n}` without an interval.
+
+    Args:
+        values: Numbers; None is skipped.
+        n: Number of observations to report; 0 counts the finite numbers.
+    """
+    finite_values = [float(v) for v in values if v is not None and np.isfinite(v)]
+    return {
+        "est": float(np.mean(finite_values)) if finite_values else None,
+        "lo": None,
+        "hi": None,
+        "n": n or len(finite_values),
+    }
 
 
 def binomial_m(count: float, n: int) -> dict[str, Any]:
-    """A share with its Wilson interval."""
+    """Return a share with its Wilson interval, as `{est, lo, hi, n}`.
+
+    Args:
+        count: Number of successes.
+        n: Number of trials.
+    """
     from statsmodels.stats.proportion import proportion_confint
 
     if n == 0:
@@ -31,20 +46,20 @@ def binomial_m(count: float, n: int) -> dict[str, Any]:
 
 
 def method_entry(
-    method: str,
     gate: str,
     target: float | None,
     result: LeakageResult,
     cells: Mapping[str, Mapping[str, Any]],
     base: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """One method's entry of results.json.
+    """Return the entry of one condition in results.json.
 
     Args:
-        method, gate, target: what was measured; target None for methods at their own gain.
-        result: its leakage measures.
-        cells: per value what the cell recorded (`dose`, `status`, `invalid`, `n_texts`, `capability`, `fluency`).
-        base: the unedited model's record of the same kind.
+        gate: Gate of the method.
+        target: Matched gain; None for methods at their own gain.
+        result: Leakage measures of the condition.
+        cells: Record of the cell of each value (`dose`, `status`, `invalid`, `n_texts`, `capability`, `fluency`).
+        base: The unedited model's record of the same kind.
     """
     statuses = [cell["status"] for cell in cells.values()]
     n_texts = sum(cell["n_texts"] for cell in cells.values())
@@ -91,7 +106,12 @@ def method_entry(
 
 
 def method_row(entry: Mapping[str, Any], method: str) -> dict[str, Any]:
-    """One row of the `methods` table from an entry of results.json."""
+    """Return a row of the `methods` table.
+
+    Args:
+        entry: The method's entry of results.json.
+        method: Its name.
+    """
     doses = [cell["dose"] for cell in entry["per_value"].values() if cell["dose"] is not None]
     capability = entry["capability"]
 
@@ -121,7 +141,12 @@ def method_row(entry: Mapping[str, Any], method: str) -> dict[str, Any]:
 
 
 def values_rows(entry: Mapping[str, Any], method: str) -> list[dict[str, Any]]:
-    """Rows of the `values` table from an entry of results.json."""
+    """Return the rows of the `values` table.
+
+    Args:
+        entry: The method's entry of results.json.
+        method: Its name.
+    """
     return [
         {
             "method": method,
@@ -143,7 +168,15 @@ def values_rows(entry: Mapping[str, Any], method: str) -> list[dict[str, Any]]:
 
 
 def text_table(methods: pd.DataFrame, judge: str, unit: str) -> str:
-    """The headline table as text: methods x CSR, gain, NLR, NGL, invalid rate, capability before/after, dose."""
+    """Format the headline table as text.
+
+    It has CSR, gain, NLR, NGL, invalid rate, capability before and after the edit, and the dose of each method.
+
+    Args:
+        methods: The `methods` table.
+        judge: Name of the judge.
+        unit: Unit of the gains.
+    """
 
     def number(x: Any, form: str = ".2f") -> str:
         return "-" if x is None or pd.isna(x) else format(x, form)

@@ -14,17 +14,17 @@ from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.evaluation.measures.result import LeakageResult, measure
 from neva_tl.methods import gate_name
 from neva_tl.study.run import summary
-from neva_tl.study.run.cells import Cells
+from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.comparison import stored_responses
 
 Plan = Sequence[tuple[str, float | None]]
 
-#: Whose texts are shown where the judge reads none: ours, plain CAA, and the vectors that leak least behind the same gates.
+#: Methods with example texts where the judge reads none: ours, plain CAA, and the vectors that leak least under one gate.
 SHOWN = ("neva", "neva_shift", "caa", "caa_projected", "caa_projected_probe", "role")
 
 
 def write_all(
-    cells: Cells,
+    cells: CellRunner,
     plan: Plan,
     steered: Sequence[str],
     edit_of: Callable[[str, str], Edit],
@@ -32,7 +32,16 @@ def write_all(
     *,
     jobs: int = 1,
 ) -> None:
-    """Tables as parquet and CSV, results.json, and the figures drawn from the tables by `jobs` processes."""
+    """Write the tables (parquet and CSV), results.json and the figures.
+
+    Args:
+        cells: The study's cells.
+        plan: (method, target gain) of every condition.
+        steered: Steered values.
+        edit_of: (method, value) -> edit.
+        neurons: Value -> its neurons.
+        jobs: Processes that draw figures.
+    """
     store, base = cells.store, cells.base
     gated = cells.config.gate == "relevance"
     entries: list[tuple[str, dict[str, Any]]] = []
@@ -40,7 +49,7 @@ def write_all(
     for method, target in plan:
         record = {v: store.read_json(f"cells/measure/{method}/{v}@{target}.json") for v in steered}
         result = result_of(cells, method, target, steered)
-        entry = summary.method_entry(method, gate_name(method, gated), target, result, record, base)
+        entry = summary.method_entry(gate_name(method, gated), target, result, record, base)
         entries.append((method, entry))
         leaks.append(result.table().assign(gate=gate_name(method, gated), target_gain=target))
     for method in dict.fromkeys(m for m, _ in plan):
@@ -57,9 +66,9 @@ def write_all(
     store.write_table("tables/values", pd.DataFrame([r for m, e in entries for r in summary.values_rows(e, m)]))
     if doses:
         table = pd.concat(doses, ignore_index=True)
-        # a judge asked for the target alone while searching has no leakage to show there
-        table = table.reindex(columns=[*table.columns, *(c for c in ("leakage", "ppl") if c not in table)])
-        store.write_table("tables/dose", table.astype({"leakage": float, "ppl": float}))
+        # a judge that measures only the target during the search gives no leakage; figures read the column
+        table = table if "leakage" in table else table.assign(leakage=np.nan)
+        store.write_table("tables/dose", table.astype({"leakage": float}))
     ablation = ablation_table(cells, steered)
     store.write_table("tables/ablation", ablation)
     store.write_table("tables/generations", _generations(cells, plan, steered, edit_of))
@@ -67,8 +76,15 @@ def write_all(
     _figures(cells, jobs)
 
 
-def result_of(cells: Cells, method: str, target: float | None, steered: Sequence[str]) -> LeakageResult:
-    """All leakage measures of one method at one target, from its cells."""
+def result_of(cells: CellRunner, method: str, target: float | None, steered: Sequence[str]) -> LeakageResult:
+    """Compute all leakage measures of one method at one target.
+
+    Args:
+        cells: The study's cells.
+        method: Name of the method.
+        target: Matched gain; None for a method without a dose.
+        steered: Steered values.
+    """
     about = cells.scorer.about()
 
     def responses(kind: str, unit: str) -> Responses | None:
@@ -86,8 +102,16 @@ def result_of(cells: Cells, method: str, target: float | None, steered: Sequence
     )
 
 
-def ablation_table(cells: Cells, steered: Sequence[str]) -> pd.DataFrame:
-    """Per value and ablation: mean score on expressing prompts, the change, and its interval (paired, by cluster)."""
+def ablation_table(cells: CellRunner, steered: Sequence[str]) -> pd.DataFrame:
+    """Compute the effect of ablations on prompts that express a value.
+
+    Args:
+        cells: The study's cells.
+        steered: Values.
+
+    Returns:
+        One row per value and ablation: mean score before and after, the change, and its interval (paired, by cluster).
+    """
     from neva_tl.core.statistics import cluster_bootstrap
 
     rows = []
@@ -98,7 +122,7 @@ def ablation_table(cells: Cells, steered: Sequence[str]) -> pd.DataFrame:
         for operation in ("zero", "mean"):
             change = (wide[operation] - wide["none"]).to_numpy(dtype=float)
             rng = np.random.default_rng(cells.config.seed)
-            found = cluster_bootstrap(change, cluster, np.mean, n=cells.profile.n_boot, rng=rng)
+            estimate = cluster_bootstrap(change, cluster, np.mean, n=cells.profile.n_boot, rng=rng)
             rows.append(
                 {
                     "value": value,
@@ -106,16 +130,21 @@ def ablation_table(cells: Cells, steered: Sequence[str]) -> pd.DataFrame:
                     "base": float(wide["none"].mean()),
                     "ablated": float(wide[operation].mean()),
                     "change": float(change.mean()),
-                    "lo": float(found.lo),
-                    "hi": float(found.hi),
+                    "lo": float(estimate.lo),
+                    "hi": float(estimate.hi),
                     "n": len(change),
                 }
             )
     return pd.DataFrame(rows)
 
 
-def _generations(cells: Cells, plan: Plan, steered: Sequence[str], edit_of: Callable[[str, str], Edit]) -> pd.DataFrame:
-    """Every text with its prompt, condition and scores; for judges that read none, example texts of a few values."""
+def _generations(
+    cells: CellRunner, plan: Plan, steered: Sequence[str], edit_of: Callable[[str, str], Edit]
+) -> pd.DataFrame:
+    """Return every text with its prompt, condition and scores.
+
+    Where the judge reads no texts, returns example texts of a few values.
+    """
     store = cells.store
     if cells.scorer.reads:
         frames = [store.read_table("cells/base.texts").assign(method="unedited", steered=None, target_gain=None)]
@@ -125,12 +154,12 @@ def _generations(cells: Cells, plan: Plan, steered: Sequence[str], edit_of: Call
                 frames.append(texts.assign(method=method, steered=value, target_gain=target))
         return pd.concat(frames, ignore_index=True).astype({"steered": "string", "target_gain": "Float64"})
     profile = cells.profile
-    chosen = steered[:: max(1, len(steered) // profile.text_values)][: profile.text_values]
+    sampled_values = steered[:: max(1, len(steered) // profile.text_values)][: profile.text_values]
     conditions: list[tuple[str, str, float | None, Edit | None]] = [("unedited", "", None, None)]
     for method, target in plan:
         if method not in SHOWN or target not in (None, profile.targets[-1]):
             continue
-        for value in chosen:
+        for value in sampled_values:
             dose = store.read_json(f"cells/measure/{method}/{value}@{target}.json")["dose"]
             edit = edit_of(method, value)
             conditions.append((method, value, target, edit if dose is None else edit.with_dose(dose)))
@@ -139,13 +168,16 @@ def _generations(cells: Cells, plan: Plan, steered: Sequence[str], edit_of: Call
 
 
 def _results(
-    cells: Cells,
+    cells: CellRunner,
     entries: Sequence[tuple[str, dict[str, Any]]],
     steered: Sequence[str],
     ablation: pd.DataFrame,
     neurons: Mapping[str, NeuronSet],
 ) -> dict[str, Any]:
-    """results.json: headline conditions under `methods` (the largest gain), every condition under `conditions`."""
+    """Return the content of results.json.
+
+    `methods` holds the headline conditions (the largest gain), `conditions` every condition.
+    """
     from neva_tl import models
 
     top = cells.profile.targets[-1]
@@ -159,15 +191,17 @@ def _results(
         "target_gain": top,
         "methods": headline,
         "conditions": [{"method": m, **{k: v for k, v in e.items() if k != "per_value"}} for m, e in entries],
-        "neurons": {name: {"k": len(found), "layers": list(found.layers)} for name, found in neurons.items()},
+        "neurons": {
+            name: {"k": len(neuron_set), "layers": list(neuron_set.layers)} for name, neuron_set in neurons.items()
+        },
         "ablation": ablation.to_dict("records"),
         "vector_layers": cells.store.read_json("cells/vector_layers.json")["layers"],
         "manifest": "manifest.json",
     }
 
 
-def _figures(cells: Cells, jobs: int) -> None:
-    """The figures that the run's tables allow, as PDF and PNG."""
+def _figures(cells: CellRunner, jobs: int) -> None:
+    """Draw all figures whose tables the run has, as PDF and PNG."""
     from neva_tl.plots.files import write_figures
 
     write_figures(cells.store.root, jobs=jobs)

@@ -1,7 +1,8 @@
-"""Several processes on one machine, each measuring some values of a study into the same run folder.
+"""Several processes that measure the values of a study into one run folder.
 
-Cells are files that are written whole, so processes share nothing else. Pays where the model is small against Python's
-overhead (the demo model, SmolLM2 on a CPU); a model that fills a device stays in one process.
+Cells are files that are written atomically, so the processes share nothing else. Several processes are faster where a forward
+pass costs little compared with Python's overhead (the demo model, SmolLM2 on a CPU); a model that fills a device stays in one
+process.
 """
 
 from __future__ import annotations
@@ -23,22 +24,29 @@ from neva_tl.evaluation.judges.registry import JUDGES
 from neva_tl.models import Model
 from neva_tl.selection import SELECTORS, Selector
 from neva_tl.selection.registry import find_selector
-from neva_tl.study.run.bench import Bench, dose_source
 from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.workspace import StudyWorkspace, dose_source
 
-#: A model with more parameters is not copied into several processes unless asked for.
+#: Largest number of parameters for which several processes are the default.
 SMALL = 300_000_000
-#: Most processes taken without being asked.
+#: Largest default number of processes.
 MOST = 8
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def default_workers(model: Model) -> int:
-    """Processes for a loaded model: one per core on a CPU where the model is small, else one."""
+    """Return the default number of processes for a model.
+
+    Args:
+        model: The loaded model.
+
+    Returns:
+        One per core where the model is small and on a CPU, else one.
+    """
     parameter = next(model.parameters())
     small = sum(p.numel() for p in model.parameters()) <= SMALL
     return min(cores(), MOST) if small and parameter.device.type == "cpu" else 1
@@ -50,28 +58,30 @@ def spread(
     blocks: Sequence[tuple[str, ...]],
     *,
     workers: int,
-    look: Callable[[str], None] = lambda text: None,
+    look: Callable[[str], None] = lambda _: None,
     poll: float = 0.5,
 ) -> None:
-    """Measure blocks of values in `workers` processes; each takes the next block when it has finished one.
+    """Measure blocks of values in several processes.
+
+    Each process takes the next block when it has finished one. The first error of a worker is raised here; the other workers
+    stop at their next block.
 
     Args:
-        root: run folder, with statistics, neurons and the unedited model's cells in it.
-        config: the resolved study.
-        blocks: the values that are left, in the groups that are measured together.
-        look: called every `poll` seconds, to show progress.
-
-    Raises:
-        The first error of a worker; the others are stopped at their next block.
+        root: Run folder with the statistics, the neurons and the unedited model's cells.
+        config: The resolved study.
+        blocks: The unmeasured values, in the groups that are measured together.
+        workers: Number of processes.
+        look: Called every `poll` seconds to show progress.
+        poll: Seconds between two calls of `look`.
     """
     from joblib import Parallel, delayed
 
     registered = Registered.of(config)
     threads = max(1, cores() // workers)
-    done = threading.Event()
+    finished = threading.Event()
 
     def watch() -> None:
-        while not done.wait(poll):
+        while not finished.wait(poll):
             look(f"{workers} processes")
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -81,18 +91,20 @@ def spread(
             delayed(_measure)(str(root), config, block, threads, os.getpid(), registered) for block in blocks
         )
     finally:
-        done.set()
+        finished.set()
         watcher.join()
 
 
 @dataclass(frozen=True)
 class Registered:
-    """The records that a study names, for processes that start without those registered in a notebook or a script.
+    """The registered records that a study needs.
+
+    Workers start without the records that a notebook or a script registered.
 
     Attributes:
-        methods: name -> record; with the methods whose doses others take.
-        selectors: name -> record.
-        judges: name -> import path and form.
+        methods: Name -> record; includes the methods whose doses others take.
+        selectors: Name -> record.
+        judges: Name -> import path and form.
     """
 
     methods: Mapping[str, Method]
@@ -101,7 +113,7 @@ class Registered:
 
     @classmethod
     def of(cls, config: StudyConfig) -> Registered:
-        """The records of a study.
+        """Collect the records of a study.
 
         Args:
             config: The resolved study.
@@ -121,26 +133,26 @@ class Registered:
         JUDGES.update(self.judges)
 
 
-_benches: dict[tuple[str, str, tuple[str, ...]], Any] = {}
+_workspaces: dict[tuple[str, str, tuple[str, ...]], Any] = {}
 
 
 def _measure(
     root: str, config: StudyConfig, values: tuple[str, ...], threads: int, parent: int, registered: Registered
 ) -> None:
-    """One block in a worker; the model and the evidence are set up once per worker."""
+    """Measure one block in a worker, which sets up model and evidence once."""
     registered.install()
     key = (root, config.hash(), config.methods)
-    if key not in _benches:
+    if key not in _workspaces:
         _prepare(threads, parent)
         from neva_tl import models, prompts
         from neva_tl.study.run import stages
-        from neva_tl.study.run.bench import Bench
-        from neva_tl.study.run.store import Store
+        from neva_tl.study.run.run_folder import RunFolder
+        from neva_tl.study.run.workspace import StudyWorkspace
 
         pairs = stages.limit_rows(prompts.load(config.prompts), config.spending().rows_per_value)
         model = models.load(config.model, dtype=config.dtype)
-        _benches[key] = Bench.open(Store(Path(root)), model, pairs, config)
-    _benches[key].measure(values)
+        _workspaces[key] = StudyWorkspace.open(RunFolder(Path(root)), model, pairs, config)
+    _workspaces[key].measure(values)
 
 
 def _prepare(threads: int, parent: int) -> None:
@@ -149,7 +161,7 @@ def _prepare(threads: int, parent: int) -> None:
     torch.set_num_threads(threads)
 
     def leave_with_parent() -> None:
-        # a parent killed outright must not leave processes writing into a folder that the next call resumes
+        # after the parent is killed, workers must not write into the folder, because the next call resumes it
         while _alive(parent):
             time.sleep(1)
         os._exit(1)
@@ -162,26 +174,26 @@ def _alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # there, and somebody else's
+    except PermissionError:  # it exists and belongs to another user
         pass
     return True
 
 
-def measure_all(bench: Bench, *, workers: int, progress: bool) -> None:
+def measure_all(workspace: StudyWorkspace, *, workers: int, progress: bool) -> None:
     """Measure every value, in this process or in several.
 
-    Args:
-        workers: processes; each loads the model and takes a share of the values. 1 stays here.
-        progress: show a bar of cells.
+    An error of a cell is raised here, from the first worker that fails.
 
-    Raises:
-        Whatever a cell raises, from the first worker that fails.
+    Args:
+        workspace: The study's cells and evidence.
+        workers: Processes; each loads the model and measures a share of the values. 1 measures in this process.
+        progress: Show a bar of cells on stderr.
     """
-    store = bench.cells.store
-    _ = bench.cells.base  # the workers read it
-    names = [name for value in bench.steered for name in bench.names(value)]
-    left = [value for value in bench.steered if not all(store.has(name) for name in bench.names(value))]
-    todo = [*left[::2], *left[1::2]]  # a run that is stopped halfway has values from all around the circle
+    store = workspace.cells.store
+    _ = workspace.cells.base  # the workers read it
+    names = [name for value in workspace.steered for name in workspace.names(value)]
+    remaining = [value for value in workspace.steered if not all(store.has(name) for name in workspace.names(value))]
+    todo = [*remaining[::2], *remaining[1::2]]  # a run that stops halfway has values from the full circle
     with tqdm(total=len(names), desc="study", unit="cell", file=sys.stderr, disable=not progress) as bar:
 
         def look(text: str = "") -> None:
@@ -190,11 +202,11 @@ def measure_all(bench: Bench, *, workers: int, progress: bool) -> None:
 
         look()
         count = max(1, min(workers, len(todo)))
-        n_blocks = count if bench.block is None else math.ceil(len(todo) / bench.block)
+        n_blocks = count if workspace.block is None else math.ceil(len(todo) / workspace.block)
         blocks = [block for start in range(n_blocks) if (block := tuple(todo[start::n_blocks]))]
         if count == 1:
             for block in blocks:
-                bench.measure(block, look)
+                workspace.measure(block, look)
         else:
-            spread(store.root, bench.cells.config, blocks, workers=count, look=look)
+            spread(store.root, workspace.cells.config, blocks, workers=count, look=look)
         look("done")

@@ -50,9 +50,9 @@ def test_strength_is_relative_to_the_largest_of_a_kind_and_the_cut_is_the_smalle
     plan = layered(graph.graph, most_edges=60)
     for kind in ("attributed", "value", "feeds", "reads"):
         sizes = {(a, b): abs(e["attributed"]) for a, b, e in graph.graph.edges(data=True) if e["kind"] == kind}
-        mine = {(tie.source, tie.target): tie.strength for tie in plan.ties if tie.kind == kind}
-        assert mine.keys() == sizes.keys()
-        assert all(mine[key] == pytest.approx(size / max(sizes.values())) for key, size in sizes.items())
+        strengths = {(tie.source, tie.target): tie.strength for tie in plan.ties if tie.kind == kind}
+        assert strengths.keys() == sizes.keys()
+        assert all(strengths[key] == pytest.approx(size / max(sizes.values())) for key, size in sizes.items())
     assert 0 < len(plan.shown) <= 60
     assert sum(tie.strength >= plan.cut - 0.01 for tie in plan.ties) > 60
     assert len(layered(graph.graph, most_edges=10_000).shown) == len(plan.ties)

@@ -37,13 +37,13 @@ def test_the_data_block_holds_the_graph(graph: CircuitGraph) -> None:
             assert number is None if name not in edge else number == pytest.approx(edge[name], rel=1e-4)
     assert len(data["edges"]) == graph.graph.number_of_edges()
     for name, node in zip(names, data["nodes"], strict=True):
-        held = graph.graph.nodes[name]
-        if held["kind"] in ("token", "input"):
-            assert node["name"] == held["text"]
-        if held["kind"] == "neuron":
-            assert [pair[0] for pair in node["writes"]] == [pair[0] for pair in json.loads(held["writes"])]
-            assert node["selected"] is held["selected"] and ("g" in node) is ("g" in held)
-            assert node["contexts"][0]["tokens"] == json.loads(held["contexts"])[0]["tokens"]
+        data_of_node = graph.graph.nodes[name]
+        if data_of_node["kind"] in ("token", "input"):
+            assert node["name"] == data_of_node["text"]
+        if data_of_node["kind"] == "neuron":
+            assert [pair[0] for pair in node["writes"]] == [pair[0] for pair in json.loads(data_of_node["writes"])]
+            assert node["selected"] is data_of_node["selected"] and ("g" in node) is ("g" in data_of_node)
+            assert node["contexts"][0]["tokens"] == json.loads(data_of_node["contexts"])[0]["tokens"]
 
 
 def test_page_is_whole_quiet_and_escaped(graph: CircuitGraph, tmp_path: Path) -> None:
@@ -92,14 +92,14 @@ def test_broken_and_foreign_parts_do_not_stop_the_page(tmp_path: Path) -> None:
     graph.add_node("what", kind="else")
     graph.add_edge("neuron:L0.1", "token:1", kind="attributed", attributed=math.inf)
     graph.add_edge("neuron:L0.1", "what", kind="unheard")
-    made = CircuitGraph(graph, {"values": ["kindness"], "faithfulness": {"f": None}, "curve": [{"size": "x"}, 3]})
-    text = made.save(tmp_path / "x.html").read_text(encoding="utf-8")
-    shown = text[text.index("<body>") : text.rindex("<script>")]
-    assert "Circuit of kindness" in shown and not re.search(r"\b(nan|inf|None)\b", shown)
+    circuit = CircuitGraph(graph, {"values": ["kindness"], "faithfulness": {"f": None}, "curve": [{"size": "x"}, 3]})
+    text = circuit.save(tmp_path / "x.html").read_text(encoding="utf-8")
+    body = text[text.index("<body>") : text.rindex("<script>")]
+    assert "Circuit of kindness" in body and not re.search(r"\b(nan|inf|None)\b", body)
     empty: Any = nx.DiGraph()
     empty.add_node("value:power", kind="value", value="power")
     with pytest.raises(InputError, match="nothing to draw"):
         page(CircuitGraph(empty, {}))
     graph.nodes["neuron:L0.1"]["layer"] = None
-    with pytest.raises(InputError, match="no whole number 'layer'"):
-        page(made)
+    with pytest.raises(InputError, match="no integer 'layer'"):
+        page(circuit)

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from neva_tl.circuits.drawing.wording import curve_svg, points, sentence
+from neva_tl.circuits.drawing.wording import curve_svg, measurable, points, sentence
 
 
 def test_sentence_and_curve() -> None:
@@ -23,3 +23,13 @@ def test_sentence_and_curve() -> None:
     # a square-root axis: size 1 lies half as far as size 4
     assert (marks[0][0] - 30) * 2 == pytest.approx(marks[1][0] - 30, abs=0.2) and marks[0][1] > marks[1][1]
     assert curve_svg({"curve": curve[:1]}) == ""
+
+
+def test_an_unmeasurable_f_is_not_shown_as_a_number() -> None:
+    meta = {"faithfulness": {"f": -1.57, "f_lo": -16.65, "f_hi": 9.39, "random_mean": 0.4}}
+    assert sentence(meta) == (
+        "Faithfulness: not measurable here, because the interval of F contains both 0 (nothing) and 1 (all of the effect)."
+    )
+    for low, high in ((0.1, 1.3), (-0.4, 0.9), (None, None)):
+        assert measurable({"f": 0.5, "f_lo": low, "f_hi": high})
+    assert not measurable({"f": None, "f_lo": 0.1, "f_hi": 0.2}) and not measurable({})

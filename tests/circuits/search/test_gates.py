@@ -15,31 +15,32 @@ from neva_tl.models import inference
 
 
 def test_log_odds_are_the_softmax_s(model: Any, task: ValueTask) -> None:
-    found = text_log_odds(model, task)
+    odds = text_log_odds(model, task)
     for number, example in enumerate(task.examples[:4]):
         logits = inference.forward_batch(model, inference.encode(model, [example]))
         assert logits is not None
         p = logits[0, -1].double().softmax(-1)[task.ids["power"]].sum()
-        assert found[number, list(task.ids).index("power")] == pytest.approx(float(torch.log(p / (1 - p))), abs=1e-4)
+        assert odds[number, list(task.ids).index("power")] == pytest.approx(float(torch.log(p / (1 - p))), abs=1e-4)
 
 
 def test_mean_ablation_equals_raw_hooks(model: Any, task: ValueTask) -> None:
     means = mean_activations(model, task)
-    kept = Nodes.of(model, heads=[(0, 1)], neurons=[(1, 3), (2, 5)])
-    found = text_log_odds(model, task, means, kept)
+    nodes = Nodes.of(model, heads=[(0, 1)], neurons=[(1, 3), (2, 5)])
+    odds = text_log_odds(model, task, means, nodes)
     facts = models.info(model)
     # by hand: every text alone, no padding, means taken text by text
     runs = []
     for example in task.examples:
-        seen: dict[str, torch.Tensor] = {}
+        activations: dict[str, torch.Tensor] = {}
         names = [models.hook_name(model, layer, site) for layer in range(facts.n_layers) for site in ("z", "post")]
         handles = [
-            models.add_hook(model, n, lambda x, hook=None, n=n, s=seen: s.update({n: x[0].clone()})) for n in names
+            models.add_hook(model, n, lambda x, hook=None, n=n, s=activations: s.update({n: x[0].clone()}))
+            for n in names
         ]
         inference.forward_batch(model, inference.encode(model, [example]))
         for handle in handles:
             handle.remove()
-        runs.append(seen)
+        runs.append(activations)
     shortest = min(len(next(iter(run.values()))) for run in runs)
     mean = {name: torch.stack([run[name][:shortest] for run in runs]).mean(0) for name in runs[0]}
     short = [i for i, run in enumerate(runs) if len(next(iter(run.values()))) == shortest]
@@ -48,7 +49,9 @@ def test_mean_ablation_equals_raw_hooks(model: Any, task: ValueTask) -> None:
         for layer in range(facts.n_layers):
             for site in ("z", "post"):
                 name = models.hook_name(model, layer, site)
-                mask = (kept.heads[layer][:, None] if site == "z" else kept.neurons[layer]).expand(mean[name].shape[1:])
+                mask = (nodes.heads[layer][:, None] if site == "z" else nodes.neurons[layer]).expand(
+                    mean[name].shape[1:]
+                )
                 handles.append(
                     models.add_hook(model, name, lambda x, hook=None, n=name, k=mask: torch.where(k, x, mean[n][None]))
                 )
@@ -57,7 +60,7 @@ def test_mean_ablation_equals_raw_hooks(model: Any, task: ValueTask) -> None:
             handle.remove()
         assert logits is not None
         p = logits[0, -1].double().softmax(-1)[task.ids["power"]].sum()
-        assert found[number, list(task.ids).index("power")] == pytest.approx(float(torch.log(p / (1 - p))), abs=1e-4)
+        assert odds[number, list(task.ids).index("power")] == pytest.approx(float(torch.log(p / (1 - p))), abs=1e-4)
 
 
 def test_hooks_come_off_and_nothing_changes(model: Any, task: ValueTask) -> None:

@@ -54,9 +54,9 @@ def test_the_planted_circuit_is_faithful_and_random_ones_are_not(tmp_path: Path)
     truth = plant(tmp_path / "m", "llama", 0)
     model = nv.load(str(truth.folder))
     task = task_of(model, 0, "test")
-    held = faithfulness(model, task, Nodes.of(model, truth.heads, truth.neurons))
-    assert held.f == pytest.approx(1, abs=0.1) and held.completeness > 0.9
-    assert held.random_max < 0.2
+    result = faithfulness(model, task, Nodes.of(model, truth.heads, truth.neurons))
+    assert result.f == pytest.approx(1, abs=0.1) and result.completeness > 0.9
+    assert result.random_max < 0.2
     one = faithfulness(model, task, Nodes.of(model, truth.heads, truth.neurons[:1]), n_random=0)
     assert 0.1 < one.f < 0.8  # a third of the neurons is not the circuit
 

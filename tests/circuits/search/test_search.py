@@ -22,14 +22,14 @@ from neva_tl.core.errors import InputError
 
 def test_scores_sum_to_the_whole_effect(model: Any, task: ValueTask) -> None:
     means = mean_activations(model, task)
-    whole, none = ~Nodes.none(model), Nodes.none(model)
-    effect = m_of(model, task, means, whole) - m_of(model, task, means, none)
-    assert float(gate_scores(model, task, means, whole, steps=32).sum()) == pytest.approx(effect, rel=0.02)
-    part = Nodes.of(model, heads=[(0, 0), (0, 1), (0, 3)], neurons=[(1, k) for k in range(48)])
-    held = m_of(model, task, means, part) - m_of(model, task, means, none)
-    scores = gate_scores(model, task, means, part, steps=32)
-    assert float(scores.sum()) == pytest.approx(held, rel=0.02, abs=0.02)
-    assert not scores[~part.flat()].any()
+    full, none = ~Nodes.none(model), Nodes.none(model)
+    effect = m_of(model, task, means, full) - m_of(model, task, means, none)
+    assert float(gate_scores(model, task, means, full, steps=32).sum()) == pytest.approx(effect, rel=0.02)
+    subset = Nodes.of(model, heads=[(0, 0), (0, 1), (0, 3)], neurons=[(1, k) for k in range(48)])
+    part_effect = m_of(model, task, means, subset) - m_of(model, task, means, none)
+    scores = gate_scores(model, task, means, subset, steps=32)
+    assert float(scores.sum()) == pytest.approx(part_effect, rel=0.02, abs=0.02)
+    assert not scores[~subset.flat()].any()
 
 
 def test_search_gives_nested_sizes_and_is_repeatable(model: Any, task: ValueTask) -> None:
@@ -39,11 +39,11 @@ def test_search_gives_nested_sizes_and_is_repeatable(model: Any, task: ValueTask
         assert len(first[size].nodes) == size
         assert torch.equal(first[size].nodes.flat(), again[size].nodes.flat())
         assert not first[size].shares[~first[size].nodes.flat()].any()
-    held = faithfulness(model, task, first[12].nodes, n_random=3)
-    assert held.f == pytest.approx(first[12].f, abs=1e-4)
-    assert held.f_lo <= held.f <= held.f_hi and held.n_heads + held.n_neurons == 12
-    whole = faithfulness(model, task, ~Nodes.none(model), n_random=0)
-    assert whole.f == pytest.approx(1) and whole.completeness == pytest.approx(1)
+    result = faithfulness(model, task, first[12].nodes, n_random=3)
+    assert result.f == pytest.approx(first[12].f, abs=1e-4)
+    assert result.f_lo <= result.f <= result.f_hi and result.n_heads + result.n_neurons == 12
+    full = faithfulness(model, task, ~Nodes.none(model), n_random=0)
+    assert full.f == pytest.approx(1) and full.completeness == pytest.approx(1)
 
 
 def test_nothing_to_explain_is_said(model: Any, task: ValueTask) -> None:
@@ -58,8 +58,8 @@ def test_nothing_to_explain_is_said(model: Any, task: ValueTask) -> None:
 
 def test_results_show_themselves(model: Any, task: ValueTask) -> None:
     nodes = Nodes.of(model, heads=[(0, 1)], neurons=[(1, 12)])
-    held = faithfulness(model, task, nodes, n_random=2)
+    carried = faithfulness(model, task, nodes, n_random=2)
     effects = circuit_effects(model, task, nodes, n_inputs=3)
-    for result, word in ((held, "1 heads and 1 neurons"), (effects, "strongest edges first")):
+    for result, word in ((carried, "1 heads and 1 neurons"), (effects, "strongest edges first")):
         assert word in result._repr_html_()
         assert result.show().axes[0].has_data()

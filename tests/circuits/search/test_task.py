@@ -13,11 +13,11 @@ from neva_tl.core.errors import InputError
 
 def test_tasks_hold_both_poles_of_one_split(demo: Any) -> None:
     pairs = nv.prompts.load("demo")
-    made = value_task(demo, pairs, "power", split="validation", per_pole=10, at="last")
-    assert (made.signs > 0).sum() == (made.signs < 0).sum() == 10
-    assert made.weights[made.signs > 0].sum() == pytest.approx(1) and made.weights.sum() == pytest.approx(0)
+    task = value_task(demo, pairs, "power", split="validation", per_pole=10, at="last")
+    assert (task.signs > 0).sum() == (task.signs < 0).sum() == 10
+    assert task.weights[task.signs > 0].sum() == pytest.approx(1) and task.weights.sum() == pytest.approx(0)
     theirs = {f"{e.prompt} {e.answer}" for e in pairs.split("validation").for_value("power").examples()}
-    assert {f"{e.prompt} {e.answer}" for e in made.examples} <= theirs
+    assert {f"{e.prompt} {e.answer}" for e in task.examples} <= theirs
     with pytest.raises(InputError, match="at least 2"):
         value_task(demo, pairs, "power", per_pole=1)
 

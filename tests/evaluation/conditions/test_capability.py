@@ -86,8 +86,8 @@ def test_multiple_choice_by_hand(stories260k):
     [
         (pd.DataFrame({"prompt": ["a"], "options": [["b", "c"]]}), "lack the column 'answer'"),
         (pd.DataFrame({"prompt": ["a"], "options": [["b"]], "answer": [0]}), "fewer than two"),
-        (pd.DataFrame({"prompt": ["a"], "options": [["b", "c"]], "answer": ["d"]}), "none of its options"),
-        (pd.DataFrame({"prompt": ["a"], "options": [["b", "c"]], "answer": [2]}), "no index"),
+        (pd.DataFrame({"prompt": ["a"], "options": [["b", "c"]], "answer": ["d"]}), "not one of its options"),
+        (pd.DataFrame({"prompt": ["a"], "options": [["b", "c"]], "answer": [2]}), "not an index"),
     ],
 )
 def test_bad_questions_are_refused(stories260k, questions, message):

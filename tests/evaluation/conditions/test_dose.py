@@ -19,7 +19,7 @@ def test_dose_response_starts_at_nothing_and_marks_admissible_doses(stories260k)
     assert table["kl"].is_monotonic_increasing and table["kl"].iloc[0] < 1e-4
     assert table["admissible"].iloc[0]
     assert {"gain_lo", "gain_hi", "leakage", "ppl"} <= set(table.columns)
-    with pytest.raises(InputError, match="does not say which value"):
+    with pytest.raises(InputError, match="does not name the value"):
         dose_response(stories260k, push(), PROMPTS, LetterJudge(), progress=False)
 
 

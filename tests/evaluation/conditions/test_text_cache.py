@@ -10,16 +10,18 @@ import pytest
 import torch
 
 import neva_tl as nv
-from neva_tl.core.cache import JsonCache
+from neva_tl import models
+from neva_tl.core.cache import JsonCache, content_key
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Ablate, AddVector, RolePrompt, edit
 from neva_tl.evaluation import Decoding, leakage, observe
 from neva_tl.evaluation.conditions import text_cache as written_module
 from neva_tl.evaluation.conditions.observe import observe_many, write_texts, write_texts_many
-from neva_tl.evaluation.conditions.text_cache import recall
+from neva_tl.evaluation.conditions.text_cache import recall, text_keys
 from neva_tl.evaluation.judges import CachedJudge, WordListJudge
 from neva_tl.models import inference
+from neva_tl.models.tiny import tiny_checkpoint, tiny_tokenizer
 
 PROMPTS = [
     "at the market , tom thinks that",
@@ -186,3 +188,24 @@ def test_a_killed_run_loses_the_running_chunk_alone(monkeypatch):
     assert calls[:2] == [[7, 6, 5], [4, 3, 2]] and len(cache) == 6
     assert recall(cache, keys, lengths, write) == [f"text {i % 8}" for i in range(10)]
     assert calls[3] == [1, 0]
+
+
+def test_other_template_settings_are_other_texts(tmp_path):
+    """Keys differ by date and by BOS where the template is used, and are those of version 0.1.0 where token ids are."""
+    folder = tiny_checkpoint(tmp_path / "m", chat=True)
+    plain = models.load(folder)
+    tokenizer = tiny_tokenizer(chat=True)
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + tokenizer.chat_template
+    tokenizer.save_pretrained(folder)
+    model = models.load(folder)
+
+    def key(model, chat=None):
+        return text_keys(model, [], ["Why?"], [0], Decoding(max_new_tokens=6, chat=chat))[0]
+
+    first, without = key(model), key(model, chat=False)
+    inference.set_template(model, date="2025-01-31")
+    assert key(model) != first and key(model, chat=False) == without
+    inference.set_template(model)
+    assert key(model) == first
+    origin = content_key(models.fingerprint(plain), [])
+    assert key(plain, chat=False) == content_key("text", 1, origin, [6, False], "Why?", None)

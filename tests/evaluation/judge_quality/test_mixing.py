@@ -19,7 +19,7 @@ from neva_tl.evaluation.judge_quality.corrected import NOTE, correct
 from neva_tl.evaluation.judge_quality.mixing import JudgedTexts, condition_numbers, mixing, rogan_gladen, unmix
 from neva_tl.evaluation.judge_quality.mixing import judged as judge_labels
 from neva_tl.evaluation.labels.labelled import LabelledTexts
-from neva_tl.evaluation.measures import formulas as measures
+from neva_tl.evaluation.measures import formulas
 from neva_tl.evaluation.measures.result import measure
 
 QUICK = {"n_boot": 100, "n_permutations": 1}
@@ -249,7 +249,7 @@ def test_halves_of_the_draws_are_those_of_measure():
     found, alone = correct(seen, judged(), seed=7, **QUICK), measure(seen, seed=7, **QUICK)
     pd.testing.assert_frame_equal(found.raw.table(), alone.table())
     assert found.raw.nlr == alone.nlr
-    assert measures.gain(found.matrix.to_numpy(), seen.target) == pytest.approx(
+    assert formulas.gain(found.matrix.to_numpy(), seen.target) == pytest.approx(
         [found.corrected.gains[v].est for v in seen.steered]
     )
 

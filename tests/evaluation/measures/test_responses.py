@@ -10,14 +10,14 @@ import pytest
 from helpers.planted_responses import planted
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
-from neva_tl.evaluation.measures import formulas as measures
+from neva_tl.evaluation.measures import formulas
 from neva_tl.evaluation.measures.cluster_sums import cluster_sums
 from neva_tl.evaluation.measures.responses import Responses
 
 
 def plain_draw(responses: Responses) -> np.ndarray:
     sums = cluster_sums(responses)
-    return measures.effects(sums, [np.ones((1, len(names))) for names in sums.names])[0]
+    return formulas.effects(sums, [np.ones((1, len(names))) for names in sums.names])[0]
 
 
 def test_excluded_items_do_not_count():

@@ -18,9 +18,9 @@ from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.study import StudyResult
 from neva_tl.study.analyses import capability as module
 from neva_tl.study.analyses.capability import COLUMNS, run_capability
-from neva_tl.study.analyses.rebuilt import FinishedRun
-from neva_tl.study.run.health import Health
-from neva_tl.study.run.store import Store
+from neva_tl.study.analyses.reopened_run import ReopenedRun
+from neva_tl.study.run.cost_meter import CostMeter
+from neva_tl.study.run.run_folder import RunFolder
 
 
 def choices(n: int = 24) -> Benchmark:
@@ -38,25 +38,25 @@ def texts() -> Benchmark:
 
 
 @pytest.fixture(scope="module")
-def run(finished: StudyResult) -> FinishedRun:
-    return FinishedRun.open(finished.folder)
+def run(finished: StudyResult) -> ReopenedRun:
+    return ReopenedRun.open(finished.folder)
 
 
-def test_edits_are_those_the_run_measured(run: FinishedRun, tiny_model: Any) -> None:
+def test_edits_are_those_the_run_measured(run: ReopenedRun, tiny_model: Any) -> None:
     """Perplexity and KL under the rebuilt edit are the figures that the run wrote down, for every method and value."""
-    health = Health(tiny_model, run.config, run.config.spending())
+    cost_meter = CostMeter(tiny_model, run.config, run.config.spending())
     edits = run.edits(tiny_model, run.methods())
     assert {(one.method, one.value) for one in edits} == {(m, v) for m in run.methods() for v in ("power", "tradition")}
     for one in edits:
         written = run.store.read_json(f"cells/measure/{one.method}/{one.value}@{one.target}.json")
-        found = capability(tiny_model, (one.edit,), health.texts)
+        found = capability(tiny_model, (one.edit,), cost_meter.texts)
         assert found == pytest.approx(written["capability"], rel=1e-5)
         assert (one.dose, one.status) == (written["dose"], written["status"])
         assert one.target == (None if one.method == "role" else 0.2)
 
 
-def test_table(run: FinishedRun, tiny_model: Any, tmp_path: Path) -> None:
-    store = Store(tmp_path)
+def test_table(run: ReopenedRun, tiny_model: Any, tmp_path: Path) -> None:
+    store = RunFolder(tmp_path)
     sets = [choices(), texts()]
     table = run_capability(store, run, tiny_model, sets, ("neva_shift", "role"))
     assert tuple(table.columns) == COLUMNS
@@ -78,9 +78,9 @@ def test_table(run: FinishedRun, tiny_model: Any, tmp_path: Path) -> None:
 
 
 def test_nothing_is_scored_twice(
-    run: FinishedRun, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: ReopenedRun, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store(tmp_path)
+    store = RunFolder(tmp_path)
     first = run_capability(store, run, tiny_model, [choices()], ("caa",), ("power",))
 
     def refuse(*args: Any, **options: Any) -> Any:
@@ -94,34 +94,34 @@ def test_nothing_is_scored_twice(
             run_capability(store, run, tiny_model, sets, ("caa",), ("power",), **changed)  # type: ignore[arg-type]
 
 
-def test_the_run_folder_is_only_read(run: FinishedRun, tiny_model: Any, tmp_path: Path) -> None:
+def test_the_run_folder_is_only_read(run: ReopenedRun, tiny_model: Any, tmp_path: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in run.store.root.rglob("*")}
-    run_capability(Store(tmp_path / "out"), run, tiny_model, [texts()], ("caa", "random"), ("power",))
+    run_capability(RunFolder(tmp_path / "out"), run, tiny_model, [texts()], ("caa", "random"), ("power",))
     assert {file: file.stat().st_mtime_ns for file in run.store.root.rglob("*")} == before
 
 
-def test_requests_that_the_run_cannot_serve(run: FinishedRun, tiny_model: Any, tmp_path: Path) -> None:
+def test_requests_that_the_run_cannot_serve(run: ReopenedRun, tiny_model: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no method 'neva': it has neva_shift"):
         run.edits(tiny_model, ("neva",))
     with pytest.raises(InputError, match="no value 'hedonism'"):
         run.edits(tiny_model, ("caa",), ("hedonism",))
     with pytest.raises(InputError, match=r"matched gains at 0\.2, not at 0\.9"):
         run.edits(tiny_model, ("caa",), target=0.9)
-    with pytest.raises(InputError, match="no run folder"):
-        FinishedRun.open(tmp_path)
+    with pytest.raises(InputError, match="not a run folder"):
+        ReopenedRun.open(tmp_path)
     with pytest.raises(InputError, match="other weights"):
         run.load_model(str(tiny_checkpoint(tmp_path / "other", chat=True, n_ctx=1024, seed=5)))
     copy = tmp_path / "copy"
     shutil.copytree(run.store.root, copy)
     (copy / "stats" / "samples.npy").unlink()
     with pytest.raises(InputError, match=r"lacks stats/samples\.npy"):
-        FinishedRun.open(copy).edits(tiny_model, ("caa",))
+        ReopenedRun.open(copy).edits(tiny_model, ("caa",))
     (copy / "results.json").unlink()
     with pytest.raises(InputError, match="not finished"):
-        FinishedRun.open(copy)
+        ReopenedRun.open(copy)
 
 
-def test_the_runs_model_may_have_to_be_named(run: FinishedRun, checkpoint: Path) -> None:
+def test_the_runs_model_may_have_to_be_named(run: ReopenedRun, checkpoint: Path) -> None:
     assert run.load_model(str(checkpoint)) is not None
     with pytest.raises(InputError, match="--model"):
         run.load_model()  # the manifest knows a folder's name only
@@ -157,7 +157,7 @@ def test_command_unedited(capsys: pytest.CaptureFixture[str], checkpoint: Path, 
 
 
 def test_command_edited(
-    capsys: pytest.CaptureFixture[str], run: FinishedRun, checkpoint: Path, data: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], run: ReopenedRun, checkpoint: Path, data: Path, tmp_path: Path
 ) -> None:
     file = data / "multiple_choice" / "mine.jsonl"
     options = ("--model", checkpoint, "--run", run.store.root, "--method", "caa", "--value", "power", "--out", tmp_path)
@@ -176,7 +176,7 @@ def test_command_edited(
         (("--set", "a=DATA", "--method", "caa"), "belong to a run"),
         (("--set", "a=DATA", "--span", "some"), "unknown span"),
         (("--set", "a=DATA", "--set", "a=DATA"), "two sets are named 'a'"),
-        (("--set", "a=DATA", "--run", "/nowhere"), "no run folder"),
+        (("--set", "a=DATA", "--run", "/nowhere"), "not a run folder"),
     ],
 )
 def test_command_refuses(capsys: pytest.CaptureFixture[str], data: Path, argv: tuple[str, ...], message: str) -> None:

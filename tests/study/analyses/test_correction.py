@@ -18,7 +18,7 @@ from neva_tl.evaluation.judges.registry import JUDGES
 from neva_tl.study import Study, StudyResult
 from neva_tl.study.analyses import correction
 from neva_tl.study.run.config import StudyConfig
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.run_folder import RunFolder
 
 STEERED = ("power", "security")
 TOPICS, PER_TOPIC = 10, 4
@@ -95,7 +95,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def make_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(JUDGES, "muddled", (f"{__name__}:Muddled", ""))
     config = StudyConfig(model="smollm2", judge="muddled", overrides={"n_boot": 60, "targets": (0.2, 0.4)})
-    store = Store.open(folder, {"study": "x"})
+    store = RunFolder.open(folder, {"study": "x"})
     store.write_json("manifest.json", {"study": "x", "config": config.to_json(), "seed": 0})
     store.write_json("results.json", {"judge": "muddled", "unit": "points"})
     store.write_table("cells/base.items", items(np.zeros(10)), csv=False)
@@ -158,7 +158,7 @@ def test_a_judge_that_names_its_own_labels_needs_none(run: Path, labels: Path) -
 def test_what_cannot_be_corrected_is_refused(run: Path, labels: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no finished study"):
         correction.corrected(tmp_path / "none", "caa", labels=labels)
-    with pytest.raises(InputError, match="measured no lape"):
+    with pytest.raises(InputError, match="did not measure lape"):
         correction.corrected(run, "lape", Muddled(), labels)
     with pytest.raises(InputError, match=r"at gain 0\.3"):
         correction.corrected(run, "neva", Muddled(), labels, target=0.3)
@@ -196,7 +196,7 @@ def test_the_command_prints_both_matrices(run: Path, labels: Path, call, monkeyp
         "D of neva, raw",
         "D of neva, corrected",
         "condition number",
-        "confusion alone makes: 1.00",
+        "confusion alone explains: 1.00",
         "carry over",
     ):
         assert part in out
@@ -229,7 +229,7 @@ def test_the_analysis_script_corrects_every_method(run: Path, labels: Path, monk
 
 
 def test_a_run_of_a_judge_that_reads_no_texts_is_refused(run: Path, labels: Path) -> None:
-    store = Store(run)
+    store = RunFolder(run)
     manifest = store.read_json("manifest.json")
     store.write_json("manifest.json", {**manifest, "config": {**manifest["config"], "judge": "logprob"}})
     with pytest.raises(InputError, match="reads no texts"):

@@ -24,8 +24,8 @@ from neva_tl.prompts.example import Example
 from neva_tl.study import Study, StudyResult, layer_ablation, layer_study
 from neva_tl.study.analyses.layers import AMPLIFY_DOSE, GROUPS, OPERATIONS, group_of
 from neva_tl.study.run import stages
-from neva_tl.study.run.health import Health
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.cost_meter import CostMeter
+from neva_tl.study.run.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -99,11 +99,11 @@ def test_zeroing_all_neurons_is_silencing_the_mlp(
 ) -> None:
     study = small_study(scope="all")
     pairs = stages.limit_rows(prompts.load(str(pairs_file)), study.profile.rows_per_value)
-    scorer = stages.make_scorer(Store(tmp_path), tiny_model, pairs, study.config, study.profile)
-    health = Health(tiny_model, study.config, study.profile)
+    scorer = stages.make_scorer(RunFolder(tmp_path), tiny_model, pairs, study.config, study.profile)
+    cost_meter = CostMeter(tiny_model, study.config, study.profile)
     layer = neurons.layers[-1]
     chosen = only_layer(neurons, layer)
-    table = layer_ablation(tiny_model, stats, {"power": chosen}, scorer, health, n_boot=50)
+    table = layer_ablation(tiny_model, stats, {"power": chosen}, scorer, cost_meter, n_boot=50)
     assert list(table["layer"].unique()) == [layer]  # layers without selected neurons have no rows
     assert [tuple(row) for row in table[["group", "operation"]].to_numpy()] == [
         (g, o) for g in GROUPS for o in OPERATIONS
@@ -122,7 +122,7 @@ def test_zeroing_all_neurons_is_silencing_the_mlp(
         scores.append((mean[group.plus] - mean[group.minus]) / judge.sd["power"])
     assert len(scores[0]) == 6
     assert row["d_csr"] == pytest.approx((scores[1] - scores[0]).mean(), abs=1e-4)
-    texts = [Example("", text) for text in health.texts.texts]
+    texts = [Example("", text) for text in cost_meter.texts.texts]
     losses = [-np.concatenate(raw_logprobs(hf, tiny_model, texts, silent, False)).mean() for silent in (None, layer)]
     assert row["d_loss"] == pytest.approx(losses[1] - losses[0], abs=1e-4)
 
@@ -139,17 +139,17 @@ def test_the_numbers_are_those_of_one_whole_measurement_after_the_other(
 ) -> None:
     study = small_study(scope=scope)
     pairs = stages.limit_rows(prompts.load(str(pairs_file)), study.profile.rows_per_value)
-    scorer = stages.make_scorer(Store(tmp_path), tiny_model, pairs, study.config, study.profile)
-    health = Health(tiny_model, study.config, study.profile)
+    scorer = stages.make_scorer(RunFolder(tmp_path), tiny_model, pairs, study.config, study.profile)
+    cost_meter = CostMeter(tiny_model, study.config, study.profile)
     every = pd.concat([neurons.df.head(3).assign(layer=layer) for layer in range(stats.n_layers)], ignore_index=True)
     chosen = neurons.with_df(every)
-    table = layer_ablation(tiny_model, stats, {"power": chosen}, scorer, health, scope=scope, n_boot=20)
+    table = layer_ablation(tiny_model, stats, {"power": chosen}, scorer, cost_meter, scope=scope, n_boot=20)
     judge: Any = scorer.judge_of("test", ("power",))
 
     def measured(*edits: Any) -> tuple[float, float]:
         with edit(tiny_model, *edits) as session:
             score = judge.measure(tiny_model, session).scores[0].mean()
-        return score, np.log(health.capability(edits, questions=False)["perplexity"])
+        return score, np.log(cost_meter.capability(edits, questions=False)["perplexity"])
 
     base = measured()
     for layer in range(stats.n_layers):
@@ -176,7 +176,9 @@ def test_editing_what_is_already_so_changes_nothing(
 ) -> None:
     """Amplifying neurons whose poles do not differ is no edit at all: every number is exactly 0."""
     study = small_study(scope="all")
-    scorer = stages.make_scorer(Store(tmp_path), tiny_model, prompts.load(str(pairs_file)), study.config, study.profile)
+    scorer = stages.make_scorer(
+        RunFolder(tmp_path), tiny_model, prompts.load(str(pairs_file)), study.config, study.profile
+    )
     layer = neurons.layers[0]
     equal = stats.mean.copy()
     equal[:, 1] = equal[:, 0]
@@ -186,7 +188,7 @@ def test_editing_what_is_already_so_changes_nothing(
         flat,
         {"power": only_layer(neurons, layer)},
         scorer,
-        Health(tiny_model, study.config, study.profile),
+        CostMeter(tiny_model, study.config, study.profile),
         n_boot=20,
     )
     still = table[table["operation"] == "amplify"]

@@ -61,9 +61,11 @@ def test_table_is_the_lens_of_the_runs_edits(run: Path, tiny_model: Any) -> None
         plain = table[table["steered"].isna()]
         np.testing.assert_allclose(plain["log_odds"], own[own["condition"] == "unedited"]["log_odds"], atol=1e-4)
         assert set(mine["dose"]) == {dose}
-    tokens = study_lens.Store(run).read_table("tables/lens_tokens")
+    tokens = study_lens.RunFolder(run).read_table("tables/lens_tokens")
     assert set(tokens["steered"]) == {"power", "tradition"} and tokens["prompt"].str.startswith(texts[0]).all()
-    assert study_lens.lens_table(run, options).equals(study_lens.Store(run).read_table("tables/lens"))  # read, not made
+    assert study_lens.lens_table(run, options).equals(
+        study_lens.RunFolder(run).read_table("tables/lens")
+    )  # read, not made
 
 
 def test_a_run_without_doses_is_refused(run: Path) -> None:
@@ -79,4 +81,4 @@ def test_the_script_says_what_is_wrong(tmp_path: Path) -> None:
         [sys.executable, str(script_path("logit_lens")), str(tmp_path)],
         capture_output=True, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "PATH": ""}, check=False,
     )  # fmt: skip
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "no run folder" in done.stderr
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "not a run folder" in done.stderr

@@ -17,18 +17,18 @@ from helpers.written_cells import ADDED, BOTH, KL, study
 from neva_tl.core.errors import InputError
 from neva_tl.methods import METHODS
 from neva_tl.study.analyses import method_comparison as mc
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.run_folder import RunFolder
 
 
 @pytest.fixture
-def studies(tmp_path: Path) -> dict[str, Store]:
+def studies(tmp_path: Path) -> dict[str, RunFolder]:
     whole = dict.fromkeys(ADDED, BOTH)
     study(tmp_path / "gate-none", whole, relevance=False)
     study(tmp_path / "gate-relevance", {"neva_shift": BOTH, "caa": ("power",)}, relevance=True)
     return mc.folders(tmp_path)
 
 
-def test_equal_gates_only_and_ratios_by_hand(studies: dict[str, Store]) -> None:
+def test_equal_gates_only_and_ratios_by_hand(studies: dict[str, RunFolder]) -> None:
     table = mc.contests(studies, n_boot=50).set_index(["gate", "ours", "rival"])
     assert set(table.index) == {
         ("none", "neva_shift", "caa"),
@@ -47,7 +47,7 @@ def test_equal_gates_only_and_ratios_by_hand(studies: dict[str, Store]) -> None:
     assert only["n_values"] == 1 and only["reached_ours"] == 2 and only["reached_rival"] == 1
 
 
-def test_verdicts_hold_ours_against_the_rival_that_leaks_least(studies: dict[str, Store]) -> None:
+def test_verdicts_hold_ours_against_the_rival_that_leaks_least(studies: dict[str, RunFolder]) -> None:
     found = {(v["gate"], v["ours"]): v for v in mc.verdicts(mc.contests(studies, n_boot=50), loss=0.25 + 1e-9)}
     none = found["none", "neva_shift"]
     assert none["rival"] == "caa_projected"  # .2 against caa's .3
@@ -83,7 +83,7 @@ def test_ratio_of_means_resamples_pairs_and_refuses_a_rival_that_loses_nothing()
     assert np.isnan(mc.ratio_of_means(rival, np.full(40, np.nan), name="kl")["kl_ratio"])
 
 
-def test_written_whole(studies: dict[str, Store], tmp_path: Path) -> None:
+def test_written_whole(studies: dict[str, RunFolder], tmp_path: Path) -> None:
     text = mc.write(tmp_path)
     table = pd.read_parquet(tmp_path / "tables" / "method_comparison.parquet")
     assert len(table) == len(ADDED) + 2 and set(table["family"]) == {"neurons", "vectors"}
@@ -91,7 +91,7 @@ def test_written_whole(studies: dict[str, Store], tmp_path: Path) -> None:
     np.testing.assert_allclose(table["kl_median"], [KL[m] for m in table["method"]])
     found = json.loads((tmp_path / "method_comparison.json").read_text())
     assert found["goals"] == {"nlr": 0.5, "loss": 1.0} and len(found["contests"]) == 4
-    assert "neva behind probe at gain 0.4, against caa_probe over 2 values" in text
+    assert "neva under gate probe at gain 0.4, against caa_probe over 2 values" in text
 
 
 def test_every_method_has_a_family_and_ours_are_neurons() -> None:

@@ -19,7 +19,7 @@ from neva_tl.activations import ActivationStats
 from neva_tl.core.errors import InputError
 from neva_tl.methods import build
 from neva_tl.study.analyses import variants as levels_of
-from neva_tl.study.analyses.rebuilt import FinishedRun
+from neva_tl.study.analyses.reopened_run import ReopenedRun
 from neva_tl.study.analyses.sensitivity import (
     EMPTY,
     Lab,
@@ -32,24 +32,24 @@ from neva_tl.study.analyses.sensitivity import (
 from neva_tl.study.analyses.sparsity import ALL, over_values, sizes, smallest_k, sparsity
 from neva_tl.study.analyses.variants import OWN, Setting, Variant, variants
 from neva_tl.study.run import stages
-from neva_tl.study.run.cells import grid_of
+from neva_tl.study.run.cell_runner import grid_of
+from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import Scorer
-from neva_tl.study.run.store import Store
 
 STEERED = ("power", "tradition")
 
 
 @pytest.fixture
-def run(neva_run: Path, tmp_path: Path) -> FinishedRun:
-    return FinishedRun.open(shutil.copytree(neva_run, tmp_path / "run"))
+def run(neva_run: Path, tmp_path: Path) -> ReopenedRun:
+    return ReopenedRun.open(shutil.copytree(neva_run, tmp_path / "run"))
 
 
 @pytest.fixture
-def lab(run: FinishedRun, tiny_model: Any) -> Lab:
+def lab(run: ReopenedRun, tiny_model: Any) -> Lab:
     return Lab.open(run, tiny_model)
 
 
-def scores(store: Store, name: str, value: str) -> np.ndarray:
+def scores(store: RunFolder, name: str, value: str) -> np.ndarray:
     """A cell's scores of one value, in the order of its items."""
     items = store.read_table(f"{name}.items")
     return items[(items["kind"] == "score") & (items["measured"] == value)].sort_values("item")["score"].to_numpy()
@@ -99,7 +99,7 @@ def test_values_are_spread() -> None:
     assert spread_values(ten) == ("0", "3", "6") and spread_values(ten[:2]) == ("0", "1")
 
 
-def test_all_names_every_value_of_the_run(run: FinishedRun) -> None:
+def test_all_names_every_value_of_the_run(run: ReopenedRun) -> None:
     assert SensitivityConfig(values=("all",)).of_run(run).values == run.values()
     with pytest.raises(InputError, match="no value 'all'"):
         SensitivityConfig(values=("power", "all")).of_run(run)
@@ -153,7 +153,7 @@ def test_neurons_of_levels(lab: Lab) -> None:
 @pytest.mark.parametrize("method", ["neva", "neva_shift"])
 def test_the_whole_set_is_the_runs_own_cell(lab: Lab, tmp_path: Path, method: str) -> None:
     """Searched and measured again through a level that changes nothing: the run's own dose and items, to the last digit."""
-    fresh = replace(lab, cells=replace(lab.cells, store=Store(tmp_path / "again")))
+    fresh = replace(lab, cells=replace(lab.cells, store=RunFolder(tmp_path / "again")))
     for value in STEERED:
         nothing = Variant("k", "all", k=None)
         fresh.measure(method, [(nothing, value)])
@@ -204,15 +204,15 @@ def two_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def whole(
     neva_run: Path, tiny_model: Any, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[FinishedRun, dict[str, pd.DataFrame], dict[str, Any]]:
+) -> tuple[ReopenedRun, dict[str, pd.DataFrame], dict[str, Any]]:
     """A call without interruption, and its run."""
-    run = FinishedRun.open(shutil.copytree(neva_run, tmp_path_factory.mktemp("whole") / "run"))
+    run = ReopenedRun.open(shutil.copytree(neva_run, tmp_path_factory.mktemp("whole") / "run"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(levels_of, "K_SHARES", (1 / 8, 1 / 2))
         return (run, *sensitivity(run, tiny_model, SOME))
 
 
-def test_tables(whole: tuple[FinishedRun, dict[str, pd.DataFrame], dict[str, Any]], tiny_model: Any) -> None:
+def test_tables(whole: tuple[ReopenedRun, dict[str, pd.DataFrame], dict[str, Any]], tiny_model: Any) -> None:
     run, tables, numbers = whole
     table, by_value = tables["sensitivity"], tables["sensitivity_values"]
     assert set(table["factor"]) == {"k"} and set(table["values"]) == {"2/2"} and len(table) == 3
@@ -238,9 +238,9 @@ def test_tables(whole: tuple[FinishedRun, dict[str, pd.DataFrame], dict[str, Any
 
 
 def test_a_killed_call_goes_on_and_a_second_one_only_reads(
-    run: FinishedRun,
+    run: ReopenedRun,
     tiny_model: Any,
-    whole: tuple[FinishedRun, dict[str, pd.DataFrame], dict[str, Any]],
+    whole: tuple[ReopenedRun, dict[str, pd.DataFrame], dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
     killed_after: Callable[[int], None],
 ) -> None:
@@ -300,7 +300,7 @@ def test_interval_over_values() -> None:
     assert over_values([0.1], 0, 100).lo is None and over_values([], 0, 100).est is None
 
 
-def test_sparsity(run: FinishedRun, tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sparsity(run: ReopenedRun, tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gains on validation prompts are made up for one value (a random model gains little), the other's are measured."""
     config = SensitivityConfig(methods=("neva_shift",))
     lab = Lab.open(run, tiny_model, config)
@@ -346,7 +346,7 @@ def test_sparsity(run: FinishedRun, tiny_model: Any, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def command(
-    run: FinishedRun, checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run: ReopenedRun, checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[int, str, str]]:
     """Runs analyses/sensitivity.py on the run."""
     module = load_script("sensitivity")
@@ -361,7 +361,7 @@ def command(
     return call
 
 
-def test_command(command: Callable[..., tuple[int, str, str]], run: FinishedRun) -> None:
+def test_command(command: Callable[..., tuple[int, str, str]], run: ReopenedRun) -> None:
     status, out, _ = command("--factor", "k", "--method", "neva_shift", "--value", "power")
     assert status == 0 and "as run" in out and "kept" in out
     for name in ("sensitivity", "sensitivity_values", "sparsity", "sparsity_curve"):
@@ -381,14 +381,14 @@ def test_command(command: Callable[..., tuple[int, str, str]], run: FinishedRun)
     ],
 )
 def test_command_refuses(
-    command: Callable[..., tuple[int, str, str]], run: FinishedRun, argv: tuple[str, ...], message: str
+    command: Callable[..., tuple[int, str, str]], run: ReopenedRun, argv: tuple[str, ...], message: str
 ) -> None:
     status, out, err = command(*argv)
     assert status == 2 and out == "" and message in err and len(err.strip().splitlines()) == 1
     assert not run.store.has("sensitivity.json") and not run.store.has("cells/sensitivity")
 
 
-def test_a_run_on_other_prompts_is_refused(run: FinishedRun) -> None:
+def test_a_run_on_other_prompts_is_refused(run: ReopenedRun) -> None:
     manifest = run.manifest | {"prompt_hash": "0" * 64}
     with pytest.raises(InputError, match="made on other prompts"):
         replace(run, manifest=manifest).pairs()

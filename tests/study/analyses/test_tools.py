@@ -32,7 +32,7 @@ from neva_tl.study import build_edit, compare
 from neva_tl.study.analyses import method_comparison as mc
 from neva_tl.study.analyses.tools import FIRST_DOSE
 from neva_tl.study.run import tables
-from neva_tl.study.run.cells import grid_of
+from neva_tl.study.run.cell_runner import grid_of
 from neva_tl.study.run.config import GRIDS
 
 ROOT = Path(__file__).parents[2]

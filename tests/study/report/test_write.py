@@ -134,7 +134,7 @@ def test_sentences_say_the_numbers() -> None:
     neva["nlr"] = {"est": 0.5, "lo": 0.4, "hi": 0.6, "n": 60}
     caa["nlr"] = {"est": 0.3, "lo": 0.2, "hi": 0.45, "n": 60}
     text = " ".join(sentences(results, {"neurons": fake.neurons()}))
-    assert "400 neurons for 10 values" in text
+    assert "distinct neurons of the model's 3,072 for 10 values (40 per value; values share neurons)" in text
     assert "0.41 [0.35, 0.47]" in text
     assert "CAA leaks less per unit of gain" in text and "intervals overlap" in text
     caa["nlr"] = {"est": 0.9, "lo": 0.8, "hi": 1.0, "n": 60}

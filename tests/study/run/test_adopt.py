@@ -14,7 +14,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.study import Study, StudyResult
 from neva_tl.study.run import stages, tables
 from neva_tl.study.run.adopt import adopt
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.run_folder import RunFolder
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def test_another_gate_measures_what_it_measured_alone_without_collecting_again(
 
 def test_what_the_folder_has_stays(finished: StudyResult, tmp_path: Path) -> None:
     about = with_config(manifest(finished.folder), gate="relevance", methods=["caa"])
-    store = Store.open(tmp_path / "run", about)
+    store = RunFolder.open(tmp_path / "run", about)
     store.write_json("cells/unit.json", {"mine": 1})
     assert adopt(store, about, finished.folder) > 5 and store.read_json("cells/unit.json") == {"mine": 1}
     copied = (tmp_path / "run/stats/stats.json").read_bytes()
@@ -64,7 +64,7 @@ def test_what_the_folder_has_stays(finished: StudyResult, tmp_path: Path) -> Non
 )
 def test_another_study_gives_nothing(finished: StudyResult, tmp_path: Path, fields: dict[str, Any]) -> None:
     about = with_config(manifest(finished.folder), **fields)
-    store = Store.open(tmp_path / "run", about)
+    store = RunFolder.open(tmp_path / "run", about)
     with pytest.raises(InputError, match="differs from this study in more than gate"):
         adopt(store, about, finished.folder)
     assert not list((tmp_path / "run").iterdir())
@@ -72,9 +72,9 @@ def test_another_study_gives_nothing(finished: StudyResult, tmp_path: Path, fiel
 
 def test_other_weights_or_no_folder(finished: StudyResult, tmp_path: Path) -> None:
     about = manifest(finished.folder)
-    store = Store.open(tmp_path / "run", about)
+    store = RunFolder.open(tmp_path / "run", about)
     first, *rest = about["study"].split("-")
     with pytest.raises(InputError, match="differs from this study"):
         adopt(store, {**about, "study": "-".join([first, "0" * 16, *rest[1:]])}, finished.folder)
-    with pytest.raises(InputError, match="no run folder"):
+    with pytest.raises(InputError, match="not a run folder"):
         adopt(store, about, tmp_path / "nowhere")

@@ -12,7 +12,7 @@ from helpers.written_cells import MEASURED, items
 from neva_tl.core.errors import InputError
 from neva_tl.study import nlr_comparison
 from neva_tl.study.run.comparison import stored_responses
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.run_folder import RunFolder
 
 #: What each edit adds to every item of each measured value: no noise, so the answer is known exactly.
 ADDED = {
@@ -22,8 +22,8 @@ ADDED = {
 }
 
 
-def run(root: Path, reached: dict[str, tuple[str, ...]], target: float = 0.4) -> Store:
-    store = Store.open(root, {"study": "x"})
+def run(root: Path, reached: dict[str, tuple[str, ...]], target: float = 0.4) -> RunFolder:
+    store = RunFolder.open(root, {"study": "x"})
     store.write_table("cells/base.items", items(), csv=False)
     rows = []
     for method, done in reached.items():
@@ -62,7 +62,7 @@ def test_only_values_that_both_reached(tmp_path: Path) -> None:
 
 
 def test_nothing_to_compare_with(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="measured no neva"):
+    with pytest.raises(InputError, match="did not measure neva"):
         nlr_comparison(run(tmp_path / "a", {"caa": ("power",)}))
     assert nlr_comparison(run(tmp_path / "b", {"neva": ("power",)})).empty
 

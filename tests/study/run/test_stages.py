@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from neva_tl import models
+from neva_tl.core.errors import InputError
+from neva_tl.models import inference
+from neva_tl.models.tiny import tiny_checkpoint, tiny_tokenizer
 from neva_tl.study import StudyResult
-from neva_tl.study.analyses.rebuilt import FinishedRun
+from neva_tl.study.analyses.reopened_run import ReopenedRun
 from neva_tl.study.report import write_report
 from neva_tl.study.run import stages
+from neva_tl.study.run.run_folder import RunFolder
 
 
 def test_where_no_word_is_one_values_own_no_circuit_is_drawn_and_the_rest_is_there(
     finished: StudyResult, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = FinishedRun.open(shutil.copytree(finished.folder, tmp_path / "run"))
+    run = ReopenedRun.open(shutil.copytree(finished.folder, tmp_path / "run"))
     evidence = run.evidence(tiny_model)
     shutil.rmtree(run.store.root / "circuits")
     for name in ("circuit", "neurons"):
@@ -29,3 +36,41 @@ def test_where_no_word_is_one_values_own_no_circuit_is_drawn_and_the_rest_is_the
     assert len(run.store.read_table("tables/neurons")) == sum(len(found) for found in evidence.neurons.values())
     write_report(run.store.root)
     assert "Circuit" in (run.store.root / "report.html").read_text()
+
+
+def test_stored_statistics_of_other_token_ids_are_refused(
+    finished: StudyResult, tiny_model: Any, tmp_path: Path
+) -> None:
+    """What identifies the statistics is the token ids; those of version 0.1.0 hold no hash and are read."""
+    run = ReopenedRun.open(shutil.copytree(finished.folder, tmp_path / "run"))
+    file = run.store.root / "stats/stats.json"
+    meta = json.loads(file.read_text())
+    assert (
+        stages.collected(run.store, tiny_model, run.pairs(), run.config, False).tokens_hash == meta["tokens_hash"] != ""
+    )
+    file.write_text(json.dumps(meta | {"tokens_hash": "0" * 64}))
+    with pytest.raises(InputError, match="other token ids"):
+        stages.collected(run.store, tiny_model, run.pairs(), run.config, False)
+    file.write_text(json.dumps({name: x for name, x in meta.items() if name not in ("tokens_hash", "encoding")}))
+    assert stages.collected(run.store, tiny_model, run.pairs(), run.config, False).tokens_hash == ""
+
+
+def test_template_settings_are_part_of_a_study(finished: StudyResult, tmp_path: Path) -> None:
+    """Another date is another study; a template without date and arguments leaves the identity as it was."""
+    folder = tiny_checkpoint(tmp_path / "m", chat=True)
+    tokenizer = tiny_tokenizer(chat=True)
+    tokenizer.chat_template = "{{ bos_token }}{{ strftime_now('%d %b %Y') }}" + tokenizer.chat_template
+    tokenizer.save_pretrained(folder)
+    model, run = models.load(folder), ReopenedRun.open(finished.folder)
+
+    def about(chat: bool | None = None) -> dict[str, Any]:
+        return stages.manifest(replace(run.config, chat=chat), model, run.pairs(), [])
+
+    first = about()
+    assert first["template"] == {"date": inference.TEMPLATE_DATE} and "template" not in about(chat=False)
+    inference.set_template(model, date="2025-01-31")
+    other = about()
+    assert other["template"] == {"date": "2025-01-31"} and other["study"] != first["study"]
+    RunFolder.open(tmp_path / "run", first).write_json("manifest.json", first)
+    with pytest.raises(InputError, match="chat template"):
+        RunFolder.open(tmp_path / "run", other)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from helpers.results_schema import check_results
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.study import Study, StudyResult
 from neva_tl.study.run import tables
-from neva_tl.study.run.bench import conditions
 from neva_tl.study.run.scorers import Scorer
+from neva_tl.study.run.workspace import conditions
 
 STEERED = ("power", "tradition")
 METHODS = ("neva_shift", "caa", "random", "role")
@@ -36,15 +39,25 @@ def test_results_follow_the_design(finished: StudyResult) -> None:
     results = check_results(finished.folder, STEERED, METHODS)
     assert results["judge"] == "logprob" and "SD" in results["unit"]
     assert all(results["neurons"][name]["k"] > 0 for name in STEERED)
-    assert (finished.folder / "report.html").is_file()
+    page = (finished.folder / "report.html").read_text(encoding="utf-8")
+    assert '"finished": true' in html.unescape(page) and '"finished": false' not in html.unescape(page)
     assert finished.results == results and "neva_shift" in finished.text() and "<table" in finished._repr_html_()
+
+
+def test_no_table_has_a_column_that_nothing_fills(finished: StudyResult) -> None:
+    """Measures may be undefined (NGL, NLR); a column that no step of a study writes is not there."""
+    undefined = re.compile(r"(ngl|nlr|circle|target_gain|acc|leak_value)(_.*)?|worst_(lo|hi)|leakage")
+    for path in sorted((finished.folder / "tables").glob("*.parquet")):
+        table = pd.read_parquet(path)
+        empty = [name for name in table if table[name].isna().all() and not undefined.fullmatch(name)]
+        assert not empty, (path.stem, empty)
 
 
 def test_reported_numbers_are_those_of_the_items(finished: StudyResult) -> None:
     """Gain and leakage matrix from the raw item scores, by hand."""
-    from neva_tl.study.run.store import Store
+    from neva_tl.study.run.run_folder import RunFolder
 
-    store = Store(finished.folder)
+    store = RunFolder(finished.folder)
     base = store.read_table("cells/base.items").query("kind == 'score'")
     leakage = finished.table("leakage").set_index(["method", "steered", "measured"])
     assert len(leakage) == len(METHODS) * 2 * 2

@@ -48,7 +48,7 @@ def entry_of(result: LeakageResult, target: float | None = 0.4) -> dict[str, Any
     cells = {"power": cell(2.0, "reached", 0.0), "tradition": cell(4.0, "unreached", 0.1)}
     if target is None:
         cells = {name: cell(None, "own gain") for name in STEERED}
-    return method_entry("caa", "none", target, result, cells, BASE)
+    return method_entry("none", target, result, cells, BASE)
 
 
 def test_means_ignore_what_is_missing() -> None:

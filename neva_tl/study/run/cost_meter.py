@@ -1,4 +1,7 @@
-"""What an edit costs, for a whole study: the unedited model's distributions are held once and every condition compared."""
+"""Capability cost of an edit.
+
+The unedited model's distributions are stored once; every condition is compared with them.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,14 @@ from neva_tl.study.run.config import Profile, StudyConfig
 
 
 @dataclass(eq=False)
-class Health:
-    """Capability on value-free text and questions of the test split, and fluency of generated texts."""
+class CostMeter:
+    """Capability on neutral text and questions, and fluency of generated texts.
+
+    Attributes:
+        model: The loaded model.
+        config: The resolved study.
+        profile: Its budget.
+    """
 
     model: Model
     config: StudyConfig
@@ -41,7 +50,7 @@ class Health:
 
     @cached_property
     def questions(self) -> pd.DataFrame | None:
-        """Multiple-choice questions of the model's own world; None where the profile asks for none."""
+        """Multiple-choice questions of the demo world; None where the profile has none."""
         if not self.config.demo or not self.profile.questions:
             return None
         from neva_tl import demo
@@ -49,16 +58,32 @@ class Health:
         return pd.DataFrame(demo.neutral_questions("test", self.profile.questions, self.config.seed))
 
     def capability(self, edits: Sequence[Edit], questions: bool = True) -> dict[str, float]:
-        """`perplexity`, `kl` and, where there are questions, `accuracy` under edits."""
-        asked = self.questions if questions else None
-        return capability(self.model, tuple(edits), self.texts, asked)
+        """Measure `perplexity`, `kl` and, where there are questions, `accuracy`.
+
+        Args:
+            edits: Edits of the condition.
+            questions: Whether to ask the questions.
+        """
+        items = self.questions if questions else None
+        return capability(self.model, tuple(edits), self.texts, items)
 
     def loss(self, edits: Sequence[Edit], reuse: LayerCache | None = None) -> float:
-        """Mean loss of the neutral texts under edits, nats per token: the log of `capability`'s perplexity, and no more."""
+        """Measure the mean loss of the neutral texts, in nats per token.
+
+        It equals the log of `capability`'s perplexity.
+
+        Args:
+            edits: Edits of the condition.
+            reuse: Cache of the layers below the edited one.
+        """
         with edit(self.model, *edits, reuse=reuse) as session:
-            found = neutral_logprobs(self.model, self.neutral, session=session, token_budget=TOKEN_BUDGET)
-        return -float(np.concatenate(found).mean())
+            logprobs = neutral_logprobs(self.model, self.neutral, session=session, token_budget=TOKEN_BUDGET)
+        return -float(np.concatenate(logprobs).mean())
 
     def fluency(self, generations: pd.DataFrame | None) -> dict[str, float]:
-        """Repetition and perplexity of texts under the unedited model; empty where no text was made."""
+        """Measure repetition and perplexity of texts under the unedited model.
+
+        Args:
+            generations: Generated texts; None gives an empty result.
+        """
         return {} if generations is None else fluency(generations, self.model)

@@ -1,7 +1,7 @@
-"""Cells: the pieces of measuring work of a study, each cached in the run folder by its name.
+"""Measurements of a study, each cached in the run folder by its name.
 
 A cell is one calibration (method, value), one measured condition (method, value, target gain), or one ablation. Its record
-is JSON, its item scores and texts are tables; the JSON is written last, so that what has one is whole.
+is JSON, its item scores and texts are tables; the JSON is written last, so its presence marks a complete cell.
 """
 
 from __future__ import annotations
@@ -26,25 +26,37 @@ from neva_tl.methods import Evidence, build, dose_unit
 from neva_tl.models import Model
 from neva_tl.models.inference.prompt_cache import Prefill
 from neva_tl.study.run.config import GRIDS, Profile, StudyConfig
-from neva_tl.study.run.health import Health
+from neva_tl.study.run.cost_meter import CostMeter
+from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import Scorer, demo_expressing, to_frame
-from neva_tl.study.run.store import Store
 
-#: Dose at which vector layers are compared on validation prompts, and how many values are tried where texts must be written
-#: for it (else all).
+#: Dose at which vector layers are compared on validation prompts, and the number of values for judges that read texts (for
+#: other judges, all values).
 LAYER_DOSE, LAYER_VALUES = 2.0, 3
 
 
 def grid_of(method: str) -> tuple[float, ...]:
-    """The coarse dose grid of a method."""
+    """Return the coarse dose grid of a method.
+
+    Args:
+        method: Registered name.
+    """
     return GRIDS[dose_unit(method)]
 
 
 @dataclass(eq=False)
-class Cells:
-    """Measuring work of one study."""
+class CellRunner:
+    """Measures the cells of one study.
 
-    store: Store
+    Attributes:
+        store: The run folder.
+        model: The loaded model.
+        scorer: The judge with its prompts.
+        config: The resolved study.
+        profile: Its budget.
+    """
+
+    store: RunFolder
     model: Model
     scorer: Scorer
     config: StudyConfig
@@ -52,9 +64,9 @@ class Cells:
     _prefill: Prefill = field(default_factory=Prefill)
 
     @cached_property
-    def health(self) -> Health:
-        """Capability and fluency, with the unedited model's log-probabilities held once."""
-        return Health(self.model, self.config, self.profile)
+    def cost_meter(self) -> CostMeter:
+        """Capability and fluency, with the unedited model's log-probabilities cached."""
+        return CostMeter(self.model, self.config, self.profile)
 
     # ------------------------------------------------------------ the unedited model
 
@@ -70,35 +82,43 @@ class Cells:
 
     @cached_property
     def base(self) -> dict[str, Any]:
-        """Record of the unedited model on test prompts (`items`, `generations` as tables beside it)."""
+        """Record of the unedited model on test prompts (tables `items` and `texts`)."""
         name = "cells/base"
         if not self.store.has(f"{name}.json"):
-            seen = self.scorer.observe((), "test")
-            self._write_observed(name, seen)
-            self.store.write_json(f"{name}.json", self._record(seen, ()))
+            observed = self.scorer.observe((), "test")
+            self._write_observed(name, observed)
+            self.store.write_json(f"{name}.json", self._record(observed, ()))
         return self.store.read_json(f"{name}.json")
 
     # ------------------------------------------------------------ doses
 
     def vector_layers(self, evidence: Evidence, steered: Sequence[str]) -> tuple[int, ...]:
-        """The layer of the vector methods: the largest mean validation gain of plain CAA at one dose.
+        """Select the layer of the vector methods.
 
-        Candidates are five depths (all layers of a small model), tried at `LAYER_DOSE` on all values, or on `LAYER_VALUES` of
-        them where the judge reads texts.
+        It is the layer with the largest mean validation gain of plain CAA at `LAYER_DOSE`. Candidates are five depths (all
+        layers of a small model), measured on all values, or on `LAYER_VALUES` of them where the judge reads texts.
+
+        Args:
+            evidence: Evidence from which the vectors are built.
+            steered: Steered values.
         """
         name = "cells/vector_layers"
         if not self.store.has(f"{name}.json"):
             n = evidence.stats.n_layers
-            tried = range(n) if n <= 6 else sorted({round(f * (n - 1)) for f in (0.3, 0.4, 0.5, 0.6, 0.7)})
-            asked = steered[:: max(1, len(steered) // LAYER_VALUES)][:LAYER_VALUES] if self.scorer.reads else steered
+            candidates = range(n) if n <= 6 else sorted({round(f * (n - 1)) for f in (0.3, 0.4, 0.5, 0.6, 0.7)})
+            sampled_values = (
+                steered[:: max(1, len(steered) // LAYER_VALUES)][:LAYER_VALUES] if self.scorer.reads else steered
+            )
             gains: dict[int, float] = {}
-            for layer in tried:
-                at = replace(evidence, layers=(int(layer),))
-                found = []
-                for value in asked:
-                    seen = self.scorer.observe((build("caa", at, value).with_dose(LAYER_DOSE),), "validation", (value,))
-                    found.append(seen.csr(value) - self.base_validation.csr(value))
-                gains[int(layer)] = float(np.mean(found))
+            for layer in candidates:
+                evidence_at = replace(evidence, layers=(int(layer),))
+                gains_of_layer = []
+                for value in sampled_values:
+                    observed = self.scorer.observe(
+                        (build("caa", evidence_at, value).with_dose(LAYER_DOSE),), "validation", (value,)
+                    )
+                    gains_of_layer.append(observed.csr(value) - self.base_validation.csr(value))
+                gains[int(layer)] = float(np.mean(gains_of_layer))
             best = max(gains, key=lambda layer: gains[layer])
             self.store.write_json(f"{name}.json", {"layers": [best], "validation_gain": gains})
         return tuple(self.store.read_json(f"{name}.json")["layers"])
@@ -106,7 +126,16 @@ class Cells:
     def calibrations(
         self, method: str, values: Sequence[str], edit_of: Callable[[str, str], Edit]
     ) -> dict[str, dict[str, Any]]:
-        """Doses of a method for some values at each target gain, found on validation prompts, all values in step."""
+        """Return a method's doses at each target gain, calibrated on validation prompts.
+
+        Args:
+            method: Registered name.
+            values: Steered values, calibrated together.
+            edit_of: (method, value) -> edit.
+
+        Returns:
+            Value -> record of its calibration.
+        """
         names = {value: f"cells/dose/{method}/{value}.json" for value in values}
         self.search(
             {name: (value, edit_of(method, value)) for value, name in names.items() if not self.store.has(name)},
@@ -115,19 +144,19 @@ class Cells:
         return {value: self.store.read_json(name) for value, name in names.items()}
 
     def search(self, edits: Mapping[str, tuple[str, Edit]], grid: Sequence[float]) -> None:
-        """Doses of some edits at each target gain, found on validation prompts, all in step, and written.
+        """Calibrate some edits together, and store their doses at each target gain.
 
         Args:
-            edits: name of the record -> (the value that is steered towards, the edit).
-            grid: of the coarse search.
+            edits: Name of the record -> (the value that is steered towards, the edit).
+            grid: Doses of the coarse search.
         """
         todo = list(edits.values())
         rates: list[dict[float, float]] = [{} for _ in todo]
 
-        def metric(asked: Sequence[tuple[int, Edit]]) -> list[DosePoint]:
-            return self.dose_points([(todo[at][0], edit) for at, edit in asked], [rates[at] for at, _ in asked])
+        def metric(requests: Sequence[tuple[int, Edit]]) -> list[DosePoint]:
+            return self.dose_points([(todo[i][0], edit) for i, edit in requests], [rates[i] for i, _ in requests])
 
-        found = calibrate_many(
+        calibrations = calibrate_many(
             [edit for _, edit in todo],
             metric,
             self.profile.targets,
@@ -135,7 +164,7 @@ class Cells:
             base_invalid=self.base_invalid if todo else 0.0,
             refine=self.profile.refine,
         )
-        for name, one in zip(edits, found, strict=True):
+        for name, one in zip(edits, calibrations, strict=True):
             record = {
                 "doses": {str(t): d for t, d in one.doses.items()},
                 "best": one.best,
@@ -144,44 +173,45 @@ class Cells:
             self.store.write_json(name, record)
 
     def dose_points(
-        self, asked: Sequence[tuple[str, Edit]], rates: Sequence[dict[float, float]] | None = None
+        self, requests: Sequence[tuple[str, Edit]], rates: Sequence[dict[float, float]] | None = None
     ) -> list[DosePoint]:
-        """Gain, invalid rate and (text judges) leakage of edits towards values, on validation prompts.
+        """Measure gain, invalid rate and (text judges) leakage on validation prompts.
 
         Args:
-            asked: value and edit at its dose.
-            rates: for each, dose -> invalid rate of what was asked of the same edit before; added to. None: each alone.
+            requests: Steered value, and edit at its dose.
+            rates: For each request, dose -> invalid rate measured earlier for the same edit; updated in place. None starts
+                without such rates.
         """
         if self.scorer.reads:
-            seen = self.scorer.observe_many([(edit,) for _, edit in asked], "validation")
-        else:  # the target alone is asked for
-            seen = [self.scorer.observe((edit,), "validation", (value,)) for value, edit in asked]
+            observed = self.scorer.observe_many([(edit,) for _, edit in requests], "validation")
+        else:  # only the target value is measured
+            observed = [self.scorer.observe((edit,), "validation", (value,)) for value, edit in requests]
         points = []
-        before = [{} for _ in asked] if rates is None else rates
-        for (value, edit), one, known in zip(asked, seen, before, strict=True):
+        before = [{} for _ in requests] if rates is None else rates
+        for (value, edit), one, known_rates in zip(requests, observed, before, strict=True):
             gain = one.csr(value) - self.base_validation.csr(value)
             extra = {}
             if self.scorer.reads:
                 others = [one.csr(v) - self.base_validation.csr(v) for v in VALUES if v != value]
                 extra["leakage"] = float(np.mean(np.maximum(others, 0)))
-            points.append(DosePoint(gain, self._invalid(edit, one, gain, known), extra))
+            points.append(DosePoint(gain, self._invalid(edit, one, gain, known_rates), extra))
         return points
 
-    def _invalid(self, edit: Edit, seen: Observed, gain: float, known: dict[float, float]) -> float:
-        """Invalid rate at a dose.
+    def _invalid(self, edit: Edit, observed: Observed, gain: float, known_rates: dict[float, float]) -> float:
+        """Return the invalid rate at a dose.
 
-        Where the judge reads no text, texts are written once the dose does anything, and not below a dose whose texts were
-        admissible: they take several times as long as the score, and texts break as doses grow.
+        For judges that read no texts, generates texts only once the gain reaches the smallest target, and reuses the rate of
+        the nearest larger admissible dose: generation is several times slower than scoring, and texts break as doses grow.
         """
         if self.scorer.reads:
-            return self.scorer.invalid((edit,), "validation", seen)[0]
+            return self.scorer.invalid((edit,), "validation", observed)[0]
         if gain < self.profile.targets[0]:
             return 0.0
-        above = [dose for dose, rate in known.items() if dose > edit.dose and admissible(rate, self.base_invalid)]
+        above = [dose for dose, rate in known_rates.items() if dose > edit.dose and admissible(rate, self.base_invalid)]
         if above:
-            return known[min(above)]
-        known[edit.dose] = self.scorer.invalid((edit,), "validation", seen)[0]
-        return known[edit.dose]
+            return known_rates[min(above)]
+        known_rates[edit.dose] = self.scorer.invalid((edit,), "validation", observed)[0]
+        return known_rates[edit.dose]
 
     # ------------------------------------------------------------ conditions
 
@@ -193,7 +223,15 @@ class Cells:
         edit_of: Callable[[str, str], Edit],
         doses: Mapping[str, Mapping[str, Any]] | None,
     ) -> None:
-        """One method at one target gain, steering towards each of some values in turn, on test prompts."""
+        """Measure one method at one target gain on test prompts, for each steered value.
+
+        Args:
+            method: Registered name.
+            target: Matched gain; None for a method without a dose.
+            values: Steered values.
+            edit_of: (method, value) -> edit.
+            doses: Value -> record of its calibration; None for a method without a dose.
+        """
         todo: list[tuple[str, tuple[Edit, ...], dict[str, Any]]] = []
         for value in values:
             name = f"cells/measure/{method}/{value}@{target}"
@@ -204,7 +242,7 @@ class Cells:
             if doses is not None and target is not None:
                 dose = doses[value]["doses"][str(target)]
                 status = "unreached" if dose is None else "reached"
-                # out of reach: shown at the admissible dose that gained most, and said
+                # a target out of reach is measured at the admissible dose that gained most, with status `unreached`
                 dose = doses[value]["best"] if dose is None else dose
                 edit = edit.with_dose(dose if dose is not None else 0.0)
             about = {"dose": dose, "status": status}
@@ -216,23 +254,28 @@ class Cells:
         self.measure(todo)
 
     def measure(self, todo: Sequence[tuple[str, Sequence[Edit], Mapping[str, Any]]]) -> None:
-        """Conditions on test prompts, their texts written in common batches; each becomes a cell.
+        """Measure conditions on test prompts, and store each as a cell.
+
+        Texts are generated in common batches.
 
         Args:
-            todo: name of the cell, the edits in force, and what its record says beside what is measured.
+            todo: Name of the cell, its edits, and further fields of its record.
         """
-        seen = self.scorer.observe_many([edits for _, edits, _ in todo], "test")
-        for (name, edits, about), one in zip(todo, seen, strict=True):
+        observed = self.scorer.observe_many([edits for _, edits, _ in todo], "test")
+        for (name, edits, about), one in zip(todo, observed, strict=True):
             self._write_observed(name, one)
             self.store.write_json(f"{name}.json", self._record(one, edits) | dict(about))
 
     def _same_dose(self, method: str, value: str, target: float | None, dose: float | None) -> str | None:
-        """The cell of another target that has this very dose (where neither target is reached, say), if it is done."""
+        """Return the finished cell of another target with the same dose, if any.
+
+        Two targets have the same dose where neither is reached, for example.
+        """
         for other in self.profile.targets:
             name = f"cells/measure/{method}/{value}@{other}"
             if other != target and dose is not None and self.store.has(f"{name}.json"):
-                known = self.store.read_json(f"{name}.json")["dose"]
-                if known is not None and abs(known - dose) < 1e-12:
+                stored_dose = self.store.read_json(f"{name}.json")["dose"]
+                if stored_dose is not None and abs(stored_dose - dose) < 1e-12:
                     return name
         return None
 
@@ -243,7 +286,16 @@ class Cells:
         return self.store.read_json(f"{source}.json")
 
     def ablation(self, value: str, neurons: NeuronSet, gate: RelevanceGate | None) -> pd.DataFrame:
-        """The value's own score on prompts that express it, unedited and with its neurons ablated (behind the study's gate)."""
+        """Score a value on prompts that express it, with and without its neurons.
+
+        Args:
+            value: The value.
+            neurons: Its neurons.
+            gate: The study's relevance gate.
+
+        Returns:
+            Item scores with a column `operation`: `none`, `zero` or `mean`.
+        """
         name = f"cells/ablation/{value}"
         if not self.store.has(f"{name}.parquet"):
             edit = Ablate(neurons, effects="all", scope=self.config.token_scope(), gate=gate)
@@ -254,10 +306,10 @@ class Cells:
             )
             rows = []
             observed = self._expressing(value, [edits for _, edits in modes])
-            for (mode, _), seen in zip(modes, observed, strict=True):
-                frame = to_frame(seen)
-                own = frame[(frame["kind"] == "score") & (frame["measured"] == value)]
-                rows.append(own.assign(value=value, operation=mode))
+            for (mode, _), result in zip(modes, observed, strict=True):
+                frame = to_frame(result)
+                target_scores = frame[(frame["kind"] == "score") & (frame["measured"] == value)]
+                rows.append(target_scores.assign(value=value, operation=mode))
             self.store.write_table(name, pd.concat(rows, ignore_index=True), csv=False)
         return self.store.read_table(name)
 
@@ -266,36 +318,43 @@ class Cells:
             return self.scorer.read_many(conditions, demo_expressing(value, self.profile.test))
         return self.scorer.observe_many(conditions, "test", (value,))
 
-    def _record(self, seen: Observed, edits: Sequence[Edit]) -> dict[str, Any]:
-        invalid, n_texts = self.scorer.invalid(edits, "test", seen)
-        affirmation = seen.items.extra.get("affirmation")
+    def _record(self, observed: Observed, edits: Sequence[Edit]) -> dict[str, Any]:
+        invalid, n_texts = self.scorer.invalid(edits, "test", observed)
+        affirmation = observed.items.extra.get("affirmation")
         return {
             "invalid": invalid,
             "n_texts": n_texts,
             "affirmation": None if affirmation is None else float(np.nanmean(affirmation[0])),
-            "capability": self.health.capability(edits),
-            "fluency": self.health.fluency(seen.generations),
+            "capability": self.cost_meter.capability(edits),
+            "fluency": self.cost_meter.fluency(observed.generations),
         }
 
-    def _write_observed(self, name: str, seen: Observed) -> None:
-        self.store.write_table(f"{name}.items", to_frame(seen), csv=False)
-        if seen.generations is not None:
-            self.store.write_table(f"{name}.texts", seen.generations, csv=False)
+    def _write_observed(self, name: str, observed: Observed) -> None:
+        self.store.write_table(f"{name}.items", to_frame(observed), csv=False)
+        if observed.generations is not None:
+            self.store.write_table(f"{name}.texts", observed.generations, csv=False)
 
     # ------------------------------------------------------------ example texts
 
     def example_texts(
         self, conditions: Sequence[tuple[str, str, float | None, Edit | None]], prompts: Sequence[str]
     ) -> pd.DataFrame:
-        """Greedy texts of the same prompts under each condition, for studies whose judge reads none."""
-        how = Decoding(max_new_tokens=self.profile.max_new_tokens, chat=self.config.chat)
+        """Generate greedy texts of the same prompts under each condition.
+
+        Args:
+            conditions: Method, steered value, target gain and edit of each condition.
+            prompts: The prompts.
+        """
+        decoding = Decoding(max_new_tokens=self.profile.max_new_tokens, chat=self.config.chat)
         frames = []
         for method, value, target, edit in conditions:
             name = f"cells/texts/{method}/{value or 'none'}@{target}"
             if not self.store.has(f"{name}.parquet"):
-                texts = write_texts(self.model, () if edit is None else (edit,), prompts, how, prefill=self._prefill)
-                found = pd.DataFrame({"prompt": list(prompts), "text": texts, "valid": legible(texts)})
-                self.store.write_table(name, found, csv=False)
+                texts = write_texts(
+                    self.model, () if edit is None else (edit,), prompts, decoding, prefill=self._prefill
+                )
+                table = pd.DataFrame({"prompt": list(prompts), "text": texts, "valid": legible(texts)})
+                self.store.write_table(name, table, csv=False)
             about = {"method": method, "steered": value, "target_gain": target}
             frames.append(self.store.read_table(name).assign(**about))
         table = pd.concat(frames, ignore_index=True)

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import to_json
-from neva_tl.study.run.store import Store, versions
+from neva_tl.study.run.run_folder import RunFolder, versions
 
 STUDY = {"study": "a", "config": {"seed": 0, "k": None}, "prompt_hash": "p", "model": {"weights_hash": "w"}}
 
 
-def opened(root: Path, identity: dict[str, Any] = STUDY) -> Store:
-    store = Store.open(root, identity)
+def opened(root: Path, identity: dict[str, Any] = STUDY) -> RunFolder:
+    store = RunFolder.open(root, identity)
     store.write_json("manifest.json", identity)
     return store
 
@@ -68,7 +68,7 @@ def test_what_a_killed_run_was_writing_is_swept_away(tmp_path: Path) -> None:
 
 def test_the_same_study_resumes(tmp_path: Path) -> None:
     opened(tmp_path / "run").write_json("cells/base.json", {})
-    assert Store.open(tmp_path / "run", STUDY).has("cells/base.json")
+    assert RunFolder.open(tmp_path / "run", STUDY).has("cells/base.json")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_the_same_study_resumes(tmp_path: Path) -> None:
 def test_another_study_is_refused_with_the_reason(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     opened(tmp_path / "run")
     with pytest.raises(InputError, match=reason) as caught:
-        Store.open(tmp_path / "run", {**STUDY, **change, "study": "b"})
+        RunFolder.open(tmp_path / "run", {**STUDY, **change, "study": "b"})
     assert "belongs to another study" in str(caught.value)
 
 
@@ -91,19 +91,19 @@ def test_foreign_places_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("mine")
     with pytest.raises(InputError, match="is a file"):
-        Store.open(file, STUDY)
+        RunFolder.open(file, STUDY)
     with pytest.raises(InputError, match="cannot make the run folder"):
-        Store.open(file / "below", STUDY)
+        RunFolder.open(file / "below", STUDY)
     with pytest.raises(InputError, match="not empty"):
-        Store.open(tmp_path, STUDY)
+        RunFolder.open(tmp_path, STUDY)
     assert file.read_text() == "mine" and list(tmp_path.iterdir()) == [file]
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "manifest.json").write_text("{")
     with pytest.raises(InputError, match="is not a manifest"):
-        Store.open(broken, STUDY)
+        RunFolder.open(broken, STUDY)
     (tmp_path / "empty").mkdir()
-    assert Store.open(tmp_path / "empty", STUDY).root == tmp_path / "empty"
+    assert RunFolder.open(tmp_path / "empty", STUDY).root == tmp_path / "empty"
 
 
 plain = st.recursive(

@@ -1,4 +1,7 @@
-"""Bench: everything that measuring one value of a study needs; the same in the parent process and in every worker."""
+"""The objects that measuring a study needs.
+
+They are set up in the same way in the parent process and in every worker.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,23 @@ from neva_tl.core.method_records import find_method
 from neva_tl.editing import Edit
 from neva_tl.methods import Evidence, build
 from neva_tl.study.run import stages
-from neva_tl.study.run.cells import Cells
+from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.config import StudyConfig
-from neva_tl.study.run.store import Store
+from neva_tl.study.run.run_folder import RunFolder
 
 
 @dataclass(eq=False)
-class Bench:
-    """A study's cells with the evidence that its edits are built from.
+class StudyWorkspace:
+    """A study's cells with the evidence for its edits.
 
     Attributes:
-        cells: measuring work, cached in the run folder.
-        evidence: what methods build edits from.
-        steered: the values that have neurons.
+        cells: Measurements, cached in the run folder.
+        evidence: Evidence from which methods build edits.
+        steered: The values that have neurons.
         plan: (method, target gain) of every condition; target None for methods without a dose.
     """
 
-    cells: Cells
+    cells: CellRunner
     evidence: Evidence
     steered: tuple[str, ...]
     plan: tuple[tuple[str, float | None], ...]
@@ -35,15 +38,16 @@ class Bench:
 
     @classmethod
     def open(
-        cls, store: Store, model: models.Model, pairs: Any, config: StudyConfig, *, progress: bool = False
-    ) -> Bench:
-        """Collect and select what the run folder does not hold yet, and set up the judge.
+        cls, store: RunFolder, model: models.Model, pairs: Any, config: StudyConfig, *, progress: bool = False
+    ) -> StudyWorkspace:
+        """Collect and select, as far as the run folder lacks it, and set up the judge.
 
         Args:
-            store: the run folder.
-            model, pairs: loaded model and contrast set (rows limited as the profile says).
-            config: the resolved study.
-            progress: say what is done on stderr.
+            store: The run folder.
+            model: The loaded model.
+            pairs: The contrast set (rows limited by the profile).
+            config: The resolved study.
+            progress: Print each step on stderr.
         """
         profile = config.spending()
         stats = stages.collected(store, model, pairs, config, progress)
@@ -51,7 +55,7 @@ class Bench:
         neurons = stages.selected(store, model, stats, config, progress)
         steered = tuple(name for name in config.values if len(neurons[name]))
         stages.write_evidence(store, model, pairs, stats, neurons)
-        cells = Cells(store, model, stages.make_scorer(store, model, pairs, config, profile), config, profile)
+        cells = CellRunner(store, model, stages.make_scorer(store, model, pairs, config, profile), config, profile)
         gate = stages.relevance_gate(store, model, pairs, config)
         chat = config.chat is not False and models.info(model).chat
         margins = stages.stored_margins(store)
@@ -68,27 +72,44 @@ class Bench:
         return tuple(dict.fromkeys(source for source in sources if source is not None))
 
     def names(self, value: str) -> list[str]:
-        """The files that say which cells of a value are done, in order."""
+        """Return the files that mark the finished cells of a value, in order.
+
+        Args:
+            value: The steered value.
+        """
         doses = [f"cells/dose/{method}/{value}.json" for method in self.searched]
         measured = [f"cells/measure/{method}/{value}@{target}.json" for method, target in self.plan]
         return [*doses, *measured, f"cells/ablation/{value}.parquet"]
 
     def edit_of(self, method: str, value: str) -> Edit:
-        """The edit of a method for a value, made once."""
+        """Return the edit of a method for a value, cached.
+
+        Args:
+            method: Registered name.
+            value: The steered value.
+        """
         if (method, value) not in self._edits:
             self._edits[method, value] = build(method, self.evidence, value)
         return self._edits[method, value]
 
     @property
     def block(self) -> int | None:
-        """Values measured in step: None for all of them (the demo's tiny model, texts in common batches), else one.
+        """Number of values that are measured together: None for all of them, or 1.
 
-        Work in step is kept at its end, so a model whose cells take minutes goes value by value.
+        On the demo's tiny model all values are measured together, with their texts in common batches. Results of a block are
+        stored at its end, so a model whose cells take minutes is measured value by value.
         """
         return None if self.cells.config.judge == "exact" else 1
 
-    def measure(self, values: Sequence[str], on_cell: Callable[[str], None] = lambda name: None) -> None:
-        """All cells of some values: doses, then conditions, then ablation; those in the run folder are not done again."""
+    def measure(self, values: Sequence[str], on_cell: Callable[[str], None] = lambda _: None) -> None:
+        """Measure the unfinished cells of some values.
+
+        The order is doses, conditions, ablation.
+
+        Args:
+            values: Steered values.
+            on_cell: Called with a description before each cell.
+        """
         about = values[0] if len(values) == 1 else f"{len(values)} values"
         doses = {}
         for method in self.searched:
@@ -104,20 +125,26 @@ class Bench:
 
 
 def conditions(methods: Sequence[str], targets: Sequence[float]) -> tuple[tuple[str, float | None], ...]:
-    """The measured conditions: every method at every target gain, a method without a dose once.
+    """List the conditions of a study.
 
     Args:
         methods: Registered names.
         targets: Target gains.
+
+    Returns:
+        (method, target): every method at every target gain, a method without a dose once, with target None.
     """
     return tuple((m, t) for m in methods for t in ((None,) if dose_source(m) is None else targets))
 
 
 def dose_source(method: str) -> str | None:
-    """The method whose calibrated dose a method takes, by default its own; None for a method without a dose.
+    """Name the method whose calibrated dose a method takes, by default its own.
 
     Args:
         method: A registered name.
+
+    Returns:
+        The name; None for a method without a dose.
     """
     record = find_method(method)
     return None if record.dose == "none" else record.dose_of or method

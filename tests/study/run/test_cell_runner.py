@@ -14,10 +14,10 @@ from neva_tl.editing import AddVector, Edit
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.observe import Observed
 from neva_tl.evaluation.judges.base import ItemScores
-from neva_tl.study.run.cells import Cells
+from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.config import PROFILES, StudyConfig
+from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import Scorer
-from neva_tl.study.run.store import Store
 
 POWER = AddVector({0: np.ones(2)})
 
@@ -51,8 +51,8 @@ def searched(tmp_path: Path, breaks_above: float) -> tuple[dict[str, Any], list[
     scorer = Counting(
         None, lambda split, values: pytest.fail("no judge is asked"), {}, Decoding(), breaks_above=breaks_above
     )
-    store = Store.open(tmp_path / "run", {"study": "x"})
-    cells = Cells(store, None, scorer, StudyConfig(), profile)
+    store = RunFolder.open(tmp_path / "run", {"study": "x"})
+    cells = CellRunner(store, None, scorer, StudyConfig(), profile)
     cells.search({"cells/dose/a/power.json": ("power", POWER)}, (1.0, 2.5, 5.0, 8.0))
     return store.read_json("cells/dose/a/power.json"), scorer.written
 

@@ -1,0 +1,41 @@
+"""`neva-tl layers`: an ablation study of every layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neva_tl.cli.options import Debug, Dtype, Json, K, Model, Prompts, Seed
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command.
+
+    Args:
+        app: The command line of `neva-tl`.
+    """
+    app.command()(layers)
+
+
+def layers(
+    model: Model = "demo",
+    prompts: Prompts = "auto",
+    out: Annotated[Path, typer.Option("--out", help="run folder")] = Path("runs/layers"),
+    value: Annotated[list[str] | None, typer.Option("--value", help="only this value (repeatable)")] = None,
+    k: K = None,
+    dtype: Dtype = "float32",
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Ablate layer by layer: value x layer x {zero, mean, amplify}.
+
+    Each is measured on selected, random and all neurons of the layer.
+    """
+    from neva_tl.core.values import VALUES
+    from neva_tl.study import layer_study
+
+    table = layer_study(model, prompts, out, values=tuple(value or VALUES), k=k, seed=seed, dtype=dtype, progress=True)
+    print(table.to_json(orient="records") if as_json else table.round(3).to_string(index=False))

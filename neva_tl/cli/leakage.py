@@ -1,0 +1,82 @@
+"""`neva-tl leakage`: the leakage matrix of one method."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neva_tl.cli.options import Debug, Dtype, Json, Judge, Model, Profile, Prompts, Seed, Steered
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command.
+
+    Args:
+        app: The command line of `neva-tl`.
+    """
+    app.command()(leakage)
+
+
+def leakage(
+    model: Model = "demo",
+    method: Annotated[str, typer.Option("--method", help="method to measure")] = "neva",
+    target: Annotated[float, typer.Option("--gain", help="matched gain, in the judge's unit")] = 0.4,
+    prompts: Prompts = "auto",
+    judge: Judge = "auto",
+    profile: Profile = "quick",
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            help="labelled texts (valueeval:DIR, or x.csv, x.jsonl) whose test split shows the confusions of a judge of texts: "
+            "raw and corrected matrix; default: a classifier's own source, if it names one",
+        ),
+    ] = None,
+    value: Steered = None,
+    out: Annotated[Path, typer.Option("--out", help="run folder")] = Path("runs/leakage"),
+    dtype: Dtype = "float32",
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure the leakage matrix of one method at a matched gain.
+
+    With --labels it is also corrected for the judge's confusions.
+    """
+    from neva_tl.core.values import VALUES
+    from neva_tl.study import Study
+    from neva_tl.study.analyses import correction
+
+    study = Study(
+        model=model,
+        prompts=prompts,
+        judge=judge,
+        profile=profile,
+        values=tuple(value or VALUES),
+        methods=(method,),
+        dtype=dtype,
+        seed=seed,
+        overrides={"targets": (target,)},
+    )
+    judged = correction.prepared(model, judge, labels, seed=seed)
+    result = study.run(out, progress=True)
+    table = result.table("leakage")
+    corrected = None if judged is None else correction.corrected(out, method, labels=judged)
+    record = (
+        None if corrected is None else correction.write(out, [(corrected, correction.headline_target(out, method))])
+    )
+    if as_json:
+        rows = json.loads(table.to_json(orient="records"))
+        print(json.dumps(rows if record is None else {"leakage": rows, "correction": record}, allow_nan=False))
+        return
+    if corrected is not None:
+        print(correction.text(corrected))
+        print(result.text())
+        return
+    matrix = table[table["method"] == method].pivot(index="steered", columns="measured", values="d")
+    order = [v for v in VALUES if v in matrix.columns]
+    print(matrix.loc[[v for v in VALUES if v in matrix.index], order].round(2).to_string())
+    print(result.text())

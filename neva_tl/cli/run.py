@@ -1,0 +1,68 @@
+"""`neva-tl run`: a full study of a model, with its report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neva_tl.cli.options import Debug, Dtype, Gate, Json, Judge, K, Model, Profile, Prompts, Seed, Steered, Workers, say
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command.
+
+    Args:
+        app: The command line of `neva-tl`.
+    """
+    app.command()(run)
+
+
+def run(
+    model: Model = "demo",
+    prompts: Prompts = "auto",
+    profile: Profile = "quick",
+    out: Annotated[Path, typer.Option("--out", help="run folder; a run of the same study resumes there")] = Path(
+        "runs/demo"
+    ),
+    judge: Judge = "auto",
+    value: Steered = None,
+    method: Annotated[list[str] | None, typer.Option("--method", help="only this method (repeatable)")] = None,
+    selector: Annotated[
+        str, typer.Option("--selector", help="selector of the neurons; auto: neva on the demo model, else margin")
+    ] = "auto",
+    k: K = None,
+    scope: Annotated[str, typer.Option("--scope", help="all, prompt, generated, last, or auto")] = "auto",
+    gate: Gate = "auto",
+    workers: Workers = None,
+    dtype: Dtype = "float32",
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run the full study of a model and write a report.
+
+    It collects, selects, calibrates and measures, with the baselines.
+    """
+    from neva_tl.core.values import VALUES
+    from neva_tl.study import METHODS, Study
+
+    study = Study(
+        model=model,
+        prompts=prompts,
+        judge=judge,
+        profile=profile,
+        values=tuple(value or VALUES),
+        methods=tuple(method or METHODS),
+        selector=selector,
+        k=k,
+        scope=scope,
+        gate=gate,
+        dtype=dtype,
+        seed=seed,
+    )
+    result = study.run(out, workers=workers, progress=True)
+    print(json.dumps(result.results, allow_nan=False) if as_json else result.text())
+    say(f"report: {result.folder / 'report.html'}")

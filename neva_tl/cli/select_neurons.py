@@ -1,0 +1,64 @@
+"""`neva-tl select`: the neurons that carry a value, with their statistics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neva_tl.cli.options import (
+    Debug,
+    Dtype,
+    Json,
+    K,
+    Model,
+    Prompts,
+    Seed,
+    Selector,
+    ValueName,
+    collected,
+    say,
+    writable,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command.
+
+    Args:
+        app: The command line of `neva-tl`.
+    """
+    app.command()(select)
+
+
+def select(
+    value: ValueName,
+    model: Model = "demo",
+    prompts: Prompts = "auto",
+    stats: Annotated[Path | None, typer.Option("--stats", help="statistics written by collect")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="where to write PATH.json and PATH.safetensors")] = None,
+    method: Selector = "neva",
+    k: K = None,
+    dtype: Dtype = "float32",
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Select the neurons that carry a value, with their statistics."""
+    import neva_tl as nv
+    from neva_tl.core.values import value as lookup
+    from neva_tl.selection.registry import find_selector
+
+    lookup(value)
+    if out is not None:
+        writable(out)
+    loaded, statistics = collected(model, prompts, dtype, find_selector(method).needs_samples, stats)
+    neurons = nv.select(statistics, value, method=method, k=k, model=loaded, seed=seed)
+    if out is not None:
+        say(f"written: {neurons.save(out)}")
+    if as_json:
+        print(neurons.df.to_json(orient="records"))
+    else:
+        print(neurons)
+        print(neurons.df.head(20).round(3).to_string(index=False))

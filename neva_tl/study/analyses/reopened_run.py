@@ -1,0 +1,219 @@
+"""Edits of a finished run, rebuilt from its folder at the run's doses.
+
+Nothing is collected, and the folder is only read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from neva_tl import models, prompts
+from neva_tl.core.errors import InputError
+from neva_tl.core.method_records import find_method
+from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.editing import Edit, RelevanceGate
+from neva_tl.methods import Evidence, build
+from neva_tl.models import inference
+from neva_tl.prompts import ContrastSet
+from neva_tl.study.run import stages
+from neva_tl.study.run.cell_runner import CellRunner
+from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class RunEdit:
+    """An edit of a run.
+
+    Attributes:
+        method: Registered name.
+        value: Steered value.
+        dose: Dose in the method's unit; None where it has none.
+        status: `reached`, `unreached` (the admissible dose that gained most), or `own gain`.
+        target: Matched gain; None where the method has no dose.
+        edit: The edit at that dose.
+    """
+
+    method: str
+    value: str
+    dose: float | None
+    status: str
+    target: float | None
+    edit: Edit
+
+
+@dataclass(frozen=True, eq=False)
+class ReopenedRun:
+    """A finished run, opened for reading.
+
+    Attributes:
+        store: The run folder.
+        config: The study's settings.
+        manifest: Content of manifest.json.
+    """
+
+    store: RunFolder
+    config: StudyConfig
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> ReopenedRun:
+        """Read a folder's manifest.
+
+        Args:
+            folder: Run folder.
+
+        Raises:
+            InputError: The folder is not a run folder, or the run is not finished.
+        """
+        store = RunFolder(Path(folder))
+        if not store.has("manifest.json"):
+            raise InputError(f"{folder} is not a run folder (make one with neva-tl run)")
+        manifest = store.read_json("manifest.json")
+        if not store.has("results.json") or not store.has("tables/values.parquet"):
+            raise InputError(f"{folder} is not finished: run the same neva-tl run again to resume it")
+        return cls(store, StudyConfig.from_manifest(manifest["config"]), manifest)
+
+    def load_model(self, model: str | None = None) -> Any:
+        """Load the run's model.
+
+        Args:
+            model: Another name for it, which must have the same weights.
+
+        Raises:
+            InputError: The weights differ, or a model of a local path has to be named again.
+        """
+        name = model or self.config.model
+        try:
+            loaded = models.load(name, dtype=self.config.dtype)
+        except InputError as error:
+            if model is not None:
+                raise
+            raise InputError(
+                f"{self.store.root} ran {name!r}, which cannot be loaded here ({error}): name its path with --model"
+            ) from error
+        made_on, model_hash = self.manifest["model"]["weights_hash"], models.fingerprint(loaded)["weights_hash"]
+        if made_on != model_hash:
+            raise InputError(f"{self.store.root} was made on other weights than {name}: name the run's own model")
+        template = self.manifest.get("template", {})
+        if "date" in template or "arguments" in template:
+            inference.set_template(loaded, date=template.get("date"), **template.get("arguments", {}))
+        # version 0.1.0 recorded no template
+        if template and template != inference.encoding_change(loaded, self.config.chat):
+            raise InputError(
+                f"{self.store.root} ran another chat template than {name} has here: name the run's own model, or use the "
+                "versions in its manifest.json"
+            )
+        return loaded
+
+    def methods(self) -> tuple[str, ...]:
+        """Return the measured methods."""
+        return tuple(self.store.read_table("tables/values")["method"].unique())
+
+    def values(self) -> tuple[str, ...]:
+        """Return the steered values."""
+        return tuple(self.store.read_table("tables/values")["steered"].unique())
+
+    def target(self, gain: float | None = None) -> float:
+        """Check a matched gain.
+
+        Args:
+            gain: The gain; None takes the headline (the last one).
+
+        Raises:
+            InputError: The run did not match this gain.
+        """
+        targets = self.config.spending().targets
+        target_gain = targets[-1] if gain is None else gain
+        if target_gain not in targets:
+            raise InputError(f"{self.store.root} matched gains at {', '.join(map(str, targets))}, not at {target_gain}")
+        return target_gain
+
+    def edits(
+        self, model: models.Model, methods: Sequence[str], values: Sequence[str] = (), target: float | None = None
+    ) -> list[RunEdit]:
+        """Rebuild edits at the run's own matched doses.
+
+        Args:
+            model: Loaded model with the run's weights.
+            methods: Methods of the run.
+            values: Values of the run; empty takes all.
+            target: Matched gain; None takes the run's headline (the last one).
+
+        Raises:
+            InputError: The run lacks a method, value, target or file.
+        """
+        target = self.target(target)
+        requested_values = tuple(values) or self.values()
+        for what, requested, available in (
+            ("method", methods, self.methods()),
+            ("value", requested_values, self.values()),
+        ):
+            missing = [name for name in requested if name not in available]
+            if missing:
+                raise InputError(f"{self.store.root} measured no {what} {missing[0]!r}: it has {', '.join(available)}")
+        evidence = self.evidence(model)
+        return [self._edit(evidence, method, value, target) for method in methods for value in requested_values]
+
+    def evidence(self, model: models.Model) -> Evidence:
+        """Read the evidence for the run's edits from its folder.
+
+        Args:
+            model: Loaded model with the run's weights.
+
+        Raises:
+            InputError: A file is missing.
+        """
+        steered = self.values()
+        files = ["stats/stats.json", "stats/samples.npy", "stats/samples_table.parquet", "cells/vector_layers.json"]
+        files += [f"neurons/{value}.json" for value in steered]
+        gated = self.config.gate == "relevance"
+        missing = [name for name in [*files, *(["gate.safetensors"] if gated else [])] if not self.store.has(name)]
+        if missing:
+            raise InputError(f"{self.store.root} lacks {missing[0]}: its edits cannot be rebuilt")
+        stats = stages.stored_stats(self.store)
+        neurons = {value: NeuronSet.load(self.store.root / f"neurons/{value}") for value in steered}
+        gate = RelevanceGate.load(self.store.root / "gate.safetensors") if gated else None
+        layers = tuple(self.store.read_json("cells/vector_layers.json")["layers"])
+        chat = self.config.chat is not False and models.info(model).chat
+        evidence = Evidence(
+            model, stats, neurons, self.config.token_scope(), chat=chat, seed=self.config.seed, gate=gate,
+            margins=stages.stored_margins(self.store),
+        )  # fmt: skip
+        return replace(evidence, layers=layers)
+
+    def pairs(self) -> ContrastSet:
+        """Load the run's contrast set.
+
+        Raises:
+            InputError: The prompts are missing or have changed.
+        """
+        pairs = stages.limit_rows(prompts.load(self.config.prompts), self.config.spending().rows_per_value)
+        if pairs.hash != self.manifest["prompt_hash"]:
+            raise InputError(f"{self.store.root} was made on other prompts than {self.config.prompts} holds now")
+        return pairs
+
+    def cells(self, model: models.Model, **profile: Any) -> CellRunner:
+        """Return the run's cells, which can measure more edits with its judge and prompts.
+
+        Args:
+            model: Loaded model with the run's weights.
+            profile: Fields of the budget to change (`targets`).
+        """
+        spending = replace(self.config.spending(), **profile)
+        scorer = stages.make_scorer(self.store, model, self.pairs(), self.config, spending)
+        return CellRunner(self.store, model, scorer, self.config, spending)
+
+    def _edit(self, evidence: Evidence, method: str, value: str, target: float) -> RunEdit:
+        matched_gain = None if find_method(method).dose == "none" else target
+        name = f"cells/measure/{method}/{value}@{matched_gain}.json"
+        if not self.store.has(name):
+            raise InputError(f"{self.store.root} lacks {name}: the dose of {method} for {value} is not known")
+        record = self.store.read_json(name)
+        edit = build(method, evidence, value)
+        if matched_gain is not None:
+            edit = edit.with_dose(0.0 if record["dose"] is None else record["dose"])
+        return RunEdit(method, value, record["dose"], record["status"], matched_gain, edit)

@@ -1,0 +1,163 @@
+"""The run folder: finished results as files, so that a killed run resumes.
+
+A result is a JSON file, or a table as parquet and CSV. Every write is atomic: to a temporary name, then renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from neva_tl.core.errors import InputError
+from neva_tl.core.files import ENDING, atomic_write, to_json
+
+PACKAGES = ("neva_tl", "torch", "transformers", "transformer-lens", "numpy", "pandas", "scipy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder.
+
+    Attributes:
+        root: Its path.
+    """
+
+    root: Path
+
+    @classmethod
+    def open(cls, root: str | Path, identity: Mapping[str, Any]) -> RunFolder:
+        """Open or create a run folder for one study.
+
+        Args:
+            root: Path of the folder.
+            identity: The study's manifest.
+
+        Raises:
+            InputError: The folder belongs to another study, or is not a run folder.
+        """
+        root = Path(root)
+        if root.exists() and not root.is_dir():
+            raise InputError(f"{root} is a file: name a folder for the run")
+        manifest = root / "manifest.json"
+        if manifest.exists():
+            try:
+                manifest_data = json.loads(manifest.read_text())
+            except json.JSONDecodeError as error:
+                raise InputError(f"{manifest} is not a manifest ({error}): choose another --out") from error
+            if manifest_data.get("study") != identity["study"]:
+                changed = _difference(manifest_data, identity)
+                raise InputError(
+                    f"{root} belongs to another study ({changed}): choose another --out, or delete the folder"
+                )
+        elif root.exists() and any(root.iterdir()):
+            raise InputError(f"{root} is not empty and holds no manifest.json: choose another --out")
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot make the run folder {root} ({error.strerror}): choose another --out") from error
+        for stale in list(root.rglob(f".*{ENDING}")):  # temporary files of a killed run
+            shutil.rmtree(stale, ignore_errors=True)
+        return cls(root)
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file, and create its parent folder.
+
+        Args:
+            name: Path within the run folder.
+        """
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def has(self, name: str) -> bool:
+        """Return whether a file exists, which means that it is complete.
+
+        Args:
+            name: Path within the run folder.
+        """
+        return (self.root / name).exists()
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a text file atomically.
+
+        Args:
+            name: Path within the run folder.
+            text: Content.
+        """
+        path = self.path(name)
+        with atomic_write(path) as file:
+            file.write_text(text, encoding="utf-8")
+        return path
+
+    def write_json(self, name: str, data: Any) -> Path:
+        """Write JSON atomically; numbers that are not finite become null.
+
+        Args:
+            name: Path within the run folder.
+            data: Content.
+        """
+        return self.write_text(name, json.dumps(to_json(data), indent=1, allow_nan=False))
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file.
+
+        Args:
+            name: Path within the run folder.
+        """
+        return json.loads((self.root / name).read_text(encoding="utf-8"))
+
+    def write_table(self, name: str, df: pd.DataFrame, csv: bool = True) -> Path:
+        """Write a table atomically, as `NAME.parquet` and `NAME.csv`.
+
+        Args:
+            name: Path within the run folder, without an ending.
+            df: The table.
+            csv: Whether to write the CSV file too.
+        """
+        path = self.path(f"{name}.parquet")
+        if csv:
+            self.write_text(f"{name}.csv", df.to_csv(index=False))
+        with atomic_write(path) as file:
+            df.to_parquet(file, index=False)
+        return path
+
+    def read_table(self, name: str) -> pd.DataFrame:
+        """Read a table.
+
+        Args:
+            name: Path within the run folder, without an ending.
+        """
+        return pd.read_parquet(self.root / f"{name}.parquet")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that a result depends on."""
+    table = {"python": platform.python_version(), "platform": sys.platform}
+    for name in PACKAGES:
+        try:
+            table[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return table
+
+
+def _difference(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> str:
+    """Describe the differences between two studies."""
+    old, new = stored.get("config", {}), requested.get("config", {})
+    differences = [f"{name} was {old.get(name)!r}, now {new[name]!r}" for name in new if old.get(name) != new[name]]
+    if stored.get("prompt_hash") != requested.get("prompt_hash"):
+        differences.append("other prompt texts")
+    if stored.get("model", {}).get("weights_hash") != requested.get("model", {}).get("weights_hash"):
+        differences.append("other model weights")
+    if stored.get("template", {}) != requested.get("template", {}):
+        differences.append("another chat template, or its date or arguments")
+    return ", ".join(differences) or "other profile settings"

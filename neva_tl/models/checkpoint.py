@@ -175,7 +175,7 @@ def _default_attention(model: Any) -> Iterator[None]:
 
     The two are not equal for every checkpoint (Falcon with ALiBi: the eager one adds it twice).
     """
-    everywhere = (getattr(module, "config", None) for module in model.modules())
+    everywhere: list[Any] = [getattr(module, "config", None) for module in model.modules()]
     configs = {id(config): config for config in everywhere if hasattr(config, "_attn_implementation_internal")}.values()
     # the fused kernel has no soft cap on attention scores, and Gemma 2 is right in the eager one only
     capped = any(getattr(config, "attn_logit_softcapping", None) is not None for config in configs)

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neva_tl import models
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.editing.session import CHECKPOINTED, EditSession
 from neva_tl.models import EditableModel, PlainModel
@@ -45,7 +46,7 @@ def reading(model: EditableModel, session: EditSession) -> Iterator[None]:
     reader = CallReader(session, called, _pad_id(model))
     with ExitStack() as stack:
         if called is model:  # a HookedTransformer: its `generate` calls `forward`, past the hooks of a call
-            stack.enter_context(_replaced(called, "forward", reader.around(called.forward)))
+            stack.enter_context(_replaced(called, "forward", reader.around(getattr(called, "forward"))))  # noqa: B009
         else:
             before = called.register_forward_pre_hook(reader.before, with_kwargs=True)
             stack.callback(before.remove)
@@ -288,16 +289,9 @@ class CallReader:
 
     def _own_mask(self, arguments: dict[str, Any], tokens: Tensor) -> Tensor | None:
         """The mask that a `HookedTransformer` makes itself where its tokenizer pads on the left."""
-        tokenizer: Any = getattr(self._module, "tokenizer", None)
-        side = arguments.get("padding_side")
-        side = side if side in ("left", "right") else getattr(tokenizer, "padding_side", "right")
-        if tokenizer is None or side != "left" or tokens.is_floating_point() or tokens.shape[0] < 2:
+        if tokens.is_floating_point() or tokens.shape[0] < 2:
             return None
-        from transformer_lens.utils import get_attention_mask
-
-        prepends: Any = getattr(self._module.cfg, "default_prepend_bos", True)
-        mask: Tensor = get_attention_mask(tokenizer, tokens, prepends)
-        return mask
+        return models.own_padding_mask(self._module, tokens, arguments.get("padding_side"))
 
     def _refuse_hidden_padding(self, tokens: Tensor) -> None:
         """Refuse a batch that is padded, going by its tokens, and comes without a mask."""

@@ -12,6 +12,7 @@ from neva_tl import models
 from neva_tl.activations.plan import Texts
 from neva_tl.models.inference.encoding import Batch, Encoded, pad
 from neva_tl.models.inference.prompt_cache import Ids, prompt_batch, run_prompts
+from neva_tl.models.inference.session import in_force
 
 #: Default for the share of tokens that sharing must save: attention to keys of another pass is a little slower.
 WORTH = 0.2
@@ -43,7 +44,8 @@ class Prefixes:
             batches: Indices of the texts in each batch.
             share: True forces sharing, False forbids it; None shares if it saves at least `WORTH` of the tokens.
         """
-        if share is False or int(texts.starts.min(initial=0)) < 1:
+        # an edit may depend on the end of a prompt, and the shared beginning ends elsewhere
+        if share is False or in_force(model, None) is not None or int(texts.starts.min(initial=0)) < 1:
             return None
         if int((texts.lengths - texts.starts).min(initial=0)) < 1:
             return None

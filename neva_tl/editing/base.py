@@ -43,12 +43,14 @@ class PromptContext:
         memory: Tensors of the edit with one row per text: stored while the same texts continue, emptied when new prompts
             are run.
         sites: Activations of this layer at the sites in `Change.needs`.
+        tokens: Returns two masks `[b, n]`: True for generated tokens, and True for real ones (no padding).
     """
 
     end: Int[Tensor, " b"]
     inside: Bool[Tensor, " b"]
     memory: dict[str, Tensor]
     sites: Mapping[str, Tensor]
+    tokens: Callable[[], tuple[Bool[Tensor, "b n"], Bool[Tensor, "b n"]]]
 
 
 @dataclass(frozen=True)

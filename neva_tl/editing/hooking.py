@@ -18,10 +18,13 @@ from torch import Tensor
 from neva_tl import models
 from neva_tl.core.errors import InputError
 from neva_tl.editing.base import Change, Edit, Scope
+from neva_tl.editing.call_reader import compiled_from, reading, uncompiled
 from neva_tl.editing.constant import Constant
 from neva_tl.editing.gate import RelevanceGate
 from neva_tl.editing.session import EditSession
 from neva_tl.models.hooks import temporary_hooks
+from neva_tl.models.inference.session import registered
+from neva_tl.models.resume import resumption
 
 
 @contextmanager
@@ -38,11 +41,16 @@ def edit(
             that you add inside the block do not see those layers.
 
     Yields:
-        The session: pass it to the functions of `neva_tl` that run the model, so that they mark prompt and generated tokens.
+        The session. The functions of `neva_tl` that run the model find it by themselves and mark prompt and generated tokens;
+        calls of the model and its `generate` are read as `call_reader` describes.
 
     Raises:
-        InputError: An edit does not fit the model, or `reuse` belongs to another model.
+        InputError: An edit does not fit the model, `reuse` belongs to another model, or another thread edits the model.
+
+    Warns:
+        RuntimeWarning: The block ended without a forward pass of the model.
     """
+    model = compiled_from(model)
     session = EditSession(edits=tuple(edits), record=record)
     with in_force(model, session, [(item, None) for item in edits], reuse) as running:
         yield running
@@ -99,7 +107,8 @@ def in_force(
         for change in item.changes(model)
     ]
     pairs = [(item, change) for _, item, _, change in plan]
-    session.active_scopes = _scopes(pairs)
+    session.reads_prompts = any(_reads_prompt(item, change) for item, change in pairs)
+    session.active_scopes = frozenset(item.scope for item, _ in pairs) | ({"all"} if session.reads_prompts else set())
     hooks: list[tuple[int, str, Callable[..., Tensor | None]]] = []
     if plan:
         hooks.append((0, "resid_pre", _begin(session)))
@@ -113,13 +122,32 @@ def in_force(
         expected.add(key)
         apply = _applier(session, key, change, item, _width(info, change.site), condition, owner)
         hooks.append((change.layer, change.site, apply))
+    session.expected = expected
     lowest = min((change.layer for *_, change in plan), default=0)
+    if plan and not isinstance(model, models.PlainModel):
+        _refuse_skipped(model, lowest)
     with (
+        registered(model.hf if isinstance(model, models.PlainModel) else model, session),
         nullcontext() if reuse is None else models.resuming(model, reuse, lowest),
+        uncompiled() if plan else nullcontext(),
+        reading(model, session) if plan else nullcontext(),
         temporary_hooks(model, [(models.hook_name(model, layer, site), hook) for layer, site, hook in hooks]),
     ):
-        yield session
-        session.finish(expected)
+        try:
+            yield session
+            session.finish(expected)
+        finally:
+            session.close()
+
+
+def _refuse_skipped(model: models.Model, lowest: int) -> None:
+    """Refuse an edit below the layer at which an outer block resumes passes: that layer would not run."""
+    outer = resumption(model)
+    if outer is not None and lowest < outer.layer:
+        raise InputError(
+            f"an outer block starts its passes at layer {outer.layer} (reuse=...), and this edit changes layer {lowest}, "
+            "which does not run there: open it without `reuse`"
+        )
 
 
 #: One change of an active edit: index of the edit, the edit, its condition, the change.
@@ -154,12 +182,9 @@ def _width(info: models.ModelInfo, site: str) -> int:
     return info.d_mlp if site in ("post", "gate", "pre", "up") else info.d_model
 
 
-def _scopes(plan: list[tuple[Edit, Change]]) -> frozenset[Scope]:
-    """Scopes of some changes; `all` where one of them, or its gate, reads the prompt."""
-    scopes: set[Scope] = {item.scope for item, _ in plan}
-    if any("prompt" in change.needs or (item.gate is not None and item.gate.unit == "query") for item, change in plan):
-        scopes.add("all")
-    return frozenset(scopes)
+def _reads_prompt(item: Edit, change: Change) -> bool:
+    """Whether a change or its gate computes something at the prompt."""
+    return "prompt" in change.needs or (item.gate is not None and item.gate.unit == "query")
 
 
 def _gates(plan: list[tuple[Edit, Change]]) -> list[tuple[RelevanceGate, int]]:

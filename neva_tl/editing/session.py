@@ -7,6 +7,8 @@ tokens of the text.
 
 from __future__ import annotations
 
+import threading
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,11 +17,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from neva_tl.core.errors import WorkError
+from neva_tl.core.errors import InputError, WorkError
 from neva_tl.editing.base import Change, Edit, PromptContext, Scope
 from neva_tl.editing.constant import Constant
 from neva_tl.editing.gate import RelevanceGate
-from neva_tl.editing.token_roles import TokenRoles
+from neva_tl.editing.token_roles import PART_ALONE, TokenRoles
 from neva_tl.models.inference.session import PromptState
 
 
@@ -33,8 +35,11 @@ class EditSession:
         forwards: Number of forward passes so far.
         active_scopes: Token scopes of the edits that change activations (a prefix cache is exact only when they are
             all `generated`); `all` is among them where an edit or a gate reads the prompt.
+        reads_prompts: Whether an edit or a gate computes something at the prompt.
         condition_of: Condition of each prompt, where `edit_rows` runs several conditions in one batch.
         roles: Roles of the tokens in the running forward pass.
+        thread: The thread that opened the block; no other thread may run the model inside it.
+        expected: Keys of all changes: position in the plan, and layer.
     """
 
     edits: tuple[Edit, ...]
@@ -42,8 +47,14 @@ class EditSession:
     touched: list[Bool[Tensor, "b n"]] = field(default_factory=list)
     forwards: int = 0
     active_scopes: frozenset[Scope] = frozenset()
+    reads_prompts: bool = False
     condition_of: Int[np.ndarray, " p"] | None = None
     roles: TokenRoles = field(default_factory=TokenRoles)
+    thread: int = field(default_factory=threading.get_ident)
+    expected: set[tuple[int, int]] = field(default_factory=set)
+    _depth: int = 0
+    _ended: bool = False
+    _settled: bool = True
     _conditions: Tensor | None = None
     _open: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     _fired: set[tuple[int, int]] = field(default_factory=set)
@@ -61,11 +72,22 @@ class EditSession:
             generated: True for generated tokens, False for prompt tokens.
             mask: True for real tokens, False for padding.
         """
+        self._check_in_force()
         self.roles.mark(generated, mask)
 
     def mark_new(self) -> None:
         """Announce a step under the KV cache: one generated token in every row, no padding."""
+        self._check_in_force()
         self.roles.mark_new()
+
+    def _check_in_force(self) -> None:
+        if threading.get_ident() != self.thread:
+            raise InputError(
+                "this model is edited in another thread: run it in the thread that opened the edit block, or load one copy "
+                "of the model for each thread"
+            )
+        if self._ended:
+            raise InputError("the block of this edit session has ended: the model is unedited; open a new block")
 
     def set_rows(self, prompts: Sequence[int]) -> None:
         """Set the prompt index of each row of the coming forward passes (needed under `edit_rows`).
@@ -74,7 +96,7 @@ class EditSession:
             prompts: Index of each row's prompt in the caller's list.
         """
         if self.condition_of is not None:
-            self._conditions = torch.from_numpy(self.condition_of[np.asarray(prompts)])
+            self._conditions = torch.from_numpy(self.condition_of[np.asarray(prompts, dtype=np.int64)])
 
     def keep_rows(self, index: Int[Tensor, " r"]) -> None:
         """Drop all other rows of the batch (the decoding loop drops texts that have ended).
@@ -82,7 +104,6 @@ class EditSession:
         Args:
             index: Rows that remain, in their new order.
         """
-        self.roles.keep_rows(index)
         if self._conditions is not None:
             self._conditions = self._conditions[index.to(self._conditions.device)]
         for memory in self._state.values():
@@ -106,6 +127,39 @@ class EditSession:
         }
         self._resumed = True
 
+    # ---------------------------------------------------------------- called by `call_reader` around every pass
+
+    def enter_pass(self) -> None:
+        """Note that a forward pass of the whole model is about to run.
+
+        Raises:
+            InputError: Another thread runs it, or a hook calls the model inside its own forward pass.
+        """
+        self._check_in_force()
+        self._depth += 1
+        if self._depth > 1:
+            raise InputError(
+                "the model was called inside its own forward pass (by a hook), where an edit cannot tell one pass from the "
+                "other: call it before or after"
+            )
+
+    def leave_pass(self) -> None:
+        """Note that a forward pass has ended, also by an error."""
+        if threading.get_ident() != self.thread:
+            return  # a call that was refused
+        self._depth = max(0, self._depth - 1)
+        if not self._depth:
+            self.roles.unmark()
+            self._settle()
+            # a hook that fires now is outside a forward pass of the whole model
+            self._fired |= self.expected
+
+    def _settle(self) -> None:
+        """Count the changes that ran in the latest forward pass, once per pass."""
+        if not self._settled:
+            self._ever |= self._fired
+        self._settled = True
+
     # ---------------------------------------------------------------- called by the hooks of `hooking.in_force`
 
     def begin(self, x: Float[Tensor, "b n d"]) -> None:
@@ -116,9 +170,13 @@ class EditSession:
 
         Raises:
             WorkError: The marks do not fit the pass (see `TokenRoles.begin`).
+            InputError: A backward pass runs the first block again.
         """
+        if not self.roles.marked and _in_backward():
+            raise InputError(CHECKPOINTED)
+        self._settle()
+        self._settled = False
         self.forwards += 1
-        self._ever |= self._fired
         for state in (self._fired, self._open, self._sites):
             state.clear()
         resumed, self._resumed = self._resumed, False
@@ -234,10 +292,7 @@ class EditSession:
             WorkError: The hook point has another width than the model says, fired twice, or the edit changed the shape.
         """
         if not self.first(key):
-            raise WorkError(
-                f"the hook at {_hook_point(change)} fired twice in one forward pass: "
-                "this architecture cannot be edited safely"
-            )
+            raise self._fired_again(change)
         if x.ndim != 3 or x.shape[-1] != width:
             raise WorkError(
                 f"the activation at {_hook_point(change)} has shape {tuple(x.shape)}, expected [batch, token, {width}]"
@@ -261,6 +316,17 @@ class EditSession:
         self._record(selected)
         return self._changed(change, gate, x, selected)
 
+    def _fired_again(self, change: Change) -> Exception:
+        """Why the hook of a change fires although it has fired in this pass, or the pass has ended."""
+        if _in_backward():
+            return InputError(CHECKPOINTED)
+        if self.expected and not self._depth:
+            return WorkError(PART_ALONE)
+        return WorkError(
+            f"the hook at {_hook_point(change)} fired twice in one forward pass: this architecture, or a hook that calls a "
+            "block again, cannot be edited safely"
+        )
+
     def _record(self, selected: Tensor | None) -> None:
         if self.record:
             self.touched[-1] |= (self.roles.tokens()[1] if selected is None else selected).cpu()
@@ -273,7 +339,7 @@ class EditSession:
             inside = inside & selected.to(x.device).gather(1, end.clamp(min=0)[:, None]).squeeze(1)
         sites = {site: self._sites[change.layer, site] for site in change.needs if site != "prompt"}
         before = dict(memory)
-        new = change.apply(x, PromptContext(end, inside, memory, sites))
+        new = change.apply(x, PromptContext(end, inside, memory, sites, self.roles.tokens))
         for name, stored in memory.items():
             if stored is not before.get(name) and len(stored) != x.shape[0]:
                 raise WorkError(f"an edit at {_hook_point(change)} stored {len(stored)} entries for {x.shape[0]} texts")
@@ -304,10 +370,38 @@ class EditSession:
 
         Raises:
             WorkError: A hook never fired although forward passes were made.
+
+        Warns:
+            RuntimeWarning: The edits changed nothing, because no forward pass was made.
         """
-        silent = expected - self._ever - self._fired
+        self._settle()
+        silent = expected - self._ever
         if self.forwards and silent:
             raise WorkError(f"{len(silent)} edit hook(s) never fired in {self.forwards} forward passes")
+        if expected and not self.forwards:
+            warnings.warn(
+                "no forward pass of the edited model ran in this block, so the edits changed nothing: call this model object "
+                "inside the block",
+                RuntimeWarning,
+                stacklevel=6,
+            )
+
+    def close(self) -> None:
+        """Note that the block has ended."""
+        self._ended = True
+        self.roles.unmark()
+
+
+#: Why an edit refuses to run in a backward pass.
+CHECKPOINTED = (
+    "gradient checkpointing runs blocks again in the backward pass, where an edit cannot tell which pass they belong to: "
+    "call model.gradient_checkpointing_disable() before the block"
+)
+
+
+def _in_backward() -> bool:
+    """Whether a backward pass is running (it runs checkpointed blocks again)."""
+    return bool(torch._C._current_graph_task_id() != -1)
 
 
 def _hook_point(change: Change) -> str:

@@ -1,14 +1,11 @@
 """TokenRoles: which tokens of the running forward pass are prompt, generated or padding.
 
-The loops of `neva_tl` state it (`mark`). Where the user calls `model.generate` or the model itself, it is inferred: the first
-forward pass is the prompt; a pass of one token after it is generated; a pass that repeats the one before and adds a token (no
-KV cache) is generated from the end of the prompt on. One case is ambiguous: a text of one token, run after another pass,
-counts as generated.
+Every forward pass is marked before it runs: by the loops of `neva_tl`, by the user (`session.mark`), or from the arguments of
+the call (see `call_reader`). Nothing is inferred from activations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,61 +16,39 @@ from torch import Tensor
 from neva_tl.core.errors import WorkError
 from neva_tl.editing.base import Scope
 
-
-@dataclass
-class PromptTracker:
-    """Length of the prompt in unmarked forward passes, inferred from the pass before.
-
-    A pass that repeats the one before and adds one token (generation without a KV cache) belongs to the same prompt; any
-    other pass is a new prompt.
-
-    Attributes:
-        repeats: `repeats(before, inputs)`: Whether some inputs equal those of the pass before.
-        before: Inputs of the pass before, `[b, n]` token ids or `[b, n, d]` activations.
-        prompt_length: Tokens of the current prompt, padding included.
-    """
-
-    repeats: Callable[[Tensor, Tensor], bool] = torch.equal
-    before: Tensor | None = None
-    prompt_length: int = 0
-
-    def start(self, inputs: Tensor) -> None:
-        """Take a forward pass as a new prompt."""
-        self.before, self.prompt_length = inputs, inputs.shape[1]
-
-    def first_generated(self, inputs: Tensor) -> int:
-        """Position of the first generated token of the next forward pass; its length where it is a new prompt."""
-        before, self.before = self.before, inputs
-        grown = before is not None and inputs.shape[:2] == (before.shape[0], before.shape[1] + 1)
-        if not grown or before is None or not self.repeats(before, inputs[:, :-1]):
-            self.prompt_length = inputs.shape[1]
-        return self.prompt_length
+#: Why a forward pass without marks is refused.
+PART_ALONE = "a part of the model was called by itself: call the whole model, which sees padding and cache"
 
 
 @dataclass
 class TokenRoles:
-    """Roles of the tokens of one forward pass after the other, and the masks of token scopes.
+    """Roles of the tokens of one forward pass after the other, and the masks of token scopes."""
 
-    Attributes:
-        only_marked: Refuse a forward pass without marks, instead of inferring its roles.
-    """
-
-    only_marked: bool = False
-    _tracker: PromptTracker = field(default_factory=PromptTracker)
     _pending: tuple[Tensor, Tensor] | Literal["new"] | None = None
     _marks: tuple[Tensor, Tensor] | None = None
-    _start: int | None = None
+    _new: bool = False
+    _shape: tuple[int, int] | None = None
+    _device: torch.device | None = None
     _end: Tensor | None = None
     _prompt_is_past: bool = False
     _masks: dict[tuple[Scope, torch.device], Tensor] = field(default_factory=dict)
 
     def mark(self, generated: Bool[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> None:
-        """Set the roles of the next forward pass: True for generated tokens, and True for real ones (no padding)."""
+        """Set the roles of the next forward pass.
+
+        Args:
+            generated: True for generated tokens, False for prompt tokens.
+            mask: True for real tokens, False for padding.
+        """
         self._pending = (generated.bool(), mask.bool())
 
     def mark_new(self) -> None:
         """Announce a step under the KV cache: one generated token in every row, no padding."""
         self._pending = "new"
+
+    def unmark(self) -> None:
+        """Drop marks that no forward pass has taken."""
+        self._pending = None
 
     @property
     def marked(self) -> bool:
@@ -89,42 +64,32 @@ class TokenRoles:
             prompt_is_past: Whether the prompt of a single token may have been run before.
 
         Raises:
-            WorkError: The pass was not marked under `only_marked`, or marked with another shape.
+            WorkError: The pass was not marked, or marked with another shape.
         """
         self._masks.clear()
         pending, self._pending = self._pending, None
         self._marks = self._end = None
-        inputs, before = x.detach(), self._tracker.before
-        if pending is None and self.only_marked:
-            raise WorkError(
-                "a part of the model was called by itself: call the whole model, which sees padding and cache"
-            )
-        if pending == "new" or (pending is None and before is not None and (len(before), 1) == x.shape[:2]):
-            self._start, self._tracker.before = 0, inputs
-        elif pending is None:
-            self._start = self._tracker.first_generated(inputs)
+        if pending is None:
+            raise WorkError(PART_ALONE)
+        shape = (x.shape[0], x.shape[1])
+        self._new = pending == "new"
+        if pending == "new":
+            if shape[1] != 1:
+                raise WorkError(f"a step of one token was announced but the forward pass has {shape}")
         else:
             generated, mask = (t.to(x.device) for t in pending)
-            if generated.shape != x.shape[:2]:
-                raise WorkError(
-                    f"tokens were marked as {tuple(generated.shape)} but the forward pass has {tuple(x.shape[:2])}"
-                )
-            self._marks, self._start = (generated, mask), None
-            self._tracker.start(inputs)
+            if generated.shape != shape:
+                raise WorkError(f"tokens were marked as {tuple(generated.shape)} but the forward pass has {shape}")
+            self._marks = (generated, mask)
+        self._shape, self._device = shape, x.device
         if resumed:
-            self._end = torch.full((x.shape[0],), -1, dtype=torch.long, device=x.device)
+            self._end = torch.full((shape[0],), -1, dtype=torch.long, device=x.device)
         self._prompt_is_past = prompt_is_past
-
-    def keep_rows(self, index: Int[Tensor, " r"]) -> None:
-        """Drop all other rows of the batch."""
-        before = self._tracker.before
-        if before is not None:
-            self._tracker.before = before[index.to(before.device)]
 
     @property
     def all_generated(self) -> bool:
         """Whether the running pass is known to hold generated tokens alone (a step under the KV cache)."""
-        return self._start == 0
+        return self._new
 
     def tokens(self) -> tuple[Bool[Tensor, "b n"], Bool[Tensor, "b n"]]:
         """Two masks of the running pass: True for generated tokens, and True for real ones (no padding).
@@ -133,13 +98,10 @@ class TokenRoles:
             WorkError: No forward pass has started.
         """
         if self._marks is None:
-            if self._tracker.before is None or self._start is None:
+            if self._shape is None:
                 raise WorkError("an edit ran outside a forward pass of the whole model")
-            inputs = self._tracker.before
-            mask = torch.ones(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
-            generated = torch.zeros_like(mask)
-            generated[:, self._start :] = True
-            self._marks = (generated, mask)
+            ones = torch.ones(self._shape, dtype=torch.bool, device=self._device)
+            self._marks = (ones, ones)
         return self._marks
 
     def prompt_end(self, x: Tensor) -> Int[Tensor, " b"]:
@@ -156,7 +118,7 @@ class TokenRoles:
 
     def covered(self, scope: Scope) -> bool:
         """Whether a scope holds every token of the running pass, as far as that is known without a mask."""
-        return self._tracker.before is not None and (scope == "all" or (self._start == 0 and scope != "prompt"))
+        return self._shape is not None and (scope == "all" or (self._new and scope != "prompt"))
 
     def select(self, scope: Scope, device: torch.device | None = None) -> Bool[Tensor, "b n"] | None:
         """Mask of a scope's tokens in the running pass; None selects every token.
@@ -168,12 +130,11 @@ class TokenRoles:
         Raises:
             WorkError: No forward pass has started.
         """
-        before = self._tracker.before
-        if before is None:
+        if self._device is None:
             raise WorkError("an edit ran outside a forward pass of the whole model")
         if self.covered(scope):
             return None
-        key = (scope, device or before.device)
+        key = (scope, device or self._device)
         if key not in self._masks:
             self._masks[key] = self._mask_of(scope).to(key[1])
         return self._masks[key]

@@ -10,6 +10,7 @@ from neva_tl.models.checks import check_mlp
 from neva_tl.models.facts import EditableModel, end_tokens, fingerprint, info, is_model, tokenizer, weights_changed
 from neva_tl.models.forward_pass import forward, packable, resuming
 from neva_tl.models.hf_model import PlainModel
+from neva_tl.models.hooked_transformer import own_padding_mask
 from neva_tl.models.hooks import SITES, add_hook, has_hooks, hook_name, layer_devices
 from neva_tl.models.identity import fingerprint_difference, function_difference, note_old
 from neva_tl.models.loading import load
@@ -64,6 +65,7 @@ __all__ = [
     "logits_of",
     "mlp_norm",
     "note_old",
+    "own_padding_mask",
     "packable",
     "parallel_blocks",
     "plain",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from neva_tl.models.checkpoint import CheckedClass
 from neva_tl.models.facts import MEMO
@@ -97,3 +98,24 @@ def boot(hooked_class: Any, where: str, fields: dict[str, Any], tokenizer: Any, 
     for block in model.blocks[1:]:
         block.attn.mask = model.blocks[0].attn.mask
     return model.to(fields["device"], print_details=False)
+
+
+def own_padding_mask(model: Any, tokens: Tensor, padding_side: Any) -> Tensor | None:
+    """The mask that a `HookedTransformer` makes itself where its tokenizer pads on the left.
+
+    Args:
+        model: The model that is called.
+        tokens: `[b, n]` token ids.
+        padding_side: Argument of the call; anything but `left` and `right` takes the tokenizer's side.
+
+    Returns:
+        `[b, n]`, 1 for real tokens; None where the model makes no mask.
+    """
+    tokenizer = getattr(model, "tokenizer", None)
+    side = padding_side if padding_side in ("left", "right") else getattr(tokenizer, "padding_side", "right")
+    if tokenizer is None or side != "left":
+        return None
+    from transformer_lens.utils import get_attention_mask
+
+    mask: Tensor = get_attention_mask(tokenizer, tokens, getattr(model.cfg, "default_prepend_bos", True))
+    return mask

@@ -219,8 +219,14 @@ def test_cached_clean_activations_are_not_corrupted(tiny: Any, make_set: Any) ->
 
 def started(width: int = 4) -> EditSession:
     session = EditSession(edits=())
-    session.begin(torch.zeros(1, 2, width))
+    begin(session, torch.zeros(1, 2, width))
     return session
+
+
+def begin(session: EditSession, x: Tensor) -> None:
+    """Start a pass over prompt tokens."""
+    session.mark(torch.zeros(x.shape[:2], dtype=torch.bool), torch.ones(x.shape[:2], dtype=torch.bool))
+    session.begin(x)
 
 
 def test_a_hook_that_fires_twice_is_refused() -> None:
@@ -229,7 +235,7 @@ def test_a_hook_that_fires_twice_is_refused() -> None:
     assert session.applied((0, 0), change, "all", x, 4).equal(x + 1)
     with pytest.raises(WorkError, match="fired twice"):
         session.applied((0, 0), change, "all", x, 4)
-    session.begin(torch.ones(1, 2, 4))
+    begin(session, torch.ones(1, 2, 4))
     assert session.applied((0, 0), change, "all", x, 4).equal(x + 1)
 
 

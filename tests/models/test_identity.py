@@ -181,7 +181,9 @@ def test_settings_of_a_hooked_transformer_without_configuration() -> None:
 
 
 def test_a_quantised_model_is_refused_in_one_line(tmp_path: Path) -> None:
-    model = random_model(LlamaConfig(**SIZES, quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True}))
+    model = random_model(
+        LlamaConfig(**SIZES, quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True})
+    )
     with pytest.raises(InputError, match=r"is quantised \(bitsandbytes\): call model\.dequantize\(\)"):
         models.plain(model)
     folder = tiny_checkpoint(tmp_path / "q")

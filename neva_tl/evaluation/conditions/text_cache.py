@@ -70,7 +70,7 @@ def text_keys(
 
 
 def cacheable(edits: Sequence[Edit]) -> bool:
-    """Return whether a text under these edits is independent of its batch (`resample` mixes the rows of a batch).
+    """Return whether a text under these edits is independent of its batch.
 
     Args:
         edits: The edits.

@@ -30,7 +30,7 @@ from neva_tl.models.inference.scoring import (
     neutral_logprobs,
     token_kl,
 )
-from neva_tl.models.inference.session import PromptState, TokenSession
+from neva_tl.models.inference.session import PromptState, TokenSession, in_force, registered
 
 __all__ = [
     "NEUTRAL_TURN",
@@ -53,10 +53,12 @@ __all__ = [
     "forward_batch",
     "generate",
     "group",
+    "in_force",
     "neutral_logprobs",
     "pad",
     "pad_id",
     "prepends_bos",
+    "registered",
     "set_template",
     "stop_ids",
     "template_settings",

@@ -50,7 +50,8 @@ def generate(
         temperature: 0 is greedy.
         seed: Seed of the uniforms.
         numbers: Each prompt's number; default: its index. The same prompt under several conditions has one number.
-        session: Edit session in force; prompt tokens are marked as prompt, new tokens as generated.
+        session: Edit session; by default the sessions in force on the model. Prompt tokens are marked as prompt, new tokens
+            as generated.
         chat: True forces the chat template, False forbids it; None uses it where the tokenizer has one.
         batch_size: Prompts in one batch; default by the model's size (`batch_rows`).
         stop_at_eos: End a text at EOS or an end-of-turn token (not part of the text).

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from neva_tl import models
 from neva_tl.models.inference.encoding import Batch, Encoded, encode_one, group, pad, pad_id
-from neva_tl.models.inference.session import PromptState, TokenSession, skips_prompts
+from neva_tl.models.inference.session import PromptState, TokenSession, in_force, same, skips_prompts
 from neva_tl.prompts.example import Example
 
 Ids = tuple[int, ...]
@@ -44,6 +44,7 @@ def run_prompts(
     past: models.KVCache | None = None,
     *,
     logits: Literal[True] = True,
+    session: TokenSession | None = None,
 ) -> tuple[models.KVCache, Float[Tensor, "b 1 v"]]: ...
 
 
@@ -55,6 +56,7 @@ def run_prompts(
     past: models.KVCache | None = None,
     *,
     logits: Literal[False],
+    session: TokenSession | None = None,
 ) -> tuple[models.KVCache, None]: ...
 
 
@@ -65,6 +67,7 @@ def run_prompts(
     past: models.KVCache | None = None,
     *,
     logits: bool = True,
+    session: TokenSession | None = None,
 ) -> tuple[models.KVCache, Float[Tensor, "b 1 v"] | None]:
     """Run a left-padded batch of prompts.
 
@@ -74,19 +77,23 @@ def run_prompts(
         mask: True for real tokens, False for padding.
         past: Cache to read and extend; None starts an empty one.
         logits: False skips the LM head.
+        session: Edit session; by default the sessions in force on the model.
 
     Returns:
         The cache with keys and values of the prompts, and the logits at their last position (None without `logits`).
     """
     past = models.KVCache() if past is None else past
     end = torch.tensor([tokens.shape[1] - 1], device=tokens.device) if logits else None
+    session = in_force(model, session)
+    if session is not None:
+        session.mark(torch.zeros_like(mask), mask)
     return past, models.forward(model, tokens, mask, logits=logits, positions=end, past=past)
 
 
 class PrefixCache:
     """Keys and values of the distinct prompts of some examples, under the model's present weights.
 
-    Create it outside any `edit` block, or pass the block's session. The stored tensors never change: scoring uses gathered
+    Created inside an `edit` block, it serves that block alone. The stored tensors never change: scoring uses gathered
     copies.
 
     Attributes:
@@ -112,7 +119,8 @@ class PrefixCache:
             model: A TransformerLens model.
             examples: Examples, encoded or not: their prompts are stored, and the log-probability of each answer's first token.
             chat: Chat template, as in `answer_logprobs`; must be the same there.
-            session: Edit session in force: prompts are run under it, and the cache serves scoring under it alone.
+            session: Edit session; by default the sessions in force on the model: prompts are run under them, and the cache
+                serves scoring under them alone.
             token_budget: Tokens of a forward pass, padding included.
             max_bytes: Memory limit: no further prompt is stored beyond it.
             progress: Show a progress bar on stderr.
@@ -124,7 +132,7 @@ class PrefixCache:
         self._blocks: list[models.KVCache] = []
         self._states: list[PromptState] = []  # by block, under a session: tensors of its edits at the prompts
         self._first: dict[tuple[Ids, int], float] = {}
-        self._model, self._session = model, session
+        self._model, self._session = model, in_force(model, session)
         self.nbytes = 0
         first_tokens: dict[Ids, set[int]] = {}
         plain = [item for item in examples if isinstance(item, Example)]
@@ -145,9 +153,7 @@ class PrefixCache:
 
     def _store(self, prefixes: Sequence[Ids], first_tokens: dict[Ids, set[int]]) -> None:
         batch = prompt_batch(self._model, prefixes)
-        if self._session is not None:
-            self._session.mark(batch.answer, batch.mask)
-        past, logits = run_prompts(self._model, batch.tokens, batch.mask)
+        past, logits = run_prompts(self._model, batch.tokens, batch.mask, session=self._session)
         logprobs = torch.log_softmax(logits[:, -1].float(), dim=-1)
         for row, ids in enumerate(prefixes):
             self._index[ids] = (len(self._blocks), row)
@@ -161,17 +167,16 @@ class PrefixCache:
     def exact_for(self, model: models.Model, session: TokenSession | None) -> bool:
         """Whether scoring through this cache is exact: the same model, and no edit that touches prompt tokens.
 
-        A cache created under a session is exact for that session alone, in any scope.
+        A cache created under an edit is exact for the sessions that were in force then, in any scope.
 
         Args:
             model: The model to score with.
-            session: The session to score under, None when unedited.
+            session: The session to score under; by default the sessions in force on the model.
         """
         if model is not self._model:
             return False
-        if self._session is not None:
-            return session is self._session
-        return skips_prompts(session)
+        session = in_force(model, session)
+        return skips_prompts(session) if self._session is None else same(session, self._session)
 
     def score(
         self,
@@ -187,13 +192,14 @@ class PrefixCache:
         Args:
             encoded: The examples.
             total: Sums of the examples' log-probabilities, `[n]`, changed in place.
-            session: Edit session in force, None when unedited.
+            session: Edit session; by default the sessions in force on the model.
             token_budget: Tokens of a forward pass, padding included.
             update: Called with the number of examples after each batch.
 
         Returns:
             Mask of the examples that were scored, `[n]` bool.
         """
+        session = in_force(self._model, session)
         scored = np.zeros(len(encoded), dtype=bool)
         by_block: dict[int, list[int]] = {}
         for number, item in enumerate(encoded):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neva_tl import models
 from neva_tl.models.inference.prompt_cache import Prefill
-from neva_tl.models.inference.session import TokenSession
+from neva_tl.models.inference.session import TokenSession, in_force
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def decode(
         mask: True for real tokens, False for padding.
         numbers: Each row's prompt number: with the seed it determines the row's random numbers.
         settings: Length, temperature, seed, stop tokens and cache.
-        session: Edit session in force; prompt tokens are marked as prompt, new tokens as generated.
+        session: See `generate`.
         indices: Each row's index in the caller's list, for sessions that run several conditions; default: `numbers`.
         prefill: Cache of unedited prompts, used where no edit touches them and the key-value cache is on.
 
@@ -153,6 +153,7 @@ def decode(
     n_new = settings.max_new_tokens
     out: list[list[int]] = [[] for _ in numbers]
     draws = np.stack([uniforms(settings.seed, i, n_new) for i in numbers]) if settings.temperature else None
+    session = in_force(model, session)
     if session is not None:
         session.set_rows(numbers if indices is None else indices)
     past = models.KVCache() if settings.cache else None
@@ -173,4 +174,6 @@ def decode(
         if 2 * running.ended.sum() >= len(running.ended):
             new = new[running.drop_ended(session)]
         running.append(new)
+    if session is not None:
+        session.set_rows([])  # rows of later passes are other prompts
     return out

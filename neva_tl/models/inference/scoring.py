@@ -30,7 +30,7 @@ from neva_tl.models.inference.encoding import (
     pad,
 )
 from neva_tl.models.inference.prompt_cache import PrefixCache, prompt_batch
-from neva_tl.models.inference.session import TokenSession
+from neva_tl.models.inference.session import TokenSession, in_force
 from neva_tl.models.pass_spec import PassSpec
 from neva_tl.prompts.example import Example
 
@@ -52,7 +52,7 @@ def forward_batch(
     Args:
         model: The model.
         batch: Token ids, padding mask and answer tokens.
-        session: The edit session that `edit(...)` yields.
+        session: The edit session that `edit(...)` yields; by default the sessions in force on the model.
         stop_at_layer: Stop after block `stop_at_layer - 1`, without logits.
         logits: False skips the LM head.
         positions: Return logits at these positions only.
@@ -63,6 +63,7 @@ def forward_batch(
     Returns:
         Logits `[b, n or m, d_vocab]`, with `scored` `[m, d_vocab]`, or None.
     """
+    session = in_force(model, session)
     if session is not None:
         session.mark(batch.answer, batch.mask)
     spec = PassSpec(stop_at_layer, logits, positions, scored, packed, grad)
@@ -105,11 +106,11 @@ def answer_logprobs(
     Args:
         model: A TransformerLens model.
         examples: The examples.
-        session: Edit session in force; answer tokens count as generated.
+        session: Edit session; by default the sessions in force on the model. Answer tokens count as generated.
         chat: True forces the chat template, False forbids it; None uses it where the tokenizer has one.
         token_budget: Tokens of a forward pass, padding included.
-        prefix: Cache of the unedited prompts: only answer tokens are run. Used where it is exact (no session, or one whose
-            edits all have scope `generated`) and contains the prompt; other examples are run in full.
+        prefix: Cache of the unedited prompts: only answer tokens are run. Used where it is exact (no edit in force, or edits
+            that all have scope `generated`) and contains the prompt; other examples are run in full.
         progress: Show a progress bar on stderr.
 
     Returns:
@@ -188,7 +189,7 @@ def answer_greedy(
     Args:
         model: A TransformerLens model.
         encoded: Token ids, each with at least one answer token after another token.
-        session: Edit session in force; answer tokens count as generated.
+        session: Edit session; by default the sessions in force on the model. Answer tokens count as generated.
         token_budget: Tokens of a forward pass, padding included.
         progress: Show a progress bar on stderr.
 
@@ -244,7 +245,7 @@ def neutral_logprobs(
     Args:
         model: A TransformerLens model.
         texts: The texts.
-        session: Edit session in force.
+        session: Edit session; by default the sessions in force on the model.
         token_budget: Tokens of a forward pass, padding included.
         progress: Show a progress bar on stderr.
 

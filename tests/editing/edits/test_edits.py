@@ -136,18 +136,6 @@ def test_clamp_holds_neurons_beyond_their_level(tiny: Any, make_set: Any) -> Non
     np.testing.assert_allclose(new[..., 2], np.minimum(x[..., 2], -3.0))
 
 
-def test_resampling_keeps_the_distribution_and_is_seeded(tiny: Any, make_set: Any) -> None:
-    neurons = make_set(tiny, [(1, 7), (1, 2)])
-    x = activations()
-    new = apply(by_layer(Ablate(neurons, mode="resample", seed=5), tiny)[1], x)
-    for k in (7, 2):
-        assert sorted(new[..., k].flatten().tolist()) == sorted(x[..., k].flatten().tolist())
-    assert not torch.equal(new, x)
-    again = apply(by_layer(Ablate(neurons, mode="resample", seed=5), tiny)[1], x)
-    other = apply(by_layer(Ablate(neurons, mode="resample", seed=6), tiny)[1], x)
-    assert torch.equal(new, again) and not torch.equal(new, other)
-
-
 def test_doses_and_scopes_are_replaced_not_changed(tiny: Any, make_set: Any) -> None:
     item = Shift(make_set(tiny, AT), dose=1.0)
     assert (item.with_dose(3.0).dose, item.dose) == (3.0, 1.0)

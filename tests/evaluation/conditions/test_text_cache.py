@@ -151,16 +151,16 @@ def test_leakage_with_caches_is_leakage_without(demo, tmp_path, asked):
     assert asked == []
 
 
-def test_resampling_mixes_rows_and_is_never_kept(demo, asked):
+def test_resampled_texts_are_the_same_in_every_batch_and_cached(demo, asked):
     df = pd.DataFrame(
         {"layer": 1, "neuron": np.arange(40), "mean_plus": 1.0, "mean_minus": 0.0, "sd": 1.0, "score": 1.0}
     )
-    mixed = Ablate(NeuronSet("power", "m", df, 4, 384), mode="resample")
+    resampled = Ablate(NeuronSet("power", "m", df, 4, 384), mode="resample")
     cache = JsonCache(None)
-    plain = write_texts(demo, mixed, PROMPTS, HOW)
-    assert write_texts(demo, mixed, PROMPTS, HOW, cache=cache) == plain
-    write_texts_many(demo, [(mixed,), ()], PROMPTS, HOW, cache=cache)
-    assert len(cache) == 0
+    plain = write_texts(demo, resampled, PROMPTS, HOW)
+    assert write_texts(demo, resampled, PROMPTS, HOW, cache=cache) == plain
+    assert write_texts_many(demo, [(resampled,), ()], PROMPTS, HOW)[0] == plain
+    assert len(cache) == len(PROMPTS)
 
 
 def test_a_model_with_other_hooks_is_refused_with_a_cache_alone(demo):

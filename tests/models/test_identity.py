@@ -7,7 +7,7 @@ import json
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -195,7 +195,7 @@ def test_a_quantised_model_is_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_a_peft_wrapper_is_refused_in_one_line() -> None:
     class PeftModel(nn.Module):
-        peft_config: dict[str, Any] = {}
+        peft_config: ClassVar[dict[str, Any]] = {}
 
         def get_base_model(self) -> None: ...
 

@@ -191,6 +191,7 @@ def refuse_quantised(source: Source) -> None:
         quantisation = section.get("quantization_config")
         if quantisation:
             method = quantisation.get("quant_method") if isinstance(quantisation, dict) else None
+            method = getattr(method, "value", method)  # an enum in a loaded model's configuration
             raise InputError(
                 f"{source.name} is quantised ({method or 'by its quantization_config'}): call model.dequantize() of "
                 "transformers first (to load it here, save the result in a folder), or use the original checkpoint"

@@ -312,7 +312,7 @@ def test_load_refuses_other_files(tmp_path: Path, tiny_stats: ActivationStats) -
     with pytest.raises(InputError, match="does not exist"):
         ActivationStats.load(tmp_path / "none")
     saved = tiny_stats.save(tmp_path / "stats")
-    for content, match in (('{"kind": "neuron_set"}', "does not contain"), ("{", "not valid JSON")):
+    for content, match in (('{"kind": "neuron_set"}', "does not contain"), ("{", "not JSON")):
         saved.write_text(content)
         with pytest.raises(InputError, match=match):
             ActivationStats.load(saved)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from neva_tl import models
-from neva_tl.core.errors import InputError, WorkError
+from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Ablate, AddVector, Amplify, Edit, edit
 from neva_tl.models import LayerCache, inference
@@ -228,7 +228,7 @@ def test_an_edit_below_put_on_inside_is_never_lost_in_silence(model: Any) -> Non
         with edit(model, *conditions(model, 2)[0], reuse=cache) as session:
             inference.forward_batch(model, batch, session=session)
     with (
-        pytest.raises(WorkError, match="never fired"),
+        pytest.raises(InputError, match="does not run there"),
         edit(model, *conditions(model, 2)[0], reuse=cache),
         edit(model, *conditions(model, 1)[0]) as session,
     ):

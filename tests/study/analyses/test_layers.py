@@ -163,7 +163,7 @@ def test_the_numbers_are_those_of_one_whole_measurement_after_the_other(
             row = table.set_index(["layer", "operation", "group"]).loc[(layer, operation, "all")]
             want = np.subtract(measured(item), base)
             np.testing.assert_allclose(row[["d_csr", "d_loss"]].astype(float), want, atol=1e-5, rtol=0)
-            assert abs(want[0]) > 1e-3
+            assert abs(want[0]) > 5e-4  # fifty times the tolerance
 
 
 def test_editing_what_is_already_so_changes_nothing(

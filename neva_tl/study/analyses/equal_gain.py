@@ -19,7 +19,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from neva_tl.core.method_records import find_method
-from neva_tl.evaluation.measures import formulas as measures
+from neva_tl.evaluation.measures import formulas
 from neva_tl.evaluation.measures.estimate import Estimate, interval, null
 from neva_tl.evaluation.measures.headline import draw
 from neva_tl.study.run.comparison import stored_responses
@@ -106,8 +106,8 @@ def curve_of(
         responses = stored_responses(store, method, target, list(values))
         assert responses is not None
         drawn = draw(responses, seed=seed, n_boot=n_boot, n_splits=n_splits)
-        gains.append(measures.gain(drawn.d, responses.target).mean(axis=-1))
-        leaks.append(measures.off_target_mean(drawn.positive, responses.target).mean(axis=-1))
+        gains.append(formulas.gain(drawn.d, responses.target).mean(axis=-1))
+        leaks.append(formulas.off_target_mean(drawn.positive, responses.target).mean(axis=-1))
         n = responses.n
     nothing = np.zeros(n_boot + 1)
     costs = {
@@ -142,12 +142,12 @@ def contest(ours: Curve, rival: Curve, gain: float, *, level: float = 0.95) -> d
     nlr_a, nlr_b = a["leakage"] / gain, b["leakage"] / gain
     add("nlr_ours", nlr_a, recentre=True)
     floor = add("nlr_rival", nlr_b, recentre=True).lo
-    add("nlr_ratio", measures.ratio(nlr_a, nlr_b), recentre=True, defined=floor is not None and floor > 0)
+    add("nlr_ratio", formulas.ratio(nlr_a, nlr_b), recentre=True, defined=floor is not None and floor > 0)
     add("nlr_difference", nlr_a - nlr_b, recentre=True)
     for name in COSTS:
         add(f"{name}_ours", a[name], recentre=False)
         floor = add(f"{name}_rival", b[name], recentre=False).lo
-        add(f"{name}_ratio", measures.ratio(a[name], b[name]), recentre=False, defined=floor is not None and floor > 0)
+        add(f"{name}_ratio", formulas.ratio(a[name], b[name]), recentre=False, defined=floor is not None and floor > 0)
     return row
 
 

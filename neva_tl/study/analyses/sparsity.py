@@ -16,7 +16,7 @@ import pandas as pd
 from jaxtyping import Float
 from tqdm import tqdm
 
-from neva_tl.evaluation.measures import formulas as measures
+from neva_tl.evaluation.measures import formulas
 from neva_tl.evaluation.measures.estimate import Estimate, interval, null
 from neva_tl.evaluation.measures.headline import draw
 from neva_tl.models import Model
@@ -229,11 +229,11 @@ def _gains(lab: Lab, cells: Mapping[str, str]) -> tuple[Float[np.ndarray, "b i"]
     responses = responses_of(lab.cells.store, "sparsity", cells)
     assert responses is not None
     drawn = draw(responses, seed=lab.run.config.seed, n_boot=lab.cells.profile.n_boot, n_splits=1)
-    return measures.gain(drawn.d, responses.target), responses.n
+    return formulas.gain(drawn.d, responses.target), responses.n
 
 
 def _numbers(full: Float[np.ndarray, " b"], cut: Float[np.ndarray, " b"], n: int) -> dict[str, float | None]:
-    numbers = {"gain_full": full, "gain": cut, "kept": measures.ratio(cut, full)}
+    numbers = {"gain_full": full, "gain": cut, "kept": formulas.ratio(cut, full)}
     out: dict[str, float | None] = {}
     for name, x in numbers.items():
         out |= interval(x[0], x[1:], n).columns(name)

@@ -28,7 +28,7 @@ from neva_tl.core.method_records import find_method
 from neva_tl.core.values import N_VALUES, VALUES, in_circle_order, value
 from neva_tl.editing import Edit, Shift, compose
 from neva_tl.editing.edits.compose import Shared
-from neva_tl.evaluation.measures import formulas as measures
+from neva_tl.evaluation.measures import formulas
 from neva_tl.evaluation.measures.estimate import interval
 from neva_tl.evaluation.measures.headline import draw, nlr
 from neva_tl.models import Model
@@ -247,7 +247,7 @@ class _TwoLab:
         assert both is not None
         assert alone is not None
         drawn = draw(both, seed=seed, n_boot=n_boot, n_splits=8)
-        single = measures.gain(draw(alone, seed=seed, n_boot=n_boot, n_splits=1).d, alone.target)
+        single = formulas.gain(draw(alone, seed=seed, n_boot=n_boot, n_splits=1).d, alone.target)
         columns = [both.values.index(name) for name in pair]
         return pair_draws(drawn.d[:, 0], drawn.positive[:, 0], columns, single)
 
@@ -307,7 +307,7 @@ def pair_draws(
     gain_a, gain_b = d[:, steered[0]], d[:, steered[1]]
     leakage = positive[:, others].mean(axis=1) if others else np.full(len(d), np.nan)
     out = {"gain_a": gain_a, "gain_b": gain_b, "gain": (gain_a + gain_b) / 2, "min_gain": np.minimum(gain_a, gain_b)}
-    return out | {"leakage": leakage, "kept": measures.ratio(out["gain"], single.mean(axis=1))}
+    return out | {"leakage": leakage, "kept": formulas.ratio(out["gain"], single.mean(axis=1))}
 
 
 def numbers(draws: Mapping[str, Float[np.ndarray, " b"]], n: int) -> dict[str, float | None]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Gate, Json, Model, Prompts, Seed, collected, writable
+from neva_tl.cli.options import Debug, Dtype, Gate, Json, Prompts, Seed, writable
 from neva_tl.core.errors import InputError
 
 
@@ -24,13 +24,19 @@ def register(app: typer.Typer) -> None:
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="the prompt")],
-    model: Model = "demo",
+    model: Annotated[
+        str | None, typer.Option("--model", help="as in `neva-tl run`; default: the model of --edit, else demo")
+    ] = None,
+    edit: Annotated[
+        Path | None, typer.Option("--edit", help="steer with the edit in this folder (neva-tl steer --out)")
+    ] = None,
     value: Annotated[str | None, typer.Option("--value", help="steer towards this value")] = None,
     method: Annotated[
         str, typer.Option("--method", help="method to steer with: neva, neva_shift, caa, caa_projected, role, ...")
     ] = "neva",
     dose: Annotated[
-        float | None, typer.Option("--dose", help="dose, in the method's unit; default: a typical one")
+        float | None,
+        typer.Option("--dose", help="dose, in the method's unit; default: that of gain .4 on held-out pairs"),
     ] = None,
     prompts: Prompts = "auto",
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="new tokens")] = 40,
@@ -45,45 +51,31 @@ def generate(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Generate a text, unedited and (with --value) steered."""
+    """Generate a text, unedited and (with --edit or --value) steered."""
     import neva_tl as nv
-    from neva_tl.core.values import value as lookup
-    from neva_tl.methods import METHODS
-    from neva_tl.study import StudyConfig, build_edit
 
     # collecting takes minutes on a real model, so bad input is reported before
-    if value is not None:
-        lookup(value)
-    if method not in METHODS:
-        raise InputError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
-    decided = StudyConfig(model=model, prompts=prompts, scope=scope, gate=gate).resolved()
     if dose is not None and not math.isfinite(dose):
         raise InputError(f"a dose must be a finite number, not {dose}")
     if out is not None:
         writable(out)
-    if value is None:
-        loaded, edits = nv.load(model, dtype=dtype), None
+    if edit is not None:
+        if value is not None:
+            raise InputError("--edit brings its own value: leave out --value")
+        from neva_tl.study.steering.saved_model import model_of_edit
+
+        saved = nv.load_edit(edit)
+        loaded = model_of_edit(edit, saved, model, None if dtype == "float32" else dtype)
+        edits: Any = saved.edit if dose is None else saved.edit.with_dose(dose)
+        label = str(saved.about.get("value") or edit.name)
     else:
-        loaded, stats = collected(model, prompts, dtype, True)
-        neurons = None
-        if decided.gate == "relevance":
-            texts_of = nv.prompts.gate_texts(decided.prompts)
-            neurons = nv.fit_relevance(loaded, *texts_of, pooling=decided.pooling, seed=seed)
-        edits = build_edit(
-            loaded,
-            stats,
-            value,
-            method=method,
-            dose=dose,
-            scope=decided.token_scope(),
-            gate=neurons,
-            seed=seed,
-        )
+        loaded, edits = _steered(model or "demo", value, method, dose, prompts, scope, gate, dtype, seed)
+        label = method
     texts = {"unedited": nv.generate(loaded, [prompt], max_new_tokens=tokens, temperature=temperature, seed=seed)[0]}
     if edits is not None:
         with nv.edit(loaded, edits) as session:
             shown_prompts = [nv.editing.rewrite(edits, prompt)]
-            texts[method] = nv.generate(
+            texts[label] = nv.generate(
                 loaded, shown_prompts, max_new_tokens=tokens, temperature=temperature, seed=seed, session=session
             )[0]
     printed = (
@@ -94,3 +86,33 @@ def generate(
     print(printed)
     if out is not None:
         out.write_text(printed + "\n", encoding="utf-8")
+
+
+def _steered(
+    model: str,
+    value: str | None,
+    method: str,
+    dose: float | None,
+    prompts: str,
+    scope: str,
+    gate: str,
+    dtype: str,
+    seed: int,
+) -> tuple[Any, Any]:
+    """The model, and the edit of a method towards a value (None without a value)."""
+    import neva_tl as nv
+    from neva_tl.core.values import value as lookup
+    from neva_tl.methods import METHODS
+    from neva_tl.study import StudyConfig
+    from neva_tl.study.steering.steer import steered_edit
+
+    if value is not None:
+        lookup(value)
+    if method not in METHODS:
+        raise InputError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
+    decided = StudyConfig(model=model, prompts=prompts, scope=scope, gate=gate).resolved()
+    loaded = nv.load(model, dtype=dtype)
+    if value is None:
+        return loaded, None
+    options: dict[str, Any] = {"method": method, "dose": dose, "scope": scope, "gate": gate, "seed": seed}
+    return loaded, steered_edit(loaded, decided.prompts, value, progress=True, **options)

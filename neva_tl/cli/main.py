@@ -20,7 +20,9 @@ from neva_tl.core.errors import NevaError
 MODULES: tuple[str, ...] = (
     "run",
     "select_neurons",
+    "steer",
     "generate",
+    "chat",
     "leakage",
     "layers",
     "circuit",
@@ -30,6 +32,7 @@ MODULES: tuple[str, ...] = (
     "capability",
     "judges",
     "profile",
+    "cache",
 )
 
 app = typer.Typer(

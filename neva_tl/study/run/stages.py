@@ -148,7 +148,13 @@ def stored_stats(store: RunFolder) -> ActivationStats:
 
 
 def selected(
-    store: RunFolder, model: models.Model, stats: ActivationStats, config: StudyConfig, progress: bool
+    store: RunFolder,
+    model: models.Model,
+    stats: ActivationStats,
+    config: StudyConfig,
+    progress: bool,
+    *,
+    evidence: RunFolder | None = None,
 ) -> dict[str, NeuronSet]:
     """Return the neurons of each value, read from the run folder or selected into it.
 
@@ -158,6 +164,7 @@ def selected(
         stats: Statistics with samples.
         config: The study.
         progress: Print a line for each value on stderr.
+        evidence: The folder of the margin effects; None keeps them in the run folder.
 
     Raises:
         WorkError: No neuron was selected for any value.
@@ -166,7 +173,7 @@ def selected(
     options = dict(config.selection)
     missing = [name for name in config.values if not store.has(f"neurons/{name}.json")]
     if config.selector == "margin" and missing:
-        options["effects"] = margins(store, model, stats, config, progress)
+        options["effects"] = margins(evidence or store, model, stats, config, progress)
     for name in config.values:
         file = f"neurons/{name}"
         if store.has(f"{file}.json"):

@@ -1,0 +1,84 @@
+"""`neva-tl steer`: from a model and a file of pairs to a saved, measured edit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neva_tl.cli.options import Debug, Dtype, Gate, Json, K, Seed, say, writable
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command.
+
+    Args:
+        app: The command line of `neva-tl`.
+    """
+    app.command()(steer)
+
+
+def steer(
+    model: Annotated[
+        str, typer.Argument(help="demo, smollm2, a .gguf file, a local Hugging Face folder, or a hub name")
+    ],
+    pairs: Annotated[
+        str,
+        typer.Argument(
+            help="a csv or jsonl file with prompt, plus, minus (or chosen, rejected), or any --prompts source"
+        ),
+    ],
+    value: Annotated[
+        str | None, typer.Option("--value", help="concept to steer towards; default: the only one of the pairs")
+    ] = None,
+    gain: Annotated[float, typer.Option("--gain", help="gain to reach on held-out pairs, in the judge's unit")] = 0.4,
+    out: Annotated[Path | None, typer.Option("--out", help="folder for the edit and its results")] = None,
+    method: Annotated[str, typer.Option("--method", help="steering method; auto: neva, else neva_shift")] = "auto",
+    selector: Annotated[str, typer.Option("--selector", help="selector of the neurons, or auto")] = "auto",
+    k: K = None,
+    scope: Annotated[str, typer.Option("--scope", help="all, prompt, generated, last, or auto")] = "auto",
+    gate: Gate = "auto",
+    prompt: Annotated[
+        list[str] | None, typer.Option("--prompt", help="also continue this prompt, unedited and edited (repeatable)")
+    ] = None,
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="new tokens of each text")] = 40,
+    dtype: Dtype = "float32",
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Steer a model towards the concept of some pairs, and say what that gains, leaks and costs.
+
+    It collects and selects on training pairs, finds the dose on validation pairs, and measures on test pairs.
+    """
+    import neva_tl as nv
+
+    if out is not None:
+        writable(out)
+    result = nv.steer(
+        model,
+        pairs,
+        value,
+        gain=gain,
+        method=method,
+        selector=selector,
+        k=k,
+        scope=scope,
+        gate=gate,
+        dtype=dtype,
+        seed=seed,
+    )
+    texts = [result.generate(text, max_new_tokens=tokens, seed=seed) for text in prompt or ()]
+    if out is not None:
+        result.save(out)
+    if as_json:
+        facts = {"status": result.status, "dose": result.dose, "validation_gain": result.validation_gain}
+        facts |= {"gain": result.gain.to_json(), "leakage": result.leakage.to_json()}
+        facts |= {"cost": {name: estimate.to_json() for name, estimate in result.cost.items()}, "card": result.card}
+        print(json.dumps(facts | {"texts": [vars(text) for text in texts]}, allow_nan=False))
+    else:
+        print("\n\n".join([str(result), *map(str, texts)]))
+    if out is not None:
+        say(f'written: {out}; try: neva-tl generate --edit {out} "..." or neva-tl chat --edit {out}')

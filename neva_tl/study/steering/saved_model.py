@@ -1,0 +1,33 @@
+"""The model of a saved edit, found again by the name or the folder that the edit recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from neva_tl import models
+from neva_tl.core.errors import InputError
+from neva_tl.editing.saved import SavedEdit
+
+
+def model_of_edit(folder: str | Path, saved: SavedEdit, name: str | None = None, dtype: str | None = None) -> Any:
+    """Load the model of a saved edit and check that it is the same one.
+
+    Args:
+        folder: Folder of the edit, for messages.
+        saved: The edit.
+        name: Name or folder of the model; None takes the recorded one.
+        dtype: Number format; None takes the recorded one.
+
+    Raises:
+        InputError: The edit records no model, the model cannot be found, or it is another one.
+    """
+    recorded = saved.model.get("folder") or saved.model.get("name")
+    if name is None and not recorded:
+        raise InputError(f"{folder} does not say which model it edits: name it with --model")
+    if name is None and "folder" in saved.model and not Path(str(recorded)).exists():
+        raise InputError(f"the model of {folder} is no longer at {recorded}: name it with --model")
+    model = models.load(name or str(recorded), dtype=dtype or str(saved.model.get("dtype", "float32")))
+    if difference := models.fingerprint_difference(saved.model, models.fingerprint(model)):
+        raise InputError(f"the edit in {folder} was made for another model than {name or recorded} ({difference})")
+    return model

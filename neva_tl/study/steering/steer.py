@@ -1,0 +1,357 @@
+"""steer(): collect, select, calibrate on held-out pairs, measure on test pairs.
+
+It is a study of one concept: settings, judge, search for the dose and measures are those of `nv.Study`. Every step is stored
+in the user's cache by its content (model, token ids, settings), so that a second call repeats nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from neva_tl import models, prompts
+from neva_tl.core.cache import content_key
+from neva_tl.core.errors import InputError
+from neva_tl.core.method_records import find_method
+from neva_tl.core.user_cache import entry_folder, prune
+from neva_tl.editing import Edit
+from neva_tl.evaluation.measures.estimate import Estimate
+from neva_tl.evaluation.measures.result import LeakageResult, measure
+from neva_tl.methods import Evidence, build
+from neva_tl.prompts import ContrastSet
+from neva_tl.study.run import stages
+from neva_tl.study.run.cell_runner import CellRunner
+from neva_tl.study.run.comparison import responses_of
+from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.run_folder import RunFolder, versions
+from neva_tl.study.run.stages import say
+from neva_tl.study.steering.advice import advice
+from neva_tl.study.steering.cost import cost_table
+from neva_tl.study.steering.evidence import evidence_folder
+from neva_tl.study.steering.result import SteeringResult
+
+#: Methods that `method="auto"` calibrates, in this order; the first that reaches the gain is taken, else the one that gains most.
+AUTO_METHODS: tuple[str, ...] = ("neva", "neva_shift")
+#: Budget of a steering, beyond the quick profile: held-out pairs to validate and to test on, and dose evaluations.
+VALIDATION, TEST, NEUTRAL, REFINE = 24, 48, 20, 3
+#: Budget on demo models, whose judge reads generated texts.
+DEMO_VALIDATION, DEMO_TEST = 48, 60
+
+
+def steer(
+    model: models.Model | str | Path,
+    pairs: ContrastSet | str | Path,
+    value: str | None = None,
+    *,
+    gain: float = 0.4,
+    method: str = "auto",
+    selector: str = "auto",
+    k: int | None = None,
+    scope: str = "auto",
+    gate: str = "auto",
+    chat: bool | None = None,
+    dtype: str = "float32",
+    seed: int = 0,
+    folder: str | Path | None = None,
+    progress: bool = True,
+) -> SteeringResult:
+    """Steer a model towards a concept, and measure what that did.
+
+    Collects activations on the training pairs, selects neurons, searches the dose on the validation pairs, and measures gain,
+    leakage and cost on the test pairs and on neutral text. A gain out of reach is a result, not an error: `status` is
+    `unreached`, the edit has the best admissible dose, and `advice` says what would help.
+
+    Args:
+        model: A loaded model, or a name for `neva_tl.load`.
+        pairs: Contrastive pairs, or an argument of `neva_tl.prompts.load`.
+        value: The concept to steer towards; None where the pairs cover one only. The others of the pairs measure leakage.
+        gain: Gain to reach on the validation pairs, in the judge's unit (real models: standard deviations of the
+            log-probability margin).
+        method: A registered name of `neva_tl.methods`; `auto` tries `AUTO_METHODS`.
+        selector: A registered selector; `auto` is the study's.
+        k: Largest number of neurons; None takes the selector's own default.
+        scope: Token scope of the edit; `auto` is the study's.
+        gate: `relevance`, `none`, or `auto` (the study's).
+        chat: Force or forbid the chat template; None uses it where there is one.
+        dtype: Number format, where the model is loaded here.
+        seed: Seed of sampling and bootstraps.
+        folder: Folder for the measurements; None takes one in the user's cache.
+        progress: Show bars and one line per step on stderr.
+
+    Returns:
+        The edit at its dose, with gain, leakage and cost.
+
+    Raises:
+        InputError: An option is unknown, the pairs lack the value or are too few for the three splits, or the model has hooks.
+        WorkError: No neuron was selected, or a judge gave no score.
+
+    Example:
+        >>> result = nv.steer("smollm2", "thrift.csv", gain=0.4)
+        >>> print(result.generate("How should I spend my bonus?"))
+    """
+    contrast = prompts.load(pairs)
+    target = _target(contrast, value)
+    name = models.info(model).name if models.is_model(model) else str(model)
+    config = _config(name, contrast, target, gain, method, selector, k, scope, gate, chat, dtype, seed)
+    if method != "auto" and find_method(method).dose == "none":
+        raise InputError(f"{method} has no dose to calibrate: choose another method, or use nv.edit with it")
+    loaded = model if models.is_model(model) else models.load(model, dtype=dtype)
+    if models.has_hooks(loaded):
+        raise InputError("the model has hooks in force: leave the `with nv.edit(...)` block before steering")
+    bench = _Bench.open(loaded, contrast, config, target, folder, progress)
+    methods = AUTO_METHODS if method == "auto" else (method,)
+    best, record = bench.calibrated(methods)
+    result = bench.result(best, record, name)
+    if folder is None:
+        prune()
+    return result
+
+
+def steered_edit(
+    model: models.Model,
+    pairs: ContrastSet | str | Path,
+    value: str | None = None,
+    *,
+    method: str = "neva",
+    dose: float | None = None,
+    gain: float = 0.4,
+    selector: str = "auto",
+    k: int | None = None,
+    scope: str = "auto",
+    gate: str = "auto",
+    chat: bool | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Edit:
+    """Build the edit of `steer` without measuring it: at a dose, or at the one that reaches a gain on validation pairs.
+
+    Args:
+        model: The loaded model.
+        pairs: See `steer`.
+        value: See `steer`.
+        method: A registered name of `neva_tl.methods`.
+        dose: Dose in the method's unit; None calibrates it (the best admissible dose where the gain is out of reach).
+        gain: Gain to reach, without a dose.
+        selector: See `steer`.
+        k: See `steer`.
+        scope: See `steer`.
+        gate: See `steer`.
+        chat: See `steer`.
+        seed: See `steer`.
+        progress: See `steer`.
+
+    Raises:
+        InputError: See `steer`.
+        WorkError: No neuron was selected.
+    """
+    contrast = prompts.load(pairs)
+    target, name = _target(contrast, value), models.info(model).name
+    config = _config(name, contrast, target, gain, method, selector, k, scope, gate, chat, "float32", seed)
+    bench = _Bench.open(model, contrast, config, target, None, progress)
+    edit = bench.edit_of(method, target)
+    if find_method(method).dose == "none":
+        return edit
+    if dose is None:
+        _, record = bench.calibrated((method,))
+        reached = record["doses"][str(gain)]
+        dose = (record["best"] or 0.0) if reached is None else reached
+    return edit.with_dose(dose)
+
+
+def _target(pairs: ContrastSet, value: str | None) -> str:
+    """The concept to steer towards.
+
+    Raises:
+        InputError: The pairs cover several and none is named, or they lack it.
+    """
+    if value is not None:
+        return pairs.for_value(value).values[0]
+    if len(pairs.values) != 1:
+        raise InputError(f"{pairs.name} covers {', '.join(pairs.values)}: name the value to steer towards")
+    return pairs.values[0]
+
+
+def _config(
+    name: str,
+    pairs: ContrastSet,
+    value: str,
+    gain: float,
+    method: str,
+    selector: str,
+    k: int | None,
+    scope: str,
+    gate: str,
+    chat: bool | None,
+    dtype: str,
+    seed: int,
+) -> StudyConfig:
+    """The study of this steering, with every `auto` decided."""
+    if method != "auto":
+        find_method(method)
+    base = StudyConfig(
+        model=name,
+        prompts=pairs.name,
+        values=(value,),
+        methods=AUTO_METHODS if method == "auto" else (method,),
+        selector=selector,
+        k=k,
+        scope=scope,
+        gate=gate,
+        chat=chat,
+        dtype=dtype,
+        seed=seed,
+    )
+    budget = {"validation": VALIDATION, "test": TEST, "neutral": NEUTRAL}
+    if base.demo:
+        budget = {"validation": DEMO_VALIDATION, "test": DEMO_TEST}
+    return replace(base, overrides={**budget, "targets": (gain,), "refine": REFINE}).resolved()
+
+
+@dataclass(eq=False)
+class _Bench:
+    """The measurements of one steering.
+
+    Attributes:
+        cells: Measurements, cached in a folder.
+        evidence: Evidence from which methods build edits.
+        pairs: The contrast set, with the training rows limited by the profile.
+        value: The concept.
+        progress: Print each step on stderr.
+    """
+
+    cells: CellRunner
+    evidence: Evidence
+    pairs: ContrastSet
+    value: str
+    progress: bool
+
+    @classmethod
+    def open(
+        cls,
+        model: models.Model,
+        pairs: ContrastSet,
+        config: StudyConfig,
+        value: str,
+        folder: str | Path | None,
+        progress: bool,
+    ) -> _Bench:
+        """Collect and select, as far as the cache lacks it, and set up the judge."""
+        profile = config.spending()
+        limited = stages.limit_rows(pairs, profile.rows_per_value)
+        about = stages.manifest(config, model, limited, [])
+        if folder is None:
+            shared = evidence_folder(model, limited, config)
+            key = content_key(about["study"], versions())[:20]
+            store = RunFolder.open(entry_folder("steering", key), about)
+        else:
+            shared = store = RunFolder.open(folder, about)
+        store.write_json("manifest.json", about)
+        stats = stages.collected(shared, model, limited, config, progress)
+        config = stages.steerable(config, stats)
+        neurons = stages.selected(store, model, stats, config, progress, evidence=shared)
+        cells = CellRunner(store, model, stages.make_scorer(store, model, limited, config, profile), config, profile)
+        evidence = Evidence(
+            model,
+            stats,
+            neurons,
+            config.token_scope(),
+            chat=config.chat is not False and models.info(model).chat,
+            seed=config.seed,
+            gate=stages.relevance_gate(shared, model, limited, config),
+            margins=stages.stored_margins(shared),
+        )
+        if any(find_method(name).family == "vectors" for name in config.methods):
+            evidence = replace(evidence, layers=cells.vector_layers(evidence, (value,)))
+        return cls(cells, evidence, limited, value, progress)
+
+    def calibrated(self, methods: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
+        """The method to use, and the record of its calibration.
+
+        Args:
+            methods: Candidates, in order of preference.
+        """
+        (target,) = self.cells.profile.targets
+        records: dict[str, Mapping[str, Any]] = {}
+        for method in methods:
+            say(f"dose of {method} for {self.value}", self.progress)
+            records[method] = self.cells.calibrations(method, (self.value,), self.edit_of)[self.value]
+            if records[method]["doses"][str(target)] is not None:
+                return method, records[method]
+        best = max(records, key=lambda name: _best_gain(records[name]))
+        return best, records[best]
+
+    def edit_of(self, method: str, value: str) -> Edit:
+        """The edit of a method, at dose 1."""
+        return build(method, self.evidence, value)
+
+    def result(self, method: str, record: Mapping[str, Any], name: str) -> SteeringResult:
+        """Measure the edit at its dose on the test pairs and on neutral text."""
+        (target,) = self.cells.profile.targets
+        say(f"measuring {method} on test prompts", self.progress)
+        assert self.cells.base  # measured before the edit, and stored
+        self.cells.conditions(method, target, (self.value,), self.edit_of, {self.value: record})
+        cell = f"cells/measure/{method}/{self.value}@{target}"
+        facts = self.cells.store.read_json(f"{cell}.json")
+        measured = self._measured(method, cell)
+        edit = self.edit_of(method, self.value).with_dose(facts["dose"] or 0.0)
+        cost = self._cost(cell.replace("measure", "cost", 1), edit)
+        config = self.cells.config
+        best = next((row for row in record["table"] if row["dose"] == facts["dose"]), None)
+        counts = self.pairs.for_value(self.value).df["split"].value_counts()
+        neurons = self.evidence.neurons[self.value]
+        return SteeringResult(
+            value=self.value,
+            edit=edit,
+            method=method,
+            status=facts["status"],
+            target=target,
+            dose=facts["dose"],
+            validation_gain=None if best is None else float(best["gain"]),
+            gain=measured.gains[self.value],
+            leakage=measured.leakages[self.value],
+            effects=measured.table().drop(columns=["method"]),
+            cost=cost,
+            invalid=facts["invalid"],
+            invalid_unedited=self.cells.base["invalid"],
+            texts_checked=facts["n_texts"],
+            curve=pd.DataFrame(record["table"]),
+            judge=measured.responses.judge,
+            unit=measured.responses.unit,
+            neurons=neurons,
+            settings={
+                **{key: getattr(config, key) for key in ("selector", "scope", "gate", "chat", "dtype", "seed")},
+                "pairs": self.pairs.name,
+                "prompt_hash": self.pairs.hash,
+                "rows": {str(split): int(n) for split, n in counts.items()},
+                "versions": versions(),
+            },
+            advice=advice(
+                facts["status"], target, record, self.value, neurons, int(counts.get("train", 0)), config.selector
+            ),
+            model=self.cells.model,
+            name=name,
+        )
+
+    def _cost(self, name: str, edit: Edit) -> dict[str, Estimate]:
+        store = self.cells.store
+        if not store.has(f"{name}.json"):
+            cost = cost_table(self.cells.model, edit, self.cells.cost_meter.texts, seed=self.cells.config.seed)
+            store.write_json(f"{name}.json", {key: estimate.to_json() for key, estimate in cost.items()})
+        return {key: Estimate(**fields) for key, fields in store.read_json(f"{name}.json").items()}
+
+    def _measured(self, method: str, cell: str) -> LeakageResult:
+        about = self.cells.scorer.about()
+        cells = {self.value: cell}
+        responses = responses_of(self.cells.store, method, cells, judge=about["judge"], unit=about["unit"])
+        assert responses is not None
+        net = responses_of(self.cells.store, method, cells, "net")
+        seed, draws = self.cells.config.seed, self.cells.profile.n_boot
+        return measure(responses, net=net, seed=seed, n_boot=draws)
+
+
+def _best_gain(record: Mapping[str, Any]) -> float:
+    return max((row["gain"] for row in record["table"] if row["admissible"]), default=float("-inf"))

@@ -41,6 +41,18 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture(scope="session")
+def _session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("user-cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_user_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _session_cache: Path) -> None:
+    """Tests never read or fill the user's cache; only SmolLM2's keep it, since converting its file takes 20 s."""
+    if request.node.get_closest_marker("smollm2") is None:
+        monkeypatch.setenv("NEVA_TL_CACHE", str(_session_cache))
+
+
+@pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A random checkpoint of each family, not to be changed."""
     from neva_tl.models.tiny import tiny_checkpoint

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -225,11 +226,20 @@ def _restore(data: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     kind = CLASSES.get(data["class"])
     if kind is None:
         raise InputError(f"{data['class']!r} is not a class of edits that neva_tl knows")
-    known: dict[str, Callable[[Any], Any]] = {item.name: _as_declared(str(item.type)) for item in fields(kind)}
-    state = {name: known[name](_restore(value, arrays)) for name, value in data["fields"].items()}
-    return kind(**state)
+    return kind(**{item.name: _field(item, _restore(data["fields"][item.name], arrays)) for item in fields(kind)})
 
 
-def _as_declared(annotation: str) -> Callable[[Any], Any]:
-    """JSON has one kind of list: fields that are declared as tuples become tuples."""
-    return (lambda x: tuple(x) if isinstance(x, list) else x) if "tuple" in annotation else (lambda x: x)
+def _field(item: Field[Any], value: Any) -> Any:
+    """The value of a field: JSON has one kind of list, and a file may hold anything.
+
+    Raises:
+        InputError: The field holds another class than its own.
+    """
+    declared = str(item.type)
+    entries = value if isinstance(value, list) else [value]
+    for name in CLASSES:
+        if re.search(rf"\b{name}\b", declared) and not all(
+            type(x).__name__ == name or (x is None and "None" in declared) for x in entries
+        ):
+            raise InputError(f"{item.name} does not hold a {name}")
+    return tuple(value) if isinstance(value, list) and "tuple" in declared else value

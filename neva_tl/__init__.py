@@ -16,86 +16,41 @@ Names are imported on first use: torch and TransformerLens take seconds to impor
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from typing import Any
 
+import lazy_loader
+
 __version__ = "0.1.0"
 
-#: public name -> module that defines it
-_EXPORTS = {
-    "VALUES": "neva_tl.core.values",
-    "NeuronSet": "neva_tl.core.neuron_set",
-    "load": "neva_tl.models",
-    "fingerprint": "neva_tl.models",
-    "Example": "neva_tl.prompts",
-    "ContrastSet": "neva_tl.prompts",
-    "generate": "neva_tl.models.inference",
-    "answer_logprobs": "neva_tl.models.inference",
-    "ActivationStats": "neva_tl.activations",
-    "collect": "neva_tl.activations",
-    "select": "neva_tl.selection",
-    "effect_table": "neva_tl.selection",
-    "edit": "neva_tl.editing",
-    "edit_hf": "neva_tl.editing",
-    "Ablate": "neva_tl.editing",
-    "AddVector": "neva_tl.editing",
-    "Amplify": "neva_tl.editing",
-    "Clamp": "neva_tl.editing",
-    "ContextAware": "neva_tl.editing",
-    "RolePrompt": "neva_tl.editing",
-    "Scale": "neva_tl.editing",
-    "Shift": "neva_tl.editing",
-    "calibrate": "neva_tl.editing",
-    "fit_context": "neva_tl.editing",
-    "fit_relevance": "neva_tl.editing",
-    "touched_tokens": "neva_tl.editing",
-    "leakage": "neva_tl.evaluation",
-    "capability": "neva_tl.evaluation",
-    "dose_response": "neva_tl.evaluation",
-    "compare": "neva_tl.study",
-    "layer_ablation": "neva_tl.study",
-    "Study": "neva_tl.study",
-    "SteeringResult": "neva_tl.study.steering",
-    "steer": "neva_tl.study.steering",
-    "load_edit": "neva_tl.editing.saved",
-    "save_edit": "neva_tl.editing.saved",
-    "circuit": "neva_tl.circuits",
-    "CircuitGraph": "neva_tl.circuits",
-    "InputError": "neva_tl.core.errors",
-    "NevaError": "neva_tl.core.errors",
-    "WorkError": "neva_tl.core.errors",
-}
-#: public name of a module -> its import path
-_MODULES = {
-    "attribution": "neva_tl.attribution",
+#: Names of modules that differ from their import path.
+_ALIASES = {
     "baselines": "neva_tl.methods",
-    "circuits": "neva_tl.circuits",
-    "demo": "neva_tl.demo",
-    "editing": "neva_tl.editing",
-    "evaluation": "neva_tl.evaluation",
     "inference": "neva_tl.models.inference",
-    "methods": "neva_tl.methods",
-    "models": "neva_tl.models",
     "planting": "neva_tl.selection.planted",
-    "plots": "neva_tl.plots",
-    "prompts": "neva_tl.prompts",
-    "selection": "neva_tl.selection",
     "statistics": "neva_tl.core.statistics",
-    "study": "neva_tl.study",
     "values": "neva_tl.core.values",
 }
 
-__all__ = ["__version__", *sorted(_EXPORTS), *_MODULES]
+# the stub `__init__.pyi` is the only list of names: editors and type checkers read it too
+_attribute, _, _names = lazy_loader.attach_stub(__name__, __file__)
+
+#: A submodule that the stub names by its alias only.
+_WITHOUT_ALIAS = {"planted"}
+
+__all__ = ["__version__", *sorted({*_names, *_ALIASES} - _WITHOUT_ALIAS)]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        export = getattr(importlib.import_module(_EXPORTS[name]), name)
-        globals()[name] = export
-        return export
-    if name in _MODULES:
-        return importlib.import_module(_MODULES[name])
-    raise AttributeError(f"module 'neva_tl' has no attribute {name!r}")
+    if name in _ALIASES:
+        return importlib.import_module(_ALIASES[name])
+    if name not in __all__:
+        near = difflib.get_close_matches(name, __all__, 1)
+        raise AttributeError(
+            f"module 'neva_tl' has no attribute {name!r}" + (f": did you mean {near[0]!r}?" if near else "")
+        )
+    return _attribute(name)
 
 
 def __dir__() -> list[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import importlib.util
 import inspect
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -29,7 +27,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.formatting import format_fact
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.values import VALUES
-from neva_tl.editing import Calibration, RelevanceGate
+from neva_tl.editing import Amplify, Calibration, RelevanceGate
 from neva_tl.evaluation.measures.estimate import Estimate
 from neva_tl.evaluation.profiles.svo import ring_games
 from neva_tl.plots.showable import ResultTable, showable
@@ -37,6 +35,7 @@ from neva_tl.prompts import ContrastSet
 from neva_tl.selection import NestedEffect, Stability
 from neva_tl.selection.planted import NullResult, null_table
 from neva_tl.study import StudyResult
+from neva_tl.study.steering import SteeringResult
 
 HOSTILE = '</td></table><script>alert("x")</script><img src=x onerror=alert(1)> & $\\frac{1$ \u202e'
 #: Tags that a card, a pandas table and a circuit's own drawing are made of; `br` stands alone.
@@ -201,10 +200,23 @@ def resampled() -> ActivationStats:
 
 
 #: Class -> makes one, with hostile text wherever it holds text.
+def steering_result() -> SteeringResult:
+    sure, unsure = Estimate(0.45, 0.2, 0.7, 18), Estimate(None, None, None, 0)
+    neurons = neuron_set()
+    return SteeringResult(
+        value="power", edit=Amplify(neurons), method="neva_shift", status="reached", target=0.4, dose=2.0, validation_gain=0.41,
+        gain=sure, leakage=unsure, effects=pd.DataFrame({"measured": ["power"], "d": [0.45], "lo": [0.2], "hi": [0.7]}),
+        cost={"kl": sure, "loss": sure}, invalid=0.0, invalid_unedited=0.0, texts_checked=20,
+        curve=pd.DataFrame({"dose": [1.0, 2.0], "gain": [0.2, 0.41], "invalid": [0.0, 0.0], "admissible": [True, True]}),
+        judge="logprob", unit="SD", neurons=neurons, settings={}, name="demo",
+    )  # fmt: skip
+
+
 RESULTS: dict[type, Callable[[], Any]] = {
     evaluation.Agreement: lambda: evaluation.agreement(*two_scores(), n_boot=50),
     ActivationStats: activation_stats,
     Calibration: calibration,
+    SteeringResult: steering_result,
     CircuitGraph: circuit_graph,
     ContrastSet: contrast_set,
     evaluation.Confusion: lambda: evaluation.confusion(*two_scores()[:2], n_permutations=20),
@@ -325,10 +337,9 @@ def test_show_gives_a_figure_with_something_drawn(result: Any) -> None:
 
 def test_no_exported_result_is_forgotten() -> None:
     found: dict[str, type] = {}
-    for name in nv._MODULES.values():
-        module = importlib.import_module(name)
+    for module in (x for x in (getattr(nv, name) for name in nv.__all__) if inspect.ismodule(x)):
         found |= {n: getattr(module, n) for n in getattr(module, "__all__", ()) if inspect.isclass(getattr(module, n))}
-    found |= {n: getattr(nv, n) for n in nv._EXPORTS if inspect.isclass(getattr(nv, n))}
+    found |= {n: getattr(nv, n) for n in nv.__all__ if inspect.isclass(getattr(nv, n))}
     results = {n for n, c in found.items() if dataclasses.is_dataclass(c)} - NOT_RESULTS - OF_CIRCUITS
     assert results <= {c.__name__ for c in RESULTS}, results - {c.__name__ for c in RESULTS}
 

@@ -49,8 +49,8 @@ from .models.inference import generate as generate
 from .prompts import ContrastSet as ContrastSet
 from .prompts import Example as Example
 from .selection import effect_table as effect_table
-from .selection import select as select
 from .selection import planted as _planted
+from .selection import select as select
 from .study import Study as Study
 from .study import compare as compare
 from .study import layer_ablation as layer_ablation

@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from neva_tl.core.values import VALUES
 from neva_tl.methods import gate_name
 
@@ -44,7 +46,49 @@ def check_m(m: Any) -> None:
     if m["est"] is None:
         assert m["lo"] is None and m["hi"] is None
     for low, high in ((m["lo"], m["est"]), (m["est"], m["hi"])):
-        assert low is None or high is None or low <= high + 1e-9, m
+        assert low is None or high is None or low <= high, m
+
+
+def measures(data: Any) -> list[dict[str, Any]]:
+    """Every `M` of a nested structure."""
+    if isinstance(data, dict):
+        if set(data) == {"est", "lo", "hi", "n"}:
+            return [data]
+        data = list(data.values())
+    return [m for item in data for m in measures(item)] if isinstance(data, list) else []
+
+
+#: Columns (estimate, lower limit, upper limit) that do not share a stem.
+LIMITS = {
+    "leakage": [("d", "lo", "hi")],
+    "neurons": [("g", "lo", "hi")],
+    "effects": [("g", "lo", "hi")],
+    "ablation": [("change", "lo", "hi")],
+    "circuits": [("f", "lo", "hi")],
+    "circuit": [("measured", "lo", "hi")],
+}
+
+
+def check_intervals(folder: Path) -> int:
+    """Check that no interval of results.json or of a table excludes its estimate.
+
+    Returns:
+        The number of intervals.
+    """
+    count = 0
+    for m in measures(json.loads((folder / "results.json").read_text())):
+        check_m(m)
+        count += m["lo"] is not None
+    for path in sorted((folder / "tables").glob("*.parquet")):
+        table = pd.read_parquet(path)
+        stems = [name[:-3] for name in table if name.endswith("_lo") and name[:-3] in table]
+        for est, lo, hi in [(s, f"{s}_lo", f"{s}_hi") for s in stems] + LIMITS.get(path.stem, []):
+            if {est, lo, hi} <= set(table):
+                rows = table[[est, lo, hi]].astype(float)
+                outside = rows[(rows[lo] > rows[est]) | (rows[hi] < rows[est])]
+                assert outside.empty, (path.stem, est, outside)
+                count += int(rows[lo].notna().sum())
+    return count
 
 
 def check_results(folder: Path, steered: tuple[str, ...], methods: tuple[str, ...]) -> dict[str, Any]:
@@ -62,6 +106,7 @@ def check_results(folder: Path, steered: tuple[str, ...], methods: tuple[str, ..
         assert entry["gate"] == gate_name(name, relevance=results["model"]["name"] == "demo")
         for key in ("csr", "csr_base", "gain", "leakage", "nlr", "ngl", "invalid"):
             check_m(entry[key])
+        check_m(entry["circle"]["rho"])
         for m in entry["fluency"].values():
             check_m(m)
         assert {"perplexity", "kl"} <= set(entry["capability"])
@@ -87,5 +132,6 @@ def check_results(folder: Path, steered: tuple[str, ...], methods: tuple[str, ..
     assert set(manifest) >= MANIFEST and manifest["finished"] is True and manifest["values"] == list(VALUES)
     for table in TABLES:
         assert (folder / "tables" / f"{table}.parquet").is_file() and (folder / "tables" / f"{table}.csv").is_file()
+    assert check_intervals(folder) > 20
     assert not list(folder.rglob("*.tmp*")) and not list(folder.rglob("*.pkl"))
     return results

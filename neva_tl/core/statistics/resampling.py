@@ -43,6 +43,9 @@ def cluster_bootstrap(
 ) -> Estimate:
     """Compute a bootstrap interval by resampling whole clusters with replacement.
 
+    Where percentiles exclude the estimate, because resampling biases the statistic, the draws are shifted so that their
+    median is the estimate.
+
     Args:
         values: Rows to resample.
         clusters: Cluster name of each row; None makes every row its own cluster.
@@ -67,7 +70,9 @@ def cluster_bootstrap(
         raise InputError("the bootstrapped statistic is not finite: drop clusters with missing scores first")
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     if method == "percentile":
-        lo, hi = np.quantile(draws, tails, axis=0)
+        lo, middle, hi = np.quantile(draws, [tails[0], 0.5, tails[1]], axis=0)
+        shift = np.where((estimate < lo) | (estimate > hi), estimate - middle, 0.0)
+        lo, hi = np.minimum(lo + shift, estimate), np.maximum(hi + shift, estimate)
     elif method == "bca":
         left_out = np.stack(
             [

@@ -73,9 +73,21 @@ def null(n: int = 0) -> Estimate:
 
 
 def interval(
-    est: float, draws: Float[np.ndarray, " b"], n: int, level: float = 0.95, *, recentre: bool = False
+    est: float,
+    draws: Float[np.ndarray, " b"],
+    n: int,
+    level: float = 0.95,
+    *,
+    recentre: bool = False,
+    bounds: tuple[float, float] | None = None,
 ) -> Estimate:
-    """Compute the percentile interval of bootstrap draws around a point estimate.
+    """Compute the percentile interval of bootstrap draws, which contains the point estimate.
+
+    The draws of a biased statistic are shifted so that their median is the estimate. Noise biases positive parts, absolute
+    values, ratios and correlations once on the data and a second time on every resample; the shift removes the second bias,
+    not the first. Statistics that the caller does not mark are shifted as well where the plain percentiles exclude the
+    estimate. BCa and basic bootstrap intervals do not serve here: where all draws are on one side of the estimate, they
+    exclude it too.
 
     Args:
         est: Estimate on the data.
@@ -83,24 +95,29 @@ def interval(
             denominator is not positive (counted on the upper side).
         n: Number of items.
         level: Nominal coverage.
-        recentre: Shift the draws so that their median is the estimate. For statistics with a kink (positive parts),
-            noise biases the estimate once and every resample twice; the shift removes the second bias.
+        recentre: Shift the draws of a statistic that resampling biases.
+        bounds: Smallest and largest possible value of the statistic; a shifted interval ends there.
 
     Returns:
-        The estimate; without an interval if too few draws are usable.
+        The estimate; without an interval if too few draws are usable, or if a shift is needed and the median draw is infinite.
     """
     point = _finite(float(est))
     usable = draws[~np.isnan(draws)]
     if point is None or len(usable) < max(2.0, _MIN_USABLE * len(draws)):
         return Estimate(point, None, None, n)
-    if recentre:
-        middle = float(np.quantile(usable, 0.5, method="lower"))
-        usable = usable + (point - middle) if math.isfinite(middle) else usable
     tail = (1.0 - level) / 2.0
     # "lower" and "higher" do not interpolate; interpolation between a finite and an infinite draw would give NaN
     lo = float(np.quantile(usable, tail, method="higher"))
+    middle = float(np.quantile(usable, 0.5, method="lower"))
     hi = float(np.quantile(usable, 1.0 - tail, method="lower"))
-    return Estimate(point, _finite(lo), _finite(hi), n)
+    if recentre or not lo <= point <= hi:
+        if not math.isfinite(middle):
+            return Estimate(point, None, None, n)
+        lo, hi = lo + (point - middle), hi + (point - middle)
+    if bounds is not None:
+        lo, hi = max(lo, bounds[0]), min(hi, bounds[1])
+    # rounding, and percentiles of two or three draws, which can change places
+    return Estimate(point, _finite(min(lo, point)), _finite(max(hi, point)), n)
 
 
 def _finite(x: float | None) -> float | None:

@@ -304,7 +304,9 @@ def _circle(
     p = formulas.mantel_p(
         d[0], responses.steered, responses.values, wedge=wedge, n_permutations=n_permutations, seed=seed
     )
-    return CircleTest(interval(rho[0], rho[1:], responses.n, level), None if np.isnan(p) else p)
+    # noise moves rho towards 0, on every resample once more
+    estimate = interval(rho[0], rho[1:], responses.n, level, recentre=True, bounds=(-1.0, 1.0))
+    return CircleTest(estimate, None if np.isnan(p) else p)
 
 
 def _single(responses: Responses, seed: int, n_boot: int, level: float) -> dict[str, Estimate]:

@@ -42,7 +42,9 @@ def binomial_m(count: float, n: int) -> dict[str, Any]:
     if n == 0:
         return dict(NOTHING)
     low, high = proportion_confint(count, n, method="wilson")
-    return {"est": count / n, "lo": float(low), "hi": float(high), "n": int(n)}
+    share = count / n
+    # at 0 and 1 rounding may put a limit beyond the share
+    return {"est": share, "lo": min(float(low), share), "hi": max(float(high), share), "n": int(n)}
 
 
 def method_entry(

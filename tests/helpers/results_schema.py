@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from neva_tl.core.method_records import find_method
 from neva_tl.core.values import VALUES
 from neva_tl.methods import gate_name
 
@@ -124,8 +125,10 @@ def check_results(folder: Path, steered: tuple[str, ...], methods: tuple[str, ..
             assert entry["reached"] == "own gain" and set(statuses) == {"own gain"}
         else:
             assert entry["target_gain"] == results["target_gain"]
-            assert entry["reached"] == f"{statuses.count('reached')}/{len(steered)}"
-            assert set(statuses) <= {"reached", "unreached"}
+            lender = find_method(name).dose_of
+            count = "-" if lender else f"{statuses.count('reached')}/{len(steered)}"
+            assert entry["reached"] == count
+            assert set(statuses) <= ({f"dose of {lender}"} if lender else {"reached", "unreached"})
     conditions = {(row["method"], row["target_gain"]) for row in results["conditions"]}
     assert {(name, entry["target_gain"]) for name, entry in results["methods"].items()} <= conditions
     manifest = json.loads((folder / "manifest.json").read_text(), parse_constant=refuse)

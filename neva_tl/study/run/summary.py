@@ -231,4 +231,6 @@ def text_table(methods: pd.DataFrame, judge: str, unit: str) -> str:
             }
         )
     table = pd.DataFrame(rows).to_string(index=False)
-    return f"judge: {judge}; unit of gain: {unit}; 95 % intervals over prompts; NLR is null where gain is not above 0\n{table}"
+    # without a second measured value there is no leakage, whatever the gain is
+    reason = "the interval of the gain reaches 0" if methods["leakage"].notna().any() else "one value was measured"
+    return f"judge: {judge}; unit of gain: {unit}; 95 % intervals over prompts; NLR is - where {reason}\n{table}"

@@ -131,3 +131,10 @@ def test_a_placebo_at_a_lent_dose_has_reached_nothing_of_its_own(result: Leakage
 def test_values_that_reached_are_counted_where_a_dose_was_searched() -> None:
     assert reached(["reached", "unreached", "reached"]) == "2/3" and reached(["unreached"]) == "0/1"
     assert reached(["own gain", "own gain"]) == "own gain" and reached(["dose of neva_shift"] * 2) == "-"
+
+
+def test_the_printed_table_gives_the_reason_of_a_missing_ratio(result: LeakageResult) -> None:
+    rows = pd.DataFrame([method_row(entry_of(result), "caa")])
+    assert "NLR is - where the interval of the gain reaches 0\n" in text_table(rows, "exact", "points")
+    alone = rows.assign(leakage=None, leakage_lo=None, leakage_hi=None, nlr=None)
+    assert "NLR is - where one value was measured\n" in text_table(alone, "exact", "points")

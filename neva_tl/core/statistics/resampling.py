@@ -11,6 +11,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata, spearmanr
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.statistics.limits import containing, shifted
 
 Alternative = Literal["two-sided", "greater", "less"]
 
@@ -43,8 +44,9 @@ def cluster_bootstrap(
 ) -> Estimate:
     """Compute a bootstrap interval by resampling whole clusters with replacement.
 
-    Where percentiles exclude the estimate, because resampling biases the statistic, the draws are shifted so that their
-    median is the estimate.
+    No interval excludes its estimate. Where percentiles exclude it, because resampling biases the statistic, they are
+    shifted so that the median draw is the estimate (see `limits.shifted`); a BCa limit beyond the estimate becomes the
+    estimate.
 
     Args:
         values: Rows to resample.
@@ -71,8 +73,7 @@ def cluster_bootstrap(
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     if method == "percentile":
         lo, middle, hi = np.quantile(draws, [tails[0], 0.5, tails[1]], axis=0)
-        shift = np.where((estimate < lo) | (estimate > hi), estimate - middle, 0.0)
-        lo, hi = np.minimum(lo + shift, estimate), np.maximum(hi + shift, estimate)
+        lo, hi = shifted(estimate, lo, middle, hi)
     elif method == "bca":
         left_out = np.stack(
             [
@@ -80,7 +81,7 @@ def cluster_bootstrap(
                 for i in range(len(rows))
             ]
         )
-        lo, hi = _bca(estimate, draws, left_out, tails)
+        lo, hi = containing(estimate, *_bca(estimate, draws, left_out, tails))
     else:
         raise InputError(f"unknown bootstrap method {method!r}: percentile or bca")
     if estimate.ndim == 0:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from neva_tl.core.cards import card
 from neva_tl.core.formatting import plain_interval
+from neva_tl.core.statistics import shifted
 
 #: Minimum share of usable draws for an interval; with fewer, percentiles would describe a biased selection of draws.
 _MIN_USABLE = 0.9
@@ -83,11 +84,8 @@ def interval(
 ) -> Estimate:
     """Compute the percentile interval of bootstrap draws, which contains the point estimate.
 
-    The draws of a biased statistic are shifted so that their median is the estimate. Noise biases positive parts, absolute
-    values, ratios and correlations once on the data and a second time on every resample; the shift removes the second bias,
-    not the first. Statistics that the caller does not mark are shifted as well where the plain percentiles exclude the
-    estimate. BCa and basic bootstrap intervals do not serve here: where all draws are on one side of the estimate, they
-    exclude it too.
+    The draws of a biased statistic are shifted so that their median is the estimate; the draws of all others are shifted
+    where their percentiles exclude it. Formula and reasons: `statistics.limits.shifted`.
 
     Args:
         est: Estimate on the data.
@@ -110,14 +108,13 @@ def interval(
     lo = float(np.quantile(usable, tail, method="higher"))
     middle = float(np.quantile(usable, 0.5, method="lower"))
     hi = float(np.quantile(usable, 1.0 - tail, method="lower"))
-    if recentre or not lo <= point <= hi:
-        if not math.isfinite(middle):
-            return Estimate(point, None, None, n)
-        lo, hi = lo + (point - middle), hi + (point - middle)
+    if not math.isfinite(lo):
+        return Estimate(point, None, None, n)
+    ends = (float(x) for x in shifted(point, lo, middle, hi, always=recentre))
     if bounds is not None:
-        lo, hi = max(lo, bounds[0]), min(hi, bounds[1])
-    # rounding, and percentiles of two or three draws, which can change places
-    return Estimate(point, _finite(min(lo, point)), _finite(max(hi, point)), n)
+        smallest, largest = min(bounds[0], point), max(bounds[1], point)
+        ends = (min(max(x, smallest), largest) for x in ends)
+    return Estimate(point, *(_finite(x) for x in ends), n)
 
 
 def _finite(x: float | None) -> float | None:

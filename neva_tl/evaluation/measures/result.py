@@ -131,6 +131,9 @@ class LeakageResult:
             axis=1,
         )
         worst = worst_case(responses)
+        if worst is not None:  # without missing scores the bounds are D itself, summed in another order
+            d = self.matrix.to_numpy(dtype=float)
+            worst = np.fmin(worst[0], d), np.fmax(worst[1], d)
         rows = [
             {
                 "method": responses.method,

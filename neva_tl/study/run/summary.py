@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from neva_tl.core.method_records import METHODS
+from neva_tl.core.statistics import wilson
 from neva_tl.evaluation.measures.result import LeakageResult
 
 #: A missing measurement.
@@ -38,14 +39,10 @@ def binomial_m(count: float, n: int) -> dict[str, Any]:
         count: Number of successes.
         n: Number of trials.
     """
-    from statsmodels.stats.proportion import proportion_confint
-
     if n == 0:
         return dict(NOTHING)
-    low, high = proportion_confint(count, n, method="wilson")
-    share = count / n
-    # at 0 and 1 rounding may put a limit beyond the share
-    return {"est": share, "lo": min(float(low), share), "hi": max(float(high), share), "n": int(n)}
+    low, high = wilson(count, n)
+    return {"est": count / n, "lo": low, "hi": high, "n": int(n)}
 
 
 def method_entry(

@@ -228,6 +228,15 @@ def text_table(methods: pd.DataFrame, judge: str, unit: str) -> str:
             }
         )
     table = pd.DataFrame(rows).to_string(index=False)
-    # without a second measured value there is no leakage, whatever the gain is
-    reason = "the interval of the gain reaches 0" if methods["leakage"].notna().any() else "one value was measured"
-    return f"judge: {judge}; unit of gain: {unit}; 95 % intervals over prompts; NLR is - where {reason}\n{table}"
+    note = f"NLR is - where {_why_undefined(methods)}"
+    return f"judge: {judge}; unit of gain: {unit}; 95 % intervals over prompts; {note}\n{table}"
+
+
+def _why_undefined(methods: pd.DataFrame) -> str:
+    """Return the reasons of the missing NLRs of a table; the usual one where none is missing."""
+    from neva_tl.study.report.headline import undefined_nlr
+
+    rows = methods[methods["nlr"].isna()].to_dict("records")
+    entries = [{"gain": {"est": row["gain"], "lo": row["gain_lo"]}, "leakage": {"est": row["leakage"]}} for row in rows]
+    reasons = dict.fromkeys(undefined_nlr(entry) for entry in entries)
+    return " or ".join(reasons) or "the interval of the gain reaches 0"

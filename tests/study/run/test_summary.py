@@ -137,4 +137,9 @@ def test_the_printed_table_gives_the_reason_of_a_missing_ratio(result: LeakageRe
     rows = pd.DataFrame([method_row(entry_of(result), "caa")])
     assert "NLR is - where the interval of the gain reaches 0\n" in text_table(rows, "exact", "points")
     alone = rows.assign(leakage=None, leakage_lo=None, leakage_hi=None, nlr=None)
-    assert "NLR is - where one value was measured\n" in text_table(alone, "exact", "points")
+    assert "NLR is - where no value besides the steered one was measured\n" in text_table(alone, "exact", "points")
+    one_topic = rows.assign(gain_lo=None, gain_hi=None, nlr=None)
+    assert "NLR is - where the gain has no interval\n" in text_table(one_topic, "exact", "points")
+    noise = rows.assign(gain_lo=-0.1, nlr=None)
+    both = text_table(pd.concat([one_topic, noise, rows]), "exact", "points")
+    assert "NLR is - where the gain has no interval or the interval of the gain reaches 0\n" in both

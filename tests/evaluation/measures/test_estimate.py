@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neva_tl.core.statistics import cluster_bootstrap
 from neva_tl.core.values import VALUES
 from neva_tl.evaluation.measures.estimate import Estimate, interval
 from neva_tl.evaluation.measures.responses import Responses
@@ -132,23 +131,6 @@ def test_a_correlation_of_noisy_changes_lies_in_its_interval():
     assert rho.lo is not None
     assert rho.hi is not None
     assert -1 <= rho.lo < rho.est < rho.hi <= 1
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(2, 9), st.sampled_from([2, 20]))
-def test_a_cluster_bootstrap_contains_its_estimate(seed: int, n: int, draws: int) -> None:
-    values = np.random.default_rng(seed).standard_t(2, (n, 3))
-    statistics: tuple[Callable[[np.ndarray], Any], ...] = (
-        lambda x: x.mean(axis=0),
-        lambda x: np.abs(x.mean(axis=0)),
-        lambda x: x.max(axis=0),
-        lambda x: len(np.unique(x)),
-        lambda x: x[:, 0].mean() / (1e-3 + np.abs(x[:, 1].mean())),
-    )
-    for statistic in statistics:
-        found = cluster_bootstrap(values, None, statistic, n=draws, rng=np.random.default_rng(seed))
-        assert (np.asarray(found.lo) <= found.est).all()
-        assert (np.asarray(found.est) <= found.hi).all()
 
 
 @pytest.mark.parametrize("n", [1, 3, 20, 997])

@@ -70,5 +70,7 @@ def wilson(count: int | float, n: int, level: float = 0.95) -> tuple[float, floa
     """
     from statsmodels.stats.proportion import proportion_confint
 
-    lo, hi = containing(count / n, *proportion_confint(count, n, alpha=1 - level, method="wilson"))
+    # 1 - .95 is not .05 in floating point, which moves the last digit of the limits
+    alpha = round(1 - level, 12)
+    lo, hi = containing(count / n, *proportion_confint(count, n, alpha=alpha, method="wilson"))
     return float(lo), float(hi)

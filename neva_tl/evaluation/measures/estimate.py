@@ -110,11 +110,11 @@ def interval(
     hi = float(np.quantile(usable, 1.0 - tail, method="lower"))
     if not math.isfinite(lo):
         return Estimate(point, None, None, n)
-    ends = (float(x) for x in shifted(point, lo, middle, hi, always=recentre))
+    lo, hi = (float(x) for x in shifted(point, lo, middle, hi, always=recentre))
     if bounds is not None:
-        smallest, largest = min(bounds[0], point), max(bounds[1], point)
-        ends = (min(max(x, smallest), largest) for x in ends)
-    return Estimate(point, *(_finite(x) for x in ends), n)
+        # rounding may put the estimate itself beyond its bounds
+        lo, hi = max(lo, min(bounds[0], point)), min(hi, max(bounds[1], point))
+    return Estimate(point, _finite(lo), _finite(hi), n)
 
 
 def _finite(x: float | None) -> float | None:

@@ -32,7 +32,7 @@ class RunEdit:
         method: Registered name.
         value: Steered value.
         dose: Dose in the method's unit; None where it has none.
-        status: `reached`, `unreached` (the admissible dose that gained most), or `own gain`.
+        status: `reached`, `unreached` (the admissible dose that gained most), `own gain`, or `dose of METHOD` for a placebo.
         target: Matched gain; None where the method has no dose.
         edit: The edit at that dose.
     """
@@ -218,4 +218,6 @@ class ReopenedRun:
         edit = build(method, evidence, value)
         if matched_gain is not None:
             edit = edit.with_dose(0.0 if record["dose"] is None else record["dose"])
-        return RunEdit(method, value, record["dose"], record["status"], matched_gain, edit)
+        lender = find_method(method).dose_of
+        status = f"dose of {lender}" if lender else record["status"]
+        return RunEdit(method, value, record["dose"], status, matched_gain, edit)

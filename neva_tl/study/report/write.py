@@ -37,8 +37,8 @@ HINTS = {"layers": " (analyses/layer_ablation.py writes it; then write the repor
 ALT = {
     "method_bars": "Measures of every method with intervals",
     "circle_plot": "Leakage drawn around Schwartz's circle",
-    "dose_response": "Gain, leakage and invalid rate against dose, per method",
-    "gain_leakage": "Leakage against gain, all methods",
+    "dose_response": "Gain, plain leakage and invalid rate against dose, per method",
+    "gain_leakage": "Plain leakage against gain, all methods",
     "layer_profile": "Selected neurons per layer and value",
     "effect_volcano": "Effect size against evidence, per value",
     "layer_ablation": "Change when one layer's neurons are ablated or amplified",

@@ -21,6 +21,7 @@ from neva_tl.prompts import ContrastSet
 from neva_tl.study.run import stages
 from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.optional import was_left_out
 from neva_tl.study.run.run_folder import RunFolder
 
 
@@ -51,7 +52,7 @@ class ReopenedRun:
 
     Attributes:
         store: The run folder.
-        config: The study's settings.
+        config: The study's settings; without the gate where the run left it out.
         manifest: Content of manifest.json.
     """
 
@@ -75,7 +76,10 @@ class ReopenedRun:
         manifest = store.read_json("manifest.json")
         if not store.has("results.json") or not store.has("tables/values.parquet"):
             raise InputError(f"{folder} is not finished: run the same neva-tl run again to resume it")
-        return cls(store, StudyConfig.from_manifest(manifest["config"]), manifest)
+        config = StudyConfig.from_manifest(manifest["config"])
+        if was_left_out(store, stages.GATE):
+            config = replace(config, gate="none")
+        return cls(store, config, manifest)
 
     def load_model(self, model: str | None = None) -> Any:
         """Load the run's model.

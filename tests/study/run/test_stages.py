@@ -59,6 +59,15 @@ def test_stored_statistics_of_other_token_ids_are_refused(
     assert stages.collected(run.store, tiny_model, run.pairs(), run.config, False).tokens_hash == ""
 
 
+def test_the_manifest_records_what_the_reader_left_out(finished: StudyResult, tiny_model: Any) -> None:
+    run = ReopenedRun.open(finished.folder)
+    pairs = run.pairs()
+    noted = replace(pairs, note="1 of 3 pairs left out: repeated ones.")
+    with_note, without = (stages.manifest(run.config, tiny_model, one, []) for one in (noted, pairs))
+    assert with_note.pop("prompts_note") == "1 of 3 pairs left out: repeated ones."
+    assert with_note == without  # the note is no part of the study's identity
+
+
 def test_template_settings_are_part_of_a_study(finished: StudyResult, tmp_path: Path) -> None:
     """Another date is another study; a template without date and arguments leaves the identity as it was."""
     folder = tiny_checkpoint(tmp_path / "m", chat=True)

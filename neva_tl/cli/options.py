@@ -60,13 +60,13 @@ def say(text: str) -> None:
 
 
 def say_note(source: str, note: str) -> None:
-    """Print what a reader left out, in one line on stderr; nothing for an empty note.
+    """Print the rows that a reader left out, in one line on stderr; nothing for an empty note.
 
     Commands call it after the work that can fail, so that an error stays the only line.
 
     Args:
         source: Name of the data.
-        note: The note of what the reader returned.
+        note: The `note` of the reader's result.
     """
     if note:
         say(f"{source}: {' '.join(note.split())}")

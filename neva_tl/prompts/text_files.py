@@ -74,7 +74,7 @@ def bad_rows(skip_bad: bool) -> list[str] | None:
 
 
 def dropped(count: int, total: int, rows: str, reason: str) -> str:
-    """Return the sentence about rows that a reader leaves out, for the `note` of what it returns; empty for none.
+    """Return the sentence about rows that a reader leaves out, for the `note` of its result; empty for none.
 
     Args:
         count: Number of rows left out.

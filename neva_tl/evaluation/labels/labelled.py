@@ -218,7 +218,7 @@ def _valueeval(path: str) -> LabelledTexts:
 
 
 def _other_parts(folder: Path) -> str:
-    """Return the sentence about labelled files whose names are no split; empty for none."""
+    """Return the sentence about labelled files that belong to none of the splits; empty for none."""
     names = [file.stem.removeprefix("arguments-") for file in sorted(folder.glob("arguments-*.tsv"))]
     others = [name for name in names if name not in _SPLITS and (folder / f"labels-{name}.tsv").exists()]
     files = ", ".join(f"arguments-{name}.tsv" for name in others)

@@ -94,7 +94,7 @@ def build_context(
     """
     judge, unit = str(results.get("judge", "unknown")), str(results.get("unit", "unknown"))
     reasons = left_out(results, run)
-    missing = [f"{part}: {reason}." for part, reason in reasons.items()]
+    missing = [f"{name}: {reason}." for name, reason in reasons.items()]
     graphs = {} if run is None else circuits.read(run, missing)
     missing += [
         f"{title}: there is no table {name!r} in this run{HINTS.get(name, '')}."
@@ -162,20 +162,20 @@ def left_out(results: Mapping[str, Any], run: Path | None) -> dict[str, str]:
         run: the run folder; its files `left_out/*.json` are newer than results.json where a later analysis wrote them.
 
     Returns:
-        part -> reason.
+        name of the part -> reason.
     """
     records = [record for record in results.get("left_out") or () if isinstance(record, Mapping)]
     if run is not None:
         files = sorted((run / "left_out").glob("[!.]*.json"))
         records += [record for file in files if (record := _json(file)) is not None]
     reasons = {str(record.get("part")): record.get("reason") for record in records}
-    return {part: str(reason) for part, reason in sorted(reasons.items()) if reason is not None}
+    return {name: str(reason) for name, reason in sorted(reasons.items()) if reason is not None}
 
 
 def _has_reason(table: str, reasons: Mapping[str, str]) -> bool:
-    """Whether a reason of `left_out` says why there is no such table."""
+    """Whether `left_out` gives the reason why a table is missing."""
     names = {"circuit": "Circuit of ", "effects": "Effect sizes", "generations": "Texts"}
-    return table in names and any(part.startswith(names[table]) for part in reasons)
+    return table in names and any(name.startswith(names[table]) for name in reasons)
 
 
 def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:

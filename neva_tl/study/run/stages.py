@@ -367,7 +367,7 @@ def _circuits(
 
     name = models.info(model).name
     tokens = value_tokens(model, VALUES, strict=False)
-    own = set(tokens.loc[~tokens["shared"], "value"])
+    owners = set(tokens.loc[~tokens["shared"], "value"])
     if missing := without_token(tokens, VALUES):
         leave_out(
             store,
@@ -379,13 +379,13 @@ def _circuits(
     for value, neuron_set in neurons.items():
         if not len(neuron_set):
             continue
-        part = f"Circuit of {value}"
-        if value not in own:
+        title = f"Circuit of {value}"
+        if value not in owners:
             # where values share all their words (a demo world of border rate .5) no token belongs to one value
             why = f"its words have no usable token in the tokenizer of {name}"
-            leave_out(store, part, why if value in missing else "another value claims every token of its words too")
+            leave_out(store, title, why if value in missing else "another value claims every token of its words too")
             continue
-        with optional(store, part):
+        with optional(store, title):
             corpus = pairs.split("train").for_value(value).examples()[:CIRCUIT_TEXTS]
             graph = circuit(model, neuron_set.head(CIRCUIT_NEURONS), corpus=corpus)
             store.write_json(f"circuits/{value}.json", graph.to_json())

@@ -1,6 +1,7 @@
 """Optional parts of a study, which are left out with a reason where they cannot be made.
 
-Statistics, neurons, edits and the headline's measurements are not optional: there an error stops the study. A reason is a file of the run folder, `left_out/PART.json`, so that several processes can write them and a resumed run keeps them.
+Statistics, neurons, edits and the headline's measurements are not optional: there an error stops the study. A reason is a file
+of the run folder, `left_out/PART.json`, so that several processes can write them and a resumed run keeps them.
 """
 
 from __future__ import annotations

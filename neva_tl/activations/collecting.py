@@ -154,6 +154,7 @@ def collect(
         samples=None if store is None else Samples(store, plan.table),
         tokens_hash=plan.texts.hash,
         encoding=encoding_record(model, chat),
+        prompts_note=pairs.note,
     )
 
 

@@ -77,6 +77,7 @@ class ActivationStats:
         samples: Pooled activations of single prompts, if requested.
         tokens_hash: sha256 of the token ids that ran and of the answers' positions; "" in statistics of version 0.1.0.
         encoding: Encoding of the texts (`encoding_record`: chat template, its date, ...); empty in statistics of 0.1.0.
+        prompts_note: Rows that the reader of the prompts left out, and why (`ContrastSet.note`); empty for none.
 
     The arrays are read-only; use `dataclasses.replace` for statistics with other arrays.
     """
@@ -100,6 +101,7 @@ class ActivationStats:
     samples: Samples | None = None
     tokens_hash: str = ""
     encoding: Mapping[str, Any] = field(default_factory=dict)
+    prompts_note: str = ""
 
     def __post_init__(self) -> None:
         # read-only views, because selection caches measurements of these arrays
@@ -290,6 +292,7 @@ class ActivationStats:
             if self.tokens_hash and other.tokens_hash
             else "",
             encoding=self.encoding or other.encoding,
+            prompts_note=" ".join(dict.fromkeys(note for note in (self.prompts_note, other.prompts_note) if note)),
         )
 
     def save(self, path: str | Path) -> Path:
@@ -314,6 +317,7 @@ class ActivationStats:
             "pooling": self.pooling,
             "tokens_hash": self.tokens_hash,
             "encoding": dict(self.encoding),
+            **({"prompts_note": self.prompts_note} if self.prompts_note else {}),
         }
         about = json.dumps(meta, indent=1)
         json_file.parent.mkdir(parents=True, exist_ok=True)
@@ -346,6 +350,7 @@ class ActivationStats:
         keep = {name: meta[name] for name in ("info", "fingerprint", "prompt_hash", "pooling")}
         # files of version 0.1.0 do not contain these
         keep |= {name: meta[name] for name in ("tokens_hash", "encoding") if name in meta}
+        keep |= {"prompts_note": str(meta["prompts_note"])} if "prompts_note" in meta else {}
         return cls(values=tuple(meta["values"]), **arrays, **keep)
 
     @classmethod

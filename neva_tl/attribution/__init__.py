@@ -9,7 +9,7 @@ from neva_tl.attribution.direct import direct_logits, frozen_scale, readout
 from neva_tl.attribution.gradient import gradient_effects
 from neva_tl.attribution.lens import lens_tokens, logit_lens
 from neva_tl.attribution.margin import MarginEffects, margin_effects
-from neva_tl.attribution.tokens import default_words, token_text, value_tokens
+from neva_tl.attribution.tokens import default_words, token_text, value_tokens, without_token
 
 __all__ = [
     "Decomposition",
@@ -26,4 +26,5 @@ __all__ = [
     "readout",
     "token_text",
     "value_tokens",
+    "without_token",
 ]

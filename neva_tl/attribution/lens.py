@@ -190,11 +190,16 @@ def _own_tokens(
     model: models.Model, values: Sequence[str] | None, words: Mapping[str, Sequence[str]] | None
 ) -> dict[str, list[int]]:
     """Return the tokens of each value that no other value shares, in circle order; requested values must have one."""
-    table = value_tokens(model, VALUES if values is None else values, words)
+    # by default, a value without any token in this vocabulary has no column; a requested one is an error
+    table = value_tokens(model, VALUES if values is None else values, words, strict=values is not None)
     sets: dict[str, list[int]] = {name: [] for name in table["value"].unique()}
     for row in table[~table["shared"]].itertuples():
         sets[str(row.value)].append(int(row.token))  # type: ignore[arg-type]
     without_token = [name for name, tokens in sets.items() if not tokens]
+    if not sets:
+        raise InputError(
+            f"no value has a token of its own in the tokenizer of {models.info(model).name}: give words=..."
+        )
     if values is None and len(without_token) < len(sets):
         return {name: tokens for name, tokens in sets.items() if tokens}
     if without_token:

@@ -8,7 +8,7 @@ import networkx as nx
 import pandas as pd
 
 from neva_tl import models
-from neva_tl.attribution import direct_logits, frozen_scale, value_tokens
+from neva_tl.attribution import direct_logits, frozen_scale, value_tokens, without_token
 from neva_tl.circuits.graph import CircuitGraph
 from neva_tl.circuits.parts import add_contexts, add_neuron, add_tokens, add_writes, finite_attributes
 from neva_tl.circuits.search.measure import ablation_effects
@@ -34,7 +34,8 @@ def neuron_graph(
     Args:
         model: A TransformerLens model.
         sets: Neuron sets, usually one per value.
-        values: Values whose tokens are attributed; None for all ten.
+        values: Values whose tokens are attributed; None for all ten, without those that have no token in this vocabulary
+            (`meta["without_token"]` names them).
         words: Words per value; None for half A of our lists.
         top_tokens: Edges to tokens per neuron.
         corpus: Texts for the neurons' top contexts; None for no contexts.
@@ -42,15 +43,18 @@ def neuron_graph(
         chat: As in `inference.encode`.
 
     Raises:
-        InputError: Every token is claimed by two values.
+        InputError: Every token is claimed by two values, or no value has a token.
     """
     names = tuple(values) if values is not None else VALUES
-    tokens = value_tokens(model, names, words)
+    tokens = value_tokens(model, names, words, strict=values is not None)
+    if not len(tokens):
+        raise InputError(f"no value has a token in the tokenizer of {models.info(model).name}: give words=...")
+    missing = without_token(tokens, names)
     if tokens["shared"].all():
         raise InputError("every token is claimed by two values: give words that tell the values apart")
     scale = 1.0 if examples is None else frozen_scale(model, examples, chat=chat)
     graph = nx.DiGraph()
-    for name in dict.fromkeys([*names, *(item.value for item in sets)]):
+    for name in dict.fromkeys([*(n for n in names if n not in missing), *(item.value for item in sets)]):
         graph.add_node(f"value:{name}", kind="value", value=name)
     for item in sets:
         if len(item):
@@ -71,6 +75,7 @@ def neuron_graph(
         "measured": "change of the value's log-odds when the neuron is ablated to its mean"
         if examples
         else "not measured",
+        **({"without_token": list(missing)} if missing else {}),
     }
     return CircuitGraph(graph=graph, meta=meta)
 

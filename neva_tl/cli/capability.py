@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Json, Seed, say, writable
+from neva_tl.cli.options import Debug, Dtype, Json, Seed, say, say_note, writable
 from neva_tl.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def capability(
             span=span, seed=seed, progress=True,  # type: ignore[arg-type]
         )  # fmt: skip
     store.write_table("capability", table)
+    for one in benchmarks:
+        say_note("public set", one.note)
     print(
         json.dumps(to_json(table.to_dict("records")), allow_nan=False)
         if as_json

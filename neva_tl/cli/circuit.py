@@ -20,6 +20,7 @@ from neva_tl.cli.options import (
     ValueName,
     resolve_prompts,
     say,
+    say_note,
     writable,
 )
 from neva_tl.core.errors import InputError
@@ -71,7 +72,9 @@ def circuit(
     The graph shows their inputs and how much of the behaviour they explain.
     """
     import neva_tl as nv
+    from neva_tl.attribution import without_token
     from neva_tl.circuits.graph import SUFFIXES
+    from neva_tl.core.values import VALUES
     from neva_tl.core.values import value as lookup
     from neva_tl.study import StudyConfig
     from neva_tl.study.analyses.circuits import value_tasks
@@ -86,6 +89,7 @@ def circuit(
     config = StudyConfig(model=model, prompts=resolve_prompts(prompts, model), seed=seed)
     loaded, pairs = nv.load(model, dtype=dtype), nv.prompts.load(config.prompts)
     stats = nv.collect(loaded, limit_rows(pairs, rows), pooling=config.pooling, progress=True)
+    say_note("prompts", pairs.note)
     neurons = nv.select(stats, value, method=method, k=k, model=loaded, seed=seed)
     task = value_tasks(loaded, pairs, value, config, "train", texts, lead)
     if size:
@@ -95,6 +99,8 @@ def circuit(
         graph = nv.circuit(loaded, neurons, task=task, test=test, size=size, seed=seed, progress=True, **effort)
     else:
         graph = nv.circuit(loaded, neurons.head(24), corpus=task.examples)
+    if missing := without_token(task.tokens, VALUES):
+        say(f"left out: {', '.join(missing)}: none of their words gives a usable token in the tokenizer of {model}")
     graph = graph.prune(share)
     path = graph.save(out)
     if as_json:

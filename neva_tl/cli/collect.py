@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Json, Model, Prompts, Seed, resolve_prompts, writable
+from neva_tl.cli.options import Debug, Dtype, Json, Model, Prompts, Seed, resolve_prompts, say_note, writable
 from neva_tl.core.errors import WorkError
 
 
@@ -77,6 +77,7 @@ def collect(
         if not world.first:
             return
         path = stats.save(out)
+    say_note("prompts", pairs.note)
     counts = {name: int(stats.n[stats.index(name)].sum()) for name in stats.values}
     unit = "tokens" if kind == "token" else "prompts"
     print(json.dumps({"stats": str(path), unit: counts}) if as_json else f"{sum(counts.values())} {unit} -> {path}")

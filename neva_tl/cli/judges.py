@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Json, Seed, say, writable
+from neva_tl.cli.options import Debug, Json, Seed, say, say_note, writable
 
 
 def register(app: typer.Typer) -> None:
@@ -47,6 +47,7 @@ def train_judge(
     say(f"training on {int((labelled.splits == 'train').sum()):,} texts; the test texts are not used")
     judge = train(labelled, features, seed=seed)
     judge.save(out)
+    say_note("labels", labelled.note)
     if as_json:
         print(json.dumps({"judge": judge.name, "folder": str(out), **judge.info}, allow_nan=False))
         return
@@ -97,6 +98,7 @@ def validate_judge(
     labelled = LabelledTexts.load(f"valueeval:{labels}" if Path(labels).is_dir() else labels, skip_bad=skip_bad)
     texts = labelled if split == "all" else labelled.split(split)
     card = quality(load_judge(judge), texts, threshold=threshold, n_boot=n_boot, seed=seed)
+    say_note("labels", labelled.note)
     print(json.dumps(card.to_json(), allow_nan=False, ensure_ascii=False) if as_json else card)
     if out is not None:
         say(f"written: {card.save(out)}")

@@ -49,6 +49,9 @@ def leakage(
     from neva_tl.core.values import VALUES
     from neva_tl.study import Study
     from neva_tl.study.analyses import correction
+    from neva_tl.study.report import write_report
+    from neva_tl.study.run.optional import optional
+    from neva_tl.study.run.run_folder import RunFolder
 
     study = Study(
         model=model,
@@ -64,10 +67,14 @@ def leakage(
     judged = correction.prepared(model, judge, labels, seed=seed)
     result = study.run(out, progress=True)
     table = result.table("leakage")
-    corrected = None if judged is None else correction.corrected(out, method, labels=judged)
-    record = (
-        None if corrected is None else correction.write(out, [(corrected, correction.headline_target(out, method))])
-    )
+    corrected, record = None, None
+    if judged is not None:
+        # the raw matrix is there: a correction that the labels do not allow is left out
+        with optional(RunFolder(out), f"Correction of {method}"):
+            corrected = correction.corrected(out, method, labels=judged)
+            record = correction.write(out, [(corrected, correction.headline_target(out, method))])
+        if corrected is None:
+            write_report(out)  # its page names the reason
     if as_json:
         rows = json.loads(table.to_json(orient="records"))
         print(json.dumps(rows if record is None else {"leakage": rows, "correction": record}, allow_nan=False))

@@ -59,6 +59,19 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def say_note(source: str, note: str) -> None:
+    """Print the rows that a reader left out, in one line on stderr; nothing for an empty note.
+
+    Commands call it after the work that can fail, so that an error stays the only line.
+
+    Args:
+        source: Name of the data.
+        note: The `note` of the reader's result.
+    """
+    if note:
+        say(f"{source}: {' '.join(note.split())}")
+
+
 def writable(out: Path) -> None:
     """Check that an output path can be written, and create its parent folder.
 
@@ -120,4 +133,6 @@ def collected(model_name: str, prompts: str, dtype: str, samples: bool, stats: P
         return model, statistics
     pairs = nv.prompts.load(resolve_prompts(prompts, model_name))
     pooling = StudyConfig(model=model_name).pooling
-    return model, nv.collect(model, pairs, samples=samples, pooling=pooling, progress=True)
+    statistics = nv.collect(model, pairs, samples=samples, pooling=pooling, progress=True)
+    say_note("prompts", pairs.note)
+    return model, statistics

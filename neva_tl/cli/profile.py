@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Json, K, Model, Prompts, Seed, resolve_prompts, say, writable
-from neva_tl.core.errors import InputError
+from neva_tl.cli.options import Debug, Dtype, Json, K, Model, Prompts, Seed, resolve_prompts, say, say_note, writable
+from neva_tl.core.errors import InputError, reason_of
 
 #: Smallest probability of the letters at which a model counts as answering.
 LITTLE_MASS = 0.1
@@ -69,6 +69,7 @@ def profile(
         edits = _Steering(value, method, dose, scope, prompts, rows, k, seed).edit(loaded, model)
     say(f"asking {len(judge.items)} items twice")
     value_scores = value_profile(loaded, judge, edits, seed=seed)
+    say_note("questionnaire", judge.note)
     if out is not None:
         value_scores.df.to_csv(out, index=False)
         say(f"written: {out}")
@@ -82,8 +83,12 @@ def profile(
         lines.append(f"towards {value} by {method}: change of the others per unit of gain {tax}")
     if svo:
         say("sharing points")
-        report["svo"], svo_lines = _sharing(loaded, edits, seed)
-        lines += svo_lines
+        try:
+            report["svo"], svo_lines = _sharing(loaded, edits, seed)
+            lines += svo_lines
+        except InputError as error:  # the questionnaire's answers are there, and the games are a second measure
+            report["left_out"] = [{"part": "Sharing points", "reason": reason_of(error)}]
+            say(f"left out: sharing points: {reason_of(error)}")
     print(json.dumps(to_json(report), allow_nan=False) if as_json else "\n".join(lines))
 
 
@@ -165,6 +170,7 @@ class _Steering:
             raise InputError(f"{pairs.name} has no prompts for {self.value}: it covers {', '.join(pairs.values)}")
         say(f"collecting statistics on {pairs.name}")
         stats = nv.collect(loaded, pairs, samples=True, pooling=StudyConfig(model=model).pooling, progress=True)
+        say_note("prompts", pairs.note)
         return build_edit(
             loaded, stats, self.value, method=self.method, dose=self.dose, scope=self.scope, k=self.k, seed=self.seed
         )

@@ -213,7 +213,8 @@ def fit_relevance(
         seed: Seed of the draw of tokens.
 
     Raises:
-        InputError: No relevant or no neutral text, or a layer that the model lacks.
+        InputError: No relevant or no neutral text or token, activations that are not finite, or a layer that the model
+            lacks.
     """
     if not len(relevant) or not len(neutral):
         raise InputError("a relevance gate needs relevant and neutral texts: one of the two lists is empty")
@@ -221,6 +222,11 @@ def fit_relevance(
     rng = np.random.default_rng(seed)
     yes = _tokens(model, relevant, at, pooling, chat, most, rng)
     no = _tokens(model, [Example("", text) for text in neutral], at, "all", False, most, rng)
+    if not len(yes) or not len(no):
+        kind = "neutral" if len(yes) else "relevant"
+        raise InputError(f"a relevance gate needs tokens of both kinds, and the {kind} texts have none")
+    if not (np.isfinite(yes).all() and np.isfinite(no).all()):
+        raise InputError("a relevance gate cannot be fitted: activations are not finite; load the model in float32")
     label = np.r_[np.ones(len(yes), dtype=bool), np.zeros(len(no), dtype=bool)]
     weights, biases, caught, passed = [], [], [], []
     for row in range(len(at)):

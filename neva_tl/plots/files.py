@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from neva_tl.core.errors import InputError, NevaError
+from neva_tl.core.errors import InputError, NevaError, reason_of
 from neva_tl.core.ledger import check, checked_bytes
 from neva_tl.plots.bars import method_bars
 from neva_tl.plots.circle import circle_plot
@@ -137,28 +137,50 @@ def draw_run(run: str | Path, name: str) -> Figure:
     return spec.draw(read_table(run, spec.table, spec.made_by))
 
 
-def write_figures(run: str | Path, names: tuple[str, ...] | None = None, *, jobs: int = 1) -> list[Path]:
+def write_figures(
+    run: str | Path,
+    names: tuple[str, ...] | None = None,
+    *,
+    jobs: int = 1,
+    failed: dict[str, str | None] | None = None,
+) -> list[Path]:
     """Write the figures of a run as `RUN/figures/NAME.pdf` and `.png`.
 
     Args:
         run: the run folder.
         names: keys of `FIGURES`; None takes every figure whose table exists.
         jobs: number of processes that share the drawing.
+        failed: receives the name of every figure with the reason why it cannot be drawn (None: it was drawn), whatever the
+            error; None raises the first error.
 
     Returns:
         The paths of the files.
 
     Raises:
-        InputError: A named figure has no table.
+        InputError: A named figure has no table (only without `failed`).
     """
     if names is None:
         names = tuple(name for name, spec in FIGURES.items() if _table_path(Path(run), spec.table).is_file())
+    catch = failed is not None
     if jobs == 1 or len(names) < 2:
-        return [path for name in names for path in _write(run, name)]
-    from joblib import Parallel, delayed
+        written = [_attempt(run, name, catch) for name in names]
+    else:
+        from joblib import Parallel, delayed
 
-    drawn = Parallel(n_jobs=jobs, backend="loky")(delayed(_write)(run, name) for name in names)
-    return [path for paths in drawn for path in paths]
+        written = list(Parallel(n_jobs=jobs, backend="loky")(delayed(_attempt)(run, name, catch) for name in names))
+    if failed is not None:
+        failed |= {name: reason for name, (_, reason) in zip(names, written, strict=True)}
+    return [path for paths, _ in written for path in paths]
+
+
+def _attempt(run: str | Path, name: str, catch: bool) -> tuple[list[Path], str | None]:
+    """Write a figure; return its files, and with `catch` the reason why there are none."""
+    try:
+        return _write(run, name), None
+    except Exception as error:
+        if not catch:
+            raise
+        return [], reason_of(error)
 
 
 def _write(run: str | Path, name: str) -> list[Path]:

@@ -220,7 +220,8 @@ class ContrastSet:
 
     def __repr__(self) -> str:
         kind = "paired" if self.paired else "unpaired" if self.df["pair_id"].isna().all() else "partly paired"
-        return f"ContrastSet({self.name}: {len(self)} texts, {len(self.values)} values, {kind})"
+        note = f"; {self.note}" if self.note else ""
+        return f"ContrastSet({self.name}: {len(self)} texts, {len(self.values)} values, {kind}{note})"
 
     def _repr_html_(self) -> str:
         facts = {"texts": len(self), "values": len(self.values), "clusters": int(self.df["cluster"].nunique())}

@@ -100,11 +100,12 @@ def own_tokens(
         words: Value -> words; None takes half A of our lists.
 
     Raises:
-        InputError: `words` lacks the value, or other values claim all of its tokens.
+        InputError: `words` lacks the value, none of its words gives a token, or other values claim all of its tokens.
     """
     if words is not None and value not in words:
         raise InputError(f"no words for {value}: give words={{'{value}': [...]}}")
-    table = value_tokens(model, [name for name in values if words is None or name in words], words)
+    value_tokens(model, (value,), words)  # raises where this value has no token; the others' words are not needed
+    table = value_tokens(model, [name for name in values if words is None or name in words], words, strict=False)
     unique = table[(table["value"] == value) & ~table["shared"]]
     if not len(unique):
         raise InputError(f"every token of {value} is claimed by another value too: give words= of its own")

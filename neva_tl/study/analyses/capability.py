@@ -12,6 +12,7 @@ import pandas as pd
 
 from neva_tl import models
 from neva_tl.core.cache import content_key
+from neva_tl.core.errors import InputError
 from neva_tl.editing import Edit
 from neva_tl.evaluation.benchmarks import (
     Benchmark,
@@ -22,6 +23,7 @@ from neva_tl.evaluation.benchmarks import (
     score_benchmark,
 )
 from neva_tl.study.analyses.reopened_run import ReopenedRun, RunEdit
+from neva_tl.study.run.optional import left_out, line_of, optional
 from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.stages import say
 from neva_tl.study.run.summary import reached
@@ -36,7 +38,7 @@ COLUMNS = (
 def unedited_scores(
     store: RunFolder, model: models.Model, benchmarks: Sequence[Benchmark], *, progress: bool = False
 ) -> dict[str, Scores]:
-    """Score every set on the unedited model.
+    """Score every set on the unedited model; leave out a set that does not fit the model, with its reason.
 
     Args:
         store: Folder that stores the scores, under `capability/`.
@@ -46,8 +48,17 @@ def unedited_scores(
 
     Returns:
         Name of a set -> scores.
+
+    Raises:
+        InputError: No set can be scored.
     """
-    return {one.name: _scored(store, model, one, (), "unedited", "text", {}, progress) for one in benchmarks}
+    scores: dict[str, Scores] = {}
+    for one in benchmarks:
+        with optional(store, f"Public set {one.name}"):
+            scores[one.name] = _scored(store, model, one, (), "unedited", "text", {}, progress)
+    if benchmarks and not scores:
+        raise InputError(f"no set can be scored ({'; '.join(line_of(record) for record in left_out(store))})")
+    return scores
 
 
 def run_capability(
@@ -89,6 +100,7 @@ def run_capability(
     """
     edits = run.edits(model, methods, values, target)
     base = unedited_scores(store, model, benchmarks, progress=progress)
+    benchmarks = [one for one in benchmarks if one.name in base]
     scores_of: dict[str, list[tuple[RunEdit, dict[str, Scores]]]] = {method: [] for method in methods}
     for one in edits:
         about = {"study": run.manifest["study"], "method": one.method, "value": one.value, "dose": one.dose}

@@ -23,6 +23,7 @@ from neva_tl.study.run import stages
 from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.changed_files import note_unchecked
 from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.optional import was_left_out
 from neva_tl.study.run.run_folder import RunFolder
 
 
@@ -53,7 +54,7 @@ class ReopenedRun:
 
     Attributes:
         store: The run folder.
-        config: The study's settings.
+        config: The study's settings; without the gate where the run left it out.
         manifest: Content of manifest.json.
     """
 
@@ -78,7 +79,10 @@ class ReopenedRun:
         manifest = read_json(store.root / "manifest.json", "the manifest of a run")
         if not store.has("results.json") or not store.has("tables/values.parquet"):
             raise InputError(f"{folder} is not finished: run the same neva-tl run again to resume it")
-        return cls(store, StudyConfig.from_manifest(manifest["config"]), manifest)
+        config = StudyConfig.from_manifest(manifest["config"])
+        if was_left_out(store, stages.GATE):
+            config = replace(config, gate="none")
+        return cls(store, config, manifest)
 
     def load_model(self, model: str | None = None) -> Any:
         """Load the run's model.

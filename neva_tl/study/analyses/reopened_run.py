@@ -21,6 +21,7 @@ from neva_tl.prompts import ContrastSet
 from neva_tl.study.run import stages
 from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.preflight import read_manifest
 from neva_tl.study.run.run_folder import RunFolder
 
 
@@ -70,9 +71,7 @@ class ReopenedRun:
             InputError: The folder is not a run folder, or the run is not finished.
         """
         store = RunFolder(Path(folder))
-        if not store.has("manifest.json"):
-            raise InputError(f"{folder} is not a run folder (make one with neva-tl run)")
-        manifest = store.read_json("manifest.json")
+        manifest = read_manifest(folder)
         if not store.has("results.json") or not store.has("tables/values.parquet"):
             raise InputError(f"{folder} is not finished: run the same neva-tl run again to resume it")
         return cls(store, StudyConfig.from_manifest(manifest["config"]), manifest)

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import ENDING, atomic_write, to_json
+from neva_tl.core.files import ENDING, atomic_write, read_json, to_json
 
 PACKAGES = ("neva_tl", "torch", "transformers", "transformer-lens", "numpy", "pandas", "scipy", "scikit-learn")
 
@@ -50,15 +50,12 @@ class RunFolder:
         manifest = root / "manifest.json"
         if manifest.exists():
             try:
-                manifest_data = json.loads(manifest.read_text())
-            except json.JSONDecodeError as error:
-                raise InputError(f"{manifest} is not a manifest ({error}): choose another --out") from error
+                manifest_data = read_json(manifest, "a manifest")
+            except InputError as error:
+                raise InputError(f"{error}: choose another --out") from error
             changed = _model_difference(manifest_data, identity)
             if manifest_data.get("study") != identity["study"] or changed:
-                changed = changed or _difference(manifest_data, identity)
-                raise InputError(
-                    f"{root} belongs to another study ({changed}): choose another --out, or delete the folder"
-                )
+                raise InputError(another_study(root, manifest_data, identity, changed))
         elif root.exists() and any(root.iterdir()):
             raise InputError(f"{root} is not empty and holds no manifest.json: choose another --out")
         try:
@@ -159,14 +156,33 @@ def _model_difference(stored: Mapping[str, Any], requested: Mapping[str, Any]) -
     return function_difference(old, new) if isinstance(old, Mapping) and isinstance(new, Mapping) else ""
 
 
+def another_study(root: str | Path, stored: Mapping[str, Any], requested: Mapping[str, Any], changed: str = "") -> str:
+    """Describe why a run folder belongs to another study.
+
+    Args:
+        root: The folder.
+        stored: Its manifest.
+        requested: The manifest of the study.
+        changed: The difference, where it is known.
+    """
+    changed = changed or _difference(stored, requested)
+    return f"{root} belongs to another study ({changed}): choose another --out, or delete the folder"
+
+
 def _difference(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> str:
     """Describe the differences between two studies."""
-    old, new = stored.get("config", {}), requested.get("config", {})
+    old, new = _mapping(stored, "config"), _mapping(requested, "config")
     differences = [f"{name} was {old.get(name)!r}, now {new[name]!r}" for name in new if old.get(name) != new[name]]
     if stored.get("prompt_hash") != requested.get("prompt_hash"):
         differences.append("other prompt texts")
-    if stored.get("model", {}).get("weights_hash") != requested.get("model", {}).get("weights_hash"):
+    if _mapping(stored, "model").get("weights_hash") != _mapping(requested, "model").get("weights_hash"):
         differences.append("other model weights")
     if stored.get("template", {}) != requested.get("template", {}):
         differences.append("another chat template, or its date or arguments")
     return ", ".join(differences) or "other profile settings"
+
+
+def _mapping(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a section of a manifest; empty where it is missing or is not an object."""
+    section = data.get(name)
+    return section if isinstance(section, Mapping) else {}

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
+import subprocess
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -10,6 +15,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from helpers import bad_inputs
+from helpers.paths import ROOT
 from neva_tl.cli.main import app
 
 Call = Callable[..., tuple[int, str, str]]
@@ -368,3 +374,125 @@ def test_refused_before_any_work(
 def test_no_model_folder(refused: Callable[[str], str], name: str) -> None:
     line = refused(f"generate hi --model {{w}}/{name}")
     assert name in line
+
+
+# ---------------------------------------------------------------- disks, warnings, processes
+
+
+def test_a_full_disk_is_found_before_the_work(
+    call: Call, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    for command in BASE:
+        if command != "annotate":
+            out = tmp_path / FILE_OUT.get(command, "x")
+            status, printed, err = call(*shlex.split(BASE[command].format(w=world)), "--out", out)
+            assert status == 2 and printed == "" and err.count("\n") == 1, err
+            assert "is not writable (No space left on device)" in err and str(out) in err
+    assert listing(tmp_path) == []
+
+
+def test_a_disk_that_fills_up_during_the_work(
+    call: Call, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: Any, target: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    monkeypatch.setattr("os.replace", full)
+    out = tmp_path / "text.txt"
+    status, _, err = call("generate", "hi", "--model", world / "tiny", "--tokens", 2, "--out", out)
+    assert status == 1 and listing(tmp_path) == []
+    assert err.splitlines()[-1].startswith("neva-tl: cannot write ") and "No space left on device" in err
+    assert "Traceback" not in err and "OSError" not in err
+
+
+def test_warnings_follow_the_result_and_never_precede_an_error(
+    call: Call, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import neva_tl as nv
+    from neva_tl.models import loading
+
+    def warn_and_load(name: Any, **options: Any) -> Any:
+        for _ in range(2):
+            warnings.warn("a library's\nwarning")
+        return loading.load(name, **options)
+
+    monkeypatch.setitem(nv.__dict__, "load", warn_and_load)
+    status, _, err = call("generate", "hi", "--model", world / "config-list")
+    assert status == 2 and err.count("\n") == 1 and "config.json" in err
+    status, out, err = call("generate", "hi", "--model", world / "tiny", "--tokens", 2)
+    assert status == 0 and "[unedited]" in out and err == "warning: a library's warning\n"
+
+
+def test_processes_are_capped_at_the_cores(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from neva_tl.study import Study
+    from neva_tl.study.run import study as module
+    from neva_tl.study.run import workers
+
+    started: list[int] = []
+    monkeypatch.setattr(workers, "cores", lambda: 3)
+    monkeypatch.setattr(module.StudyWorkspace, "open", lambda *args, **options: None)
+
+    def measure(workspace: Any, *, workers: int, progress: bool) -> None:
+        started.append(workers)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "measure_all", measure)
+    study = Study(str(world / "tiny"), prompts=f"pairs:{world / 'pairs.csv'}", values=("power",))
+    for requested, used in ((1000, 3), (3, 3), (1, 1)):
+        with pytest.raises(KeyboardInterrupt):
+            study.run(tmp_path / str(requested), workers=requested)
+        assert started.pop() == used
+
+
+def test_large_seeds_are_seeds(call: Call, world: Path, tmp_path: Path) -> None:
+    """The largest 64-bit seed reaches every generator, scikit-learn's of 32 bits included."""
+    argv = ("train-judge", "--data", world / "labels.csv", "--features", "tfidf", "--out", tmp_path / "judge")
+    status, _, err = call(*argv, "--seed", 2**63 - 1)
+    assert status == 0, err
+    prompts = ("--model", world / "tiny", "--prompts", f"pairs:{world / 'pairs.csv'}")
+    status, _, err = call("select", "--value", "power", *prompts, "--method", "probe", "--k", 3, "--seed", 2**63 - 1)
+    assert status == 0, err
+
+
+def test_stderr_of_a_real_process_is_one_line(world: Path, tmp_path: Path) -> None:
+    """In a process of its own no test framework holds back what libraries log."""
+    names = ["config-list-heads", "config-10-layers", "tokenizer-list", "weights-cut", "config-rope"]
+    code = f"""
+import sys
+from neva_tl.cli.main import main
+for name in {names!r}:
+    try:
+        main(["generate", "hi", "--model", {str(world)!r} + "/" + name])
+    except SystemExit as end:
+        assert end.code == 2, (name, end.code)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        cwd=tmp_path,
+        check=False,
+    )
+    lines = result.stderr.splitlines()
+    assert result.returncode == 0 and result.stdout == "" and len(lines) == len(names), result.stderr
+    assert all(name in line for name, line in zip(names, lines, strict=True))
+
+
+@pytest.mark.parametrize(
+    "name", ["org/model", "gpt2", "meta-llama/Llama-3.2-1B", "a/b/c", "org/", "--", "Ω/ω", "org model"]
+)
+def test_hub_names_offline(call: Call, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Without a network: one line, at once, that says what to do, whether the hub is switched off or does not answer."""
+    for offline in ("1", ""):
+        monkeypatch.setenv("HF_HUB_OFFLINE", offline)
+        monkeypatch.setattr("neva_tl.models.sources.reachable", lambda *_: False)
+        status, out, err = call("generate", "hi", f"--model={name}")
+        assert (status, out) == (2, "") and err.count("\n") == 1, err
+        assert name in err and ("'smollm2'" in err or "local" in err)

@@ -142,7 +142,7 @@ def _manifest(folder: Path) -> None:
 
 
 def _read_manifest(folder: Path) -> None:
-    config = StudyConfig.from_manifest(read_manifest(folder)["config"])
+    config = StudyConfig.from_manifest(read_manifest(folder, measured=True)["config"])
     config.resolved().spending()
     check_run_folder(folder)
     RunFolder.open(

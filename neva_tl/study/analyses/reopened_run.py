@@ -71,7 +71,7 @@ class ReopenedRun:
             InputError: The folder is not a run folder, or the run is not finished.
         """
         store = RunFolder(Path(folder))
-        manifest = read_manifest(folder)
+        manifest = read_manifest(folder, measured=True)
         if not store.has("results.json") or not store.has("tables/values.parquet"):
             raise InputError(f"{folder} is not finished: run the same neva-tl run again to resume it")
         return cls(store, StudyConfig.from_manifest(manifest["config"]), manifest)

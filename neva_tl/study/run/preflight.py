@@ -89,11 +89,12 @@ def check_run_folder(root: str | Path) -> dict[str, Any] | None:
     return None
 
 
-def read_manifest(root: str | Path) -> dict[str, Any]:
+def read_manifest(root: str | Path, *, measured: bool = False) -> dict[str, Any]:
     """Read the manifest of a study.
 
     Args:
         root: Run folder.
+        measured: Whether the hashes of the model and the prompts are needed too.
 
     Raises:
         InputError: The folder is not a run folder, or its manifest is not that of a study.
@@ -103,11 +104,9 @@ def read_manifest(root: str | Path) -> dict[str, Any]:
         raise InputError(f"{root} is not a run folder (make one with neva-tl run)")
     manifest = read_json(file, "the manifest of a run")
     model = manifest.get("model")
-    texts = [
-        manifest.get("study"),
-        manifest.get("prompt_hash"),
-        model.get("weights_hash") if isinstance(model, Mapping) else None,
-    ]
+    texts = [manifest.get("study")]
+    if measured:
+        texts += [manifest.get("prompt_hash"), model.get("weights_hash") if isinstance(model, Mapping) else None]
     if not isinstance(manifest.get("config"), Mapping) or not all(isinstance(text, str) for text in texts):
         raise InputError(f"{file} is not the manifest of a study (study, config, model and prompt_hash are expected)")
     try:

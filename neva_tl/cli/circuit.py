@@ -18,10 +18,13 @@ from neva_tl.cli.options import (
     Seed,
     Selector,
     ValueName,
+    check_k,
+    finite,
+    load_pairs,
+    path_of,
     resolve_prompts,
     say,
     say_note,
-    writable,
 )
 from neva_tl.core.errors import InputError
 
@@ -57,11 +60,15 @@ def circuit(
         str | None, typer.Option("--lead", help="appended to every text, so that a value's word is likely next")
     ] = None,
     share: Annotated[
-        float, typer.Option("--share", help="share of the total effect that the drawn edges cover, in (0, 1]")
+        float,
+        typer.Option(
+            "--share", callback=finite, help="share of the total effect that the drawn edges cover, in (0, 1]"
+        ),
     ] = 0.8,
-    out: Annotated[Path, typer.Option("--out", help="x.html, x.pdf, x.png, x.svg, x.json or x.graphml")] = Path(
-        "circuit.html"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option("--out", parser=path_of, metavar="PATH", help="x.html, x.pdf, x.png, x.svg, x.json or x.graphml"),
+    ] = Path("circuit.html"),
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
@@ -73,21 +80,30 @@ def circuit(
     """
     import neva_tl as nv
     from neva_tl.attribution import without_token
+    from neva_tl.circuits import Nodes
     from neva_tl.circuits.graph import SUFFIXES
+    from neva_tl.core.files import check_output
     from neva_tl.core.values import VALUES
     from neva_tl.core.values import value as lookup
+    from neva_tl.selection.registry import find_selector
     from neva_tl.study import StudyConfig
     from neva_tl.study.analyses.circuits import value_tasks
     from neva_tl.study.run.stages import limit_rows
 
     lookup(value)
-    writable(out)
+    find_selector(method)
+    check_output(out)
     if out.suffix.lower() not in SUFFIXES:
         raise InputError(f"cannot save a circuit as {out.name!r}: use one of {', '.join(SUFFIXES)}")
     if not 0 < share <= 1:
         raise InputError(f"--share must lie in (0, 1], not {share}")
     config = StudyConfig(model=model, prompts=resolve_prompts(prompts, model), seed=seed)
-    loaded, pairs = nv.load(model, dtype=dtype), nv.prompts.load(config.prompts)
+    pairs = load_pairs(prompts, model, value)
+    loaded = nv.load(model, dtype=dtype)
+    check_k(loaded, k)
+    n_nodes = len(~Nodes.none(loaded))
+    if size > n_nodes:
+        raise InputError(f"--size {size}: the model has {n_nodes} heads and neurons; choose a size from 0 to {n_nodes}")
     stats = nv.collect(loaded, limit_rows(pairs, rows), pooling=config.pooling, progress=True)
     say_note("prompts", pairs.note)
     neurons = nv.select(stats, value, method=method, k=k, model=loaded, seed=seed)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Gate, Json, Model, Prompts, Seed, collected, writable
-from neva_tl.core.errors import InputError
+from neva_tl.cli.options import Debug, Dtype, Gate, Json, Model, Prompts, Seed, check_method, collected, finite, path_of
 
 
 def register(app: typer.Typer) -> None:
@@ -30,16 +28,18 @@ def generate(
         str, typer.Option("--method", help="method to steer with: neva, neva_shift, caa, caa_projected, role, ...")
     ] = "neva",
     dose: Annotated[
-        float | None, typer.Option("--dose", help="dose, in the method's unit; default: a typical one")
+        float | None, typer.Option("--dose", callback=finite, help="dose, in the method's unit; default: a typical one")
     ] = None,
     prompts: Prompts = "auto",
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="new tokens")] = 40,
-    temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 is greedy")] = 0.0,
+    temperature: Annotated[float, typer.Option("--temperature", min=0.0, callback=finite, help="0 is greedy")] = 0.0,
     scope: Annotated[
         str, typer.Option("--scope", help="tokens to edit: all, prompt, generated, last, or auto")
     ] = "auto",
     gate: Gate = "auto",
-    out: Annotated[Path | None, typer.Option("--out", help="also write the text to this file")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", parser=path_of, metavar="PATH", help="also write the text to this file")
+    ] = None,
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
@@ -47,24 +47,27 @@ def generate(
 ) -> None:
     """Generate a text, unedited and (with --value) steered."""
     import neva_tl as nv
+    from neva_tl.core.files import atomic_write, check_output
     from neva_tl.core.values import value as lookup
-    from neva_tl.methods import METHODS
+    from neva_tl.models.inference.encoding import check_ids, encode_one
     from neva_tl.study import StudyConfig, build_edit
 
     # collecting takes minutes on a real model, so bad input is reported before
     if value is not None:
         lookup(value)
-    if method not in METHODS:
-        raise InputError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
+    check_method(method)
     decided = StudyConfig(model=model, prompts=prompts, scope=scope, gate=gate).resolved()
-    if dose is not None and not math.isfinite(dose):
-        raise InputError(f"a dose must be a finite number, not {dose}")
     if out is not None:
-        writable(out)
+        check_output(out)
+
+    def fits(language_model: Any) -> None:
+        encoded = encode_one(language_model, [nv.Example("", prompt)])
+        check_ids(language_model, encoded, [prompt], more=tokens)
+
     if value is None:
         loaded, edits = nv.load(model, dtype=dtype), None
     else:
-        loaded, stats = collected(model, prompts, dtype, True)
+        loaded, stats = collected(model, prompts, dtype, True, value=value, check=fits)
         neurons = None
         if decided.gate == "relevance":
             texts_of = nv.prompts.gate_texts(decided.prompts)
@@ -93,4 +96,6 @@ def generate(
     )
     print(printed)
     if out is not None:
-        out.write_text(printed + "\n", encoding="utf-8")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(out) as file:
+            file.write_text(printed + "\n", encoding="utf-8")

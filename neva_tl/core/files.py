@@ -6,7 +6,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
@@ -77,6 +78,73 @@ def atomic_write(target: Path, *, recorded: bool = True) -> Iterator[Path]:
         os.replace(folder / target.name, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_output(path: str | Path) -> None:
+    """Check that a file can be written, before the work that produces it. Leaves nothing on disk.
+
+    Args:
+        path: The file; its folders may be missing.
+
+    Raises:
+        InputError: The path names no file, is a folder or a device, or its folder cannot be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"cannot write {str(path)!r}: it is a folder; name a file")
+    if path.name in ("", ".."):
+        raise InputError(f"cannot write {str(path)!r}: it names no file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"cannot write {str(path)!r}: it is a device, not a file")
+    _check_writable(path, path.absolute().parents)
+
+
+def check_output_pair(path: str | Path) -> None:
+    """Check that an artefact of two files can be written; see `check_output`.
+
+    Args:
+        path: See `without_suffix`.
+
+    Raises:
+        InputError: The path is a folder or has no name, or one of the files cannot be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"cannot write {str(path)!r}: it is a folder; name a file in it, without suffix")
+    if path.exists() and not path.is_file():
+        raise InputError(f"cannot write {str(path)!r}: it is a device, not a file")
+    for file in file_pair(path):
+        check_output(file)
+
+
+def check_output_folder(path: str | Path) -> None:
+    """Check that a folder can be created or written, before the work that fills it. Leaves nothing on disk.
+
+    Args:
+        path: The folder; it and its parents may be missing.
+
+    Raises:
+        InputError: The path is a file, a device or the root folder, or it cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a {'file' if path.is_file() else 'device'}: name a folder")
+    if path.absolute() == Path(path.absolute().anchor):
+        raise InputError(f"cannot write into {str(path)!r}, the root folder: name a folder in it")
+    _check_writable(path, (path.absolute(), *path.absolute().parents))
+
+
+def _check_writable(path: Path, folders: Sequence[Path]) -> None:
+    """Write a block into the nearest existing folder; permission bits alone do not show full disks and special folders."""
+    # lexists: a dangling link is in the way of a folder
+    existing = next(folder for folder in folders if os.path.lexists(folder))
+    if not existing.is_dir():
+        raise InputError(f"cannot write {path}: {existing} is a file, not a folder")
+    try:
+        with tempfile.TemporaryFile(dir=existing) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {existing} is not writable ({error.strerror or error})") from error
 
 
 def to_json(data: Any) -> Any:

@@ -120,7 +120,7 @@ def held_out(
     refusal = f"conva cannot hold out texts of {value}: both poles are needed in at least two clusters"
     if len(np.unique(clusters)) < 2:
         raise InputError(refusal)
-    split = GroupShuffleSplit(n_splits=1, test_size=TEST_SHARE, random_state=seed)
+    split = GroupShuffleSplit(n_splits=1, test_size=TEST_SHARE, random_state=seed % 2**32)
     fit, test = next(split.split(label, groups=clusters))
     if any(len(np.unique(label[side])) < 2 for side in (fit, test)):
         raise InputError(refusal)

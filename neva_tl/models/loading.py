@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.files import first_line
 from neva_tl.models import hooked_transformer, sources
 from neva_tl.models.activation_function import fuse
 from neva_tl.models.checkpoint import CheckedClass, TrialPass
@@ -71,9 +72,10 @@ def load(
             model, facts, trial = _boot(source, device, kind, n_ctx, device_map)
         except InputError:
             raise
-        except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
-            line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise InputError(f"cannot load {name!r} as a language model: {line}") from error
+        except Exception as error:  # the libraries raise whatever a damaged config or tokenizer leads to
+            raise InputError(
+                f"cannot load {os.fspath(name)!r} as a language model ({first_line(error)}): check its config.json and tokenizer"
+            ) from error
     if any(parameter.is_meta for parameter in model.parameters()):
         raise InputError(
             f"{name!r} does not fit on the devices of device_map={device_map!r} (a part was left on disk): use a smaller "

@@ -34,6 +34,7 @@ from neva_tl.models.hooks import record_hooks
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.optional import left_out, line_of, optional
+from neva_tl.study.run.preflight import read_manifest
 from neva_tl.study.run.run_folder import RunFolder
 
 #: Largest numbers of neurons, heads and tokens in a view.
@@ -97,9 +98,7 @@ def circuits_of_run(
 
     effort = Effort() if effort is None else effort
     store = RunFolder(Path(run))
-    if not store.has("manifest.json"):
-        raise InputError(f"{run} is not a run folder: give the folder that `neva-tl run --out` wrote")
-    config = StudyConfig.from_manifest(store.read_json("manifest.json")["config"])
+    config = StudyConfig.from_manifest(read_manifest(run)["config"])
     available = in_circle_order([file.stem for file in (store.root / "neurons").glob("*.json")])
     names = in_circle_order(values) if values else available
     if missing := [name for name in names if name not in available]:

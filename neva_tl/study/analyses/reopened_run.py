@@ -12,7 +12,6 @@ from typing import Any
 
 from neva_tl import models, prompts
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import read_json
 from neva_tl.core.method_records import find_method
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Edit, RelevanceGate
@@ -24,6 +23,7 @@ from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.changed_files import note_unchecked
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.optional import was_left_out
+from neva_tl.study.run.preflight import read_manifest
 from neva_tl.study.run.run_folder import RunFolder
 
 
@@ -73,10 +73,8 @@ class ReopenedRun:
             InputError: The folder is not a run folder, its manifest was changed, or the run is not finished.
         """
         store = RunFolder(Path(folder))
-        if not store.has("manifest.json"):
-            raise InputError(f"{folder} is not a run folder (make one with neva-tl run)")
+        manifest = read_manifest(folder, measured=True)
         note_unchecked(store.root)
-        manifest = read_json(store.root / "manifest.json", "the manifest of a run")
         if not store.has("results.json") or not store.has("tables/values.parquet"):
             raise InputError(f"{folder} is not finished: run the same neva-tl run again to resume it")
         config = StudyConfig.from_manifest(manifest["config"])

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Integral
 from typing import Any
 
 from neva_tl.activations.pooling import Weighted
@@ -89,6 +90,17 @@ PROFILES: dict[tuple[str, str], Profile] = {
 }
 
 
+#: Types of the settings in a manifest; text where none is listed. Settings in `_LISTS` are lists of texts.
+_TYPES: dict[str, Any] = {
+    "k": (Integral, type(None)),
+    "seed": Integral,
+    "chat": (bool, type(None)),
+    "selection": Mapping,
+    "overrides": Mapping,
+}
+_LISTS = ("values", "methods")
+
+
 @dataclass(frozen=True)
 class StudyConfig:
     """All settings that determine the result of a study; a run folder belongs to one.
@@ -135,8 +147,17 @@ class StudyConfig:
 
         Args:
             fields: The manifest's `config` (in JSON, tuples are lists).
+
+        Raises:
+            InputError: A field is unknown, or has another type.
         """
         settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+        for name, setting in settings.items():
+            if name not in cls.__dataclass_fields__:
+                raise InputError(f"unknown setting {name!r} of a study")
+            texts = isinstance(setting, tuple) and all(isinstance(item, str) for item in setting)
+            if not (texts if name in _LISTS else isinstance(setting, _TYPES.get(name, str))):
+                raise InputError(f"the setting {name} of a study is {setting!r:.60}, of type {type(setting).__name__}")
         return cls(**settings)
 
     def resolved(self) -> StudyConfig:
@@ -232,7 +253,7 @@ class StudyConfig:
             if "targets" in overrides:
                 overrides["targets"] = tuple(sorted(float(target) for target in overrides["targets"]))
             profile = replace(PROFILES[self.kind, self.profile], **overrides)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"unknown or unusable profile setting among {', '.join(self.overrides)}") from error
         if not profile.targets or not all(0 < target < math.inf for target in profile.targets):
             raise InputError(f"target gains must be above 0, not {', '.join(map(str, profile.targets)) or 'none'}")

@@ -64,13 +64,8 @@ class RunFolder:
                 raise InputError(f"{error}: choose another --out") from error
             changed = _model_difference(manifest_data, identity)
             if manifest_data.get("study") != identity["study"] or changed:
-                changed = changed or _difference(manifest_data, identity)
-                raise InputError(
-                    f"{root} belongs to another study ({changed}): choose another --out, or delete the folder"
-                )
-        elif root.exists() and any(
-            entry.name != LEDGER and not entry.name.endswith(ENDING) for entry in root.iterdir()
-        ):
+                raise InputError(another_study(root, manifest_data, identity, changed))
+        elif root.exists() and any(is_content(entry) for entry in root.iterdir()):
             raise InputError(f"{root} is not empty and holds no manifest.json: choose another --out")
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -202,14 +197,42 @@ def _model_difference(stored: Mapping[str, Any], requested: Mapping[str, Any]) -
     return function_difference(old, new) if isinstance(old, Mapping) and isinstance(new, Mapping) else ""
 
 
+def is_content(entry: Path) -> bool:
+    """Test whether an entry of a folder is more than the ledger or a temporary file of a killed run.
+
+    Args:
+        entry: Its path.
+    """
+    return entry.name != LEDGER and not entry.name.endswith(ENDING)
+
+
+def another_study(root: str | Path, stored: Mapping[str, Any], requested: Mapping[str, Any], changed: str = "") -> str:
+    """Describe why a run folder belongs to another study.
+
+    Args:
+        root: The folder.
+        stored: Its manifest.
+        requested: The manifest of the study.
+        changed: The difference, where it is known.
+    """
+    changed = changed or _difference(stored, requested)
+    return f"{root} belongs to another study ({changed}): choose another --out, or delete the folder"
+
+
 def _difference(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> str:
     """Describe the differences between two studies."""
-    old, new = stored.get("config", {}), requested.get("config", {})
+    old, new = _mapping(stored, "config"), _mapping(requested, "config")
     differences = [f"{name} was {old.get(name)!r}, now {new[name]!r}" for name in new if old.get(name) != new[name]]
     if stored.get("prompt_hash") != requested.get("prompt_hash"):
         differences.append("other prompt texts")
-    if stored.get("model", {}).get("weights_hash") != requested.get("model", {}).get("weights_hash"):
+    if _mapping(stored, "model").get("weights_hash") != _mapping(requested, "model").get("weights_hash"):
         differences.append("other model weights")
     if stored.get("template", {}) != requested.get("template", {}):
         differences.append("another chat template, or its date or arguments")
     return ", ".join(differences) or "other profile settings"
+
+
+def _mapping(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a section of a manifest; empty where it is missing or is not an object."""
+    section = data.get(name)
+    return section if isinstance(section, Mapping) else {}

@@ -31,6 +31,7 @@ from neva_tl.core.values import VALUES
 from neva_tl.editing import RelevanceGate, fit_relevance
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.judges import load_judge
+from neva_tl.evaluation.judges.base import Judge
 from neva_tl.models import inference
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.run.changed_files import set_aside
@@ -81,14 +82,14 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def steerable(config: StudyConfig, stats: ActivationStats) -> StudyConfig:
+def steerable(config: StudyConfig, stats: ActivationStats | ContrastSet) -> StudyConfig:
     """Restrict a study to the values that its prompts cover.
 
     A persona folder, for example, has no prompts for hedonism.
 
     Args:
         config: The study.
-        stats: Statistics on its prompts.
+        stats: Statistics on its prompts, or the prompts.
 
     Raises:
         InputError: The prompts cover none of the study's values.
@@ -273,7 +274,12 @@ def relevance_gate(
 
 
 def make_scorer(
-    store: RunFolder, model: models.Model, pairs: ContrastSet, config: StudyConfig, profile: Profile
+    store: RunFolder,
+    model: models.Model,
+    pairs: ContrastSet,
+    config: StudyConfig,
+    profile: Profile,
+    judge: Judge | None = None,
 ) -> Scorer:
     """Return the judge of the study with its validation and test prompts.
 
@@ -283,6 +289,7 @@ def make_scorer(
         pairs: The contrast set.
         config: The study.
         profile: Its budget.
+        judge: The judge of texts, where it is already loaded.
 
     Raises:
         InputError: A split has no prompts.
@@ -297,7 +304,7 @@ def make_scorer(
     if config.kind == "model":
         decoding = Decoding(max_new_tokens=profile.max_new_tokens, chat=config.chat)
         return Scorer(model, _logprob_judges(store, model, pairs, config, profile), by_split, decoding, pairs.values)
-    judge = load_judge(config.judge)
+    text_judge = load_judge(config.judge) if judge is None else judge
     decoding = Decoding(
         max_new_tokens=profile.max_new_tokens,
         # only sampled texts of the demo model follow the distribution of its world; real models generate greedily
@@ -309,7 +316,7 @@ def make_scorer(
         batch_size=512 if config.judge == "exact" else 64,
     )
     fewer = {name: rows.head(counts[name]) for name, rows in by_split.items()}
-    return Scorer(model, lambda _split, _values: judge, fewer, decoding)
+    return Scorer(model, lambda _split, _values: text_judge, fewer, decoding)
 
 
 def _logprob_judges(

@@ -14,13 +14,15 @@ from typing import Any
 
 import pandas as pd
 
-from neva_tl import models, prompts
+from neva_tl import models
 from neva_tl.core.cards import card
 from neva_tl.plots.showable import showable
+from neva_tl.selection.base import check_k
 from neva_tl.study.run import changed_files, stages, summary, tables, workers
 from neva_tl.study.run.adopt import adopt
 from neva_tl.study.run.config import Profile, StudyConfig
 from neva_tl.study.run.optional import leave_out, line_of
+from neva_tl.study.run.preflight import Preflight, check_study
 from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.stages import say
 from neva_tl.study.run.workers import measure_all
@@ -132,13 +134,16 @@ class Study:
             WorkError: A judge or an edit failed.
         """
         started = time.monotonic()
-        config, profile = self.config, self.profile
-        say(f"model {config.model}, prompts {config.prompts}, judge {config.judge}, profile {config.profile}", progress)
-        pairs = stages.limit_rows(prompts.load(config.prompts), profile.rows_per_value)
+        config = self.config
+        inputs = check_study(config, out)
+        pairs = inputs.pairs
         model = self._loaded if self._loaded is not None else models.load(config.model, dtype=config.dtype)
+        info = models.info(model)
+        check_k(config.k, info.n_layers * info.d_mlp)
         about = stages.manifest(config, model, pairs, sys.argv)
         store = RunFolder.open(out, about)
         changed = store.repair()
+        say(f"model {config.model}, prompts {config.prompts}, judge {config.judge}, profile {config.profile}", progress)
         if like is not None:
             adopt(store, about, like)
         stored = store.read_json("manifest.json") if store.has("manifest.json") else {}
@@ -157,7 +162,7 @@ class Study:
         if pairs.note:
             leave_out(store, "Prompts", pairs.note)
         try:
-            self._work(store, model, pairs, config, workers, progress)
+            self._work(store, model, inputs, config, workers, progress)
         finally:  # the time of an interrupted call counts too
             about["wall_time_s"] = before + time.monotonic() - started
             store.write_json("manifest.json", {**about, "finished": False})
@@ -174,15 +179,18 @@ class Study:
         self,
         store: RunFolder,
         model: models.Model,
-        pairs: Any,
+        inputs: Preflight,
         config: StudyConfig,
         processes: int | None,
         progress: bool,
     ) -> None:
-        workspace = StudyWorkspace.open(store, model, pairs, config, progress=progress)
+        workspace = StudyWorkspace.open(store, model, inputs.pairs, config, judge=inputs.judge, progress=progress)
         count = workers.default_workers(model) if processes is None else processes
         if self._loaded is not None:
             count = 1  # another process could not load it
+        elif count > workers.cores():
+            say(f"{count} workers are more than the cores: using {workers.cores()}", progress)
+            count = workers.cores()
         measure_all(workspace, workers=count, progress=progress)
         say("writing tables, figures and the report", progress)
         tables.write_all(

@@ -12,6 +12,7 @@ from typing import Any
 from neva_tl import models
 from neva_tl.core.method_records import find_method
 from neva_tl.editing import Edit
+from neva_tl.evaluation.judges.base import Judge
 from neva_tl.methods import Evidence, build
 from neva_tl.study.run import stages
 from neva_tl.study.run.cell_runner import CellRunner
@@ -39,7 +40,14 @@ class StudyWorkspace:
 
     @classmethod
     def open(
-        cls, store: RunFolder, model: models.Model, pairs: Any, config: StudyConfig, *, progress: bool = False
+        cls,
+        store: RunFolder,
+        model: models.Model,
+        pairs: Any,
+        config: StudyConfig,
+        *,
+        judge: Judge | None = None,
+        progress: bool = False,
     ) -> StudyWorkspace:
         """Collect and select, as far as the run folder lacks it, and set up the judge.
 
@@ -50,6 +58,7 @@ class StudyWorkspace:
             model: The loaded model.
             pairs: The contrast set (rows limited by the profile).
             config: The resolved study.
+            judge: The judge of texts, where it is already loaded.
             progress: Print each step on stderr.
         """
         profile = config.spending()
@@ -67,7 +76,8 @@ class StudyWorkspace:
         gate = stages.relevance_gate(store, model, pairs, config)
         if gate is None:
             config = replace(config, gate="none")
-        cells = CellRunner(store, model, stages.make_scorer(store, model, pairs, config, profile), config, profile)
+        scorer = stages.make_scorer(store, model, pairs, config, profile, judge)
+        cells = CellRunner(store, model, scorer, config, profile)
         chat = config.chat is not False and models.info(model).chat
         margins = stages.stored_margins(store)
         evidence = Evidence(

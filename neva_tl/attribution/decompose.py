@@ -24,6 +24,7 @@ from neva_tl.attribution.direct import readout
 from neva_tl.attribution.outputs import OutputMap, attn_output, divisor, mlp_output, written
 from neva_tl.attribution.reads import mlp_reader
 from neva_tl.attribution.self_check import check_blocks, check_reads, refusal, tolerance
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.models import inference
 from neva_tl.models.hooks import record_hooks
@@ -107,6 +108,7 @@ class Decomposition:
         return card("Decomposition, largest contributions first", facts, self.table())
 
 
+@check_arguments
 def logit_attribution(
     model: models.Model,
     examples: Sequence[Example],
@@ -159,6 +161,7 @@ def logit_attribution(
     return result
 
 
+@check_arguments
 def pre_activation(
     model: models.Model,
     examples: Sequence[Example],

@@ -23,12 +23,14 @@ from torch import Tensor
 from neva_tl import models
 from neva_tl.attribution.outputs import divisor, scales_of, written
 from neva_tl.attribution.self_check import check_writes
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.models.hooks import record_hooks
 from neva_tl.prompts.example import Example
 
 
+@check_arguments
 def readout(
     model: models.Model, tokens: Sequence[int] | None = None, *, scale: float = 1.0, centred: bool = True
 ) -> Float[Tensor, "d_model n_tokens"]:
@@ -65,6 +67,7 @@ def _token_index(tokens: Sequence[int], full: Tensor) -> Tensor:
     return index
 
 
+@check_arguments
 def direct_logits(
     model: models.Model,
     neurons: NeuronSet,
@@ -114,6 +117,7 @@ def direct_logits(
     return out
 
 
+@check_arguments
 def frozen_scale(model: models.Model, examples: Sequence[Example], *, chat: bool | None = None) -> float:
     """Return the final norm's divisor, averaged over the answer tokens of the examples.
 

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neva_tl import models
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.models import inference
@@ -25,6 +26,7 @@ from neva_tl.models.hooks import temporary_hooks
 from neva_tl.prompts.example import Example
 
 
+@check_arguments
 def gradient_effects(
     model: models.Model,
     neurons: NeuronSet,

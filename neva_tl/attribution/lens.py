@@ -22,9 +22,10 @@ from tqdm import tqdm
 from neva_tl import models
 from neva_tl.attribution.decompose import read_mask
 from neva_tl.attribution.tokens import token_text, value_tokens
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.statistics import mean_interval
-from neva_tl.core.values import VALUES
+from neva_tl.core.values import VALUES, ValueName
 from neva_tl.models import inference
 from neva_tl.models.hooks import record_hooks
 from neva_tl.plots.showable import showable
@@ -44,12 +45,13 @@ COLUMNS = (
 TOKEN_COLUMNS = ("condition", "layer", "rank", "token", "text", "probability")
 
 
+@check_arguments
 def logit_lens(
     model: models.Model,
     examples: Sequence[Example],
     *,
-    values: Sequence[str] | None = None,
-    words: Mapping[str, Sequence[str]] | None = None,
+    values: Sequence[ValueName] | None = None,
+    words: Mapping[ValueName, Sequence[str]] | None = None,
     edited: Edited | Mapping[str, Edited] | None = None,
     at: str = "last",
     chat: bool | None = None,
@@ -129,6 +131,7 @@ def logit_lens(
     )
 
 
+@check_arguments
 def lens_tokens(
     model: models.Model,
     text: str | Example,

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from neva_tl import models
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import in_circle_order
+from neva_tl.core.values import ValueName, in_circle_order
 
 #: The first token of a longer word represents it if it has at least this many letters and half of the word's letters: "surpr"
 #: represents surprising, but "she" does not represent shelter.
@@ -19,7 +20,8 @@ FALLBACK = 3
 COLUMNS = ("value", "word", "token", "text", "space", "multi", "shared")
 
 
-def default_words(model: models.Model, values: Sequence[str]) -> dict[str, tuple[str, ...]]:
+@check_arguments
+def default_words(model: models.Model, values: Sequence[ValueName]) -> dict[str, tuple[str, ...]]:
     """Return half A of our word lists: the demo world's words for the demo model, English words for others.
 
     Half B is reserved for the judges.
@@ -37,10 +39,11 @@ def default_words(model: models.Model, values: Sequence[str]) -> dict[str, tuple
     return {name: tuple(prompts.words(name, "A")) for name in values}
 
 
+@check_arguments
 def value_tokens(
     model: models.Model,
-    values: Sequence[str],
-    words: Mapping[str, Sequence[str]] | None = None,
+    values: Sequence[ValueName],
+    words: Mapping[ValueName, Sequence[str]] | None = None,
     *,
     strict: bool = True,
 ) -> pd.DataFrame:
@@ -65,6 +68,8 @@ def value_tokens(
         InputError: A value without words, or with words that give no token (only where `strict`).
     """
     names = in_circle_order(values)
+    if not names:
+        raise InputError("no values are named: give at least one")
     words = default_words(model, names) if words is None else words
     tokenizer = models.tokenizer(model)
     special = set(tokenizer.all_special_ids)
@@ -125,6 +130,7 @@ def _ids(tokenizer: Any, word: str, space: bool) -> list[int]:
     return both[len(before) :] if both[: len(before)] == before else []
 
 
+@check_arguments
 def token_text(tokenizer: Any, token: int) -> str:
     """Return a token as it reads in running text, with its leading space (SentencePiece decoders drop it).
 

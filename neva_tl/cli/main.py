@@ -68,6 +68,10 @@ def main(argv: list[str] | None = None) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     arguments = sys.argv[1:] if argv is None else argv
     debug = "--debug" in arguments
+    for argument in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            say(f"neva-tl: the argument {argument!a} is not UTF-8: write it in UTF-8 (a file of that name: rename it)")
+            sys.exit(2)
     notes: list[str] = []
     try:
         with _collect_warnings(notes, debug):

@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from neva_tl import models
+from neva_tl.core.arguments import CheckedArguments, check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import DAMAGED, atomic_write, first_line
@@ -35,7 +36,7 @@ _ARRAYS = ("layers", "weight", "bias", "caught", "passed")
 
 
 @dataclass(frozen=True, eq=False)
-class RelevanceGate:
+class RelevanceGate(metaclass=CheckedArguments):
     """A probe per layer on `hook_post`; make it with `fit_relevance`.
 
     Attributes:
@@ -67,6 +68,7 @@ class RelevanceGate:
                 f"a gate's arrays do not agree: {len(self.layers)} layers, weights {self.weight.shape}, others {shapes}"
             )
 
+    @check_arguments
     def at(self, threshold: float) -> RelevanceGate:
         """The same gate with another threshold."""
         return replace(self, threshold=threshold)
@@ -75,6 +77,7 @@ class RelevanceGate:
         """The same gate, decided once per text at the prompt's last token (as in ConVA)."""
         return replace(self, unit="query")
 
+    @check_arguments
     def open(self, layer: int, h: Float[Tensor, "b n k"]) -> Bool[Tensor, "b n"]:
         """Mask of the open tokens.
 
@@ -128,6 +131,7 @@ class RelevanceGate:
 
         return gate_profile(self.table(), title=f"Relevance gate at p > {self.threshold:g}")
 
+    @check_arguments
     def save(self, path: str | Path) -> Path:
         """Write the gate as one safetensors file.
 
@@ -142,6 +146,7 @@ class RelevanceGate:
         return path
 
     @classmethod
+    @check_arguments
     def load(cls, path: str | Path) -> RelevanceGate:
         """Read a gate written by `save`.
 
@@ -185,6 +190,7 @@ def _check_arrays(arrays: dict[str, np.ndarray], path: str | Path) -> None:
         raise InputError(f"{path}: the gate's layers are {layers}: fit the gate again")
 
 
+@check_arguments
 def fit_relevance(
     model: models.Model,
     relevant: Sequence[Example],
@@ -218,7 +224,10 @@ def fit_relevance(
     """
     if not len(relevant) or not len(neutral):
         raise InputError("a relevance gate needs relevant and neutral texts: one of the two lists is empty")
-    at = tuple(range(models.info(model).n_layers)) if layers is None else tuple(sorted(set(layers)))
+    n_layers = models.info(model).n_layers
+    at = tuple(range(n_layers)) if layers is None else tuple(sorted(set(layers)))
+    if not at or not 0 <= at[0] <= at[-1] < n_layers:
+        raise InputError(f"layers = {list(at)} is not possible: name layers from 0 to {n_layers - 1}, or leave it out")
     rng = np.random.default_rng(seed)
     yes = _tokens(model, relevant, at, pooling, chat, most, rng)
     no = _tokens(model, [Example("", text) for text in neutral], at, "all", False, most, rng)

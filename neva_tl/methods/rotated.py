@@ -20,15 +20,18 @@ from neva_tl import models, selection
 from neva_tl.activations import ActivationStats
 from neva_tl.attribution.margin import margin_effects
 from neva_tl.attribution.outputs import written
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.values import ValueName
 from neva_tl.editing import AddVector
 from neva_tl.methods.evidence import Evidence
 from neva_tl.selection.registry import quick
 from neva_tl.selection.write_scales import write_scales
 
 
-def rotated(evidence: Evidence, value: str) -> AddVector:
+@check_arguments
+def rotated(evidence: Evidence, value: ValueName) -> AddVector:
     """Shift along as many rotated coordinates as the value has neurons.
 
     Args:
@@ -38,7 +41,7 @@ def rotated(evidence: Evidence, value: str) -> AddVector:
     Raises:
         InputError: The statistics hold no samples, no selector made the neurons, or no coordinate passes the selector.
     """
-    like = evidence.neurons[value]
+    like = evidence.of(value)
     selector = selection.SELECTORS.get(like.method)
     if selector is None or selector.placebo:
         raise InputError(f"a rotated placebo needs neurons that a selector chose, not ones made by {like.method!r}")

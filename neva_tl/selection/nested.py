@@ -16,9 +16,12 @@ import numpy as np
 import pandas as pd
 
 from neva_tl.activations import ActivationStats
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.statistics import containing
+from neva_tl.core.values import ValueName
+from neva_tl.models import Model
 from neva_tl.selection.base import Request
 from neva_tl.selection.contrast import effects
 from neva_tl.selection.resample import clusters_of, rows_of, subset_stats
@@ -76,14 +79,15 @@ class NestedEffect:
         return interval_plot(rows, title=f"{self.value}, {self.k} neurons", axis="mean g", guide=0.0)
 
 
+@check_arguments
 def nested_bootstrap(
     stats: ActivationStats,
-    value: str,
+    value: ValueName,
     *,
     k: int,
     method: str = "effect_size",
     draws: int = 200,
-    model: Any = None,
+    model: Model | None = None,
     lam: float = 1.0,
     layers: tuple[int, ...] | None = None,
     seed: int = 0,

@@ -22,8 +22,10 @@ from jaxtyping import Float
 from neva_tl import models
 from neva_tl.activations import ActivationStats
 from neva_tl.attribution.outputs import written
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.values import ValueName
 from neva_tl.selection.base import Request, finish, need_model
 from neva_tl.selection.effect_size import add_familywise, screen
 from neva_tl.selection.write_scales import write_scales
@@ -78,9 +80,10 @@ def select_neva(
     return finish(stats, request, "neva", ranked.drop(columns=["value"]), counts)
 
 
+@check_arguments
 def write_table(
     stats: ActivationStats,
-    value: str,
+    value: ValueName,
     model: models.Model,
     *,
     offset: int | None = None,

@@ -11,12 +11,14 @@ import pandas as pd
 from neva_tl import models
 from neva_tl.activations import ActivationStats
 from neva_tl.attribution.outputs import written
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.selection.base import Request, need_model
 from neva_tl.selection.registry import run
 
 
+@check_arguments
 def random_like(
     neurons: NeuronSet,
     stats: ActivationStats,

@@ -42,6 +42,7 @@ from neva_tl.circuits.search.inputs import input_scores
 from neva_tl.circuits.search.nodes import Name, Nodes, split
 from neva_tl.circuits.search.single import intervals, measure_sources, pick, site_of
 from neva_tl.circuits.search.task import ValueTask, read_log_odds
+from neva_tl.core.arguments import check_arguments
 from neva_tl.models import inference
 from neva_tl.models.hooks import temporary_hooks
 
@@ -117,6 +118,7 @@ class _EffectSums:
         return cls(names, square, square.clone(), torch.zeros(len(names), n_values, dtype=torch.float64))
 
 
+@check_arguments
 def circuit_effects(
     model: models.Model,
     task: ValueTask,

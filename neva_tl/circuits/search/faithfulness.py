@@ -20,6 +20,7 @@ from neva_tl.circuits.search.circuit_run import CircuitRun
 from neva_tl.circuits.search.gates import Means, contrast
 from neva_tl.circuits.search.nodes import Nodes
 from neva_tl.circuits.search.task import ValueTask
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import to_json
 from neva_tl.core.statistics import cluster_bootstrap
@@ -99,6 +100,7 @@ class Faithfulness:
         return card(f"Faithfulness of {size} on {self.texts} {self.split} texts", facts, note=self.note)
 
 
+@check_arguments
 def faithfulness(
     model: Model,
     task: ValueTask,

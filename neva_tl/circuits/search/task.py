@@ -19,8 +19,9 @@ from torch import Tensor
 
 from neva_tl.attribution import value_tokens
 from neva_tl.attribution.decompose import At, read_mask
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES
+from neva_tl.core.values import VALUES, ValueName
 from neva_tl.models import Model, inference
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.example import Example
@@ -97,15 +98,16 @@ class ValueTask:
         )
 
 
+@check_arguments
 def value_task(
     model: Model,
     pairs: ContrastSet,
-    value: str,
+    value: ValueName,
     *,
     split: str = "train",
     per_pole: int = 64,
-    values: Sequence[str] = VALUES,
-    words: Mapping[str, Sequence[str]] | None = None,
+    values: Sequence[ValueName] = VALUES,
+    words: Mapping[ValueName, Sequence[str]] | None = None,
     at: At = "answer",
     chat: bool | None = None,
     lead: str = "",

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
@@ -168,6 +169,7 @@ class CorrectedLeakage:
         )
 
 
+@check_arguments
 def correct(
     responses: Responses,
     judged: JudgedTexts,

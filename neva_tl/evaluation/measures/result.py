@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.evaluation.measures import formulas
@@ -221,6 +222,7 @@ def _level(
     return each, interval(mean[0], mean[1:], responses.n, level)
 
 
+@check_arguments
 def measure(
     responses: Responses,
     *,
@@ -358,6 +360,7 @@ class NlrComparison:
         return interval_plot(self.table(), title=f"NLR of {self.a} and {self.b}, {len(self.values)} values", guide=0.0)
 
 
+@check_arguments
 def compare_nlr(
     a: Responses,
     b: Responses,

@@ -10,6 +10,7 @@ from datetime import date as calendar_date
 from typing import Any
 
 from neva_tl import models
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.models.facts import MEMO
 from neva_tl.models.inference.template_renderer import TemplateFailure, render
@@ -56,6 +57,7 @@ class TemplateSettings:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
+@check_arguments
 def set_template(model: models.Model, *, date: str | None = None, **arguments: Any) -> None:
     """Set the date and the arguments of a model's chat template, in every later call with this model.
 

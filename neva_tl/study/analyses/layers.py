@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from neva_tl import models
 from neva_tl.activations import ActivationStats
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.core.values import VALUES
+from neva_tl.core.values import VALUES, ValueName
 from neva_tl.editing import Ablate, Amplify, Edit, RelevanceGate
 from neva_tl.evaluation.conditions.observe import Observed
 from neva_tl.plots.showable import showable
@@ -78,10 +79,11 @@ def group_of(
     return replace(neurons.with_df(table), method=group)
 
 
+@check_arguments
 def layer_ablation(
     model: models.Model,
     stats: ActivationStats,
-    neurons: Mapping[str, NeuronSet],
+    neurons: Mapping[ValueName, NeuronSet],
     scorer: Scorer,
     cost_meter: CostMeter,
     *,

@@ -11,9 +11,12 @@ from numbers import Integral
 from typing import Any
 
 from neva_tl.activations.pooling import Weighted
+from neva_tl.core.arguments import CheckedArguments
 from neva_tl.core.errors import InputError
-from neva_tl.core.method_records import DoseUnit, find_method
-from neva_tl.core.values import VALUES, in_circle_order
+from neva_tl.core.method_records import METHODS as METHOD_RECORDS
+from neva_tl.core.method_records import DoseUnit
+from neva_tl.core.names import as_name, spelling
+from neva_tl.core.values import VALUES, ValueName, in_circle_order
 from neva_tl.editing import SCOPES, Scope
 from neva_tl.evaluation.judges.registry import JUDGES, known_judges
 from neva_tl.models.sources import is_demo, label
@@ -102,7 +105,7 @@ _LISTS = ("values", "methods")
 
 
 @dataclass(frozen=True)
-class StudyConfig:
+class StudyConfig(metaclass=CheckedArguments):
     """All settings that determine the result of a study; a run folder belongs to one.
 
     Attributes:
@@ -129,7 +132,7 @@ class StudyConfig:
     prompts: str = "auto"
     judge: str = "auto"
     profile: str = "quick"
-    values: tuple[str, ...] = VALUES
+    values: tuple[ValueName, ...] = VALUES
     methods: tuple[str, ...] = METHODS
     selector: str = "auto"
     k: int | None = None
@@ -166,15 +169,30 @@ class StudyConfig:
         Raises:
             InputError: An option is unknown.
         """
+        written = self._spelled()
         decided = replace(
-            self,
-            prompts=self._decided(self.prompts, "demo", "schwartz"),
-            judge=self._decided(self.judge, "exact", "logprob"),
-            scope=self._decided(self.scope, "last", "generated"),
-            gate=self._decided(self.gate, "relevance", "none"),
+            written,
+            prompts=self._decided(written.prompts, "demo", "schwartz"),
+            judge=self._decided(written.judge, "exact", "logprob"),
+            scope=self._decided(written.scope, "last", "generated"),
+            gate=self._decided(written.gate, "relevance", "none"),
         )
         decided._check()
-        return replace(decided, **self._selection(), values=in_circle_order(self.values))
+        return replace(decided, **decided._selection(), values=in_circle_order(self.values))
+
+    def _spelled(self) -> StudyConfig:
+        """Return the study with the names that differ from ours in case, hyphens or underscores written as ours."""
+        allowed = {
+            "scope": (*SCOPES, "auto"),
+            "gate": ("relevance", "none", "auto"),
+            "profile": ("quick", "full"),
+            "selector": (*SELECTORS, "auto"),
+            "judge": (*JUDGES, "logprob", "auto"),
+        }
+        names: dict[str, Any] = {
+            name: spelling(getattr(self, name), choices) or getattr(self, name) for name, choices in allowed.items()
+        }
+        return replace(self, **names, methods=tuple(as_name("method", name, METHOD_RECORDS) for name in self.methods))
 
     def _decided(self, option: str, on_demo: str, elsewhere: str) -> str:
         if option != "auto":
@@ -200,8 +218,6 @@ class StudyConfig:
             raise InputError(f"unknown gate {gate!r}: choose relevance, none or auto")
         if self.profile not in ("quick", "full"):
             raise InputError(f"unknown profile {self.profile!r}: choose quick or full")
-        for name in self.methods:
-            find_method(name)
         if self.k is not None and self.k < 1:
             raise InputError(f"k is a positive number of neurons, not {self.k}")
 

@@ -9,12 +9,14 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from functools import cached_property
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from neva_tl import models
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.plots.showable import showable
 from neva_tl.selection.base import check_k
@@ -57,6 +59,7 @@ class StudyResult:
         """The content of results.json."""
         return RunFolder(self.folder).read_json("results.json")
 
+    @check_arguments
     def table(self, name: str) -> pd.DataFrame:
         """Read a tidy table of the run.
 
@@ -104,10 +107,14 @@ class Study:
 
     def __init__(self, model: Any = "demo", **options: Any) -> None:
         self._loaded = model if models.is_model(model) else None
-        name = models.info(model).name if self._loaded is not None else str(model)
+        if self._loaded is None and not isinstance(model, str | PathLike):
+            models.load(model)  # raises: neither a name nor a model
+        name = models.info(model).name if self._loaded is not None else fspath(model)
+        options = {key: fspath(option) if isinstance(option, PathLike) else option for key, option in options.items()}
         self.config = StudyConfig(model=name, **options).resolved()
         self.profile: Profile = self.config.spending()
 
+    @check_arguments
     def run(
         self,
         out: str | Path,

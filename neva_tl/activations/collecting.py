@@ -28,17 +28,20 @@ from neva_tl.activations.ranks import World, all_reduced, current_world
 from neva_tl.activations.sample_file import flush, open_samples
 from neva_tl.activations.state import Checkpoint, plan_hash
 from neva_tl.activations.stats import ActivationStats, Samples, finish
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import in_circle_order
 from neva_tl.models import Model
 from neva_tl.models.inference.encoding import encoding_record
 from neva_tl.prompts import ContrastSet
+from neva_tl.prompts import load as load_prompts
 from neva_tl.prompts.contrast import each_example
 
 
+@check_arguments
 def collect(
     model: Model,
-    pairs: ContrastSet,
+    pairs: ContrastSet | pd.DataFrame | str | Path,
     *,
     pooling: Pooling = "mean",
     gate: bool = True,
@@ -62,7 +65,7 @@ def collect(
 
     Args:
         model: A TransformerLens model (`neva_tl.load`).
-        pairs: Contrastive prompts.
+        pairs: Contrastive prompts, or what `prompts.load` reads.
         pooling: Reduction over the answer tokens: their `mean`, the `last`, or the maximum of each neuron (`max`; the
             residual stream then takes the mean). `token` counts every answer token as an observation, without pairs.
         gate: Also collect `act(gate)` alone on gated models (NPTI's site).
@@ -95,6 +98,7 @@ def collect(
         (4, 384)
     """
     check_pooling(pooling)
+    pairs = load_prompts(pairs)
     world = current_world()
     info = models.info(model)
     layers = info.n_layers if stop_at_layer is None else stop_at_layer
@@ -154,6 +158,7 @@ def collect(
         samples=None if store is None else Samples(store, plan.table),
         tokens_hash=plan.texts.hash,
         encoding=encoding_record(model, chat),
+        prompts_note=pairs.note,
     )
 
 
@@ -226,6 +231,7 @@ def _run_batches(
             bar.update(len(batches[number]))
             if state is not None:
                 state.finished.append(number)
+                state.count_rows(store, batches[number])
                 state.limit = runner.limit
                 if state.due():
                     flush(store)

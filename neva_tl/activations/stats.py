@@ -16,10 +16,11 @@ from jaxtyping import Float
 from safetensors.numpy import load_file, save_file
 
 from neva_tl.activations.accumulate import POLES, Accumulator, CellIndex, fold_of, merge_arrays, merge_folds
+from neva_tl.core.arguments import CheckedArguments, check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import DAMAGED, atomic_write, existing_pair, file_pair, first_line, read_json
-from neva_tl.core.values import in_circle_order
+from neva_tl.core.values import ValueName, in_circle_order
 from neva_tl.core.values import value as lookup
 from neva_tl.models import fingerprint_difference
 
@@ -50,7 +51,7 @@ class Samples:
 
 
 @dataclass(frozen=True, eq=False)
-class ActivationStats:
+class ActivationStats(metaclass=CheckedArguments):
     """Moments of pooled `hook_post`, per value, pole, fold, layer and neuron.
 
     Gated models also have the moments of the gate alone.
@@ -77,6 +78,7 @@ class ActivationStats:
         samples: Pooled activations of single prompts, if requested.
         tokens_hash: sha256 of the token ids that ran and of the answers' positions; "" in statistics of version 0.1.0.
         encoding: Encoding of the texts (`encoding_record`: chat template, its date, ...); empty in statistics of 0.1.0.
+        prompts_note: Rows that the reader of the prompts left out, and why (`ContrastSet.note`); empty for none.
 
     The arrays are read-only; use `dataclasses.replace` for statistics with other arrays.
     """
@@ -100,6 +102,7 @@ class ActivationStats:
     samples: Samples | None = None
     tokens_hash: str = ""
     encoding: Mapping[str, Any] = field(default_factory=dict)
+    prompts_note: str = ""
 
     def __post_init__(self) -> None:
         # read-only views, because selection caches measurements of these arrays
@@ -123,7 +126,8 @@ class ActivationStats:
         """Number of neurons of a layer."""
         return int(self.mean.shape[-1])
 
-    def index(self, value: str) -> int:
+    @check_arguments
+    def index(self, value: ValueName) -> int:
         """Return the index of a value.
 
         Args:
@@ -137,8 +141,14 @@ class ActivationStats:
             raise InputError(f"{value} was not collected: these statistics cover {', '.join(self.values)}")
         return self.values.index(value)
 
+    @check_arguments
     def moments(
-        self, value: str, pole: str, fold: int | Sequence[int] | None = None, site: str = "post", at: Neurons = None
+        self,
+        value: ValueName,
+        pole: str,
+        fold: int | Sequence[int] | None = None,
+        site: str = "post",
+        at: Neurons = None,
     ) -> tuple[int, Float[np.ndarray, "*neurons"], Float[np.ndarray, "*neurons"]]:
         """Return `(n, mean, M2)` of one pole (float64).
 
@@ -152,12 +162,15 @@ class ActivationStats:
         Returns:
             The count, and mean and M2 of shape `[l, k]`, or of the shape of `at`.
         """
+        if pole not in POLES:
+            raise InputError(f"a pole is '+' or '-', not {pole!r}")
         v, p = self.index(value), POLES.index(pole)
         mean, m2 = self._site(site)
         return merge_folds(self.n[v, p], _of_neurons(mean[v, p], at), _of_neurons(m2[v, p], at), fold)
 
+    @check_arguments
     def pair_moments(
-        self, value: str, fold: int | Sequence[int] | None = None, at: Neurons = None
+        self, value: ValueName, fold: int | Sequence[int] | None = None, at: Neurons = None
     ) -> tuple[int, Float[np.ndarray, "*neurons"], Float[np.ndarray, "*neurons"]]:
         """Return `(n, mean, M2)` of within-pair differences, + minus - (float64).
 
@@ -169,7 +182,8 @@ class ActivationStats:
         v = self.index(value)
         return merge_folds(self.diff_n[v], _of_neurons(self.diff_mean[v], at), _of_neurons(self.diff_m2[v], at), fold)
 
-    def delta(self, value: str, site: str = "post", at: Neurons = None) -> Float[np.ndarray, "*neurons"]:
+    @check_arguments
+    def delta(self, value: ValueName, site: str = "post", at: Neurons = None) -> Float[np.ndarray, "*neurons"]:
         """Return `mean(+) - mean(-)` per neuron, the unit of an amplification.
 
         Args:
@@ -179,7 +193,8 @@ class ActivationStats:
         """
         return self.moments(value, "+", site=site, at=at)[1] - self.moments(value, "-", site=site, at=at)[1]
 
-    def sd(self, value: str, site: str = "post", at: Neurons = None) -> Float[np.ndarray, "*neurons"]:
+    @check_arguments
+    def sd(self, value: ValueName, site: str = "post", at: Neurons = None) -> Float[np.ndarray, "*neurons"]:
         """Return the pooled within-pole standard deviation per neuron (n - 1 in each pole).
 
         Args:
@@ -191,7 +206,8 @@ class ActivationStats:
         n_minus, _, m2_minus = self.moments(value, "-", site=site, at=at)
         return np.sqrt((m2_plus + m2_minus) / max(n_plus + n_minus - 2, 1))
 
-    def direction(self, value: str) -> Float[np.ndarray, "l d"]:
+    @check_arguments
+    def direction(self, value: ValueName) -> Float[np.ndarray, "l d"]:
         """Return the mean-difference direction of each layer, `mean(resid_post | +) - mean(resid_post | -)`.
 
         Args:
@@ -253,6 +269,7 @@ class ActivationStats:
 
         return contrast_profile(self.profile(), title=f"Contrast per layer, {self.info.get('name', 'model')}")
 
+    @check_arguments
     def merge(self, other: ActivationStats) -> ActivationStats:
         """Merge with the statistics of another collection (of another process, machine or file of prompts).
 
@@ -290,8 +307,10 @@ class ActivationStats:
             if self.tokens_hash and other.tokens_hash
             else "",
             encoding=self.encoding or other.encoding,
+            prompts_note=" ".join(dict.fromkeys(note for note in (self.prompts_note, other.prompts_note) if note)),
         )
 
+    @check_arguments
     def save(self, path: str | Path) -> Path:
         """Write `PATH.json` and `PATH.safetensors`, without the samples.
 
@@ -314,6 +333,7 @@ class ActivationStats:
             "pooling": self.pooling,
             "tokens_hash": self.tokens_hash,
             "encoding": dict(self.encoding),
+            **({"prompts_note": self.prompts_note} if self.prompts_note else {}),
         }
         about = json.dumps(meta, indent=1)
         json_file.parent.mkdir(parents=True, exist_ok=True)
@@ -324,6 +344,7 @@ class ActivationStats:
         return json_file
 
     @classmethod
+    @check_arguments
     def load(cls, path: str | Path) -> ActivationStats:
         """Read statistics written by `save`.
 
@@ -346,9 +367,11 @@ class ActivationStats:
         keep = {name: meta[name] for name in ("info", "fingerprint", "prompt_hash", "pooling")}
         # files of version 0.1.0 do not contain these
         keep |= {name: meta[name] for name in ("tokens_hash", "encoding") if name in meta}
+        keep |= {"prompts_note": str(meta["prompts_note"])} if "prompts_note" in meta else {}
         return cls(values=tuple(meta["values"]), **arrays, **keep)
 
     @classmethod
+    @check_arguments
     def from_samples(
         cls,
         h: Float[np.ndarray, "n l k"],

@@ -1,9 +1,10 @@
 """Exact decomposition of a linear readout of the residual stream into embedding, heads, neurons and biases.
 
-After the last block the stream is `x = embed + sum_heads z_h W_O + sum_neurons h_k W_out[k] + biases`. With the norm scale
-s of each token frozen, the rest of the model is linear. A logit difference (or, before an MLP, a neuron's pre-activation)
-is then exactly the sum of one number per component: direct logit attribution (Elhage et al. 2021) down to the single
-neuron and bias.
+After the last block the stream is `x = embed + sum_heads z_h W_O + sum_neurons h_k W_out[k] + biases`, where blocks may
+normalise or scale outputs before they add them (`outputs`). With the divisor of each norm at each token frozen, the rest of
+the model is linear. A logit difference (or, before an MLP, a neuron's pre-activation) is then exactly the sum of one number
+per component: direct logit attribution (Elhage et al. 2021) down to the single neuron and bias. What does not add up to the
+model's own number is refused.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neva_tl import models
-from neva_tl.attribution.direct import divisor, readout
+from neva_tl.attribution.direct import readout
+from neva_tl.attribution.outputs import OutputMap, attn_output, divisor, mlp_output, written
+from neva_tl.attribution.reads import mlp_reader
+from neva_tl.attribution.self_check import check_blocks, check_reads, refusal, tolerance
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.models import inference
 from neva_tl.models.hooks import record_hooks
 from neva_tl.prompts.example import Example
 
 At = Literal["last", "answer"]
-#: Relative error above which the components do not add up to the stream, because the architecture has other operations.
-TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Decomposition:
         embed: Contribution of the embedding (and learned positions), `[n]`.
         heads: Contributions of attention heads, `[n, n_layers, n_heads]`.
         neurons: Contributions of neurons, `[n, n_layers, d_mlp]`; for a pre-activation, those of later layers are 0.
-        biases: Contributions of the output biases of attention and MLP, `[n, n_layers, 2]`.
+        biases: Contributions of the output biases of attention, MLP and their output norms, `[n, n_layers, 2]`.
         constant: Terms that do not depend on the stream (the bias of the norm, the bias of the readout), `[n]`.
         target: The number that the model computes, `[n]`.
     """
@@ -105,6 +108,7 @@ class Decomposition:
         return card("Decomposition, largest contributions first", facts, self.table())
 
 
+@check_arguments
 def logit_attribution(
     model: models.Model,
     examples: Sequence[Example],
@@ -127,10 +131,11 @@ def logit_attribution(
         chat: Force or forbid the chat template; None uses it where the tokenizer has one.
 
     Raises:
-        InputError: No examples or tokens, or a model whose blocks do more than add to the stream (post-norms).
+        InputError: No examples or tokens, or components that do not add up to the model's own logits (see `self_check`).
     """
     if not len(positive):
         raise InputError("logit attribution needs at least one positive token")
+    check_blocks(model)
     facts = models.info(model)
     tokens = [*positive, *negative]
     read = readout(model, tokens, centred=not len(negative))
@@ -141,7 +146,7 @@ def logit_attribution(
     offset = models.b_u(model).detach().float()
     if bias is not None:
         offset = offset + bias.detach().float() @ models.w_u(model).detach().float()
-    constant = _difference(offset, positive, negative)
+    constant = models.logit_scale(model) * _difference(offset, positive, negative)
     out = []
     for _, batch in inference.batches(model, examples, chat=chat):
         activations, logits = _record(model, batch, range(facts.n_layers))
@@ -149,12 +154,14 @@ def logit_attribution(
         final = activations[models.hook_name(model, facts.n_layers - 1, "resid_post")][rows].float()
         scale = divisor(final, kind, eps)
         terms = _terms(model, activations, rows, reader[:, None], scale, facts.n_layers, facts.n_layers)
-        _check(model, activations, rows, final, facts.n_layers, facts.n_layers)
-        target = _difference(_uncapped(model, logits[rows].double()), positive, negative)
+        target = _difference(_uncapped(model, logits[rows], final), positive, negative)
         out.append((*(term[..., 0] for term in terms), constant.expand(len(final)), target))
-    return Decomposition(*(torch.cat(column) for column in zip(*_non_empty(out), strict=True)))
+    result = Decomposition(*(torch.cat(column) for column in zip(*_non_empty(out), strict=True)))
+    _check(model, result, "the sum of all components' contributions to the logits")
+    return result
 
 
+@check_arguments
 def pre_activation(
     model: models.Model,
     examples: Sequence[Example],
@@ -183,6 +190,8 @@ def pre_activation(
     """
     facts = models.info(model)
     name = models.hook_name(model, layer, site)
+    check_blocks(model)
+    check_reads(model)
     if not 0 <= neuron < facts.d_mlp:
         raise InputError(f"neuron {neuron} does not exist: d_mlp is {facts.d_mlp}")
     weights, offset = mlp_reader(model, layer, [neuron], site)
@@ -199,34 +208,8 @@ def pre_activation(
         columns = (*(term[..., 0] for term in terms), offset.expand(len(target)), target)
         out.append(columns)
     result = Decomposition(*(torch.cat(values) for values in zip(*_non_empty(out), strict=True)))
-    if result.error() > TOLERANCE:
-        raise _refusal(model)
+    _check(model, result, f"the sum of all components' contributions to neuron {neuron} of layer {layer}")
     return result
-
-
-def mlp_reader(
-    model: models.Model, layer: int, neurons: Sequence[int], site: Literal["pre", "up"]
-) -> tuple[Float[Tensor, "d_model n_neurons"], Float[Tensor, " n_neurons"]]:
-    """Return the linear map `C diag(w) W` from the stream, divided by the norm's scale, to pre-activations, and its offset.
-
-    Args:
-        model: A TransformerLens model.
-        layer: Layer of the MLP.
-        neurons: Indices of the neurons.
-        site: `pre` or `up` (see `pre_activation`).
-    """
-    gated = models.info(model).gated
-    weight = models.w_gate(model, layer) if gated and site == "pre" else models.w_in(model, layer)
-    bias = models.biases(model, layer)["b_gate" if gated and site == "pre" else "b_in"]
-    assert weight is not None
-    index = torch.as_tensor(list(neurons), dtype=torch.long, device=weight.device)
-    kind, scaling, norm_bias, _ = models.mlp_norm(model, layer)
-    columns = weight.detach().float()[:, index]
-    offset = bias.detach().float()[index]
-    if norm_bias is not None:
-        offset = offset + norm_bias.detach().float() @ columns
-    read = scaling.detach().float()[:, None] * columns
-    return (read - read.mean(dim=0, keepdim=True) if kind == "layernorm" else read), offset
 
 
 def read_mask(batch: inference.Batch, at: str) -> Tensor:
@@ -256,13 +239,12 @@ def stream_sum(
     """
     x = activations[models.hook_name(model, 0, "resid_pre")][rows].float()
     for layer in range(max(heads_below, neurons_below)):
-        extra = models.biases(model, layer)
         if layer < heads_below:
-            z = activations[models.hook_name(model, layer, "z")][rows].float()
-            x = x + torch.einsum("nhc,hcd->nd", z, models.w_o(model, layer).detach().float()) + extra["b_O"].detach()
+            z = activations[models.hook_name(model, layer, "z")][rows]
+            x = x + OutputMap.of(model, layer, "attn").added(attn_output(model, layer, z))
         if layer < neurons_below:
-            h = activations[models.hook_name(model, layer, "post")][rows].float()
-            x = x + h @ models.w_out(model, layer).detach().float() + extra["b_out"].detach()
+            h = activations[models.hook_name(model, layer, "post")][rows]
+            x = x + OutputMap.of(model, layer, "mlp").added(mlp_output(model, layer, h))
     return x
 
 
@@ -287,15 +269,19 @@ def _terms(
         extra = models.biases(model, layer)
         if layer < heads_below:
             z = activations[models.hook_name(model, layer, "z")][rows].float()
-            out = models.w_o(model, layer).detach().float() @ reader  # [h, c, t]
-            heads[:, layer] = torch.einsum("nhc,hct->nht", z, out) / divisors[..., None]
-            biases[:, layer, 0] = (extra["b_O"].detach().float() @ reader) / divisors
+            to_stream = OutputMap.of(model, layer, "attn")
+            each = divisors * to_stream.divisor(attn_output(model, layer, z))[:, None]
+            out = to_stream.linear(models.w_o(model, layer).detach().float()) @ reader  # [h, c, t]
+            heads[:, layer] = torch.einsum("nhc,hct->nht", z, out) / each[..., None]
+            bias = extra["b_O"].detach().float()
+            biases[:, layer, 0] = (to_stream.linear(bias) @ reader) / each + (to_stream.bias(bias) @ reader) / divisors
         if layer < neurons_below:
             h = activations[models.hook_name(model, layer, "post")][rows].float()
-            neurons[:, layer] = (
-                h[..., None] * (models.w_out(model, layer).detach().float() @ reader) / divisors[..., None]
-            )
-            biases[:, layer, 1] = (extra["b_out"].detach().float() @ reader) / divisors
+            to_stream = OutputMap.of(model, layer, "mlp")
+            each = divisors * to_stream.divisor(mlp_output(model, layer, h))[:, None]
+            neurons[:, layer] = h[..., None] * (written(model, layer) @ reader) / each[..., None]
+            bias = extra["b_out"].detach().float()
+            biases[:, layer, 1] = (to_stream.linear(bias) @ reader) / each + (to_stream.bias(bias) @ reader) / divisors
     return embed, heads, neurons, biases
 
 
@@ -312,19 +298,10 @@ def _record(
     return activations, logits
 
 
-def _check(
-    model: models.Model, activations: Mapping[str, Tensor], rows: Tensor, final: Tensor, heads: int, neurons: int
-) -> None:
-    gap = (stream_sum(model, activations, rows, heads, neurons) - final).norm() / final.norm()
-    if float(gap) > TOLERANCE:
-        raise _refusal(model)
-
-
-def _refusal(model: models.Model) -> InputError:
-    return InputError(
-        f"the components of {models.info(model).name} do not add up to its residual stream: its blocks normalise or scale "
-        "their outputs, so no exact decomposition exists; use measured effects (ablation_effects)"
-    )
+def _check(model: models.Model, result: Decomposition, what: str) -> None:
+    error = result.error()
+    if not error <= tolerance(model):
+        raise refusal(model, what, error)
 
 
 def _difference(logits: Tensor, positive: Sequence[int], negative: Sequence[int]) -> Tensor:
@@ -332,9 +309,15 @@ def _difference(logits: Tensor, positive: Sequence[int], negative: Sequence[int]
     return logits[..., list(positive)].mean(dim=-1) - against
 
 
-def _uncapped(model: models.Model, logits: Tensor) -> Tensor:
+def _uncapped(model: models.Model, logits: Tensor, final: Tensor) -> Tensor:
+    """Return the logits before the soft cap: of the stream, whose logits must be the model's own, since a cap hides digits."""
     cap = models.logit_soft_cap(model)
-    return cap * torch.atanh(logits / cap) if cap > 0 else logits
+    if not cap > 0:
+        return logits.double()
+    error = (models.logits_of(model, final) - logits.float()).norm() / logits.float().norm()
+    if not float(error) <= tolerance(model):
+        raise refusal(model, "the readout of the last residual stream", float(error))
+    return models.logits_of(model, final, cap=False).double()
 
 
 def _non_empty(batches: list[Any]) -> list[Any]:

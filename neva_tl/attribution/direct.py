@@ -2,11 +2,14 @@
 
 With the last norm's scale s frozen, logits are linear in the residual stream:
 
-    logits = (C x / s * w + b_norm) W_U + b_U,    C = I for RMSNorm, C = I - 11'/d for LayerNorm,
+    logits = a ((C x / s * w + b_norm) W_U + b_U),    C = I for RMSNorm, C = I - 11'/d for LayerNorm,
 
-so a component x_c of the stream (an attention output, a neuron's `h_k W_out[k]`) adds exactly `x_c C diag(w) W_U / s`.
+so a component x_c of the stream (an attention output, a neuron's `h_k W_out[k]`) adds exactly `a x_c C diag(w) W_U / s`.
+a is 1 but for models that scale their logits (Cohere, Granite). Where a norm follows the MLP (Gemma 2, OLMo 2), a neuron
+adds its normalised output, with that norm's scale frozen too (`outputs`).
 This is the usual direct logit attribution (nostalgebraist's logit lens, Elhage et al. 2021), without compatibility mode.
 A soft cap on the logits (Gemma 2) follows it and is not linear: attributions refer to the logits before the cap.
+Each function compares its reading of the weights with the model's own pass once per model and refuses what differs.
 """
 
 from __future__ import annotations
@@ -18,16 +21,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neva_tl import models
+from neva_tl.attribution.outputs import divisor, scales_of, written
+from neva_tl.attribution.self_check import check_writes
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.models.hooks import record_hooks
 from neva_tl.prompts.example import Example
 
 
+@check_arguments
 def readout(
     model: models.Model, tokens: Sequence[int] | None = None, *, scale: float = 1.0, centred: bool = True
 ) -> Float[Tensor, "d_model n_tokens"]:
-    """Return the linear map `C diag(w) W_U / scale` from the residual stream to logits.
+    """Return the linear map `a C diag(w) W_U / scale` from the residual stream to logits.
 
     Args:
         model: A TransformerLens model.
@@ -38,13 +45,13 @@ def readout(
             of a token's logit relative to the average token.
 
     Raises:
-        InputError: A token id outside the vocabulary, or a scale that is not positive.
+        InputError: A token id outside the vocabulary, a scale that is not positive, or a model whose output head does more.
     """
     if not scale > 0:
         raise InputError(f"the frozen scale of the final norm must be positive, not {scale}")
     unembed = models.w_u(model).detach().float()
     kind, weight, _, _ = models.final_norm(model)
-    full = weight.detach().float()[:, None] * unembed
+    full = models.logit_scale(model) * weight.detach().float()[:, None] * unembed
     columns = full if tokens is None else full[:, _token_index(tokens, full)]
     if centred:
         columns = columns - full.mean(dim=1, keepdim=True)
@@ -60,6 +67,7 @@ def _token_index(tokens: Sequence[int], full: Tensor) -> Tensor:
     return index
 
 
+@check_arguments
 def direct_logits(
     model: models.Model,
     neurons: NeuronSet,
@@ -67,11 +75,12 @@ def direct_logits(
     *,
     scale: float = 1.0,
     centred: bool = True,
+    output_scales: Sequence[float] | None = None,
 ) -> Float[Tensor, "n_neurons n_tokens"]:
     """Return the direct effect on logits when each neuron moves from its - mean to its + mean.
 
-    The effect is `(mean_plus_k - mean_minus_k) * W_out[k] @ readout`, with the later layers and the scale of the final
-    norm fixed. For effects through later layers, see `gradient_effects`.
+    The effect is `(mean_plus_k - mean_minus_k) * W_out[k] @ readout`, with the later layers and the scales of norms fixed.
+    For effects through later layers, see `gradient_effects`.
 
     Args:
         model: A TransformerLens model.
@@ -79,9 +88,12 @@ def direct_logits(
         tokens: Token ids; the whole vocabulary by default.
         scale: Frozen scale of the last norm (see `readout`).
         centred: Subtract the mean over the whole vocabulary (see `readout`).
+        output_scales: Frozen scale of the norm after each layer's MLP, from the function `output_scales`; needed where the
+            model has such norms.
 
     Raises:
-        InputError: A set at another site (its output also depends on the up branch), or of a model of other sizes.
+        InputError: A set at another site (its output also depends on the up branch), or of a model of other sizes; output
+            scales are missing; or what the model's neurons write does not add up to its stream or its logits.
     """
     if neurons.site != "post":
         raise InputError(f"direct attribution needs neurons at site 'post': this set is at {neurons.site!r}")
@@ -91,6 +103,8 @@ def direct_logits(
             f"the neuron set belongs to a model with {neurons.n_layers} layers of {neurons.d_mlp} neurons, "
             f"but {facts.name} has {facts.n_layers} layers of {facts.d_mlp}"
         )
+    check_writes(model)
+    divisors = scales_of(model, output_scales)
     read = readout(model, tokens, scale=scale, centred=centred)
     out = torch.zeros(len(neurons), read.shape[1], device=read.device)
     for layer in neurons.layers:
@@ -98,11 +112,12 @@ def direct_logits(
         rows = neurons.df[in_layer]
         delta = torch.tensor((rows["mean_plus"] - rows["mean_minus"]).tolist(), device=read.device)
         index = torch.tensor(rows["neuron"].tolist(), device=read.device)
-        written = models.w_out(model, layer).detach().float()[index]
-        out[torch.tensor(in_layer.nonzero()[0].tolist(), device=read.device)] = (delta[:, None] * written) @ read
+        rows_out = written(model, layer)[index] / divisors[layer]
+        out[torch.tensor(in_layer.nonzero()[0].tolist(), device=read.device)] = (delta[:, None] * rows_out) @ read
     return out
 
 
+@check_arguments
 def frozen_scale(model: models.Model, examples: Sequence[Example], *, chat: bool | None = None) -> float:
     """Return the final norm's divisor, averaged over the answer tokens of the examples.
 
@@ -133,18 +148,3 @@ def frozen_scale(model: models.Model, examples: Sequence[Example], *, chat: bool
     if not count:
         raise InputError("no answer tokens in the examples: the final norm's scale cannot be measured")
     return total / count
-
-
-def divisor(x: Float[Tensor, "*rows d_model"], kind: str, eps: float) -> Float[Tensor, "*rows"]:
-    """Return the divisor of each vector in a norm.
-
-    Args:
-        x: The vectors.
-        kind: `rms`, `layernorm` or `none` (divisor 1).
-        eps: Epsilon of the norm.
-    """
-    if kind == "none":
-        return torch.ones_like(x[..., 0])
-    if kind == "layernorm":
-        x = x - x.mean(dim=-1, keepdim=True)
-    return (x.pow(2).mean(dim=-1) + eps).sqrt()

@@ -1,4 +1,9 @@
-"""Gradient effects: first-order effects of neurons on value tokens by all paths, including later layers."""
+"""Gradient effects: first-order effects of neurons on value tokens by all paths, including later layers.
+
+Autograd differentiates the model's own pass, so that no operation is left out by design. Once per model in float32, the gradient
+is compared with a finite difference of the same pass, which also catches hooks off the path to the logits and activations
+without a slope. In half precision a finite difference is rounding noise; the gradient must be finite there.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +16,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neva_tl import models
-from neva_tl.core.errors import InputError
+from neva_tl.core.arguments import check_arguments
+from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.models import inference
+from neva_tl.models.checkpoint import trial_tokens
+from neva_tl.models.facts import MEMO, weight_check_key
 from neva_tl.models.hooks import temporary_hooks
 from neva_tl.prompts.example import Example
 
 
+@check_arguments
 def gradient_effects(
     model: models.Model,
     neurons: NeuronSet,
@@ -43,7 +52,8 @@ def gradient_effects(
         token_budget: Padded tokens of a batch (the backward pass stores the activations of all layers).
 
     Raises:
-        InputError: No tokens, no examples, or neurons at another site.
+        InputError: No tokens, no examples, neurons at another site, or a gradient that is not the model's slope.
+        WorkError: A gradient is not finite.
     """
     if not len(tokens) or not len(examples):
         raise InputError("gradient effects need at least one token and one example")
@@ -55,8 +65,14 @@ def gradient_effects(
         gradients = _gradients(model, batch, list(tokens), neurons.layers)
         for i, (layer, neuron) in enumerate(zip(layers, indices, strict=True)):
             total[i] += float(gradients[int(layer)][int(neuron)])
+    if not np.isfinite(total).all():
+        raise WorkError("the gradient of the tokens' log-probability is not finite: try dtype float32")
     delta = (neurons.df["mean_plus"] - neurons.df["mean_minus"]).to_numpy(dtype=float)
     return delta * total / len(examples)
+
+
+#: Largest relative error of the gradient against a finite difference in float32.
+SLOPE_TOLERANCE = 0.05
 
 
 def _gradients(
@@ -83,7 +99,82 @@ def layer_probes(
         batch: The batch.
         layers: Layers to differentiate by.
         metric: Maps the logits to a scalar.
+
+    Raises:
+        InputError: The gradient differs from a finite difference (float32, once per model).
     """
+    if not models.has_hooks(model):
+        check_gradient(model)
+    return _layer_gradients(model, batch, layers, metric)
+
+
+def check_gradient(model: models.Model) -> None:
+    """Check the gradient against a finite difference along itself, in all layers at once, on a few tokens.
+
+    Three passes, once per model; nothing in half precision.
+
+    Args:
+        model: A TransformerLens model.
+
+    Raises:
+        InputError: They differ; the message says by how much.
+    """
+    key = weight_check_key(model, "gradient")
+    error: float = MEMO.get(model, key, lambda: _gradient_error(model))
+    if not error <= SLOPE_TOLERANCE:
+        facts = models.info(model)
+        raise InputError(
+            f"the gradient of the logits of {facts.name} ({facts.architecture}) in its neurons is off by {error:.2g} of a finite "
+            "difference: some operation hides its slope; use measured effects (ablation_effects)"
+        )
+
+
+def _gradient_error(model: models.Model) -> float:
+    """Relative difference of the gradient's squared norm and the slope along the gradient; 0 in half precision."""
+    parameter = next(model.parameters())
+    if parameter.dtype not in (torch.float32, torch.float64):
+        return 0.0
+    facts = models.info(model)
+    tokens = trial_tokens(facts.d_vocab, parameter.device)[:1]
+    batch = inference.Batch(
+        tokens, torch.ones_like(tokens, dtype=torch.bool), torch.ones_like(tokens, dtype=torch.bool)
+    )
+
+    def metric(logits: Tensor) -> Tensor:
+        # two tokens apart in the vocabulary, at the last position
+        return (logits[0, -1, 1].double() - logits[0, -1, facts.d_vocab // 2].double()).sum()
+
+    try:
+        gradients = _layer_gradients(model, batch, range(facts.n_layers), metric)
+    except RuntimeError:  # some layer's neurons are not on the path to the logits
+        return float("inf")
+    squared = sum(float(g.double().pow(2).sum()) for g in gradients.values())
+    if not squared > 0:
+        return float("inf")
+
+    def moved(step: float) -> float:
+        def shift(layer: int) -> Callable[..., Tensor]:
+            return lambda x, **_: x + step * gradients[layer].to(x.dtype)
+
+        shifts = [(models.hook_name(model, layer, "post"), shift(layer)) for layer in gradients]
+        with temporary_hooks(model, shifts):
+            logits = inference.forward_batch(model, batch)
+        assert logits is not None
+        return float(metric(logits))
+
+    # the best of several steps: too small a step is rounding, too large a one curvature
+    errors = []
+    for size in (1e-1, 1e-2, 1e-3):
+        step = size / squared**0.5
+        errors.append(abs((moved(step) - moved(-step)) / (2 * step) - squared) / squared)
+        if errors[-1] <= SLOPE_TOLERANCE / 2:
+            break
+    return min(errors)
+
+
+def _layer_gradients(
+    model: models.Model, batch: inference.Batch, layers: Sequence[int], metric: Callable[[Tensor], Tensor]
+) -> dict[int, Float[Tensor, "b n d_mlp"]]:
     probes: dict[int, Tensor] = {}
 
     def probe(layer: int) -> Any:

@@ -22,9 +22,10 @@ from tqdm import tqdm
 from neva_tl import models
 from neva_tl.attribution.decompose import read_mask
 from neva_tl.attribution.tokens import token_text, value_tokens
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.statistics import mean_interval
-from neva_tl.core.values import VALUES
+from neva_tl.core.values import VALUES, ValueName
 from neva_tl.models import inference
 from neva_tl.models.hooks import record_hooks
 from neva_tl.plots.showable import showable
@@ -44,12 +45,13 @@ COLUMNS = (
 TOKEN_COLUMNS = ("condition", "layer", "rank", "token", "text", "probability")
 
 
+@check_arguments
 def logit_lens(
     model: models.Model,
     examples: Sequence[Example],
     *,
-    values: Sequence[str] | None = None,
-    words: Mapping[str, Sequence[str]] | None = None,
+    values: Sequence[ValueName] | None = None,
+    words: Mapping[ValueName, Sequence[str]] | None = None,
     edited: Edited | Mapping[str, Edited] | None = None,
     at: str = "last",
     chat: bool | None = None,
@@ -129,6 +131,7 @@ def logit_lens(
     )
 
 
+@check_arguments
 def lens_tokens(
     model: models.Model,
     text: str | Example,
@@ -190,11 +193,16 @@ def _own_tokens(
     model: models.Model, values: Sequence[str] | None, words: Mapping[str, Sequence[str]] | None
 ) -> dict[str, list[int]]:
     """Return the tokens of each value that no other value shares, in circle order; requested values must have one."""
-    table = value_tokens(model, VALUES if values is None else values, words)
+    # by default, a value without any token in this vocabulary has no column; a requested one is an error
+    table = value_tokens(model, VALUES if values is None else values, words, strict=values is not None)
     sets: dict[str, list[int]] = {name: [] for name in table["value"].unique()}
     for row in table[~table["shared"]].itertuples():
         sets[str(row.value)].append(int(row.token))  # type: ignore[arg-type]
     without_token = [name for name, tokens in sets.items() if not tokens]
+    if not sets:
+        raise InputError(
+            f"no value has a token of its own in the tokenizer of {models.info(model).name}: give words=..."
+        )
     if values is None and len(without_token) < len(sets):
         return {name: tokens for name, tokens in sets.items() if tokens}
     if without_token:

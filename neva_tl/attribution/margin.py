@@ -24,9 +24,12 @@ from tqdm import tqdm
 
 from neva_tl import models
 from neva_tl.attribution.gradient import layer_probes
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError, WorkError
-from neva_tl.core.files import atomic_write
+from neva_tl.core.files import DAMAGED, atomic_write, first_line
+from neva_tl.core.ledger import check
+from neva_tl.core.values import ValueName
 from neva_tl.models import inference
 from neva_tl.prompts.contrast import examples_of
 from neva_tl.prompts.example import Example
@@ -114,13 +117,22 @@ class MarginEffects:
 
         Args:
             path: Path of the file.
+
+        Raises:
+            InputError: The file is missing, was changed since its run wrote it, or does not contain margin effects.
         """
         from safetensors import safe_open
 
-        with safe_open(str(path), framework="np") as file:
-            about = file.metadata()
-            effect, se = file.get_tensor("effect"), file.get_tensor("se")
-        return cls(tuple(about["values"].split(",")), effect, se, int(about["n"]))
+        check(Path(path))
+        try:
+            with safe_open(str(path), framework="np") as file:
+                about = file.metadata()
+                effect, se = file.get_tensor("effect"), file.get_tensor("se")
+            return cls(tuple(about["values"].split(",")), effect, se, int(about["n"]))
+        except (OSError, *DAMAGED) as error:
+            raise InputError(
+                f"{path} does not hold margin effects ({first_line(error)}): remove it, and measure again"
+            ) from error
 
     def rotated(self, bases: Sequence[Float[np.ndarray, "k k"]]) -> MarginEffects:
         """Return the effects of the coordinates of `h Q`; standard errors assume independent neurons.
@@ -133,10 +145,11 @@ class MarginEffects:
         return MarginEffects(self.values, effect, np.sqrt(variance), self.n)
 
 
+@check_arguments
 def margin_effects(
     model: models.Model,
     table: pd.DataFrame,
-    values: Sequence[str],
+    values: Sequence[ValueName],
     *,
     texts: int = 20,
     chat: bool | None = None,
@@ -162,10 +175,14 @@ def margin_effects(
         InputError: No texts in the table, a value with fewer than two texts of a pole, or `texts` below 2.
         WorkError: A gradient is not finite.
     """
+    if not values:
+        raise InputError("margin effects need at least one value")
     if texts < 2:
         raise InputError(f"texts = {texts}: margin effects need at least two texts of each pole")
     if "text" not in table:
         raise InputError("margin effects need the training texts: collect with samples=True (or a path)")
+    if missing := {"value", "pole", "answer_start", "answer_end"} - set(table.columns):
+        raise InputError(f"the table lacks {', '.join(sorted(missing))}: pass the `df` of a ContrastSet")
     answered = table["answer_start"].fillna(0) > 0
     effect, se, fewest = [], [], texts
     with tqdm(total=2 * texts * len(values), desc="margins", unit="text", disable=not progress) as bar:

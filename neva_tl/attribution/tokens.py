@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from neva_tl import models
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import in_circle_order
+from neva_tl.core.values import ValueName, in_circle_order
 
 #: The first token of a longer word represents it if it has at least this many letters and half of the word's letters: "surpr"
 #: represents surprising, but "she" does not represent shelter.
@@ -19,7 +20,8 @@ FALLBACK = 3
 COLUMNS = ("value", "word", "token", "text", "space", "multi", "shared")
 
 
-def default_words(model: models.Model, values: Sequence[str]) -> dict[str, tuple[str, ...]]:
+@check_arguments
+def default_words(model: models.Model, values: Sequence[ValueName]) -> dict[str, tuple[str, ...]]:
     """Return half A of our word lists: the demo world's words for the demo model, English words for others.
 
     Half B is reserved for the judges.
@@ -37,40 +39,52 @@ def default_words(model: models.Model, values: Sequence[str]) -> dict[str, tuple
     return {name: tuple(prompts.words(name, "A")) for name in values}
 
 
+@check_arguments
 def value_tokens(
-    model: models.Model, values: Sequence[str], words: Mapping[str, Sequence[str]] | None = None
+    model: models.Model,
+    values: Sequence[ValueName],
+    words: Mapping[ValueName, Sequence[str]] | None = None,
+    *,
+    strict: bool = True,
 ) -> pd.DataFrame:
     """Return the tokens that represent each value's words, with and without a leading space.
 
     A word of several tokens is represented by its first one (flag `multi`) if that has at least four letters and half of
     the word's letters. A value without any such token is represented by the three longest first tokens of its words. A
-    token of two values has the flag `shared`; attributions to values ignore it.
+    token of two values has the flag `shared`; attributions to values ignore it. White space and special tokens (`<unk>`)
+    represent no word.
 
     Args:
         model: A TransformerLens model.
         values: Names of the values.
         words: Value -> words; default: half A of our lists (see `default_words`).
+        strict: Whether a value without words or without a token is an error; False leaves its rows out.
 
     Returns:
         One row per (value, token), in circle order: value, word (the first with this token), token (id), text, space,
         multi, shared.
 
     Raises:
-        InputError: A value without words, or with words that give no token.
+        InputError: A value without words, or with words that give no token (only where `strict`).
     """
     names = in_circle_order(values)
+    if not names:
+        raise InputError("no values are named: give at least one")
     words = default_words(model, names) if words is None else words
     tokenizer = models.tokenizer(model)
+    special = set(tokenizer.all_special_ids)
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for name in names:
         if not words.get(name):
+            if not strict:
+                continue
             raise InputError(f"no words for {name}: give words={{'{name}': [...]}}")
         first_tokens: dict[int, dict[str, Any]] = {}
         for word in filter(str.strip, words[name]):
             for space in (True, False):
                 ids = _ids(tokenizer, word, space)
                 text = token_text(tokenizer, ids[0]) if ids else ""
-                if not text.strip():
+                if not text.strip() or ids[0] in special:
                     continue
                 multi = len(ids) > 1
                 row = {"value": name, "word": word, "token": ids[0], "text": text, "space": space, "multi": multi}
@@ -84,13 +98,24 @@ def value_tokens(
         if not any(key[0] == name for key in rows):
             longest = sorted(first_tokens.values(), key=lambda row: -len(row["text"].strip()))[:FALLBACK]
             rows |= {(name, row["token"]): row for row in longest}
-        if not any(key[0] == name for key in rows):
+        if strict and not any(key[0] == name for key in rows):
             raise InputError(
                 f"none of the words for {name} gives a usable token in the tokenizer of {models.info(model).name}"
             )
-    table = pd.DataFrame(list(rows.values()))
-    table["shared"] = table.groupby("token")["value"].transform("nunique") > 1
+    table = pd.DataFrame(list(rows.values()), columns=list(COLUMNS[:-1]))
+    table["shared"] = (table.groupby("token")["value"].transform("nunique") > 1).astype(bool)
     return table[list(COLUMNS)]
+
+
+def without_token(table: pd.DataFrame, values: Sequence[str]) -> tuple[str, ...]:
+    """Return the values that have no row in a table of `value_tokens`, in circle order.
+
+    Args:
+        table: The table, made with `strict=False`.
+        values: Names of the values.
+    """
+    present = set(table["value"])
+    return tuple(name for name in in_circle_order(values) if name not in present)
 
 
 def _ids(tokenizer: Any, word: str, space: bool) -> list[int]:
@@ -105,6 +130,7 @@ def _ids(tokenizer: Any, word: str, space: bool) -> list[int]:
     return both[len(before) :] if both[: len(before)] == before else []
 
 
+@check_arguments
 def token_text(tokenizer: Any, token: int) -> str:
     """Return a token as it reads in running text, with its leading space (SentencePiece decoders drop it).
 

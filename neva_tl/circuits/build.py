@@ -10,12 +10,15 @@ from neva_tl.circuits.neuron_graph import neuron_graph
 from neva_tl.circuits.search.nodes import Nodes
 from neva_tl.circuits.search.task import ValueTask
 from neva_tl.circuits.task_graph import task_graph
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.values import ValueName
 from neva_tl.models import Model
 from neva_tl.prompts.example import Example
 
 
+@check_arguments
 def circuit(
     model: Model,
     neurons: NeuronSet | Sequence[NeuronSet] = (),
@@ -24,8 +27,8 @@ def circuit(
     nodes: Nodes | None = None,
     size: int = 60,
     test: ValueTask | None = None,
-    values: Sequence[str] | None = None,
-    words: Mapping[str, Sequence[str]] | None = None,
+    values: Sequence[ValueName] | None = None,
+    words: Mapping[ValueName, Sequence[str]] | None = None,
     top_tokens: int = 8,
     n_inputs: int = 10,
     edge_texts: int = 32,

@@ -14,8 +14,10 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write
+from neva_tl.core.ledger import check
 from neva_tl.models import Model
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class CircuitGraph:
     graph: nx.DiGraph
     meta: Mapping[str, Any] = field(default_factory=dict)
 
+    @check_arguments
     def nodes(self, kind: str) -> list[str]:
         """Names of the nodes of one kind.
 
@@ -50,6 +53,7 @@ class CircuitGraph:
         """
         return [name for name, data in self.graph.nodes(data=True) if data["kind"] == kind]
 
+    @check_arguments
     def members(self, model: Model) -> Nodes:
         """Heads and neurons of the circuit as masks over a model; pruning edges does not change them.
 
@@ -66,6 +70,7 @@ class CircuitGraph:
         neurons = [(item["layer"], item["neuron"]) for item in data if item["kind"] == "neuron"]
         return Nodes.of(model, heads, neurons)
 
+    @check_arguments
     def faithfulness(self, model: Model, task: ValueTask, **options: Any) -> Faithfulness:
         """Share of a task's effect that remains when everything outside the graph is mean-ablated.
 
@@ -78,6 +83,7 @@ class CircuitGraph:
 
         return faithfulness(model, task, self.members(model), **options)
 
+    @check_arguments
     def completeness(self, model: Model, task: ValueTask, **options: Any) -> float:
         """Share of a task's effect that is lost when the graph itself is mean-ablated (1: all of it).
 
@@ -88,6 +94,7 @@ class CircuitGraph:
         """
         return self.faithfulness(model, task, **{"n_random": 0, **options}).completeness
 
+    @check_arguments
     def prune(self, share: float = 0.9) -> CircuitGraph:
         """The graph without its weakest edges, and without nodes that lose all edges.
 
@@ -228,6 +235,7 @@ class CircuitGraph:
         }
 
     @classmethod
+    @check_arguments
     def load(cls, path: str | Path) -> CircuitGraph:
         """Read a file of `save("x.json")`.
 
@@ -235,8 +243,9 @@ class CircuitGraph:
             path: The JSON file.
 
         Raises:
-            InputError: The file is missing or is not a circuit.
+            InputError: The file is missing, was changed since its run wrote it, or is not a circuit.
         """
+        check(Path(path))
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
             if data["kind"] != "circuit":
@@ -251,9 +260,10 @@ class CircuitGraph:
             return cls(graph=graph, meta=data["meta"])
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}") from error
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is not a circuit written by neva_tl ({error})") from error
 
+    @check_arguments
     def save(self, path: str | Path) -> Path:
         """Write the graph (`.json`, `.graphml`) or its picture (`.html`, `.svg`, `.pdf`, `.png`) atomically.
 

@@ -8,7 +8,7 @@ import networkx as nx
 import pandas as pd
 
 from neva_tl import models
-from neva_tl.attribution import direct_logits, frozen_scale, value_tokens
+from neva_tl.attribution import direct_logits, frozen_scale, output_scales, value_tokens, without_token
 from neva_tl.circuits.graph import CircuitGraph
 from neva_tl.circuits.parts import add_contexts, add_neuron, add_tokens, add_writes, finite_attributes
 from neva_tl.circuits.search.measure import ablation_effects
@@ -34,7 +34,8 @@ def neuron_graph(
     Args:
         model: A TransformerLens model.
         sets: Neuron sets, usually one per value.
-        values: Values whose tokens are attributed; None for all ten.
+        values: Values whose tokens are attributed; None for all ten, without those that have no token in this vocabulary
+            (`meta["without_token"]` names them).
         words: Words per value; None for half A of our lists.
         top_tokens: Edges to tokens per neuron.
         corpus: Texts for the neurons' top contexts; None for no contexts.
@@ -42,20 +43,25 @@ def neuron_graph(
         chat: As in `inference.encode`.
 
     Raises:
-        InputError: Every token is claimed by two values.
+        InputError: Every token is claimed by two values, no value has a token, or examples are missing where the model
+            normalises what its MLPs write.
     """
     names = tuple(values) if values is not None else VALUES
-    tokens = value_tokens(model, names, words)
+    tokens = value_tokens(model, names, words, strict=values is not None)
+    if not len(tokens):
+        raise InputError(f"no value has a token in the tokenizer of {models.info(model).name}: give words=...")
+    missing = without_token(tokens, names)
     if tokens["shared"].all():
         raise InputError("every token is claimed by two values: give words that tell the values apart")
     scale = 1.0 if examples is None else frozen_scale(model, examples, chat=chat)
+    layer_scales = None if examples is None else output_scales(model, examples, chat=chat)
     graph = nx.DiGraph()
-    for name in dict.fromkeys([*names, *(item.value for item in sets)]):
+    for name in dict.fromkeys([*(n for n in names if n not in missing), *(item.value for item in sets)]):
         graph.add_node(f"value:{name}", kind="value", value=name)
     for item in sets:
         if len(item):
             measured = None if examples is None else ablation_effects(model, item, examples, tokens, chat=chat)
-            _add_set(graph, model, item, tokens, top_tokens, scale, measured)
+            _add_set(graph, model, item, tokens, top_tokens, (scale, layer_scales), measured)
     if corpus is not None:
         add_contexts(graph, model, corpus, {}, chat)
     meta = {
@@ -71,6 +77,7 @@ def neuron_graph(
         "measured": "change of the value's log-odds when the neuron is ablated to its mean"
         if examples
         else "not measured",
+        **({"without_token": list(missing)} if missing else {}),
     }
     return CircuitGraph(graph=graph, meta=meta)
 
@@ -81,12 +88,15 @@ def _add_set(
     neurons: NeuronSet,
     tokens: pd.DataFrame,
     top: int,
-    scale: float,
+    scales: tuple[float, Sequence[float] | None],
     measured: pd.DataFrame | None,
 ) -> None:
-    """Add a set's neurons, their strongest edges to tokens, and their edges to all values."""
+    """Add a set's neurons, their strongest edges to tokens, and their edges to all values.
+
+    `scales` are the frozen scales of the final norm and of the norm after each layer's MLP (None: there are no such norms).
+    """
     plain = tokens[~tokens["shared"]].reset_index(drop=True)
-    logits = direct_logits(model, neurons, scale=scale).cpu().numpy()
+    logits = direct_logits(model, neurons, scale=scales[0], output_scales=scales[1]).cpu().numpy()
     effects = logits[:, plain["token"].to_numpy()]
     columns = ["measured", "lo", "hi"]
     changes = {} if measured is None else measured.set_index(["place", "value"])[columns].to_dict("index")

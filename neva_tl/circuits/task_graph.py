@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from neva_tl import models
-from neva_tl.attribution import frozen_scale, readout
+from neva_tl.attribution import frozen_scale, output_scales, readout
 from neva_tl.attribution.decompose import read_mask
+from neva_tl.attribution.outputs import written
 from neva_tl.circuits.graph import CircuitGraph
 from neva_tl.circuits.parts import add_contexts, add_neuron, add_tokens, add_writes, finite_attributes
 from neva_tl.circuits.search.circuit_run import CircuitRun
@@ -74,7 +75,8 @@ def task_graph(
         graph.add_node(f"value:{name}", kind="value", value=name)
     inputs = _add_inputs(graph, effects)
     _add_heads(graph, model, nodes, scores)
-    signs = _add_neurons(graph, run, nodes, scores, _owners(sets), scale, top_tokens)
+    scales = (scale, *output_scales(model, task.examples, chat=task.chat))
+    signs = _add_neurons(graph, run, nodes, scores, _owners(sets), scales, top_tokens)
     _add_effects(graph, effects, inputs)
     add_contexts(graph, model, corpus if corpus is not None else task.examples, signs, task.chat)
     meta = _meta(run, nodes, scale, top_tokens, len(edge_task.examples), measure)
@@ -130,15 +132,18 @@ def _add_neurons(
     nodes: Nodes,
     scores: Tensor,
     owners: Mapping[tuple[int, int], list[tuple[str, Mapping[Any, Any]]]],
-    scale: float,
+    scales: Sequence[float],
     top_tokens: int,
 ) -> dict[str, int]:
-    """Add the neurons with their edges to value tokens; returns the sign of each neuron's contrast by node."""
+    """Add the neurons with their edges to value tokens; returns the sign of each neuron's contrast by node.
+
+    `scales` are the frozen scales of the final norm and of the norm after each layer's MLP.
+    """
     model = run.model
     _, neuron_scores = split(model, scores)
     plain = run.task.tokens[~run.task.tokens["shared"]].reset_index(drop=True)
     contrasts = _contrasts(run, nodes)
-    read = readout(model, scale=scale)
+    read = readout(model, scale=scales[0])
     signs = {}
     for layer, index in nodes.neuron_list():
         contrast = contrasts[layer, index]
@@ -146,7 +151,7 @@ def _add_neurons(
         graph.nodes[node]["share"] = float(neuron_scores[layer, index]) / _total(scores)
         graph.nodes[node]["contrast"] = contrast
         signs[node] = 1 if contrast >= 0 else -1
-        row_out = models.w_out(model, layer).detach().float()[index]
+        row_out = written(model, layer)[index] / scales[1 + layer]
         logits = (contrast * (row_out @ read)).cpu().numpy()
         add_writes(graph, model, node, logits)
         add_tokens(graph, node, plain, logits[plain["token"].to_numpy()], top_tokens)

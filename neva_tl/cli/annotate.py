@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import Debug, Json, say
+from neva_tl.cli.options import MAX_SEED, Debug, Json, path_of, say
 from neva_tl.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,13 +31,14 @@ def register(app: typer.Typer) -> None:
 
 
 def annotate(
-    run: Annotated[Path, typer.Argument(help="run folder with the texts to label")],
+    run: Annotated[Path, typer.Argument(parser=path_of, metavar="RUN", help="run folder with the texts to label")],
     n: Annotated[
         int | None, typer.Option("--n", min=2, help=f"texts, edited and unedited; default {DEFAULT_N}")
     ] = None,
     annotator: Annotated[str, typer.Option("--annotator", help="your name: letters, digits, - and _")] = "me",
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help=f"seed of the selection of texts; default {DEFAULT_SEED}")
+        int | None,
+        typer.Option("--seed", min=0, max=MAX_SEED, help=f"seed of the selection of texts; default {DEFAULT_SEED}"),
     ] = None,
     reveal: Annotated[
         bool,
@@ -54,19 +55,20 @@ def annotate(
     """
     from neva_tl.evaluation.judge_quality import annotation
     from neva_tl.evaluation.labels.answers import Answers
+    from neva_tl.study.run.preflight import read_manifest
     from neva_tl.study.run.run_folder import RunFolder
 
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", annotator):
         raise InputError(f"--annotator {annotator!r}: letters, digits, - and _ only, at most 40")
-    store = RunFolder(run)
-    if not store.has("manifest.json") or not store.has("tables/generations.parquet"):
+    manifest, store = read_manifest(run), RunFolder(run)
+    if not store.has("tables/generations.parquet"):
         raise InputError(f"{run} has no finished run with texts (make one with neva-tl run)")
     file = run / "annotations" / f"{annotator}.jsonl"
     stored = Answers.about(file) or {}
     size = n if n is not None else int(stored.get("n", DEFAULT_N))
     drawn = seed if seed is not None else int(stored.get("seed", DEFAULT_SEED))
     drawn_texts = annotation.sample(store.read_table("tables/generations"), size, drawn)
-    answers = Answers(file, {"run": str(store.read_json("manifest.json")["study"]), "n": size, "seed": drawn})
+    answers = Answers(file, {"run": str(manifest["study"]), "n": size, "seed": drawn})
     plan = drawn_texts.order(annotator, drawn)
     count = _ask(drawn_texts, answers, plan)
     rows = annotation.label_rows(drawn_texts.items, answers.found)
@@ -84,7 +86,7 @@ def annotate(
     if as_json:
         print(json.dumps(record, allow_nan=False))
         return
-    _print(record, str(store.read_json("manifest.json")["config"]["judge"]))
+    _print(record, str(manifest["config"].get("judge", "auto")))
 
 
 def _ask(drawn_texts: Sample, answers: Answers, plan: list[tuple[str, int]]) -> int:

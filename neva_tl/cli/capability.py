@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Json, Seed, say, writable
+from neva_tl.cli.options import Debug, Dtype, Json, Seed, finite, named, path_of, say, say_note
 from neva_tl.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,25 +31,39 @@ def register(app: typer.Typer) -> None:
 def capability(
     model: Annotated[
         str | None,
-        typer.Option("--model", help="argument of neva_tl.load; default: the run's own model, or demo without --run"),
+        typer.Option(
+            "--model",
+            callback=named,
+            help="argument of neva_tl.load; default: the run's own model, or demo without --run",
+        ),
     ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=PATH of a public set (repeatable); with --data a NAME in it")
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="folder with blimp/, lambada/, mmlu/, multiple_choice/, tinystories/: all of them, or those "
-                     "that --set names"),
+        typer.Option(
+            "--data",
+            parser=path_of,
+            metavar="PATH",
+            help="folder with blimp/, lambada/, mmlu/, multiple_choice/, tinystories/: all of them, or those that --set names",
+        ),
     ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="items of each set: a fixed subset, by hash; default all")
     ] = None,
     run: Annotated[
-        Path | None, typer.Option("--run", help="finished run folder whose edits are compared with the unedited model")
+        Path | None,
+        typer.Option(
+            "--run",
+            parser=path_of,
+            metavar="PATH",
+            help="finished run folder whose edits are compared with the unedited model",
+        ),
     ] = None,
     method: Annotated[list[str] | None, typer.Option("--method", help="method of the run (repeatable); default neva")] = None,
     value: Annotated[list[str] | None, typer.Option("--value", help="value of the run (repeatable); default all")] = None,
-    gain: Annotated[float | None, typer.Option("--gain", help="matched gain; default the run's headline")] = None,
+    gain: Annotated[float | None, typer.Option("--gain", callback=finite, help="matched gain; default: the headline")] = None,
     span: Annotated[
         str, typer.Option("--span", help="tokens that count as generated for the edits: text (all of an item) or answer")
     ] = "text",
@@ -57,7 +71,13 @@ def capability(
         bool, typer.Option("--skip-bad", help="skip and count malformed rows instead of stopping")
     ] = False,
     out: Annotated[
-        Path, typer.Option("--out", help="folder for the tables; scores stored there are not computed again")
+        Path,
+        typer.Option(
+            "--out",
+            parser=path_of,
+            metavar="PATH",
+            help="folder for the tables; scores stored there are not computed again",
+        ),
     ] = Path("runs/capability"),
     dtype: Dtype = "float32",
     seed: Seed = 0,
@@ -68,7 +88,7 @@ def capability(
 
     With --run, its edits are compared with the unedited model.
     """
-    from neva_tl.core.files import to_json
+    from neva_tl.core.files import check_output_folder, to_json
     from neva_tl.study.analyses.reopened_run import ReopenedRun
     from neva_tl.study.run.run_folder import RunFolder
 
@@ -76,9 +96,9 @@ def capability(
         raise InputError(f"unknown span {span!r}: choose text or answer")
     if run is None and (method or value or gain is not None):
         raise InputError("--method, --value and --gain belong to a run: name it with --run")
-    benchmarks = _read_sets(sets or (), data, limit, skip_bad)
+    check_output_folder(out)
     finished = None if run is None else ReopenedRun.open(run)
-    writable(out / "capability.csv")
+    benchmarks = _read_sets(sets or (), data, limit, skip_bad)
     store = RunFolder(out)
     if finished is None:
         table = _unedited_table(store, model or "demo", dtype, benchmarks)
@@ -91,6 +111,8 @@ def capability(
             span=span, seed=seed, progress=True,  # type: ignore[arg-type]
         )  # fmt: skip
     store.write_table("capability", table)
+    for one in benchmarks:
+        say_note("public set", one.note)
     print(
         json.dumps(to_json(table.to_dict("records")), allow_nan=False)
         if as_json
@@ -115,9 +137,12 @@ def _read_sets(sets: Sequence[str], data: Path | None, limit: int | None, skip_b
         InputError: No set is named, a name has no path, or two sets have one name.
     """
     from neva_tl.evaluation.benchmarks import data_sets, read_benchmarks
+    from neva_tl.prompts.text_files import existing_folder
 
     if data is None and not sets:
         raise InputError("no public set is named: give --set NAME=PATH, or --data FOLDER")
+    if data is not None:
+        existing_folder(data, "public sets")
     specs = [one for one in sets if "=" in one]
     bare = [one for one in sets if "=" not in one]
     if data is None and bare:

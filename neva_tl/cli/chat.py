@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Seed, say
+from neva_tl.cli.options import Debug, Dtype, Seed, finite, path_of, say
 from neva_tl.core.errors import InputError
 
 HELP = (
@@ -29,11 +29,17 @@ def register(app: typer.Typer) -> None:
 
 def chat(
     edit: Annotated[
-        list[Path], typer.Option("--edit", help="folder that `neva-tl steer --out` wrote (repeatable: /value switches)")
+        list[Path],
+        typer.Option(
+            "--edit",
+            parser=path_of,
+            metavar="PATH",
+            help="folder that `neva-tl steer --out` wrote (repeatable: /value switches)",
+        ),
     ],
     model: Annotated[str | None, typer.Option("--model", help="the model, where it moved since")] = None,
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="longest answer, in tokens")] = 200,
-    temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 is greedy")] = 0.0,
+    temperature: Annotated[float, typer.Option("--temperature", min=0.0, callback=finite, help="0 is greedy")] = 0.0,
     dtype: Dtype = "auto",
     seed: Seed = 0,
     debug: Debug = False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,9 +18,13 @@ from neva_tl.cli.options import (
     Seed,
     Selector,
     ValueName,
+    check_k,
+    finite,
+    load_pairs,
+    path_of,
     resolve_prompts,
     say,
-    writable,
+    say_note,
 )
 from neva_tl.core.errors import InputError
 
@@ -56,11 +60,15 @@ def circuit(
         str | None, typer.Option("--lead", help="appended to every text, so that a value's word is likely next")
     ] = None,
     share: Annotated[
-        float, typer.Option("--share", help="share of the total effect that the drawn edges cover, in (0, 1]")
+        float,
+        typer.Option(
+            "--share", callback=finite, help="share of the total effect that the drawn edges cover, in (0, 1]"
+        ),
     ] = 0.8,
-    out: Annotated[Path, typer.Option("--out", help="x.html, x.pdf, x.png, x.svg, x.json or x.graphml")] = Path(
-        "circuit.html"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option("--out", parser=path_of, metavar="PATH", help="x.html, x.pdf, x.png, x.svg, x.json or x.graphml"),
+    ] = Path("circuit.html"),
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
@@ -71,30 +79,44 @@ def circuit(
     The graph shows their inputs and how much of the behaviour they explain.
     """
     import neva_tl as nv
+    from neva_tl.attribution import without_token
+    from neva_tl.circuits import Nodes
     from neva_tl.circuits.graph import SUFFIXES
+    from neva_tl.core.files import check_output
+    from neva_tl.core.values import VALUES
     from neva_tl.core.values import value as lookup
+    from neva_tl.selection.registry import find_selector
     from neva_tl.study import StudyConfig
     from neva_tl.study.analyses.circuits import value_tasks
     from neva_tl.study.run.stages import limit_rows
 
     lookup(value)
-    writable(out)
+    find_selector(method)
+    check_output(out)
     if out.suffix.lower() not in SUFFIXES:
         raise InputError(f"cannot save a circuit as {out.name!r}: use one of {', '.join(SUFFIXES)}")
     if not 0 < share <= 1:
         raise InputError(f"--share must lie in (0, 1], not {share}")
     config = StudyConfig(model=model, prompts=resolve_prompts(prompts, model), seed=seed)
-    loaded, pairs = nv.load(model, dtype=dtype), nv.prompts.load(config.prompts)
+    pairs = load_pairs(prompts, model, value)
+    loaded = nv.load(model, dtype=dtype)
+    check_k(loaded, k)
+    n_nodes = len(~Nodes.none(loaded))
+    if size > n_nodes:
+        raise InputError(f"--size {size}: the model has {n_nodes} heads and neurons; choose a size from 0 to {n_nodes}")
     stats = nv.collect(loaded, limit_rows(pairs, rows), pooling=config.pooling, progress=True)
+    say_note("prompts", pairs.note)
     neurons = nv.select(stats, value, method=method, k=k, model=loaded, seed=seed)
     task = value_tasks(loaded, pairs, value, config, "train", texts, lead)
     if size:
         test = value_tasks(loaded, pairs, value, config, "test", texts, lead)
         # a quick search; analyses/circuits.py searches longer and draws the curve
-        effort = {"edge_texts": 6, "batch": 24, "exchanges": 2, "steps": 2}
+        effort: dict[str, Any] = {"edge_texts": 6, "batch": 24, "exchanges": 2, "steps": 2}
         graph = nv.circuit(loaded, neurons, task=task, test=test, size=size, seed=seed, progress=True, **effort)
     else:
         graph = nv.circuit(loaded, neurons.head(24), corpus=task.examples)
+    if missing := without_token(task.tokens, VALUES):
+        say(f"left out: {', '.join(missing)}: none of their words gives a usable token in the tokenizer of {model}")
     graph = graph.prune(share)
     path = graph.save(out)
     if as_json:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Json, Model, Prompts, Seed, resolve_prompts, writable
+from neva_tl.cli.options import Debug, Dtype, Json, Model, Prompts, Seed, finite, load_pairs, path_of, say_note
 from neva_tl.core.errors import WorkError
 
 
@@ -27,9 +27,10 @@ def register(app: typer.Typer) -> None:
 def collect(
     model: Model = "demo",
     prompts: Prompts = "auto",
-    out: Annotated[Path, typer.Option("--out", help="where to write PATH.json and PATH.safetensors")] = Path(
-        "runs/stats"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option("--out", parser=path_of, metavar="PATH", help="where to write PATH.json and PATH.safetensors"),
+    ] = Path("runs/stats"),
     split: Annotated[str, typer.Option("--split", help="train, validation, test, or all")] = "train",
     pooling: Annotated[
         str, typer.Option("--pooling", help="mean, last, max, token, or auto (last on the demo model, else mean)")
@@ -40,7 +41,9 @@ def collect(
     token_budget: Annotated[
         int | None, typer.Option("--token-budget", min=1, help="tokens of a batch; default: depends on the device")
     ] = None,
-    save_every: Annotated[float, typer.Option("--save-every", min=0, help="seconds between two checkpoints")] = 5.0,
+    save_every: Annotated[
+        float, typer.Option("--save-every", min=0, callback=finite, help="seconds between two checkpoints")
+    ] = 5.0,
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
@@ -54,14 +57,15 @@ def collect(
     import neva_tl as nv
     from neva_tl.activations.pooling import check_pooling
     from neva_tl.activations.ranks import joined
-    from neva_tl.core.files import file_pair, without_suffix
+    from neva_tl.core.files import check_output_pair, without_suffix
     from neva_tl.study import StudyConfig
 
     kind: Any = StudyConfig(model=model).pooling if pooling == "auto" else pooling
     check_pooling(kind)
-    file_pair(out)  # refuses a path without a name
-    writable(out)
-    pairs = nv.prompts.load(resolve_prompts(prompts, model))
+    check_output_pair(out)
+    pairs = load_pairs(prompts, model)
+    if split != "all":
+        pairs.split(split)  # raises where the prompts have no such split
     with joined() as world, _stoppable(world.size):
         stats = nv.collect(
             nv.load(model, dtype=dtype),
@@ -77,6 +81,7 @@ def collect(
         if not world.first:
             return
         path = stats.save(out)
+    say_note("prompts", pairs.note)
     counts = {name: int(stats.n[stats.index(name)].sum()) for name in stats.values}
     unit = "tokens" if kind == "token" else "prompts"
     print(json.dumps({"stats": str(path), unit: counts}) if as_json else f"{sum(counts.values())} {unit} -> {path}")

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Gate, Json, Prompts, Seed, writable
+from neva_tl.cli.options import (
+    Debug,
+    Dtype,
+    Gate,
+    Json,
+    Prompts,
+    Seed,
+    check_method,
+    finite,
+    load_pairs,
+    path_of,
+    say_note,
+)
 from neva_tl.core.errors import InputError
 
 
@@ -28,24 +40,31 @@ def generate(
         str | None, typer.Option("--model", help="as in `neva-tl run`; default: the model of --edit, else demo")
     ] = None,
     edit: Annotated[
-        Path | None, typer.Option("--edit", help="steer with the edit in this folder (neva-tl steer --out)")
+        Path | None,
+        typer.Option(
+            "--edit", parser=path_of, metavar="PATH", help="steer with the edit in this folder (neva-tl steer --out)"
+        ),
     ] = None,
-    value: Annotated[str | None, typer.Option("--value", help="steer towards this value")] = None,
+    value: Annotated[str | None, typer.Option("--value", help="steer towards this value of --prompts")] = None,
     method: Annotated[
         str, typer.Option("--method", help="method to steer with: neva, neva_shift, caa, caa_projected, role, ...")
     ] = "neva",
     dose: Annotated[
         float | None,
-        typer.Option("--dose", help="dose, in the method's unit; default: that of gain .4 on held-out pairs"),
+        typer.Option(
+            "--dose", callback=finite, help="dose, in the method's unit; default: that of gain .4 on held-out pairs"
+        ),
     ] = None,
     prompts: Prompts = "auto",
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="new tokens")] = 40,
-    temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 is greedy")] = 0.0,
+    temperature: Annotated[float, typer.Option("--temperature", min=0.0, callback=finite, help="0 is greedy")] = 0.0,
     scope: Annotated[
         str, typer.Option("--scope", help="tokens to edit: all, prompt, generated, last, or auto")
     ] = "auto",
     gate: Gate = "auto",
-    out: Annotated[Path | None, typer.Option("--out", help="also write the text to this file")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", parser=path_of, metavar="PATH", help="also write the text to this file")
+    ] = None,
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
@@ -53,23 +72,24 @@ def generate(
 ) -> None:
     """Generate a text, unedited and (with --edit or --value) steered."""
     import neva_tl as nv
+    from neva_tl.core.files import atomic_write, check_output
+    from neva_tl.models.inference.encoding import check_ids, encode_one
 
-    # collecting takes minutes on a real model, so bad input is reported before
-    if dose is not None and not math.isfinite(dose):
-        raise InputError(f"a dose must be a finite number, not {dose}")
     if out is not None:
-        writable(out)
+        check_output(out)
+
+    def fits(loaded: Any) -> None:
+        encoded = encode_one(loaded, [nv.Example("", prompt)])
+        check_ids(loaded, encoded, [prompt], more=tokens)
+
     if edit is not None:
         if value is not None:
             raise InputError("--edit brings its own value: leave out --value")
-        from neva_tl.study.steering.saved_model import model_of_edit
-
-        saved = nv.load_edit(edit)
-        loaded = model_of_edit(edit, saved, model, None if dtype == "float32" else dtype)
-        edits: Any = saved.edit if dose is None else saved.edit.with_dose(dose)
-        label = str(saved.about.get("value") or edit.name)
+        loaded, edits, label = _saved(edit, model, None if dtype == "float32" else dtype, dose)
+        fits(loaded)
     else:
-        loaded, edits = _steered(model or "demo", value, method, dose, prompts, scope, gate, dtype, seed)
+        settings = {"scope": scope, "gate": gate, "seed": seed}
+        loaded, edits = _steered(model or "demo", value, method, dose, prompts, dtype, settings, fits)
         label = method
     texts = {"unedited": nv.generate(loaded, [prompt], max_new_tokens=tokens, temperature=temperature, seed=seed)[0]}
     if edits is not None:
@@ -85,7 +105,19 @@ def generate(
     )
     print(printed)
     if out is not None:
-        out.write_text(printed + "\n", encoding="utf-8")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(out) as file:
+            file.write_text(printed + "\n", encoding="utf-8")
+
+
+def _saved(folder: Path, model: str | None, dtype: str | None, dose: float | None) -> tuple[Any, Any, str]:
+    """The model and the edit of a folder, and the edit's name."""
+    import neva_tl as nv
+    from neva_tl.study.steering.saved_model import model_of_edit
+
+    saved = nv.load_edit(folder)
+    edit = saved.edit if dose is None else saved.edit.with_dose(dose)
+    return model_of_edit(folder, saved, model, dtype), edit, str(saved.about.get("value") or folder.name)
 
 
 def _steered(
@@ -94,25 +126,23 @@ def _steered(
     method: str,
     dose: float | None,
     prompts: str,
-    scope: str,
-    gate: str,
     dtype: str,
-    seed: int,
+    settings: dict[str, Any],
+    fits: Callable[[Any], None],
 ) -> tuple[Any, Any]:
     """The model, and the edit of a method towards a value (None without a value)."""
     import neva_tl as nv
-    from neva_tl.core.values import value as lookup
-    from neva_tl.methods import METHODS
     from neva_tl.study import StudyConfig
     from neva_tl.study.steering.steer import steered_edit
 
-    if value is not None:
-        lookup(value)
-    if method not in METHODS:
-        raise InputError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
-    decided = StudyConfig(model=model, prompts=prompts, scope=scope, gate=gate).resolved()
+    check_method(method)
+    StudyConfig(model=model, scope=settings["scope"], gate=settings["gate"]).resolved()
+    # collecting takes minutes on a real model, so bad input is reported before
+    pairs = None if value is None else load_pairs(prompts, model, value)
     loaded = nv.load(model, dtype=dtype)
-    if value is None:
+    fits(loaded)
+    if pairs is None:
         return loaded, None
-    options: dict[str, Any] = {"method": method, "dose": dose, "scope": scope, "gate": gate, "seed": seed}
-    return loaded, steered_edit(loaded, decided.prompts, value, progress=True, **options)
+    edit = steered_edit(loaded, pairs, value, method=method, dose=dose, progress=True, **settings)
+    say_note("prompts", pairs.note)
+    return loaded, edit

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Json, Seed, say, writable
+from neva_tl.cli.options import Debug, Json, Seed, finite, named, path_of, say, say_note
 
 
 def register(app: typer.Typer) -> None:
@@ -24,10 +24,16 @@ def register(app: typer.Typer) -> None:
 def train_judge(
     data: Annotated[
         str,
-        typer.Option("--data", help="valueeval:DIR (or DIR alone), persona:DIR, or labelled texts as .csv or .jsonl"),
+        typer.Option(
+            "--data",
+            callback=named,
+            help="valueeval:DIR (or DIR alone), persona:DIR, or labelled texts as .csv or .jsonl",
+        ),
     ],
     features: Annotated[str, typer.Option("--features", help="tfidf, minilm (sentence embeddings) or both")] = "both",
-    out: Annotated[Path, typer.Option("--out", help="folder of the judge")] = Path("runs/judge"),
+    out: Annotated[Path, typer.Option("--out", parser=path_of, metavar="PATH", help="folder of the judge")] = Path(
+        "runs/judge"
+    ),
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="skip and count malformed rows")] = False,
     seed: Seed = 0,
     as_json: Json = False,
@@ -41,12 +47,12 @@ def train_judge(
 
     if features not in KINDS:
         raise InputError(f"unknown features {features!r}: choose {', '.join(KINDS)}")
-    writable(out)
     check_place(out)
     labelled = LabelledTexts.load(f"valueeval:{data}" if Path(data).is_dir() else data, skip_bad=skip_bad)
     say(f"training on {int((labelled.splits == 'train').sum()):,} texts; the test texts are not used")
     judge = train(labelled, features, seed=seed)
     judge.save(out)
+    say_note("labels", labelled.note)
     if as_json:
         print(json.dumps({"judge": judge.name, "folder": str(out), **judge.info}, allow_nan=False))
         return
@@ -60,10 +66,16 @@ def train_judge(
 
 
 def validate_judge(
-    judge: Annotated[str, typer.Option("--judge", help="wordlist, classifier:PATH, hf:NAME_OR_FOLDER, ...")],
+    judge: Annotated[
+        str, typer.Option("--judge", callback=named, help="wordlist, classifier:PATH, hf:NAME_OR_FOLDER, ...")
+    ],
     labels: Annotated[
         str,
-        typer.Option("--labels", help="valueeval:DIR (or DIR alone), persona:DIR, or labelled texts as .csv or .jsonl"),
+        typer.Option(
+            "--labels",
+            callback=named,
+            help="valueeval:DIR (or DIR alone), persona:DIR, or labelled texts as .csv or .jsonl",
+        ),
     ],
     split: Annotated[
         str, typer.Option("--split", help="train, validation, test, another of the source's own, or all")
@@ -74,12 +86,16 @@ def validate_judge(
             "--threshold",
             min=0.0,
             max=1.0,
+            callback=finite,
             help="smallest score that counts as expressed; default: the judge's own, else .5",
         ),
     ] = None,
     n_boot: Annotated[int, typer.Option("--n-boot", min=10, help="bootstrap draws of the intervals")] = 1000,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="skip and count malformed rows")] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="also write the card to this .json file")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", parser=path_of, metavar="PATH", help="also write the card to this .json file"),
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,
@@ -88,15 +104,18 @@ def validate_judge(
 
     Measures are precision, recall, F1, ranking and calibration.
     """
+    from neva_tl.core.files import check_output
     from neva_tl.evaluation.judge_quality.quality import quality
     from neva_tl.evaluation.judges.registry import load_judge
     from neva_tl.evaluation.labels.labelled import LabelledTexts
 
     if out is not None:
-        writable(out)
+        check_output(out)
+    loaded_judge = load_judge(judge)
     labelled = LabelledTexts.load(f"valueeval:{labels}" if Path(labels).is_dir() else labels, skip_bad=skip_bad)
     texts = labelled if split == "all" else labelled.split(split)
-    card = quality(load_judge(judge), texts, threshold=threshold, n_boot=n_boot, seed=seed)
+    card = quality(loaded_judge, texts, threshold=threshold, n_boot=n_boot, seed=seed)
+    say_note("labels", labelled.note)
     print(json.dumps(card.to_json(), allow_nan=False, ensure_ascii=False) if as_json else card)
     if out is not None:
         say(f"written: {card.save(out)}")

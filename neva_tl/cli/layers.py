@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Json, K, Model, Prompts, Seed
+from neva_tl.cli.options import Debug, Dtype, Json, K, Model, Prompts, Seed, path_of
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
 def layers(
     model: Model = "demo",
     prompts: Prompts = "auto",
-    out: Annotated[Path, typer.Option("--out", help="run folder")] = Path("runs/layers"),
+    out: Annotated[Path, typer.Option("--out", parser=path_of, metavar="PATH", help="run folder")] = Path(
+        "runs/layers"
+    ),
     value: Annotated[list[str] | None, typer.Option("--value", help="only this value (repeatable)")] = None,
     k: K = None,
     dtype: Dtype = "float32",

@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Json, Judge, Model, Profile, Prompts, Seed, Steered
+from neva_tl.cli.options import (
+    Debug,
+    Dtype,
+    Json,
+    Judge,
+    Model,
+    Profile,
+    Prompts,
+    Seed,
+    Steered,
+    finite,
+    named,
+    path_of,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +36,7 @@ def register(app: typer.Typer) -> None:
 def leakage(
     model: Model = "demo",
     method: Annotated[str, typer.Option("--method", help="method to measure")] = "neva",
-    target: Annotated[float, typer.Option("--gain", help="matched gain, in the judge's unit")] = 0.4,
+    target: Annotated[float, typer.Option("--gain", callback=finite, help="matched gain, in the judge's unit")] = 0.4,
     prompts: Prompts = "auto",
     judge: Judge = "auto",
     profile: Profile = "quick",
@@ -31,12 +44,15 @@ def leakage(
         str | None,
         typer.Option(
             "--labels",
+            callback=named,
             help="labelled texts (valueeval:DIR, or x.csv, x.jsonl) whose test split shows the confusions of a judge of texts: "
             "raw and corrected matrix; default: a classifier's own source, if it names one",
         ),
     ] = None,
     value: Steered = None,
-    out: Annotated[Path, typer.Option("--out", help="run folder")] = Path("runs/leakage"),
+    out: Annotated[Path, typer.Option("--out", parser=path_of, metavar="PATH", help="run folder")] = Path(
+        "runs/leakage"
+    ),
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
@@ -49,6 +65,10 @@ def leakage(
     from neva_tl.core.values import VALUES
     from neva_tl.study import Study
     from neva_tl.study.analyses import correction
+    from neva_tl.study.report import write_report
+    from neva_tl.study.run.optional import optional
+    from neva_tl.study.run.preflight import check_study
+    from neva_tl.study.run.run_folder import RunFolder
 
     study = Study(
         model=model,
@@ -61,13 +81,19 @@ def leakage(
         seed=seed,
         overrides={"targets": (target,)},
     )
+    if labels is not None or judge.startswith("classifier:"):
+        check_study(study.config, out)  # before the judge reads the labelled texts
     judged = correction.prepared(model, judge, labels, seed=seed)
     result = study.run(out, progress=True)
     table = result.table("leakage")
-    corrected = None if judged is None else correction.corrected(out, method, labels=judged)
-    record = (
-        None if corrected is None else correction.write(out, [(corrected, correction.headline_target(out, method))])
-    )
+    corrected, record = None, None
+    if judged is not None:
+        # the raw matrix is there: a correction that the labels do not allow is left out
+        with optional(RunFolder(out), f"Correction of {method}"):
+            corrected = correction.corrected(out, method, labels=judged)
+            record = correction.write(out, [(corrected, correction.headline_target(out, method))])
+        if corrected is None:
+            write_report(out)  # its page names the reason
     if as_json:
         rows = json.loads(table.to_json(orient="records"))
         print(json.dumps(rows if record is None else {"leakage": rows, "correction": record}, allow_nan=False))

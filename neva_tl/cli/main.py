@@ -6,19 +6,24 @@ without a traceback unless `--debug`. Heavy imports happen inside the commands, 
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 
 from neva_tl.cli.options import say
-from neva_tl.core.errors import NevaError
+from neva_tl.core.errors import InputError, NevaError
 
 #: Modules of this package that hold the commands, in the order of `--help`; each has `register(app)`.
 MODULES: tuple[str, ...] = (
     "run",
+    "verify",
     "select_neurons",
     "steer",
     "generate",
@@ -43,6 +48,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+#: Error numbers of disks that are full, over their quota or read-only.
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 #: Exit status of a command that the user stopped (128 + SIGINT).
 STOPPED = 130
 
@@ -64,16 +71,26 @@ def main(argv: list[str] | None = None) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     arguments = sys.argv[1:] if argv is None else argv
     debug = "--debug" in arguments
+    for argument in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            say(f"neva-tl: the argument {argument!a} is not UTF-8: write it in UTF-8 (a file of that name: rename it)")
+            sys.exit(2)
+    notes: list[str] = []
     try:
-        status = app(args=arguments, prog_name="neva-tl", standalone_mode=False)
+        with _collect_warnings(notes, debug):
+            status = app(args=arguments, prog_name="neva-tl", standalone_mode=False)
         if status == STOPPED:  # typer's return value after Ctrl-C
             raise KeyboardInterrupt
+        _say_notes(notes)
     except NevaError as error:
         if debug:
             raise
+        if error.exit_code != InputError.exit_code:  # nothing was done on bad input: its line is the only one
+            _say_notes(notes)
         say(f"neva-tl: {_one_line(error)}")
         status = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
+        _say_notes(notes)
         say("neva-tl: stopped; run the same command again to resume")
         status = STOPPED
     except Exception as error:
@@ -82,9 +99,47 @@ def main(argv: list[str] | None = None) -> None:
             sys.exit(2)
         if debug:
             raise
+        _say_notes(notes)
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            say(
+                f"neva-tl: cannot write {error.filename or 'a file'}: {error.strerror} (then run the same command again)"
+            )
+            sys.exit(1)
         say(f"neva-tl: {type(error).__name__}: {_one_line(error)} (rerun with --debug for the traceback)")
         status = 1
     sys.exit(status if isinstance(status, int) else 0)
+
+
+@contextmanager
+def _collect_warnings(notes: list[str], debug: bool) -> Iterator[None]:
+    """Collect warnings inside the block: a library's warning would precede an error's line.
+
+    Args:
+        notes: List that receives one line per warning, without repetitions.
+        debug: Show warnings at once, with their position.
+    """
+    if debug:
+        yield
+        return
+
+    def collect(message: Warning | str, *_: Any, **__: Any) -> None:
+        line = " ".join(str(message).split())
+        if line not in notes:
+            notes.append(line)
+
+    before = warnings.showwarning
+    warnings.showwarning = collect
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
+
+
+def _say_notes(notes: list[str]) -> None:
+    """Print the collected warnings, one line each."""
+    for line in notes:
+        say(f"warning: {line}")
+    notes.clear()
 
 
 def _one_line(error: BaseException) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,32 +12,112 @@ import typer
 
 from neva_tl.core.errors import InputError
 
+#: Largest seed: 64-bit integers with a sign, which JSON readers and tables hold without loss.
+MAX_SEED = 2**63 - 1
+DTYPES = ("float32", "bfloat16", "float16", "float64", "auto")
+
+
+def path_of(text: str | Path) -> Path:
+    """Parse a path: `Path("")` would be the current folder.
+
+    Args:
+        text: Text of the option, or its default.
+
+    Raises:
+        BadParameter: The text is empty.
+    """
+    if not str(text).strip():
+        raise typer.BadParameter("a path is expected, not an empty text")
+    return Path(text)
+
+
+def named(text: str | None) -> str | None:
+    """Check that an option with a name is not empty.
+
+    Args:
+        text: Text of the option; None where it is not given.
+
+    Raises:
+        BadParameter: The text is empty.
+    """
+    if text is not None and not text.strip():
+        raise typer.BadParameter("a name is expected, not an empty text")
+    return text
+
+
+def finite(number: float | None) -> float | None:
+    """Check that a number is finite: NaN passes every comparison with a bound.
+
+    Args:
+        number: Number of the option; None where it is not given.
+
+    Raises:
+        BadParameter: The number is NaN or infinite.
+    """
+    if number is not None and not math.isfinite(number):
+        raise typer.BadParameter(f"a finite number is expected, not {number}")
+    return number
+
+
+def known_dtype(dtype: str) -> str:
+    """Check the number format.
+
+    Args:
+        dtype: Text of the option.
+
+    Raises:
+        BadParameter: The format is unknown.
+    """
+    if dtype not in DTYPES:
+        raise typer.BadParameter(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
+    return dtype
+
+
+def check_method(name: str) -> None:
+    """Check the name of a method.
+
+    Args:
+        name: Text of the option.
+
+    Raises:
+        InputError: No method has that name.
+    """
+    from neva_tl.methods import METHODS
+
+    if name not in METHODS:
+        raise InputError(f"unknown method {name!r}: choose from {', '.join(METHODS)}")
+
+
 Model = Annotated[
     str,
     typer.Option(
-        "--model", help="demo, demo:FOLDER, smollm2, a .gguf file, a local Hugging Face folder, or a hub name"
+        "--model",
+        callback=named,
+        help="demo, demo:FOLDER, smollm2, a .gguf file, a local Hugging Face folder, or a hub name",
     ),
 ]
 Prompts = Annotated[
     str,
     typer.Option(
         "--prompts",
+        callback=named,
         help="demo, schwartz, persona:DIR, valueeval:DIR, valuebench:FILE, pairs:FILE.csv, or a csv/jsonl/parquet file of our "
         "schema; auto: demo for demo models, schwartz otherwise",
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="seed of sampling, placebos and bootstraps")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="seed of sampling, placebos and bootstraps")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 Profile = Annotated[str, typer.Option("--profile", help="quick or full")]
 Steered = Annotated[list[str] | None, typer.Option("--value", help="steer only this value (repeatable)")]
 ValueName = Annotated[str, typer.Option("--value", help="one of Schwartz's ten values")]
-Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16 or auto")]
+Dtype = Annotated[str, typer.Option("--dtype", callback=known_dtype, help="float32, bfloat16, float16 or auto")]
 Selector = Annotated[str, typer.Option("--method", help="selector: effect_size, neva, margin, probe, causal, ...")]
 Judge = Annotated[
     str,
     typer.Option(
         "--judge",
+        callback=named,
         help="exact (demo), logprob, wordlist, classifier:PATH, hf:NAME_OR_FOLDER, chat:MODEL@BASE_URL, or auto",
     ),
 ]
@@ -59,25 +140,17 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def writable(out: Path) -> None:
-    """Check that an output path can be written, and create its parent folder.
+def say_note(source: str, note: str) -> None:
+    """Print the rows that a reader left out, in one line on stderr; nothing for an empty note.
 
-    Commands call it first, because their work may take minutes.
+    Commands call it after the work that can fail, so that an error stays the only line.
 
     Args:
-        out: The path.
-
-    Raises:
-        InputError: The path is a folder, a parent is a file, or the permission to write is missing.
+        source: Name of the data.
+        note: The `note` of the reader's result.
     """
-    if out.suffix and out.is_dir():
-        raise InputError(f"cannot write {out}: it is a folder; name a file")
-    existing = next(parent for parent in out.absolute().parents if parent.exists())
-    if not existing.is_dir():
-        raise InputError(f"cannot write {out}: {existing} is a file, not a folder")
-    if not os.access(existing, os.W_OK):
-        raise InputError(f"cannot write {out}: no permission to write in {existing}")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    if note:
+        say(f"{source}: {' '.join(note.split())}")
 
 
 def resolve_prompts(prompts: str, model: str) -> str:
@@ -92,7 +165,54 @@ def resolve_prompts(prompts: str, model: str) -> str:
     return ("demo" if is_demo(model) else "schwartz") if prompts == "auto" else prompts
 
 
-def collected(model_name: str, prompts: str, dtype: str, samples: bool, stats: Path | None = None) -> tuple[Any, Any]:
+def load_pairs(prompts: str, model: str, value: str | None = None) -> Any:
+    """Load the prompts.
+
+    Commands call it before they load a model, because it is quick.
+
+    Args:
+        prompts: The option.
+        model: Name of the model.
+        value: A value that the prompts have to cover.
+
+    Raises:
+        InputError: The prompts cannot be read, or do not cover the value.
+    """
+    import neva_tl as nv
+
+    pairs = nv.prompts.load(resolve_prompts(prompts, model))
+    if value is not None:
+        pairs.for_value(value)
+    return pairs
+
+
+def check_k(model: Any, k: int | None) -> None:
+    """Check the number of neurons before statistics are collected.
+
+    Args:
+        model: The loaded model.
+        k: The option.
+
+    Raises:
+        InputError: The model has fewer neurons.
+    """
+    from neva_tl.models import info
+    from neva_tl.selection import base as selection
+
+    selection.check_k(k, info(model).n_layers * info(model).d_mlp)
+
+
+def collected(
+    model_name: str,
+    prompts: str,
+    dtype: str,
+    samples: bool,
+    stats: Path | None = None,
+    *,
+    value: str | None = None,
+    k: int | None = None,
+    check: Callable[[Any], None] = lambda _: None,
+) -> tuple[Any, Any]:
     """Load a model with its statistics, collected now or read from a file.
 
     Args:
@@ -101,27 +221,35 @@ def collected(model_name: str, prompts: str, dtype: str, samples: bool, stats: P
         dtype: Number format of the model.
         samples: Whether to collect samples.
         stats: File of statistics; None collects them.
+        value: The value that they are collected for.
+        k: Number of neurons to select.
+        check: Called with the loaded model before statistics are collected.
 
     Raises:
-        InputError: The statistics belong to other weights.
+        InputError: The statistics belong to other weights, or the prompts or the model cannot answer the request.
     """
     import neva_tl as nv
     from neva_tl.models import function_difference
     from neva_tl.study import StudyConfig
     from neva_tl.study.steering.evidence import cached_statistics
 
-    model = nv.load(model_name, dtype=dtype)
     if stats is not None:
         statistics = nv.ActivationStats.load(stats)
+        model = nv.load(model_name, dtype=dtype)
         current = nv.fingerprint(model)
         if statistics.fingerprint.get("weights_hash") != current["weights_hash"]:
             raise InputError(f"{stats} was collected on other weights than {model_name}: collect again")
         if difference := function_difference(statistics.fingerprint, current):
             raise InputError(f"{stats} was collected on another model than {model_name} ({difference}): collect again")
         return model, statistics
-    pairs = nv.prompts.load(resolve_prompts(prompts, model_name))
+    pairs = load_pairs(prompts, model_name, value)
+    model = nv.load(model_name, dtype=dtype)
+    check_k(model, k)
+    check(model)
+    config = StudyConfig(model=model_name, prompts=pairs.name, dtype=dtype)
     if samples:
-        config = StudyConfig(model=model_name, prompts=pairs.name, values=pairs.values, dtype=dtype)
-        return model, cached_statistics(model, pairs, config.resolved(), progress=True)
-    pooling = StudyConfig(model=model_name).pooling
-    return model, nv.collect(model, pairs, pooling=pooling, progress=True)
+        statistics = cached_statistics(model, pairs, config.resolved(), progress=True)
+    else:
+        statistics = nv.collect(model, pairs, pooling=config.pooling, progress=True)
+    say_note("prompts", pairs.note)
+    return model, statistics

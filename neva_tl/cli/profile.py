@@ -9,8 +9,23 @@ from typing import Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Json, K, Model, Prompts, Seed, resolve_prompts, say, writable
-from neva_tl.core.errors import InputError
+from neva_tl.cli.options import (
+    Debug,
+    Dtype,
+    Json,
+    K,
+    Model,
+    Prompts,
+    Seed,
+    check_k,
+    check_method,
+    finite,
+    load_pairs,
+    path_of,
+    say,
+    say_note,
+)
+from neva_tl.core.errors import InputError, reason_of
 
 #: Smallest probability of the letters at which a model counts as answering.
 LITTLE_MASS = 0.1
@@ -29,7 +44,12 @@ def profile(
     model: Model = "smollm2",
     questionnaire: Annotated[
         Path | None,
-        typer.Option("--questionnaire", help="CSV: questionnaire, item, value, agreement; default: our own 40 items"),
+        typer.Option(
+            "--questionnaire",
+            parser=path_of,
+            metavar="PATH",
+            help="CSV: questionnaire, item, value, agreement; default: our own 40 items",
+        ),
     ] = None,
     only: Annotated[
         str | None, typer.Option("--only", help="one questionnaire of that file, for example PVQ40")
@@ -39,7 +59,9 @@ def profile(
     ] = False,
     value: Annotated[str | None, typer.Option("--value", help="steer towards this value, and show the change")] = None,
     method: Annotated[str, typer.Option("--method", help="method to steer with")] = "neva",
-    dose: Annotated[float | None, typer.Option("--dose", help="dose of the method; default: a typical one")] = None,
+    dose: Annotated[
+        float | None, typer.Option("--dose", callback=finite, help="dose of the method; default: a typical one")
+    ] = None,
     scope: Annotated[str, typer.Option("--scope", help="tokens that are edited: all, prompt or last")] = "all",
     prompts: Prompts = "auto",
     rows: Annotated[int, typer.Option("--rows", min=0, help="training pairs of each value; 0: all of them")] = 80,
@@ -47,7 +69,9 @@ def profile(
     svo: Annotated[
         bool, typer.Option("--svo/--no-svo", help="also ask how the model shares points with another person")
     ] = True,
-    out: Annotated[Path | None, typer.Option("--out", help="also write the profile as .csv")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", parser=path_of, metavar="PATH", help="also write the profile as .csv")
+    ] = None,
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
@@ -58,19 +82,24 @@ def profile(
     With --value, before and after an edit.
     """
     import neva_tl as nv
-    from neva_tl.core.files import to_json
+    from neva_tl.core.files import atomic_write, to_json
     from neva_tl.evaluation import SurveyJudge, value_profile
 
-    _check(model, questionnaire, only, value, scope, out)
+    _check(model, questionnaire, only, value, method, scope, out)
     judge = SurveyJudge.load(questionnaire, questionnaire=only, centre=centre)
+    pairs = None if value is None else load_pairs(prompts, model, value)
     loaded = nv.load(model, dtype=dtype)
     edits = None
     if value is not None:
-        edits = _Steering(value, method, dose, scope, prompts, rows, k, seed).edit(loaded, model)
+        check_k(loaded, k)
+        edits = _Steering(value, method, dose, scope, pairs, rows, k, seed).edit(loaded, model)
     say(f"asking {len(judge.items)} items twice")
     value_scores = value_profile(loaded, judge, edits, seed=seed)
+    say_note("questionnaire", judge.note)
     if out is not None:
-        value_scores.df.to_csv(out, index=False)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(out) as file:
+            value_scores.df.to_csv(file, index=False)
         say(f"written: {out}")
     report, lines = _answers(model, value_scores)
     if report["mass"] < LITTLE_MASS:
@@ -82,13 +111,23 @@ def profile(
         lines.append(f"towards {value} by {method}: change of the others per unit of gain {tax}")
     if svo:
         say("sharing points")
-        report["svo"], svo_lines = _sharing(loaded, edits, seed)
-        lines += svo_lines
+        try:
+            report["svo"], svo_lines = _sharing(loaded, edits, seed)
+            lines += svo_lines
+        except InputError as error:  # the questionnaire's answers are there, and the games are a second measure
+            report["left_out"] = [{"part": "Sharing points", "reason": reason_of(error)}]
+            say(f"left out: sharing points: {reason_of(error)}")
     print(json.dumps(to_json(report), allow_nan=False) if as_json else "\n".join(lines))
 
 
 def _check(
-    model: str, questionnaire: Path | None, only: str | None, value: str | None, scope: str, out: Path | None
+    model: str,
+    questionnaire: Path | None,
+    only: str | None,
+    value: str | None,
+    method: str,
+    scope: str,
+    out: Path | None,
 ) -> None:
     """Check the options before the model is loaded.
 
@@ -97,12 +136,14 @@ def _check(
         questionnaire: File of items.
         only: Questionnaire of that file.
         value: Value to steer towards.
+        method: Method to steer with.
         scope: Tokens to edit.
         out: File for the profile.
 
     Raises:
         InputError: An option is unknown or unusable.
     """
+    from neva_tl.core.files import check_output
     from neva_tl.core.values import value as lookup
     from neva_tl.models.sources import is_demo
 
@@ -112,14 +153,15 @@ def _check(
         raise InputError("--only selects a questionnaire of a file: give the file with --questionnaire")
     if value is not None:
         lookup(value)
+        check_method(method)
     if scope not in ("all", "prompt", "last"):
         raise InputError(
             f"unknown scope {scope!r}: choose all, prompt or last (the letter is read before any token is generated)"
         )
     if out is not None:
+        check_output(out)
         if out.suffix.lower() != ".csv":
             raise InputError(f"cannot write a profile as {out.name!r}: use .csv")
-        writable(out)
 
 
 @dataclass(frozen=True)
@@ -131,7 +173,7 @@ class _Steering:
         method: Registered name.
         dose: In the method's unit; None takes the method's first dose.
         scope: Tokens to edit.
-        prompts: Source of the training pairs.
+        pairs: The contrast set, which covers the value.
         rows: Training pairs of each value; 0 takes all of them.
         k: Neurons; None takes the selector's default.
         seed: Seed of placebos and probes.
@@ -141,7 +183,7 @@ class _Steering:
     method: str
     dose: float | None
     scope: Any
-    prompts: str
+    pairs: Any
     rows: int
     k: int | None
     seed: int
@@ -152,19 +194,15 @@ class _Steering:
         Args:
             loaded: The loaded model.
             model: Its name.
-
-        Raises:
-            InputError: The prompts do not cover the value.
         """
         import neva_tl as nv
         from neva_tl.study import StudyConfig, build_edit
         from neva_tl.study.run.stages import limit_rows
 
-        pairs = limit_rows(nv.prompts.load(resolve_prompts(self.prompts, model)), self.rows)
-        if self.value not in pairs.values:
-            raise InputError(f"{pairs.name} has no prompts for {self.value}: it covers {', '.join(pairs.values)}")
+        pairs = limit_rows(self.pairs, self.rows)
         say(f"collecting statistics on {pairs.name}")
         stats = nv.collect(loaded, pairs, samples=True, pooling=StudyConfig(model=model).pooling, progress=True)
+        say_note("prompts", pairs.note)
         return build_edit(
             loaded, stats, self.value, method=self.method, dose=self.dose, scope=self.scope, k=self.k, seed=self.seed
         )

@@ -8,7 +8,22 @@ from typing import Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Gate, Json, Judge, K, Model, Profile, Prompts, Seed, Steered, Workers, say
+from neva_tl.cli.options import (
+    Debug,
+    Dtype,
+    Gate,
+    Json,
+    Judge,
+    K,
+    Model,
+    Profile,
+    Prompts,
+    Seed,
+    Steered,
+    Workers,
+    path_of,
+    say,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -24,9 +39,10 @@ def run(
     model: Model = "demo",
     prompts: Prompts = "auto",
     profile: Profile = "quick",
-    out: Annotated[Path, typer.Option("--out", help="run folder; a run of the same study resumes there")] = Path(
-        "runs/demo"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option("--out", parser=path_of, metavar="PATH", help="run folder; a run of the same study resumes there"),
+    ] = Path("runs/demo"),
     judge: Judge = "auto",
     value: Steered = None,
     method: Annotated[list[str] | None, typer.Option("--method", help="only this method (repeatable)")] = None,

@@ -18,8 +18,8 @@ from neva_tl.cli.options import (
     Selector,
     ValueName,
     collected,
+    path_of,
     say,
-    writable,
 )
 
 
@@ -36,8 +36,13 @@ def select(
     value: ValueName,
     model: Model = "demo",
     prompts: Prompts = "auto",
-    stats: Annotated[Path | None, typer.Option("--stats", help="statistics written by collect")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="where to write PATH.json and PATH.safetensors")] = None,
+    stats: Annotated[
+        Path | None, typer.Option("--stats", parser=path_of, metavar="PATH", help="statistics written by collect")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", parser=path_of, metavar="PATH", help="where to write PATH.json and PATH.safetensors"),
+    ] = None,
     method: Selector = "neva",
     k: K = None,
     dtype: Dtype = "float32",
@@ -47,13 +52,15 @@ def select(
 ) -> None:
     """Select the neurons that carry a value, with their statistics."""
     import neva_tl as nv
+    from neva_tl.core.files import check_output_pair
     from neva_tl.core.values import value as lookup
     from neva_tl.selection.registry import find_selector
 
     lookup(value)
+    needs_samples = find_selector(method).needs_samples
     if out is not None:
-        writable(out)
-    loaded, statistics = collected(model, prompts, dtype, find_selector(method).needs_samples, stats)
+        check_output_pair(out)
+    loaded, statistics = collected(model, prompts, dtype, needs_samples, stats, value=value, k=k)
     neurons = nv.select(statistics, value, method=method, k=k, model=loaded, seed=seed)
     if out is not None:
         say(f"written: {neurons.save(out)}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Gate, Json, K, Seed, say, writable
+from neva_tl.cli.options import Debug, Dtype, Gate, Json, K, Seed, finite, path_of, say, say_note
 
 
 def register(app: typer.Typer) -> None:
@@ -33,8 +33,13 @@ def steer(
     value: Annotated[
         str | None, typer.Option("--value", help="concept to steer towards; default: the only one of the pairs")
     ] = None,
-    gain: Annotated[float, typer.Option("--gain", help="gain to reach on held-out pairs, in the judge's unit")] = 0.4,
-    out: Annotated[Path | None, typer.Option("--out", help="folder for the edit and its results")] = None,
+    gain: Annotated[
+        float, typer.Option("--gain", callback=finite, help="gain to reach on held-out pairs, in the judge's unit")
+    ] = 0.4,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", parser=path_of, metavar="PATH", help="folder for the edit and its results"),
+    ] = None,
     method: Annotated[str, typer.Option("--method", help="steering method; auto: neva, else neva_shift")] = "auto",
     selector: Annotated[str, typer.Option("--selector", help="selector of the neurons, or auto")] = "auto",
     k: K = None,
@@ -54,12 +59,14 @@ def steer(
     It collects and selects on training pairs, finds the dose on validation pairs, and measures on test pairs.
     """
     import neva_tl as nv
+    from neva_tl.core.files import check_output_folder
 
     if out is not None:
-        writable(out)
+        check_output_folder(out)
+    contrast = nv.prompts.load(pairs)
     result = nv.steer(
         model,
-        pairs,
+        contrast,
         value,
         gain=gain,
         method=method,
@@ -70,11 +77,16 @@ def steer(
         dtype=dtype,
         seed=seed,
     )
+    say_note("prompts", contrast.note)
     texts = [result.generate(text, max_new_tokens=tokens, seed=seed) for text in prompt or ()]
     if out is not None:
         result.save(out)
     if as_json:
-        facts = {"status": result.status, "dose": result.dose, "validation_gain": result.validation_gain}
+        facts: dict[str, Any] = {
+            "status": result.status,
+            "dose": result.dose,
+            "validation_gain": result.validation_gain,
+        }
         facts |= {"gain": result.gain.to_json(), "leakage": result.leakage.to_json()}
         facts |= {"cost": {name: estimate.to_json() for name, estimate in result.cost.items()}, "card": result.card}
         print(json.dumps(facts | {"texts": [vars(text) for text in texts]}, allow_nan=False))

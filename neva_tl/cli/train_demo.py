@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Json, Seed
+from neva_tl.cli.options import Debug, Json, Seed, named, path_of
 
 
 def register(app: typer.Typer) -> None:
@@ -21,13 +21,23 @@ def register(app: typer.Typer) -> None:
 
 
 def train_demo(
-    out: Annotated[Path, typer.Option("--out", help="folder for the trained model")] = Path("runs/demo-model"),
-    steps: Annotated[int | None, typer.Option("--steps", help="optimiser steps; default: those of the recipe")] = None,
+    out: Annotated[
+        Path, typer.Option("--out", parser=path_of, metavar="PATH", help="folder for the trained model")
+    ] = Path("runs/demo-model"),
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="optimiser steps; default: those of the recipe")
+    ] = None,
     start: Annotated[
         str | None,
-        typer.Option("--start", help="start from a model's weights: shipped, or a folder; default: random weights"),
+        typer.Option(
+            "--start",
+            callback=named,
+            help="start from a model's weights: shipped, or a folder; default: random weights",
+        ),
     ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads; default: those of the recipe")] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="CPU threads; default: those of the recipe")
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,

@@ -20,3 +20,13 @@ class WorkError(NevaError, RuntimeError):
     """Work that failed although the input was valid (exit status 1)."""
 
     exit_code = 1
+
+
+def reason_of(error: Exception) -> str:
+    """Return the message of an error in one line; one that is not ours begins with the name of its class.
+
+    Args:
+        error: The error.
+    """
+    text = " ".join(str(error).split())
+    return text if isinstance(error, NevaError) and text else f"{type(error).__name__}: {text}".removesuffix(": ")

@@ -6,7 +6,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from neva_tl.core import ledger
 from neva_tl.core.errors import InputError
 
 #: Suffix of the temporary folder used during a write.
@@ -49,15 +51,16 @@ def _alive(process: int) -> bool:
 
 
 @contextmanager
-def atomic_write(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path, *, recorded: bool = True) -> Iterator[Path]:
     """Yield a temporary path that replaces the target when the block succeeds and is removed when it raises.
 
     The temporary file has the target's name, in a temporary folder next to the target: writers choose their format by the
     suffix, and some (safetensors) create further files next to their output. A killed process leaves that folder: the next
-    write of the same target removes it, as `RunFolder.open` does for a run folder.
+    write of the same target removes it, as `RunFolder.open` does for a run folder. Below a run folder, the ledger gets a line.
 
     Args:
         target: File to write; its folder must exist.
+        recorded: Whether the run's ledger gets a line; False for files that check themselves.
 
     Yields:
         The temporary path.
@@ -70,9 +73,78 @@ def atomic_write(target: Path) -> Iterator[Path]:
     folder.mkdir(exist_ok=True)
     try:
         yield folder / target.name
+        if recorded:
+            ledger.record(target, folder / target.name)
         os.replace(folder / target.name, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_output(path: str | Path) -> None:
+    """Check that a file can be written, before the work that produces it. Leaves nothing on disk.
+
+    Args:
+        path: The file; its folders may be missing.
+
+    Raises:
+        InputError: The path names no file, is a folder or a device, or its folder cannot be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"cannot write {str(path)!r}: it is a folder; name a file")
+    if path.name in ("", ".."):
+        raise InputError(f"cannot write {str(path)!r}: it names no file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"cannot write {str(path)!r}: it is a device, not a file")
+    _check_writable(path, path.absolute().parents)
+
+
+def check_output_pair(path: str | Path) -> None:
+    """Check that an artefact of two files can be written; see `check_output`.
+
+    Args:
+        path: See `without_suffix`.
+
+    Raises:
+        InputError: The path is a folder or has no name, or one of the files cannot be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"cannot write {str(path)!r}: it is a folder; name a file in it, without suffix")
+    if path.exists() and not path.is_file():
+        raise InputError(f"cannot write {str(path)!r}: it is a device, not a file")
+    for file in file_pair(path):
+        check_output(file)
+
+
+def check_output_folder(path: str | Path) -> None:
+    """Check that a folder can be created or written, before the work that fills it. Leaves nothing on disk.
+
+    Args:
+        path: The folder; it and its parents may be missing.
+
+    Raises:
+        InputError: The path is a file, a device or the root folder, or it cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a {'file' if path.is_file() else 'device'}: name a folder")
+    if path.absolute() == Path(path.absolute().anchor):
+        raise InputError(f"cannot write into {str(path)!r}, the root folder: name a folder in it")
+    _check_writable(path, (path.absolute(), *path.absolute().parents))
+
+
+def _check_writable(path: Path, folders: Sequence[Path]) -> None:
+    """Write a block into the nearest existing folder; permission bits alone do not show full disks and special folders."""
+    # lexists: a dangling link is in the way of a folder
+    existing = next(folder for folder in folders if os.path.lexists(folder))
+    if not existing.is_dir():
+        raise InputError(f"cannot write {path}: {existing} is a file, not a folder")
+    try:
+        with tempfile.TemporaryFile(dir=existing) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {existing} is not writable ({error.strerror or error})") from error
 
 
 def to_json(data: Any) -> Any:
@@ -129,7 +201,7 @@ def existing_pair(path: str | Path, kind: str) -> tuple[Path, Path]:
         kind: The artefact in messages, e.g. "a neuron set is".
 
     Raises:
-        InputError: One of the files is missing or is a folder.
+        InputError: One of the files is missing or is a folder, or was changed since its run wrote it.
     """
     pair = file_pair(path)
     for file in pair:
@@ -139,6 +211,7 @@ def existing_pair(path: str | Path, kind: str) -> tuple[Path, Path]:
             short = file_pair(stem.with_suffix(""))[0] if stem.suffix else None
             hint = f"; {short} exists, under the name that 0.1 gave: load that one" if short and short.is_file() else ""
             raise InputError(f"{file} does not exist: {kind} a .json and a .safetensors side by side{hint}")
+        ledger.check(file)
     return pair
 
 
@@ -150,12 +223,12 @@ def read_json(path: Path, kind: str) -> dict[str, Any]:
         kind: The expected content in messages, e.g. "a neuron set written by neva_tl".
 
     Raises:
-        InputError: The file cannot be read, is not UTF-8, or does not hold a JSON object that UTF-8 can write.
+        InputError: The file cannot be read, was changed since its run wrote it, is not UTF-8, or does not hold a JSON object that
+            UTF-8 can write.
     """
+    content = ledger.checked_bytes(path)
     try:
-        data = parse_json(path.read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+        data = parse_json(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not {kind} (not UTF-8 text: {error.reason})") from error
     except InputError as error:

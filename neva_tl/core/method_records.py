@@ -12,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from neva_tl.core.arguments import CheckedArguments, check_arguments
 from neva_tl.core.errors import InputError
+from neva_tl.core.names import as_name
 
 Family = Literal["neurons", "vectors", "prompt", "placebo"]
 MethodGate = Literal["none", "probe", "prompt_probe"]
@@ -21,7 +23,7 @@ Relevance = Literal["token", "query", "no"]
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(metaclass=CheckedArguments):
     """Everything that the package knows about a method.
 
     Attributes:
@@ -104,6 +106,7 @@ METHODS: dict[str, Method] = {
 }
 
 
+@check_arguments
 def register(name: str, method: Method) -> None:
     """Add or replace a method; it then works in every study, table and figure.
 
@@ -131,6 +134,4 @@ def find_method(name: str) -> Method:
     Raises:
         InputError: The name is not registered.
     """
-    if name not in METHODS:
-        raise InputError(f"unknown method {name!r}: choose from {', '.join(METHODS)}")
-    return METHODS[name]
+    return METHODS[as_name("method", name, METHODS)]

@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save
 
+from neva_tl.core.arguments import CheckedArguments, check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.figures import figure
 from neva_tl.core.files import DAMAGED, atomic_write, existing_pair, file_pair, first_line, read_json, read_tensors
-from neva_tl.core.values import value
+from neva_tl.core.values import ValueName, value
 
 Site = Literal["post", "gate"]
 
@@ -37,7 +38,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False)
-class NeuronSet:
+class NeuronSet(metaclass=CheckedArguments):
     """The neurons that carry one value, ranked, with the numbers that editing needs.
 
     Attributes:
@@ -53,7 +54,7 @@ class NeuronSet:
         settings: The selector's arguments and counts (pairs used, neurons that passed each step).
     """
 
-    value: str
+    value: ValueName
     method: str
     df: pd.DataFrame
     n_layers: int
@@ -63,7 +64,7 @@ class NeuronSet:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        value(self.value)
+        object.__setattr__(self, "value", value(self.value).name)
         self._check_types()
         missing = [name for name in REQUIRED if name not in self.df.columns]
         if missing:
@@ -123,6 +124,7 @@ class NeuronSet:
         """Layers with at least one neuron of the set, ascending."""
         return tuple(sorted(int(layer) for layer in self.df["layer"].unique()))
 
+    @check_arguments
     def at(self, layer: int) -> pd.DataFrame:
         """Return the rows of one layer, in the set's order.
 
@@ -131,6 +133,7 @@ class NeuronSet:
         """
         return self.df[self.df["layer"] == layer]
 
+    @check_arguments
     def head(self, k: int) -> NeuronSet:
         """Return the best k neurons as a new set.
 
@@ -139,6 +142,7 @@ class NeuronSet:
         """
         return self.with_df(self.df.head(k))
 
+    @check_arguments
     def with_df(self, df: pd.DataFrame) -> NeuronSet:
         """Return the same set with another table (filtered, re-ranked).
 
@@ -156,6 +160,7 @@ class NeuronSet:
             settings=self.settings,
         )
 
+    @check_arguments
     def save(self, path: str | Path) -> Path:
         """Write `PATH.json` (metadata, settings, non-numeric columns) and `PATH.safetensors` (numeric columns).
 
@@ -199,6 +204,7 @@ class NeuronSet:
         return json_file
 
     @classmethod
+    @check_arguments
     def load(cls, path: str | Path) -> NeuronSet:
         """Read a set written by `save`.
 

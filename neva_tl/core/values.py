@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.kinds import Kind, Unfit
+from neva_tl.core.names import describe, did_you_mean, spelling
 
 #: value -> (groups, colour, definition). Colours follow the hue circle, so that neighbours look similar.
 _THEORY: dict[str, tuple[tuple[str, ...], str, str]] = {
@@ -78,13 +81,16 @@ def value(name: str) -> Value:
     """Look up a value.
 
     Args:
-        name: One of `VALUES`.
+        name: One of `VALUES`, in any spelling (`Self-Direction`, `self_direction`).
 
     Raises:
         InputError: The name is not one of the ten; the message lists them.
     """
-    if not isinstance(name, str) or name not in _THEORY:
-        raise InputError(f"unknown value {name!r}: Schwartz's ten values are {', '.join(VALUES)}")
+    match = spelling(name, VALUES)
+    if match is None:
+        hint = did_you_mean(name, VALUES)
+        raise InputError(f"unknown value {describe(name)}: {hint}Schwartz's ten values are {', '.join(VALUES)}")
+    name = match
     index = VALUES.index(name)
     groups, colour, definition = _THEORY[name]
     return Value(
@@ -97,6 +103,16 @@ def value(name: str) -> Value:
         opposites=(VALUES[(index + N_VALUES // 2) % N_VALUES],),
         colour=colour,
     )
+
+
+def _spelled(name: object) -> str:
+    if not isinstance(name, str):
+        raise Unfit
+    return spelling(name, VALUES) or name
+
+
+#: The name of a value in the signature of a public function, which takes any spelling of it (`check_arguments`).
+ValueName = Annotated[str, Kind("the name of a value, such as 'power'", _spelled)]
 
 
 def circular_distance(a: str, b: str) -> float:
@@ -145,7 +161,5 @@ def in_circle_order(names: Iterable[object]) -> tuple[str, ...]:
     Raises:
         InputError: A name is not one of the ten values.
     """
-    distinct = {str(name) for name in names}
-    for name in sorted(distinct):
-        value(name)
+    distinct = {value(name).name for name in sorted(map(str, names))}
     return tuple(name for name in VALUES if name in distinct)

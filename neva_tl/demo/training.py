@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.files import check_output_folder
 from neva_tl.demo.folder import start_folder
 from neva_tl.demo.frozen import recipe_hash
 from neva_tl.demo.lexicon import BORDER_RATE
@@ -228,16 +230,21 @@ def train(
         as `card.json`.
 
     Raises:
-        InputError: `out` is a file or already contains a model, or `start` is not a demo model.
+        InputError: `out` is a file, cannot be written or is not empty, `start` is not a demo model, or a number is out of
+            range.
     """
     folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: give a folder to write the model into")
+    check_output_folder(folder)
     if (folder / "model.safetensors").exists():
         raise InputError(f"{folder} already holds a model: choose an empty folder or remove it first")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty: choose an empty folder for the model")
     for name, number in (("steps", steps), ("threads", threads)):
         if number is not None and number < 1:
             raise InputError(f"{name} must be at least 1, not {number}")
+    most = max(os.cpu_count() or 1, (recipe or RECIPE).threads)
+    if threads is not None and threads > most:
+        raise InputError(f"threads must be at most {most}, the number of cores, not {threads}")
     origin: dict[str, Any] = {}
     if start is None:
         recipe = RECIPE if recipe is None else recipe

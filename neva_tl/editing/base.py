@@ -6,7 +6,7 @@ hooks and removes them, session.py restricts them to the tokens of the scope.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neva_tl import models
+from neva_tl.core.arguments import CheckedArguments, check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing.constant import PerDevice
@@ -72,7 +73,7 @@ class Change:
 
 
 @dataclass(frozen=True, eq=False)
-class Edit(ABC):
+class Edit(metaclass=CheckedArguments):
     """Base of all edits.
 
     Attributes:
@@ -99,14 +100,17 @@ class Edit(ABC):
             model: A TransformerLens model.
         """
 
+    @check_arguments
     def with_dose(self: E, dose: float) -> E:
         """The same edit at another dose."""
         return replace(self, dose=float(dose))
 
+    @check_arguments
     def with_scope(self: E, scope: Scope) -> E:
         """The same edit on other tokens."""
         return replace(self, scope=scope)
 
+    @check_arguments
     def with_gate(self: E, gate: RelevanceGate | None) -> E:
         """The same edit with a gate (None removes it)."""
         return replace(self, gate=gate)
@@ -116,6 +120,7 @@ class Edit(ABC):
         """Whether a token's change is independent of the other texts in the batch (only then are its texts cacheable)."""
         return True
 
+    @check_arguments
     def rewrite(self, prompt: str) -> str:
         """The prompt under this edit (only prompt-level methods change it).
 
@@ -279,6 +284,7 @@ def as_edits(edits: Edit | Sequence[Edit] | None) -> tuple[Edit, ...]:
     return (edits,) if isinstance(edits, Edit) else tuple(edits)
 
 
+@check_arguments
 def rewrite(edits: Edit | Sequence[Edit] | None, prompt: str) -> str:
     """Rewrite a prompt by every edit that works through the prompt.
 

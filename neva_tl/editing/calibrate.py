@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.editing.base import Edit
@@ -99,6 +100,7 @@ class Calibration:
         return calibration_plot(self.table, self.doses, title="Search for the dose (validation prompts)")
 
 
+@check_arguments
 def calibrate(
     edit: Edit,
     metric: Callable[[Edit], DosePoint],
@@ -131,6 +133,7 @@ def calibrate(
     return calibration
 
 
+@check_arguments
 def calibrate_many(
     edits: Sequence[Edit],
     metric: Callable[[Sequence[tuple[int, Edit]]], Sequence[DosePoint]],

@@ -52,6 +52,7 @@ def reading(model: EditableModel, session: EditSession) -> Iterator[None]:
             stack.callback(before.remove)
             after = called.register_forward_hook(reader.after, always_call=True)
             stack.callback(after.remove)
+            stack.enter_context(_replaced(called, "forward", reader.interruptible(called.forward)))
         for module in (called,) if isinstance(model, PlainModel) or called is model else (called, model):
             for name in ("generate", "generate_stream"):
                 original = getattr(module, name, None)
@@ -159,6 +160,25 @@ class CallReader:
                 self.after()
 
         return read_and_run
+
+    def interruptible(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        """`forward` that notes the end of a pass which an interrupt ends: PyTorch calls no hook then.
+
+        Args:
+            forward: The module's method.
+        """
+
+        @functools.wraps(forward)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return forward(*args, **kwargs)
+            except Exception:  # `after` runs
+                raise
+            except BaseException:
+                self.after()
+                raise
+
+        return run
 
     def generating(self, generate: Callable[..., Any], *, of_hf: bool) -> Callable[..., Any]:
         """`generate` (or a generator of tokens), whose passes all belong to one prompt.

@@ -22,9 +22,11 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from neva_tl import models
+from neva_tl.core.arguments import CheckedArguments, check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import DAMAGED, atomic_write, first_line
+from neva_tl.core.ledger import check
 from neva_tl.editing.constant import PerDevice
 from neva_tl.editing.tokens import chosen_tokens, last_answer_token
 from neva_tl.models import inference
@@ -34,7 +36,7 @@ _ARRAYS = ("layers", "weight", "bias", "caught", "passed")
 
 
 @dataclass(frozen=True, eq=False)
-class RelevanceGate:
+class RelevanceGate(metaclass=CheckedArguments):
     """A probe per layer on `hook_post`; make it with `fit_relevance`.
 
     Attributes:
@@ -66,6 +68,7 @@ class RelevanceGate:
                 f"a gate's arrays do not agree: {len(self.layers)} layers, weights {self.weight.shape}, others {shapes}"
             )
 
+    @check_arguments
     def at(self, threshold: float) -> RelevanceGate:
         """The same gate with another threshold."""
         return replace(self, threshold=threshold)
@@ -74,6 +77,7 @@ class RelevanceGate:
         """The same gate, decided once per text at the prompt's last token (as in ConVA)."""
         return replace(self, unit="query")
 
+    @check_arguments
     def open(self, layer: int, h: Float[Tensor, "b n k"]) -> Bool[Tensor, "b n"]:
         """Mask of the open tokens.
 
@@ -127,6 +131,7 @@ class RelevanceGate:
 
         return gate_profile(self.table(), title=f"Relevance gate at p > {self.threshold:g}")
 
+    @check_arguments
     def save(self, path: str | Path) -> Path:
         """Write the gate as one safetensors file.
 
@@ -141,6 +146,7 @@ class RelevanceGate:
         return path
 
     @classmethod
+    @check_arguments
     def load(cls, path: str | Path) -> RelevanceGate:
         """Read a gate written by `save`.
 
@@ -148,10 +154,11 @@ class RelevanceGate:
             path: The file.
 
         Raises:
-            InputError: The file is missing or does not contain a gate.
+            InputError: The file is missing, was changed since its run wrote it, or does not contain a gate.
         """
         if not Path(path).is_file():
             raise InputError(f"{path} does not exist: fit the gate again")
+        check(Path(path))
         try:
             arrays = load_file(str(path))
         except (OSError, *DAMAGED) as error:
@@ -183,6 +190,7 @@ def _check_arrays(arrays: dict[str, np.ndarray], path: str | Path) -> None:
         raise InputError(f"{path}: the gate's layers are {layers}: fit the gate again")
 
 
+@check_arguments
 def fit_relevance(
     model: models.Model,
     relevant: Sequence[Example],
@@ -211,14 +219,23 @@ def fit_relevance(
         seed: Seed of the draw of tokens.
 
     Raises:
-        InputError: No relevant or no neutral text, or a layer that the model lacks.
+        InputError: No relevant or no neutral text or token, activations that are not finite, or a layer that the model
+            lacks.
     """
     if not len(relevant) or not len(neutral):
         raise InputError("a relevance gate needs relevant and neutral texts: one of the two lists is empty")
-    at = tuple(range(models.info(model).n_layers)) if layers is None else tuple(sorted(set(layers)))
+    n_layers = models.info(model).n_layers
+    at = tuple(range(n_layers)) if layers is None else tuple(sorted(set(layers)))
+    if not at or not 0 <= at[0] <= at[-1] < n_layers:
+        raise InputError(f"layers = {list(at)} is not possible: name layers from 0 to {n_layers - 1}, or leave it out")
     rng = np.random.default_rng(seed)
     yes = _tokens(model, relevant, at, pooling, chat, most, rng)
     no = _tokens(model, [Example("", text) for text in neutral], at, "all", False, most, rng)
+    if not len(yes) or not len(no):
+        kind = "neutral" if len(yes) else "relevant"
+        raise InputError(f"a relevance gate needs tokens of both kinds, and the {kind} texts have none")
+    if not (np.isfinite(yes).all() and np.isfinite(no).all()):
+        raise InputError("a relevance gate cannot be fitted: activations are not finite; load the model in float32")
     label = np.r_[np.ones(len(yes), dtype=bool), np.zeros(len(no), dtype=bool)]
     weights, biases, caught, passed = [], [], [], []
     for row in range(len(at)):

@@ -6,20 +6,22 @@ rewired, and edited generation costs the edit alone, without a TransformerLens w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from neva_tl import models
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
-from neva_tl.editing.base import Edit
+from neva_tl.editing.base import Edit, as_edits
 from neva_tl.editing.call_reader import compiled_from
 from neva_tl.editing.hooking import in_force
 from neva_tl.editing.session import EditSession
 
 
 @contextmanager
-def edit_hf(hf_model: Any, *edits: Edit, record: bool = False) -> Iterator[EditSession]:
+@check_arguments
+def edit_hf(hf_model: Any, *edits: Edit | Sequence[Edit] | None, record: bool = False) -> Iterator[EditSession]:
     """Apply edits to a transformers model inside the block; they compose in order and are removed at its end, also on an error.
 
     Edits and neuron sets made on the TransformerLens model of the same weights and dtype fit as they are. The first call on a
@@ -27,7 +29,7 @@ def edit_hf(hf_model: Any, *edits: Edit, record: bool = False) -> Iterator[EditS
 
     Args:
         hf_model: A transformers causal LM. No TransformerLens model is needed.
-        *edits: The edits; at a shared hook point they act one after the other.
+        *edits: The edits, or lists of them; at a shared hook point they act one after the other.
         record: Store which tokens were touched (`session.touched`).
 
     Yields:
@@ -40,13 +42,14 @@ def edit_hf(hf_model: Any, *edits: Edit, record: bool = False) -> Iterator[EditS
     Warns:
         RuntimeWarning: The block ended without a forward pass of the model.
     """
-    for item in edits:
+    items = as_edits([item for edit in edits for item in as_edits(edit)])
+    for item in items:
         if type(item).rewrite is not Edit.rewrite:
             raise InputError(
                 f"{type(item).__name__} works through the prompt's text, which a model never sees: rewrite the prompt "
                 "before it is tokenised (neva_tl.editing.rewrite(edit, prompt))"
             )
     model = models.plain(compiled_from(hf_model))
-    session = EditSession(edits=tuple(edits), record=record)
-    with in_force(model, session, [(item, None) for item in edits]) as running:
+    session = EditSession(edits=items, record=record)
+    with in_force(model, session, [(item, None) for item in items]) as running:
         yield running

@@ -16,8 +16,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from neva_tl import models
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
-from neva_tl.editing.base import Change, Edit, Scope
+from neva_tl.editing.base import Change, Edit, Scope, as_edits
 from neva_tl.editing.call_reader import compiled_from, reading, uncompiled
 from neva_tl.editing.constant import Constant
 from neva_tl.editing.gate import RelevanceGate
@@ -28,14 +29,18 @@ from neva_tl.models.resume import resumption
 
 
 @contextmanager
+@check_arguments
 def edit(
-    model: models.Model, *edits: Edit, record: bool = False, reuse: models.LayerCache | None = None
+    model: models.Model,
+    *edits: Edit | Sequence[Edit] | None,
+    record: bool = False,
+    reuse: models.LayerCache | None = None,
 ) -> Iterator[EditSession]:
     """Apply edits to a model inside the block; they compose in the order given and are removed at its end, also on an error.
 
     Args:
         model: A TransformerLens model.
-        *edits: The edits; at a shared hook point they act one after the other.
+        *edits: The edits, or lists of them; at a shared hook point they act one after the other.
         record: Store which tokens were touched (`session.touched`).
         reuse: Cache of the input of the lowest edited layer: layers below it are not run again on tokens seen before. Hooks
             that you add inside the block do not see those layers.
@@ -51,12 +56,14 @@ def edit(
         RuntimeWarning: The block ended without a forward pass of the model.
     """
     model = compiled_from(model)
-    session = EditSession(edits=tuple(edits), record=record)
-    with in_force(model, session, [(item, None) for item in edits], reuse) as running:
+    items = as_edits([item for edit in edits for item in as_edits(edit)])
+    session = EditSession(edits=items, record=record)
+    with in_force(model, session, [(item, None) for item in items], reuse) as running:
         yield running
 
 
 @contextmanager
+@check_arguments
 def edit_rows(
     model: models.Model, conditions: Sequence[Sequence[Edit]], condition_of: Int[np.ndarray, " p"]
 ) -> Iterator[EditSession]:

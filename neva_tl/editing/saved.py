@@ -139,8 +139,7 @@ def load_edit(folder: str | Path, *, model: models.Model | None = None) -> Saved
         raise InputError(f"{folder / ARRAYS} cannot be read ({error.strerror}): save the edit again") from error
     if hashlib.sha256(content).hexdigest() != data.get("arrays"):
         raise InputError(f"{folder / ARRAYS} does not belong to {folder / FILE}: save the edit again")
-    facts = data.get("model") if isinstance(data.get("model"), dict) else {}
-    about = data.get("about") if isinstance(data.get("about"), dict) else {}
+    facts, about = (dict(x) if isinstance(x := data.get(name), Mapping) else {} for name in ("model", "about"))
     arrays = read_tensors(content, folder / ARRAYS, _KIND)
     try:
         edit = _restore(data["edit"], arrays)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from neva_tl import models
+from neva_tl.core.arguments import check_arguments
 from neva_tl.editing.base import Edit
 from neva_tl.editing.hooking import edit as apply_edits
 from neva_tl.models import inference
 from neva_tl.prompts import Example
 
 
+@check_arguments
 def touched_tokens(
-    model: models.Model, edits: Edit, prompt: str, answer: str, *, chat: bool | None = None
+    model: models.Model, edits: Edit | Sequence[Edit] | None, prompt: str, answer: str, *, chat: bool | None = None
 ) -> pd.DataFrame:
     """One row per token of prompt and answer: `position`, `token`, `part` (prompt or generated), `touched`.
 
     Args:
         model: A TransformerLens model.
-        edits: The edit.
+        edits: The edit, or several.
         prompt: The prompt.
         answer: The answer, whose tokens count as generated.
         chat: True forces the chat template, False forbids it; None uses it where the tokenizer has one.

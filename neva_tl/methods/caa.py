@@ -12,11 +12,14 @@ from jaxtyping import Float
 from scipy.linalg import qr
 
 from neva_tl.activations import ActivationStats
+from neva_tl.core.arguments import check_arguments
+from neva_tl.core.values import ValueName
 from neva_tl.editing import AddVector
 from neva_tl.methods.evidence import Evidence
 
 
-def caa(evidence: Evidence, value: str) -> AddVector:
+@check_arguments
+def caa(evidence: Evidence, value: ValueName) -> AddVector:
     """Add the plain mean-difference vector.
 
     Args:
@@ -26,7 +29,8 @@ def caa(evidence: Evidence, value: str) -> AddVector:
     return _vectors(evidence, value, project=False)
 
 
-def caa_projected(evidence: Evidence, value: str) -> AddVector:
+@check_arguments
+def caa_projected(evidence: Evidence, value: ValueName) -> AddVector:
     """Add the mean difference with the other values' directions projected out.
 
     The projection is by QR; the vector's norm is restored.

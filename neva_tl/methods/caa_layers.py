@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from neva_tl.core.arguments import check_arguments
+from neva_tl.core.values import ValueName
 from neva_tl.editing import AddVector
 from neva_tl.methods.caa import caa, caa_projected, default_layers
 from neva_tl.methods.evidence import Evidence
@@ -17,7 +19,8 @@ from neva_tl.methods.evidence import Evidence
 MOST_LAYERS = 10
 
 
-def caa_layers(evidence: Evidence, value: str) -> AddVector:
+@check_arguments
+def caa_layers(evidence: Evidence, value: ValueName) -> AddVector:
     """Add the plain mean differences of neighbouring layers.
 
     Args:
@@ -27,7 +30,8 @@ def caa_layers(evidence: Evidence, value: str) -> AddVector:
     return replace(caa(_spread(evidence), value), name="caa_layers")
 
 
-def caa_layers_projected(evidence: Evidence, value: str) -> AddVector:
+@check_arguments
+def caa_layers_projected(evidence: Evidence, value: ValueName) -> AddVector:
     """Add the projected mean differences of neighbouring layers, norms restored.
 
     Args:

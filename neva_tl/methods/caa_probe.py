@@ -11,6 +11,8 @@ probe finds lacking after the edits of earlier layers. (Ours.)
 from __future__ import annotations
 
 from neva_tl.activations.pooling import Weighted
+from neva_tl.core.arguments import check_arguments
+from neva_tl.core.values import ValueName
 from neva_tl.editing import ProbedVector, fit_vector_probes
 from neva_tl.methods.caa import projected_direction
 from neva_tl.methods.caa_layers import spread_layers
@@ -22,7 +24,8 @@ from neva_tl.selection.contrast import probe_rows
 OTHERS = 40
 
 
-def caa_probe(evidence: Evidence, value: str) -> ProbedVector:
+@check_arguments
+def caa_probe(evidence: Evidence, value: ValueName) -> ProbedVector:
     """Add the lacking log-odds along the plain mean difference.
 
     Args:
@@ -35,7 +38,8 @@ def caa_probe(evidence: Evidence, value: str) -> ProbedVector:
     return _probed(evidence, value, "caa_probe", project=False)
 
 
-def caa_projected_probe(evidence: Evidence, value: str) -> ProbedVector:
+@check_arguments
+def caa_projected_probe(evidence: Evidence, value: ValueName) -> ProbedVector:
     """Add the lacking log-odds along the projected mean difference.
 
     Projected: orthogonal to the other values' directions, with the norm restored.

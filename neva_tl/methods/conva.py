@@ -19,7 +19,9 @@ import pandas as pd
 from jaxtyping import Bool, Int
 from sklearn.model_selection import GroupShuffleSplit
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
+from neva_tl.core.values import ValueName
 from neva_tl.editing import LayerProbe, PromptShift
 from neva_tl.editing.edits.probe import log_odds_of, logistic, warn_unconverged
 from neva_tl.methods.evidence import Evidence
@@ -29,7 +31,8 @@ PAIRS, TEST_SHARE = 100, 0.3
 LEAST_ACCURACY, LAST_LEFT_OUT = 0.9, 5
 
 
-def conva(evidence: Evidence, value: str, *, p0: float = 0.9, C: float = 1.0) -> PromptShift:
+@check_arguments
+def conva(evidence: Evidence, value: ValueName, *, p0: float = 0.9, C: float = 1.0) -> PromptShift:
     """Fit ConVA's probes.
 
     Args:
@@ -120,7 +123,7 @@ def held_out(
     refusal = f"conva cannot hold out texts of {value}: both poles are needed in at least two clusters"
     if len(np.unique(clusters)) < 2:
         raise InputError(refusal)
-    split = GroupShuffleSplit(n_splits=1, test_size=TEST_SHARE, random_state=seed)
+    split = GroupShuffleSplit(n_splits=1, test_size=TEST_SHARE, random_state=seed % 2**32)
     fit, test = next(split.split(label, groups=clusters))
     if any(len(np.unique(label[side])) < 2 for side in (fit, test)):
         raise InputError(refusal)

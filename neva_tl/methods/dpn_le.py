@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 from neva_tl import selection
+from neva_tl.core.arguments import check_arguments
+from neva_tl.core.values import ValueName
 from neva_tl.editing import Shift
 from neva_tl.methods.evidence import Evidence
 
 
-def dpn_le(evidence: Evidence, value: str) -> Shift:
+@check_arguments
+def dpn_le(evidence: Evidence, value: ValueName) -> Shift:
     """Shift the neurons of selector `mean_shift`; the dose is gamma.
 
     The shift is `dose * (mean_plus - mean_minus) * rank_weight`.

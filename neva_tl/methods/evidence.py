@@ -7,14 +7,18 @@ from dataclasses import dataclass, field
 
 from neva_tl.activations import ActivationStats
 from neva_tl.attribution.margin import MarginEffects
+from neva_tl.core.arguments import CheckedArguments
+from neva_tl.core.errors import InputError
+from neva_tl.core.names import did_you_mean
 from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.values import ValueName
 from neva_tl.editing import RelevanceGate, Scope
 from neva_tl.methods.residuals import TextResiduals
 from neva_tl.models import Model
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class Evidence(metaclass=CheckedArguments):
     """Evidence of the training split.
 
     Attributes:
@@ -33,7 +37,7 @@ class Evidence:
 
     model: Model
     stats: ActivationStats
-    neurons: Mapping[str, NeuronSet]
+    neurons: Mapping[ValueName, NeuronSet]
     scope: Scope = "all"
     layers: tuple[int, ...] | None = None
     chat: bool = False
@@ -41,3 +45,19 @@ class Evidence:
     gate: RelevanceGate | None = None
     margins: MarginEffects | None = None
     residuals: TextResiduals = field(default_factory=TextResiduals, repr=False)
+
+    def of(self, value: str) -> NeuronSet:
+        """The selected neurons of a value.
+
+        Args:
+            value: Name of the value.
+
+        Raises:
+            InputError: The evidence has no neurons of the value.
+        """
+        if value not in self.neurons:
+            hint = did_you_mean(value, self.neurons)
+            raise InputError(
+                f"no neurons of {value!r}: {hint}this evidence has those of {', '.join(self.neurons) or 'no value'}"
+            )
+        return self.neurons[value]

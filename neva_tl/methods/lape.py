@@ -11,7 +11,9 @@ import warnings
 from typing import Literal
 
 from neva_tl import selection
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.values import ValueName
 from neva_tl.editing import Ablate
 from neva_tl.methods.evidence import Evidence
 from neva_tl.selection import SelectionWarning
@@ -19,7 +21,8 @@ from neva_tl.selection import SelectionWarning
 SHARE = 0.01
 
 
-def lape(evidence: Evidence, value: str, *, to: Literal["plus", "zero"] = "plus") -> Ablate:
+@check_arguments
+def lape(evidence: Evidence, value: ValueName, *, to: Literal["plus", "zero"] = "plus") -> Ablate:
     """Set the value's neurons to their + mean, or to 0.
 
     Args:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from neva_tl.core.arguments import check_arguments
+from neva_tl.core.values import ValueName
 from neva_tl.editing import Amplify, ContextAware, Shift, fit_context
 from neva_tl.methods.evidence import Evidence
 
 
-def neva(evidence: Evidence, value: str) -> ContextAware:
+@check_arguments
+def neva(evidence: Evidence, value: ValueName) -> ContextAware:
     """Edit the selected neurons along their mean difference, with a probe gate.
 
     See METHODS 5.
@@ -15,14 +18,15 @@ def neva(evidence: Evidence, value: str) -> ContextAware:
         evidence: Training data with samples.
         value: The value to steer towards.
     """
-    return fit_context(evidence.stats, evidence.neurons[value], scope=evidence.scope, seed=evidence.seed)
+    return fit_context(evidence.stats, evidence.of(value), scope=evidence.scope, seed=evidence.seed)
 
 
-def neva_shift(evidence: Evidence, value: str) -> Shift:
+@check_arguments
+def neva_shift(evidence: Evidence, value: ValueName) -> Shift:
     """Constant shift of the same neurons by `dose * (mean(+) - mean(-))` (METHODS 4).
 
     Args:
         evidence: Training data.
         value: The value to steer towards.
     """
-    return Amplify(evidence.neurons[value], scope=evidence.scope)
+    return Amplify(evidence.of(value), scope=evidence.scope)

@@ -15,15 +15,18 @@ from typing import Any
 import pandas as pd
 
 from neva_tl import selection
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.values import ValueName
 from neva_tl.editing import GateShift
 from neva_tl.methods.evidence import Evidence
 from neva_tl.methods.texts import token_quantiles
 from neva_tl.models import info
 
 
-def npti(evidence: Evidence, value: str) -> GateShift:
+@check_arguments
+def npti(evidence: Evidence, value: ValueName) -> GateShift:
     """Raise the value's neurons and silence the opposing ones, at gamma 1.
 
     Args:

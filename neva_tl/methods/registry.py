@@ -5,12 +5,15 @@ The table of methods is `neva_tl.core.method_records`.
 
 from __future__ import annotations
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.method_records import DoseUnit, find_method
+from neva_tl.core.values import ValueName
 from neva_tl.editing import Edit
 from neva_tl.methods.evidence import Evidence
 
 
-def build(method: str, evidence: Evidence, value: str) -> Edit:
+@check_arguments
+def build(method: str, evidence: Evidence, value: ValueName) -> Edit:
     """The edit of a method for a value, at dose 1, with the evidence's relevance gate.
 
     Args:
@@ -28,6 +31,7 @@ def build(method: str, evidence: Evidence, value: str) -> Edit:
     return edit.with_gate(evidence.gate.per_query() if record.relevance == "query" else evidence.gate)
 
 
+@check_arguments
 def gate_name(method: str, relevance: bool) -> str:
     """The gate of a condition in tables: the method's own, and `relevance` if used.
 
@@ -44,6 +48,7 @@ def gate_name(method: str, relevance: bool) -> str:
     return "relevance" if record.gate == "none" else f"{record.gate}+relevance"
 
 
+@check_arguments
 def dose_unit(method: str) -> DoseUnit:
     """The unit of a method's dose (see `Method.dose`).
 

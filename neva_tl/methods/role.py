@@ -5,13 +5,16 @@ It has no dose.
 
 from __future__ import annotations
 
+from neva_tl.core.arguments import check_arguments
+from neva_tl.core.values import ValueName
 from neva_tl.core.values import value as lookup
 from neva_tl.editing import RolePrompt
 from neva_tl.methods.evidence import Evidence
 from neva_tl.models.sources import is_demo
 
 
-def role_prompt(evidence: Evidence, value: str) -> RolePrompt:
+@check_arguments
+def role_prompt(evidence: Evidence, value: ValueName) -> RolePrompt:
     """An instruction in words, or for the demo model a sentence of its own language.
 
     The demo model reads no instructions; a sentence that expresses the value is the strongest hint in its language.

@@ -19,14 +19,19 @@ from scipy.linalg import qr
 from neva_tl import models, selection
 from neva_tl.activations import ActivationStats
 from neva_tl.attribution.margin import margin_effects
+from neva_tl.attribution.outputs import written
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.values import ValueName
 from neva_tl.editing import AddVector
 from neva_tl.methods.evidence import Evidence
 from neva_tl.selection.registry import quick
+from neva_tl.selection.write_scales import write_scales
 
 
-def rotated(evidence: Evidence, value: str) -> AddVector:
+@check_arguments
+def rotated(evidence: Evidence, value: ValueName) -> AddVector:
     """Shift along as many rotated coordinates as the value has neurons.
 
     Args:
@@ -36,13 +41,13 @@ def rotated(evidence: Evidence, value: str) -> AddVector:
     Raises:
         InputError: The statistics hold no samples, no selector made the neurons, or no coordinate passes the selector.
     """
-    like = evidence.neurons[value]
+    like = evidence.of(value)
     selector = selection.SELECTORS.get(like.method)
     if selector is None or selector.placebo:
         raise InputError(f"a rotated placebo needs neurons that a selector chose, not ones made by {like.method!r}")
     bases = rotations(evidence.stats.n_layers, evidence.stats.d_mlp, evidence.seed)
     stats = rotated_stats(evidence.stats, bases)
-    selected = select_like(stats, like, _rotated_weights(evidence.model, bases), **_effects(evidence, like, bases))
+    selected = select_like(stats, like, _rotated_weights(evidence, bases), **_effects(evidence, like, bases))
     if not len(selected):
         raise InputError(f"no rotated coordinate passes the selector for {value}: nothing to edit")
     vectors = {}
@@ -122,14 +127,15 @@ def _effects(evidence: Evidence, like: NeuronSet, bases: list[Float[np.ndarray, 
     return {"effects": margins.rotated(bases)}
 
 
-def _rotated_weights(model: models.Model, bases: list[Float[np.ndarray, "k k"]]) -> Any:
-    """The model's output weights in the rotated basis, in the shape of a model.
+def _rotated_weights(evidence: Evidence, bases: list[Float[np.ndarray, "k k"]]) -> Any:
+    """What rotated coordinates of the model write, in the shape of a model whose MLPs have no norm after them.
 
     Selectors read no other weights.
     """
     blocks = []
+    scales = write_scales(evidence.stats, evidence.model)
     for layer, basis in enumerate(bases):
-        weight = models.w_out(model, layer).detach().float().cpu()
+        weight = written(evidence.model, layer).cpu() / scales[layer]
         turned = torch.as_tensor(basis.T, dtype=torch.float32) @ weight
         blocks.append(SimpleNamespace(mlp=SimpleNamespace(W_out=turned)))
     return SimpleNamespace(blocks=blocks)

@@ -9,6 +9,7 @@ from neva_tl.models.adapt import plain
 from neva_tl.models.checks import check_mlp
 from neva_tl.models.facts import EditableModel, end_tokens, fingerprint, info, is_model, tokenizer, weights_changed
 from neva_tl.models.forward_pass import forward, packable, resuming
+from neva_tl.models.head import logit_scale, logits_of
 from neva_tl.models.hf_model import PlainModel
 from neva_tl.models.hooked_transformer import own_padding_mask
 from neva_tl.models.hooks import SITES, add_hook, has_hooks, hook_name, layer_devices
@@ -22,8 +23,9 @@ from neva_tl.models.weights import (
     biases,
     final_norm,
     logit_soft_cap,
-    logits_of,
     mlp_norm,
+    output_factor,
+    output_norm,
     parallel_blocks,
     w_e,
     w_gate,
@@ -61,10 +63,13 @@ __all__ = [
     "is_model",
     "layer_devices",
     "load",
+    "logit_scale",
     "logit_soft_cap",
     "logits_of",
     "mlp_norm",
     "note_old",
+    "output_factor",
+    "output_norm",
     "own_padding_mask",
     "packable",
     "parallel_blocks",

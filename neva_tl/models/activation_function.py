@@ -13,7 +13,7 @@ from neva_tl.models.hf_model import PlainModel
 from neva_tl.models.types import Model
 
 #: Attribute names of the activation function in transformers' MLPs.
-_NAMES = ("act_fn", "act", "activation_fn", "activation")
+_NAMES = ("act_fn", "act", "activation_fn", "activation", "gelu_impl")
 
 
 def activation(model: EditableModel) -> Callable[[Tensor], Tensor]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from neva_tl.core.errors import InputError
@@ -17,6 +20,8 @@ from neva_tl.core.errors import InputError
 _BUFFERS = re.compile(r"(\.inv_freq|\.masked_bias|\.(attn|attention)(\.attention)?\.bias|\.position_ids)$")
 #: Config sections of other inputs than text, and names of their modules in checkpoints.
 _MODALITIES = ("vision_config", "audio_config", "visual", "vision", "audio", "multi_modal", "image")
+#: Ratio of parameters to stored numbers from which a config belongs to another model; tied weights are stored once.
+OVERSIZE = 4
 #: Token ids of the trial pass before the last one, which differs between its two rows.
 _TRIAL = (5, 60, 200, 7, 9)
 
@@ -84,6 +89,33 @@ def refuse_incomplete(name: str, report: Mapping[str, Any], config: Any) -> None
         raise InputError(f"cannot read the weights of {name}: {str(errors[0]).strip().splitlines()[0]}")
 
 
+def refuse_oversized(name: str, where: str, model_class: Any) -> None:
+    """Refuse a config of a much larger model than the folder's weights: transformers would allocate it to fill it at random.
+
+    Args:
+        name: The checkpoint, for messages.
+        where: Its folder.
+        model_class: Class of transformers.
+
+    Raises:
+        InputError: The config needs more than `OVERSIZE` times the stored numbers.
+    """
+    from transformers import AutoConfig
+
+    with torch.device("meta"):
+        model = model_class.from_config(AutoConfig.from_pretrained(where, trust_remote_code=False))
+    needed = sum(parameter.numel() for parameter in model.parameters())
+    stored = 0
+    for path in Path(where).glob("*.safetensors"):
+        with safe_open(path, framework="np") as file:
+            stored += sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118 (no mapping)
+    if needed > OVERSIZE * stored:
+        raise InputError(
+            f"{name}: config.json describes a model of {needed:,} parameters, the weights are {stored:,} numbers: config and "
+            "weights belong to different models"
+        )
+
+
 def _no_weight(key: str, config: Any) -> bool:
     """Whether a stored tensor is a computed buffer, or belongs to the images or sounds of a model that is read as text."""
     if _BUFFERS.search(key):
@@ -124,6 +156,8 @@ class CheckedClass:
             InputError: Not a causal language model, weights that do not belong together, or a model that cannot run.
         """
         chosen_class = self.model_class or _class_for(self.name, where)
+        if self.local:
+            refuse_oversized(self.name, where, chosen_class)
         options |= {"trust_remote_code": False, "output_loading_info": True, "ignore_mismatched_sizes": True}
         if self.local:
             options["use_safetensors"] = True

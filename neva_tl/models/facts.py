@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
 
 from torch import Tensor, nn
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
+from neva_tl.core.kinds import EDITABLE_MODEL
 from neva_tl.models.checkpoint import end_tokens as checkpoint_end_tokens
 from neva_tl.models.hf_model import PlainModel
 from neva_tl.models.identity import function_facts
@@ -18,10 +20,12 @@ if TYPE_CHECKING:
     #: A model that edits can work on: also a plain transformers model (see `models.plain`).
     EditableModel = Model | PlainModel
 else:
-    EditableModel = Any
+    EditableModel = Annotated[Any, EDITABLE_MODEL]
 
 #: Facts about living models, computed once.
 MEMO = Memo()
+#: Checks of a model's weights against its own pass, which `weights_changed` forgets.
+WEIGHT_CHECKS = ("head", "additivity", "gradient")
 
 
 def is_model(thing: Any) -> TypeGuard[Model]:
@@ -34,6 +38,7 @@ def is_bridge(model: Model) -> TypeGuard[BridgeModel]:
     return hasattr(model, "original_model")
 
 
+@check_arguments
 def info(model: EditableModel) -> ModelInfo:
     """Sizes and properties of a model.
 
@@ -83,6 +88,7 @@ def raw_tokenizer(model: Model) -> Any:
     return MEMO.get(model, "tokenizer", lambda: getattr(model, "tokenizer", None))
 
 
+@check_arguments
 def tokenizer(model: Model) -> Any:
     """The tokenizer of the checkpoint (models from `load`), else the one TransformerLens keeps.
 
@@ -100,6 +106,7 @@ def end_tokens(model: Model) -> frozenset[int]:
     return MEMO.get(model, "end tokens", lambda: checkpoint_end_tokens(getattr(model, "original_model", None)))
 
 
+@check_arguments
 def fingerprint(model: EditableModel) -> dict[str, Any]:
     """Identity of a model: architecture, sizes, sha256 of tokenizer and weights, and facts about its function.
 
@@ -130,6 +137,17 @@ def fingerprint(model: EditableModel) -> dict[str, Any]:
     }
 
 
+def weight_check_key(model: Model, name: str) -> tuple[str, Any, Any]:
+    """Key of one of `WEIGHT_CHECKS` in `MEMO`, for the model's dtype and device.
+
+    Args:
+        model: The model.
+        name: Name of the check.
+    """
+    parameter = next(model.parameters())
+    return name, parameter.dtype, parameter.device
+
+
 def _function(model: Model) -> dict[str, Any]:
     return function_facts(model, MEMO.get(model, "config", lambda: None))
 
@@ -139,6 +157,8 @@ def _function_key(model: Model) -> tuple[str, Any]:
 
 
 def weights_changed(model: Model) -> None:
-    """Forget the hash of the weights after an in-place change; the next fingerprint hashes them again."""
+    """Forget the hash and the checks of the weights after an in-place change; they are made again when next needed."""
     MEMO.drop(model, ("weights_hash", next(model.parameters()).dtype))
     MEMO.drop(model, _function_key(model))
+    for name in WEIGHT_CHECKS:
+        MEMO.drop(model, weight_check_key(model, name))

@@ -9,7 +9,11 @@ from typing import Any
 
 import torch
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
+from neva_tl.core.files import first_line
+from neva_tl.core.kinds import Count
+from neva_tl.core.names import did_you_mean, spelling
 from neva_tl.models import hooked_transformer, sources
 from neva_tl.models.activation_function import fuse
 from neva_tl.models.checkpoint import CheckedClass, TrialPass
@@ -20,12 +24,13 @@ from neva_tl.models.installers import no_installer
 from neva_tl.models.types import Model
 
 
+@check_arguments
 def load(
     name: Any,
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "float32",
-    n_ctx: int | None = None,
+    n_ctx: Count | None = None,
     device_map: str | Mapping[str, Any] | None = None,
 ) -> Model:
     """Load a model for TransformerLens: `TransformerBridge` on TransformerLens 4, `HookedTransformer` on 3.9.
@@ -51,8 +56,8 @@ def load(
             computes something else than transformers for the same checkpoint.
 
     One short pass of the loaded model is compared with transformers' own (logits and every layer's down-projection input).
-    Not compared, for want of transformers' own model: a TransformerLens model that is passed in, whose causality alone is
-    checked, and hub names on TransformerLens 3.9, read by its own loader.
+    Not compared, for want of transformers' own model: a TransformerLens model that is passed in, and on TransformerLens 3.9 a
+    name that its own table alone knows (`gpt2-small`). Their causality alone is checked.
     """
     if is_model(name):
         check_causal(name)
@@ -61,7 +66,7 @@ def load(
         raise InputError("device and device_map cannot both be given: the map says where each part goes")
     if device is None and device_map is None:
         device_map = os.environ.get("NEVA_TL_DEVICE_MAP") or None
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = _device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     kind = _dtype(dtype, device)
     source = sources.resolve(name)
     sources.refuse_experts(source)
@@ -71,9 +76,10 @@ def load(
             model, facts, trial = _boot(source, device, kind, n_ctx, device_map)
         except InputError:
             raise
-        except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
-            line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise InputError(f"cannot load {name!r} as a language model: {line}") from error
+        except Exception as error:  # the libraries raise whatever a damaged config or tokenizer leads to
+            raise InputError(
+                f"cannot load {os.fspath(name)!r} as a language model ({first_line(error)}): check its config.json and tokenizer"
+            ) from error
     if any(parameter.is_meta for parameter in model.parameters()):
         raise InputError(
             f"{name!r} does not fit on the devices of device_map={device_map!r} (a part was left on disk): use a smaller "
@@ -93,6 +99,13 @@ def load(
     return model
 
 
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        return torch.device(device.lower() if isinstance(device, str) else device)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {device!r}: write 'cpu', 'cuda' or 'cuda:0'") from error
+
+
 def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
@@ -100,9 +113,11 @@ def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
         half = device.type == "cuda" and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if half else torch.float32
     table = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
-    if dtype not in table:
-        raise InputError(f"unknown dtype {dtype!r}: choose one of auto, {', '.join(table)}")
-    return table[dtype]
+    name = spelling(dtype.removeprefix("torch."), table)
+    if name is None:
+        hint = did_you_mean(dtype, table)
+        raise InputError(f"unknown dtype {dtype!r}: {hint}choose one of auto, {', '.join(table)}")
+    return table[name]
 
 
 def _hooked_class() -> Any:
@@ -134,11 +149,11 @@ def _boot(
         facts["tokenizer"] = tokenizer
     if hooked_class is not None and device_map is not None:
         raise InputError("device_map needs TransformerLens 4 (HookedTransformer has none): name one device")
-    if hooked_class is not None and source.path is None:
+    if hooked_class is not None and source.path is None and source.config is None:
         return hooked_class.from_pretrained_no_processing(where, device=str(device), dtype=dtype), facts, None
     target = None if device_map is not None else device
     checked = CheckedClass(source.shown, target, local=source.path is not None)
-    if hooked_class is not None and source.path is not None:
+    if hooked_class is not None:
         fields = hooked_transformer.config_fields(sources.read_config(where), device, dtype, n_ctx)
         if fields is not None:
             model = hooked_transformer.boot(hooked_class, where, fields, tokenizer, checked)

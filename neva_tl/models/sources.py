@@ -17,7 +17,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from safetensors import safe_open
+
 from neva_tl.core.errors import InputError
+from neva_tl.core.files import DAMAGED, first_line, read_json
+from neva_tl.core.names import describe
 from neva_tl.core.user_cache import cache_folder, mark_used
 from neva_tl.models.checkpoint import refuse_incomplete
 
@@ -27,6 +31,16 @@ SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 REACH_SECONDS = 2.0
 #: Config keys of the number of experts of an MLP.
 EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
+
+
+#: Small JSON objects of a model folder besides config.json; tokenizer.json is read by its library.
+JSON_FILES = (
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "model.safetensors.index.json",
+)
 
 
 def is_demo(name: str) -> bool:
@@ -73,7 +87,14 @@ def resolve(name: Any) -> Source:
         InputError: The model does not exist; the message says what to install or fix.
     """
     if not isinstance(name, str | os.PathLike) or not str(name).strip():
-        raise InputError(f"a model is named by a string or a path, or is a TransformerLens model; got {name!r}")
+        if hasattr(name, "save_pretrained") and hasattr(name, "forward"):
+            raise InputError(
+                "this is a loaded transformers model: nv.edit_hf edits it as it is; to load it here, save it first "
+                "(model.save_pretrained(FOLDER), tokenizer.save_pretrained(FOLDER)) and call nv.load(FOLDER)"
+            )
+        raise InputError(
+            f"a model is named by a string or a path, or is a TransformerLens model; got {describe(name)}: write nv.load('demo')"
+        )
     text = os.fspath(name)
     if is_demo(text):
         from neva_tl import demo
@@ -106,7 +127,7 @@ def folder(name: str, path: Path) -> Source:
     """The source of a local HF folder, after a check of config, safetensors weights and tokenizer.
 
     Raises:
-        InputError: A file is missing or unreadable.
+        InputError: A file is missing or unreadable, or is something else.
     """
     config_file = path / "config.json"
     if not config_file.is_file():
@@ -119,12 +140,28 @@ def folder(name: str, path: Path) -> Source:
         )
     if not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise InputError(f"{path} holds no tokenizer.json: save the tokenizer in the same folder")
-    try:
-        config = json.loads(config_file.read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(f"{config_file} is not valid JSON ({error})") from error
+    config = read_json(config_file, "the config of a model")
+    for file in JSON_FILES:
+        if (path / file).is_file():
+            read_json(path / file, "a file of a model folder")
     refuse_code(path)
+    refuse_damaged(path)
     return Source(name=name, path=path, config=config)
+
+
+def refuse_damaged(path: Path) -> None:
+    """Refuse a folder with safetensors files that are cut, or are something else; only their headers are read.
+
+    Raises:
+        InputError: A file is not in the safetensors format.
+    """
+    for file in sorted(path.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="np"):
+                pass
+        except (OSError, *DAMAGED) as error:
+            reason = first_line(error).removeprefix("Error while deserializing header: ")
+            raise InputError(f"{file} is not a complete safetensors file ({reason})") from error
 
 
 def refuse_code(path: Path) -> None:
@@ -165,15 +202,26 @@ def _in_transformers(class_name: str) -> bool:
     return class_name.isidentifier() and isinstance(getattr(transformers, class_name, None), type)
 
 
+def _sections(source: Source) -> list[dict[str, Any]]:
+    """The config and its section of text, where it has one."""
+    config = source.config or {}
+    return [section for section in (config, config.get("text_config")) if isinstance(section, dict)]
+
+
 def refuse_experts(source: Source) -> None:
     """Refuse mixtures of experts before their weights are read.
 
     Raises:
         InputError: The config names more than one expert.
     """
-    config = source.config or {}
-    for section in (config, config.get("text_config") or {}):
-        experts = max((int(section.get(key) or 0) for key in EXPERT_KEYS), default=0)
+    for section in _sections(source):
+        counts = {key: section[key] for key in EXPERT_KEYS if section.get(key) is not None}
+        for key, count in counts.items():
+            if not isinstance(count, int):
+                raise InputError(
+                    f"{source.name}: its config.json says {key} = {count!r:.40}: a whole number is expected"
+                )
+        experts = max(counts.values(), default=0)
         if experts > 1:
             raise InputError(
                 f"{source.name} is a mixture of experts ({experts} per layer): its MLP has no single set of neurons to "
@@ -187,8 +235,7 @@ def refuse_quantised(source: Source) -> None:
     Raises:
         InputError: The config has a quantisation.
     """
-    config = source.config or {}
-    for section in (config, config.get("text_config") or {}):
+    for section in _sections(source):
         quantisation = section.get("quantization_config")
         if quantisation:
             method = quantisation.get("quant_method") if isinstance(quantisation, dict) else None
@@ -337,7 +384,13 @@ def from_gguf(file: Path) -> Path:
         raise InputError("reading a .gguf file needs the package gguf: pip install gguf")
     if head[:4] != b"GGUF":
         raise InputError(f"{file} is not a GGUF file")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _check_gguf(file)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot convert {file.name} into {target}: {error.strerror}; set NEVA_TL_CACHE to a folder"
+        ) from error
     print(f"neva_tl: converting {file.name} once into {target} (about 20 s)", file=sys.stderr)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -348,6 +401,23 @@ def from_gguf(file: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def _check_gguf(file: Path) -> None:
+    """Read the header of a GGUF file: a damaged one is refused before the conversion is announced.
+
+    Raises:
+        InputError: The header or the list of tensors cannot be read, or the file is shorter than they say.
+    """
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(file)
+        complete = len(reader.tensors) > 0
+    except Exception as error:  # the reader has no exceptions of its own
+        raise InputError(f"{file} is not a complete GGUF file ({first_line(error)})") from error
+    if not complete:
+        raise InputError(f"{file} holds no tensors")
 
 
 def _convert(file: Path, out: Path) -> None:

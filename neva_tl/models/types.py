@@ -5,10 +5,11 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from neva_tl.core.kinds import MODEL
 from neva_tl.models.sources import is_demo
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
 else:
     # for mypy only: submodules live in nn.Module's tables, which run-time checks of a protocol do not search (from Python
     # 3.12 on), and tests replace models by small fakes
-    Model = BridgeModel = Any
+    Model = BridgeModel = Annotated[Any, MODEL]
 
 
 @dataclass(frozen=True)

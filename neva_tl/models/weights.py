@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -49,9 +49,25 @@ def biases(model: Model, layer: int) -> dict[str, Float[Tensor, " width"]]:
 
 
 def mlp_norm(model: Model, layer: int) -> FinalNorm:
-    """The normalisation in front of a block's MLP (shared with attention in blocks that have only one)."""
+    """The normalisation in front of a block's MLP (shared with attention in blocks that have only one).
+
+    Kind `none` in blocks that normalise outputs only (OLMo 2).
+    """
     block = model.blocks[layer]
-    return _norm(model, block.ln2 if hasattr(block, "ln2") else block.ln1)
+    return _norm(model, getattr(block, "ln2", None) or getattr(block, "ln1", None))
+
+
+def output_norm(model: Model, layer: int, side: Literal["attn", "mlp"]) -> FinalNorm | None:
+    """The normalisation of what a block's attention or MLP writes (Gemma 2, OLMo 2); None without one."""
+    norm = getattr(model.blocks[layer], "ln1_post" if side == "attn" else "ln2_post", None)
+    return None if norm is None else _norm(model, norm)
+
+
+def output_factor(model: Model) -> float:
+    """The factor by which blocks multiply what attention and MLP write (Granite); 1 on most architectures."""
+    config: Any = getattr(getattr(model, "original_model", None), "config", None)
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return float(getattr(config, "residual_multiplier", None) or 1.0)
 
 
 def parallel_blocks(model: Model) -> bool:
@@ -77,11 +93,13 @@ def w_e(model: Model) -> Float[Tensor, "d_vocab d_model"]:
 
 def final_norm(model: Model) -> FinalNorm:
     """The normalisation in front of the unembedding, for logit attribution without compatibility mode."""
-    return _norm(model, model.ln_final)
+    return _norm(model, getattr(model, "ln_final", None))
 
 
 def _norm(model: Model, norm: Any) -> FinalNorm:
     facts = info(model)
+    if norm is None:
+        return FinalNorm("none", torch.ones(facts.d_model, device=facts.device), None, 0.0)
     weight, bias = getattr(norm, "w", None), getattr(norm, "b", None)
     if weight is None:
         weight = torch.ones(facts.d_model, device=facts.device)
@@ -94,22 +112,3 @@ def _norm(model: Model, norm: Any) -> FinalNorm:
 def logit_soft_cap(model: Model) -> float:
     """The c of `c tanh(logits / c)`, by which some architectures bound their logits; 0 without a cap."""
     return max(float(getattr(model.cfg, "output_logits_soft_cap", None) or 0.0), 0.0)
-
-
-def logits_of(model: Model, stream: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_vocab"]:
-    """Logits (float32) of residual vectors through final norm, unembedding and soft cap.
-
-    For the stream after the last block these are the model's own logits, on every architecture whose head is norm, matrix,
-    bias and cap (a few scale their logits as well: `attribution.logit_lens` checks, and refuses those).
-    """
-    kind, weight, bias, eps = final_norm(model)
-    x = stream.float()
-    if kind == "layernorm":
-        x = x - x.mean(dim=-1, keepdim=True)
-    if kind != "none":
-        x = x / (x.pow(2).mean(dim=-1, keepdim=True) + eps).sqrt() * weight.float()
-    if bias is not None:
-        x = x + bias.float()
-    out = x @ w_u(model).float() + b_u(model).float()
-    cap = logit_soft_cap(model)
-    return cap * torch.tanh(out / cap) if cap > 0 else out

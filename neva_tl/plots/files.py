@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -12,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from neva_tl.core.errors import InputError, NevaError
+from neva_tl.core.errors import InputError, NevaError, reason_of
+from neva_tl.core.ledger import check, checked_bytes
 from neva_tl.plots.bars import method_bars
 from neva_tl.plots.circle import circle_plot
 from neva_tl.plots.dose import dose_response, gain_leakage
@@ -81,7 +83,7 @@ def read_table(run: str | Path, name: str, made_by: str = RUN) -> pd.DataFrame:
         The table, with the model's `n_layers` and `d_mlp` as `attrs` where the run's manifest or results have them.
 
     Raises:
-        InputError: The run folder or the table is missing, or the file is not a parquet file.
+        InputError: The run folder or the table is missing, was changed since it was written, or is not a parquet file.
     """
     run = Path(run)
     if not run.is_dir():
@@ -89,9 +91,10 @@ def read_table(run: str | Path, name: str, made_by: str = RUN) -> pd.DataFrame:
     path = _table_path(run, name)
     if not path.is_file():
         raise InputError(f"{path} does not exist: {made_by} writes the table {name!r}")
+    data = checked_bytes(path)
     try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
+        table = pd.read_parquet(io.BytesIO(data))
+    except Exception as error:
         raise InputError(f"{path} cannot be read as parquet ({error}): write it again with {made_by}") from error
     table.attrs.update(_sizes(run))
     return table
@@ -105,8 +108,11 @@ def _sizes(run: Path) -> dict[str, int]:
     """`n_layers` and `d_mlp` from the manifest or the results, else an empty dict."""
     for name in ("manifest.json", "results.json"):
         try:
+            check(run / name)
             model = json.loads((run / name).read_text(encoding="utf-8"))["model"]
             return {key: int(model[key]) for key in ("n_layers", "d_mlp")}
+        except InputError:
+            raise
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return {}
@@ -131,28 +137,50 @@ def draw_run(run: str | Path, name: str) -> Figure:
     return spec.draw(read_table(run, spec.table, spec.made_by))
 
 
-def write_figures(run: str | Path, names: tuple[str, ...] | None = None, *, jobs: int = 1) -> list[Path]:
+def write_figures(
+    run: str | Path,
+    names: tuple[str, ...] | None = None,
+    *,
+    jobs: int = 1,
+    failed: dict[str, str | None] | None = None,
+) -> list[Path]:
     """Write the figures of a run as `RUN/figures/NAME.pdf` and `.png`.
 
     Args:
         run: the run folder.
         names: keys of `FIGURES`; None takes every figure whose table exists.
         jobs: number of processes that share the drawing.
+        failed: receives the name of every figure with the reason why it cannot be drawn (None: it was drawn), whatever the
+            error; None raises the first error.
 
     Returns:
         The paths of the files.
 
     Raises:
-        InputError: A named figure has no table.
+        InputError: A named figure has no table (only without `failed`).
     """
     if names is None:
         names = tuple(name for name, spec in FIGURES.items() if _table_path(Path(run), spec.table).is_file())
+    catch = failed is not None
     if jobs == 1 or len(names) < 2:
-        return [path for name in names for path in _write(run, name)]
-    from joblib import Parallel, delayed
+        written = [_attempt(run, name, catch) for name in names]
+    else:
+        from joblib import Parallel, delayed
 
-    drawn = Parallel(n_jobs=jobs, backend="loky")(delayed(_write)(run, name) for name in names)
-    return [path for paths in drawn for path in paths]
+        written = list(Parallel(n_jobs=jobs, backend="loky")(delayed(_attempt)(run, name, catch) for name in names))
+    if failed is not None:
+        failed |= {name: reason for name, (_, reason) in zip(names, written, strict=True)}
+    return [path for paths, _ in written for path in paths]
+
+
+def _attempt(run: str | Path, name: str, catch: bool) -> tuple[list[Path], str | None]:
+    """Write a figure; return its files, and with `catch` the reason why there are none."""
+    try:
+        return _write(run, name), None
+    except Exception as error:
+        if not catch:
+            raise
+        return [], reason_of(error)
 
 
 def _write(run: str | Path, name: str) -> list[Path]:

@@ -15,10 +15,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
+from neva_tl.core.arguments import CheckedArguments, check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write
-from neva_tl.core.values import in_circle_order, value
+from neva_tl.core.names import spelling
+from neva_tl.core.values import VALUES, ValueName, in_circle_order, value
 from neva_tl.prompts import splits, validation
 from neva_tl.prompts.example import Example
 
@@ -44,7 +46,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class ContrastSet:
+class ContrastSet(metaclass=CheckedArguments):
     """Texts that express a value (`+`) and texts that oppose or withhold it (`-`).
 
     Attributes:
@@ -72,7 +74,8 @@ class ContrastSet:
         object.__setattr__(self, "df", df)
 
     @classmethod
-    def from_rows(cls, rows: Iterable[Row], name: str, *, note: str = "") -> ContrastSet:
+    @check_arguments
+    def from_rows(cls, rows: Iterable[Row] | pd.DataFrame, name: str, *, note: str = "") -> ContrastSet:
         """Build a set from row mappings; fills missing optional columns and assigns splits by hash of the cluster.
 
         Args:
@@ -83,7 +86,7 @@ class ContrastSet:
         Raises:
             InputError: A row or the set is not usable; names the row.
         """
-        return cls(pd.DataFrame(list(rows)), name, note)
+        return cls(rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows)), name, note)
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -103,6 +106,7 @@ class ContrastSet:
             digest.update(line.encode())
         return digest.hexdigest()
 
+    @check_arguments
     def split(self, name: str) -> ContrastSet:
         """Return the rows of one split.
 
@@ -123,7 +127,8 @@ class ContrastSet:
             )
         return self.part(keep, f"{self.name} [{name}]", minimum=2 if name == "train" else 1)
 
-    def for_value(self, *names: str) -> ContrastSet:
+    @check_arguments
+    def for_value(self, *names: ValueName) -> ContrastSet:
         """Return the rows of one value, or of several.
 
         Args:
@@ -137,6 +142,7 @@ class ContrastSet:
                 raise InputError(f"{self.name} has no prompts for {name}: it covers {', '.join(self.values)}")
         return self.part(self.df["value"].isin(names).to_numpy())
 
+    @check_arguments
     def cap(self, per_value: int) -> ContrastSet:
         """Return at most `per_value` pairs (unpaired: rows per pole) of each value, with the same shares of splits.
 
@@ -163,6 +169,7 @@ class ContrastSet:
                     keep[i] = True
         return self.part(keep)
 
+    @check_arguments
     def part(self, keep: Bool[np.ndarray, " n"], name: str | None = None, *, minimum: int | None = None) -> ContrastSet:
         """Return the rows where `keep` is True, in order; pairs stay complete.
 
@@ -187,6 +194,7 @@ class ContrastSet:
         """Return each row as prompt and answer; without an answer span the full text is the answer."""
         return examples_of(self.df)
 
+    @check_arguments
     def save(self, path: str | Path) -> Path:
         """Write the table as .csv, .jsonl or .parquet, by suffix; `prompts.load(path)` reads it.
 
@@ -220,7 +228,8 @@ class ContrastSet:
 
     def __repr__(self) -> str:
         kind = "paired" if self.paired else "unpaired" if self.df["pair_id"].isna().all() else "partly paired"
-        return f"ContrastSet({self.name}: {len(self)} texts, {len(self.values)} values, {kind})"
+        note = f"; {self.note}" if self.note else ""
+        return f"ContrastSet({self.name}: {len(self)} texts, {len(self.values)} values, {kind}{note})"
 
     def _repr_html_(self) -> str:
         facts = {"texts": len(self), "values": len(self.values), "clusters": int(self.df["cluster"].nunique())}
@@ -297,6 +306,9 @@ def _normalise(df: pd.DataFrame, name: str) -> pd.DataFrame:
             raise InputError(
                 f"{name}: {column} holds something else than whole numbers: give offsets in the text"
             ) from error
+    if "value" in df.columns:
+        other = {v: spelling(v, VALUES) or v for v in df["value"].unique() if isinstance(v, str) and v not in VALUES}
+        df["value"] = df["value"].replace(other) if other else df["value"]
     for column in ("value", "pole", "text", "cluster", "split", "source", "pair_id", "form"):
         df[column] = df[column].astype(object).where(df[column].notna(), None)
     return df

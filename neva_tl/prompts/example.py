@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.names import describe
 
 #: A conversation as chat libraries write it: mappings with `role` and `content` (`Example.of` checks them).
 Messages = Sequence[Any]
@@ -28,6 +29,15 @@ class Example:
     answer: str
     separator: str | None = None
     turns: tuple[tuple[str, str], ...] = ()
+
+    def __new__(cls, prompt: object = "", answer: object = "", *_: object, **__: object) -> Example:
+        """Refuse what is not a text, before the fields are set."""
+        for name, text in (("prompt", prompt), ("answer", answer)):
+            if not isinstance(text, str):
+                raise InputError(
+                    f"{name} of Example is {describe(text)}: pass a text, as in nv.Example('mara says', 'hello')"
+                )
+        return super().__new__(cls)
 
     @property
     def lead(self) -> str:

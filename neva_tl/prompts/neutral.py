@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from importlib import resources
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.example import Example
 from neva_tl.prompts.registry import load
 
 
+@check_arguments
 def neutral_texts(split: str | None = None) -> tuple[str, ...]:
     """Return neva_tl's own short passages in plain English, which state facts and no values.
 
@@ -28,6 +30,7 @@ def neutral_texts(split: str | None = None) -> tuple[str, ...]:
     return texts
 
 
+@check_arguments
 def gate_texts(spec: str | ContrastSet) -> tuple[list[Example], list[str]]:
     """Return the training texts of `fit_relevance`.
 

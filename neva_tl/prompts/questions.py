@@ -10,11 +10,14 @@ from typing import Any
 
 import pandas as pd
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
+from neva_tl.core.values import ValueName
 from neva_tl.prompts import schwartz, wordlists
 from neva_tl.prompts.splits import SPLITS
 
 
+@check_arguments
 def load_questions(spec: str = "schwartz") -> pd.DataFrame:
     """Return dilemmas between two values: columns `value`, `against`, `text`, `topic`, `split`, and more.
 
@@ -26,6 +29,7 @@ def load_questions(spec: str = "schwartz") -> pd.DataFrame:
     return _demo_table("dilemma_prompts") if spec == "demo" else schwartz.load_questions()
 
 
+@check_arguments
 def open_prompts(spec: str = "schwartz", split: str | None = None) -> pd.DataFrame:
     """Return the fixed prompts of the leakage matrix, which name no value: columns `text`, `topic`, `split`.
 
@@ -42,7 +46,8 @@ def open_prompts(spec: str = "schwartz", split: str | None = None) -> pd.DataFra
     return table if split is None else table[table["split"] == split].reset_index(drop=True)
 
 
-def words(value: str, half: str | None = None, spec: str = "schwartz") -> tuple[str, ...]:
+@check_arguments
+def words(value: ValueName, half: str | None = None, spec: str = "schwartz") -> tuple[str, ...]:
     """Return the words of a value.
 
     Args:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
+from neva_tl.core.names import did_you_mean, spelling
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.readers import own, pairs, persona, valuebench, valueeval
 
@@ -41,24 +45,27 @@ def spec_forms() -> str:
     return f"{', '.join(BUILT_IN)}, {formats}, or a path ending in {', '.join(own.SUFFIXES)}"
 
 
-def load(spec: str | Path | ContrastSet, *, per_value: int | None = None) -> ContrastSet:
+@check_arguments
+def load(spec: str | Path | pd.DataFrame | ContrastSet, *, per_value: int | None = None) -> ContrastSet:
     """Load contrastive prompts.
 
     Args:
         spec: `"demo"`, `"schwartz"`, `"persona:DIR"`, `"valueeval:DIR"`, `"valuebench:FILE"`, `"pairs:FILE.csv"`, or
-            the path of a .csv, .jsonl or .parquet file in our own schema; a ContrastSet passes through.
+            the path of a .csv, .jsonl or .parquet file in our own schema, or a table of it; a ContrastSet passes through.
         per_value: Largest number of pairs (unpaired: rows per pole) of each value; see `ContrastSet.cap`. None keeps all.
 
     Raises:
         InputError: The spec is unknown, a file is missing or empty, or its content is not usable.
     """
+    if isinstance(spec, pd.DataFrame):
+        spec = ContrastSet(spec, "table")
     prompts = spec if isinstance(spec, ContrastSet) else _load(str(spec))
     return prompts if per_value is None else prompts.cap(per_value)
 
 
 def _load(spec: str) -> ContrastSet:
-    if spec in BUILT_IN:
-        return BUILT_IN[spec]()
+    if built_in := spelling(spec, BUILT_IN):
+        return BUILT_IN[built_in]()
     scheme, colon, rest = spec.partition(":")
     if colon and scheme in READERS:
         if not rest:
@@ -66,4 +73,5 @@ def _load(spec: str) -> ContrastSet:
         return READERS[scheme](rest)
     if Path(spec).suffix in own.SUFFIXES:
         return own.read(spec)
-    raise InputError(f"unknown prompts {spec!r}: give {spec_forms()}")
+    hint = did_you_mean(spec, [*BUILT_IN, *READERS])
+    raise InputError(f"unknown prompts {spec!r}: {hint}give {spec_forms()}")

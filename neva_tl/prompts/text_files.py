@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,16 +73,48 @@ def bad_rows(skip_bad: bool) -> list[str] | None:
     return [] if skip_bad else None
 
 
-def counted(name: str, bad: Sequence[str] | None) -> int:
-    """Count the skipped rows and report them on stderr.
+def dropped(count: int, total: int, rows: str, reason: str) -> str:
+    """Return the sentence about rows that a reader leaves out, for the `note` of its result; empty for none.
+
+    Args:
+        count: Number of rows left out.
+        total: Number of rows in the source.
+        rows: Name of the rows, in the plural.
+        reason: Reason.
+    """
+    return f"{count:,} of {total:,} {rows} left out: {reason}." if count else ""
+
+
+def joined_notes(*notes: str) -> str:
+    """Join the sentences of a note; empty ones are skipped.
+
+    Args:
+        *notes: Sentences.
+    """
+    return " ".join(note for note in notes if note)
+
+
+def counted(name: str, bad: Sequence[str] | None, good: int) -> str:
+    """Return the note about skipped malformed rows; empty for none.
 
     Args:
         name: Name of the file or data set.
         bad: See `bad_rows`.
+        good: Number of well-formed rows.
     """
-    if bad:
-        print(f"{name}: {len(bad)} malformed rows left out, the first: {bad[0]}", file=sys.stderr)
-    return len(bad or ())
+    if not bad:
+        return ""
+    return f"{name}: {len(bad):,} malformed rows left out of {len(bad) + good:,}, the first: {bad[0]}"
+
+
+def line_count(path: Path) -> int:
+    """Count the lines of a file that are not blank, without decoding them.
+
+    Args:
+        path: The file.
+    """
+    with path.open("rb") as file:
+        return sum(bool(line.strip()) for line in file)
 
 
 def read_table(

@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from neva_tl.activations import ActivationStats
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet, Site
 from neva_tl.core.statistics import detectable_g, pairs_needed
@@ -75,6 +76,7 @@ class Request:
         }
 
 
+@check_arguments
 def default_k(n_neurons: int) -> int:
     """Maximum number of neurons when no k is given.
 
@@ -106,6 +108,21 @@ def limit_of(stats: ActivationStats, request: Request) -> int:
     return default_k(family_size(stats, request.layers)) if request.k is None else request.k
 
 
+def check_k(k: int | None, total: int, where: str = "the model has") -> None:
+    """Check a number of neurons.
+
+    Args:
+        k: The number; None takes the selector's own.
+        total: Number of neurons to select from.
+        where: Subject and verb of the message.
+
+    Raises:
+        InputError: k is below 1 or above the number of neurons.
+    """
+    if k is not None and not 1 <= k <= total:
+        raise InputError(f"k = {k} is not possible: {where} {total} neurons; choose k from 1 to {total}")
+
+
 def check_request(stats: ActivationStats, request: Request) -> None:
     """Raise an error for a request that the statistics cannot answer.
 
@@ -125,9 +142,9 @@ def check_request(stats: ActivationStats, request: Request) -> None:
     if request.layers is not None and not request.layers:
         raise InputError("no layers to select from: name at least one, or leave layers out for all")
     total = family_size(stats, request.layers)
-    if request.k is not None and not 1 <= request.k <= total:
-        where = "the model has" if request.layers is None else f"layers {sorted(set(request.layers))} have"
-        raise InputError(f"k = {request.k} is not possible: {where} {total} neurons; choose k from 1 to {total}")
+    check_k(
+        request.k, total, "the model has" if request.layers is None else f"layers {sorted(set(request.layers))} have"
+    )
     if not 0 < request.alpha < 1:
         raise InputError(f"alpha = {request.alpha} is not between 0 and 1")
     if request.delta < 0 or request.lam < 0:

@@ -22,6 +22,7 @@ from neva_tl import models
 from neva_tl.activations import ActivationStats
 from neva_tl.attribution.direct import direct_logits, readout
 from neva_tl.attribution.gradient import gradient_effects
+from neva_tl.attribution.outputs import scales_of, written
 from neva_tl.attribution.tokens import value_tokens
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
@@ -30,6 +31,7 @@ from neva_tl.prompts.contrast import examples_of
 from neva_tl.prompts.example import Example
 from neva_tl.selection.base import Request, finish, need_model
 from neva_tl.selection.effect_size import add_familywise, screen
+from neva_tl.selection.write_scales import write_scales
 
 
 def select_causal(
@@ -72,7 +74,7 @@ def select_causal(
     passed = screened.frame()
     candidates = _as_set(stats, request, passed)
     if path == "direct":
-        effect, p = direct_effect(model, candidates, tokens)
+        effect, p = direct_effect(model, candidates, tokens, output_scales=write_scales(stats, model))
     else:
         examples = _texts(stats, request, texts)
         effect, p = gradient_effect(model, candidates, examples, tokens, draws=draws, seed=request.seed)
@@ -100,11 +102,12 @@ def own_tokens(
         words: Value -> words; None takes half A of our lists.
 
     Raises:
-        InputError: `words` lacks the value, or other values claim all of its tokens.
+        InputError: `words` lacks the value, none of its words gives a token, or other values claim all of its tokens.
     """
     if words is not None and value not in words:
         raise InputError(f"no words for {value}: give words={{'{value}': [...]}}")
-    table = value_tokens(model, [name for name in values if words is None or name in words], words)
+    value_tokens(model, (value,), words)  # raises where this value has no token; the others' words are not needed
+    table = value_tokens(model, [name for name in values if words is None or name in words], words, strict=False)
     unique = table[(table["value"] == value) & ~table["shared"]]
     if not len(unique):
         raise InputError(f"every token of {value} is claimed by another value too: give words= of its own")
@@ -112,7 +115,11 @@ def own_tokens(
 
 
 def direct_effect(
-    model: models.Model, neurons: NeuronSet, tokens: Sequence[int]
+    model: models.Model,
+    neurons: NeuronSet,
+    tokens: Sequence[int],
+    *,
+    output_scales: Sequence[float] | None = None,
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Mean change of the tokens' logits by the direct path, with a p-value.
 
@@ -126,22 +133,24 @@ def direct_effect(
         model: The model.
         neurons: The neurons, with their means.
         tokens: Ids of the tokens.
+        output_scales: See `direct_logits`.
 
     Returns:
         Effects (against the average token), and p (1 for a neuron that changes no logit).
     """
     if not len(neurons):
         return np.zeros(0), np.zeros(0)
-    effect = direct_logits(model, neurons, tokens).mean(dim=1).double().cpu().numpy()
+    effect = direct_logits(model, neurons, tokens, output_scales=output_scales).mean(dim=1).double().cpu().numpy()
     read = readout(model).double()
     size, n = read.shape[1], len(tokens)
     second = (read @ read.T / size).cpu().numpy()
     spread = np.zeros(len(neurons))
-    df = neurons.df
+    df, divisors = neurons.df, scales_of(model, output_scales)
     for layer in neurons.layers:
         in_layer = (df["layer"] == layer).to_numpy()
-        written = models.w_out(model, layer).detach().double().cpu().numpy()[df["neuron"].to_numpy()[in_layer]]
-        spread[in_layer] = np.sqrt(np.maximum(0.0, np.einsum("kd,de,ke->k", written, second, written)))
+        index = df["neuron"].to_numpy()[in_layer]
+        rows = written(model, layer).double().cpu().numpy()[index] / divisors[layer]
+        spread[in_layer] = np.sqrt(np.maximum(0.0, np.einsum("kd,de,ke->k", rows, second, rows)))
     spread *= (df["mean_plus"] - df["mean_minus"]).abs().to_numpy()
     error = spread * np.sqrt((size - n) / (n * (size - 1)))
     z = np.divide(effect, error, out=np.zeros_like(effect), where=error > 0)

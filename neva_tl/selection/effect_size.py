@@ -20,6 +20,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from neva_tl.activations import ActivationStats
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.statistics import (
@@ -32,13 +33,15 @@ from neva_tl.core.statistics import (
     sign_flip_max_t,
     step_up_p,
 )
-from neva_tl.selection.base import Request, best_first, family_size, finish, limit_of, neurons_of
+from neva_tl.core.values import ValueName
+from neva_tl.selection.base import Request, best_first, check_request, family_size, finish, limit_of, neurons_of
 from neva_tl.selection.contrast import cluster_effects, effects, halves, split_half
 
 
+@check_arguments
 def effect_table(
     stats: ActivationStats,
-    value: str,
+    value: ValueName,
     *,
     site: str = "post",
     delta: float = 0.2,
@@ -66,6 +69,7 @@ def effect_table(
         InputError: The value was not collected, there are fewer than two observations, or moments are not finite.
     """
     request = Request(value, delta=delta, lam=lam, layers=layers, site=site)  # type: ignore[arg-type]
+    check_request(stats, request)
     return measure_neurons(stats, request, level=level).frame()
 
 

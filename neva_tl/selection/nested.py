@@ -16,8 +16,12 @@ import numpy as np
 import pandas as pd
 
 from neva_tl.activations import ActivationStats
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
+from neva_tl.core.statistics import containing
+from neva_tl.core.values import ValueName
+from neva_tl.models import Model
 from neva_tl.selection.base import Request
 from neva_tl.selection.contrast import effects
 from neva_tl.selection.resample import clusters_of, rows_of, subset_stats
@@ -38,8 +42,9 @@ class NestedEffect:
         apparent: Mean |g| of the set selected on all prompts, on the same prompts.
         corrected: `apparent - optimism` (Efron and Gong 1983).
         optimism: Mean over draws of the set's g on its resample minus its g on the left-out clusters.
-        lo: Lower end of the percentile interval of the g on left-out clusters. The interval covers prompts and selection. It
-            is wide, because a third of the clusters measures the neurons that two thirds selected.
+        lo: Lower end of the percentile interval of the g on left-out clusters, stretched to `corrected` where it excludes
+            it. The interval covers prompts and selection. It is wide, because a third of the clusters measures the neurons
+            that two thirds selected.
         hi: Upper end of that interval.
         df: One row per draw: `resample`, `left_out` (mean g), `neurons`.
     """
@@ -74,14 +79,15 @@ class NestedEffect:
         return interval_plot(rows, title=f"{self.value}, {self.k} neurons", axis="mean g", guide=0.0)
 
 
+@check_arguments
 def nested_bootstrap(
     stats: ActivationStats,
-    value: str,
+    value: ValueName,
     *,
     k: int,
     method: str = "effect_size",
     draws: int = 200,
-    model: Any = None,
+    model: Model | None = None,
     lam: float = 1.0,
     layers: tuple[int, ...] | None = None,
     seed: int = 0,
@@ -140,7 +146,7 @@ def nested_bootstrap(
     frame = pd.DataFrame(rows)
     apparent = float(np.abs(effects(stats, value)[0].g[selected["layer"], selected["neuron"]]).mean())
     optimism = float((frame["resample"] - frame["left_out"]).mean())
-    lo, hi = np.quantile(frame["left_out"], [(1 - level) / 2, (1 + level) / 2])
+    lo, hi = containing(apparent - optimism, *np.quantile(frame["left_out"], [(1 - level) / 2, (1 + level) / 2]))
     return NestedEffect(value, method, k, apparent, apparent - optimism, optimism, float(lo), float(hi), frame)
 
 

@@ -8,7 +8,8 @@ The write is that of a move from the - mean to the + mean.
 `u_t` is the unit mean-difference direction of the residual stream (+ minus -) of value t some layers above the neuron, with
 the other values' directions projected out; `write_kj` is the same product with value j's own unit direction. A neuron that
 only reads a value has a large g and writes nothing along u_t: it ranks low. A neuron that writes other values too is penalised
-by that amount. The paper's (arXiv 2602.07356) formula is not public; this one is ours.
+by that amount. Where a norm follows the MLP (Gemma 2, OLMo 2), `W_out[k, :]` is what passes that norm, its scale frozen. The
+paper's (arXiv 2602.07356) formula is not public; this one is ours.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ from jaxtyping import Float
 
 from neva_tl import models
 from neva_tl.activations import ActivationStats
+from neva_tl.attribution.outputs import written
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.values import ValueName
 from neva_tl.selection.base import Request, finish, need_model
 from neva_tl.selection.effect_size import add_familywise, screen
+from neva_tl.selection.write_scales import write_scales
 
 
 def select_neva(
@@ -75,9 +80,10 @@ def select_neva(
     return finish(stats, request, "neva", ranked.drop(columns=["value"]), counts)
 
 
+@check_arguments
 def write_table(
     stats: ActivationStats,
-    value: str,
+    value: ValueName,
     model: models.Model,
     *,
     offset: int | None = None,
@@ -107,21 +113,21 @@ def write_table(
     step = max(1, round(stats.n_layers / 8)) if offset is None else offset
     if step < 0:
         raise InputError(f"offset = {offset} is negative: the direction lies at or above the neuron's layer")
-    delta = stats.delta(value)
+    delta, scales = stats.delta(value), write_scales(stats, model)
     write, write_other = np.zeros_like(delta), np.zeros_like(delta)
     for layer in range(stats.n_layers):
         above = min(layer + step, stats.n_layers - 1)
         basis = np.concatenate([target[None, above], others[:, above]])
-        weight = models.w_out(model, layer).detach().float().cpu().numpy()
+        weight = (written(model, layer) / scales[layer]).cpu().numpy()
         if weight.shape != (stats.d_mlp, basis.shape[1]):
             raise InputError(
                 f"W_out at layer {layer} is {weight.shape}, the statistics have {stats.d_mlp} neurons and residual "
                 f"width {basis.shape[1]}: these statistics do not belong to this model, or hold no residual means"
             )
-        written = delta[layer][:, None] * (weight @ basis.T.astype(np.float32))
-        write[layer] = written[:, 0]
+        along = delta[layer][:, None] * (weight @ basis.T.astype(np.float32))
+        write[layer] = along[:, 0]
         if len(others):
-            positive = np.maximum(0.0, written[:, 1:])
+            positive = np.maximum(0.0, along[:, 1:])
             write_other[layer] = positive.mean(axis=1) if other == "mean" else positive.max(axis=1)
     return {"write": write, "write_other": write_other}
 

@@ -169,7 +169,7 @@ def _fit(
     if not varies.any():
         return weight, True
     solver = {"solver": "saga", "l1_ratio": l1_ratio} if penalty == "elasticnet" else {"solver": "lbfgs"}
-    model = LogisticRegression(C=C, class_weight="balanced", max_iter=steps, random_state=seed, **solver)
+    model = LogisticRegression(C=C, class_weight="balanced", max_iter=steps, random_state=seed % 2**32, **solver)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # probe_weights warns once for all probes
         model.fit((h[:, varies] - h[:, varies].mean(axis=0)) / sigma[varies], label)

@@ -10,12 +10,15 @@ import pandas as pd
 
 from neva_tl import models
 from neva_tl.activations import ActivationStats
+from neva_tl.attribution.outputs import written
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.selection.base import Request, need_model
 from neva_tl.selection.registry import run
 
 
+@check_arguments
 def random_like(
     neurons: NeuronSet,
     stats: ActivationStats,
@@ -55,7 +58,7 @@ def random_like(
         if len(pool) < len(matched):
             pool = np.arange(neurons.d_mlp)
         drawn = rng.choice(pool, size=len(matched), replace=False)
-        weight = models.w_out(model, layer).detach().double().cpu().numpy()
+        weight = written(model, layer).double().cpu().numpy()
         target_norm = np.linalg.norm((rows["mean_plus"] - rows["mean_minus"]).to_numpy() @ weight[matched])
         step = delta[layer, drawn]
         if signs == "random":

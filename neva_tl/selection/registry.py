@@ -10,6 +10,7 @@ from typing import Any
 from neva_tl.activations import ActivationStats
 from neva_tl.attribution.margin import MarginEffects
 from neva_tl.core.errors import InputError
+from neva_tl.core.names import as_name
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.selection.base import Request
 
@@ -69,9 +70,7 @@ def find_selector(name: str) -> Selector:
     Raises:
         InputError: The name is not registered.
     """
-    if name not in SELECTORS:
-        raise InputError(f"unknown selection method {name!r}: choose from {', '.join(SELECTORS)}")
-    return SELECTORS[name]
+    return SELECTORS[as_name("selection method", name, SELECTORS)]
 
 
 def run(stats: ActivationStats, request: Request, method: str) -> NeuronSet:

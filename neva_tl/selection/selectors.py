@@ -6,7 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from neva_tl.activations import ActivationStats
+from neva_tl.core.arguments import check_arguments
+from neva_tl.core.names import as_name
 from neva_tl.core.neuron_set import NeuronSet, Site
+from neva_tl.core.values import ValueName
+from neva_tl.models import Model
 from neva_tl.selection.activation_probability import select_activation_probability
 from neva_tl.selection.base import Request, check_request
 from neva_tl.selection.causal import select_causal
@@ -38,13 +42,14 @@ SELECTORS.update(
 )
 
 
+@check_arguments
 def select(
     stats: ActivationStats,
-    value: str,
+    value: ValueName,
     *,
     method: str = "effect_size",
     k: int | None = None,
-    model: Any = None,
+    model: Model | None = None,
     alpha: float = 0.05,
     delta: float = 0.2,
     lam: float = 1.0,
@@ -81,6 +86,7 @@ def select(
         InputError: The method, an option or the value is unknown, the value was not collected, k is larger than the model,
             activations are not finite, or the statistics are of another model.
     """
+    method = as_name("selection method", method, SELECTORS)
     of_layers = None if layers is None else tuple(int(layer) for layer in layers)
     request = Request(value, k, model, alpha, delta, lam, require_split_half, require_q, of_layers, site, seed, options)
     check_request(stats, request)

@@ -6,22 +6,25 @@ Poles are shuffled by cluster.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from neva_tl.activations import ActivationStats, Samples
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.values import ValueName
+from neva_tl.models import Model
 from neva_tl.selection.base import Request, check_request
 from neva_tl.selection.registry import find_selector, quick, run
 
 _ARRAYS = ("n", "mean", "m2", "positive", "diff_n", "diff_mean", "diff_m2")
 
 
+@check_arguments
 def label_shuffled(
-    stats: ActivationStats, value: str, *, like: NeuronSet, model: Any = None, seed: int = 0
+    stats: ActivationStats, value: ValueName, *, like: NeuronSet, model: Model | None = None, seed: int = 0
 ) -> NeuronSet:
     """Repeat the selection of a set on poles shuffled by cluster.
 
@@ -62,7 +65,7 @@ def label_shuffled(
     return replace(neurons, method="label_shuffled", settings={**neurons.settings, "base": like.method})
 
 
-def shuffled_stats(stats: ActivationStats, value: str, seed: int = 0) -> ActivationStats:
+def shuffled_stats(stats: ActivationStats, value: ValueName, seed: int = 0) -> ActivationStats:
     """The statistics with one value's poles shuffled by cluster.
 
     Residual means are unchanged, because the samples hold no residuals.

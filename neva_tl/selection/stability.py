@@ -15,8 +15,11 @@ import numpy as np
 import pandas as pd
 
 from neva_tl.activations import ActivationStats
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
+from neva_tl.core.values import ValueName
+from neva_tl.models import Model
 from neva_tl.selection.base import Request, SelectionWarning, check_request, family_size
 from neva_tl.selection.registry import find_selector, quick, run
 from neva_tl.selection.resample import clusters_of, rows_of, subset_stats
@@ -88,14 +91,15 @@ class Stability:
         return interval_plot(rows, title=f"Stability, {self.value}", axis="share of half-samples", guide=0.9)
 
 
+@check_arguments
 def stability(
     stats: ActivationStats,
-    value: str,
+    value: ValueName,
     *,
     k: int,
     method: str = "effect_size",
     draws: int = 50,
-    model: Any = None,
+    model: Model | None = None,
     lam: float = 1.0,
     layers: tuple[int, ...] | None = None,
     seed: int = 0,

@@ -14,7 +14,7 @@ import torch
 
 from neva_tl import models
 from neva_tl.attribution import direct_logits, frozen_scale, readout
-from neva_tl.attribution.direct import divisor
+from neva_tl.attribution.outputs import divisor
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.prompts.example import Example

@@ -226,6 +226,31 @@ def test_top_tokens_equal_a_reading_by_hand(both: Checkpoint) -> None:
             ]
 
 
+@pytest.mark.parametrize(
+    "example",
+    [
+        Example("the old king ", ""),
+        Example("the old king\n\n", ""),
+        Example("the  old\tking", ""),
+        Example("the old king", "counts", separator="\n"),
+        Example("the old king", "\n counts ", separator=""),
+    ],
+)
+def test_white_space_is_read_as_it_is_written(both: Checkpoint, example: Example) -> None:
+    ids = models.tokenizer(both.model)(example.lead + example.answer)["input_ids"]
+    if (
+        models.tokenizer(both.model).bos_token == models.tokenizer(both.model).eos_token
+    ):  # GPT-2's separator is put before
+        ids = list(inference.encode_one(both.model, [example])[0].ids[:1]) + ids
+        ids = ids[1:] if ids[0] == ids[1] else ids
+    with torch.no_grad():
+        own = both.hf(torch.tensor([ids])).logits[0, -1].softmax(-1)
+    table = lens_tokens(both.model, example, k=4)
+    last = table[table["layer"] == table["layer"].max()]
+    assert last["token"].tolist() == own.topk(4).indices.tolist()
+    assert np.allclose(last["probability"], own.topk(4).values.numpy(), atol=1e-5)
+
+
 def test_last_layer_is_the_models_own_prediction_on_a_real_model(stories3m: Any) -> None:
     text = "Once upon a time there was a little"
     batch = inference.encode(stories3m, [Example(text, "")])

@@ -112,6 +112,20 @@ def test_stopping_is_exit_130(call: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 # ---------------------------------------------------------------- real commands on a tiny model
 
 
+def test_collect_says_and_records_which_rows_the_reader_left_out(
+    call: Any, model: str, pairs: str, tmp_path: Path
+) -> None:
+    path = Path(pairs.partition(":")[2])
+    lines = path.read_text().splitlines()
+    twice = tmp_path / "twice.csv"
+    twice.write_text("\n".join([*lines, lines[1]]) + "\n")
+    status, _, err = call("collect", "--model", model, "--prompts", f"pairs:{twice}", "--out", tmp_path / "stats")
+    note = f"1 of {len(lines)} pairs left out: repeated ones."
+    assert status == 0 and err.splitlines()[-1] == f"prompts: {note}"
+    assert json.loads((tmp_path / "stats.json").read_text())["prompts_note"] == note
+    assert nv.ActivationStats.load(tmp_path / "stats").prompts_note == note
+
+
 def test_collect_select_circuit(call: Any, model: str, pairs: str, tmp_path: Path) -> None:
     stats = tmp_path / "made" / "stats"
     status, out, err = call("collect", "--model", model, "--prompts", pairs, "--out", stats, "--json")
@@ -150,7 +164,8 @@ def test_circuit_of_the_demo_model(call: Any, tmp_path: Path) -> None:
 
 
 def test_statistics_of_another_model_are_refused(call: Any, model: str, pairs: str, tmp_path: Path) -> None:
-    call("collect", "--model", model, "--prompts", pairs, "--out", tmp_path / "s")
+    _, _, err = call("collect", "--model", model, "--prompts", pairs, "--out", tmp_path / "s")
+    assert "left out" not in err
     other = tiny_checkpoint(tmp_path / "other", chat=True, seed=1)
     status, _, err = call("select", "--value", "power", "--model", other, "--stats", tmp_path / "s")
     assert status == 2 and "other weights" in err.splitlines()[-1]

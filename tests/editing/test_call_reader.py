@@ -380,6 +380,26 @@ def test_a_call_from_inside_a_hook_is_refused_and_the_outer_pass_is_right(pair: 
     torch.testing.assert_close(got, by_hand(pair, TEXTS[0], "last"), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ZeroDivisionError])
+@pytest.mark.parametrize("kind", ["tl", "hf"])
+def test_an_interrupted_pass_leaves_the_session_clean(pair: Pair, make_set: Any, kind: str, error: Any) -> None:
+    """Also inside `generate`: the next call in the block is neither refused nor edited as a part of the lost one."""
+    ids = torch.tensor(TEXTS[:1])
+    called = pair.tl.blocks[1] if kind == "tl" else (getattr(pair.hf, "model", None) or pair.hf.transformer)
+    block = called if kind == "tl" else (called.layers if hasattr(called, "layers") else called.h)[1]
+
+    def interrupt(*_: Any) -> None:
+        raise error
+
+    with torch.no_grad(), pair.editing(kind, shift(pair, make_set, "last")):
+        for call in (lambda: pair.logits(kind, ids), lambda: pair.generate(kind, ids)):
+            handle = block.register_forward_pre_hook(interrupt)
+            with pytest.raises(error):
+                call()
+            handle.remove()
+            torch.testing.assert_close(pair.logits(kind, ids)[0], by_hand(pair, TEXTS[0], "last"), atol=1e-4, rtol=1e-4)
+
+
 def in_thread(run: Callable[[], Any]) -> Any:
     """The result or the error of a function in another thread."""
     out: list[Any] = []

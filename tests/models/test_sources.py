@@ -60,10 +60,10 @@ def test_empty_and_broken_folders(tmp_path: Path, folders: dict[str, Path]) -> N
     with pytest.raises(InputError, match="tokenizer"):
         models.load(tmp_path)
     (tmp_path / "tokenizer.json").write_bytes((folders["llama"] / "tokenizer.json").read_bytes())
-    with pytest.raises(InputError, match="cannot load"):
+    with pytest.raises(InputError, match="not a complete safetensors file"):
         models.load(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match="not valid JSON"):
+    with pytest.raises(InputError, match="not the config of a model"):
         models.load(tmp_path)
 
 
@@ -73,6 +73,47 @@ def test_not_a_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(InputError, match="not a GGUF file"):
         models.load(tmp_path / "x.gguf")
     assert not list((tmp_path / "cache").glob("*")) if (tmp_path / "cache").exists() else True
+
+
+@pytest.mark.parametrize(
+    ("report", "match"),
+    [
+        (
+            {"missing_keys": ["model.layers.0.mlp.up_proj.weight"]},
+            "lacks weights that its config names: model.layers.0",
+        ),
+        ({"unexpected_keys": ["model.layers.9.mlp.up_proj.weight"]}, "holds weights that no module of its config uses"),
+        ({"mismatched_keys": [("lm_head.weight", (3, 4), (5, 4))]}, "lm_head.weight has shape"),
+        ({"error_msgs": ["size mismatch"]}, "cannot read the weights"),
+    ],
+)
+def test_weights_of_a_gguf_file_that_do_not_fit_are_refused(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: dict[str, Any], match: str
+) -> None:
+    import transformers
+
+    empty: dict[str, Any] = {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": []}
+    hf = AutoModelForCausalLM.from_pretrained(folders["llama"])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folders["llama"])
+
+    class Reader:
+        """Transformers' reading of a file, with a report of our own."""
+
+        @staticmethod
+        def from_pretrained(**options: Any) -> Any:
+            assert options["gguf_file"] == "x.gguf"
+            assert options["trust_remote_code"] is False
+            return (hf, empty | report) if "output_loading_info" in options else tokenizer
+
+    monkeypatch.setenv("NEVA_TL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(transformers, "AutoModelForCausalLM", Reader)
+    monkeypatch.setattr(transformers, "AutoTokenizer", Reader)
+    (tmp_path / "x.gguf").write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(InputError, match=match) as caught:
+        sources.from_gguf(tmp_path / "x.gguf")
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

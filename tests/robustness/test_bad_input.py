@@ -186,7 +186,7 @@ def test_unknown_names(refused: Refused, model: Path, pairs: Path, tmp_path: Pat
     assert "unknown selection method 'magic'" in refused("select", *where, "--value", "power", "--method", "magic")
     assert "unknown pooling 'first'" in refused("collect", *where, "--pooling", "first", "--out", tmp_path / "s")
     assert "unknown split 'dev'" in refused("collect", *where, "--split", "dev", "--out", tmp_path / "s")
-    assert "hedonism was not collected" in refused("select", *where, "--value", "hedonism")
+    assert "no prompts for hedonism" in refused("select", *where, "--value", "hedonism")
     assert "hold no hedonism" in refused(*run, "--value", "hedonism")
 
 
@@ -199,7 +199,7 @@ def test_generate_refuses_before_it_collects(
     assert "unknown method 'magic'" in refused(*steer, "power", "--method", "magic")
     assert "unknown token scope 'some'" in refused(*steer, "power", "--scope", "some")
     for dose in ("nan", "inf", "-inf"):
-        assert f"finite number, not {float(dose)}" in refused(*steer, "power", f"--dose={dose}")
+        assert f"a finite number is expected, not {float(dose)}" in refused(*steer, "power", f"--dose={dose}")
     assert "it is a folder" in refused(*steer, "power", "--out", folder_named(tmp_path, "x.txt"))
 
 
@@ -246,7 +246,7 @@ def test_outputs_that_cannot_be_written(
     (tmp_path / "file").write_text("mine")
     below = tmp_path / "file" / "below"
     where = ("--model", model, "--prompts", f"pairs:{pairs}")
-    assert "cannot make the run folder" in refused("run", *where, "--out", below)
+    assert "is a file, not a folder" in refused("run", *where, "--out", below)
     assert "is a file" in refused("run", *where, "--out", tmp_path / "file")
     for command in ("select_neurons", "generate"):
         monkeypatch.setattr(f"neva_tl.cli.{command}.collected", lambda *args: pytest.fail("worked before it looked"))

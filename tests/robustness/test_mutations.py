@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +17,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from neva_tl import prompts
+from neva_tl import models, prompts
 from neva_tl.activations.stats import ActivationStats
 from neva_tl.core.cache import JsonCache
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing.gate import RelevanceGate
+from neva_tl.models.tiny import tiny_checkpoint
+from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.preflight import check_run_folder, read_manifest
+from neva_tl.study.run.run_folder import RunFolder
 
 #: Values of the wrong type, for any place of a JSON document.
 WRONG: tuple[Any, ...] = (
@@ -115,6 +121,35 @@ def _read_cache(folder: Path) -> Any:
         cache.close()
 
 
+@functools.cache
+def _checkpoint() -> dict[str, bytes]:
+    """Content of the files of a tiny model folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = tiny_checkpoint(Path(folder) / "s", n_layers=2, chat=True)
+        return {file.name: file.read_bytes() for file in made.iterdir()}
+
+
+def _model(folder: Path) -> None:
+    for name, content in _checkpoint().items():
+        (folder / name).write_bytes(content)
+
+
+def _manifest(folder: Path) -> None:
+    config = StudyConfig(model="m", seed=3, k=5, selection={"lam": 0.5}, overrides={"targets": [0.2]}).to_json()
+    model = {"name": "m", "weights_hash": "w", "function": {"settings": {"rope": 1}}, "dtype": "float32"}
+    manifest = {"schema": 1, "study": "a-b-c", "config": config, "model": model, "prompt_hash": "p", "template": {}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _read_manifest(folder: Path) -> None:
+    config = StudyConfig.from_manifest(read_manifest(folder, measured=True)["config"])
+    config.resolved().spending()
+    check_run_folder(folder)
+    RunFolder.open(
+        folder, {"study": "a-b-c", "config": {"seed": 4}, "model": {"weights_hash": "v", "function": {"settings": {}}}}
+    )
+
+
 def _csv(folder: Path) -> None:
     pd.DataFrame(ROWS).to_csv(folder / "s.csv", index=False)
 
@@ -146,6 +181,12 @@ TARGETS: dict[str, Target] = {
         ("risk-seeking.jsonl",),
     ),
     "cache": Target(_cache, _read_cache, ("s.sqlite",)),
+    "model": Target(
+        _model,
+        models.load,
+        ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "model.safetensors"),
+    ),
+    "manifest": Target(_manifest, _read_manifest, ("manifest.json",)),
 }
 
 

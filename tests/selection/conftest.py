@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -15,4 +17,4 @@ def model(monkeypatch: pytest.MonkeyPatch) -> object:
 
     w = torch.tensor(weights(), dtype=torch.float32)
     monkeypatch.setattr(models, "w_out", lambda model, layer: w[layer])
-    return object()
+    return SimpleNamespace(cfg=None)

@@ -79,7 +79,7 @@ def test_bad_requests_are_refused() -> None:
     stats = make_stats(clusters=8)
     for message, call in {
         "samples=True": lambda: stability(make_stats(keep=False), "benevolence", k=5),
-        "at least one": lambda: stability(stats, "benevolence", k=5, draws=0),
+        "at least 1": lambda: stability(stats, "benevolence", k=5, draws=0),
         "choose k from 1": lambda: stability(stats, "benevolence", k=-5),
         "placebo": lambda: stability(stats, "benevolence", k=5, method="random"),
         "at least 4": lambda: stability(make_stats(clusters=3), "benevolence", k=5),

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from neva_tl import models
 from neva_tl.attribution.tokens import token_text
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.models import inference
 from neva_tl.models.hooks import record_hooks
@@ -46,6 +47,7 @@ class Context:
         return {"tokens": list(self.tokens), "activations": [round(x, 4) for x in self.activations], "at": self.at}
 
 
+@check_arguments
 def top_contexts(
     model: models.Model,
     neurons: Sequence[tuple[int, int]],

@@ -11,7 +11,7 @@ would miss nodes that are saturated there. For a source s:
 - attributed (neurons): the output of s along the neuron's own input weights, exact for the direct path with the norm's scale
   and the activation's ratio act(x) / x held fixed (gated MLPs: half through the gate, half through the factor it
   multiplies), less the same for the mean-ablated s; all sources together give the neuron's full activation. This is edge
-  attribution patching (Syed et al. 2023) with an exact linear part.
+  attribution patching (Syed et al. 2023) with an exact linear part. Scales of norms after attention or MLP are fixed too.
 - total: attribution patching by all paths, `dA_t / dg_s` at the unedited run (see `gates`; Nanda 2023).
 - measured: the change of A_t when s is actually mean-ablated, with a 95 % interval over texts (Welch). An input token is
   ablated to the average embedding at its position in the - texts.
@@ -30,8 +30,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neva_tl import models
-from neva_tl.attribution.decompose import mlp_reader, read_mask
-from neva_tl.attribution.direct import divisor, readout
+from neva_tl.attribution.decompose import read_mask
+from neva_tl.attribution.direct import readout
+from neva_tl.attribution.outputs import OutputMap, attn_output, divisor, mlp_output, written
+from neva_tl.attribution.reads import mlp_reader
+from neva_tl.attribution.self_check import check_activations, check_blocks, check_reads
 from neva_tl.attribution.tokens import token_text
 from neva_tl.circuits.search.circuit_run import CircuitRun
 from neva_tl.circuits.search.gates import Means
@@ -39,6 +42,7 @@ from neva_tl.circuits.search.inputs import input_scores
 from neva_tl.circuits.search.nodes import Name, Nodes, split
 from neva_tl.circuits.search.single import intervals, measure_sources, pick, site_of
 from neva_tl.circuits.search.task import ValueTask, read_log_odds
+from neva_tl.core.arguments import check_arguments
 from neva_tl.models import inference
 from neva_tl.models.hooks import temporary_hooks
 
@@ -114,6 +118,7 @@ class _EffectSums:
         return cls(names, square, square.clone(), torch.zeros(len(names), n_values, dtype=torch.float64))
 
 
+@check_arguments
 def circuit_effects(
     model: models.Model,
     task: ValueTask,
@@ -132,7 +137,13 @@ def circuit_effects(
         means: By default those of the task's texts.
         n_inputs: Number of input tokens (types), by |total| on m.
         measure: False skips the ablations (one run per source).
+
+    Raises:
+        InputError: The parts of the model do not add up to its own activations or logits (see `attribution.self_check`).
     """
+    check_blocks(model)
+    check_reads(model)
+    check_activations(model)
     run = CircuitRun.of(model, task, means)
     input_totals = input_scores(model, task, run.means)
     sums = _EffectSums.zeros(nodes, len(task.ids))
@@ -268,18 +279,32 @@ def _by_token(sums: dict[int, Tensor], target: int, n_targets: int, tokens: Tens
 def _outputs(run: CircuitRun, traced: _TracedBatch, names: Sequence[Name]) -> Float[Tensor, "s b n d_model"]:
     """Each node's output into the stream, less the output of its mean."""
     model, means = run.model, run.means
+    scales: dict[tuple[str, int], Tensor] = {}
     out = []
     for name in names:
         kind, layer, index = name
         n = traced.batch.mask.shape[1]
         x = pick(_activation(model, traced, name), name).float()
+        if (kind, layer) not in scales:
+            scales[kind, layer] = _output_divisor(model, traced, name)[..., None]
         if kind == "head":
             gap = x - Means.at(means.z[layer], n)[:, index]
-            out.append(gap @ models.w_o(model, layer).detach().float()[index])
+            output = gap @ models.w_o(model, layer).detach().float()[index]
+            out.append(OutputMap.of(model, layer, "attn").linear(output) / scales[kind, layer])
         else:
             gap = x - Means.at(means.post[layer], n)[:, index]
-            out.append(gap[..., None] * models.w_out(model, layer).detach().float()[index])
+            out.append(gap[..., None] * written(model, layer)[index] / scales[kind, layer])
     return torch.stack(out) if out else traced.embed.new_zeros(0, *traced.embed.shape)
+
+
+def _output_divisor(model: models.Model, traced: _TracedBatch, name: Name) -> Float[Tensor, "b n"]:
+    """Divisor of the norm after a node's attention or MLP at every token; 1 without one."""
+    kind, layer, _ = name
+    activation = _activation(model, traced, name).detach()
+    to_stream = OutputMap.of(model, layer, "attn" if kind == "head" else "mlp")
+    if to_stream.norm is None:
+        return activation.new_ones(activation.shape[:2], dtype=torch.float32)
+    return to_stream.divisor((attn_output if kind == "head" else mlp_output)(model, layer, activation))
 
 
 def _add_direct(
@@ -350,8 +375,10 @@ def _to_values(run: CircuitRun, traced: _TracedBatch, outputs: Tensor) -> Float[
     last = models.hook_name(model, models.info(model).n_layers - 1, "resid_post")
     final = traced.activations[last].detach()[rows].float()
     each = (sign / rows.sum(dim=1))[rows.nonzero()[:, 0]] / divisor(final, kind, eps)
-    probability = traced.activations["logits"].detach()[rows].float().softmax(dim=-1)
-    read = readout(model, centred=True)
+    logits = traced.activations["logits"].detach()[rows].float()
+    probability = logits.softmax(dim=-1)
+    cap = models.logit_soft_cap(model)
+    read = readout(model, centred=cap <= 0)
     out = []
     for ids in task.ids.values():
         inside = torch.zeros(probability.shape[-1], dtype=torch.bool, device=probability.device)
@@ -359,6 +386,8 @@ def _to_values(run: CircuitRun, traced: _TracedBatch, outputs: Tensor) -> Float[
         share = torch.where(inside, probability, 0.0)
         rest = probability - share
         slope = share / share.sum(dim=-1, keepdim=True) - rest / rest.sum(dim=-1, keepdim=True)
+        if cap > 0:  # the slope of the cap
+            slope = slope * (1 - (logits / cap) ** 2)
         reader = (slope @ read.T) * each[:, None]
         out.append(torch.einsum("smd,md->s", outputs[:, rows], reader))
     return torch.stack(out, dim=1).double().cpu()

@@ -22,6 +22,7 @@ from torch import Tensor
 from neva_tl import models
 from neva_tl.circuits.search.nodes import Nodes
 from neva_tl.circuits.search.task import ValueTask, read_log_odds
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import WorkError
 from neva_tl.models import inference
 from neva_tl.models.hooks import temporary_hooks
@@ -57,6 +58,7 @@ class Means:
         return table[torch.arange(n, device=table.device).clamp_max(len(table) - 1)]
 
 
+@check_arguments
 def mean_activations(model: models.Model, task: ValueTask) -> Means:
     """Means over both poles of a task (embeddings: the - pole), position by position.
 

@@ -12,10 +12,12 @@ from neva_tl import models
 from neva_tl.circuits.search.circuit_run import CircuitRun
 from neva_tl.circuits.search.gates import Means
 from neva_tl.circuits.search.task import ValueTask, read_log_odds
+from neva_tl.core.arguments import check_arguments
 from neva_tl.models import inference
 from neva_tl.models.hooks import temporary_hooks
 
 
+@check_arguments
 def input_scores(model: models.Model, task: ValueTask, means: Means, *, steps: int = 6) -> Float[Tensor, " d_vocab"]:
     """Contribution of each token type's embeddings to m, in nats.
 

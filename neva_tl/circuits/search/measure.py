@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from neva_tl.circuits.search.task import read_log_odds
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.statistics import mean_interval
@@ -15,6 +16,7 @@ from neva_tl.models import Model, inference
 from neva_tl.prompts.example import Example
 
 
+@check_arguments
 def ablation_effects(
     model: Model,
     neurons: NeuronSet,
@@ -48,6 +50,8 @@ def ablation_effects(
 
     if not len(examples):
         raise InputError("measured edges need at least one example")
+    if missing := {"value", "token", "shared"} - set(tokens.columns):
+        raise InputError(f"the table of tokens lacks {', '.join(sorted(missing))}: attribution.value_tokens gives one")
     plain = tokens[~tokens["shared"]]
     ids = {str(name): group["token"].tolist() for name, group in plain.groupby("value", sort=False)}
     batches = list(inference.batches(model, examples, token_budget=token_budget, chat=chat))

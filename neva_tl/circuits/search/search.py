@@ -31,6 +31,7 @@ from neva_tl.circuits.search.circuit_run import CircuitRun
 from neva_tl.circuits.search.gates import Means
 from neva_tl.circuits.search.nodes import Nodes
 from neva_tl.circuits.search.task import ValueTask, read_log_odds
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.models import inference
 
@@ -70,6 +71,7 @@ class _Settings:
         return self.full - self.nothing
 
 
+@check_arguments
 def gate_scores(
     model: models.Model, task: ValueTask, means: Means, nodes: Nodes, *, steps: int = 4
 ) -> Float[Tensor, " n_nodes"]:
@@ -124,6 +126,7 @@ def _gradient(run: CircuitRun, gates: Float[Tensor, " n_nodes"]) -> Float[Tensor
     return total
 
 
+@check_arguments
 def find_circuits(
     model: models.Model,
     task: ValueTask,
@@ -181,6 +184,7 @@ def find_circuits(
     return out
 
 
+@check_arguments
 def find_circuit(model: models.Model, task: ValueTask, size: int = 60, **options: Any) -> SearchResult:
     """One circuit of a requested size.
 

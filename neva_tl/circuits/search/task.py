@@ -19,8 +19,9 @@ from torch import Tensor
 
 from neva_tl.attribution import value_tokens
 from neva_tl.attribution.decompose import At, read_mask
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES
+from neva_tl.core.values import VALUES, ValueName
 from neva_tl.models import Model, inference
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.example import Example
@@ -97,15 +98,16 @@ class ValueTask:
         )
 
 
+@check_arguments
 def value_task(
     model: Model,
     pairs: ContrastSet,
-    value: str,
+    value: ValueName,
     *,
     split: str = "train",
     per_pole: int = 64,
-    values: Sequence[str] = VALUES,
-    words: Mapping[str, Sequence[str]] | None = None,
+    values: Sequence[ValueName] = VALUES,
+    words: Mapping[ValueName, Sequence[str]] | None = None,
     at: At = "answer",
     chat: bool | None = None,
     lead: str = "",
@@ -118,17 +120,19 @@ def value_task(
         value: The value whose words m is about.
         split: Split of the contrast set.
         per_pole: Maximum texts per pole (whole pairs, where texts are paired).
-        values: Values whose tokens are measured as well.
+        values: Values whose tokens are measured as well; by default all ten, without those that have no token in this
+            vocabulary.
         words: As in `attribution.value_tokens`; by default half A of our lists.
         at: `last` where a value's words come next (the demo's contrasts), `answer` for statements.
         chat: As in `inference.encode`.
         lead: Suffix for every text that makes a value's word likely next (`LEAD` in English); use with `at="last"`.
 
     Raises:
-        InputError: The split has no texts of the value, or `per_pole` is below 2.
+        InputError: The split has no texts of the value, the value has no token, or `per_pole` is below 2.
     """
     if per_pole < 2:
         raise InputError(f"a task needs at least 2 texts per pole, not {per_pole}")
+    tokens = _tokens(model, value, values, words)
     contrasts = pairs.split(split).for_value(value)
     df = contrasts.df
     # round-robin over clusters, so that a small task still covers many frames
@@ -142,12 +146,20 @@ def value_task(
         examples=tuple(replace(examples[i], answer=examples[i].answer + lead) for i in rows),
         signs=np.where(df["pole"].to_numpy()[rows] == "+", 1.0, -1.0),
         clusters=df["cluster"].astype(str).to_numpy()[rows],
-        tokens=value_tokens(model, values, words),
+        tokens=tokens,
         at=at,
         chat=chat,
         split=split,
         lead=lead,
     )
+
+
+def _tokens(model: Model, value: str, values: Sequence[str], words: Mapping[str, Sequence[str]] | None) -> pd.DataFrame:
+    """Return the tokens of the task's value and of the others; by default, others without a token are left out."""
+    others_optional = words is None and tuple(values) == VALUES
+    table = value_tokens(model, values, words, strict=not others_optional)
+    # the task's own value needs a token: this raises the error that says why it has none
+    return table if value in set(table["value"]) else value_tokens(model, (*values, value), words)
 
 
 def read_log_odds(

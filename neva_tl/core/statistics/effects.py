@@ -15,7 +15,10 @@ from scipy.optimize import brentq
 from scipy.special import gammaln, nctdtr, nctdtrinc, ndtri
 from scipy.stats import t as student
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
+from neva_tl.core.kinds import Delta, Level
+from neva_tl.core.statistics.limits import containing
 from neva_tl.core.statistics.moments import Moments, check_moments
 from neva_tl.core.statistics.tails import MANY, MANY_SHARES, spline, tails_on_curve, tails_on_surface, two_tails
 
@@ -45,6 +48,7 @@ class Effect(NamedTuple):
     sizes: tuple[int, int] | None = None
 
 
+@check_arguments
 def hedges_correction(df: Num[np.ndarray, "*dims"] | float) -> Float[np.ndarray, "*dims"]:
     """Compute the exact small-sample factor `J = Gamma(df/2) / (sqrt(df/2) Gamma((df-1)/2))`.
 
@@ -57,6 +61,7 @@ def hedges_correction(df: Num[np.ndarray, "*dims"] | float) -> Float[np.ndarray,
     return np.asarray(np.exp(gammaln(df / 2) - gammaln((df - 1) / 2)) / np.sqrt(df / 2))
 
 
+@check_arguments
 def hedges_g(plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]) -> Effect:
     """Compute Hedges' g of two independent samples: `J (mean_plus - mean_minus) / pooled sd`.
 
@@ -76,6 +81,7 @@ def hedges_g(plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]) -> Effect:
     return _effect(a.mean - b.mean, sd, np.asarray(float(df)), np.asarray(np.sqrt(a.n * b.n / (a.n + b.n))))
 
 
+@check_arguments
 def paired_g(diff: tuple[int, Any, Any]) -> Effect:
     """Compute the Hedges-corrected d_z of pair differences: `J mean(diff) / sd(diff)`.
 
@@ -91,6 +97,7 @@ def paired_g(diff: tuple[int, Any, Any]) -> Effect:
     return _effect(d.mean, np.sqrt(d.m2 / (d.n - 1)), np.asarray(float(d.n - 1)), np.asarray(np.sqrt(d.n)))
 
 
+@check_arguments
 def welch_effect(plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]) -> Effect:
     """Compute Hedges' g with Welch's t, for tests that must not assume equal spread in both samples.
 
@@ -113,6 +120,7 @@ def welch_effect(plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]) -> Eff
     return Effect(pooled.g, t, df, np.asarray(root_n), pooled.sd, (a.n, b.n))
 
 
+@check_arguments
 def welch(
     plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]
 ) -> tuple[Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"]]:
@@ -142,6 +150,7 @@ def _welch(a: Moments, b: Moments) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return t, np.asarray(df), se
 
 
+@check_arguments
 def paired_t(
     diff: tuple[int, Any, Any],
 ) -> tuple[Float[np.ndarray, "*dims"], Float[np.ndarray, ""], Float[np.ndarray, "*dims"]]:
@@ -157,6 +166,7 @@ def paired_t(
     return effect.t, effect.df, np.asarray(2 * student.sf(np.abs(effect.t), effect.df))
 
 
+@check_arguments
 def interval(
     effect: Effect, level: float = 0.95, method: Literal["noncentral-t", "large-sample"] = "noncentral-t"
 ) -> tuple[Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"]]:
@@ -166,6 +176,8 @@ def interval(
     observed t is the upper or lower tail quantile, `ncp / root_n` with `F(t; df, ncp) = (1 +- level) / 2`. It covers
     the population effect directly, so no J is applied. `large-sample`: `g +- z sqrt(1/root_n^2 + g^2/(2 (df - 1.94)))`,
     the normal approximation of Hedges and Olkin (1985) as in statsmodels' `effectsize_smd`.
+    A limit beyond g becomes g: the noncentral limits can exclude the shrunken g at one degree of freedom, where J is 0, and
+    at low levels.
     Both treat observations as independent: for prompts that share a cluster, use the cluster bootstrap or sign flips.
 
     Args:
@@ -189,9 +201,10 @@ def interval(
         raise InputError(f"unknown interval method {method!r}: noncentral-t or large-sample")
     lo = _noncentrality(effect.t, effect.df, 1 - tail) / effect.root_n
     hi = _noncentrality(effect.t, effect.df, tail) / effect.root_n
-    return np.asarray(lo), np.asarray(hi)
+    return containing(effect.g, lo, hi)
 
 
+@check_arguments
 def mean_interval(
     values: Num[np.ndarray, " n *dims"], level: float = 0.95
 ) -> tuple[Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"], Float[np.ndarray, "*dims"]]:
@@ -211,7 +224,8 @@ def mean_interval(
     return mean, mean - half, mean + half
 
 
-def minimum_effect_p(effect: Effect, delta: float = 0.2) -> Float[np.ndarray, "*dims"]:
+@check_arguments
+def minimum_effect_p(effect: Effect, delta: Delta = 0.2) -> Float[np.ndarray, "*dims"]:
     """Compute p-values of the minimum-effect test, null hypothesis `|population effect| <= delta`.
 
     `p = P(|T| >= |t|)` for `T ~ noncentral t(df, delta root_n)`, the null's least favourable point (Murphy and Myors
@@ -278,7 +292,8 @@ def critical_t(df: float, ncp: float, alpha: float) -> float:
     return float(brentq(lambda c: float(two_tails(c, df, ncp)) - alpha, 0.0, top, xtol=1e-10))
 
 
-def least_t(effect: Effect, alpha: float, delta: float = 0.2) -> float:
+@check_arguments
+def least_t(effect: Effect, alpha: Level, delta: Delta = 0.2) -> float:
     """Compute a bound on |t| below which no minimum-effect p reaches alpha; screens skip those effects.
 
     The bound is tight to 1 % when all effects share df and root_n. Otherwise (Welch) it is the smallest critical value over
@@ -296,7 +311,8 @@ def least_t(effect: Effect, alpha: float, delta: float = 0.2) -> float:
     for _ in range(2):
         sizes = np.linspace(low, high, 65)
         least = two_tails(sizes[:, None], ends, ncp).min(axis=1)
-        last = int(np.flatnonzero(least > alpha)[-1])
+        above = np.flatnonzero(least > alpha)
+        last = int(above[-1]) if len(above) else 0
         low, high = sizes[last], sizes[min(last + 1, 64)]
     return 0.99 * float(low)
 

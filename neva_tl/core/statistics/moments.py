@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Num
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 
 
@@ -25,6 +26,7 @@ class Moments(NamedTuple):
     m2: np.ndarray
 
 
+@check_arguments
 def moments(x: Num[np.ndarray, "n ..."]) -> Moments:
     """Compute moments along the first axis, in float64.
 
@@ -41,6 +43,7 @@ def moments(x: Num[np.ndarray, "n ..."]) -> Moments:
     return Moments(len(x), np.asarray(mean), np.asarray(((x - mean) ** 2).sum(axis=0)))
 
 
+@check_arguments
 def merge_moments(parts: Iterable[tuple[int, Any, Any]]) -> Moments:
     """Compute the moments of the union of several samples, in float64.
 
@@ -72,6 +75,7 @@ def merge_moments(parts: Iterable[tuple[int, Any, Any]]) -> Moments:
     return merged
 
 
+@check_arguments
 def check_moments(sample: tuple[int, Any, Any], what: str = "sample", least: int = 2) -> Moments:
     """Return moments as float64 after checking them.
 

@@ -8,12 +8,14 @@ import numpy as np
 from jaxtyping import Float, Num
 from scipy.stats import false_discovery_control
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 
 #: Bytes of flipped statistics in memory at a time.
 _BUDGET = 8 * 2**20
 
 
+@check_arguments
 def benjamini_hochberg(p: Float[np.ndarray, "*dims"]) -> Float[np.ndarray, "*dims"]:
     """Compute q-values (Benjamini and Hochberg 1995) over all entries, in the input's shape.
 
@@ -45,6 +47,7 @@ class StepUp(NamedTuple):
     q: np.ndarray
 
 
+@check_arguments
 def step_up_p(p: Float[np.ndarray, " n"], alpha: float, family: int) -> StepUp:
     """Apply Benjamini and Hochberg's step-up rule to the smaller p-values of a family.
 
@@ -72,6 +75,7 @@ def step_up_p(p: Float[np.ndarray, " n"], alpha: float, family: int) -> StepUp:
     return StepUp(float(ranked[count - 1]) if count else -1.0, ranked[:count], q[:count])
 
 
+@check_arguments
 def cluster_means(x: Num[np.ndarray, "n ..."], clusters: np.ndarray) -> tuple[Float[np.ndarray, "m ..."], np.ndarray]:
     """Compute the mean of the rows of each cluster.
 
@@ -93,6 +97,7 @@ def cluster_means(x: Num[np.ndarray, "n ..."], clusters: np.ndarray) -> tuple[Fl
     return out / np.bincount(index).reshape(-1, *[1] * (x.ndim - 1)), names
 
 
+@check_arguments
 def sign_flip_max_t(
     effects: Num[np.ndarray, "m k"],
     shift: Num[np.ndarray, " k"] | float = 0.0,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from scipy.stats import hypergeom
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 
 
@@ -37,6 +38,7 @@ class Overlap(NamedTuple):
         return self.expected / max(self.size_a + self.size_b - self.expected, 1)
 
 
+@check_arguments
 def overlap(a: Set[object], b: Set[object], total: int) -> Overlap:
     """Compare two subsets of one population.
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import brentq
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
+from neva_tl.core.kinds import Count, Delta
 from neva_tl.core.statistics.effects import critical_t
 from neva_tl.core.statistics.tails import two_tails
 
@@ -13,7 +15,8 @@ from neva_tl.core.statistics.tails import two_tails
 _MOST = 10_000_000
 
 
-def power_of_t(g: float, n: int, *, alpha: float = 0.05, delta: float = 0.0, paired: bool = True) -> float:
+@check_arguments
+def power_of_t(g: float, n: Count, *, alpha: float = 0.05, delta: Delta = 0.0, paired: bool = True) -> float:
     """Compute the probability that the (minimum-effect) t test rejects at population effect g.
 
     The critical value c solves `P(|T| >= c) = alpha` for `T ~ noncentral t(df, delta root_n)`; the power is
@@ -33,8 +36,9 @@ def power_of_t(g: float, n: int, *, alpha: float = 0.05, delta: float = 0.0, pai
     return float(two_tails(critical, df, abs(g) * root_n))
 
 
+@check_arguments
 def pairs_needed(
-    g: float, *, power: float = 0.8, alpha: float = 0.05, delta: float = 0.0, paired: bool = True
+    g: float, *, power: float = 0.8, alpha: float = 0.05, delta: Delta = 0.0, paired: bool = True
 ) -> int | None:
     """Compute the smallest n (pairs, or observations per group) at which the test reaches a power.
 
@@ -67,7 +71,10 @@ def pairs_needed(
     return high
 
 
-def detectable_g(n: int, *, power: float = 0.8, alpha: float = 0.05, delta: float = 0.0, paired: bool = True) -> float:
+@check_arguments
+def detectable_g(
+    n: Count, *, power: float = 0.8, alpha: float = 0.05, delta: Delta = 0.0, paired: bool = True
+) -> float:
     """Compute the smallest population effect that n pairs (or n per group) detect with a power.
 
     The inverse of `power_of_t` in g, which rises in |g|: the root of `power_of_t(g, n) = power` above delta.

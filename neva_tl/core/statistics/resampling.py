@@ -10,7 +10,10 @@ from jaxtyping import Bool, Float, Num
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata, spearmanr
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
+from neva_tl.core.kinds import Count
+from neva_tl.core.statistics.limits import containing, shifted
 
 Alternative = Literal["two-sided", "greater", "less"]
 
@@ -31,17 +34,22 @@ class Estimate(NamedTuple):
     n: int
 
 
+@check_arguments
 def cluster_bootstrap(
     values: Num[np.ndarray, "n ..."],
     clusters: np.ndarray | None,
     statistic: Callable[[np.ndarray], Any] = lambda x: x.mean(axis=0),
     *,
-    n: int = 2000,
+    n: Count = 2000,
     rng: np.random.Generator,
     level: float = 0.95,
     method: Literal["percentile", "bca"] = "percentile",
 ) -> Estimate:
     """Compute a bootstrap interval by resampling whole clusters with replacement.
+
+    No interval excludes its estimate. Where percentiles exclude it, because resampling biases the statistic, they are
+    shifted so that the median draw is the estimate (see `limits.shifted`); a BCa limit beyond the estimate becomes the
+    estimate.
 
     Args:
         values: Rows to resample.
@@ -67,7 +75,8 @@ def cluster_bootstrap(
         raise InputError("the bootstrapped statistic is not finite: drop clusters with missing scores first")
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     if method == "percentile":
-        lo, hi = np.quantile(draws, tails, axis=0)
+        lo, middle, hi = np.quantile(draws, [tails[0], 0.5, tails[1]], axis=0)
+        lo, hi = shifted(estimate, lo, middle, hi)
     elif method == "bca":
         left_out = np.stack(
             [
@@ -75,7 +84,7 @@ def cluster_bootstrap(
                 for i in range(len(rows))
             ]
         )
-        lo, hi = _bca(estimate, draws, left_out, tails)
+        lo, hi = containing(estimate, *_bca(estimate, draws, left_out, tails))
     else:
         raise InputError(f"unknown bootstrap method {method!r}: percentile or bca")
     if estimate.ndim == 0:
@@ -110,6 +119,7 @@ def _bca(
     return ends[0], ends[1]
 
 
+@check_arguments
 def halves_of_folds(counts: Num[np.ndarray, " f"]) -> tuple[list[int], list[int]]:
     """Divide folds into two halves of similar size: from the largest fold down, each to the smaller half.
 
@@ -133,6 +143,7 @@ def halves_of_folds(counts: Num[np.ndarray, " f"]) -> tuple[list[int], list[int]
     return sorted(halves[0]), sorted(halves[1])
 
 
+@check_arguments
 def split_half_agreement(
     first: Float[np.ndarray, "*dims"], second: Float[np.ndarray, "*dims"]
 ) -> Bool[np.ndarray, "*dims"]:
@@ -145,6 +156,7 @@ def split_half_agreement(
     return np.asarray(np.sign(first) * np.sign(second) > 0)
 
 
+@check_arguments
 def spearman(a: Num[np.ndarray, " n"], b: Num[np.ndarray, " n"]) -> tuple[float, float]:
     """Compute Spearman's rank correlation and its two-sided p-value (SciPy's).
 
@@ -170,6 +182,7 @@ def _check_correlation(a: np.ndarray, b: np.ndarray) -> None:
         raise InputError("a rank correlation of a constant series is undefined")
 
 
+@check_arguments
 def mantel(
     a: Num[np.ndarray, "v v"],
     b: Num[np.ndarray, "v v"],
@@ -211,6 +224,10 @@ def mantel(
         r = rankdata(matrix[off])
         ranks[off] = (r - r.mean()) / np.sqrt(((r - r.mean()) ** 2).sum())
     observed = float((ranks_a * ranks_b).sum())
+    if orders is not None and any(
+        sorted(np.asarray(order).ravel().tolist()) != list(range(len(a))) for order in orders
+    ):
+        raise InputError(f"orders are permutations of 0 to {len(a) - 1}, one array each")
     drawn = [rng.permutation(len(a)) for _ in range(permutations)] if orders is None else list(orders)
     null = np.array([(ranks_a[np.ix_(order, order)] * ranks_b).sum() for order in drawn])
     hits = {

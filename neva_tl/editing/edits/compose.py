@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.editing.base import Change, Edit, check_model
 from neva_tl.editing.constant import Constant
@@ -62,6 +63,7 @@ class Composed(Edit):
         return tuple(Change(layer, "post", _adder(steps)) for layer, steps in by_layer.items())
 
 
+@check_arguments
 def compose(edits: Sequence[Shift], *, shared: Shared = "sum") -> Composed:
     """Steer towards several values at once.
 

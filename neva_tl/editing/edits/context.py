@@ -20,7 +20,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from neva_tl.activations import ActivationStats
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
+from neva_tl.core.kinds import Bound
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing.base import Change, Scope, check_model
 from neva_tl.editing.edits.probe import (
@@ -70,6 +72,7 @@ class ContextAware(TowardsProbability):
         return tuple(Change(probe.layer, "post", meet_need(probe, self.dose)) for probe in self.probes)
 
 
+@check_arguments
 def fit_context(
     stats: ActivationStats,
     neurons: NeuronSet,
@@ -79,7 +82,7 @@ def fit_context(
     others: int = 40,
     dose: float = 2.0,
     scope: Scope = "all",
-    least_reach: float = 1.0,
+    least_reach: Bound = 1.0,
     seed: int = 0,
 ) -> ContextAware:
     """Fit the probes of a context-aware edit on the training samples of `stats`.

@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing.base import NeuronEdit
@@ -57,6 +58,7 @@ class Shift(NeuronEdit):
         return Constant(self.dose * numbers[0], index)
 
 
+@check_arguments
 def Amplify(neurons: NeuronSet, dose: float = 1.0, **options: object) -> Shift:
     """Steer towards a value: a `Shift` in units of `mean(+) - mean(-)` per neuron.
 

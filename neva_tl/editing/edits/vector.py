@@ -11,7 +11,9 @@ import torch
 from jaxtyping import Bool, Float
 
 from neva_tl import models
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
+from neva_tl.core.kinds import Bound
 from neva_tl.editing.base import Change, Edit
 from neva_tl.editing.constant import Constant
 from neva_tl.editing.edits.probe import (
@@ -120,6 +122,7 @@ def check_width(probes: Sequence[LayerProbe], model: models.EditableModel) -> No
             )
 
 
+@check_arguments
 def fit_vector_probes(
     resid: Mapping[int, Float[np.ndarray, "n d"]],
     label: Bool[np.ndarray, " n"],
@@ -127,7 +130,7 @@ def fit_vector_probes(
     *,
     name: str = "probed_vector",
     C: float = 0.05,
-    least_reach: float = 1.0,
+    least_reach: Bound = 1.0,
     **options: Any,
 ) -> ProbedVector:
     """Fit the probes of a `ProbedVector`: the recipe of `fit_context` on residual streams.

@@ -22,7 +22,7 @@ def read_blimp(path: str | Path, name: str = "blimp", *, skip_bad: bool = False)
     Args:
         path: A .zip file, a folder or a .jsonl file. `__MACOSX` and hidden files are skipped.
         name: Name of the set.
-        skip_bad: Leave malformed rows out and report their number on stderr. The first malformed row raises otherwise.
+        skip_bad: Leave malformed rows out and count them in `note`. The first malformed row raises otherwise.
 
     Raises:
         InputError: The path is missing or empty, or a row is malformed (the message names file and line).
@@ -43,7 +43,7 @@ def read_blimp(path: str | Path, name: str = "blimp", *, skip_bad: bool = False)
                 items.append(_item(line, stem, number))
             except InputError as error:
                 complain(f"{label}, line {number}: {error}", bad)
-    return Benchmark(name, "pair", tuple(items), skipped=counted(name, bad))
+    return Benchmark(name, "pair", tuple(items), skipped=len(bad or ()), note=counted(name, bad, len(items)))
 
 
 def _files(source: Path) -> Iterator[tuple[str, str, bytes]]:

@@ -50,6 +50,7 @@ class Benchmark:
         items: The items in the order of the file.
         total: Number of items before `limit` selected some.
         skipped: Number of malformed rows that were left out.
+        note: Sentence about these rows; empty for none.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Benchmark:
     items: tuple[Item, ...]
     total: int = 0
     skipped: int = 0
+    note: str = ""
 
     def __post_init__(self) -> None:
         if not self.items:
@@ -137,7 +139,7 @@ def jsonl_items(
         item: Function (line, row) -> item. Raises `InputError` where the row is malformed.
         kind: Scoring rule of the set.
         name: Name of the set. Default: the file's stem.
-        skip_bad: Leave malformed rows out and report their number on stderr. The first malformed row raises otherwise.
+        skip_bad: Leave malformed rows out and count them in `note`. The first malformed row raises otherwise.
 
     Raises:
         InputError: The path is missing or empty, or a row is malformed (the message names file and line).
@@ -150,7 +152,7 @@ def jsonl_items(
             items.append(item(line, row))
         except InputError as error:
             complain(f"{file}, line {line}: {error}", bad)
-    return Benchmark(name, kind, tuple(items), skipped=counted(name, bad))
+    return Benchmark(name, kind, tuple(items), skipped=len(bad or ()), note=counted(name, bad, len(items)))
 
 
 def text_field(row: dict[str, Any], key: str) -> str:

@@ -17,7 +17,7 @@ def read_lambada(path: str | Path, name: str = "", *, skip_bad: bool = False) ->
     Args:
         path: The .jsonl file.
         name: Name of the set. Default: the file's stem.
-        skip_bad: Leave malformed rows out and report their number on stderr. The first malformed row raises otherwise.
+        skip_bad: Leave malformed rows out and count them in `note`. The first malformed row raises otherwise.
 
     Raises:
         InputError: The path is missing or empty, or a row is malformed (the message names file and line).

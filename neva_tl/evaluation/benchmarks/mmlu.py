@@ -32,7 +32,7 @@ def read_mmlu(path: str | Path, name: str = "mmlu", *, form: Form = "cloze", ski
         path: A .csv file or a folder of them.
         name: Name of the set; ` (letters)` or ` (cloze)` is appended.
         form: `letters` or `cloze`.
-        skip_bad: Leave malformed rows out and report their number on stderr. The first malformed row raises otherwise.
+        skip_bad: Leave malformed rows out and count them in `note`. The first malformed row raises otherwise.
 
     Raises:
         InputError: The path is missing or empty, or a row is malformed (the message names file and line).
@@ -48,7 +48,13 @@ def read_mmlu(path: str | Path, name: str = "mmlu", *, form: Form = "cloze", ski
         subject = file.stem.removesuffix("_test").removesuffix("_val").removesuffix("_dev")
         for line, row in _rows(existing_file(file, "an MMLU subject (.csv)"), bad):
             items.append(_item(f"{subject}/{line}", subject.replace("_", " "), row, form))
-    return Benchmark(name, "letter" if form == "letters" else "choice", tuple(items), skipped=counted(name, bad))
+    return Benchmark(
+        name,
+        "letter" if form == "letters" else "choice",
+        tuple(items),
+        skipped=len(bad or ()),
+        note=counted(name, bad, len(items)),
+    )
 
 
 def _rows(file: Path, bad: list[str] | None) -> Iterator[tuple[int, list[str]]]:

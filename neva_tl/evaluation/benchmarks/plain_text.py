@@ -20,7 +20,7 @@ def read_plain_text(path: str | Path, name: str = "", *, skip_bad: bool = False)
     Args:
         path: A .json file (a list of texts) or a .txt file (paragraphs).
         name: Name of the set. Default: the file's stem.
-        skip_bad: Leave list entries that are not texts out and report their number on stderr. The first one raises otherwise.
+        skip_bad: Leave list entries that are not texts out and count them in `note`. The first one raises otherwise.
 
     Raises:
         InputError: The file is missing or empty, its JSON is not a list, or an entry is not a text (the message names file and
@@ -47,4 +47,4 @@ def read_plain_text(path: str | Path, name: str = "", *, skip_bad: bool = False)
             items.append(Item(str(number), str(number), ("",), (entry.strip(),)))
         else:
             complain(f"{file}, text {number}: no text", bad)
-    return Benchmark(name, "text", tuple(items), skipped=counted(name, bad))
+    return Benchmark(name, "text", tuple(items), skipped=len(bad or ()), note=counted(name, bad, len(items)))

@@ -30,7 +30,7 @@ def read_benchmarks(spec: str, *, skip_bad: bool = False) -> list[Benchmark]:
 
     Args:
         spec: `NAME=PATH`, or a path alone.
-        skip_bad: Leave malformed rows out and report their number on stderr. The first malformed row raises otherwise.
+        skip_bad: Leave malformed rows out and count them in `note`. The first malformed row raises otherwise.
 
     Raises:
         InputError: The spec is malformed, the path is missing, its format is unknown, or a row is malformed.

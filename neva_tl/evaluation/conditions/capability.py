@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.editing import Edit, as_edits, edit, rewrite
 from neva_tl.evaluation.benchmarks.metrics import lead
@@ -48,6 +49,7 @@ class Reference:
     logprobs: tuple[Float[Tensor, "_ d_vocab"], ...]
 
 
+@check_arguments
 def reference(model: Model, texts: Sequence[str], *, token_budget: int = TOKEN_BUDGET) -> Reference:
     """Run the unedited model over neutral texts and store its distributions.
 
@@ -72,6 +74,7 @@ def reference(model: Model, texts: Sequence[str], *, token_budget: int = TOKEN_B
     return Reference(tuple(texts), tuple(tokens), tuple(loss), tuple(distributions))
 
 
+@check_arguments
 def neutral_table(
     model: Model, edits: Edits, texts: Sequence[str] | Reference, *, token_budget: int = TOKEN_BUDGET
 ) -> pd.DataFrame:
@@ -106,6 +109,7 @@ def neutral_table(
     return pd.DataFrame(rows).sort_values("text", ignore_index=True)
 
 
+@check_arguments
 def multiple_choice(
     model: Model, edits: Edits, questions: pd.DataFrame, *, chat: bool | None = None, token_budget: int = 4096
 ) -> pd.DataFrame:
@@ -147,6 +151,7 @@ def multiple_choice(
     return pd.DataFrame(rows, columns=["prompt", "chosen", "answer", "correct", "margin"])
 
 
+@check_arguments
 def capability(
     model: Model,
     edits: Edits,

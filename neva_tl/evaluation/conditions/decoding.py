@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from neva_tl.core.arguments import CheckedArguments
 from neva_tl.core.errors import InputError
 
 
 @dataclass(frozen=True)
-class Decoding:
+class Decoding(metaclass=CheckedArguments):
     """Settings of text generation; compared conditions must share them.
 
     Attributes:

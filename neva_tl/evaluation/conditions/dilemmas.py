@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.evaluation.judges.base import ItemScores, Rewrite
@@ -42,6 +43,7 @@ def balance(questions: pd.DataFrame) -> pd.DataFrame:
     return pd.crosstab(questions["value"], questions["against"]).reindex(index=VALUES, columns=VALUES, fill_value=0)
 
 
+@check_arguments
 def on_dilemmas(
     method: str,
     questions: pd.DataFrame,
@@ -99,6 +101,7 @@ def on_dilemmas(
     return without_opponents(responses, questions)
 
 
+@check_arguments
 def without_opponents(responses: Responses, questions: pd.DataFrame) -> Responses:
     """Exclude the questions that offer i from D[i, j] for every j other than i.
 

@@ -9,35 +9,23 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from neva_tl.core.errors import InputError
+from neva_tl.core.arguments import check_arguments
+from neva_tl.core.values import ValueName
+from neva_tl.core.values import value as lookup
 from neva_tl.editing import DosePoint, Edit
 from neva_tl.evaluation.conditions.capability import Reference, capability
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.fluency import admissible
-from neva_tl.evaluation.conditions.leakage import assemble
+from neva_tl.evaluation.conditions.leakage import assemble, steered_value
 from neva_tl.evaluation.conditions.observe import Observed, observe
 from neva_tl.evaluation.judges.base import Judge
+from neva_tl.evaluation.judges.registry import as_judge
 from neva_tl.evaluation.measures.result import LeakageResult, measure
 from neva_tl.models import Model
 from neva_tl.plots.showable import showable
 
 #: Default doses, in units of the edit's own dose.
 DOSES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-
-
-def steered_value(edit: Edit) -> str:
-    """Return the steered value of an edit, as recorded in its neuron set.
-
-    Args:
-        edit: The edit.
-
-    Raises:
-        InputError: The edit has no neuron set.
-    """
-    name = getattr(getattr(edit, "neurons", None), "value", None)
-    if name is None:
-        raise InputError(f"{type(edit).__name__} does not name the value it steers towards: pass value=...")
-    return str(name)
 
 
 def _observe_dose(
@@ -56,12 +44,13 @@ def _observe_dose(
     return observed, measure(responses, n_boot=n_boot, n_permutations=1, seed=seed)
 
 
+@check_arguments
 def dose_metric(
     model: Model,
-    prompts: Any,
-    judge: Judge,
+    prompts: pd.DataFrame | Sequence[str] | None,
+    judge: Judge | str,
     *,
-    value: str,
+    value: ValueName,
     base: Observed | None = None,
     decoding: Decoding | None = None,
 ) -> Callable[[Edit], DosePoint]:
@@ -70,7 +59,7 @@ def dose_metric(
     Args:
         model: A TransformerLens model.
         prompts: Open prompts (None for a ModelJudge).
-        judge: A TextJudge or a ModelJudge.
+        judge: A TextJudge or a ModelJudge, or its name (`load_judge`).
         value: Steered value.
         base: The unedited condition, if observed before (same prompts, judge and decoding).
         decoding: Settings of text generation.
@@ -78,6 +67,7 @@ def dose_metric(
     Returns:
         Edit -> `DosePoint`.
     """
+    judge = as_judge(judge)
     unedited = base or observe(model, None, prompts, judge, decoding=decoding)
 
     def metric(edit: Edit) -> DosePoint:
@@ -90,13 +80,14 @@ def dose_metric(
     return metric
 
 
+@check_arguments
 def dose_response(
     model: Model,
     edit: Edit,
-    prompts: Any,
-    judge: Judge,
+    prompts: pd.DataFrame | Sequence[str] | None,
+    judge: Judge | str,
     *,
-    value: str | None = None,
+    value: ValueName | None = None,
     doses: Sequence[float] | None = None,
     texts: Sequence[str] | Reference | None = None,
     base: Observed | None = None,
@@ -111,7 +102,7 @@ def dose_response(
         model: A TransformerLens model.
         edit: The edit; only its dose is changed.
         prompts: Open prompts (None for a ModelJudge).
-        judge: A TextJudge or a ModelJudge.
+        judge: A TextJudge or a ModelJudge, or its name (`load_judge`).
         value: Steered value; default: that of the edit's neurons.
         doses: Doses; default: 0.25 to 8, each twice the previous one.
         texts: Neutral texts (or their `reference`) for perplexity and KL; None omits them.
@@ -122,9 +113,11 @@ def dose_response(
         progress: Show a bar on stderr.
 
     Returns:
-        One row per dose: `value, dose, gain, gain_lo, gain_hi, leakage, invalid, admissible` and with texts `ppl, kl`.
+        One row per dose: `value, dose, gain, gain_lo, gain_hi, leakage` (cross-fitted), `invalid, admissible`, and with texts
+        `ppl, kl`.
     """
-    name = value or steered_value(edit)
+    judge = as_judge(judge)
+    name = lookup(value or steered_value(edit)).name
     unedited = base or observe(model, None, prompts, judge, decoding=decoding)
     rows = []
     for dose in tqdm(doses or DOSES, desc=f"doses: {name}", file=sys.stderr, disable=not progress):
@@ -138,4 +131,5 @@ def dose_response(
             cost = capability(model, dosed, texts)
             row |= {"ppl": cost["perplexity"], "kl": cost["kl"]}
         rows.append(row)
-    return showable(pd.DataFrame(rows), "dose_response", method=type(edit).__name__, steered=name)
+    about = {"method": type(edit).__name__, "steered": name, "crossfitted": True}
+    return showable(pd.DataFrame(rows), "dose_response", **about)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neva_tl.core.arguments import check_arguments
+from neva_tl.core.errors import InputError
 from neva_tl.evaluation.judges.base import legible, repeated_share
 from neva_tl.models import inference
 from neva_tl.prompts.example import Example
@@ -16,6 +18,7 @@ from neva_tl.prompts.example import Example
 INVALID_SLACK = 0.05
 
 
+@check_arguments
 def fluency(
     generations: pd.DataFrame | Sequence[str],
     model: Any | None = None,
@@ -37,6 +40,8 @@ def fluency(
         `perplexity`: exp of the mean loss over all tokens of non-empty texts given their prompts.
     """
     if isinstance(generations, pd.DataFrame):
+        if "text" not in generations.columns:
+            raise InputError("a table of generated texts needs a column `text`")
         texts = [str(text) for text in generations["text"]]
         valid = generations["valid"].to_numpy(dtype=bool) if "valid" in generations.columns else legible(texts)
         prompt_texts = (
@@ -65,6 +70,7 @@ def fluency(
     return result
 
 
+@check_arguments
 def admissible(invalid: float, base_invalid: float, slack: float = INVALID_SLACK) -> bool:
     """Return whether a dose is admissible: its invalid rate is at most the unedited rate + slack.
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.editing import DosePoint, Edit
 from neva_tl.evaluation.conditions.capability import Reference, neutral_table, reference
 from neva_tl.models import Model
 
 
+@check_arguments
 def kl_metric(model: Model, texts: Sequence[str] | Reference) -> Callable[[Edit], DosePoint]:
     """Return a metric for `calibrate`: mean next-token KL(unedited || edited) on validation texts.
 

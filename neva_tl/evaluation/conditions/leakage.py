@@ -15,13 +15,15 @@ import pandas as pd
 from jaxtyping import Float
 from tqdm import tqdm
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cache import JsonCache
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import value
-from neva_tl.editing import Edit
+from neva_tl.core.values import ValueName, value
+from neva_tl.editing import Edit, as_edits
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.observe import Observed, observe
 from neva_tl.evaluation.judges.base import ItemScores, Judge
+from neva_tl.evaluation.judges.registry import as_judge
 from neva_tl.evaluation.measures.cluster_sums import bootstrap_weights
 from neva_tl.evaluation.measures.estimate import Estimate, interval
 from neva_tl.evaluation.measures.responses import Responses
@@ -29,6 +31,7 @@ from neva_tl.evaluation.measures.result import LeakageResult, measure
 from neva_tl.models import Model
 
 
+@check_arguments
 def assemble(
     method: str,
     base: ItemScores,
@@ -72,11 +75,12 @@ def assemble(
     )
 
 
+@check_arguments
 def leakage(
     model: Model,
-    edits: Mapping[str, Edit | Sequence[Edit]],
+    edits: Mapping[ValueName, Edit | Sequence[Edit]] | Edit | Sequence[Edit],
     prompts: pd.DataFrame | Sequence[str] | None,
-    judge: Judge,
+    judge: Judge | str,
     *,
     method: str = "edit",
     base: Observed | None = None,
@@ -92,9 +96,9 @@ def leakage(
 
     Args:
         model: A TransformerLens model.
-        edits: Steered value -> the edit (or edits) towards it.
+        edits: Steered value -> the edit (or edits) towards it; also one edit, or several, of neurons that name their value.
         prompts: Open prompts that name no value (`prompts.open_prompts(...)`); None for a ModelJudge.
-        judge: A TextJudge or a ModelJudge.
+        judge: A TextJudge or a ModelJudge, or its name (`load_judge`).
         method: Name of the method in tables.
         base: The unedited condition, if observed before (same prompts, judge and decoding).
         decoding: Settings of text generation.
@@ -108,6 +112,9 @@ def leakage(
     Raises:
         InputError: No edits, an unknown value, or a text judge without prompts.
     """
+    judge = as_judge(judge)
+    if not isinstance(edits, Mapping):
+        edits = _by_value(as_edits(edits))
     if not edits:
         raise InputError("leakage needs at least one edit: a mapping from the steered value to its edit")
     names = sorted(edits, key=lambda name: value(name).index)
@@ -135,6 +142,33 @@ def leakage(
     )
 
 
+def _by_value(edits: Sequence[Edit]) -> dict[str, Edit]:
+    """Return edits by the value that their neurons carry."""
+    out: dict[str, Edit] = {}
+    for item in edits:
+        name = steered_value(item, "write {'VALUE': edit}")
+        if name in out:
+            raise InputError(f"two edits steer towards {name}: write {{{name!r}: [first, second]}} for both at once")
+        out[name] = item
+    return out
+
+
+def steered_value(edit: Edit, hint: str = "pass value=...") -> str:
+    """Return the steered value of an edit, as recorded in its neuron set.
+
+    Args:
+        edit: The edit.
+        hint: Advice in the message of the error.
+
+    Raises:
+        InputError: The edit has no neuron set.
+    """
+    name = getattr(getattr(edit, "neurons", None), "value", None)
+    if name is None:
+        raise InputError(f"{type(edit).__name__} does not name the value it steers towards: {hint}")
+    return str(name)
+
+
 def _extra(responses: Responses, base: ItemScores, edited: Sequence[ItemScores], name: str) -> Responses:
     scores, clusters = base.extra[name]
     stacked = np.stack([items.extra[name][0] for items in edited])
@@ -150,6 +184,7 @@ def _all_texts(method: str, base: Observed, observed: Mapping[str, Observed]) ->
     return table[["method", "steered", *(c for c in table.columns if c not in ("method", "steered"))]]
 
 
+@check_arguments
 def csr(
     scores: Float[np.ndarray, " n"],
     clusters: Sequence[str] | np.ndarray | None = None,
@@ -168,6 +203,8 @@ def csr(
         level: Coverage of the interval.
     """
     names = np.arange(len(scores)).astype(str) if clusters is None else np.asarray(clusters, dtype=str)
+    if not len(scores) or names.shape != scores.shape:
+        raise InputError(f"csr needs scores, and one cluster per score: got {len(scores)} and {names.size}")
     distinct, member = np.unique(names, return_inverse=True)
     usable = ~np.isnan(scores)
     total = np.bincount(member, np.where(usable, scores, 0.0), minlength=len(distinct))

@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cache import JsonCache
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
@@ -21,6 +22,7 @@ from neva_tl.editing import Edit, as_edits, edit, edit_rows, rewrite
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.text_cache import cacheable, recall, text_keys
 from neva_tl.evaluation.judges.base import ItemScores, Judge, ModelJudge, TextJudge, check_scores, reads_texts
+from neva_tl.evaluation.judges.registry import as_judge, as_text_judge
 from neva_tl.models import LayerCache, Model
 from neva_tl.models.inference.prompt_cache import Prefill
 
@@ -48,7 +50,8 @@ def prompt_table(prompts: pd.DataFrame | Sequence[str]) -> pd.DataFrame:
     return table.reset_index(drop=True).astype(str)
 
 
-def score_texts(judge: TextJudge, texts: Sequence[str], prompts: Sequence[str] | None = None) -> pd.DataFrame:
+@check_arguments
+def score_texts(judge: TextJudge | str, texts: Sequence[str], prompts: Sequence[str] | None = None) -> pd.DataFrame:
     """Score texts with a judge.
 
     Args:
@@ -63,7 +66,7 @@ def score_texts(judge: TextJudge, texts: Sequence[str], prompts: Sequence[str] |
     Raises:
         InputError: The judge returned scores of the wrong shape or range.
     """
-    texts = list(texts)
+    judge, texts = as_text_judge(judge), list(texts)
     score = np.asarray(judge.score(texts, prompts), dtype=float)
     check_scores(score, len(texts))
     valid = np.asarray(judge.valid(texts, prompts), dtype=bool)
@@ -124,11 +127,12 @@ def write_texts(
     return recall(cache, keys, [len(prompt) for prompt in prompts], write)
 
 
+@check_arguments
 def text_responses(
     model: Model,
     edits: Edits,
     prompts: pd.DataFrame | Sequence[str],
-    judge: TextJudge,
+    judge: TextJudge | str,
     *,
     decoding: Decoding | None = None,
     cache: JsonCache | None = None,
@@ -142,7 +146,7 @@ def text_responses(
         model: A TransformerLens model.
         edits: An edit, or several; None for the unedited model.
         prompts: Open prompts.
-        judge: The judge.
+        judge: The judge, or its name (`load_judge`).
         decoding: Settings of text generation.
         cache: Cache of generated texts (see `write_texts`).
         progress: Show a bar on stderr.
@@ -150,7 +154,7 @@ def text_responses(
     Returns:
         One row per prompt and sample: `prompt, topic, sample, text, valid, score_VALUE...` (`oppose_VALUE...`).
     """
-    decoding = decoding or Decoding()
+    judge, decoding = as_text_judge(judge), decoding or Decoding()
     inputs = _inputs(prompts, decoding)
     return _responses(
         judge, prompts, write_texts(model, edits, inputs, decoding, cache=cache, progress=progress), decoding
@@ -214,11 +218,12 @@ class Observed:
         return self.items.show()
 
 
+@check_arguments
 def observe(
     model: Model,
     edits: Edits,
     prompts: pd.DataFrame | Sequence[str] | None,
-    judge: Judge,
+    judge: Judge | str,
     *,
     decoding: Decoding | None = None,
     cache: JsonCache | None = None,
@@ -231,7 +236,7 @@ def observe(
         model: A TransformerLens model.
         edits: An edit, or several; None for the unedited model.
         prompts: Open prompts for a TextJudge; a ModelJudge has its own items.
-        judge: The judge.
+        judge: The judge, or its name (`load_judge`).
         decoding: Settings of text generation.
         cache: Cache of generated texts (see `write_texts`); `CachedJudge` caches the scores.
         reuse: Cache of layer inputs (`editing.edit`), for many conditions with a ModelJudge.
@@ -240,6 +245,7 @@ def observe(
     Raises:
         InputError: A text judge without prompts.
     """
+    judge = as_judge(judge)
     if not reads_texts(judge):
         return Observed(_ask(model, edits, cast(ModelJudge, judge), reuse))
     if prompts is None:
@@ -262,7 +268,7 @@ def observe_many(
         model: A TransformerLens model.
         conditions: The edits of each condition.
         prompts: Open prompts for a TextJudge; a ModelJudge has its own items.
-        judge: The judge.
+        judge: The judge, or its name (`load_judge`).
         decoding: Settings of text generation, including the batch size.
         cache: Cache of generated texts (see `write_texts`).
 

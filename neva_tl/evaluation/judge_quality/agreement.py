@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES, distance_matrix
@@ -62,6 +63,7 @@ class Agreement:
         return interval_plot(self.df, title=f"Agreement, mean {self.mean}", axis="Cohen's kappa", guide=0.0)
 
 
+@check_arguments
 def agreement(
     scores_a: Float[np.ndarray, "n c"],
     scores_b: Float[np.ndarray, "m d"],
@@ -158,6 +160,7 @@ class Confusion:
         return interval_plot(table.assign(lo=np.nan, hi=np.nan), title="Score above average", axis="lift", guide=0.0)
 
 
+@check_arguments
 def confusion(
     scores: Float[np.ndarray, "n 10"], labels: Float[np.ndarray, "n 10"], *, n_permutations: int = 9999, seed: int = 0
 ) -> Confusion:

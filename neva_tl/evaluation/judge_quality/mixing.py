@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
@@ -81,6 +82,7 @@ class JudgedTexts:
         return mixing(self, n_boot=500).show()
 
 
+@check_arguments
 def judged(judge: TextJudge, labelled: LabelledTexts, *, split: str = "test") -> JudgedTexts:
     """Score held-out labelled texts with a judge.
 
@@ -206,6 +208,7 @@ class Mixing:
         return mixing_heatmap(self.table())
 
 
+@check_arguments
 def mixing(judged: JudgedTexts, *, seed: int = 0, n_boot: int = 2000, level: float = 0.95, n_splits: int = 8) -> Mixing:
     """Estimate the mixing matrix of a judge.
 
@@ -305,6 +308,7 @@ def _scaled(m: Float[np.ndarray, "b 10 10"]) -> Float[np.ndarray, "b 10 10"]:
         return m / np.sqrt((m**2).sum(axis=1, keepdims=True))
 
 
+@check_arguments
 def rogan_gladen(
     measured: Float[np.ndarray, "*dims"], tpr: Float[np.ndarray, "*dims"], fpr: Float[np.ndarray, "*dims"]
 ) -> Float[np.ndarray, "*dims"]:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
@@ -191,6 +192,7 @@ def judged(judge: Any, labelled: LabelledTexts, *, threshold: float | None = Non
     return Judged(scores, decisions, fine, fine_decisions, True, seconds)
 
 
+@check_arguments
 def quality(
     judge: Any,
     labelled: LabelledTexts,

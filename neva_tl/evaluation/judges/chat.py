@@ -34,6 +34,7 @@ from neva_tl.evaluation.judges.endpoint import (
     Unreachable,
     address,
     connect,
+    reachable,
     read_key,
 )
 
@@ -110,6 +111,16 @@ class ChatJudge:
         object.__setattr__(self, "_endpoint", endpoint)
         object.__setattr__(self, "_kept", cache)
         object.__setattr__(self, "_tally", tally)
+
+    def check(self) -> None:
+        """Check that the server answers, before minutes of work for texts that it cannot read.
+
+        Raises:
+            InputError: No server listens at the address.
+        """
+        url = str(self.base_url)
+        if not reachable(url):
+            raise InputError(f"the chat judge cannot reach {url}: start the server or fix the address, then run again")
 
     @property
     def name(self) -> str:

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float
 from neva_tl.core.cache import content_key
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import atomic_write, to_json
+from neva_tl.core.files import atomic_write, check_output_folder, read_json, to_json
 from neva_tl.evaluation.judges.base import legible
 from neva_tl.evaluation.judges.features import Features, encoder_hash
 from neva_tl.evaluation.labels.decisions import cells, decide, macro, rates
@@ -225,10 +225,9 @@ def check_place(folder: Path) -> None:
         folder: The folder.
 
     Raises:
-        InputError: The path is a file, or a folder with other files.
+        InputError: The path is a file, cannot be written, or is a folder with other files.
     """
-    if folder.is_file():
-        raise InputError(f"{folder} is a file: name a folder for the judge")
+    check_output_folder(folder)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "classifier.json").exists():
         raise InputError(f"{folder} is not empty and holds no judge: choose another folder")
 
@@ -328,7 +327,7 @@ def _regressions(x: Any, y: np.ndarray, strength: float, seed: int) -> tuple[np.
     coef, intercept = [], []
     for column in y.T:
         labelled = np.flatnonzero(~np.isnan(column))
-        model = LogisticRegression(C=strength, solver="liblinear", max_iter=1000, random_state=seed)
+        model = LogisticRegression(C=strength, solver="liblinear", max_iter=1000, random_state=seed % 2**32)
         model.fit(x[labelled], column[labelled].astype(int))
         coef.append(model.coef_[0].astype(np.float32))
         intercept.append(float(model.intercept_[0]))
@@ -363,9 +362,9 @@ def _about(folder: Path) -> dict[str, Any]:
     if not file.exists():
         raise InputError(f"{folder} holds no judge (no classifier.json): train one with neva-tl train-judge")
     try:
-        about = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file} is not JSON ({error}): train the judge again (neva-tl train-judge)") from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("schema") != 1:
+        about = read_json(file, "a judge")
+    except InputError as error:
+        raise InputError(f"{error}: train the judge again (neva-tl train-judge)") from error
+    if about.get("format") != FORMAT or about.get("schema") != 1:
         raise InputError(f"{file} is not a judge of this version of neva_tl: train it again (neva-tl train-judge)")
     return about

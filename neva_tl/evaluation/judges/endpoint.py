@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from neva_tl.core.errors import InputError
 
@@ -106,6 +108,24 @@ def address(base_url: str | None) -> str:
             "into an environment variable"
         )
     return url
+
+
+def reachable(url: str, seconds: float = 5.0) -> bool:
+    """Return whether a server accepts a connection; True without a test where a proxy is set, which answers for it.
+
+    Args:
+        url: Address of the endpoint.
+        seconds: Longest wait.
+    """
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    if getproxies().get(parts.scheme) and not proxy_bypass(host):
+        return True
+    try:
+        with socket.create_connection((host, port), timeout=seconds):
+            return True
+    except OSError:
+        return False
 
 
 def read_key(variable: str | None) -> str:

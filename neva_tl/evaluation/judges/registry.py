@@ -10,8 +10,10 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
-from neva_tl.evaluation.judges.base import Judge
+from neva_tl.core.names import did_you_mean, spelling
+from neva_tl.evaluation.judges.base import Judge, TextJudge, reads_texts
 
 #: name -> (module:attribute of the factory, description of REST; empty without one). Imported on first use.
 JUDGES: dict[str, tuple[str, str]] = {
@@ -28,6 +30,7 @@ def known_judges() -> str:
     return ", ".join(f"{name}:{rest}" if rest else name for name, (_, rest) in JUDGES.items())
 
 
+@check_arguments
 def load_judge(spec: str) -> Judge:
     """Load the judge of a spec such as `wordlist` or `classifier:PATH`.
 
@@ -37,9 +40,15 @@ def load_judge(spec: str) -> Judge:
     Raises:
         InputError: The name is unknown, REST is missing or unexpected, or the factory cannot use it.
     """
-    name, _, rest = spec.partition(":")
-    if name not in JUDGES:
-        raise InputError(f"unknown judge {spec!r}: choose {known_judges()}")
+    written, _, rest = spec.partition(":")
+    name = spelling(written, JUDGES)
+    if name is None:
+        if spelling(written, ["logprob", "survey"]):
+            raise InputError(
+                f"the judge {written!r} is made from prompts, not from its name: nv.evaluation.LogProbJudge.fit(model, pairs) "
+                "or nv.evaluation.SurveyJudge(...)"
+            )
+        raise InputError(f"unknown judge {spec!r}: {did_you_mean(written, JUDGES)}choose {known_judges()}")
     where, needed = JUDGES[name]
     if needed and not rest:
         raise InputError(f"the judge {name!r} needs {needed}: write {name}:{needed}")
@@ -48,3 +57,30 @@ def load_judge(spec: str) -> Judge:
     module, _, attribute = where.partition(":")
     factory: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     return factory(rest) if needed else factory()  # type: ignore[no-any-return]
+
+
+def as_judge(judge: Judge | str) -> Judge:
+    """Return a judge, or the judge of a name.
+
+    Args:
+        judge: A judge, or a spec of `load_judge`.
+
+    Raises:
+        InputError: The name is unknown or lacks something.
+    """
+    return load_judge(judge) if isinstance(judge, str) else judge
+
+
+def as_text_judge(judge: TextJudge | str) -> TextJudge:
+    """Return a judge of texts, or the one of a name.
+
+    Args:
+        judge: A judge of texts, or a spec of `load_judge`.
+
+    Raises:
+        InputError: The name is unknown or lacks something, or the judge reads no texts.
+    """
+    text_judge = as_judge(judge)
+    if not reads_texts(text_judge):
+        raise InputError(f"the judge {text_judge.name!r} reads no texts: give one that does, such as 'wordlist'")
+    return text_judge

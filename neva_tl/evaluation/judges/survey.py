@@ -30,7 +30,7 @@ from neva_tl.evaluation.labels.choices import check_options, letter_logprobs, op
 from neva_tl.models import Model
 from neva_tl.models.inference.session import TokenSession
 from neva_tl.prompts.splits import hash_key
-from neva_tl.prompts.text_files import existing_file, read_table
+from neva_tl.prompts.text_files import dropped, existing_file, joined_notes, read_table
 
 #: Labels of the scale, from the lowest level to the highest.
 LEVELS: tuple[str, ...] = ("not at all", "a little", "partly", "mostly", "completely")
@@ -69,6 +69,7 @@ class SurveyJudge:
             leakage.
         chat: See `inference.answer_logprobs`.
         token_budget: See `inference.answer_logprobs`.
+        note: Items that the reader left out, and why; empty for none.
     """
 
     items: tuple[SurveyItem, ...]
@@ -76,6 +77,7 @@ class SurveyJudge:
     centre: bool = False
     chat: bool | None = None
     token_budget: int = 4096
+    note: str = ""
 
     def __post_init__(self) -> None:
         if not self.items:
@@ -98,7 +100,10 @@ class SurveyJudge:
             InputError: The file or the questionnaire does not exist, no item measures one of the ten values, or a line is
                 malformed (the message names file and line).
         """
-        return cls(own_items() if path is None else read_items(path, questionnaire), **options)
+        if path is None:
+            return cls(own_items(), **options)
+        items, note = _read_items(path, questionnaire)
+        return cls(items, note=note, **options)
 
     @property
     def name(self) -> str:
@@ -215,15 +220,23 @@ def read_items(path: str | Path, questionnaire: str | None = None) -> tuple[Surv
     Raises:
         InputError: See `SurveyJudge.load`.
     """
+    return _read_items(path, questionnaire)[0]
+
+
+def _read_items(path: str | Path, questionnaire: str | None) -> tuple[tuple[SurveyItem, ...], str]:
+    """Return the items, and the note about those that are left out."""
     file = existing_file(path, "a questionnaire (CSV: questionnaire, item, value, agreement)")
     items: dict[tuple[str, str], SurveyItem] = {}
     sources: dict[str, None] = {}
+    others, total = 0, 0
     for line, row in read_table(file, ("questionnaire", "item", "value", "agreement")):
         source, text = row["questionnaire"].strip(), row["item"].strip()
         agreement, measured = row["agreement"].strip(), row["value"].strip().lower().replace(" ", "-")
         if agreement not in ("1", "-1"):
             raise InputError(f"{file}, line {line}: agreement is {agreement!r}: 1 or -1 is expected")
+        total += questionnaire is None or source == questionnaire
         if measured not in VALUES:
+            others += questionnaire is None or source == questionnaire
             continue
         if not text:
             raise InputError(f"{file}, line {line}: the item is empty")
@@ -234,7 +247,11 @@ def read_items(path: str | Path, questionnaire: str | None = None) -> tuple[Surv
         if questionnaire is not None and sources:
             raise InputError(f"{file} has no items of {questionnaire!r} on the ten values: it has {', '.join(sources)}")
         raise InputError(f"{file}: no item has one of Schwartz's ten values as its value")
-    return tuple(items.values())
+    note = joined_notes(
+        dropped(others, total, "items", "their values are not among Schwartz's ten"),
+        dropped(total - others - len(items), total, "items", "repeated ones"),
+    )
+    return tuple(items.values()), note
 
 
 def _item(text: str, measured: str, agreement: int, source: str) -> SurveyItem:

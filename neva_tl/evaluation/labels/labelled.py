@@ -24,8 +24,10 @@ from neva_tl.prompts.text_files import (
     bad_rows,
     complain,
     counted,
+    dropped,
     existing_file,
     existing_folder,
+    joined_notes,
     read_jsonl,
     read_table,
 )
@@ -47,6 +49,7 @@ class LabelledTexts:
         clusters: Topic or source item of each text, the unit of intervals.
         splits: Split of each text: train, validation, test, or a split that only the source has, such as zhihu.
         source: Specification that `load` read, with an absolute path; empty for texts of another origin.
+        note: Rows that the reader left out, and why; empty for none.
     """
 
     name: str
@@ -57,6 +60,7 @@ class LabelledTexts:
     clusters: np.ndarray
     splits: np.ndarray
     source: str = ""
+    note: str = ""
 
     @classmethod
     def load(cls, spec: str | Path, *, skip_bad: bool = False) -> LabelledTexts:
@@ -66,7 +70,7 @@ class LabelledTexts:
             spec: `valueeval:DIR` (20 categories), `persona:DIR` (each statement has a label for one value only), or a .csv or
                 .jsonl file with `text` and one column per value (0, 1 or empty), or with `text`, `value` and `label`.
                 The columns `context`, `cluster` and `split` are optional.
-            skip_bad: Leave malformed rows of a .csv or .jsonl file out and report their number on stderr. The first malformed
+            skip_bad: Leave malformed rows of a .csv or .jsonl file out and count them in `note`. The first malformed
                 row raises otherwise.
 
         Raises:
@@ -145,7 +149,7 @@ class LabelledTexts:
 
     def _repr_html_(self) -> str:
         facts = {"texts": len(self), "clusters": len(set(self.clusters.tolist()))}
-        return card(f"Labelled texts {self.name}", facts, self.counts())
+        return card(f"Labelled texts {self.name}", facts, self.counts(), note=self.note)
 
     def show(self) -> Any:
         """Plot the share of texts with each label as a matplotlib figure."""
@@ -209,11 +213,21 @@ def _valueeval(path: str) -> LabelledTexts:
         names,
         np.array([row["cluster"] for row in rows], dtype=str),
         np.array([row["split"] for row in rows], dtype=str),
+        note=joined_notes(valueeval.without_labels(folder), _other_parts(folder)),
     )
 
 
+def _other_parts(folder: Path) -> str:
+    """Return the sentence about labelled files that belong to none of the splits; empty for none."""
+    names = [file.stem.removeprefix("arguments-") for file in sorted(folder.glob("arguments-*.tsv"))]
+    others = [name for name in names if name not in _SPLITS and (folder / f"labels-{name}.tsv").exists()]
+    files = ", ".join(f"arguments-{name}.tsv" for name in others)
+    return f"Not read, because only the splits {', '.join(_SPLITS)} are: {files}." if files else ""
+
+
 def _persona(path: str) -> LabelledTexts:
-    df = persona.read(path).df
+    pairs = persona.read(path)
+    df = pairs.df
     column = np.array([VALUES.index(name) for name in df["value"]])
     labels = np.full((len(df), len(VALUES)), np.nan)
     labels[np.arange(len(df)), column] = (df["pole"] == "+").to_numpy(float)
@@ -225,6 +239,7 @@ def _persona(path: str) -> LabelledTexts:
         VALUES,
         df["cluster"].to_numpy(str),
         df["split"].to_numpy(str),
+        note=pairs.note,
     )
 
 
@@ -234,6 +249,7 @@ def _table_file(path: str, skip_bad: bool) -> LabelledTexts:
     rows: Iterable[tuple[int, Mapping[str, Any]]]
     rows = read_table(file, ("text",), bad=bad) if file.suffix == ".csv" else read_jsonl(file, ("text",), bad=bad)
     entries: dict[tuple[str, str], dict[str, Any]] = {}
+    good, replaced = 0, 0
     for line, row in rows:
         try:
             text, row_labels = _row_text(row), _row_labels(row)
@@ -244,8 +260,9 @@ def _table_file(path: str, skip_bad: bool) -> LabelledTexts:
         entry = entries.setdefault(
             (context, text), {"labels": {}, "cluster": row.get("cluster"), "split": row.get("split")}
         )
+        replaced += any(entry["labels"].get(name, label) != label for name, label in row_labels.items())
         entry["labels"] |= row_labels
-    counted(str(file), bad)
+        good += 1
     if not entries:
         raise InputError(f"{file} holds no labelled text")
     labels = np.array(
@@ -263,6 +280,10 @@ def _table_file(path: str, skip_bad: bool) -> LabelledTexts:
         VALUES,
         np.array(clusters, dtype=str),
         np.array(assigned, dtype=str),
+        note=joined_notes(
+            counted(str(file), bad, good),
+            dropped(replaced, good, "rows", "a later row of the same text has another label, which counts"),
+        ),
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.evaluation.measures import formulas
@@ -131,6 +132,9 @@ class LeakageResult:
             axis=1,
         )
         worst = worst_case(responses)
+        if worst is not None:  # without missing scores the bounds are D itself, summed in another order
+            d = self.matrix.to_numpy(dtype=float)
+            worst = np.fmin(worst[0], d), np.fmax(worst[1], d)
         rows = [
             {
                 "method": responses.method,
@@ -218,6 +222,7 @@ def _level(
     return each, interval(mean[0], mean[1:], responses.n, level)
 
 
+@check_arguments
 def measure(
     responses: Responses,
     *,
@@ -304,7 +309,9 @@ def _circle(
     p = formulas.mantel_p(
         d[0], responses.steered, responses.values, wedge=wedge, n_permutations=n_permutations, seed=seed
     )
-    return CircleTest(interval(rho[0], rho[1:], responses.n, level), None if np.isnan(p) else p)
+    # noise moves rho towards 0, on every resample once more
+    estimate = interval(rho[0], rho[1:], responses.n, level, recentre=True, bounds=(-1.0, 1.0))
+    return CircleTest(estimate, None if np.isnan(p) else p)
 
 
 def _single(responses: Responses, seed: int, n_boot: int, level: float) -> dict[str, Estimate]:
@@ -353,6 +360,7 @@ class NlrComparison:
         return interval_plot(self.table(), title=f"NLR of {self.a} and {self.b}, {len(self.values)} values", guide=0.0)
 
 
+@check_arguments
 def compare_nlr(
     a: Responses,
     b: Responses,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.evaluation.conditions.decoding import Decoding
@@ -122,6 +123,7 @@ class ValueProfile:
         return profile_plot(self.df, title="Value profile", axis=self.unit)
 
 
+@check_arguments
 def value_profile(
     model: Model,
     judge: Judge,
@@ -159,6 +161,7 @@ def value_profile(
     return ValueProfile(unedited, after, judge.name, judge.unit, n_boot, seed)
 
 
+@check_arguments
 def couple(
     profiles: Mapping[str, ValueProfile], *, method: str = "edit", seed: int = 0, n_boot: int = 1000
 ) -> LeakageResult:

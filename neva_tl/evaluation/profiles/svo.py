@@ -22,6 +22,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.special import softmax
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.editing import Edit, as_edits, edit, rewrite
@@ -235,6 +236,7 @@ class SvoChange:
         return interval_plot(self.df, title="Social value orientation", axis="degrees", guide=0.0)
 
 
+@check_arguments
 def svo(
     model: Model,
     edits: Edit | Sequence[Edit] | None = None,

@@ -21,6 +21,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.values import circular_distance, in_circle_order
@@ -101,6 +102,7 @@ class ValueGraph:
         return value_graph_plot(self.df, title=f"Value graph ({self.method.upper()}, {self.n_rows} rows)")
 
 
+@check_arguments
 def learn_value_graph(
     rows: pd.DataFrame,
     *,
@@ -155,6 +157,7 @@ def learn_value_graph(
     return ValueGraph(values, method, table, share, len(x), len(drawn), failed)
 
 
+@check_arguments
 def profile_rows(profiles: Mapping[str, ValueProfile]) -> pd.DataFrame:
     """Arrange the mean scores of profiles as rows.
 
@@ -172,6 +175,7 @@ def profile_rows(profiles: Mapping[str, ValueProfile]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(means, orient="index")
 
 
+@check_arguments
 def item_rows(items: ItemScores) -> tuple[pd.DataFrame, np.ndarray]:
     """Arrange item scores as rows, one per text, and return their clusters.
 

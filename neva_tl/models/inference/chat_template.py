@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date as calendar_date
-from datetime import datetime
 from typing import Any
 
 from neva_tl import models
-from neva_tl.core.errors import InputError, NevaError
+from neva_tl.core.arguments import check_arguments
+from neva_tl.core.errors import InputError
 from neva_tl.models.facts import MEMO
+from neva_tl.models.inference.template_renderer import TemplateFailure, render
 from neva_tl.prompts.example import Example
 
 #: The user's turn when an example has no prompt of its own and the model is a chat model.
@@ -43,7 +42,6 @@ _RESERVED = frozenset(
         "strftime_now",
     }
 )
-_CLOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,7 @@ class TemplateSettings:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
+@check_arguments
 def set_template(model: models.Model, *, date: str | None = None, **arguments: Any) -> None:
     """Set the date and the arguments of a model's chat template, in every later call with this model.
 
@@ -126,7 +125,20 @@ def conversation_text(model: models.Model, item: Example) -> str:
 
 def opens_template(model: models.Model, text: str) -> bool:
     """Whether a text begins as one that went through the model's chat template before, which decides about BOS."""
-    return models.info(model).chat and text.startswith(_marks(model)[0])
+    return models.info(model).chat and text.startswith(_openings(model))
+
+
+def _openings(model: models.Model) -> tuple[str, ...]:
+    """Special tokens that the template writes; none where it fails, so that plain texts need no template that works."""
+
+    def find() -> tuple[str, ...]:
+        try:
+            return _marks(model)[0]
+        except InputError:
+            return ()
+
+    openings: tuple[str, ...] = MEMO.get(model, ("template openings", _source(model)), find)
+    return openings
 
 
 def _rendered(model: models.Model, turns: Sequence[tuple[str, str]]) -> str:
@@ -134,51 +146,22 @@ def _rendered(model: models.Model, turns: Sequence[tuple[str, str]]) -> str:
     tokenizer, settings = models.tokenizer(model), template_settings(model)
     messages = [{"role": role, "content": content} for role, content in turns]
     try:
-        with _fixed_today(settings.date) if reads_date(model) else _unchanged():
-            text = tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=False, **settings.arguments
-            )
-    except NevaError:
-        raise
-    except Exception as error:  # a template is a program of the checkpoint: any error may come out of it
-        line = (str(error).strip().splitlines() or [""])[0][:160]
-        raise InputError(
-            f"the chat template of {models.info(model).name} failed ({type(error).__name__}: {line}): "
-            "change the messages or the template's arguments, or use chat=False"
-        ) from error
-    return str(text)
-
-
-@contextmanager
-def _unchanged() -> Iterator[None]:
-    yield
-
-
-@contextmanager
-def _fixed_today(date: str) -> Iterator[None]:
-    """Let templates read a date as today's: `strftime_now` looks up the clock in transformers' module."""
-    from transformers.utils import chat_template_utils
-
-    moment = datetime.fromisoformat(f"{date}T12:00:00")
-
-    class FixedClock(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
-            return moment.replace(tzinfo=tz)
-
-    module: Any = chat_template_utils
-    if not hasattr(module, "datetime"):
-        raise InputError(
-            "this version of transformers reads the date elsewhere, so that it cannot be fixed: use chat=False, or "
-            "transformers 5"
+        template = tokenizer.get_chat_template()
+        variables = {name: _plain(token) for name, token in tokenizer.special_tokens_map.items()}
+        return render(
+            template, messages, variables | dict(settings.arguments), date=settings.date if reads_date(model) else None
         )
-    with _CLOCK:
-        clock = module.datetime
-        module.datetime = FixedClock
-        try:
-            yield
-        finally:
-            module.datetime = clock
+    except (TemplateFailure, ValueError) as error:  # ValueError: several templates, none of them the default
+        line = (str(error).strip().splitlines() or [""])[0]
+        why = line if isinstance(error, TemplateFailure) else f"failed ({type(error).__name__}: {line[:160]})"
+        raise InputError(
+            f"the chat template of {models.info(model).name} {why}: change the messages or the template's arguments, or use "
+            "chat=False"
+        ) from error
+
+
+def _plain(token: Any) -> Any:
+    return [str(one) for one in token] if isinstance(token, list | tuple) else str(token)
 
 
 def _check_untemplated(model: models.Model, content: str) -> None:

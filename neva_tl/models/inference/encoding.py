@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from neva_tl import models
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.models.inference.chat_template import conversation_text, opens_template, template_record
 from neva_tl.prompts.example import Example
@@ -83,6 +84,7 @@ def uses_chat(model: models.Model, chat: bool | None) -> bool:
     return has if chat is None else chat
 
 
+@check_arguments
 def encode_one(model: models.Model, examples: Sequence[Example], *, chat: bool | None = None) -> list[Encoded]:
     """Token ids of each example, exactly of its text: nothing is stripped.
 
@@ -159,6 +161,7 @@ def _encode_all(model: models.Model, examples: Sequence[Example], templated: boo
     return _encoded(model, leads, texts, bos)
 
 
+@check_arguments
 def encode_continuations(
     model: models.Model, pairs: Sequence[tuple[str, str]], *, windows: bool = False
 ) -> list[Encoded]:
@@ -256,6 +259,7 @@ def check_ids(model: models.Model, encoded: Sequence[Encoded], names: Sequence[s
             )
 
 
+@check_arguments
 def encode(
     model: models.Model, examples: Sequence[Example], *, chat: bool | None = None, padding_side: str = "right"
 ) -> Batch:

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from neva_tl import models
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.models.inference.encoding import check_ids, encode_one, pad
 from neva_tl.models.inference.prompt_cache import Prefill
@@ -21,9 +22,10 @@ from neva_tl.prompts.example import Example, Messages
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>")
 
 
+@check_arguments
 def generate(
     model: models.Model,
-    prompts: Sequence[str | Messages],
+    prompts: str | Sequence[str | Messages],
     *,
     max_new_tokens: int = 24,
     temperature: float = 0.0,
@@ -46,7 +48,8 @@ def generate(
 
     Args:
         model: A TransformerLens model.
-        prompts: The prompts; for a chat model also conversations (messages with `role` and `content`), the user's turn last.
+        prompts: The prompts, or one text; for a chat model also conversations (messages with `role` and `content`) that end with
+            the user's turn.
         max_new_tokens: Tokens per continuation.
         temperature: 0 is greedy.
         seed: Seed of the uniforms.
@@ -68,10 +71,9 @@ def generate(
     Raises:
         InputError: A prompt and its continuation would exceed the context, or a prompt cannot be encoded (see `encode_one`).
     """
-    if isinstance(prompts, str):
-        raise InputError("generate takes a list of prompts, not one string")
     if max_new_tokens < 1 or temperature < 0:
         raise InputError("generate needs max_new_tokens >= 1 and temperature >= 0")
+    prompts = [prompts] if isinstance(prompts, str) else prompts
     if stream is not None and len(prompts) != 1:
         raise InputError(f"a stream follows one text, and there are {len(prompts)} prompts")
     examples = [Example.of(prompt) for prompt in prompts]

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.models import Model
 from neva_tl.models.forward_pass import run_pass
@@ -91,6 +92,7 @@ def _token_logprobs(model: Model, batch: Batch, session: TokenSession | None) ->
     return values.double().cpu().numpy(), rows.cpu().numpy()
 
 
+@check_arguments
 def answer_logprobs(
     model: Model,
     examples: Sequence[Example],
@@ -128,6 +130,7 @@ def answer_logprobs(
     )
 
 
+@check_arguments
 def encoded_logprobs(
     model: Model,
     encoded: Sequence[Encoded],
@@ -176,6 +179,7 @@ def encoded_logprobs(
     return total, count
 
 
+@check_arguments
 def answer_greedy(
     model: Model,
     encoded: Sequence[Encoded],
@@ -232,6 +236,7 @@ def _next_logprobs(
     return torch.log_softmax(logits[:, -1].float(), dim=-1).double().cpu()
 
 
+@check_arguments
 def neutral_logprobs(
     model: Model,
     texts: Sequence[str],
@@ -265,6 +270,7 @@ def neutral_logprobs(
     return out
 
 
+@check_arguments
 def token_kl(
     model: Model,
     texts: Sequence[str],

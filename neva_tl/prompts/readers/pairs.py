@@ -13,7 +13,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.splits import hash_key
-from neva_tl.prompts.text_files import existing_file, read_table
+from neva_tl.prompts.text_files import dropped, existing_file, read_table
 
 PLUS, MINUS = "question_1", "question_2"
 
@@ -21,7 +21,7 @@ PLUS, MINUS = "question_1", "question_2"
 def read(path: str | Path) -> ContrastSet:
     """Read pairs: every line gives one `+` and one `-` text of the same cluster.
 
-    Drops repeated lines; the note counts them.
+    Leaves out repeated pairs; the note counts them.
 
     Args:
         path: CSV file.
@@ -58,5 +58,5 @@ def read(path: str | Path) -> ContrastSet:
             }
             for pole, column in (("+", PLUS), ("-", MINUS))
         ]
-    note = f"{repeated} repeated pairs dropped." if repeated else ""
+    note = dropped(repeated, len(pairs) + repeated, "pairs", "repeated ones")
     return ContrastSet.from_rows([row for pair in pairs.values() for row in pair], str(file), note=note)

@@ -12,7 +12,14 @@ from typing import Any
 from neva_tl.core.errors import InputError
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.splits import hash_key
-from neva_tl.prompts.text_files import existing_file, existing_folder, read_jsonl
+from neva_tl.prompts.text_files import (
+    dropped,
+    existing_file,
+    existing_folder,
+    joined_notes,
+    line_count,
+    read_jsonl,
+)
 
 #: Value -> traits (file names without suffix); ours, by the definitions of the values. Other traits are not read.
 TRAITS: dict[str, tuple[str, ...]] = {
@@ -32,8 +39,8 @@ _POLES = {"yes": "+", "no": "-"}
 def read(path: str | Path) -> ContrastSet:
     """Read every mapped trait file of a folder.
 
-    A statement that two traits of one value share is included once, or dropped if their poles differ; the note counts
-    both cases. The cluster is the single statement.
+    A statement that two traits of one value share is included once, or left out if their poles differ. The note counts both
+    cases, and the statements of traits that belong to no value. The cluster is the single statement.
 
     Args:
         path: Folder of persona .jsonl files.
@@ -51,9 +58,23 @@ def read(path: str | Path) -> ContrastSet:
     if not rows:
         names = ", ".join(trait for traits in TRAITS.values() for trait in traits)
         raise InputError(f"{folder} holds no persona file of a trait that we map to a value: one of {names} (.jsonl)")
-    unique, dropped = _without_duplicates(rows)
-    note = f"{dropped} statements dropped: shared by two traits of one value." if dropped else ""
+    unique, repeated, contradictory = _without_duplicates(rows)
+    unmapped = _unmapped(folder)
+    others = sum(unmapped.values())
+    total = len(rows) + others
+    note = joined_notes(
+        dropped(others, total, "statements", f"we map these traits to no value ({', '.join(unmapped)})"),
+        dropped(repeated, total, "statements", "two traits of one value share them, so each is read once"),
+        dropped(contradictory, total, "statements", "two traits of one value share them with opposite answers"),
+    )
     return ContrastSet.from_rows(unique, f"persona:{folder}", note=note)
+
+
+def _unmapped(folder: Path) -> dict[str, int]:
+    """Return the traits of the folder that belong to no value, with their numbers of statements."""
+    mapped = {trait for traits in TRAITS.values() for trait in traits}
+    files = [file for file in sorted(folder.glob("[!.]*.jsonl")) if file.is_file() and file.stem not in mapped]
+    return {file.stem: line_count(file) for file in files}
 
 
 def _read_trait(path: Path, value: str, trait: str) -> list[dict[str, Any]]:
@@ -83,11 +104,16 @@ def _read_trait(path: Path, value: str, trait: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _without_duplicates(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
-    """Keep the first of equal statements of a value, or none if their poles differ; count the dropped rows."""
+def _without_duplicates(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int, int]:
+    """Keep the first of equal statements of a value, or none if their poles differ.
+
+    Returns:
+        The rows, and the numbers of repeated and of contradictory ones.
+    """
     poles: dict[tuple[str, str], set[str]] = {}
     for row in rows:
         poles.setdefault((row["value"], row["text"]), set()).add(row["pole"])
-    unique = {(row["value"], row["text"]): row for row in reversed(rows) if len(poles[row["value"], row["text"]]) == 1}
+    consistent = [row for row in rows if len(poles[row["value"], row["text"]]) == 1]
+    unique = {(row["value"], row["text"]): row for row in reversed(consistent)}
     ordered = list(reversed(unique.values()))
-    return ordered, len(rows) - len(ordered)
+    return ordered, len(consistent) - len(ordered), len(rows) - len(consistent)

@@ -14,7 +14,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.splits import hash_key
-from neva_tl.prompts.text_files import existing_file, read_table
+from neva_tl.prompts.text_files import dropped, existing_file, joined_notes, read_table
 
 _POLES = {"1": "+", "-1": "-"}
 
@@ -30,14 +30,14 @@ def read(path: str | Path) -> ContrastSet:
     """
     file = existing_file(path, "ValueBench's CSV (columns questionnaire, item, value, agreement)")
     items: list[dict[str, Any]] = []
-    dropped = 0
+    others = 0
     for line, fields in read_table(file, ("questionnaire", "item", "value", "agreement")):
         agreement = fields["agreement"].strip()
         if agreement not in _POLES:
             raise InputError(f"{file}, line {line}: agreement is {agreement!r}: 1 or -1 is expected")
         value = fields["value"].strip().lower().replace(" ", "-")
         if value not in VALUES:
-            dropped += 1
+            others += 1
             continue
         text = fields["item"].strip()
         items.append(
@@ -51,11 +51,14 @@ def read(path: str | Path) -> ContrastSet:
             }
         )
     if not items:
-        raise InputError(f"{file}: none of its {dropped} items has one of Schwartz's ten values as its value")
-    rows, presence = _with_absence(_distinct(items))
-    note = f"{dropped} items of other values dropped."
-    if presence:
-        note += f" No reversed items, so presence against absence: {', '.join(presence)}."
+        raise InputError(f"{file}: none of its {others} items has one of Schwartz's ten values as its value")
+    distinct, total = _distinct(items), len(items) + others
+    rows, presence = _with_absence(distinct)
+    note = joined_notes(
+        dropped(others, total, "items", "their values are not among Schwartz's ten"),
+        dropped(len(items) - len(distinct), total, "items", "repeated ones"),
+        f"No reversed items, so presence against absence: {', '.join(presence)}." if presence else "",
+    )
     return ContrastSet.from_rows(rows, f"valuebench:{file}", note=note)
 
 

@@ -16,7 +16,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.splits import hash_key
-from neva_tl.prompts.text_files import existing_file, existing_folder, read_table
+from neva_tl.prompts.text_files import dropped, existing_file, existing_folder, joined_notes, read_table
 
 #: The 20 categories as ten values (ours). They follow the refined theory, whose subdivisions are merged as in the theory of
 #: 1992 (public image belongs to power, humility to tradition); "objectivity", an addition of the corpus authors, counts as
@@ -69,11 +69,30 @@ def read(path: str | Path) -> ContrastSet:
         raise InputError(f"{folder} holds no arguments-NAME.tsv with a labels-NAME.tsv")
     unique = list({argument["text"]: argument for argument in reversed(all_arguments)}.values())[::-1]
     rows = [row for value in VALUES for row in _contrast(unique, value)]
-    note = (
-        f"{len(unique)} arguments ({len(all_arguments) - len(unique)} repeated ones dropped); "
-        "+ is presence of the value, - its absence in an argument on the same conclusion."
+    total, used = len(all_arguments), len({row["text"] for row in rows})
+    note = joined_notes(
+        f"{len(unique):,} arguments; + is presence of the value, - its absence in an argument on the same conclusion.",
+        dropped(total - len(unique), total, "arguments", "repeated ones"),
+        dropped(
+            len(unique) - used,
+            total,
+            "arguments",
+            "no argument on the same conclusion has the opposite label of any value",
+        ),
+        without_labels(folder),
     )
     return ContrastSet.from_rows(rows, f"valueeval:{folder}", note=note)
+
+
+def without_labels(folder: Path) -> str:
+    """Return the sentence about the files of arguments that have no file of labels; empty for none.
+
+    Args:
+        folder: Folder of the corpus.
+    """
+    names = [file.stem.removeprefix("arguments-") for file in sorted(folder.glob("arguments-*.tsv"))]
+    files = [f"arguments-{name}.tsv" for name in names if not (folder / f"labels-{name}.tsv").exists()]
+    return f"Not read, because there is no file of labels for it: {', '.join(files)}." if files else ""
 
 
 def arguments(folder: Path, split: str) -> list[dict[str, Any]]:

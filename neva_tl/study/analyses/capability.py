@@ -12,6 +12,7 @@ import pandas as pd
 
 from neva_tl import models
 from neva_tl.core.cache import content_key
+from neva_tl.core.errors import InputError
 from neva_tl.editing import Edit
 from neva_tl.evaluation.benchmarks import (
     Benchmark,
@@ -22,8 +23,10 @@ from neva_tl.evaluation.benchmarks import (
     score_benchmark,
 )
 from neva_tl.study.analyses.reopened_run import ReopenedRun, RunEdit
+from neva_tl.study.run.optional import left_out, line_of, optional
 from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.stages import say
+from neva_tl.study.run.summary import reached
 
 #: Columns of the table, in order.
 COLUMNS = (
@@ -35,7 +38,7 @@ COLUMNS = (
 def unedited_scores(
     store: RunFolder, model: models.Model, benchmarks: Sequence[Benchmark], *, progress: bool = False
 ) -> dict[str, Scores]:
-    """Score every set on the unedited model.
+    """Score every set on the unedited model; leave out a set that does not fit the model, with its reason.
 
     Args:
         store: Folder that stores the scores, under `capability/`.
@@ -45,8 +48,17 @@ def unedited_scores(
 
     Returns:
         Name of a set -> scores.
+
+    Raises:
+        InputError: No set can be scored.
     """
-    return {one.name: _scored(store, model, one, (), "unedited", "text", {}, progress) for one in benchmarks}
+    scores: dict[str, Scores] = {}
+    for one in benchmarks:
+        with optional(store, f"Public set {one.name}"):
+            scores[one.name] = _scored(store, model, one, (), "unedited", "text", {}, progress)
+    if benchmarks and not scores:
+        raise InputError(f"no set can be scored ({'; '.join(line_of(record) for record in left_out(store))})")
+    return scores
 
 
 def run_capability(
@@ -88,6 +100,7 @@ def run_capability(
     """
     edits = run.edits(model, methods, values, target)
     base = unedited_scores(store, model, benchmarks, progress=progress)
+    benchmarks = [one for one in benchmarks if one.name in base]
     scores_of: dict[str, list[tuple[RunEdit, dict[str, Scores]]]] = {method: [] for method in methods}
     for one in edits:
         about = {"study": run.manifest["study"], "method": one.method, "value": one.value, "dose": one.dose}
@@ -103,9 +116,9 @@ def run_capability(
         for benchmark in benchmarks:
             name = benchmark.name
             table = mean_over_conditions(base[name], [scores[name] for _, scores in conditions], seed=seed)
-            reached = sum(one.status != "unreached" for one, _ in conditions)
+            count = reached([one.status for one, _ in conditions])
             about = {"set": name, "value": f"mean of {len(conditions)} values", "dose": None, "method": method}
-            parts.append(table.assign(**about, status=f"reached {reached}/{len(conditions)}"))
+            parts.append(table.assign(**about, status=f"reached {count}" if "/" in count else count))
         for table in parts[-len(conditions) - len(benchmarks) :]:
             table["target_gain"] = target_gain
     rows = [row for table in parts for row in table.assign(span=span).to_dict("records")]

@@ -33,6 +33,8 @@ from neva_tl.models import inference
 from neva_tl.models.hooks import record_hooks
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.optional import left_out, line_of, optional
+from neva_tl.study.run.preflight import read_manifest
 from neva_tl.study.run.run_folder import RunFolder
 
 #: Largest numbers of neurons, heads and tokens in a view.
@@ -75,7 +77,8 @@ def circuits_of_run(
 ) -> pd.DataFrame:
     """Search, measure and draw the circuits of a run's values.
 
-    Values with a finished circuit are not searched again. Writes `RUN/circuits/VALUE.json` (the graph of size `drawn`, its
+    Values with a finished circuit are not searched again; a value whose circuit cannot be searched is left out with its
+    reason. Writes `RUN/circuits/VALUE.json` (the graph of size `drawn`, its
     curve in `meta`), `RUN/circuits/views.json`, the table `circuits`, and the report again.
 
     Args:
@@ -89,15 +92,13 @@ def circuits_of_run(
         random_mean, random_max, m_model, m_nothing, texts.
 
     Raises:
-        InputError: The folder is not a run folder, or lacks a value.
+        InputError: The folder is not a run folder, or lacks a value, or no value has a circuit.
     """
     from neva_tl.study.report import write_report
 
     effort = Effort() if effort is None else effort
     store = RunFolder(Path(run))
-    if not store.has("manifest.json"):
-        raise InputError(f"{run} is not a run folder: give the folder that `neva-tl run --out` wrote")
-    config = StudyConfig.from_manifest(store.read_json("manifest.json")["config"])
+    config = StudyConfig.from_manifest(read_manifest(run)["config"])
     available = in_circle_order([file.stem for file in (store.root / "neurons").glob("*.json")])
     names = in_circle_order(values) if values else available
     if missing := [name for name in names if name not in available]:
@@ -110,13 +111,17 @@ def circuits_of_run(
         for number, name in enumerate(todo, 1):
             if progress:
                 print(f"circuit {number}/{len(todo)}: {name}", file=sys.stderr, flush=True)
-            graph, view = value_circuit(model, pairs, name, sets, config, effort, progress=progress)
-            store.write_json(f"circuits/{name}.view.json", view)
-            store.write_json(f"circuits/{name}.json", graph.to_json())
+            with optional(store, f"Searched circuit of {name}"):
+                graph, view = value_circuit(model, pairs, name, sets, config, effort, progress=progress)
+                store.write_json(f"circuits/{name}.view.json", view)
+                store.write_json(f"circuits/{name}.json", graph.to_json())
     finished = [name for name in available if _finished(store, name, None)]
     views = [store.read_json(f"circuits/{name}.view.json") for name in finished]
     store.write_json("circuits/views.json", {"schema": 1, "views": views})
     graphs = {name: store.read_json(f"circuits/{name}.json")["meta"] for name in finished}
+    if not graphs:
+        reasons = [line_of(record) for record in left_out(store) if record["part"].startswith("Searched circuit of")]
+        raise InputError(f"no circuit of {run} could be searched ({'; '.join(reasons)})")
     table = pd.DataFrame([{"value": name, **row} for name, meta in graphs.items() for row in meta["curve"]])
     store.write_table("tables/circuits", table)
     write_report(store.root)

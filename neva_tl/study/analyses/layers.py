@@ -15,16 +15,19 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from neva_tl import models, prompts
+from neva_tl import models
 from neva_tl.activations import ActivationStats
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.core.values import VALUES
+from neva_tl.core.values import VALUES, ValueName
 from neva_tl.editing import Ablate, Amplify, Edit, RelevanceGate
 from neva_tl.evaluation.conditions.observe import Observed
 from neva_tl.plots.showable import showable
+from neva_tl.selection.base import check_k
 from neva_tl.study.run import stages
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.cost_meter import CostMeter
+from neva_tl.study.run.preflight import check_study
 from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import Scorer, demo_expressing
 
@@ -76,10 +79,11 @@ def group_of(
     return replace(neurons.with_df(table), method=group)
 
 
+@check_arguments
 def layer_ablation(
     model: models.Model,
     stats: ActivationStats,
-    neurons: Mapping[str, NeuronSet],
+    neurons: Mapping[ValueName, NeuronSet],
     scorer: Scorer,
     cost_meter: CostMeter,
     *,
@@ -203,8 +207,11 @@ def layer_table(out: str | Path, options: Mapping[str, Any], *, progress: bool =
     """
     config = StudyConfig.from_manifest(options).resolved()
     profile = config.spending()
-    pairs = stages.limit_rows(prompts.load(config.prompts), profile.rows_per_value)
+    inputs = check_study(config, out)
+    pairs = inputs.pairs
     model = models.load(config.model, dtype=config.dtype)
+    info = models.info(model)
+    check_k(config.k, info.n_layers * info.d_mlp)
     about = stages.manifest(config, model, pairs, ["neva-tl", "layers"])
     store = RunFolder.open(out, about)
     if not store.has("manifest.json"):
@@ -218,7 +225,7 @@ def layer_table(out: str | Path, options: Mapping[str, Any], *, progress: bool =
         model,
         stats,
         {name: neuron_set for name, neuron_set in neurons.items() if len(neuron_set)},
-        stages.make_scorer(store, model, pairs, config, profile),
+        stages.make_scorer(store, model, pairs, config, profile, inputs.judge),
         CostMeter(model, config, profile),
         scope=config.token_scope(),
         gate=stages.relevance_gate(store, model, pairs, config),

@@ -12,6 +12,7 @@ import pandas as pd
 from neva_tl import models, prompts
 from neva_tl.attribution import lens_tokens, logit_lens
 from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.editing import Edit, edit
 from neva_tl.methods import Evidence, build
 from neva_tl.models import inference
@@ -19,6 +20,7 @@ from neva_tl.plots.showable import showable
 from neva_tl.prompts.example import Example
 from neva_tl.study.run import stages
 from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.optional import leave_out
 from neva_tl.study.run.run_folder import RunFolder
 
 #: Tokens that the unedited model generates after each prompt, where edits act on generated tokens only.
@@ -103,6 +105,10 @@ def _write(
         top = lens_tokens(model, lens_examples[0], k=TOP, edited=enter, chat=config.chat)
         tokens.append(top.assign(steered=value, prompt=(lens_examples[0].lead + lens_examples[0].answer).strip()))
     table = logit_lens(model, lens_examples, edited=entered, progress=progress, **options)
+    absent = [name for name in VALUES if name not in set(table["value"])]
+    if absent:
+        why = f"they have no token of their own in the tokenizer of {models.info(model).name}"
+        leave_out(store, f"Logit lens of {', '.join(absent)}", why)
     table["dose"] = table["steered"].map({value: item.dose for value, item in edits.items()}).astype(float)
     store.write_table("tables/lens_tokens", pd.concat(tokens, ignore_index=True))
     store.write_table("tables/lens", table)

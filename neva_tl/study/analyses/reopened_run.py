@@ -20,7 +20,10 @@ from neva_tl.models import inference
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.run import stages
 from neva_tl.study.run.cell_runner import CellRunner
+from neva_tl.study.run.changed_files import note_unchecked
 from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.optional import was_left_out
+from neva_tl.study.run.preflight import read_manifest
 from neva_tl.study.run.run_folder import RunFolder
 
 
@@ -32,7 +35,7 @@ class RunEdit:
         method: Registered name.
         value: Steered value.
         dose: Dose in the method's unit; None where it has none.
-        status: `reached`, `unreached` (the admissible dose that gained most), or `own gain`.
+        status: `reached`, `unreached` (the admissible dose that gained most), `own gain`, or `dose of METHOD` for a placebo.
         target: Matched gain; None where the method has no dose.
         edit: The edit at that dose.
     """
@@ -51,7 +54,7 @@ class ReopenedRun:
 
     Attributes:
         store: The run folder.
-        config: The study's settings.
+        config: The study's settings; without the gate where the run left it out.
         manifest: Content of manifest.json.
     """
 
@@ -67,15 +70,17 @@ class ReopenedRun:
             folder: Run folder.
 
         Raises:
-            InputError: The folder is not a run folder, or the run is not finished.
+            InputError: The folder is not a run folder, its manifest was changed, or the run is not finished.
         """
         store = RunFolder(Path(folder))
-        if not store.has("manifest.json"):
-            raise InputError(f"{folder} is not a run folder (make one with neva-tl run)")
-        manifest = store.read_json("manifest.json")
+        manifest = read_manifest(folder, measured=True)
+        note_unchecked(store.root)
         if not store.has("results.json") or not store.has("tables/values.parquet"):
             raise InputError(f"{folder} is not finished: run the same neva-tl run again to resume it")
-        return cls(store, StudyConfig.from_manifest(manifest["config"]), manifest)
+        config = StudyConfig.from_manifest(manifest["config"])
+        if was_left_out(store, stages.GATE):
+            config = replace(config, gate="none")
+        return cls(store, config, manifest)
 
     def load_model(self, model: str | None = None) -> Any:
         """Load the run's model.
@@ -218,4 +223,6 @@ class ReopenedRun:
         edit = build(method, evidence, value)
         if matched_gain is not None:
             edit = edit.with_dose(0.0 if record["dose"] is None else record["dose"])
-        return RunEdit(method, value, record["dose"], record["status"], matched_gain, edit)
+        lender = find_method(method).dose_of
+        status = f"dose of {lender}" if lender else record["status"]
+        return RunEdit(method, value, record["dose"], status, matched_gain, edit)

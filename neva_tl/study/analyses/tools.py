@@ -11,8 +11,9 @@ import pandas as pd
 
 from neva_tl import models, selection
 from neva_tl.activations import ActivationStats
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.method_records import DoseUnit
-from neva_tl.core.values import VALUES
+from neva_tl.core.values import VALUES, ValueName
 from neva_tl.editing import Edit, RelevanceGate, Scope
 from neva_tl.methods import Evidence, build, dose_unit
 from neva_tl.study.run.config import METHODS, StudyConfig
@@ -22,10 +23,11 @@ from neva_tl.study.run.study import Study
 FIRST_DOSE: dict[DoseUnit, float] = {"log-odds": 8.0, "contrasts": 2.0, "gamma": 1.0, "share": 1.0, "none": 2.0}
 
 
+@check_arguments
 def build_edit(
     model: models.Model,
     stats: ActivationStats,
-    value: str,
+    value: ValueName,
     *,
     method: str = "neva",
     dose: float | None = None,
@@ -55,10 +57,11 @@ def build_edit(
     return build(method, evidence, value).with_dose(FIRST_DOSE[dose_unit(method)] if dose is None else dose)
 
 
+@check_arguments
 def compare(
-    model: models.Model,
+    model: models.Model | str | Path,
     methods: Sequence[str] = METHODS,
-    values: Sequence[str] = VALUES,
+    values: Sequence[ValueName] = VALUES,
     *,
     at_gain: Sequence[float] = (0.2, 0.4),
     out: str | Path | None = None,

@@ -32,6 +32,10 @@ SIDE_BY_SIDE = ("unedited", "neva", "caa")
 #: Rows of the tables of neurons and of edges.
 TOP_NEURONS = 10
 CIRCUIT_ROWS = 24
+#: Reason why a run with a table of texts has no section of texts.
+NO_TEXTS = (
+    f"the table generations has no unedited texts beside texts of {' or '.join(SIDE_BY_SIDE[1:])} for the same prompts"
+)
 
 
 def heatmaps(leakage: pd.DataFrame) -> dict[str, Any]:

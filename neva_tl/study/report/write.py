@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from neva_tl.circuits.drawing.page import assets
-from neva_tl.core.errors import InputError
+from neva_tl.core.errors import InputError, reason_of
+from neva_tl.core.ledger import check, checked_bytes
 from neva_tl.plots.files import FIGURES
 from neva_tl.plots.pages import asset, environment, write_page
 from neva_tl.plots.style import FIGURE_DPI, at_gain, plain_numbers
@@ -37,8 +39,8 @@ HINTS = {"layers": " (analyses/layer_ablation.py writes it; then write the repor
 ALT = {
     "method_bars": "Measures of every method with intervals",
     "circle_plot": "Leakage drawn around Schwartz's circle",
-    "dose_response": "Gain, leakage and invalid rate against dose, per method",
-    "gain_leakage": "Leakage against gain, all methods",
+    "dose_response": "Gain, plain leakage and invalid rate against dose, per method",
+    "gain_leakage": "Plain leakage against gain, all methods",
     "layer_profile": "Selected neurons per layer and value",
     "effect_volcano": "Effect size against evidence, per value",
     "layer_ablation": "Change when one layer's neurons are ablated or amplified",
@@ -53,7 +55,8 @@ def write_report(run: str | Path) -> Path:
     """Write `RUN/report.html` from `results.json`, `manifest.json` and the tables.
 
     The page embeds its pictures, works offline (a content security policy forbids all requests) and escapes all text of the
-    data. Sections without data are left out, and the page lists them.
+    data. Sections without data, or with data that cannot be shown, are left out; the page lists them with the reasons, after
+    the optional parts that the run itself left out.
 
     Args:
         run: the run folder.
@@ -62,7 +65,7 @@ def write_report(run: str | Path) -> Path:
         The page's path.
 
     Raises:
-        InputError: The run folder has no readable results.json.
+        InputError: The run folder has no readable results.json, or a file was changed since it was written.
     """
     run = Path(run)
     results = _json(run / "results.json")
@@ -92,12 +95,13 @@ def build_context(
         The variables of the template, as plain data.
     """
     judge, unit = str(results.get("judge", "unknown")), str(results.get("unit", "unknown"))
-    missing: list[str] = []
+    reasons = left_out(results, run)
+    missing = [f"{name}: {reason}." for name, reason in reasons.items()]
     graphs = {} if run is None else circuits.read(run, missing)
     missing += [
         f"{title}: there is no table {name!r} in this run{HINTS.get(name, '')}."
         for name, title in SECTIONS.items()
-        if name not in frames and not (name == "circuit" and graphs)
+        if name not in frames and not (name == "circuit" and graphs) and not _has_reason(name, reasons)
     ]
     css, js = assets()
     context: dict[str, Any] = {
@@ -105,27 +109,38 @@ def build_context(
         "js": js + asset("report.js.j2"),
         "model": dict(results.get("model", {})),
         "subtitle": headline.subtitle(results),
-        "headline": headline.sentences(results, frames, [graph.meta for graph in graphs.values()]),
-        "tiles": headline.tiles(results),
         "judge": judge,
         "unit": unit,
         "definitions": definitions.definitions(),
-        "images": _images(frames, missing, run),
+        "images": _images(frames, missing, run, reasons),
     }
-    if "methods" in frames:
-        context["methods"] = tables.methods(frames["methods"])
-    if "values" in frames:
-        context["values"] = tables.values(frames["values"])
-    if "leakage" in frames:
-        context |= sections.heatmaps(at_gain(frames["leakage"]))
-    if "generations" in frames:
-        context |= sections.texts(frames["generations"])
-    if "neurons" in frames:
-        context["neurons"] = sections.neurons(frames["neurons"])
-    if "ablation" in frames:
-        context["ablation"] = tables.ablation(frames["ablation"])
-    context["circuits"] = circuits.panels(graphs, frames.get("circuit"), missing)
-    context["faithfulness"] = circuits.faithfulness(graphs)
+    metas = [graph.meta for graph in graphs.values()]
+    builders: list[tuple[str, str, Callable[[], dict[str, Any]]]] = [
+        ("", "Summary", lambda: {"headline": headline.sentences(results, frames, metas)}),
+        ("", "Main numbers", lambda: {"tiles": headline.tiles(results)}),
+        ("methods", SECTIONS["methods"], lambda: {"methods": tables.methods(frames["methods"])}),
+        ("values", SECTIONS["values"], lambda: {"values": tables.values(frames["values"])}),
+        ("leakage", SECTIONS["leakage"], lambda: sections.heatmaps(at_gain(frames["leakage"]))),
+        ("generations", SECTIONS["generations"], lambda: sections.texts(frames["generations"])),
+        ("neurons", SECTIONS["neurons"], lambda: {"neurons": sections.neurons(frames["neurons"])}),
+        ("ablation", "Ablation", lambda: {"ablation": tables.ablation(frames["ablation"])}),
+        (
+            "",
+            SECTIONS["circuit"],
+            lambda: {"circuits": circuits.panels(graphs, frames.get("circuit"), missing)},
+        ),
+        ("", "Faithfulness", lambda: {"faithfulness": circuits.faithfulness(graphs)}),
+    ]
+    for table, title, build in builders:
+        if table and table not in frames:
+            continue
+        try:
+            context |= build()
+        except Exception as error:  # one section that cannot be shown does not cost the page
+            missing.append(f"{title}: it cannot be shown ({reason_of(error)}).")
+    context = {"headline": [], "tiles": [], "circuits": [], **context}
+    if "generations" in frames and not context.get("texts"):
+        missing.append(f"{SECTIONS['generations']}: {sections.NO_TEXTS}.")
     views = {} if run is None else circuits.views(run, missing)
     for panel in context["circuits"]:
         panel["views"] = views.get(panel["value"], [])
@@ -139,6 +154,30 @@ def build_context(
         context["manifest_raw"] = json.dumps(manifest, indent=1, ensure_ascii=False)
     context["contents"] = _contents(context)
     return context
+
+
+def left_out(results: Mapping[str, Any], run: Path | None) -> dict[str, str]:
+    """Return the optional parts that a run left out, by name, with their reasons.
+
+    Args:
+        results: content of results.json.
+        run: the run folder; its files `left_out/*.json` are newer than results.json where a later analysis wrote them.
+
+    Returns:
+        name of the part -> reason.
+    """
+    records = [record for record in results.get("left_out") or () if isinstance(record, Mapping)]
+    if run is not None:
+        files = sorted((run / "left_out").glob("[!.]*.json"))
+        records += [record for file in files if (record := _json(file)) is not None]
+    reasons = {str(record.get("part")): record.get("reason") for record in records}
+    return {name: str(reason) for name, reason in sorted(reasons.items()) if reason is not None}
+
+
+def _has_reason(table: str, reasons: Mapping[str, str]) -> bool:
+    """Whether `left_out` gives the reason why a table is missing."""
+    names = {"circuit": "Circuit of ", "effects": "Effect sizes", "generations": "Texts"}
+    return table in names and any(name.startswith(names[table]) for name in reasons)
 
 
 def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -158,10 +197,12 @@ def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(section, name) for section, name, present in entries if present]
 
 
-def _images(frames: Mapping[str, pd.DataFrame], missing: list[str], run: Path | None) -> dict[str, dict[str, Any]]:
+def _images(
+    frames: Mapping[str, pd.DataFrame], missing: list[str], run: Path | None, reasons: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
     """The figures whose tables exist, as PNG data.
 
-    `missing` gets a line per figure that cannot be drawn.
+    `missing` gets a line per figure that cannot be drawn, unless `reasons` has one.
     """
     out = {}
     for name, alt in ALT.items():
@@ -171,8 +212,9 @@ def _images(frames: Mapping[str, pd.DataFrame], missing: list[str], run: Path | 
         try:
             drawn = None if run is None else _drawn(run, name, spec.table)
             out[name] = _embed_png(drawn, alt) if drawn else _embed(spec.draw(frames[spec.table]), alt)
-        except InputError as error:
-            missing.append(f"{alt}: {error}.")
+        except Exception as error:  # no fault in a drawing costs the page
+            if f"Figure {name}" not in reasons:
+                missing.append(f"{alt}: {reason_of(error)}.")
     return out
 
 
@@ -181,7 +223,7 @@ def _drawn(run: Path, name: str, table: str) -> bytes | None:
     picture, source = run / "figures" / f"{name}.png", run / "tables" / f"{table}.parquet"
     if not picture.is_file() or not source.is_file() or picture.stat().st_mtime_ns < source.stat().st_mtime_ns:
         return None
-    data = picture.read_bytes()
+    data = checked_bytes(picture)
     return data if data.startswith(b"\x89PNG") else None
 
 
@@ -194,8 +236,6 @@ def _embed_png(data: bytes, alt: str) -> dict[str, Any]:
 
 
 def _embed(figure: Any, alt: str) -> dict[str, Any]:
-    import io
-
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
     width, height = (round(float(side) * PAGE_DPI) for side in figure.get_size_inches())
@@ -205,6 +245,7 @@ def _embed(figure: Any, alt: str) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any] | None:
+    check(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -215,9 +256,10 @@ def _json(path: Path) -> dict[str, Any] | None:
 def _table(run: Path, name: str) -> pd.DataFrame | None:
     for path in (run / "tables" / f"{name}.parquet", run / f"{name}.parquet"):
         if path.is_file():
+            data = checked_bytes(path)
             try:
-                table = pd.read_parquet(path)
-            except (OSError, ValueError):
+                table = pd.read_parquet(io.BytesIO(data))
+            except Exception:
                 return None
             return plain_numbers(table) if len(table) else None
     return None

@@ -27,6 +27,7 @@ from neva_tl.models import Model
 from neva_tl.models.inference.prompt_cache import Prefill
 from neva_tl.study.run.config import GRIDS, Profile, StudyConfig
 from neva_tl.study.run.cost_meter import CostMeter
+from neva_tl.study.run.optional import optional
 from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import Scorer, demo_expressing, to_frame
 
@@ -87,7 +88,7 @@ class CellRunner:
         if not self.store.has(f"{name}.json"):
             observed = self.scorer.observe((), "test")
             self._write_observed(name, observed)
-            self.store.write_json(f"{name}.json", self._record(observed, ()))
+            self.store.write_json(f"{name}.json", self._record(observed, (), ""))
         return self.store.read_json(f"{name}.json")
 
     # ------------------------------------------------------------ doses
@@ -264,7 +265,7 @@ class CellRunner:
         observed = self.scorer.observe_many([edits for _, edits, _ in todo], "test")
         for (name, edits, about), one in zip(todo, observed, strict=True):
             self._write_observed(name, one)
-            self.store.write_json(f"{name}.json", self._record(one, edits) | dict(about))
+            self.store.write_json(f"{name}.json", self._record(one, edits, name) | dict(about))
 
     def _same_dose(self, method: str, value: str, target: float | None, dose: float | None) -> str | None:
         """Return the finished cell of another target with the same dose, if any.
@@ -318,15 +319,28 @@ class CellRunner:
             return self.scorer.read_many(conditions, demo_expressing(value, self.profile.test))
         return self.scorer.observe_many(conditions, "test", (value,))
 
-    def _record(self, observed: Observed, edits: Sequence[Edit]) -> dict[str, Any]:
+    def _record(self, observed: Observed, edits: Sequence[Edit], name: str) -> dict[str, Any]:
+        """Return the record of a condition.
+
+        Args:
+            observed: Scores of the condition.
+            edits: Its edits.
+            name: Name of its cell; empty for the unedited model. Capability that the unedited model lacks is not measured.
+        """
         invalid, n_texts = self.scorer.invalid(edits, "test", observed)
         affirmation = observed.items.extra.get("affirmation")
+        suffix = f" under {name.removeprefix('cells/measure/')}" if name else ""
+        costs: dict[str, dict[str, float]] = {"capability": {}, "fluency": {}}
+        if not name or self.base["capability"]:
+            with optional(self.store, f"Capability{suffix}"):
+                costs["capability"] = self.cost_meter.capability(edits)
+        with optional(self.store, f"Fluency{suffix}"):
+            costs["fluency"] = self.cost_meter.fluency(observed.generations)
         return {
             "invalid": invalid,
             "n_texts": n_texts,
             "affirmation": None if affirmation is None else float(np.nanmean(affirmation[0])),
-            "capability": self.cost_meter.capability(edits),
-            "fluency": self.cost_meter.fluency(observed.generations),
+            **costs,
         }
 
     def _write_observed(self, name: str, observed: Observed) -> None:

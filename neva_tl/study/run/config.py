@@ -7,12 +7,16 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Integral
 from typing import Any
 
 from neva_tl.activations.pooling import Weighted
+from neva_tl.core.arguments import CheckedArguments
 from neva_tl.core.errors import InputError
-from neva_tl.core.method_records import DoseUnit, find_method
-from neva_tl.core.values import VALUES, in_circle_order
+from neva_tl.core.method_records import METHODS as METHOD_RECORDS
+from neva_tl.core.method_records import DoseUnit
+from neva_tl.core.names import as_name, spelling
+from neva_tl.core.values import VALUES, ValueName, in_circle_order
 from neva_tl.editing import SCOPES, Scope
 from neva_tl.evaluation.judges.registry import JUDGES, known_judges
 from neva_tl.models.sources import is_demo, label
@@ -89,8 +93,19 @@ PROFILES: dict[tuple[str, str], Profile] = {
 }
 
 
+#: Types of the settings in a manifest; text where none is listed. Settings in `_LISTS` are lists of texts.
+_TYPES: dict[str, Any] = {
+    "k": (Integral, type(None)),
+    "seed": Integral,
+    "chat": (bool, type(None)),
+    "selection": Mapping,
+    "overrides": Mapping,
+}
+_LISTS = ("values", "methods")
+
+
 @dataclass(frozen=True)
-class StudyConfig:
+class StudyConfig(metaclass=CheckedArguments):
     """All settings that determine the result of a study; a run folder belongs to one.
 
     Attributes:
@@ -117,7 +132,7 @@ class StudyConfig:
     prompts: str = "auto"
     judge: str = "auto"
     profile: str = "quick"
-    values: tuple[str, ...] = VALUES
+    values: tuple[ValueName, ...] = VALUES
     methods: tuple[str, ...] = METHODS
     selector: str = "auto"
     k: int | None = None
@@ -135,8 +150,17 @@ class StudyConfig:
 
         Args:
             fields: The manifest's `config` (in JSON, tuples are lists).
+
+        Raises:
+            InputError: A field is unknown, or has another type.
         """
         settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+        for name, setting in settings.items():
+            if name not in cls.__dataclass_fields__:
+                raise InputError(f"unknown setting {name!r} of a study")
+            texts = isinstance(setting, tuple) and all(isinstance(item, str) for item in setting)
+            if not (texts if name in _LISTS else isinstance(setting, _TYPES.get(name, str))):
+                raise InputError(f"the setting {name} of a study is {setting!r:.60}, of type {type(setting).__name__}")
         return cls(**settings)
 
     def resolved(self) -> StudyConfig:
@@ -145,15 +169,30 @@ class StudyConfig:
         Raises:
             InputError: An option is unknown.
         """
+        written = self._spelled()
         decided = replace(
-            self,
-            prompts=self._decided(self.prompts, "demo", "schwartz"),
-            judge=self._decided(self.judge, "exact", "logprob"),
-            scope=self._decided(self.scope, "last", "generated"),
-            gate=self._decided(self.gate, "relevance", "none"),
+            written,
+            prompts=self._decided(written.prompts, "demo", "schwartz"),
+            judge=self._decided(written.judge, "exact", "logprob"),
+            scope=self._decided(written.scope, "last", "generated"),
+            gate=self._decided(written.gate, "relevance", "none"),
         )
         decided._check()
-        return replace(decided, **self._selection(), values=in_circle_order(self.values))
+        return replace(decided, **decided._selection(), values=in_circle_order(self.values))
+
+    def _spelled(self) -> StudyConfig:
+        """Return the study with the names that differ from ours in case, hyphens or underscores written as ours."""
+        allowed = {
+            "scope": (*SCOPES, "auto"),
+            "gate": ("relevance", "none", "auto"),
+            "profile": ("quick", "full"),
+            "selector": (*SELECTORS, "auto"),
+            "judge": (*JUDGES, "logprob", "auto"),
+        }
+        names: dict[str, Any] = {
+            name: spelling(getattr(self, name), choices) or getattr(self, name) for name, choices in allowed.items()
+        }
+        return replace(self, **names, methods=tuple(as_name("method", name, METHOD_RECORDS) for name in self.methods))
 
     def _decided(self, option: str, on_demo: str, elsewhere: str) -> str:
         if option != "auto":
@@ -179,8 +218,6 @@ class StudyConfig:
             raise InputError(f"unknown gate {gate!r}: choose relevance, none or auto")
         if self.profile not in ("quick", "full"):
             raise InputError(f"unknown profile {self.profile!r}: choose quick or full")
-        for name in self.methods:
-            find_method(name)
         if self.k is not None and self.k < 1:
             raise InputError(f"k is a positive number of neurons, not {self.k}")
 
@@ -232,7 +269,7 @@ class StudyConfig:
             if "targets" in overrides:
                 overrides["targets"] = tuple(sorted(float(target) for target in overrides["targets"]))
             profile = replace(PROFILES[self.kind, self.profile], **overrides)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"unknown or unusable profile setting among {', '.join(self.overrides)}") from error
         if not profile.targets or not all(0 < target < math.inf for target in profile.targets):
             raise InputError(f"target gains must be above 0, not {', '.join(map(str, profile.targets)) or 'none'}")

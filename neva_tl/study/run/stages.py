@@ -18,19 +18,25 @@ import pandas as pd
 
 from neva_tl import models, prompts, selection
 from neva_tl.activations import ActivationStats, Samples, collect, token_hash
+from neva_tl.activations.state import changed_state
 from neva_tl.attribution.margin import MarginEffects, margin_effects
-from neva_tl.attribution.tokens import value_tokens
+from neva_tl.attribution.tokens import value_tokens, without_token
+from neva_tl.core import ledger
 from neva_tl.core.cache import content_key
 from neva_tl.core.errors import InputError, WorkError
+from neva_tl.core.files import first_line
 from neva_tl.core.method_records import find_method
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.values import VALUES
 from neva_tl.editing import RelevanceGate, fit_relevance
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.judges import load_judge
+from neva_tl.evaluation.judges.base import Judge
 from neva_tl.models import inference
 from neva_tl.prompts import ContrastSet
+from neva_tl.study.run.changed_files import set_aside
 from neva_tl.study.run.config import Profile, StudyConfig
+from neva_tl.study.run.optional import leave_out, optional
 from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import Scorer
 
@@ -40,6 +46,8 @@ CIRCUIT_NEURONS = 24
 MARGINS = "stats/margins.safetensors"
 #: Train texts that are searched for the top contexts of these neurons.
 CIRCUIT_TEXTS = 64
+#: Name of the relevance gate among the optional parts.
+GATE = "Relevance gate"
 
 
 def say(text: str, progress: bool) -> None:
@@ -74,14 +82,14 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def steerable(config: StudyConfig, stats: ActivationStats) -> StudyConfig:
+def steerable(config: StudyConfig, stats: ActivationStats | ContrastSet) -> StudyConfig:
     """Restrict a study to the values that its prompts cover.
 
     A persona folder, for example, has no prompts for hedonism.
 
     Args:
         config: The study.
-        stats: Statistics on its prompts.
+        stats: Statistics on its prompts, or the prompts.
 
     Raises:
         InputError: The prompts cover none of the study's values.
@@ -119,6 +127,12 @@ def collected(
             )
         if stored.gated or not (gate and models.info(model).gated):
             return stored
+    state = store.path("stats/state")
+    for file, reason in changed_state(state, store.path(samples_file)).items():
+        if file.is_file():
+            say(f"{file}: changed since it was written ({reason}): set aside as {set_aside(file)}, made again", True)
+    if (run_ledger := ledger.Ledger.of(store.path(samples_file))) is not None:
+        run_ledger.forget(samples_file)  # a killed collection leaves the file half written
     stats = collect(
         model,
         pairs,
@@ -127,10 +141,12 @@ def collected(
         split="train",
         chat=config.chat,
         gate=gate,
-        checkpoint=store.path("stats/state"),
+        checkpoint=state,
         progress=progress,
     )
     assert stats.samples is not None
+    samples = store.path(samples_file)
+    ledger.record(samples, samples)  # not an atomic write: the collection fills the file row by row
     store.write_table(table_name, stats.samples.table.astype({"pair_id": "string", "form": "string"}), csv=False)
     stats.save(store.path("stats/stats"))
     return stats
@@ -141,9 +157,17 @@ def stored_stats(store: RunFolder) -> ActivationStats:
 
     Args:
         store: The run folder.
+
+    Raises:
+        InputError: A file is missing, is damaged, or was changed since it was written.
     """
     stats = ActivationStats.load(store.root / "stats/stats")
-    h = np.load(store.root / "stats/samples.npy", mmap_mode="r", allow_pickle=False)
+    file = store.root / "stats/samples.npy"
+    ledger.check(file)
+    try:
+        h = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise InputError(f"{file} is not a file of samples ({first_line(error)}): collect again") from error
     return replace(stats, samples=Samples(h, store.read_table("stats/samples_table")))
 
 
@@ -233,7 +257,7 @@ def relevance_gate(
     """Return the relevance gate of all methods of a study, stored in the run folder.
 
     The tokens at which the contrast is collected count as relevant, all tokens of neutral text as irrelevant
-    (`prompts.gate_texts`).
+    (`prompts.gate_texts`). A gate that cannot be fitted is left out with its reason.
 
     Args:
         store: The run folder.
@@ -248,14 +272,21 @@ def relevance_gate(
         return None
     if store.has("gate.safetensors"):
         return RelevanceGate.load(store.path("gate.safetensors"))
-    relevant, neutral = prompts.gate_texts(pairs)
-    gate = fit_relevance(model, relevant, neutral, pooling=config.pooling, chat=config.chat, seed=config.seed)
-    gate.save(store.path("gate.safetensors"))
+    gate = None
+    with optional(store, GATE):
+        relevant, neutral = prompts.gate_texts(pairs)
+        gate = fit_relevance(model, relevant, neutral, pooling=config.pooling, chat=config.chat, seed=config.seed)
+        gate.save(store.path("gate.safetensors"))
     return gate
 
 
 def make_scorer(
-    store: RunFolder, model: models.Model, pairs: ContrastSet, config: StudyConfig, profile: Profile
+    store: RunFolder,
+    model: models.Model,
+    pairs: ContrastSet,
+    config: StudyConfig,
+    profile: Profile,
+    judge: Judge | None = None,
 ) -> Scorer:
     """Return the judge of the study with its validation and test prompts.
 
@@ -265,6 +296,7 @@ def make_scorer(
         pairs: The contrast set.
         config: The study.
         profile: Its budget.
+        judge: The judge of texts, where it is already loaded.
 
     Raises:
         InputError: A split has no prompts.
@@ -279,7 +311,7 @@ def make_scorer(
     if config.kind == "model":
         decoding = Decoding(max_new_tokens=profile.max_new_tokens, chat=config.chat)
         return Scorer(model, _logprob_judges(store, model, pairs, config, profile), by_split, decoding, pairs.values)
-    judge = load_judge(config.judge)
+    text_judge = load_judge(config.judge) if judge is None else judge
     decoding = Decoding(
         max_new_tokens=profile.max_new_tokens,
         # only sampled texts of the demo model follow the distribution of its world; real models generate greedily
@@ -291,7 +323,7 @@ def make_scorer(
         batch_size=512 if config.judge == "exact" else 64,
     )
     fewer = {name: rows.head(counts[name]) for name, rows in by_split.items()}
-    return Scorer(model, lambda _split, _values: judge, fewer, decoding)
+    return Scorer(model, lambda _split, _values: text_judge, fewer, decoding)
 
 
 def _logprob_judges(
@@ -337,8 +369,6 @@ def write_evidence(
         stats: Statistics with samples.
         neurons: Value -> its neurons.
     """
-    from neva_tl.circuits import circuit
-
     if not store.has("tables/neurons.parquet"):
         frames = [
             neuron_set.df.assign(value=name, method=neuron_set.method, rank=range(1, len(neuron_set) + 1))
@@ -346,26 +376,56 @@ def write_evidence(
         ]
         store.write_table("tables/neurons", pd.concat(frames, ignore_index=True))
     if not store.has("tables/effects.parquet"):
-        frames = [
-            _thinned(selection.effect_table(stats, name), neuron_set, name) for name, neuron_set in neurons.items()
-        ]
-        store.write_table("tables/effects", pd.concat(frames, ignore_index=True))
+        with optional(store, "Effect sizes"):
+            frames = [
+                _thinned(selection.effect_table(stats, name), neuron_set, name) for name, neuron_set in neurons.items()
+            ]
+            store.write_table("tables/effects", pd.concat(frames, ignore_index=True))
     if not store.has("tables/circuit.parquet"):
-        train = pairs.split("train")
-        frames = []
-        # where values share all their words (a demo world of border rate .5) no token belongs to one value, so no graph exists
-        drawn = {} if value_tokens(model, VALUES)["shared"].all() else neurons
-        for name, neuron_set in drawn.items():
-            if not len(neuron_set):
-                continue
-            corpus = train.for_value(name).examples()[:CIRCUIT_TEXTS]
-            graph = circuit(model, neuron_set.head(CIRCUIT_NEURONS), corpus=corpus)
-            store.write_json(f"circuits/{name}.json", graph.to_json())
-            frames.append(graph.table())
+        frames = _circuits(store, model, pairs, neurons)
         edges = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
         # these graphs have no task on which an edge could be measured
         unmeasured = [name for name in ("measured",) if name in edges and edges[name].isna().all()]
         store.write_table("tables/circuit", edges.drop(columns=unmeasured))
+
+
+def _circuits(
+    store: RunFolder, model: models.Model, pairs: ContrastSet, neurons: Mapping[str, NeuronSet]
+) -> list[pd.DataFrame]:
+    """Write the graph of each value, and return their edges.
+
+    Words are one column of evidence: a value without a token of its own in the model's vocabulary has no graph, and no edge
+    leads to it, which the reasons in the run folder say.
+    """
+    from neva_tl.circuits import circuit
+
+    name = models.info(model).name
+    tokens = value_tokens(model, VALUES, strict=False)
+    owners = set(tokens.loc[~tokens["shared"], "value"])
+    if missing := without_token(tokens, VALUES):
+        leave_out(
+            store,
+            f"Words of {', '.join(missing)}",
+            f"none of them gives a usable token in the tokenizer of {name}, so circuits have no edges to "
+            f"{'this value' if len(missing) == 1 else 'these values'}",
+        )
+    frames = []
+    for value, neuron_set in neurons.items():
+        if not len(neuron_set):
+            continue
+        title = f"Circuit of {value}"
+        if value not in owners:
+            # where values share all their words (a demo world of border rate .5) no token belongs to one value
+            why = f"its words have no usable token in the tokenizer of {name}"
+            leave_out(store, title, why if value in missing else "another value claims every token of its words too")
+            continue
+        with optional(store, title):
+            corpus = pairs.split("train").for_value(value).examples()[:CIRCUIT_TEXTS]
+            graph = circuit(model, neuron_set.head(CIRCUIT_NEURONS), corpus=corpus)
+            if not store.has(f"circuits/{value}.json"):  # a searched circuit stays
+                store.write_json(f"circuits/{value}.json", graph.to_json())
+            frames.append(graph.table())
+    return frames
 
 
 def _thinned(effects: pd.DataFrame, neurons: NeuronSet, value: str, most: int = 4000) -> pd.DataFrame:
@@ -416,6 +476,7 @@ def manifest(config: StudyConfig, model: models.Model, pairs: ContrastSet, comma
         "prompt_hash": pairs.hash,
         "seed": config.seed,
         "values": list(VALUES),
+        **({"prompts_note": pairs.note} if pairs.note else {}),
         **({"question": question} if question else {}),
         **({"world": world} if world else {}),
         **({"template": template} if template else {}),

@@ -9,17 +9,22 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from functools import cached_property
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from neva_tl import models, prompts
+from neva_tl import models
+from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.plots.showable import showable
-from neva_tl.study.run import stages, summary, tables, workers
+from neva_tl.selection.base import check_k
+from neva_tl.study.run import changed_files, stages, summary, tables, workers
 from neva_tl.study.run.adopt import adopt
 from neva_tl.study.run.config import Profile, StudyConfig
+from neva_tl.study.run.optional import leave_out, line_of
+from neva_tl.study.run.preflight import Preflight, check_study
 from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.stages import say
 from neva_tl.study.run.workers import measure_all
@@ -54,6 +59,7 @@ class StudyResult:
         """The content of results.json."""
         return RunFolder(self.folder).read_json("results.json")
 
+    @check_arguments
     def table(self, name: str) -> pd.DataFrame:
         """Read a tidy table of the run.
 
@@ -67,8 +73,14 @@ class StudyResult:
         return showable(RunFolder(self.folder).read_table(f"tables/{name}"), figure)
 
     def text(self) -> str:
-        """Format the headline table as text."""
-        return summary.text_table(self.table("methods"), self.results["judge"], self.results["unit"])
+        """Format the headline table as text, and name the parts that were left out."""
+        lines = [summary.text_table(self.table("methods"), self.results["judge"], self.results["unit"])]
+        return "\n".join([*lines, *(f"left out: {line_of(record)}" for record in self.left_out)])
+
+    @property
+    def left_out(self) -> list[dict[str, str]]:
+        """The optional parts that were left out: `{part, reason}` of each (none in runs of version 0.1.0)."""
+        return list(self.results.get("left_out", []))
 
     def show(self) -> Any:
         """Draw the leakage heatmaps, one per method."""
@@ -95,10 +107,14 @@ class Study:
 
     def __init__(self, model: Any = "demo", **options: Any) -> None:
         self._loaded = model if models.is_model(model) else None
-        name = models.info(model).name if self._loaded is not None else str(model)
+        if self._loaded is None and not isinstance(model, str | PathLike):
+            models.load(model)  # raises: neither a name nor a model
+        name = models.info(model).name if self._loaded is not None else fspath(model)
+        options = {key: fspath(option) if isinstance(option, PathLike) else option for key, option in options.items()}
         self.config = StudyConfig(model=name, **options).resolved()
         self.profile: Profile = self.config.spending()
 
+    @check_arguments
     def run(
         self,
         out: str | Path,
@@ -125,12 +141,16 @@ class Study:
             WorkError: A judge or an edit failed.
         """
         started = time.monotonic()
-        config, profile = self.config, self.profile
-        say(f"model {config.model}, prompts {config.prompts}, judge {config.judge}, profile {config.profile}", progress)
-        pairs = stages.limit_rows(prompts.load(config.prompts), profile.rows_per_value)
+        config = self.config
+        inputs = check_study(config, out)
+        pairs = inputs.pairs
         model = self._loaded if self._loaded is not None else models.load(config.model, dtype=config.dtype)
+        info = models.info(model)
+        check_k(config.k, info.n_layers * info.d_mlp)
         about = stages.manifest(config, model, pairs, sys.argv)
         store = RunFolder.open(out, about)
+        changed = store.repair()
+        say(f"model {config.model}, prompts {config.prompts}, judge {config.judge}, profile {config.profile}", progress)
         if like is not None:
             adopt(store, about, like)
         stored = store.read_json("manifest.json") if store.has("manifest.json") else {}
@@ -141,13 +161,15 @@ class Study:
         about["config"] = config.to_json()
         # the files alone do not show it: a run killed while it added methods still has the tables of the earlier ones
         complete = store.has("report.html") and store.has("results.json")
-        finished = stored.get("finished", False) and complete and config.methods == stored_methods
+        finished = stored.get("finished", False) and complete and config.methods == stored_methods and not changed
         store.write_json("manifest.json", {**about, "wall_time_s": before, "finished": finished})
         if finished:
             say("already finished: delete the folder to run again", progress)
             return StudyResult(store.root)
+        if pairs.note:
+            leave_out(store, "Prompts", pairs.note)
         try:
-            self._work(store, model, pairs, config, workers, progress)
+            self._work(store, model, inputs, config, workers, progress)
         finally:  # the time of an interrupted call counts too
             about["wall_time_s"] = before + time.monotonic() - started
             store.write_json("manifest.json", {**about, "finished": False})
@@ -157,21 +179,25 @@ class Study:
         (store.root / "report.html").unlink(missing_ok=True)
         store.write_json("manifest.json", {**about, "finished": True})
         write_report(store.root)
+        changed_files.settle(store.root, changed)
         return StudyResult(store.root)
 
     def _work(
         self,
         store: RunFolder,
         model: models.Model,
-        pairs: Any,
+        inputs: Preflight,
         config: StudyConfig,
         processes: int | None,
         progress: bool,
     ) -> None:
-        workspace = StudyWorkspace.open(store, model, pairs, config, progress=progress)
+        workspace = StudyWorkspace.open(store, model, inputs.pairs, config, judge=inputs.judge, progress=progress)
         count = workers.default_workers(model) if processes is None else processes
         if self._loaded is not None:
             count = 1  # another process could not load it
+        elif count > workers.cores():
+            say(f"{count} workers are more than the cores: using {workers.cores()}", progress)
+            count = workers.cores()
         measure_all(workspace, workers=count, progress=progress)
         say("writing tables, figures and the report", progress)
         tables.write_all(

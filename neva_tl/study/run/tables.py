@@ -16,11 +16,15 @@ from neva_tl.methods import gate_name
 from neva_tl.study.run import summary
 from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.comparison import stored_responses
+from neva_tl.study.run.optional import bring_back, leave_out, left_out, optional
 
 Plan = Sequence[tuple[str, float | None]]
 
 #: Methods with example texts where the judge reads none: ours, plain CAA, and the vectors that leak least under one gate.
 SHOWN = ("neva", "neva_shift", "caa", "caa_projected", "caa_projected_probe", "role")
+#: Columns of the table `ablation`, and those of `generations` that every judge fills.
+ABLATION_COLUMNS = ("value", "operation", "base", "ablated", "change", "lo", "hi", "n")
+TEXT_COLUMNS = ("method", "steered", "target_gain", "prompt", "text", "valid")
 
 
 def write_all(
@@ -32,7 +36,9 @@ def write_all(
     *,
     jobs: int = 1,
 ) -> None:
-    """Write the tables (parquet and CSV), results.json and the figures.
+    """Write the tables (parquet and CSV), the figures and results.json.
+
+    Optional parts that cannot be made are left out; results.json names them with their reasons.
 
     Args:
         cells: The study's cells.
@@ -71,9 +77,44 @@ def write_all(
         store.write_table("tables/dose", table.astype({"leakage": float}))
     ablation = ablation_table(cells, steered)
     store.write_table("tables/ablation", ablation)
-    store.write_table("tables/generations", _generations(cells, plan, steered, edit_of))
+    generations = pd.DataFrame(columns=list(TEXT_COLUMNS))
+    with optional(store, "Texts"):
+        generations = _generations(cells, plan, steered, edit_of)
+    store.write_table("tables/generations", generations)
+    _check_measures(cells, entries, steered)
+    with optional(store, "Figures", errors=(Exception,)):
+        _figures(cells, jobs)
+    # written last, because it names the figures that were left out
     store.write_json("results.json", _results(cells, entries, steered, ablation, neurons))
-    _figures(cells, jobs)
+
+
+def _check_measures(
+    cells: CellRunner, entries: Sequence[tuple[str, Mapping[str, Any]]], steered: Sequence[str]
+) -> None:
+    """Record the measures that no condition of this study defines.
+
+    Args:
+        cells: The study's cells.
+        entries: Method and entry of results.json of every condition.
+        steered: Steered values.
+    """
+    if all(entry["circle"]["p"] is None for _, entry in entries):
+        n = sum(name != other for name in steered for other in cells.scorer.values)
+        leave_out(
+            cells.store,
+            "Circle test",
+            f"it needs at least three pairs of a steered and another measured value, and this study has {n}"
+            if n < 3
+            else "no condition has a change of every measured value, or all changes are equal",
+        )
+    else:
+        bring_back(cells.store, "Circle test")
+    if cells.base["n_texts"] and cells.base["invalid"] >= 1:
+        leave_out(
+            cells.store,
+            "Check of texts",
+            f"all {cells.base['n_texts']} texts of the unedited model are invalid, so the share of invalid texts limits no dose",
+        )
 
 
 def result_of(cells: CellRunner, method: str, target: float | None, steered: Sequence[str]) -> LeakageResult:
@@ -111,11 +152,14 @@ def ablation_table(cells: CellRunner, steered: Sequence[str]) -> pd.DataFrame:
 
     Returns:
         One row per value and ablation: mean score before and after, the change, and its interval (paired, by cluster).
+        A value whose ablation was left out has no rows.
     """
     from neva_tl.core.statistics import cluster_bootstrap
 
     rows = []
     for value in steered:
+        if not cells.store.has(f"cells/ablation/{value}.parquet"):
+            continue
         items = cells.store.read_table(f"cells/ablation/{value}")
         wide = items.pivot(index="item", columns="operation", values="score")
         cluster = items[items["operation"] == "none"].set_index("item")["cluster"].loc[wide.index].to_numpy(dtype=str)
@@ -135,7 +179,7 @@ def ablation_table(cells: CellRunner, steered: Sequence[str]) -> pd.DataFrame:
                     "n": len(change),
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(ABLATION_COLUMNS))
 
 
 def _generations(
@@ -196,12 +240,19 @@ def _results(
         },
         "ablation": ablation.to_dict("records"),
         "vector_layers": cells.store.read_json("cells/vector_layers.json")["layers"],
+        "left_out": left_out(cells.store),
         "manifest": "manifest.json",
     }
 
 
 def _figures(cells: CellRunner, jobs: int) -> None:
-    """Draw all figures whose tables the run has, as PDF and PNG."""
+    """Draw all figures whose tables the run has, as PDF and PNG; leave out those that cannot be drawn."""
     from neva_tl.plots.files import write_figures
 
-    write_figures(cells.store.root, jobs=jobs)
+    reasons: dict[str, str | None] = {}
+    write_figures(cells.store.root, jobs=jobs, failed=reasons)
+    for name, reason in reasons.items():
+        if reason is None:
+            bring_back(cells.store, f"Figure {name}")
+        else:
+            leave_out(cells.store, f"Figure {name}", reason)

@@ -12,10 +12,12 @@ from typing import Any
 from neva_tl import models
 from neva_tl.core.method_records import find_method
 from neva_tl.editing import Edit
+from neva_tl.evaluation.judges.base import Judge
 from neva_tl.methods import Evidence, build
 from neva_tl.study.run import stages
 from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.optional import leave_out, optional
 from neva_tl.study.run.run_folder import RunFolder
 
 
@@ -38,25 +40,44 @@ class StudyWorkspace:
 
     @classmethod
     def open(
-        cls, store: RunFolder, model: models.Model, pairs: Any, config: StudyConfig, *, progress: bool = False
+        cls,
+        store: RunFolder,
+        model: models.Model,
+        pairs: Any,
+        config: StudyConfig,
+        *,
+        judge: Judge | None = None,
+        progress: bool = False,
     ) -> StudyWorkspace:
         """Collect and select, as far as the run folder lacks it, and set up the judge.
+
+        Values without prompts or without neurons, and a gate that cannot be fitted, are left out with a reason.
 
         Args:
             store: The run folder.
             model: The loaded model.
             pairs: The contrast set (rows limited by the profile).
             config: The resolved study.
+            judge: The judge of texts, where it is already loaded.
             progress: Print each step on stderr.
         """
         profile = config.spending()
         stats = stages.collected(store, model, pairs, config, progress)
-        config = stages.steerable(config, stats)
+        requested, config = config.values, stages.steerable(config, stats)
+        for name in requested:
+            if name not in config.values:
+                leave_out(store, f"Value {name}", f"{pairs.name} has no prompts for it")
         neurons = stages.selected(store, model, stats, config, progress)
         steered = tuple(name for name in config.values if len(neurons[name]))
+        for name in config.values:
+            if name not in steered:
+                leave_out(store, f"Value {name}", "no neuron was selected: more pairs, or clearer ones, may show some")
         stages.write_evidence(store, model, pairs, stats, neurons)
-        cells = CellRunner(store, model, stages.make_scorer(store, model, pairs, config, profile), config, profile)
         gate = stages.relevance_gate(store, model, pairs, config)
+        if gate is None:
+            config = replace(config, gate="none")
+        scorer = stages.make_scorer(store, model, pairs, config, profile, judge)
+        cells = CellRunner(store, model, scorer, config, profile)
         chat = config.chat is not False and models.info(model).chat
         margins = stages.stored_margins(store)
         evidence = Evidence(
@@ -121,7 +142,8 @@ class StudyWorkspace:
             self.cells.conditions(method, target, values, self.edit_of, None if source is None else doses[source])
         on_cell(f"ablation for {about}")
         for value in values:
-            self.cells.ablation(value, self.evidence.neurons[value], self.evidence.gate)
+            with optional(self.cells.store, f"Ablation of {value}"):
+                self.cells.ablation(value, self.evidence.neurons[value], self.evidence.gate)
 
 
 def conditions(methods: Sequence[str], targets: Sequence[float]) -> tuple[tuple[str, float | None], ...]:

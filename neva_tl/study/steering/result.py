@@ -260,16 +260,12 @@ class SteeringResult:
         if "folder" in saved.model:
             settings["folder"] = saved.model["folder"]
         try:
-            return cls(
-                edit=saved.edit,
-                **{name: data[name] for name in _PLAIN},
-                **{name: Estimate(**data[name]) for name in ("gain", "leakage")},
-                cost={name: Estimate(**estimate) for name, estimate in data["cost"].items()},
-                **{name: pd.DataFrame(data[name]) for name in ("curve", "effects")},
-                neurons=NeuronSet.load(folder / "neurons"),
-                settings=settings,
-                model=model,
-            )
+            state: dict[str, Any] = {name: data[name] for name in _PLAIN}
+            state |= {name: Estimate(**data[name]) for name in ("gain", "leakage")}
+            state |= {name: pd.DataFrame(data[name]) for name in ("curve", "effects")}
+            state["cost"] = {name: Estimate(**estimate) for name, estimate in data["cost"].items()}
+            neurons = NeuronSet.load(folder / "neurons")
+            return cls(edit=saved.edit, **state, neurons=neurons, settings=settings, model=model)
         except DAMAGED as error:
             raise InputError(f"{folder / FILE} is not {_KIND} ({first_line(error)})") from error
 

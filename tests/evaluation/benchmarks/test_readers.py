@@ -92,6 +92,13 @@ def test_blimp_from_zip_folder_and_file_is_one(tmp_path: Path) -> None:
     assert len(read_blimp(tmp_path / "blimp" / "data" / "a.jsonl")) == 2
 
 
+def write_good(folder: Path, name: str, good: str) -> Path:
+    file = folder / "good" / name
+    file.parent.mkdir()
+    file.write_text(f"{good}\n", encoding="utf-8")
+    return file
+
+
 BROKEN: list[tuple[Callable[..., Benchmark], str, str, str, str]] = [
     (read_multiple_choice, "x.jsonl", json.dumps(GOOD_CHOICE), '{"query": "q", "gold": 0, "choices": ["a"]}', "two texts"),
     (read_multiple_choice, "x.jsonl", json.dumps(GOOD_CHOICE), '{"query": "q", "gold": 2, "choices": ["a", "b"]}', "from 0 to 1"),
@@ -110,7 +117,7 @@ BROKEN: list[tuple[Callable[..., Benchmark], str, str, str, str]] = [
 
 @pytest.mark.parametrize(("read", "name", "good", "bad", "message"), BROKEN)
 def test_malformed_rows_stop_or_are_counted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], read: Any, name: str, good: str, bad: str, message: str
+    tmp_path: Path, read: Any, name: str, good: str, bad: str, message: str
 ) -> None:
     file = tmp_path / name
     file.write_text(f"{good}\n{bad}\n{good}\n", encoding="utf-8")
@@ -119,7 +126,8 @@ def test_malformed_rows_stop_or_are_counted(
     assert f"{file}, line 2" in str(caught.value)
     found = read(file, skip_bad=True)
     assert (len(found), found.skipped) == (2, 1)
-    assert "1 malformed rows left out" in capsys.readouterr().err
+    assert "1 malformed rows left out of 3, the first" in found.note and found.limit(1).note == found.note
+    assert read(write_good(tmp_path, name, good)).note == ""
     file.write_text(bad + "\n", encoding="utf-8")
     with pytest.raises(InputError):  # nothing is left
         read(file, skip_bad=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -103,7 +105,7 @@ def test_own_neutral_texts_are_many_and_split():
     with pytest.raises(InputError, match="unknown split"):
         neutral_texts("train")
     with pytest.raises(InputError, match="neutral texts"):
-        reference(None, [])
+        reference(SimpleNamespace(cfg=None), [])
 
 
 def test_fluency_by_hand(stories260k):

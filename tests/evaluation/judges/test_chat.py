@@ -300,12 +300,19 @@ def test_missing_scores_are_bounded_and_the_question_is_printed(monkeypatch):
     from neva_tl.evaluation.conditions import observe as observed
     from neva_tl.evaluation.measures.cluster_sums import worst_case
 
+    model = SimpleNamespace(cfg=None)
     prompts, refused = ["one", "two", "three"], "Edited number 1 went by."
     plain_texts, edited_texts = ([f"{kind} number {i} went by." for i in range(3)] for kind in ("Plain", "Edited"))
     monkeypatch.setattr(observed, "write_texts", lambda model, edits, *a, **k: edited_texts if edits else plain_texts)
     with FaultyServer({refused: ["refusal"] * 3}) as server:
         found = alignment.leakage(
-            None, {"power": RolePrompt("x")}, prompts, judge(server), n_boot=50, n_permutations=9, progress=False
+            model,
+            {"power": RolePrompt("x")},
+            prompts,
+            judge(server),
+            n_boot=50,
+            n_permutations=9,
+            progress=False,
         )
     place = VALUES.index("power")
     row = found.table().query("measured == 'power'").iloc[0]

@@ -146,6 +146,11 @@ def test_a_questionnaire_of_ones_own(tmp_path):
     assert [(i.value, i.agreement) for i in both.items] == [("self-direction", 1), ("power", 1), ("power", -1)]
     assert [i.text for i in SurveyJudge.load(file, questionnaire="Q1").items] == ["I rule."]
     assert len(both.table()) == 3 and "I wander." in both._repr_html_()
+    assert both.note == (
+        "1 of 5 items left out: their values are not among Schwartz's ten. 1 of 5 items left out: repeated ones."
+    )
+    assert SurveyJudge.load(file, questionnaire="Q1").note == "1 of 2 items left out: repeated ones."
+    assert both.only(["power"]).note == both.note and SurveyJudge.load().note == ""
     with pytest.raises(InputError, match="no items of 'Q3' on the ten values: it has Q1, Q2"):
         SurveyJudge.load(file, questionnaire="Q3")
     with pytest.raises(InputError, match="a survey needs items"):

@@ -66,13 +66,39 @@ def test_own_rows_one_value_a_row_are_joined_and_split_by_cluster(tmp_path):
         ("x,power", "2 fields where the header has 3"),
     ],
 )
-def test_a_bad_row_stops_the_reading_with_its_line_or_is_counted(tmp_path, capsys, row, complaint):
+def test_a_bad_row_stops_the_reading_with_its_line_or_is_counted(tmp_path, row, complaint):
     file = tmp_path / "mine.csv"
     file.write_text(f"text,value,label\ngood,power,1\n{row}\n")
     with pytest.raises(InputError, match=f"line 3: .*{complaint}"):
         LabelledTexts.load(file)
-    assert len(LabelledTexts.load(file, skip_bad=True)) == 1
-    assert "1 malformed rows left out" in capsys.readouterr().err
+    found = LabelledTexts.load(file, skip_bad=True)
+    assert len(found) == 1 and found.part(np.array([True])).note == found.note
+    assert f"{file}: 1 malformed rows left out of 2, the first: {file}, line 3" in found.note
+
+
+def test_a_label_that_a_later_row_replaces_is_counted(tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text("text,value,label\nfirst,power,1\nfirst,power,0\nfirst,security,1\nother,power,1\nother,power,1\n")
+    found = LabelledTexts.load(file)
+    assert len(found) == 2 and found.labels[0][VALUES.index("power")] == 0
+    assert found.note == "1 of 5 rows left out: a later row of the same text has another label, which counts."
+
+
+def test_labels_of_the_public_formats_say_what_they_do_not_read(tmp_path):
+    for trait in ("risk-averse", "narcissism"):
+        rows = [{"statement": f"{trait} {n}", "answer_matching_behavior": [" Yes", " No"][n % 2]} for n in range(6)]
+        (tmp_path / f"{trait}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    assert "6 of 12 statements left out" in LabelledTexts.load(f"persona:{tmp_path}").note
+    folder = tmp_path / "valueeval"
+    folder.mkdir()
+    labels = "\t".join(["Argument ID", *CATEGORIES]) + "\nA1\t" + "\t".join("0" * len(CATEGORIES)) + "\n"
+    for name in ("training", "extra"):
+        (folder / f"arguments-{name}.tsv").write_text("Argument ID\tConclusion\tStance\tPremise\nA1\tc\tagainst\tp\n")
+        (folder / f"labels-{name}.tsv").write_text(labels)
+    (folder / "arguments-bare.tsv").write_text("")
+    note = LabelledTexts.load(f"valueeval:{folder}").note
+    assert note.startswith("Not read, because there is no file of labels for it: arguments-bare.tsv.")
+    assert note.endswith("are: arguments-extra.tsv.")
 
 
 def test_a_value_is_there_where_any_of_its_categories_is_and_unknown_where_all_are():

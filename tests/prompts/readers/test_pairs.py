@@ -23,7 +23,7 @@ def test_pairs_with_value_column(tmp_path: Path) -> None:
 def test_pairs_drops_repeated_lines(tmp_path: Path) -> None:
     file = write(tmp_path / "power.csv", "question_1,question_2", "a,b", "c,d", "a,b", "a,e")
     found = prompts.load(f"pairs:{file}")
-    assert len(found) == 6 and found.note == "1 repeated pairs dropped."
+    assert len(found) == 6 and found.note == "1 of 4 pairs left out: repeated ones."
 
 
 def test_pairs_named_by_the_file_do_not_depend_on_line_order(tmp_path: Path) -> None:

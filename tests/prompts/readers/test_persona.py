@@ -31,7 +31,11 @@ def test_persona_maps_traits_and_makes_no_pairs(tmp_path: Path) -> None:
     assert found.values == ("self-direction", "security")
     assert found.df["pair_id"].isna().all() and found.df["answer_start"].isna().all()
     assert found.df["value"].value_counts().to_dict() == {"self-direction": 26, "security": 12}
-    assert found.note.startswith("2 statements dropped")
+    assert found.note == (
+        "1 of 41 statements left out: we map these traits to no value (narcissism). "
+        "2 of 41 statements left out: two traits of one value share them, so each is read once."
+    )
+    assert "1 of 41 statements left out" in repr(found)
     assert (found.df["pole"] == found.df["text"].str.contains("Yes").map({True: "+", False: "-"})).all()
 
 
@@ -42,6 +46,21 @@ def test_persona_drops_statements_on_which_traits_disagree(tmp_path: Path) -> No
     write(tmp_path / "desire-to-be-more-creative.jsonl", *persona_lines("create"), json.dumps(odd))
     found = prompts.load(f"persona:{tmp_path}")
     assert "odd" not in set(found.df["text"]) and len(found) == 24
+    assert found.note == "2 of 26 statements left out: two traits of one value share them with opposite answers."
+
+
+def test_persona_says_how_many_statements_of_how_many_traits_it_does_not_read(tmp_path: Path) -> None:
+    """Four traits of 1,000 statements, one of them mapped to a value."""
+    for trait in ("risk-averse", "narcissism", "machiavellianism", "extraversion"):
+        write(tmp_path / f"{trait}.jsonl", *persona_lines(trait, 500), "")
+    found = prompts.load(f"persona:{tmp_path}")
+    assert len(found) == 1000
+    assert found.note == (
+        "3,000 of 4,000 statements left out: we map these traits to no value (extraversion, machiavellianism, narcissism)."
+    )
+    assert found.split("train").note == found.cap(10).note == found.note
+    write(tmp_path / "whole" / "risk-averse.jsonl", *persona_lines("risk-averse"))
+    assert prompts.load(f"persona:{tmp_path / 'whole'}").note == ""
 
 
 @pytest.mark.parametrize(
@@ -69,7 +88,11 @@ def test_persona_on_the_real_set(shared_dir: Path) -> None:
         for traits in persona.TRAITS.values()
         for trait in traits
     )
-    assert len(found) == raw - int(found.note.split()[0])
+    counts = [int(sentence.split()[0].replace(",", "")) for sentence in found.note.split(". ")]
+    assert len(counts) == 3 and "to no value" in found.note and len(found) == raw - sum(counts[1:])
+    files = (shared_dir / "data" / "persona").glob("*.jsonl")
+    every = sum(len(file.read_text().splitlines()) for file in files)
+    assert counts[0] == every - raw and f"of {every:,} statements" in found.note
     train = found.split("train").df.groupby(["value", "pole"]).size()
     assert train.min() >= 150
     quick = prompts.load(f"persona:{shared_dir / 'data' / 'persona'}", per_value=20)

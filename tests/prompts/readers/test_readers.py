@@ -33,10 +33,15 @@ def test_missing_and_empty_folders(tmp_path: Path, scheme: str) -> None:
         prompts.load(f"{scheme}:{write(tmp_path / 'f', 'x')}")
 
 
-@pytest.mark.parametrize("spec", ["nothing", "schwarz", "unknown:x", "a.txt", ""])
+@pytest.mark.parametrize("spec", ["nothing", "schwarz", "unknown:x", "a.txt"])
 def test_unknown_spec_lists_what_is_known(spec: str) -> None:
     with pytest.raises(InputError, match=r"unknown prompts.*demo, schwartz, pairs:PATH.*\.parquet"):
         prompts.load(spec)
+
+
+def test_an_empty_spec() -> None:
+    with pytest.raises(InputError, match=r"spec of load.* is '': pass .*names no file"):
+        prompts.load("")
 
 
 def test_scheme_without_a_path() -> None:

@@ -20,7 +20,10 @@ def test_valuebench_directions_and_presence(tmp_path: Path) -> None:
     lines += ["6FPQ,I strive 0.,Achievement,1,?", "X,Other.,Anxiety,1,?"]
     found = prompts.load(f"valuebench:{write(tmp_path / 'v.csv', HEADER, *lines)}")
     assert found.values == ("self-direction", "hedonism", "achievement")
-    assert "1 items of other values dropped" in found.note and "absence: self-direction, hedonism." in found.note
+    assert found.note == (
+        "1 of 14 items left out: their values are not among Schwartz's ten. 1 of 14 items left out: repeated ones. "
+        "No reversed items, so presence against absence: self-direction, hedonism."
+    )
     own = found.df[found.df["value"] == "achievement"]
     assert own["pole"].value_counts().to_dict() == {"+": 3, "-": 3} and set(own["source"]) == {"valuebench"}
     absence = found.df[(found.df["value"] == "hedonism") & (found.df["pole"] == "-")]

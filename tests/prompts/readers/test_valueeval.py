@@ -54,6 +54,23 @@ def test_valueeval_balances_presence_and_absence_within_conclusions(tmp_path: Pa
     )
 
 
+def test_valueeval_says_what_it_does_not_read(tmp_path: Path) -> None:
+    """A repeated argument, one whose conclusion has no counterpart, and a file without labels."""
+    arguments = [(f"A{i}", "We should ban cars", "against", f"premise {i}") for i in range(6)]
+    arguments += [("A6", "We should ban cars", "against", "premise 0"), ("B0", "Zoos are needed", "against", "alone")]
+    labels = {identity: {"Hedonism"} if identity in ("A0", "A1", "A2", "A6") else set() for identity, *_ in arguments}
+    spec = write_valueeval(tmp_path, arguments, labels)
+    write(tmp_path / "arguments-extra.tsv", "Argument ID\tConclusion\tStance\tPremise")
+    found = prompts.load(spec)
+    assert len(found) == 6
+    assert found.note == (
+        "7 arguments; + is presence of the value, - its absence in an argument on the same conclusion. "
+        "1 of 8 arguments left out: repeated ones. "
+        "1 of 8 arguments left out: no argument on the same conclusion has the opposite label of any value. "
+        "Not read, because there is no file of labels for it: arguments-extra.tsv."
+    )
+
+
 @pytest.mark.parametrize(
     ("argument", "labels", "message"),
     [

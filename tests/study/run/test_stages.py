@@ -13,6 +13,7 @@ import pytest
 
 from neva_tl import models
 from neva_tl.core.errors import InputError
+from neva_tl.core.values import VALUES
 from neva_tl.models import inference
 from neva_tl.models.tiny import tiny_checkpoint, tiny_tokenizer
 from neva_tl.study import StudyResult
@@ -30,12 +31,15 @@ def test_where_no_word_is_one_values_own_no_circuit_is_drawn_and_the_rest_is_the
     shutil.rmtree(run.store.root / "circuits")
     for name in ("circuit", "neurons"):
         (run.store.root / f"tables/{name}.parquet").unlink()
-    monkeypatch.setattr(stages, "value_tokens", lambda model, values: pd.DataFrame({"shared": [True, True]}))
+    shared = pd.DataFrame({"value": list(VALUES), "shared": [True] * len(VALUES)})
+    monkeypatch.setattr(stages, "value_tokens", lambda model, values, strict: shared)
     stages.write_evidence(run.store, tiny_model, run.pairs(), evidence.stats, evidence.neurons)
     assert len(run.store.read_table("tables/circuit")) == 0 and not (run.store.root / "circuits").exists()
     assert len(run.store.read_table("tables/neurons")) == sum(len(found) for found in evidence.neurons.values())
     write_report(run.store.root)
-    assert "Circuit" in (run.store.root / "report.html").read_text()
+    page = (run.store.root / "report.html").read_text()
+    assert "Circuit of power: another value claims every token of its words too." in page
+    assert "there is no table &#39;circuit&#39;" not in page
 
 
 def test_stored_statistics_of_other_token_ids_are_refused(
@@ -48,11 +52,22 @@ def test_stored_statistics_of_other_token_ids_are_refused(
     assert (
         stages.collected(run.store, tiny_model, run.pairs(), run.config, False).tokens_hash == meta["tokens_hash"] != ""
     )
-    file.write_text(json.dumps(meta | {"tokens_hash": "0" * 64}))
+    run.store.write_json("stats/stats.json", meta | {"tokens_hash": "0" * 64})
     with pytest.raises(InputError, match="other token ids"):
         stages.collected(run.store, tiny_model, run.pairs(), run.config, False)
-    file.write_text(json.dumps({name: x for name, x in meta.items() if name not in ("tokens_hash", "encoding")}))
+    run.store.write_json(
+        "stats/stats.json", {name: x for name, x in meta.items() if name not in ("tokens_hash", "encoding")}
+    )
     assert stages.collected(run.store, tiny_model, run.pairs(), run.config, False).tokens_hash == ""
+
+
+def test_the_manifest_records_what_the_reader_left_out(finished: StudyResult, tiny_model: Any) -> None:
+    run = ReopenedRun.open(finished.folder)
+    pairs = run.pairs()
+    noted = replace(pairs, note="1 of 3 pairs left out: repeated ones.")
+    with_note, without = (stages.manifest(run.config, tiny_model, one, []) for one in (noted, pairs))
+    assert with_note.pop("prompts_note") == "1 of 3 pairs left out: repeated ones."
+    assert with_note == without  # the note is no part of the study's identity
 
 
 def test_template_settings_are_part_of_a_study(finished: StudyResult, tmp_path: Path) -> None:

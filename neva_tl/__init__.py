@@ -19,11 +19,13 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from neva_tl.core.theories import EXPORTS as THEORY_EXPORTS
+
 __version__ = "0.1.0"
 
 #: public name -> module that defines it
 _EXPORTS = {
-    "VALUES": "neva_tl.core.values",
+    **THEORY_EXPORTS,
     "NeuronSet": "neva_tl.core.neuron_set",
     "load": "neva_tl.models",
     "fingerprint": "neva_tl.models",
@@ -78,7 +80,8 @@ _MODULES = {
     "selection": "neva_tl.selection",
     "statistics": "neva_tl.core.statistics",
     "study": "neva_tl.study",
-    "values": "neva_tl.core.values",
+    "theories": "neva_tl.core.theories",
+    "values": "neva_tl.core.theories.schwartz",
 }
 
 __all__ = ["__version__", *sorted(_EXPORTS), *_MODULES]

@@ -29,7 +29,6 @@ from neva_tl.activations.sample_file import flush, open_samples
 from neva_tl.activations.state import Checkpoint, plan_hash
 from neva_tl.activations.stats import ActivationStats, Samples, finish
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import in_circle_order
 from neva_tl.models import Model
 from neva_tl.models.inference.encoding import encoding_record
 from neva_tl.prompts import ContrastSet
@@ -154,6 +153,7 @@ def collect(
         samples=None if store is None else Samples(store, plan.table),
         tokens_hash=plan.texts.hash,
         encoding=encoding_record(model, chat),
+        theory=subset.theory,
     )
 
 
@@ -166,7 +166,7 @@ class _Plan:
         texts: Token ids of the rows.
         units: `[n]` unit of each row: the rows of a pair share one, other rows have their own.
         batches: Row numbers of each batch.
-        values: Values that occur, in circle order.
+        values: Values that occur, in the order of their theory.
     """
 
     table: pd.DataFrame
@@ -194,7 +194,7 @@ class _Plan:
         # pooling over single tokens uses no pairs, so every text may run alone
         units = np.arange(len(table)) if pooling == "token" else _units(table)
         batches = packed(texts.lengths, units, budget, most_rows(budget))
-        return cls(table, texts, units, batches, in_circle_order(table["value"]))
+        return cls(table, texts, units, batches, subset.values)
 
 
 def _run_batches(

@@ -17,7 +17,9 @@ from neva_tl.cli.options import (
     Prompts,
     Seed,
     Selector,
+    Theory,
     ValueName,
+    check_value,
     resolve_prompts,
     say,
     writable,
@@ -38,6 +40,7 @@ def circuit(
     value: ValueName,
     model: Model = "demo",
     prompts: Prompts = "auto",
+    theory: Theory = None,
     method: Selector = "neva",
     k: K = None,
     size: Annotated[
@@ -72,19 +75,18 @@ def circuit(
     """
     import neva_tl as nv
     from neva_tl.circuits.graph import SUFFIXES
-    from neva_tl.core.values import value as lookup
     from neva_tl.study import StudyConfig
     from neva_tl.study.analyses.circuits import value_tasks
     from neva_tl.study.run.stages import limit_rows
 
-    lookup(value)
+    check_value(value, prompts, theory)
     writable(out)
     if out.suffix.lower() not in SUFFIXES:
         raise InputError(f"cannot save a circuit as {out.name!r}: use one of {', '.join(SUFFIXES)}")
     if not 0 < share <= 1:
         raise InputError(f"--share must lie in (0, 1], not {share}")
-    config = StudyConfig(model=model, prompts=resolve_prompts(prompts, model), seed=seed)
-    loaded, pairs = nv.load(model, dtype=dtype), nv.prompts.load(config.prompts)
+    config = StudyConfig(model=model, prompts=resolve_prompts(prompts, model), theory=theory, seed=seed)
+    loaded, pairs = nv.load(model, dtype=dtype), config.load_prompts()
     stats = nv.collect(loaded, limit_rows(pairs, rows), pooling=config.pooling, progress=True)
     neurons = nv.select(stats, value, method=method, k=k, model=loaded, seed=seed)
     task = value_tasks(loaded, pairs, value, config, "train", texts, lead)

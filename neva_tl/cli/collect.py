@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Json, Model, Prompts, Seed, resolve_prompts, writable
+from neva_tl.cli.options import Debug, Dtype, Json, Model, Prompts, Seed, Theory, resolve_prompts, writable
 from neva_tl.core.errors import WorkError
 
 
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
 def collect(
     model: Model = "demo",
     prompts: Prompts = "auto",
+    theory: Theory = None,
     out: Annotated[Path, typer.Option("--out", help="where to write PATH.json and PATH.safetensors")] = Path(
         "runs/stats"
     ),
@@ -61,7 +62,7 @@ def collect(
     check_pooling(kind)
     file_pair(out)  # refuses a path without a name
     writable(out)
-    pairs = nv.prompts.load(resolve_prompts(prompts, model))
+    pairs = nv.prompts.load(resolve_prompts(prompts, model), theory=theory)
     with joined() as world, _stoppable(world.size):
         stats = nv.collect(
             nv.load(model, dtype=dtype),

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Gate, Json, Model, Prompts, Seed, collected, writable
+from neva_tl.cli.options import Debug, Dtype, Gate, Json, Model, Prompts, Seed, Theory, check_value, collected, writable
 from neva_tl.core.errors import InputError
 
 
@@ -33,6 +33,7 @@ def generate(
         float | None, typer.Option("--dose", help="dose, in the method's unit; default: a typical one")
     ] = None,
     prompts: Prompts = "auto",
+    theory: Theory = None,
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="new tokens")] = 40,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 is greedy")] = 0.0,
     scope: Annotated[
@@ -47,16 +48,15 @@ def generate(
 ) -> None:
     """Generate a text, unedited and (with --value) steered."""
     import neva_tl as nv
-    from neva_tl.core.values import value as lookup
     from neva_tl.methods import METHODS
     from neva_tl.study import StudyConfig, build_edit
 
     # collecting takes minutes on a real model, so bad input is reported before
     if value is not None:
-        lookup(value)
+        check_value(value, prompts, theory)
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
-    decided = StudyConfig(model=model, prompts=prompts, scope=scope, gate=gate).resolved()
+    decided = StudyConfig(model=model, prompts=prompts, theory=theory, scope=scope, gate=gate).resolved()
     if dose is not None and not math.isfinite(dose):
         raise InputError(f"a dose must be a finite number, not {dose}")
     if out is not None:
@@ -64,10 +64,10 @@ def generate(
     if value is None:
         loaded, edits = nv.load(model, dtype=dtype), None
     else:
-        loaded, stats = collected(model, prompts, dtype, True)
+        loaded, stats = collected(model, prompts, dtype, True, theory=theory)
         neurons = None
         if decided.gate == "relevance":
-            texts_of = nv.prompts.gate_texts(decided.prompts)
+            texts_of = nv.prompts.gate_texts(decided.load_prompts())
             neurons = nv.fit_relevance(loaded, *texts_of, pooling=decided.pooling, seed=seed)
         edits = build_edit(
             loaded,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Json, Judge, Model, Profile, Prompts, Seed, Steered
+from neva_tl.cli.options import Debug, Dtype, Json, Judge, Model, Profile, Prompts, Seed, Steered, Theory
 
 
 def register(app: typer.Typer) -> None:
@@ -25,6 +25,7 @@ def leakage(
     method: Annotated[str, typer.Option("--method", help="method to measure")] = "neva",
     target: Annotated[float, typer.Option("--gain", help="matched gain, in the judge's unit")] = 0.4,
     prompts: Prompts = "auto",
+    theory: Theory = None,
     judge: Judge = "auto",
     profile: Profile = "quick",
     labels: Annotated[
@@ -46,16 +47,16 @@ def leakage(
 
     With --labels it is also corrected for the judge's confusions.
     """
-    from neva_tl.core.values import VALUES
     from neva_tl.study import Study
     from neva_tl.study.analyses import correction
 
     study = Study(
         model=model,
         prompts=prompts,
+        theory=theory,
         judge=judge,
         profile=profile,
-        values=tuple(value or VALUES),
+        values=tuple(value or ()),
         methods=(method,),
         dtype=dtype,
         seed=seed,
@@ -77,6 +78,6 @@ def leakage(
         print(result.text())
         return
     matrix = table[table["method"] == method].pivot(index="steered", columns="measured", values="d")
-    order = [v for v in VALUES if v in matrix.columns]
-    print(matrix.loc[[v for v in VALUES if v in matrix.index], order].round(2).to_string())
+    order = list(dict.fromkeys(table["measured"]))
+    print(matrix.loc[[v for v in order if v in matrix.index], order].round(2).to_string())
     print(result.text())

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.theories import SCHWARTZ, check_name, check_spelling, find_theory
 
 Model = Annotated[
     str,
@@ -25,12 +26,20 @@ Prompts = Annotated[
         "schema; auto: demo for demo models, schwartz otherwise",
     ),
 ]
+Theory = Annotated[
+    str | None,
+    typer.Option(
+        "--theory",
+        help="theory of the values: schwartz, schwartz20, moral-foundations, or a .yaml or .json file; default: implied by the "
+        "names in the prompts",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="seed of sampling, placebos and bootstraps")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 Profile = Annotated[str, typer.Option("--profile", help="quick or full")]
 Steered = Annotated[list[str] | None, typer.Option("--value", help="steer only this value (repeatable)")]
-ValueName = Annotated[str, typer.Option("--value", help="one of Schwartz's ten values")]
+ValueName = Annotated[str, typer.Option("--value", help="a value of the prompts or of the theory")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16 or auto")]
 Selector = Annotated[str, typer.Option("--method", help="selector: effect_size, neva, margin, probe, causal, ...")]
 Judge = Annotated[
@@ -92,7 +101,33 @@ def resolve_prompts(prompts: str, model: str) -> str:
     return ("demo" if is_demo(model) else "schwartz") if prompts == "auto" else prompts
 
 
-def collected(model_name: str, prompts: str, dtype: str, samples: bool, stats: Path | None = None) -> tuple[Any, Any]:
+def check_value(value: str, prompts: str, theory: str | None) -> None:
+    """Check the name of a value before the work that needs it.
+
+    Args:
+        value: The name.
+        prompts: Source of prompts; those of one's own are read later.
+        theory: The option; None for the theory that the prompts imply.
+
+    Raises:
+        InputError: The theory has no such value.
+    """
+    if theory is not None:
+        find_theory(theory).index(value)
+    elif prompts in ("auto", "demo", "schwartz"):
+        SCHWARTZ.index(value)
+    else:
+        check_spelling(check_name(value))
+
+
+def collected(
+    model_name: str,
+    prompts: str,
+    dtype: str,
+    samples: bool,
+    stats: Path | None = None,
+    theory: str | None = None,
+) -> tuple[Any, Any]:
     """Load a model with its statistics, collected now or read from a file.
 
     Args:
@@ -101,6 +136,7 @@ def collected(model_name: str, prompts: str, dtype: str, samples: bool, stats: P
         dtype: Number format of the model.
         samples: Whether to collect samples.
         stats: File of statistics; None collects them.
+        theory: Theory of the values; None for the one that the prompts imply.
 
     Raises:
         InputError: The statistics belong to other weights.
@@ -118,6 +154,6 @@ def collected(model_name: str, prompts: str, dtype: str, samples: bool, stats: P
         if difference := function_difference(statistics.fingerprint, current):
             raise InputError(f"{stats} was collected on another model than {model_name} ({difference}): collect again")
         return model, statistics
-    pairs = nv.prompts.load(resolve_prompts(prompts, model_name))
+    pairs = nv.prompts.load(resolve_prompts(prompts, model_name), theory=theory)
     pooling = StudyConfig(model=model_name).pooling
     return model, nv.collect(model, pairs, samples=samples, pooling=pooling, progress=True)

@@ -103,7 +103,7 @@ def _check(
     Raises:
         InputError: An option is unknown or unusable.
     """
-    from neva_tl.core.values import value as lookup
+    from neva_tl.core.theories.schwartz import SCHWARTZ
     from neva_tl.models.sources import is_demo
 
     if is_demo(model):
@@ -111,7 +111,7 @@ def _check(
     if only is not None and questionnaire is None:
         raise InputError("--only selects a questionnaire of a file: give the file with --questionnaire")
     if value is not None:
-        lookup(value)
+        SCHWARTZ.index(value)
     if scope not in ("all", "prompt", "last"):
         raise InputError(
             f"unknown scope {scope!r}: choose all, prompt or last (the letter is read before any token is generated)"

@@ -8,7 +8,22 @@ from typing import Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Gate, Json, Judge, K, Model, Profile, Prompts, Seed, Steered, Workers, say
+from neva_tl.cli.options import (
+    Debug,
+    Dtype,
+    Gate,
+    Json,
+    Judge,
+    K,
+    Model,
+    Profile,
+    Prompts,
+    Seed,
+    Steered,
+    Theory,
+    Workers,
+    say,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -23,6 +38,7 @@ def register(app: typer.Typer) -> None:
 def run(
     model: Model = "demo",
     prompts: Prompts = "auto",
+    theory: Theory = None,
     profile: Profile = "quick",
     out: Annotated[Path, typer.Option("--out", help="run folder; a run of the same study resumes there")] = Path(
         "runs/demo"
@@ -46,15 +62,15 @@ def run(
 
     It collects, selects, calibrates and measures, with the baselines.
     """
-    from neva_tl.core.values import VALUES
     from neva_tl.study import METHODS, Study
 
     study = Study(
         model=model,
         prompts=prompts,
+        theory=theory,
         judge=judge,
         profile=profile,
-        values=tuple(value or VALUES),
+        values=tuple(value or ()),
         methods=tuple(method or METHODS),
         selector=selector,
         k=k,

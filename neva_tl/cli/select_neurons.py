@@ -16,7 +16,9 @@ from neva_tl.cli.options import (
     Prompts,
     Seed,
     Selector,
+    Theory,
     ValueName,
+    check_value,
     collected,
     say,
     writable,
@@ -36,6 +38,7 @@ def select(
     value: ValueName,
     model: Model = "demo",
     prompts: Prompts = "auto",
+    theory: Theory = None,
     stats: Annotated[Path | None, typer.Option("--stats", help="statistics written by collect")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="where to write PATH.json and PATH.safetensors")] = None,
     method: Selector = "neva",
@@ -47,13 +50,12 @@ def select(
 ) -> None:
     """Select the neurons that carry a value, with their statistics."""
     import neva_tl as nv
-    from neva_tl.core.values import value as lookup
     from neva_tl.selection.registry import find_selector
 
-    lookup(value)
+    check_value(value, prompts if stats is None else str(stats), theory)
     if out is not None:
         writable(out)
-    loaded, statistics = collected(model, prompts, dtype, find_selector(method).needs_samples, stats)
+    loaded, statistics = collected(model, prompts, dtype, find_selector(method).needs_samples, stats, theory)
     neurons = nv.select(statistics, value, method=method, k=k, model=loaded, seed=seed)
     if out is not None:
         say(f"written: {neurons.save(out)}")

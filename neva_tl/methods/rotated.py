@@ -86,7 +86,9 @@ def rotated_stats(stats: ActivationStats, bases: list[Float[np.ndarray, "k k"]])
     h = np.empty(stats.samples.h.shape, dtype=np.float32)
     for layer, basis in enumerate(bases):
         h[:, layer] = np.asarray(stats.samples.h[:, layer], dtype=np.float32) @ basis.astype(np.float32)
-    turned = ActivationStats.from_samples(h, stats.samples.table, pooling=stats.pooling, keep=False)
+    turned = ActivationStats.from_samples(
+        h, stats.samples.table, pooling=stats.pooling, keep=False, theory=stats.theory
+    )
     # no fingerprint, because a coordinate of a rotated basis is not a neuron of the model
     return replace(turned, resid=stats.resid)
 

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from neva_tl.core.errors import InputError, NevaError
+from neva_tl.core.theories import ValueTheory, find_theory
 from neva_tl.plots.bars import method_bars
 from neva_tl.plots.circle import circle_plot
 from neva_tl.plots.dose import dose_response, gain_leakage
@@ -27,6 +28,7 @@ from neva_tl.plots.sensitivity import sensitivity_plot, sparsity_plot
 from neva_tl.plots.style import at_gain, save_figure
 from neva_tl.plots.texts import texts_plot
 from neva_tl.plots.two_values import two_values_plot
+from neva_tl.plots.value_names import theory_in, using_theory
 from neva_tl.plots.volcano import effect_volcano
 
 #: The command that writes most tables.
@@ -41,16 +43,18 @@ class FigureSpec:
         table: name of the table it reads.
         draw: function from the table to the figure.
         made_by: the command that writes the table.
+        needs_circle: whether only theories with a circle have the figure.
     """
 
     table: str
     draw: Callable[[pd.DataFrame], Figure]
     made_by: str = RUN
+    needs_circle: bool = False
 
 
 FIGURES: dict[str, FigureSpec] = {
     "leakage_heatmap": FigureSpec("leakage", lambda df: leakage_heatmap(at_gain(df))),
-    "circle_plot": FigureSpec("leakage", lambda df: circle_plot(at_gain(df))),
+    "circle_plot": FigureSpec("leakage", lambda df: circle_plot(at_gain(df)), needs_circle=True),
     "layer_profile": FigureSpec("neurons", layer_profile),
     "overlap": FigureSpec("neurons", overlap_plot),
     "layer_ablation": FigureSpec("layers", layer_ablation, "analyses/layer_ablation.py"),
@@ -128,7 +132,22 @@ def draw_run(run: str | Path, name: str) -> Figure:
     if name not in FIGURES:
         raise InputError(f"unknown figure {name!r}: the figures are {', '.join(FIGURES)}")
     spec = FIGURES[name]
-    return spec.draw(read_table(run, spec.table, spec.made_by))
+    with using_theory(run_theory(run)):
+        return spec.draw(read_table(run, spec.table, spec.made_by))
+
+
+def run_theory(run: str | Path) -> ValueTheory | None:
+    """Return the theory that a run's manifest records; None where its values imply the theory.
+
+    Args:
+        run: the run folder.
+    """
+    try:
+        manifest = json.loads((Path(run) / "manifest.json").read_text(encoding="utf-8"))
+        record = manifest.get("theory") or manifest.get("config", {}).get("theory")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return find_theory(record) if record else None
 
 
 def write_figures(run: str | Path, names: tuple[str, ...] | None = None, *, jobs: int = 1) -> list[Path]:
@@ -136,7 +155,7 @@ def write_figures(run: str | Path, names: tuple[str, ...] | None = None, *, jobs
 
     Args:
         run: the run folder.
-        names: keys of `FIGURES`; None takes every figure whose table exists.
+        names: keys of `FIGURES`; None takes every figure whose table exists and whose needs the theory meets.
         jobs: number of processes that share the drawing.
 
     Returns:
@@ -146,13 +165,24 @@ def write_figures(run: str | Path, names: tuple[str, ...] | None = None, *, jobs
         InputError: A named figure has no table.
     """
     if names is None:
-        names = tuple(name for name, spec in FIGURES.items() if _table_path(Path(run), spec.table).is_file())
+        names = tuple(name for name in FIGURES if _drawable(Path(run), name))
     if jobs == 1 or len(names) < 2:
         return [path for name in names for path in _write(run, name)]
     from joblib import Parallel, delayed
 
     drawn = Parallel(n_jobs=jobs, backend="loky")(delayed(_write)(run, name) for name in names)
     return [path for paths in drawn for path in paths]
+
+
+def _drawable(run: Path, name: str) -> bool:
+    spec = FIGURES[name]
+    if not _table_path(run, spec.table).is_file():
+        return False
+    if not spec.needs_circle:
+        return True
+    with using_theory(run_theory(run)):
+        table = read_table(run, spec.table, spec.made_by)
+        return theory_in([*table["measured"], *table["steered"]]).has_circle
 
 
 def _write(run: str | Path, name: str) -> list[Path]:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.theories import TheorySpec, ValueTheory, find_theory
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.readers import own, pairs, persona, valuebench, valueeval
 
 #: Formats, written `NAME:PATH`.
-READERS: dict[str, Callable[[str], ContrastSet]] = {
+READERS: dict[str, Callable[[str, ValueTheory | None], ContrastSet]] = {
     "pairs": pairs.read,
     "persona": persona.read,
     "valueeval": valueeval.read,
@@ -41,29 +42,37 @@ def spec_forms() -> str:
     return f"{', '.join(BUILT_IN)}, {formats}, or a path ending in {', '.join(own.SUFFIXES)}"
 
 
-def load(spec: str | Path | ContrastSet, *, per_value: int | None = None) -> ContrastSet:
+def load(
+    spec: str | Path | ContrastSet, *, per_value: int | None = None, theory: TheorySpec | None = None
+) -> ContrastSet:
     """Load contrastive prompts.
 
     Args:
         spec: `"demo"`, `"schwartz"`, `"persona:DIR"`, `"valueeval:DIR"`, `"valuebench:FILE"`, `"pairs:FILE.csv"`, or
             the path of a .csv, .jsonl or .parquet file in our own schema; a ContrastSet passes through.
         per_value: Largest number of pairs (unpaired: rows per pole) of each value; see `ContrastSet.cap`. None keeps all.
+        theory: Theory of the values, or the name or the file of one; None takes the one that the names imply. With
+            `"schwartz"` or `"schwartz20"`, `valueeval:` reads ten or twenty values, and `persona:` maps traits to the ten
+            (without a theory, each trait is a concept of its own).
 
     Raises:
         InputError: The spec is unknown, a file is missing or empty, or its content is not usable.
     """
-    prompts = spec if isinstance(spec, ContrastSet) else _load(str(spec))
+    resolved = None if theory is None else find_theory(theory)
+    prompts = spec if isinstance(spec, ContrastSet) else _load(str(spec), resolved)
+    if resolved is not None and prompts.theory != resolved:
+        prompts = prompts.with_theory(resolved)
     return prompts if per_value is None else prompts.cap(per_value)
 
 
-def _load(spec: str) -> ContrastSet:
+def _load(spec: str, theory: ValueTheory | None) -> ContrastSet:
     if spec in BUILT_IN:
         return BUILT_IN[spec]()
     scheme, colon, rest = spec.partition(":")
     if colon and scheme in READERS:
         if not rest:
             raise InputError(f"{spec!r} names no path: write {scheme}:PATH")
-        return READERS[scheme](rest)
+        return READERS[scheme](rest, theory)
     if Path(spec).suffix in own.SUFFIXES:
-        return own.read(spec)
+        return own.read(spec, theory)
     raise InputError(f"unknown prompts {spec!r}: give {spec_forms()}")

@@ -12,6 +12,7 @@ from neva_tl import models
 from neva_tl.activations import ActivationStats
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.theories import theory_record
 from neva_tl.selection.base import Request, need_model
 from neva_tl.selection.registry import run
 
@@ -88,7 +89,13 @@ def random_like(
         d_mlp=neurons.d_mlp,
         site=neurons.site,
         fingerprint=stats.fingerprint,
-        settings={"like": neurons.method, "k": len(neurons), "seed": seed, "signs": signs},
+        settings={
+            "like": neurons.method,
+            "k": len(neurons),
+            "seed": seed,
+            "signs": signs,
+            **theory_record(stats.theory, [neurons.value]),
+        },
     )
 
 

@@ -81,7 +81,9 @@ def shuffled_stats(stats: ActivationStats, value: str, seed: int = 0) -> Activat
     table = stats.samples.table.reset_index(drop=True)
     rows = np.flatnonzero((table["value"] == value).to_numpy())
     shuffled = shuffle_poles(table.iloc[rows], np.random.default_rng(seed))
-    one = ActivationStats.from_samples(np.asarray(stats.samples.h[rows], dtype=np.float32), shuffled, keep=False)
+    one = ActivationStats.from_samples(
+        np.asarray(stats.samples.h[rows], dtype=np.float32), shuffled, keep=False, theory=stats.theory
+    )
     arrays = {}
     for name in _ARRAYS:
         array = getattr(stats, name).copy()

@@ -129,7 +129,7 @@ def test_unknown_dtype(refused: Refused, model: Path) -> None:
     [
         ([], "no"),
         ([("power", "+", f"Rule the {t}.") for t in THINGS], "power has no - prompts"),
-        ([("greed", p, f"Take the {t} {p}.") for t in THINGS for p in "+-"], "unknown value 'greed'"),
+        ([("powr", p, f"Take the {t} {p}.") for t in THINGS for p in "+-"], "unknown value 'powr'"),
         ([("power", "+", "Rule."), ("power", "-", "Serve.")], "at least 2"),
         ([("power", "±", f"Rule the {t}.") for t in THINGS], "pole is"),
         ([*(("power", p, f"The {t} {p}.") for t in THINGS for p in "+-"), ("power", "+", "")], "text is empty"),

@@ -20,7 +20,6 @@ from torch import Tensor
 from neva_tl.attribution import value_tokens
 from neva_tl.attribution.decompose import At, read_mask
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES
 from neva_tl.models import Model, inference
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.example import Example
@@ -104,7 +103,7 @@ def value_task(
     *,
     split: str = "train",
     per_pole: int = 64,
-    values: Sequence[str] = VALUES,
+    values: Sequence[str] | None = None,
     words: Mapping[str, Sequence[str]] | None = None,
     at: At = "answer",
     chat: bool | None = None,
@@ -118,7 +117,7 @@ def value_task(
         value: The value whose words m is about.
         split: Split of the contrast set.
         per_pole: Maximum texts per pole (whole pairs, where texts are paired).
-        values: Values whose tokens are measured as well.
+        values: Values whose tokens are measured as well; None for all of the set's theory.
         words: As in `attribution.value_tokens`; by default half A of our lists.
         at: `last` where a value's words come next (the demo's contrasts), `answer` for statements.
         chat: As in `inference.encode`.
@@ -142,7 +141,7 @@ def value_task(
         examples=tuple(replace(examples[i], answer=examples[i].answer + lead) for i in rows),
         signs=np.where(df["pole"].to_numpy()[rows] == "+", 1.0, -1.0),
         clusters=df["cluster"].astype(str).to_numpy()[rows],
-        tokens=value_tokens(model, values, words),
+        tokens=value_tokens(model, pairs.theory.names if values is None else values, words, pairs.theory),
         at=at,
         chat=chat,
         split=split,

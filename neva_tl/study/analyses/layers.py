@@ -15,10 +15,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from neva_tl import models, prompts
+from neva_tl import models
 from neva_tl.activations import ActivationStats
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.core.values import VALUES
 from neva_tl.editing import Ablate, Amplify, Edit, RelevanceGate
 from neva_tl.evaluation.conditions.observe import Observed
 from neva_tl.plots.showable import showable
@@ -125,7 +124,7 @@ def layer_ablation(
             # layers ascend, so the layers below the edited one run once for all conditions
             reuse = models.LayerCache(model)
             for layer in neuron_set.layers:
-                rng = np.random.default_rng([seed, VALUES.index(value), layer])
+                rng = np.random.default_rng([seed, stats.theory.index(value), layer])
                 for group in GROUPS:
                     group_neurons = group_of(stats, neuron_set, layer, group, rng)
                     if group_neurons is None:
@@ -202,8 +201,10 @@ def layer_table(out: str | Path, options: Mapping[str, Any], *, progress: bool =
         progress: Show bars on stderr.
     """
     config = StudyConfig.from_manifest(options).resolved()
+    loaded = config.load_prompts()
+    config = StudyConfig.from_manifest(options).resolved(loaded)
     profile = config.spending()
-    pairs = stages.limit_rows(prompts.load(config.prompts), profile.rows_per_value)
+    pairs = stages.limit_rows(loaded, profile.rows_per_value)
     model = models.load(config.model, dtype=config.dtype)
     about = stages.manifest(config, model, pairs, ["neva-tl", "layers"])
     store = RunFolder.open(out, about)

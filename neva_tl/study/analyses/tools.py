@@ -12,7 +12,6 @@ import pandas as pd
 from neva_tl import models, selection
 from neva_tl.activations import ActivationStats
 from neva_tl.core.method_records import DoseUnit
-from neva_tl.core.values import VALUES
 from neva_tl.editing import Edit, RelevanceGate, Scope
 from neva_tl.methods import Evidence, build, dose_unit
 from neva_tl.study.run.config import METHODS, StudyConfig
@@ -58,7 +57,7 @@ def build_edit(
 def compare(
     model: models.Model,
     methods: Sequence[str] = METHODS,
-    values: Sequence[str] = VALUES,
+    values: Sequence[str] = (),
     *,
     at_gain: Sequence[float] = (0.2, 0.4),
     out: str | Path | None = None,
@@ -70,7 +69,7 @@ def compare(
     Args:
         model: Name or loaded model.
         methods: Methods to compare.
-        values: Values to steer towards.
+        values: Values to steer towards; empty for all of the prompts.
         at_gain: Target gains, in the judge's unit.
         out: Run folder, which a later call resumes; None uses a temporary folder.
         progress: Show bars on stderr.

@@ -12,10 +12,12 @@ from typing import Any
 from neva_tl.activations.pooling import Weighted
 from neva_tl.core.errors import InputError
 from neva_tl.core.method_records import DoseUnit, find_method
-from neva_tl.core.values import VALUES, in_circle_order
+from neva_tl.core.theories import SCHWARTZ, THEORIES, TheorySpec, ValueTheory, find_theory, in_order
 from neva_tl.editing import SCOPES, Scope
 from neva_tl.evaluation.judges.registry import JUDGES, known_judges
 from neva_tl.models.sources import is_demo, label
+from neva_tl.prompts import ContrastSet, load
+from neva_tl.prompts.registry import BUILT_IN
 from neva_tl.selection import SELECTORS
 
 #: Methods of the headline table, in its order.
@@ -99,7 +101,7 @@ class StudyConfig:
         judge: `logprob`, or an argument of `evaluation.judges.load_judge` (a judge of texts); `auto` is exact on the demo model
             and logprob elsewhere.
         profile: `quick` or `full`.
-        values: Steered values (all ten are always measured where the judge can).
+        values: Steered values (all of the theory are always measured where the judge can); empty for all of the prompts.
         methods: Registry names of `neva_tl.methods`.
         selector: Selector of the neuron-level methods; `auto` is `neva` on the demo model and `margin` elsewhere.
         k: Neurons per value; None takes the selector's own default (on the demo model `DEMO_K`).
@@ -111,13 +113,14 @@ class StudyConfig:
         dtype: Number format of the model.
         chat: Force or forbid the chat template; None uses it where there is one.
         overrides: Profile fields that replace those of the profile.
+        theory: Theory of the values: a name, a file or its data; None takes the one that the prompts imply.
     """
 
     model: str = "demo"
     prompts: str = "auto"
     judge: str = "auto"
     profile: str = "quick"
-    values: tuple[str, ...] = VALUES
+    values: tuple[str, ...] = ()
     methods: tuple[str, ...] = METHODS
     selector: str = "auto"
     k: int | None = None
@@ -128,6 +131,7 @@ class StudyConfig:
     dtype: str = "float32"
     chat: bool | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    theory: TheorySpec | None = None
 
     @classmethod
     def from_manifest(cls, fields: Mapping[str, Any]) -> StudyConfig:
@@ -139,21 +143,46 @@ class StudyConfig:
         settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
         return cls(**settings)
 
-    def resolved(self) -> StudyConfig:
+    def resolved(self, pairs: ContrastSet | None = None) -> StudyConfig:
         """Return the same study with every `auto` decided.
 
+        Args:
+            pairs: The prompts, if loaded. Without them the values of prompts of one's own stay open.
+
         Raises:
-            InputError: An option is unknown.
+            InputError: An option is unknown, or a value is not one of the theory's.
         """
+        prompts = self._decided(self.prompts, "demo", "schwartz")
+        theory = None if self.theory is None else find_theory(self.theory)
+        if pairs is not None:
+            theory = pairs.theory
+        elif theory is None and prompts in BUILT_IN:
+            theory = SCHWARTZ
+        of_schwartz = theory is None or theory == SCHWARTZ
         decided = replace(
             self,
-            prompts=self._decided(self.prompts, "demo", "schwartz"),
-            judge=self._decided(self.judge, "exact", "logprob"),
+            prompts=prompts,
+            judge=self._decided(self.judge, "exact" if of_schwartz else "logprob", "logprob"),
             scope=self._decided(self.scope, "last", "generated"),
             gate=self._decided(self.gate, "relevance", "none"),
         )
         decided._check()
-        return replace(decided, **self._selection(), values=in_circle_order(self.values))
+        # Schwartz's theory is the default of a study and leaves its identity as it was
+        values = self.values
+        if not values and theory is not None:
+            values = pairs.values if pairs is not None and not of_schwartz else theory.names
+        record = (
+            None if self.theory is None or (of_schwartz and prompts in BUILT_IN) else _record(find_theory(self.theory))
+        )
+        return replace(decided, **self._selection(), values=in_order(values, theory), theory=record)
+
+    def load_prompts(self) -> ContrastSet:
+        """Load the study's prompts under its theory.
+
+        Raises:
+            InputError: See `prompts.load`.
+        """
+        return load(self.prompts, theory=self.theory)
 
     def _decided(self, option: str, on_demo: str, elsewhere: str) -> str:
         if option != "auto":
@@ -247,7 +276,9 @@ class StudyConfig:
 
         A model folder is stored by its name, without its path: the manifest distinguishes folders by their weights.
         """
-        return json.loads(json.dumps(asdict(self) | {"model": label(self.model)}))
+        settings = asdict(replace(self, theory=None)) | {"model": label(self.model), "theory": self.theory}
+        # without a theory of its own a study is stored as before theories were data
+        return json.loads(json.dumps({name: x for name, x in settings.items() if name != "theory" or x is not None}))
 
     def hash(self) -> str:
         """Return the identity of the study, a sha256 of its decided options and profile.
@@ -259,3 +290,8 @@ class StudyConfig:
         options = {name: option for name, option in decided.to_json().items() if name != "methods"}
         text = json.dumps([options, asdict(decided.spending())], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _record(theory: ValueTheory) -> str | dict[str, Any]:
+    """Return a theory as a manifest stores it: the name of a built-in one, else its data."""
+    return theory.name if THEORIES.get(theory.name) == theory else theory.to_json()

@@ -24,10 +24,11 @@ from neva_tl.core.cache import content_key
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.method_records import find_method
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.core.values import VALUES
+from neva_tl.core.theories import SCHWARTZ
 from neva_tl.editing import RelevanceGate, fit_relevance
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.judges import load_judge
+from neva_tl.evaluation.judges.base import judge_values
 from neva_tl.models import inference
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.run.config import Profile, StudyConfig
@@ -272,7 +273,7 @@ def make_scorer(
     if config.kind == "model":
         decoding = Decoding(max_new_tokens=profile.max_new_tokens, chat=config.chat)
         return Scorer(model, _logprob_judges(store, model, pairs, config, profile), by_split, decoding, pairs.values)
-    judge = load_judge(config.judge)
+    judge = load_judge(config.judge, pairs.theory)
     decoding = Decoding(
         max_new_tokens=profile.max_new_tokens,
         # only sampled texts of the demo model follow the distribution of its world; real models generate greedily
@@ -284,7 +285,7 @@ def make_scorer(
         batch_size=512 if config.judge == "exact" else 64,
     )
     fewer = {name: rows.head(counts[name]) for name, rows in by_split.items()}
-    return Scorer(model, lambda _split, _values: judge, fewer, decoding)
+    return Scorer(model, lambda _split, _values: judge, fewer, decoding, judge_values(judge))
 
 
 def _logprob_judges(
@@ -347,7 +348,7 @@ def write_evidence(
         train = pairs.split("train")
         frames = []
         # where values share all their words (a demo world of border rate .5) no token belongs to one value, so no graph exists
-        drawn = {} if value_tokens(model, VALUES)["shared"].all() else neurons
+        drawn = {} if value_tokens(model, stats.theory.names, theory=stats.theory)["shared"].all() else neurons
         for name, neuron_set in drawn.items():
             if not len(neuron_set):
                 continue
@@ -393,8 +394,8 @@ def manifest(config: StudyConfig, model: models.Model, pairs: ContrastSet, comma
 
     fingerprint = models.fingerprint(model)
     # the question of a chat judge is part of the result
-    name = config.resolved().judge
-    question = getattr(load_judge(name), "question", "") if name.startswith("chat:") else ""
+    name = config.resolved(pairs).judge
+    question = getattr(load_judge(name, pairs.theory), "question", "") if name.startswith("chat:") else ""
     world = _world(config)
     other = f"-border{world['border_rate']:g}" if world and not world["frozen"] else ""
     template = inference.encoding_change(model, config.chat)
@@ -403,12 +404,13 @@ def manifest(config: StudyConfig, model: models.Model, pairs: ContrastSet, comma
         "schema": 1,
         "study": f"{config.hash()}-{str(fingerprint['weights_hash'])[:16]}-{pairs.hash[:16]}{other}",
         "command": " ".join([Path(command[0]).name, *command[1:]]) if command else "",
-        "config": config.resolved().to_json(),
+        "config": config.resolved(pairs).to_json(),
         "versions": versions(),
         "model": {"name": models.info(model).name, **fingerprint},
         "prompt_hash": pairs.hash,
         "seed": config.seed,
-        "values": list(VALUES),
+        "values": list(pairs.theory.names),
+        **({} if pairs.theory == SCHWARTZ else {"theory": pairs.theory.to_json()}),
         **({"question": question} if question else {}),
         **({"world": world} if world else {}),
         **({"template": template} if template else {}),

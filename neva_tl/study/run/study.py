@@ -14,8 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from neva_tl import models, prompts
+from neva_tl import models
 from neva_tl.core.cards import card
+from neva_tl.core.theories import left_out
 from neva_tl.plots.showable import showable
 from neva_tl.study.run import stages, summary, tables, workers
 from neva_tl.study.run.adopt import adopt
@@ -96,7 +97,9 @@ class Study:
     def __init__(self, model: Any = "demo", **options: Any) -> None:
         self._loaded = model if models.is_model(model) else None
         name = models.info(model).name if self._loaded is not None else str(model)
-        self.config = StudyConfig(model=name, **options).resolved()
+        self._options = StudyConfig(model=name, **options)
+        # values and judge of prompts of one's own are decided once the prompts are read
+        self.config = self._options.resolved()
         self.profile: Profile = self.config.spending()
 
     def run(
@@ -125,9 +128,13 @@ class Study:
             WorkError: A judge or an edit failed.
         """
         started = time.monotonic()
-        config, profile = self.config, self.profile
+        loaded = self.config.load_prompts()
+        self.config = config = self._options.resolved(loaded)
+        self.profile = profile = config.spending()
         say(f"model {config.model}, prompts {config.prompts}, judge {config.judge}, profile {config.profile}", progress)
-        pairs = stages.limit_rows(prompts.load(config.prompts), profile.rows_per_value)
+        if line := left_out(loaded.theory):
+            say(line, progress)
+        pairs = stages.limit_rows(loaded, profile.rows_per_value)
         model = self._loaded if self._loaded is not None else models.load(config.model, dtype=config.dtype)
         about = stages.manifest(config, model, pairs, sys.argv)
         store = RunFolder.open(out, about)

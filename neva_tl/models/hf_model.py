@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from neva_tl.core.errors import InputError
 from neva_tl.models import sources
+from neva_tl.models.installers import no_installer
 from neva_tl.models.types import ModelInfo
 
 #: Hook point -> name of a module, and whether the point is its input (`in`) or output (`out`).
@@ -136,7 +137,8 @@ def twin(hf: Any) -> tuple[Any, dict[int, str]]:
     names = {id(module): name for name, module in tree.named_modules()}
     parameter = next(hf.parameters())
     try:
-        with sources.quiet():
+        # TransformerLens calls pip for a model with images
+        with sources.quiet(), no_installer():
             bridge = TransformerBridge.boot_transformers(
                 display_name(hf),
                 hf_model=tree,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,20 @@ def test_loading_runs_no_installer(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     config = transformers.Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4, **tokens)
     folder = saved(tmp_path, transformers.Gemma3ForConditionalGeneration(config))
     assert models.info(models.load(folder)).d_mlp == 48
+    assert calls == []
+
+
+def test_editing_a_plain_model_with_images_runs_no_installer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`edit_hf` boots a TransformerLens twin, which asks for torchvision where it is not installed."""
+    calls: list[Any] = []
+    for name in ("check_call", "run", "call"):
+        monkeypatch.setattr(subprocess, name, lambda command, **_: calls.append(command))
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    text = SMALL | {"num_key_value_heads": 2, "head_dim": 8}
+    vision = {k: v for k, v in SMALL.items() if k != "vocab_size"} | {"image_size": 28, "patch_size": 14}
+    tokens = {"image_token_index": 310, "boi_token_index": 311, "eoi_token_index": 312}
+    config = transformers.Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4, **tokens)
+    assert models.info(models.plain(transformers.Gemma3ForConditionalGeneration(config).eval())).d_mlp == 48
     assert calls == []
 
 

@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-#: Files with times and durations, or with the text of such a file.
-TIMED = ("manifest.json", "report.html")
+#: Files with times and durations, or with the text or the hash of such a file.
+TIMED = ("manifest.json", "report.html", "neva-ledger.jsonl")
 
 
 @dataclass(frozen=True)

@@ -226,6 +226,7 @@ def _run_batches(
             bar.update(len(batches[number]))
             if state is not None:
                 state.finished.append(number)
+                state.count_rows(store, batches[number])
                 state.limit = runner.limit
                 if state.due():
                     flush(store)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from glob import escape
@@ -13,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from neva_tl.activations.accumulate import Accumulator
 from neva_tl.activations.ranks import World
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import atomic_write, remove_stale_tmp
+from neva_tl.core.files import DAMAGED, atomic_write, remove_stale_tmp
 from neva_tl.models import fingerprint_difference
 
 #: Maximum share of the time spent on writing the state, which is as large as the moments.
@@ -38,6 +39,7 @@ class Checkpoint:
         every: Seconds between two saves, longer if writing takes long; 0: after every batch.
         finished: Numbers of the plan's batches whose moments are in the accumulator.
         limit: Padded tokens that fit in memory, after a larger batch did not; None before.
+        rows: Row of the sample file -> checksum of its content.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class Checkpoint:
     every: float = 5.0
     finished: list[int] = field(default_factory=list)
     limit: int | None = None
+    rows: dict[str, int] = field(default_factory=dict)
     _saved: float = field(default_factory=time.monotonic)
     _cost: float = 0.0
 
@@ -89,6 +92,7 @@ class Checkpoint:
                     _fill(other, tensors)
                     empty.merge(other)
                     self.finished += meta["done"]
+                    self.rows |= meta.get("rows", {})
             if other_files:
                 self.save(empty)
         gathered = self.world.gathered(self.finished)
@@ -96,6 +100,16 @@ class Checkpoint:
             for file in other_files:
                 file.unlink()
         return {number for numbers in gathered for number in numbers}
+
+    def count_rows(self, samples: np.ndarray | None, rows: np.ndarray) -> None:
+        """Keep the checksums of finished rows of the sample file.
+
+        Args:
+            samples: The sample file; None without samples.
+            rows: Row numbers.
+        """
+        if samples is not None:
+            self.rows |= {str(row): _checksum(samples[row]) for row in rows}
 
     def due(self) -> bool:
         """Return whether the next save is due."""
@@ -112,9 +126,10 @@ class Checkpoint:
             f"{layer}.{name}": x for layer, arrays in enumerate(accumulated.layers) for name, x in arrays.items()
         }
         tensors |= {"n": torch.from_numpy(accumulated.n), "diff_n": torch.from_numpy(accumulated.diff_n)}
-        meta = {"settings": self.settings, "done": self.finished, "limit": self.limit}
-        with atomic_write(self.file) as file:
-            save_file({name: x.contiguous().cpu() for name, x in tensors.items()}, file, {"state": json.dumps(meta)})
+        tensors = {name: x.contiguous().cpu() for name, x in tensors.items()}
+        meta = json.dumps({"settings": self.settings, "done": self.finished, "limit": self.limit, "rows": self.rows})
+        with atomic_write(self.file, recorded=False) as file:  # it has a hash of its own
+            save_file(tensors, file, {"state": meta, "sha256": _digest(meta, tensors)})
         self._saved = time.monotonic()
         self._cost = self._saved - started
 
@@ -126,14 +141,7 @@ class Checkpoint:
         return f"{self.path.name}.{rank + 1}of{self.world.size}.safetensors"
 
     def _read(self, file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        try:
-            with safe_open(file, framework="pt") as opened:
-                meta = json.loads(opened.metadata()["state"])
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise InputError(
-                f"{file} holds no state of a collection: move it away, or give another checkpoint"
-            ) from error
+        meta, tensors = _content(file)
         before = meta["settings"]
         differ = sorted(key for key, value in self.settings.items() if _differs(key, before.get(key), value))
         if differ:
@@ -147,6 +155,67 @@ class Checkpoint:
         meta, tensors = state
         _fill(empty, tensors)
         self.finished, self.limit = list(meta["done"]), meta["limit"]
+        self.rows = dict(meta.get("rows", {}))
+
+
+def changed_state(path: Path, samples: Path) -> dict[Path, str]:
+    """Find the changed files of an unfinished collection.
+
+    Args:
+        path: Prefix of the checkpoint's file names.
+        samples: The sample file.
+
+    Returns:
+        File -> reason. Changed samples include all checkpoints, whose moments count their rows.
+    """
+    reasons: dict[Path, str] = {}
+    rows: dict[str, int] = {}
+    files = Checkpoint(path, {}, World()).files()
+    for file in files:
+        try:
+            rows |= _content(file)[0].get("rows", {})
+        except InputError:
+            reasons[file] = "its content differs"
+    if files and not reasons and not _same_rows(samples, rows):
+        reasons = {samples: "its rows differ", **dict.fromkeys(files, f"counts rows of {samples.name}")}
+    return reasons
+
+
+def _same_rows(samples: Path, rows: Mapping[str, int]) -> bool:
+    if not rows:  # a state of version 0.1 has no checksums
+        return True
+    try:
+        array = np.load(samples, mmap_mode="r", allow_pickle=False)
+        return all(_checksum(array[int(row)]) == checksum for row, checksum in rows.items())
+    except (OSError, ValueError, EOFError, SyntaxError, IndexError):
+        return False
+
+
+def _checksum(row: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(row).data)
+
+
+def _digest(meta: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(meta.encode())
+    for name, x in sorted(tensors.items()):
+        digest.update(f"{name} {x.dtype} {tuple(x.shape)}".encode())
+        digest.update(x.numpy().reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _content(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read a state; one of version 0.1 has no hash."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            header = opened.metadata()
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
+        meta = json.loads(header["state"])
+        same = "sha256" not in header or header["sha256"] == _digest(header["state"], tensors)
+    except (OSError, RuntimeError, *DAMAGED) as error:
+        raise InputError(f"{file} holds no state of a collection: move it away, or give another checkpoint") from error
+    if not same:
+        raise InputError(f"{file} was changed since it was written: move it away, to collect from the start")
+    return meta, tensors
 
 
 def _differs(key: str, before: Any, now: Any) -> bool:

@@ -26,7 +26,8 @@ from neva_tl import models
 from neva_tl.attribution.gradient import layer_probes
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError, WorkError
-from neva_tl.core.files import atomic_write
+from neva_tl.core.files import DAMAGED, atomic_write, first_line
+from neva_tl.core.ledger import check
 from neva_tl.models import inference
 from neva_tl.prompts.contrast import examples_of
 from neva_tl.prompts.example import Example
@@ -114,13 +115,22 @@ class MarginEffects:
 
         Args:
             path: Path of the file.
+
+        Raises:
+            InputError: The file is missing, was changed since its run wrote it, or does not contain margin effects.
         """
         from safetensors import safe_open
 
-        with safe_open(str(path), framework="np") as file:
-            about = file.metadata()
-            effect, se = file.get_tensor("effect"), file.get_tensor("se")
-        return cls(tuple(about["values"].split(",")), effect, se, int(about["n"]))
+        check(Path(path))
+        try:
+            with safe_open(str(path), framework="np") as file:
+                about = file.metadata()
+                effect, se = file.get_tensor("effect"), file.get_tensor("se")
+            return cls(tuple(about["values"].split(",")), effect, se, int(about["n"]))
+        except (OSError, *DAMAGED) as error:
+            raise InputError(
+                f"{path} does not hold margin effects ({first_line(error)}): remove it, and measure again"
+            ) from error
 
     def rotated(self, bases: Sequence[Float[np.ndarray, "k k"]]) -> MarginEffects:
         """Return the effects of the coordinates of `h Q`; standard errors assume independent neurons.

@@ -16,6 +16,7 @@ import pandas as pd
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write
+from neva_tl.core.ledger import check
 from neva_tl.models import Model
 
 if TYPE_CHECKING:
@@ -235,8 +236,9 @@ class CircuitGraph:
             path: The JSON file.
 
         Raises:
-            InputError: The file is missing or is not a circuit.
+            InputError: The file is missing, was changed since its run wrote it, or is not a circuit.
         """
+        check(Path(path))
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
             if data["kind"] != "circuit":

@@ -19,6 +19,7 @@ from neva_tl.core.errors import NevaError
 #: Modules of this package that hold the commands, in the order of `--help`; each has `register(app)`.
 MODULES: tuple[str, ...] = (
     "run",
+    "verify",
     "select_neurons",
     "generate",
     "leakage",

@@ -16,6 +16,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from neva_tl.core import ledger
 from neva_tl.core.errors import InputError
 
 #: Suffix of the temporary folder used during a write.
@@ -49,15 +50,16 @@ def _alive(process: int) -> bool:
 
 
 @contextmanager
-def atomic_write(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path, *, recorded: bool = True) -> Iterator[Path]:
     """Yield a temporary path that replaces the target when the block succeeds and is removed when it raises.
 
     The temporary file has the target's name, in a temporary folder next to the target: writers choose their format by the
     suffix, and some (safetensors) create further files next to their output. A killed process leaves that folder: the next
-    write of the same target removes it, as `RunFolder.open` does for a run folder.
+    write of the same target removes it, as `RunFolder.open` does for a run folder. Below a run folder, the ledger gets a line.
 
     Args:
         target: File to write; its folder must exist.
+        recorded: Whether the run's ledger gets a line; False for files that check themselves.
 
     Yields:
         The temporary path.
@@ -70,6 +72,8 @@ def atomic_write(target: Path) -> Iterator[Path]:
     folder.mkdir(exist_ok=True)
     try:
         yield folder / target.name
+        if recorded:
+            ledger.record(target, folder / target.name)
         os.replace(folder / target.name, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -129,7 +133,7 @@ def existing_pair(path: str | Path, kind: str) -> tuple[Path, Path]:
         kind: The artefact in messages, e.g. "a neuron set is".
 
     Raises:
-        InputError: One of the files is missing or is a folder.
+        InputError: One of the files is missing or is a folder, or was changed since its run wrote it.
     """
     pair = file_pair(path)
     for file in pair:
@@ -139,6 +143,7 @@ def existing_pair(path: str | Path, kind: str) -> tuple[Path, Path]:
             short = file_pair(stem.with_suffix(""))[0] if stem.suffix else None
             hint = f"; {short} exists, under the name that 0.1 gave: load that one" if short and short.is_file() else ""
             raise InputError(f"{file} does not exist: {kind} a .json and a .safetensors side by side{hint}")
+        ledger.check(file)
     return pair
 
 
@@ -150,12 +155,12 @@ def read_json(path: Path, kind: str) -> dict[str, Any]:
         kind: The expected content in messages, e.g. "a neuron set written by neva_tl".
 
     Raises:
-        InputError: The file cannot be read, is not UTF-8, or does not hold a JSON object that UTF-8 can write.
+        InputError: The file cannot be read, was changed since its run wrote it, is not UTF-8, or does not hold a JSON object that
+            UTF-8 can write.
     """
+    content = ledger.checked_bytes(path)
     try:
-        data = parse_json(path.read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+        data = parse_json(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not {kind} (not UTF-8 text: {error.reason})") from error
     except InputError as error:

@@ -25,6 +25,7 @@ from neva_tl import models
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import DAMAGED, atomic_write, first_line
+from neva_tl.core.ledger import check
 from neva_tl.editing.constant import PerDevice
 from neva_tl.editing.tokens import chosen_tokens, last_answer_token
 from neva_tl.models import inference
@@ -148,10 +149,11 @@ class RelevanceGate:
             path: The file.
 
         Raises:
-            InputError: The file is missing or does not contain a gate.
+            InputError: The file is missing, was changed since its run wrote it, or does not contain a gate.
         """
         if not Path(path).is_file():
             raise InputError(f"{path} does not exist: fit the gate again")
+        check(Path(path))
         try:
             arrays = load_file(str(path))
         except (OSError, *DAMAGED) as error:

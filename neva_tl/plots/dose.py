@@ -22,8 +22,8 @@ from neva_tl.plots.style import (
 
 COLUMNS = ("method", "steered", "dose", "gain", "leakage", "invalid")
 #: The search for a dose records the plain mean of max(0, D), the run's other tables the cross-fitted one.
-PLAIN = "plain leakage"
-MEASURES = (("gain", "gain"), ("leakage", PLAIN), ("invalid", "invalid rate"))
+PLAIN, FITTED = "plain leakage", "leakage"
+MEASURES = ("gain", "leakage", "invalid")
 
 
 def pick_split(df: pd.DataFrame, split: str | None = None) -> pd.DataFrame:
@@ -49,15 +49,26 @@ def mean_over_values(rows: pd.DataFrame, column: str) -> pd.Series:
     return per_value.groupby("dose").mean().loc[common].sort_index()
 
 
+def leakage_name(df: pd.DataFrame) -> str:
+    """Return the name of a table's leakage: `leakage` where its column `crossfitted` says so, else `plain leakage`."""
+    return FITTED if "crossfitted" in df.columns and df["crossfitted"].astype(bool).all() else PLAIN
+
+
+def _leakage_note(name: str) -> str:
+    return "plain leakage: not cross-fitted, so higher than the leakage of the tables" if name == PLAIN else ""
+
+
 @styled
 def dose_response(df: pd.DataFrame, *, split: str | None = None) -> Figure:
-    """Draw gain, plain leakage and invalid rate against dose, a column per condition.
+    """Draw gain, leakage and invalid rate against dose, a column per condition.
+
+    The leakage is named plain unless the table's column `crossfitted` is true (that of `nv.dose_response`).
 
     Conditions do not share an axis, because their doses have no common unit. Heavy line: mean over steered values at doses
     that at least half of them share; thin lines: single values; crosses: inadmissible doses (too many invalid texts).
 
     Args:
-        df: table `dose`: method, gate, steered, dose, gain, leakage, invalid; optionally admissible, split.
+        df: table `dose`: method, gate, steered, dose, gain, leakage, invalid; optionally admissible, split, crossfitted.
         split: name of a split; by default `test` where present, else the one with most rows.
 
     Returns:
@@ -70,7 +81,8 @@ def dose_response(df: pd.DataFrame, *, split: str | None = None) -> Figure:
     df = pick_split(df, split)
     panels = conditions(df.assign(target_gain=np.nan))
     # a search whose judge reads the target value alone has no leakage to draw
-    measures = [(column, label) for column, label in MEASURES if df[column].notna().any()]
+    labels = {"gain": "gain", "leakage": leakage_name(df), "invalid": "invalid rate"}
+    measures = [(column, labels[column]) for column in MEASURES if df[column].notna().any()]
     figure = new_figure(0.75 + 1.55 * len(panels), 0.7 + 1.45 * len(measures))
     grid = figure.subplots(len(measures), len(panels), sharey="row", sharex="col", squeeze=False)
     for column_index, condition in enumerate(panels):
@@ -98,7 +110,7 @@ def dose_response(df: pd.DataFrame, *, split: str | None = None) -> Figure:
     suffix = f" · {df['split'].iloc[0]} prompts" if "split" in df.columns else ""
     figure.supxlabel(
         f"heavy: mean over values · thin: one value · ×: inadmissible dose{suffix} · doses have no common unit\n"
-        "plain leakage: not cross-fitted, so higher than the leakage of the tables",
+        f"{_leakage_note(labels['leakage'])}".rstrip(),
         fontsize=7,
         color="#666666",
     )
@@ -138,7 +150,7 @@ def _thin(doses: np.ndarray, most: int = 4) -> list[float]:
 
 @styled
 def gain_leakage(df: pd.DataFrame, *, split: str | None = None) -> Figure:
-    """Draw plain leakage against gain as the dose grows, all methods on one pair of axes.
+    """Draw leakage against gain as the dose grows, all methods on one pair of axes.
 
     A point is the mean over steered values at one dose (see `mean_over_values`); lower and further right is better.
     A point is hollow where over half of the values are inadmissible.
@@ -188,13 +200,13 @@ def gain_leakage(df: pd.DataFrame, *, split: str | None = None) -> Figure:
             zorder=3,
         )
     ax.set_xlabel("gain (mean over values)")
-    ax.set_ylabel(f"{PLAIN} (mean over values)")
+    name = leakage_name(df)
+    ax.set_ylabel(f"{name} (mean over values)")
     suffix = f" ({df['split'].iloc[0]})" if "split" in df.columns else ""
-    ax.set_title(f"Leakage against gain as the dose grows{suffix}", loc="left")
+    ax.set_title(f"{name.capitalize()} against gain as the dose grows{suffix}", loc="left")
     if df["leakage"].isna().all():
         ax.text(0.5, 0.5, "not measured: the judge scored the steered value alone", transform=ax.transAxes, ha="center")
-    figure.supxlabel(
-        "plain leakage: not cross-fitted, so higher than the leakage of the tables", fontsize=7, color="#666666"
-    )
+    if note := _leakage_note(name):
+        figure.supxlabel(note, fontsize=7, color="#666666")
     figure.legend(loc="outside lower center", ncols=3)
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from neva_tl.core.errors import InputError, NevaError
+from neva_tl.core.ledger import check, checked_bytes
 from neva_tl.core.theories import ValueTheory, find_theory
 from neva_tl.plots.bars import method_bars
 from neva_tl.plots.circle import circle_plot
@@ -85,7 +87,7 @@ def read_table(run: str | Path, name: str, made_by: str = RUN) -> pd.DataFrame:
         The table, with the model's `n_layers` and `d_mlp` as `attrs` where the run's manifest or results have them.
 
     Raises:
-        InputError: The run folder or the table is missing, or the file is not a parquet file.
+        InputError: The run folder or the table is missing, was changed since it was written, or is not a parquet file.
     """
     run = Path(run)
     if not run.is_dir():
@@ -93,9 +95,10 @@ def read_table(run: str | Path, name: str, made_by: str = RUN) -> pd.DataFrame:
     path = _table_path(run, name)
     if not path.is_file():
         raise InputError(f"{path} does not exist: {made_by} writes the table {name!r}")
+    data = checked_bytes(path)
     try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
+        table = pd.read_parquet(io.BytesIO(data))
+    except Exception as error:
         raise InputError(f"{path} cannot be read as parquet ({error}): write it again with {made_by}") from error
     table.attrs.update(_sizes(run))
     return table
@@ -109,8 +112,11 @@ def _sizes(run: Path) -> dict[str, int]:
     """`n_layers` and `d_mlp` from the manifest or the results, else an empty dict."""
     for name in ("manifest.json", "results.json"):
         try:
+            check(run / name)
             model = json.loads((run / name).read_text(encoding="utf-8"))["model"]
             return {key: int(model[key]) for key in ("n_layers", "d_mlp")}
+        except InputError:
+            raise
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return {}

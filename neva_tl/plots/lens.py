@@ -128,7 +128,8 @@ def _change(ax: Axes, rows: pd.DataFrame, name: str, named: bool) -> None:
     for other, rows in others.items():
         change = rows["log_odds"] - plain.reindex(rows["layer"]).to_numpy()
         ax.plot(rows["layer"], change, color=value_colour(other), linewidth=0.6, alpha=0.6, zorder=2)
-    edited = edited.assign(change=edited["log_odds"] - plain.reindex(edited["layer"]).to_numpy())
+    if "change" not in edited.columns or edited["change"].isna().all():
+        edited = edited.assign(change=edited["log_odds"] - plain.reindex(edited["layer"]).to_numpy())
     _line(ax, edited, ("change", "change_lo", "change_hi"), value_colour(name), 4)
     if len(edited) and np.isfinite(edited["change"].iloc[-1]):
         end = float(edited["change"].iloc[-1])

@@ -18,6 +18,7 @@ import pandas as pd
 from neva_tl.activations import ActivationStats
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
+from neva_tl.core.statistics import containing
 from neva_tl.selection.base import Request
 from neva_tl.selection.contrast import effects
 from neva_tl.selection.resample import clusters_of, rows_of, subset_stats
@@ -38,8 +39,9 @@ class NestedEffect:
         apparent: Mean |g| of the set selected on all prompts, on the same prompts.
         corrected: `apparent - optimism` (Efron and Gong 1983).
         optimism: Mean over draws of the set's g on its resample minus its g on the left-out clusters.
-        lo: Lower end of the percentile interval of the g on left-out clusters. The interval covers prompts and selection. It
-            is wide, because a third of the clusters measures the neurons that two thirds selected.
+        lo: Lower end of the percentile interval of the g on left-out clusters, stretched to `corrected` where it excludes
+            it. The interval covers prompts and selection. It is wide, because a third of the clusters measures the neurons
+            that two thirds selected.
         hi: Upper end of that interval.
         df: One row per draw: `resample`, `left_out` (mean g), `neurons`.
     """
@@ -140,7 +142,7 @@ def nested_bootstrap(
     frame = pd.DataFrame(rows)
     apparent = float(np.abs(effects(stats, value)[0].g[selected["layer"], selected["neuron"]]).mean())
     optimism = float((frame["resample"] - frame["left_out"]).mean())
-    lo, hi = np.quantile(frame["left_out"], [(1 - level) / 2, (1 + level) / 2])
+    lo, hi = containing(apparent - optimism, *np.quantile(frame["left_out"], [(1 - level) / 2, (1 + level) / 2]))
     return NestedEffect(value, method, k, apparent, apparent - optimism, optimism, float(lo), float(hi), frame)
 
 

@@ -1,27 +1,44 @@
-"""The numbers of figures, of tables and of the page are the same numbers."""
+"""The numbers of figures, of tables and of the page are the same numbers.
+
+Every function of `neva_tl.plots` that draws a table has a test here that reads the drawn artists (see the last test).
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from scipy.stats import t as student
 
 from helpers import fake_run as fake
 from helpers.paths import FIXTURES
+from helpers.results_schema import check_tables
 from neva_tl import plots
 from neva_tl.core.formatting import fixed, interval, short
 from neva_tl.core.values import VALUES
 from neva_tl.plots.bars import MEASURES
 from neva_tl.plots.dose import mean_over_values
-from neva_tl.plots.style import at_gain, conditions, of_condition
+from neva_tl.plots.showable import showable
+from neva_tl.plots.style import at_gain, conditions, of_condition, present_values, value_colour
 from neva_tl.study.report import sections, tables
 
 V0_1 = FIXTURES / "v0.1" / "run"
+Test = Callable[..., None]
+#: Functions of `neva_tl.plots` whose drawn numbers a test reads.
+READ: set[str] = set()
+
+
+def reads(*names: str) -> Callable[[Test], Test]:
+    """Name the figures whose numbers a test compares with their table."""
+    READ.update(names)
+    return lambda test: test
 
 
 def points(ax: Axes) -> set[tuple[float, float]]:
@@ -51,10 +68,21 @@ def pairs_of(df: pd.DataFrame, x: str, y: str) -> set[tuple[float, float]]:
 
 
 @pytest.fixture(params=["made up", "a run of version 0.1"])
-def methods(request: pytest.FixtureRequest) -> pd.DataFrame:
-    return fake.methods() if request.param == "made up" else pd.read_parquet(V0_1 / "tables" / "methods.parquet")
+def table(request: pytest.FixtureRequest) -> Callable[[str], pd.DataFrame]:
+    """Read a table of a made-up run and of a finished one."""
+    made = {"methods": fake.methods, "leakage": fake.leakage, "dose": fake.dose, "neurons": fake.neurons}
+    made["effects"] = lambda: fake.effects(fake.neurons(), per_value=60)
+    if request.param == "made up":
+        return lambda name: made[name]()
+    return lambda name: pd.read_parquet(V0_1 / "tables" / f"{name}.parquet")
 
 
+@pytest.fixture
+def methods(table: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
+    return table("methods")
+
+
+@reads("method_bars")
 def test_bars_are_the_table_of_methods(methods: pd.DataFrame) -> None:
     figure = plots.method_bars(methods)
     names = {title: name for name, (title, _, _) in MEASURES.items()}
@@ -90,8 +118,9 @@ def test_the_page_has_the_tables_of_the_figures(methods: pd.DataFrame) -> None:
         assert cells[columns["accuracy"]]["text"] == f"{fixed(row['acc_base'], 3)} → {fixed(row['acc'], 3)}"
 
 
-def test_matrices_of_the_page_and_of_the_figure_are_one() -> None:
-    df = at_gain(fake.leakage())
+@reads("leakage_heatmap")
+def test_matrices_of_the_page_and_of_the_figure_are_one(table: Callable[[str], pd.DataFrame]) -> None:
+    df = at_gain(table("leakage"))
     figure = plots.leakage_heatmap(df)
     panels = [ax for ax in figure.axes if ax.images]
     maps = sections.heatmaps(df)["maps"]
@@ -103,18 +132,28 @@ def test_matrices_of_the_page_and_of_the_figure_are_one() -> None:
         assert np.allclose(np.sort(np.asarray(ax.images[0].get_array()).ravel()), np.sort(rows["d"]))
 
 
-def test_the_circle_draws_the_gains_as_areas() -> None:
-    df = at_gain(fake.leakage())
+@reads("circle_plot")
+def test_the_circle_draws_the_gains_as_areas(table: Callable[[str], pd.DataFrame]) -> None:
+    df = at_gain(table("leakage"))
     figure = plots.circle_plot(df)
     gains = df[df["steered"] == df["measured"]]
     for ax, condition in zip(figure.axes, conditions(df), strict=False):
         own = of_condition(gains, condition).set_index("steered")["d"].reindex(list(VALUES))
         areas = np.array([float(collection.get_sizes()[0]) for collection in ax.collections])
-        assert np.allclose(areas, 20 + 150 * own.clip(lower=0) / gains["d"].max())
+        assert np.allclose(areas, 20 + 150 * own.fillna(0).clip(lower=0) / gains["d"].max())
+    off = df[df["steered"] != df["measured"]]
+    widest = off["d"].abs().max()
+    for ax, condition in zip(figure.axes, conditions(df), strict=False):
+        rows = of_condition(off, condition)
+        rows = rows[(rows["lo"] > 0) | (rows["hi"] < 0)].copy()
+        rows = rows.loc[rows["d"].abs().nlargest(30).index]
+        widths = 0.3 + np.where(rows["d"] > 0, 2.8, 1.6) * rows["d"].abs() / widest
+        assert np.allclose(np.sort([arrow.get_linewidth() for arrow in ax.patches]), np.sort(widths))
 
 
-def test_the_search_is_the_table_of_doses_and_names_its_leakage() -> None:
-    df = fake.dose()
+@reads("dose_response", "gain_leakage")
+def test_the_search_is_the_table_of_doses_and_names_its_leakage(table: Callable[[str], pd.DataFrame]) -> None:
+    df = table("dose")
     figure = plots.dose_response(df)
     panels = conditions(df.assign(target_gain=np.nan))
     grid = np.array(figure.axes).reshape(3, len(panels))
@@ -135,6 +174,20 @@ def test_the_search_is_the_table_of_doses_and_names_its_leakage() -> None:
     assert drawn == expected
 
 
+def test_the_leakage_of_a_dose_response_is_the_cross_fitted_one_of_its_table() -> None:
+    """`nv.dose_response` measures the leakage of the tables, so that its figure may not call it plain."""
+    df = fake.dose()
+    table = df[(df["method"] == "caa") & (df["steered"] == "power")].drop(columns=["method", "steered", "gate"])
+    about = {"method": "Shift", "steered": "power", "crossfitted": True}
+    figure = showable(table, "dose_response", **about).show()
+    assert [ax.get_ylabel() for ax in figure.axes] == ["gain", "leakage", "invalid rate"]
+    assert "plain" not in figure.get_supxlabel()
+    assert "plain" in plots.dose_response(df).get_supxlabel()
+    scatter = plots.gain_leakage(df.assign(crossfitted=True))
+    assert scatter.axes[0].get_ylabel() == "leakage (mean over values)"
+    assert "plain" not in scatter.get_supxlabel().lower() + scatter.axes[0].get_title(loc="left").lower()
+
+
 def test_a_search_without_leakage_has_no_empty_axes() -> None:
     df = fake.dose().assign(leakage=np.nan)
     texts = [text.get_text() for text in plots.gain_leakage(df).axes[0].texts]
@@ -152,12 +205,14 @@ def check(figure: Figure, df: pd.DataFrame, x: str, measures: Iterable[str], lab
             assert pairs_of(df, f"{name}_lo", f"{name}_hi") <= set.union(*(segments(ax) for ax in axes))
 
 
+@reads("gain_curves_plot")
 def test_curves_at_equal_gains_are_their_table() -> None:
     df = fake.gain_curves()
     labels = {"leakage": "leakage\n(mean over other values)", "kl": "KL on neutral text\n(nats per token)"}
     check(plots.FIGURES["gain_curves"].draw(df), df, "gain", labels, labels)
 
 
+@reads("two_values_plot")
 def test_pairs_of_values_are_their_table() -> None:
     df = fake.two_values_kinds()
     figure = plots.FIGURES["two_values"].draw(df)
@@ -167,6 +222,7 @@ def test_pairs_of_values_are_their_table() -> None:
             assert pairs_of(df, f"{name}_lo", f"{name}_hi") <= segments(ax)
 
 
+@reads("sensitivity_plot")
 def test_levels_of_sensitivity_are_their_table() -> None:
     df = fake.sensitivity()
     figure = plots.FIGURES["sensitivity"].draw(df)
@@ -180,8 +236,9 @@ def test_levels_of_sensitivity_are_their_table() -> None:
             assert pairs_of(df, f"{name}_lo", f"{name}_hi") <= drawn
 
 
-def test_layers_and_sets_count_the_rows_of_the_table() -> None:
-    df = fake.neurons()
+@reads("layer_profile")
+def test_layers_and_sets_count_the_rows_of_the_table(table: Callable[[str], pd.DataFrame]) -> None:
+    df = table("neurons")
     figure = plots.layer_profile(df)
     for ax, (_, rows) in zip(figure.axes, df.groupby("value", sort=False), strict=True):
         assert sum(patch.get_height() for patch in ax.patches) == len(rows)
@@ -196,15 +253,261 @@ def test_layers_and_sets_count_the_rows_of_the_table() -> None:
 
 def test_tables_of_a_run_agree_with_each_other() -> None:
     """Means of the tables of cells and of values are the table of methods: one leakage, cross-fitted, in all of them."""
-    read = {name: pd.read_parquet(V0_1 / "tables" / f"{name}.parquet") for name in ("methods", "values", "leakage")}
-    for condition in conditions(read["methods"]):
-        (_, row), *others = of_condition(read["methods"], condition).iterrows()
-        assert not others
-        values, cells = (of_condition(read[name], condition) for name in ("values", "leakage"))
-        own = cells[cells["steered"] == cells["measured"]].set_index("steered")["d"]
-        assert np.allclose(values.set_index("steered")["gain"], own[values["steered"]])
-        assert row["gain"] == pytest.approx(values["gain"].mean()) and row["leakage"] == pytest.approx(
-            values["leakage"].mean()
-        )
-        if pd.notna(row["nlr"]):
-            assert row["nlr"] == pytest.approx(values["leakage"].sum() / values["gain"].sum())
+    assert check_tables(V0_1) > 20
+
+
+def bands(ax: Axes) -> set[tuple[float, float, float]]:
+    """Corners of every band: x, lower and upper end."""
+    out = set()
+    for collection in ax.collections:
+        for path in getattr(collection, "get_paths", list)():
+            corners = pd.DataFrame(path.vertices, columns=["x", "y"]).groupby("x")["y"].agg(["min", "max"])
+            out |= {tuple(round(float(x), 9) for x in row) for row in corners.reset_index().to_numpy()}
+    return out
+
+
+def triples_of(x: Any, lo: Any, hi: Any) -> set[tuple[float, float, float]]:
+    rows = np.column_stack([np.asarray(part, dtype=float) for part in (x, lo, hi)])
+    return {tuple(round(float(number), 9) for number in row) for row in rows if np.isfinite(row).all()}
+
+
+def lines_of(ax: Axes, colour: str, *, wide: bool = True) -> list[set[tuple[float, float]]]:
+    """Points of the lines of one colour, without guides; thin lines on request."""
+    drawn = [line for line in ax.lines if to_hex(line.get_color()) == to_hex(colour) and len(line.get_xdata()) > 2]
+    return [
+        rounded(zip(line.get_xdata(), line.get_ydata(), strict=True))
+        for line in drawn
+        if (line.get_linewidth() > 1) == wide
+    ]
+
+
+@reads("layer_ablation")
+def test_ablated_layers_are_means_of_their_table() -> None:
+    df = fake.layers()
+    figure = plots.layer_ablation(df)
+    operations = ["zero", "mean", "amplify"]
+    grid = np.array(figure.axes).reshape(2, len(operations))
+    for row, name in zip(grid, ("d_csr", "d_loss"), strict=True):
+        for ax, operation in zip(row, operations, strict=True):
+            grouped = df[df["operation"] == operation].groupby(["group", "layer"])[name]
+            mean, half = (
+                grouped.mean(),
+                student.ppf(0.975, grouped.count() - 1) * grouped.std() / grouped.count() ** 0.5,
+            )
+            layers = mean.index.get_level_values("layer")
+            assert points(ax) == rounded(zip(layers, mean, strict=True))
+            assert triples_of(layers, mean - half, mean + half) <= bands(ax)
+    one = df[(df["value"] == "power") & (df["operation"] == "zero") & (df["group"] == "all")]
+    ax = plots.layer_ablation(one).axes[0]
+    assert points(ax) == pairs_of(one, "layer", "d_csr")
+    assert triples_of(one["layer"], one["lo"], one["hi"]) <= bands(ax)
+
+
+@reads("logit_lens_plot")
+def test_readings_of_the_lens_are_their_table() -> None:
+    rng = np.random.default_rng(0)
+    df = fake.lens()
+    base = df[df["condition"] == "unedited"].set_index(["layer", "value"])["log_odds"]
+    change = df["log_odds"].to_numpy() - base.loc[list(zip(df["layer"], df["value"], strict=True))].to_numpy()
+    # paired changes are means over the prompts that both conditions have: not always the difference of the two means
+    change = np.where(df["condition"] == "edited", change + 0.01 * rng.standard_normal(len(df)), np.nan)
+    df = df.assign(change=change, change_lo=change - 0.1, change_hi=change + 0.1)
+    figure = plots.logit_lens_plot(df, columns=10)
+    grid = np.array(figure.axes).reshape(2, 10)
+    df = df[df["layer"] > 0]
+    for levels, changes, name in zip(*grid, VALUES, strict=True):
+        rows = df[df["value"] == name]
+        plain, edited = rows[rows["condition"] == "unedited"], rows[rows["steered"] == name]
+        assert points(levels) == pairs_of(plain, "layer", "log_odds") | pairs_of(edited, "layer", "log_odds")
+        for part in (plain, edited):
+            assert triples_of(part["layer"], part["lo"], part["hi"]) <= bands(levels)
+        assert points(changes) == pairs_of(edited, "layer", "change")
+        assert triples_of(edited["layer"], edited["change_lo"], edited["change_hi"]) <= bands(changes)
+        last = float(edited.sort_values("layer")["change"].iloc[-1])
+        assert [text.get_text() for text in changes.texts] == [
+            f"{'+' if last >= 0 else ''}{short(last, 1, fixed=True)} at the end"
+        ]
+        for other in set(VALUES) - {name}:
+            thin = pairs_of(rows[rows["steered"] == other], "layer", "log_odds")
+            assert thin in lines_of(levels, value_colour(other), wide=False)
+
+
+@reads("token_lens_plot")
+def test_cells_of_the_token_table_are_its_probabilities() -> None:
+    df = fake.lens_tokens()
+    figure = plots.token_lens_plot(df, value="power")
+    for ax, condition in zip(figure.axes, ("unedited", "edited"), strict=True):
+        rows = df[(df["steered"] == "power") & (df["condition"] == condition)]
+        wide = rows.pivot(index="layer", columns="rank", values="probability").to_numpy()
+        assert np.allclose(np.asarray(ax.images[0].get_array(), dtype=float), wide)
+        assert len(ax.texts) == len(rows)
+
+
+@reads("faithfulness_plot")
+def test_faithfulness_is_its_table_without_what_is_not_measurable() -> None:
+    df = fake.circuits()
+    df.loc[df["size"] == 5, ["f", "lo", "hi"]] = (-1.57, -16.65, 9.39)
+    figure = plots.faithfulness_plot(df)
+    main, rest = figure.axes[:2]
+    measurable = df[df["size"] != 5]
+    assert points(main) == pairs_of(measurable, "size", "f")
+    assert points(rest) == pairs_of(measurable, "size", "completeness")
+    assert triples_of(measurable["size"], measurable["lo"], measurable["hi"]) <= bands(main)
+    assert f"not drawn: {len(VALUES)} of {len(df)} circuits" in figure.get_supxlabel()
+
+
+@reads("effect_volcano")
+def test_points_of_the_volcano_are_the_table_of_effects(table: Callable[[str], pd.DataFrame]) -> None:
+    df = table("effects")
+    figure = plots.effect_volcano(df)
+    floor = df.loc[df["p"] > 0, "p"].min() / 10
+    for ax, name in zip(figure.axes, present_values(df["value"]), strict=True):
+        rows = df[df["value"] == name]
+        drawn = rounded(pair for collection in ax.collections for pair in collection.get_offsets())
+        assert drawn == rounded(zip(rows["g"], -np.log10(rows["p"].clip(lower=floor)), strict=True))
+        assert ax.get_title() == f"{name} · {int(rows['selected'].sum())}"
+        coloured = [
+            c for c in ax.collections if len(c.get_offsets()) and to_hex(c.get_facecolor()[0]) == value_colour(name)
+        ]
+        marked = rounded(pair for collection in coloured for pair in collection.get_offsets())
+        assert {x for x, _ in marked} == {round(float(g), 9) for g in rows.loc[rows["selected"], "g"]}
+
+
+@reads("sparsity_plot")
+def test_curves_of_sparsity_are_their_table() -> None:
+    df = fake.sparsity_curve()
+    figure = plots.sparsity_plot(df)
+    for ax, method in zip(figure.axes, ("neva", "neva_shift"), strict=True):
+        rows = df[df["method"] == method]
+        assert points(ax) == pairs_of(rows, "k", "gain")
+        rings = [line for line in ax.lines if line.get_fillstyle() == "none"]
+        ringed = rounded(pair for line in rings for pair in zip(line.get_xdata(), line.get_ydata(), strict=True))
+        assert ringed == pairs_of(rows[rows["chosen"]], "k", "gain")
+
+
+@reads("overlap_plot")
+def test_shared_neurons_are_counted_from_the_table() -> None:
+    df = fake.neurons(layers=2, d_mlp=60)
+    figure = plots.overlap_plot(df, n_neurons=120)
+    ax = figure.axes[0]
+    sets = {name: set(zip(rows["layer"], rows["neuron"], strict=True)) for name, rows in df.groupby("value")}
+    heat = np.asarray(np.ma.filled(ax.images[0].get_array(), np.nan), dtype=float)
+    texts = {text.get_position(): text.get_text() for text in ax.texts}
+    for i, a in enumerate(VALUES):
+        assert texts[(i, i)] == str(len(sets[a]))
+        for j, b in enumerate(VALUES[:i]):
+            shared, union = len(sets[a] & sets[b]), len(sets[a] | sets[b])
+            assert texts[(i, j)].rstrip("↓") == str(shared)
+            assert texts[(j, i)] == short(shared / union, 2, fixed=True)
+            assert heat[i, j] == heat[j, i] == pytest.approx(shared / union)
+
+
+@reads("texts_plot")
+def test_scores_beside_the_texts_are_those_of_the_table() -> None:
+    df = fake.generations()
+    figure = plots.texts_plot(df, value="power", method="neva")
+    written = [text.get_text() for text in figure.axes[0].texts]
+    score = df.set_index(["method", "steered", "target_gain", "prompt"])["score_power"]
+    rows = df[(df["method"] == "neva") & (df["steered"] == "power") & (df["target_gain"] == 0.4)]
+    before = df[df["method"] == "unedited"].set_index("prompt")["score_power"]
+    for prompt in rows["prompt"]:
+        after = score["neva", "power", 0.4, prompt]
+        assert f"{short(float(before[prompt]))} → {short(float(after))}" in written
+
+
+@reads("interval_plot")
+def test_intervals_are_drawn_as_the_table_has_them() -> None:
+    df = pd.DataFrame(
+        {"label": ["a", "b", "power", "none"], "est": [0.1, -2.0, 3.0, np.nan], "lo": [0.0, np.nan, 2.5, np.nan]}
+    ).assign(hi=[0.3, np.nan, 3.5, np.nan])
+    ax = plots.interval_plot(df).axes[0]
+    assert points(ax) == {(0.1, 0), (-2.0, 1), (3.0, 2)}
+    whiskers = {tuple(line.get_xdata()) for line in ax.lines if line.get_marker() == "None"}
+    assert whiskers == {(0.0, 0.3), (2.5, 3.5)}
+    assert [text.get_text() for text in ax.texts] == ["not defined"]
+
+
+@reads("profile_plot")
+def test_profiles_are_drawn_as_the_table_has_them() -> None:
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame({"value": VALUES, "before": rng.random(10), "after": rng.random(10)})
+    for side in ("before", "after"):
+        df = df.assign(**{f"{side}_lo": df[side] - 0.1, f"{side}_hi": df[side] + 0.2})
+    ax = plots.profile_plot(df).axes[0]
+    whiskers = rounded(line.get_ydata() for line in ax.lines if line.get_marker() == "None")
+    assert whiskers == pairs_of(df, "before_lo", "before_hi") | pairs_of(df, "after_lo", "after_hi")
+    for side in ("before", "after"):
+        (line,) = [line for line in ax.lines if line.get_label() == side]
+        assert sorted(line.get_ydata()[:-1]) == sorted(df[side])
+
+
+@reads("margin_heatmap", "mixing_heatmap", "corrected_heatmaps")
+def test_heatmaps_are_their_tables() -> None:
+    rng = np.random.default_rng(0)
+    grid = pd.MultiIndex.from_product([VALUES, range(4)], names=["value", "layer"]).to_frame(index=False)
+    grid["rms"] = rng.random(len(grid))
+    image = plots.margin_heatmap(grid).axes[0].images[0]
+    assert np.allclose(image.get_array(), grid.pivot(index="value", columns="layer", values="rms").loc[list(VALUES)])
+
+    cells = pd.MultiIndex.from_product([VALUES, VALUES], names=["steered", "measured"]).to_frame(index=False)
+    for name in ("d", "corrected"):
+        x = rng.normal(size=len(cells))
+        cells = cells.assign(**{name: x, f"{name}_lo": x - 0.1, f"{name}_hi": x + 0.1})
+    cells = cells.rename(columns={"d_lo": "lo", "d_hi": "hi"}).assign(method="caa")
+    panels = [ax for ax in plots.corrected_heatmaps(cells).axes if ax.images]
+    for ax, name in zip(panels, ("d", "corrected"), strict=True):
+        wide = cells.pivot(index="steered", columns="measured", values=name).loc[list(VALUES), list(VALUES)]
+        assert name == "d" or "corrected" in ax.get_title()
+        assert np.allclose(ax.images[0].get_array(), wide)
+
+    mixed = cells.rename(columns={"method": "judge", "steered": "true", "d": "m"})
+    ax = plots.mixing_heatmap(mixed).axes[0]
+    wide = mixed.pivot(index="true", columns="measured", values="m").loc[list(VALUES), list(VALUES)]
+    assert np.allclose(ax.images[0].get_array(), wide)
+    assert [text.get_text() for text in ax.texts] == [short(x, fixed=True) for x in wide.to_numpy().ravel()]
+
+
+@reads("value_graph_plot")
+def test_edges_of_the_value_graph_are_as_wide_as_their_share() -> None:
+    pairs = [("power", "security", 0.9, 0.4, True, "->"), ("hedonism", "tradition", 0.6, -0.3, True, "-")]
+    pairs.append(("power", "hedonism", 0.1, 0.2, False, "-"))
+    df = pd.DataFrame(pairs, columns=["a", "b", "adjacent", "r", "drawn", "direction"])
+    arrows = plots.value_graph_plot(df).axes[0].patches
+    assert [arrow.get_linewidth() for arrow in arrows] == pytest.approx([0.6 + 1.8 * 0.9, 0.6 + 1.8 * 0.6])
+
+
+@reads("contrast_profile", "gate_profile", "calibration_plot", "prompt_counts")
+def test_figures_of_a_studys_inputs_are_their_tables() -> None:
+    rng = np.random.default_rng(0)
+    grid = pd.MultiIndex.from_product([VALUES, range(4)], names=["value", "layer"]).to_frame(index=False)
+    grid["d99"] = rng.random(len(grid))
+    assert points(plots.contrast_profile(grid).axes[0]) == pairs_of(grid, "layer", "d99")
+
+    gate = pd.DataFrame({"layer": range(4), "caught": rng.random(4), "passed": rng.random(4)})
+    expected = pairs_of(gate, "layer", "caught") | pairs_of(gate, "layer", "passed")
+    assert points(plots.gate_profile(gate).axes[0]) == expected
+
+    doses = pd.DataFrame({"dose": [1.0, 2.0, 4.0], "gain": [0.1, 0.3, 0.4], "invalid": [0.0, 0.1, 0.5]})
+    doses["admissible"] = [True, True, False]
+    ax = plots.calibration_plot(doses, {0.2: 2.0, 0.9: None}).axes[0]
+    solid = {pair for line in ax.lines if line.get_marker() == "o" for pair in zip(*line.get_data(), strict=True)}
+    assert solid == {(1.0, 0.1), (2.0, 0.3)}  # the ring of the calibrated dose is on the curve
+    crosses = {pair for line in ax.lines if line.get_marker() == "x" for pair in zip(*line.get_data(), strict=True)}
+    assert crosses == {(4.0, 0.4)}
+    assert any(list(line.get_ydata()) == list(doses["invalid"]) for line in ax.lines)
+    labels = [text.get_text() for text in ax.texts]
+    assert labels == ["target .2: dose 2", "target .9: out of reach"]
+
+    prompts = pd.DataFrame(
+        {"value": ["power"] * 7, "pole": ["+"] * 4 + ["-"] * 3, "split": ["train"] * 5 + ["test"] * 2}
+    )
+    widths = sorted(patch.get_width() for patch in plots.prompt_counts(prompts).axes[0].patches if patch.get_width())
+    assert widths == [-2, -1, 4]
+
+
+def test_every_figure_has_a_test_of_its_numbers() -> None:
+    draw = {name for name in plots.__all__ if getattr(plots, name).__class__ is type(lambda: 0)}
+    figures = {name for name in draw if str(getattr(plots, name).__annotations__.get("return")) == "Figure"}
+    assert figures - {"draw_run"} == READ
+    drawn = {name if name in READ else f"{name}_plot" for name in plots.FIGURES}
+    assert drawn <= READ

@@ -60,13 +60,23 @@ class Faithfulness:
     texts: int
     split: str
 
+    @property
+    def measurable(self) -> bool:
+        """Whether F distinguishes nothing of the effect (0) from all of it (1): its interval does not contain both."""
+        return not (self.f_lo <= 0 and self.f_hi >= 1)
+
+    @property
+    def note(self) -> str:
+        """The reason why F is not a result; empty where it is one."""
+        return "" if self.measurable else "F is not measurable here: its interval contains both 0 and 1"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data; NaN and infinities become None."""
         data: dict[str, Any] = to_json(asdict(self))
         return data
 
     def show(self) -> Any:
-        """F with its interval and F of the random graphs, as a matplotlib figure."""
+        """F with its interval and F of the random graphs, as a matplotlib figure; only the reason where F is not measurable."""
         from neva_tl.plots.intervals import interval_plot
 
         rows = [
@@ -75,13 +85,18 @@ class Faithfulness:
             ("random, max", self.random_max, self.random_max, self.random_max),
         ]
         table = pd.DataFrame(rows, columns=["label", "est", "lo", "hi"])
-        return interval_plot(table, title="Faithfulness", axis="F", guide=1.0)
+        if not self.measurable:  # the random graphs are divided by the same effect
+            table[["est", "lo", "hi"]] = np.nan
+        return interval_plot(table, title=self.note or "Faithfulness", axis="F", guide=1.0)
 
     def _repr_html_(self) -> str:
         from neva_tl.core.cards import card
 
         size = f"{self.n_heads} heads and {self.n_neurons} neurons"
-        return card(f"Faithfulness of {size} on {self.texts} {self.split} texts", self.to_dict())
+        facts = self.to_dict()
+        if not self.measurable:
+            facts |= dict.fromkeys(("f", "completeness", "random_mean", "random_max"), "not measurable here")
+        return card(f"Faithfulness of {size} on {self.texts} {self.split} texts", facts, note=self.note)
 
 
 def faithfulness(

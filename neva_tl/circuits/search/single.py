@@ -17,6 +17,7 @@ from neva_tl.circuits.search.circuit_run import CircuitRun
 from neva_tl.circuits.search.gates import Means
 from neva_tl.circuits.search.nodes import Name, Nodes
 from neva_tl.circuits.search.task import ValueTask, read_log_odds
+from neva_tl.core.statistics import containing
 from neva_tl.models import inference
 from neva_tl.models.hooks import record_hooks, temporary_hooks
 
@@ -124,5 +125,5 @@ def intervals(task: ValueTask, change: Float[np.ndarray, "n m"]) -> Float[np.nda
     moved = (np.ptp(plus, axis=0) > 0) | (np.ptp(minus, axis=0) > 0)
     if len(plus) > 1 and len(minus) > 1 and moved.any():
         interval = stats.ttest_ind(plus[:, moved], minus[:, moved], equal_var=False).confidence_interval(0.95)
-        out[moved, 1], out[moved, 2] = interval.low, interval.high
+        out[moved, 1], out[moved, 2] = containing(estimate[moved], interval.low, interval.high)
     return out

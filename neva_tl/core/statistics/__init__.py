@@ -16,6 +16,7 @@ from neva_tl.core.statistics.effects import (
     welch,
     welch_effect,
 )
+from neva_tl.core.statistics.limits import containing, shifted, wilson
 from neva_tl.core.statistics.moments import Moments, check_moments, merge_moments, moments
 from neva_tl.core.statistics.multiplicity import StepUp, benjamini_hochberg, cluster_means, sign_flip_max_t, step_up_p
 from neva_tl.core.statistics.overlap import Overlap, overlap
@@ -39,6 +40,7 @@ __all__ = [
     "check_moments",
     "cluster_bootstrap",
     "cluster_means",
+    "containing",
     "detectable_g",
     "halves_of_folds",
     "hedges_correction",
@@ -55,10 +57,12 @@ __all__ = [
     "paired_t",
     "pairs_needed",
     "power_of_t",
+    "shifted",
     "sign_flip_max_t",
     "spearman",
     "split_half_agreement",
     "step_up_p",
     "welch",
     "welch_effect",
+    "wilson",
 ]

@@ -16,6 +16,7 @@ from scipy.special import gammaln, nctdtr, nctdtrinc, ndtri
 from scipy.stats import t as student
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.statistics.limits import containing
 from neva_tl.core.statistics.moments import Moments, check_moments
 from neva_tl.core.statistics.tails import MANY, MANY_SHARES, spline, tails_on_curve, tails_on_surface, two_tails
 
@@ -166,6 +167,8 @@ def interval(
     observed t is the upper or lower tail quantile, `ncp / root_n` with `F(t; df, ncp) = (1 +- level) / 2`. It covers
     the population effect directly, so no J is applied. `large-sample`: `g +- z sqrt(1/root_n^2 + g^2/(2 (df - 1.94)))`,
     the normal approximation of Hedges and Olkin (1985) as in statsmodels' `effectsize_smd`.
+    A limit beyond g becomes g: the noncentral limits can exclude the shrunken g at one degree of freedom, where J is 0, and
+    at low levels.
     Both treat observations as independent: for prompts that share a cluster, use the cluster bootstrap or sign flips.
 
     Args:
@@ -189,7 +192,7 @@ def interval(
         raise InputError(f"unknown interval method {method!r}: noncentral-t or large-sample")
     lo = _noncentrality(effect.t, effect.df, 1 - tail) / effect.root_n
     hi = _noncentrality(effect.t, effect.df, tail) / effect.root_n
-    return np.asarray(lo), np.asarray(hi)
+    return containing(effect.g, lo, hi)
 
 
 def mean_interval(

@@ -11,6 +11,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata, spearmanr
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.statistics.limits import containing, shifted
 
 Alternative = Literal["two-sided", "greater", "less"]
 
@@ -43,6 +44,10 @@ def cluster_bootstrap(
 ) -> Estimate:
     """Compute a bootstrap interval by resampling whole clusters with replacement.
 
+    No interval excludes its estimate. Where percentiles exclude it, because resampling biases the statistic, they are
+    shifted so that the median draw is the estimate (see `limits.shifted`); a BCa limit beyond the estimate becomes the
+    estimate.
+
     Args:
         values: Rows to resample.
         clusters: Cluster name of each row; None makes every row its own cluster.
@@ -67,7 +72,8 @@ def cluster_bootstrap(
         raise InputError("the bootstrapped statistic is not finite: drop clusters with missing scores first")
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     if method == "percentile":
-        lo, hi = np.quantile(draws, tails, axis=0)
+        lo, middle, hi = np.quantile(draws, [tails[0], 0.5, tails[1]], axis=0)
+        lo, hi = shifted(estimate, lo, middle, hi)
     elif method == "bca":
         left_out = np.stack(
             [
@@ -75,7 +81,7 @@ def cluster_bootstrap(
                 for i in range(len(rows))
             ]
         )
-        lo, hi = _bca(estimate, draws, left_out, tails)
+        lo, hi = containing(estimate, *_bca(estimate, draws, left_out, tails))
     else:
         raise InputError(f"unknown bootstrap method {method!r}: percentile or bca")
     if estimate.ndim == 0:

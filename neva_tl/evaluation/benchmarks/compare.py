@@ -14,7 +14,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.statistics import Estimate as Interval
-from neva_tl.core.statistics import cluster_bootstrap
+from neva_tl.core.statistics import cluster_bootstrap, containing
 from neva_tl.evaluation.benchmarks.metrics import DRAWS, METRICS, Metric, alone
 from neva_tl.evaluation.benchmarks.score import Scores
 
@@ -57,7 +57,9 @@ def bonett_price(lost: int, won: int, n: int, level: float = 0.95) -> tuple[floa
         )
     a, b = (won + 1) / (n + 2), (lost + 1) / (n + 2)
     half = float(norm.ppf((1 + level) / 2)) * float(np.sqrt((a + b - (a - b) ** 2) / (n + 2)))
-    return max(-1.0, a - b - half), min(1.0, a - b + half)
+    # Wald's centre is (won - lost) / (n + 2): at low levels it is further from the difference than the half width
+    lo, hi = containing((won - lost) / n, a - b - half, a - b + half)
+    return max(-1.0, float(lo)), min(1.0, float(hi))
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,4 +209,6 @@ def _bootstrap(
     resampled = cluster_bootstrap(
         stacked, None if alone(clusters) else clusters, statistic, n=DRAWS, rng=np.random.default_rng(seed)
     )
-    return Interval(difference, float(resampled.lo), float(resampled.hi), len(first)), units
+    # the difference was summed in another order
+    lo, hi = containing(difference, resampled.lo, resampled.hi)
+    return Interval(difference, float(lo), float(hi), len(first)), units

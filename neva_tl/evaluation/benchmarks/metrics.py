@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from statsmodels.stats.proportion import proportion_confint
 
-from neva_tl.core.statistics import cluster_bootstrap
+from neva_tl.core.statistics import cluster_bootstrap, containing, wilson
 from neva_tl.evaluation.benchmarks.items import Benchmark, Kind
 from neva_tl.evaluation.measures.estimate import Estimate
 
@@ -142,7 +141,7 @@ def estimate(table: pd.DataFrame, metric: Metric, seed: int = 0) -> Estimate:
     rows, clusters = metric.rows(table), table["cluster"].to_numpy(str)
     n, est = len(rows), metric.of(rows)
     if metric.is_share and alone(clusters):
-        lo, hi = proportion_confint(int(rows[:, 0].sum()), n, method="wilson")
+        lo, hi = containing(est, *wilson(int(rows[:, 0].sum()), n))
         return Estimate(est, float(lo), float(hi), n)
     if n < 2:
         return Estimate(est, None, None, n)

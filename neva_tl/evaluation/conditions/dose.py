@@ -122,7 +122,8 @@ def dose_response(
         progress: Show a bar on stderr.
 
     Returns:
-        One row per dose: `value, dose, gain, gain_lo, gain_hi, leakage, invalid, admissible` and with texts `ppl, kl`.
+        One row per dose: `value, dose, gain, gain_lo, gain_hi, leakage` (cross-fitted), `invalid, admissible`, and with texts
+        `ppl, kl`.
     """
     name = value or steered_value(edit)
     unedited = base or observe(model, None, prompts, judge, decoding=decoding)
@@ -138,4 +139,5 @@ def dose_response(
             cost = capability(model, dosed, texts)
             row |= {"ppl": cost["perplexity"], "kl": cost["kl"]}
         rows.append(row)
-    return showable(pd.DataFrame(rows), "dose_response", method=type(edit).__name__, steered=name)
+    about = {"method": type(edit).__name__, "steered": name, "crossfitted": True}
+    return showable(pd.DataFrame(rows), "dose_response", **about)

@@ -265,9 +265,7 @@ def _shares(
             return null(responses.n)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(bottom > 0, top / bottom, np.nan)
-        result = interval(ratio[0], ratio[1:], responses.n, level, recentre=True)
-        ends = [None if x is None else min(max(x, 0.0), 1.0) for x in (result.lo, result.hi)]
-        return Estimate(result.est, ends[0], ends[1], result.n)
+        return interval(ratio[0], ratio[1:], responses.n, level, recentre=True, bounds=(0.0, 1.0))
 
     each = {
         name: estimate(explained[:, i], measured[:, i], raw.leakages[name]) for i, name in enumerate(responses.steered)

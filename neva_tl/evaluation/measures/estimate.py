@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from neva_tl.core.cards import card
 from neva_tl.core.formatting import plain_interval
+from neva_tl.core.statistics import shifted
 
 #: Minimum share of usable draws for an interval; with fewer, percentiles would describe a biased selection of draws.
 _MIN_USABLE = 0.9
@@ -73,9 +74,18 @@ def null(n: int = 0) -> Estimate:
 
 
 def interval(
-    est: float, draws: Float[np.ndarray, " b"], n: int, level: float = 0.95, *, recentre: bool = False
+    est: float,
+    draws: Float[np.ndarray, " b"],
+    n: int,
+    level: float = 0.95,
+    *,
+    recentre: bool = False,
+    bounds: tuple[float, float] | None = None,
 ) -> Estimate:
-    """Compute the percentile interval of bootstrap draws around a point estimate.
+    """Compute the percentile interval of bootstrap draws, which contains the point estimate.
+
+    The draws of a biased statistic are shifted so that their median is the estimate; the draws of all others are shifted
+    where their percentiles exclude it. Formula and reasons: `statistics.limits.shifted`.
 
     Args:
         est: Estimate on the data.
@@ -83,23 +93,27 @@ def interval(
             denominator is not positive (counted on the upper side).
         n: Number of items.
         level: Nominal coverage.
-        recentre: Shift the draws so that their median is the estimate. For statistics with a kink (positive parts),
-            noise biases the estimate once and every resample twice; the shift removes the second bias.
+        recentre: Shift the draws of a statistic that resampling biases.
+        bounds: Smallest and largest possible value of the statistic; a shifted interval ends there.
 
     Returns:
-        The estimate; without an interval if too few draws are usable.
+        The estimate; without an interval if too few draws are usable, or if a shift is needed and the median draw is infinite.
     """
     point = _finite(float(est))
     usable = draws[~np.isnan(draws)]
     if point is None or len(usable) < max(2.0, _MIN_USABLE * len(draws)):
         return Estimate(point, None, None, n)
-    if recentre:
-        middle = float(np.quantile(usable, 0.5, method="lower"))
-        usable = usable + (point - middle) if math.isfinite(middle) else usable
     tail = (1.0 - level) / 2.0
     # "lower" and "higher" do not interpolate; interpolation between a finite and an infinite draw would give NaN
     lo = float(np.quantile(usable, tail, method="higher"))
+    middle = float(np.quantile(usable, 0.5, method="lower"))
     hi = float(np.quantile(usable, 1.0 - tail, method="lower"))
+    if not math.isfinite(lo):
+        return Estimate(point, None, None, n)
+    lo, hi = (float(x) for x in shifted(point, lo, middle, hi, always=recentre))
+    if bounds is not None:
+        # rounding may put the estimate itself beyond its bounds
+        lo, hi = max(lo, min(bounds[0], point)), min(hi, max(bounds[1], point))
     return Estimate(point, _finite(lo), _finite(hi), n)
 
 

@@ -147,6 +147,9 @@ class LeakageResult:
             axis=1,
         )
         worst = worst_case(responses)
+        if worst is not None:  # without missing scores the bounds are D itself, summed in another order
+            d = self.matrix.to_numpy(dtype=float)
+            worst = np.fmin(worst[0], d), np.fmax(worst[1], d)
         rows = [
             {
                 "method": responses.method,
@@ -329,7 +332,9 @@ def _circle(
     p = formulas.mantel_p(
         d[0], responses.steered, responses.values, wedge=wedge, theory=theory, n_permutations=n_permutations, seed=seed
     )
-    return CircleTest(interval(rho[0], rho[1:], responses.n, level), None if np.isnan(p) else p)
+    # noise moves rho towards 0, on every resample once more
+    estimate = interval(rho[0], rho[1:], responses.n, level, recentre=True, bounds=(-1.0, 1.0))
+    return CircleTest(estimate, None if np.isnan(p) else p)
 
 
 def _single(responses: Responses, seed: int, n_boot: int, level: float) -> dict[str, Estimate]:

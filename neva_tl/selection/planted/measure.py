@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
-from statsmodels.stats.proportion import proportion_confint
 
 from neva_tl.activations import ActivationStats, collect
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.core.statistics import mean_interval
+from neva_tl.core.statistics import mean_interval, wilson
 from neva_tl.selection import SELECTORS, SelectionWarning, default_k, select
 from neva_tl.selection.planted.world import PLANTED, World, make_world
 from neva_tl.selection.registry import options_of, quick
@@ -207,5 +206,4 @@ def share(hits: int, total: int, level: float = 0.95) -> tuple[float, float, flo
     """
     if not total:
         return np.nan, np.nan, np.nan, 0
-    lo, hi = proportion_confint(hits, total, alpha=1 - level, method="wilson")
-    return hits / total, float(lo), float(hi), total
+    return hits / total, *wilson(hits, total, level), total

@@ -24,6 +24,7 @@ from neva_tl.evaluation.benchmarks import (
 from neva_tl.study.analyses.reopened_run import ReopenedRun, RunEdit
 from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.stages import say
+from neva_tl.study.run.summary import reached
 
 #: Columns of the table, in order.
 COLUMNS = (
@@ -103,9 +104,9 @@ def run_capability(
         for benchmark in benchmarks:
             name = benchmark.name
             table = mean_over_conditions(base[name], [scores[name] for _, scores in conditions], seed=seed)
-            reached = sum(one.status != "unreached" for one, _ in conditions)
+            count = reached([one.status for one, _ in conditions])
             about = {"set": name, "value": f"mean of {len(conditions)} values", "dose": None, "method": method}
-            parts.append(table.assign(**about, status=f"reached {reached}/{len(conditions)}"))
+            parts.append(table.assign(**about, status=f"reached {count}" if "/" in count else count))
         for table in parts[-len(conditions) - len(benchmarks) :]:
             table["target_gain"] = target_gain
     rows = [row for table in parts for row in table.assign(span=span).to_dict("records")]

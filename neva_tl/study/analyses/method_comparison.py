@@ -22,6 +22,7 @@ import pandas as pd
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.method_records import METHODS, find_method
+from neva_tl.core.statistics import shifted
 from neva_tl.models.sources import is_demo
 from neva_tl.study.analyses.equal_gain import Curve, contest, curve_of, curves_table, equal_gain_contests, numeric
 from neva_tl.study.run.comparison import paired_nlr
@@ -258,6 +259,8 @@ def ratio_of_means(
 ) -> dict[str, float]:
     """Compute the ratio of two means with an interval from resampling values.
 
+    Percentiles, shifted where they exclude the ratio (`statistics.limits.shifted`).
+
     Args:
         ours: Costs of our method, one per value.
         rival: Costs of the rival on the same values.
@@ -275,9 +278,11 @@ def ratio_of_means(
     draws = np.random.default_rng(seed).integers(0, len(ours), size=(n_boot, len(ours)))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = ours[draws].mean(axis=1) / rival[draws].mean(axis=1)
-    low, high = np.nanquantile(ratio, [0.025, 0.975])
+    low, middle, high = np.nanquantile(ratio, [0.025, 0.5, 0.975])
+    estimate = float(ours.mean() / rival.mean())
+    low, high = shifted(estimate, low, middle, high)
     return row | {
-        f"{name}_ratio": float(ours.mean() / rival.mean()),
+        f"{name}_ratio": estimate,
         f"{name}_ratio_lo": float(low),
         f"{name}_ratio_hi": float(high),
     }

@@ -12,6 +12,7 @@ from typing import Any
 
 from neva_tl import models
 from neva_tl.core.errors import InputError
+from neva_tl.core.files import read_json
 from neva_tl.core.method_records import find_method
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.theories import ValueTheory, recorded_theory
@@ -21,6 +22,7 @@ from neva_tl.models import inference
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.run import stages
 from neva_tl.study.run.cell_runner import CellRunner
+from neva_tl.study.run.changed_files import note_unchecked
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.run_folder import RunFolder
 
@@ -33,7 +35,7 @@ class RunEdit:
         method: Registered name.
         value: Steered value.
         dose: Dose in the method's unit; None where it has none.
-        status: `reached`, `unreached` (the admissible dose that gained most), or `own gain`.
+        status: `reached`, `unreached` (the admissible dose that gained most), `own gain`, or `dose of METHOD` for a placebo.
         target: Matched gain; None where the method has no dose.
         edit: The edit at that dose.
     """
@@ -68,12 +70,13 @@ class ReopenedRun:
             folder: Run folder.
 
         Raises:
-            InputError: The folder is not a run folder, or the run is not finished.
+            InputError: The folder is not a run folder, its manifest was changed, or the run is not finished.
         """
         store = RunFolder(Path(folder))
         if not store.has("manifest.json"):
             raise InputError(f"{folder} is not a run folder (make one with neva-tl run)")
-        manifest = store.read_json("manifest.json")
+        note_unchecked(store.root)
+        manifest = read_json(store.root / "manifest.json", "the manifest of a run")
         if not store.has("results.json") or not store.has("tables/values.parquet"):
             raise InputError(f"{folder} is not finished: run the same neva-tl run again to resume it")
         return cls(store, StudyConfig.from_manifest(manifest["config"]), manifest)
@@ -223,4 +226,6 @@ class ReopenedRun:
         edit = build(method, evidence, value)
         if matched_gain is not None:
             edit = edit.with_dose(0.0 if record["dose"] is None else record["dose"])
-        return RunEdit(method, value, record["dose"], record["status"], matched_gain, edit)
+        lender = find_method(method).dose_of
+        status = f"dose of {lender}" if lender else record["status"]
+        return RunEdit(method, value, record["dose"], status, matched_gain, edit)

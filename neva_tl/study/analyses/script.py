@@ -6,13 +6,13 @@ A script reads a run folder and writes tables; an error is one line on stderr.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from neva_tl.core.errors import NevaError
+from neva_tl.core.files import read_json
 
 
 def script(
@@ -38,7 +38,7 @@ def script(
         print(f"{name}: {args.run} is not a run folder (make one with neva-tl run)", file=sys.stderr)
         return 2
     try:
-        act(args, json.loads(manifest.read_text()))
+        act(args, read_json(manifest, "the manifest of a run"))
     except NevaError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code

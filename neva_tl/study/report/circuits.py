@@ -15,6 +15,7 @@ from neva_tl.circuits import CircuitGraph
 from neva_tl.circuits.drawing.page import edge_table, picture
 from neva_tl.circuits.drawing.wording import measurable, measures, number
 from neva_tl.core.errors import InputError
+from neva_tl.core.ledger import check
 from neva_tl.plots.style import present_values, value_colour
 from neva_tl.plots.widgets import Widget, attention, neuron_activations
 from neva_tl.study.report import sections, tables
@@ -43,6 +44,7 @@ def read(run: Path, missing: list[str]) -> dict[str, CircuitGraph]:
     for value in present_values(name for name in names if name != "views" and not name.endswith(".view")):
         path = run / "circuits" / f"{value}.json"
         if path.is_file():
+            check(path)
             try:
                 graphs[value] = CircuitGraph.load(path)
             except InputError:
@@ -140,6 +142,7 @@ def views(run: Path, missing: list[str]) -> dict[str, list[dict[str, Any]]]:
     path = run / "circuits" / "views.json"
     if not path.is_file():
         return {}
+    check(path)
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))["views"]
         assert isinstance(entries, list)

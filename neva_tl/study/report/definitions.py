@@ -78,7 +78,9 @@ def definitions() -> list[tuple[str, str]]:
         ),
         (
             "intervals",
-            "95 %, bootstrapped over clusters of prompts; they cover prompts, not the selection of neurons or doses. "
+            "95 %, percentiles of a bootstrap over clusters of prompts. The draws of statistics that resampling biases (leakage, "
+            "NLR, NGL, rho of the circle) are shifted so that their median is the estimate, so that no interval excludes its "
+            "estimate. Intervals cover prompts, not the selection of neurons or doses. "
             "Intervals of selected neurons are computed after selection and are optimistic.",
         ),
     ]

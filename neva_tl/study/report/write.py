@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from markupsafe import Markup
 
 from neva_tl.circuits.drawing.page import assets
 from neva_tl.core.errors import InputError
+from neva_tl.core.ledger import check, checked_bytes
 from neva_tl.plots.files import FIGURES, run_theory
 from neva_tl.plots.pages import asset, environment, write_page
 from neva_tl.plots.style import FIGURE_DPI, at_gain, plain_numbers
@@ -38,8 +40,8 @@ HINTS = {"layers": " (analyses/layer_ablation.py writes it; then write the repor
 ALT = {
     "method_bars": "Measures of every method with intervals",
     "circle_plot": "Leakage drawn around the circle of values",
-    "dose_response": "Gain, leakage and invalid rate against dose, per method",
-    "gain_leakage": "Leakage against gain, all methods",
+    "dose_response": "Gain, plain leakage and invalid rate against dose, per method",
+    "gain_leakage": "Plain leakage against gain, all methods",
     "layer_profile": "Selected neurons per layer and value",
     "effect_volcano": "Effect size against evidence, per value",
     "layer_ablation": "Change when one layer's neurons are ablated or amplified",
@@ -63,7 +65,7 @@ def write_report(run: str | Path) -> Path:
         The page's path.
 
     Raises:
-        InputError: The run folder has no readable results.json.
+        InputError: The run folder has no readable results.json, or a file was changed since it was written.
     """
     run = Path(run)
     results = _json(run / "results.json")
@@ -183,7 +185,7 @@ def _drawn(run: Path, name: str, table: str) -> bytes | None:
     picture, source = run / "figures" / f"{name}.png", run / "tables" / f"{table}.parquet"
     if not picture.is_file() or not source.is_file() or picture.stat().st_mtime_ns < source.stat().st_mtime_ns:
         return None
-    data = picture.read_bytes()
+    data = checked_bytes(picture)
     return data if data.startswith(b"\x89PNG") else None
 
 
@@ -196,8 +198,6 @@ def _embed_png(data: bytes, alt: str) -> dict[str, Any]:
 
 
 def _embed(figure: Any, alt: str) -> dict[str, Any]:
-    import io
-
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
     width, height = (round(float(side) * PAGE_DPI) for side in figure.get_size_inches())
@@ -207,6 +207,7 @@ def _embed(figure: Any, alt: str) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any] | None:
+    check(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -217,9 +218,10 @@ def _json(path: Path) -> dict[str, Any] | None:
 def _table(run: Path, name: str) -> pd.DataFrame | None:
     for path in (run / "tables" / f"{name}.parquet", run / f"{name}.parquet"):
         if path.is_file():
+            data = checked_bytes(path)
             try:
-                table = pd.read_parquet(path)
-            except (OSError, ValueError):
+                table = pd.read_parquet(io.BytesIO(data))
+            except Exception:
                 return None
             return plain_numbers(table) if len(table) else None
     return None

@@ -10,6 +10,8 @@ from typing import Any
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write
+from neva_tl.core.ledger import check
+from neva_tl.study.run.changed_files import ASIDE, start_ledger
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.run_folder import RunFolder
 
@@ -39,7 +41,7 @@ def adopt(store: RunFolder, identity: Mapping[str, Any], source: str | Path) -> 
         Number of files copied.
 
     Raises:
-        InputError: The source is not a run folder, or belongs to another study.
+        InputError: The source is not a run folder, belongs to another study, or has a file that was changed.
     """
     source_folder = RunFolder(Path(source))
     if not source_folder.has("manifest.json"):
@@ -48,9 +50,11 @@ def adopt(store: RunFolder, identity: Mapping[str, Any], source: str | Path) -> 
     if _unedited(source_manifest) != _unedited(identity):
         raise InputError(f"{source} differs from this study in more than gate, methods and target gains: leave it out")
     copied = 0
+    start_ledger(store.root)
     for file in _shared_files(source_folder.root):
         name = str(file.relative_to(source_folder.root))
         if not store.has(name):
+            check(file)
             with atomic_write(store.path(name)) as copy:
                 shutil.copyfile(file, copy)
             copied += 1
@@ -73,5 +77,5 @@ def _shared_files(root: Path) -> list[Path]:
         for folder in root.glob(name)
         for file in (folder.rglob("*") if folder.is_dir() else [folder])
     ]
-    complete = [file for file in files if file.is_file() and not file.name.startswith(".")]
+    complete = [file for file in files if file.is_file() and not file.name.startswith(".") and ASIDE not in file.name]
     return sorted(complete, key=lambda file: (file.suffix == ".json", file))

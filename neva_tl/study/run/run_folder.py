@@ -1,10 +1,12 @@
 """The run folder: finished results as files, so that a killed run resumes.
 
-A result is a JSON file, or a table as parquet and CSV. Every write is atomic: to a temporary name, then renamed.
+A result is a JSON file, or a table as parquet and CSV. Every write is atomic: to a temporary name, then renamed. The ledger
+records each of them (`core.ledger`), and a file that was changed since then is refused where it is read.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import platform
 import shutil
@@ -18,7 +20,9 @@ from typing import Any
 import pandas as pd
 
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import ENDING, atomic_write, to_json
+from neva_tl.core.files import ENDING, atomic_write, first_line, parse_json, read_json, to_json
+from neva_tl.core.ledger import LEDGER, checked_bytes
+from neva_tl.study.run import changed_files
 
 PACKAGES = ("neva_tl", "torch", "transformers", "transformer-lens", "numpy", "pandas", "scipy", "scikit-learn")
 
@@ -37,6 +41,9 @@ class RunFolder:
     def open(cls, root: str | Path, identity: Mapping[str, Any]) -> RunFolder:
         """Open or create a run folder for one study.
 
+        A changed or missing manifest is restored from the ledger. In an unfinished run, other changed files are set aside (see
+        `repair`).
+
         Args:
             root: Path of the folder.
             identity: The study's manifest.
@@ -48,18 +55,22 @@ class RunFolder:
         if root.exists() and not root.is_dir():
             raise InputError(f"{root} is a file: name a folder for the run")
         manifest = root / "manifest.json"
+        changed_files.restore_manifest(root)
+        manifest_data: dict[str, Any] = {}
         if manifest.exists():
             try:
-                manifest_data = json.loads(manifest.read_text())
-            except json.JSONDecodeError as error:
-                raise InputError(f"{manifest} is not a manifest ({error}): choose another --out") from error
+                manifest_data = read_json(manifest, "a manifest")
+            except InputError as error:
+                raise InputError(f"{error}: choose another --out") from error
             changed = _model_difference(manifest_data, identity)
             if manifest_data.get("study") != identity["study"] or changed:
                 changed = changed or _difference(manifest_data, identity)
                 raise InputError(
                     f"{root} belongs to another study ({changed}): choose another --out, or delete the folder"
                 )
-        elif root.exists() and any(root.iterdir()):
+        elif root.exists() and any(
+            entry.name != LEDGER and not entry.name.endswith(ENDING) for entry in root.iterdir()
+        ):
             raise InputError(f"{root} is not empty and holds no manifest.json: choose another --out")
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -67,7 +78,20 @@ class RunFolder:
             raise InputError(f"cannot make the run folder {root} ({error.strerror}): choose another --out") from error
         for stale in list(root.rglob(f".*{ENDING}")):  # temporary files of a killed run
             shutil.rmtree(stale, ignore_errors=True)
-        return cls(root)
+        store = cls(root)
+        if manifest_data:
+            changed_files.note_unchecked(root)
+        if manifest_data.get("finished") is not True:
+            store.repair()
+        return store
+
+    def repair(self) -> tuple[str, ...]:
+        """Set changed files aside, so that they are made again.
+
+        Returns:
+            Names of the files to make again: changed, or missing.
+        """
+        return changed_files.repair(self.root)
 
     def path(self, name: str) -> Path:
         """Return the path of a file, and create its parent folder.
@@ -88,13 +112,15 @@ class RunFolder:
         return (self.root / name).exists()
 
     def write_text(self, name: str, text: str) -> Path:
-        """Write a text file atomically.
+        """Write a text file atomically. The manifest starts the folder's ledger.
 
         Args:
             name: Path within the run folder.
             text: Content.
         """
         path = self.path(name)
+        if name == "manifest.json":
+            changed_files.start_ledger(self.root)
         with atomic_write(path) as file:
             file.write_text(text, encoding="utf-8")
         return path
@@ -113,8 +139,17 @@ class RunFolder:
 
         Args:
             name: Path within the run folder.
+
+        Raises:
+            InputError: The file is missing, was changed since it was written, or is not JSON.
         """
-        return json.loads((self.root / name).read_text(encoding="utf-8"))
+        path = self.root / name
+        try:
+            return parse_json(checked_bytes(path).decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is not UTF-8 text ({error.reason})") from error
+        except InputError as error:
+            raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
 
     def write_table(self, name: str, df: pd.DataFrame, csv: bool = True) -> Path:
         """Write a table atomically, as `NAME.parquet` and `NAME.csv`.
@@ -136,8 +171,16 @@ class RunFolder:
 
         Args:
             name: Path within the run folder, without an ending.
+
+        Raises:
+            InputError: The file is missing, was changed since it was written, or is not a table.
         """
-        return pd.read_parquet(self.root / f"{name}.parquet")
+        path = self.root / f"{name}.parquet"
+        data = checked_bytes(path)
+        try:
+            return pd.read_parquet(io.BytesIO(data))
+        except Exception as error:
+            raise InputError(f"{path} is not a parquet table ({first_line(error)})") from error
 
 
 def versions() -> dict[str, str]:

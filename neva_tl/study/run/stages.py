@@ -18,10 +18,13 @@ import pandas as pd
 
 from neva_tl import models, prompts, selection
 from neva_tl.activations import ActivationStats, Samples, collect, token_hash
+from neva_tl.activations.state import changed_state
 from neva_tl.attribution.margin import MarginEffects, margin_effects
 from neva_tl.attribution.tokens import value_tokens
+from neva_tl.core import ledger
 from neva_tl.core.cache import content_key
 from neva_tl.core.errors import InputError, WorkError
+from neva_tl.core.files import first_line
 from neva_tl.core.method_records import find_method
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.theories import SCHWARTZ
@@ -31,6 +34,7 @@ from neva_tl.evaluation.judges import load_judge
 from neva_tl.evaluation.judges.base import judge_values
 from neva_tl.models import inference
 from neva_tl.prompts import ContrastSet
+from neva_tl.study.run.changed_files import set_aside
 from neva_tl.study.run.config import Profile, StudyConfig
 from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import Scorer
@@ -120,6 +124,12 @@ def collected(
             )
         if stored.gated or not (gate and models.info(model).gated):
             return stored
+    state = store.path("stats/state")
+    for file, reason in changed_state(state, store.path(samples_file)).items():
+        if file.is_file():
+            say(f"{file}: changed since it was written ({reason}): set aside as {set_aside(file)}, made again", True)
+    if (run_ledger := ledger.Ledger.of(store.path(samples_file))) is not None:
+        run_ledger.forget(samples_file)  # a killed collection leaves the file half written
     stats = collect(
         model,
         pairs,
@@ -128,10 +138,12 @@ def collected(
         split="train",
         chat=config.chat,
         gate=gate,
-        checkpoint=store.path("stats/state"),
+        checkpoint=state,
         progress=progress,
     )
     assert stats.samples is not None
+    samples = store.path(samples_file)
+    ledger.record(samples, samples)  # not an atomic write: the collection fills the file row by row
     store.write_table(table_name, stats.samples.table.astype({"pair_id": "string", "form": "string"}), csv=False)
     stats.save(store.path("stats/stats"))
     return stats
@@ -142,9 +154,17 @@ def stored_stats(store: RunFolder) -> ActivationStats:
 
     Args:
         store: The run folder.
+
+    Raises:
+        InputError: A file is missing, is damaged, or was changed since it was written.
     """
     stats = ActivationStats.load(store.root / "stats/stats")
-    h = np.load(store.root / "stats/samples.npy", mmap_mode="r", allow_pickle=False)
+    file = store.root / "stats/samples.npy"
+    ledger.check(file)
+    try:
+        h = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise InputError(f"{file} is not a file of samples ({first_line(error)}): collect again") from error
     return replace(stats, samples=Samples(h, store.read_table("stats/samples_table")))
 
 
@@ -354,7 +374,8 @@ def write_evidence(
                 continue
             corpus = train.for_value(name).examples()[:CIRCUIT_TEXTS]
             graph = circuit(model, neuron_set.head(CIRCUIT_NEURONS), corpus=corpus)
-            store.write_json(f"circuits/{name}.json", graph.to_json())
+            if not store.has(f"circuits/{name}.json"):  # a searched circuit stays
+                store.write_json(f"circuits/{name}.json", graph.to_json())
             frames.append(graph.table())
         edges = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
         # these graphs have no task on which an edge could be measured

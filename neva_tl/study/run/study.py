@@ -18,7 +18,7 @@ from neva_tl import models
 from neva_tl.core.cards import card
 from neva_tl.core.theories import left_out
 from neva_tl.plots.showable import showable
-from neva_tl.study.run import stages, summary, tables, workers
+from neva_tl.study.run import changed_files, stages, summary, tables, workers
 from neva_tl.study.run.adopt import adopt
 from neva_tl.study.run.config import Profile, StudyConfig
 from neva_tl.study.run.run_folder import RunFolder
@@ -138,6 +138,7 @@ class Study:
         model = self._loaded if self._loaded is not None else models.load(config.model, dtype=config.dtype)
         about = stages.manifest(config, model, pairs, sys.argv)
         store = RunFolder.open(out, about)
+        changed = store.repair()
         if like is not None:
             adopt(store, about, like)
         stored = store.read_json("manifest.json") if store.has("manifest.json") else {}
@@ -148,7 +149,7 @@ class Study:
         about["config"] = config.to_json()
         # the files alone do not show it: a run killed while it added methods still has the tables of the earlier ones
         complete = store.has("report.html") and store.has("results.json")
-        finished = stored.get("finished", False) and complete and config.methods == stored_methods
+        finished = stored.get("finished", False) and complete and config.methods == stored_methods and not changed
         store.write_json("manifest.json", {**about, "wall_time_s": before, "finished": finished})
         if finished:
             say("already finished: delete the folder to run again", progress)
@@ -164,6 +165,7 @@ class Study:
         (store.root / "report.html").unlink(missing_ok=True)
         store.write_json("manifest.json", {**about, "finished": True})
         write_report(store.root)
+        changed_files.settle(store.root, changed)
         return StudyResult(store.root)
 
     def _work(

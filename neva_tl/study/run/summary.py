@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neva_tl.core.method_records import METHODS
+from neva_tl.core.statistics import wilson
 from neva_tl.evaluation.measures.result import LeakageResult
 
 #: A missing measurement.
@@ -37,12 +39,10 @@ def binomial_m(count: float, n: int) -> dict[str, Any]:
         count: Number of successes.
         n: Number of trials.
     """
-    from statsmodels.stats.proportion import proportion_confint
-
     if n == 0:
         return dict(NOTHING)
-    low, high = proportion_confint(count, n, method="wilson")
-    return {"est": count / n, "lo": float(low), "hi": float(high), "n": int(n)}
+    low, high = wilson(count, n)
+    return {"est": count / n, "lo": low, "hi": high, "n": int(n)}
 
 
 def method_entry(
@@ -61,14 +61,17 @@ def method_entry(
         cells: Record of the cell of each value (`dose`, `status`, `invalid`, `n_texts`, `capability`, `fluency`).
         base: The unedited model's record of the same kind.
     """
-    statuses = [cell["status"] for cell in cells.values()]
+    record = METHODS.get(result.method)
+    lender = None if record is None else record.dose_of
+    # no target is searched for a placebo at another method's dose
+    statuses = {name: f"dose of {lender}" if lender else cell["status"] for name, cell in cells.items()}
     n_texts = sum(cell["n_texts"] for cell in cells.values())
     invalid = sum(cell["invalid"] * cell["n_texts"] for cell in cells.values())
     metrics = sorted(base["capability"])
     per_value = {
         name: {
             "dose": cell["dose"],
-            "status": cell["status"],
+            "status": statuses[name],
             "gain": result.gains[name].to_json(),
             "leakage": result.leakages[name].to_json(),
             "csr_base": result.csr_base[name].to_json(),
@@ -80,7 +83,7 @@ def method_entry(
     return {
         "gate": gate,
         "target_gain": target,
-        "reached": f"{sum(s == 'reached' for s in statuses)}/{len(statuses)}" if target is not None else "own gain",
+        "reached": reached(list(statuses.values())),
         "csr": result.csr_mean.to_json(),
         "csr_base": result.csr_base_mean.to_json(),
         "gain": result.gain.to_json(),
@@ -103,6 +106,22 @@ def method_entry(
         },
         "per_value": per_value,
     }
+
+
+def reached(statuses: Sequence[str]) -> str:
+    """Count the values that reached the target gain at a dose of the method's own.
+
+    Args:
+        statuses: Status of each value.
+
+    Returns:
+        For example `7/10`; `own gain` for a method without a dose, `-` for one that takes another method's dose.
+    """
+    if all(status == "own gain" for status in statuses):
+        return "own gain"
+    if any(status.startswith("dose of") for status in statuses):
+        return "-"
+    return f"{sum(status == 'reached' for status in statuses)}/{len(statuses)}"
 
 
 def method_row(entry: Mapping[str, Any], method: str) -> dict[str, Any]:
@@ -209,4 +228,15 @@ def text_table(methods: pd.DataFrame, judge: str, unit: str) -> str:
             }
         )
     table = pd.DataFrame(rows).to_string(index=False)
-    return f"judge: {judge}; unit of gain: {unit}; 95 % intervals over prompts; NLR is null where gain is not above 0\n{table}"
+    note = f"NLR is - where {_why_undefined(methods)}"
+    return f"judge: {judge}; unit of gain: {unit}; 95 % intervals over prompts; {note}\n{table}"
+
+
+def _why_undefined(methods: pd.DataFrame) -> str:
+    """Return the reasons of the missing NLRs of a table; the usual one where none is missing."""
+    from neva_tl.study.report.headline import undefined_nlr
+
+    rows = methods[methods["nlr"].isna()].to_dict("records")
+    entries = [{"gain": {"est": row["gain"], "lo": row["gain_lo"]}, "leakage": {"est": row["leakage"]}} for row in rows]
+    reasons = dict.fromkeys(undefined_nlr(entry) for entry in entries)
+    return " or ".join(reasons) or "the interval of the gain reaches 0"

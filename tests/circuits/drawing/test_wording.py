@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from neva_tl.circuits import Faithfulness
 from neva_tl.circuits.drawing.wording import curve_svg, measurable, points, sentence
 
 
@@ -23,6 +24,30 @@ def test_sentence_and_curve() -> None:
     # a square-root axis: size 1 lies half as far as size 4
     assert (marks[0][0] - 30) * 2 == pytest.approx(marks[1][0] - 30, abs=0.2) and marks[0][1] > marks[1][1]
     assert curve_svg({"curve": curve[:1]}) == ""
+
+
+def test_a_result_that_is_not_measurable_shows_no_number() -> None:
+    numbers = {
+        "completeness": 2.57,
+        "random_mean": -3.1,
+        "random_max": 4.2,
+        "n_random": 10,
+        "m_model": 0.1,
+        "m_nothing": 0.05,
+    }
+    sizes = {"n_heads": 1, "n_neurons": 2, "texts": 8, "split": "test"}
+    unclear = Faithfulness(f=-1.57, f_lo=-16.65, f_hi=9.39, **numbers, **sizes)
+    assert not unclear.measurable
+    page = unclear._repr_html_()
+    assert "not measurable here" in page
+    assert not any(number in page for number in ("-1.57", "2.57", "-3.1", "4.2"))
+    ax = unclear.show().axes[0]
+    assert [text.get_text() for text in ax.texts] == ["not defined"] * 3
+    assert "not measurable" in ax.get_title(loc="left")
+    clear = Faithfulness(f=0.8, f_lo=0.7, f_hi=0.9, **numbers, **sizes)
+    assert clear.measurable
+    assert clear.note == ""
+    assert "0.8" in clear._repr_html_()
 
 
 def test_an_unmeasurable_f_is_not_shown_as_a_number() -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.method_records import find_method
 from neva_tl.evaluation.benchmarks import Benchmark, Item, compare_capability, score_benchmark
 from neva_tl.evaluation.conditions.capability import capability
 from neva_tl.models.tiny import tiny_checkpoint
@@ -51,7 +52,8 @@ def test_edits_are_those_the_run_measured(run: ReopenedRun, tiny_model: Any) -> 
         written = run.store.read_json(f"cells/measure/{one.method}/{one.value}@{one.target}.json")
         found = capability(tiny_model, (one.edit,), cost_meter.texts)
         assert found == pytest.approx(written["capability"], rel=1e-5)
-        assert (one.dose, one.status) == (written["dose"], written["status"])
+        lender = find_method(one.method).dose_of
+        assert (one.dose, one.status) == (written["dose"], f"dose of {lender}" if lender else written["status"])
         assert one.target == (None if one.method == "role" else 0.2)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -11,21 +10,21 @@ import pytest
 from helpers.written_cells import BOTH, study
 from neva_tl.core.errors import InputError
 from neva_tl.study.analyses.replication import border_rate, over_replicates, replicates, total_reached
+from neva_tl.study.run.run_folder import RunFolder
 
 
 def comparison(root: Path, rate: float) -> Path:
-    study(root / "gate-none", {"neva_shift": BOTH, "caa": ("power",)}, relevance=False)
-    manifest = root / "gate-none" / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"world": {"border_rate": rate}}))
+    store = study(root / "gate-none", {"neva_shift": BOTH, "caa": ("power",)}, relevance=False)
+    store.write_json("manifest.json", store.read_json("manifest.json") | {"world": {"border_rate": rate}})
     return root
 
 
 def test_replicates_of_one_world_are_averaged_and_worlds_kept_apart(tmp_path: Path) -> None:
     roots = {name: comparison(tmp_path / name, rate) for name, rate in (("a", 0.08), ("b", 0.08), ("c", 0.5))}
-    store = tmp_path / "b" / "gate-none" / "tables" / "methods.parquet"
-    other = pd.read_parquet(store)
+    store = RunFolder(tmp_path / "b" / "gate-none")
+    other = store.read_table("tables/methods")
     other["gain"] = other["gain"] + 0.2
-    other.to_parquet(store)
+    store.write_table("tables/methods", other)
     conditions, held = replicates(roots)
     assert list(conditions["replicate"].unique()) == ["a", "b", "c"] and len(conditions) == 6
     assert set(held["replicate"]) == {"a", "b", "c"} and set(held["rival"]) == {"caa"}

@@ -48,10 +48,12 @@ def test_stored_statistics_of_other_token_ids_are_refused(
     assert (
         stages.collected(run.store, tiny_model, run.pairs(), run.config, False).tokens_hash == meta["tokens_hash"] != ""
     )
-    file.write_text(json.dumps(meta | {"tokens_hash": "0" * 64}))
+    run.store.write_json("stats/stats.json", meta | {"tokens_hash": "0" * 64})
     with pytest.raises(InputError, match="other token ids"):
         stages.collected(run.store, tiny_model, run.pairs(), run.config, False)
-    file.write_text(json.dumps({name: x for name, x in meta.items() if name not in ("tokens_hash", "encoding")}))
+    run.store.write_json(
+        "stats/stats.json", {name: x for name, x in meta.items() if name not in ("tokens_hash", "encoding")}
+    )
     assert stages.collected(run.store, tiny_model, run.pairs(), run.config, False).tokens_hash == ""
 
 

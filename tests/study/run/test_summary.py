@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,15 @@ import pytest
 from neva_tl.core.files import to_json
 from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.evaluation.measures.result import LeakageResult, measure
-from neva_tl.study.run.summary import binomial_m, mean_m, method_entry, method_row, text_table, values_rows
+from neva_tl.study.run.summary import (
+    binomial_m,
+    mean_m,
+    method_entry,
+    method_row,
+    reached,
+    text_table,
+    values_rows,
+)
 
 STEERED = ("power", "tradition")
 
@@ -107,3 +116,30 @@ def test_the_printed_table_shows_gaps_as_dashes(result: LeakageResult) -> None:
         assert name in names
     assert "0.20 -> 0.60" in caa and "10.00 -> 12.00" in caa and "0.90 -> -" in caa and "3.00" in caa
     assert "own gain" in role and role.rstrip().endswith("-") and "nan" not in text
+
+
+def test_a_placebo_at_a_lent_dose_has_reached_nothing_of_its_own(result: LeakageResult) -> None:
+    random = replace(result, responses=replace(result.responses, method="random"))
+    entry = entry_of(random)
+    assert entry["reached"] == "-"
+    assert {cell["status"] for cell in entry["per_value"].values()} == {"dose of neva_shift"}
+    row = method_row(entry, "random")
+    assert row["reached"] == "-" and row["dose"] == 3.0
+    assert {r["status"] for r in values_rows(entry, "random")} == {"dose of neva_shift"}
+
+
+def test_values_that_reached_are_counted_where_a_dose_was_searched() -> None:
+    assert reached(["reached", "unreached", "reached"]) == "2/3" and reached(["unreached"]) == "0/1"
+    assert reached(["own gain", "own gain"]) == "own gain" and reached(["dose of neva_shift"] * 2) == "-"
+
+
+def test_the_printed_table_gives_the_reason_of_a_missing_ratio(result: LeakageResult) -> None:
+    rows = pd.DataFrame([method_row(entry_of(result), "caa")])
+    assert "NLR is - where the interval of the gain reaches 0\n" in text_table(rows, "exact", "points")
+    alone = rows.assign(leakage=None, leakage_lo=None, leakage_hi=None, nlr=None)
+    assert "NLR is - where no value besides the steered one was measured\n" in text_table(alone, "exact", "points")
+    one_topic = rows.assign(gain_lo=None, gain_hi=None, nlr=None)
+    assert "NLR is - where the gain has no interval\n" in text_table(one_topic, "exact", "points")
+    noise = rows.assign(gain_lo=-0.1, nlr=None)
+    both = text_table(pd.concat([one_topic, noise, rows]), "exact", "points")
+    assert "NLR is - where the gain has no interval or the interval of the gain reaches 0\n" in both

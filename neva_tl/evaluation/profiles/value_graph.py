@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError, WorkError
+from neva_tl.core.theories import theory_of
 from neva_tl.evaluation.judges.base import ItemScores
 from neva_tl.evaluation.profiles.profile import ValueProfile
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from neva_tl.core.theories import SCHWARTZ
+from neva_tl.core.theories import SCHWARTZ, in_order
 from neva_tl.editing import Edit
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.observe import (
@@ -189,8 +189,8 @@ def from_frame(frame: pd.DataFrame, kind: str, *, shared: bool) -> ItemScores | 
     rows = frame[frame["kind"] == kind]
     if not len(rows):
         return None
-    # `to_frame` writes the values in the order of their theory
-    names = list(dict.fromkeys(rows["measured"]))
+    measured = [name for name in dict.fromkeys(rows["measured"]) if name != kind]
+    names = [*in_order(measured), *([kind] if kind in set(rows["measured"]) else [])]
     groups = [rows[rows["measured"] == name].sort_values("item") for name in names]
     bounds = {"score": (0.0, 1.0), "net": (-1.0, 1.0)}.get(kind) if shared else None
     return ItemScores(

@@ -33,7 +33,7 @@ _ROOM = "neva_tl.core.theories"
 #: Public names of this room -> module that defines them; `neva_tl` exports them too.
 EXPORTS = {
     "VALUES": f"{_ROOM}.schwartz",
-    "ValueTheory": f"{_ROOM}.theory",
+    "ValueTheory": f"{_ROOM}.registry",
 }
 _NAMES = {
     **EXPORTS,

@@ -12,7 +12,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.theories.moral_foundations import MORAL_FOUNDATIONS
 from neva_tl.core.theories.schwartz import SCHWARTZ
 from neva_tl.core.theories.schwartz20 import SCHWARTZ20
-from neva_tl.core.theories.theory import IMPLIED, ValueTheory, check_name
+from neva_tl.core.theories.theory import BUILT_IN, IMPLIED, ValueTheory, check_name
 
 #: Anything that names a theory: the theory, its JSON data, a built-in name, or a file.
 TheorySpec = ValueTheory | Mapping[str, Any] | str | Path
@@ -20,7 +20,8 @@ TheorySpec = ValueTheory | Mapping[str, Any] | str | Path
 #: Share of common letters from which a name counts as a misspelling; one letter of a word of eight differs.
 _ALMOST = 0.87
 #: Built-in theories by name; names of values are looked up in this order.
-THEORIES: dict[str, ValueTheory] = {one.name: one for one in (SCHWARTZ, SCHWARTZ20, MORAL_FOUNDATIONS)}
+THEORIES = BUILT_IN
+THEORIES.update({one.name: one for one in (SCHWARTZ, SCHWARTZ20, MORAL_FOUNDATIONS)})
 
 
 def find_theory(spec: TheorySpec) -> ValueTheory:
@@ -36,11 +37,7 @@ def find_theory(spec: TheorySpec) -> ValueTheory:
         return spec
     if isinstance(spec, Mapping):
         return ValueTheory.from_json(spec)
-    if str(spec) in THEORIES:
-        return THEORIES[str(spec)]
-    if Path(spec).suffix in (".yaml", ".yml", ".json"):
-        return ValueTheory.read(spec)
-    raise InputError(f"unknown value theory {str(spec)!r}: one of {', '.join(THEORIES)}, or a .yaml or .json file")
+    return ValueTheory.load(spec)
 
 
 def theory_of(names: Iterable[object]) -> ValueTheory:

@@ -388,9 +388,11 @@ class ValueTheory:
         Raises:
             InputError: Unknown name, the file is missing, or its content is not a theory.
         """
-        from neva_tl.core.theories.registry import find_theory
-
-        return find_theory(spec)
+        if str(spec) in BUILT_IN:
+            return BUILT_IN[str(spec)]
+        if Path(spec).suffix in (".yaml", ".yml", ".json"):
+            return cls.read(spec)
+        raise InputError(f"unknown value theory {str(spec)!r}: one of {', '.join(BUILT_IN)}, or a .yaml or .json file")
 
     @classmethod
     def read(cls, path: str | Path) -> ValueTheory:
@@ -499,7 +501,7 @@ def _texts(entry: object, what: str) -> tuple[str, ...]:
 
 
 def _read_yaml(path: Path) -> Any:
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -507,5 +509,7 @@ def _read_yaml(path: Path) -> Any:
         raise InputError(f"{path} is not a value theory in YAML ({first_line(error)})") from error
 
 
+#: Built-in theories by name, in the order in which names of values are looked up; the registry fills it.
+BUILT_IN: dict[str, ValueTheory] = {}
 #: Default of artefacts that carry a theory: they replace it by the theory that the names of their values imply.
 IMPLIED = ValueTheory("implied", (Value("implied"),))

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from neva_tl.core.errors import InputError
-from neva_tl.core.theories import SCHWARTZ, check_name, check_spelling, find_theory
+from neva_tl.core.theories import SCHWARTZ, check_name, find_theory
 
 Model = Annotated[
     str,
@@ -106,18 +106,23 @@ def check_value(value: str, prompts: str, theory: str | None) -> None:
 
     Args:
         value: The name.
-        prompts: Source of prompts; those of one's own are read later.
+        prompts: Source of prompts; empty where a file of statistics replaces them.
         theory: The option; None for the theory that the prompts imply.
 
     Raises:
-        InputError: The theory has no such value.
+        InputError: Theory or prompts have no such value.
     """
     if theory is not None:
         find_theory(theory).index(value)
     elif prompts in ("auto", "demo", "schwartz"):
         SCHWARTZ.index(value)
-    else:
-        check_spelling(check_name(value))
+    if not prompts:
+        check_name(value)
+    elif prompts not in ("auto", "demo", "schwartz"):
+        from neva_tl.prompts import load
+
+        # reading the file takes a moment, collecting takes minutes
+        load(prompts, theory=theory).for_value(value)
 
 
 def collected(

@@ -52,7 +52,7 @@ def select(
     import neva_tl as nv
     from neva_tl.selection.registry import find_selector
 
-    check_value(value, prompts if stats is None else str(stats), theory)
+    check_value(value, prompts if stats is None else "", theory)
     if out is not None:
         writable(out)
     loaded, statistics = collected(model, prompts, dtype, find_selector(method).needs_samples, stats, theory)

@@ -193,7 +193,7 @@ def test_unknown_names(refused: Refused, model: Path, pairs: Path, tmp_path: Pat
 def test_generate_refuses_before_it_collects(
     refused: Refused, model: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("neva_tl.cli.generate.collected", lambda *args: pytest.fail("collected first"))
+    monkeypatch.setattr("neva_tl.cli.generate.collected", lambda *args, **options: pytest.fail("collected first"))
     steer = ("generate", "hi", "--model", model, "--prompts", f"pairs:{pairs}", "--value")
     assert "'greed'" in refused(*steer, "greed")
     assert "unknown method 'magic'" in refused(*steer, "power", "--method", "magic")

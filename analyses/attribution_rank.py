@@ -49,7 +49,7 @@ def rank(args: argparse.Namespace) -> None:
     from neva_tl.study.analyses.circuits import value_tasks
 
     config = StudyConfig(model=args.model, prompts=args.prompts).resolved()
-    model, pairs = nv.load(args.model), nv.prompts.load(config.prompts)
+    model, pairs = nv.load(args.model), config.load_prompts()
     task = value_tasks(model, pairs, args.value, config, "train", args.texts)
     means = mean_activations(model, task)
     every_node = ~Nodes.none(model)

@@ -57,7 +57,6 @@ def main() -> int:
 
 def compare(args: argparse.Namespace) -> None:
     """Run the studies, write the comparison and print it."""
-    from neva_tl.core.values import VALUES
     from neva_tl.plots import write_figures
     from neva_tl.study import Study
     from neva_tl.study.analyses import method_comparison
@@ -68,7 +67,7 @@ def compare(args: argparse.Namespace) -> None:
     for gate in args.gates:
         study = Study(
             args.model, prompts=args.prompts, judge=args.judge, profile=args.profile, gate=gate, seed=args.seed,
-            methods=tuple(args.methods or method_comparison.methods_for(args.model)), values=tuple(args.values or VALUES),
+            methods=tuple(args.methods or method_comparison.methods_for(args.model)), values=tuple(args.values or ()),
             dtype=args.dtype, overrides=overrides,
         )  # fmt: skip
         # statistics and neurons do not depend on the gate: an existing study of another gate has them

@@ -45,7 +45,7 @@ def measure(args: argparse.Namespace) -> None:
     from neva_tl.activations import collect
     from neva_tl.core.errors import InputError
     from neva_tl.selection.planted import make_world, measure_selectors, null_table, summary
-    from neva_tl.selection.planted.world import VALUES
+    from neva_tl.selection.planted.world import PLANTED
     from neva_tl.study.run.run_folder import RunFolder
 
     for name in ("models", "pairs", "shuffles", "width"):
@@ -72,7 +72,7 @@ def measure(args: argparse.Namespace) -> None:
     world = make_world(args.seed, d_mlp=args.width)
     stats = collect(world.model, world.contrast(args.pairs, args.seed), split=None, samples=True)
     null = null_table(
-        stats, VALUES[0], shuffles=args.shuffles, seed=args.seed, progress=bar("null", args.shuffles)
+        stats, PLANTED[0], shuffles=args.shuffles, seed=args.seed, progress=bar("null", args.shuffles)
     ).table()
     store.write_table("tables/planted_selectors", selectors)
     store.write_table("tables/planted_neurons", all_plants)

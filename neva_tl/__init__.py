@@ -30,7 +30,8 @@ _ALIASES = {
     "inference": "neva_tl.models.inference",
     "planting": "neva_tl.selection.planted",
     "statistics": "neva_tl.core.statistics",
-    "values": "neva_tl.core.values",
+    "theories": "neva_tl.core.theories",
+    "values": "neva_tl.core.theories.schwartz",
 }
 
 # the stub `__init__.pyi` is the only list of names: editors and type checkers read it too

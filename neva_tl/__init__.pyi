@@ -16,12 +16,14 @@ from .activations import collect as collect
 from .circuits import CircuitGraph as CircuitGraph
 from .circuits import circuit as circuit
 from .core import statistics as statistics
+from .core import theories as theories
 from .core import values as values
 from .core.errors import InputError as InputError
 from .core.errors import NevaError as NevaError
 from .core.errors import WorkError as WorkError
 from .core.neuron_set import NeuronSet as NeuronSet
-from .core.values import VALUES as VALUES
+from .core.theories import VALUES as VALUES
+from .core.theories import ValueTheory as ValueTheory
 from .editing import Ablate as Ablate
 from .editing import AddVector as AddVector
 from .editing import Amplify as Amplify

@@ -247,7 +247,7 @@ def make(
         seed: seed of the moments.
     """
     from neva_tl.activations import ActivationStats
-    from neva_tl.core.values import VALUES
+    from neva_tl.core.theories import SCHWARTZ
 
     rng = np.random.default_rng(seed)
     v, shape = values, (layers, width)
@@ -276,7 +276,7 @@ def make(
             else:
                 a["diff_mean"][row, fold] = a["diff_m2"][row, fold] = 0
     stats = ActivationStats(
-        values=tuple(VALUES[:v]),
+        values=SCHWARTZ.names[:v],
         n=n,
         diff_n=n[:, 0] if design == "paired" else np.zeros((v, FOLDS), dtype=np.int64),
         resid=np.zeros((v, 2, layers, 1), dtype=np.float32),

@@ -30,7 +30,6 @@ from neva_tl.activations.state import Checkpoint, plan_hash
 from neva_tl.activations.stats import ActivationStats, Samples, finish
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import in_circle_order
 from neva_tl.models import Model
 from neva_tl.models.inference.encoding import encoding_record
 from neva_tl.prompts import ContrastSet
@@ -159,6 +158,7 @@ def collect(
         tokens_hash=plan.texts.hash,
         encoding=encoding_record(model, chat),
         prompts_note=pairs.note,
+        theory=subset.theory,
     )
 
 
@@ -171,7 +171,7 @@ class _Plan:
         texts: Token ids of the rows.
         units: `[n]` unit of each row: the rows of a pair share one, other rows have their own.
         batches: Row numbers of each batch.
-        values: Values that occur, in circle order.
+        values: Values that occur, in the order of their theory.
     """
 
     table: pd.DataFrame
@@ -199,7 +199,7 @@ class _Plan:
         # pooling over single tokens uses no pairs, so every text may run alone
         units = np.arange(len(table)) if pooling == "token" else _units(table)
         batches = packed(texts.lengths, units, budget, most_rows(budget))
-        return cls(table, texts, units, batches, in_circle_order(table["value"]))
+        return cls(table, texts, units, batches, subset.values)
 
 
 def _run_batches(

@@ -20,8 +20,15 @@ from neva_tl.core.arguments import CheckedArguments, check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import DAMAGED, atomic_write, existing_pair, file_pair, first_line, read_json
-from neva_tl.core.values import ValueName, in_circle_order
-from neva_tl.core.values import value as lookup
+from neva_tl.core.theories import (
+    IMPLIED,
+    TheorySpec,
+    ValueName,
+    ValueTheory,
+    recorded_theory,
+    resolve_theory,
+    theory_record,
+)
 from neva_tl.models import fingerprint_difference
 
 #: Selection of neurons: flat numbers or a slice of them; None selects all.
@@ -59,7 +66,7 @@ class ActivationStats(metaclass=CheckedArguments):
     Shapes: v values, p poles (0 is +, 1 is -), f folds, l layers, k neurons of a layer (d_mlp), d d_model.
 
     Attributes:
-        values: The v values, in circle order.
+        values: The v values, in the order of their theory.
         n: `[v, p, f]` number of prompts.
         mean: `[v, p, f, l, k]` mean of the pooled activation.
         m2: `[v, p, f, l, k]` sum of its squared deviations.
@@ -79,6 +86,7 @@ class ActivationStats(metaclass=CheckedArguments):
         tokens_hash: sha256 of the token ids that ran and of the answers' positions; "" in statistics of version 0.1.0.
         encoding: Encoding of the texts (`encoding_record`: chat template, its date, ...); empty in statistics of 0.1.0.
         prompts_note: Rows that the reader of the prompts left out, and why (`ContrastSet.note`); empty for none.
+        theory: Theory of the values; by default the one that their names imply.
 
     The arrays are read-only; use `dataclasses.replace` for statistics with other arrays.
     """
@@ -103,8 +111,10 @@ class ActivationStats(metaclass=CheckedArguments):
     tokens_hash: str = ""
     encoding: Mapping[str, Any] = field(default_factory=dict)
     prompts_note: str = ""
+    theory: ValueTheory = IMPLIED
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "theory", resolve_theory(self.theory, self.values))
         # read-only views, because selection caches measurements of these arrays
         for name, array in self._arrays().items():
             view = array.view()
@@ -134,12 +144,12 @@ class ActivationStats(metaclass=CheckedArguments):
             value: Name of the value.
 
         Raises:
-            InputError: The value is not one of Schwartz's ten, or was not collected.
+            InputError: The value is not one of the theory's, or was not collected.
         """
-        lookup(value)
-        if value not in self.values:
-            raise InputError(f"{value} was not collected: these statistics cover {', '.join(self.values)}")
-        return self.values.index(value)
+        name = self.theory.value(value).name
+        if name not in self.values:
+            raise InputError(f"{name} was not collected: these statistics cover {', '.join(self.values)}")
+        return self.values.index(name)
 
     @check_arguments
     def moments(
@@ -308,6 +318,7 @@ class ActivationStats(metaclass=CheckedArguments):
             else "",
             encoding=self.encoding or other.encoding,
             prompts_note=" ".join(dict.fromkeys(note for note in (self.prompts_note, other.prompts_note) if note)),
+            theory=self.theory,
         )
 
     @check_arguments
@@ -334,6 +345,7 @@ class ActivationStats(metaclass=CheckedArguments):
             "tokens_hash": self.tokens_hash,
             "encoding": dict(self.encoding),
             **({"prompts_note": self.prompts_note} if self.prompts_note else {}),
+            **theory_record(self.theory, self.values),
         }
         about = json.dumps(meta, indent=1)
         json_file.parent.mkdir(parents=True, exist_ok=True)
@@ -368,7 +380,7 @@ class ActivationStats(metaclass=CheckedArguments):
         # files of version 0.1.0 do not contain these
         keep |= {name: meta[name] for name in ("tokens_hash", "encoding") if name in meta}
         keep |= {"prompts_note": str(meta["prompts_note"])} if "prompts_note" in meta else {}
-        return cls(values=tuple(meta["values"]), **arrays, **keep)
+        return cls(values=tuple(meta["values"]), **arrays, **keep, theory=recorded_theory(meta, meta["values"]))
 
     @classmethod
     @check_arguments
@@ -380,6 +392,7 @@ class ActivationStats(metaclass=CheckedArguments):
         resid: Float[np.ndarray, "n l d"] | None = None,
         positive: Float[np.ndarray, "n l k"] | None = None,
         keep: bool = True,
+        theory: TheorySpec | None = None,
         **meta: Any,
     ) -> ActivationStats:
         """Compute statistics from existing pooled activations (planted data, shuffled labels).
@@ -390,12 +403,14 @@ class ActivationStats(metaclass=CheckedArguments):
             resid: Pooled `resid_post`; default: zeros of width 1.
             positive: Share of tokens above 0; default: 1 where the pooled activation is above 0, else 0.
             keep: Store `h` as `.samples`.
+            theory: Theory of the values; None takes the one that their names imply.
             **meta: Fields `info`, `fingerprint`, `prompt_hash`, `pooling`, `tokens_hash`, `encoding`.
         """
         table = table.reset_index(drop=True)
         if "fold" not in table:
             table = table.assign(fold=[fold_of(c) for c in table["cluster"]])
-        values = in_circle_order(table["value"])
+        resolved = resolve_theory(theory, table["value"])
+        values = resolved.in_order(table["value"])
         layers, width = h.shape[1:]
         d_model = 1 if resid is None else resid.shape[2]
         acc = Accumulator.empty(values, [torch.device("cpu")] * layers, width, d_model, gated=False)
@@ -410,7 +425,7 @@ class ActivationStats(metaclass=CheckedArguments):
             )
             acc.add_layer(layer, update, {"post": post, "positive": share, "resid": stream})
         acc.count(update)
-        return finish(acc, samples=Samples(h, table) if keep else None, **meta)
+        return finish(acc, samples=Samples(h, table) if keep else None, theory=resolved, **meta)
 
 
 def _joint_hash(*hashes: str) -> str:
@@ -451,10 +466,14 @@ def _check_meta(meta: Mapping[str, Any], file: Path) -> None:
         if not isinstance(meta.get(name), kind):
             content = type(meta[name]).__name__ if name in meta else "missing"
             raise InputError(f"{file}: {name} is {content}, expected {kind.__name__}: collect again")
-    for name in meta["values"]:
-        lookup(name)
-    if list(in_circle_order(meta["values"])) != meta["values"]:
-        raise InputError(f"{file}: its values repeat or are not in circle order: collect again")
+    if not meta["values"]:
+        raise InputError(f"{file}: it has no values: collect again")
+    try:
+        ordered = list(recorded_theory(meta, meta["values"]).in_order(meta["values"]))
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+    if ordered != meta["values"]:
+        raise InputError(f"{file}: its values repeat or are not in the order of their theory: collect again")
     layers = meta["info"].get("n_layers", 1)
     if isinstance(layers, bool) or not isinstance(layers, int) or layers < 1:
         raise InputError(f"{file}: n_layers is {layers!r}, expected a whole number above 0: collect again")

@@ -25,7 +25,7 @@ from neva_tl.attribution.tokens import token_text, value_tokens
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.statistics import mean_interval
-from neva_tl.core.values import VALUES, ValueName
+from neva_tl.core.theories import SCHWARTZ, ValueName, ValueTheory
 from neva_tl.models import inference
 from neva_tl.models.hooks import record_hooks
 from neva_tl.plots.showable import showable
@@ -52,6 +52,7 @@ def logit_lens(
     *,
     values: Sequence[ValueName] | None = None,
     words: Mapping[ValueName, Sequence[str]] | None = None,
+    theory: ValueTheory | None = None,
     edited: Edited | Mapping[str, Edited] | None = None,
     at: str = "last",
     chat: bool | None = None,
@@ -66,8 +67,9 @@ def logit_lens(
     Args:
         model: A TransformerLens model.
         examples: The texts; their answer tokens count as generated for edits.
-        values: Names of the values; default: all ten, without those that share all their tokens (tiny vocabularies).
+        values: Names of the values; default: all of the theory, without those that share all their tokens (tiny vocabularies).
         words: Value -> words; default: half A of our lists.
+        theory: Theory of the values; None takes the one that they imply, Schwartz's without values.
         edited: Function that returns the context manager of the edit, e.g. `lambda: edit(model, *edits)`; entered once
             per batch. Or several by name (e.g. of the value steered towards), compared with one unedited run.
         at: `last` reads each example's last token, `answer` every answer token (averaged within the example first). An
@@ -92,7 +94,7 @@ def logit_lens(
         raise InputError(f"at is 'last' or 'answer', not {at!r}")
     if not len(examples):
         raise InputError("the logit lens needs at least one example")
-    sets = _own_tokens(model, values, words)
+    sets = _own_tokens(model, values, words, theory)
     named: dict[str | None, Edited] = {}
     if isinstance(edited, Mapping):
         named.update({name: enter for name, enter in edited.items()})
@@ -190,11 +192,17 @@ def lens_tokens(
 
 
 def _own_tokens(
-    model: models.Model, values: Sequence[str] | None, words: Mapping[str, Sequence[str]] | None
+    model: models.Model,
+    values: Sequence[str] | None,
+    words: Mapping[str, Sequence[str]] | None,
+    theory: ValueTheory | None,
 ) -> dict[str, list[int]]:
-    """Return the tokens of each value that no other value shares, in circle order; requested values must have one."""
-    # by default, a value without any token in this vocabulary has no column; a requested one is an error
-    table = value_tokens(model, VALUES if values is None else values, words, strict=values is not None)
+    """Return the tokens of each value that no other one shares, in the order of the theory.
+
+    By default, a value without any token in this vocabulary has no column; a requested one is an error.
+    """
+    names = (theory or SCHWARTZ).names if values is None else values
+    table = value_tokens(model, names, words, theory, strict=values is not None)
     sets: dict[str, list[int]] = {name: [] for name in table["value"].unique()}
     for row in table[~table["shared"]].itertuples():
         sets[str(row.value)].append(int(row.token))  # type: ignore[arg-type]

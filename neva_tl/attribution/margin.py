@@ -29,7 +29,7 @@ from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.files import DAMAGED, atomic_write, first_line
 from neva_tl.core.ledger import check
-from neva_tl.core.values import ValueName
+from neva_tl.core.theories import ValueName
 from neva_tl.models import inference
 from neva_tl.prompts.contrast import examples_of
 from neva_tl.prompts.example import Example

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 from neva_tl import models
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import ValueName, in_circle_order
+from neva_tl.core.theories import SCHWARTZ, ValueName, ValueTheory, in_order, resolve_theory
 
 #: The first token of a longer word represents it if it has at least this many letters and half of the word's letters: "surpr"
 #: represents surprising, but "she" does not represent shelter.
@@ -21,22 +22,32 @@ COLUMNS = ("value", "word", "token", "text", "space", "multi", "shared")
 
 
 @check_arguments
-def default_words(model: models.Model, values: Sequence[ValueName]) -> dict[str, tuple[str, ...]]:
+def default_words(
+    model: models.Model, values: Sequence[ValueName], theory: ValueTheory | None = None
+) -> dict[str, tuple[str, ...]]:
     """Return half A of our word lists: the demo world's words for the demo model, English words for others.
 
-    Half B is reserved for the judges.
+    Half B is reserved for the judges. A value without a list is represented by the words of its name.
 
     Args:
         model: A TransformerLens model.
         values: Names of the values.
+        theory: Theory with word lists; None takes the one that the names imply.
     """
-    if models.info(model).demo:
+    from neva_tl import prompts
+
+    resolved = resolve_theory(theory, values)
+    if models.info(model).demo and resolved == SCHWARTZ:
         from neva_tl import demo
 
         return {name: tuple(demo.words(name, "A")) for name in values}
-    from neva_tl import prompts
+    return {name: prompts.words(name, "A", theory=resolved) or _name_words(name) for name in values}
 
-    return {name: tuple(prompts.words(name, "A")) for name in values}
+
+def _name_words(name: str) -> tuple[str, ...]:
+    """Return the longer words of a name, or the name itself."""
+    words = re.findall(r"\w+", name)
+    return tuple(word for word in words if len(word) >= SHORTEST_PIECE) or (name,)
 
 
 @check_arguments
@@ -44,6 +55,7 @@ def value_tokens(
     model: models.Model,
     values: Sequence[ValueName],
     words: Mapping[ValueName, Sequence[str]] | None = None,
+    theory: ValueTheory | None = None,
     *,
     strict: bool = True,
 ) -> pd.DataFrame:
@@ -58,19 +70,21 @@ def value_tokens(
         model: A TransformerLens model.
         values: Names of the values.
         words: Value -> words; default: half A of our lists (see `default_words`).
+        theory: Theory of the values; None takes the one that their names imply.
         strict: Whether a value without words or without a token is an error; False leaves its rows out.
 
     Returns:
-        One row per (value, token), in circle order: value, word (the first with this token), token (id), text, space,
+        One row per (value, token), in the order of the theory: value, word (the first with this token), token (id), text, space,
         multi, shared.
 
     Raises:
         InputError: A value without words, or with words that give no token (only where `strict`).
     """
-    names = in_circle_order(values)
-    if not names:
+    if not len(values):
         raise InputError("no values are named: give at least one")
-    words = default_words(model, names) if words is None else words
+    resolved = resolve_theory(theory, values)
+    names = resolved.in_order(values)
+    words = default_words(model, names, resolved) if words is None else words
     tokenizer = models.tokenizer(model)
     special = set(tokenizer.all_special_ids)
     rows: dict[tuple[str, int], dict[str, Any]] = {}
@@ -107,15 +121,16 @@ def value_tokens(
     return table[list(COLUMNS)]
 
 
-def without_token(table: pd.DataFrame, values: Sequence[str]) -> tuple[str, ...]:
-    """Return the values that have no row in a table of `value_tokens`, in circle order.
+def without_token(table: pd.DataFrame, values: Sequence[str], theory: ValueTheory | None = None) -> tuple[str, ...]:
+    """Return the values that have no row in a table of `value_tokens`, in the order of the theory.
 
     Args:
         table: The table, made with `strict=False`.
         values: Names of the values.
+        theory: Theory of the values; None takes the one that their names imply.
     """
     present = set(table["value"])
-    return tuple(name for name in in_circle_order(values) if name not in present)
+    return tuple(name for name in in_order(values, theory) if name not in present)
 
 
 def _ids(tokenizer: Any, word: str, space: bool) -> list[int]:

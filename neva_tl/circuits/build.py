@@ -13,7 +13,7 @@ from neva_tl.circuits.task_graph import task_graph
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.core.values import ValueName
+from neva_tl.core.theories import ValueName
 from neva_tl.models import Model
 from neva_tl.prompts.example import Example
 

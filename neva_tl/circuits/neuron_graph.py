@@ -14,7 +14,7 @@ from neva_tl.circuits.parts import add_contexts, add_neuron, add_tokens, add_wri
 from neva_tl.circuits.search.measure import ablation_effects
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.core.values import VALUES
+from neva_tl.core.theories import SCHWARTZ
 from neva_tl.prompts.example import Example
 
 
@@ -34,8 +34,8 @@ def neuron_graph(
     Args:
         model: A TransformerLens model.
         sets: Neuron sets, usually one per value.
-        values: Values whose tokens are attributed; None for all ten, without those that have no token in this vocabulary
-            (`meta["without_token"]` names them).
+        values: Values whose tokens are attributed; None for all of the theory of the first set, without those that have no
+            token in this vocabulary (`meta["without_token"]` names them).
         words: Words per value; None for half A of our lists.
         top_tokens: Edges to tokens per neuron.
         corpus: Texts for the neurons' top contexts; None for no contexts.
@@ -46,11 +46,13 @@ def neuron_graph(
         InputError: Every token is claimed by two values, no value has a token, or examples are missing where the model
             normalises what its MLPs write.
     """
-    names = tuple(values) if values is not None else VALUES
-    tokens = value_tokens(model, names, words, strict=values is not None)
+    theory = sets[0].theory if sets else SCHWARTZ
+    names = theory.names if values is None else tuple(values)
+    implied = theory if all(name in theory for name in names) else None
+    tokens = value_tokens(model, names, words, implied, strict=values is not None)
     if not len(tokens):
         raise InputError(f"no value has a token in the tokenizer of {models.info(model).name}: give words=...")
-    missing = without_token(tokens, names)
+    missing = without_token(tokens, names, implied)
     if tokens["shared"].all():
         raise InputError("every token is claimed by two values: give words that tell the values apart")
     scale = 1.0 if examples is None else frozen_scale(model, examples, chat=chat)

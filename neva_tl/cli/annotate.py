@@ -148,10 +148,10 @@ def _store(answers: Answers, key: str, again: int, answer: str) -> bool:
 
 
 def _help() -> str:
-    from neva_tl.core.values import VALUES, value
+    from neva_tl.core.theories.schwartz import SCHWARTZ, value
     from neva_tl.evaluation.judge_quality.annotation import KEYS
 
-    lines = [f"  {key}  {name}: {value(name).definition}" for key, name in zip(KEYS, VALUES, strict=True)]
+    lines = [f"  {key}  {name}: {value(name).definition}" for key, name in zip(KEYS, SCHWARTZ.names, strict=True)]
     return "\n".join(
         [
             "Which of these does the text (not the prompt above it) express or put first?",

@@ -17,6 +17,7 @@ from neva_tl.cli.options import (
     Prompts,
     Seed,
     Selector,
+    Theory,
     ValueName,
     check_k,
     finite,
@@ -42,6 +43,7 @@ def circuit(
     value: ValueName,
     model: Model = "demo",
     prompts: Prompts = "auto",
+    theory: Theory = None,
     method: Selector = "neva",
     k: K = None,
     size: Annotated[
@@ -83,22 +85,19 @@ def circuit(
     from neva_tl.circuits import Nodes
     from neva_tl.circuits.graph import SUFFIXES
     from neva_tl.core.files import check_output
-    from neva_tl.core.values import VALUES
-    from neva_tl.core.values import value as lookup
     from neva_tl.selection.registry import find_selector
     from neva_tl.study import StudyConfig
     from neva_tl.study.analyses.circuits import value_tasks
     from neva_tl.study.run.stages import limit_rows
 
-    lookup(value)
     find_selector(method)
     check_output(out)
     if out.suffix.lower() not in SUFFIXES:
         raise InputError(f"cannot save a circuit as {out.name!r}: use one of {', '.join(SUFFIXES)}")
     if not 0 < share <= 1:
         raise InputError(f"--share must lie in (0, 1], not {share}")
-    config = StudyConfig(model=model, prompts=resolve_prompts(prompts, model), seed=seed)
-    pairs = load_pairs(prompts, model, value)
+    pairs = load_pairs(prompts, model, value, theory)
+    config = StudyConfig(model=model, prompts=resolve_prompts(prompts, model), theory=theory, seed=seed)
     loaded = nv.load(model, dtype=dtype)
     check_k(loaded, k)
     n_nodes = len(~Nodes.none(loaded))
@@ -115,7 +114,7 @@ def circuit(
         graph = nv.circuit(loaded, neurons, task=task, test=test, size=size, seed=seed, progress=True, **effort)
     else:
         graph = nv.circuit(loaded, neurons.head(24), corpus=task.examples)
-    if missing := without_token(task.tokens, VALUES):
+    if missing := without_token(task.tokens, pairs.theory.names, pairs.theory):
         say(f"left out: {', '.join(missing)}: none of their words gives a usable token in the tokenizer of {model}")
     graph = graph.prune(share)
     path = graph.save(out)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Json, Model, Prompts, Seed, finite, load_pairs, path_of, say_note
+from neva_tl.cli.options import Debug, Dtype, Json, Model, Prompts, Seed, Theory, finite, load_pairs, path_of, say_note
 from neva_tl.core.errors import WorkError
 
 
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
 def collect(
     model: Model = "demo",
     prompts: Prompts = "auto",
+    theory: Theory = None,
     out: Annotated[
         Path,
         typer.Option("--out", parser=path_of, metavar="PATH", help="where to write PATH.json and PATH.safetensors"),
@@ -63,7 +64,7 @@ def collect(
     kind: Any = StudyConfig(model=model).pooling if pooling == "auto" else pooling
     check_pooling(kind)
     check_output_pair(out)
-    pairs = load_pairs(prompts, model)
+    pairs = load_pairs(prompts, model, theory=theory)
     if split != "all":
         pairs.split(split)  # raises where the prompts have no such split
     with joined() as world, _stoppable(world.size):

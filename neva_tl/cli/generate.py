@@ -16,6 +16,7 @@ from neva_tl.cli.options import (
     Json,
     Prompts,
     Seed,
+    Theory,
     check_method,
     finite,
     load_pairs,
@@ -56,6 +57,7 @@ def generate(
         ),
     ] = None,
     prompts: Prompts = "auto",
+    theory: Theory = None,
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="new tokens")] = 40,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0, callback=finite, help="0 is greedy")] = 0.0,
     scope: Annotated[
@@ -89,7 +91,7 @@ def generate(
         fits(loaded)
     else:
         settings = {"scope": scope, "gate": gate, "seed": seed}
-        loaded, edits = _steered(model or "demo", value, method, dose, prompts, dtype, settings, fits)
+        loaded, edits = _steered(model or "demo", value, method, dose, prompts, theory, dtype, settings, fits)
         label = method
     texts = {"unedited": nv.generate(loaded, [prompt], max_new_tokens=tokens, temperature=temperature, seed=seed)[0]}
     if edits is not None:
@@ -126,6 +128,7 @@ def _steered(
     method: str,
     dose: float | None,
     prompts: str,
+    theory: str | None,
     dtype: str,
     settings: dict[str, Any],
     fits: Callable[[Any], None],
@@ -138,7 +141,7 @@ def _steered(
     check_method(method)
     StudyConfig(model=model, scope=settings["scope"], gate=settings["gate"]).resolved()
     # collecting takes minutes on a real model, so bad input is reported before
-    pairs = None if value is None else load_pairs(prompts, model, value)
+    pairs = None if value is None else load_pairs(prompts, model, value, theory)
     loaded = nv.load(model, dtype=dtype)
     fits(loaded)
     if pairs is None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Json, K, Model, Prompts, Seed, path_of
+from neva_tl.cli.options import Debug, Dtype, Json, K, Model, Prompts, Seed, Theory, path_of
 
 
 def register(app: typer.Typer) -> None:
@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
 def layers(
     model: Model = "demo",
     prompts: Prompts = "auto",
+    theory: Theory = None,
     out: Annotated[Path, typer.Option("--out", parser=path_of, metavar="PATH", help="run folder")] = Path(
         "runs/layers"
     ),
@@ -36,8 +37,9 @@ def layers(
 
     Each is measured on selected, random and all neurons of the layer.
     """
-    from neva_tl.core.values import VALUES
     from neva_tl.study import layer_study
 
-    table = layer_study(model, prompts, out, values=tuple(value or VALUES), k=k, seed=seed, dtype=dtype, progress=True)
+    table = layer_study(
+        model, prompts, out, values=tuple(value or ()), k=k, seed=seed, dtype=dtype, theory=theory, progress=True
+    )
     print(table.to_json(orient="records") if as_json else table.round(3).to_string(index=False))

@@ -18,6 +18,7 @@ from neva_tl.cli.options import (
     Prompts,
     Seed,
     Steered,
+    Theory,
     finite,
     named,
     path_of,
@@ -38,6 +39,7 @@ def leakage(
     method: Annotated[str, typer.Option("--method", help="method to measure")] = "neva",
     target: Annotated[float, typer.Option("--gain", callback=finite, help="matched gain, in the judge's unit")] = 0.4,
     prompts: Prompts = "auto",
+    theory: Theory = None,
     judge: Judge = "auto",
     profile: Profile = "quick",
     labels: Annotated[
@@ -62,7 +64,6 @@ def leakage(
 
     With --labels it is also corrected for the judge's confusions.
     """
-    from neva_tl.core.values import VALUES
     from neva_tl.study import Study
     from neva_tl.study.analyses import correction
     from neva_tl.study.report import write_report
@@ -73,16 +74,17 @@ def leakage(
     study = Study(
         model=model,
         prompts=prompts,
+        theory=theory,
         judge=judge,
         profile=profile,
-        values=tuple(value or VALUES),
+        values=tuple(value or ()),
         methods=(method,),
         dtype=dtype,
         seed=seed,
         overrides={"targets": (target,)},
     )
     if labels is not None or judge.startswith("classifier:"):
-        check_study(study.config, out)  # before the judge reads the labelled texts
+        check_study(study.options, out)  # before the judge reads the labelled texts
     judged = correction.prepared(model, judge, labels, seed=seed)
     result = study.run(out, progress=True)
     table = result.table("leakage")
@@ -103,6 +105,6 @@ def leakage(
         print(result.text())
         return
     matrix = table[table["method"] == method].pivot(index="steered", columns="measured", values="d")
-    order = [v for v in VALUES if v in matrix.columns]
-    print(matrix.loc[[v for v in VALUES if v in matrix.index], order].round(2).to_string())
+    order = list(dict.fromkeys(table["measured"]))
+    print(matrix.loc[[v for v in order if v in matrix.index], order].round(2).to_string())
     print(result.text())

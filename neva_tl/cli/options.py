@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -105,12 +106,21 @@ Prompts = Annotated[
         "schema; auto: demo for demo models, schwartz otherwise",
     ),
 ]
+Theory = Annotated[
+    str | None,
+    typer.Option(
+        "--theory",
+        callback=named,
+        help="theory of the values: schwartz, schwartz20, moral-foundations, or a .yaml or .json file; default: implied by the "
+        "names in the prompts",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="seed of sampling, placebos and bootstraps")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 Profile = Annotated[str, typer.Option("--profile", help="quick or full")]
 Steered = Annotated[list[str] | None, typer.Option("--value", help="steer only this value (repeatable)")]
-ValueName = Annotated[str, typer.Option("--value", help="one of Schwartz's ten values")]
+ValueName = Annotated[str, typer.Option("--value", help="a value of the prompts or of the theory")]
 Dtype = Annotated[str, typer.Option("--dtype", callback=known_dtype, help="float32, bfloat16, float16 or auto")]
 Selector = Annotated[str, typer.Option("--method", help="selector: effect_size, neva, margin, probe, causal, ...")]
 Judge = Annotated[
@@ -165,7 +175,7 @@ def resolve_prompts(prompts: str, model: str) -> str:
     return ("demo" if is_demo(model) else "schwartz") if prompts == "auto" else prompts
 
 
-def load_pairs(prompts: str, model: str, value: str | None = None) -> Any:
+def load_pairs(prompts: str, model: str, value: str | None = None, theory: str | None = None) -> Any:
     """Load the prompts.
 
     Commands call it before they load a model, because it is quick.
@@ -174,13 +184,14 @@ def load_pairs(prompts: str, model: str, value: str | None = None) -> Any:
         prompts: The option.
         model: Name of the model.
         value: A value that the prompts have to cover.
+        theory: The option; None for the theory that the prompts imply.
 
     Raises:
-        InputError: The prompts cannot be read, or do not cover the value.
+        InputError: The theory is unknown, or the prompts cannot be read, are not of the theory, or do not cover the value.
     """
     import neva_tl as nv
 
-    pairs = nv.prompts.load(resolve_prompts(prompts, model))
+    pairs = nv.prompts.load(resolve_prompts(prompts, model), theory=theory)
     if value is not None:
         pairs.for_value(value)
     return pairs
@@ -208,6 +219,7 @@ def collected(
     dtype: str,
     samples: bool,
     stats: Path | None = None,
+    theory: str | None = None,
     *,
     value: str | None = None,
     k: int | None = None,
@@ -221,6 +233,7 @@ def collected(
         dtype: Number format of the model.
         samples: Whether to collect samples.
         stats: File of statistics; None collects them.
+        theory: Theory of the values; None for the one that the prompts imply.
         value: The value that they are collected for.
         k: Number of neurons to select.
         check: Called with the loaded model before statistics are collected.
@@ -229,12 +242,17 @@ def collected(
         InputError: The statistics belong to other weights, or the prompts or the model cannot answer the request.
     """
     import neva_tl as nv
+    from neva_tl.core.theories import find_theory
     from neva_tl.models import function_difference
     from neva_tl.study import StudyConfig
     from neva_tl.study.steering.evidence import cached_statistics
 
     if stats is not None:
         statistics = nv.ActivationStats.load(stats)
+        if theory is not None:
+            statistics = replace(statistics, theory=find_theory(theory))
+        if value is not None:
+            statistics.index(value)
         model = nv.load(model_name, dtype=dtype)
         current = nv.fingerprint(model)
         if statistics.fingerprint.get("weights_hash") != current["weights_hash"]:
@@ -242,13 +260,13 @@ def collected(
         if difference := function_difference(statistics.fingerprint, current):
             raise InputError(f"{stats} was collected on another model than {model_name} ({difference}): collect again")
         return model, statistics
-    pairs = load_pairs(prompts, model_name, value)
+    pairs = load_pairs(prompts, model_name, value, theory)
     model = nv.load(model_name, dtype=dtype)
     check_k(model, k)
     check(model)
     config = StudyConfig(model=model_name, prompts=pairs.name, dtype=dtype)
     if samples:
-        statistics = cached_statistics(model, pairs, config.resolved(), progress=True)
+        statistics = cached_statistics(model, pairs, config.resolved(pairs), progress=True)
     else:
         statistics = nv.collect(model, pairs, pooling=config.pooling, progress=True)
     say_note("prompts", pairs.note)

@@ -144,7 +144,7 @@ def _check(
         InputError: An option is unknown or unusable.
     """
     from neva_tl.core.files import check_output
-    from neva_tl.core.values import value as lookup
+    from neva_tl.core.theories.schwartz import value as lookup
     from neva_tl.models.sources import is_demo
 
     if is_demo(model):

@@ -20,6 +20,7 @@ from neva_tl.cli.options import (
     Prompts,
     Seed,
     Steered,
+    Theory,
     Workers,
     path_of,
     say,
@@ -38,6 +39,7 @@ def register(app: typer.Typer) -> None:
 def run(
     model: Model = "demo",
     prompts: Prompts = "auto",
+    theory: Theory = None,
     profile: Profile = "quick",
     out: Annotated[
         Path,
@@ -62,15 +64,15 @@ def run(
 
     It collects, selects, calibrates and measures, with the baselines.
     """
-    from neva_tl.core.values import VALUES
     from neva_tl.study import METHODS, Study
 
     study = Study(
         model=model,
         prompts=prompts,
+        theory=theory,
         judge=judge,
         profile=profile,
-        values=tuple(value or VALUES),
+        values=tuple(value or ()),
         methods=tuple(method or METHODS),
         selector=selector,
         k=k,

@@ -16,6 +16,7 @@ from neva_tl.cli.options import (
     Prompts,
     Seed,
     Selector,
+    Theory,
     ValueName,
     collected,
     path_of,
@@ -36,6 +37,7 @@ def select(
     value: ValueName,
     model: Model = "demo",
     prompts: Prompts = "auto",
+    theory: Theory = None,
     stats: Annotated[
         Path | None, typer.Option("--stats", parser=path_of, metavar="PATH", help="statistics written by collect")
     ] = None,
@@ -53,14 +55,12 @@ def select(
     """Select the neurons that carry a value, with their statistics."""
     import neva_tl as nv
     from neva_tl.core.files import check_output_pair
-    from neva_tl.core.values import value as lookup
     from neva_tl.selection.registry import find_selector
 
-    lookup(value)
     needs_samples = find_selector(method).needs_samples
     if out is not None:
         check_output_pair(out)
-    loaded, statistics = collected(model, prompts, dtype, needs_samples, stats, value=value, k=k)
+    loaded, statistics = collected(model, prompts, dtype, needs_samples, stats, theory, value=value, k=k)
     neurons = nv.select(statistics, value, method=method, k=k, model=loaded, seed=seed)
     if out is not None:
         say(f"written: {neurons.save(out)}")

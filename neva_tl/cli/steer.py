@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Gate, Json, K, Seed, finite, path_of, say, say_note
+from neva_tl.cli.options import Debug, Dtype, Gate, Json, K, Seed, Theory, finite, path_of, say, say_note
 
 
 def register(app: typer.Typer) -> None:
@@ -33,6 +33,7 @@ def steer(
     value: Annotated[
         str | None, typer.Option("--value", help="concept to steer towards; default: the only one of the pairs")
     ] = None,
+    theory: Theory = None,
     gain: Annotated[
         float, typer.Option("--gain", callback=finite, help="gain to reach on held-out pairs, in the judge's unit")
     ] = 0.4,
@@ -63,7 +64,7 @@ def steer(
 
     if out is not None:
         check_output_folder(out)
-    contrast = nv.prompts.load(pairs)
+    contrast = nv.prompts.load(pairs, theory=theory)
     result = nv.steer(
         model,
         contrast,

@@ -100,7 +100,7 @@ class JsonCache:
         rows = [(key, json.dumps(value, ensure_ascii=False, allow_nan=False)) for key, value in items.items()]
         try:
             with self._db:
-                self._db.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?)", rows)
+                self._db.executemany("INSERT OR REPLACE INTO kept values (?, ?)", rows)
         except sqlite3.Error as error:
             raise self._damaged(error) from error
 

@@ -22,7 +22,7 @@ from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.figures import figure
 from neva_tl.core.files import DAMAGED, atomic_write, existing_pair, file_pair, first_line, read_json, read_tensors
-from neva_tl.core.values import ValueName, value
+from neva_tl.core.theories import ValueName, ValueTheory, check_name, recorded_theory
 
 Site = Literal["post", "gate"]
 
@@ -42,7 +42,7 @@ class NeuronSet(metaclass=CheckedArguments):
     """The neurons that carry one value, ranked, with the numbers that editing needs.
 
     Attributes:
-        value: One of Schwartz's ten values.
+        value: Name of the value.
         method: Registry name of the selector.
         df: One row per neuron, best first. Columns `layer`, `neuron` (ints), `mean_plus`, `mean_minus` (mean activation on
             the two poles, in activation units), `sd` (pooled within-pole standard deviation), `score` (the method's ranking
@@ -51,7 +51,8 @@ class NeuronSet(metaclass=CheckedArguments):
         d_mlp: Neurons per layer, for the same check.
         site: `post` or `gate`.
         fingerprint: The model's fingerprint (see `models.fingerprint`); checked before an edit.
-        settings: The selector's arguments and counts (pairs used, neurons that passed each step).
+        settings: The selector's arguments and counts (pairs used, neurons that passed each step), and the theory
+            where the name of the value does not imply it.
     """
 
     value: ValueName
@@ -64,7 +65,7 @@ class NeuronSet(metaclass=CheckedArguments):
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "value", value(self.value).name)
+        check_name(self.value)
         self._check_types()
         missing = [name for name in REQUIRED if name not in self.df.columns]
         if missing:
@@ -237,6 +238,11 @@ class NeuronSet(metaclass=CheckedArguments):
             raise error if str(json_file) in str(error) else InputError(f"{json_file}: {error}") from error
         except DAMAGED as error:
             raise InputError(f"{json_file} is not {kind} ({first_line(error)})") from error
+
+    @property
+    def theory(self) -> ValueTheory:
+        """Theory of the value, as the statistics had it."""
+        return recorded_theory(self.settings, [self.value])
 
     @property
     def power(self) -> str:

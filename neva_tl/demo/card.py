@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from neva_tl.core.values import VALUES
+from neva_tl.core.theories.schwartz import SCHWARTZ
 from neva_tl.demo.entropy import text_logp
 from neva_tl.demo.frozen import recipe_hash, world_hash
 from neva_tl.demo.lexicon import SPLITS
@@ -137,7 +137,7 @@ def unedited(model: Any, samples: int = 8, temperature: float = 1.0, seed: int =
     express, _, valid = posteriors(texts, prompts)
     express[~valid] = 0.0
     return {
-        "csr": dict(zip(VALUES, express.mean(0).round(4).tolist(), strict=True)),
+        "csr": dict(zip(SCHWARTZ.names, express.mean(0).round(4).tolist(), strict=True)),
         "invalid": float(1 - valid.mean()),
         "n": len(texts),
         "examples": [f"{p} **{t}**" for p, t in zip(prompts[:6], texts[:6], strict=True)],
@@ -238,7 +238,7 @@ def write_card(folder: Path, numbers: dict[str, Any]) -> None:
         "",
         "| value | temperature 1 | greedy |",
         "| --- | --- | --- |",
-        *(f"| {v} | {csr[v]:.3f} | {numbers['unedited_greedy']['csr'][v]:.3f} |" for v in VALUES),
+        *(f"| {v} | {csr[v]:.3f} | {numbers['unedited_greedy']['csr'][v]:.3f} |" for v in SCHWARTZ.names),
         "",
         "Examples (continuation in bold):",
         "",

@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import N_VALUES, VALUES, value
+from neva_tl.core.theories.schwartz import SCHWARTZ
 
 LEXICON_FILE = Path(__file__).with_name("lexicon.json")
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 #: Shares of train, validation and test in every hash ranking.
 SHARES = (0.5, 0.2, 0.3)
 #: Number of pools: ten own, then ten borders (pool 10+g lies between value g and value g+1 on the circle).
-N_POOLS = 2 * N_VALUES
+N_POOLS = 2 * len(SCHWARTZ)
 #: Environment variable that selects another world, and the border rate of the frozen world.
 BORDER_RATE_VARIABLE = "NEVA_DEMO_BORDER_RATE"
 FROZEN_BORDER_RATE = 0.08
@@ -157,8 +157,10 @@ def _pool(name: str, raw: dict[str, Any]) -> Pool:
 @cache
 def pools() -> tuple[Pool, ...]:
     """Return the twenty pools: own pools in circle order, then the borders."""
-    own_pools = [_pool(name, data()["values"][name]) for name in VALUES]
-    borders = [_pool(f"{VALUES[g]}/{VALUES[(g + 1) % N_VALUES]}", raw) for g, raw in enumerate(data()["borders"])]
+    own_pools = [_pool(name, data()["values"][name]) for name in SCHWARTZ.names]
+    following = (*SCHWARTZ.names[1:], SCHWARTZ.names[0])
+    border_names = [f"{a}/{b}" for a, b in zip(SCHWARTZ.names, following, strict=True)]
+    borders = [_pool(name, raw) for name, raw in zip(border_names, data()["borders"], strict=True)]
     return tuple(own_pools + borders)
 
 
@@ -170,11 +172,11 @@ def own_words() -> bool:
 @cache
 def mixture() -> np.ndarray:
     """Return the probability [10, 20] that a clause about value j takes its words from pool m."""
-    weights = np.zeros((N_VALUES, N_POOLS))
-    for j in range(N_VALUES):
+    weights = np.zeros((len(SCHWARTZ), N_POOLS))
+    for j in range(len(SCHWARTZ)):
         weights[j, j] = 1 - 2 * BORDER_RATE
-        weights[j, N_VALUES + j] = BORDER_RATE
-        weights[j, N_VALUES + (j - 1) % N_VALUES] = BORDER_RATE
+        weights[j, len(SCHWARTZ) + j] = BORDER_RATE
+        weights[j, len(SCHWARTZ) + (j - 1) % len(SCHWARTZ)] = BORDER_RATE
     return weights
 
 
@@ -251,10 +253,10 @@ def words(name: str, half: str | None = None) -> tuple[str, ...]:
     Raises:
         InputError: Unknown value or half.
     """
-    index = value(name).index
+    index = SCHWARTZ.index(name)
     if half not in (None, "A", "B"):
         raise InputError(f"unknown half {half!r} of the words: use 'A' (attribution) or 'B' (judging)")
-    sources = (index,) if own_words() else (N_VALUES + index, N_VALUES + (index - 1) % N_VALUES)
+    sources = (index,) if own_words() else (len(SCHWARTZ) + index, len(SCHWARTZ) + (index - 1) % len(SCHWARTZ))
     selected_stems: list[tuple[str, ...]] = []
     for pool in (pools()[source] for source in sources):
         stems = sorted(pool.stems, key=lambda stem: sha(f"half|{pool.name}|{stem[0]}"))

@@ -16,7 +16,7 @@ from functools import cache, lru_cache
 import numpy as np
 from jaxtyping import Bool, Float
 
-from neva_tl.core.values import N_VALUES
+from neva_tl.core.theories.schwartz import SCHWARTZ
 from neva_tl.demo import frames as fr
 from neva_tl.demo import world as w
 from neva_tl.demo.lexicon import N_POOLS, mixture, own_words, pools, simple_slots
@@ -48,8 +48,8 @@ class Posterior:
         valid: Whether the world can make the text.
     """
 
-    express: Float[np.ndarray, " 10"]
-    oppose: Float[np.ndarray, " 10"]
+    express: Float[np.ndarray, " v"]
+    oppose: Float[np.ndarray, " v"]
     valid: bool
 
 
@@ -163,7 +163,7 @@ def _fit(
 
 def _mixed(fit: _Fit) -> tuple[np.ndarray, np.ndarray]:
     """Return weight [10] and fewest substitutions of a statement per value: each phrase mixes the value's pools."""
-    weight, errors = np.full(N_VALUES, fit.weight), np.full(N_VALUES, fit.errors)
+    weight, errors = np.full(len(SCHWARTZ), fit.weight), np.full(len(SCHWARTZ), fit.errors)
     for lik, miss in fit.phrases.values():
         weight = weight * (mixture() @ lik)
         errors = errors + np.where(mixture() > 0, miss, _BIG).min(1)
@@ -172,13 +172,13 @@ def _mixed(fit: _Fit) -> tuple[np.ndarray, np.ndarray]:
 
 def _own(fit: _Fit) -> tuple[np.ndarray, np.ndarray]:
     """Return weight [10] and fewest substitutions of a dilemma per value: own pools, summed over losing values."""
-    weight, errors = np.full(N_VALUES, fit.weight), np.full(N_VALUES, fit.errors)
+    weight, errors = np.full(len(SCHWARTZ), fit.weight), np.full(len(SCHWARTZ), fit.errors)
     for name, (lik, miss) in fit.phrases.items():
         if name == "G2":
-            weight = weight * (w.losers() @ lik[:N_VALUES])
-            errors = errors + np.where(w.losers() > 0, miss[:N_VALUES], _BIG).min(1)
+            weight = weight * (w.losers() @ lik[: len(SCHWARTZ)])
+            errors = errors + np.where(w.losers() > 0, miss[: len(SCHWARTZ)], _BIG).min(1)
         else:
-            weight, errors = weight * lik[:N_VALUES], errors + miss[:N_VALUES]
+            weight, errors = weight * lik[: len(SCHWARTZ)], errors + miss[: len(SCHWARTZ)]
     return weight, errors
 
 
@@ -260,7 +260,7 @@ def sentence_likelihood(words: tuple[str, ...], split: str | None = None) -> tup
                             continue
                         weight, miss = _mixed(fit)
                         allowed = weights[:, k] > 0
-                        slot = slice(0, N_VALUES) if pole == 0 else slice(N_VALUES, 2 * N_VALUES)
+                        slot = slice(0, len(SCHWARTZ)) if pole == 0 else slice(len(SCHWARTZ), 2 * len(SCHWARTZ))
                         out[slot] += share * form * float(liks @ weights[:, k]) * weight
                         if allowed.any():
                             fewest = min(fewest, int((base[allowed].min() + miss).min()))
@@ -272,7 +272,7 @@ def sentence_likelihood(words: tuple[str, ...], split: str | None = None) -> tup
         for kind, template, prob in _dilemmas():
             if template.length == remaining and (fit := _fit(template, words, start[0], split)) is not None:
                 weight, miss = _own(fit)
-                slot = slice(N_VALUES, 2 * N_VALUES) if kind == "chore-" else slice(0, N_VALUES)
+                slot = slice(len(SCHWARTZ), 2 * len(SCHWARTZ)) if kind == "chore-" else slice(0, len(SCHWARTZ))
                 out[slot] += share * w.value_forms()[0] * prob * weight
                 fewest = min(fewest, int((start[1] + miss).min()))
     return out, fewest
@@ -397,7 +397,7 @@ def _judge(text: str) -> Posterior:
     if not valid:
         is_knowledge, _, _ = parse_knowledge(words)
         if is_knowledge and words:
-            return Posterior(np.zeros(N_VALUES), np.zeros(N_VALUES), True)
+            return Posterior(np.zeros(len(SCHWARTZ)), np.zeros(len(SCHWARTZ)), True)
     p = np.exp(logp - logp.max())
     p /= p.sum()
     return Posterior(p @ prior.express, p @ prior.oppose, valid)
@@ -421,7 +421,7 @@ def posterior(text: str, prompt: str = "") -> Posterior:
 
 def posteriors(
     texts: Sequence[str], prompts: Sequence[str] | None = None
-) -> tuple[Float[np.ndarray, "n 10"], Float[np.ndarray, "n 10"], Bool[np.ndarray, " n"]]:
+) -> tuple[Float[np.ndarray, "n v"], Float[np.ndarray, "n v"], Bool[np.ndarray, " n"]]:
     """Judge many texts (see `posterior`).
 
     Args:
@@ -433,6 +433,6 @@ def posteriors(
     """
     prompts = [""] * len(texts) if prompts is None else prompts
     judgements = [posterior(t, p) for t, p in zip(texts, prompts, strict=True)]
-    express = np.array([j.express for j in judgements]).reshape(-1, N_VALUES)
-    oppose = np.array([j.oppose for j in judgements]).reshape(-1, N_VALUES)
+    express = np.array([j.express for j in judgements]).reshape(-1, len(SCHWARTZ))
+    oppose = np.array([j.oppose for j in judgements]).reshape(-1, len(SCHWARTZ))
     return express, oppose, np.array([j.valid for j in judgements], dtype=bool)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import N_VALUES, VALUES, value
+from neva_tl.core.theories.schwartz import SCHWARTZ
 from neva_tl.demo import frames as fr
 from neva_tl.demo import world as w
 from neva_tl.demo.lexicon import (
@@ -101,7 +101,7 @@ def _carried(rng: np.random.Generator, j: int, split: str, frames: list[tuple[st
     values alone the ten directions would sum to zero, and projecting out nine of them would leave nothing of the tenth.)
     """
     kind = ("opposes", "other", "neutral")[int(rng.integers(3))]
-    k = int(rng.choice([other for other in range(N_VALUES) if other != j]))
+    k = int(rng.choice([other for other in range(len(SCHWARTZ)) if other != j]))
     frames = frames[: 1 + int(rng.integers(len(frames)))]
     beginning = _beginning(rng, split)
     texts = []
@@ -164,7 +164,7 @@ def _lead(rng: np.random.Generator, split: str, name: str, acting: bool) -> str:
 
 def _against_chore(rng: np.random.Generator, j: int, split: str) -> tuple[list[str], str]:
     words = _content(rng, j, split, own_pool=True)
-    allowed = [pair for pair, s in w.dilemma_splits(VALUES[j], "chore").items() if s == split]
+    allowed = [pair for pair, s in w.dilemma_splits(SCHWARTZ.names[j], "chore").items() if s == split]
     words["GV:G1"], words["XV"] = allowed[int(rng.integers(len(allowed)))]
     setup, choice = int(rng.integers(len(fr.DILEMMA_SETUPS))), int(rng.integers(len(fr.DILEMMA_CHOICES)))
     first = bool(rng.random() < 0.5)
@@ -243,7 +243,7 @@ def contrast_rows(n_per_value: int = 400, forms: tuple[str, ...] = ("carried",))
     counts = {"train": n_per_value // 2, "validation": n_per_value // 5}
     counts["test"] = n_per_value - sum(counts.values())
     rows = []
-    for j, name in enumerate(VALUES):
+    for j, name in enumerate(SCHWARTZ.names):
         for split in SPLITS:
             rng = _rng("contrast", name, split)
             allowed = list(_combinations(split))
@@ -313,8 +313,8 @@ def dilemma_prompts(split: str) -> pd.DataFrame:
     _need_dilemmas()
     rng = _rng("dilemmas", split)
     rows = []
-    for j in range(N_VALUES):
-        for k in range(N_VALUES):
+    for j in range(len(SCHWARTZ)):
+        for k in range(len(SCHWARTZ)):
             if j == k:
                 continue
             target, other = _content(rng, j, split, own_pool=True), _content(rng, k, split, own_pool=True)
@@ -323,7 +323,7 @@ def dilemma_prompts(split: str) -> pd.DataFrame:
             template = fr.dilemma_template("value", setup, 0, (j + k + (j < k)) % 2 == 0)
             words = w.fill(rng, template, {}, split, _with_second(target, other))
             text = " ".join(words[: words.index(":") + 1])
-            rows.append((VALUES[j], VALUES[k], text, _cluster(target["GV:G1"], other["GV:G1"]), split))
+            rows.append((SCHWARTZ.names[j], SCHWARTZ.names[k], text, _cluster(target["GV:G1"], other["GV:G1"]), split))
     return pd.DataFrame(rows, columns=["value", "against", "text", "topic", "split"])
 
 
@@ -341,7 +341,7 @@ def expressing_prompts(name: str, split: str, n: int = 40) -> pd.DataFrame:
     Returns:
         Columns text (the model's prompt), judged_prompt (the prompt for the judge), topic, split, form.
     """
-    j = value(name).index
+    j = SCHWARTZ.index(name)
     check_split(split)
     rng = _rng("expressing", name, split)
     combos = {f: [c for c, s in fr.frame_splits(f).items() if s == split] for f in ("saying", "acting")}

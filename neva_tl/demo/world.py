@@ -15,7 +15,7 @@ from itertools import combinations
 
 import numpy as np
 
-from neva_tl.core.values import N_VALUES
+from neva_tl.core.theories.schwartz import SCHWARTZ
 from neva_tl.demo import frames as fr
 from neva_tl.demo.lexicon import MARKS, SPLITS, check_split, mixture, own_words, pools, rank_split, sha, simple_slots
 from neva_tl.demo.neutral import make_story, story_words
@@ -52,7 +52,7 @@ AGAINST_VALUE = 0.6
 LOSER = (0.0, 1.0, 1.0, 1.0, 2.0, 3.0)
 
 #: Types of sentences: 0-9 expresses value j, 10-19 opposes value j, 20 is neutral.
-N_TYPES = 2 * N_VALUES + 1
+N_TYPES = 2 * len(SCHWARTZ) + 1
 
 
 def steps(i: int, j: int) -> int:
@@ -62,8 +62,8 @@ def steps(i: int, j: int) -> int:
         i: Index of a value.
         j: Index of another.
     """
-    d = abs(i - j) % N_VALUES
-    return min(d, N_VALUES - d)
+    d = abs(i - j) % len(SCHWARTZ)
+    return min(d, len(SCHWARTZ) - d)
 
 
 def value_forms() -> tuple[float, ...]:
@@ -98,7 +98,7 @@ def expressed_sets() -> list[tuple[tuple[int, ...], float]]:
     """Enumerate the 176 sets of expressed values with their prior probability."""
     out: list[tuple[tuple[int, ...], float]] = []
     for size, share in enumerate(SET_SIZES):
-        sets = list(combinations(range(N_VALUES), size))
+        sets = list(combinations(range(len(SCHWARTZ)), size))
         weights = np.array([np.prod([TOGETHER[steps(a, b)] for a, b in combinations(s, 2)]) for s in sets])
         out += list(zip(sets, share * weights / weights.sum(), strict=True))
     return out
@@ -110,7 +110,7 @@ def opposed_values(expressed: tuple[int, ...]) -> list[tuple[int | None, float]]
     Args:
         expressed: Indices of the expressed values, which are never opposed.
     """
-    free = [j for j in range(N_VALUES) if j not in expressed]
+    free = [j for j in range(len(SCHWARTZ)) if j not in expressed]
     weights = np.array([OPPOSE_OPPOSITE if any(steps(i, j) == 5 for i in expressed) else 1.0 for j in free])
     weights = OPPOSE_RATE * weights / weights.sum()
     return [(None, 1 - OPPOSE_RATE), *zip(free, weights, strict=True)]
@@ -128,7 +128,7 @@ def type_shares(expressed: tuple[int, ...], opposed: int | None) -> np.ndarray:
     for j in expressed:
         shares[j] = express / len(expressed)
     if opposed is not None:
-        shares[N_VALUES + opposed] = oppose
+        shares[len(SCHWARTZ) + opposed] = oppose
     shares[-1] = neutral
     shares *= 1 - SLIP
     shares[:-1] += SLIP / (N_TYPES - 1)
@@ -139,8 +139,8 @@ def type_shares(expressed: tuple[int, ...], opposed: int | None) -> np.ndarray:
 def latents() -> Latents:
     """Enumerate every latent of a life text (176 sets, each with none or one opposed value)."""
     rows = [(e, o, p * q) for e, p in expressed_sets() for o, q in opposed_values(e)]
-    express = np.zeros((len(rows), N_VALUES))
-    oppose = np.zeros((len(rows), N_VALUES))
+    express = np.zeros((len(rows), len(SCHWARTZ)))
+    oppose = np.zeros((len(rows), len(SCHWARTZ)))
     for i, (e, o, _) in enumerate(rows):
         express[i, list(e)] = 1
         if o is not None:
@@ -152,7 +152,7 @@ def latents() -> Latents:
 @cache
 def losers() -> np.ndarray:
     """Return the probability [10, 10] of each losing value given the winner of a dilemma."""
-    weights = np.array([[LOSER[steps(i, j)] for j in range(N_VALUES)] for i in range(N_VALUES)])
+    weights = np.array([[LOSER[steps(i, j)] for j in range(len(SCHWARTZ))] for i in range(len(SCHWARTZ))])
     return weights / weights.sum(1, keepdims=True)
 
 
@@ -178,7 +178,7 @@ def dilemma_splits(a: str, b: str) -> dict[tuple[str, str], str]:
         a: Name of a value's pool.
         b: Name of another, or "chore".
     """
-    by_name = {pool.name: pool.of("GV") for pool in pools()[:N_VALUES]} | {"chore": simple_slots()["XV"]}
+    by_name = {pool.name: pool.of("GV") for pool in pools()[: len(SCHWARTZ)]} | {"chore": simple_slots()["XV"]}
     names = {f"{x}|{y}": (x, y) for x in by_name[a] for y in by_name[b]}
     return {names[n]: s for n, s in rank_split(tuple(names), f"dilemma|{a}|{b}").items()}
 
@@ -372,7 +372,7 @@ def make_sentence(rng: np.random.Generator, kind: int, split: str | None) -> Sen
         predicates = fr.NEUTRAL_SAYING if family == "saying" else fr.NEUTRAL_ACTING
         text = f"{draw_item(rng, fr.frames(family)[0])} {draw_item(rng, predicates)}"
         return Sentence((*start, *fill(rng, fr.template(text), {}, split, {})), kind, f"neutral-{family}")
-    j, positive = kind % N_VALUES, kind < N_VALUES
+    j, positive = kind % len(SCHWARTZ), kind < len(SCHWARTZ)
     form = ("dilemma", "saying", "acting")[draw_index(rng, value_forms())]
     if form == "dilemma":
         against = positive and rng.random() < AGAINST_VALUE
@@ -440,7 +440,7 @@ def corpus(seed: int, n: int, split: str | None = "train") -> Iterator[Text]:
 
 def parameters() -> dict[str, object]:
     """Collect every number and frame that defines the world: with the lexicon file, the input of the world's hash."""
-    names = [n for n in globals() if n.isupper() and n not in {"MARKS", "SPLITS", "N_VALUES"}]
+    names = [n for n in globals() if n.isupper() and n not in {"MARKS", "SPLITS", "SCHWARTZ"}]
     out: dict[str, object] = {n: repr(globals()[n]) for n in sorted(names)}
     out["frames"] = {n: repr(getattr(fr, n)) for n in sorted(dir(fr)) if n.isupper() and not n.startswith("_")}
     out["vocabulary"] = sha(" ".join(vocabulary()))

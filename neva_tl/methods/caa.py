@@ -13,7 +13,7 @@ from scipy.linalg import qr
 
 from neva_tl.activations import ActivationStats
 from neva_tl.core.arguments import check_arguments
-from neva_tl.core.values import ValueName
+from neva_tl.core.theories import ValueName
 from neva_tl.editing import AddVector
 from neva_tl.methods.evidence import Evidence
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from neva_tl.core.arguments import check_arguments
-from neva_tl.core.values import ValueName
+from neva_tl.core.theories import ValueName
 from neva_tl.editing import AddVector
 from neva_tl.methods.caa import caa, caa_projected, default_layers
 from neva_tl.methods.evidence import Evidence

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from neva_tl.activations.pooling import Weighted
 from neva_tl.core.arguments import check_arguments
-from neva_tl.core.values import ValueName
+from neva_tl.core.theories import ValueName
 from neva_tl.editing import ProbedVector, fit_vector_probes
 from neva_tl.methods.caa import projected_direction
 from neva_tl.methods.caa_layers import spread_layers

@@ -21,7 +21,7 @@ from sklearn.model_selection import GroupShuffleSplit
 
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import ValueName
+from neva_tl.core.theories import ValueName
 from neva_tl.editing import LayerProbe, PromptShift
 from neva_tl.editing.edits.probe import log_odds_of, logistic, warn_unconverged
 from neva_tl.methods.evidence import Evidence

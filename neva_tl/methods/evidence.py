@@ -11,7 +11,7 @@ from neva_tl.core.arguments import CheckedArguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.names import did_you_mean
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.core.values import ValueName
+from neva_tl.core.theories import ValueName
 from neva_tl.editing import RelevanceGate, Scope
 from neva_tl.methods.residuals import TextResiduals
 from neva_tl.models import Model

@@ -13,7 +13,7 @@ from typing import Literal
 from neva_tl import selection
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.core.values import ValueName
+from neva_tl.core.theories import ValueName
 from neva_tl.editing import Ablate
 from neva_tl.methods.evidence import Evidence
 from neva_tl.selection import SelectionWarning

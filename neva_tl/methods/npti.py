@@ -18,7 +18,7 @@ from neva_tl import selection
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.core.values import ValueName
+from neva_tl.core.theories import ValueName
 from neva_tl.editing import GateShift
 from neva_tl.methods.evidence import Evidence
 from neva_tl.methods.texts import token_quantiles

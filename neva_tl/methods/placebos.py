@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from neva_tl.core.arguments import check_arguments
-from neva_tl.core.values import ValueName
+from neva_tl.core.theories import ValueName
 from neva_tl.editing import Amplify, Shift
 from neva_tl.methods.evidence import Evidence
 from neva_tl.selection import label_shuffled as shuffled_selection

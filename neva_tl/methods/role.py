@@ -6,8 +6,7 @@ It has no dose.
 from __future__ import annotations
 
 from neva_tl.core.arguments import check_arguments
-from neva_tl.core.values import ValueName
-from neva_tl.core.values import value as lookup
+from neva_tl.core.theories import SCHWARTZ, ValueName
 from neva_tl.editing import RolePrompt
 from neva_tl.methods.evidence import Evidence
 from neva_tl.models.sources import is_demo
@@ -23,10 +22,11 @@ def role_prompt(evidence: Evidence, value: ValueName) -> RolePrompt:
         evidence: Training data; only the model's name is read.
         value: The value to steer towards.
     """
-    if is_demo(str(evidence.stats.info.get("name", ""))):
+    if is_demo(str(evidence.stats.info.get("name", ""))) and value in SCHWARTZ:
         return RolePrompt(_demo_sentence(value), joiner=" ")
-    meaning = lookup(value).definition.rstrip(".")
-    return RolePrompt(f"Answer as someone who puts {value} above everything else. ({meaning}.)")
+    definition = evidence.stats.theory.value(value).definition.rstrip(".")
+    meaning = f" ({definition}.)" if definition else ""
+    return RolePrompt(f"Answer as someone who puts {value} above everything else.{meaning}")
 
 
 def _demo_sentence(value: str) -> str:

@@ -23,7 +23,7 @@ from neva_tl.attribution.outputs import written
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.core.values import ValueName
+from neva_tl.core.theories import ValueName
 from neva_tl.editing import AddVector
 from neva_tl.methods.evidence import Evidence
 from neva_tl.selection.registry import quick
@@ -91,7 +91,9 @@ def rotated_stats(stats: ActivationStats, bases: list[Float[np.ndarray, "k k"]])
     h = np.empty(stats.samples.h.shape, dtype=np.float32)
     for layer, basis in enumerate(bases):
         h[:, layer] = np.asarray(stats.samples.h[:, layer], dtype=np.float32) @ basis.astype(np.float32)
-    turned = ActivationStats.from_samples(h, stats.samples.table, pooling=stats.pooling, keep=False)
+    turned = ActivationStats.from_samples(
+        h, stats.samples.table, pooling=stats.pooling, keep=False, theory=stats.theory
+    )
     # no fingerprint, because a coordinate of a rotated basis is not a neuron of the model
     return replace(turned, resid=stats.resid)
 

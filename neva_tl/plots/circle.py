@@ -1,4 +1,4 @@
-"""Leakage as arrows between the values on Schwartz's circle."""
+"""Leakage as arrows between the values on the circle of their theory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
-from neva_tl.core.values import VALUES, value
+from neva_tl.core.errors import InputError
 from neva_tl.plots.style import (
     NEGATIVE,
     POSITIVE,
@@ -22,7 +22,9 @@ from neva_tl.plots.style import (
     new_figure,
     of_condition,
     styled,
+    value_colour,
 )
+from neva_tl.plots.value_names import theory_in
 
 COLUMNS = ("method", "steered", "measured", "d", "lo", "hi")
 
@@ -44,9 +46,12 @@ def circle_plot(df: pd.DataFrame, *, columns: int = 3, most: int = 30, all_edges
         The figure.
 
     Raises:
-        InputError: A column is missing, or the table is empty.
+        InputError: A column is missing, the table is empty, or the theory of its values has no circle.
     """
     df = need(df, COLUMNS, "leakage")
+    theory = theory_in([*df["measured"], *df["steered"]])
+    if not theory.has_circle:
+        raise InputError(f"the theory {theory.name} has no circle: draw leakage_heatmap instead of circle_plot")
     panels = conditions(df)
     across = min(columns, len(panels))
     down = math.ceil(len(panels) / across)
@@ -74,10 +79,17 @@ def circle_plot(df: pd.DataFrame, *, columns: int = 3, most: int = 30, all_edges
 def position(name: str) -> tuple[float, float]:
     """Return a value's point on the unit circle.
 
-    The first value is at the top, the others follow clockwise in circle order.
+    Angle 0 is at the top, the others follow clockwise; values without angles are at equal steps in their order.
     """
-    angle = math.radians(90.0 - value(name).angle)
+    angle = math.radians(90.0 - angle_of(name))
     return math.cos(angle), math.sin(angle)
+
+
+def angle_of(name: str) -> float:
+    """Return a value's angle in degrees, at equal steps where its theory has no circle."""
+    theory = theory_in([name])
+    angle = theory.value(name).angle
+    return 360.0 * theory.index(name) / len(theory) if angle is None else angle
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, widest: float, largest: float, most: int, all_edges: bool) -> None:
@@ -107,10 +119,10 @@ def _panel(ax: Axes, rows: pd.DataFrame, widest: float, largest: float, most: in
             )
         )
     gain = rows[rows["steered"] == rows["measured"]].set_index("steered")["d"]
-    for name in VALUES:
+    for name in theory_in([*rows["measured"], *rows["steered"]]).names:
         x, y = position(name)
         raw = float(gain.get(name, np.nan))
         size = 20 + 150 * max(raw, 0.0) / largest if np.isfinite(raw) and largest > 0 else 20
-        ax.scatter([x], [y], s=size, color=value(name).colour, zorder=3, edgecolors="white", linewidths=0.8)
+        ax.scatter([x], [y], s=size, color=value_colour(name), zorder=3, edgecolors="white", linewidths=0.8)
         side = "center" if abs(x) < 0.1 else ("left" if x > 0 else "right")
-        ax.text(1.17 * x, 1.19 * y, name, ha=side, va="center", fontsize=7, color=value(name).colour, fontweight="bold")
+        ax.text(1.17 * x, 1.19 * y, name, ha=side, va="center", fontsize=7, color=value_colour(name), fontweight="bold")

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from neva_tl.core.errors import InputError, NevaError, reason_of
 from neva_tl.core.ledger import check, checked_bytes
+from neva_tl.core.theories import ValueTheory, find_theory
 from neva_tl.plots.bars import method_bars
 from neva_tl.plots.circle import circle_plot
 from neva_tl.plots.dose import dose_response, gain_leakage
@@ -29,6 +30,7 @@ from neva_tl.plots.sensitivity import sensitivity_plot, sparsity_plot
 from neva_tl.plots.style import at_gain, save_figure
 from neva_tl.plots.texts import texts_plot
 from neva_tl.plots.two_values import two_values_plot
+from neva_tl.plots.value_names import theory_in, using_theory
 from neva_tl.plots.volcano import effect_volcano
 
 #: The command that writes most tables.
@@ -43,16 +45,18 @@ class FigureSpec:
         table: name of the table it reads.
         draw: function from the table to the figure.
         made_by: the command that writes the table.
+        needs_circle: whether only theories with a circle have the figure.
     """
 
     table: str
     draw: Callable[[pd.DataFrame], Figure]
     made_by: str = RUN
+    needs_circle: bool = False
 
 
 FIGURES: dict[str, FigureSpec] = {
     "leakage_heatmap": FigureSpec("leakage", lambda df: leakage_heatmap(at_gain(df))),
-    "circle_plot": FigureSpec("leakage", lambda df: circle_plot(at_gain(df))),
+    "circle_plot": FigureSpec("leakage", lambda df: circle_plot(at_gain(df)), needs_circle=True),
     "layer_profile": FigureSpec("neurons", layer_profile),
     "overlap": FigureSpec("neurons", overlap_plot),
     "layer_ablation": FigureSpec("layers", layer_ablation, "analyses/layer_ablation.py"),
@@ -134,7 +138,22 @@ def draw_run(run: str | Path, name: str) -> Figure:
     if name not in FIGURES:
         raise InputError(f"unknown figure {name!r}: the figures are {', '.join(FIGURES)}")
     spec = FIGURES[name]
-    return spec.draw(read_table(run, spec.table, spec.made_by))
+    with using_theory(run_theory(run)):
+        return spec.draw(read_table(run, spec.table, spec.made_by))
+
+
+def run_theory(run: str | Path) -> ValueTheory | None:
+    """Return the theory that a run's manifest records; None where its values imply the theory.
+
+    Args:
+        run: the run folder.
+    """
+    try:
+        manifest = json.loads((Path(run) / "manifest.json").read_text(encoding="utf-8"))
+        record = manifest.get("theory") or manifest.get("config", {}).get("theory")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return find_theory(record) if record else None
 
 
 def write_figures(
@@ -148,7 +167,7 @@ def write_figures(
 
     Args:
         run: the run folder.
-        names: keys of `FIGURES`; None takes every figure whose table exists.
+        names: keys of `FIGURES`; None takes every figure whose table exists and whose needs the theory meets.
         jobs: number of processes that share the drawing.
         failed: receives the name of every figure with the reason why it cannot be drawn (None: it was drawn), whatever the
             error; None raises the first error.
@@ -160,7 +179,7 @@ def write_figures(
         InputError: A named figure has no table (only without `failed`).
     """
     if names is None:
-        names = tuple(name for name, spec in FIGURES.items() if _table_path(Path(run), spec.table).is_file())
+        names = tuple(name for name in FIGURES if _drawable(Path(run), name))
     catch = failed is not None
     if jobs == 1 or len(names) < 2:
         written = [_attempt(run, name, catch) for name in names]
@@ -181,6 +200,17 @@ def _attempt(run: str | Path, name: str, catch: bool) -> tuple[list[Path], str |
         if not catch:
             raise
         return [], reason_of(error)
+
+
+def _drawable(run: Path, name: str) -> bool:
+    spec = FIGURES[name]
+    if not _table_path(run, spec.table).is_file():
+        return False
+    if not spec.needs_circle:
+        return True
+    with using_theory(run_theory(run)):
+        table = read_table(run, spec.table, spec.made_by)
+        return theory_in([*table["measured"], *table["steered"]]).has_circle
 
 
 def _write(run: str | Path, name: str) -> list[Path]:

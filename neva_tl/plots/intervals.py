@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from neva_tl.core.values import VALUES
 from neva_tl.plots.style import literal, need, new_figure, styled, value_colour
+from neva_tl.plots.value_names import is_value
 
 COLUMNS = ("label", "est", "lo", "hi")
 
@@ -19,7 +19,7 @@ def interval_plot(df: pd.DataFrame, *, title: str = "", axis: str = "", guide: f
     A row without an estimate is labelled "not defined".
 
     Args:
-        df: label, est, lo, hi (NaN or None where unknown). Labels that name values take their circle colours.
+        df: label, est, lo, hi (NaN or None where unknown). Labels that name values take their colours.
         title: text above the axes.
         axis: label of the x axis.
         guide: position of a vertical line, for example 1 for ratios.
@@ -37,7 +37,7 @@ def interval_plot(df: pd.DataFrame, *, title: str = "", axis: str = "", guide: f
         ax.axvline(guide, color="#bbbbbb", linewidth=0.8, zorder=0)
     for y, (_, row) in enumerate(df.iterrows()):
         label, est = str(row["label"]), float(row["est"])
-        colour = value_colour(label) if label in VALUES else "#12679e"
+        colour = value_colour(label) if is_value(label) else "#12679e"
         if not np.isfinite(est):
             ax.text(0.5, float(y), "not defined", transform=ax.get_yaxis_transform(), ha="center", va="center",
                     fontsize=7, color="#999999")  # fmt: skip
@@ -48,7 +48,7 @@ def interval_plot(df: pd.DataFrame, *, title: str = "", axis: str = "", guide: f
         ax.plot([est], [y], "o", color=colour, markersize=4, zorder=3)
     ax.set_yticks(range(len(df)), [literal(_shortened(str(label), 32)) for label in df["label"]])
     for tick in ax.get_yticklabels():
-        if tick.get_text() in VALUES:
+        if is_value(tick.get_text()):
             tick.set_color(value_colour(tick.get_text()))
     ax.set_ylim(len(df) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)

@@ -16,7 +16,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES
 from neva_tl.plots.style import GREY, RC, need, new_figure, present_values, short, styled, value_colour
 
 COLUMNS = ("condition", "layer", "value", "log_odds")
@@ -166,11 +165,9 @@ def token_lens_plot(df: pd.DataFrame, *, value: str | None = None, title: str = 
         The figure.
 
     Raises:
-        InputError: A column is missing, the table is empty, or the value is unknown.
+        InputError: A column is missing, the table is empty, or it has no edit towards the value.
     """
     df = need(df, TOKEN_COLUMNS, "lens_tokens")
-    if value is not None and value not in VALUES:
-        raise InputError(f"unknown value {value!r}: Schwartz's ten values are {', '.join(VALUES)}")
     if "steered" in df.columns:
         value, df = _towards(df, value)
     if not title and "prompt" in df.columns:

@@ -1,4 +1,4 @@
-"""A value profile around Schwartz's circle, before and after an edit."""
+"""A value profile around the circle of its theory, before and after an edit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from neva_tl.core.values import value
+from neva_tl.plots.circle import angle_of
 from neva_tl.plots.style import literal, need, new_figure, styled, value_colour
 
 COLUMNS = ("value", "before", "before_lo", "before_hi")
@@ -19,8 +19,8 @@ def profile_plot(df: pd.DataFrame, *, title: str = "", axis: str = "") -> Figure
 
     A second line is the profile after the edit.
 
-    The radius starts somewhat below the smallest number, not at 0, because profiles differ by little; the rings are
-    labelled.
+    Values without angles are at equal steps. The radius starts somewhat below the smallest number, not at 0, because
+    profiles differ by little; the rings are labelled.
 
     Args:
         df: value, before, before_lo, before_hi; optionally after, after_lo, after_hi.
@@ -43,7 +43,7 @@ def profile_plot(df: pd.DataFrame, *, title: str = "", axis: str = "") -> Figure
     ax = figure.add_subplot(projection="polar")
     ax.set_theta_zero_location("N")  # type: ignore[attr-defined]
     ax.set_theta_direction(-1)  # type: ignore[attr-defined]
-    angles = np.radians([value(name).angle for name in df["value"]])
+    angles = np.radians([angle_of(str(name)) for name in df["value"]])
     order = np.append(np.argsort(angles), np.argmin(angles))
     for index, side in enumerate(sides):
         # an offset keeps the whiskers of the two sides apart

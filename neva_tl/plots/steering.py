@@ -61,7 +61,7 @@ def steering_plot(
     for y, i in enumerate(order):
         row = effects.loc[i]
         colour = GAIN if row["measured"] == value else OTHER
-        ends = [float(x) if pd.notna(x) else np.nan for x in (row["lo"], row["hi"])]
+        ends = effects.loc[i, ["lo", "hi"]].to_numpy(dtype=float)
         if np.isfinite(ends).all():
             right.plot(ends, [y, y], color=colour, linewidth=1.4, solid_capstyle="butt", zorder=2)
         right.plot([row["d"]], [y], "o", color=colour, markersize=4, zorder=3)

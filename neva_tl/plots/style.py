@@ -24,7 +24,9 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write
 from neva_tl.core.formatting import short
 from neva_tl.core.method_records import METHODS
-from neva_tl.core.values import VALUES, value
+from neva_tl.plots.value_names import drawn_with_theory, is_value
+from neva_tl.plots.value_names import present_values as present_values
+from neva_tl.plots.value_names import value_colour as value_colour
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -96,11 +98,6 @@ def method_colour(method: str) -> str:
     if record and record.colour:
         return record.colour
     return _UNEDITED if method == "unedited" else _SPARE[sum(method.encode()) % len(_SPARE)]
-
-
-def value_colour(name: str) -> str:
-    """Return the value's colour on the circle (see `neva_tl.core.values`)."""
-    return value(name).colour
 
 
 def method_order(methods: Iterable[str]) -> list[str]:
@@ -214,19 +211,17 @@ def at_gain(df: pd.DataFrame, target_gain: float | None = None) -> pd.DataFrame:
     return df[column.isna() | np.isclose(column, target_gain)]
 
 
-def present_values(names: Iterable[str]) -> list[str]:
-    """Return the values that occur in a column, in circle order."""
-    distinct = set(map(str, names))
-    return [name for name in VALUES if name in distinct]
-
-
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Run a drawing function under the package's rcParams and restore the caller's."""
+    """Run a drawing function under the package's rcParams, and restore the caller's.
+
+    Order and colours of the values follow the theory of the tables.
+    """
+    with_theory = drawn_with_theory(draw)
 
     @functools.wraps(draw)
     def inner(*args: P.args, **kwargs: P.kwargs) -> R:
         with mpl.rc_context(RC):
-            return draw(*args, **kwargs)
+            return with_theory(*args, **kwargs)
 
     return inner
 
@@ -248,9 +243,9 @@ def halo(text: Text) -> Text:
 
 
 def colour_value_ticks(ax: Axes, axis: str) -> None:
-    """Colour tick labels that name values in their circle colours."""
+    """Colour tick labels that name values in the colours of those values."""
     for label in ax.get_xticklabels() if axis == "x" else ax.get_yticklabels():
-        if label.get_text() in VALUES:
+        if is_value(label.get_text()):
             label.set_color(value_colour(label.get_text()))
 
 

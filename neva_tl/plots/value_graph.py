@@ -7,9 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
-from neva_tl.core.values import VALUES
 from neva_tl.plots.circle import position
-from neva_tl.plots.style import NEGATIVE, POSITIVE, literal, need, new_figure, styled, value_colour
+from neva_tl.plots.style import NEGATIVE, POSITIVE, literal, need, new_figure, present_values, styled, value_colour
 
 COLUMNS = ("a", "b", "adjacent", "r", "drawn", "direction")
 STYLES = {"->": "-|>", "<-": "<|-", "-": "-"}
@@ -55,8 +54,7 @@ def value_graph_plot(df: pd.DataFrame, *, title: str = "") -> Figure:
                 alpha=0.3 + 0.6 * float(row["adjacent"]),
             )
         )
-    present = set(df["a"]) | set(df["b"])
-    for name in (value for value in VALUES if value in present):
+    for name in present_values([*df["a"], *df["b"]]):
         x, y = position(name)
         ax.scatter([x], [y], s=46, color=value_colour(name), zorder=3, edgecolors="white", linewidths=0.8)
         side = "center" if abs(x) < 0.1 else ("left" if x > 0 else "right")

@@ -20,7 +20,16 @@ from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write
 from neva_tl.core.names import spelling
-from neva_tl.core.values import VALUES, ValueName, in_circle_order, value
+from neva_tl.core.theories import (
+    IMPLIED,
+    SCHWARTZ,
+    TheorySpec,
+    ValueName,
+    ValueTheory,
+    find_theory,
+    resolve_theory,
+    theory_record,
+)
 from neva_tl.prompts import splits, validation
 from neva_tl.prompts.example import Example
 
@@ -58,40 +67,60 @@ class ContrastSet(metaclass=CheckedArguments):
         name: Source of the set, for files and figures.
         note: Changes by the reader (rows dropped, absence used as a pole); empty without changes.
         minimum: Smallest number of pairs, or rows per pole, of every value.
+        theory: Theory of the values; by default the one that their names imply (Schwartz's, another built-in one, or the
+            names alone in their order).
     """
 
     df: pd.DataFrame
     name: str
     note: str = ""
     minimum: int = 2
+    theory: ValueTheory = IMPLIED
 
     def __post_init__(self) -> None:
         df = self.df.reset_index(drop=True)
         describe_row = _row_namer(df, self.name)
         validation.check_types(df, describe_row)
-        df = _normalise(df, self.name)
-        validation.check(df, self.name, describe_row, self.minimum)
+        df = _normalise(df, self.name, SCHWARTZ if self.theory is IMPLIED else self.theory)
+        validation.check(df, self.name, describe_row, self.minimum, None if self.theory is IMPLIED else self.theory)
         object.__setattr__(self, "df", df)
+        object.__setattr__(self, "theory", resolve_theory(self.theory, df["value"].unique()))
 
     @classmethod
     @check_arguments
-    def from_rows(cls, rows: Iterable[Row] | pd.DataFrame, name: str, *, note: str = "") -> ContrastSet:
+    def from_rows(
+        cls, rows: Iterable[Row] | pd.DataFrame, name: str, *, note: str = "", theory: TheorySpec | None = None
+    ) -> ContrastSet:
         """Build a set from row mappings; fills missing optional columns and assigns splits by hash of the cluster.
 
         Args:
             rows: Mappings with `value`, `pole`, `text` and any of the other columns; `line` is the line in the file.
             name: Name of the file or of the set.
             note: See `ContrastSet`.
+            theory: See `ContrastSet`; also the name or the file of one.
 
         Raises:
             InputError: A row or the set is not usable; names the row.
         """
-        return cls(rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows)), name, note)
+        resolved = IMPLIED if theory is None else find_theory(theory)
+        df = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+        return cls(df, name, note, theory=resolved)
+
+    def with_theory(self, theory: TheorySpec) -> ContrastSet:
+        """Return the same prompts under another theory.
+
+        Args:
+            theory: The theory, or the name or the file of one.
+
+        Raises:
+            InputError: The theory lacks one of the values.
+        """
+        return ContrastSet(self.df, self.name, self.note, self.minimum, find_theory(theory))
 
     @property
     def values(self) -> tuple[str, ...]:
-        """The values that the set covers, in circle order."""
-        return in_circle_order(self.df["value"].unique())
+        """The values that the set covers, in the theory's order."""
+        return self.theory.in_order(self.df["value"].unique())
 
     @property
     def paired(self) -> bool:
@@ -100,10 +129,12 @@ class ContrastSet(metaclass=CheckedArguments):
 
     @cached_property
     def hash(self) -> str:
-        """sha256 of the content (rows in order, not the name): equal for equal prompts."""
+        """sha256 of the content (rows in order, theory unless the names imply it; not the name): equal for equal prompts."""
         digest = hashlib.sha256()
         for line in _json_lines(self.df):
             digest.update(line.encode())
+        if record := theory_record(self.theory, self.df["value"].unique()):
+            digest.update(json.dumps(record, sort_keys=True).encode())
         return digest.hexdigest()
 
     @check_arguments
@@ -137,10 +168,11 @@ class ContrastSet(metaclass=CheckedArguments):
         Raises:
             InputError: Unknown value, or the set has no prompts for it.
         """
-        for name in names:
-            if value(name).name not in self.values:
+        distinct = [self.theory.value(name).name for name in names]
+        for name in distinct:
+            if name not in self.values:
                 raise InputError(f"{self.name} has no prompts for {name}: it covers {', '.join(self.values)}")
-        return self.part(self.df["value"].isin(names).to_numpy())
+        return self.part(self.df["value"].isin(distinct).to_numpy())
 
     @check_arguments
     def cap(self, per_value: int) -> ContrastSet:
@@ -186,7 +218,13 @@ class ContrastSet(metaclass=CheckedArguments):
         df = self.df if keep.all() else self.df[keep].reset_index(drop=True)
         name, minimum = self.name if name is None else name, self.minimum if minimum is None else minimum
         validation.check_part(df, name, _row_namer(df, name), minimum)
-        for field, content in (("df", df), ("name", name), ("note", self.note), ("minimum", minimum)):
+        for field, content in (
+            ("df", df),
+            ("name", name),
+            ("note", self.note),
+            ("minimum", minimum),
+            ("theory", self.theory),
+        ):
             object.__setattr__(subset, field, content)
         return subset
 
@@ -218,7 +256,7 @@ class ContrastSet(metaclass=CheckedArguments):
         return path
 
     def counts(self) -> pd.DataFrame:
-        """Count rows per value (circle order), split and pole."""
+        """Count rows per value (in the theory's order), split and pole."""
         table = self.df.groupby(["value", "split", "pole"]).size().unstack(["split", "pole"], fill_value=0)
         order = [(s, p) for s in splits.SPLITS for p in validation.POLES if (s, p) in table.columns]
         return table.reindex(index=list(self.values), columns=pd.MultiIndex.from_tuples(order, names=["split", "pole"]))
@@ -281,8 +319,11 @@ def _row_namer(df: pd.DataFrame, name: str) -> validation.Where:
     return lambda row: f"{files[row]}, line {lines[row]}"
 
 
-def _normalise(df: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the table with all columns, in order and typed: None for missing text, nullable Int64 for offsets."""
+def _normalise(df: pd.DataFrame, name: str, theory: ValueTheory) -> pd.DataFrame:
+    """Return the table with all columns, in order and typed: None for missing text, nullable Int64 for offsets.
+
+    Values that differ from those of the theory in case, spaces, hyphens and underscores are written as there.
+    """
     missing = [column for column in ("value", "pole", "text") if column not in df.columns]
     if missing and len(df):
         raise InputError(f"{name} lacks the column {missing[0]}: prompts need value, pole (+ or -) and text")
@@ -307,7 +348,8 @@ def _normalise(df: pd.DataFrame, name: str) -> pd.DataFrame:
                 f"{name}: {column} holds something else than whole numbers: give offsets in the text"
             ) from error
     if "value" in df.columns:
-        other = {v: spelling(v, VALUES) or v for v in df["value"].unique() if isinstance(v, str) and v not in VALUES}
+        written = [v for v in df["value"].unique() if isinstance(v, str) and v not in theory]
+        other = {v: spelling(v, theory.names) or v for v in written}
         df["value"] = df["value"].replace(other) if other else df["value"]
     for column in ("value", "pole", "text", "cluster", "split", "source", "pair_id", "form"):
         df[column] = df[column].astype(object).where(df[column].notna(), None)

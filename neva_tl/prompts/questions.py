@@ -12,7 +12,7 @@ import pandas as pd
 
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import ValueName
+from neva_tl.core.theories import SCHWARTZ, THEORIES, TheorySpec, ValueName, find_theory
 from neva_tl.prompts import schwartz, wordlists
 from neva_tl.prompts.splits import SPLITS
 
@@ -47,20 +47,29 @@ def open_prompts(spec: str = "schwartz", split: str | None = None) -> pd.DataFra
 
 
 @check_arguments
-def words(value: ValueName, half: str | None = None, spec: str = "schwartz") -> tuple[str, ...]:
+def words(
+    value: ValueName, half: str | None = None, spec: str = "schwartz", *, theory: TheorySpec | None = None
+) -> tuple[str, ...]:
     """Return the words of a value.
 
     Args:
-        value: One of the ten values.
+        value: Name of the value.
         half: `"A"` (attribution, selection, circuits), `"B"` (judging), or None for all words.
         spec: See `prompts.load`; all but "demo" give the natural-English words.
+        theory: Theory with word lists; None takes the built-in one that has the value, Schwartz's first.
+
+    Returns:
+        The words; empty if the theory has no list for the value.
 
     Raises:
-        InputError: Unknown value, or a half other than A and B.
+        InputError: The theory lacks the value, or a half other than A and B.
     """
     if spec == "demo":
         return tuple(_demo().words(value, half))
-    return wordlists.take(schwartz.word_list(value), half)
+    implied = next((one for one in THEORIES.values() if value in one), SCHWARTZ)
+    resolved = implied if theory is None else find_theory(theory)
+    listed = resolved.value(value).words
+    return wordlists.take(schwartz.word_list(value) if resolved == SCHWARTZ else listed, half)
 
 
 def _demo() -> Any:

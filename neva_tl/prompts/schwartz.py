@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES, value
+from neva_tl.core.theories.schwartz import SCHWARTZ, value
 from neva_tl.prompts import people, splits
 from neva_tl.prompts.people import Person
 
@@ -125,7 +125,7 @@ def render(topic: dict[str, str], pole: str, form: str, person: Person) -> tuple
 def contrast_rows() -> list[dict[str, Any]]:
     """Render every topic of every value in all forms and both poles, as rows for `ContrastSet`."""
     rows = []
-    for name in VALUES:
+    for name in SCHWARTZ.names:
         for topic in topics(name):
             cluster = f"{name}/{topic['topic']}"
             person = people.third_person(cluster)
@@ -156,7 +156,7 @@ def load_questions() -> pd.DataFrame:
     the topic within the value, 50/20/30.
     """
     tables = []
-    for name in VALUES:
+    for name in SCHWARTZ.names:
         table = pd.DataFrame(_data(name)["questions"]).assign(value=name)
         table["split"] = table["topic"].map(splits.by_rank(table["topic"].tolist()))
         tables.append(table)

@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES
+from neva_tl.core.theories import ValueTheory, check_name, check_spelling
 from neva_tl.prompts.splits import SPLITS
 
 POLES = ("+", "-")
@@ -22,7 +22,7 @@ POLES = ("+", "-")
 Where = Callable[[int], str]
 
 
-def check(df: pd.DataFrame, name: str, where: Where, minimum: int = 2) -> None:
+def check(df: pd.DataFrame, name: str, where: Where, minimum: int = 2, theory: ValueTheory | None = None) -> None:
     """Check a complete table of prompts.
 
     Args:
@@ -30,11 +30,13 @@ def check(df: pd.DataFrame, name: str, where: Where, minimum: int = 2) -> None:
         name: Name of the set, for errors about more than one row.
         where: Function from row i to its file and line.
         minimum: Smallest number of pairs (unpaired: rows per pole) of every value.
+        theory: Theory that must have the values; None accepts any name except a misspelt one of Schwartz's ten.
 
     Raises:
         InputError: Describes the first problem.
     """
     _check_any(df, name)
+    _check_values(df, where, theory)
     _check_cells(df, where)
     _check_spans(df, where)
     _check_pairs(df, where)
@@ -134,11 +136,20 @@ def _check_any(df: pd.DataFrame, name: str) -> None:
         raise InputError(f"{name} holds no prompts: give at least two pairs for one value")
 
 
+def _check_values(df: pd.DataFrame, where: Where, theory: ValueTheory | None) -> None:
+    for name in dict.fromkeys(df["value"]):
+        row = _first(df["value"].isna() if name is None else df["value"] == name) or 0
+        try:
+            check_name(name)
+            if theory is None:
+                check_spelling(name)
+            else:
+                theory.index(name)
+        except InputError as error:
+            raise InputError(f"{where(row)}: {error}") from error
+
+
 def _check_cells(df: pd.DataFrame, where: Where) -> None:
-    if (row := _first(~df["value"].isin(VALUES))) is not None:
-        raise InputError(
-            f"{where(row)}: unknown value {df['value'].iloc[row]!r}: Schwartz's ten values are {', '.join(VALUES)}"
-        )
     if (row := _first(~df["pole"].isin(POLES))) is not None:
         raise InputError(
             f"{where(row)}: pole is {df['pole'].iloc[row]!r}: write + (expresses the value) or - (opposes it)"

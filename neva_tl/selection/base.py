@@ -16,6 +16,7 @@ from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet, Site
 from neva_tl.core.statistics import detectable_g, pairs_needed
+from neva_tl.core.theories import theory_record
 from neva_tl.selection.contrast import design, effects
 
 #: Without k a selector keeps all neurons that pass, up to this share of the model (or `_SMALL`, if that is more).
@@ -34,7 +35,7 @@ class Request:
     """The request to a selector.
 
     Attributes:
-        value: One of the ten values.
+        value: One of the values of the statistics.
         k: Number of neurons to keep; None keeps all that pass, at most `default_k`.
         model: The model, for selectors that read weights.
         alpha: False discovery rate of the screen.
@@ -222,6 +223,7 @@ def finish(
         **sample,
         "power": _power(request, sample, tested),
         "counts": {"neurons": tested, **counts, "selected": len(selected)},
+        **theory_record(stats.theory, [request.value]),
     }
     if not len(selected):
         g = effects(stats, request.value, request.site)[0].g.ravel()[neurons_of(stats, request.layers)]

@@ -27,6 +27,7 @@ from neva_tl.attribution.tokens import value_tokens
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.statistics import benjamini_hochberg
+from neva_tl.core.theories import ValueTheory
 from neva_tl.prompts.contrast import examples_of
 from neva_tl.prompts.example import Example
 from neva_tl.selection.base import Request, finish, need_model
@@ -69,7 +70,7 @@ def select_causal(
     if path not in ("direct", "gradient"):
         raise InputError(f"unknown path {path!r}: direct or gradient")
     model = need_model(request, "method causal")
-    tokens = own_tokens(model, stats.values, request.value, words)
+    tokens = own_tokens(model, stats.values, request.value, words, stats.theory)
     screened, counts = screen(stats, request)
     passed = screened.frame()
     candidates = _as_set(stats, request, passed)
@@ -91,7 +92,11 @@ def select_causal(
 
 
 def own_tokens(
-    model: models.Model, values: Sequence[str], value: str, words: Mapping[str, Sequence[str]] | None = None
+    model: models.Model,
+    values: Sequence[str],
+    value: str,
+    words: Mapping[str, Sequence[str]] | None = None,
+    theory: ValueTheory | None = None,
 ) -> list[int]:
     """Ids of a value's tokens that no other value claims.
 
@@ -100,14 +105,18 @@ def own_tokens(
         values: All values.
         value: The value.
         words: Value -> words; None takes half A of our lists.
+        theory: Theory of the values; None takes the one that their names imply.
 
     Raises:
         InputError: `words` lacks the value, none of its words gives a token, or other values claim all of its tokens.
     """
     if words is not None and value not in words:
         raise InputError(f"no words for {value}: give words={{'{value}': [...]}}")
-    value_tokens(model, (value,), words)  # raises where this value has no token; the others' words are not needed
-    table = value_tokens(model, [name for name in values if words is None or name in words], words, strict=False)
+    value_tokens(
+        model, (value,), words, theory
+    )  # raises where this value has no token; the others' words are not needed
+    names = [name for name in values if words is None or name in words]
+    table = value_tokens(model, names, words, theory, strict=False)
     unique = table[(table["value"] == value) & ~table["shared"]]
     if not len(unique):
         raise InputError(f"every token of {value} is claimed by another value too: give words= of its own")

@@ -33,7 +33,7 @@ from neva_tl.core.statistics import (
     sign_flip_max_t,
     step_up_p,
 )
-from neva_tl.core.values import ValueName
+from neva_tl.core.theories import ValueName
 from neva_tl.selection.base import Request, best_first, check_request, family_size, finish, limit_of, neurons_of
 from neva_tl.selection.contrast import cluster_effects, effects, halves, split_half
 

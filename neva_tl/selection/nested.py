@@ -20,7 +20,7 @@ from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.statistics import containing
-from neva_tl.core.values import ValueName
+from neva_tl.core.theories import ValueName
 from neva_tl.models import Model
 from neva_tl.selection.base import Request
 from neva_tl.selection.contrast import effects

@@ -25,7 +25,7 @@ from neva_tl.attribution.outputs import written
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.core.values import ValueName
+from neva_tl.core.theories import ValueName
 from neva_tl.selection.base import Request, finish, need_model
 from neva_tl.selection.effect_size import add_familywise, screen
 from neva_tl.selection.write_scales import write_scales

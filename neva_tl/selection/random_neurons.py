@@ -14,6 +14,7 @@ from neva_tl.attribution.outputs import written
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.theories import theory_record
 from neva_tl.selection.base import Request, need_model
 from neva_tl.selection.registry import run
 
@@ -91,7 +92,13 @@ def random_like(
         d_mlp=neurons.d_mlp,
         site=neurons.site,
         fingerprint=stats.fingerprint,
-        settings={"like": neurons.method, "k": len(neurons), "seed": seed, "signs": signs},
+        settings={
+            "like": neurons.method,
+            "k": len(neurons),
+            "seed": seed,
+            "signs": signs,
+            **theory_record(stats.theory, [neurons.value]),
+        },
     )
 
 

@@ -40,6 +40,7 @@ def subset_stats(stats: ActivationStats, rows: Int[np.ndarray, " n"]) -> Activat
         fingerprint=stats.fingerprint,
         prompt_hash=stats.prompt_hash,
         pooling=stats.pooling,
+        theory=stats.theory,
     )
     return replace(subset, resid=stats.resid) if subset.values == stats.values else subset
 

@@ -9,7 +9,7 @@ from neva_tl.activations import ActivationStats
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.names import as_name
 from neva_tl.core.neuron_set import NeuronSet, Site
-from neva_tl.core.values import ValueName
+from neva_tl.core.theories import ValueName
 from neva_tl.models import Model
 from neva_tl.selection.activation_probability import select_activation_probability
 from neva_tl.selection.base import Request, check_request

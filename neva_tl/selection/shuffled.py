@@ -14,7 +14,7 @@ from neva_tl.activations import ActivationStats, Samples
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.core.values import ValueName
+from neva_tl.core.theories import ValueName
 from neva_tl.models import Model
 from neva_tl.selection.base import Request, check_request
 from neva_tl.selection.registry import find_selector, quick, run
@@ -84,7 +84,9 @@ def shuffled_stats(stats: ActivationStats, value: ValueName, seed: int = 0) -> A
     table = stats.samples.table.reset_index(drop=True)
     rows = np.flatnonzero((table["value"] == value).to_numpy())
     shuffled = shuffle_poles(table.iloc[rows], np.random.default_rng(seed))
-    one = ActivationStats.from_samples(np.asarray(stats.samples.h[rows], dtype=np.float32), shuffled, keep=False)
+    one = ActivationStats.from_samples(
+        np.asarray(stats.samples.h[rows], dtype=np.float32), shuffled, keep=False, theory=stats.theory
+    )
     arrays = {}
     for name in _ARRAYS:
         array = getattr(stats, name).copy()

@@ -40,8 +40,6 @@ def test_leading_space_is_kept(stories3m: Any) -> None:
 def test_missing_words_are_refused(stories3m: Any) -> None:
     with pytest.raises(InputError, match="no words for security"):
         value_tokens(stories3m, ["security"], WORDS)
-    with pytest.raises(InputError, match="unknown value"):
-        value_tokens(stories3m, ["greed"], {"greed": ["gold"]})
     with pytest.raises(InputError, match="usable token"):
         value_tokens(stories3m, ["power"], {"power": [""]})
 
@@ -53,3 +51,9 @@ def test_short_pieces_stand_in_only_where_nothing_else_does(stories3m: Any, stor
     assert only["multi"].all() and len(only) <= 3
     tiny = value_tokens(stories260k, ["power", "security"], {"power": ["dominate"], "security": ["protection"]})
     assert set(tiny["value"]) == {"power", "security"}
+
+
+def test_a_concept_without_words_is_represented_by_its_name(stories3m: Any) -> None:
+    table = value_tokens(stories3m, ["honesty", "be-happy"])
+    assert set(table["value"]) == {"honesty", "be-happy"} and set(table["word"]) == {"honesty", "happy"}
+    assert set(value_tokens(stories3m, ["greed"], {"greed": ["gold"]})["word"]) == {"gold"}

@@ -147,8 +147,8 @@ def test_impossible_cells(column: str, cell: float, message: str) -> None:
 
 
 def test_other_refusals() -> None:
-    with pytest.raises(InputError, match="unknown value"):
-        neuron_set(value="kindness")
+    with pytest.raises(InputError, match="the name of a value"):
+        neuron_set(value="kind/ness")
     with pytest.raises(InputError, match="twice"):
         neuron_set(pd.concat([table(), table()]))
     with pytest.raises(InputError, match="lacks the columns sd, score"):

@@ -58,7 +58,7 @@ def test_opposites_lie_in_opposed_groups() -> None:
                 continue
             (opposite,) = values.value(name).opposites
             # Achievement faces benevolence's neighbour across the circle: at most one place off the opposed arc.
-            near = {opposite, *values.value(opposite).neighbours}
+            near = {opposite, *values.SCHWARTZ.neighbours(opposite)}
             assert near & set(values.GROUPS[theirs]), (name, opposite)
 
 
@@ -75,9 +75,9 @@ def test_distance_is_a_metric(a: str, b: str, c: str) -> None:
 @settings(max_examples=50, deadline=None)
 @given(names)
 def test_neighbours_and_opposites(a: str) -> None:
-    for neighbour in values.value(a).neighbours:
+    for neighbour in values.SCHWARTZ.neighbours(a):
         assert values.circular_distance(a, neighbour) == pytest.approx(36)
-        assert a in values.value(neighbour).neighbours
+        assert a in values.SCHWARTZ.neighbours(neighbour)
     for opposite in values.value(a).opposites:
         assert values.circular_distance(a, opposite) == pytest.approx(180)
         assert a in values.value(opposite).opposites

@@ -262,7 +262,7 @@ NOT_RESULTS = {
     "Edit", "EditSession", "Encoded", "Evidence", "ExactJudge", "Example", "GateShift", "LayerProbe",
     "LogProbJudge", "Method", "ModelInfo", "NeuronEdit", "PlainModel", "Plant", "Posterior", "ProbedVector", "Profile",
     "PromptContext", "PromptShift", "Reference", "Request", "RolePrompt", "Scale", "Selector", "Shift", "StudyConfig",
-    "SurveyJudge", "Text",
+    "SurveyJudge", "Text", "Value", "ValueTheory",
     "Widget", "WordListJudge", "World", "YesNoJudge",
 }  # fmt: skip
 

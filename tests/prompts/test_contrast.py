@@ -190,8 +190,8 @@ LONG = pairs(4) + unpaired(4)
     ("rows", "message"),
     [
         ([], "no prompts"),
-        (changed(pairs(), 4, value="kindness"), r"row 5: unknown value 'kindness'"),
-        (changed(pairs(), 4, value=None), r"row 5: unknown value None"),
+        (changed(pairs(), 4, value="powr"), r"row 5: unknown value 'powr'"),
+        (changed(pairs(), 4, value=None), r"row 5: the name of a value is None"),
         (changed(pairs(), 4, pole="plus"), r"row 5: pole is 'plus'"),
         (changed(pairs(), 4, text="   "), r"row 5: the text is empty"),
         (changed(pairs(), 4, cluster=None), r"row 5: the cluster is empty"),

@@ -129,7 +129,7 @@ def test_unknown_dtype(refused: Refused, model: Path) -> None:
     [
         ([], "no"),
         ([("power", "+", f"Rule the {t}.") for t in THINGS], "power has no - prompts"),
-        ([("greed", p, f"Take the {t} {p}.") for t in THINGS for p in "+-"], "unknown value 'greed'"),
+        ([("powr", p, f"Take the {t} {p}.") for t in THINGS for p in "+-"], "unknown value 'powr'"),
         ([("power", "+", "Rule."), ("power", "-", "Serve.")], "at least 2"),
         ([("power", "±", f"Rule the {t}.") for t in THINGS], "pole is"),
         ([*(("power", p, f"The {t} {p}.") for t in THINGS for p in "+-"), ("power", "+", "")], "text is empty"),
@@ -193,7 +193,7 @@ def test_unknown_names(refused: Refused, model: Path, pairs: Path, tmp_path: Pat
 def test_generate_refuses_before_it_collects(
     refused: Refused, model: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("neva_tl.cli.generate.collected", lambda *args: pytest.fail("collected first"))
+    monkeypatch.setattr("neva_tl.cli.generate.collected", lambda *args, **options: pytest.fail("collected first"))
     steer = ("generate", "hi", "--model", model, "--prompts", f"pairs:{pairs}", "--value")
     assert "'greed'" in refused(*steer, "greed")
     assert "unknown method 'magic'" in refused(*steer, "power", "--method", "magic")

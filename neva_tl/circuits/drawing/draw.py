@@ -21,8 +21,7 @@ from matplotlib.path import Path as Curve
 from neva_tl.circuits.drawing.layered import colour_of
 from neva_tl.circuits.drawing.text import visible
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES
-from neva_tl.plots.style import NEGATIVE, POSITIVE, need, new_figure, short, styled, value_colour
+from neva_tl.plots.style import NEGATIVE, POSITIVE, need, new_figure, present_values, short, styled, value_colour
 
 NEEDED = ("value", "layer", "neuron", "token", "token_value", "attribution")
 #: Layout units: SVG user units, and 1/90 inch in the figure.
@@ -93,9 +92,10 @@ def layout(table: pd.DataFrame, *, value: str | None = None, most_neurons: int =
     # first layer at the bottom, as the residual stream is drawn
     neurons = sorted(total.index[:most_neurons], key=lambda pair: (-pair[0], pair[1]))
     drawn = _strongest(edges, set(neurons), most_links)
-    # tokens in circle order from the top
+    # tokens in the order of the theory from the top
+    order = present_values(table["token_value"])
     tokens = sorted(
-        set(zip(drawn["token_value"], drawn["token"], strict=True)), key=lambda pair: (VALUES.index(pair[0]), pair[1])
+        set(zip(drawn["token_value"], drawn["token"], strict=True)), key=lambda pair: (order.index(pair[0]), pair[1])
     )
     token_rows = len(tokens) + GAP * sum(a[0] != b[0] for a, b in pairwise(tokens))
     rows = max(len(neurons), token_rows)
@@ -179,9 +179,11 @@ def _layer_heights(marks: Mapping[Any, Mark]) -> tuple[tuple[int, float], ...]:
 
 
 def _group_heights(marks: Mapping[Any, Mark]) -> tuple[tuple[str, float], ...]:
-    """(value, mean y of its tokens), in circle order."""
-    heights = {name: [m.y for m in marks.values() if m.value == name] for name in VALUES}
-    return tuple((name, float(np.mean(ys))) for name, ys in heights.items() if ys)
+    """(value, mean y of its tokens), in the order of the theory."""
+    heights: dict[str, list[float]] = {}
+    for mark in marks.values():
+        heights.setdefault(mark.value, []).append(mark.y)
+    return tuple((name, float(np.mean(ys))) for name, ys in heights.items())
 
 
 def circuit_svg(

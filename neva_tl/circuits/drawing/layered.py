@@ -15,8 +15,8 @@ import networkx as nx
 
 from neva_tl.circuits.drawing.text import visible
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES
-from neva_tl.plots.style import value_colour
+from neva_tl.plots.style import present_values, value_colour
+from neva_tl.plots.value_names import NO_VALUE
 
 #: Layout units: SVG user units and CSS pixels at scale 1. The narrow plan is for phones.
 WIDE, NARROW = 780.0, 360.0
@@ -111,12 +111,12 @@ def edge_effect(edge: Mapping[str, Any]) -> float | None:
 
 
 def colour_of(value: Any) -> str:
-    """Colour of a value; grey for a name that is not one of the ten.
+    """Colour of a value; grey where there is none.
 
     Args:
         value: The name.
     """
-    return value_colour(str(value)) if value in VALUES else OTHER
+    return OTHER if str(value) in NO_VALUE else value_colour(str(value))
 
 
 def layered(graph: nx.DiGraph, *, width: float = WIDE, most_edges: int = MOST_EDGES) -> Plan:
@@ -282,10 +282,9 @@ def _cut(ties: tuple[Tie, ...], most: int) -> float:
 
 
 def _values(graph: nx.DiGraph, by_kind: Mapping[str, list[str]]) -> list[str]:
-    """Values with a node or a token, in circle order, others after them."""
+    """Values with a node or a token, in the order of their theory."""
     named = [str(graph.nodes[n].get("value")) for kind in ("value", "token") for n in by_kind[kind]]
-    values = list(dict.fromkeys(named))
-    return [name for name in VALUES if name in values] + [name for name in values if name not in VALUES]
+    return present_values(named)
 
 
 def _visible_tokens(graph: nx.DiGraph, tokens: list[str], ties: tuple[Tie, ...], room: int) -> tuple[list[str], int]:

@@ -21,7 +21,7 @@ from neva_tl.attribution import value_tokens
 from neva_tl.attribution.decompose import At, read_mask
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES, ValueName
+from neva_tl.core.theories import ValueName, ValueTheory
 from neva_tl.models import Model, inference
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.example import Example
@@ -106,7 +106,7 @@ def value_task(
     *,
     split: str = "train",
     per_pole: int = 64,
-    values: Sequence[ValueName] = VALUES,
+    values: Sequence[ValueName] | None = None,
     words: Mapping[ValueName, Sequence[str]] | None = None,
     at: At = "answer",
     chat: bool | None = None,
@@ -120,8 +120,8 @@ def value_task(
         value: The value whose words m is about.
         split: Split of the contrast set.
         per_pole: Maximum texts per pole (whole pairs, where texts are paired).
-        values: Values whose tokens are measured as well; by default all ten, without those that have no token in this
-            vocabulary.
+        values: Values whose tokens are measured as well; None for all of the set's theory, without those that have no token
+            in this vocabulary.
         words: As in `attribution.value_tokens`; by default half A of our lists.
         at: `last` where a value's words come next (the demo's contrasts), `answer` for statements.
         chat: As in `inference.encode`.
@@ -132,7 +132,7 @@ def value_task(
     """
     if per_pole < 2:
         raise InputError(f"a task needs at least 2 texts per pole, not {per_pole}")
-    tokens = _tokens(model, value, values, words)
+    tokens = _tokens(model, value, values, words, pairs.theory)
     contrasts = pairs.split(split).for_value(value)
     df = contrasts.df
     # round-robin over clusters, so that a small task still covers many frames
@@ -154,12 +154,19 @@ def value_task(
     )
 
 
-def _tokens(model: Model, value: str, values: Sequence[str], words: Mapping[str, Sequence[str]] | None) -> pd.DataFrame:
+def _tokens(
+    model: Model,
+    value: str,
+    values: Sequence[str] | None,
+    words: Mapping[str, Sequence[str]] | None,
+    theory: ValueTheory,
+) -> pd.DataFrame:
     """Return the tokens of the task's value and of the others; by default, others without a token are left out."""
-    others_optional = words is None and tuple(values) == VALUES
-    table = value_tokens(model, values, words, strict=not others_optional)
+    names = theory.names if values is None else tuple(values)
+    others_optional = words is None and names == theory.names
+    table = value_tokens(model, names, words, theory, strict=not others_optional)
     # the task's own value needs a token: this raises the error that says why it has none
-    return table if value in set(table["value"]) else value_tokens(model, (*values, value), words)
+    return table if value in set(table["value"]) else value_tokens(model, (*names, value), words, theory)
 
 
 def read_log_odds(

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES
+from neva_tl.core.theories import SCHWARTZ, theory_of
 from neva_tl.evaluation.judges.base import ItemScores, Rewrite
 from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.models import Model, inference
@@ -40,7 +40,14 @@ def balance(questions: pd.DataFrame) -> pd.DataFrame:
     Args:
         questions: Columns `value`, `against`.
     """
-    return pd.crosstab(questions["value"], questions["against"]).reindex(index=VALUES, columns=VALUES, fill_value=0)
+    names = _values(questions)
+    return pd.crosstab(questions["value"], questions["against"]).reindex(index=names, columns=names, fill_value=0)
+
+
+def _values(questions: pd.DataFrame) -> tuple[str, ...]:
+    """Return the values of the theory that the questions imply, in its order."""
+    present = [*questions["value"].dropna().unique(), *questions["against"].dropna().unique()]
+    return theory_of(present).names if present else SCHWARTZ.names
 
 
 @check_arguments
@@ -82,8 +89,9 @@ def on_dilemmas(
     """
     if any(len(frame) != len(questions) for frame in (base, *edited.values())):
         raise InputError("dilemmas need one text per question in every condition (samples=1)")
-    offered = [offers(questions, name) for name in VALUES]
-    measured = tuple(name for name, mask in zip(VALUES, offered, strict=True) if mask.any())
+    values = _values(questions)
+    offered = [offers(questions, name) for name in values]
+    measured = tuple(name for name, mask in zip(values, offered, strict=True) if mask.any())
     masks = [mask for mask in offered if mask.any()]
     responses = Responses(
         method=method,
@@ -172,7 +180,7 @@ class YesNoJudge:
         prompts = [rewrite(text) if rewrite else text for text in self.questions["text"].astype(str)]
         yes = self._logprob(model, prompts, ANSWERS[0], session) - self._logprob(model, prompts, ANSWERS[1], session)
         p_yes = 1.0 / (1.0 + np.exp(-yes))
-        rows = [(name, offers(self.questions, name)) for name in VALUES]
+        rows = [(name, offers(self.questions, name)) for name in _values(self.questions)]
         rows = [(name, mask) for name, mask in rows if mask.any()]
         topics = self.questions["topic"].to_numpy(dtype=str)
         first_option = self._first_option().to_numpy()

@@ -10,15 +10,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from neva_tl.core.arguments import check_arguments
-from neva_tl.core.values import ValueName
-from neva_tl.core.values import value as lookup
+from neva_tl.core.theories import ValueName
 from neva_tl.editing import DosePoint, Edit
 from neva_tl.evaluation.conditions.capability import Reference, capability
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.fluency import admissible
 from neva_tl.evaluation.conditions.leakage import assemble, steered_value
 from neva_tl.evaluation.conditions.observe import Observed, observe
-from neva_tl.evaluation.judges.base import Judge
+from neva_tl.evaluation.judges.base import Judge, judge_theory
 from neva_tl.evaluation.judges.registry import as_judge
 from neva_tl.evaluation.measures.result import LeakageResult, measure
 from neva_tl.models import Model
@@ -117,7 +116,7 @@ def dose_response(
         `ppl, kl`.
     """
     judge = as_judge(judge)
-    name = lookup(value or steered_value(edit)).name
+    name = judge_theory(judge).value(value or steered_value(edit)).name
     unedited = base or observe(model, None, prompts, judge, decoding=decoding)
     rows = []
     for dose in tqdm(doses or DOSES, desc=f"doses: {name}", file=sys.stderr, disable=not progress):

@@ -18,11 +18,11 @@ from tqdm import tqdm
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cache import JsonCache
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import ValueName, value
+from neva_tl.core.theories import ValueName, in_order
 from neva_tl.editing import Edit, as_edits
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.observe import Observed, observe
-from neva_tl.evaluation.judges.base import ItemScores, Judge
+from neva_tl.evaluation.judges.base import ItemScores, Judge, judge_theory
 from neva_tl.evaluation.judges.registry import as_judge
 from neva_tl.evaluation.measures.cluster_sums import bootstrap_weights
 from neva_tl.evaluation.measures.estimate import Estimate, interval
@@ -69,6 +69,7 @@ def assemble(
         values=base.values,
         shared=base.shared,
         bounds=base.bounds,
+        theory=base.theory,
         judge=judge,
         unit=unit,
         question=question,
@@ -92,7 +93,7 @@ def leakage(
     n_permutations: int = 9999,
     progress: bool = True,
 ) -> LeakageResult:
-    """Steer towards each value in turn and measure the change of all ten values.
+    """Steer towards each value in turn and measure the change of every value.
 
     Args:
         model: A TransformerLens model.
@@ -117,7 +118,7 @@ def leakage(
         edits = _by_value(as_edits(edits))
     if not edits:
         raise InputError("leakage needs at least one edit: a mapping from the steered value to its edit")
-    names = sorted(edits, key=lambda name: value(name).index)
+    names = in_order(edits, judge_theory(judge))
     base = base or observe(model, None, prompts, judge, decoding=decoding, cache=cache)
     observed: dict[str, Observed] = {}
     for name in tqdm(names, desc=f"leakage: {method}", file=sys.stderr, disable=not progress):

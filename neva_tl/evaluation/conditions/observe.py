@@ -17,11 +17,19 @@ from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cache import JsonCache
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES
 from neva_tl.editing import Edit, as_edits, edit, edit_rows, rewrite
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.text_cache import cacheable, recall, text_keys
-from neva_tl.evaluation.judges.base import ItemScores, Judge, ModelJudge, TextJudge, check_scores, reads_texts
+from neva_tl.evaluation.judges.base import (
+    ItemScores,
+    Judge,
+    ModelJudge,
+    TextJudge,
+    check_scores,
+    judge_theory,
+    judge_values,
+    reads_texts,
+)
 from neva_tl.evaluation.judges.registry import as_judge, as_text_judge
 from neva_tl.models import LayerCache, Model
 from neva_tl.models.inference.prompt_cache import Prefill
@@ -60,22 +68,23 @@ def score_texts(judge: TextJudge | str, texts: Sequence[str], prompts: Sequence[
         prompts: Prompt of each text.
 
     Returns:
-        Columns `text, valid`, `score_VALUE` for the ten values, and `oppose_VALUE` if the judge scores opposition. Invalid
+        Columns `text, valid`, `score_VALUE` for the values of the judge, and `oppose_VALUE` if it scores opposition. Invalid
         texts score 0.
 
     Raises:
         InputError: The judge returned scores of the wrong shape or range.
     """
     judge, texts = as_text_judge(judge), list(texts)
+    values = judge_values(judge)
     score = np.asarray(judge.score(texts, prompts), dtype=float)
-    check_scores(score, len(texts))
+    check_scores(score, len(texts), len(values))
     valid = np.asarray(judge.valid(texts, prompts), dtype=bool)
     columns: dict[str, Any] = {"text": texts, "valid": valid}
-    columns |= {f"score_{name}": np.where(valid, score[:, j], 0.0) for j, name in enumerate(VALUES)}
+    columns |= {f"score_{name}": np.where(valid, score[:, j], 0.0) for j, name in enumerate(values)}
     oppose = judge.oppose(texts, prompts)
     if oppose is not None:
-        check_scores(np.asarray(oppose), len(texts))
-        columns |= {f"oppose_{name}": np.where(valid, oppose[:, j], 0.0) for j, name in enumerate(VALUES)}
+        check_scores(np.asarray(oppose), len(texts), len(values))
+        columns |= {f"oppose_{name}": np.where(valid, oppose[:, j], 0.0) for j, name in enumerate(values)}
     return pd.DataFrame(columns)
 
 
@@ -250,7 +259,8 @@ def observe(
         return Observed(_ask(model, edits, cast(ModelJudge, judge), reuse))
     if prompts is None:
         raise InputError(f"the judge {judge.name!r} reads texts: give open prompts for the model to continue")
-    return _observed(text_responses(model, edits, prompts, judge, decoding=decoding, cache=cache, progress=progress))
+    scored = text_responses(model, edits, prompts, judge, decoding=decoding, cache=cache, progress=progress)
+    return _observed(scored, judge)
 
 
 def observe_many(
@@ -279,7 +289,7 @@ def observe_many(
         return [observe(model, edits, prompts, judge, decoding=decoding, cache=cache) for edits in conditions]
     decoding = decoding or Decoding()
     texts = write_texts_many(model, conditions, _inputs(prompts, decoding), decoding, cache=cache)
-    return [_observed(_responses(judge, prompts, batch, decoding)) for batch in texts]
+    return [_observed(_responses(judge, prompts, batch, decoding), judge) for batch in texts]
 
 
 def write_texts_many(
@@ -324,17 +334,19 @@ def write_texts_many(
     return [texts[i : i + len(prompts)] for i in range(0, len(texts), len(prompts))]
 
 
-def _observed(texts: pd.DataFrame) -> Observed:
-    """Return the item scores in a table of scored texts."""
+def _observed(texts: pd.DataFrame, judge: TextJudge) -> Observed:
+    """Return the item scores in a table of texts that a judge scored."""
+    values, theory = judge_values(judge), judge_theory(judge)
     clusters = texts["topic"].to_numpy(dtype=str)
 
     def items(columns: Iterable[np.ndarray], bounds: tuple[float, float]) -> ItemScores:
-        return ItemScores(VALUES, tuple(columns), tuple(clusters for _ in VALUES), shared=True, bounds=bounds)
+        topics = tuple(clusters for _ in values)
+        return ItemScores(values, tuple(columns), topics, shared=True, bounds=bounds, theory=theory)
 
-    score = [texts[f"score_{name}"].to_numpy(dtype=float) for name in VALUES]
+    score = [texts[f"score_{name}"].to_numpy(dtype=float) for name in values]
     net = None
-    if f"oppose_{VALUES[0]}" in texts.columns:
-        oppose = [texts[f"oppose_{name}"].to_numpy(dtype=float) for name in VALUES]
+    if f"oppose_{values[0]}" in texts.columns:
+        oppose = [texts[f"oppose_{name}"].to_numpy(dtype=float) for name in values]
         net = items((s - o for s, o in zip(score, oppose, strict=True)), (-1.0, 1.0))
     return Observed(items(score, (0.0, 1.0)), net, texts)
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES, distance_matrix
+from neva_tl.core.theories.schwartz import SCHWARTZ, distance_matrix
 from neva_tl.evaluation.labels.decisions import cells, decide, kappa
 from neva_tl.evaluation.measures.cluster_sums import bootstrap_weights
 from neva_tl.evaluation.measures.estimate import Estimate, interval
@@ -70,7 +70,7 @@ def agreement(
     clusters: np.ndarray,
     *,
     threshold: float = 0.5,
-    names: Sequence[str] = VALUES,
+    names: Sequence[str] = SCHWARTZ.names,
     n_boot: int = 1000,
     seed: int = 0,
 ) -> Agreement:
@@ -138,8 +138,8 @@ class Confusion:
     def df(self) -> pd.DataFrame:
         """Table with one row per cell: labelled, scored, mean, lift, distance, n."""
         rows = []
-        for i, labelled in enumerate(VALUES):
-            for j, scored in enumerate(VALUES):
+        for i, labelled in enumerate(SCHWARTZ.names):
+            for j, scored in enumerate(SCHWARTZ.names):
                 cell = {"labelled": labelled, "scored": scored, "mean": self.matrix.iloc[i, j]}
                 cell |= {"lift": self.lift.iloc[i, j], "distance": distance_matrix()[i, j], "n": self.counts.iloc[i]}
                 rows.append(cell)
@@ -162,7 +162,7 @@ class Confusion:
 
 @check_arguments
 def confusion(
-    scores: Float[np.ndarray, "n 10"], labels: Float[np.ndarray, "n 10"], *, n_permutations: int = 9999, seed: int = 0
+    scores: Float[np.ndarray, "n v"], labels: Float[np.ndarray, "n v"], *, n_permutations: int = 9999, seed: int = 0
 ) -> Confusion:
     """Compute mean scores of each value on the texts of each value.
 
@@ -184,11 +184,11 @@ def confusion(
     if not positive.any():
         raise InputError("no text is labelled 1: there is nothing to confuse")
     counts = positive.sum(axis=0)
-    matrix = np.array([_means(scores[positive[:, i]]) for i in range(len(VALUES))])
+    matrix = np.array([_means(scores[positive[:, i]]) for i in range(len(SCHWARTZ))])
     lift = matrix - _means(scores)
     rows, columns = np.flatnonzero(counts > 0), np.flatnonzero(~np.isnan(scores).all(axis=0))
     defined = lift[np.ix_(rows, columns)]
-    of_rows, of_columns = [VALUES[i] for i in rows], [VALUES[j] for j in columns]
+    of_rows, of_columns = [SCHWARTZ.names[i] for i in rows], [SCHWARTZ.names[j] for j in columns]
     off = distance_matrix()
     table = pd.DataFrame({"distance": off.ravel(), "lift": lift.ravel()}).dropna()
     by_distance = table.groupby("distance", as_index=False).agg(lift=("lift", "mean"), cells=("lift", "size"))
@@ -196,9 +196,9 @@ def confusion(
     rho = float(circle_correlation(defined[None], of_rows, of_columns)[0]) if enough else float("nan")
     p = mantel_p(defined, of_rows, of_columns, n_permutations=n_permutations, seed=seed) if enough else float("nan")
     return Confusion(
-        pd.DataFrame(matrix, index=list(VALUES), columns=list(VALUES)),
-        pd.DataFrame(lift, index=list(VALUES), columns=list(VALUES)),
-        pd.Series(counts, index=list(VALUES), name="n"),
+        pd.DataFrame(matrix, index=list(SCHWARTZ.names), columns=list(SCHWARTZ.names)),
+        pd.DataFrame(lift, index=list(SCHWARTZ.names), columns=list(SCHWARTZ.names)),
+        pd.Series(counts, index=list(SCHWARTZ.names), name="n"),
         by_distance,
         rho,
         p,

@@ -18,7 +18,7 @@ import pandas as pd
 from sklearn.metrics import cohen_kappa_score
 
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES
+from neva_tl.core.theories.schwartz import SCHWARTZ
 from neva_tl.evaluation.measures.cluster_sums import bootstrap_weights
 from neva_tl.evaluation.measures.estimate import interval
 
@@ -120,7 +120,9 @@ def sample(generations: pd.DataFrame, n: int, seed: int = 0) -> Sample:
         )
     rng = np.random.default_rng(seed)
     methods = sorted({method for method, _, _ in edited})
-    values = [VALUES[j] for j in rng.permutation(len(VALUES)) if any(v == VALUES[j] for _, v, _ in edited)]
+    values = [
+        SCHWARTZ.names[j] for j in rng.permutation(len(SCHWARTZ)) if any(v == SCHWARTZ.names[j] for _, v, _ in edited)
+    ]
     slots = {value: [list(base)[k] for k in rng.permutation(len(base))] for value in values}
     items: dict[str, SampledText] = {}
     conditions: list[dict[str, Any]] = []
@@ -207,7 +209,7 @@ def parse(answer: str) -> dict[str, int | None]:
     text = answer.strip().lower().replace(",", " ")
     sure, question, unsure = text.partition("?")
     if question and not sure.strip() and not unsure.strip():
-        return dict.fromkeys(VALUES)
+        return dict.fromkeys(SCHWARTZ.names)
     keys = [c for c in sure if not c.isspace()]
     doubts = [c for c in unsure if not c.isspace()]
     if keys == ["n"]:
@@ -220,7 +222,7 @@ def parse(answer: str) -> dict[str, int | None]:
     both = set(keys) & set(doubts)
     if both:
         raise InputError(f"{both.pop()!r} is both expressed and undecided")
-    return {name: None if key in doubts else int(key in keys) for key, name in zip(KEYS, VALUES, strict=True)}
+    return {name: None if key in doubts else int(key in keys) for key, name in zip(KEYS, SCHWARTZ.names, strict=True)}
 
 
 def label_rows(
@@ -241,7 +243,7 @@ def label_rows(
         if labels is None or all(x is None for x in labels.values()) or not item.text.strip():
             continue
         about = {"text": item.text, "context": item.prompt, "cluster": item.topic, "split": "test"}
-        rows.append(about | {name: labels[name] for name in VALUES})
+        rows.append(about | {name: labels[name] for name in SCHWARTZ.names})
     return rows
 
 
@@ -268,7 +270,7 @@ def unblinded(
     rows = []
     for method, group in conditions.groupby("method", sort=False):
         edited, base = _decisions(group["item"], answers), _decisions(group["base"], answers)
-        target = np.array([VALUES.index(name) for name in group["steered"]], dtype=int)
+        target = np.array([SCHWARTZ.index(name) for name in group["steered"]], dtype=int)
         on_target, on_target_base = edited[np.arange(len(group)), target], base[np.arange(len(group)), target]
         change = edited - base
         change[np.arange(len(group)), target] = np.nan
@@ -298,7 +300,7 @@ def self_agreement(answers: Mapping[tuple[str, int], Mapping[str, int | None]]) 
     pairs = [
         (first, second)
         for key in twice
-        for name in VALUES
+        for name in SCHWARTZ.names
         if (first := answers[key, 0][name]) is not None and (second := answers[key, 1][name]) is not None
     ]
     if not pairs:
@@ -317,9 +319,9 @@ def _decisions(
     keys: Sequence[str] | pd.Series[str], answers: Mapping[tuple[str, int], Mapping[str, int | None]]
 ) -> np.ndarray:
     """Return the labels of items as an array; NaN without an answer or a decision."""
-    out = np.full((len(keys), len(VALUES)), np.nan)
+    out = np.full((len(keys), len(SCHWARTZ)), np.nan)
     for row, key in enumerate(keys):
-        for j, name in enumerate(VALUES):
+        for j, name in enumerate(SCHWARTZ.names):
             label = answers.get((key, 0), {}).get(name)
             if label is not None:
                 out[row, j] = label

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES
+from neva_tl.core.theories.schwartz import SCHWARTZ
 from neva_tl.evaluation.judge_quality.mixing import JudgedTexts, Mixing, MixingDraws, mixing, rogan_gladen, unmix
 from neva_tl.evaluation.measures import formulas
 from neva_tl.evaluation.measures.cluster_sums import bootstrap_weights, cluster_sums, random_halves
@@ -194,7 +194,7 @@ def correct(
     Raises:
         InputError: The judges differ, `responses` lacks a value, or the labels do not define a mixing matrix (see `mixing`).
     """
-    if responses.values != VALUES:
+    if responses.values != SCHWARTZ.names:
         raise InputError(
             f"the correction needs all ten values measured: {responses.method} measured {len(responses.values)}"
         )
@@ -213,7 +213,7 @@ def correct(
     cells = [[interval(d[0, i, j], d[1:, i, j], n, level) for j in range(10)] for i in range(len(target))]
 
     def frame(data: Any) -> pd.DataFrame:
-        return pd.DataFrame(data, index=list(responses.steered), columns=list(VALUES), dtype=float)
+        return pd.DataFrame(data, index=list(responses.steered), columns=list(SCHWARTZ.names), dtype=float)
 
     confused = formulas.leakage(alone, target).mean(axis=-1)
     share, shares = _shares(effects.d, alone, raw, level)
@@ -234,7 +234,7 @@ def correct(
 
 def _positive(
     responses: Responses, draws: MixingDraws, *, seed: int, n_boot: int, n_splits: int
-) -> Float[np.ndarray, "b i 10"]:
+) -> Float[np.ndarray, "b i v"]:
     """Compute the cross-fitted positive part of `D M^-1`.
 
     One half of topics and labels determines the sign of each cell, the other half its size.
@@ -254,7 +254,7 @@ def _positive(
 
 
 def _shares(
-    d: Float[np.ndarray, "b i 10"], alone: Float[np.ndarray, "b i 10"], raw: LeakageResult, level: float
+    d: Float[np.ndarray, "b i v"], alone: Float[np.ndarray, "b i v"], raw: LeakageResult, level: float
 ) -> tuple[Estimate, dict[str, Estimate]]:
     responses = raw.responses
     off = formulas.off_target(responses.target, d.shape[-1])

@@ -30,7 +30,7 @@ from jaxtyping import Float
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES
+from neva_tl.core.theories.schwartz import SCHWARTZ
 from neva_tl.evaluation.judges.base import TextJudge
 from neva_tl.evaluation.labels.labelled import LabelledTexts
 from neva_tl.evaluation.measures.cluster_sums import bootstrap_weights, random_halves
@@ -59,8 +59,8 @@ class JudgedTexts:
     judge: str
     unit: str
     labels_name: str
-    scores: Float[np.ndarray, "n 10"]
-    labels: Float[np.ndarray, "n 10"]
+    scores: Float[np.ndarray, "n v"]
+    labels: Float[np.ndarray, "n v"]
     clusters: np.ndarray
     left_out: int = 0
 
@@ -73,7 +73,11 @@ class JudgedTexts:
         facts = {"labels": self.labels_name, "texts": len(self.scores), "left out": self.left_out}
         yes = self.labels == 1
         table = pd.DataFrame(
-            {"value": VALUES, "yes": yes.sum(axis=0), "score": [_mean(self.scores[:, j]) for j in range(len(VALUES))]}
+            {
+                "value": SCHWARTZ.names,
+                "yes": yes.sum(axis=0),
+                "score": [_mean(self.scores[:, j]) for j in range(len(SCHWARTZ))],
+            }
         )
         return card(f"Texts judged by {self.judge}", facts, table)
 
@@ -106,7 +110,7 @@ def judged(judge: TextJudge, labelled: LabelledTexts, *, split: str = "test") ->
         )
     scored = texts.part(complete)
     table = score_texts(judge, scored.texts, scored.contexts)
-    scores = table[[f"score_{name}" for name in VALUES]].to_numpy(dtype=np.float64)
+    scores = table[[f"score_{name}" for name in SCHWARTZ.names]].to_numpy(dtype=np.float64)
     read = ~np.isnan(scores).any(axis=1)
     if not read.any():
         raise InputError(f"the judge {judge.name} failed on every text of {labelled.name}")
@@ -132,10 +136,10 @@ class MixingDraws:
         halves: For each halving of the clusters, `m` of both halves (for cross-fitting).
     """
 
-    m: Float[np.ndarray, "b 10 10"]
-    tpr: Float[np.ndarray, "b 10"]
-    fpr: Float[np.ndarray, "b 10"]
-    halves: tuple[tuple[Float[np.ndarray, "b 10 10"], Float[np.ndarray, "b 10 10"]], ...]
+    m: Float[np.ndarray, "b v v"]
+    tpr: Float[np.ndarray, "b v"]
+    fpr: Float[np.ndarray, "b v"]
+    halves: tuple[tuple[Float[np.ndarray, "b v v"], Float[np.ndarray, "b v v"]], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,8 +190,8 @@ class Mixing:
                 "n": len(self.judged.scores),
                 "yes": int((self.judged.labels[:, k] == 1).sum()),
             }
-            for k, true in enumerate(VALUES)
-            for j, measured in enumerate(VALUES)
+            for k, true in enumerate(SCHWARTZ.names)
+            for j, measured in enumerate(SCHWARTZ.names)
         ]
         return pd.DataFrame(rows)
 
@@ -232,13 +236,13 @@ def mixing(judged: JudgedTexts, *, seed: int = 0, n_boot: int = 2000, level: flo
 
     def frame(pick: str) -> pd.DataFrame:
         data = [[getattr(cell, pick) for cell in row] for row in cells]
-        return pd.DataFrame(data, index=list(VALUES), columns=list(VALUES), dtype=float)
+        return pd.DataFrame(data, index=list(SCHWARTZ.names), columns=list(SCHWARTZ.names), dtype=float)
 
     floors = [cells[k][k].lo for k in range(10)]
-    weak = tuple(name for name, floor in zip(VALUES, floors, strict=True) if floor is None or floor <= 0)
+    weak = tuple(name for name, floor in zip(SCHWARTZ.names, floors, strict=True) if floor is None or floor <= 0)
     conditions, scaled = condition_numbers(draws.m), condition_numbers(_scaled(draws.m))
     rates = []
-    for j, name in enumerate(VALUES):
+    for j, name in enumerate(SCHWARTZ.names):
         row: dict[str, Any] = {"value": name}
         for rate, x in (("tpr", draws.tpr[:, j]), ("fpr", draws.fpr[:, j])):
             row |= interval(x[0], x[1:], n, level).columns(rate)
@@ -270,7 +274,7 @@ def slopes(gram: Float[np.ndarray, "b p p"], cross: Float[np.ndarray, "b p q"]) 
     return np.where(good[:, None, None], np.linalg.solve(safe, cross), np.nan)[:, 1:, :]
 
 
-def unmix(d: Float[np.ndarray, "b i 10"], m: Float[np.ndarray, "b 10 10"]) -> Float[np.ndarray, "b i 10"]:
+def unmix(d: Float[np.ndarray, "b i v"], m: Float[np.ndarray, "b v v"]) -> Float[np.ndarray, "b i v"]:
     """Compute `D_true = D M^-1` for each draw by solving `M' D_true' = D'`.
 
     NaN where M is singular or undefined.
@@ -299,7 +303,7 @@ def condition_numbers(m: Float[np.ndarray, "b p p"]) -> Float[np.ndarray, " b"]:
     return np.where(good & (values[:, -1] > 0), ratio, np.inf)
 
 
-def _scaled(m: Float[np.ndarray, "b 10 10"]) -> Float[np.ndarray, "b 10 10"]:
+def _scaled(m: Float[np.ndarray, "b v v"]) -> Float[np.ndarray, "b v v"]:
     """Scale columns to length 1; NaN where a column is 0.
 
     This scaling is nearly the best conditioned one (van der Sluis 1969).
@@ -337,7 +341,7 @@ def _check_labels(labels: np.ndarray, clusters: np.ndarray, source: str) -> None
     yes, no = (labels == 1).sum(axis=0), (labels == 0).sum(axis=0)
     few = [
         f"{name} ({yes[j]} texts have it, {no[j]} do not)"
-        for j, name in enumerate(VALUES)
+        for j, name in enumerate(SCHWARTZ.names)
         if min(yes[j], no[j]) < MIN_LABELS
     ]
     if few:
@@ -349,7 +353,7 @@ def _check_labels(labels: np.ndarray, clusters: np.ndarray, source: str) -> None
         raise InputError(f"the labelled texts of {source} all belong to one cluster: intervals need at least two")
     _, size, directions = np.linalg.svd(labels - labels.mean(axis=0), full_matrices=False)
     if size[-1] <= 1e-9 * size[0]:
-        tied = [name for name, weight in zip(VALUES, directions[-1], strict=True) if abs(weight) > 0.1]
+        tied = [name for name, weight in zip(SCHWARTZ.names, directions[-1], strict=True) if abs(weight) > 0.1]
         raise InputError(
             f"the labels of {', '.join(tied)} in {source} determine each other: the judge's response to each cannot be "
             "separated; add texts that have one without the others"
@@ -362,7 +366,7 @@ def _check_invertible(m: np.ndarray, judged: JudgedTexts) -> None:
     silent = np.abs(m).max(axis=0) <= 1e-12
     _, _, right = np.linalg.svd(m.T)  # the mix of true values that changes no score
     mixed = np.abs(right[-1]) > 0.3
-    lost = [name for name, it in zip(VALUES, silent if silent.any() else mixed, strict=True) if it]
+    lost = [name for name, it in zip(SCHWARTZ.names, silent if silent.any() else mixed, strict=True) if it]
     raise InputError(
         f"the judge {judged.judge} cannot tell {', '.join(lost)} from other values on {judged.labels_name}: its mixing matrix "
         "is singular and leakage cannot be corrected with it; use a judge that reads every value, or other labels"
@@ -390,7 +394,7 @@ def _draw(judged: JudgedTexts, *, seed: int, n_boot: int, n_splits: int) -> Mixi
     halves = random_halves(names, ("labels",), n_splits=n_splits, seed=seed, shared=False)[0]
     weights = np.vstack([np.ones((1, size)), boot])
 
-    def fit(some: Float[np.ndarray, "b c"]) -> Float[np.ndarray, "b 10 10"]:
+    def fit(some: Float[np.ndarray, "b c"]) -> Float[np.ndarray, "b v v"]:
         return slopes(np.tensordot(some, gram, axes=1), np.tensordot(some, cross, axes=1))
 
     return MixingDraws(

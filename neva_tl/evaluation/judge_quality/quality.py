@@ -21,7 +21,7 @@ from jaxtyping import Float
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES
+from neva_tl.core.theories.schwartz import SCHWARTZ
 from neva_tl.evaluation.judge_quality.agreement import Agreement, Confusion, agreement, confusion, resampled_cells
 from neva_tl.evaluation.judges.base import TextJudge, check_scores, reads_texts
 from neva_tl.evaluation.labels.decisions import calibration_error, cells, decide, macro, one_baseline, rates
@@ -62,8 +62,8 @@ class Judged:
         seconds: Duration of scoring.
     """
 
-    scores: Float[np.ndarray, "n 10"]
-    decisions: Float[np.ndarray, "n 10"]
+    scores: Float[np.ndarray, "n v"]
+    decisions: Float[np.ndarray, "n v"]
     fine: Float[np.ndarray, "n c"] | None
     fine_decisions: Float[np.ndarray, "n c"] | None
     own_categories: bool
@@ -176,17 +176,17 @@ def judged(judge: Any, labelled: LabelledTexts, *, threshold: float | None = Non
     start = time.perf_counter()
     read_scores = read(texts, prompts)
     seconds = time.perf_counter() - start
-    names = finer.names if finer else VALUES
+    names = finer.names if finer else SCHWARTZ.names
     own_rule = finer is not None and threshold is None
     read_decisions = (
         finer.decide(read_scores) if own_rule else decide(read_scores, 0.5 if threshold is None else threshold)
     )
     scores, decisions = to_values(read_scores, names), to_values(read_decisions, names)
     check_scores(scores, len(texts))
-    if labelled.names == VALUES:
+    if labelled.names == SCHWARTZ.names:
         return Judged(scores, decisions, None, None, False, seconds)
     if finer is None or not set(names) <= set(labelled.names):
-        columns = [VALUES.index(value_of(name)) for name in labelled.names]
+        columns = [SCHWARTZ.index(value_of(name)) for name in labelled.names]
         return Judged(scores, decisions, scores[:, columns], decisions[:, columns], False, seconds)
     fine, fine_decisions = (_columns(x, names, labelled.names) for x in (read_scores, read_decisions))
     return Judged(scores, decisions, fine, fine_decisions, True, seconds)
@@ -217,7 +217,7 @@ def quality(
         InputError: The judge does not read texts, or `labelled` is empty.
     """
     scored = judged(judge, labelled, threshold=threshold) if said is None else said
-    levels = [("value", VALUES, labelled.to_values().labels, scored.scores, scored.decisions)]
+    levels = [("value", SCHWARTZ.names, labelled.to_values().labels, scored.scores, scored.decisions)]
     if scored.fine is not None and scored.fine_decisions is not None:
         levels.append(("category", labelled.names, labelled.labels, scored.fine, scored.fine_decisions))
     rows: list[dict[str, Any]] = []

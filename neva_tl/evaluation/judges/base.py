@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 
 from neva_tl.core.cards import card
 from neva_tl.core.statistics import cluster_bootstrap
-from neva_tl.core.values import VALUES
+from neva_tl.core.theories import SCHWARTZ, ValueTheory, resolve_theory
 from neva_tl.models import Model
 from neva_tl.models.inference.session import TokenSession
 
@@ -32,12 +32,13 @@ class ItemScores:
     `scores[j][k]` is the score of item k of value j, and `clusters[j][k]` its topic.
 
     Attributes:
-        values: Measured values in circle order.
+        values: Measured values in the order of their theory.
         scores: One float64 array per value; NaN = missing.
         clusters: One array of topic names per value.
         shared: Whether the items are the same for every value.
         bounds: Smallest and largest possible score; None = unbounded.
         extra: Further columns, name -> (scores, clusters), such as "affirmation". Never part of the leakage matrix.
+        theory: Theory of the values; None for the one that their names imply.
     """
 
     values: tuple[str, ...]
@@ -46,6 +47,7 @@ class ItemScores:
     shared: bool = False
     bounds: tuple[float, float] | None = None
     extra: dict[str, tuple[Float[np.ndarray, " _"], np.ndarray]] = field(default_factory=dict)
+    theory: ValueTheory | None = None
 
     def table(self, *, n_boot: int = 500, seed: int = 0) -> pd.DataFrame:
         """Compute the mean score of each measured value.
@@ -81,15 +83,18 @@ class ItemScores:
     def show(self) -> Any:
         """Plot the mean score of each value with intervals as a matplotlib figure."""
         from neva_tl.plots import interval_plot
+        from neva_tl.plots.value_names import using_theory
 
-        return interval_plot(self.table(), title="Mean score of each value", axis="score")
+        with using_theory(resolve_theory(self.theory, self.values)):
+            return interval_plot(self.table(), title="Mean score of each value", axis="score")
 
 
 @runtime_checkable
 class TextJudge(Protocol):
-    """Reads texts and scores each of the ten values in [0, 1].
+    """Reads texts and scores each value in [0, 1].
 
-    0 = not expressed or an invalid text, .5 = balanced or undecided, NaN = the judge failed.
+    The values are those of its attribute `values` (see `judge_values`), by default Schwartz's ten. 0 = not expressed or an
+    invalid text, .5 = balanced or undecided, NaN = the judge failed.
     """
 
     @property
@@ -102,7 +107,7 @@ class TextJudge(Protocol):
         """Meaning of a score of 1."""
         ...
 
-    def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
+    def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n v"]:
         """Score how strongly each text expresses each value.
 
         Args:
@@ -111,7 +116,7 @@ class TextJudge(Protocol):
         """
         ...
 
-    def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"] | None:
+    def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n v"] | None:
         """Score how strongly each text opposes each value.
 
         Args:
@@ -170,6 +175,24 @@ def reads_texts(judge: Judge) -> TypeGuard[TextJudge]:
     return hasattr(judge, "valid")
 
 
+def judge_values(judge: Any) -> tuple[str, ...]:
+    """Return the values that a judge scores, in its order: its attribute `values`, else Schwartz's ten.
+
+    Args:
+        judge: The judge.
+    """
+    return tuple(getattr(judge, "values", None) or SCHWARTZ.names)
+
+
+def judge_theory(judge: Any) -> ValueTheory:
+    """Return the theory of a judge's values: its attribute `theory`, else the one that the names imply.
+
+    Args:
+        judge: The judge.
+    """
+    return resolve_theory(getattr(judge, "theory", None), judge_values(judge))
+
+
 def repeated_share(text: str, n: int = 4) -> float:
     """Compute the share of repeated word n-grams in a text: `1 - distinct / all`.
 
@@ -197,7 +220,7 @@ def legible(texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
     return np.array(good, dtype=bool)
 
 
-def check_scores(scores: np.ndarray, n: int) -> None:
+def check_scores(scores: np.ndarray, n: int, n_values: int = len(SCHWARTZ)) -> None:
     """Check the shape of a text judge's scores.
 
     Another shape would misalign values without an error.
@@ -205,9 +228,10 @@ def check_scores(scores: np.ndarray, n: int) -> None:
     Args:
         scores: The judge's scores.
         n: Number of texts.
+        n_values: Number of values that the judge scores.
 
     Raises:
-        ValueError: The shape is not n x 10.
+        ValueError: The shape is not n x n_values.
     """
-    if scores.shape != (n, len(VALUES)):
-        raise ValueError(f"a text judge must return shape ({n}, {len(VALUES)}), got {scores.shape}")
+    if scores.shape != (n, n_values):
+        raise ValueError(f"a text judge must return shape ({n}, {n_values}), got {scores.shape}")

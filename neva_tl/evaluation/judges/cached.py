@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float
 from neva_tl.core.cache import JsonCache, content_key
 from neva_tl.core.content_hash import class_name, content_hash
 from neva_tl.core.files import to_json
-from neva_tl.core.values import VALUES
-from neva_tl.evaluation.judges.base import TextJudge, check_scores
+from neva_tl.core.theories import ValueTheory
+from neva_tl.evaluation.judges.base import TextJudge, check_scores, judge_theory, judge_values
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +53,16 @@ class CachedJudge:
         return self.judge.name
 
     @property
+    def values(self) -> tuple[str, ...]:
+        """Values that the wrapped judge scores."""
+        return judge_values(self.judge)
+
+    @property
+    def theory(self) -> ValueTheory:
+        """Theory of the wrapped judge's values."""
+        return judge_theory(self.judge)
+
+    @property
     def unit(self) -> str:
         """Unit of the wrapped judge."""
         return self.judge.unit
@@ -67,7 +77,7 @@ class CachedJudge:
         """Identity of the wrapped judge, part of the cache keys."""
         return self._who
 
-    def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
+    def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n v"]:
         """Return the judge's scores; texts on which it failed before are scored again.
 
         Args:
@@ -75,9 +85,9 @@ class CachedJudge:
             prompts: The prompt of each text.
         """
         self._failed.clear()
-        return _table([row["score"] for row in self._read(texts, prompts)])
+        return self._table([row["score"] for row in self._read(texts, prompts)])
 
-    def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"] | None:
+    def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n v"] | None:
         """Return the judge's opposition scores; None where it does not measure opposition.
 
         Args:
@@ -87,11 +97,14 @@ class CachedJudge:
         rows = [row["oppose"] for row in self._read(texts, prompts)]
         if not rows:
             return self.judge.oppose(texts, prompts)
-        return None if any(row is None for row in rows) else _table(rows)
+        return None if any(row is None for row in rows) else self._table(rows)
 
     def valid(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Bool[np.ndarray, " n"]:
         """Return the judge's validity."""
         return np.array([row["valid"] for row in self._read(texts, prompts)], dtype=bool)
+
+    def _table(self, rows: Sequence[Sequence[float | None]]) -> Float[np.ndarray, "n v"]:
+        return np.array(rows, dtype=float).reshape(-1, len(self.values))
 
     def _read(self, texts: Sequence[str], prompts: Sequence[str] | None) -> list[dict[str, Any]]:
         """Return one record per text, from the cache or from the judge.
@@ -116,14 +129,14 @@ class CachedJudge:
 
     def _ask(self, texts: Sequence[str], prompts: Sequence[str] | None) -> list[dict[str, Any]]:
         score = np.asarray(self.judge.score(texts, prompts), dtype=float)
-        check_scores(score, len(texts))
+        check_scores(score, len(texts), len(self.values))
         oppose = self.judge.oppose(texts, prompts)
         valid = np.asarray(self.judge.valid(texts, prompts), dtype=bool)
         rows = [
             {"score": to_json(s.tolist()), "oppose": None, "valid": bool(v)} for s, v in zip(score, valid, strict=True)
         ]
         if oppose is not None:
-            check_scores(np.asarray(oppose), len(texts))
+            check_scores(np.asarray(oppose), len(texts), len(self.values))
             for row, ten in zip(rows, np.asarray(oppose, dtype=float), strict=True):
                 row["oppose"] = to_json(ten.tolist())
         return rows
@@ -147,7 +160,3 @@ def judge_identity(judge: Any) -> str:
 
 def _complete(row: dict[str, Any]) -> bool:
     return None not in row["score"] and None not in (row["oppose"] or ())
-
-
-def _table(rows: Sequence[Sequence[float | None]]) -> Float[np.ndarray, "n 10"]:
-    return np.array(rows, dtype=float).reshape(-1, len(VALUES))

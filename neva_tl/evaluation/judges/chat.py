@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from neva_tl.core.cache import JsonCache, content_key
 from neva_tl.core.errors import InputError, WorkError
-from neva_tl.core.values import VALUES
+from neva_tl.core.theories import SCHWARTZ, ValueTheory
 from neva_tl.evaluation.judges import question as asking
 from neva_tl.evaluation.judges.base import legible
 from neva_tl.evaluation.judges.chat_report import ChatReport, Tally
@@ -64,6 +64,7 @@ class ChatJudge:
         price_in: Price of a million tokens read, for the report.
         price_out: Price of a million tokens written, for the report.
         progress: Show a progress bar on stderr.
+        theory: Theory whose values are asked for.
     """
 
     model: str
@@ -82,6 +83,7 @@ class ChatJudge:
     price_in: float | None = None
     price_out: float | None = None
     progress: bool = False
+    theory: ValueTheory = SCHWARTZ
     _endpoint: Endpoint = field(init=False, repr=False)
     _kept: JsonCache = field(init=False, repr=False)
     _tally: Tally = field(init=False, repr=False)
@@ -128,6 +130,11 @@ class ChatJudge:
         return f"chat:{self.model}"
 
     @property
+    def values(self) -> tuple[str, ...]:
+        """Scored values."""
+        return self.theory.names
+
+    @property
     def unit(self) -> str:
         """The endpoint's number between 0 and 1, not a calibrated probability."""
         return "stated strength"
@@ -135,14 +142,14 @@ class ChatJudge:
     @property
     def question(self) -> str:
         """Exact text of the question before each text; printed with results."""
-        return asking.question(self.opposes)
+        return asking.question(self.opposes, self.theory)
 
     @property
     def fingerprint(self) -> str:
         """Hash of model, address, question and settings."""
         return content_key("chat judge", self.model, self.base_url, self.question, self._settings(), self.reasks)
 
-    def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
+    def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n v"]:
         """Return the endpoint's score of each value; NaN for missing numbers.
 
         Texts that are not legible (see `valid`) score 0 without a question. Questions that got no answer in an earlier call are
@@ -160,7 +167,7 @@ class ChatJudge:
             self._lost.clear()
         return self._scores("express", texts, prompts)
 
-    def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"] | None:
+    def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n v"] | None:
         """Return opposition scores from the same answers; None where not requested.
 
         Args:
@@ -186,7 +193,7 @@ class ChatJudge:
         named = {"temperature": self.temperature, "max_tokens": self.max_tokens}
         return {name: setting for name, setting in named.items() if setting is not None} | dict(self.extra)
 
-    def _scores(self, column: str, texts: Sequence[str], prompts: Sequence[str] | None) -> Float[np.ndarray, "n 10"]:
+    def _scores(self, column: str, texts: Sequence[str], prompts: Sequence[str] | None) -> Float[np.ndarray, "n v"]:
         pairs = list(zip(texts, prompts if prompts is not None else [""] * len(texts), strict=True))
         readable = legible(texts)
         keys = [
@@ -194,7 +201,7 @@ class ChatJudge:
             for (text, prompt), ok in zip(pairs, readable, strict=True)
         ]
         records = self._answers({key: pair for key, pair in zip(keys, pairs, strict=True) if key})
-        out = np.zeros((len(pairs), len(VALUES)))
+        out = np.zeros((len(pairs), len(self.theory)))
         for row, key in enumerate(keys):
             if key:
                 ten = records[key][column] if key in records else None
@@ -264,7 +271,13 @@ class ChatJudge:
                 continue
             silence = None
             self._tally.answered(reply.tokens)
-            read = asking.read_answer(reply.content, opposes=self.opposes, finish=reply.finish, refusal=reply.refusal)
+            read = asking.read_answer(
+                reply.content,
+                opposes=self.opposes,
+                finish=reply.finish,
+                refusal=reply.refusal,
+                values=self.theory.names,
+            )
             if best is None or read.n_answered > best.n_answered:
                 best, raw = read, reply.content if isinstance(reply.content, str) else None
             if best.failure is None:
@@ -295,7 +308,7 @@ class ChatJudge:
         return f"kept in {self._kept.path}" if self._kept.path is not None else "not kept: give cache=FILE"
 
 
-def from_spec(spec: str) -> ChatJudge:
+def from_spec(spec: str, theory: ValueTheory = SCHWARTZ) -> ChatJudge:
     """Create the judge of a spec: `MODEL` or `MODEL@BASE_URL`.
 
     `#option=value&...` may follow.
@@ -305,13 +318,14 @@ def from_spec(spec: str) -> ChatJudge:
 
     Args:
         spec: The spec without `chat:`.
+        theory: Theory whose values are asked for.
 
     Raises:
         InputError: The spec is malformed, or a key is missing.
     """
     where, _, options = spec.partition("#")
     model, url = _split(where)
-    arguments: dict[str, Any] = {"base_url": url}
+    arguments: dict[str, Any] = {"base_url": url, "theory": theory}
     for name, text in parse_qsl(options, keep_blank_values=True):
         if name not in _OPTIONS:
             # the message does not repeat the option: it may be a key

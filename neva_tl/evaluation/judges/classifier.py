@@ -97,7 +97,7 @@ class Classifier:
         logits = np.asarray(self.features.matrix(texts) @ self.coef.T.astype(float)) + self.intercept
         return np.where(legible(texts)[:, None], _expit(logits), 0.0)
 
-    def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
+    def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n v"]:
         """Return P(expresses) of each value, the largest one of its categories.
 
         Args:

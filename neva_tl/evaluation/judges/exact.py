@@ -30,7 +30,7 @@ class ExactJudge:
         """A probability: a gain of .2 is 20 percentage points more expressing texts."""
         return "P(expresses)"
 
-    def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
+    def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n v"]:
         """Return the posterior that each value is expressed; 0 for invalid texts.
 
         Args:
@@ -40,7 +40,7 @@ class ExactJudge:
         express, _, valid = self._posteriors(texts, prompts)
         return np.where(valid[:, None], express, 0.0)
 
-    def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
+    def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n v"]:
         """Return the posterior that each value is opposed; 0 for invalid texts.
 
         Args:
@@ -56,7 +56,7 @@ class ExactJudge:
 
     def _posteriors(
         self, texts: Sequence[str], prompts: Sequence[str] | None
-    ) -> tuple[Float[np.ndarray, "n 10"], Float[np.ndarray, "n 10"], Bool[np.ndarray, " n"]]:
+    ) -> tuple[Float[np.ndarray, "n v"], Float[np.ndarray, "n v"], Bool[np.ndarray, " n"]]:
         from neva_tl import demo
 
         contexts = list(prompts) if prompts is not None else [""] * len(texts)

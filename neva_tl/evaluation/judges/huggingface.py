@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES
+from neva_tl.core.theories.schwartz import SCHWARTZ
 from neva_tl.evaluation.judges.base import legible
 from neva_tl.evaluation.labels.decisions import decide
 from neva_tl.evaluation.labels.labelled import to_values
@@ -49,7 +49,7 @@ def match_labels(id2label: Mapping[int, str]) -> tuple[tuple[str, ...], tuple[in
     """
     labels = {int(k): str(label) for k, label in sorted(id2label.items(), key=lambda item: int(item[0]))}
     used = {k: label for k, label in labels.items() if _plain(label) not in NONE}
-    values, categories = {_plain(name): name for name in VALUES}, {_plain(name): name for name in CATEGORIES}
+    values, categories = {_plain(name): name for name in SCHWARTZ.names}, {_plain(name): name for name in CATEGORIES}
     allowed = values if all(_plain(label) in values for label in used.values()) else categories | values
     strange = [label for label in used.values() if _plain(label) not in allowed]
     if strange or not used:
@@ -122,7 +122,7 @@ class HuggingFaceJudge:
         probabilities = self._probabilities(list(texts))[:, list(self.columns)]
         return np.where(legible(texts)[:, None], probabilities, 0.0)
 
-    def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
+    def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n v"]:
         """Return the probability of each value, the largest one of its categories.
 
         NaN for values without a label.

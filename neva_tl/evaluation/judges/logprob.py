@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Float
 
+from neva_tl.core.theories import ValueTheory
 from neva_tl.evaluation.judges.base import ItemScores, Rewrite
 from neva_tl.evaluation.judges.items import Items, affirmation_items, pair_items
 from neva_tl.models import Model
@@ -168,6 +169,11 @@ class LogProbJudge:
         """The measured values."""
         return tuple(group.name for group in self.items.groups)
 
+    @property
+    def theory(self) -> ValueTheory:
+        """Theory of the values, as the pairs have it."""
+        return self.pairs.theory
+
     def measure(self, model: Model, session: TokenSession | None = None, rewrite: Rewrite | None = None) -> ItemScores:
         """Compute item scores m / SD_j under the active edits.
 
@@ -199,6 +205,7 @@ class LogProbJudge:
             scores=tuple(group.scores(head) / self.sd[group.name] for group in self.items.groups),
             clusters=tuple(group.clusters for group in self.items.groups),
             extra=extra,
+            theory=self.pairs.theory,
         )
 
     def _prefix_of(self, model: Model, examples: Sequence[Example], session: TokenSession | None) -> PrefixCache | None:

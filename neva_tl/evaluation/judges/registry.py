@@ -13,6 +13,7 @@ from typing import Any
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.names import did_you_mean, spelling
+from neva_tl.core.theories import SCHWARTZ, ValueTheory
 from neva_tl.evaluation.judges.base import Judge, TextJudge, reads_texts
 
 #: name -> (module:attribute of the factory, description of REST; empty without one). Imported on first use.
@@ -30,15 +31,21 @@ def known_judges() -> str:
     return ", ".join(f"{name}:{rest}" if rest else name for name, (_, rest) in JUDGES.items())
 
 
+#: Judges that score the values of any theory.
+_OF_THEORY = ("chat", "wordlist")
+
+
 @check_arguments
-def load_judge(spec: str) -> Judge:
+def load_judge(spec: str, theory: ValueTheory | None = None) -> Judge:
     """Load the judge of a spec such as `wordlist` or `classifier:PATH`.
 
     Args:
         spec: `NAME` or `NAME:REST`; see `JUDGES`.
+        theory: Theory of the values to score; None is Schwartz's.
 
     Raises:
-        InputError: The name is unknown, REST is missing or unexpected, or the factory cannot use it.
+        InputError: The judge scores Schwartz's values only, the name is unknown, REST is missing or unexpected, or the
+            factory cannot use it.
     """
     written, _, rest = spec.partition(":")
     name = spelling(written, JUDGES)
@@ -54,9 +61,26 @@ def load_judge(spec: str) -> Judge:
         raise InputError(f"the judge {name!r} needs {needed}: write {name}:{needed}")
     if rest and not needed:
         raise InputError(f"the judge {name!r} takes nothing after a colon (got {rest!r})")
+    if theory is not None and theory != SCHWARTZ:
+        return _of_theory(name, rest, theory)
     module, _, attribute = where.partition(":")
     factory: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     return factory(rest) if needed else factory()  # type: ignore[no-any-return]
+
+
+def _of_theory(name: str, rest: str, theory: ValueTheory) -> Judge:
+    if name not in _OF_THEORY:
+        raise InputError(
+            f"the judge {name!r} scores Schwartz's ten values, not those of {theory.name}: choose logprob, "
+            f"{' or '.join(_OF_THEORY)}"
+        )
+    if name == "chat":
+        from neva_tl.evaluation.judges.chat import from_spec
+
+        return from_spec(rest, theory)
+    from neva_tl.evaluation.judges.wordlist import WordListJudge
+
+    return WordListJudge.of_theory(theory)
 
 
 def as_judge(judge: Judge | str) -> Judge:

@@ -24,7 +24,7 @@ from scipy.special import softmax
 
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES, value
+from neva_tl.core.theories.schwartz import SCHWARTZ, value
 from neva_tl.evaluation.judges.base import ItemScores, Rewrite
 from neva_tl.evaluation.labels.choices import check_options, letter_logprobs, option_lines
 from neva_tl.models import Model
@@ -84,7 +84,7 @@ class SurveyJudge:
             raise InputError("a survey needs items: there are none")
         check_options(len(self.levels), "the survey's scale")
         # values in circle order; the items of a value keep their order
-        ordered = tuple(sorted(self.items, key=lambda item: value(item.value).index))
+        ordered = tuple(sorted(self.items, key=lambda item: SCHWARTZ.index(item.value)))
         object.__setattr__(self, "items", ordered)
 
     @classmethod
@@ -235,7 +235,7 @@ def _read_items(path: str | Path, questionnaire: str | None) -> tuple[tuple[Surv
         if agreement not in ("1", "-1"):
             raise InputError(f"{file}, line {line}: agreement is {agreement!r}: 1 or -1 is expected")
         total += questionnaire is None or source == questionnaire
-        if measured not in VALUES:
+        if measured not in SCHWARTZ:
             others += questionnaire is None or source == questionnaire
             continue
         if not text:

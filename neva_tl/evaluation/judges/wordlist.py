@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from neva_tl.core.values import VALUES
+from neva_tl.core.errors import InputError
+from neva_tl.core.theories import SCHWARTZ, ValueTheory
 from neva_tl.evaluation.judges.base import legible
 from neva_tl.prompts.wordlists import half_of
 
@@ -30,7 +31,7 @@ _ENDINGS = ("ingly", "edly", "ings", "ing", "ies", "ied", "ers", "est", "ed", "e
 def _half_b() -> dict[str, tuple[str, ...]]:
     from neva_tl import prompts
 
-    return {name: prompts.words(name, half="B") for name in VALUES}
+    return {name: prompts.words(name, half="B") for name in SCHWARTZ.names}
 
 
 def stem(word: str) -> str:
@@ -62,6 +63,31 @@ class WordListJudge:
     lists: Mapping[str, Sequence[str]] = field(default_factory=_half_b, repr=False)
     half: Literal["A", "B"] | None = "B"
 
+    @classmethod
+    def of_theory(cls, theory: ValueTheory) -> WordListJudge:
+        """Make the judge of a theory's word lists.
+
+        Args:
+            theory: The theory; every value needs a list with words in half B.
+
+        Raises:
+            InputError: A value has no word in half B.
+        """
+        from neva_tl import prompts
+
+        lists = {name: prompts.words(name, half="B", theory=theory) for name in theory.names}
+        without = [name for name, words in lists.items() if not words]
+        if without:
+            raise InputError(
+                f"the theory {theory.name} has no words to judge {without[0]} by: give it a longer word list"
+            )
+        return cls(lists)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Scored values: Schwartz's ten, or those of lists for others."""
+        return SCHWARTZ.names if all(name in SCHWARTZ for name in self.lists) else tuple(self.lists)
+
     @property
     def name(self) -> str:
         """Name in tables."""
@@ -72,7 +98,7 @@ class WordListJudge:
         """A saturating count, not a probability."""
         return "1 - 2^-words"
 
-    def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
+    def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n v"]:
         """Count each value's words that are not negated; 0 for invalid texts.
 
         Args:
@@ -82,7 +108,7 @@ class WordListJudge:
         del prompts
         return self._saturated(texts, negated=False)
 
-    def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n 10"]:
+    def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n v"]:
         """Count each value's negated words ("never help", "without rules").
 
         Args:
@@ -97,12 +123,12 @@ class WordListJudge:
         del prompts  # only the text is checked
         return legible(texts)
 
-    def _saturated(self, texts: Sequence[str], *, negated: bool) -> Float[np.ndarray, "n 10"]:
+    def _saturated(self, texts: Sequence[str], *, negated: bool) -> Float[np.ndarray, "n v"]:
         index: dict[str, list[int]] = {}
-        for j, name in enumerate(VALUES):
+        for j, name in enumerate(self.values):
             for key in {stem(word.lower()) for word in self.lists.get(name, ())}:
                 index.setdefault(key, []).append(j)
-        hits = np.zeros((len(texts), len(VALUES)))
+        hits = np.zeros((len(texts), len(self.values)))
         for row, text in enumerate(texts):
             for word, denied in _words(text):
                 if denied is negated and (self.half is None or half_of(word) == self.half):

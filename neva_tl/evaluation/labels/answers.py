@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES
+from neva_tl.core.theories.schwartz import SCHWARTZ
 
 
 class Answers:
@@ -96,7 +96,7 @@ class Answers:
                         "or the same --n, --seed and run"
                     )
                 return
-            labels = {name: row["labels"][name] for name in VALUES}
+            labels = {name: row["labels"][name] for name in SCHWARTZ.names}
             if any(x not in (0, 1, None) for x in labels.values()):
                 raise InputError(f"{where}: a label is 0, 1 or null")
             self.found[str(row["item"]), int(row["again"])] = labels

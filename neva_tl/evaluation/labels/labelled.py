@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES, value
+from neva_tl.core.theories.schwartz import SCHWARTZ, value
 from neva_tl.prompts import splits
 from neva_tl.prompts.readers import persona, valueeval
 from neva_tl.prompts.text_files import (
@@ -134,9 +134,9 @@ class LabelledTexts:
 
         A value's label is 1 where the label of any of its categories is 1.
         """
-        if self.names == VALUES:
+        if self.names == SCHWARTZ.names:
             return self
-        return replace(self, labels=to_values(self.labels, self.names), names=VALUES)
+        return replace(self, labels=to_values(self.labels, self.names), names=SCHWARTZ.names)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -161,7 +161,7 @@ class LabelledTexts:
         return interval_plot(table, title=f"Labels of {self.name}", axis="share of texts")
 
 
-def to_values(scores: Float[np.ndarray, "n c"], names: Sequence[str]) -> Float[np.ndarray, "n 10"]:
+def to_values(scores: Float[np.ndarray, "n c"], names: Sequence[str]) -> Float[np.ndarray, "n v"]:
     """Convert columns of ValueEval's categories to the ten values.
 
     A value's score is the largest one of its categories (its label is 1 where any of theirs is); NaN where all are NaN.
@@ -174,8 +174,8 @@ def to_values(scores: Float[np.ndarray, "n c"], names: Sequence[str]) -> Float[n
         InputError: A column is neither one of the ten values nor one of the categories.
     """
     column_values = [value_of(name) for name in names]
-    out = np.full((len(scores), len(VALUES)), np.nan)
-    for j, target in enumerate(VALUES):
+    out = np.full((len(scores), len(SCHWARTZ)), np.nan)
+    for j, target in enumerate(SCHWARTZ.names):
         columns = scores[:, [k for k, name in enumerate(column_values) if name == target]]
         if columns.shape[1]:
             defined = ~np.isnan(columns).all(axis=1)
@@ -226,17 +226,17 @@ def _other_parts(folder: Path) -> str:
 
 
 def _persona(path: str) -> LabelledTexts:
-    pairs = persona.read(path)
+    pairs = persona.read(path, SCHWARTZ)
     df = pairs.df
-    column = np.array([VALUES.index(name) for name in df["value"]])
-    labels = np.full((len(df), len(VALUES)), np.nan)
+    column = np.array([SCHWARTZ.index(name) for name in df["value"]])
+    labels = np.full((len(df), len(SCHWARTZ)), np.nan)
     labels[np.arange(len(df)), column] = (df["pole"] == "+").to_numpy(float)
     return LabelledTexts(
         "persona",
         tuple(df["text"]),
         ("",) * len(df),
         labels,
-        VALUES,
+        SCHWARTZ.names,
         df["cluster"].to_numpy(str),
         df["split"].to_numpy(str),
         note=pairs.note,
@@ -266,7 +266,7 @@ def _table_file(path: str, skip_bad: bool) -> LabelledTexts:
     if not entries:
         raise InputError(f"{file} holds no labelled text")
     labels = np.array(
-        [[entry["labels"].get(name, np.nan) for name in VALUES] for entry in entries.values()], dtype=float
+        [[entry["labels"].get(name, np.nan) for name in SCHWARTZ.names] for entry in entries.values()], dtype=float
     )
     clusters = [str(entry["cluster"] or splits.hash_key(text)[:12]) for (_, text), entry in entries.items()]
     row_splits = [entry["split"] for entry in entries.values()]
@@ -277,7 +277,7 @@ def _table_file(path: str, skip_bad: bool) -> LabelledTexts:
         tuple(text for _, text in entries),
         tuple(context for context, _ in entries),
         labels,
-        VALUES,
+        SCHWARTZ.names,
         np.array(clusters, dtype=str),
         np.array(assigned, dtype=str),
         note=joined_notes(
@@ -302,7 +302,7 @@ def _row_labels(row: Mapping[str, Any]) -> dict[str, float]:
     if "label" in row and "value" in row:
         columns = {str(row["value"]).strip(): row["label"]}
     else:
-        columns = {key: row[key] for key in row if key in VALUES or key in valueeval.CATEGORIES}
+        columns = {key: row[key] for key in row if key in SCHWARTZ.names or key in valueeval.CATEGORIES}
         if not columns:
             raise InputError("no label: give value and label, or a column for each value")
     out: dict[str, float] = {}

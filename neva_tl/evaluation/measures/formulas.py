@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
-from neva_tl.core.values import VALUES, distance_matrix, same_group
+from neva_tl.core.theories import ValueTheory, theory_of
 from neva_tl.evaluation.measures.cluster_sums import ClusterSums
 
 
@@ -162,20 +162,28 @@ def ratio(top: Float[np.ndarray, ...], bottom: Float[np.ndarray, ...]) -> Float[
 
 
 def leaving_share(
-    positive: Float[np.ndarray, "... i j"], steered: Sequence[str], measured: Sequence[str]
+    positive: Float[np.ndarray, "... i j"],
+    steered: Sequence[str],
+    measured: Sequence[str],
+    theory: ValueTheory | None = None,
 ) -> Float[np.ndarray, ...]:
     """Return NGL: the leakage out of the higher-order group of i, relative to evenly spread leakage.
 
     `NGL = sum_i sum_{j outside i's groups} P[i, j] / sum_i (n_outside_i / n_others_i) * sum_{j != i} P[i, j]`.
-    Hedonism belongs to both its neighbour groups. 1 = no structure. NaN where the denominator is not positive.
+    Hedonism belongs to both its neighbour groups. 1 = no structure. NaN where the denominator is not positive, and for a
+    theory without groups.
 
     Args:
         positive: Positive part P of D.
         steered: Names of the steered values.
         measured: Names of the measured values.
+        theory: Theory of the values; None takes the one that the names imply.
     """
+    theory = theory or theory_of([*measured, *steered])
+    if not theory.has_groups:
+        return np.full(positive.shape[:-2], np.nan)
     others = np.array([[a != b for b in measured] for a in steered])
-    outside = np.array([[not same_group(a, b) for b in measured] for a in steered])
+    outside = np.array([[not theory.same_group(a, b) for b in measured] for a in steered])
     even = outside.sum(axis=1) / np.maximum(others.sum(axis=1), 1)
     leaving = np.where(outside, positive, 0.0).sum(axis=(-2, -1))
     expected = (np.where(others, positive, 0.0).sum(axis=-1) * even).sum(axis=-1)
@@ -184,7 +192,12 @@ def leaving_share(
 
 
 def circle_correlation(
-    d: Float[np.ndarray, "b i j"], steered: Sequence[str], measured: Sequence[str], *, wedge: bool = False
+    d: Float[np.ndarray, "b i j"],
+    steered: Sequence[str],
+    measured: Sequence[str],
+    *,
+    wedge: bool = False,
+    theory: ValueTheory | None = None,
 ) -> Float[np.ndarray, " b"]:
     """Return the Spearman correlation of off-target D[i, j] with the circular distance of i and j, per draw.
 
@@ -195,9 +208,16 @@ def circle_correlation(
         steered: Names of the steered values.
         measured: Names of the measured values.
         wedge: Conformity and tradition share one position on the circle.
+        theory: Theory of the values; None takes the one that the names imply.
+
+    Returns:
+        The correlations; NaN for a theory without such a circle, and for fewer than three off-target entries.
     """
+    theory = theory or theory_of([*measured, *steered])
     rows, cols = _off_target_cells(steered, measured)
-    distance = distance_matrix(wedge)[np.ix_(_index(steered), _index(measured))][rows, cols]
+    if len(rows) < 3 or not _has_circle(theory, wedge):
+        return np.full(len(d), np.nan)
+    distance = theory.distances(wedge)[np.ix_(_index(theory, steered), _index(theory, measured))][rows, cols]
     return _spearman(d[:, rows, cols], distance[None, :])
 
 
@@ -207,6 +227,7 @@ def mantel_p(
     measured: Sequence[str],
     *,
     wedge: bool = False,
+    theory: ValueTheory | None = None,
     n_permutations: int = 9999,
     seed: int = 0,
 ) -> float:
@@ -221,21 +242,24 @@ def mantel_p(
         steered: Names of the steered values.
         measured: Names of the measured values.
         wedge: Conformity and tradition share one position on the circle.
+        theory: Theory of the values; None takes the one that the names imply.
         n_permutations: Number n of relabellings.
         seed: Seed of the relabellings.
 
     Returns:
-        The p-value; NaN for fewer than three off-target entries, or if one of them is NaN.
+        The p-value; NaN for a theory without such a circle, for fewer than three off-target entries, or if one of them is NaN.
     """
+    theory = theory or theory_of([*measured, *steered])
     rows, cols = _off_target_cells(steered, measured)
-    if len(rows) < 3 or np.isnan(d[rows, cols]).any():
+    if len(rows) < 3 or not _has_circle(theory, wedge) or np.isnan(d[rows, cols]).any():
         return float("nan")
-    a, b = np.array(_index(steered))[rows], np.array(_index(measured))[cols]
-    labels = np.array(sorted(set(_index(steered)) | set(_index(measured))))
-    distance = distance_matrix(wedge)
+    of_steered, of_measured = _index(theory, steered), _index(theory, measured)
+    a, b = np.array(of_steered)[rows], np.array(of_measured)[cols]
+    labels = np.array(sorted({*of_steered, *of_measured}))
+    distance = theory.distances(wedge)
     rng = np.random.default_rng(seed)
     observed = abs(_spearman(d[None, rows, cols], distance[a, b][None, :])[0])
-    relabelled = np.tile(np.arange(len(VALUES)), (n_permutations, 1))
+    relabelled = np.tile(np.arange(len(theory)), (n_permutations, 1))
     relabelled[:, labels] = rng.permuted(np.tile(labels, (n_permutations, 1)), axis=1)
     shuffled = distance[relabelled[:, a], relabelled[:, b]]
     null = np.abs(_spearman(d[None, rows, cols], shuffled))
@@ -258,8 +282,12 @@ def change_correlation(d: Float[np.ndarray, "i j"]) -> Float[np.ndarray, "j j"]:
         return (centred.T @ centred) / np.where(norm > 0, norm[:, None] * norm[None, :], np.nan)
 
 
-def _index(names: Sequence[str]) -> list[int]:
-    return [VALUES.index(name) for name in names]
+def _has_circle(theory: ValueTheory, wedge: bool) -> bool:
+    return theory.has_wedge if wedge else theory.has_circle
+
+
+def _index(theory: ValueTheory, names: Sequence[str]) -> list[int]:
+    return [theory.index(name) for name in names]
 
 
 def _off_target_cells(steered: Sequence[str], measured: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -132,7 +132,9 @@ def headline(drawn: Drawn, responses: Responses, level: float) -> Headline:
     leak = estimate(fitted.mean(axis=-1), kinked=True)
     ngl = null(n)
     if leak.lo is not None and leak.lo > 0:
-        ngl = estimate(formulas.leaving_share(drawn.positive, responses.steered, responses.values), kinked=True)
+        names = responses.steered, responses.values
+        leaving = formulas.leaving_share(drawn.positive, *names, responses.value_theory)
+        ngl = estimate(leaving, kinked=True)
     return Headline(
         gains={v: estimate(gains[:, i], len(responses.base[target[i]])) for i, v in enumerate(responses.steered)},
         leakages={v: estimate(fitted[:, i], kinked=True) for i, v in enumerate(responses.steered)},

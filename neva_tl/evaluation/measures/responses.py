@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES
+from neva_tl.core.theories import SCHWARTZ, ValueTheory, resolve_theory
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,17 +22,18 @@ class Responses:
     Attributes:
         method: Name of the method.
         steered: Steered values, one condition each.
-        values: Measured values in circle order; they include every steered value.
+        values: Measured values in the order of their theory; they include every steered value.
         base: Per measured value j, the unedited scores of its items `[n_j]`; NaN = missing (the judge failed).
         edited: Per measured value j, scores under each condition `[n_steered, n_j]`.
         clusters: Per measured value j, the topic of each item `[n_j]` (the unit of resampling).
-        shared: All measured values have the same items (a text judge scores each text for ten values). Clusters are then
+        shared: All measured values have the same items (a text judge scores each text for all values). Clusters are then
             resampled once for all j, which preserves the correlation between columns; otherwise within each j.
         bounds: Smallest and largest possible score, for worst-case bounds of missing scores; None = unbounded.
         excluded: Per measured value j, items that do not count in D[i, j] `[n_steered, n_j]` (dilemmas that offer i).
         judge: Name of the judge, printed with every table.
         unit: Unit of the scores, printed with every table; scores of different units cannot be compared.
         question: Exact wording of the judge's question, printed with results; empty if the judge asks none.
+        theory: Theory of the values; None for the one that the measured names imply.
     """
 
     method: str
@@ -40,13 +41,14 @@ class Responses:
     base: tuple[Float[np.ndarray, " _"], ...]
     edited: tuple[Float[np.ndarray, "i _"], ...]
     clusters: tuple[np.ndarray, ...]
-    values: tuple[str, ...] = VALUES
+    values: tuple[str, ...] = SCHWARTZ.names
     shared: bool = False
     bounds: tuple[float, float] | None = (0.0, 1.0)
     excluded: tuple[Bool[np.ndarray, "i _"], ...] | None = None
     judge: str = ""
     unit: str = ""
     question: str = ""
+    theory: ValueTheory | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(self.values), len(self.base), len(self.edited), len(self.clusters)}
@@ -64,6 +66,11 @@ class Responses:
                     f"responses of {self.method!r}, value {name!r}: expected edited scores of shape "
                     f"({len(self.steered)}, {len(base)}) and {len(base)} clusters, got {edited.shape} and {len(clusters)}"
                 )
+
+    @property
+    def value_theory(self) -> ValueTheory:
+        """Theory of the measured and steered values."""
+        return resolve_theory(self.theory, [*self.values, *self.steered])
 
     @property
     def target(self) -> Int[np.ndarray, " i"]:

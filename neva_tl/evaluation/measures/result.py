@@ -23,6 +23,9 @@ from neva_tl.evaluation.measures.estimate import Estimate, interval, null
 from neva_tl.evaluation.measures.headline import draw, headline, level_draws, nlr
 from neva_tl.evaluation.measures.responses import Responses
 
+#: Reason why a single concept has no leakage and no NLR.
+NOTHING_TO_LEAK_TO = "one value is measured, so there is nothing to leak to"
+
 
 @dataclass(frozen=True)
 class CircleTest:
@@ -114,6 +117,19 @@ class LeakageResult:
         hits = sum(1 for g in self.gains.values() if g.est is not None and g.est >= target)
         return f"{hits}/{len(self.gains)}"
 
+    @property
+    def undefined(self) -> dict[str, str]:
+        """Measures that these values cannot have -> the reason: one value, or a theory without groups or circle."""
+        theory = self.responses.value_theory
+        reasons = {}
+        if len(self.responses.values) < 2:
+            reasons = dict.fromkeys(("leakage", "nlr", "ngl", "coupling", "circle"), NOTHING_TO_LEAK_TO)
+        if not theory.has_groups:
+            reasons.setdefault("ngl", f"the theory {theory.name} has no groups")
+        if not theory.has_circle:
+            reasons.setdefault("circle", f"the theory {theory.name} has no circle")
+        return reasons
+
     def table(self) -> pd.DataFrame:
         """Return D as a tidy table.
 
@@ -191,24 +207,32 @@ class LeakageResult:
         return pd.DataFrame(formulas.change_correlation(self.matrix.to_numpy()), index=names, columns=names)
 
     def show(self) -> Any:
-        """Draw the matrix as a heatmap in circle order (matplotlib)."""
+        """Draw the matrix as a heatmap in the order of the theory (matplotlib)."""
         from neva_tl import plots
+        from neva_tl.plots.value_names import using_theory
 
-        return plots.leakage_heatmap(self.table())
+        with using_theory(self.responses.value_theory):
+            return plots.leakage_heatmap(self.table())
 
     def _repr_html_(self) -> str:
         responses = self.responses
         facts: dict[str, Any] = {name: getattr(self, name) for name in ("gain", "leakage", "nlr", "ngl")}
         facts |= {"judge": responses.judge or None, "unit": responses.unit or None, "items": responses.n}
         matrix = self.matrix.rename_axis(index="steered", columns="measured")
-        return card(f"Leakage of {self.method}", facts, matrix, index=True, note=responses.note)
+        facts = {name: fact for name, fact in facts.items() if name not in self.undefined}
+        left_out = "; ".join(f"no {name}: {reason}" for name, reason in self.undefined.items())
+        note = " ".join(filter(None, [responses.note, left_out]))
+        return card(f"Leakage of {self.method}", facts, matrix, index=True, note=note)
 
     def __repr__(self) -> str:
         return f"<LeakageResult {self}>"
 
     def __str__(self) -> str:
         unit = f" ({self.responses.judge}, {self.responses.unit})" if self.responses.judge else ""
-        return f"{self.method}{unit}: gain {self.gain}, leakage {self.leakage}, NLR {self.nlr}, NGL {self.ngl}"
+        if len(self.responses.values) < 2:
+            return f"{self.method}{unit}: gain {self.gain}; no leakage and no NLR: {NOTHING_TO_LEAK_TO}"
+        ngl = "" if "ngl" in self.undefined else f", NGL {self.ngl}"
+        return f"{self.method}{unit}: gain {self.gain}, leakage {self.leakage}, NLR {self.nlr}{ngl}"
 
 
 def _level(
@@ -305,9 +329,10 @@ def measure(
 def _circle(
     responses: Responses, d: Float[np.ndarray, "b i j"], wedge: bool, seed: int, n_permutations: int, level: float
 ) -> CircleTest:
-    rho = formulas.circle_correlation(d, responses.steered, responses.values, wedge=wedge)
+    theory = responses.value_theory
+    rho = formulas.circle_correlation(d, responses.steered, responses.values, wedge=wedge, theory=theory)
     p = formulas.mantel_p(
-        d[0], responses.steered, responses.values, wedge=wedge, n_permutations=n_permutations, seed=seed
+        d[0], responses.steered, responses.values, wedge=wedge, theory=theory, n_permutations=n_permutations, seed=seed
     )
     # noise moves rho towards 0, on every resample once more
     estimate = interval(rho[0], rho[1:], responses.n, level, recentre=True, bounds=(-1.0, 1.0))

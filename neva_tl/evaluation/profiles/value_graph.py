@@ -24,7 +24,7 @@ from tqdm import tqdm
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError, WorkError
-from neva_tl.core.values import circular_distance, in_circle_order
+from neva_tl.core.theories import theory_of
 from neva_tl.evaluation.judges.base import ItemScores
 from neva_tl.evaluation.profiles.profile import ValueProfile
 
@@ -195,12 +195,13 @@ def item_rows(items: ItemScores) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def _checked(rows: pd.DataFrame) -> tuple[Float[np.ndarray, "n v"], tuple[str, ...]]:
-    """Check the scores and arrange them in circle order.
+    """Check the scores and arrange them in the order of their theory.
 
     Raises:
         InputError: The scores are unusable; see `learn_value_graph`.
     """
-    values = in_circle_order(tuple(map(str, rows.columns)))
+    columns = tuple(map(str, rows.columns))
+    values = theory_of(columns).in_order(columns)
     if len(values) < 2:
         raise InputError("a value graph needs the scores of two values or more")
     x = rows[list(values)].to_numpy(dtype=np.float64)
@@ -271,6 +272,7 @@ def _table(
     share: float,
 ) -> pd.DataFrame:
     r = np.corrcoef(x, rowvar=False)
+    theory = theory_of(values)
     rows = []
     for i, j in combinations(range(len(values)), 2):
         to, back = draws[:, i, j], draws[:, j, i]
@@ -293,7 +295,7 @@ def _table(
                 "backward": backward,
                 "r": float(r[i, j]),
                 "in_data": bool(arcs[i, j] or arcs[j, i]),
-                "distance": circular_distance(values[i], values[j]),
+                "distance": theory.distance(values[i], values[j]) if theory.has_circle else np.nan,
                 "drawn": drawn,
                 "direction": direction,
             }

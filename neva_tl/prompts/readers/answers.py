@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.theories import ValueTheory
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.splits import hash_key
 from neva_tl.prompts.text_files import existing_file, read_jsonl, read_table
@@ -45,13 +46,14 @@ def header(path: Path) -> list[str]:
         return []
 
 
-def read(path: str | Path) -> ContrastSet:
+def read(path: str | Path, theory: ValueTheory | None = None) -> ContrastSet:
     """Read one prompt and two answers per line; each line gives one pair.
 
     Drops repeated lines; the note counts them.
 
     Args:
         path: File with the suffix .csv or .jsonl.
+        theory: Theory of the values; None takes the one that their names imply.
 
     Raises:
         InputError: A column is missing, a text is empty or no text, or the set is not usable; names file and line.
@@ -90,7 +92,7 @@ def read(path: str | Path) -> ContrastSet:
             for pole, answer in (("+", plus), ("-", minus))
         ]
     note = f"{repeated} repeated pairs dropped." if repeated else ""
-    return ContrastSet.from_rows([row for pair in pairs.values() for row in pair], str(file), note=note)
+    return ContrastSet.from_rows([row for pair in pairs.values() for row in pair], str(file), note=note, theory=theory)
 
 
 def _text(cell: Any, name: str, where: str) -> str:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import DAMAGED, first_line
+from neva_tl.core.theories import ValueTheory
 from neva_tl.prompts.contrast import COLUMNS, ContrastSet
 from neva_tl.prompts.readers import answers
 from neva_tl.prompts.text_files import existing_file, read_jsonl, read_table
@@ -26,11 +27,12 @@ _OFFSETS = ("answer_start", "answer_end")
 _LARGEST = 2**63
 
 
-def read(path: str | Path) -> ContrastSet:
+def read(path: str | Path, theory: ValueTheory | None = None) -> ContrastSet:
     """Read prompts in our own schema; empty cells are missing values, unknown columns are ignored.
 
     Args:
         path: File with the suffix .csv, .jsonl or .parquet.
+        theory: Theory of the values; None takes the one that their names imply.
 
     Raises:
         InputError: See `ContrastSet`; names the file and the line (row, for parquet).
@@ -39,7 +41,7 @@ def read(path: str | Path) -> ContrastSet:
     if file.suffix not in SUFFIXES:
         raise InputError(f"{file}: prompts are read from {', '.join(SUFFIXES)}")
     if file.suffix != ".parquet" and answers.answer_columns(answers.header(file)) is not None:
-        return answers.read(file)
+        return answers.read(file, theory)
     source: Iterator[tuple[int, dict[str, Any]]]
     if file.suffix == ".csv":
         source = read_table(file, REQUIRED)
@@ -57,7 +59,7 @@ def read(path: str | Path) -> ContrastSet:
                 row[name] = _offset(row[name], name, f"{file}, line {line}")
         row["line"] = line
         rows.append(row)
-    return ContrastSet.from_rows(_without_blank_columns(rows), str(file))
+    return ContrastSet.from_rows(_without_blank_columns(rows), str(file), theory=theory)
 
 
 def _read_parquet(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:

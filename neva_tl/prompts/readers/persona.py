@@ -1,7 +1,8 @@
 """Persona statements (model-written evals): one JSONL file per trait, each line a first-person statement.
 
 `answer_matching_behavior` " Yes" means that the statement expresses the trait, " No" that it expresses the opposite.
-The statements are unpaired. The mapping from traits to values is ours; no trait fits hedonism.
+The statements are unpaired. Each trait is a concept of its own, unless Schwartz's theory is asked for: the mapping from traits
+to its values is ours; no trait fits hedonism.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.theories import SCHWARTZ, ValueTheory
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.splits import hash_key
 from neva_tl.prompts.text_files import (
@@ -21,7 +23,8 @@ from neva_tl.prompts.text_files import (
     read_jsonl,
 )
 
-#: Value -> traits (file names without suffix); ours, by the definitions of the values. Other traits are not read.
+#: Value -> traits (file names without suffix); ours, by the definitions of the values. Under
+#: Schwartz's theory other traits are not read.
 TRAITS: dict[str, tuple[str, ...]] = {
     "self-direction": ("openness", "desire-to-be-more-creative"),
     "stimulation": ("risk-seeking",),
@@ -36,44 +39,52 @@ TRAITS: dict[str, tuple[str, ...]] = {
 _POLES = {"yes": "+", "no": "-"}
 
 
-def read(path: str | Path) -> ContrastSet:
-    """Read every mapped trait file of a folder.
+def read(path: str | Path, theory: ValueTheory | None = None) -> ContrastSet:
+    """Read the trait files of a folder: each as a concept of its own, or mapped to Schwartz's values.
 
     A statement that two traits of one value share is included once, or left out if their poles differ. The note counts both
     cases, and the statements of traits that belong to no value. The cluster is the single statement.
 
     Args:
         path: Folder of persona .jsonl files.
+        theory: Schwartz's theory maps traits to its values (`TRAITS`); another theory reads the traits that it names; None
+            reads every trait under its own name.
 
     Raises:
-        InputError: None of the mapped files exists, or a line is malformed; names file and line.
+        InputError: None of these files exists, or a line is malformed; names file and line.
     """
     folder = existing_folder(path, "persona .jsonl files")
     rows: list[dict[str, Any]] = []
-    for value, traits in TRAITS.items():
+    traits_of = TRAITS if theory == SCHWARTZ else {name: (name,) for name in _names(folder, theory)}
+    for value, traits in traits_of.items():
         for trait in traits:
             file = folder / f"{trait}.jsonl"
             if file.exists():
                 rows += _read_trait(file, value, trait)
     if not rows:
-        names = ", ".join(trait for traits in TRAITS.values() for trait in traits)
-        raise InputError(f"{folder} holds no persona file of a trait that we map to a value: one of {names} (.jsonl)")
+        names = ", ".join(trait for traits in traits_of.values() for trait in traits) or "any trait"
+        raise InputError(f"{folder} holds no persona file of a trait of the theory: one of {names} (.jsonl)")
     unique, repeated, contradictory = _without_duplicates(rows)
-    unmapped = _unmapped(folder)
-    others = sum(unmapped.values())
+    others_of = _others(folder, {trait for traits in traits_of.values() for trait in traits})
+    others = sum(others_of.values())
     total = len(rows) + others
+    reason = "we map these traits to no value" if theory == SCHWARTZ else "the theory does not have these traits"
     note = joined_notes(
-        dropped(others, total, "statements", f"we map these traits to no value ({', '.join(unmapped)})"),
+        dropped(others, total, "statements", f"{reason} ({', '.join(others_of)})"),
         dropped(repeated, total, "statements", "two traits of one value share them, so each is read once"),
         dropped(contradictory, total, "statements", "two traits of one value share them with opposite answers"),
     )
-    return ContrastSet.from_rows(unique, f"persona:{folder}", note=note)
+    return ContrastSet.from_rows(unique, f"persona:{folder}", note=note, theory=theory)
 
 
-def _unmapped(folder: Path) -> dict[str, int]:
-    """Return the traits of the folder that belong to no value, with their numbers of statements."""
-    mapped = {trait for traits in TRAITS.values() for trait in traits}
-    files = [file for file in sorted(folder.glob("[!.]*.jsonl")) if file.is_file() and file.stem not in mapped]
+def _names(folder: Path, theory: ValueTheory | None) -> tuple[str, ...]:
+    files = (file.stem for file in folder.glob("[!.]*.jsonl") if file.is_file())
+    return tuple(sorted(files)) if theory is None else theory.names
+
+
+def _others(folder: Path, traits: set[str]) -> dict[str, int]:
+    """Return the traits of the folder that are not among the given ones, with their numbers of statements."""
+    files = [file for file in sorted(folder.glob("[!.]*.jsonl")) if file.is_file() and file.stem not in traits]
     return {file.stem: line_count(file) for file in files}
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES
+from neva_tl.core.theories import SCHWARTZ, SCHWARTZ20, ValueTheory
+from neva_tl.core.theories.schwartz20 import NAME_OF_CATEGORY
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.splits import hash_key
 from neva_tl.prompts.text_files import dropped, existing_file, existing_folder, joined_notes, read_table
@@ -47,7 +48,7 @@ SOURCE = "valueeval (presence against absence)"
 _STANCES = {"in favor of": "for", "in favour of": "for", "against": "against"}
 
 
-def read(path: str | Path) -> ContrastSet:
+def read(path: str | Path, theory: ValueTheory | None = None) -> ContrastSet:
     """Read every `arguments-NAME.tsv` of the folder with a matching `labels-NAME.tsv`.
 
     The text is one sentence with claim and stance, then the premise, which is the answer span. The cluster is the
@@ -55,10 +56,14 @@ def read(path: str | Path) -> ContrastSet:
 
     Args:
         path: Folder of the corpus.
+        theory: Theory whose values the categories become: Schwartz's ten (None too), or `schwartz20`.
 
     Raises:
-        InputError: No such files, a malformed line, or an argument without labels; names file and line.
+        InputError: Another theory, no such files, a malformed line, or an argument without labels; names file and line.
     """
+    theory = theory or SCHWARTZ
+    if theory not in (SCHWARTZ, SCHWARTZ20):
+        raise InputError(f"ValueEval's labels are values of schwartz or of schwartz20, not of {theory.name}")
     folder = existing_folder(path, "ValueEval's arguments-*.tsv and labels-*.tsv")
     all_arguments: list[dict[str, Any]] = []
     for file in sorted(folder.glob("arguments-*.tsv")):
@@ -68,7 +73,9 @@ def read(path: str | Path) -> ContrastSet:
     if not all_arguments:
         raise InputError(f"{folder} holds no arguments-NAME.tsv with a labels-NAME.tsv")
     unique = list({argument["text"]: argument for argument in reversed(all_arguments)}.values())[::-1]
-    rows = [row for value in VALUES for row in _contrast(unique, value)]
+    if theory == SCHWARTZ20:
+        unique = [{**one, "values": frozenset(NAME_OF_CATEGORY[name] for name in one["categories"])} for one in unique]
+    rows = [row for value in theory.names for row in _contrast(unique, value)]
     total, used = len(all_arguments), len({row["text"] for row in rows})
     note = joined_notes(
         f"{len(unique):,} arguments; + is presence of the value, - its absence in an argument on the same conclusion.",
@@ -81,7 +88,7 @@ def read(path: str | Path) -> ContrastSet:
         ),
         without_labels(folder),
     )
-    return ContrastSet.from_rows(rows, f"valueeval:{folder}", note=note)
+    return ContrastSet.from_rows(rows, f"valueeval:{folder}", note=note, theory=theory)
 
 
 def without_labels(folder: Path) -> str:

@@ -18,7 +18,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.statistics import mean_interval, wilson
 from neva_tl.selection import SELECTORS, SelectionWarning, default_k, select
-from neva_tl.selection.planted.world import VALUES, World, make_world
+from neva_tl.selection.planted.world import PLANTED, World, make_world
 from neva_tl.selection.registry import options_of, quick
 
 #: Recall counts planted neurons from this measured population d_z on.
@@ -40,7 +40,7 @@ def measure_selectors(
     d_mlp: int = 512,
     population: int = 3000,
     methods: Sequence[str] | None = None,
-    values: Sequence[str] = VALUES,
+    values: Sequence[str] = PLANTED,
     progress: Callable[[Iterator[int]], Iterator[int]] = iter,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Run every selector on random worlds, for one value of each, and count.

@@ -117,7 +117,7 @@ def null_table(
     for run in progress(iter(range(shuffles))):
         swapped = rng.random(len(names))[pair] < 0.5
         mixed = table.assign(pole=np.where(plus != swapped, "+", "-"))
-        shuffled = ActivationStats.from_samples(h, mixed)
+        shuffled = ActivationStats.from_samples(h, mixed, theory=stats.theory)
         for delta in p:
             request = Request(value, delta=delta, seed=seed + run)
             tests = add_familywise(shuffled, request, effect_table(shuffled, value, delta=delta), flips)

@@ -33,7 +33,7 @@ from neva_tl.models.sources import quiet
 from neva_tl.prompts import ContrastSet
 from neva_tl.selection.planted.weights import Plant, plant
 
-VALUES = ("benevolence", "power", "security")
+PLANTED = ("benevolence", "power", "security")
 #: Population d_z of the plants of each kind, in turn.
 SIZES = (0.9, 1.0, 1.2, 1.5)
 #: Neurons planted per value: kind -> number. Shared neurons read this value and the next.
@@ -111,7 +111,7 @@ def make_world(
     *,
     early: bool = False,
     d_mlp: int = 512,
-    values: Sequence[str] = VALUES,
+    values: Sequence[str] = PLANTED,
     sizes: Sequence[float] = SIZES,
     calibration: int = 1000,
 ) -> World:

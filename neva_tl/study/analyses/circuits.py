@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from neva_tl import models, prompts
+from neva_tl import models
 from neva_tl.attribution import token_text
 from neva_tl.circuits import (
     LEAD,
@@ -28,7 +28,7 @@ from neva_tl.circuits import (
 )
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.core.values import in_circle_order
+from neva_tl.core.theories import recorded_theory
 from neva_tl.models import inference
 from neva_tl.models.hooks import record_hooks
 from neva_tl.prompts.contrast import ContrastSet
@@ -98,15 +98,18 @@ def circuits_of_run(
 
     effort = Effort() if effort is None else effort
     store = RunFolder(Path(run))
-    config = StudyConfig.from_manifest(read_manifest(run)["config"])
-    available = in_circle_order([file.stem for file in (store.root / "neurons").glob("*.json")])
-    names = in_circle_order(values) if values else available
+    about = read_manifest(run)
+    config = StudyConfig.from_manifest(about["config"])
+    stems = sorted(file.stem for file in (store.root / "neurons").glob("*.json"))
+    theory = recorded_theory(about, about.get("values") or stems)
+    available = theory.in_order(stems)
+    names = theory.in_order(values) if values else available
     if missing := [name for name in names if name not in available]:
         raise InputError(f"{run} has no neurons for {', '.join(missing)}: it has {', '.join(available)}")
     todo = [name for name in names if not _finished(store, name, effort)]
     if todo:
         model = models.load(config.model, dtype=config.dtype)
-        pairs = prompts.load(config.prompts)
+        pairs = config.load_prompts()
         sets = {name: NeuronSet.load(store.root / "neurons" / name) for name in available}
         for number, name in enumerate(todo, 1):
             if progress:

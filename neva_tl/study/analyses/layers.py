@@ -19,7 +19,7 @@ from neva_tl import models
 from neva_tl.activations import ActivationStats
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.core.values import VALUES, ValueName
+from neva_tl.core.theories import ValueName
 from neva_tl.editing import Ablate, Amplify, Edit, RelevanceGate
 from neva_tl.evaluation.conditions.observe import Observed
 from neva_tl.plots.showable import showable
@@ -129,7 +129,7 @@ def layer_ablation(
             # layers ascend, so the layers below the edited one run once for all conditions
             reuse = models.LayerCache(model)
             for layer in neuron_set.layers:
-                rng = np.random.default_rng([seed, VALUES.index(value), layer])
+                rng = np.random.default_rng([seed, stats.theory.index(value), layer])
                 for group in GROUPS:
                     group_neurons = group_of(stats, neuron_set, layer, group, rng)
                     if group_neurons is None:
@@ -205,9 +205,9 @@ def layer_table(out: str | Path, options: Mapping[str, Any], *, progress: bool =
         options: `StudyConfig` fields of its manifest.
         progress: Show bars on stderr.
     """
-    config = StudyConfig.from_manifest(options).resolved()
+    inputs = check_study(StudyConfig.from_manifest(options), out)
+    config = inputs.config
     profile = config.spending()
-    inputs = check_study(config, out)
     pairs = inputs.pairs
     model = models.load(config.model, dtype=config.dtype)
     info = models.info(model)

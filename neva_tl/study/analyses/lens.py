@@ -12,7 +12,7 @@ import pandas as pd
 from neva_tl import models, prompts
 from neva_tl.attribution import lens_tokens, logit_lens
 from neva_tl.core.errors import InputError
-from neva_tl.core.values import VALUES
+from neva_tl.core.theories import ValueTheory
 from neva_tl.editing import Edit, edit
 from neva_tl.methods import Evidence, build
 from neva_tl.models import inference
@@ -54,8 +54,10 @@ def lens_table(
         InputError: The folder belongs to another study, or has no dose of the method.
     """
     config = StudyConfig.from_manifest(options).resolved()
+    loaded = config.load_prompts()
+    config = StudyConfig.from_manifest(options).resolved(loaded)
     profile = config.spending()
-    pairs = stages.limit_rows(prompts.load(config.prompts), profile.rows_per_value)
+    pairs = stages.limit_rows(loaded, profile.rows_per_value)
     model = models.load(config.model, dtype=config.dtype)
     store = RunFolder.open(out, stages.manifest(config, model, pairs, ["analyses/logit_lens.py"]))
     if store.has("tables/lens.parquet") and store.has("tables/lens_tokens.parquet"):
@@ -67,7 +69,7 @@ def lens_table(
     gate = stages.relevance_gate(store, model, pairs, config)
     evidence = Evidence(model, stats, neurons, config.token_scope(), chat=chat, seed=config.seed, gate=gate)
     edits = {name: build(method, evidence, name).with_dose(dose) for name, dose in doses.items() if name in neurons}
-    return _write(store, model, config, edits, progress)
+    return _write(store, model, config, edits, stats.theory, progress)
 
 
 def _doses(store: RunFolder, config: StudyConfig, method: str) -> dict[str, float]:
@@ -86,7 +88,12 @@ def _doses(store: RunFolder, config: StudyConfig, method: str) -> dict[str, floa
 
 
 def _write(
-    store: RunFolder, model: models.Model, config: StudyConfig, edits: Mapping[str, Edit], progress: bool
+    store: RunFolder,
+    model: models.Model,
+    config: StudyConfig,
+    edits: Mapping[str, Edit],
+    theory: ValueTheory,
+    progress: bool,
 ) -> pd.DataFrame:
     spec = "demo" if config.demo else "schwartz"
     texts = prompts.open_prompts(spec, "test")["text"].head(min(config.spending().test, MOST_PROMPTS)).tolist()
@@ -104,8 +111,8 @@ def _write(
     for value, enter in entered.items():
         top = lens_tokens(model, lens_examples[0], k=TOP, edited=enter, chat=config.chat)
         tokens.append(top.assign(steered=value, prompt=(lens_examples[0].lead + lens_examples[0].answer).strip()))
-    table = logit_lens(model, lens_examples, edited=entered, progress=progress, **options)
-    absent = [name for name in VALUES if name not in set(table["value"])]
+    table = logit_lens(model, lens_examples, theory=theory, edited=entered, progress=progress, **options)
+    absent = [name for name in theory.names if name not in set(table["value"])]
     if absent:
         why = f"they have no token of their own in the tokenizer of {models.info(model).name}"
         leave_out(store, f"Logit lens of {', '.join(absent)}", why)

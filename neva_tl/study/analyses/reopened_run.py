@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from neva_tl import models, prompts
+from neva_tl import models
 from neva_tl.core.errors import InputError
 from neva_tl.core.method_records import find_method
 from neva_tl.core.neuron_set import NeuronSet
+from neva_tl.core.theories import ValueTheory, recorded_theory
 from neva_tl.editing import Edit, RelevanceGate
 from neva_tl.methods import Evidence, build
 from neva_tl.models import inference
@@ -120,6 +121,10 @@ class ReopenedRun:
         """Return the measured methods."""
         return tuple(self.store.read_table("tables/values")["method"].unique())
 
+    def theory(self) -> ValueTheory:
+        """Return the theory of the run's values."""
+        return recorded_theory(self.manifest, self.values())
+
     def values(self) -> tuple[str, ...]:
         """Return the steered values."""
         return tuple(self.store.read_table("tables/values")["steered"].unique())
@@ -198,7 +203,7 @@ class ReopenedRun:
         Raises:
             InputError: The prompts are missing or have changed.
         """
-        pairs = stages.limit_rows(prompts.load(self.config.prompts), self.config.spending().rows_per_value)
+        pairs = stages.limit_rows(self.config.load_prompts(), self.config.spending().rows_per_value)
         if pairs.hash != self.manifest["prompt_hash"]:
             raise InputError(f"{self.store.root} was made on other prompts than {self.config.prompts} holds now")
         return pairs

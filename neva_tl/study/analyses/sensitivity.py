@@ -34,7 +34,7 @@ from neva_tl.study.run.comparison import responses_of
 #: Methods whose neurons are varied, the main one first.
 METHODS = ("neva", "neva_shift")
 #: Number of values where none are named.
-MOST_VALUES = 3
+MOST_STEERED = 3
 #: Name of a value that means every value of the run.
 ALL = "all"
 #: Status of a level without neurons for a value.
@@ -85,7 +85,7 @@ class SensitivityConfig:
         return SensitivityConfig(values, self.factors or tuple(FACTORS), self.methods or tuple(have), target)
 
 
-def spread_values(values: Sequence[str], most: int = MOST_VALUES) -> tuple[str, ...]:
+def spread_values(values: Sequence[str], most: int = MOST_STEERED) -> tuple[str, ...]:
     """Select values, evenly spread.
 
     Args:

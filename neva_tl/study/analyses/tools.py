@@ -13,7 +13,7 @@ from neva_tl import models, selection
 from neva_tl.activations import ActivationStats
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.method_records import DoseUnit
-from neva_tl.core.values import VALUES, ValueName
+from neva_tl.core.theories import ValueName
 from neva_tl.editing import Edit, RelevanceGate, Scope
 from neva_tl.methods import Evidence, build, dose_unit
 from neva_tl.study.run.config import METHODS, StudyConfig
@@ -61,7 +61,7 @@ def build_edit(
 def compare(
     model: models.Model | str | Path,
     methods: Sequence[str] = METHODS,
-    values: Sequence[ValueName] = VALUES,
+    values: Sequence[ValueName] = (),
     *,
     at_gain: Sequence[float] = (0.2, 0.4),
     out: str | Path | None = None,
@@ -73,7 +73,7 @@ def compare(
     Args:
         model: Name or loaded model.
         methods: Methods to compare.
-        values: Values to steer towards.
+        values: Values to steer towards; empty for all of the prompts.
         at_gain: Target gains, in the judge's unit.
         out: Run folder, which a later call resumes; None uses a temporary folder.
         progress: Show bars on stderr.

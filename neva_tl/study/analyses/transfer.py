@@ -23,7 +23,7 @@ from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.statistics import overlap
-from neva_tl.core.values import VALUES, in_circle_order
+from neva_tl.core.theories import TheorySpec, theory_of
 from neva_tl.editing import Edit
 from neva_tl.evaluation.conditions.leakage import assemble
 from neva_tl.evaluation.judges.base import ItemScores
@@ -47,7 +47,7 @@ class TransferConfig:
     """Settings of a transfer study.
 
     Attributes:
-        values: Steered values.
+        values: Steered values; empty for all that the sources cover.
         measured: Scored values, on which leakage is read; None takes all that every source covers.
         methods: Registered names of `neva_tl.methods`.
         target: Gain, in A's unit, at which doses are matched on A.
@@ -60,9 +60,10 @@ class TransferConfig:
         n_boot: Bootstrap draws.
         seed: Seed of intervals and placebos.
         dtype: Number format of the model.
+        theory: Theory of the values of every source, under which sources of concepts of their own (persona) are mapped.
     """
 
-    values: tuple[str, ...] = VALUES
+    values: tuple[str, ...] = ()
     measured: tuple[str, ...] | None = None
     methods: tuple[str, ...] = ("neva_shift", "caa")
     target: float = 0.4
@@ -75,6 +76,7 @@ class TransferConfig:
     n_boot: int = 1000
     seed: int = 0
     dtype: str = "float32"
+    theory: TheorySpec | None = "schwartz"
 
     def study(self, model: str, spec: str, values: Sequence[str]) -> StudyConfig:
         """Return the study of one source with these settings.
@@ -87,6 +89,9 @@ class TransferConfig:
         overrides: dict[str, Any] = {"rows_per_value": self.rows, "validation": self.validation, "test": self.items}
         overrides |= {"targets": (self.target,), "refine": self.refine, "n_boot": self.n_boot}
         fields: dict[str, Any] = {"k": self.k, "seed": self.seed, "dtype": self.dtype, "overrides": overrides}
+        # a source of Schwartz's values keeps the identity that its folder has
+        if self.theory != "schwartz" or spec.startswith("persona:"):
+            fields["theory"] = self.theory
         return StudyConfig(
             model=model, prompts=spec, judge="logprob", values=tuple(values), methods=self.methods, **fields
         ).resolved()
@@ -212,7 +217,7 @@ def transfer(
         raise InputError("a transfer needs two sources or more: one to select on, another to score on")
     if is_demo(name):
         raise InputError("a demo model knows one source of prompts, its own: name a model of natural language")
-    sets = {source: prompts.load(spec) for source, spec in sources.items()}
+    sets = {source: prompts.load(spec, theory=settings.theory) for source, spec in sources.items()}
     steered, measured = covered(sets, settings)
     if loaded is None:
         loaded = models.load(name, dtype=settings.dtype)
@@ -239,7 +244,7 @@ def transfer(
 
 
 def covered(sets: Mapping[str, ContrastSet], config: TransferConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the steered and the measured values, in circle order.
+    """Return the steered and the measured values, in the order of their theory.
 
     Args:
         sets: Source -> its contrast set.
@@ -248,10 +253,12 @@ def covered(sets: Mapping[str, ContrastSet], config: TransferConfig) -> tuple[tu
     Raises:
         InputError: A requested value is not in every source.
     """
-    common = [name for name in VALUES if all(name in pairs.values for pairs in sets.values())]
-    # the default, all ten values, means all values that the sources cover
-    steered = common if set(config.values) == set(VALUES) else list(in_circle_order(config.values))
-    measured = common if config.measured is None else in_circle_order((*config.measured, *steered))
+    theory = theory_of([name for pairs in sets.values() for name in pairs.theory.names])
+    common = [name for name in theory.names if all(name in pairs.values for pairs in sets.values())]
+    # the whole theory means all values that the sources cover
+    full = not config.values or set(config.values) == set(theory.names)
+    steered = common if full else list(theory.in_order(config.values))
+    measured = common if config.measured is None else theory.in_order((*config.measured, *steered))
     for name in (*steered, *measured):
         if name not in common:
             lacking = next(source for source, pairs in sets.items() if name not in pairs.values)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.method_records import find_method
-from neva_tl.core.values import N_VALUES, VALUES, in_circle_order, value
+from neva_tl.core.theories import SCHWARTZ, ValueTheory
 from neva_tl.editing import Edit, Shift, compose
 from neva_tl.editing.edits.compose import Shared
 from neva_tl.evaluation.measures import formulas
@@ -42,7 +42,7 @@ METHODS = ("neva_shift", "neva", "caa", "caa_projected")
 VECTORS = ("caa", "caa_projected")
 #: Number of pairs of each kind where none are named.
 MOST_PAIRS = 3
-COMPATIBLE, OPPOSED = "compatible", "opposed"
+COMPATIBLE, OPPOSED, UNRELATED = "compatible", "opposed", "unrelated"
 #: Means over pairs, and statistics with a kink (their draws are recentred: see `estimate.interval`).
 MEANS = ("gain", "min_gain", "leakage")
 KINKED = ("min_gain", "leakage")
@@ -67,47 +67,60 @@ class TwoConfig:
     target: float | None = None
 
 
-def kind_of(a: str, b: str) -> str:
+def kind_of(a: str, b: str, theory: ValueTheory = SCHWARTZ) -> str:
     """Name the relation of two values.
 
     Args:
         a: First value.
         b: Second value.
+        theory: Theory of the values.
 
     Returns:
-        `compatible` for neighbours, `opposed` for values across the circle, else the distance in words.
+        `compatible` for neighbours on the circle (without a circle: members of a group), `opposed` for opposites, else the
+        distance in words, or `unrelated` without a circle.
 
     Raises:
-        InputError: A value is not one of Schwartz's, or both are the same.
+        InputError: A value is not one of the theory's, or both are the same.
     """
-    steps = abs(value(a).index - value(b).index)
-    steps = min(steps, N_VALUES - steps)
+    steps = abs(theory.index(a) - theory.index(b))
     if not steps:
         raise InputError(f"{a} and {b} are one value: name two")
-    return {1: COMPATIBLE, N_VALUES // 2: OPPOSED}.get(steps, f"{steps} steps apart")
+    if theory.opposed(a, b):
+        return OPPOSED
+    if theory.has_circle:
+        return COMPATIBLE if b in theory.neighbours(a) else f"{min(steps, len(theory) - steps)} steps apart"
+    return COMPATIBLE if theory.same_group(a, b) else UNRELATED
 
 
-def default_pairs(values: Iterable[str], most: int = MOST_PAIRS) -> tuple[tuple[str, str], ...]:
-    """Select compatible and opposed pairs of values, spread along the circle.
+def default_pairs(
+    values: Iterable[str], most: int = MOST_PAIRS, theory: ValueTheory = SCHWARTZ
+) -> tuple[tuple[str, str], ...]:
+    """Select compatible and opposed pairs of values, spread over the theory; any pairs of a theory without relations.
 
     Args:
         values: Available values.
         most: Largest number of pairs of each kind.
+        theory: Theory of the values.
 
     Raises:
         InputError: The values contain no such pair.
     """
-    available = in_circle_order(values)
+    available = theory.in_order(values)
+    if len(available) < 2:
+        raise InputError(f"the run steers towards {', '.join(available)} alone: two values are needed")
+    every = list(combinations(theory.names, 2))
+    if theory.has_circle:
+        compatible = [(a, theory.neighbours(a)[1]) for a in theory.names]
+    else:
+        compatible = [pair for pair in every if theory.same_group(*pair)]
     selected = []
-    for step in (1, N_VALUES // 2):
-        # a full walk around the circle meets every opposed pair twice
-        starts = VALUES if step == 1 else VALUES[: N_VALUES // 2]
-        pairs = [(a, VALUES[(VALUES.index(a) + step) % N_VALUES]) for a in starts]
+    opposed = [pair for pair in every if theory.opposed(*pair)]
+    for pairs in (compatible, opposed) if compatible or opposed else (every,):
         usable = [pair for pair in pairs if set(pair) <= set(available)]
         positions = spread_values([str(i) for i in range(len(usable))], most) if usable else ()
         selected += [usable[int(i)] for i in positions]
     if not selected:
-        raise InputError(f"no two of {', '.join(available)} are neighbours or opposed on the circle: name pairs")
+        raise InputError(f"no two of {', '.join(available)} are neighbours or opposed in the theory: name pairs")
     return tuple(selected)
 
 
@@ -183,9 +196,10 @@ class _TwoLab:
 
     @classmethod
     def open(cls, run: ReopenedRun, model: Model, config: TwoConfig) -> _TwoLab:
-        pairs = config.pairs or default_pairs(run.values())
+        theory = run.theory()
+        pairs = config.pairs or default_pairs(run.values(), theory=theory)
         for pair in pairs:
-            kind_of(*pair)
+            kind_of(*pair, theory)
         methods = config.methods or tuple(name for name in METHODS if name in run.methods())
         undosed = [name for name in methods if find_method(name).dose == "none"]
         if undosed:
@@ -196,7 +210,7 @@ class _TwoLab:
             raise InputError(f"unknown rule {config.shared!r} for shared neurons: choose {', '.join(get_args(Shared))}")
         if not config.shares or not all(0 < share < np.inf for share in config.shares):
             raise InputError(f"shares of the dose must be above 0, not {', '.join(map(str, config.shares)) or 'none'}")
-        steered = in_circle_order(name for pair in pairs for name in pair)
+        steered = theory.in_order(name for pair in pairs for name in pair)
         target = run.target(config.target)
         single = {(one.method, one.value): one for one in run.edits(model, methods, steered, target)}
         return cls(run, config, pairs, methods, target, run.cells(model), single)

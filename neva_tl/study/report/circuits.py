@@ -16,8 +16,7 @@ from neva_tl.circuits.drawing.page import edge_table, picture
 from neva_tl.circuits.drawing.wording import measurable, measures, number
 from neva_tl.core.errors import InputError
 from neva_tl.core.ledger import check
-from neva_tl.core.values import VALUES
-from neva_tl.plots.style import value_colour
+from neva_tl.plots.style import present_values, value_colour
 from neva_tl.plots.widgets import Widget, attention, neuron_activations
 from neva_tl.study.report import sections, tables
 from neva_tl.study.report.numbers import fixed
@@ -31,7 +30,7 @@ MOST_VIEWS, MOST_TOKENS = 2, 80
 
 
 def read(run: Path, missing: list[str]) -> dict[str, CircuitGraph]:
-    """Read `RUN/circuits/{value}.json` in circle order.
+    """Read `RUN/circuits/{value}.json` in the order of the theory.
 
     Args:
         run: the run folder.
@@ -41,7 +40,8 @@ def read(run: Path, missing: list[str]) -> dict[str, CircuitGraph]:
         value -> circuit.
     """
     graphs = {}
-    for value in VALUES:
+    names = [path.stem for path in sorted((run / "circuits").glob("*.json"))]
+    for value in present_values(name for name in names if name != "views" and not name.endswith(".view")):
         path = run / "circuits" / f"{value}.json"
         if path.is_file():
             check(path)
@@ -67,7 +67,7 @@ def panels(graphs: Mapping[str, CircuitGraph], table: pd.DataFrame | None, missi
     """
     out = []
     stills = {panel["value"]: panel for panel in sections.circuits(table)} if table is not None else {}
-    for value in VALUES:
+    for value in present_values([*graphs, *stills]):
         panel: dict[str, Any] = {"value": value, "colour": value_colour(value)}
         if value in graphs:
             try:
@@ -152,7 +152,7 @@ def views(run: Path, missing: list[str]) -> dict[str, list[dict[str, Any]]]:
     out: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
         value = entry.get("value") if isinstance(entry, Mapping) else None
-        if value not in VALUES or len(out.get(value, ())) >= MOST_VIEWS:
+        if not isinstance(value, str) or len(out.get(value, ())) >= MOST_VIEWS:
             continue
         try:
             out.setdefault(value, []).append(_view(entry))

@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 
 from neva_tl.core.method_records import METHODS
-from neva_tl.core.values import VALUES
-from neva_tl.plots.style import gate_of, method_label, method_order
+from neva_tl.plots.style import gate_of, method_label, method_order, present_values
 from neva_tl.study.report.numbers import finite, fixed, interval, p_text, percent
 
 Row = Mapping[Any, Any]
@@ -78,12 +77,15 @@ def _present(df: pd.DataFrame, columns: list[tuple[str, Column]]) -> list[Column
 
 
 def in_order(df: pd.DataFrame) -> pd.DataFrame:
-    """Sort rows by method, gate, target gain (none last) and value in circle order."""
+    """Sort rows by method, gate, target gain (none last) and value in the order of its theory."""
     rank = {name: index for index, name in enumerate(method_order(df["method"]))}
     keys = pd.DataFrame({"m": df["method"].astype(str).map(rank)}, index=df.index)
     keys["g"] = df["gate"].map(gate_of) if "gate" in df.columns else "none"
     keys["t"] = df["target_gain"].astype(float) if "target_gain" in df.columns else 0.0
-    keys["v"] = df["steered"].map(lambda v: VALUES.index(v) if v in VALUES else 99) if "steered" in df.columns else 0
+    keys["v"] = 0
+    if "steered" in df.columns:
+        order = present_values(df["steered"])
+        keys["v"] = df["steered"].map(lambda v: order.index(v) if v in order else len(order))
     return df.loc[keys.sort_values(["m", "g", "t", "v"]).index]
 
 

@@ -15,9 +15,10 @@ from markupsafe import Markup
 from neva_tl.circuits.drawing.page import assets
 from neva_tl.core.errors import InputError, reason_of
 from neva_tl.core.ledger import check, checked_bytes
-from neva_tl.plots.files import FIGURES
+from neva_tl.plots.files import FIGURES, run_theory
 from neva_tl.plots.pages import asset, environment, write_page
 from neva_tl.plots.style import FIGURE_DPI, at_gain, plain_numbers
+from neva_tl.plots.value_names import using_theory
 from neva_tl.plots.widgets import bundle
 from neva_tl.study.report import circuits, definitions, headline, sections, tables
 
@@ -38,7 +39,7 @@ HINTS = {"layers": " (analyses/layer_ablation.py writes it; then write the repor
 #: Figure -> alternative text.
 ALT = {
     "method_bars": "Measures of every method with intervals",
-    "circle_plot": "Leakage drawn around Schwartz's circle",
+    "circle_plot": "Leakage drawn around the circle of values",
     "dose_response": "Gain, plain leakage and invalid rate against dose, per method",
     "gain_leakage": "Plain leakage against gain, all methods",
     "layer_profile": "Selected neurons per layer and value",
@@ -73,7 +74,8 @@ def write_report(run: str | Path) -> Path:
         raise InputError(f"{run / 'results.json'} is missing or not JSON: run `neva-tl run --out {run}` first")
     manifest = _json(run / "manifest.json")
     frames = {name: table for name in (*SECTIONS, "ablation") if (table := _table(run, name)) is not None}
-    context = build_context(results, manifest, frames, run)
+    with using_theory(run_theory(run)):
+        context = build_context(results, manifest, frames, run)
     return write_page(run / "report.html", environment().get_template("report.html.j2").render(context))
 
 

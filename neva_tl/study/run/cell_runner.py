@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.core.values import VALUES
 from neva_tl.editing import Ablate, Edit, RelevanceGate, calibrate_many
 from neva_tl.editing.calibrate import DosePoint
 from neva_tl.evaluation.conditions.decoding import Decoding
@@ -33,7 +32,7 @@ from neva_tl.study.run.scorers import Scorer, demo_expressing, to_frame
 
 #: Dose at which vector layers are compared on validation prompts, and the number of values for judges that read texts (for
 #: other judges, all values).
-LAYER_DOSE, LAYER_VALUES = 2.0, 3
+LAYER_DOSE, LAYER_STEERED = 2.0, 3
 
 
 def grid_of(method: str) -> tuple[float, ...]:
@@ -97,7 +96,7 @@ class CellRunner:
         """Select the layer of the vector methods.
 
         It is the layer with the largest mean validation gain of plain CAA at `LAYER_DOSE`. Candidates are five depths (all
-        layers of a small model), measured on all values, or on `LAYER_VALUES` of them where the judge reads texts.
+        layers of a small model), measured on all values, or on `LAYER_STEERED` of them where the judge reads texts.
 
         Args:
             evidence: Evidence from which the vectors are built.
@@ -108,7 +107,7 @@ class CellRunner:
             n = evidence.stats.n_layers
             candidates = range(n) if n <= 6 else sorted({round(f * (n - 1)) for f in (0.3, 0.4, 0.5, 0.6, 0.7)})
             sampled_values = (
-                steered[:: max(1, len(steered) // LAYER_VALUES)][:LAYER_VALUES] if self.scorer.reads else steered
+                steered[:: max(1, len(steered) // LAYER_STEERED)][:LAYER_STEERED] if self.scorer.reads else steered
             )
             gains: dict[int, float] = {}
             for layer in candidates:
@@ -193,8 +192,8 @@ class CellRunner:
             gain = one.csr(value) - self.base_validation.csr(value)
             extra = {}
             if self.scorer.reads:
-                others = [one.csr(v) - self.base_validation.csr(v) for v in VALUES if v != value]
-                extra["leakage"] = float(np.mean(np.maximum(others, 0)))
+                others = [one.csr(v) - self.base_validation.csr(v) for v in one.items.values if v != value]
+                extra["leakage"] = float(np.mean(np.maximum(others, 0))) if others else float("nan")
             points.append(DosePoint(gain, self._invalid(edit, one, gain, known_rates), extra))
         return points
 

@@ -6,11 +6,13 @@ Both are computed on the same bootstrap draws, over the values that both methods
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.theories import find_theory
 from neva_tl.evaluation.conditions.leakage import assemble
 from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.evaluation.measures.result import NlrComparison, compare_nlr
@@ -65,13 +67,15 @@ def responses_of(
         The scores; None where the run has none of this kind.
     """
     base = store.read_table("cells/base.items")
-    shared = _same_items(base)
+    shared = _same_items(base) and (base["measured"].nunique() > 1 or store.has("cells/base.texts.parquet"))
     unedited = from_frame(base, kind, shared=shared)
     if unedited is None:
         return None
     edited = {v: from_frame(store.read_table(f"{name}.items"), kind, shared=shared) for v, name in cells.items()}
     complete = {v: items for v, items in edited.items() if items is not None}
-    return assemble(label, unedited, complete, judge=judge, unit=unit)
+    manifest = store.read_json("manifest.json") if store.has("manifest.json") else {}
+    theory = find_theory(manifest["theory"]) if manifest.get("theory") else None
+    return assemble(label, replace(unedited, theory=theory), complete, judge=judge, unit=unit)
 
 
 def _same_items(base: pd.DataFrame) -> bool:

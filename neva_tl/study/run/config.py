@@ -16,10 +16,12 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.method_records import METHODS as METHOD_RECORDS
 from neva_tl.core.method_records import DoseUnit
 from neva_tl.core.names import as_name, spelling
-from neva_tl.core.values import VALUES, ValueName, in_circle_order
+from neva_tl.core.theories import SCHWARTZ, THEORIES, TheorySpec, ValueName, ValueTheory, find_theory, in_order
 from neva_tl.editing import SCOPES, Scope
 from neva_tl.evaluation.judges.registry import JUDGES, known_judges
 from neva_tl.models.sources import is_demo, label
+from neva_tl.prompts import ContrastSet, load
+from neva_tl.prompts.registry import BUILT_IN
 from neva_tl.selection import SELECTORS
 
 #: Methods of the headline table, in its order.
@@ -100,6 +102,7 @@ _TYPES: dict[str, Any] = {
     "chat": (bool, type(None)),
     "selection": Mapping,
     "overrides": Mapping,
+    "theory": (str, Mapping, ValueTheory, type(None)),
 }
 _LISTS = ("values", "methods")
 
@@ -114,7 +117,7 @@ class StudyConfig(metaclass=CheckedArguments):
         judge: `logprob`, or an argument of `evaluation.judges.load_judge` (a judge of texts); `auto` is exact on the demo model
             and logprob elsewhere.
         profile: `quick` or `full`.
-        values: Steered values (all ten are always measured where the judge can).
+        values: Steered values (all of the theory are always measured where the judge can); empty for all of the prompts.
         methods: Registry names of `neva_tl.methods`.
         selector: Selector of the neuron-level methods; `auto` is `neva` on the demo model and `margin` elsewhere.
         k: Neurons per value; None takes the selector's own default (on the demo model `DEMO_K`).
@@ -126,13 +129,14 @@ class StudyConfig(metaclass=CheckedArguments):
         dtype: Number format of the model.
         chat: Force or forbid the chat template; None uses it where there is one.
         overrides: Profile fields that replace those of the profile.
+        theory: Theory of the values: a name, a file or its data; None takes the one that the prompts imply.
     """
 
     model: str = "demo"
     prompts: str = "auto"
     judge: str = "auto"
     profile: str = "quick"
-    values: tuple[ValueName, ...] = VALUES
+    values: tuple[ValueName, ...] = ()
     methods: tuple[str, ...] = METHODS
     selector: str = "auto"
     k: int | None = None
@@ -143,6 +147,7 @@ class StudyConfig(metaclass=CheckedArguments):
     dtype: str = "float32"
     chat: bool | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    theory: TheorySpec | None = None
 
     @classmethod
     def from_manifest(cls, fields: Mapping[str, Any]) -> StudyConfig:
@@ -163,22 +168,48 @@ class StudyConfig(metaclass=CheckedArguments):
                 raise InputError(f"the setting {name} of a study is {setting!r:.60}, of type {type(setting).__name__}")
         return cls(**settings)
 
-    def resolved(self) -> StudyConfig:
+    def resolved(self, pairs: ContrastSet | None = None) -> StudyConfig:
         """Return the same study with every `auto` decided.
 
+        Args:
+            pairs: The prompts, if loaded. Without them the values of prompts of one's own stay open.
+
         Raises:
-            InputError: An option is unknown.
+            InputError: An option is unknown, or a value is not one of the theory's.
         """
         written = self._spelled()
+        prompts = self._decided(written.prompts, "demo", "schwartz")
+        prompts = spelling(prompts, BUILT_IN) or prompts
+        theory = None if self.theory is None else find_theory(self.theory)
+        if pairs is not None:
+            theory = pairs.theory
+        elif theory is None and prompts in BUILT_IN:
+            theory = SCHWARTZ
+        of_schwartz = theory is None or theory == SCHWARTZ
         decided = replace(
             written,
-            prompts=self._decided(written.prompts, "demo", "schwartz"),
-            judge=self._decided(written.judge, "exact", "logprob"),
+            prompts=prompts,
+            judge=self._decided(written.judge, "exact" if of_schwartz else "logprob", "logprob"),
             scope=self._decided(written.scope, "last", "generated"),
             gate=self._decided(written.gate, "relevance", "none"),
         )
         decided._check()
-        return replace(decided, **decided._selection(), values=in_circle_order(self.values))
+        # Schwartz's theory is the default of a study and leaves its identity as it was
+        values = self.values
+        if not values and theory is not None:
+            values = pairs.values if pairs is not None and not of_schwartz else theory.names
+        record = (
+            None if self.theory is None or (of_schwartz and prompts in BUILT_IN) else _record(find_theory(self.theory))
+        )
+        return replace(decided, **decided._selection(), values=in_order(values, theory), theory=record)
+
+    def load_prompts(self) -> ContrastSet:
+        """Load the study's prompts under its theory.
+
+        Raises:
+            InputError: See `prompts.load`.
+        """
+        return load(self.prompts, theory=self.theory)
 
     def _spelled(self) -> StudyConfig:
         """Return the study with the names that differ from ours in case, hyphens or underscores written as ours."""
@@ -284,7 +315,9 @@ class StudyConfig(metaclass=CheckedArguments):
 
         A model folder is stored by its name, without its path: the manifest distinguishes folders by their weights.
         """
-        return json.loads(json.dumps(asdict(self) | {"model": label(self.model)}))
+        settings = asdict(replace(self, theory=None)) | {"model": label(self.model), "theory": self.theory}
+        # without a theory of its own a study is stored as before theories were data
+        return json.loads(json.dumps({name: x for name, x in settings.items() if name != "theory" or x is not None}))
 
     def hash(self) -> str:
         """Return the identity of the study, a sha256 of its decided options and profile.
@@ -296,3 +329,8 @@ class StudyConfig(metaclass=CheckedArguments):
         options = {name: option for name, option in decided.to_json().items() if name != "methods"}
         text = json.dumps([options, asdict(decided.spending())], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _record(theory: ValueTheory) -> str | dict[str, Any]:
+    """Return a theory as a manifest stores it: the name of a built-in one, else its data."""
+    return theory.name if THEORIES.get(theory.name) == theory else theory.to_json()

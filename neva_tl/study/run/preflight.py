@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neva_tl import prompts
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import check_output_folder, read_json
 from neva_tl.evaluation.judges.base import Judge
@@ -27,17 +26,19 @@ class Preflight:
     Attributes:
         pairs: The contrast set, with the rows of the profile.
         judge: The judge of texts; None for the log-probability judge, which is fitted to the model, and in finished runs.
+        config: The study with every `auto` decided, for which the theory of its prompts is needed.
     """
 
     pairs: ContrastSet
     judge: Judge | None
+    config: StudyConfig
 
 
-def check_study(config: StudyConfig, out: str | Path) -> Preflight:
+def check_study(options: StudyConfig, out: str | Path) -> Preflight:
     """Check the folder, the judge and the prompts of a study.
 
     Args:
-        config: The resolved study.
+        options: The study, as its options were given.
         out: Its run folder.
 
     Raises:
@@ -45,6 +46,8 @@ def check_study(config: StudyConfig, out: str | Path) -> Preflight:
             value of the study.
     """
     manifest = check_run_folder(out)
+    loaded = options.resolved().load_prompts()
+    config = options.resolved(loaded)
     if manifest is not None and not str(manifest.get("study", "")).startswith(config.hash()):
         raise InputError(another_study(out, manifest, {**manifest, "config": config.to_json()}))
     manifest = manifest or {}
@@ -56,13 +59,13 @@ def check_study(config: StudyConfig, out: str | Path) -> Preflight:
         and isinstance(measured, list)
         and set(config.methods) <= set(map(str, measured))
     )
-    judge = load_judge(config.judge) if config.kind == "text" and not finished else None
+    judge = load_judge(config.judge, loaded.theory) if config.kind == "text" and not finished else None
     check = getattr(judge, "check", None)
     if check is not None:
         check()
-    pairs = stages.limit_rows(prompts.load(config.prompts), config.spending().rows_per_value)
+    pairs = stages.limit_rows(loaded, config.spending().rows_per_value)
     stages.steerable(config, pairs)
-    return Preflight(pairs, judge)
+    return Preflight(pairs, judge, config)
 
 
 def check_run_folder(root: str | Path) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from neva_tl.core.values import VALUES
+from neva_tl.core.theories import SCHWARTZ, in_order
 from neva_tl.editing import Edit
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.observe import (
@@ -19,7 +19,7 @@ from neva_tl.evaluation.conditions.observe import (
     write_texts,
     write_texts_many,
 )
-from neva_tl.evaluation.judges.base import ItemScores, Judge, TextJudge, legible, reads_texts
+from neva_tl.evaluation.judges.base import ItemScores, Judge, TextJudge, judge_values, legible, reads_texts
 from neva_tl.models import LayerCache, Model
 from neva_tl.models.inference.prompt_cache import Prefill
 
@@ -37,25 +37,25 @@ class Scorer:
         prompts: Split -> open prompts `text, topic`. The model continues them for a text judge; with other judges they serve
             the legibility check.
         decoding: Decoding of the texts, the same in every condition.
-        values: Values that the judge can measure (all ten, or those that the prompts cover).
+        values: Values that the judge can measure.
     """
 
     model: Model
     judges: Callable[[str, tuple[str, ...]], Judge]
     prompts: dict[str, pd.DataFrame]
     decoding: Decoding
-    values: tuple[str, ...] = VALUES
+    values: tuple[str, ...] = SCHWARTZ.names
     _judges: dict[tuple[str, tuple[str, ...]], Judge] = field(default_factory=dict)
     _prefill: Prefill = field(default_factory=Prefill)
 
-    def judge_of(self, split: str, values: Sequence[str] = VALUES) -> Judge:
+    def judge_of(self, split: str, values: Sequence[str] | None = None) -> Judge:
         """Return the judge of a split, cached because of its prefix cache and unit.
 
         Args:
             split: `validation` or `test`.
-            values: Values to measure.
+            values: Values to measure; None for all.
         """
-        key = (split, tuple(values))
+        key = (split, self.values if values is None else tuple(values))
         if key not in self._judges:
             self._judges[key] = self.judges(*key)
         return self._judges[key]
@@ -71,28 +71,28 @@ class Scorer:
         return {"judge": judge.name, "unit": judge.unit}
 
     def observe(
-        self, edits: Sequence[Edit], split: str, values: Sequence[str] = VALUES, reuse: LayerCache | None = None
+        self, edits: Sequence[Edit], split: str, values: Sequence[str] | None = None, reuse: LayerCache | None = None
     ) -> Observed:
         """Score the model under edits.
 
         Args:
             edits: Edits of the condition.
             split: `validation` or `test`.
-            values: Values that a ModelJudge asks about.
+            values: Values that a ModelJudge asks about; None for all.
             reuse: Cache of the layers below the edited one (see `editing.edit`).
         """
         judge = self.judge_of(split, values)
         return observe(self.model, tuple(edits), self.prompts[split], judge, decoding=self.decoding, reuse=reuse)
 
     def observe_many(
-        self, conditions: Sequence[Sequence[Edit]], split: str, values: Sequence[str] = VALUES
+        self, conditions: Sequence[Sequence[Edit]], split: str, values: Sequence[str] | None = None
     ) -> list[Observed]:
         """Score the model under several conditions, with texts in common batches.
 
         Args:
             conditions: Edits of each condition.
             split: `validation` or `test`.
-            values: Values that a ModelJudge asks about.
+            values: Values that a ModelJudge asks about; None for all.
         """
         if not self.reads or len(conditions) < 2:
             return [self.observe(edits, split, values) for edits in conditions]
@@ -121,11 +121,11 @@ class Scorer:
         assert isinstance(judge, TextJudge)
         rows = prompts.loc[prompts.index.repeat(self.decoding.samples)]
         topics = rows["topic"].to_numpy(dtype=str)
-        results = []
+        results, values = [], judge_values(judge)
         for texts in write_texts_many(self.model, conditions, list(rows["text"]), self.decoding):
             table = score_texts(judge, texts, list(rows["judged_prompt"]))
-            score = tuple(table[f"score_{name}"].to_numpy(dtype=np.float64) for name in VALUES)
-            items = ItemScores(VALUES, score, tuple(topics for _ in VALUES), shared=True, bounds=(0.0, 1.0))
+            score = tuple(table[f"score_{name}"].to_numpy(dtype=np.float64) for name in values)
+            items = ItemScores(values, score, tuple(topics for _ in values), shared=True, bounds=(0.0, 1.0))
             results.append(Observed(items, generations=table.assign(prompt=list(rows["text"]))))
         return results
 
@@ -189,7 +189,8 @@ def from_frame(frame: pd.DataFrame, kind: str, *, shared: bool) -> ItemScores | 
     rows = frame[frame["kind"] == kind]
     if not len(rows):
         return None
-    names = [name for name in (*VALUES, kind) if name in set(rows["measured"])]
+    measured = [name for name in dict.fromkeys(rows["measured"]) if name != kind]
+    names = [*in_order(measured), *([kind] if kind in set(rows["measured"]) else [])]
     groups = [rows[rows["measured"] == name].sort_values("item") for name in names]
     bounds = {"score": (0.0, 1.0), "net": (-1.0, 1.0)}.get(kind) if shared else None
     return ItemScores(

@@ -27,11 +27,11 @@ from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.files import first_line
 from neva_tl.core.method_records import find_method
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.core.values import VALUES
+from neva_tl.core.theories import SCHWARTZ
 from neva_tl.editing import RelevanceGate, fit_relevance
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.judges import load_judge
-from neva_tl.evaluation.judges.base import Judge
+from neva_tl.evaluation.judges.base import Judge, judge_values
 from neva_tl.models import inference
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.run.changed_files import set_aside
@@ -311,7 +311,7 @@ def make_scorer(
     if config.kind == "model":
         decoding = Decoding(max_new_tokens=profile.max_new_tokens, chat=config.chat)
         return Scorer(model, _logprob_judges(store, model, pairs, config, profile), by_split, decoding, pairs.values)
-    text_judge = load_judge(config.judge) if judge is None else judge
+    text_judge = load_judge(config.judge, pairs.theory) if judge is None else judge
     decoding = Decoding(
         max_new_tokens=profile.max_new_tokens,
         # only sampled texts of the demo model follow the distribution of its world; real models generate greedily
@@ -323,7 +323,7 @@ def make_scorer(
         batch_size=512 if config.judge == "exact" else 64,
     )
     fewer = {name: rows.head(counts[name]) for name, rows in by_split.items()}
-    return Scorer(model, lambda _split, _values: text_judge, fewer, decoding)
+    return Scorer(model, lambda _split, _values: text_judge, fewer, decoding, judge_values(text_judge))
 
 
 def _logprob_judges(
@@ -400,9 +400,10 @@ def _circuits(
     from neva_tl.circuits import circuit
 
     name = models.info(model).name
-    tokens = value_tokens(model, VALUES, strict=False)
+    theory = pairs.theory
+    tokens = value_tokens(model, theory.names, theory=theory, strict=False)
     owners = set(tokens.loc[~tokens["shared"], "value"])
-    if missing := without_token(tokens, VALUES):
+    if missing := without_token(tokens, theory.names, theory):
         leave_out(
             store,
             f"Words of {', '.join(missing)}",
@@ -460,8 +461,8 @@ def manifest(config: StudyConfig, model: models.Model, pairs: ContrastSet, comma
 
     fingerprint = models.fingerprint(model)
     # the question of a chat judge is part of the result
-    name = config.resolved().judge
-    question = getattr(load_judge(name), "question", "") if name.startswith("chat:") else ""
+    name = config.resolved(pairs).judge
+    question = getattr(load_judge(name, pairs.theory), "question", "") if name.startswith("chat:") else ""
     world = _world(config)
     other = f"-border{world['border_rate']:g}" if world and not world["frozen"] else ""
     template = inference.encoding_change(model, config.chat)
@@ -470,13 +471,14 @@ def manifest(config: StudyConfig, model: models.Model, pairs: ContrastSet, comma
         "schema": 1,
         "study": f"{config.hash()}-{str(fingerprint['weights_hash'])[:16]}-{pairs.hash[:16]}{other}",
         "command": " ".join([Path(command[0]).name, *command[1:]]) if command else "",
-        "config": config.resolved().to_json(),
+        "config": config.resolved(pairs).to_json(),
         "versions": versions(),
         "model": {"name": models.info(model).name, **fingerprint},
         "prompt_hash": pairs.hash,
         "seed": config.seed,
-        "values": list(VALUES),
+        "values": list(pairs.theory.names),
         **({"prompts_note": pairs.note} if pairs.note else {}),
+        **({} if pairs.theory == SCHWARTZ else {"theory": pairs.theory.to_json()}),
         **({"question": question} if question else {}),
         **({"world": world} if world else {}),
         **({"template": template} if template else {}),

@@ -18,6 +18,7 @@ import pandas as pd
 from neva_tl import models
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
+from neva_tl.core.theories import left_out
 from neva_tl.plots.showable import showable
 from neva_tl.selection.base import check_k
 from neva_tl.study.run import changed_files, stages, summary, tables, workers
@@ -111,7 +112,9 @@ class Study:
             models.load(model)  # raises: neither a name nor a model
         name = models.info(model).name if self._loaded is not None else fspath(model)
         options = {key: fspath(option) if isinstance(option, PathLike) else option for key, option in options.items()}
-        self.config = StudyConfig(model=name, **options).resolved()
+        #: The settings as given; values and judge of prompts of one's own are decided once the prompts are read.
+        self.options = StudyConfig(model=name, **options)
+        self.config = self.options.resolved()
         self.profile: Profile = self.config.spending()
 
     @check_arguments
@@ -141,8 +144,9 @@ class Study:
             WorkError: A judge or an edit failed.
         """
         started = time.monotonic()
-        config = self.config
-        inputs = check_study(config, out)
+        inputs = check_study(self.options, out)
+        self.config = config = inputs.config
+        self.profile = config.spending()
         pairs = inputs.pairs
         model = self._loaded if self._loaded is not None else models.load(config.model, dtype=config.dtype)
         info = models.info(model)
@@ -151,6 +155,8 @@ class Study:
         store = RunFolder.open(out, about)
         changed = store.repair()
         say(f"model {config.model}, prompts {config.prompts}, judge {config.judge}, profile {config.profile}", progress)
+        if line := left_out(pairs.theory):
+            say(line, progress)
         if like is not None:
             adopt(store, about, like)
         stored = store.read_json("manifest.json") if store.has("manifest.json") else {}

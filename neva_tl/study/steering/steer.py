@@ -17,6 +17,7 @@ from neva_tl import models, prompts
 from neva_tl.core.cache import content_key
 from neva_tl.core.errors import InputError
 from neva_tl.core.method_records import find_method
+from neva_tl.core.theories import TheorySpec
 from neva_tl.core.user_cache import entry_folder, prune
 from neva_tl.editing import Edit
 from neva_tl.evaluation.measures.estimate import Estimate
@@ -56,6 +57,7 @@ def steer(
     chat: bool | None = None,
     dtype: str = "float32",
     seed: int = 0,
+    theory: TheorySpec | None = None,
     folder: str | Path | None = None,
     progress: bool = True,
 ) -> SteeringResult:
@@ -79,6 +81,7 @@ def steer(
         chat: Force or forbid the chat template; None uses it where there is one.
         dtype: Number format, where the model is loaded here.
         seed: Seed of sampling and bootstraps.
+        theory: Theory of the values, or the name or the file of one; None takes the one that their names imply.
         folder: Folder for the measurements; None takes one in the user's cache.
         progress: Show bars and one line per step on stderr.
 
@@ -93,7 +96,7 @@ def steer(
         >>> result = nv.steer("smollm2", "thrift.csv", gain=0.4)
         >>> print(result.generate("How should I spend my bonus?"))
     """
-    contrast = prompts.load(pairs)
+    contrast = prompts.load(pairs, theory=theory)
     target = _target(contrast, value)
     name = models.info(model).name if models.is_model(model) else str(model)
     config = _config(name, contrast, target, gain, method, selector, k, scope, gate, chat, dtype, seed)
@@ -125,6 +128,7 @@ def steered_edit(
     gate: str = "auto",
     chat: bool | None = None,
     seed: int = 0,
+    theory: TheorySpec | None = None,
     progress: bool = False,
 ) -> Edit:
     """Build the edit of `steer` without measuring it: at a dose, or at the one that reaches a gain on validation pairs.
@@ -142,13 +146,14 @@ def steered_edit(
         gate: See `steer`.
         chat: See `steer`.
         seed: See `steer`.
+        theory: See `steer`.
         progress: See `steer`.
 
     Raises:
         InputError: See `steer`.
         WorkError: No neuron was selected.
     """
-    contrast = prompts.load(pairs)
+    contrast = prompts.load(pairs, theory=theory)
     target, name = _target(contrast, value), models.info(model).name
     config = _config(name, contrast, target, gain, method, selector, k, scope, gate, chat, "float32", seed)
     bench = _Bench.open(model, contrast, config, target, None, progress)
@@ -208,7 +213,7 @@ def _config(
     budget = {"validation": VALIDATION, "test": TEST, "neutral": NEUTRAL}
     if base.demo:
         budget = {"validation": DEMO_VALIDATION, "test": DEMO_TEST}
-    return replace(base, overrides={**budget, "targets": (gain,), "refine": REFINE}).resolved()
+    return replace(base, overrides={**budget, "targets": (gain,), "refine": REFINE}).resolved(pairs)
 
 
 @dataclass(eq=False)

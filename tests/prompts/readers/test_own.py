@@ -38,7 +38,11 @@ def test_own_jsonl_keeps_what_is_stated(tmp_path: Path) -> None:
         ("a.csv", ["value,pole", "power,+"], r"a\.csv, line 1: no column 'text'"),
         ("a.csv", ["value,pole,text"], "header and no rows"),
         ("a.csv", ["value,pole,text", "power,+,a", "power,-,b,c"], r"a\.csv, line 3: 4 fields where the header has 3"),
-        ("a.csv", ["value,pole,text", "power,+,a", "", "kindness,-,b"], r"a\.csv, line 4: unknown value 'kindness'"),
+        (
+            "a.csv",
+            ["value,pole,text", "power,+,a", "", "powr,-,b"],
+            r"a\.csv, line 4: unknown value 'powr': did you mean power",
+        ),
         ("a.csv", ["value,pole,text", 'power,+,"two', 'lines"', "power,?,b"], r"a\.csv, line 4: pole is '\?'"),
         ("a.csv", ["value,pole,text", 'power,+,"open'], r"a\.csv, line 2: unexpected end"),
         ("a.csv", ["value,pole,text,answer_start,answer_end", "power,+,abc,0,x"], r"line 2: answer_end is 'x'"),

@@ -12,6 +12,8 @@ import pytest
 from helpers.text_lines import write
 from neva_tl import prompts
 from neva_tl.core.errors import InputError
+from neva_tl.core.theories import SCHWARTZ20
+from neva_tl.core.theories.schwartz20 import NAME_OF_CATEGORY
 from neva_tl.core.values import VALUES
 from neva_tl.prompts.readers import valueeval
 
@@ -112,3 +114,14 @@ def test_valueeval_on_the_real_set(shared_dir: Path) -> None:
     hedonism = found.for_value("hedonism")
     plus = {e.answer for e, pole in zip(hedonism.examples(), hedonism.df["pole"], strict=True) if pole == "+"}
     assert plus <= told and len(plus) > 0.9 * len(told)
+
+
+def test_the_twenty_categories_are_values_of_their_own(shared_dir: Path) -> None:
+    folder = shared_dir / "data" / "valueeval"
+    assert set(NAME_OF_CATEGORY) == set(valueeval.CATEGORIES) and tuple(NAME_OF_CATEGORY.values()) == SCHWARTZ20.names
+    found = prompts.load(f"valueeval:{folder}", theory="schwartz20")
+    assert found.values == SCHWARTZ20.names and found.theory == SCHWARTZ20
+    ten = prompts.load(f"valueeval:{folder}").for_value("hedonism").df["text"]
+    assert set(found.for_value("hedonism").df["text"]) == set(ten)
+    with pytest.raises(InputError, match="not of moral-foundations"):
+        prompts.load(f"valueeval:{folder}", theory="moral-foundations")

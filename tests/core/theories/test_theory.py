@@ -69,11 +69,20 @@ def test_names_alone_have_no_structure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"), [("benevolance", "benevolence"), ("Self Direction", "self-direction"), ("POWER", "power")]
+    ("typed", "meant"), [("benevolance", "benevolence"), ("Self Directon", "self-direction"), ("POWR", "power")]
 )
 def test_a_misspelt_name_is_corrected_in_the_message(typed: str, meant: str) -> None:
     with pytest.raises(InputError, match=f"did you mean {meant}\\?"):
         SCHWARTZ.value(typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("Self Direction", "self-direction"), ("self_direction", "self-direction")]
+)
+def test_case_spaces_and_hyphens_of_a_name_do_not_matter(typed: str, meant: str) -> None:
+    assert SCHWARTZ.value(typed).name == meant and SCHWARTZ.in_order([typed, "POWER"]) == (meant, "power")
+    own = ValueTheory.from_names(["Power", "thrift"])
+    assert own.in_order(["power", "THRIFT"]) == ("Power", "thrift")
 
 
 @pytest.mark.parametrize(

@@ -65,14 +65,19 @@ def test_persona_says_how_many_statements_of_how_many_traits_it_does_not_read(tm
     """Four traits of 1,000 statements, one of them mapped to a value."""
     for trait in ("risk-averse", "narcissism", "machiavellianism", "extraversion"):
         write(tmp_path / f"{trait}.jsonl", *persona_lines(trait, 500), "")
-    found = prompts.load(f"persona:{tmp_path}")
+    found = prompts.load(f"persona:{tmp_path}", theory="schwartz")
     assert len(found) == 1000
     assert found.note == (
         "3,000 of 4,000 statements left out: we map these traits to no value (extraversion, machiavellianism, narcissism)."
     )
     assert found.split("train").note == found.cap(10).note == found.note
+    assert len(prompts.load(f"persona:{tmp_path}")) == 4000 and prompts.load(f"persona:{tmp_path}").note == ""
+    two = prompts.load(f"persona:{tmp_path}", theory=ValueTheory.from_names(["narcissism", "extraversion"]))
+    assert two.note == (
+        "2,000 of 4,000 statements left out: the theory does not have these traits (machiavellianism, risk-averse)."
+    )
     write(tmp_path / "whole" / "risk-averse.jsonl", *persona_lines("risk-averse"))
-    assert prompts.load(f"persona:{tmp_path / 'whole'}").note == ""
+    assert prompts.load(f"persona:{tmp_path / 'whole'}", theory="schwartz").note == ""
 
 
 @pytest.mark.parametrize(

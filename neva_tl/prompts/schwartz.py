@@ -27,9 +27,6 @@ from neva_tl.prompts import people, splits
 from neva_tl.prompts.people import Person
 
 FORMS = ("statement_1st", "statement_3rd", "question_1st", "question_3rd")
-#: Shares of train (for fitting gates) and validation (for doses) among open prompts. Selection never uses open prompts:
-#: half of them are test prompts.
-_OPEN_SHARES = (0.2, 0.3)
 _MODALS = {"can", "could", "may", "might", "must", "shall", "should", "will", "would", "had", "was", "did"}
 #: A subject with its verb, and an optional adverb between them.
 _SUBJECT = re.compile(r"\{I\} (?:(?:always|never|still|often|just|also|already|[a-z]+ly) )?(?P<verb>[a-z]+)")
@@ -169,9 +166,5 @@ def open_prompts() -> pd.DataFrame:
     Splits are by hash rank of the topic, 20/30/50 (ours).
     """
     table = pd.DataFrame(_data("open_prompts")["prompts"])
-    ranked = sorted(set(table["topic"]), key=splits.hash_key)
-    train = round(_OPEN_SHARES[0] * len(ranked))
-    validation = round(_OPEN_SHARES[1] * len(ranked))
-    names = ["train"] * train + ["validation"] * validation + ["test"] * (len(ranked) - train - validation)
-    table["split"] = table["topic"].map(dict(zip(ranked, names, strict=True)))
+    table["split"] = table["topic"].map(splits.of_open_prompts(table["topic"].tolist()))
     return table[["text", "topic", "split"]]

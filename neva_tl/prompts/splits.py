@@ -11,6 +11,9 @@ import hashlib
 import pandas as pd
 
 SPLITS = ("train", "validation", "test")
+#: Shares of train (for fitting gates) and validation (for doses) among open prompts. Selection never uses open prompts:
+#: half of them are test prompts.
+_OPEN_SHARES = (0.2, 0.3)
 
 
 def hash_key(text: str, salt: str = "") -> str:
@@ -45,6 +48,18 @@ def by_rank(names: list[str]) -> dict[str, str]:
     ranked = sorted(set(names), key=hash_key)
     train, validation, test = counts(len(ranked))
     return dict(zip(ranked, ["train"] * train + ["validation"] * validation + ["test"] * test, strict=True))
+
+
+def of_open_prompts(topics: list[str]) -> dict[str, str]:
+    """Assign a split to the topic of each open prompt by its hash rank, 20/30/50.
+
+    Args:
+        topics: Topics; repeated ones count once.
+    """
+    ranked = sorted(set(topics), key=hash_key)
+    train, validation = (round(share * len(ranked)) for share in _OPEN_SHARES)
+    names = ["train"] * train + ["validation"] * validation + ["test"] * (len(ranked) - train - validation)
+    return dict(zip(ranked, names, strict=True))
 
 
 def assign(df: pd.DataFrame) -> pd.Series:

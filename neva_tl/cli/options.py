@@ -102,8 +102,8 @@ Prompts = Annotated[
     typer.Option(
         "--prompts",
         callback=named,
-        help="demo, schwartz, persona:DIR, valueeval:DIR, valuebench:FILE, pairs:FILE.csv, or a csv/jsonl/parquet file of our "
-        "schema; auto: demo for demo models, schwartz otherwise",
+        help="demo, schwartz, moral-foundations, persona:DIR, valueeval:DIR, valuebench:FILE, pairs:FILE.csv, or a "
+        "csv/jsonl/parquet file of our schema; auto: demo for demo models, schwartz otherwise",
     ),
 ]
 Theory = Annotated[

@@ -13,7 +13,7 @@ import pandas as pd
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.theories import SCHWARTZ, THEORIES, TheorySpec, ValueName, find_theory
-from neva_tl.prompts import schwartz, wordlists
+from neva_tl.prompts import moral_foundations, schwartz, wordlists
 from neva_tl.prompts.splits import SPLITS
 
 
@@ -34,7 +34,7 @@ def open_prompts(spec: str = "schwartz", split: str | None = None) -> pd.DataFra
     """Return the fixed prompts of the leakage matrix, which name no value: columns `text`, `topic`, `split`.
 
     Args:
-        spec: See `prompts.load`; all but "demo" give the natural-English prompts.
+        spec: See `prompts.load`; all but "demo" and "moral-foundations" give the prompts written for Schwartz's values.
         split: Name of a split; None returns all.
 
     Raises:
@@ -42,7 +42,10 @@ def open_prompts(spec: str = "schwartz", split: str | None = None) -> pd.DataFra
     """
     if split is not None and split not in SPLITS:
         raise InputError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
-    table = _demo_table("open_prompts") if spec == "demo" else schwartz.open_prompts()
+    if spec == "demo":
+        table = _demo_table("open_prompts")
+    else:
+        table = (moral_foundations if spec == moral_foundations.SOURCE else schwartz).open_prompts()
     return table if split is None else table[table["split"] == split].reset_index(drop=True)
 
 

@@ -36,8 +36,18 @@ def _schwartz() -> ContrastSet:
     return ContrastSet.from_rows(contrast_rows(), "schwartz")
 
 
+def _moral_foundations() -> ContrastSet:
+    from neva_tl.prompts.moral_foundations import contrast_rows
+
+    return ContrastSet.from_rows(contrast_rows(), "moral-foundations")
+
+
 #: Built-in sets, written by their name alone.
-BUILT_IN: dict[str, Callable[[], ContrastSet]] = {"demo": _demo, "schwartz": _schwartz}
+BUILT_IN: dict[str, Callable[[], ContrastSet]] = {
+    "demo": _demo,
+    "schwartz": _schwartz,
+    "moral-foundations": _moral_foundations,
+}
 
 
 def spec_forms() -> str:
@@ -53,8 +63,9 @@ def load(
     """Load contrastive prompts.
 
     Args:
-        spec: `"demo"`, `"schwartz"`, `"persona:DIR"`, `"valueeval:DIR"`, `"valuebench:FILE"`, `"pairs:FILE.csv"`, or
-            the path of a .csv, .jsonl or .parquet file in our own schema, or a table of it; a ContrastSet passes through.
+        spec: `"demo"`, `"schwartz"`, `"moral-foundations"`, `"persona:DIR"`, `"valueeval:DIR"`, `"valuebench:FILE"`,
+            `"pairs:FILE.csv"`, or the path of a .csv, .jsonl or .parquet file in our own schema, or a table of it; a
+            ContrastSet passes through.
         per_value: Largest number of pairs (unpaired: rows per pole) of each value; see `ContrastSet.cap`. None keeps all.
         theory: Theory of the values, or the name or the file of one; None takes the one that the names imply. With
             `"schwartz"` or `"schwartz20"`, `valueeval:` reads ten or twenty values, and `persona:` maps traits to the ten

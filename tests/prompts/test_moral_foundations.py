@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
+from neva_tl import prompts
 from neva_tl.core.errors import InputError
+from neva_tl.core.theories import MORAL_FOUNDATIONS
 from neva_tl.prompts import moral_foundations, schwartz, splits, wordlists
+from neva_tl.study import StudyConfig
 
 FOUNDATIONS = ("care", "fairness", "loyalty", "authority", "sanctity", "liberty")
 NEGATION = re.compile(
@@ -141,6 +145,22 @@ def test_word_lists(value: str) -> None:
 def test_no_stem_is_in_two_lists() -> None:
     stems = [stem for v in FOUNDATIONS for stem in {wordlists.stem(word) for word in moral_foundations.word_list(v)}]
     assert len(set(stems)) == len(stems)
+
+
+def test_the_theory_has_the_same_words() -> None:
+    assert MORAL_FOUNDATIONS.names == moral_foundations.foundations()
+    for one in MORAL_FOUNDATIONS.values:
+        assert one.words == moral_foundations.word_list(one.name)
+
+
+def test_the_set_is_built_in() -> None:
+    pairs = prompts.load("moral-foundations")
+    assert pairs.theory == MORAL_FOUNDATIONS and pairs.values == FOUNDATIONS and pairs.paired and len(pairs) == 480
+    assert prompts.open_prompts("moral-foundations").equals(moral_foundations.open_prompts())
+    assert set(prompts.words("care")) == set(moral_foundations.word_list("care"))
+    plain = StudyConfig(model="smollm2", prompts="moral-foundations").resolved()
+    assert plain.values == FOUNDATIONS and plain.open_prompts == "moral-foundations" and plain.theory is None
+    assert plain.hash() == replace(plain, theory="moral-foundations").hash() == plain.resolved(pairs).hash()
 
 
 def test_unknown_foundation() -> None:

@@ -13,33 +13,37 @@ from neva_tl.core.theories.theory import Value, ValueTheory
 _ROWS: dict[str, tuple[str, str, str, str]] = {
     "care": (
         "individualising", "#17929b", "Kindness and protection for those who suffer; harm to others is wrong.",
-        "care caring kind kindness gentle protect shelter comfort heal nurse soothe rescue feed compassion sympathy tender "
-        "mercy suffering hurt wound harm cruelty victim relief",
+        "care cares caring kind kindly kindness gentle gently comfort comforting soothe soothing heal healing nurse "
+        "tender tenderness mercy merciful pity hurt suffer suffering cruel cruelty harm harmful wounded rescue rescued",
     ),
     "fairness": (
         "individualising", "#3472c9", "Equal treatment, honest exchange and reward in proportion; cheating is wrong.",
-        "fair fairness equal equality justice just impartial balance share deserve honest proportion rights referee unbiased "
-        "merit cheat fraud bias swindle discrimination refund turns evenly",
+        "fair fairly fairness unfair equal equally equality justice unjust impartial bias biased deserve deserved share "
+        "shared evenly proportionate cheat cheated fraud swindle rigged refund reciprocal balanced",
     ),
     "loyalty": (
         "binding", "#e07b26", "Faith kept with one's group, team, family or nation; betrayal is wrong.",
-        "loyal loyalty team comrade ally together united homeland nation flag pledge devoted solidarity allegiance patriot "
-        "clan side member betray traitor desert treason abandon faithful",
+        "loyal loyally loyalty disloyal betray betrayal betrayed traitor allegiance ally allies solidarity unity united "
+        "teammate pledge pledged homeland patriot patriotic clan treason abandon abandoned devoted devotion steadfast "
+        "belong turncoat",
     ),
     "authority": (
         "binding", "#7b4fc9", "Respect for rank, office and rightful order; subversion is wrong.",
-        "authority obey obedience respect rank command leader order law duty elder superior hierarchy honour chief officer "
-        "permission discipline rebel defy disobey mutiny subversion insubordination",
+        "authority authorities obey obedience obedient superior superiors hierarchy rank subordinate mutiny rebel "
+        "rebellious defy defiant deference dutiful duty chief elder permission decree rules lawful insubordinate "
+        "seniority edict governor salute",
     ),
     "sanctity": (
         "binding", "#2f9e57", "Purity of body and mind and respect for what is holy; degradation is wrong.",
-        "sacred holy pure purity clean chaste blessed prayer temple modest wholesome temperance sanctity saint reverence "
-        "innocent filth disgust profane sin pollute indecent taint degrade",
+        "sanctity sacred sacrilege holy holiness pure purify purity chaste chastity blessed blessing shrine hallowed "
+        "filth filthy disgust disgusting unclean cleanse tainted sinful saint saintly pious piety reverence wholesome "
+        "altar",
     ),
     "liberty": (
         "liberty", "#d8428c", "Freedom from coercion and from those who dominate; oppression is wrong.",
-        "liberty free freedom choice independent autonomy consent voluntary release escape unbound self-rule emancipate "
-        "resist tyrant bully oppress oppression coercion force chains censor domination slavery",
+        "liberty liberate liberation free freely freedom independent independence consent consenting coerce coercion "
+        "oppress oppression oppressive tyrant tyranny dominate domineering voluntary voluntarily emancipate choose "
+        "choosing dictator bullying censorship meddling overbearing",
     ),
 }  # fmt: skip
 

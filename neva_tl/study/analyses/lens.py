@@ -95,8 +95,11 @@ def _write(
     theory: ValueTheory,
     progress: bool,
 ) -> pd.DataFrame:
-    spec = "demo" if config.demo else "schwartz"
-    texts = prompts.open_prompts(spec, "test")["text"].head(min(config.spending().test, MOST_PROMPTS)).tolist()
+    texts = (
+        prompts.open_prompts(config.open_prompts, "test")["text"]
+        .head(min(config.spending().test, MOST_PROMPTS))
+        .tolist()
+    )
     answers = [""] * len(texts)
     if config.token_scope() == "generated":
         answers = inference.generate(model, texts, max_new_tokens=ANSWER_TOKENS, seed=config.seed, chat=config.chat)

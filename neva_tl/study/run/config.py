@@ -184,7 +184,7 @@ class StudyConfig(metaclass=CheckedArguments):
         if pairs is not None:
             theory = pairs.theory
         elif theory is None and prompts in BUILT_IN:
-            theory = SCHWARTZ
+            theory = _theory_of(prompts)
         of_schwartz = theory is None or theory == SCHWARTZ
         decided = replace(
             written,
@@ -194,13 +194,12 @@ class StudyConfig(metaclass=CheckedArguments):
             gate=self._decided(written.gate, "relevance", "none"),
         )
         decided._check()
-        # Schwartz's theory is the default of a study and leaves its identity as it was
+        # the theory of built-in prompts is the default of a study on them and leaves its identity as it was
         values = self.values
         if not values and theory is not None:
             values = pairs.values if pairs is not None and not of_schwartz else theory.names
-        record = (
-            None if self.theory is None or (of_schwartz and prompts in BUILT_IN) else _record(find_theory(self.theory))
-        )
+        implied = prompts in BUILT_IN and theory == _theory_of(prompts)
+        record = None if self.theory is None or implied else _record(find_theory(self.theory))
         return replace(decided, **decided._selection(), values=in_order(values, theory), theory=record)
 
     def load_prompts(self) -> ContrastSet:
@@ -276,6 +275,13 @@ class StudyConfig(metaclass=CheckedArguments):
         return is_demo(self.model)
 
     @property
+    def open_prompts(self) -> str:
+        """Argument of `prompts.open_prompts`: the built-in set of the study's prompts, else Schwartz's."""
+        if self.demo:
+            return "demo"
+        return self.prompts if self.prompts in BUILT_IN and self.prompts != "demo" else "schwartz"
+
+    @property
     def pooling(self) -> Weighted:
         """Pooling of activations over the tokens of a text.
 
@@ -329,6 +335,11 @@ class StudyConfig(metaclass=CheckedArguments):
         options = {name: option for name, option in decided.to_json().items() if name != "methods"}
         text = json.dumps([options, asdict(decided.spending())], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _theory_of(prompts: str) -> ValueTheory:
+    """Return the theory of a built-in set of prompts: the one of its name, else Schwartz's."""
+    return THEORIES.get(prompts, SCHWARTZ)
 
 
 def _record(theory: ValueTheory) -> str | dict[str, Any]:

@@ -301,7 +301,7 @@ def make_scorer(
     Raises:
         InputError: A split has no prompts.
     """
-    spec = "demo" if config.demo else "schwartz"
+    spec = config.open_prompts
     opened = prompts.open_prompts(spec)
     counts = {"validation": profile.validation, "test": profile.test}
     by_split = {name: opened[opened["split"] == name].reset_index(drop=True) for name in counts}

@@ -35,7 +35,7 @@ def test_missing_and_empty_folders(tmp_path: Path, scheme: str) -> None:
 
 @pytest.mark.parametrize("spec", ["nothing", "schwarz", "unknown:x", "a.txt"])
 def test_unknown_spec_lists_what_is_known(spec: str) -> None:
-    with pytest.raises(InputError, match=r"unknown prompts.*demo, schwartz, pairs:PATH.*\.parquet"):
+    with pytest.raises(InputError, match=r"unknown prompts.*demo, schwartz, moral-foundations, pairs:PATH.*\.parquet"):
         prompts.load(spec)
 
 

@@ -129,6 +129,8 @@ def in_force(
         expected.add(key)
         apply = _applier(session, key, change, item, _width(info, change.site), condition, owner)
         hooks.append((change.layer, change.site, apply))
+    if isinstance(model, models.PlainModel):
+        hooks = [(layer, site, _by_text(session, hook)) for layer, site, hook in hooks]
     session.expected = expected
     lowest = min((change.layer for *_, change in plan), default=0)
     if plan and not isinstance(model, models.PlainModel):
@@ -215,6 +217,19 @@ def _begin(session: EditSession) -> Callable[..., None]:
         session.begin(x)
 
     return begin
+
+
+def _by_text(session: EditSession, hook: Callable[..., Tensor | None]) -> Callable[..., Tensor | None]:
+    """`hook` on `[b, n, d]` in a module that sees all tokens of a pass in one dimension (OPT's MLP)."""
+
+    def apply(x: Tensor, **options: Any) -> Tensor | None:
+        shape = session.roles.shape
+        if x.ndim != 2 or shape is None or len(x) != shape[0] * shape[1]:
+            return hook(x, **options)
+        new = hook(x.unflatten(0, shape), **options)
+        return None if new is None else new.flatten(0, 1)
+
+    return apply
 
 
 def _site_recorder(session: EditSession, layer: int, site: str) -> Callable[..., None]:

@@ -87,6 +87,11 @@ class TokenRoles:
         self._prompt_is_past = prompt_is_past
 
     @property
+    def shape(self) -> tuple[int, int] | None:
+        """Texts and tokens of the running pass; None before the first one."""
+        return self._shape
+
+    @property
     def all_generated(self) -> bool:
         """Whether the running pass is known to hold generated tokens alone (a step under the KV cache)."""
         return self._new

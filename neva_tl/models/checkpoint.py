@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -172,19 +173,39 @@ class CheckedClass:
         return model
 
 
+def architecture_of(name: str, where: str) -> str:
+    """TransformerLens's name of a checkpoint's architecture.
+
+    Args:
+        name: The checkpoint, for messages.
+        where: Its folder or hub name.
+
+    Raises:
+        InputError: TransformerLens does not have the architecture.
+    """
+    from transformer_lens.model_bridge.sources.transformers import determine_architecture_from_hf_config
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(where, trust_remote_code=False)
+    try:
+        return str(determine_architecture_from_hf_config(config))
+    except ValueError as error:
+        named = ", ".join(config.architectures or ()) or f"model type {config.model_type!r}"
+        raise InputError(
+            f"{name}: TransformerLens {version('transformer-lens')} has no architecture {named}: use a checkpoint of one that "
+            "it has"
+        ) from error
+
+
 def _class_for(name: str, where: str) -> Any:
     """The class that TransformerLens takes, if it is one of causal language models.
 
     Raises:
         InputError: Another one (masked language models, encoder-decoders, sound, images).
     """
-    from transformer_lens.model_bridge.sources.transformers import (
-        determine_architecture_from_hf_config,
-        get_hf_model_class_for_architecture,
-    )
-    from transformers import AutoConfig
+    from transformer_lens.model_bridge.sources.transformers import get_hf_model_class_for_architecture
 
-    architecture = determine_architecture_from_hf_config(AutoConfig.from_pretrained(where, trust_remote_code=False))
+    architecture = architecture_of(name, where)
     auto_class = get_hf_model_class_for_architecture(architecture)
     if auto_class.__name__ not in ("AutoModelForCausalLM", "AutoModelForImageTextToText"):
         raise InputError(

@@ -66,7 +66,7 @@ def _info(model: Model, parameter: Tensor) -> ModelInfo:
         architecture=str(architecture or type(model).__name__),
         n_layers=int(cfg.n_layers),
         d_model=int(cfg.d_model),
-        d_mlp=int(cfg.d_mlp if cfg.d_mlp and cfg.d_mlp > 0 else model.blocks[0].mlp.W_out.shape[0]),
+        d_mlp=_n_neurons(model),
         n_heads=heads,
         n_kv_heads=int(getattr(cfg, "n_key_value_heads", None) or heads),
         d_head=int(cfg.d_head),
@@ -81,6 +81,15 @@ def _info(model: Model, parameter: Tensor) -> ModelInfo:
         device=str(parameter.device),
         tl_class=type(model).__name__,
     )
+
+
+def _n_neurons(model: Model) -> int:
+    """Rows of the first block's output projection: TransformerLens's own figure is a guess where it reads no width.
+
+    (OPT's and XGLM's `ffn_dim`, and LFM 2, which rounds its width.)
+    """
+    down = getattr(getattr(model.blocks[0], "mlp", None), "W_out", None)
+    return int(down.shape[0]) if isinstance(down, Tensor) and down.ndim == 2 else int(model.cfg.d_mlp or 0)
 
 
 def raw_tokenizer(model: Model) -> Any:

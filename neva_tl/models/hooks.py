@@ -128,8 +128,17 @@ def add_hook(model: EditableModel, name: str, fn: Callable[..., Any]) -> HookHan
 
 
 def has_hooks(model: Model) -> bool:
-    """Whether the model has any hook: of an edit, of a recorder or of the user."""
-    return any(point.fwd_hooks for point in model.hook_dict.values())
+    """Whether the model has any hook: of an edit, of a recorder or of the user.
+
+    TransformerLens's own hooks do not count: they pass tensors from one hook point to another (OPT, XGLM).
+    """
+    return any(not _is_relay(entry) for point in model.hook_dict.values() for entry in point.fwd_hooks)
+
+
+def _is_relay(entry: Any) -> bool:
+    """Whether TransformerLens added a hook when it built the model."""
+    module = getattr(getattr(entry, "user_hook", None), "__module__", None)
+    return module == "transformer_lens.model_bridge.component_setup"
 
 
 def layer_devices(model: Model) -> list[torch.device]:

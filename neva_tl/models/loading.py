@@ -16,10 +16,10 @@ from neva_tl.core.kinds import Count
 from neva_tl.core.names import did_you_mean, spelling
 from neva_tl.models import hooked_transformer, sources
 from neva_tl.models.activation_function import fuse
-from neva_tl.models.checkpoint import CheckedClass, TrialPass
+from neva_tl.models.checkpoint import CheckedClass, TrialPass, architecture_of
 from neva_tl.models.checks import check_mlp
 from neva_tl.models.comparison import check_causal, compare_with_transformers
-from neva_tl.models.facts import MEMO, is_model
+from neva_tl.models.facts import MEMO, info, is_model
 from neva_tl.models.installers import no_installer
 from neva_tl.models.types import Model
 
@@ -91,12 +91,22 @@ def load(
     for key, fact in facts.items():
         MEMO.put(model, key, fact)
     MEMO.put(model, "name", source.shown)
-    check_mlp(model)
-    if trial is None:
-        check_causal(model)
-    else:
-        compare_with_transformers(model, trial)
+    try:
+        check_mlp(model)
+        if trial is None:
+            check_causal(model)
+        else:
+            compare_with_transformers(model, trial)
+    except InputError:
+        raise
+    except (ValueError, KeyError, AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
+        raise InputError(_unreadable(source.shown, info(model).architecture, error)) from error
     return model
+
+
+def _unreadable(name: str, architecture: str, error: Exception) -> str:
+    """The message of an error that TransformerLens raises for a checkpoint which transformers runs."""
+    return f"{name}: TransformerLens cannot run {architecture} with these settings: {first_line(error)}"
 
 
 def _device(device: str | torch.device) -> torch.device:
@@ -160,8 +170,16 @@ def _boot(
             return model, facts | {"end tokens": checked.end_tokens}, checked.trial
     from transformer_lens.model_bridge import TransformerBridge
 
+    architecture = architecture_of(source.shown, where)
     options: dict[str, Any] = {} if n_ctx is None else {"n_ctx": n_ctx}
     options |= {"device": str(device)} if device_map is None else {"device_map": device_map}
-    model = TransformerBridge.boot_transformers(where, dtype=dtype, model_class=checked, **options)
+    try:
+        model = TransformerBridge.boot_transformers(where, dtype=dtype, model_class=checked, **options)
+    except InputError:
+        raise
+    except (ValueError, KeyError, AttributeError, NotImplementedError, RuntimeError) as error:
+        if checked.trial is None:  # not TransformerLens: the checkpoint itself
+            raise
+        raise InputError(_unreadable(source.shown, architecture, error)) from error
     fuse(model)
     return model, facts | {"end tokens": checked.end_tokens}, checked.trial

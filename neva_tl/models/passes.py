@@ -56,9 +56,10 @@ class KVCache:
 
     @staticmethod
     def size(layers: Sequence[Any]) -> int:
-        """Bytes of the keys and values of some layers."""
+        """Bytes of the keys and values (or states) of some layers."""
         names = ("keys", "values", "past_keys", "past_values")
         tensors = [getattr(layer, name, None) for layer in layers for name in names]
+        tensors += [state for layer in layers for name in _STATES for state in getattr(layer, name, {}).values()]
         return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))
 
     def _layers(self) -> list[Any]:
@@ -66,11 +67,11 @@ class KVCache:
 
     def below(self, layer: int) -> tuple[Any, ...]:
         """Keys and values of the layers below one, independent of this cache (tensors are shared)."""
-        return tuple(copy.copy(entry) for entry in self._layers()[:layer])
+        return tuple(_copied(entry) for entry in self._layers()[:layer])
 
     def fill(self, below: Sequence[Any]) -> None:
         """Set the entries of the lowest layers, which a pass that skipped them lacks."""
-        self._layers()[: len(below)] = [copy.copy(entry) for entry in below]
+        self._layers()[: len(below)] = [_copied(entry) for entry in below]
 
     def clear(self) -> None:
         """Empty the cache."""
@@ -78,11 +79,30 @@ class KVCache:
         self.clean = 0
 
 
+#: Dicts of the states of a convolution or recurrence, which transformers writes in place.
+_STATES = ("conv_states", "recurrent_states")
+
+
+def _copied(entry: Any, index: Tensor | None = None) -> Any:
+    """A layer's entry whose states are its own: some of their rows, or all; keys and values are shared."""
+    out = copy.copy(entry)
+    for name, value in vars(entry).items():
+        if isinstance(value, dict):
+            setattr(out, name, dict(value))
+    for name in _STATES:
+        for key, state in getattr(entry, name, {}).items():
+            if isinstance(state, Tensor):
+                getattr(out, name)[key] = state.clone() if index is None else state.index_select(0, index)
+    return out
+
+
 def _gather(entry: Any, names: Sequence[str], index: Tensor) -> Any:
-    entry = copy.copy(entry)
+    out = _copied(entry, index)
     for name in names:
-        setattr(entry, name, getattr(entry, name).index_select(0, index))
-    return entry
+        tensor = getattr(entry, name, None)  # a convolution has states in place of keys and values
+        if tensor is not None:
+            setattr(out, name, tensor.index_select(0, index))
+    return out
 
 
 def bridge_pass(

@@ -77,8 +77,11 @@ def named_weights(model: Model) -> Iterator[tuple[str, torch.Tensor]]:
 def _of(owner: Any, prefix: str, names: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
     for name in names:
         # HookedTransformer keeps the unrepeated key and value heads under a leading underscore
-        weight = getattr(owner, f"_{name}", None)
-        weight = getattr(owner, name, None) if weight is None else weight
+        try:
+            weight = getattr(owner, f"_{name}", None)
+            weight = getattr(owner, name, None) if weight is None else weight
+        except (NotImplementedError, ValueError):  # attention without these matrices (multi-head latent attention)
+            continue
         if isinstance(weight, torch.Tensor):
             yield f"{prefix}.{name}", weight
 

@@ -89,7 +89,7 @@ def test_wrong_use_is_one_line(call: Call, run: Path, tmp_path: Path) -> None:
     cases = [
         (("annotate", run, "--n", 12), "n was 10, now 12"),
         (("annotate", run, "--annotator", "../x"), "letters, digits"),
-        (("annotate", tmp_path / "nothing"), "no finished run"),
+        (("annotate", tmp_path / "nothing"), "is not a run folder"),
     ]
     for argv, says in cases:
         status, out, err = call(*argv)

@@ -154,6 +154,26 @@ def test_collect_select_circuit(call: Any, model: str, pairs: str, tmp_path: Pat
     assert status == 2 and "use one of" in err.splitlines()[-1]
 
 
+def test_names_with_dots_are_names(call: Any, model: str, pairs: str, tmp_path: Path) -> None:
+    """Two collections and two sets whose names differ after the dot alone lie side by side."""
+    other = str(tiny_checkpoint(tmp_path / "llama-3.2", chat=True, seed=1))
+    checkpoints = {"v1.1": model, "v1.2": other}
+    for version, checkpoint in checkpoints.items():
+        status, out, _ = call(
+            "collect", "--model", checkpoint, "--prompts", pairs, "--out", tmp_path / version, "--json"
+        )
+        assert status == 0 and Path(json.loads(out)["stats"]).name == f"{version}.json"
+    for version, checkpoint in checkpoints.items():
+        where = ("--model", checkpoint, "--prompts", pairs, "--stats", tmp_path / version)
+        status, out, _ = call(
+            "select", "--value", "power", *where, "--k", 5, "--out", tmp_path / f"n{version}", "--json"
+        )
+        rows = [row["neuron"] for row in json.loads(out)]
+        assert status == 0 and nv.NeuronSet.load(tmp_path / f"n{version}").df["neuron"].tolist() == rows
+    names = {file.name for file in tmp_path.iterdir() if file.is_file()}
+    assert names == {f"{n}{v}.{end}" for n in ("", "n") for v in checkpoints for end in ("json", "safetensors")}
+
+
 def test_circuit_of_the_demo_model(call: Any, tmp_path: Path) -> None:
     """A searched circuit, small and quick: it says how faithful it is on texts it was not searched on."""
     page = tmp_path / "x.html"

@@ -52,7 +52,7 @@ class Objects:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.model = nv.load(tiny_checkpoint(folder / "llama"))
-        self.pairs = small_set()
+        self.pairs = small_set(topics=14)
         self.stats = nv.collect(self.model, self.pairs, samples=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

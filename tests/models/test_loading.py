@@ -22,7 +22,7 @@ def test_unknown_dtype(folders: dict[str, Path]) -> None:
 
 def test_a_loaded_model_passes_through(loaded: dict[str, Any]) -> None:
     assert models.load(loaded["llama"]) is loaded["llama"]
-    with pytest.raises(InputError, match="TransformerLens model"):
+    with pytest.raises(InputError, match="pass a loaded model"):
         models.info(torch.nn.Linear(2, 2))
 
 

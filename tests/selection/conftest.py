@@ -17,4 +17,4 @@ def model(monkeypatch: pytest.MonkeyPatch) -> object:
 
     w = torch.tensor(weights(), dtype=torch.float32)
     monkeypatch.setattr(models, "w_out", lambda model, layer: w[layer])
-    return SimpleNamespace(cfg=None)
+    return SimpleNamespace(cfg=None, blocks=[SimpleNamespace() for _ in w])

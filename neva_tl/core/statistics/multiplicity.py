@@ -125,9 +125,16 @@ def sign_flip_max_t(
             `p = hits / draws`, because the enumeration includes the identity.
 
     Raises:
-        InputError: Fewer than two clusters, effects that are not finite, or fewer than 100 random draws.
+        InputError: Fewer than two clusters, effects that are not finite, a shift or signs of another size, or fewer than 100
+            random draws.
     """
     x = np.asarray(effects, dtype=np.float64)
+    if np.ndim(shift) and np.shape(shift) != x.shape[1:]:
+        raise InputError(
+            f"shift has {np.size(shift)} numbers for {x.shape[1]} columns: give one number, or one per column"
+        )
+    if signs is not None and np.shape(signs)[1:] != x.shape[:1]:
+        raise InputError(f"signs has shape {np.shape(signs)}: it needs one column for each of the {len(x)} clusters")
     if len(x) < 2:
         raise InputError(f"sign flips need at least two clusters: there are {len(x)}")
     if not np.isfinite(x).all():

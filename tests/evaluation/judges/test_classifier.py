@@ -160,7 +160,7 @@ def test_folders_that_hold_no_judge_are_refused(judge, tmp_path):
     with pytest.raises(InputError, match="not a judge of this version"):
         Classifier.load(tmp_path / "foreign")
     (tmp_path / "foreign" / "classifier.json").write_text("{")
-    with pytest.raises(InputError, match="is not JSON"):
+    with pytest.raises(InputError, match="not JSON"):
         Classifier.load(tmp_path / "foreign")
     with pytest.raises(InputError, match="needs PATH"):
         load_judge("classifier")

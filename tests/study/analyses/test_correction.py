@@ -189,6 +189,7 @@ def make_words(folder: Path) -> Path:
 def test_the_command_prints_both_matrices(run: Path, labels: Path, call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Study, "run", lambda self, out, progress: StudyResult(run))
     monkeypatch.setattr(StudyResult, "text", lambda self: "")
+    monkeypatch.setattr("neva_tl.study.run.preflight.check_study", lambda config, out: None)  # the run is made by hand
     argv = ("leakage", "--model", "smollm2", "--judge", "muddled", "--method", "neva", "--out", run, "--labels", labels)
     status, out, err = call(*argv)
     assert status == 0, err

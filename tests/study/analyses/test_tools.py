@@ -166,9 +166,12 @@ def test_a_registered_method_works_in_a_study_and_its_analyses(
 def test_records_that_cannot_work_are_refused() -> None:
     # in a process of its own: here the type checker refuses such records first
     code = "from neva_tl.core.method_records import Method; Method('caa', {!r}, dose={!r})"
-    for facts, why in ((("neuron", "share"), "unknown family 'neuron'"), (("prompt", "grams"), "unknown dose 'grams'")):
+    for facts, why in (
+        (("neuron", "share"), "family of Method is 'neuron'"),
+        (("prompt", "grams"), "dose of Method is 'grams'"),
+    ):
         done = subprocess.run([sys.executable, "-c", code.format(*facts)], capture_output=True, text=True, cwd=ROOT)
-        assert done.returncode == 1 and f"InputError: {why} of a method" in done.stderr
+        assert done.returncode == 1 and f"InputError: {why}" in done.stderr
     for other, why in (("role", "no dose is searched"), ("random", "no dose is searched"), ("magic", "unknown method")):
         with pytest.raises(InputError, match=why):
             register("mine", Method(caa, "vectors", dose_of=other))

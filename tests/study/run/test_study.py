@@ -251,7 +251,7 @@ def test_other_prompts_need_another_folder(
     """The same file name with another text in it is another study."""
     changed = tmp_path / pairs_file.name
     changed.write_text(pairs_file.read_text().replace("and rule.", "and RULE."))
-    with pytest.raises(InputError, match="other prompt texts"):
+    with pytest.raises(InputError, match="prompts was"):
         small_study(prompts=str(changed)).run(finished.folder)
 
 

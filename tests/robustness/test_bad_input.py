@@ -193,7 +193,7 @@ def test_unknown_names(refused: Refused, model: Path, pairs: Path, tmp_path: Pat
 def test_generate_refuses_before_it_collects(
     refused: Refused, model: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("neva_tl.cli.generate.collected", lambda *args, **options: pytest.fail("collected first"))
+    monkeypatch.setattr("neva_tl.study.steering.steer.steered_edit", lambda *args, **_: pytest.fail("collected first"))
     steer = ("generate", "hi", "--model", model, "--prompts", f"pairs:{pairs}", "--value")
     assert "'greed'" in refused(*steer, "greed")
     assert "unknown method 'magic'" in refused(*steer, "power", "--method", "magic")
@@ -248,9 +248,8 @@ def test_outputs_that_cannot_be_written(
     where = ("--model", model, "--prompts", f"pairs:{pairs}")
     assert "is a file, not a folder" in refused("run", *where, "--out", below)
     assert "is a file" in refused("run", *where, "--out", tmp_path / "file")
-    for command in ("select_neurons", "generate"):
-        monkeypatch.setattr(f"neva_tl.cli.{command}.collected", lambda *args: pytest.fail("worked before it looked"))
-    monkeypatch.setattr("neva_tl.collect", lambda *args: pytest.fail("worked before it looked"))
+    for work in ("cli.select_neurons.collected", "study.steering.steer.steered_edit", "collect"):
+        monkeypatch.setattr(f"neva_tl.{work}", lambda *args, **_: pytest.fail("worked before it looked"))
     for argv in (("collect",), ("select", "--value", "power"), ("circuit", "--value", "power")):
         assert "is a file, not a folder" in refused(*argv, *where, "--out", below)
     assert "is a file, not a folder" in refused("generate", "hi", *where, "--out", below)

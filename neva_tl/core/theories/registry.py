@@ -129,7 +129,7 @@ def check_spelling(name: str) -> None:
     close = next((one for one in SCHWARTZ.names if _misspelt(plain, one)), None)
     if close is not None:
         raise InputError(
-            f"unknown value {name!r}: did you mean {close}? Schwartz's ten values are {', '.join(SCHWARTZ.names)}; a "
+            f"unknown value {name!r}: did you mean {close!r}? Schwartz's ten values are {', '.join(SCHWARTZ.names)}; a "
             "concept of its own with this name needs a theory that has it"
         )
 

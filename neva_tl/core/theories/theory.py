@@ -7,7 +7,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from jaxtyping import Float
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write, first_line, read_json
-from neva_tl.core.names import describe, spelling
+from neva_tl.core.names import describe, did_you_mean, spelling
 from neva_tl.core.theories.palette import colour_at
 
 #: Longest name of a value: names are table columns and file names.
@@ -225,22 +224,8 @@ class ValueTheory:
         return ValueTheory(self.name, members, self.description)
 
     def _choices(self, name: object) -> str:
-        close = self.close_to(name)
-        hint = f"did you mean {close}? " if close else ""
         listed = f"{', '.join(self.names[:25])}{', ...' if len(self) > 25 else ''}"
-        return f"{hint}the values of the theory {self.name} are {listed}"
-
-    def close_to(self, name: object) -> str | None:
-        """Return the value that a misspelt name probably means, or None.
-
-        Args:
-            name: The name.
-        """
-        if not isinstance(name, str):
-            return None
-        plain = {re.sub(r"[\s_-]+", "-", one.casefold()): one for one in self.names}
-        match = get_close_matches(re.sub(r"[\s_-]+", "-", name.strip().casefold()), list(plain), n=1, cutoff=0.8)
-        return plain[match[0]] if match else None
+        return f"{did_you_mean(name, self.names)}the values of the theory {self.name} are {listed}"
 
     # ------------------------------------------------------------ structure
 

@@ -49,7 +49,7 @@ def header(path: Path) -> list[str]:
 def read(path: str | Path, theory: ValueTheory | None = None) -> ContrastSet:
     """Read one prompt and two answers per line; each line gives one pair.
 
-    Drops repeated lines; the note counts them.
+    Leaves out repeated lines; the note counts them.
 
     Args:
         path: File with the suffix .csv or .jsonl.
@@ -91,7 +91,8 @@ def read(path: str | Path, theory: ValueTheory | None = None) -> ContrastSet:
             }
             for pole, answer in (("+", plus), ("-", minus))
         ]
-    note = f"{repeated} repeated pairs dropped." if repeated else ""
+    total = len(pairs) + repeated
+    note = f"{repeated} of {total} pairs left out: repeated ones" if repeated else ""
     return ContrastSet.from_rows([row for pair in pairs.values() for row in pair], str(file), note=note, theory=theory)
 
 

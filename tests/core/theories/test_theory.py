@@ -72,7 +72,7 @@ def test_names_alone_have_no_structure() -> None:
     ("typed", "meant"), [("benevolance", "benevolence"), ("Self Directon", "self-direction"), ("POWR", "power")]
 )
 def test_a_misspelt_name_is_corrected_in_the_message(typed: str, meant: str) -> None:
-    with pytest.raises(InputError, match=f"did you mean {meant}\\?"):
+    with pytest.raises(InputError, match=f"did you mean {meant!r}\\?"):
         SCHWARTZ.value(typed)
 
 

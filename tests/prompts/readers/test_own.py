@@ -41,7 +41,7 @@ def test_own_jsonl_keeps_what_is_stated(tmp_path: Path) -> None:
         (
             "a.csv",
             ["value,pole,text", "power,+,a", "", "powr,-,b"],
-            r"a\.csv, line 4: unknown value 'powr': did you mean power",
+            r"a\.csv, line 4: unknown value 'powr': did you mean 'power'",
         ),
         ("a.csv", ["value,pole,text", 'power,+,"two', 'lines"', "power,?,b"], r"a\.csv, line 4: pole is '\?'"),
         ("a.csv", ["value,pole,text", 'power,+,"open'], r"a\.csv, line 2: unexpected end"),

@@ -32,7 +32,7 @@ def test_where_no_word_is_one_values_own_no_circuit_is_drawn_and_the_rest_is_the
     for name in ("circuit", "neurons"):
         (run.store.root / f"tables/{name}.parquet").unlink()
     shared = pd.DataFrame({"value": list(VALUES), "shared": [True] * len(VALUES)})
-    monkeypatch.setattr(stages, "value_tokens", lambda model, values, strict: shared)
+    monkeypatch.setattr(stages, "value_tokens", lambda model, values, **options: shared)
     stages.write_evidence(run.store, tiny_model, run.pairs(), evidence.stats, evidence.neurons)
     assert len(run.store.read_table("tables/circuit")) == 0 and not (run.store.root / "circuits").exists()
     assert len(run.store.read_table("tables/neurons")) == sum(len(found) for found in evidence.neurons.values())

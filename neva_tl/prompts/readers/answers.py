@@ -14,7 +14,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.theories import ValueTheory
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.prompts.splits import hash_key
-from neva_tl.prompts.text_files import existing_file, read_jsonl, read_table
+from neva_tl.prompts.text_files import dropped, existing_file, read_jsonl, read_table
 
 PROMPT = "prompt"
 #: Names of the two answers: expressing the value, opposing or withholding it.
@@ -91,8 +91,7 @@ def read(path: str | Path, theory: ValueTheory | None = None) -> ContrastSet:
             }
             for pole, answer in (("+", plus), ("-", minus))
         ]
-    total = len(pairs) + repeated
-    note = f"{repeated} of {total} pairs left out: repeated ones" if repeated else ""
+    note = dropped(repeated, len(pairs) + repeated, "pairs", "repeated ones")
     return ContrastSet.from_rows([row for pair in pairs.values() for row in pair], str(file), note=note, theory=theory)
 
 

@@ -13,10 +13,10 @@ from neva_tl.models import facts
 pytestmark = pytest.mark.core
 
 
-def test_a_wrong_width_at_hook_post_is_refused(folders: dict[str, Path]) -> None:
+def test_a_wrong_width_at_hook_post_is_refused(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """The trap of architectures whose `hook_post` is the block's output: the widths disagree."""
     model = models.load(folders["llama"])
-    model.cfg.d_mlp = 999
+    monkeypatch.setattr(facts, "_n_neurons", lambda model: 999)
     facts.MEMO._facts.pop(model)
     with pytest.raises(InputError, match="expected once with d_mlp = 999"):
         models.check_mlp(model)

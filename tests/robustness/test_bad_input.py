@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from neva_tl.models.tiny import tiny_checkpoint, tiny_tokenizer
 Refused = Callable[..., str]
 WORDS = "bridge mill farm harbour market garden school choir tower council forge bakery"
 THINGS = WORDS.split()
+#: The module; the package exports the function under the same name.
+STEER = importlib.import_module("neva_tl.study.steering.steer")
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +196,7 @@ def test_unknown_names(refused: Refused, model: Path, pairs: Path, tmp_path: Pat
 def test_generate_refuses_before_it_collects(
     refused: Refused, model: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("neva_tl.study.steering.steer.steered_edit", lambda *args, **_: pytest.fail("collected first"))
+    monkeypatch.setattr(STEER, "steered_edit", lambda *args, **_: pytest.fail("collected first"))
     steer = ("generate", "hi", "--model", model, "--prompts", f"pairs:{pairs}", "--value")
     assert "'greed'" in refused(*steer, "greed")
     assert "unknown method 'magic'" in refused(*steer, "power", "--method", "magic")
@@ -248,7 +251,8 @@ def test_outputs_that_cannot_be_written(
     where = ("--model", model, "--prompts", f"pairs:{pairs}")
     assert "is a file, not a folder" in refused("run", *where, "--out", below)
     assert "is a file" in refused("run", *where, "--out", tmp_path / "file")
-    for work in ("cli.select_neurons.collected", "study.steering.steer.steered_edit", "collect"):
+    monkeypatch.setattr(STEER, "steered_edit", lambda *args, **_: pytest.fail("worked before it looked"))
+    for work in ("cli.select_neurons.collected", "collect"):
         monkeypatch.setattr(f"neva_tl.{work}", lambda *args, **_: pytest.fail("worked before it looked"))
     for argv in (("collect",), ("select", "--value", "power"), ("circuit", "--value", "power")):
         assert "is a file, not a folder" in refused(*argv, *where, "--out", below)

@@ -40,10 +40,10 @@ def act(args: argparse.Namespace, manifest: Mapping[str, Any]) -> None:
     """Score, compare, write the table and print the means."""
     from neva_tl.evaluation.benchmarks import data_sets, read_benchmarks
     from neva_tl.study.analyses.capability import run_capability
-    from neva_tl.study.analyses.reopened_run import ReopenedRun
+    from neva_tl.study.analyses.reopened_run import Run
     from neva_tl.study.run.run_folder import RunFolder
 
-    run = ReopenedRun.open(args.run)
+    run = Run.open(args.run)
     specs = data_sets(args.data, tuple(args.set))
     benchmarks = [benchmark.limit(args.limit) for spec in specs for benchmark in read_benchmarks(spec)]
     store = RunFolder(args.out or args.run / "tables")

@@ -17,11 +17,12 @@ from dataclasses import fields, replace
 from typing import Any
 
 from neva_tl.study.analyses.circuits import Effort, circuits_of_run
-from neva_tl.study.analyses.script import script
+from neva_tl.study.analyses.script import model_option, script
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the search."""
+    model_option(parser)
     parser.add_argument("--value", action="append", help="only this value (repeatable)")
     parser.add_argument("--size", type=int, action="append", dest="sizes", help="sizes of the curve (repeatable)")
     parser.add_argument("--drawn", type=int, help="size of the graph in the report (default 60)")
@@ -38,7 +39,7 @@ def act(args: argparse.Namespace, _manifest: Mapping[str, Any]) -> None:
     supplied = {field.name: getattr(args, field.name) for field in fields(Effort)}
     changes: dict[str, Any] = {n: tuple(x) if n == "sizes" else x for n, x in supplied.items() if x is not None}
     effort = replace(Effort(), **changes)
-    table = circuits_of_run(args.run, values=args.value, effort=effort, progress=True)
+    table = circuits_of_run(args.run, values=args.value, effort=effort, model_name=args.model, progress=True)
     print(table.round(3).to_string(index=False))
 
 

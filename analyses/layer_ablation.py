@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from neva_tl.study import layer_table
-from neva_tl.study.analyses.script import script
+from neva_tl.study.analyses.script import model_option, script
 
 
 def act(args: argparse.Namespace, manifest: Mapping[str, Any]) -> None:
     """Ablate layer by layer and print the table."""
-    print(layer_table(args.run, manifest["config"], progress=True).round(3).to_string(index=False))
+    print(layer_table(args.run, manifest["config"], model=args.model, progress=True).round(3).to_string(index=False))
 
 
 if __name__ == "__main__":
-    sys.exit(script("layer_ablation", __doc__, act))
+    sys.exit(script("layer_ablation", __doc__, act, model_option))

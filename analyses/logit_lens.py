@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from neva_tl.study.analyses.lens import lens_table
-from neva_tl.study.analyses.script import script
+from neva_tl.study.analyses.script import model_option, script
 
 
 def act(args: argparse.Namespace, manifest: Mapping[str, Any]) -> None:
     """Compute the lens and print the effect of each edit at the last layer."""
-    table = lens_table(args.run, manifest["config"], progress=True)
+    table = lens_table(args.run, manifest["config"], model=args.model, progress=True)
     ends = table[table["layer"] == table["layer"].max()]
     plain = ends[ends["condition"] == "unedited"].set_index("value")["log_odds"]
     edited = ends[ends["steered"] == ends["value"]].set_index("value")[["dose", "log_odds"]]
@@ -27,4 +27,4 @@ def act(args: argparse.Namespace, manifest: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(script("logit_lens", __doc__, act))
+    sys.exit(script("logit_lens", __doc__, act, model_option))

@@ -32,18 +32,18 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--method", action="append", default=[], help="neva or neva_shift (repeatable); default both")
     parser.add_argument("--target", type=float, help="one of the run's target gains; default its smallest")
-    parser.add_argument("--model", help="default: the run's model")
+    parser.add_argument("--model", help="name or folder of the run's model; default: the one that the run recorded")
 
 
 def act(args: argparse.Namespace, _manifest: Mapping[str, Any]) -> None:
     """Measure, write the tables and print them."""
     import pandas as pd
 
-    from neva_tl.study.analyses.reopened_run import ReopenedRun
+    from neva_tl.study.analyses.reopened_run import Run
     from neva_tl.study.analyses.sensitivity import SensitivityConfig, sensitivity
     from neva_tl.study.analyses.sparsity import sparsity
 
-    run = ReopenedRun.open(args.run)
+    run = Run.open(args.run)
     config = SensitivityConfig(tuple(args.value), tuple(args.factor), tuple(args.method), args.target).of_run(run)
     model = run.load_model(args.model)
     tables, numbers = sensitivity(run, model, config, progress=True)

@@ -27,7 +27,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--shared", default="sum", help="rule for neurons of both sets: sum, mean, strongest or refuse")
     parser.add_argument("--target", type=float, help="one of the run's target gains; default its main one")
-    parser.add_argument("--model", help="default: the run's model")
+    parser.add_argument("--model", help="name or folder of the run's model; default: the one that the run recorded")
 
 
 def act(args: argparse.Namespace, _manifest: Mapping[str, Any]) -> None:
@@ -35,10 +35,10 @@ def act(args: argparse.Namespace, _manifest: Mapping[str, Any]) -> None:
     import pandas as pd
 
     from neva_tl.core.errors import InputError
-    from neva_tl.study.analyses.reopened_run import ReopenedRun
+    from neva_tl.study.analyses.reopened_run import Run
     from neva_tl.study.analyses.two_values import TwoConfig, two_values
 
-    run = ReopenedRun.open(args.run)
+    run = Run.open(args.run)
     pairs = []
     for text in args.pair:
         names = tuple(name.strip() for name in text.split(","))

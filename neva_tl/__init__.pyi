@@ -56,6 +56,7 @@ from .selection import select as select
 from .study import Study as Study
 from .study import compare as compare
 from .study import layer_ablation as layer_ablation
+from .study.analyses.reopened_run import Run as Run
 from .study.steering import SteeringResult as SteeringResult
 from .study.steering import steer as steer
 

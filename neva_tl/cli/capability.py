@@ -89,7 +89,7 @@ def capability(
     With --run, its edits are compared with the unedited model.
     """
     from neva_tl.core.files import check_output_folder, to_json
-    from neva_tl.study.analyses.reopened_run import ReopenedRun
+    from neva_tl.study.analyses.reopened_run import Run
     from neva_tl.study.run.run_folder import RunFolder
 
     if span not in ("text", "answer"):
@@ -97,7 +97,7 @@ def capability(
     if run is None and (method or value or gain is not None):
         raise InputError("--method, --value and --gain belong to a run: name it with --run")
     check_output_folder(out)
-    finished = None if run is None else ReopenedRun.open(run)
+    finished = None if run is None else Run.open(run)
     benchmarks = _read_sets(sets or (), data, limit, skip_bad)
     store = RunFolder(out)
     if finished is None:

@@ -24,6 +24,7 @@ from neva_tl.core.errors import InputError, NevaError
 MODULES: tuple[str, ...] = (
     "run",
     "verify",
+    "report",
     "select_neurons",
     "steer",
     "generate",

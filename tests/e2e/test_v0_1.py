@@ -29,7 +29,7 @@ from neva_tl.editing import (
 from neva_tl.evaluation.judges.cached import judge_identity
 from neva_tl.models.inference import generation
 from neva_tl.study import Study
-from neva_tl.study.analyses.reopened_run import ReopenedRun
+from neva_tl.study.analyses.reopened_run import Run
 from neva_tl.study.run import tables
 
 V0_1 = FIXTURES / "v0.1"
@@ -136,7 +136,7 @@ def test_statistics_load(demo: Any) -> None:
 @pytest.mark.usefixtures("no_generation")
 def test_run_is_reopened(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    opened = ReopenedRun.open(run)
+    opened = Run.open(run)
     assert opened.methods() == ("neva_shift", "caa") and opened.values() == ("power", "benevolence")
     assert opened.target() == 0.4 and opened.load_model() is not None
 

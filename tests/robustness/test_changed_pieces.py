@@ -21,7 +21,7 @@ from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing.gate import RelevanceGate
 from neva_tl.plots.files import FIGURES, draw_run, write_figures
 from neva_tl.study import Study, StudyResult
-from neva_tl.study.analyses.reopened_run import ReopenedRun
+from neva_tl.study.analyses.reopened_run import Run
 from neva_tl.study.report import write_report
 from neva_tl.study.run import changed_files, stages, tables
 from neva_tl.study.run.changed_files import verify
@@ -97,7 +97,7 @@ def read(run: Path, name: str) -> None:
     store, path = RunFolder(run), Path(name)
     folder = path.parts[0]
     if name == "manifest.json":
-        ReopenedRun.open(run)
+        Run.open(run)
     elif folder == "stats":
         stages.stored_stats(store)
     elif folder == "neurons":
@@ -138,7 +138,7 @@ def test_figures_report_and_edits_of_a_finished_run_refuse(whole: Path, demo: An
     def edits() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(ROOT)
-            run = ReopenedRun.open(whole)
+            run = Run.open(whole)
             run.edits(demo, ["neva_shift"], ["power"])
 
     cells = "cells/measure/neva_shift/power@0.4.json"
@@ -297,7 +297,7 @@ def collect_again(run: Path, whole: Path, demo: Any) -> None:
     """Collect as a resumed run does, and compare with the undisturbed statistics."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        opened = ReopenedRun.open(whole)
+        opened = Run.open(whole)
         stages.collected(RunFolder(run), demo, opened.pairs(), opened.config, False)
     for name in ("stats.safetensors", "samples.npy", "samples_table.parquet"):
         assert (run / "stats" / name).read_bytes() == (whole / "stats" / name).read_bytes()
@@ -372,9 +372,9 @@ def test_a_changed_run_on_the_command_line(copy: Path, call: Any, capsys: pytest
 
 def test_a_run_of_0_1_loads_with_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Path(shutil.copytree(OLD_RUN, tmp_path / "run"))
-    ReopenedRun.open(run)
+    Run.open(run)
     assert "no ledger" in capsys.readouterr().err
-    ReopenedRun.open(run)
+    Run.open(run)
     assert capsys.readouterr().err == ""  # once
     assert set(verify(run)["state"]) == {"unknown"} and not (run / LEDGER).exists()
 

@@ -22,7 +22,7 @@ from neva_tl.evaluation.benchmarks import (
     mean_over_conditions,
     score_benchmark,
 )
-from neva_tl.study.analyses.reopened_run import ReopenedRun, RunEdit
+from neva_tl.study.analyses.reopened_run import Run, RunEdit
 from neva_tl.study.run.optional import left_out, line_of, optional
 from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.stages import say
@@ -63,7 +63,7 @@ def unedited_scores(
 
 def run_capability(
     store: RunFolder,
-    run: ReopenedRun,
+    run: Run,
     model: models.Model,
     benchmarks: Sequence[Benchmark],
     methods: Sequence[str],

@@ -34,6 +34,7 @@ from neva_tl.models.hooks import record_hooks
 from neva_tl.prompts.contrast import ContrastSet
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.optional import left_out, line_of, optional
+from neva_tl.study.run.origin import run_model, run_prompts
 from neva_tl.study.run.preflight import read_manifest
 from neva_tl.study.run.run_folder import RunFolder
 
@@ -73,6 +74,7 @@ def circuits_of_run(
     *,
     values: Sequence[str] | None = None,
     effort: Effort | None = None,
+    model_name: str | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """Search, measure and draw the circuits of a run's values.
@@ -85,6 +87,7 @@ def circuits_of_run(
         run: Run folder.
         values: Values of the run; None takes all of them.
         effort: Effort of the search; None takes the defaults.
+        model_name: Name or folder of the run's model, where it moved since; None takes the recorded one.
         progress: Show progress on stderr.
 
     Returns:
@@ -108,8 +111,8 @@ def circuits_of_run(
         raise InputError(f"{run} has no neurons for {', '.join(missing)}: it has {', '.join(available)}")
     todo = [name for name in names if not _finished(store, name, effort)]
     if todo:
-        model = models.load(config.model, dtype=config.dtype)
-        pairs = config.load_prompts()
+        model = run_model(store, config, about, model_name)
+        pairs = run_prompts(store, config)
         sets = {name: NeuronSet.load(store.root / "neurons" / name) for name in available}
         for number, name in enumerate(todo, 1):
             if progress:

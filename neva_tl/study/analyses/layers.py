@@ -27,7 +27,8 @@ from neva_tl.selection.base import check_k
 from neva_tl.study.run import stages
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.cost_meter import CostMeter
-from neva_tl.study.run.preflight import check_study
+from neva_tl.study.run.origin import run_model, source
+from neva_tl.study.run.preflight import check_study, read_manifest
 from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import Scorer, demo_expressing
 
@@ -197,41 +198,52 @@ def layer_study(
     return layer_table(out, {"model": model_name, "prompts": prompt_spec, **options}, progress=progress)
 
 
-def layer_table(out: str | Path, options: Mapping[str, Any], *, progress: bool = False) -> pd.DataFrame:
+def layer_table(
+    out: str | Path, options: Mapping[str, Any], *, model: str | None = None, progress: bool = False
+) -> pd.DataFrame:
     """Return the per-layer ablation table of a run folder.
 
     Args:
         out: Run folder.
         options: `StudyConfig` fields of its manifest.
+        model: Name or folder of the run's model, where it moved since; None takes the recorded one.
         progress: Show bars on stderr.
     """
-    inputs = check_study(StudyConfig.from_manifest(options), out)
+    inputs = check_study(StudyConfig.from_manifest(options), out, of_run=True)
     config = inputs.config
     profile = config.spending()
     pairs = inputs.pairs
-    model = models.load(config.model, dtype=config.dtype)
-    info = models.info(model)
+    language_model = _model_of(out, config, model)
+    info = models.info(language_model)
     check_k(config.k, info.n_layers * info.d_mlp)
-    about = stages.manifest(config, model, pairs, ["neva-tl", "layers"])
+    about = stages.manifest(config, language_model, pairs, ["neva-tl", "layers"]) | {"source": source(config)}
     store = RunFolder.open(out, about)
     if not store.has("manifest.json"):
         store.write_json("manifest.json", about)
     if store.has("tables/layers.parquet"):
         return showable(store.read_table("tables/layers"), "layer_ablation")
-    stats = stages.collected(store, model, pairs, config, progress)
+    stats = stages.collected(store, language_model, pairs, config, progress)
     config = stages.steerable(config, stats)
-    neurons = stages.selected(store, model, stats, config, progress)
+    neurons = stages.selected(store, language_model, stats, config, progress)
     table = layer_ablation(
-        model,
+        language_model,
         stats,
         {name: neuron_set for name, neuron_set in neurons.items() if len(neuron_set)},
-        stages.make_scorer(store, model, pairs, config, profile, inputs.judge),
-        CostMeter(model, config, profile),
+        stages.make_scorer(store, language_model, pairs, config, profile, inputs.judge),
+        CostMeter(language_model, config, profile),
         scope=config.token_scope(),
-        gate=stages.relevance_gate(store, model, pairs, config),
+        gate=stages.relevance_gate(store, language_model, pairs, config),
         seed=config.seed,
         n_boot=profile.n_boot,
         progress=progress,
     )
     store.write_table("tables/layers", table)
     return table
+
+
+def _model_of(out: str | Path, config: StudyConfig, name: str | None) -> models.Model:
+    """The model of a run folder, or of a new one."""
+    store = RunFolder(Path(out))
+    if not store.has("manifest.json"):
+        return models.load(name or config.model, dtype=config.dtype)
+    return run_model(store, config, read_manifest(out), name)

@@ -21,6 +21,8 @@ from neva_tl.prompts.example import Example
 from neva_tl.study.run import stages
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.optional import leave_out
+from neva_tl.study.run.origin import run_model, run_prompts
+from neva_tl.study.run.preflight import read_manifest
 from neva_tl.study.run.run_folder import RunFolder
 
 #: Tokens that the unedited model generates after each prompt, where edits act on generated tokens only.
@@ -32,7 +34,12 @@ TOP = 5
 
 
 def lens_table(
-    out: str | Path, options: Mapping[str, Any], *, method: str = "neva", progress: bool = False
+    out: str | Path,
+    options: Mapping[str, Any],
+    *,
+    method: str = "neva",
+    model: str | None = None,
+    progress: bool = False,
 ) -> pd.DataFrame:
     """Return the logit lens of a run folder, read from it or computed into it.
 
@@ -44,6 +51,7 @@ def lens_table(
         out: Run folder that has the doses of `method`.
         options: The manifest's `config`.
         method: A method with doses calibrated by the run.
+        model: Name or folder of the run's model, where it moved since; None takes the recorded one.
         progress: Show a bar on stderr.
 
     Returns:
@@ -53,23 +61,22 @@ def lens_table(
     Raises:
         InputError: The folder belongs to another study, or has no dose of the method.
     """
-    config = StudyConfig.from_manifest(options).resolved()
-    loaded = config.load_prompts()
+    loaded = run_prompts(RunFolder(Path(out)), StudyConfig.from_manifest(options).resolved())
     config = StudyConfig.from_manifest(options).resolved(loaded)
     profile = config.spending()
     pairs = stages.limit_rows(loaded, profile.rows_per_value)
-    model = models.load(config.model, dtype=config.dtype)
-    store = RunFolder.open(out, stages.manifest(config, model, pairs, ["analyses/logit_lens.py"]))
+    language_model = run_model(RunFolder(Path(out)), config, read_manifest(out), model)
+    store = RunFolder.open(out, stages.manifest(config, language_model, pairs, ["analyses/logit_lens.py"]))
     if store.has("tables/lens.parquet") and store.has("tables/lens_tokens.parquet"):
         return showable(store.read_table("tables/lens"), "logit_lens")
     doses = _doses(store, config, method)
-    stats = stages.collected(store, model, pairs, config, progress)
-    neurons = stages.selected(store, model, stats, stages.steerable(config, stats), progress)
-    chat = config.chat is not False and models.info(model).chat
-    gate = stages.relevance_gate(store, model, pairs, config)
-    evidence = Evidence(model, stats, neurons, config.token_scope(), chat=chat, seed=config.seed, gate=gate)
+    stats = stages.collected(store, language_model, pairs, config, progress)
+    neurons = stages.selected(store, language_model, stats, stages.steerable(config, stats), progress)
+    chat = config.chat is not False and models.info(language_model).chat
+    gate = stages.relevance_gate(store, language_model, pairs, config)
+    evidence = Evidence(language_model, stats, neurons, config.token_scope(), chat=chat, seed=config.seed, gate=gate)
     edits = {name: build(method, evidence, name).with_dose(dose) for name, dose in doses.items() if name in neurons}
-    return _write(store, model, config, edits, stats.theory, progress)
+    return _write(store, language_model, config, edits, stats.theory, progress)
 
 
 def _doses(store: RunFolder, config: StudyConfig, method: str) -> dict[str, float]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from neva_tl import models
 from neva_tl.core.errors import InputError
 from neva_tl.core.method_records import find_method
@@ -17,15 +19,16 @@ from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.theories import ValueTheory, recorded_theory
 from neva_tl.editing import Edit, RelevanceGate
 from neva_tl.methods import Evidence, build
-from neva_tl.models import inference
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.run import stages
 from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.changed_files import note_unchecked
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.optional import was_left_out
+from neva_tl.study.run.origin import run_model, run_prompts
 from neva_tl.study.run.preflight import read_manifest
 from neva_tl.study.run.run_folder import RunFolder
+from neva_tl.study.run.study import StudyResult
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class RunEdit:
 
 
 @dataclass(frozen=True, eq=False)
-class ReopenedRun:
+class Run:
     """A finished run, opened for reading.
 
     Attributes:
@@ -64,7 +67,7 @@ class ReopenedRun:
     manifest: dict[str, Any]
 
     @classmethod
-    def open(cls, folder: str | Path) -> ReopenedRun:
+    def open(cls, folder: str | Path) -> Run:
         """Read a folder's manifest.
 
         Args:
@@ -92,30 +95,38 @@ class ReopenedRun:
         Raises:
             InputError: The weights differ, or a model of a local path has to be named again.
         """
-        name = model or self.config.model
-        try:
-            loaded = models.load(name, dtype=self.config.dtype)
-        except InputError as error:
-            if model is not None:
-                raise
-            raise InputError(
-                f"{self.store.root} ran {name!r}, which cannot be loaded here ({error}): name its path with --model"
-            ) from error
-        made_on, model_hash = self.manifest["model"]["weights_hash"], models.fingerprint(loaded)["weights_hash"]
-        if made_on != model_hash:
-            raise InputError(f"{self.store.root} was made on other weights than {name}: name the run's own model")
-        if difference := models.function_difference(self.manifest["model"], models.fingerprint(loaded)):
-            raise InputError(f"{self.store.root} was made on another model than {name} ({difference})")
-        template = self.manifest.get("template", {})
-        if "date" in template or "arguments" in template:
-            inference.set_template(loaded, date=template.get("date"), **template.get("arguments", {}))
-        # version 0.1.0 recorded no template
-        if template and template != inference.encoding_change(loaded, self.config.chat):
-            raise InputError(
-                f"{self.store.root} ran another chat template than {name} has here: name the run's own model, or use the "
-                "versions in its manifest.json"
-            )
-        return loaded
+        return run_model(self.store, self.config, self.manifest, model)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Read a tidy table of the run; its `.show()` draws the figure that belongs to it, where there is one.
+
+        Args:
+            name: `methods`, `leakage`, `values`, `dose`, `neurons`, `layers`, ... (the files of `RUN/tables`).
+
+        Raises:
+            InputError: The run has no such table.
+        """
+        tables = sorted(file.stem for file in (self.store.root / "tables").glob("*.parquet"))
+        if name not in tables:
+            raise InputError(f"{self.store.root} has no table {name!r}: it has {', '.join(tables)}")
+        return StudyResult(self.store.root).table(name)
+
+    def neurons(self, value: str) -> NeuronSet:
+        """Read the selected neurons of a value.
+
+        Args:
+            value: A steered value.
+
+        Raises:
+            InputError: The run did not steer towards it.
+        """
+        if value not in self.values():
+            raise InputError(f"{self.store.root} has no neurons for {value!r}: it has {', '.join(self.values())}")
+        return NeuronSet.load(self.store.root / "neurons" / value)
+
+    def __repr__(self) -> str:
+        model = self.manifest["model"].get("name", self.config.model)
+        return f"Run({self.store.root}: {model}, {len(self.values())} values, {', '.join(self.methods())})"
 
     def methods(self) -> tuple[str, ...]:
         """Return the measured methods."""
@@ -203,7 +214,7 @@ class ReopenedRun:
         Raises:
             InputError: The prompts are missing or have changed.
         """
-        pairs = stages.limit_rows(self.config.load_prompts(), self.config.spending().rows_per_value)
+        pairs = stages.limit_rows(run_prompts(self.store, self.config), self.config.spending().rows_per_value)
         if pairs.hash != self.manifest["prompt_hash"]:
             raise InputError(f"{self.store.root} was made on other prompts than {self.config.prompts} holds now")
         return pairs

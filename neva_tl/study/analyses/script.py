@@ -15,6 +15,15 @@ from neva_tl.core.errors import NevaError
 from neva_tl.core.files import read_json
 
 
+def model_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--model`, for a model that moved since the run.
+
+    Args:
+        parser: The parser of a script.
+    """
+    parser.add_argument("--model", help="name or folder of the run's model; default: the one that the run recorded")
+
+
 def script(
     name: str,
     doc: str,

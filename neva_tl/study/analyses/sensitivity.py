@@ -25,7 +25,7 @@ from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.evaluation.measures.result import compare_nlr, measure
 from neva_tl.methods import Evidence, build, gate_name
 from neva_tl.models import Model
-from neva_tl.study.analyses.reopened_run import ReopenedRun
+from neva_tl.study.analyses.reopened_run import Run
 from neva_tl.study.analyses.variants import FACTORS, Setting, Variant, neurons_of, variants
 from neva_tl.study.run import stages, summary
 from neva_tl.study.run.cell_runner import CellRunner, grid_of
@@ -57,7 +57,7 @@ class SensitivityConfig:
     methods: tuple[str, ...] = ()
     target: float | None = None
 
-    def of_run(self, run: ReopenedRun) -> SensitivityConfig:
+    def of_run(self, run: Run) -> SensitivityConfig:
         """Return the same settings with every default decided.
 
         Args:
@@ -107,7 +107,7 @@ class Lab:
         cells: Measures into the run folder.
     """
 
-    run: ReopenedRun
+    run: Run
     model: Model
     config: SensitivityConfig
     evidence: Evidence
@@ -115,7 +115,7 @@ class Lab:
     _stats: dict[int, ActivationStats] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, run: ReopenedRun, model: Model, config: SensitivityConfig | None = None) -> Lab:
+    def open(cls, run: Run, model: Model, config: SensitivityConfig | None = None) -> Lab:
         """Set up the evidence and the cells of a run.
 
         Args:
@@ -124,7 +124,7 @@ class Lab:
             config: Settings; None takes the defaults.
 
         Raises:
-            InputError: See `SensitivityConfig.of_run`, `ReopenedRun.evidence` and `ReopenedRun.pairs`.
+            InputError: See `SensitivityConfig.of_run`, `Run.evidence` and `Run.pairs`.
         """
         decided = (config or SensitivityConfig()).of_run(run)
         evidence = run.evidence(model)
@@ -334,7 +334,7 @@ def level_row(level: Level, reference: Level, seed: int, n_boot: int) -> dict[st
 
 
 def sensitivity(
-    run: ReopenedRun, model: Model, config: SensitivityConfig | None = None, *, progress: bool = False
+    run: Run, model: Model, config: SensitivityConfig | None = None, *, progress: bool = False
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     """Vary one factor at a time around the run's own setting.
 

@@ -20,7 +20,7 @@ from neva_tl.evaluation.measures import formulas
 from neva_tl.evaluation.measures.estimate import Estimate, interval, null
 from neva_tl.evaluation.measures.headline import draw
 from neva_tl.models import Model
-from neva_tl.study.analyses.reopened_run import ReopenedRun
+from neva_tl.study.analyses.reopened_run import Run
 from neva_tl.study.analyses.sensitivity import Lab, SensitivityConfig
 from neva_tl.study.analyses.variants import Variant
 from neva_tl.study.run.comparison import responses_of
@@ -103,7 +103,7 @@ class _Curve:
 
 
 def sparsity(
-    run: ReopenedRun, model: Model, config: SensitivityConfig | None = None, *, progress: bool = False
+    run: Run, model: Model, config: SensitivityConfig | None = None, *, progress: bool = False
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     """Find the smallest sets with 90 % of the full set's gain at the same dose.
 

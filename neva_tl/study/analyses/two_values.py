@@ -32,7 +32,7 @@ from neva_tl.evaluation.measures import formulas
 from neva_tl.evaluation.measures.estimate import interval
 from neva_tl.evaluation.measures.headline import draw, nlr
 from neva_tl.models import Model
-from neva_tl.study.analyses.reopened_run import ReopenedRun, RunEdit
+from neva_tl.study.analyses.reopened_run import Run, RunEdit
 from neva_tl.study.analyses.sensitivity import spread_values
 from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.comparison import responses_of
@@ -142,7 +142,7 @@ def together(a: Edit, b: Edit, share: float = 1.0, shared: Shared = "sum") -> tu
 
 
 def two_values(
-    run: ReopenedRun, model: Model, config: TwoConfig | None = None, *, progress: bool = False
+    run: Run, model: Model, config: TwoConfig | None = None, *, progress: bool = False
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     """Steer towards two values together, for every pair and method.
 
@@ -186,7 +186,7 @@ def two_values(
 class _TwoLab:
     """A reopened run with its single edits."""
 
-    run: ReopenedRun
+    run: Run
     config: TwoConfig
     pairs: tuple[tuple[str, str], ...]
     methods: tuple[str, ...]
@@ -195,7 +195,7 @@ class _TwoLab:
     edits: Mapping[tuple[str, str], RunEdit]
 
     @classmethod
-    def open(cls, run: ReopenedRun, model: Model, config: TwoConfig) -> _TwoLab:
+    def open(cls, run: Run, model: Model, config: TwoConfig) -> _TwoLab:
         theory = run.theory()
         pairs = config.pairs or default_pairs(run.values(), theory=theory)
         for pair in pairs:

@@ -152,6 +152,8 @@ def build_context(
     if manifest is None:
         missing.append("Manifest: manifest.json is missing.")
     else:
+        # the page is handed on: it does not name folders of this machine
+        manifest = {name: item for name, item in manifest.items() if name != "source"}
         context["manifest"] = sections.manifest_lines(manifest)
         context["manifest_raw"] = json.dumps(manifest, indent=1, ensure_ascii=False)
     context["contents"] = _contents(context)

@@ -14,7 +14,8 @@ from neva_tl.evaluation.judges.registry import load_judge
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.run import changed_files, stages
 from neva_tl.study.run.config import StudyConfig
-from neva_tl.study.run.run_folder import another_study, is_content
+from neva_tl.study.run.origin import PROMPTS, run_prompts
+from neva_tl.study.run.run_folder import RunFolder, another_study, is_content
 
 MANIFEST = "manifest.json"
 
@@ -34,19 +35,23 @@ class Preflight:
     config: StudyConfig
 
 
-def check_study(options: StudyConfig, out: str | Path) -> Preflight:
+def check_study(options: StudyConfig, out: str | Path, *, of_run: bool = False) -> Preflight:
     """Check the folder, the judge and the prompts of a study.
 
     Args:
         options: The study, as its options were given.
         out: Its run folder.
+        of_run: Whether the folder is a run whose own copy of the prompts counts (analyses).
 
     Raises:
         InputError: The folder cannot be used, the judge is missing or unreachable, or the prompts cannot be read or cover no
             value of the study.
     """
     manifest = check_run_folder(out)
-    loaded = options.resolved().load_prompts()
+    if of_run and (Path(out) / PROMPTS).is_file():
+        loaded = run_prompts(RunFolder(Path(out)), options)
+    else:
+        loaded = options.resolved().load_prompts()
     config = options.resolved(loaded)
     if manifest is not None and not str(manifest.get("study", "")).startswith(config.hash()):
         raise InputError(another_study(out, manifest, {**manifest, "config": config.to_json()}))

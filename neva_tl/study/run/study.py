@@ -25,6 +25,7 @@ from neva_tl.study.run import changed_files, stages, summary, tables, workers
 from neva_tl.study.run.adopt import adopt
 from neva_tl.study.run.config import Profile, StudyConfig
 from neva_tl.study.run.optional import leave_out, line_of
+from neva_tl.study.run.origin import keep_prompts, source
 from neva_tl.study.run.preflight import Preflight, check_study
 from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.stages import say
@@ -151,7 +152,7 @@ class Study:
         model = self._loaded if self._loaded is not None else models.load(config.model, dtype=config.dtype)
         info = models.info(model)
         check_k(config.k, info.n_layers * info.d_mlp)
-        about = stages.manifest(config, model, pairs, sys.argv)
+        about = stages.manifest(config, model, pairs, sys.argv) | {"source": source(config)}
         store = RunFolder.open(out, about)
         changed = store.repair()
         say(f"model {config.model}, prompts {config.prompts}, judge {config.judge}, profile {config.profile}", progress)
@@ -172,6 +173,7 @@ class Study:
         if finished:
             say("already finished: delete the folder to run again", progress)
             return StudyResult(store.root)
+        keep_prompts(store, pairs, config)
         if pairs.note:
             leave_out(store, "Prompts", pairs.note)
         try:

@@ -19,7 +19,7 @@ from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.study import StudyResult
 from neva_tl.study.analyses import capability as module
 from neva_tl.study.analyses.capability import COLUMNS, run_capability
-from neva_tl.study.analyses.reopened_run import ReopenedRun
+from neva_tl.study.analyses.reopened_run import Run
 from neva_tl.study.run.cost_meter import CostMeter
 from neva_tl.study.run.run_folder import RunFolder
 
@@ -39,11 +39,11 @@ def texts() -> Benchmark:
 
 
 @pytest.fixture(scope="module")
-def run(finished: StudyResult) -> ReopenedRun:
-    return ReopenedRun.open(finished.folder)
+def run(finished: StudyResult) -> Run:
+    return Run.open(finished.folder)
 
 
-def test_edits_are_those_the_run_measured(run: ReopenedRun, tiny_model: Any) -> None:
+def test_edits_are_those_the_run_measured(run: Run, tiny_model: Any) -> None:
     """Perplexity and KL under the rebuilt edit are the figures that the run wrote down, for every method and value."""
     cost_meter = CostMeter(tiny_model, run.config, run.config.spending())
     edits = run.edits(tiny_model, run.methods())
@@ -57,7 +57,7 @@ def test_edits_are_those_the_run_measured(run: ReopenedRun, tiny_model: Any) -> 
         assert one.target == (None if one.method == "role" else 0.2)
 
 
-def test_table(run: ReopenedRun, tiny_model: Any, tmp_path: Path) -> None:
+def test_table(run: Run, tiny_model: Any, tmp_path: Path) -> None:
     store = RunFolder(tmp_path)
     sets = [choices(), texts()]
     table = run_capability(store, run, tiny_model, sets, ("neva_shift", "role"))
@@ -79,9 +79,7 @@ def test_table(run: ReopenedRun, tiny_model: Any, tmp_path: Path) -> None:
     assert table[table["value"].str.startswith("mean")]["p"].isna().all()
 
 
-def test_nothing_is_scored_twice(
-    run: ReopenedRun, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_scored_twice(run: Run, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = RunFolder(tmp_path)
     first = run_capability(store, run, tiny_model, [choices()], ("caa",), ("power",))
 
@@ -96,13 +94,13 @@ def test_nothing_is_scored_twice(
             run_capability(store, run, tiny_model, sets, ("caa",), ("power",), **changed)  # type: ignore[arg-type]
 
 
-def test_the_run_folder_is_only_read(run: ReopenedRun, tiny_model: Any, tmp_path: Path) -> None:
+def test_the_run_folder_is_only_read(run: Run, tiny_model: Any, tmp_path: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in run.store.root.rglob("*")}
     run_capability(RunFolder(tmp_path / "out"), run, tiny_model, [texts()], ("caa", "random"), ("power",))
     assert {file: file.stat().st_mtime_ns for file in run.store.root.rglob("*")} == before
 
 
-def test_requests_that_the_run_cannot_serve(run: ReopenedRun, tiny_model: Any, tmp_path: Path) -> None:
+def test_requests_that_the_run_cannot_serve(run: Run, tiny_model: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no method 'neva': it has neva_shift"):
         run.edits(tiny_model, ("neva",))
     with pytest.raises(InputError, match="no value 'hedonism'"):
@@ -110,20 +108,20 @@ def test_requests_that_the_run_cannot_serve(run: ReopenedRun, tiny_model: Any, t
     with pytest.raises(InputError, match=r"matched gains at 0\.2, not at 0\.9"):
         run.edits(tiny_model, ("caa",), target=0.9)
     with pytest.raises(InputError, match="not a run folder"):
-        ReopenedRun.open(tmp_path)
+        Run.open(tmp_path)
     with pytest.raises(InputError, match="other weights"):
         run.load_model(str(tiny_checkpoint(tmp_path / "other", chat=True, n_ctx=1024, seed=5)))
     copy = tmp_path / "copy"
     shutil.copytree(run.store.root, copy)
     (copy / "stats" / "samples.npy").unlink()
     with pytest.raises(InputError, match=r"lacks stats/samples\.npy"):
-        ReopenedRun.open(copy).edits(tiny_model, ("caa",))
+        Run.open(copy).edits(tiny_model, ("caa",))
     (copy / "results.json").unlink()
     with pytest.raises(InputError, match="not finished"):
-        ReopenedRun.open(copy)
+        Run.open(copy)
 
 
-def test_the_runs_model_may_have_to_be_named(run: ReopenedRun, checkpoint: Path) -> None:
+def test_the_runs_model_may_have_to_be_named(run: Run, checkpoint: Path) -> None:
     assert run.load_model(str(checkpoint)) is not None
     with pytest.raises(InputError, match="--model"):
         run.load_model()  # the manifest knows a folder's name only
@@ -159,7 +157,7 @@ def test_command_unedited(capsys: pytest.CaptureFixture[str], checkpoint: Path, 
 
 
 def test_command_edited(
-    capsys: pytest.CaptureFixture[str], run: ReopenedRun, checkpoint: Path, data: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], run: Run, checkpoint: Path, data: Path, tmp_path: Path
 ) -> None:
     file = data / "multiple_choice" / "mine.jsonl"
     options = ("--model", checkpoint, "--run", run.store.root, "--method", "caa", "--value", "power", "--out", tmp_path)

@@ -12,7 +12,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.models import inference
 from neva_tl.models.tiny import tiny_checkpoint, tiny_tokenizer
 from neva_tl.prompts.example import Example
-from neva_tl.study.analyses.reopened_run import ReopenedRun
+from neva_tl.study.analyses.reopened_run import Run
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.run_folder import RunFolder
 
@@ -36,12 +36,12 @@ def folder(tmp_path: Path) -> Path:
     return out
 
 
-def reopened(folder: Path, model: Any, **options: Any) -> ReopenedRun:
+def reopened(folder: Path, model: Any, **options: Any) -> Run:
     """A run of this model as its manifest describes it."""
     config = StudyConfig(model=str(folder), **options)
     template = inference.encoding_change(model, config.chat)
     manifest = {"model": models.fingerprint(model), **({"template": template} if template else {})}
-    return ReopenedRun(RunFolder(folder.parent / "run"), config, manifest)
+    return Run(RunFolder(folder.parent / "run"), config, manifest)
 
 
 @pytest.mark.parametrize("arguments", [{}, {"brief": True}])

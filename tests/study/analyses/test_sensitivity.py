@@ -19,7 +19,7 @@ from neva_tl.activations import ActivationStats
 from neva_tl.core.errors import InputError
 from neva_tl.methods import build
 from neva_tl.study.analyses import variants as levels_of
-from neva_tl.study.analyses.reopened_run import ReopenedRun
+from neva_tl.study.analyses.reopened_run import Run
 from neva_tl.study.analyses.sensitivity import (
     EMPTY,
     Lab,
@@ -40,12 +40,12 @@ STEERED = ("power", "tradition")
 
 
 @pytest.fixture
-def run(neva_run: Path, tmp_path: Path) -> ReopenedRun:
-    return ReopenedRun.open(shutil.copytree(neva_run, tmp_path / "run"))
+def run(neva_run: Path, tmp_path: Path) -> Run:
+    return Run.open(shutil.copytree(neva_run, tmp_path / "run"))
 
 
 @pytest.fixture
-def lab(run: ReopenedRun, tiny_model: Any) -> Lab:
+def lab(run: Run, tiny_model: Any) -> Lab:
     return Lab.open(run, tiny_model)
 
 
@@ -99,7 +99,7 @@ def test_values_are_spread() -> None:
     assert spread_values(ten) == ("0", "3", "6") and spread_values(ten[:2]) == ("0", "1")
 
 
-def test_all_names_every_value_of_the_run(run: ReopenedRun) -> None:
+def test_all_names_every_value_of_the_run(run: Run) -> None:
     assert SensitivityConfig(values=("all",)).of_run(run).values == run.values()
     with pytest.raises(InputError, match="no value 'all'"):
         SensitivityConfig(values=("power", "all")).of_run(run)
@@ -204,15 +204,15 @@ def two_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def whole(
     neva_run: Path, tiny_model: Any, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[ReopenedRun, dict[str, pd.DataFrame], dict[str, Any]]:
+) -> tuple[Run, dict[str, pd.DataFrame], dict[str, Any]]:
     """A call without interruption, and its run."""
-    run = ReopenedRun.open(shutil.copytree(neva_run, tmp_path_factory.mktemp("whole") / "run"))
+    run = Run.open(shutil.copytree(neva_run, tmp_path_factory.mktemp("whole") / "run"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(levels_of, "K_SHARES", (1 / 8, 1 / 2))
         return (run, *sensitivity(run, tiny_model, SOME))
 
 
-def test_tables(whole: tuple[ReopenedRun, dict[str, pd.DataFrame], dict[str, Any]], tiny_model: Any) -> None:
+def test_tables(whole: tuple[Run, dict[str, pd.DataFrame], dict[str, Any]], tiny_model: Any) -> None:
     run, tables, numbers = whole
     table, by_value = tables["sensitivity"], tables["sensitivity_values"]
     assert set(table["factor"]) == {"k"} and set(table["values"]) == {"2/2"} and len(table) == 3
@@ -238,9 +238,9 @@ def test_tables(whole: tuple[ReopenedRun, dict[str, pd.DataFrame], dict[str, Any
 
 
 def test_a_killed_call_goes_on_and_a_second_one_only_reads(
-    run: ReopenedRun,
+    run: Run,
     tiny_model: Any,
-    whole: tuple[ReopenedRun, dict[str, pd.DataFrame], dict[str, Any]],
+    whole: tuple[Run, dict[str, pd.DataFrame], dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
     killed_after: Callable[[int], None],
 ) -> None:
@@ -300,7 +300,7 @@ def test_interval_over_values() -> None:
     assert over_values([0.1], 0, 100).lo is None and over_values([], 0, 100).est is None
 
 
-def test_sparsity(run: ReopenedRun, tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sparsity(run: Run, tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gains on validation prompts are made up for one value (a random model gains little), the other's are measured."""
     config = SensitivityConfig(methods=("neva_shift",))
     lab = Lab.open(run, tiny_model, config)
@@ -346,7 +346,7 @@ def test_sparsity(run: ReopenedRun, tiny_model: Any, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def command(
-    run: ReopenedRun, checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run: Run, checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[int, str, str]]:
     """Runs analyses/sensitivity.py on the run."""
     module = load_script("sensitivity")
@@ -361,7 +361,7 @@ def command(
     return call
 
 
-def test_command(command: Callable[..., tuple[int, str, str]], run: ReopenedRun) -> None:
+def test_command(command: Callable[..., tuple[int, str, str]], run: Run) -> None:
     status, out, _ = command("--factor", "k", "--method", "neva_shift", "--value", "power")
     assert status == 0 and "as run" in out and "kept" in out
     for name in ("sensitivity", "sensitivity_values", "sparsity", "sparsity_curve"):
@@ -381,14 +381,14 @@ def test_command(command: Callable[..., tuple[int, str, str]], run: ReopenedRun)
     ],
 )
 def test_command_refuses(
-    command: Callable[..., tuple[int, str, str]], run: ReopenedRun, argv: tuple[str, ...], message: str
+    command: Callable[..., tuple[int, str, str]], run: Run, argv: tuple[str, ...], message: str
 ) -> None:
     status, out, err = command(*argv)
     assert status == 2 and out == "" and message in err and len(err.strip().splitlines()) == 1
     assert not run.store.has("sensitivity.json") and not run.store.has("cells/sensitivity")
 
 
-def test_a_run_on_other_prompts_is_refused(run: ReopenedRun) -> None:
+def test_a_run_on_other_prompts_is_refused(run: Run) -> None:
     manifest = run.manifest | {"prompt_hash": "0" * 64}
     with pytest.raises(InputError, match="made on other prompts"):
         replace(run, manifest=manifest).pairs()

@@ -17,7 +17,7 @@ from helpers.scripts import load_script
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES, circular_distance
 from neva_tl.editing import AddVector, edit
-from neva_tl.study.analyses.reopened_run import ReopenedRun
+from neva_tl.study.analyses.reopened_run import Run
 from neva_tl.study.analyses.two_values import (
     TwoConfig,
     default_pairs,
@@ -33,11 +33,11 @@ CONFIG = TwoConfig(pairs=(PAIR,), shares=(1.0, 0.5))
 
 
 @pytest.fixture
-def run(neva_run: Path, tmp_path: Path) -> ReopenedRun:
-    return ReopenedRun.open(shutil.copytree(neva_run, tmp_path / "run"))
+def run(neva_run: Path, tmp_path: Path) -> Run:
+    return Run.open(shutil.copytree(neva_run, tmp_path / "run"))
 
 
-def scores(run: ReopenedRun, name: str, value: str) -> np.ndarray:
+def scores(run: Run, name: str, value: str) -> np.ndarray:
     items = run.store.read_table(f"{name}.items")
     return items[(items["kind"] == "score") & (items["measured"] == value)].sort_values("item")["score"].to_numpy()
 
@@ -81,14 +81,14 @@ def logits(model: Any, *edits: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("method", ["neva_shift", "caa", "caa_projected"])
-def test_a_second_edit_at_dose_zero_changes_nothing(run: ReopenedRun, tiny_model: Any, method: str) -> None:
+def test_a_second_edit_at_dose_zero_changes_nothing(run: Run, tiny_model: Any, method: str) -> None:
     a, b = (one.edit for one in run.edits(tiny_model, (method,), PAIR))
     only = together(a, b.with_dose(0.0))
     torch.testing.assert_close(logits(tiny_model, *only), logits(tiny_model, a), rtol=0, atol=1e-5)
     assert not torch.allclose(logits(tiny_model, *together(a, b)), logits(tiny_model, a), atol=1e-3)
 
 
-def test_shifts_are_composed_and_vectors_added(run: ReopenedRun, tiny_model: Any) -> None:
+def test_shifts_are_composed_and_vectors_added(run: Run, tiny_model: Any) -> None:
     a, b = (one.edit for one in run.edits(tiny_model, ("neva_shift",), PAIR))
     (one,) = together(a, b)
     torch.testing.assert_close(logits(tiny_model, one), logits(tiny_model, a, b), rtol=0, atol=1e-4)
@@ -132,7 +132,7 @@ def test_nlr_is_null_where_the_gain_may_be_nothing() -> None:
     assert numbers({"gain": loose, "leakage": leak}, 9)["nlr"] is None
 
 
-def test_tables_are_those_of_the_items(run: ReopenedRun, tiny_model: Any) -> None:
+def test_tables_are_those_of_the_items(run: Run, tiny_model: Any) -> None:
     tables, about = two_values(run, tiny_model, CONFIG)
     table = tables["two_values"]
     assert len(table) == 4 * 2 and set(table["kind"]) == {"3 steps apart"}
@@ -174,7 +174,7 @@ def test_tables_are_those_of_the_items(run: ReopenedRun, tiny_model: Any) -> Non
     assert gap["gain"]["est"] == pytest.approx(kinds.loc[("neva", 0.5), "gain"] - kinds.loc[("caa", 0.5), "gain"])
 
 
-def test_nothing_is_measured_twice(run: ReopenedRun, tiny_model: Any, killed_after: Callable[[int], None]) -> None:
+def test_nothing_is_measured_twice(run: Run, tiny_model: Any, killed_after: Callable[[int], None]) -> None:
     config = TwoConfig(pairs=(PAIR,), methods=("neva_shift", "caa"))
     killed_after(1)
     with pytest.raises(KeyboardInterrupt):
@@ -191,7 +191,7 @@ def test_nothing_is_measured_twice(run: ReopenedRun, tiny_model: Any, killed_aft
 
 @pytest.fixture
 def command(
-    run: ReopenedRun, checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run: Run, checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[int, str, str]]:
     """Runs analyses/two_values.py on the run."""
     module = load_script("two_values")
@@ -205,7 +205,7 @@ def command(
     return call
 
 
-def test_command(command: Callable[..., tuple[int, str, str]], run: ReopenedRun) -> None:
+def test_command(command: Callable[..., tuple[int, str, str]], run: Run) -> None:
     status, out, _ = command("--pair", "power,tradition", "--method", "neva_shift", "--method", "caa")
     assert status == 0 and "3 steps apart" in out
     for name in ("two_values", "two_values_kinds"):
@@ -228,7 +228,7 @@ def test_command(command: Callable[..., tuple[int, str, str]], run: ReopenedRun)
     ],
 )
 def test_command_refuses(
-    command: Callable[..., tuple[int, str, str]], run: ReopenedRun, argv: tuple[str, ...], message: str
+    command: Callable[..., tuple[int, str, str]], run: Run, argv: tuple[str, ...], message: str
 ) -> None:
     status, out, err = command(*argv)
     assert status == 2 and out == "" and message in err and len(err.strip().splitlines()) == 1

@@ -24,7 +24,7 @@ from neva_tl.plots import files
 from neva_tl.plots.files import FigureSpec
 from neva_tl.prompts import Example
 from neva_tl.study import Study, StudyResult
-from neva_tl.study.analyses.reopened_run import ReopenedRun
+from neva_tl.study.analyses.reopened_run import Run
 from neva_tl.study.report import sections, write_report
 from neva_tl.study.run import stages, tables
 from neva_tl.study.run.cell_runner import CellRunner
@@ -281,7 +281,7 @@ def test_a_gate_that_cannot_be_fitted_is_left_out_of_every_method(
     assert reasons(result.folder)["Relevance gate"] == "the neutral texts have no tokens"
     assert result.results["methods"]["neva_shift"]["gate"] == "none"
     assert set(result.table("leakage")["gate"]) == {"none"}
-    run = ReopenedRun.open(result.folder)
+    run = Run.open(result.folder)
     assert run.config.gate == "none" and run.evidence(tiny_model).gate is None
     assert run.manifest["config"]["gate"] == "relevance"
 

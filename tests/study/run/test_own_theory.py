@@ -17,7 +17,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.evaluation.judges.logprob import LogProbJudge
 from neva_tl.study import Study
-from neva_tl.study.analyses.reopened_run import ReopenedRun
+from neva_tl.study.analyses.reopened_run import Run
 from neva_tl.study.analyses.two_values import default_pairs, kind_of
 
 ANSWERS = {
@@ -112,7 +112,7 @@ def test_a_run_carries_its_theory(own_run: Path) -> None:
     manifest = json.loads((own_run / "manifest.json").read_text())
     assert manifest["values"] == NAMES == manifest["config"]["values"]
     assert [one["name"] for one in manifest["theory"]["values"]] == NAMES
-    reopened = ReopenedRun.open(own_run)
+    reopened = Run.open(own_run)
     assert reopened.theory().value("calm").definition == "Quiet of mind."
     assert nv.ActivationStats.load(own_run / "stats" / "stats").theory == reopened.theory()
     assert NeuronSet.load(own_run / "neurons" / "thrift").theory == reopened.theory()

@@ -17,7 +17,7 @@ from neva_tl.core.values import VALUES
 from neva_tl.models import inference
 from neva_tl.models.tiny import tiny_checkpoint, tiny_tokenizer
 from neva_tl.study import StudyResult
-from neva_tl.study.analyses.reopened_run import ReopenedRun
+from neva_tl.study.analyses.reopened_run import Run
 from neva_tl.study.report import write_report
 from neva_tl.study.run import stages
 from neva_tl.study.run.run_folder import RunFolder
@@ -26,7 +26,7 @@ from neva_tl.study.run.run_folder import RunFolder
 def test_where_no_word_is_one_values_own_no_circuit_is_drawn_and_the_rest_is_there(
     finished: StudyResult, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = ReopenedRun.open(shutil.copytree(finished.folder, tmp_path / "run"))
+    run = Run.open(shutil.copytree(finished.folder, tmp_path / "run"))
     evidence = run.evidence(tiny_model)
     shutil.rmtree(run.store.root / "circuits")
     for name in ("circuit", "neurons"):
@@ -46,7 +46,7 @@ def test_stored_statistics_of_other_token_ids_are_refused(
     finished: StudyResult, tiny_model: Any, tmp_path: Path
 ) -> None:
     """What identifies the statistics is the token ids; those of version 0.1.0 hold no hash and are read."""
-    run = ReopenedRun.open(shutil.copytree(finished.folder, tmp_path / "run"))
+    run = Run.open(shutil.copytree(finished.folder, tmp_path / "run"))
     file = run.store.root / "stats/stats.json"
     meta = json.loads(file.read_text())
     assert (
@@ -62,7 +62,7 @@ def test_stored_statistics_of_other_token_ids_are_refused(
 
 
 def test_the_manifest_records_what_the_reader_left_out(finished: StudyResult, tiny_model: Any) -> None:
-    run = ReopenedRun.open(finished.folder)
+    run = Run.open(finished.folder)
     pairs = run.pairs()
     noted = replace(pairs, note="1 of 3 pairs left out: repeated ones.")
     with_note, without = (stages.manifest(run.config, tiny_model, one, []) for one in (noted, pairs))
@@ -76,7 +76,7 @@ def test_template_settings_are_part_of_a_study(finished: StudyResult, tmp_path: 
     tokenizer = tiny_tokenizer(chat=True)
     tokenizer.chat_template = "{{ bos_token }}{{ strftime_now('%d %b %Y') }}" + tokenizer.chat_template
     tokenizer.save_pretrained(folder)
-    model, run = models.load(folder), ReopenedRun.open(finished.folder)
+    model, run = models.load(folder), Run.open(finished.folder)
 
     def about(chat: bool | None = None) -> dict[str, Any]:
         return stages.manifest(replace(run.config, chat=chat), model, run.pairs(), [])

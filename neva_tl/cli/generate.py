@@ -91,7 +91,9 @@ def generate(
         fits(loaded)
     else:
         settings = {"scope": scope, "gate": gate, "seed": seed}
-        loaded, edits = _steered(model or "demo", value, method, dose, prompts, theory, dtype, settings, fits)
+        loaded, edits = _steered(
+            "demo" if model is None else model, value, method, dose, prompts, theory, dtype, settings, fits
+        )
         label = method
     texts = {"unedited": nv.generate(loaded, [prompt], max_new_tokens=tokens, temperature=temperature, seed=seed)[0]}
     if edits is not None:

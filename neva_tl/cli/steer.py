@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from neva_tl.cli.options import Debug, Dtype, Gate, Json, K, Seed, Theory, finite, path_of, say, say_note
+from neva_tl.core.errors import InputError
 
 
 def register(app: typer.Typer) -> None:
@@ -64,6 +65,8 @@ def steer(
 
     if out is not None:
         check_output_folder(out)
+        if out.is_dir() and any(out.iterdir()) and not (out / "edit.json").is_file():
+            raise InputError(f"{out} is not empty and holds no edit: name another folder")
     contrast = nv.prompts.load(pairs, theory=theory)
     result = nv.steer(
         model,

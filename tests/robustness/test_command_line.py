@@ -24,6 +24,8 @@ Call = Callable[..., tuple[int, str, str]]
 BASE: dict[str, str] = {
     "run": "run --model {w}/tiny --prompts pairs:{w}/pairs.csv --value power",
     "select": "select --value power --model {w}/tiny --prompts pairs:{w}/pairs.csv",
+    "steer": "steer {w}/tiny pairs:{w}/pairs.csv --value power",
+    "chat": "chat --edit {w}/folder",
     "generate": "generate hi --model {w}/tiny --prompts pairs:{w}/pairs.csv --value power",
     "leakage": "leakage --model {w}/tiny --prompts pairs:{w}/pairs.csv --value power",
     "layers": "layers --model {w}/tiny --prompts pairs:{w}/pairs.csv --value power",
@@ -83,11 +85,11 @@ FILE_OUT = {
     "validate-judge": "c.json",
     "profile": "p.csv",
 }
-#: annotate writes into its run folder.
+#: annotate writes into its run folder, chat writes nothing.
 OUTPUTS = [
     case
     for command, base in BASE.items()
-    if command != "annotate"
+    if command not in ("annotate", "chat")
     for case in (
         (f"{base} --out ''", "--out"),
         (f"{base} --out {{w}}/file/below/{FILE_OUT.get(command, 'x')}", "file"),
@@ -298,6 +300,25 @@ COMPLETE = [
     ("capability --model {w}/tiny --set lambada", "lambada"),
     ("fly", "fly"),
     ("run --fly", "--fly"),
+    ("chat", "--edit"),
+    ("chat --edit {w}/nowhere", "nowhere"),
+    ("chat --edit {w}/file", "file"),
+    ("chat --edit {w}/full", "does not hold an edit"),
+    ("generate hi --edit {w}/nowhere", "nowhere"),
+    ("generate hi --edit {w}/full", "does not hold an edit"),
+    ("steer", "'model'"),
+    ("steer no-such-model pairs:{w}/pairs.csv --value power", "no-such-model"),
+    ("steer {w}/nowhere pairs:{w}/pairs.csv --value power", "nowhere"),
+    ("steer {w}/tiny {w}/nowhere.csv", "nowhere.csv"),
+    ("steer {w}/tiny poems", "poems"),
+    ("steer {w}/tiny pairs:{w}/pairs.csv --value greed", "greed"),
+    ("steer {w}/tiny pairs:{w}/pairs.csv --value power --method magic", "magic"),
+    ("steer {w}/tiny pairs:{w}/pairs.csv --value power --method role", "no dose"),
+    ("steer {w}/tiny pairs:{w}/pairs.csv --value power --gain -1", "above 0"),
+    ("steer {w}/tiny pairs:{w}/pairs.csv --value power --gain 0", "above 0"),
+    ("steer {w}/tiny pairs:{w}/pairs.csv --value power --selector magic", "magic"),
+    ("steer {w}/tiny pairs:{w}/pairs.csv --value power --scope some", "some"),
+    ("steer {w}/tiny pairs:{w}/pairs.csv --value power --gate shut", "shut"),
 ]
 
 
@@ -387,7 +408,7 @@ def test_a_full_disk_is_found_before_the_work(
 
     monkeypatch.setattr("tempfile.TemporaryFile", full)
     for command in BASE:
-        if command != "annotate":
+        if command not in ("annotate", "chat"):
             out = tmp_path / FILE_OUT.get(command, "x")
             status, printed, err = call(*shlex.split(BASE[command].format(w=world)), "--out", out)
             assert status == 2 and printed == "" and err.count("\n") == 1, err

@@ -213,7 +213,9 @@ def _config(
     budget = {"validation": VALIDATION, "test": TEST, "neutral": NEUTRAL}
     if base.demo:
         budget = {"validation": DEMO_VALIDATION, "test": DEMO_TEST}
-    return replace(base, overrides={**budget, "targets": (gain,), "refine": REFINE}).resolved(pairs)
+    config = replace(base, overrides={**budget, "targets": (gain,), "refine": REFINE}).resolved(pairs)
+    config.spending()  # refuses a gain that is not above 0 before a model is loaded
+    return config
 
 
 @dataclass(eq=False)

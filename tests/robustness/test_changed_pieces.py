@@ -56,7 +56,14 @@ FILES = sorted(
             )
             for ending in ("parquet", "csv")
         ),
-        *("cells/vector_layers.json", "gate.safetensors", "manifest.json", "results.json", "report.html"),
+        *(
+            "cells/vector_layers.json",
+            "gate.safetensors",
+            "manifest.json",
+            "prompts.parquet",
+            "results.json",
+            "report.html",
+        ),
     ]
 )
 

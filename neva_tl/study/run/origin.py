@@ -86,9 +86,9 @@ def run_model(store: RunFolder, config: StudyConfig, manifest: Mapping[str, Any]
         raise InputError(
             f"{store.root} ran {config.model!r}, which cannot be loaded here ({error}): name its path with --model"
         ) from error
-    stored = manifest.get("model")
-    made_on = stored.get("weights_hash") if isinstance(stored, Mapping) else None
-    if made_on != models.fingerprint(model)["weights_hash"]:
+    facts = manifest.get("model")
+    stored: Mapping[str, Any] = facts if isinstance(facts, Mapping) else {}
+    if stored.get("weights_hash") != models.fingerprint(model)["weights_hash"]:
         raise InputError(f"{store.root} was made on other weights than {spec}: name the run's own model")
     if difference := models.function_difference(stored, models.fingerprint(model)):
         raise InputError(f"{store.root} was made on another model than {spec} ({difference})")

@@ -260,7 +260,7 @@ OF_CIRCUITS = {
 NOT_RESULTS = {
     "Ablate", "AddVector", "Batch", "Change", "Clamp", "Composed", "ContextAware", "Decoding", "DosePoint",
     "Edit", "EditSession", "Encoded", "Evidence", "ExactJudge", "Example", "GateShift", "LayerProbe",
-    "LogProbJudge", "Method", "ModelInfo", "NeuronEdit", "PlainModel", "Plant", "Posterior", "ProbedVector", "Profile",
+    "LogProbJudge", "Method", "ModelInfo", "NeuronEdit", "PlainModel", "Plant", "Posterior", "ProbedVector", "Profile", "Run",
     "PromptContext", "PromptShift", "Reference", "Request", "RolePrompt", "Scale", "Selector", "Shift", "StudyConfig",
     "SurveyJudge", "Text", "Value", "ValueTheory",
     "Widget", "WordListJudge", "World", "YesNoJudge",

@@ -128,6 +128,9 @@ class Run:
         model = self.manifest["model"].get("name", self.config.model)
         return f"Run({self.store.root}: {model}, {len(self.values())} values, {', '.join(self.methods())})"
 
+    def _repr_html_(self) -> str:
+        return StudyResult(self.store.root)._repr_html_()
+
     def methods(self) -> tuple[str, ...]:
         """Return the measured methods."""
         return tuple(self.store.read_table("tables/values")["method"].unique())

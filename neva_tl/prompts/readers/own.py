@@ -40,8 +40,8 @@ def read(path: str | Path, theory: ValueTheory | None = None) -> ContrastSet:
     file = existing_file(path, "a table of prompts (columns value, pole, text)")
     if file.suffix not in SUFFIXES:
         raise InputError(f"{file}: prompts are read from {', '.join(SUFFIXES)}")
-    if file.suffix != ".parquet" and answers.answer_columns(answers.header(file)) is not None:
-        return answers.read(file, theory)
+    if file.suffix != ".parquet" and (columns := answers.answer_columns(file)) is not None:
+        return answers.read(file, columns, theory)
     source: Iterator[tuple[int, dict[str, Any]]]
     if file.suffix == ".csv":
         source = read_table(file, REQUIRED)

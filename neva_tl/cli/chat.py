@@ -48,12 +48,14 @@ def chat(
     from neva_tl.editing.saved import load_edit
     from neva_tl.study.steering.saved_model import model_of_edit
 
-    saved = {str(one.about.get("value") or path.name): one for path in edit for one in [load_edit(path)]}
-    loaded = model_of_edit(edit[0], next(iter(saved.values())), model, None if dtype == "auto" else dtype)
-    for path in edit[1:]:
-        load_edit(path, model=loaded)
-    talk = _Talk(loaded, {name: one.edit for name, one in saved.items()}, tokens, temperature, seed)
-    say(f"{next(iter(saved.values())).model.get('name', 'model')}, steered towards {talk.value}\n{HELP}")
+    saved = [load_edit(path) for path in edit]
+    loaded = model_of_edit(edit[0], saved[0], model, None if dtype == "auto" else dtype)
+    for path, other in zip(edit[1:], saved[1:], strict=True):
+        if other.model:
+            other.check_model(loaded, path)
+    edits = {str(one.about.get("value") or path.name): one.edit for path, one in zip(edit, saved, strict=True)}
+    talk = _Talk(loaded, edits, tokens, temperature, seed)
+    say(f"{saved[0].model.get('name', 'model')}, steered towards {talk.value}\n{HELP}")
     while True:
         try:
             line = input("> " if sys.stdin.isatty() else "")

@@ -37,6 +37,7 @@ from neva_tl.editing.edits.scale import Scale
 from neva_tl.editing.edits.shift import Shift
 from neva_tl.editing.edits.vector import AddVector, ProbedVector
 from neva_tl.editing.gate import RelevanceGate
+from neva_tl.models.sources import is_demo, local_folder
 
 SCHEMA = 1
 FILE, ARRAYS = "edit.json", "edit.safetensors"
@@ -66,6 +67,22 @@ class SavedEdit:
     edit: Edit
     model: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    def check_model(self, model: models.Model, folder: str | Path) -> None:
+        """Refuse another model than the edit's own.
+
+        Args:
+            model: The model.
+            folder: Folder of the edit, for the message.
+
+        Raises:
+            InputError: The fingerprints differ, or the edit records none.
+        """
+        if difference := models.fingerprint_difference(self.model, models.fingerprint(model)):
+            raise InputError(
+                f"the edit in {folder} was made for {self.model.get('name', 'another model')} ({difference}): load that "
+                "model, or steer this one"
+            )
 
 
 def save_edit(
@@ -149,21 +166,16 @@ def load_edit(folder: str | Path, *, model: models.Model | None = None) -> Saved
         raise InputError(f"{folder / FILE} is not {_KIND} ({first_line(error)})") from error
     if not isinstance(edit, Edit):
         raise InputError(f"{folder / FILE} holds a {type(edit).__name__}, not an edit")
+    saved = SavedEdit(edit, facts, about)
     if model is not None and facts:
-        difference = models.fingerprint_difference(facts, models.fingerprint(model))
-        if difference:
-            raise InputError(
-                f"the edit in {folder} was made for {facts.get('name', 'another model')} ({difference}): load that model, "
-                "or steer this one"
-            )
-    return SavedEdit(edit, facts, about)
+        saved.check_model(model, folder)
+    return saved
 
 
 def _model_facts(model: models.Model, name: str) -> dict[str, Any]:
     name = name or models.info(model).name
-    path = Path(name).expanduser()
-    local = {"folder": str(path.resolve())} if path.exists() else {}
-    return {"name": name, **local, **to_json(dict(models.fingerprint(model)))}
+    folder = "" if is_demo(name) else local_folder(name)
+    return {"name": name, **({"folder": folder} if folder else {}), **to_json(dict(models.fingerprint(model)))}
 
 
 class _Writer:

@@ -56,6 +56,16 @@ def label(name: str) -> str:
     return Path(name).resolve().name if Path(name).exists() else name
 
 
+def local_folder(name: str) -> str:
+    """The absolute path of a model that is named by its folder or file; empty for built-in and hub names.
+
+    Args:
+        name: Argument of `neva_tl.load`; of `demo:FOLDER`, the folder.
+    """
+    path = _demo_path(name)
+    return str(path.resolve()) if name not in ("demo", "smollm2") and path.exists() else ""
+
+
 def _demo_path(name: str) -> Path:
     return Path(name.removeprefix("demo:")).expanduser()
 

@@ -14,6 +14,7 @@ from neva_tl import models
 from neva_tl.core.errors import InputError
 from neva_tl.core.ledger import check
 from neva_tl.models import inference
+from neva_tl.models.sources import local_folder
 from neva_tl.prompts import ContrastSet, load
 from neva_tl.prompts.registry import BUILT_IN
 from neva_tl.study.run.config import StudyConfig
@@ -29,9 +30,8 @@ def source(config: StudyConfig) -> dict[str, str]:
     Args:
         config: The study.
     """
-    path = Path(config.model.removeprefix("demo:")).expanduser()
-    folder = {"folder": str(path.resolve())} if config.model not in ("demo", "smollm2") and path.exists() else {}
-    return {"model": config.model, **folder, "prompts": config.prompts}
+    folder = local_folder(config.model)
+    return {"model": config.model, **({"folder": folder} if folder else {}), "prompts": config.prompts}
 
 
 def keep_prompts(store: RunFolder, pairs: ContrastSet, config: StudyConfig) -> None:

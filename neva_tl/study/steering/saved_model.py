@@ -28,6 +28,5 @@ def model_of_edit(folder: str | Path, saved: SavedEdit, name: str | None = None,
     if name is None and "folder" in saved.model and not Path(str(recorded)).exists():
         raise InputError(f"the model of {folder} is no longer at {recorded}: name it with --model")
     model = models.load(name or str(recorded), dtype=dtype or str(saved.model.get("dtype", "float32")))
-    if difference := models.fingerprint_difference(saved.model, models.fingerprint(model)):
-        raise InputError(f"the edit in {folder} was made for another model than {name or recorded} ({difference})")
+    saved.check_model(model, folder)
     return model

@@ -204,11 +204,7 @@ class Run:
         neurons = {value: NeuronSet.load(self.store.root / f"neurons/{value}") for value in steered}
         gate = RelevanceGate.load(self.store.root / "gate.safetensors") if gated else None
         layers = tuple(self.store.read_json("cells/vector_layers.json")["layers"])
-        chat = self.config.chat is not False and models.info(model).chat
-        evidence = Evidence(
-            model, stats, neurons, self.config.token_scope(), chat=chat, seed=self.config.seed, gate=gate,
-            margins=stages.stored_margins(self.store),
-        )  # fmt: skip
+        evidence = stages.evidence_of(self.store, model, stats, neurons, self.config, gate)
         return replace(evidence, layers=layers)
 
     def pairs(self) -> ContrastSet:

@@ -32,6 +32,7 @@ from neva_tl.editing import RelevanceGate, fit_relevance
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.judges import load_judge
 from neva_tl.evaluation.judges.base import Judge, judge_values
+from neva_tl.methods import Evidence
 from neva_tl.models import inference
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.run.changed_files import set_aside
@@ -249,6 +250,36 @@ def stored_margins(store: RunFolder) -> MarginEffects | None:
         store: The run folder.
     """
     return MarginEffects.load(store.path(MARGINS)) if store.has(MARGINS) else None
+
+
+def evidence_of(
+    store: RunFolder,
+    model: models.Model,
+    stats: ActivationStats,
+    neurons: Mapping[str, NeuronSet],
+    config: StudyConfig,
+    gate: RelevanceGate | None,
+) -> Evidence:
+    """Return the evidence of a study's edits, without the layers of vector methods.
+
+    Args:
+        store: Folder of the margin effects.
+        model: The loaded model.
+        stats: Statistics with samples.
+        neurons: Value -> its neurons.
+        config: The study.
+        gate: Its relevance gate.
+    """
+    return Evidence(
+        model,
+        stats,
+        neurons,
+        config.token_scope(),
+        chat=config.chat is not False and models.info(model).chat,
+        seed=config.seed,
+        gate=gate,
+        margins=stored_margins(store),
+    )
 
 
 def relevance_gate(

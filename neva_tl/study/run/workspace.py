@@ -78,11 +78,7 @@ class StudyWorkspace:
             config = replace(config, gate="none")
         scorer = stages.make_scorer(store, model, pairs, config, profile, judge)
         cells = CellRunner(store, model, scorer, config, profile)
-        chat = config.chat is not False and models.info(model).chat
-        margins = stages.stored_margins(store)
-        evidence = Evidence(
-            model, stats, neurons, config.token_scope(), chat=chat, seed=config.seed, gate=gate, margins=margins
-        )
+        evidence = stages.evidence_of(store, model, stats, neurons, config, gate)
         evidence = replace(evidence, layers=cells.vector_layers(evidence, steered))
         return cls(cells, evidence, steered, conditions(config.methods, profile.targets))
 

@@ -99,7 +99,8 @@ def steer(
     contrast = prompts.load(pairs, theory=theory)
     target = _target(contrast, value)
     name = models.info(model).name if models.is_model(model) else str(model)
-    config = _config(name, contrast, target, gain, method, selector, k, scope, gate, chat, dtype, seed)
+    settings = {"selector": selector, "k": k, "scope": scope, "gate": gate, "chat": chat, "dtype": dtype, "seed": seed}
+    config = _config(name, contrast, target, gain, method, settings)
     if method != "auto" and find_method(method).dose == "none":
         raise InputError(f"{method} has no dose to calibrate: choose another method, or use nv.edit with it")
     loaded = model if models.is_model(model) else models.load(model, dtype=dtype)
@@ -155,7 +156,8 @@ def steered_edit(
     """
     contrast = prompts.load(pairs, theory=theory)
     target, name = _target(contrast, value), models.info(model).name
-    config = _config(name, contrast, target, gain, method, selector, k, scope, gate, chat, "float32", seed)
+    settings = {"selector": selector, "k": k, "scope": scope, "gate": gate, "chat": chat, "seed": seed}
+    config = _config(name, contrast, target, gain, method, settings)
     bench = _Bench.open(model, contrast, config, target, None, progress)
     edit = bench.edit_of(method, target)
     if find_method(method).dose == "none":
@@ -181,35 +183,11 @@ def _target(pairs: ContrastSet, value: str | None) -> str:
 
 
 def _config(
-    name: str,
-    pairs: ContrastSet,
-    value: str,
-    gain: float,
-    method: str,
-    selector: str,
-    k: int | None,
-    scope: str,
-    gate: str,
-    chat: bool | None,
-    dtype: str,
-    seed: int,
+    name: str, pairs: ContrastSet, value: str, gain: float, method: str, settings: Mapping[str, Any]
 ) -> StudyConfig:
-    """The study of this steering, with every `auto` decided."""
-    if method != "auto":
-        find_method(method)
-    base = StudyConfig(
-        model=name,
-        prompts=pairs.name,
-        values=(value,),
-        methods=AUTO_METHODS if method == "auto" else (method,),
-        selector=selector,
-        k=k,
-        scope=scope,
-        gate=gate,
-        chat=chat,
-        dtype=dtype,
-        seed=seed,
-    )
+    """The study of this steering, with every `auto` decided; `settings` are further fields of `StudyConfig`."""
+    methods = AUTO_METHODS if method == "auto" else (method,)
+    base = StudyConfig(model=name, prompts=pairs.name, values=(value,), methods=methods, **settings)
     budget = {"validation": VALIDATION, "test": TEST, "neutral": NEUTRAL}
     if base.demo:
         budget = {"validation": DEMO_VALIDATION, "test": DEMO_TEST}
@@ -261,16 +239,8 @@ class _Bench:
         config = stages.steerable(config, stats)
         neurons = stages.selected(store, model, stats, config, progress, evidence=shared)
         cells = CellRunner(store, model, stages.make_scorer(store, model, limited, config, profile), config, profile)
-        evidence = Evidence(
-            model,
-            stats,
-            neurons,
-            config.token_scope(),
-            chat=config.chat is not False and models.info(model).chat,
-            seed=config.seed,
-            gate=stages.relevance_gate(shared, model, limited, config),
-            margins=stages.stored_margins(shared),
-        )
+        gate = stages.relevance_gate(shared, model, limited, config)
+        evidence = stages.evidence_of(shared, model, stats, neurons, config, gate)
         if any(find_method(name).family == "vectors" for name in config.methods):
             evidence = replace(evidence, layers=cells.vector_layers(evidence, (value,)))
         return cls(cells, evidence, limited, value, progress)

@@ -196,12 +196,12 @@ class _Steering:
             model: Its name.
         """
         import neva_tl as nv
-        from neva_tl.study import StudyConfig, build_edit
+        from neva_tl.study import build_edit
         from neva_tl.study.run.stages import limit_rows
 
         pairs = limit_rows(self.pairs, self.rows)
         say(f"collecting statistics on {pairs.name}")
-        stats = nv.collect(loaded, pairs, samples=True, pooling=StudyConfig(model=model).pooling, progress=True)
+        stats = nv.collect(loaded, pairs, samples=True, progress=True)
         say_note("prompts", pairs.note)
         return build_edit(
             loaded, stats, self.value, method=self.method, dose=self.dose, scope=self.scope, k=self.k, seed=self.seed

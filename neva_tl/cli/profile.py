@@ -92,7 +92,7 @@ def profile(
     edits = None
     if value is not None:
         check_k(loaded, k)
-        edits = _Steering(value, method, dose, scope, pairs, rows, k, seed).edit(loaded, model)
+        edits = _Steering(value, method, dose, scope, pairs, rows, k, seed).edit(loaded)
     say(f"asking {len(judge.items)} items twice")
     value_scores = value_profile(loaded, judge, edits, seed=seed)
     say_note("questionnaire", judge.note)
@@ -188,12 +188,11 @@ class _Steering:
     k: int | None
     seed: int
 
-    def edit(self, loaded: Any, model: str) -> Any:
+    def edit(self, loaded: Any) -> Any:
         """Build the edit, from statistics collected now.
 
         Args:
             loaded: The loaded model.
-            model: Its name.
         """
         import neva_tl as nv
         from neva_tl.study import build_edit

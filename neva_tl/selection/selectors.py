@@ -111,8 +111,6 @@ def select(
         method, options = decision.method, {**decision.options, **options}
     if model is None and find_selector(method).needs_model:
         model = stats.model
-    if decision is not None:
-        check_evidence(stats, method, model)
     request = Request(
         value=value,
         k=decision.k if decision is not None and k is None else k,
@@ -129,4 +127,6 @@ def select(
         k_requested=k is not None,
     )
     check_request(stats, request)
+    if decision is not None:
+        check_evidence(stats, method, model)
     return run(stats, request, method)

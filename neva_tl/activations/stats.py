@@ -129,7 +129,7 @@ class ActivationStats(metaclass=CheckedArguments):
             object.__setattr__(self, name, view)
 
     def __getstate__(self) -> dict[str, Any]:
-        # a weak reference cannot be pickled
+        # a weak reference cannot go to another process
         return {**self.__dict__, "model_reference": None}
 
     @property

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Json
+from neva_tl.cli.options import Debug, Json, Quiet, Verbose
+from neva_tl.cli.tables import print_rows
 from neva_tl.core.user_cache import cache_folder, entries, limit_bytes, prune
 
 
@@ -24,6 +25,8 @@ def register(app: typer.Typer) -> None:
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="remove everything; it is computed again when needed")] = False,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """List the cached checkpoints, statistics and measurements, or remove them.
@@ -42,7 +45,7 @@ def cache(
     if clear:
         print(f"removed {len(removed)} entries ({sum(entry.size for entry in removed) / 1e6:,.0f} MB)")
     now = time.time()
-    for entry in stored:
-        print(
-            f"  {entry.kind:<10} {entry.size / 1e6:>9,.1f} MB  used {(now - entry.used) / 3600:>6.1f} h ago  {entry.path.name}"
-        )
+    rows = [(e.kind, f"{e.size / 1e6:,.1f}", f"{(now - e.used) / 3600:.1f}", e.path.name) for e in stored]
+    lines = [f"  {kind:<10} {size:>9} MB  used {hours:>6} h ago  {name}" for kind, size, hours, name in rows]
+    if stored:
+        print_rows("\n".join(lines), ("kind", "MB", "used, hours ago", "name"), rows)

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Json, Seed, finite, named, path_of, say, say_note
+from neva_tl.cli import completion
+from neva_tl.cli.options import Debug, Dtype, Json, Quiet, Seed, Verbose, finite, named, path_of, say_note
+from neva_tl.cli.tables import print_table
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +36,7 @@ def capability(
         str | None,
         typer.Option(
             "--model",
+            autocompletion=completion.model,
             callback=named,
             help="argument of neva_tl.load; default: the run's own model, or demo without --run",
         ),
@@ -61,11 +65,22 @@ def capability(
             help="finished run folder whose edits are compared with the unedited model",
         ),
     ] = None,
-    method: Annotated[list[str] | None, typer.Option("--method", help="method of the run (repeatable); default neva")] = None,
-    value: Annotated[list[str] | None, typer.Option("--value", help="value of the run (repeatable); default all")] = None,
-    gain: Annotated[float | None, typer.Option("--gain", callback=finite, help="matched gain; default: the headline")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", autocompletion=completion.method, help="method of the run (repeatable); default neva"),
+    ] = None,
+    value: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--value", autocompletion=completion.value_names, help="value of the run (repeatable); default all"
+        ),
+    ] = None,
+    gain: Annotated[
+        float | None, typer.Option("--gain", callback=finite, help="matched gain; default: the headline")
+    ] = None,
     span: Annotated[
-        str, typer.Option("--span", help="tokens that count as generated for the edits: text (all of an item) or answer")
+        str,
+        typer.Option("--span", help="tokens that count as generated for the edits: text (all of an item) or answer"),
     ] = "text",
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="skip and count malformed rows instead of stopping")
@@ -82,8 +97,10 @@ def capability(
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """Score a model on public sets (MMLU, PIQA, LAMBADA, BLiMP, ...).
 
     With --run, its edits are compared with the unedited model.
@@ -113,11 +130,10 @@ def capability(
     store.write_table("capability", table)
     for one in benchmarks:
         say_note("public set", one.note)
-    print(
-        json.dumps(to_json(table.to_dict("records")), allow_nan=False)
-        if as_json
-        else table.round(3).to_string(index=False)
-    )
+    if as_json:
+        print(json.dumps(to_json(table.to_dict("records")), allow_nan=False))
+    else:
+        print_table(table.round(3))
     say(f"written: {out / 'capability.csv'}")
 
 

@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Json, Seed, finite, named, path_of, say, say_note
+from neva_tl.cli import completion
+from neva_tl.cli.options import Debug, Json, Quiet, Seed, Verbose, finite, named, path_of, say_note
+from neva_tl.cli.tables import print_report, print_table
+from neva_tl.core.messages import say
 
 
 def register(app: typer.Typer) -> None:
@@ -37,6 +40,8 @@ def train_judge(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="skip and count malformed rows")] = False,
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Train a judge on labelled texts; use it as --judge classifier:PATH."""
@@ -57,7 +62,7 @@ def train_judge(
         print(json.dumps({"judge": judge.name, "folder": str(out), **judge.info}, allow_nan=False))
         return
     validation = judge.info["validation"]
-    print(judge.df.round(3).to_string(index=False, na_rep="–"))
+    print_table(judge.df.round(3), missing="–")
     print(
         f"{judge.name} -> {out}: F1 {validation['task_f1']:.3f} (task), {validation['macro_f1']:.3f} (macro) on the validation "
         "texts that its thresholds are fitted on"
@@ -67,7 +72,13 @@ def train_judge(
 
 def validate_judge(
     judge: Annotated[
-        str, typer.Option("--judge", callback=named, help="wordlist, classifier:PATH, hf:NAME_OR_FOLDER, ...")
+        str,
+        typer.Option(
+            "--judge",
+            autocompletion=completion.judge,
+            callback=named,
+            help="wordlist, classifier:PATH, hf:NAME_OR_FOLDER, ...",
+        ),
     ],
     labels: Annotated[
         str,
@@ -98,6 +109,8 @@ def validate_judge(
     ] = None,
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Measure a judge on labelled texts, per value and overall.
@@ -116,6 +129,9 @@ def validate_judge(
     texts = labelled if split == "all" else labelled.split(split)
     card = quality(loaded_judge, texts, threshold=threshold, n_boot=n_boot, seed=seed)
     say_note("labels", labelled.note)
-    print(json.dumps(card.to_json(), allow_nan=False, ensure_ascii=False) if as_json else card)
+    if as_json:
+        print(json.dumps(card.to_json(), allow_nan=False, ensure_ascii=False))
+    else:
+        print_report(str(card), card.parts, missing="–")
     if out is not None:
         say(f"written: {card.save(out)}")

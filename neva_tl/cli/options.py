@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from neva_tl.cli import completion
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import Level, level, notice, set_level
 
 #: Largest seed: 64-bit integers with a sign, which JSON readers and tables hold without loss.
 MAX_SEED = 2**63 - 1
@@ -93,6 +94,7 @@ Model = Annotated[
     str,
     typer.Option(
         "--model",
+        autocompletion=completion.model,
         callback=named,
         help="demo, demo:FOLDER, smollm2, a .gguf file, a local Hugging Face folder, or a hub name",
     ),
@@ -101,6 +103,7 @@ Prompts = Annotated[
     str,
     typer.Option(
         "--prompts",
+        autocompletion=completion.prompts,
         callback=named,
         help="demo, schwartz, moral-foundations, persona:DIR, valueeval:DIR, valuebench:FILE, pairs:FILE.csv, or a "
         "csv/jsonl/parquet file of our schema; auto: demo for demo models, schwartz otherwise",
@@ -110,44 +113,98 @@ Theory = Annotated[
     str | None,
     typer.Option(
         "--theory",
+        autocompletion=completion.theory,
         callback=named,
         help="theory of the values: schwartz, schwartz20, moral-foundations, or a .yaml or .json file; default: implied by the "
         "names in the prompts",
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="seed of sampling, placebos and bootstraps")]
+
+
+def quieter(on: bool) -> bool:
+    """Set the level of messages to quiet.
+
+    Args:
+        on: Whether `--quiet` is given, before or after the command.
+
+    Raises:
+        BadParameter: `--verbose` is given too.
+    """
+    return _at(on, Level.QUIET)
+
+
+def louder(on: bool) -> bool:
+    """Set the level of messages to verbose.
+
+    Args:
+        on: Whether `--verbose` is given, before or after the command.
+
+    Raises:
+        BadParameter: `--quiet` is given too.
+    """
+    return _at(on, Level.VERBOSE)
+
+
+def _at(on: bool, new: Level) -> bool:
+    if on and level() not in (new, Level.NORMAL):
+        raise typer.BadParameter("--quiet and --verbose exclude each other")
+    if on:
+        set_level(new)
+    return on
+
+
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
-Profile = Annotated[str, typer.Option("--profile", help="quick or full")]
-Steered = Annotated[list[str] | None, typer.Option("--value", help="steer only this value (repeatable)")]
-ValueName = Annotated[str, typer.Option("--value", help="a value of the prompts or of the theory")]
-Dtype = Annotated[str, typer.Option("--dtype", callback=known_dtype, help="float32, bfloat16, float16 or auto")]
-Selector = Annotated[str, typer.Option("--method", help="selector: effect_size, neva, margin, probe, causal, ...")]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", callback=quieter, help="no bars and no lines of progress; warnings and errors stay"),
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", callback=louder, help="also what was decided, timings and log lines")
+]
+Profile = Annotated[str, typer.Option("--profile", autocompletion=completion.profile, help="quick or full")]
+Steered = Annotated[
+    list[str] | None,
+    typer.Option("--value", autocompletion=completion.value_names, help="steer only this value (repeatable)"),
+]
+ValueName = Annotated[
+    str, typer.Option("--value", autocompletion=completion.value_names, help="a value of the prompts or of the theory")
+]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        "--dtype", autocompletion=completion.dtype, callback=known_dtype, help="float32, bfloat16, float16 or auto"
+    ),
+]
+Selector = Annotated[
+    str,
+    typer.Option(
+        "--method", autocompletion=completion.selector, help="selector: effect_size, neva, margin, probe, causal, ..."
+    ),
+]
 Judge = Annotated[
     str,
     typer.Option(
         "--judge",
+        autocompletion=completion.judge,
         callback=named,
         help="exact (demo), logprob, wordlist, classifier:PATH, hf:NAME_OR_FOLDER, chat:MODEL@BASE_URL, or auto",
     ),
 ]
 Gate = Annotated[
-    str, typer.Option("--gate", help="relevance (every method edits only tokens that concern values), none, or auto")
+    str,
+    typer.Option(
+        "--gate",
+        autocompletion=completion.gate,
+        help="relevance (every method edits only tokens that concern values), none, or auto",
+    ),
 ]
 Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="processes; default: one per core for a small model on a CPU, else 1"),
 ]
 K = Annotated[int | None, typer.Option("--k", min=1, help="number of neurons; default: the selector's own rule")]
-
-
-def say(text: str) -> None:
-    """Print a line on stderr.
-
-    Args:
-        text: The line.
-    """
-    print(text, file=sys.stderr, flush=True)
 
 
 def say_note(source: str, note: str) -> None:
@@ -160,7 +217,7 @@ def say_note(source: str, note: str) -> None:
         note: The `note` of the reader's result.
     """
     if note:
-        say(f"{source}: {' '.join(note.split())}")
+        notice(f"{source}: {' '.join(note.split())}")
 
 
 def resolve_prompts(prompts: str, model: str) -> str:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, path_of, say
+from neva_tl.cli.options import Debug, Quiet, Verbose, path_of
+from neva_tl.core.messages import notice, say
 
 
 def register(app: typer.Typer) -> None:
@@ -21,6 +22,8 @@ def register(app: typer.Typer) -> None:
 
 def report(
     run: Annotated[Path, typer.Argument(parser=path_of, metavar="RUN", help="run folder")],
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Write the figures and the report of a run again, from its tables; nothing is measured."""
@@ -33,5 +36,5 @@ def report(
     write_figures(finished.store.root, failed=failed)
     for name, reason in failed.items():
         if reason is not None:
-            say(f"left out: Figure {name}: {reason}")
+            notice(f"left out: Figure {name}: {reason}")
     say(f"report: {write_report(finished.store.root)}")

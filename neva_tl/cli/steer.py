@@ -8,8 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Gate, Json, K, Seed, Theory, finite, path_of, say, say_note
+from neva_tl.cli import completion
+from neva_tl.cli.options import Debug, Dtype, Gate, Json, K, Quiet, Seed, Theory, Verbose, finite, path_of, say_note
+from neva_tl.cli.tables import print_report
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import say
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +35,12 @@ def steer(
         ),
     ],
     value: Annotated[
-        str | None, typer.Option("--value", help="concept to steer towards; default: the only one of the pairs")
+        str | None,
+        typer.Option(
+            "--value",
+            autocompletion=completion.value_names,
+            help="concept to steer towards; default: the only one of the pairs",
+        ),
     ] = None,
     theory: Theory = None,
     gain: Annotated[
@@ -42,10 +50,17 @@ def steer(
         Path | None,
         typer.Option("--out", parser=path_of, metavar="PATH", help="folder for the edit and its results"),
     ] = None,
-    method: Annotated[str, typer.Option("--method", help="steering method; auto: neva, else neva_shift")] = "auto",
-    selector: Annotated[str, typer.Option("--selector", help="selector of the neurons, or auto")] = "auto",
+    method: Annotated[
+        str,
+        typer.Option("--method", autocompletion=completion.method, help="steering method; auto: neva, else neva_shift"),
+    ] = "auto",
+    selector: Annotated[
+        str, typer.Option("--selector", autocompletion=completion.selector, help="selector of the neurons, or auto")
+    ] = "auto",
     k: K = None,
-    scope: Annotated[str, typer.Option("--scope", help="all, prompt, generated, last, or auto")] = "auto",
+    scope: Annotated[
+        str, typer.Option("--scope", autocompletion=completion.scope, help="all, prompt, generated, last, or auto")
+    ] = "auto",
     gate: Gate = "auto",
     prompt: Annotated[
         list[str] | None, typer.Option("--prompt", help="also continue this prompt, unedited and edited (repeatable)")
@@ -54,6 +69,8 @@ def steer(
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Steer a model towards the concept of some pairs, and say what that gains, leaks and costs.
@@ -95,6 +112,7 @@ def steer(
         facts |= {"cost": {name: estimate.to_json() for name, estimate in result.cost.items()}, "card": result.card}
         print(json.dumps(facts | {"texts": [vars(text) for text in texts]}, allow_nan=False))
     else:
-        print("\n\n".join([str(result), *map(str, texts)]))
+        plain = "\n\n".join([str(result), *map(str, texts)])
+        print_report(plain, lambda: [*result.parts(), *(f"\n{text}" for text in texts)])
     if out is not None:
         say(f'written: {out}; try: neva-tl generate --edit {out} "..." or neva-tl chat --edit {out}')

@@ -21,6 +21,7 @@ from safetensors import safe_open
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import DAMAGED, first_line, read_json
+from neva_tl.core.messages import say
 from neva_tl.core.names import describe
 from neva_tl.core.user_cache import cache_folder, mark_used
 from neva_tl.models.checkpoint import refuse_incomplete
@@ -377,7 +378,6 @@ def from_gguf(file: Path) -> Path:
     """
     import hashlib
     import shutil
-    import sys
     import tempfile
 
     size = file.stat().st_size
@@ -401,7 +401,7 @@ def from_gguf(file: Path) -> Path:
         raise InputError(
             f"cannot convert {file.name} into {target}: {error.strerror}; set NEVA_TL_CACHE to a folder"
         ) from error
-    print(f"neva_tl: converting {file.name} once into {target} (about 20 s)", file=sys.stderr)
+    say(f"neva_tl: converting {file.name} once into {target} (about 20 s)")
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         with quiet():

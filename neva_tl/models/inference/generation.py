@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from neva_tl import models
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import progress_bar
 from neva_tl.models.inference.encoding import check_ids, encode_one, pad
 from neva_tl.models.inference.prompt_cache import Prefill
 from neva_tl.models.inference.sampling import SamplingSettings, decode
@@ -91,7 +90,7 @@ def generate(
     out = [""] * len(encoded)
     # rows of similar length share a batch
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
-    bar = tqdm(total=len(out), desc="generate", unit="text", file=sys.stderr, disable=not progress)
+    bar = progress_bar(total=len(out), desc="generate", unit="text", progress=progress)
     with bar:
         size = batch_rows(model) if batch_size is None else batch_size
         for start in range(0, len(order), size):

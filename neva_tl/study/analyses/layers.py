@@ -5,7 +5,6 @@ It measures the effect of each layer's value neurons, of all neurons of the laye
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from neva_tl import models
 from neva_tl.activations import ActivationStats
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.theories import ValueName
 from neva_tl.editing import Ablate, Amplify, Edit, RelevanceGate
@@ -124,7 +123,7 @@ def layer_ablation(
     rows = []
     loss = cost_meter.loss(())
     steps = sum(len(neuron_set.layers) for neuron_set in neurons.values())
-    with tqdm(total=steps, desc="layers", unit="layer", file=sys.stderr, disable=not progress) as bar:
+    with progress_bar(total=steps, desc="layers", unit="layer", progress=progress) as bar:
         for value, neuron_set in neurons.items():
             base = {kind: _own(scorer, (), value, kind, test_prompts) for kind in ("expressing", "open")}
             # layers ascend, so the layers below the edited one run once for all conditions

@@ -18,6 +18,7 @@ import pandas as pd
 from neva_tl import models
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
+from neva_tl.core.messages import say
 from neva_tl.core.theories import left_out
 from neva_tl.plots.showable import showable
 from neva_tl.selection.base import check_k
@@ -28,7 +29,6 @@ from neva_tl.study.run.optional import leave_out, line_of
 from neva_tl.study.run.origin import keep_prompts, source
 from neva_tl.study.run.preflight import Preflight, check_study
 from neva_tl.study.run.run_folder import RunFolder
-from neva_tl.study.run.stages import say
 from neva_tl.study.run.workers import measure_all
 from neva_tl.study.run.workspace import StudyWorkspace
 
@@ -78,6 +78,11 @@ class StudyResult:
         """Format the headline table as text, and name the parts that were left out."""
         lines = [summary.text_table(self.table("methods"), self.results["judge"], self.results["unit"])]
         return "\n".join([*lines, *(f"left out: {line_of(record)}" for record in self.left_out)])
+
+    def parts(self) -> list[str | pd.DataFrame]:
+        """Return the sentences and the table of `text`, in order."""
+        head, table = summary.headline(self.table("methods"), self.results["judge"], self.results["unit"])
+        return [head, table, *(f"left out: {line_of(record)}" for record in self.left_out)]
 
     @property
     def left_out(self) -> list[dict[str, str]]:

@@ -16,6 +16,7 @@ import pandas as pd
 from neva_tl import models, prompts
 from neva_tl.core.cache import content_key
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import say
 from neva_tl.core.method_records import find_method
 from neva_tl.core.theories import TheorySpec
 from neva_tl.core.user_cache import entry_folder, prune
@@ -29,7 +30,6 @@ from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.comparison import responses_of
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.run_folder import RunFolder, versions
-from neva_tl.study.run.stages import say
 from neva_tl.study.steering.advice import advice
 from neva_tl.study.steering.cost import cost_table
 from neva_tl.study.steering.evidence import evidence_folder

@@ -216,6 +216,7 @@ def _run_batches(
     numbers = [number for number in range(len(batches)) if world.owns(number)]
     bar = progress_bar(
         progress=progress and world.first,
+        leaf=True,
         total=sum(len(batches[number]) for number in numbers),
         initial=sum(len(batches[number]) for number in numbers if number in finished),
         desc="collect",

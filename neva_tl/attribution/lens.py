@@ -102,7 +102,7 @@ def logit_lens(
     n_layers = models.info(model).n_layers
     runs: list[Edited] = [nullcontext, *named.values()]
     log_odds = np.zeros((len(runs), len(examples), n_layers + 1, len(sets)))
-    bar = progress_bar(total=len(examples) * len(runs), desc="logit lens", unit="text", progress=progress)
+    bar = progress_bar(total=len(examples) * len(runs), desc="logit lens", unit="text", progress=progress, leaf=True)
     checked = False
     for rows, batch in inference.batches(model, examples, token_budget=token_budget, chat=chat):
         mask = read_mask(batch, at)

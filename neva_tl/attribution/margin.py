@@ -185,7 +185,7 @@ def margin_effects(
         raise InputError(f"the table lacks {', '.join(sorted(missing))}: pass the `df` of a ContrastSet")
     answered = table["answer_start"].fillna(0) > 0
     effect, se, fewest = [], [], texts
-    with progress_bar(total=2 * texts * len(values), desc="margins", unit="text", progress=progress) as bar:
+    with progress_bar(total=2 * texts * len(values), desc="margins", unit="text", progress=progress, leaf=True) as bar:
         for value in values:
             value_rows = table[(table["value"] == value) & (answered if bool(answered.any()) else True)]
             mean = variance = np.zeros(())

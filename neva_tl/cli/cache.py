@@ -10,6 +10,7 @@ import typer
 
 from neva_tl.cli.options import Debug, Json, Quiet, Verbose
 from neva_tl.cli.tables import print_rows
+from neva_tl.core.messages import notice
 from neva_tl.core.user_cache import cache_folder, entries, limit_bytes, prune
 
 
@@ -44,8 +45,10 @@ def cache(
     print(f"{cache_folder()}: {total / 1e6:,.0f} MB of at most {limit_bytes() / 1e9:g} GB, {len(stored)} entries")
     if clear:
         print(f"removed {len(removed)} entries ({sum(entry.size for entry in removed) / 1e6:,.0f} MB)")
+    if clear and stored:
+        notice(f"{len(stored)} entries stay: another process uses them")
     now = time.time()
-    rows = [(e.kind, f"{e.size / 1e6:,.1f}", f"{(now - e.used) / 3600:.1f}", e.path.name) for e in stored]
-    lines = [f"  {kind:<10} {size:>9} MB  used {hours:>6} h ago  {name}" for kind, size, hours, name in rows]
+    cells = [(e.kind, f"{e.size / 1e6:,.1f}", f"{(now - e.used) / 3600:.1f}", e.path.name) for e in stored]
+    lines = [f"  {kind:<10} {size:>9} MB  used {hours:>6} h ago  {name}" for kind, size, hours, name in cells]
     if stored:
-        print_rows("\n".join(lines), ("kind", "MB", "used, hours ago", "name"), rows)
+        print_rows("\n".join(lines), ("kind", "MB", "used, hours ago", "name"), cells)

@@ -46,7 +46,7 @@ def train_judge(
 ) -> None:
     """Train a judge on labelled texts; use it as --judge classifier:PATH."""
     from neva_tl.core.errors import InputError
-    from neva_tl.evaluation.judges.classifier import check_place, train
+    from neva_tl.evaluation.judges.classifier import check_place, stored_judge, train
     from neva_tl.evaluation.judges.features import KINDS
     from neva_tl.evaluation.labels.labelled import LabelledTexts
 
@@ -54,9 +54,13 @@ def train_judge(
         raise InputError(f"unknown features {features!r}: choose {', '.join(KINDS)}")
     check_place(out)
     labelled = LabelledTexts.load(f"valueeval:{data}" if Path(data).is_dir() else data, skip_bad=skip_bad)
-    say(f"training on {int((labelled.splits == 'train').sum()):,} texts; the test texts are not used")
-    judge = train(labelled, features, seed=seed)
-    judge.save(out)
+    judge = stored_judge(out, labelled, features, seed)
+    if judge is not None:
+        say("already trained: delete the folder to train again")
+    else:
+        say(f"training on {int((labelled.splits == 'train').sum()):,} texts; the test texts are not used")
+        judge = train(labelled, features, seed=seed)
+        judge.save(out)
     say_note("labels", labelled.note)
     if as_json:
         print(json.dumps({"judge": judge.name, "folder": str(out), **judge.info}, allow_nan=False))

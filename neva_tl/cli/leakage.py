@@ -72,6 +72,7 @@ def leakage(
 
     With --labels it is also corrected for the judge's confusions.
     """
+    from neva_tl.core.locks import lock_folder
     from neva_tl.study import Study
     from neva_tl.study.analyses import correction
     from neva_tl.study.report import write_report
@@ -99,7 +100,7 @@ def leakage(
     corrected, record = None, None
     if judged is not None:
         # the raw matrix is there: a correction that the labels do not allow is left out
-        with optional(RunFolder(out), f"Correction of {method}"):
+        with lock_folder(out), optional(RunFolder(out), f"Correction of {method}"):
             corrected = correction.corrected(out, method, labels=judged)
             record = correction.write(out, [(corrected, correction.headline_target(out, method))])
         if corrected is None:

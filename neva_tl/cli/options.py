@@ -1,4 +1,14 @@
-"""Options and checks that the commands of `neva-tl` share."""
+"""Options and checks that the commands of `neva-tl` share.
+
+`--out` has one rule in all commands:
+
+1. `circuit`, `generate`, `profile` and `validate-judge` write a file, whose suffix is its format; `collect` and `select` write
+   two, NAME.json and NAME.safetensors; the others write a folder.
+2. Missing parent folders are made. A file that exists is replaced, in one step.
+3. A folder that exists and is not empty must hold this command's results of the same request: it is resumed, or its results are
+   written again. Anything else is refused.
+4. All this is checked before any work, and a refusal is one line, with exit status 2.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +22,7 @@ import typer
 
 from neva_tl.cli import completion
 from neva_tl.core.errors import InputError
-from neva_tl.core.messages import Level, level, notice, set_level
+from neva_tl.core.messages import Level, detail, level, notice, set_level, timed
 
 #: Largest seed: 64-bit integers with a sign, which JSON readers and tables hold without loss.
 MAX_SEED = 2**63 - 1
@@ -302,6 +312,7 @@ def collected(
     from neva_tl.core.theories import find_theory
     from neva_tl.models import function_difference
     from neva_tl.study import StudyConfig
+    from neva_tl.study.run.decisions import decisions
     from neva_tl.study.steering.evidence import cached_statistics
 
     if stats is not None:
@@ -318,13 +329,17 @@ def collected(
             raise InputError(f"{stats} was collected on another model than {model_name} ({difference}): collect again")
         return model, statistics
     pairs = load_pairs(prompts, model_name, value, theory)
-    model = nv.load(model_name, dtype=dtype)
+    with timed(f"loading {model_name}"):
+        model = nv.load(model_name, dtype=dtype)
     check_k(model, k)
     check(model)
-    config = StudyConfig(model=model_name, prompts=pairs.name, dtype=dtype)
-    if samples:
-        statistics = cached_statistics(model, pairs, config.resolved(pairs), progress=True)
-    else:
-        statistics = nv.collect(model, pairs, pooling=config.pooling, progress=True)
+    options = StudyConfig(model=model_name, prompts=pairs.name, dtype=dtype)
+    config = options.resolved(pairs)
+    detail(f"decided: {decisions(options, config)}")
+    with timed(f"statistics on {pairs.name}"):
+        if samples:
+            statistics = cached_statistics(model, pairs, config, progress=True)
+        else:
+            statistics = nv.collect(model, pairs, pooling=config.pooling, progress=True)
     say_note("prompts", pairs.note)
     return model, statistics

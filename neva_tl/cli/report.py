@@ -27,14 +27,16 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Write the figures and the report of a run again, from its tables; nothing is measured."""
+    from neva_tl.core.locks import lock_folder
     from neva_tl.plots.files import write_figures
     from neva_tl.study.analyses.reopened_run import Run
     from neva_tl.study.report import write_report
 
     finished = Run.open(run)
     failed: dict[str, str | None] = {}
-    write_figures(finished.store.root, failed=failed)
-    for name, reason in failed.items():
-        if reason is not None:
-            notice(f"left out: Figure {name}: {reason}")
-    say(f"report: {write_report(finished.store.root)}")
+    with lock_folder(finished.store.root):
+        write_figures(finished.store.root, failed=failed)
+        for name, reason in failed.items():
+            if reason is not None:
+                notice(f"left out: Figure {name}: {reason}")
+        say(f"report: {write_report(finished.store.root)}")

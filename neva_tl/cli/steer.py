@@ -11,7 +11,6 @@ import typer
 from neva_tl.cli import completion
 from neva_tl.cli.options import Debug, Dtype, Gate, Json, K, Quiet, Seed, Theory, Verbose, finite, path_of, say_note
 from neva_tl.cli.tables import print_report
-from neva_tl.core.errors import InputError
 from neva_tl.core.messages import say
 
 
@@ -79,12 +78,18 @@ def steer(
     """
     import neva_tl as nv
     from neva_tl.core.files import check_output_folder
+    from neva_tl.core.locks import lock_folder, refuse_locked
+    from neva_tl.study.steering.output import check_steering_folder
 
     if out is not None:
         check_output_folder(out)
-        if out.is_dir() and any(out.iterdir()) and not (out / "edit.json").is_file():
-            raise InputError(f"{out} is not empty and holds no edit: name another folder")
     contrast = nv.prompts.load(pairs, theory=theory)
+    if out is not None:
+        target = contrast.for_value(value).values[0] if value is not None else None
+        request = {"model": model, "value": target, "target": gain, "method": method, "prompt_hash": contrast.hash}
+        request |= {"selector": selector, "scope": scope, "gate": gate, "dtype": dtype, "seed": seed}
+        check_steering_folder(out, request)
+        refuse_locked(out)
     result = nv.steer(
         model,
         contrast,
@@ -101,7 +106,8 @@ def steer(
     say_note("prompts", contrast.note)
     texts = [result.generate(text, max_new_tokens=tokens, seed=seed) for text in prompt or ()]
     if out is not None:
-        result.save(out)
+        with lock_folder(out):
+            result.save(out)
     if as_json:
         facts: dict[str, Any] = {
             "status": result.status,

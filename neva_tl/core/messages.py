@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -40,7 +41,7 @@ class Level(IntEnum):
 
 
 _log = logging.getLogger("neva_tl")
-_state: dict[str, Any] = {"level": Level.NORMAL, "long": False}
+_state: dict[str, Any] = {"level": Level.NORMAL, "long": False, "leaf": None}
 
 
 def level() -> Level:
@@ -137,28 +138,38 @@ def long_steps(progress: bool) -> Iterator[None]:
         _state["long"] = before
 
 
-def progress_bar(iterable: Any = None, *, progress: bool = False, **options: Any) -> Any:
+def progress_bar(iterable: Any = None, *, progress: bool = False, leaf: bool | None = None, **options: Any) -> Any:
     """Return a tqdm bar on stderr; disabled at the level `QUIET`.
 
     Args:
         iterable: What the loop runs over; None for a bar that `update` moves.
         progress: Show the bar at once. False shows it only inside `long_steps`, after `DELAY_S`, and removes it at the end.
+        leaf: Show no bars of inner loops meanwhile; None is True without `progress`, else False. A loop whose steps take long
+            is not a leaf.
         options: Further arguments of tqdm: `total`, `desc`, `unit`, `initial`, ...
     """
     from tqdm import tqdm
 
     inner = not progress
-    hidden = level() is Level.QUIET or (inner and not _state["long"])
+    hidden = level() is Level.QUIET or (inner and (not _state["long"] or _leaf_is_open()))
     if inner:
         options = {"delay": DELAY_S, "leave": False, **options}
     if not sys.stderr.isatty():
         options = {"mininterval": FILE_INTERVAL_S, **options}
-    return tqdm(iterable, file=sys.stderr, disable=hidden, **options)
+    shown = tqdm(iterable, file=sys.stderr, disable=hidden, **options)
+    if not hidden and (inner if leaf is None else leaf):
+        _state["leaf"] = weakref.ref(shown)
+    return shown
+
+
+def _leaf_is_open() -> bool:
+    shown = _state["leaf"]() if _state["leaf"] is not None else None
+    return shown is not None and not shown.disable  # tqdm disables a bar that it closes
 
 
 def _write(text: str) -> None:
     tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)
-    if getattr(tqdm, "_instances", None):  # a line must not be appended to a bar that is shown
+    if tqdm is not None and getattr(tqdm, "_instances", None):  # a line must not be appended to a bar that is shown
         tqdm.write(text, file=sys.stderr)
         sys.stderr.flush()
     else:

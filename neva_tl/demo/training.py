@@ -236,9 +236,9 @@ def train(
     folder = Path(out)
     check_output_folder(folder)
     if (folder / "model.safetensors").exists():
-        raise InputError(f"{folder} already holds a model: choose an empty folder or remove it first")
+        raise InputError(f"{folder} already holds a model: choose another folder, or delete it")
     if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty: choose an empty folder for the model")
+        raise InputError(f"{folder} is not empty: choose another folder for the model, or delete it")
     for name, number in (("steps", steps), ("threads", threads)):
         if number is not None and number < 1:
             raise InputError(f"{name} must be at least 1, not {number}")

@@ -90,7 +90,7 @@ def top_contexts(
     order = itertools.count()
     tokenizer = models.tokenizer(model)
     names = {layer: models.hook_name(model, layer, "post") for layer, _ in neurons}
-    total = progress_bar(total=len(examples), desc="contexts", unit="text", progress=progress)
+    total = progress_bar(total=len(examples), desc="contexts", unit="text", progress=progress, leaf=True)
     with total as bar:
         for rows, batch in inference.batches(model, examples, chat=False if plain else chat):
             with record_hooks(model, names.values()) as activations:

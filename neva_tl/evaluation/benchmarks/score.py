@@ -306,4 +306,4 @@ def _windows(item: Encoded, room: int) -> list[Encoded]:
 
 
 def _bar(benchmark: Benchmark, n: int, progress: bool) -> Any:
-    return progress_bar(total=n, desc=benchmark.name, unit="item", progress=progress)
+    return progress_bar(total=n, desc=benchmark.name, unit="item", progress=progress, leaf=True)

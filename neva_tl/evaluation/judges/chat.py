@@ -218,7 +218,7 @@ class ChatJudge:
 
     def _ask_all(self, todo: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
         records: dict[str, Any] = {}
-        bar = progress_bar(total=len(todo), desc=self.name, unit="text", progress=self.progress)
+        bar = progress_bar(total=len(todo), desc=self.name, unit="text", progress=self.progress, leaf=True)
         stop = threading.Event()
         with bar, ThreadPoolExecutor(self.concurrency) as pool:
             futures = {pool.submit(self._ask_or_stop, key, *pair, stop): key for key, pair in todo.items()}

@@ -118,8 +118,7 @@ class ValueProfile:
         return [f"value profile by {self.judge} ({self.unit})", self.df.round(3)]
 
     def __str__(self) -> str:
-        head, table = self.parts()
-        return f"{head}\n{table.to_string(index=False)}"
+        return "\n".join(part if isinstance(part, str) else part.to_string(index=False) for part in self.parts())
 
     def show(self) -> Any:
         """Plot the profile around Schwartz's circle as a matplotlib figure."""

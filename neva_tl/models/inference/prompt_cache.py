@@ -140,7 +140,7 @@ class PrefixCache:
             if 0 < item.start < len(item.ids):
                 first_tokens.setdefault(item.ids[: item.start], set()).add(item.ids[item.start])
         prefixes = list(first_tokens)
-        bar = progress_bar(total=len(prefixes), desc="prompts", unit="prompt", progress=progress)
+        bar = progress_bar(total=len(prefixes), desc="prompts", unit="prompt", progress=progress, leaf=True)
         with bar:
             for rows in group([len(ids) for ids in prefixes], token_budget):
                 if self.nbytes >= max_bytes:

@@ -13,6 +13,8 @@ from typing import Any
 
 from neva_tl.core.errors import NevaError
 from neva_tl.core.files import read_json
+from neva_tl.core.locks import lock_folder
+from neva_tl.core.messages import long_steps
 
 
 def model_option(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +49,8 @@ def script(
         print(f"{name}: {args.run} is not a run folder (make one with neva-tl run)", file=sys.stderr)
         return 2
     try:
-        act(args, read_json(manifest, "the manifest of a run"))
+        with lock_folder(args.run), long_steps(True):
+            act(args, read_json(manifest, "the manifest of a run"))
     except NevaError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code

@@ -17,6 +17,7 @@ import pandas as pd
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import ENDING, atomic_write
 from neva_tl.core.ledger import LEDGER, Ledger, State
+from neva_tl.core.locks import is_lock
 from neva_tl.core.messages import notice
 
 #: Suffix of a file that was set aside.
@@ -235,5 +236,10 @@ def _files(root: Path) -> Iterator[str]:
         )
         for file in sorted(files):
             name = (path / file).relative_to(root).as_posix()
-            if file != LEDGER and not re.search(rf"\{ASIDE}\d*$", file) and not SELF_CHECKED.fullmatch(name):
+            if (
+                file != LEDGER
+                and not is_lock(file)
+                and not re.search(rf"\{ASIDE}\d*$", file)
+                and not SELF_CHECKED.fullmatch(name)
+            ):
                 yield name

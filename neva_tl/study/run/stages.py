@@ -24,7 +24,7 @@ from neva_tl.core import ledger
 from neva_tl.core.cache import content_key
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.files import first_line
-from neva_tl.core.messages import notice, say
+from neva_tl.core.messages import notice, progress_bar, say
 from neva_tl.core.method_records import find_method
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.theories import SCHWARTZ
@@ -188,7 +188,7 @@ def selected(
     missing = [name for name in config.values if not store.has(f"neurons/{name}.json")]
     if config.selector == "margin" and missing:
         options["effects"] = margins(evidence or store, model, stats, config, progress)
-    for name in config.values:
+    for name in progress_bar(config.values, desc="selecting", unit="value", leaf=False):
         file = f"neurons/{name}"
         if store.has(f"{file}.json"):
             neurons[name] = NeuronSet.load(store.root / file)

@@ -118,13 +118,16 @@ class _Column:
         return all(_NUMBER.fullmatch(cell) for cell in self.cells)
 
     @property
-    def longest(self) -> int:
-        """Characters of its longest cell or its heading."""
-        return max(map(len, [self.name, *self.cells]))
+    def needed(self) -> int:
+        """Characters that it needs: numbers stay in one line, longer texts are folded to `TEXT_WIDTH`."""
+        longest = max(map(len, [self.name, *self.cells]))
+        return longest if self.number else min(TEXT_WIDTH, longest)
 
 
 def _cells(column: pd.Series[Any], missing: str) -> list[str]:
     """Return a column as pandas prints it, with every text in one line."""
+    if not len(column):
+        return []
     if column.dtype.kind in "iufb":
         return [
             line.strip() for line in column.to_frame().to_string(index=False, header=False, na_rep=missing).split("\n")
@@ -137,23 +140,31 @@ def _is_missing(cell: Any) -> bool:
 
 
 def _rich(columns: Sequence[_Column]) -> Table:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = _empty_table()
     for column in columns:
         if column.number:
-            table.add_column(Text(column.name), justify="right", no_wrap=True)
+            table.add_column(Text(column.name), justify="right", no_wrap=True, min_width=column.needed)
         else:
-            table.add_column(Text(column.name), overflow="fold", min_width=min(TEXT_WIDTH, column.longest))
+            table.add_column(Text(column.name), overflow="fold", min_width=column.needed)
     for row in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*map(Text, row))
     return table
 
 
+def _empty_table() -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+
+
 def _width(columns: Sequence[_Column], console: Console) -> int:
-    """Characters that a block needs: numbers in one line, texts folded to `TEXT_WIDTH` at most."""
+    """Characters that a block needs at least."""
     from rich.measure import Measurement
 
-    return Measurement.get(console, console.options.update(max_width=10_000), _rich(columns)).minimum
+    table = _empty_table()
+    for column in columns:
+        table.add_column("x" * column.needed, no_wrap=True)
+    return Measurement.get(console, console.options.update(max_width=10_000), table).minimum

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Json, Quiet, Verbose
+from neva_tl.cli.options import Debug, Json, Quiet, Verbose, path_of
 from neva_tl.cli.tables import print_table
 from neva_tl.core.messages import say
 
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def verify(
-    run: Annotated[Path, typer.Argument(help="run folder, for example runs/demo")],
+    run: Annotated[Path, typer.Argument(parser=path_of, metavar="RUN", help="run folder, for example runs/demo")],
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

@@ -68,7 +68,7 @@ def test_numbers_align_to_the_right_and_long_texts_are_folded() -> None:
 
 
 def test_an_empty_table_and_a_bracket_are_printed_as_they_are() -> None:
-    assert "method" in lines(TABLE.iloc[:0], 400)[0]
+    assert "method" in lines(TABLE.iloc[:0], 400)[1]
     assert any("[bold]x[/bold]" in line for line in lines(pd.DataFrame({"text": ["[bold]x[/bold]"], "n": [1]})))
 
 

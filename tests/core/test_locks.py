@@ -120,7 +120,8 @@ def test_refusing_creates_nothing_and_bad_folders_are_one_line(tmp_path: Path) -
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot make the folder"), lock_folder(tmp_path / "file" / "run"):
         pass
-    with pytest.raises(InputError, match="cannot lock"), lock_file(tmp_path / "missing" / "x.lock", "x"):
+    (tmp_path / "x.lock").mkdir()
+    with pytest.raises(InputError, match="cannot lock the cache"), lock_file(tmp_path / "x.lock", "the cache"):
         pass
 
 

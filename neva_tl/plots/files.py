@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 
 from neva_tl.core.errors import InputError, NevaError, reason_of
 from neva_tl.core.ledger import check, checked_bytes
-from neva_tl.core.messages import progress_bar
+from neva_tl.core.messages import notice, progress_bar
 from neva_tl.core.theories import ValueTheory, find_theory
 from neva_tl.plots.bars import method_bars
 from neva_tl.plots.circle import circle_plot
@@ -251,6 +250,6 @@ def script(name: str, argv: list[str] | None = None) -> int:
         for path in write_figures(args.run, (name,)):
             print(path)
     except NevaError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        notice(f"{name}: {error}")
         return error.exit_code
     return 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from helpers.paths import ROOT
 from neva_tl.core import messages
 from neva_tl.core.messages import Level, at_level, detail, long_steps, notice, progress_bar, say, timed
 
@@ -80,3 +82,10 @@ def test_a_line_is_not_appended_to_a_bar(capsys: pytest.CaptureFixture[str]) -> 
         notice("left out: a figure")
     lines = [line.strip() for line in capsys.readouterr().err.replace("\r", "\n").splitlines()]
     assert "left out: a figure" in lines
+
+
+def test_lines_and_bars_have_one_place() -> None:
+    """No other module prints on stderr or makes a bar, so that the level holds everywhere."""
+    for file in Path(ROOT, "neva_tl").rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        assert file.name == "messages.py" or ("file=sys.stderr" not in text and "import tqdm" not in text), file

@@ -11,7 +11,6 @@ import typer
 from neva_tl.cli.options import Debug, Json, Quiet, Verbose
 from neva_tl.cli.tables import print_rows
 from neva_tl.core.messages import notice
-from neva_tl.core.user_cache import cache_folder, entries, limit_bytes, prune
 
 
 def register(app: typer.Typer) -> None:
@@ -34,6 +33,8 @@ def cache(
 
     NEVA_TL_CACHE sets the folder, NEVA_TL_CACHE_GB the size limit; the oldest entries go first.
     """
+    from neva_tl.core.user_cache import cache_folder, entries, limit_bytes, prune
+
     removed = prune(everything=True) if clear else []
     stored = entries()
     total = sum(entry.size for entry in stored)

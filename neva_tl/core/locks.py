@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -158,6 +157,8 @@ def _acquired(file: Path, name: str, wait: bool) -> Any:
 
 
 def _record() -> dict[str, object]:
+    import socket
+
     return {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")}
 
 

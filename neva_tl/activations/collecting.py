@@ -7,7 +7,6 @@ pairwise rule. Folds are hashes of the prompt's cluster, so that the two halves 
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections.abc import Set
 from dataclasses import asdict, dataclass
@@ -18,7 +17,6 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Int
-from tqdm import tqdm
 
 from neva_tl import models
 from neva_tl.activations.accumulate import POLES, Accumulator, CellIndex, fold_of
@@ -32,6 +30,7 @@ from neva_tl.activations.state import Checkpoint, plan_hash
 from neva_tl.activations.stats import ActivationStats, Samples, finish
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import progress_bar
 from neva_tl.models import Model
 from neva_tl.models.inference.encoding import encoding_record
 from neva_tl.prompts import ContrastSet
@@ -221,13 +220,13 @@ def _run_batches(
 ) -> None:
     """Run the batches of this rank that no earlier call finished, and save the state in between."""
     numbers = [number for number in range(len(batches)) if world.owns(number)]
-    bar = tqdm(
+    bar = progress_bar(
+        progress=progress and world.first,
+        leaf=True,
         total=sum(len(batches[number]) for number in numbers),
         initial=sum(len(batches[number]) for number in numbers if number in finished),
         desc="collect",
         unit="prompt",
-        file=sys.stderr,
-        disable=not (progress and world.first),
     )
     with bar, runner.recorder.on():
         for number in numbers:

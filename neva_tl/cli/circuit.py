@@ -15,20 +15,22 @@ from neva_tl.cli.options import (
     K,
     Model,
     Prompts,
+    Quiet,
     Seed,
     Selector,
     Theory,
     ValueName,
+    Verbose,
     check_k,
     finite,
     load_pairs,
     path_of,
     resolve_prompts,
-    say,
     say_note,
 )
 from neva_tl.core.auto import AUTO
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import notice, say
 
 
 def register(app: typer.Typer) -> None:
@@ -75,6 +77,8 @@ def circuit(
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Find the circuit of a value: the heads and neurons that carry its words.
@@ -119,7 +123,7 @@ def circuit(
     else:
         graph = nv.circuit(loaded, neurons.head(24), corpus=task.examples)
     if missing := without_token(task.tokens, pairs.theory.names, pairs.theory):
-        say(f"left out: {', '.join(missing)}: none of their words gives a usable token in the tokenizer of {model}")
+        notice(f"left out: {', '.join(missing)}: none of their words gives a usable token in the tokenizer of {model}")
     graph = graph.prune(share)
     path = graph.save(out)
     if as_json:

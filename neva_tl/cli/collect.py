@@ -11,7 +11,21 @@ from typing import Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Json, Model, Prompts, Seed, Theory, finite, load_pairs, path_of, say_note
+from neva_tl.cli.options import (
+    Debug,
+    Dtype,
+    Json,
+    Model,
+    Prompts,
+    Quiet,
+    Seed,
+    Theory,
+    Verbose,
+    finite,
+    load_pairs,
+    path_of,
+    say_note,
+)
 from neva_tl.core.errors import WorkError
 
 
@@ -48,6 +62,8 @@ def collect(
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Collect activation statistics of every MLP neuron on contrastive prompts.

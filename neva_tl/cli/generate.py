@@ -9,14 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
+from neva_tl.cli import completion
 from neva_tl.cli.options import (
     Debug,
     Dtype,
     Gate,
     Json,
     Prompts,
+    Quiet,
     Seed,
     Theory,
+    Verbose,
     check_method,
     finite,
     load_pairs,
@@ -39,7 +42,12 @@ def register(app: typer.Typer) -> None:
 def generate(
     prompt: Annotated[str, typer.Argument(help="the prompt")],
     model: Annotated[
-        str | None, typer.Option("--model", help="as in `neva-tl run`; default: the model of --edit, else demo")
+        str | None,
+        typer.Option(
+            "--model",
+            autocompletion=completion.model,
+            help="as in `neva-tl run`; default: the model of --edit, else demo",
+        ),
     ] = None,
     edit: Annotated[
         Path | None,
@@ -47,10 +55,17 @@ def generate(
             "--edit", parser=path_of, metavar="PATH", help="steer with the edit in this folder (neva-tl steer --out)"
         ),
     ] = None,
-    value: Annotated[str | None, typer.Option("--value", help="steer towards this value of --prompts")] = None,
+    value: Annotated[
+        str | None,
+        typer.Option("--value", autocompletion=completion.value_names, help="steer towards this value of --prompts"),
+    ] = None,
     method: Annotated[
         str,
-        typer.Option("--method", help="method: neva, neva_shift, caa, role, ...; auto: neva, else neva_shift"),
+        typer.Option(
+            "--method",
+            autocompletion=completion.method,
+            help="method: neva, neva_shift, caa, role, ...; auto: neva, else neva_shift",
+        ),
     ] = "auto",
     dose: Annotated[
         float | None,
@@ -63,7 +78,10 @@ def generate(
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="new tokens")] = 40,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0, callback=finite, help="0 is greedy")] = 0.0,
     scope: Annotated[
-        str, typer.Option("--scope", help="tokens to edit: all, prompt, generated, last, or auto")
+        str,
+        typer.Option(
+            "--scope", autocompletion=completion.scope, help="tokens to edit: all, prompt, generated, last, or auto"
+        ),
     ] = "auto",
     gate: Gate = "auto",
     out: Annotated[
@@ -72,6 +90,8 @@ def generate(
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Generate a text, unedited and (with --edit or --value) steered."""

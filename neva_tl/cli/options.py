@@ -1,16 +1,27 @@
-"""Options and checks that the commands of `neva-tl` share."""
+"""Options and checks that the commands of `neva-tl` share.
+
+`--out` has one rule in all commands:
+
+1. `circuit`, `generate`, `profile` and `validate-judge` write a file, whose suffix is its format; `collect` and `select` write
+   two, NAME.json and NAME.safetensors; the others write a folder.
+2. Missing parent folders are made. A file that exists is replaced, in one step.
+3. A folder that exists and is not empty must hold this command's results of the same request: it is resumed, or its results are
+   written again. Anything else is refused.
+4. All this is checked before any work, and a refusal is one line, with exit status 2.
+"""
 
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from neva_tl.cli import completion
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import Level, level, notice, say, set_level, timed
 
 #: Largest seed: 64-bit integers with a sign, which JSON readers and tables hold without loss.
 MAX_SEED = 2**63 - 1
@@ -92,6 +103,7 @@ Model = Annotated[
     str,
     typer.Option(
         "--model",
+        autocompletion=completion.model,
         callback=named,
         help="demo, demo:FOLDER, smollm2, a .gguf file, a local Hugging Face folder, or a hub name",
     ),
@@ -100,6 +112,7 @@ Prompts = Annotated[
     str,
     typer.Option(
         "--prompts",
+        autocompletion=completion.prompts,
         callback=named,
         help="demo, schwartz, moral-foundations, persona:DIR, valueeval:DIR, valuebench:FILE, pairs:FILE.csv, or a "
         "csv/jsonl/parquet file of our schema; auto: demo for demo models, schwartz otherwise",
@@ -109,22 +122,75 @@ Theory = Annotated[
     str | None,
     typer.Option(
         "--theory",
+        autocompletion=completion.theory,
         callback=named,
         help="theory of the values: schwartz, schwartz20, moral-foundations, or a .yaml or .json file; default: implied by the "
         "names in the prompts",
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="seed of sampling, placebos and bootstraps")]
+
+
+def quieter(on: bool) -> bool:
+    """Set the level of messages to quiet.
+
+    Args:
+        on: Whether `--quiet` is given, before or after the command.
+
+    Raises:
+        BadParameter: `--verbose` is given too.
+    """
+    return _at(on, Level.QUIET)
+
+
+def louder(on: bool) -> bool:
+    """Set the level of messages to verbose.
+
+    Args:
+        on: Whether `--verbose` is given, before or after the command.
+
+    Raises:
+        BadParameter: `--quiet` is given too.
+    """
+    return _at(on, Level.VERBOSE)
+
+
+def _at(on: bool, new: Level) -> bool:
+    if on and level() not in (new, Level.NORMAL):
+        raise typer.BadParameter("--quiet and --verbose exclude each other")
+    if on:
+        set_level(new)
+    return on
+
+
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
-Profile = Annotated[str, typer.Option("--profile", help="quick or full")]
-Steered = Annotated[list[str] | None, typer.Option("--value", help="steer only this value (repeatable)")]
-ValueName = Annotated[str, typer.Option("--value", help="a value of the prompts or of the theory")]
-Dtype = Annotated[str, typer.Option("--dtype", callback=known_dtype, help="float32, bfloat16, float16 or auto")]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", callback=quieter, help="no bars and no lines of progress; warnings and errors stay"),
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", callback=louder, help="also what was decided, timings and log lines")
+]
+Profile = Annotated[str, typer.Option("--profile", autocompletion=completion.profile, help="quick or full")]
+Steered = Annotated[
+    list[str] | None,
+    typer.Option("--value", autocompletion=completion.value_names, help="steer only this value (repeatable)"),
+]
+ValueName = Annotated[
+    str, typer.Option("--value", autocompletion=completion.value_names, help="a value of the prompts or of the theory")
+]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        "--dtype", autocompletion=completion.dtype, callback=known_dtype, help="float32, bfloat16, float16 or auto"
+    ),
+]
 Selector = Annotated[
     str,
     typer.Option(
         "--method",
+        autocompletion=completion.selector,
         help="selector: effect_size, neva, margin, probe, causal, ...; auto: neva on the demo model, else margin",
     ),
 ]
@@ -132,27 +198,24 @@ Judge = Annotated[
     str,
     typer.Option(
         "--judge",
+        autocompletion=completion.judge,
         callback=named,
         help="exact (demo), logprob, wordlist, classifier:PATH, hf:NAME_OR_FOLDER, chat:MODEL@BASE_URL, or auto",
     ),
 ]
 Gate = Annotated[
-    str, typer.Option("--gate", help="relevance (every method edits only tokens that concern values), none, or auto")
+    str,
+    typer.Option(
+        "--gate",
+        autocompletion=completion.gate,
+        help="relevance (every method edits only tokens that concern values), none, or auto",
+    ),
 ]
 Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="processes; default: one per core for a small model on a CPU, else 1"),
 ]
 K = Annotated[int | None, typer.Option("--k", min=1, help="number of neurons; default: the selector's own rule")]
-
-
-def say(text: str) -> None:
-    """Print a line on stderr.
-
-    Args:
-        text: The line.
-    """
-    print(text, file=sys.stderr, flush=True)
 
 
 def say_note(source: str, note: str) -> None:
@@ -165,7 +228,7 @@ def say_note(source: str, note: str) -> None:
         note: The `note` of the reader's result.
     """
     if note:
-        say(f"{source}: {' '.join(note.split())}")
+        notice(f"{source}: {' '.join(note.split())}")
 
 
 def resolve_prompts(prompts: str, model: str) -> str:
@@ -268,7 +331,8 @@ def selected(
         return nv.select(statistics, value, model=model, **options), config.decisions
     pairs = load_pairs(prompts, model_name, value, theory)
     config = replace(config, prompts=pairs.name).resolved(pairs)
-    model = nv.load(model_name, dtype=dtype)
+    with timed(f"loading {model_name}"):
+        model = nv.load(model_name, dtype=dtype)
     check_k(model, k)
     if selector.needs_samples or selector.needs_texts:
         from neva_tl.study.steering.evidence import cached_margins, cached_statistics

@@ -14,15 +14,18 @@ from neva_tl.cli.options import (
     K,
     Model,
     Prompts,
+    Quiet,
     Seed,
     Selector,
     Theory,
     ValueName,
+    Verbose,
     path_of,
-    say,
     selected,
 )
+from neva_tl.cli.tables import print_table
 from neva_tl.core.auto import AUTO
+from neva_tl.core.messages import say
 
 
 def register(app: typer.Typer) -> None:
@@ -51,6 +54,8 @@ def select(
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Select the neurons that carry a value, with their statistics."""
@@ -69,4 +74,4 @@ def select(
         print(neurons.df.to_json(orient="records"))
     else:
         print(neurons)
-        print(neurons.df.head(20).round(3).to_string(index=False))
+        print_table(neurons.df.head(20).round(3))

@@ -28,6 +28,7 @@ from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import DAMAGED, atomic_write, first_line
 from neva_tl.core.ledger import check
+from neva_tl.core.messages import progress_bar
 from neva_tl.editing.constant import PerDevice
 from neva_tl.editing.tokens import chosen_tokens, last_answer_token
 from neva_tl.models import inference
@@ -313,7 +314,7 @@ def _tokens(
         plan.append((batch, selected))
         total += int(selected.sum())
     chunks = []
-    for batch, selected in plan:
+    for batch, selected in progress_bar(plan, desc="gate", unit="batch"):
         if total > most:
             drawn = torch.from_numpy(rng.random(tuple(selected.shape)) < most / total).to(selected.device)
             selected = selected & drawn

@@ -25,6 +25,7 @@ from neva_tl.attribution.gradient import gradient_effects
 from neva_tl.attribution.outputs import scales_of, written
 from neva_tl.attribution.tokens import value_tokens
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.statistics import benjamini_hochberg
 from neva_tl.core.theories import ValueTheory
@@ -207,7 +208,9 @@ def gradient_effect(
     rng = np.random.default_rng(seed)
     on_tokens = gradient_effects(model, neurons, examples, list(tokens))
     sets = [rng.choice(rest, len(tokens), replace=False).tolist() for _ in range(draws)]
-    null = np.stack([gradient_effects(model, neurons, examples, drawn) for drawn in sets])
+    null = np.stack(
+        [gradient_effects(model, neurons, examples, drawn) for drawn in progress_bar(sets, desc="random tokens")]
+    )
     effect = on_tokens - null.mean(axis=0)
     error = null.std(axis=0, ddof=1) * np.sqrt(1 + 1 / draws)
     t = np.divide(effect, error, out=np.zeros_like(effect), where=error > 0)

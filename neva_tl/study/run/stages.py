@@ -6,7 +6,6 @@ Their results are cached in the run folder.
 from __future__ import annotations
 
 import hashlib
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -25,6 +24,7 @@ from neva_tl.core import ledger
 from neva_tl.core.cache import content_key
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.files import first_line
+from neva_tl.core.messages import notice, progress_bar, say
 from neva_tl.core.method_records import find_method
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.theories import SCHWARTZ
@@ -49,17 +49,6 @@ MARGINS = "stats/margins.safetensors"
 CIRCUIT_TEXTS = 64
 #: Name of the relevance gate among the optional parts.
 GATE = "Relevance gate"
-
-
-def say(text: str, progress: bool) -> None:
-    """Print a line of progress on stderr.
-
-    Args:
-        text: The line.
-        progress: Whether to print it.
-    """
-    if progress:
-        print(text, file=sys.stderr, flush=True)
 
 
 def limit_rows(pairs: ContrastSet, rows_per_value: int, split: str = "train") -> ContrastSet:
@@ -131,7 +120,7 @@ def collected(
     state = store.path("stats/state")
     for file, reason in changed_state(state, store.path(samples_file)).items():
         if file.is_file():
-            say(f"{file}: changed since it was written ({reason}): set aside as {set_aside(file)}, made again", True)
+            notice(f"{file}: changed since it was written ({reason}): set aside as {set_aside(file)}, made again")
     if (run_ledger := ledger.Ledger.of(store.path(samples_file))) is not None:
         run_ledger.forget(samples_file)  # a killed collection leaves the file half written
     stats = collect(
@@ -199,7 +188,7 @@ def selected(
     missing = [name for name in config.values if not store.has(f"neurons/{name}.json")]
     if config.selector == "margin" and missing:
         options["effects"] = margins(evidence or store, model, stats, config, progress)
-    for name in config.values:
+    for name in progress_bar(config.values, desc="selecting", unit="value", leaf=False):
         file = f"neurons/{name}"
         if store.has(f"{file}.json"):
             neurons[name] = NeuronSet.load(store.root / file)

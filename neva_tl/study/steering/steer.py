@@ -6,7 +6,8 @@ in the user's cache by its content (model, token ids, settings), so that a secon
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from neva_tl import models, prompts
 from neva_tl.core.auto import AUTO, AUTO_METHODS
 from neva_tl.core.cache import content_key
 from neva_tl.core.errors import InputError
+from neva_tl.core.locks import lock_folder
+from neva_tl.core.messages import long_steps, say, timed
 from neva_tl.core.method_records import find_method
 from neva_tl.core.theories import TheorySpec
 from neva_tl.core.user_cache import entry_folder, prune
@@ -30,7 +33,6 @@ from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.comparison import responses_of
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.run_folder import RunFolder, versions
-from neva_tl.study.run.stages import say
 from neva_tl.study.steering.advice import advice
 from neva_tl.study.steering.cost import cost_table
 from neva_tl.study.steering.evidence import evidence_folder
@@ -81,7 +83,8 @@ def steer(
         dtype: Number format, where the model is loaded here.
         seed: Seed of sampling and bootstraps.
         theory: Theory of the values, or the name or the file of one; None takes the one that their names imply.
-        folder: Folder for the measurements; None takes one in the user's cache.
+        folder: Folder for the measurements, which no other process may write into; None takes one in the user's cache, where
+            a second process waits for the first.
         progress: Show bars and one line per step on stderr.
 
     Returns:
@@ -103,12 +106,13 @@ def steer(
     config = _config(name, contrast, target, gain, methods, settings)
     if method != AUTO and find_method(method).dose == "none":
         raise InputError(f"{method} has no dose to calibrate: choose another method, or use nv.edit with it")
-    loaded = model if models.is_model(model) else models.load(model, dtype=dtype)
+    with timed(f"loading {name}"):
+        loaded = model if models.is_model(model) else models.load(model, dtype=dtype)
     if models.has_hooks(loaded):
         raise InputError("the model has hooks in force: leave the `with nv.edit(...)` block before steering")
-    bench = _Bench.open(loaded, contrast, config, target, folder, progress)
-    best, record = bench.calibrated(methods)
-    result = bench.result(best, record, name)
+    with long_steps(progress), _Bench.open(loaded, contrast, config, target, folder, progress) as bench:
+        best, record = bench.calibrated(methods)
+        result = bench.result(best, record, name)
     if folder is None:
         prune()
     return result
@@ -163,14 +167,14 @@ def steered_edit(
     if dose is not None:
         methods = methods[:1]
     config = _config(name, contrast, target, gain, methods, settings)
-    bench = _Bench.open(model, contrast, config, target, None, progress)
-    if find_method(methods[0]).dose == "none":
-        return methods[0], bench.edit_of(methods[0], target)
-    if dose is not None:
-        return methods[0], bench.edit_of(methods[0], target).with_dose(dose)
-    best, record = bench.calibrated(methods)
-    reached = record["doses"][str(gain)]
-    return best, bench.edit_of(best, target).with_dose((record["best"] or 0.0) if reached is None else reached)
+    with long_steps(progress), _Bench.open(model, contrast, config, target, None, progress) as bench:
+        if find_method(methods[0]).dose == "none":
+            return methods[0], bench.edit_of(methods[0], target)
+        if dose is not None:
+            return methods[0], bench.edit_of(methods[0], target).with_dose(dose)
+        best, record = bench.calibrated(methods)
+        reached = record["doses"][str(gain)]
+        return best, bench.edit_of(best, target).with_dose((record["best"] or 0.0) if reached is None else reached)
 
 
 def _target(pairs: ContrastSet, value: str | None) -> str:
@@ -218,6 +222,7 @@ class _Bench:
     progress: bool
 
     @classmethod
+    @contextmanager
     def open(
         cls,
         model: models.Model,
@@ -226,28 +231,33 @@ class _Bench:
         value: str,
         folder: str | Path | None,
         progress: bool,
-    ) -> _Bench:
-        """Collect and select, as far as the cache lacks it, and set up the judge."""
+    ) -> Iterator[_Bench]:
+        """Collect and select, as far as the cache lacks it, and set up the judge.
+
+        The folder of the measurements is locked inside the block.
+        """
         profile = config.spending()
         limited = stages.limit_rows(pairs, profile.rows_per_value)
         about = stages.manifest(config, model, limited, [])
-        if folder is None:
-            shared = evidence_folder(model, limited, config)
-            key = content_key(about["study"], versions())[:20]
-            store = RunFolder.open(entry_folder("steering", key), about)
-        else:
-            shared = store = RunFolder.open(folder, about)
-        store.write_json("manifest.json", about)
-        say(config.decisions, progress)
-        stats = stages.collected(shared, model, limited, config, progress)
-        config = stages.steerable(config, stats)
-        neurons = stages.selected(store, model, stats, config, progress, evidence=shared)
-        cells = CellRunner(store, model, stages.make_scorer(store, model, limited, config, profile), config, profile)
-        gate = stages.relevance_gate(shared, model, limited, config)
-        evidence = stages.evidence_of(shared, model, stats, neurons, config, gate)
-        if any(find_method(name).family == "vectors" for name in config.methods):
-            evidence = replace(evidence, layers=cells.vector_layers(evidence, (value,)))
-        return cls(cells, evidence, limited, value, progress)
+        key = content_key(about["study"], versions())[:20]
+        root = entry_folder("steering", key) if folder is None else folder
+        with lock_folder(root, wait=folder is None):
+            store = RunFolder.open(root, about)
+            store.write_json("manifest.json", about)
+            say(config.decisions, progress)
+            with evidence_folder(model, limited, config) if folder is None else nullcontext(store) as shared:
+                with timed("statistics"):
+                    stats = stages.collected(shared, model, limited, config, progress)
+                config = stages.steerable(config, stats)
+                with timed("neurons"):
+                    neurons = stages.selected(store, model, stats, config, progress, evidence=shared)
+                gate = stages.relevance_gate(shared, model, limited, config)
+                evidence = stages.evidence_of(shared, model, stats, neurons, config, gate)
+            scorer = stages.make_scorer(store, model, limited, config, profile)
+            cells = CellRunner(store, model, scorer, config, profile)
+            if any(find_method(name).family == "vectors" for name in config.methods):
+                evidence = replace(evidence, layers=cells.vector_layers(evidence, (value,)))
+            yield cls(cells, evidence, limited, value, progress)
 
     def calibrated(self, methods: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
         """The method to use, and the record of its calibration.
@@ -259,7 +269,8 @@ class _Bench:
         records: dict[str, Mapping[str, Any]] = {}
         for method in methods:
             say(f"dose of {method} for {self.value}", self.progress)
-            records[method] = self.cells.calibrations(method, (self.value,), self.edit_of)[self.value]
+            with timed(f"dose of {method}"):
+                records[method] = self.cells.calibrations(method, (self.value,), self.edit_of)[self.value]
             if records[method]["doses"][str(target)] is not None:
                 return method, records[method]
         best = max(records, key=lambda name: _best_gain(records[name]))
@@ -274,7 +285,8 @@ class _Bench:
         (target,) = self.cells.profile.targets
         say(f"measuring {method} on test prompts", self.progress)
         assert self.cells.base  # measured before the edit, and stored
-        self.cells.conditions(method, target, (self.value,), self.edit_of, {self.value: record})
+        with timed("measures on test prompts"):
+            self.cells.conditions(method, target, (self.value,), self.edit_of, {self.value: record})
         cell = f"cells/measure/{method}/{self.value}@{target}"
         facts = self.cells.store.read_json(f"{cell}.json")
         measured = self._measured(method, cell)

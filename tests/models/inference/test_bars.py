@@ -15,10 +15,10 @@ PROMPTS = ["the old king", "a long road to the sea", "once"]
 
 
 @pytest.fixture
-def model(loaded: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Any:
+def model(zoo: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(messages, "DELAY_S", 1e-9)
     monkeypatch.setattr(messages, "FILE_INTERVAL_S", 0.0)
-    return loaded["llama"]
+    return zoo["llama"]
 
 
 def write(model: Any, **options: Any) -> list[str]:

@@ -24,7 +24,6 @@ from neva_tl.cli.options import (
     selected,
 )
 from neva_tl.cli.tables import print_table
-from neva_tl.core.auto import AUTO
 from neva_tl.core.messages import say
 
 
@@ -59,6 +58,7 @@ def select(
     debug: Debug = False,
 ) -> None:
     """Select the neurons that carry a value, with their statistics."""
+    from neva_tl.core.auto import AUTO
     from neva_tl.core.files import check_output_pair
 
     if out is not None:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from neva_tl.core.errors import InputError
-from neva_tl.core.method_records import DoseUnit
+
+#: Unit of a dose (see `Method.dose`).
+DoseUnit = Literal["contrasts", "log-odds", "gamma", "share", "none"]
 
 #: The word that leaves a setting to this file.
 AUTO: Literal["auto"] = "auto"

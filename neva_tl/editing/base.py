@@ -19,9 +19,8 @@ from torch import Tensor
 
 from neva_tl import models
 from neva_tl.core.arguments import CheckedArguments, check_arguments
-from neva_tl.core.auto import AUTO, auto_of
+from neva_tl.core.auto import AUTO, DoseUnit, auto_of
 from neva_tl.core.errors import InputError
-from neva_tl.core.method_records import DoseUnit
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing.constant import PerDevice
 from neva_tl.editing.gate import RelevanceGate

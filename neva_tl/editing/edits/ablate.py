@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from neva_tl.core.auto import DoseUnit
 from neva_tl.core.errors import InputError
-from neva_tl.core.method_records import DoseUnit
 from neva_tl.editing.base import Change, NeuronEdit, PromptContext
 from neva_tl.editing.constant import PerDevice
 from neva_tl.models import EditableModel

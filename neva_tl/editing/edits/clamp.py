@@ -12,8 +12,8 @@ from jaxtyping import Float
 from scipy.stats import norm
 from torch import Tensor
 
+from neva_tl.core.auto import DoseUnit
 from neva_tl.core.errors import InputError
-from neva_tl.core.method_records import DoseUnit
 from neva_tl.editing.base import NeuronEdit
 
 

@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neva_tl import models
+from neva_tl.core.auto import DoseUnit
 from neva_tl.core.errors import InputError
-from neva_tl.core.method_records import DoseUnit
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing.base import Change, Edit, PromptContext, check_model, column
 from neva_tl.editing.constant import PerDevice

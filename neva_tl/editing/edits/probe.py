@@ -17,8 +17,8 @@ from jaxtyping import Bool, Float, Int
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from neva_tl.core.auto import DoseUnit
 from neva_tl.core.errors import InputError
-from neva_tl.core.method_records import DoseUnit
 from neva_tl.editing.base import E, Edit
 from neva_tl.editing.constant import PerDevice
 

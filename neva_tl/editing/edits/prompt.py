@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from neva_tl.core.method_records import DoseUnit
+from neva_tl.core.auto import DoseUnit
 from neva_tl.editing.base import Change, Edit
 from neva_tl.models import EditableModel
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from neva_tl.core.method_records import DoseUnit
+from neva_tl.core.auto import DoseUnit
 from neva_tl.editing.base import NeuronEdit
 
 

@@ -56,6 +56,10 @@ def path() -> Path:
 
     Raises:
         WorkError: The installed package lacks the model.
+
+    Example:
+        >>> nv.demo.path().name
+        'model'
     """
     folder = Path(__file__).with_name("model")
     if not (folder / "model.safetensors").exists():

@@ -21,6 +21,11 @@ def neutral_texts(split: str | None = None) -> tuple[str, ...]:
 
     Raises:
         InputError: Unknown split.
+
+    Example:
+        >>> texts = nv.prompts.neutral_texts("test")
+        >>> texts[0].split(",")[0]
+        'Where a river meets a lake or the sea'
     """
     file = resources.files("neva_tl.prompts") / "data" / "neutral.json"
     rows = json.loads(file.read_text(encoding="utf-8"))

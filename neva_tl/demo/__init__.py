@@ -75,6 +75,9 @@ def train(*args: Any, **kwargs: Any) -> dict[str, Any]:
     Args:
         *args: See `neva_tl.demo.training.train`.
         **kwargs: See `neva_tl.demo.training.train`.
+
+    Example:
+        >>> facts = nv.demo.train("small", steps=100)  # doctest: +SKIP
     """
     from neva_tl.demo.training import train as run
 

@@ -44,6 +44,9 @@ def prompt_counts(df: pd.DataFrame, *, title: str = "") -> Figure:
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> figure = nv.plots.prompt_counts(pairs.df)
     """
     df = need(df, ("value", "pole", "split"), "prompts")
     values = present_values(df["value"])
@@ -89,6 +92,9 @@ def contrast_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> figure = nv.plots.contrast_profile(stats.profile())
     """
     df = need(df, ("value", "layer", "d99"), "contrast")
     figure = new_figure(5.4, 2.9)

@@ -25,6 +25,11 @@ class Selector:
         placebo: Whether its neurons carry nothing by construction; a placebo cannot be matched to it or resampled.
         quick: Options for re-selections (placebos, resamples) that leave out costly columns which those do not read, such as
             the sign flips for `p_fwe`.
+
+    Example:
+        >>> selector = nv.selection.SELECTORS["neva"]
+        >>> "lam_write" in selector.options, selector.placebo
+        (True, False)
     """
 
     select: Callable[..., NeuronSet]
@@ -52,6 +57,12 @@ def register(name: str, selector: Selector) -> None:
 
     Raises:
         InputError: A `quick` option is not an option of the selector.
+
+    Example:
+        >>> from neva_tl.selection import SELECTORS, register
+        >>> register("effect_size", SELECTORS["effect_size"])  # replaces it, here by itself
+        >>> "effect_size" in SELECTORS
+        True
     """
     for option in selector.quick:
         if option not in selector.options:

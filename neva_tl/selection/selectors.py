@@ -85,6 +85,13 @@ def select(
     Raises:
         InputError: The method, an option or the value is unknown, the value was not collected, k is larger than the model,
             activations are not finite, or the statistics are of another model.
+
+    Example:
+        >>> neurons = nv.select(stats, "power", method="neva", model=model, k=20, lam_write=0.0)
+        >>> neurons.value, neurons.method
+        ('power', 'neva')
+        >>> neurons.df[["layer", "neuron", "g", "q"]].shape
+        (20, 4)
     """
     method = as_name("selection method", method, SELECTORS)
     of_layers = None if layers is None else tuple(int(layer) for layer in layers)

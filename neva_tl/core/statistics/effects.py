@@ -40,10 +40,10 @@ class Effect(NamedTuple):
         sizes: Sizes of both samples for Welch's t (one share of variance then determines df and root_n); else None.
 
     Example:
-        >>> plus, minus = np.array([2.0, 3.0, 4.0]), np.array([1.0, 2.0, 3.0])
+        >>> plus, minus = np.array([[2.0], [3.0], [4.0]]), np.array([[1.0], [2.0], [3.0]])  # samples by neurons
         >>> effect = nv.statistics.hedges_g(nv.statistics.moments(plus), nv.statistics.moments(minus))
-        >>> round(float(effect.g), 2), round(float(effect.t), 2), effect.sizes
-        (0.8, 1.22, None)
+        >>> effect.g.round(2), effect.t.round(2), effect.sizes
+        (array([0.8]), array([1.22]), None)
     """
 
     g: np.ndarray
@@ -64,8 +64,8 @@ def hedges_correction(df: Num[np.ndarray, "*dims"] | float) -> Float[np.ndarray,
         df: Degrees of freedom, at least 1.
 
     Example:
-        >>> float(nv.statistics.hedges_correction(10.0).round(3))
-        0.923
+        >>> nv.statistics.hedges_correction(np.array([10.0, 100.0])).round(3)
+        array([0.923, 0.992])
     """
     df = np.asarray(df, dtype=np.float64)
     return np.asarray(np.exp(gammaln(df / 2) - gammaln((df - 1) / 2)) / np.sqrt(df / 2))
@@ -86,10 +86,9 @@ def hedges_g(plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]) -> Effect:
         InputError: Fewer than two observations in a sample, or moments that are not finite.
 
     Example:
-        >>> plus, minus = np.array([2.0, 3.0, 4.0]), np.array([1.0, 2.0, 3.0])
-        >>> effect = nv.statistics.hedges_g(nv.statistics.moments(plus), nv.statistics.moments(minus))
-        >>> round(float(effect.g), 2)
-        0.8
+        >>> plus, minus = np.array([[2.0], [3.0], [4.0]]), np.array([[1.0], [2.0], [3.0]])  # samples by neurons
+        >>> nv.statistics.hedges_g(nv.statistics.moments(plus), nv.statistics.moments(minus)).g.round(2)
+        array([0.8])
     """
     a, b = check_moments(plus, "the + sample"), check_moments(minus, "the - sample")
     df = a.n + b.n - 2
@@ -110,9 +109,9 @@ def paired_g(diff: tuple[int, Any, Any]) -> Effect:
         InputError: Fewer than two pairs, or moments that are not finite.
 
     Example:
-        >>> differences = nv.statistics.moments(np.array([0.2, 0.5, 0.4, 0.9]))
-        >>> round(float(nv.statistics.paired_g(differences).g), 2)
-        1.23
+        >>> differences = np.array([[0.2], [0.5], [0.4], [0.9]])  # pairs by neurons
+        >>> nv.statistics.paired_g(nv.statistics.moments(differences)).g.round(2)
+        array([1.23])
     """
     d = check_moments(diff, "the pair differences")
     return _effect(d.mean, np.sqrt(d.m2 / (d.n - 1)), np.asarray(float(d.n - 1)), np.asarray(np.sqrt(d.n)))
@@ -134,10 +133,10 @@ def welch_effect(plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]) -> Eff
         InputError: Fewer than two observations in a sample, or moments that are not finite.
 
     Example:
-        >>> plus, minus = np.array([2.0, 3.0, 4.0]), np.array([1.0, 5.0, 3.0, 2.0])
+        >>> plus, minus = np.array([[2.0], [3.0], [4.0]]), np.array([[1.0], [5.0], [3.0], [2.0]])
         >>> effect = nv.statistics.welch_effect(nv.statistics.moments(plus), nv.statistics.moments(minus))
-        >>> round(float(effect.g), 2), round(float(effect.df), 2)
-        (0.14, 4.85)
+        >>> effect.g.round(2), effect.df.round(2)
+        (array([0.14]), array([4.85]))
     """
     a, b = check_moments(plus, "the + sample"), check_moments(minus, "the - sample")
     pooled = hedges_g(a, b)
@@ -161,10 +160,10 @@ def welch(
         Welch's t, Satterthwaite's df and the two-sided p-value.
 
     Example:
-        >>> plus, minus = np.array([2.0, 3.0, 4.0]), np.array([1.0, 2.0, 3.0])
+        >>> plus, minus = np.array([[2.0], [3.0], [4.0]]), np.array([[1.0], [2.0], [3.0]])  # samples by neurons
         >>> t, df, p = nv.statistics.welch(nv.statistics.moments(plus), nv.statistics.moments(minus))
-        >>> round(float(t), 2), float(df), round(float(p), 2)
-        (1.22, 4.0, 0.29)
+        >>> t.round(2), p.round(2)
+        (array([1.22]), array([0.29]))
     """
     t, df, _ = _welch(check_moments(plus, "the + sample"), check_moments(minus, "the - sample"))
     return t, df, np.asarray(2 * student.sf(np.abs(t), df))
@@ -196,9 +195,10 @@ def paired_t(
         Paired t, df and the two-sided p-value.
 
     Example:
-        >>> t, df, p = nv.statistics.paired_t(nv.statistics.moments(np.array([0.2, 0.5, 0.4, 0.9])))
-        >>> round(float(t), 2), float(df), round(float(p), 3)
-        (3.4, 3.0, 0.043)
+        >>> differences = np.array([[0.2], [0.5], [0.4], [0.9]])  # pairs by neurons
+        >>> t, df, p = nv.statistics.paired_t(nv.statistics.moments(differences))
+        >>> t.round(2), p.round(3)
+        (array([3.4]), array([0.043]))
     """
     effect = paired_g(diff)
     return effect.t, effect.df, np.asarray(2 * student.sf(np.abs(effect.t), effect.df))
@@ -230,10 +230,10 @@ def interval(
         InputError: A level outside (0, 1) or an unknown method.
 
     Example:
-        >>> effect = nv.statistics.paired_g(nv.statistics.moments(np.array([0.2, 0.5, 0.4, 0.9])))
-        >>> low, high = nv.statistics.interval(effect)
-        >>> round(float(low), 2), round(float(high), 2)
-        (0.05, 3.28)
+        >>> differences = np.array([[0.2], [0.5], [0.4], [0.9]])  # pairs by neurons
+        >>> low, high = nv.statistics.interval(nv.statistics.paired_g(nv.statistics.moments(differences)))
+        >>> low.round(2), high.round(2)
+        (array([0.05]), array([3.28]))
     """
     if not 0 < level < 1:
         raise InputError(f"level {level} is not between 0 and 1")
@@ -262,9 +262,9 @@ def mean_interval(
         Mean, lower and upper limit; the limits of a single row are NaN.
 
     Example:
-        >>> mean, low, high = nv.statistics.mean_interval(np.array([0.2, 0.5, 0.4, 0.9]))
-        >>> float(mean), round(float(low), 2), round(float(high), 2)
-        (0.5, 0.03, 0.97)
+        >>> mean, low, high = nv.statistics.mean_interval(np.array([[0.2], [0.5], [0.4], [0.9]]))
+        >>> mean, low.round(2), high.round(2)
+        (array([0.5]), array([0.03]), array([0.97]))
     """
     n, mean = len(values), values.mean(axis=0)
     if n < 2:

@@ -27,9 +27,9 @@ def containing(estimate: Any, lo: Any, hi: Any) -> tuple[Float[np.ndarray, "*dim
         Both limits; NaN where the estimate or the limit is NaN.
 
     Example:
-        >>> low, high = nv.statistics.containing(0.5, 0.6, 0.9)
-        >>> float(low), float(high)
-        (0.5, 0.9)
+        >>> low, high = nv.statistics.containing(np.array([0.5]), np.array([0.6]), np.array([0.9]))
+        >>> low, high
+        (array([0.5]), array([0.9]))
     """
     point, low, high = (np.asarray(x, dtype=np.float64) for x in (estimate, lo, hi))
     return np.asarray(np.minimum(low, point)), np.asarray(np.maximum(high, point))
@@ -57,9 +57,10 @@ def shifted(
         Both limits; NaN where a shift is needed and the median draw is infinite.
 
     Example:
-        >>> low, high = nv.statistics.shifted(0.5, 0.5, 0.6, 0.7, always=True)
-        >>> round(float(low), 2), round(float(high), 2)
-        (0.4, 0.6)
+        >>> estimate, middle = np.array([0.5]), np.array([0.6])
+        >>> low, high = nv.statistics.shifted(estimate, np.array([0.5]), middle, np.array([0.7]), always=True)
+        >>> low.round(2), high.round(2)
+        (array([0.4]), array([0.6]))
     """
     point, low, centre, high = (np.asarray(x, dtype=np.float64) for x in (estimate, lo, middle, hi))
     moved = always | (point < low) | (point > high)

@@ -21,9 +21,9 @@ class Moments(NamedTuple):
         m2: Sum of squared deviations from that mean (variance times n - 1).
 
     Example:
-        >>> sample = nv.statistics.moments(np.array([1.0, 2.0, 6.0]))
-        >>> sample.n, float(sample.mean), float(sample.m2)
-        (3, 3.0, 14.0)
+        >>> sample = nv.statistics.moments(np.array([[1.0], [2.0], [6.0]]))
+        >>> sample.n, sample.mean, sample.m2
+        (3, array([3.]), array([14.]))
     """
 
     n: int
@@ -66,10 +66,10 @@ def merge_moments(parts: Iterable[tuple[int, Any, Any]]) -> Moments:
         InputError: All samples are empty.
 
     Example:
-        >>> first, second = nv.statistics.moments(np.array([1.0, 2.0])), nv.statistics.moments(np.array([6.0]))
+        >>> first, second = nv.statistics.moments(np.array([[1.0], [2.0]])), nv.statistics.moments(np.array([[6.0]]))
         >>> merged = nv.statistics.merge_moments([first, second])
-        >>> merged.n, float(merged.mean)
-        (3, 3.0)
+        >>> merged.n, merged.mean
+        (3, array([3.]))
     """
     merged: Moments | None = None
     for n, mean, m2 in parts:
@@ -105,7 +105,7 @@ def check_moments(sample: tuple[int, Any, Any], what: str = "sample", least: int
             layer and neuron when there are two trailing dimensions).
 
     Example:
-        >>> nv.statistics.check_moments((3, 2.0, 1.5)).n
+        >>> nv.statistics.check_moments((3, np.array([2.0]), np.array([1.5]))).n
         3
     """
     n, mean, m2 = int(sample[0]), np.asarray(sample[1], dtype=np.float64), np.asarray(sample[2], dtype=np.float64)

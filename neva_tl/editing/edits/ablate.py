@@ -33,6 +33,10 @@ class Ablate(NeuronEdit):
     Attributes:
         mode: `zero`, `mean`, `plus` (how LAPE activates a neuron) or `resample`.
         seed: Seed of the draw.
+
+    Example:
+        >>> with nv.edit(model, nv.Ablate(neurons, mode="mean")):
+        ...     texts = nv.generate(model, ["mara says that"], max_new_tokens=4)
     """
 
     mode: Mode = field(default="zero", kw_only=True)

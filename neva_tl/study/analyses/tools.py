@@ -48,6 +48,11 @@ def build_edit(
         gate: Relevance gate of the edit.
         k: Number of neurons; None takes the selector's default.
         seed: Seed of placebos and probes.
+
+    Example:
+        >>> steer = nv.study.build_edit(model, stats, "power", method="neva_shift", dose=8.0, scope="last")
+        >>> type(steer).__name__, steer.dose
+        ('Shift', 8.0)
     """
     config = StudyConfig(model=str(stats.info.get("name", "")), k=k).resolved()
     neurons = selection.select(
@@ -78,6 +83,9 @@ def compare(
         out: Run folder, which a later call resumes; None uses a temporary folder.
         progress: Show bars on stderr.
         options: Further fields of `StudyConfig` (prompts, judge, profile, seed, ...).
+
+    Example:
+        >>> table = nv.compare("demo", methods=("neva", "caa"), values=("power",), at_gain=(0.4,))  # doctest: +SKIP
     """
     overrides = {**options.pop("overrides", {}), "targets": tuple(at_gain)}
     study = Study(model, methods=tuple(methods), values=tuple(values), overrides=overrides, **options)

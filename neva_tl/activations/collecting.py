@@ -93,10 +93,10 @@ def collect(
         WorkError: A single text does not fit in memory, or another rank was lost.
 
     Example:
-        >>> import neva_tl as nv
-        >>> model = nv.load("demo")
-        >>> stats = nv.collect(model, nv.prompts.load("demo", per_value=8))
+        >>> stats = nv.collect(model, nv.prompts.load("demo", per_value=20), samples=True, pooling="last")
         >>> stats.n_layers, stats.d_mlp
+        (4, 384)
+        >>> stats.delta("power").shape  # mean(+) - mean(-) of every neuron
         (4, 384)
     """
     info = models.info(model)

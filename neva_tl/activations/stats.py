@@ -94,6 +94,13 @@ class ActivationStats(metaclass=CheckedArguments):
         model_reference: Weak reference to the model; it is not stored.
 
     The arrays are read-only; use `dataclasses.replace` for statistics with other arrays.
+
+    Example:
+        >>> n, mean, m2 = stats.moments("power", "+")  # m2: sum of squared deviations
+        >>> mean.shape, (m2 >= 0).all().item()
+        ((4, 384), True)
+        >>> stats.profile().columns.tolist()
+        ['value', 'layer', 'd50', 'd99', 'd_max', 'neuron']
     """
 
     values: tuple[str, ...]
@@ -219,6 +226,11 @@ class ActivationStats(metaclass=CheckedArguments):
 
         Returns:
             The count, and mean and M2 of shape `[l, k]`, or of the shape of `at`.
+
+        Example:
+            >>> n, mean, m2 = stats.moments("power", "+")
+            >>> n, mean.shape
+            (60, (4, 384))
         """
         if pole not in POLES:
             raise InputError(f"a pole is '+' or '-', not {pole!r}")
@@ -248,6 +260,11 @@ class ActivationStats(metaclass=CheckedArguments):
             value: Name of the value.
             site: `post` or `gate`.
             at: Neurons (see `moments`).
+
+        Example:
+            >>> layer, neuron = np.unravel_index(np.abs(stats.delta("power")).argmax(), (stats.n_layers, stats.d_mlp))
+            >>> int(layer)
+            3
         """
         return self.moments(value, "+", site=site, at=at)[1] - self.moments(value, "-", site=site, at=at)[1]
 
@@ -270,6 +287,10 @@ class ActivationStats(metaclass=CheckedArguments):
 
         Args:
             value: Name of the value.
+
+        Example:
+            >>> stats.direction("power").shape  # one residual-stream direction per layer
+            (4, 128)
         """
         plus, minus = self.resid[self.index(value)].astype(np.float64)
         return plus - minus
@@ -296,6 +317,12 @@ class ActivationStats(metaclass=CheckedArguments):
         Returns:
             A table of value, layer, d50, d99, d_max (percentiles over the layer's neurons of |mean(+) - mean(-)| / pooled
             sd), and the neuron of d_max; constant neurons count as 0.
+
+        Example:
+            >>> stats.profile().head(2).round(2)
+                        value  layer   d50   d99  d_max  neuron
+            0  self-direction      0  0.01  0.05   0.05     253
+            1  self-direction      1  0.01  0.05   0.07     130
         """
         rows = []
         for name in self.values:
@@ -336,6 +363,12 @@ class ActivationStats(metaclass=CheckedArguments):
 
         Raises:
             InputError: The two differ in model, pooling, values, layers, or in whether they have the gate.
+
+        Example:
+            >>> small = nv.prompts.load("demo", per_value=20)
+            >>> both = nv.collect(model, small, split="train").merge(nv.collect(model, small, split="validation"))
+            >>> both.moments("power", "+")[0]
+            14
         """
         if (self.values, self.pooling) != (other.values, other.pooling):
             raise InputError("statistics of different models, values or poolings cannot be merged")
@@ -382,6 +415,11 @@ class ActivationStats(metaclass=CheckedArguments):
 
         Returns:
             The path of the JSON file.
+
+        Example:
+            >>> again = nv.ActivationStats.load(stats.save("stats"))
+            >>> bool((again.delta("power") == stats.delta("power")).all())
+            True
         """
         json_file, tensor_file = file_pair(path)
         meta = {
@@ -455,6 +493,12 @@ class ActivationStats(metaclass=CheckedArguments):
             keep: Store `h` as `.samples`.
             theory: Theory of the values; None takes the one that their names imply.
             **meta: Fields `info`, `fingerprint`, `prompt_hash`, `pooling`, `tokens_hash`, `encoding`.
+
+        Example:
+            >>> h = np.random.default_rng(0).normal(size=(4, 2, 8)).astype(np.float32)  # texts, layers, neurons
+            >>> table = pd.DataFrame({"value": "thrift", "pole": ["+", "-"] * 2, "pair_id": ["a", "a", "b", "b"], "fold": 0})
+            >>> nv.ActivationStats.from_samples(h, table).n_layers
+            2
         """
         table = table.reset_index(drop=True)
         if "fold" not in table:

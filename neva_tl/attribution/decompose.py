@@ -44,6 +44,12 @@ class Decomposition:
         biases: Contributions of the output biases of attention, MLP and their output norms, `[n, n_layers, 2]`.
         constant: Terms that do not depend on the stream (the bias of the norm, the bias of the readout), `[n]`.
         target: The number that the model computes, `[n]`.
+
+    Example:
+        >>> tokens = nv.models.tokenizer(model)(" kindness fame", add_special_tokens=False)["input_ids"]
+        >>> parts = nv.attribution.logit_attribution(model, [nv.Example("", "mara says that")], tokens[:1], tokens[1:])
+        >>> parts.error() < 1e-3, parts.table().columns.tolist()
+        (True, ['kind', 'layer', 'index', 'contribution'])
     """
 
     embed: Float[Tensor, " n"]
@@ -132,6 +138,12 @@ def logit_attribution(
 
     Raises:
         InputError: No examples or tokens, or components that do not add up to the model's own logits (see `self_check`).
+
+    Example:
+        >>> tokens = nv.models.tokenizer(model)(" kindness fame", add_special_tokens=False)["input_ids"]
+        >>> parts = nv.attribution.logit_attribution(model, [nv.Example("", "mara says that")], tokens[:1], tokens[1:])
+        >>> tuple(parts.heads.shape)  # texts, layers, heads
+        (1, 4, 4)
     """
     if not len(positive):
         raise InputError("logit attribution needs at least one positive token")
@@ -187,6 +199,11 @@ def pre_activation(
 
     Raises:
         InputError: As for `logit_attribution`; or the layer or neuron does not exist.
+
+    Example:
+        >>> parts = nv.attribution.pre_activation(model, [nv.Example("", "mara says that")], layer=2, neuron=7)
+        >>> tuple(parts.neurons.shape), parts.error() < 1e-3
+        ((1, 4, 384), True)
     """
     facts = models.info(model)
     name = models.hook_name(model, layer, site)

@@ -46,6 +46,10 @@ def readout(
 
     Raises:
         InputError: A token id outside the vocabulary, a scale that is not positive, or a model whose output head does more.
+
+    Example:
+        >>> tuple(nv.attribution.readout(model, tokens=[5, 9]).shape)
+        (128, 2)
     """
     if not scale > 0:
         raise InputError(f"the frozen scale of the final norm must be positive, not {scale}")
@@ -94,6 +98,10 @@ def direct_logits(
     Raises:
         InputError: A set at another site (its output also depends on the up branch), or of a model of other sizes; output
             scales are missing; or what the model's neurons write does not add up to its stream or its logits.
+
+    Example:
+        >>> tuple(nv.attribution.direct_logits(model, neurons, tokens=[5, 9]).shape) == (len(neurons), 2)
+        True
     """
     if neurons.site != "post":
         raise InputError(f"direct attribution needs neurons at site 'post': this set is at {neurons.site!r}")
@@ -131,6 +139,10 @@ def frozen_scale(model: models.Model, examples: Sequence[Example], *, chat: bool
 
     Raises:
         InputError: No examples, or examples without answer tokens.
+
+    Example:
+        >>> nv.attribution.frozen_scale(model, pairs.examples()[:4]) > 0
+        True
     """
     from neva_tl.models import inference
 

@@ -54,6 +54,11 @@ def gradient_effects(
     Raises:
         InputError: No tokens, no examples, neurons at another site, or a gradient that is not the model's slope.
         WorkError: A gradient is not finite.
+
+    Example:
+        >>> effects = nv.attribution.gradient_effects(model, neurons, pairs.examples()[:4], tokens=[5, 9])
+        >>> effects.shape == (len(neurons),)
+        True
     """
     if not len(tokens) or not len(examples):
         raise InputError("gradient effects need at least one token and one example")

@@ -88,6 +88,11 @@ def logit_lens(
             shares all its tokens.
         WorkError: After the last block, the lens differs from the model's logits (a head that is more than norm, matrix
             and cap).
+
+    Example:
+        >>> table = nv.attribution.logit_lens(model, pairs.examples()[:4], values=["power", "benevolence"])
+        >>> table.columns.tolist()
+        ['steered', 'condition', 'layer', 'value', 'log_odds', 'lo', 'hi', 'change', 'change_lo', 'change_hi', 'n']
     """
     if at not in READ_AT:
         raise InputError(f"at is 'last' or 'answer', not {at!r}")
@@ -157,6 +162,11 @@ def lens_tokens(
     Raises:
         InputError: k is below 1 or above the size of the vocabulary, or the text is empty.
         WorkError: As for `logit_lens`.
+
+    Example:
+        >>> table = nv.attribution.lens_tokens(model, "mara says that", k=1)
+        >>> table["layer"].nunique()  # the embedding and four blocks
+        5
     """
     if not 1 <= k <= models.info(model).d_vocab:
         raise InputError(f"k is between 1 and the {models.info(model).d_vocab} tokens of the vocabulary, not {k}")

@@ -44,6 +44,13 @@ class MarginEffects:
         effect: `[j, layer, neuron]` nats per token and unit of activation.
         se: Standard errors of the effects over texts (assumed independent).
         n: Texts of each pole, the minimum over values.
+
+    Example:
+        >>> effects = nv.attribution.margin_effects(model, pairs.split("train").df, ["power", "benevolence"], texts=4)
+        >>> effects.of("power").shape  # layers, neurons
+        (4, 384)
+        >>> effects.table().columns.tolist()
+        ['value', 'layer', 'rms', 'clear']
     """
 
     values: tuple[str, ...]
@@ -174,6 +181,11 @@ def margin_effects(
     Raises:
         InputError: No texts in the table, a value with fewer than two texts of a pole, or `texts` below 2.
         WorkError: A gradient is not finite.
+
+    Example:
+        >>> effects = nv.attribution.margin_effects(model, pairs.split("train").df, ["power"], texts=4)
+        >>> effects.n, effects.effect.shape
+        (4, (1, 4, 384))
     """
     if not values:
         raise InputError("margin effects need at least one value")

@@ -158,6 +158,10 @@ def output_scales(model: models.Model, examples: Sequence[Example], *, chat: boo
 
     Raises:
         InputError: No examples, or examples without answer tokens (only where a norm follows the MLP).
+
+    Example:
+        >>> nv.attribution.output_scales(model, pairs.examples()[:4])
+        (1.0, 1.0, 1.0, 1.0)
     """
     from neva_tl.models import inference
 

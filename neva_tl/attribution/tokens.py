@@ -33,6 +33,11 @@ def default_words(
         model: A TransformerLens model.
         values: Names of the values.
         theory: Theory with word lists; None takes the one that the names imply.
+
+    Example:
+        >>> words = nv.attribution.default_words(model, ["power"])
+        >>> words["power"][:3]
+        ('army', 'bank', 'buy')
     """
     from neva_tl import prompts
 
@@ -79,6 +84,11 @@ def value_tokens(
 
     Raises:
         InputError: A value without words, or with words that give no token (only where `strict`).
+
+    Example:
+        >>> table = nv.attribution.value_tokens(model, ["power", "benevolence"])
+        >>> table.columns.tolist()
+        ['value', 'word', 'token', 'text', 'space', 'multi', 'shared']
     """
     if not len(values):
         raise InputError("no values are named: give at least one")
@@ -128,6 +138,11 @@ def without_token(table: pd.DataFrame, values: Sequence[str], theory: ValueTheor
         table: The table, made with `strict=False`.
         values: Names of the values.
         theory: Theory of the values; None takes the one that their names imply.
+
+    Example:
+        >>> table = nv.attribution.value_tokens(model, ["power"])
+        >>> nv.attribution.without_token(table, ["power", "benevolence"])
+        ('benevolence',)
     """
     present = set(table["value"])
     return tuple(name for name in in_order(values, theory) if name not in present)
@@ -152,6 +167,11 @@ def token_text(tokenizer: Any, token: int) -> str:
     Args:
         tokenizer: The tokenizer.
         token: Id of the token.
+
+    Example:
+        >>> tokenizer = nv.models.tokenizer(model)
+        >>> nv.attribution.token_text(tokenizer, tokenizer("mara says")["input_ids"][-1])
+        'says'
     """
     raw = tokenizer.convert_ids_to_tokens(int(token))
     text = str(tokenizer.decode([int(token)]))

@@ -78,6 +78,11 @@ def circuit(
     Raises:
         InputError: There are neither neurons nor a task, a value has no tokens, `top_tokens` is below 1, or nodes or
             search options come without a task.
+
+    Example:
+        >>> graph = nv.circuit(model, neurons.head(5), values=["benevolence", "power"], top_tokens=2)
+        >>> len(graph.nodes("neuron")), sorted({kind for _, kind in graph.graph.nodes(data="kind")})
+        (5, ['neuron', 'token', 'value'])
     """
     sets = [neurons] if isinstance(neurons, NeuronSet) else list(neurons)
     if task is None and not any(len(item) for item in sets):

@@ -39,6 +39,13 @@ class CircuitGraph:
             where measured), `belongs` (token -> value), `feeds` (input, head or neuron -> neuron or head: `attributed`,
             `total`, `measured`, `lo`, `hi`), `reads` (input -> head).
         meta: Origin of the graph (model, scale of the final norm, examples).
+
+    Example:
+        >>> graph = nv.circuit(model, neurons.head(5), values=["benevolence", "power"], top_tokens=2)
+        >>> graph.table().columns.tolist()
+        ['value', 'layer', 'neuron', 'token', 'token_value', 'attribution', 'measured']
+        >>> nv.CircuitGraph.load(graph.save("circuit.json")).nodes("value")
+        ['value:benevolence', 'value:power']
     """
 
     graph: nx.DiGraph
@@ -107,6 +114,11 @@ class CircuitGraph:
 
         Raises:
             InputError: The share is outside (0, 1].
+
+        Example:
+            >>> graph = nv.circuit(model, neurons.head(5), values=["benevolence", "power"], top_tokens=2)
+            >>> len(graph.prune(0.5).table()) < len(graph.table())
+            True
         """
         if not 0 < share <= 1:
             raise InputError(f"a share must lie in (0, 1], not {share}")

@@ -56,6 +56,13 @@ def content_hash(thing: Any) -> str:
 
     Raises:
         InputError: The object contains something without hashable content (a function, an open file, a model).
+
+    Example:
+        >>> from neva_tl.editing import content_hash
+        >>> content_hash(edit) == content_hash(nv.Shift(neurons, dose=2.0, scope="last"))
+        True
+        >>> content_hash(edit) == content_hash(edit.with_dose(4.0))
+        False
     """
     digest = hashlib.sha256()
     _feed(digest, thing, type(thing).__name__)

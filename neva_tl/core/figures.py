@@ -16,6 +16,7 @@ def figure(name: str) -> Callable[..., Any]:
         name: A name exported by `neva_tl.plots`.
 
     Example:
+        >>> from neva_tl.core.figures import figure
         >>> figure("layer_profile").__name__
         'layer_profile'
     """

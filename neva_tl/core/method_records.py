@@ -41,6 +41,11 @@ class Method(metaclass=CheckedArguments):
         needs_gate_stats: Whether the method reads the MLP gate's activations, which are collected on request only.
         label: Name in figures and reports; empty writes the registered name without underscores.
         colour: Colour in figures; empty takes a spare one.
+
+    Example:
+        >>> record = nv.baselines.METHODS["caa"]
+        >>> record.family, record.dose, record.label
+        ('vectors', 'contrasts', 'CAA')
     """
 
     build: str | Callable[[Any, str], Any]
@@ -118,7 +123,14 @@ def register(name: str, method: Method) -> None:
         InputError: The record takes the dose of a method that does not exist or that searches for none.
 
     Example:
+        >>> from neva_tl.methods import METHODS, Method, register
+        >>> def soften(evidence, value):
+        ...     return nv.Shift(evidence.of(value), dose=0.5, scope=evidence.scope)
         >>> register("soften", Method(soften, "neurons", label="softened"))
+        >>> evidence = nv.baselines.Evidence(model, stats, {"benevolence": neurons})
+        >>> nv.baselines.build("soften", evidence, "benevolence").dose
+        0.5
+        >>> record = METHODS.pop("soften")  # taken out again
     """
     if method.dose_of is not None and not find_method(method.dose_of).searched:
         raise InputError(f"{name} cannot take the dose of {method.dose_of}: no dose is searched for that method")

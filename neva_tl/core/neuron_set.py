@@ -53,6 +53,14 @@ class NeuronSet(metaclass=CheckedArguments):
         fingerprint: The model's fingerprint (see `models.fingerprint`); checked before an edit.
         settings: The selector's arguments and counts (pairs used, neurons that passed each step), and the theory
             where the name of the value does not imply it.
+
+    Example:
+        >>> neurons.value, neurons.method
+        ('benevolence', 'neva')
+        >>> len(neurons.head(5))
+        5
+        >>> {"layer", "neuron", "mean_plus", "mean_minus", "sd", "score"} <= set(neurons.df.columns)
+        True
     """
 
     value: ValueName
@@ -131,6 +139,11 @@ class NeuronSet(metaclass=CheckedArguments):
 
         Args:
             layer: Index of the layer.
+
+        Example:
+            >>> layer = neurons.layers[-1]
+            >>> set(neurons.at(layer)["layer"]) == {layer}
+            True
         """
         return self.df[self.df["layer"] == layer]
 
@@ -140,6 +153,10 @@ class NeuronSet(metaclass=CheckedArguments):
 
         Args:
             k: Number of neurons; a larger one returns all.
+
+        Example:
+            >>> len(neurons.head(10))
+            10
         """
         return self.with_df(self.df.head(k))
 
@@ -149,6 +166,11 @@ class NeuronSet(metaclass=CheckedArguments):
 
         Args:
             df: Table with the columns that `NeuronSet` requires.
+
+        Example:
+            >>> late = neurons.with_df(neurons.df.query("layer == 3"))
+            >>> late.layers
+            (3,)
         """
         return NeuronSet(
             value=self.value,
@@ -173,6 +195,11 @@ class NeuronSet(metaclass=CheckedArguments):
 
         Returns:
             The path of the JSON file.
+
+        Example:
+            >>> file = neurons.save("benevolence")  # benevolence.json and benevolence.safetensors
+            >>> nv.NeuronSet.load(file).df.equals(neurons.df)
+            True
         """
         json_file, tensor_file = file_pair(path)
         tensors = {
@@ -214,6 +241,10 @@ class NeuronSet(metaclass=CheckedArguments):
 
         Raises:
             InputError: A file is missing, is not a neuron set, or belongs to another set.
+
+        Example:
+            >>> nv.NeuronSet.load(neurons.save("benevolence")).value
+            'benevolence'
         """
         json_file, tensor_file = existing_pair(path, "a neuron set is")
         kind = "a neuron set written by neva_tl"

@@ -56,6 +56,10 @@ def path() -> Path:
 
     Raises:
         WorkError: The installed package lacks the model.
+
+    Example:
+        >>> nv.demo.path().name
+        'model'
     """
     folder = Path(__file__).with_name("model")
     if not (folder / "model.safetensors").exists():
@@ -71,6 +75,9 @@ def train(*args: Any, **kwargs: Any) -> dict[str, Any]:
     Args:
         *args: See `neva_tl.demo.training.train`.
         **kwargs: See `neva_tl.demo.training.train`.
+
+    Example:
+        >>> facts = nv.demo.train("small", steps=100)  # doctest: +SKIP
     """
     from neva_tl.demo.training import train as run
 

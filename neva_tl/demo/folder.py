@@ -55,6 +55,9 @@ def check_world(folder: Path) -> None:
 
     Raises:
         InputError: The folder is not a demo model, or its world differs; names the variable to set.
+
+    Example:
+        >>> nv.demo.check_world(nv.demo.path())  # the shipped model belongs to the frozen world
     """
     rate = folder_rate(folder)
     if rate == BORDER_RATE:

@@ -252,6 +252,10 @@ def words(name: str, half: str | None = None) -> tuple[str, ...]:
 
     Raises:
         InputError: Unknown value or half.
+
+    Example:
+        >>> nv.demo.words("power")[:3]
+        ('army', 'authority', 'bank')
     """
     index = SCHWARTZ.index(name)
     if half not in (None, "A", "B"):

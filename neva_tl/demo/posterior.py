@@ -46,6 +46,11 @@ class Posterior:
         express: P(the text expresses j) for the ten values.
         oppose: P(the text opposes j) for the ten values.
         valid: Whether the world can make the text.
+
+    Example:
+        >>> judgement = nv.demo.posterior(" where goodness leads , nursing a lonely widow is right .", "mara thinks that")
+        >>> judgement.valid, judgement.express.shape
+        (True, (10,))
     """
 
     express: Float[np.ndarray, " v"]
@@ -415,6 +420,12 @@ def posterior(text: str, prompt: str = "") -> Posterior:
         unfinished end that no sentence begins with, or more sentences than a text has) keep their probabilities but have
         `valid=False`: score them 0. Knowledge texts express no value (all 0). A text without a finished sentence gives the
         prior (about .09 per value).
+
+    Example:
+        >>> text = " where goodness leads , nursing a lonely widow is right ."
+        >>> judgement = nv.demo.posterior(text, "mara thinks that")
+        >>> nv.VALUES[judgement.express.argmax()]
+        'benevolence'
     """
     return _judge(" ".join(f"{prompt} {text}".split()))
 
@@ -430,6 +441,12 @@ def posteriors(
 
     Returns:
         (express, oppose, valid), one row per text.
+
+    Example:
+        >>> texts = [" where goodness leads , nursing a lonely widow is right .", " banana banana"]
+        >>> express, oppose, valid = nv.demo.posteriors(texts, ["mara thinks that"] * 2)
+        >>> express.shape, valid.tolist()
+        ((2, 10), [True, False])
     """
     prompts = [""] * len(texts) if prompts is None else prompts
     judgements = [posterior(t, p) for t, p in zip(texts, prompts, strict=True)]

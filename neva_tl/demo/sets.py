@@ -140,6 +140,10 @@ def value_beginnings(split: str, n: int = 1500) -> list[str]:
     Args:
         split: Name of a split.
         n: Number of texts.
+
+    Example:
+        >>> nv.demo.value_beginnings("train", 2)
+        ['without doubt tina dreams of', 'anton tells everyone that']
     """
     check_split(split)
     rng = _rng("beginnings", split)
@@ -232,6 +236,10 @@ def contrast_rows(n_per_value: int = 400, forms: tuple[str, ...] = ("carried",))
 
     Raises:
         InputError: Too few pairs, an unknown form, or dilemmas (`choice`, `dilemma`) in a world without them.
+
+    Example:
+        >>> int(nv.demo.contrast_rows(10)["value"].value_counts()["power"])  # ten pairs
+        20
     """
     if n_per_value < 10:
         raise InputError(f"n_per_value must be at least 10, not {n_per_value}")
@@ -279,6 +287,10 @@ def open_prompts(split: str, n: int | None = None) -> pd.DataFrame:
 
     Returns:
         Columns text, topic (the person), split. Two thirds end in a saying lead, one third in an acting one.
+
+    Example:
+        >>> nv.demo.open_prompts("test", 2)["text"].tolist()
+        ['at the square , george often repeats that', 'greta tells everyone that']
     """
     check_split(split)
     n = (48 if split == "validation" else 72) if n is None else n
@@ -308,6 +320,10 @@ def dilemma_prompts(split: str) -> pd.DataFrame:
 
     Raises:
         InputError: Unknown split, or a world without dilemmas (a border rate of .5).
+
+    Example:
+        >>> nv.demo.dilemma_prompts("test")["text"].iloc[0]
+        'kofi is torn between shaping this fresh blueprint and chasing this shaky canyon :'
     """
     check_split(split)
     _need_dilemmas()
@@ -340,6 +356,10 @@ def expressing_prompts(name: str, split: str, n: int = 40) -> pd.DataFrame:
 
     Returns:
         Columns text (the model's prompt), judged_prompt (the prompt for the judge), topic, split, form.
+
+    Example:
+        >>> nv.demo.expressing_prompts("power", "test", n=3)["text"].iloc[0]
+        'ida writes that conquering a grand empire'
     """
     j = SCHWARTZ.index(name)
     check_split(split)
@@ -369,6 +389,10 @@ def neutral_texts(split: str, n: int, seed: int = 0) -> list[str]:
         split: Name of a split.
         n: Number of texts.
         seed: Seed of the random generator.
+
+    Example:
+        >>> nv.demo.neutral_texts("test", 2)[0].split(" . ")[0]
+        'the table is black'
     """
     check_split(split)
     rng = _rng("neutral", split, seed)
@@ -393,6 +417,10 @@ def neutral_questions(split: str, n: int, seed: int = 0) -> pd.DataFrame:
 
     Returns:
         Columns prompt, options (list of four words), answer (index of the right one), kind.
+
+    Example:
+        >>> nv.demo.neutral_questions("test", 2).columns.tolist()
+        ['prompt', 'options', 'answer', 'kind']
     """
     check_split(split)
     rng = _rng("questions", split, seed)

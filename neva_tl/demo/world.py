@@ -158,7 +158,12 @@ def losers() -> np.ndarray:
 
 @cache
 def vocabulary() -> tuple[str, ...]:
-    """Return every word of the world, including marks, sorted."""
+    """Return every word of the world, including marks, sorted.
+
+    Example:
+        >>> len(nv.demo.vocabulary()), nv.demo.vocabulary()[-1]
+        (997, 'zoe')
+    """
     words = {w for pool in pools() for stem in pool.stems for w in stem}
     words |= {w for slot in simple_slots().values() for w in slot}
     return tuple(sorted(words | set(fr.literal_words()) | set(story_words()) | MARKS))
@@ -225,6 +230,13 @@ class Text:
         opposed: Index of the opposed value, or None.
         knowledge: Whether it is a knowledge text.
         clusters: Cluster of each sentence or story.
+
+    Example:
+        >>> text = next(nv.demo.corpus(0, 1))
+        >>> text.words[:3], text.text.count(" ") == len(text.words) - 1
+        (('in', 'the', 'afternoon'), True)
+        >>> text.express, nv.VALUES[text.opposed]
+        ((), 'conformity')
     """
 
     words: tuple[str, ...]
@@ -431,6 +443,10 @@ def corpus(seed: int, n: int, split: str | None = "train") -> Iterator[Text]:
         seed: Seed of the random generator.
         n: Number of texts.
         split: Name of a split; None is the full world.
+
+    Example:
+        >>> [text.words[:3] for text in nv.demo.corpus(0, 2)]
+        [('in', 'the', 'afternoon'), ('on', 'sunday', ',')]
     """
     check_split(split)
     rng = np.random.default_rng([seed, 3 if split is None else SPLITS.index(split)])

@@ -60,6 +60,13 @@ class PromptContext:
             are run.
         sites: Activations of this layer at the sites in `Change.needs`.
         tokens: Returns two masks `[b, n]`: True for generated tokens, and True for real ones (no padding).
+
+    Example:
+        >>> def shift(x, context):  # moves generated tokens by 0.1
+        ...     generated, real = context.tokens()
+        ...     return x + 0.1 * generated[..., None]
+        >>> nv.editing.Change(2, "resid_post", shift, needs=("prompt",)).needs
+        ('prompt',)
     """
 
     end: Int[Tensor, " b"]
@@ -79,6 +86,12 @@ class Change:
         apply: `apply(x)`, or `apply(x, context)` with a `PromptContext` where `needs` is not empty.
         needs: Other sites of the layer that fire before this one, and `prompt` where the change is computed at the prompt
             (no run may then skip the prompt's forward pass).
+
+    Example:
+        >>> from neva_tl.editing import Change
+        >>> change = Change(2, "resid_post", lambda x: x + 0.1)
+        >>> change.layer, change.site
+        (2, 'resid_post')
     """
 
     layer: int
@@ -96,6 +109,13 @@ class Edit(metaclass=CheckedArguments):
         scope: Tokens that are touched.
         gate: Restricts the edit to the tokens in scope that it opens; None opens all of them.
         unit: Unit of the dose, which decides the grid of `calibrate`.
+
+    Example:
+        >>> stronger = edit.with_dose(16.0).with_scope("generated")
+        >>> stronger.dose, stronger.scope
+        (16.0, 'generated')
+        >>> [change.layer for change in edit.changes(model)]
+        [2, 3]
     """
 
     unit: ClassVar[DoseUnit] = "contrasts"
@@ -120,17 +140,32 @@ class Edit(metaclass=CheckedArguments):
 
     @check_arguments
     def with_dose(self: E, dose: float) -> E:
-        """The same edit at another dose."""
+        """The same edit at another dose.
+
+        Example:
+            >>> edit.with_dose(4.0).dose, edit.dose
+            (4.0, 2.0)
+        """
         return replace(self, dose=float(dose))
 
     @check_arguments
     def with_scope(self: E, scope: Scope) -> E:
-        """The same edit on other tokens."""
+        """The same edit on other tokens.
+
+        Example:
+            >>> edit.with_scope("generated").scope
+            'generated'
+        """
         return replace(self, scope=scope)
 
     @check_arguments
     def with_gate(self: E, gate: RelevanceGate | None) -> E:
-        """The same edit with a gate (None removes it)."""
+        """The same edit with a gate (None removes it).
+
+        Example:
+            >>> edit.with_gate(gate).gate is gate
+            True
+        """
         return replace(self, gate=gate)
 
     @property
@@ -158,6 +193,15 @@ class NeuronEdit(Edit):
     Attributes:
         neurons: The neurons to edit; they must have been selected on this model.
         effects: `positive` edits only neurons that are higher on the + pole, `all` edits every neuron of the set.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True, eq=False)
+        ... class Flip(nv.editing.NeuronEdit):
+        ...     def moved(self, h, *per_neuron):
+        ...         return h - 2 * self.dose * h
+        >>> with nv.edit(model, Flip(neurons, dose=1.0)):
+        ...     texts = nv.generate(model, ["mara says that"], max_new_tokens=4)
     """
 
     neurons: NeuronSet
@@ -296,7 +340,13 @@ def column(values: np.ndarray) -> Tensor:
 
 
 def as_edits(edits: Edit | Sequence[Edit] | None) -> tuple[Edit, ...]:
-    """Normalise one edit, several or none to a tuple."""
+    """Normalise one edit, several or none to a tuple.
+
+    Example:
+        >>> from neva_tl.editing import as_edits
+        >>> len(as_edits(edit)), as_edits(None)
+        (1, ())
+    """
     if edits is None:
         return ()
     return (edits,) if isinstance(edits, Edit) else tuple(edits)
@@ -309,6 +359,11 @@ def rewrite(edits: Edit | Sequence[Edit] | None, prompt: str) -> str:
     Args:
         edits: The edits, applied in order.
         prompt: The prompt.
+
+    Example:
+        >>> role = nv.RolePrompt("Be kind.", joiner=" ")
+        >>> nv.editing.rewrite([role, edit], "Should I help?")
+        'Be kind. Should I help?'
     """
     for item in as_edits(edits):
         prompt = item.rewrite(prompt)

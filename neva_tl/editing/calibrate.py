@@ -33,6 +33,11 @@ class DosePoint:
         gain: Rise of the target value, in the judge's unit.
         invalid: Share of invalid texts (0 where the judge reads no texts).
         extra: Further columns for the dose table (leakage, perplexity, ...).
+
+    Example:
+        >>> point = nv.editing.DosePoint(gain=0.3, invalid=0.02)
+        >>> point.gain, point.invalid
+        (0.3, 0.02)
     """
 
     gain: float
@@ -48,6 +53,14 @@ class Calibration:
         doses: Target gain -> dose, or None where no admissible dose reaches it.
         best: Admissible dose with the largest observed gain (shown where a target is out of reach).
         table: Every dose tried: dose, gain, invalid, admissible and the metric's extra columns, ascending in size.
+
+    Example:
+        >>> from neva_tl.editing import DosePoint
+        >>> calibration = nv.calibrate(edit, lambda edit: DosePoint(edit.dose / 10), 0.4, grid=(2.0, 4.0, 8.0))
+        >>> calibration.doses, calibration.status(0.4)
+        ({0.4: 4.0}, 'reached')
+        >>> calibration.require(0.4)
+        4.0
     """
 
     doses: Mapping[float, float | None]
@@ -128,6 +141,12 @@ def calibrate(
     Raises:
         InputError: The grid is not ascending and positive, a target is not above 0, or the edit has no grid of its own.
         WorkError: The metric returned a gain that is not finite.
+
+    Example:
+        >>> metric = nv.evaluation.dose_metric(model, prompts, judge, value="benevolence")
+        >>> calibration = nv.calibrate(edit, metric, 0.4, grid=(1.0, 2.0), refine=0)
+        >>> calibration.table["dose"].tolist()
+        [1.0]
     """
     settings = _SearchSettings.of(targets, _grid(grid, [edit]), base_invalid, slack, refine, suppress)
     (calibration,) = _in_step([_Search(edit, settings)], lambda requests: [metric(item) for _, item in requests])
@@ -161,6 +180,14 @@ def calibrate_many(
     Raises:
         InputError: See `calibrate`.
         WorkError: See `calibrate`; also where the metric returns another number of points than it was passed edits.
+
+    Example:
+        >>> from neva_tl.editing import DosePoint
+        >>> def metric(requests):  # (index, edit at its dose); here a made-up gain
+        ...     return [DosePoint(edit.dose / 10 * (index + 1)) for index, edit in requests]
+        >>> calibrations = nv.editing.calibrate_many([edit, edit], metric, 0.4, grid=(2.0, 4.0, 8.0))
+        >>> [calibration.require(0.4) for calibration in calibrations]
+        [4.0, 2.0]
     """
     settings = _SearchSettings.of(targets, _grid(grid, edits), base_invalid, slack, refine, suppress)
     return _in_step([_Search(edit, settings) for edit in edits], metric)

@@ -50,6 +50,12 @@ class RelevanceGate(metaclass=CheckedArguments):
         unit: `token` decides at every token; `query` decides once, at the prompt's last token, for the full text.
         caught: `[l]` share of relevant training tokens that are open.
         passed: `[l]` share of neutral training tokens that are open.
+
+    Example:
+        >>> gate.table().columns.tolist()
+        ['layer', 'caught', 'passed']
+        >>> edit.with_gate(gate.at(0.8)).gate.threshold
+        0.8
     """
 
     layers: tuple[int, ...]
@@ -140,6 +146,10 @@ class RelevanceGate(metaclass=CheckedArguments):
 
         Args:
             path: The file.
+
+        Example:
+            >>> nv.editing.RelevanceGate.load(gate.save("gate")).threshold
+            0.5
         """
         path = Path(path)
         arrays = {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
@@ -224,6 +234,11 @@ def fit_relevance(
     Raises:
         InputError: No relevant or no neutral text or token, activations that are not finite, or a layer that the model
             lacks.
+
+    Example:
+        >>> gate = nv.fit_relevance(model, *nv.prompts.gate_texts(pairs), most=300)
+        >>> edit.with_gate(gate).gate.threshold
+        0.5
     """
     if not len(relevant) or not len(neutral):
         raise InputError("a relevance gate needs relevant and neutral texts: one of the two lists is empty")

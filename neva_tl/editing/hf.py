@@ -41,6 +41,15 @@ def edit_hf(hf_model: Any, *edits: Edit | Sequence[Edit] | None, record: bool = 
 
     Warns:
         RuntimeWarning: The block ended without a forward pass of the model.
+
+    Example:
+        >>> from transformers import AutoModelForCausalLM
+        >>> hf_model = AutoModelForCausalLM.from_pretrained(nv.demo.path(), dtype="float32")
+        >>> ids = nv.models.tokenizer(model)("mara says that", return_tensors="pt")["input_ids"]
+        >>> with nv.edit_hf(hf_model, edit):
+        ...     output = hf_model.generate(ids, max_new_tokens=4, do_sample=False)
+        >>> output.shape[1] - ids.shape[1]
+        4
     """
     items = as_edits([item for edit in edits for item in as_edits(edit)])
     for item in items:

@@ -54,6 +54,12 @@ def edit(
 
     Warns:
         RuntimeWarning: The block ended without a forward pass of the model.
+
+    Example:
+        >>> with nv.edit(model, edit):
+        ...     edited = nv.generate(model, ["mara says that"], max_new_tokens=8)
+        >>> nv.models.has_hooks(model)  # removed at the end of the block
+        False
     """
     model = compiled_from(model)
     items = as_edits([item for edit in edits for item in as_edits(edit)])
@@ -79,6 +85,14 @@ def edit_rows(
 
     Yields:
         The session.
+
+    Example:
+        >>> from neva_tl.editing import edit_rows
+        >>> both = ["mara says that"] * 2
+        >>> with edit_rows(model, [(), (edit,)], np.array([0, 1])) as session:
+        ...     texts = nv.generate(model, both, max_new_tokens=8, session=session)
+        >>> texts[0] == nv.generate(model, both[:1], max_new_tokens=8)[0]
+        True
     """
     flat = [(item, number) for number, edits in enumerate(conditions) for item in edits]
     session = EditSession(edits=tuple(item for item, _ in flat), condition_of=np.asarray(condition_of, dtype=np.int64))

@@ -109,7 +109,9 @@ def save_edit(
         InputError: The edit's class is not one of neva_tl's, or the folder cannot be written.
 
     Example:
-        >>> save_edit(nv.Amplify(neurons, dose=4.0), "honesty", model=model)
+        >>> folder = nv.save_edit(edit, "kindness", model=model, about={"value": "benevolence"})
+        >>> nv.load_edit(folder).about["value"]
+        'benevolence'
     """
     folder = Path(folder)
     writer = _Writer()
@@ -143,6 +145,11 @@ def load_edit(folder: str | Path, *, model: models.Model | None = None) -> Saved
 
     Raises:
         InputError: The folder does not hold an edit, a file is damaged, or the edit belongs to another model.
+
+    Example:
+        >>> saved = nv.load_edit(nv.save_edit(edit, "kindness", model=model), model=model)
+        >>> saved.edit.dose, saved.model["name"]
+        (2.0, 'demo')
     """
     folder = Path(folder)
     if not (folder / FILE).is_file():

@@ -40,6 +40,12 @@ class EditSession:
         roles: Roles of the tokens in the running forward pass.
         thread: The thread that opened the block; no other thread may run the model inside it.
         expected: Keys of all changes: position in the plan, and layer.
+
+    Example:
+        >>> with nv.edit(model, edit, record=True) as session:
+        ...     texts = nv.generate(model, ["mara says that"], max_new_tokens=4, session=session)
+        >>> session.forwards, len(session.touched)
+        (4, 4)
     """
 
     edits: tuple[Edit, ...]

@@ -26,6 +26,11 @@ def touched_tokens(
         prompt: The prompt.
         answer: The answer, whose tokens count as generated.
         chat: True forces the chat template, False forbids it; None uses it where the tokenizer has one.
+
+    Example:
+        >>> table = nv.touched_tokens(model, edit.with_scope("generated"), "mara says", "that kindness wins .")
+        >>> table.groupby("part")["touched"].any().to_dict()
+        {'generated': True, 'prompt': False}
     """
     batch = inference.encode(model, [Example(prompt, answer)], chat=chat)
     with apply_edits(model, edits, record=True) as session:

@@ -25,6 +25,11 @@ def caa(evidence: Evidence, value: ValueName) -> AddVector:
     Args:
         evidence: Training data.
         value: The value to steer towards.
+
+    Example:
+        >>> evidence = nv.baselines.Evidence(model, stats, {}, layers=(2,))
+        >>> nv.baselines.caa(evidence, "benevolence").vectors[2].shape
+        (128,)
     """
     return _vectors(evidence, value, project=False)
 
@@ -38,6 +43,11 @@ def caa_projected(evidence: Evidence, value: ValueName) -> AddVector:
     Args:
         evidence: Training data.
         value: The value to steer towards.
+
+    Example:
+        >>> evidence = nv.baselines.Evidence(model, stats, {}, layers=(2,))
+        >>> nv.baselines.caa_projected(evidence, "benevolence").vectors[2].shape
+        (128,)
     """
     return _vectors(evidence, value, project=True)
 

@@ -26,6 +26,11 @@ def caa_layers(evidence: Evidence, value: ValueName) -> AddVector:
     Args:
         evidence: Training data.
         value: The value to steer towards.
+
+    Example:
+        >>> evidence = nv.baselines.Evidence(model, stats, {}, layers=(2,))
+        >>> sorted(nv.baselines.caa_layers(evidence, "benevolence").vectors)
+        [1, 2]
     """
     return replace(caa(_spread(evidence), value), name="caa_layers")
 
@@ -37,6 +42,11 @@ def caa_layers_projected(evidence: Evidence, value: ValueName) -> AddVector:
     Args:
         evidence: Training data.
         value: The value to steer towards.
+
+    Example:
+        >>> evidence = nv.baselines.Evidence(model, stats, {}, layers=(2,))
+        >>> sorted(nv.baselines.caa_layers_projected(evidence, "benevolence").vectors)
+        [1, 2]
     """
     return replace(caa_projected(_spread(evidence), value), name="caa_layers_projected")
 

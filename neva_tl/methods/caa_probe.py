@@ -34,6 +34,11 @@ def caa_probe(evidence: Evidence, value: ValueName) -> ProbedVector:
 
     Raises:
         InputError: The statistics hold no samples.
+
+    Example:
+        >>> evidence = nv.baselines.Evidence(model, stats, {}, layers=(2,))
+        >>> [probe.layer for probe in nv.baselines.caa_probe(evidence, "benevolence").probes]
+        [2]
     """
     return _probed(evidence, value, "caa_probe", project=False)
 
@@ -50,6 +55,11 @@ def caa_projected_probe(evidence: Evidence, value: ValueName) -> ProbedVector:
 
     Raises:
         InputError: The statistics hold no samples.
+
+    Example:
+        >>> evidence = nv.baselines.Evidence(model, stats, {}, layers=(2,))
+        >>> [probe.layer for probe in nv.baselines.caa_projected_probe(evidence, "benevolence").probes]
+        [2]
     """
     return _probed(evidence, value, "caa_projected_probe", project=True)
 

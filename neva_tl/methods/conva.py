@@ -47,6 +47,12 @@ def conva(evidence: Evidence, value: ValueName, *, p0: float = 0.9, C: float = 1
 
     Warns:
         RuntimeWarning: Probes did not converge, or no layer reaches the required accuracy.
+
+    Example:
+        >>> evidence = nv.baselines.Evidence(model, stats, {}, scope="generated")
+        >>> shift = nv.baselines.conva(evidence, "benevolence")
+        >>> round(shift.dose, 2)  # log-odds of p0 = .9
+        2.2
     """
     dose = log_odds_of(p0)
     table = need_samples(evidence, "conva").table

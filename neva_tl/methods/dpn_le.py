@@ -24,6 +24,11 @@ def dpn_le(evidence: Evidence, value: ValueName) -> Shift:
 
     Raises:
         InputError: No neuron passes the selector.
+
+    Example:
+        >>> evidence = nv.baselines.Evidence(model, stats, {})
+        >>> nv.baselines.dpn_le(evidence, "benevolence").neurons.method
+        'mean_shift'
     """
     neurons = selection.select(evidence.stats, value, method="mean_shift")
     return Shift(neurons, weights="rank_weight", scope=evidence.token_scope)

@@ -33,6 +33,11 @@ class Evidence(metaclass=CheckedArguments):
         margins: Margin effects that selected the neurons, where the selector is `margin`; placebos that repeat the selection
             read them, or measure their own.
         residuals: Residuals of training texts, cached for all methods and values that read the same texts.
+
+    Example:
+        >>> evidence = nv.baselines.Evidence(model, stats, {"benevolence": neurons}, scope="last")
+        >>> len(evidence.of("benevolence")) == len(neurons)
+        True
     """
 
     model: Model

@@ -32,6 +32,11 @@ def lape(evidence: Evidence, value: ValueName, *, to: Literal["plus", "zero"] = 
 
     Raises:
         InputError: No neuron fires for this value and few others.
+
+    Example:
+        >>> evidence = nv.baselines.Evidence(model, stats, {})
+        >>> nv.baselines.lape(evidence, "benevolence").mode
+        'plus'
     """
     return Ablate(value_neurons(evidence, value), mode=to, effects="all", scope=evidence.token_scope)
 

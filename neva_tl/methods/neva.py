@@ -17,6 +17,12 @@ def neva(evidence: Evidence, value: ValueName) -> ContextAware:
     Args:
         evidence: Training data with samples.
         value: The value to steer towards.
+
+    Example:
+        >>> evidence = nv.baselines.Evidence(model, stats, {"benevolence": neurons}, scope="last")
+        >>> steer = nv.baselines.neva(evidence, "benevolence").with_dose(8.0)
+        >>> steer.scope
+        'last'
     """
     return fit_context(evidence.stats, evidence.of(value), scope=evidence.token_scope, seed=evidence.seed)
 
@@ -28,5 +34,10 @@ def neva_shift(evidence: Evidence, value: ValueName) -> Shift:
     Args:
         evidence: Training data.
         value: The value to steer towards.
+
+    Example:
+        >>> evidence = nv.baselines.Evidence(model, stats, {"benevolence": neurons})
+        >>> nv.baselines.neva_shift(evidence, "benevolence").dose
+        1.0
     """
     return Amplify(evidence.of(value), scope=evidence.token_scope)

@@ -35,6 +35,11 @@ def npti(evidence: Evidence, value: ValueName) -> GateShift:
 
     Raises:
         InputError: A gated model whose statistics were collected without the gate, or statistics without samples.
+
+    Example:
+        >>> evidence = nv.baselines.Evidence(model, stats, {})
+        >>> nv.baselines.npti(evidence, "benevolence").neurons.site
+        'gate'
     """
     gated = info(evidence.model).gated
     if gated and not evidence.stats.gated:

@@ -19,6 +19,12 @@ def random_neurons(evidence: Evidence, value: ValueName) -> Shift:
     Args:
         evidence: Training data.
         value: The value whose neurons are matched.
+
+    Example:
+        >>> evidence = nv.baselines.Evidence(model, stats, {"benevolence": neurons})
+        >>> placebo = nv.baselines.random_neurons(evidence, "benevolence")
+        >>> placebo.neurons.layers == neurons.layers
+        True
     """
     neurons = random_like(evidence.of(value), evidence.stats, evidence.model, seed=evidence.seed)
     return Amplify(neurons, scope=evidence.token_scope)
@@ -33,6 +39,12 @@ def label_shuffled(evidence: Evidence, value: ValueName) -> Shift:
     Args:
         evidence: Training data with samples.
         value: The value whose poles are shuffled.
+
+    Example:
+        >>> evidence = nv.baselines.Evidence(model, stats, {"benevolence": neurons})
+        >>> placebo = nv.baselines.label_shuffled(evidence, "benevolence")
+        >>> len(placebo.neurons) <= len(neurons)
+        True
     """
     like = evidence.of(value)
     neurons = shuffled_selection(evidence.stats, value, like=like, model=evidence.model, seed=evidence.seed)

@@ -24,6 +24,12 @@ def build(method: str, evidence: Evidence, value: ValueName) -> Edit:
 
     Raises:
         InputError: The method is unknown, or the evidence lacks something that it needs.
+
+    Example:
+        >>> evidence = nv.baselines.Evidence(model, stats, {"benevolence": neurons}, scope="last")
+        >>> steer = nv.baselines.build("neva", evidence, "benevolence").with_dose(8.0)
+        >>> with nv.edit(model, steer):
+        ...     texts = nv.generate(model, ["mara says that"], max_new_tokens=4)
     """
     record = find_method(method)
     edit: Edit = record.builder()(evidence, value)
@@ -42,6 +48,10 @@ def gate_name(method: str, relevance: bool) -> str:
 
     Raises:
         InputError: The method is unknown.
+
+    Example:
+        >>> nv.baselines.gate_name("neva", relevance=False), nv.baselines.gate_name("caa", relevance=True)
+        ('probe', 'relevance')
     """
     record = find_method(method)
     if not relevance or record.relevance == "no":
@@ -58,5 +68,9 @@ def dose_unit(method: str) -> DoseUnit:
 
     Raises:
         InputError: The method is unknown.
+
+    Example:
+        >>> nv.baselines.dose_unit("neva"), nv.baselines.dose_unit("neva_shift")
+        ('log-odds', 'contrasts')
     """
     return find_method(method).dose

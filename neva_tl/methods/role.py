@@ -21,6 +21,10 @@ def role_prompt(evidence: Evidence, value: ValueName) -> RolePrompt:
     Args:
         evidence: Training data; only the model's name is read.
         value: The value to steer towards.
+
+    Example:
+        >>> nv.baselines.role_prompt(nv.baselines.Evidence(model, stats, {}), "power").instruction
+        'emil hopes to control the royal fleet , since wealth comes first . last week , mei tells everyone that'
     """
     if is_demo(str(evidence.stats.info.get("name", ""))) and value in SCHWARTZ:
         return RolePrompt(_demo_sentence(value), joiner=" ")

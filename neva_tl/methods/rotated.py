@@ -41,6 +41,11 @@ def rotated(evidence: Evidence, value: ValueName) -> AddVector:
 
     Raises:
         InputError: The statistics hold no samples, no selector made the neurons, or no coordinate passes the selector.
+
+    Example:
+        >>> evidence = nv.baselines.Evidence(model, stats, {"benevolence": neurons})
+        >>> sorted(nv.baselines.rotated(evidence, "benevolence").vectors)
+        [2, 3]
     """
     like = evidence.of(value)
     selector = selection.SELECTORS.get(like.method)

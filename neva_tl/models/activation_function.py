@@ -20,6 +20,11 @@ def activation(model: EditableModel) -> Callable[[Tensor], Tensor]:
     """The MLP's activation function: `act(hook_pre)` is the gate's activation (the neuron's own where ungated).
 
     Calls of the returned function do not reach hooks on modules.
+
+    Example:
+        >>> import torch
+        >>> nv.models.activation(model)(torch.zeros(1))
+        tensor([0.])
     """
     if isinstance(model, PlainModel):
         return model.facts.activation
@@ -33,7 +38,12 @@ def activation(model: EditableModel) -> Callable[[Tensor], Tensor]:
 
 
 def gate_modules(model: Model) -> dict[int, nn.Module]:
-    """Layer -> the module whose output is `act(gate)`, for the layers where a hook can read that module."""
+    """Layer -> the module whose output is `act(gate)`, for the layers where a hook can read that module.
+
+    Example:
+        >>> sorted(nv.models.gate_modules(model))
+        [0, 1, 2, 3]
+    """
     mlps = [block.mlp for block in model.blocks]
     modules = [_inside(mlp) for mlp in mlps]
     uses = Counter(map(id, modules))

@@ -21,6 +21,12 @@ def plain(hf_model: Any) -> PlainModel:
 
     Raises:
         InputError: Not a transformers language model, a mixture of experts, or an architecture that TransformerLens lacks.
+
+    Example:
+        >>> from transformers import AutoModelForCausalLM
+        >>> hf_model = AutoModelForCausalLM.from_pretrained(nv.demo.path())
+        >>> nv.models.info(nv.models.plain(hf_model)).d_mlp
+        384
     """
     if is_model(hf_model):
         raise InputError("this is a TransformerLens model: edit it with neva_tl.edit")

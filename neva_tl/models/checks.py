@@ -21,6 +21,9 @@ def check_mlp(model: Model) -> None:
 
     Raises:
         InputError: A mixture of experts, or a `hook_post` that does not fire exactly once or is not d_mlp wide.
+
+    Example:
+        >>> nv.models.check_mlp(model)  # raises InputError on a mixture of experts
     """
     MEMO.get(model, "mlp checked", lambda: _check_mlp(model))
 

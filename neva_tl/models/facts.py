@@ -29,7 +29,12 @@ WEIGHT_CHECKS = ("head", "additivity", "gradient")
 
 
 def is_model(thing: Any) -> TypeGuard[Model]:
-    """Whether this is a TransformerLens model (either class)."""
+    """Whether this is a TransformerLens model (either class).
+
+    Example:
+        >>> nv.models.is_model(model), nv.models.is_model("demo")
+        (True, False)
+    """
     return isinstance(thing, nn.Module) and hasattr(thing, "cfg") and hasattr(thing, "run_with_cache")
 
 
@@ -44,6 +49,11 @@ def info(model: EditableModel) -> ModelInfo:
 
     Raises:
         InputError: Not a TransformerLens model.
+
+    Example:
+        >>> info = nv.models.info(model)
+        >>> info.n_layers, info.d_model, info.d_mlp, info.gated
+        (4, 128, 384, True)
     """
     if isinstance(model, PlainModel):
         return model.facts.info
@@ -103,6 +113,10 @@ def tokenizer(model: Model) -> Any:
 
     Raises:
         InputError: The model has no tokenizer.
+
+    Example:
+        >>> nv.models.tokenizer(model)("mara says")["input_ids"][-2:]
+        [519, 777]
     """
     raw = raw_tokenizer(model)
     if raw is None:
@@ -111,7 +125,13 @@ def tokenizer(model: Model) -> Any:
 
 
 def end_tokens(model: Model) -> frozenset[int]:
-    """Token ids at which the checkpoint's own generation ends (generation_config.json may list several)."""
+    """Token ids at which the checkpoint's own generation ends (generation_config.json may list several).
+
+    Example:
+        >>> end = nv.models.end_tokens(model)
+        >>> all(isinstance(token, int) for token in end)
+        True
+    """
     return MEMO.get(model, "end tokens", lambda: checkpoint_end_tokens(getattr(model, "original_model", None)))
 
 
@@ -124,6 +144,10 @@ def fingerprint(model: EditableModel) -> dict[str, Any]:
     with `fingerprint_difference`.
     Folded or centred weights are other weights. Cached per model and dtype; later in-place weight changes are not
     detected unless `weights_changed` is called.
+
+    Example:
+        >>> nv.fingerprint(model)["architecture"], len(nv.fingerprint(model)["weights_hash"])
+        ('LlamaForCausalLM', 64)
     """
     if isinstance(model, PlainModel):
         return copy.deepcopy(dict(model.facts.fingerprint))
@@ -166,7 +190,19 @@ def _function_key(model: Model) -> tuple[str, Any]:
 
 
 def weights_changed(model: Model) -> None:
-    """Forget the hash and the checks of the weights after an in-place change; they are made again when next needed."""
+    """Forget the hash and the checks of the weights after an in-place change; they are made again when next needed.
+
+    Example:
+        >>> import torch
+        >>> other = nv.load("demo")
+        >>> before = nv.fingerprint(other)["weights_hash"]
+        >>> with torch.no_grad():
+        ...     nv.models.w_in(other, 0).mul_(2.0).shape
+        torch.Size([128, 384])
+        >>> nv.models.weights_changed(other)
+        >>> nv.fingerprint(other)["weights_hash"] == before
+        False
+    """
     MEMO.drop(model, ("weights_hash", next(model.parameters()).dtype))
     MEMO.drop(model, _function_key(model))
     for name in WEIGHT_CHECKS:

@@ -56,6 +56,12 @@ def forward(
 
     Returns:
         Logits `[b, n or m, d_vocab]`, with `scored` `[m, d_vocab]`, or None.
+
+    Example:
+        >>> batch = nv.inference.encode(model, [nv.Example("", "mara says that")])
+        >>> logits = nv.models.forward(model, batch.tokens, batch.mask)
+        >>> tuple(logits.shape)
+        (1, 4, 1001)
     """
     spec = PassSpec(stop_at_layer, logits, positions, scored, packed, grad)
     return run_pass(model, tokens, mask, spec, past=past, last=last)
@@ -112,6 +118,10 @@ def packable(model: Model) -> bool:
 
     Tried on three short texts, once per model. False while the model has hooks: they would get other shapes or, inside
     attention and norms, would not be called.
+
+    Example:
+        >>> nv.models.packable(model)
+        True
     """
     if not is_bridge(model) or has_hooks(model) or not shares_weights(model):
         return False
@@ -140,6 +150,11 @@ def resuming(model: Model, cache: LayerCache, layer: int) -> Iterator[None]:
 
     Raises:
         InputError: The cache was made for another model.
+
+    Example:
+        >>> cache = nv.models.LayerCache(model)
+        >>> with nv.models.resuming(model, cache, 2):  # passes inside run layers 2 and 3 only, once cached
+        ...     scores, n = nv.answer_logprobs(model, [nv.Example("mara says", "that")])
     """
     if cache.model is not model:
         raise InputError("this LayerCache was made for another model: make one for this model")

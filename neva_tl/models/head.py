@@ -33,6 +33,11 @@ def logits_of(
 
     Raises:
         InputError: The head of the model does more (see `logit_scale`).
+
+    Example:
+        >>> import torch
+        >>> tuple(nv.models.logits_of(model, torch.zeros(2, 128)).shape)
+        (2, 1001)
     """
     logits = logit_scale(model) * _unscaled(model, stream)
     return _capped(model, logits) if cap else logits
@@ -50,6 +55,10 @@ def logit_scale(model: Model) -> float:
 
     Raises:
         InputError: None agrees: the head of the model does more, so that no attribution to logits adds up.
+
+    Example:
+        >>> nv.models.logit_scale(model)
+        1.0
     """
     scale: float = MEMO.get(model, weight_check_key(model, "head"), lambda: _matching_scale(model))
     return scale

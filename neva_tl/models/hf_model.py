@@ -37,7 +37,14 @@ class PlainFacts:
 
 @dataclass(frozen=True, eq=False)
 class PlainModel:
-    """A transformers model with the hook points that `models.add_hook` and its companions need."""
+    """A transformers model with the hook points that `models.add_hook` and its companions need.
+
+    Example:
+        >>> from transformers import AutoModelForCausalLM
+        >>> plain = nv.models.plain(AutoModelForCausalLM.from_pretrained(nv.demo.path()))
+        >>> handle = plain.add_hook(nv.models.hook_name(plain, 2, "post"), lambda x, hook: None)
+        >>> handle.remove()
+    """
 
     hf: nn.Module
     facts: PlainFacts

@@ -110,6 +110,11 @@ def own_padding_mask(model: Any, tokens: Tensor, padding_side: Any) -> Tensor | 
 
     Returns:
         `[b, n]`, 1 for real tokens; None where the model makes no mask.
+
+    Example:
+        >>> import torch
+        >>> nv.models.own_padding_mask(model, torch.tensor([[1, 5, 7]]), "right") is None
+        True
     """
     tokenizer = getattr(model, "tokenizer", None)
     side = padding_side if padding_side in ("left", "right") else getattr(tokenizer, "padding_side", "right")

@@ -89,6 +89,10 @@ def hook_name(model: EditableModel, layer: int, site: str) -> str:
 
     Raises:
         InputError: Unknown site or layer, or `gate` or `up` on an MLP without gate.
+
+    Example:
+        >>> nv.models.hook_name(model, 2, "post")
+        'blocks.2.mlp.hook_post'
     """
     facts = info(model)
     if site not in SITES:
@@ -115,6 +119,15 @@ def add_hook(model: EditableModel, name: str, fn: Callable[..., Any]) -> HookHan
 
     Raises:
         InputError: The model has no such hook point.
+
+    Example:
+        >>> shapes = []
+        >>> name = nv.models.hook_name(model, 2, "post")
+        >>> handle = nv.models.add_hook(model, name, lambda x, hook: shapes.append(tuple(x.shape)))
+        >>> scores, n = nv.answer_logprobs(model, [nv.Example("mara says", "that")])
+        >>> handle.remove()
+        >>> shapes[0][-1]
+        384
     """
     if isinstance(model, PlainModel):
         return model.add_hook(name, fn)
@@ -131,6 +144,13 @@ def has_hooks(model: Model) -> bool:
     """Whether the model has any hook: of an edit, of a recorder or of the user.
 
     TransformerLens's own hooks do not count: they pass tensors from one hook point to another (OPT, XGLM).
+
+    Example:
+        >>> with nv.edit(model, edit):
+        ...     inside = nv.models.has_hooks(model)
+        ...     texts = nv.generate(model, ["mara says that"], max_new_tokens=1)
+        >>> inside, nv.models.has_hooks(model)
+        (True, False)
     """
     return any(not _is_relay(entry) for point in model.hook_dict.values() for entry in point.fwd_hooks)
 
@@ -142,5 +162,10 @@ def _is_relay(entry: Any) -> bool:
 
 
 def layer_devices(model: Model) -> list[torch.device]:
-    """The device of each layer (they differ where the model was loaded over several devices)."""
+    """The device of each layer (they differ where the model was loaded over several devices).
+
+    Example:
+        >>> [device.type for device in nv.models.layer_devices(nv.load("demo", device="cpu"))]
+        ['cpu', 'cpu', 'cpu', 'cpu']
+    """
     return [next(model.blocks[layer].parameters()).device for layer in range(info(model).n_layers)]

@@ -164,6 +164,13 @@ def fingerprint_difference(stored: Mapping[str, Any], current: Mapping[str, Any]
     Args:
         stored: Fingerprint of an artefact.
         current: Fingerprint of the model, or of another artefact.
+
+    Example:
+        >>> stored = nv.fingerprint(model)
+        >>> nv.models.fingerprint_difference(stored, nv.fingerprint(model))
+        ''
+        >>> nv.models.fingerprint_difference(stored, {**stored, "n_layers": 12}) != ""
+        True
     """
     if bool(stored) != bool(current):
         return "one has no fingerprint"
@@ -180,6 +187,10 @@ def function_difference(stored: Mapping[str, Any], current: Mapping[str, Any]) -
     Args:
         stored: Fingerprint of an artefact.
         current: Fingerprint of the model.
+
+    Example:
+        >>> nv.models.function_difference(nv.fingerprint(model), nv.fingerprint(model))
+        ''
     """
     before, now = stored.get("function"), current.get("function")
     if not isinstance(before, Mapping) or not isinstance(now, Mapping):
@@ -204,6 +215,9 @@ def note_old(stored: Mapping[str, Any], what: str) -> None:
     Args:
         stored: Fingerprint of the artefact.
         what: The artefact, for the message.
+
+    Example:
+        >>> nv.models.note_old(nv.fingerprint(model), "the edit")  # nothing to warn of
     """
     if stored.get("weights_hash") and "function" not in stored and what not in _NOTED:
         _NOTED.add(what)

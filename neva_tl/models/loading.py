@@ -58,6 +58,12 @@ def load(
     One short pass of the loaded model is compared with transformers' own (logits and every layer's down-projection input).
     Not compared, for want of transformers' own model: a TransformerLens model that is passed in, and on TransformerLens 3.9 a
     name that its own table alone knows (`gpt2-small`). Their causality alone is checked.
+
+    Example:
+        >>> model = nv.load("demo")
+        >>> nv.models.info(model).n_layers
+        4
+        >>> model = nv.load("smollm2", dtype="bfloat16", device="cuda")  # doctest: +SKIP
     """
     if is_model(name):
         check_causal(name)

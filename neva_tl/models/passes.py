@@ -28,6 +28,13 @@ class KVCache:
         parts: Key of the content: the tokens and mask of the first pass and the rows gathered since; None after a
             second pass.
         clean: The entries of the layers below this one come from unedited passes.
+
+    Example:
+        >>> batch = nv.inference.encode(model, [nv.Example("", "mara says that")])
+        >>> cache = nv.models.KVCache()
+        >>> logits = nv.models.forward(model, batch.tokens, batch.mask, past=cache)
+        >>> cache.nbytes > 0
+        True
     """
 
     def __init__(self, state: Any = None, mask: Bool[Tensor, "b past"] | None = None) -> None:

@@ -42,6 +42,11 @@ class LayerCache:
         nbytes: Memory of the records, at most `max_bytes` (passes beyond it run in full).
         n_resumed: Passes that started at a record.
         n_whole: Passes that started at the tokens.
+
+    Example:
+        >>> cache = nv.models.LayerCache(model)
+        >>> with nv.edit(model, edit, reuse=cache) as session:  # later edits of these layers skip the layers below
+        ...     scores, n = nv.answer_logprobs(model, [nv.Example("mara says", "that")], session=session)
     """
 
     def __init__(self, model: Model, *, max_bytes: int = 1 << 30) -> None:

@@ -75,7 +75,13 @@ else:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Facts about a model that other rooms need; sizes in units, `n_ctx` in tokens."""
+    """Facts about a model that other rooms need; sizes in units, `n_ctx` in tokens.
+
+    Example:
+        >>> info = nv.models.info(model)
+        >>> info.name, info.n_ctx, info.activation, info.demo
+        ('demo', 128, 'silu', True)
+    """
 
     name: str
     architecture: str
@@ -103,7 +109,13 @@ class ModelInfo:
 
 
 class FinalNorm(NamedTuple):
-    """The last normalisation before the unembedding; `kind` is `rms`, `layernorm` (which also centres) or `none`."""
+    """The last normalisation before the unembedding; `kind` is `rms`, `layernorm` (which also centres) or `none`.
+
+    Example:
+        >>> norm = nv.models.final_norm(model)
+        >>> norm.kind, tuple(norm.weight.shape)
+        ('rms', (128,))
+    """
 
     kind: str
     weight: Tensor
@@ -112,7 +124,14 @@ class FinalNorm(NamedTuple):
 
 
 class HookHandle:
-    """Removes exactly one hook; removing twice is harmless."""
+    """Removes exactly one hook; removing twice is harmless.
+
+    Example:
+        >>> handle = nv.models.add_hook(model, nv.models.hook_name(model, 0, "post"), lambda x, hook: None)
+        >>> handle.remove()
+        >>> nv.models.has_hooks(model)
+        False
+    """
 
     def __init__(self, point: nn.Module, entry: Any) -> None:
         self._point, self._entry = point, entry

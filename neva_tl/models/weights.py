@@ -13,22 +13,42 @@ from neva_tl.models.types import FinalNorm, Model
 
 
 def w_out(model: Model, layer: int) -> Float[Tensor, "d_mlp d_model"]:
-    """Output projection: row k is what neuron k writes per unit of activation."""
+    """Output projection: row k is what neuron k writes per unit of activation.
+
+    Example:
+        >>> tuple(nv.models.w_out(model, 0).shape)
+        (384, 128)
+    """
     return model.blocks[layer].mlp.W_out
 
 
 def w_in(model: Model, layer: int) -> Float[Tensor, "d_model d_mlp"]:
-    """Input projection (gated MLPs: the linear branch)."""
+    """Input projection (gated MLPs: the linear branch).
+
+    Example:
+        >>> tuple(nv.models.w_in(model, 0).shape)
+        (128, 384)
+    """
     return model.blocks[layer].mlp.W_in
 
 
 def w_gate(model: Model, layer: int) -> Float[Tensor, "d_model d_mlp"] | None:
-    """Gate projection; None on an MLP without gate."""
+    """Gate projection; None on an MLP without gate.
+
+    Example:
+        >>> tuple(nv.models.w_gate(model, 0).shape)
+        (128, 384)
+    """
     return model.blocks[layer].mlp.W_gate if info(model).gated else None
 
 
 def w_o(model: Model, layer: int) -> Float[Tensor, "n_heads d_head d_model"]:
-    """Output projection of each attention head."""
+    """Output projection of each attention head.
+
+    Example:
+        >>> tuple(nv.models.w_o(model, 0).shape)
+        (4, 32, 128)
+    """
     return model.blocks[layer].attn.W_O
 
 
@@ -36,6 +56,10 @@ def biases(model: Model, layer: int) -> dict[str, Float[Tensor, " width"]]:
     """Biases of a block, zeros where it has none.
 
     `b_O` and `b_out` (d_model), `b_in` and, on gated MLPs, `b_gate` (d_mlp).
+
+    Example:
+        >>> {name: tuple(bias.shape) for name, bias in nv.models.biases(model, 0).items()}
+        {'b_O': (128,), 'b_out': (128,), 'b_in': (384,), 'b_gate': (384,)}
     """
     facts = info(model)
     block = model.blocks[layer]
@@ -52,47 +76,86 @@ def mlp_norm(model: Model, layer: int) -> FinalNorm:
     """The normalisation in front of a block's MLP (shared with attention in blocks that have only one).
 
     Kind `none` in blocks that normalise outputs only (OLMo 2).
+
+    Example:
+        >>> tuple(nv.models.mlp_norm(model, 0).weight.shape)
+        (128,)
     """
     block = model.blocks[layer]
     return _norm(model, getattr(block, "ln2", None) or getattr(block, "ln1", None))
 
 
 def output_norm(model: Model, layer: int, side: Literal["attn", "mlp"]) -> FinalNorm | None:
-    """The normalisation of what a block's attention or MLP writes (Gemma 2, OLMo 2); None without one."""
+    """The normalisation of what a block's attention or MLP writes (Gemma 2, OLMo 2); None without one.
+
+    Example:
+        >>> nv.models.output_norm(model, 0, "mlp") is None
+        True
+    """
     norm = getattr(model.blocks[layer], "ln1_post" if side == "attn" else "ln2_post", None)
     return None if norm is None else _norm(model, norm)
 
 
 def output_factor(model: Model) -> float:
-    """The factor by which blocks multiply what attention and MLP write (Granite); 1 on most architectures."""
+    """The factor by which blocks multiply what attention and MLP write (Granite); 1 on most architectures.
+
+    Example:
+        >>> nv.models.output_factor(model)
+        1.0
+    """
     config: Any = getattr(getattr(model, "original_model", None), "config", None)
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
     return float(getattr(config, "residual_multiplier", None) or 1.0)
 
 
 def parallel_blocks(model: Model) -> bool:
-    """Whether attention and MLP read the same residual stream (a block's heads do not feed its neurons)."""
+    """Whether attention and MLP read the same residual stream (a block's heads do not feed its neurons).
+
+    Example:
+        >>> nv.models.parallel_blocks(model)
+        False
+    """
     return bool(getattr(model.cfg, "parallel_attn_mlp", False))
 
 
 def w_u(model: Model) -> Float[Tensor, "d_model d_vocab"]:
-    """Unembedding."""
+    """Unembedding.
+
+    Example:
+        >>> tuple(nv.models.w_u(model).shape)
+        (128, 1001)
+    """
     return model.unembed.W_U
 
 
 def b_u(model: Model) -> Float[Tensor, " d_vocab"]:
-    """Bias of the unembedding (zeros where the checkpoint has none)."""
+    """Bias of the unembedding (zeros where the checkpoint has none).
+
+    Example:
+        >>> tuple(nv.models.b_u(model).shape)
+        (1001,)
+    """
     bias = getattr(model.unembed, "b_U", None)
     return torch.zeros_like(w_u(model)[0]) if bias is None else bias
 
 
 def w_e(model: Model) -> Float[Tensor, "d_vocab d_model"]:
-    """Token embedding."""
+    """Token embedding.
+
+    Example:
+        >>> tuple(nv.models.w_e(model).shape)
+        (1001, 128)
+    """
     return model.embed.W_E
 
 
 def final_norm(model: Model) -> FinalNorm:
-    """The normalisation in front of the unembedding, for logit attribution without compatibility mode."""
+    """The normalisation in front of the unembedding, for logit attribution without compatibility mode.
+
+    Example:
+        >>> nv.models.final_norm(model).kind
+        'rms'
+    """
     return _norm(model, getattr(model, "ln_final", None))
 
 
@@ -110,5 +173,10 @@ def _norm(model: Model, norm: Any) -> FinalNorm:
 
 
 def logit_soft_cap(model: Model) -> float:
-    """The c of `c tanh(logits / c)`, by which some architectures bound their logits; 0 without a cap."""
+    """The c of `c tanh(logits / c)`, by which some architectures bound their logits; 0 without a cap.
+
+    Example:
+        >>> nv.models.logit_soft_cap(model)
+        0.0
+    """
     return max(float(getattr(model.cfg, "output_logits_soft_cap", None) or 0.0), 0.0)

@@ -50,6 +50,9 @@ def method_bars(methods: pd.DataFrame, *, measures: tuple[str, ...] | None = Non
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> figure = nv.plots.method_bars(nv.plots.read_table(run, "methods"))
     """
     methods = need(methods, ("method", "gain"), "methods")
     columns = [

@@ -47,6 +47,9 @@ def circle_plot(df: pd.DataFrame, *, columns: int = 3, most: int = 30, all_edges
 
     Raises:
         InputError: A column is missing, the table is empty, or the theory of its values has no circle.
+
+    Example:
+        >>> figure = nv.plots.circle_plot(nv.plots.read_table(run, "leakage"))
     """
     df = need(df, COLUMNS, "leakage")
     theory = theory_in([*df["measured"], *df["steered"]])

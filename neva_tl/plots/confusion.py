@@ -20,6 +20,11 @@ def corrected_heatmaps(df: pd.DataFrame) -> Figure:
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> table = nv.plots.read_table(run, "leakage")
+        >>> table = table.assign(corrected=0.9 * table["d"], corrected_lo=table["lo"], corrected_hi=table["hi"])
+        >>> figure = nv.plots.corrected_heatmaps(table)
     """
     raw = ("d", "lo", "hi")
     corrected = ("corrected", "corrected_lo", "corrected_hi")
@@ -47,6 +52,11 @@ def mixing_heatmap(df: pd.DataFrame) -> Figure:
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> rows = [("wordlist", a, b, 0.8 * (a == b), 0.0, 0.9) for a in nv.VALUES for b in nv.VALUES]
+        >>> table = pd.DataFrame(rows, columns=["judge", "true", "measured", "m", "lo", "hi"])
+        >>> figure = nv.plots.mixing_heatmap(table)
     """
     df = need(df, ("judge", "true", "measured", "m", "lo", "hi"), "judge_mixing")
     table = df.rename(columns={"judge": "method", "true": "steered", "m": "d"})

@@ -76,6 +76,10 @@ def dose_response(df: pd.DataFrame, *, split: str | None = None) -> Figure:
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> table = nv.plots.read_table(run, "dose")
+        >>> figure = nv.plots.dose_response(table)
     """
     df = need(df, COLUMNS, "dose")
     df = pick_split(df, split)
@@ -164,6 +168,9 @@ def gain_leakage(df: pd.DataFrame, *, split: str | None = None) -> Figure:
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> figure = nv.plots.gain_leakage(nv.plots.read_table(run, "dose"))
     """
     df = need(df, COLUMNS, "dose")
     df = pick_split(df, split)

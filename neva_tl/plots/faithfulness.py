@@ -39,6 +39,10 @@ def faithfulness_plot(df: pd.DataFrame, *, goal: float = GOAL, size: int = SIZE)
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> table = pd.DataFrame({"value": "power", "size": [10, 30, 60], "f": [0.3, 0.6, 0.8], "lo": 0.2, "hi": 0.9})
+        >>> figure = nv.plots.faithfulness_plot(table)
     """
     df = need(df, COLUMNS, "circuits")
     values = present_values(df["value"])

@@ -88,6 +88,10 @@ def read_table(run: str | Path, name: str, made_by: str = RUN) -> pd.DataFrame:
 
     Raises:
         InputError: The run folder or the table is missing, was changed since it was written, or is not a parquet file.
+
+    Example:
+        >>> nv.plots.read_table(run, "leakage")["method"].unique().tolist()
+        ['neva_shift', 'caa']
     """
     run = Path(run)
     if not run.is_dir():
@@ -134,6 +138,9 @@ def draw_run(run: str | Path, name: str) -> Figure:
 
     Raises:
         InputError: The figure is unknown, or its table is missing or empty.
+
+    Example:
+        >>> figure = nv.plots.draw_run(run, "leakage_heatmap")
     """
     if name not in FIGURES:
         raise InputError(f"unknown figure {name!r}: the figures are {', '.join(FIGURES)}")
@@ -177,6 +184,10 @@ def write_figures(
 
     Raises:
         InputError: A named figure has no table (only without `failed`).
+
+    Example:
+        >>> [path.name for path in nv.plots.write_figures(run, ("layer_profile",))]
+        ['layer_profile.pdf', 'layer_profile.png']
     """
     if names is None:
         names = tuple(name for name in FIGURES if _drawable(Path(run), name))

@@ -30,6 +30,11 @@ def gain_curves_plot(df: pd.DataFrame) -> Figure:
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> table = pd.DataFrame({"gate": "none", "method": "caa", "point": [0, 1], "gain": [0.0, 0.4]})
+        >>> table = table.assign(leakage=[0.0, 0.1], kl=[0.0, 0.3], loss=[0.0, 0.2])
+        >>> figure = nv.plots.gain_curves_plot(table)
     """
     df = need(df, COLUMNS, "gain_curves")
     gates = list(dict.fromkeys(df["gate"]))

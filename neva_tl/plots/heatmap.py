@@ -47,6 +47,9 @@ def leakage_heatmap(df: pd.DataFrame, *, columns: int = 3, scale: float | None =
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> figure = nv.plots.leakage_heatmap(nv.plots.read_table(run, "leakage"))
     """
     df = need(df, COLUMNS, "leakage")
     panels = conditions(df)

@@ -29,6 +29,10 @@ def interval_plot(df: pd.DataFrame, *, title: str = "", axis: str = "", guide: f
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> table = pd.DataFrame({"label": ["neva", "caa"], "est": [0.4, 0.5], "lo": [0.3, 0.4], "hi": [0.5, 0.6]})
+        >>> figure = nv.plots.interval_plot(table, axis="gain", guide=0.0)
     """
     df = need(df, COLUMNS, "intervals").reset_index(drop=True)
     figure = new_figure(4.6, 0.75 + 0.24 * len(df) + (0.2 if title else 0))

@@ -39,6 +39,11 @@ def layer_ablation(df: pd.DataFrame) -> Figure:
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> table = pd.DataFrame({"value": "power", "layer": [0, 1], "operation": "zero", "group": "selected"})
+        >>> table = table.assign(n_neurons=8, d_csr=[-0.1, -0.3], lo=[-0.2, -0.4], hi=[0.0, -0.2], d_loss=0.01)
+        >>> figure = nv.plots.layer_ablation(table)
     """
     df = need(df, COLUMNS, "layers")
     operations = [name for name in OPERATIONS if name in set(df["operation"])]

@@ -38,6 +38,9 @@ def layer_profile(neurons: pd.DataFrame, *, n_layers: int | None = None, method:
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> figure = nv.plots.layer_profile(nv.plots.read_table(run, "neurons"), n_layers=4)
     """
     neurons = need(neurons, ("value", "layer"), "neurons")
     df = pick_method(neurons, method)

@@ -49,6 +49,10 @@ def logit_lens_plot(df: pd.DataFrame, *, columns: int = 5, embedding: bool = Fal
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> table = nv.attribution.logit_lens(model, pairs.examples()[:4], values=["power"])
+        >>> figure = nv.plots.logit_lens_plot(table)
     """
     df = need(df, COLUMNS, "lens")
     if not embedding and (df["layer"] > 0).any():
@@ -166,6 +170,10 @@ def token_lens_plot(df: pd.DataFrame, *, value: str | None = None, title: str = 
 
     Raises:
         InputError: A column is missing, the table is empty, or it has no edit towards the value.
+
+    Example:
+        >>> table = nv.attribution.lens_tokens(model, "mara says that", edited=lambda: nv.edit(model, edit))
+        >>> figure = nv.plots.token_lens_plot(table)
     """
     df = need(df, TOKEN_COLUMNS, "lens_tokens")
     if "steered" in df.columns:

@@ -21,6 +21,10 @@ def margin_heatmap(df: pd.DataFrame) -> Figure:
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> table = pd.DataFrame({"value": ["power", "power"], "layer": [0, 1], "rms": [0.1, 0.3]})
+        >>> figure = nv.plots.margin_heatmap(table)
     """
     df = need(df, ("value", "layer", "rms"), "margin effects")
     values = list(dict.fromkeys(df["value"]))

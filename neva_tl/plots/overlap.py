@@ -45,6 +45,11 @@ def overlaps(neurons: pd.DataFrame, n_neurons: int) -> pd.DataFrame:
 
     Raises:
         InputError: A set is larger than `n_neurons`.
+
+    Example:
+        >>> table = pd.DataFrame({"value": ["power"] * 2 + ["security"] * 2, "layer": 1, "neuron": [3, 4, 4, 5]})
+        >>> int(nv.plots.overlaps(table, n_neurons=1536)["shared"].max())
+        1
     """
     sets = {
         str(name): set(zip(rows["layer"].astype(int), rows["neuron"].astype(int), strict=True))
@@ -80,6 +85,9 @@ def overlap_plot(neurons: pd.DataFrame, *, n_neurons: int | None = None, method:
 
     Raises:
         InputError: A column is missing, the table is empty, or a set is larger than the model.
+
+    Example:
+        >>> figure = nv.plots.overlap_plot(nv.plots.read_table(run, "neurons"), n_neurons=1536)
     """
     sizes = neurons.attrs
     df = pick_method(need(neurons, COLUMNS, "neurons"), method)

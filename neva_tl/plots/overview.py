@@ -44,6 +44,9 @@ def prompt_counts(df: pd.DataFrame, *, title: str = "") -> Figure:
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> figure = nv.plots.prompt_counts(pairs.df)
     """
     df = need(df, ("value", "pole", "split"), "prompts")
     values = present_values(df["value"])
@@ -89,6 +92,9 @@ def contrast_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> figure = nv.plots.contrast_profile(stats.profile())
     """
     df = need(df, ("value", "layer", "d99"), "contrast")
     figure = new_figure(5.4, 2.9)
@@ -121,6 +127,10 @@ def gate_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> table = pd.DataFrame({"layer": [0, 1], "caught": [0.8, 0.9], "passed": [0.1, 0.05]})
+        >>> figure = nv.plots.gate_profile(table)
     """
     df = need(df, ("layer", "caught", "passed"), "gate").sort_values("layer")
     figure = new_figure(4.6, 2.4)
@@ -155,6 +165,10 @@ def calibration_plot(df: pd.DataFrame, doses: Mapping[float, float | None], *, t
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> table = pd.DataFrame({"dose": [2.0, 4.0], "gain": [0.2, 0.5], "invalid": 0.0, "admissible": True})
+        >>> figure = nv.plots.calibration_plot(table, {0.4: 3.2})
     """
     df = need(df, ("dose", "gain", "invalid", "admissible"), "calibration").sort_values("dose")
     figure = new_figure(4.6, 2.8)

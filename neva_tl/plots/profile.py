@@ -32,6 +32,10 @@ def profile_plot(df: pd.DataFrame, *, title: str = "", axis: str = "") -> Figure
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> table = pd.DataFrame({"value": nv.VALUES, "before": 0.3, "before_lo": 0.2, "before_hi": 0.4})
+        >>> figure = nv.plots.profile_plot(table, axis="agreement")
     """
     df = need(df, COLUMNS, "profile")
     sides = [name for name in SIDES if name in df.columns]

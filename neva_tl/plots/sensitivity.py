@@ -42,6 +42,10 @@ def sensitivity_plot(df: pd.DataFrame) -> Figure:
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> levels = pd.DataFrame({"factor": "scope", "level": ["last", "all"], "own": [True, False], "method": "neva"})
+        >>> figure = nv.plots.sensitivity_plot(levels.assign(gain=[0.4, 0.3], leakage=0.02, kl=0.1))
     """
     df = need(df, COLUMNS, "sensitivity")
     factors = list(dict.fromkeys(df["factor"]))
@@ -113,6 +117,10 @@ def sparsity_plot(df: pd.DataFrame) -> Figure:
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> table = pd.DataFrame({"method": "neva", "value": "power", "k": [10, 50], "gain": [0.1, 0.4]})
+        >>> figure = nv.plots.sparsity_plot(table.assign(chosen=[False, True]))
     """
     df = need(df, ("method", "value", "k", "gain", "chosen"), "sparsity_curve")
     methods = method_order(df["method"])

@@ -286,6 +286,11 @@ def save_figure(
 
     Returns:
         The paths of the files.
+
+    Example:
+        >>> figure = nv.plots.layer_profile(nv.plots.read_table(run, "neurons"), n_layers=4)
+        >>> nv.plots.save_figure(figure, "profile", formats=("png",))[0].name
+        'profile.png'
     """
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)

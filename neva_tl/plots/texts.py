@@ -71,6 +71,9 @@ def texts_plot(
 
     Raises:
         InputError: A column is missing, or the table has no unedited texts, or none of the requested method and value.
+
+    Example:
+        >>> figure = nv.plots.texts_plot(nv.plots.read_table(run, "generations"), value="power", rows=2)
     """
     table = need(table, COLUMNS, "generations")
     pairs, value, label = _pairs(table, value, method, target_gain)

@@ -34,6 +34,10 @@ def two_values_plot(df: pd.DataFrame) -> Figure:
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> table = pd.DataFrame({"kind": ["compatible", "opposed"], "method": "neva", "dose_share": 0.5, "invalid": 0.0})
+        >>> figure = nv.plots.two_values_plot(table.assign(gain=0.2, min_gain=0.1, leakage=0.02))
     """
     df = need(df, COLUMNS, "two_values_kinds")
     order = method_order(df["method"])

@@ -30,6 +30,10 @@ def value_graph_plot(df: pd.DataFrame, *, title: str = "") -> Figure:
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> edges = pd.DataFrame({"a": ["power"], "b": ["security"], "adjacent": 0.9, "r": 0.4})
+        >>> figure = nv.plots.value_graph_plot(edges.assign(drawn=True, direction="->"))
     """
     df = need(df, COLUMNS, "value graph")
     figure = new_figure(4.4, 4.0)

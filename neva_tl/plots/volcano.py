@@ -32,6 +32,10 @@ def effect_volcano(effects: pd.DataFrame, *, columns: int = 5, label: int = 2, a
 
     Raises:
         InputError: A column is missing, or the table is empty.
+
+    Example:
+        >>> table = nv.plots.read_table(run, "effects")
+        >>> figure = nv.plots.effect_volcano(table)
     """
     effects = need(effects, COLUMNS, "effects")
     values = present_values(effects["value"])

@@ -37,6 +37,11 @@ class Widget:
     Attributes:
         element: name of the view in CircuitsVis.
         props: data of the view as JSON that is safe in a script element.
+
+    Example:
+        >>> widget = nv.plots.colored_tokens(["mara", " says"], [0.2, -0.4])
+        >>> widget.save("tokens.html").name
+        'tokens.html'
     """
 
     element: str
@@ -78,6 +83,9 @@ def bundle() -> str:
 
     Raises:
         InputError: CircuitsVis is not installed.
+
+    Example:
+        >>> page = nv.plots.colored_tokens(["mara"], [0.2]).bare + nv.plots.bundle()
     """
     code = (_package() / "dist" / "cdn" / "iife.js").read_text(encoding="utf-8")
     code = code.split("//# sourceMappingURL=")[0]
@@ -118,6 +126,11 @@ def neuron_activations(
 
     Raises:
         InputError: Shapes do not fit, numbers are not finite, or CircuitsVis is not installed.
+
+    Example:
+        >>> activations = np.array([[0.1, 0.0], [0.7, 0.2]])  # tokens, neurons
+        >>> nv.plots.neuron_activations(["mara", " says"], activations, ["L2.7", "L3.1"]).element
+        'TextNeuronActivations'
     """
     single = len(tokens) == 0 or isinstance(tokens[0], str)
     texts: list[list[str]] = [[str(token) for token in text] for text in ([tokens] if single else tokens)]
@@ -164,6 +177,10 @@ def colored_tokens(
 
     Raises:
         InputError: Lengths differ, numbers are not finite, or CircuitsVis is not installed.
+
+    Example:
+        >>> nv.plots.colored_tokens(["mara", " says"], [0.2, -0.4]).element
+        'ColoredTokens'
     """
     array = _array(values)
     if array.shape != (len(tokens),):
@@ -197,6 +214,11 @@ def attention(tokens: Sequence[str], patterns: Any, labels: Sequence[str], *, co
 
     Raises:
         InputError: Shapes do not fit, numbers are not finite, the list of heads is empty, or CircuitsVis is not installed.
+
+    Example:
+        >>> patterns = np.tril(np.full((1, 2, 2), 0.5))  # heads, tokens, tokens
+        >>> nv.plots.attention(["mara", " says"], patterns, ["L1.H0"]).element
+        'AttentionHeads'
     """
     array = _array(patterns)
     if not len(labels):

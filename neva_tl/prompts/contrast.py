@@ -69,6 +69,14 @@ class ContrastSet(metaclass=CheckedArguments):
         minimum: Smallest number of pairs, or rows per pole, of every value.
         theory: Theory of the values; by default the one that their names imply (Schwartz's, another built-in one, or the
             names alone in their order).
+
+    Example:
+        >>> pairs = nv.prompts.load("demo", per_value=20)
+        >>> pairs
+        ContrastSet(demo: 400 texts, 10 values, paired)
+        >>> train, test = pairs.split("train"), pairs.split("test")
+        >>> train.for_value("power", "security").values
+        ('power', 'security')
     """
 
     df: pd.DataFrame
@@ -101,6 +109,16 @@ class ContrastSet(metaclass=CheckedArguments):
 
         Raises:
             InputError: A row or the set is not usable; names the row.
+
+        Example:
+            >>> answers = {"+": "I keep every receipt.", "-": "I buy it at once."}
+            >>> rows = [
+            ...     {"value": "thrift", "pair_id": f"{i}", "pole": pole, "text": f"Question {i}? {answer}", "cluster": f"{i}"}
+            ...     for i in range(12)
+            ...     for pole, answer in answers.items()
+            ... ]
+            >>> nv.ContrastSet.from_rows(rows, "mine")
+            ContrastSet(mine: 24 texts, 1 values, paired)
         """
         resolved = IMPLIED if theory is None else find_theory(theory)
         df = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
@@ -114,6 +132,10 @@ class ContrastSet(metaclass=CheckedArguments):
 
         Raises:
             InputError: The theory lacks one of the values.
+
+        Example:
+            >>> pairs.with_theory("schwartz").theory.name
+            'schwartz'
         """
         return ContrastSet(self.df, self.name, self.note, self.minimum, find_theory(theory))
 
@@ -146,6 +168,10 @@ class ContrastSet(metaclass=CheckedArguments):
 
         Raises:
             InputError: Unknown split, or a split that lacks a pole of a value (train: has fewer than two pairs).
+
+        Example:
+            >>> sorted(pairs.split("validation").df["split"].unique())
+            ['validation']
         """
         if name not in splits.SPLITS:
             raise InputError(f"unknown split {name!r}: one of {', '.join(splits.SPLITS)}")
@@ -167,6 +193,10 @@ class ContrastSet(metaclass=CheckedArguments):
 
         Raises:
             InputError: Unknown value, or the set has no prompts for it.
+
+        Example:
+            >>> pairs.for_value("power").values
+            ('power',)
         """
         distinct = [self.theory.value(name).name for name in names]
         for name in distinct:
@@ -185,6 +215,10 @@ class ContrastSet(metaclass=CheckedArguments):
 
         Raises:
             InputError: `per_value` is below 2.
+
+        Example:
+            >>> len(pairs.cap(10))  # ten values, ten pairs, two poles
+            200
         """
         if per_value < 2:
             raise InputError(f"per_value is {per_value}: at least two pairs per value are needed")
@@ -212,6 +246,11 @@ class ContrastSet(metaclass=CheckedArguments):
 
         Raises:
             InputError: No row remains, a pair loses one of its rows, or a value has too few rows.
+
+        Example:
+            >>> short = pairs.part((pairs.df["value"] == "power").to_numpy(), "power only")
+            >>> short.name, len(short)
+            ('power only', 240)
         """
         subset = object.__new__(type(self))  # without __post_init__: the rows are already validated
         # tables are never edited in place, so that two sets can share one
@@ -229,7 +268,13 @@ class ContrastSet(metaclass=CheckedArguments):
         return subset
 
     def examples(self) -> list[Example]:
-        """Return each row as prompt and answer; without an answer span the full text is the answer."""
+        """Return each row as prompt and answer; without an answer span the full text is the answer.
+
+        Example:
+            >>> example = pairs.examples()[0]
+            >>> example.answer
+            'karin has learned that people need more'
+        """
         return examples_of(self.df)
 
     @check_arguments
@@ -241,6 +286,10 @@ class ContrastSet(metaclass=CheckedArguments):
 
         Raises:
             InputError: Another suffix.
+
+        Example:
+            >>> nv.prompts.load(pairs.save("pairs.csv")).hash == pairs.hash
+            True
         """
         path = Path(path)
         writers: dict[str, Callable[[Path], Any]] = {
@@ -256,7 +305,12 @@ class ContrastSet(metaclass=CheckedArguments):
         return path
 
     def counts(self) -> pd.DataFrame:
-        """Count rows per value (in the theory's order), split and pole."""
+        """Count rows per value (in the theory's order), split and pole.
+
+        Example:
+            >>> pairs.counts().loc["power", "train"].to_dict()
+            {'+': 60, '-': 60}
+        """
         table = self.df.groupby(["value", "split", "pole"]).size().unstack(["split", "pole"], fill_value=0)
         order = [(s, p) for s in splits.SPLITS for p in validation.POLES if (s, p) in table.columns]
         return table.reindex(index=list(self.values), columns=pd.MultiIndex.from_tuples(order, names=["split", "pole"]))

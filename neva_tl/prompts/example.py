@@ -23,6 +23,10 @@ class Example:
         separator: Text between prompt and answer in plain text ("" for languages without spaces, a newline, ...); None writes
             one space where both are present. A chat template replaces it.
         turns: Earlier turns of the conversation as (role, content), the system's first; only for chat models.
+
+    Example:
+        >>> nv.Example("Should I save money?", "Yes, a little every week.").answer
+        'Yes, a little every week.'
     """
 
     prompt: str
@@ -56,6 +60,11 @@ class Example:
 
         Raises:
             InputError: The messages are not a conversation that ends with the user's turn.
+
+        Example:
+            >>> messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Should I save money?"}]
+            >>> nv.Example.of(messages, "Yes.").answer
+            'Yes.'
         """
         if isinstance(prompt, str):
             return cls(prompt, answer)

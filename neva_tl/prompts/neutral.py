@@ -21,6 +21,11 @@ def neutral_texts(split: str | None = None) -> tuple[str, ...]:
 
     Raises:
         InputError: Unknown split.
+
+    Example:
+        >>> texts = nv.prompts.neutral_texts("test")
+        >>> texts[0].split(",")[0]
+        'Where a river meets a lake or the sea'
     """
     file = resources.files("neva_tl.prompts") / "data" / "neutral.json"
     rows = json.loads(file.read_text(encoding="utf-8"))
@@ -41,6 +46,10 @@ def gate_texts(spec: str | ContrastSet) -> tuple[list[Example], list[str]]:
         (relevant, neutral). Relevant texts are the set's training texts of both poles and all values, in the demo world also
         sentence beginnings that precede value words. Neutral texts are the demo world's value-free training texts,
         otherwise our validation passages (the test passages measure the cost of an edit).
+
+    Example:
+        >>> relevant, neutral = nv.prompts.gate_texts(pairs)
+        >>> gate = nv.fit_relevance(model, relevant, neutral, most=300)
     """
     pairs = load(spec)
     relevant = pairs.split("train").examples()

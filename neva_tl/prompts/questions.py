@@ -25,6 +25,11 @@ def load_questions(spec: str = "schwartz") -> pd.DataFrame:
 
     Args:
         spec: See `prompts.load`; all but "demo" give the natural-English questions.
+
+    Example:
+        >>> questions = nv.prompts.load_questions("demo")
+        >>> questions[["value", "against", "text"]].iloc[0].tolist()
+        ['self-direction', 'stimulation', 'tina can spend the day on designing a curious poem or chasing a stormy cliff :']
     """
     return _demo_table("dilemma_prompts") if spec == "demo" else schwartz.load_questions()
 
@@ -39,6 +44,10 @@ def open_prompts(spec: str = "schwartz", split: str | None = None) -> pd.DataFra
 
     Raises:
         InputError: Unknown split.
+
+    Example:
+        >>> nv.prompts.open_prompts("demo", "test")["text"].iloc[0]
+        'at the square , george often repeats that'
     """
     if split is not None and split not in SPLITS:
         raise InputError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
@@ -66,6 +75,12 @@ def words(
 
     Raises:
         InputError: The theory lacks the value, or a half other than A and B.
+
+    Example:
+        >>> nv.prompts.words("power")[:3]
+        ('power', 'powerful', 'powers')
+        >>> nv.prompts.words("power", half="A", spec="demo")[:3]
+        ('army', 'bank', 'buy')
     """
     if spec == "demo":
         return tuple(_demo().words(value, half))

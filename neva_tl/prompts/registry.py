@@ -73,6 +73,15 @@ def load(
 
     Raises:
         InputError: The spec is unknown, a file is missing or empty, or its content is not usable.
+
+    Example:
+        >>> nv.prompts.load("demo", per_value=20)
+        ContrastSet(demo: 400 texts, 10 values, paired)
+        >>> bonuses = [f"A bonus of {amount} dollars?" for amount in range(12)]
+        >>> table = pd.DataFrame({"prompt": bonuses, "plus": "Save it.", "minus": "Spend it.", "value": "thrift"})
+        >>> table.to_csv("thrift.csv", index=False)
+        >>> nv.prompts.load("thrift.csv")
+        ContrastSet(thrift.csv: 24 texts, 1 values, paired)
     """
     resolved = None if theory is None else find_theory(theory)
     if isinstance(spec, pd.DataFrame):

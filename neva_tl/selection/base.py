@@ -27,7 +27,16 @@ POWER = 0.8
 
 
 class SelectionWarning(UserWarning):
-    """A selection is empty or short, or a probe that it uses did not converge."""
+    """A selection is empty or short, or a probe that it uses did not converge.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore", nv.selection.SelectionWarning)  # fewer neurons pass than requested
+        ...     neurons = nv.select(stats, "power", method="effect_size", k=1000)
+        >>> len(neurons) < 1000
+        True
+    """
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,11 @@ class Request:
         seed: Seed of every random draw.
         options: The selector's own options.
         k_requested: Whether the caller named k. A default k only limits the set, so that fewer neurons are not worth a warning.
+
+    Example:
+        >>> from neva_tl.selection import Request
+        >>> Request("power", k=20, options={"lam_write": 0.0}).options
+        {'lam_write': 0.0}
     """
 
     value: str
@@ -87,6 +101,10 @@ def default_k(n_neurons: int) -> int:
 
     Args:
         n_neurons: Number of neurons of the model.
+
+    Example:
+        >>> nv.selection.default_k(4 * 384)
+        64
     """
     return min(n_neurons, max(_SMALL, int(n_neurons * MAX_SHARE)))
 

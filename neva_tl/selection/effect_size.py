@@ -67,6 +67,11 @@ def effect_table(
 
     Raises:
         InputError: The value was not collected, there are fewer than two observations, or moments are not finite.
+
+    Example:
+        >>> table = nv.effect_table(stats, "power")  # every neuron
+        >>> len(table), {"g", "p", "q"} <= set(table.columns)
+        (1536, True)
     """
     request = Request(value, delta=delta, lam=lam, layers=layers, site=site)  # type: ignore[arg-type]
     check_request(stats, request)

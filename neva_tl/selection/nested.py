@@ -47,6 +47,11 @@ class NestedEffect:
             that two thirds selected.
         hi: Upper end of that interval.
         df: One row per draw: `resample`, `left_out` (mean g), `neurons`.
+
+    Example:
+        >>> effect = nv.selection.nested_bootstrap(stats, "power", k=10, draws=10)
+        >>> effect.apparent > effect.corrected  # selection overstates the effect on its own prompts
+        True
     """
 
     value: str
@@ -114,6 +119,11 @@ def nested_bootstrap(
     Raises:
         InputError: `stability` would raise it, there are fewer than ten draws, the level is outside (0, 1), or no draw selects
             a neuron.
+
+    Example:
+        >>> effect = nv.selection.nested_bootstrap(stats, "power", k=10, draws=10)
+        >>> effect.value, effect.k
+        ('power', 10)
     """
     if draws < 10 or not 0 < level < 1:
         raise InputError(f"a nested bootstrap needs at least 10 draws and a level in (0, 1): got {draws}, {level}")

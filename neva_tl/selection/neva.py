@@ -106,6 +106,11 @@ def write_table(
 
     Raises:
         InputError: `other` or `offset` is invalid, the model does not fit the statistics, or `directions` raises it.
+
+    Example:
+        >>> writes = nv.selection.write_table(stats, "power", model)
+        >>> sorted(writes)
+        ['write', 'write_other']
     """
     if other not in ("mean", "max"):
         raise InputError(f"unknown summary {other!r} of the writes to other values: mean or max")

@@ -45,6 +45,11 @@ def random_like(
 
     Raises:
         InputError: `signs` is unknown, or the neurons drawn in a layer write nothing.
+
+    Example:
+        >>> placebo = nv.selection.random_like(neurons, stats, model)
+        >>> placebo.layers == neurons.layers, len(placebo) == len(neurons)
+        (True, True)
     """
     if signs not in ("random", "own"):
         raise InputError(f"unknown signs {signs!r}: random or own")

@@ -27,6 +27,11 @@ class Selector:
         needs_texts: Whether it runs the collected texts again (`ActivationStats.training_texts`).
         quick: Options for re-selections (placebos, resamples) that leave out costly columns which those do not read, such as
             the sign flips for `p_fwe`.
+
+    Example:
+        >>> selector = nv.selection.SELECTORS["neva"]
+        >>> "lam_write" in selector.options, selector.placebo
+        (True, False)
     """
 
     select: Callable[..., NeuronSet]
@@ -56,6 +61,12 @@ def register(name: str, selector: Selector) -> None:
 
     Raises:
         InputError: A `quick` option is not an option of the selector.
+
+    Example:
+        >>> from neva_tl.selection import SELECTORS, register
+        >>> register("effect_size", SELECTORS["effect_size"])  # replaces it, here by itself
+        >>> "effect_size" in SELECTORS
+        True
     """
     for option in selector.quick:
         if option not in selector.options:

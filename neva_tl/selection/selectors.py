@@ -93,11 +93,13 @@ def select(
             the texts.
 
     Example:
-        >>> import neva_tl as nv
-        >>> model = nv.load("demo")
-        >>> stats = nv.collect(model, nv.prompts.load("demo", per_value=40))
-        >>> nv.select(stats, "power").method
+        >>> nv.select(stats, "power").method  # auto: what a study takes
         'neva'
+        >>> neurons = nv.select(stats, "power", method="neva", model=model, k=20, lam_write=0.0)
+        >>> neurons.value, neurons.method
+        ('power', 'neva')
+        >>> neurons.df[["layer", "neuron", "g", "q"]].shape
+        (20, 4)
     """
     method = as_name("selection method", method, (AUTO, *SELECTORS))
     of_layers = None if layers is None else tuple(int(layer) for layer in layers)

@@ -41,6 +41,11 @@ def label_shuffled(
 
     Raises:
         InputError: The statistics hold no samples, the site is `gate`, or `like` is itself a placebo.
+
+    Example:
+        >>> placebo = nv.selection.label_shuffled(stats, "benevolence", like=neurons, model=model)
+        >>> placebo.method
+        'label_shuffled'
     """
     if find_selector(like.method).placebo:
         raise InputError(f"a label-shuffled placebo needs a selected set to follow, not one made by {like.method!r}")

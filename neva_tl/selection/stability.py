@@ -37,6 +37,11 @@ class Stability:
         halves: Number of half-samples (two for each draw).
         n_neurons: Number of candidate neurons.
         df: `layer, neuron, share` of every neuron selected at least once, most frequent first (ties in the model's order).
+
+    Example:
+        >>> stability = nv.selection.stability(stats, "power", k=10, draws=3)
+        >>> stability.stable(0.9).columns.tolist()
+        ['layer', 'neuron', 'share']
     """
 
     value: str
@@ -125,6 +130,11 @@ def stability(
     Raises:
         InputError: The statistics hold no samples, a value has fewer than four clusters, `draws` is below 1, the method is a
             placebo, or the selector refuses the request.
+
+    Example:
+        >>> stability = nv.selection.stability(stats, "power", k=10, draws=3)
+        >>> stability.value, stability.halves
+        ('power', 6)
     """
     if draws < 1:
         raise InputError(f"draws = {draws}: stability needs at least one")

@@ -29,6 +29,12 @@ class Context:
         activations: The neuron's activation at each token.
         at: Index of the peak among the tokens.
         text: Index of the text in the corpus.
+
+    Example:
+        >>> contexts = nv.circuits.top_contexts(model, [(2, 7)], nv.demo.neutral_texts("test", 8), k=1)
+        >>> context = contexts[2, 7][0]
+        >>> len(context.tokens) == len(context.activations), context.peak == context.activations[context.at]
+        (True, True)
     """
 
     tokens: tuple[str, ...]
@@ -74,6 +80,11 @@ def top_contexts(
 
     Raises:
         InputError: The corpus or the neurons are empty, or a neuron does not exist.
+
+    Example:
+        >>> contexts = nv.circuits.top_contexts(model, [(2, 7)], nv.demo.neutral_texts("test", 8), k=2)
+        >>> len(contexts[2, 7])
+        2
     """
     if not len(corpus) or not len(neurons):
         raise InputError("contexts need at least one neuron and one text")

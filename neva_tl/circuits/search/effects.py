@@ -56,6 +56,13 @@ class Effects:
         edges: source, target (names), attributed, total, measured, lo, hi; NaN where one does not exist.
         values: source, value, attributed (direct path to the value's log-odds), measured, lo, hi.
         inputs: token, text, count, total (integrated gradients of its embeddings on m), measured, lo, hi.
+
+    Example:
+        >>> task = nv.circuits.value_task(model, pairs, "benevolence", per_pole=2, at="last", values=["benevolence", "power"])
+        >>> nodes = nv.circuits.Nodes.of(model, heads=[(1, 0)], neurons=[(2, 7)])
+        >>> effects = nv.circuits.circuit_effects(model, task, nodes, n_inputs=2, measure=False)
+        >>> effects.edges.columns.tolist()
+        ['source', 'target', 'attributed', 'total', 'measured', 'lo', 'hi']
     """
 
     edges: pd.DataFrame
@@ -141,6 +148,12 @@ def circuit_effects(
 
     Raises:
         InputError: The parts of the model do not add up to its own activations or logits (see `attribution.self_check`).
+
+    Example:
+        >>> task = nv.circuits.value_task(model, pairs, "benevolence", per_pole=2, at="last", values=["benevolence", "power"])
+        >>> nodes = nv.circuits.Nodes.of(model, heads=[(1, 0)], neurons=[(2, 7)])
+        >>> nv.circuits.circuit_effects(model, task, nodes, n_inputs=2, measure=False).inputs.shape[0]
+        2
     """
     check_blocks(model)
     check_reads(model)

@@ -45,6 +45,13 @@ class Faithfulness:
         n_neurons: Neurons of the circuit.
         texts: Number of texts.
         split: Split of the texts.
+
+    Example:
+        >>> task = nv.circuits.value_task(model, pairs, "benevolence", per_pole=4, at="last")
+        >>> nodes = nv.circuits.Nodes.of(model, heads=[(1, 0)], neurons=[(2, 7)])
+        >>> result = nv.circuits.faithfulness(model, task, nodes, n_random=2)
+        >>> result.n_heads, result.n_neurons, result.measurable
+        (1, 1, True)
     """
 
     f: float
@@ -122,6 +129,13 @@ def faithfulness(
 
     Raises:
         InputError: m of the full model is not above m of nothing, so that F has no scale.
+
+    Example:
+        >>> task = nv.circuits.value_task(model, pairs, "benevolence", per_pole=4, at="last")
+        >>> nodes = nv.circuits.Nodes.of(model, heads=[(1, 0)], neurons=[(2, 7)])
+        >>> result = nv.circuits.faithfulness(model, task, nodes, n_random=2)
+        >>> result.n_random, result.split
+        (2, 'train')
     """
     run = CircuitRun.of(model, task, means)
     none = Nodes.none(model)

@@ -41,6 +41,12 @@ class Means:
         post: Per layer `[n_positions, d_mlp]`.
         embed: `[n_positions, d_model]`, the input of the first block, over the - texts only: the average input when the
             value is not expressed.
+
+    Example:
+        >>> task = nv.circuits.value_task(model, pairs, "benevolence", per_pole=2, at="last")
+        >>> means = nv.circuits.mean_activations(model, task)
+        >>> len(means.post), means.post[0].shape[1]  # layers, neurons
+        (4, 384)
     """
 
     z: tuple[Float[Tensor, "p h c"], ...]
@@ -65,6 +71,11 @@ def mean_activations(model: models.Model, task: ValueTask) -> Means:
     Args:
         model: A TransformerLens model.
         task: The texts.
+
+    Example:
+        >>> task = nv.circuits.value_task(model, pairs, "benevolence", per_pole=2, at="last")
+        >>> nv.circuits.mean_activations(model, task).embed.shape[1]
+        128
     """
     facts = models.info(model)
     names = {models.hook_name(model, 0, "resid_pre"): ("embed", 0)}

@@ -30,6 +30,12 @@ def input_scores(model: models.Model, task: ValueTask, means: Means, *, steps: i
         task: The texts.
         means: Supplies the start of the path, `means.embed`.
         steps: Points on the path.
+
+    Example:
+        >>> task = nv.circuits.value_task(model, pairs, "benevolence", per_pole=2, at="last")
+        >>> scores = nv.circuits.input_scores(model, task, nv.circuits.mean_activations(model, task), steps=2)
+        >>> tuple(scores.shape)  # one per token of the vocabulary
+        (1001,)
     """
     run = CircuitRun(model, task, means)
     facts = models.info(model)

@@ -46,6 +46,12 @@ def ablation_effects(
 
     Raises:
         InputError: The examples are empty.
+
+    Example:
+        >>> tokens = nv.attribution.value_tokens(model, ["benevolence", "power"])
+        >>> effects = nv.circuits.ablation_effects(model, neurons.head(2), pairs.examples()[:4], tokens)
+        >>> len(effects)  # neurons by values
+        4
     """
     from neva_tl.editing import Ablate, edit
 

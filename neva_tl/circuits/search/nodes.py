@@ -22,6 +22,11 @@ class Nodes:
     Attributes:
         heads: True for the heads of the circuit.
         neurons: True for the neurons of the circuit.
+
+    Example:
+        >>> nodes = nv.circuits.Nodes.of(model, heads=[(1, 0)], neurons=[(2, 7)])
+        >>> nodes.head_list(), nodes.neuron_list(), len(nodes.flat())
+        ([(1, 0)], [(2, 7)], 1552)
     """
 
     heads: Bool[Tensor, "n_layers n_heads"]

@@ -47,6 +47,12 @@ class SearchResult:
         shares: Score over m(model) - m(nothing), per head and neuron (flat), measured in the circuit; 0 outside it.
         f: Faithfulness on the search's own texts (optimistic: the circuit was fitted to them).
         size: Number of heads and neurons.
+
+    Example:
+        >>> task = nv.circuits.value_task(model, pairs, "benevolence", per_pole=2, at="last")
+        >>> result = nv.circuits.find_circuit(model, task, size=10, steps=1, exchanges=0)
+        >>> result.size, int(result.nodes.flat().sum())
+        (10, 10)
     """
 
     nodes: Nodes
@@ -87,6 +93,12 @@ def gate_scores(
 
     Returns:
         Flat, heads then neurons; 0 outside the circuit.
+
+    Example:
+        >>> task = nv.circuits.value_task(model, pairs, "benevolence", per_pole=2, at="last")
+        >>> means, nodes = nv.circuits.mean_activations(model, task), nv.circuits.Nodes.of(model, neurons=[(2, 7), (3, 1)])
+        >>> tuple(nv.circuits.gate_scores(model, task, means, nodes, steps=1).shape)
+        (1552,)
     """
     return _scores(CircuitRun(model, task, means), nodes, steps)
 
@@ -153,6 +165,12 @@ def find_circuits(
 
     Raises:
         InputError: `sizes` is empty, a size is below 1, or the task has no effect to explain.
+
+    Example:
+        >>> task = nv.circuits.value_task(model, pairs, "benevolence", per_pole=2, at="last")
+        >>> results = nv.circuits.find_circuits(model, task, [10, 20], steps=1, exchanges=0)
+        >>> sorted(results)
+        [10, 20]
     """
     if not len(sizes) or min(sizes) < 1:
         raise InputError(f"circuit sizes must be at least 1: {list(sizes)}")
@@ -190,6 +208,12 @@ def find_circuit(model: models.Model, task: ValueTask, size: int = 60, **options
         task: The texts.
         size: Heads plus neurons.
         options: Options of `find_circuits`.
+
+    Example:
+        >>> task = nv.circuits.value_task(model, pairs, "benevolence", per_pole=2, at="last")
+        >>> result = nv.circuits.find_circuit(model, task, size=10, steps=1, exchanges=0)
+        >>> len(result.nodes.head_list()) + len(result.nodes.neuron_list())
+        10
     """
     return find_circuits(model, task, [size], **options)[size]
 

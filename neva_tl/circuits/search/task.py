@@ -45,6 +45,11 @@ class ValueTask:
         chat: As in `inference.encode`.
         split: Split that the texts come from.
         lead: Suffix appended to every text.
+
+    Example:
+        >>> task = nv.circuits.value_task(model, pairs, "benevolence", per_pole=2, at="last")
+        >>> len(task.examples), task.subset([0, 1]).signs.tolist()
+        (4, [1.0, -1.0])
     """
 
     value: str
@@ -129,6 +134,11 @@ def value_task(
 
     Raises:
         InputError: The split has no texts of the value, the value has no token, or `per_pole` is below 2.
+
+    Example:
+        >>> task = nv.circuits.value_task(model, pairs, "benevolence", per_pole=2, at="last")
+        >>> task.value, task.split, len(task.examples)
+        ('benevolence', 'train', 4)
     """
     if per_pole < 2:
         raise InputError(f"a task needs at least 2 texts per pole, not {per_pole}")

@@ -38,6 +38,12 @@ class Effect(NamedTuple):
         root_n: Factor from a population effect to the noncentrality of t; broadcasts against t.
         sd: Standard deviation in whose units g is.
         sizes: Sizes of both samples for Welch's t (one share of variance then determines df and root_n); else None.
+
+    Example:
+        >>> plus, minus = np.array([[2.0], [3.0], [4.0]]), np.array([[1.0], [2.0], [3.0]])  # samples by neurons
+        >>> effect = nv.statistics.hedges_g(nv.statistics.moments(plus), nv.statistics.moments(minus))
+        >>> effect.g.round(2), effect.t.round(2), effect.sizes
+        (array([0.8]), array([1.22]), None)
     """
 
     g: np.ndarray
@@ -56,6 +62,10 @@ def hedges_correction(df: Num[np.ndarray, "*dims"] | float) -> Float[np.ndarray,
 
     Args:
         df: Degrees of freedom, at least 1.
+
+    Example:
+        >>> nv.statistics.hedges_correction(np.array([10.0, 100.0])).round(3)
+        array([0.923, 0.992])
     """
     df = np.asarray(df, dtype=np.float64)
     return np.asarray(np.exp(gammaln(df / 2) - gammaln((df - 1) / 2)) / np.sqrt(df / 2))
@@ -74,6 +84,11 @@ def hedges_g(plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]) -> Effect:
 
     Raises:
         InputError: Fewer than two observations in a sample, or moments that are not finite.
+
+    Example:
+        >>> plus, minus = np.array([[2.0], [3.0], [4.0]]), np.array([[1.0], [2.0], [3.0]])  # samples by neurons
+        >>> nv.statistics.hedges_g(nv.statistics.moments(plus), nv.statistics.moments(minus)).g.round(2)
+        array([0.8])
     """
     a, b = check_moments(plus, "the + sample"), check_moments(minus, "the - sample")
     df = a.n + b.n - 2
@@ -92,6 +107,11 @@ def paired_g(diff: tuple[int, Any, Any]) -> Effect:
 
     Raises:
         InputError: Fewer than two pairs, or moments that are not finite.
+
+    Example:
+        >>> differences = np.array([[0.2], [0.5], [0.4], [0.9]])  # pairs by neurons
+        >>> nv.statistics.paired_g(nv.statistics.moments(differences)).g.round(2)
+        array([1.23])
     """
     d = check_moments(diff, "the pair differences")
     return _effect(d.mean, np.sqrt(d.m2 / (d.n - 1)), np.asarray(float(d.n - 1)), np.asarray(np.sqrt(d.n)))
@@ -111,6 +131,12 @@ def welch_effect(plus: tuple[int, Any, Any], minus: tuple[int, Any, Any]) -> Eff
 
     Raises:
         InputError: Fewer than two observations in a sample, or moments that are not finite.
+
+    Example:
+        >>> plus, minus = np.array([[2.0], [3.0], [4.0]]), np.array([[1.0], [5.0], [3.0], [2.0]])
+        >>> effect = nv.statistics.welch_effect(nv.statistics.moments(plus), nv.statistics.moments(minus))
+        >>> effect.g.round(2), effect.df.round(2)
+        (array([0.14]), array([4.85]))
     """
     a, b = check_moments(plus, "the + sample"), check_moments(minus, "the - sample")
     pooled = hedges_g(a, b)
@@ -132,6 +158,12 @@ def welch(
 
     Returns:
         Welch's t, Satterthwaite's df and the two-sided p-value.
+
+    Example:
+        >>> plus, minus = np.array([[2.0], [3.0], [4.0]]), np.array([[1.0], [2.0], [3.0]])  # samples by neurons
+        >>> t, df, p = nv.statistics.welch(nv.statistics.moments(plus), nv.statistics.moments(minus))
+        >>> t.round(2), p.round(2)
+        (array([1.22]), array([0.29]))
     """
     t, df, _ = _welch(check_moments(plus, "the + sample"), check_moments(minus, "the - sample"))
     return t, df, np.asarray(2 * student.sf(np.abs(t), df))
@@ -161,6 +193,12 @@ def paired_t(
 
     Returns:
         Paired t, df and the two-sided p-value.
+
+    Example:
+        >>> differences = np.array([[0.2], [0.5], [0.4], [0.9]])  # pairs by neurons
+        >>> t, df, p = nv.statistics.paired_t(nv.statistics.moments(differences))
+        >>> t.round(2), p.round(3)
+        (array([3.4]), array([0.043]))
     """
     effect = paired_g(diff)
     return effect.t, effect.df, np.asarray(2 * student.sf(np.abs(effect.t), effect.df))
@@ -190,6 +228,12 @@ def interval(
 
     Raises:
         InputError: A level outside (0, 1) or an unknown method.
+
+    Example:
+        >>> differences = np.array([[0.2], [0.5], [0.4], [0.9]])  # pairs by neurons
+        >>> low, high = nv.statistics.interval(nv.statistics.paired_g(nv.statistics.moments(differences)))
+        >>> low.round(2), high.round(2)
+        (array([0.05]), array([3.28]))
     """
     if not 0 < level < 1:
         raise InputError(f"level {level} is not between 0 and 1")
@@ -216,6 +260,11 @@ def mean_interval(
 
     Returns:
         Mean, lower and upper limit; the limits of a single row are NaN.
+
+    Example:
+        >>> mean, low, high = nv.statistics.mean_interval(np.array([[0.2], [0.5], [0.4], [0.9]]))
+        >>> mean, low.round(2), high.round(2)
+        (array([0.5]), array([0.03]), array([0.97]))
     """
     n, mean = len(values), values.mean(axis=0)
     if n < 2:
@@ -237,6 +286,11 @@ def minimum_effect_p(effect: Effect, delta: Delta = 0.2) -> Float[np.ndarray, "*
 
     Raises:
         InputError: delta is negative.
+
+    Example:
+        >>> effect = nv.statistics.paired_g((20, np.array([0.1, 0.8]), np.array([19.0, 19.0])))
+        >>> nv.statistics.minimum_effect_p(effect, delta=0.2).round(3)
+        array([0.766, 0.011])
     """
     if delta < 0:
         raise InputError(f"delta {delta} is negative: it is a smallest effect of interest, in standard deviations")
@@ -303,6 +357,12 @@ def least_t(effect: Effect, alpha: Level, delta: Delta = 0.2) -> float:
         effect: Effects.
         alpha: Level, at most .5.
         delta: Smallest effect of interest, in standard deviations.
+
+    Example:
+        >>> effect = nv.statistics.paired_g((20, np.array([0.1, 0.8]), np.array([19.0, 19.0])))
+        >>> bound = nv.statistics.least_t(effect, alpha=0.05)
+        >>> bool(abs(effect.t[0]) < bound), bool(abs(effect.t[1]) < bound)
+        (True, False)
     """
     ends = np.linspace(np.min(effect.df), np.max(effect.df), 1 if np.ndim(effect.df) == 0 else 9)
     ncp = float(delta * np.min(effect.root_n))

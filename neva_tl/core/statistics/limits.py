@@ -25,6 +25,11 @@ def containing(estimate: Any, lo: Any, hi: Any) -> tuple[Float[np.ndarray, "*dim
 
     Returns:
         Both limits; NaN where the estimate or the limit is NaN.
+
+    Example:
+        >>> low, high = nv.statistics.containing(np.array([0.5]), np.array([0.6]), np.array([0.9]))
+        >>> low, high
+        (array([0.5]), array([0.9]))
     """
     point, low, high = (np.asarray(x, dtype=np.float64) for x in (estimate, lo, hi))
     return np.asarray(np.minimum(low, point)), np.asarray(np.maximum(high, point))
@@ -50,6 +55,12 @@ def shifted(
 
     Returns:
         Both limits; NaN where a shift is needed and the median draw is infinite.
+
+    Example:
+        >>> estimate, middle = np.array([0.5]), np.array([0.6])
+        >>> low, high = nv.statistics.shifted(estimate, np.array([0.5]), middle, np.array([0.7]), always=True)
+        >>> low.round(2), high.round(2)
+        (array([0.4]), array([0.6]))
     """
     point, low, centre, high = (np.asarray(x, dtype=np.float64) for x in (estimate, lo, middle, hi))
     moved = always | (point < low) | (point > high)
@@ -67,6 +78,11 @@ def wilson(count: int | float, n: int, level: float = 0.95) -> tuple[float, floa
         count: Number of successes.
         n: Number of trials, at least 1.
         level: Coverage.
+
+    Example:
+        >>> low, high = nv.statistics.wilson(8, 10)
+        >>> round(low, 2), round(high, 2)
+        (0.49, 0.94)
     """
     from statsmodels.stats.proportion import proportion_confint
 

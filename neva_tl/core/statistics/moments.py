@@ -19,6 +19,11 @@ class Moments(NamedTuple):
         n: Number of observations, shared by all trailing dimensions.
         mean: Mean over the observations.
         m2: Sum of squared deviations from that mean (variance times n - 1).
+
+    Example:
+        >>> sample = nv.statistics.moments(np.array([[1.0], [2.0], [6.0]]))
+        >>> sample.n, sample.mean, sample.m2
+        (3, array([3.]), array([14.]))
     """
 
     n: int
@@ -35,6 +40,11 @@ def moments(x: Num[np.ndarray, "n ..."]) -> Moments:
 
     Raises:
         InputError: x has no rows.
+
+    Example:
+        >>> sample = nv.statistics.moments(np.array([[1.0, 10.0], [3.0, 20.0]]))
+        >>> sample.n, sample.mean
+        (2, array([ 2., 15.]))
     """
     if not len(x):
         raise InputError("no observations: moments need at least one row")
@@ -54,6 +64,12 @@ def merge_moments(parts: Iterable[tuple[int, Any, Any]]) -> Moments:
 
     Raises:
         InputError: All samples are empty.
+
+    Example:
+        >>> first, second = nv.statistics.moments(np.array([[1.0], [2.0]])), nv.statistics.moments(np.array([[6.0]]))
+        >>> merged = nv.statistics.merge_moments([first, second])
+        >>> merged.n, merged.mean
+        (3, array([3.]))
     """
     merged: Moments | None = None
     for n, mean, m2 in parts:
@@ -87,6 +103,10 @@ def check_moments(sample: tuple[int, Any, Any], what: str = "sample", least: int
     Raises:
         InputError: Fewer than `least` observations, a negative M2, or a mean or M2 that is not finite (the message names
             layer and neuron when there are two trailing dimensions).
+
+    Example:
+        >>> nv.statistics.check_moments((3, np.array([2.0]), np.array([1.5]))).n
+        3
     """
     n, mean, m2 = int(sample[0]), np.asarray(sample[1], dtype=np.float64), np.asarray(sample[2], dtype=np.float64)
     if n < least:

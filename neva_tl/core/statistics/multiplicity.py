@@ -24,6 +24,10 @@ def benjamini_hochberg(p: Float[np.ndarray, "*dims"]) -> Float[np.ndarray, "*dim
 
     Raises:
         InputError: A p-value is missing or outside [0, 1].
+
+    Example:
+        >>> nv.statistics.benjamini_hochberg(np.array([0.001, 0.02, 0.2])).round(3)
+        array([0.003, 0.03 , 0.2  ])
     """
     p = np.asarray(p, dtype=np.float64)
     if not ((p >= 0) & (p <= 1)).all():
@@ -40,6 +44,10 @@ class StepUp(NamedTuple):
         largest: Largest rejected p-value; -1 without rejections.
         p: Rejected p-values, ascending.
         q: Their q-values.
+
+    Example:
+        >>> nv.statistics.step_up_p(np.array([0.001, 0.02, 0.2]), alpha=0.05, family=3).q.round(3)
+        array([0.003, 0.03 ])
     """
 
     largest: float
@@ -63,6 +71,11 @@ def step_up_p(p: Float[np.ndarray, " n"], alpha: float, family: int) -> StepUp:
 
     Raises:
         InputError: More p-values than hypotheses, or a p-value that is missing or outside [0, 1].
+
+    Example:
+        >>> largest, p, q = nv.statistics.step_up_p(np.array([0.001, 0.02, 0.2]), alpha=0.05, family=3)
+        >>> float(largest), p.tolist()
+        (0.02, [0.001, 0.02])
     """
     if len(p) > family:
         raise InputError(f"{len(p)} p-values of a family of {family}: count every hypothesis tested")
@@ -88,6 +101,11 @@ def cluster_means(x: Num[np.ndarray, "n ..."], clusters: np.ndarray) -> tuple[Fl
 
     Raises:
         InputError: x and clusters differ in length.
+
+    Example:
+        >>> means, names = nv.statistics.cluster_means(np.array([1.0, 3.0, 5.0]), np.array(["a", "a", "b"]))
+        >>> means.tolist(), names.tolist()
+        ([2.0, 5.0], ['a', 'b'])
     """
     names, index = np.unique(np.asarray(clusters).astype(str), return_inverse=True)
     if len(index) != len(x):
@@ -127,6 +145,12 @@ def sign_flip_max_t(
     Raises:
         InputError: Fewer than two clusters, effects that are not finite, a shift or signs of another size, or fewer than 100
             random draws.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> effects = rng.normal(size=(20, 3)) + np.array([2.0, 0.0, 0.0])  # 20 clusters, 3 neurons
+        >>> (nv.statistics.sign_flip_max_t(effects, rng=rng) < 0.05).tolist()
+        [True, False, False]
     """
     x = np.asarray(effects, dtype=np.float64)
     if np.ndim(shift) and np.shape(shift) != x.shape[1:]:

@@ -22,6 +22,11 @@ class Overlap(NamedTuple):
         expected: Number of shared members expected by chance (mean of the hypergeometric distribution).
         p_more: Probability of at least `shared` by chance.
         p_fewer: Probability of at most `shared` by chance.
+
+    Example:
+        >>> shared = nv.statistics.overlap({1, 2, 3}, {2, 3, 4}, total=100)
+        >>> shared.jaccard, shared.expected, round(shared.expected_jaccard, 3)
+        (0.5, 0.09, 0.015)
     """
 
     size_a: int
@@ -49,6 +54,11 @@ def overlap(a: Set[object], b: Set[object], total: int) -> Overlap:
 
     Raises:
         InputError: A set is larger than `total`.
+
+    Example:
+        >>> shared = nv.statistics.overlap({1, 2, 3}, {2, 3, 4}, total=100)
+        >>> shared.shared, round(shared.p_more, 4)
+        (2, 0.0018)
     """
     m, n, shared = len(a), len(b), len(a & b)
     if max(m, n) > total:

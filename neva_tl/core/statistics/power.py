@@ -31,6 +31,10 @@ def power_of_t(g: float, n: Count, *, alpha: float = 0.05, delta: Delta = 0.0, p
 
     Raises:
         InputError: Fewer than two pairs, or alpha outside (0, 1).
+
+    Example:
+        >>> round(nv.statistics.power_of_t(0.5, 34), 2)
+        0.81
     """
     df, root_n, critical = _test(n, alpha, delta, paired)
     return float(two_tails(critical, df, abs(g) * root_n))
@@ -54,6 +58,10 @@ def pairs_needed(
 
     Raises:
         InputError: A power outside (0, 1).
+
+    Example:
+        >>> nv.statistics.pairs_needed(0.5)
+        34
     """
     if not 0 < power < 1:
         raise InputError(f"power {power} is not between 0 and 1")
@@ -88,6 +96,10 @@ def detectable_g(
 
     Raises:
         InputError: A power outside (alpha, 1), or invalid arguments of `power_of_t`.
+
+    Example:
+        >>> round(nv.statistics.detectable_g(60), 2)
+        0.37
     """
     if not alpha < power < 1:
         raise InputError(f"power {power} is not between alpha = {alpha} and 1")

@@ -26,6 +26,12 @@ class Estimate(NamedTuple):
         lo: Lower limit.
         hi: Upper limit.
         n: Number of clusters.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> estimate = nv.statistics.cluster_bootstrap(np.array([0.1, 0.4, 0.2, 0.5]), None, rng=rng)
+        >>> round(float(estimate.est), 2), estimate.n
+        (0.3, 4)
     """
 
     est: Any
@@ -63,6 +69,12 @@ def cluster_bootstrap(
 
     Raises:
         InputError: Fewer than two clusters, or a statistic that is not finite on the data or on a draw.
+
+    Example:
+        >>> scores, topics = np.array([0.1, 0.2, 0.7, 0.8]), np.array(["a", "a", "b", "c"])
+        >>> estimate = nv.statistics.cluster_bootstrap(scores, topics, np.mean, rng=np.random.default_rng(0))
+        >>> round(float(estimate.est), 2), bool(estimate.lo < estimate.est < estimate.hi)
+        (0.45, True)
     """
     values = np.asarray(values)
     rows = _rows_of(np.arange(len(values)) if clusters is None else np.asarray(clusters), len(values))
@@ -131,6 +143,10 @@ def halves_of_folds(counts: Num[np.ndarray, " f"]) -> tuple[list[int], list[int]
 
     Raises:
         InputError: Fewer than two folds have observations.
+
+    Example:
+        >>> nv.statistics.halves_of_folds(np.array([5, 3, 4, 2]))
+        ([0, 3], [1, 2])
     """
     counts = np.asarray(counts)
     if (counts > 0).sum() < 2:
@@ -152,6 +168,10 @@ def split_half_agreement(
     Args:
         first: Effects in one half.
         second: Effects in the other half.
+
+    Example:
+        >>> nv.statistics.split_half_agreement(np.array([0.3, -0.2]), np.array([0.1, 0.4])).tolist()
+        [True, False]
     """
     return np.asarray(np.sign(first) * np.sign(second) > 0)
 
@@ -166,6 +186,11 @@ def spearman(a: Num[np.ndarray, " n"], b: Num[np.ndarray, " n"]) -> tuple[float,
 
     Raises:
         InputError: Fewer than three points, values that are not finite, or a constant input (undefined).
+
+    Example:
+        >>> rho, p = nv.statistics.spearman(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0]))
+        >>> round(rho, 2), round(p, 2)
+        (0.8, 0.2)
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     _check_correlation(a, b)
@@ -210,6 +235,13 @@ def mantel(
 
     Raises:
         InputError: Shapes differ, fewer than three rows, entries off the diagonal that are not finite or are all equal.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> distances = nv.theories.SCHWARTZ.distances()
+        >>> rho, p = nv.statistics.mantel(distances, distances + rng.normal(size=(10, 10)), permutations=99, rng=rng)
+        >>> rho > 0.9, p
+        (True, 0.01)
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 2 or a.shape[0] != a.shape[1] or len(a) < 3:

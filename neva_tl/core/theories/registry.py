@@ -32,6 +32,12 @@ def find_theory(spec: TheorySpec) -> ValueTheory:
 
     Raises:
         InputError: Unknown name, missing file, or data without a theory.
+
+    Example:
+        >>> nv.theories.find_theory("moral-foundations").names
+        ('care', 'fairness', 'loyalty', 'authority', 'sanctity', 'liberty')
+        >>> len(nv.theories.find_theory("schwartz20"))
+        20
     """
     if isinstance(spec, ValueTheory):
         return spec
@@ -51,6 +57,12 @@ def theory_of(names: Iterable[object]) -> ValueTheory:
 
     Raises:
         InputError: There are no names, or a name cannot be one of a value.
+
+    Example:
+        >>> nv.theories.theory_of(["power", "security"]).name
+        'schwartz'
+        >>> nv.theories.theory_of(["honesty", "thrift"]).names
+        ('honesty', 'thrift')
     """
     distinct = [check_name(name) for name in dict.fromkeys(names)]
     for theory in THEORIES.values():
@@ -68,6 +80,12 @@ def resolve_theory(theory: TheorySpec | None, names: Iterable[object]) -> ValueT
 
     Raises:
         InputError: The theory lacks one of the names.
+
+    Example:
+        >>> nv.theories.resolve_theory(None, ["thrift"]).names
+        ('thrift',)
+        >>> nv.theories.resolve_theory("schwartz", ["power"]).name
+        'schwartz'
     """
     names = list(names)
     if theory is None or theory is IMPLIED:
@@ -86,6 +104,12 @@ def in_order(names: Iterable[object], theory: TheorySpec | None = None) -> tuple
 
     Raises:
         InputError: The theory lacks one of the names.
+
+    Example:
+        >>> nv.theories.in_order(["power", "hedonism"])
+        ('hedonism', 'power')
+        >>> nv.theories.in_order(["thrift", "honesty"])
+        ('thrift', 'honesty')
     """
     names = list(names)
     return resolve_theory(theory, names).in_order(names) if names else ()
@@ -99,6 +123,13 @@ def theory_record(theory: ValueTheory, names: Iterable[object]) -> dict[str, Any
     Args:
         theory: The theory.
         names: Names of values that the artefact stores anyway.
+
+    Example:
+        >>> nv.theories.theory_record(nv.theories.SCHWARTZ, ["power"])
+        {}
+        >>> theory = nv.ValueTheory("mine", (nv.theories.Value("thrift", "Spending little."),))
+        >>> nv.theories.theory_record(theory, ["thrift"])["theory"]["name"]
+        'mine'
     """
     names = list(names)
     return {} if not names or theory == theory_of(names) else {"theory": theory.to_json()}
@@ -110,6 +141,10 @@ def recorded_theory(record: Mapping[str, Any], names: Iterable[object]) -> Value
     Args:
         record: Its metadata or settings, with `theory` if the names do not imply it.
         names: Names of values that the artefact stores.
+
+    Example:
+        >>> nv.theories.recorded_theory({}, ["power", "security"]).name
+        'schwartz'
     """
     return resolve_theory(record.get("theory"), names)
 
@@ -122,6 +157,13 @@ def check_spelling(name: str) -> None:
 
     Raises:
         InputError: The name differs from one of the ten by a few letters, capitals or spaces.
+
+    Example:
+        >>> nv.theories.check_spelling("thrift")  # its own name: accepted
+        >>> nv.theories.check_spelling("benevolense")
+        Traceback (most recent call last):
+            ...
+        neva_tl.core.errors.InputError: unknown value 'benevolense': did you mean 'benevolence'? ...
     """
     if any(name in theory for theory in THEORIES.values()):
         return
@@ -153,6 +195,13 @@ def left_out(theory: ValueTheory) -> str:
 
     Args:
         theory: The theory.
+
+    Example:
+        >>> nv.theories.left_out(nv.theories.SCHWARTZ)
+        ''
+        >>> line = nv.theories.left_out(nv.ValueTheory.from_names(["honesty", "thrift"]))
+        >>> "circle" in line
+        True
     """
     if len(theory) == 1:
         return f"{theory.names[0]} is the only concept: nothing to leak to, so no leakage, NLR, NGL and circle test"

@@ -95,6 +95,10 @@ def value(name: str) -> Value:
 
     Raises:
         InputError: The name is not one of the ten; the message lists them.
+
+    Example:
+        >>> nv.values.value("power").angle
+        144.0
     """
     return SCHWARTZ.value(name)
 
@@ -105,6 +109,10 @@ def circular_distance(a: str, b: str) -> float:
     Args:
         a: Name of a value.
         b: Name of another.
+
+    Example:
+        >>> nv.values.circular_distance("power", "universalism")
+        180.0
     """
     return SCHWARTZ.distance(a, b)
 
@@ -115,6 +123,10 @@ def distance_matrix(wedge: bool = False) -> Float[np.ndarray, "v v"]:
     Args:
         wedge: Put conformity and tradition at one shared angle (their wedge in the theory) and the other values at equal
             steps of 40 degrees on nine positions.
+
+    Example:
+        >>> nv.values.distance_matrix().shape, float(nv.values.distance_matrix().max())
+        ((10, 10), 180.0)
     """
     return SCHWARTZ.distances(wedge)
 
@@ -125,6 +137,10 @@ def same_group(a: str, b: str) -> bool:
     Args:
         a: Name of a value.
         b: Name of another.
+
+    Example:
+        >>> nv.values.same_group("power", "achievement"), nv.values.same_group("power", "benevolence")
+        (True, False)
     """
     return SCHWARTZ.same_group(a, b)
 
@@ -137,5 +153,9 @@ def in_circle_order(names: Iterable[object]) -> tuple[str, ...]:
 
     Raises:
         InputError: A name is not one of the ten values.
+
+    Example:
+        >>> nv.values.in_circle_order(["power", "hedonism"])
+        ('hedonism', 'power')
     """
     return SCHWARTZ.in_order(names)

@@ -35,6 +35,14 @@ def check_name(name: object, where: str = "") -> str:
 
     Raises:
         InputError: It is not a text of 1 to 80 characters, or holds a character that file names cannot have.
+
+    Example:
+        >>> nv.theories.check_name("thrift")
+        'thrift'
+        >>> nv.theories.check_name("a/b")
+        Traceback (most recent call last):
+            ...
+        neva_tl.core.errors.InputError: the name of a value is 'a/b': leave out ...
     """
     lead = f"{where}: " if where else ""
     if not isinstance(name, str):
@@ -66,6 +74,11 @@ class Value:
         opposites: Names of opposed values; empty where the theory names none.
         colour: Colour of figures as `#rrggbb`; "" takes one from a fixed palette.
         words: Words that express the value; empty without a list.
+
+    Example:
+        >>> thrift = nv.theories.Value("thrift", "Spending little and saving what is left.", colour="#2a9d8f")
+        >>> nv.ValueTheory("mine", (thrift,)).value("thrift").definition
+        'Spending little and saving what is left.'
     """
 
     name: str
@@ -114,9 +127,11 @@ class ValueTheory:
         description: Source of the theory, in a sentence; "" without one.
 
     Example:
-        >>> theory = ValueTheory.from_names(["honesty", "thrift"])
+        >>> theory = nv.ValueTheory.from_names(["honesty", "thrift"])
         >>> theory.names, theory.has_circle
         (('honesty', 'thrift'), False)
+        >>> nv.theories.SCHWARTZ.neighbours("power")
+        ('achievement', 'security')
     """
 
     name: str
@@ -202,6 +217,10 @@ class ValueTheory:
 
         Raises:
             InputError: A name is not a value of the theory.
+
+        Example:
+            >>> nv.theories.SCHWARTZ.in_order(["power", "hedonism"])
+            ('hedonism', 'power')
         """
         indices = {self.index(name) for name in sorted({str(name) for name in names})}
         return tuple(name for i, name in enumerate(self.names) if i in indices)
@@ -214,6 +233,10 @@ class ValueTheory:
 
         Raises:
             InputError: A name is not a value of the theory.
+
+        Example:
+            >>> nv.theories.SCHWARTZ.subset(["security", "power"]).names
+            ('power', 'security')
         """
         selected = self.in_order(names)
         if selected == self.names:
@@ -323,6 +346,10 @@ class ValueTheory:
         Args:
             names: Names of values; repeated ones count once.
             name: Name of the theory.
+
+        Example:
+            >>> nv.ValueTheory.from_names(["honesty", "thrift"]).names
+            ('honesty', 'thrift')
         """
         return cls(name, tuple(Value(one) for one in dict.fromkeys(names)))
 
@@ -371,6 +398,11 @@ class ValueTheory:
 
         Raises:
             InputError: Unknown name, the file is missing, or its content is not a theory.
+
+        Example:
+            >>> file = nv.ValueTheory.from_names(["honesty", "thrift"], "mine").save("mine.json")
+            >>> nv.ValueTheory.load("mine.json").names
+            ('honesty', 'thrift')
         """
         if str(spec) in BUILT_IN:
             return BUILT_IN[str(spec)]
@@ -404,6 +436,10 @@ class ValueTheory:
 
         Raises:
             InputError: Another suffix.
+
+        Example:
+            >>> nv.ValueTheory.from_names(["honesty", "thrift"], "mine").save("mine.json").name
+            'mine.json'
         """
         path = Path(path)
         if path.suffix == ".json":

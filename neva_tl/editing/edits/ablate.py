@@ -34,6 +34,10 @@ class Ablate(NeuronEdit):
     Attributes:
         mode: `zero`, `mean`, `plus` (how LAPE activates a neuron) or `resample`.
         seed: Seed of the draw.
+
+    Example:
+        >>> with nv.edit(model, nv.Ablate(neurons, mode="mean")):
+        ...     texts = nv.generate(model, ["mara says that"], max_new_tokens=4)
     """
 
     unit: ClassVar[DoseUnit] = "share"

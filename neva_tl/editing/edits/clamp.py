@@ -28,6 +28,11 @@ class Clamp(NeuronEdit):
 
     Attributes:
         quantile: Quantile in (0, 1).
+
+    Example:
+        >>> clamp = nv.Clamp(neurons, quantile=0.9)
+        >>> with nv.edit(model, clamp):
+        ...     texts = nv.generate(model, ["mara says that"], max_new_tokens=4)
     """
 
     unit: ClassVar[DoseUnit] = "share"

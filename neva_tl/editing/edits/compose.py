@@ -32,6 +32,12 @@ class Composed(Edit):
     Attributes:
         parts: The shifts.
         shared: Rule for a neuron that several shifts move (see `compose`).
+
+    Example:
+        >>> power = nv.select(stats, "power", k=20)
+        >>> both = nv.editing.compose([nv.Shift(neurons, dose=2.0), nv.Shift(power, dose=2.0)])
+        >>> len(both.steps()) <= len(neurons) + len(power)
+        True
     """
 
     parts: tuple[Shift, ...]
@@ -74,6 +80,12 @@ def compose(edits: Sequence[Shift], *, shared: Shared = "sum") -> Composed:
 
     Raises:
         InputError: No edits, an edit other than a shift, different scopes or gates, or a shared neuron under `refuse`.
+
+    Example:
+        >>> power = nv.select(stats, "power", k=20)
+        >>> both = nv.editing.compose([nv.Shift(neurons, dose=2.0), nv.Shift(power, dose=2.0)], shared="strongest")
+        >>> with nv.edit(model, both):
+        ...     texts = nv.generate(model, ["mara says that"], max_new_tokens=4)
     """
     parts = tuple(edits)
     if shared not in get_args(Shared):

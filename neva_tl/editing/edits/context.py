@@ -49,6 +49,11 @@ class ContextAware(TowardsProbability):
     Attributes:
         neurons: The set on which the probes were fitted.
         probes: One per layer, in layer order.
+
+    Example:
+        >>> context_aware = nv.fit_context(stats, neurons, dose=12.0, scope="last")
+        >>> len(context_aware.probes) == len(neurons.layers)
+        True
     """
 
     neurons: NeuronSet
@@ -108,6 +113,11 @@ def fit_context(
 
     Warns:
         RuntimeWarning: A probe did not converge (the warning names layer and neurons).
+
+    Example:
+        >>> context_aware = nv.fit_context(stats, neurons, dose=12.0, scope="last")
+        >>> with nv.edit(model, context_aware):
+        ...     texts = nv.generate(model, ["mara says that"], max_new_tokens=4)
     """
     if stats.samples is None:
         raise InputError("context-aware edits need the prompts' own activations: collect with samples=True (or a path)")

@@ -39,6 +39,12 @@ class GateShift(Edit):
         neurons: Neurons at site `gate` (or `post`, on a model without gate), with columns `p_diff` (difference of activation
             probability; its sign tells neurons of the value from opposite ones) and `q95` (95th percentile of a over training
             tokens).
+
+    Example:
+        >>> evidence = nv.baselines.Evidence(model, stats, {})
+        >>> shift = nv.baselines.npti(evidence, "benevolence")
+        >>> shift.with_dose(0.5).dose
+        0.5
     """
 
     unit: ClassVar[DoseUnit] = "gamma"

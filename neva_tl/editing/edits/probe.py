@@ -38,6 +38,12 @@ class LayerProbe:
         reach: Log-odds that one contrast `mean(+) - mean(-)` adds.
         lowest: Smallest log-odds of a training text.
         highest: Largest log-odds of a training text.
+
+    Example:
+        >>> context_aware = nv.fit_context(stats, neurons)
+        >>> probe = context_aware.probes[0]
+        >>> probe.weight.shape == probe.index.shape
+        True
     """
 
     layer: int

@@ -17,6 +17,10 @@ class RolePrompt(Edit):
     Attributes:
         instruction: Text before the prompt.
         joiner: Text between instruction and prompt.
+
+    Example:
+        >>> nv.RolePrompt("You care about others.", joiner=" ").rewrite("Should I help?")
+        'You care about others. Should I help?'
     """
 
     unit: ClassVar[DoseUnit] = "none"

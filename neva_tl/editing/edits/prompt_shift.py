@@ -30,6 +30,12 @@ class PromptShift(TowardsProbability):
     Attributes:
         probes: One per edited layer, on the full residual stream, in layer order.
         name: Name of the method in tables.
+
+    Example:
+        >>> evidence = nv.baselines.Evidence(model, stats, {"benevolence": neurons}, scope="generated")
+        >>> shift = nv.baselines.conva(evidence, "benevolence")
+        >>> [probe.layer for probe in shift.probes] == sorted(probe.layer for probe in shift.probes)
+        True
     """
 
     probes: tuple[LayerProbe, ...]

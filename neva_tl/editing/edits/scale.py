@@ -14,7 +14,12 @@ from neva_tl.editing.base import NeuronEdit
 
 @dataclass(frozen=True, eq=False)
 class Scale(NeuronEdit):
-    """`h_k *= dose` (METHODS 4; ours). Dose 1 changes nothing, 0 ablates, 2 doubles."""
+    """`h_k *= dose` (METHODS 4; ours). Dose 1 changes nothing, 0 ablates, 2 doubles.
+
+    Example:
+        >>> with nv.edit(model, nv.Scale(neurons, dose=0.0)):  # dose 0 ablates
+        ...     texts = nv.generate(model, ["mara says that"], max_new_tokens=4)
+    """
 
     unit: ClassVar[DoseUnit] = "none"  # a factor: 1, not 0, changes nothing
     effects: Literal["positive", "all"] = field(default="positive", kw_only=True)

@@ -26,6 +26,11 @@ class Shift(NeuronEdit):
 
     Attributes:
         weights: Column of the neuron table that scales each neuron's step (DPN-LE's rank weights); None for no weights.
+
+    Example:
+        >>> towards, away = nv.Shift(neurons, dose=4.0), nv.Shift(neurons, dose=-4.0)
+        >>> with nv.edit(model, towards):
+        ...     texts = nv.generate(model, ["mara says that"], max_new_tokens=4)
     """
 
     weights: str | None = field(default=None, kw_only=True)
@@ -66,5 +71,10 @@ def Amplify(neurons: NeuronSet, dose: float = 1.0, **options: object) -> Shift:
         neurons: The neurons to edit.
         dose: Multiple of each neuron's contrast.
         **options: Scope, gate, effects, weights of the edit.
+
+    Example:
+        >>> edit = nv.Amplify(neurons, dose=2.0, scope="generated")
+        >>> edit.dose, edit.scope
+        (2.0, 'generated')
     """
     return Shift(neurons, dose=dose, **options)  # type: ignore[arg-type]

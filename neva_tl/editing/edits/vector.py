@@ -34,6 +34,11 @@ class AddVector(Edit):
         vectors: Layer -> direction `[d_model]`, in residual-stream units (site `post`: `[d_mlp]`, in activation units).
         name: Name of the method in tables.
         site: `resid_post`, or `post` for a direction in the space of a layer's neurons.
+
+    Example:
+        >>> vector = stats.direction("benevolence")[2]  # mean(+) - mean(-) of the residual stream after layer 2
+        >>> with nv.edit(model, nv.AddVector({2: vector}, dose=2.0)):
+        ...     texts = nv.generate(model, ["mara says that"], max_new_tokens=4)
     """
 
     vectors: Mapping[int, np.ndarray]
@@ -80,6 +85,12 @@ class ProbedVector(TowardsProbability):
     Attributes:
         probes: One per layer, in layer order; each contains its direction (`unit`).
         name: Name of the method in tables.
+
+    Example:
+        >>> evidence = nv.baselines.Evidence(model, stats, {"benevolence": neurons}, layers=(2,))
+        >>> probed = nv.baselines.caa_probe(evidence, "benevolence")
+        >>> [probe.layer for probe in probed.probes]
+        [2]
     """
 
     probes: tuple[LayerProbe, ...]
@@ -150,6 +161,15 @@ def fit_vector_probes(
 
     Warns:
         RuntimeWarning: Some probes did not converge; one line names them.
+
+    Example:
+        >>> from neva_tl.editing import fit_vector_probes
+        >>> rng = np.random.default_rng(0)
+        >>> label = np.arange(40) < 20
+        >>> direction = np.ones(128)
+        >>> resid = {2: rng.normal(size=(40, 128)) + label[:, None] * direction}
+        >>> fit_vector_probes(resid, label, {2: direction}, dose=4.0).dose
+        4.0
     """
     probes, unconverged = [], []
     for layer, x in sorted(resid.items()):

@@ -41,6 +41,11 @@ class Reference:
         loss: Per text and token, minus log-probability (nats).
         logprobs: Per text, the full distribution at every scored token, in half precision on the CPU (2 bytes x tokens x
             vocabulary: 300 MB for 3 000 tokens of a vocabulary of 49 000).
+
+    Example:
+        >>> reference = nv.evaluation.reference(model, nv.demo.neutral_texts("test", 4))
+        >>> len(reference.texts), reference.logprobs[0].shape[1]
+        (4, 1001)
     """
 
     texts: tuple[str, ...]
@@ -60,6 +65,11 @@ def reference(model: Model, texts: Sequence[str], *, token_budget: int = TOKEN_B
 
     Raises:
         InputError: No texts, or a text with fewer than two tokens.
+
+    Example:
+        >>> reference = nv.evaluation.reference(model, nv.demo.neutral_texts("test", 4))
+        >>> nv.capability(model, edit, reference)["kl"] >= 0
+        True
     """
     if not texts:
         raise InputError("capability needs neutral texts: there are none")
@@ -91,6 +101,11 @@ def neutral_table(
 
     Returns:
         One row per text: `text` (its number), `tokens`, `loss` and `kl` (sums in nats over those tokens).
+
+    Example:
+        >>> table = nv.evaluation.neutral_table(model, edit, nv.demo.neutral_texts("test", 4))
+        >>> table.columns.tolist()
+        ['text', 'tokens', 'loss', 'kl']
     """
     base = texts if isinstance(texts, Reference) else reference(model, texts, token_budget=token_budget)
     role = rewrite(edits, "")
@@ -128,6 +143,11 @@ def multiple_choice(
 
     Raises:
         InputError: A column is missing, a question has fewer than two options, or its answer is not among them.
+
+    Example:
+        >>> answers = nv.evaluation.multiple_choice(model, None, nv.demo.neutral_questions("test", 4))
+        >>> len(answers)
+        4
     """
     for column in ("prompt", "options", "answer"):
         if column not in questions.columns:
@@ -173,6 +193,11 @@ def capability(
     Returns:
         `perplexity` (exp of the mean loss over all tokens), `kl` (mean nats per token from the unedited model) and,
         with questions, `accuracy`.
+
+    Example:
+        >>> table = nv.capability(model, edit, nv.demo.neutral_texts("test", 4))
+        >>> sorted(table)
+        ['kl', 'perplexity']
     """
     table = neutral_table(model, edits, neutral_texts("test") if texts is None else texts)
     tokens = float(table["tokens"].sum())

@@ -20,6 +20,10 @@ class Decoding(metaclass=CheckedArguments):
         seed: Seed of the common random numbers.
         chat: Force or forbid the chat template; None uses it where the tokenizer has one.
         batch_size: Prompts per batch; None chooses it by the size of the model. It does not affect the texts.
+
+    Example:
+        >>> nv.evaluation.Decoding(max_new_tokens=12).options()["max_new_tokens"]
+        12
     """
 
     max_new_tokens: int = 24

@@ -74,18 +74,12 @@ def on_dilemmas(
         InputError: The number of texts differs from the number of questions.
 
     Example:
-        >>> import neva_tl as nv
-        >>> from neva_tl.evaluation import measure, on_dilemmas, text_responses
-        >>> from neva_tl.prompts import load_questions
-        >>> model = nv.load("demo")
-        >>> stats = nv.collect(model, nv.prompts.load("demo", per_value=8))
-        >>> edit = nv.Shift(nv.select(stats, "power", method="mean_shift"))
-        >>> questions = load_questions("demo").query("split == 'validation'")
-        >>> judge = nv.evaluation.ExactJudge()
+        >>> from neva_tl.evaluation import on_dilemmas, text_responses
+        >>> questions = nv.prompts.load_questions("demo").query("split == 'test'").head(12)
         >>> base, edited = (text_responses(model, edits, questions, judge) for edits in (None, edit))
-        >>> responses = on_dilemmas("shift", questions, base, {"power": edited}, judge=judge.name, unit=judge.unit)
-        >>> measure(responses, n_boot=100, n_permutations=99).matrix.shape
-        (1, 10)
+        >>> responses = on_dilemmas("shift", questions, base, {"benevolence": edited}, judge=judge.name, unit=judge.unit)
+        >>> responses.steered
+        ('benevolence',)
     """
     if any(len(frame) != len(questions) for frame in (base, *edited.values())):
         raise InputError("dilemmas need one text per question in every condition (samples=1)")
@@ -116,6 +110,16 @@ def without_opponents(responses: Responses, questions: pd.DataFrame) -> Response
     Args:
         responses: Scores of a `YesNoJudge` on the questions (see `assemble`).
         questions: Columns `value`, `against`.
+
+    Example:
+        >>> from neva_tl.evaluation import YesNoJudge, assemble, observe, without_opponents
+        >>> duels = [("power", "security"), ("security", "tradition"), ("tradition", "power")]
+        >>> questions = pd.DataFrame(duels, columns=["value", "against"])
+        >>> questions = questions.assign(text=[f"Should he choose {a} over {b}?" for a, b in duels], topic=list("abc"))
+        >>> base, edited = (observe(model, edits, None, YesNoJudge(questions)).items for edits in (None, edit))
+        >>> responses = assemble("shift", base, {"power": edited})
+        >>> without_opponents(responses, questions).values
+        ('power', 'security', 'tradition')
     """
     excluded = tuple(
         np.stack([offers(questions, i)[offers(questions, j)] & (i != j) for i in responses.steered])
@@ -138,20 +142,11 @@ class YesNoJudge:
         chat: Force or forbid the chat template; None uses it where the tokenizer has one.
 
     Example:
-        >>> import pandas as pd
-        >>> import neva_tl as nv
-        >>> from neva_tl.evaluation import YesNoJudge, assemble, measure, observe, without_opponents
-        >>> model = nv.load("demo")
-        >>> stats = nv.collect(model, nv.prompts.load("demo", per_value=8))
-        >>> edit = nv.Shift(nv.select(stats, "power", method="mean_shift"))
-        >>> pairs = [("power", "security"), ("security", "tradition"), ("tradition", "power")]
-        >>> questions = pd.DataFrame(pairs, columns=["value", "against"])
-        >>> questions = questions.assign(text=[f"Should he choose {a} over {b}?" for a, b in pairs], topic=list("abc"))
-        >>> judge = YesNoJudge(questions)
-        >>> base, edited = (observe(model, edits, None, judge).items for edits in (None, edit))
-        >>> responses = assemble("shift", base, {"power": edited}, judge=judge.name, unit=judge.unit)
-        >>> measure(without_opponents(responses, questions), n_boot=100, n_permutations=99).responses.values
-        ('power', 'security', 'tradition')
+        >>> questions = nv.prompts.load_questions("demo").query("split == 'test'").head(4)
+        >>> judge = nv.evaluation.YesNoJudge(questions)
+        >>> items = judge.measure(model)  # log-odds of "yes"
+        >>> judge.name
+        'dilemma'
     """
 
     questions: pd.DataFrame

@@ -64,6 +64,12 @@ def dose_metric(
 
     Returns:
         Edit -> `DosePoint`.
+
+    Example:
+        >>> metric = nv.evaluation.dose_metric(model, prompts, judge, value="benevolence")
+        >>> point = metric(edit.with_dose(0.0))
+        >>> point.gain, point.invalid
+        (0.0, 0.0)
     """
     judge = as_judge(judge)
     unedited = base or observe(model, None, prompts, judge, decoding=decoding)
@@ -113,6 +119,11 @@ def dose_response(
     Returns:
         One row per dose: `value, dose, gain, gain_lo, gain_hi, leakage` (cross-fitted), `invalid, admissible`, and with texts
         `ppl, kl`.
+
+    Example:
+        >>> table = nv.dose_response(model, edit, prompts, judge, value="benevolence", doses=(1.0, 2.0), n_boot=20)
+        >>> table["dose"].tolist()
+        [1.0, 2.0]
     """
     judge = as_judge(judge)
     name = judge_theory(judge).value(value or steered_value(edit)).name

@@ -38,6 +38,11 @@ def fluency(
     Returns:
         `invalid` (share), `repetition` (mean share of repeated 4-grams), `words` (mean length), and with a model
         `perplexity`: exp of the mean loss over all tokens of non-empty texts given their prompts.
+
+    Example:
+        >>> texts = ["where safety leads , defending the solid door is right ."]
+        >>> sorted(nv.evaluation.fluency(texts, model, prompts=["mara thinks that"]))
+        ['invalid', 'perplexity', 'repetition', 'words']
     """
     if isinstance(generations, pd.DataFrame):
         if "text" not in generations.columns:
@@ -78,5 +83,9 @@ def admissible(invalid: float, base_invalid: float, slack: float = INVALID_SLACK
         invalid: Invalid rate at the dose.
         base_invalid: Invalid rate of the unedited model.
         slack: Maximum increase.
+
+    Example:
+        >>> nv.evaluation.admissible(0.04, 0.0), nv.evaluation.admissible(0.20, 0.0)
+        (True, False)
     """
     return invalid <= base_invalid + slack + 1e-9

@@ -25,6 +25,11 @@ def kl_metric(model: Model, texts: Sequence[str] | Reference) -> Callable[[Edit]
 
     Raises:
         InputError: No texts, or a text with fewer than two tokens.
+
+    Example:
+        >>> metric = nv.evaluation.kl_metric(model, nv.demo.neutral_texts("validation", 4))
+        >>> metric(edit).gain > 0
+        True
     """
     base = texts if isinstance(texts, Reference) else reference(model, texts)
 

@@ -52,6 +52,14 @@ def assemble(
 
     Raises:
         InputError: The conditions have different items.
+
+    Example:
+        >>> pairs = nv.prompts.load("demo", per_value=20)
+        >>> judge = nv.evaluation.LogProbJudge.fit(model, pairs, per_value=4, affirmation=False)
+        >>> with nv.edit(model, edit) as session:
+        ...     edited = judge.measure(model, session)
+        >>> nv.evaluation.assemble("shift", judge.measure(model), {"benevolence": edited}).steered
+        ('benevolence',)
     """
     for name, scores in edited.items():
         if scores.values != base.values or any(
@@ -111,6 +119,11 @@ def leakage(
 
     Raises:
         InputError: No edits, an unknown value, or a text judge without prompts.
+
+    Example:
+        >>> result = nv.leakage(model, {"benevolence": edit}, prompts, judge, n_boot=100)
+        >>> result.matrix.shape  # steered by measured values
+        (1, 10)
     """
     judge = as_judge(judge)
     if not isinstance(edits, Mapping):
@@ -201,6 +214,10 @@ def csr(
         seed: Seed of the bootstrap.
         n_boot: Bootstrap draws.
         level: Coverage of the interval.
+
+    Example:
+        >>> nv.evaluation.csr(np.array([0.2, 0.8, 0.6, 0.4]), ["a", "a", "b", "b"]).est
+        0.5
     """
     names = np.arange(len(scores)).astype(str) if clusters is None else np.asarray(clusters, dtype=str)
     if not len(scores) or names.shape != scores.shape:

@@ -73,6 +73,11 @@ def score_texts(judge: TextJudge | str, texts: Sequence[str], prompts: Sequence[
 
     Raises:
         InputError: The judge returned scores of the wrong shape or range.
+
+    Example:
+        >>> scores = nv.evaluation.score_texts("wordlist", ["He helps and supports his neighbour."])
+        >>> scores.shape[0]
+        1
     """
     judge, texts = as_text_judge(judge), list(texts)
     values = judge_values(judge)
@@ -162,6 +167,11 @@ def text_responses(
 
     Returns:
         One row per prompt and sample: `prompt, topic, sample, text, valid, score_VALUE...` (`oppose_VALUE...`).
+
+    Example:
+        >>> texts = nv.evaluation.text_responses(model, edit, prompts, judge)
+        >>> len(texts) == len(prompts)
+        True
     """
     judge, decoding = as_text_judge(judge), decoding or Decoding()
     inputs = _inputs(prompts, decoding)
@@ -198,6 +208,11 @@ class Observed:
         items: Item scores of each measured value.
         net: Item scores expresses - opposes, if a text judge scores opposition.
         generations: Generated texts with their scores; None for a ModelJudge.
+
+    Example:
+        >>> observed = nv.evaluation.observe(model, None, prompts, judge)
+        >>> observed.invalid, len(observed.generations)
+        (0.0, 6)
     """
 
     items: ItemScores
@@ -253,6 +268,11 @@ def observe(
 
     Raises:
         InputError: A text judge without prompts.
+
+    Example:
+        >>> before, after = (nv.evaluation.observe(model, edits, prompts, judge) for edits in (None, edit))
+        >>> after.csr("benevolence") > before.csr("benevolence")
+        True
     """
     judge = as_judge(judge)
     if not reads_texts(judge):

@@ -48,6 +48,13 @@ class Agreement:
     Attributes:
         df: label, est, lo, hi (95 %, clusters resampled), n (texts that both decided), agreed (share of equal decisions).
         mean: Mean over the values where kappa is defined.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> scores = rng.random((40, 10))
+        >>> agreement = nv.evaluation.agreement(scores, scores, np.arange(40), n_boot=20)
+        >>> agreement.mean.est
+        1.0
     """
 
     df: pd.DataFrame
@@ -89,6 +96,12 @@ def agreement(
 
     Raises:
         InputError: The shapes differ.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> scores, noisy = rng.random((40, 10)), rng.random((40, 10))
+        >>> nv.evaluation.agreement(scores, noisy, np.arange(40), n_boot=20).mean.est < 0.5
+        True
     """
     if scores_a.shape != scores_b.shape or len(clusters) != len(scores_a) or len(names) != scores_a.shape[1]:
         raise InputError(f"scores {scores_a.shape} and {scores_b.shape}, {len(clusters)} clusters: shapes must agree")
@@ -125,6 +138,12 @@ class Confusion:
         rho: Spearman correlation of the off-diagonal lift with circular distance. Negative: the judge confuses neighbours more
             often than opposite values.
         p: Two-sided p-value of Mantel's test of `rho`.
+
+    Example:
+        >>> labels = np.eye(10)[np.arange(40) % 10]
+        >>> confusion = nv.evaluation.confusion(0.8 * labels, labels, n_permutations=99)
+        >>> confusion.matrix.loc["power", "power"].item(), confusion.matrix.loc["power", "security"].item()
+        (0.8, 0.0)
     """
 
     matrix: pd.DataFrame
@@ -179,6 +198,11 @@ def confusion(
 
     Raises:
         InputError: No text has a label of 1.
+
+    Example:
+        >>> labels = np.eye(10)[np.arange(40) % 10]
+        >>> nv.evaluation.confusion(0.8 * labels, labels, n_permutations=99).matrix.shape
+        (10, 10)
     """
     positive = labels == 1
     if not positive.any():

@@ -55,6 +55,16 @@ class CorrectedLeakage:
             `sum_{j != i} max(0, min(D[i, j], alone[i, j])) / sum_{j != i} max(0, D[i, j])`. Both matrices enter with their
             noise. Null where the raw leakage is within noise of 0.
         csr: Single CSRs; see `csr_table`.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> labels = (rng.random((200, 10)) < 0.3).astype(float)
+        >>> scores = 0.1 + 0.7 * labels + 0.1 * rng.random((200, 10))
+        >>> clusters, unit = np.arange(200).astype(str), result.responses.unit
+        >>> judged = nv.evaluation.JudgedTexts("exact", unit, "made up", scores, labels, clusters)
+        >>> corrected = nv.evaluation.correct(result.responses, judged, n_boot=20, n_permutations=19)
+        >>> corrected.table().columns.tolist()
+        ['method', 'steered', 'measured', 'd', 'lo', 'hi', 'corrected', 'corrected_lo', 'corrected_hi', 'alone']
     """
 
     raw: LeakageResult
@@ -193,6 +203,16 @@ def correct(
 
     Raises:
         InputError: The judges differ, `responses` lacks a value, or the labels do not define a mixing matrix (see `mixing`).
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> labels = (rng.random((200, 10)) < 0.3).astype(float)
+        >>> scores = 0.1 + 0.7 * labels + 0.1 * rng.random((200, 10))
+        >>> clusters, unit = np.arange(200).astype(str), result.responses.unit
+        >>> judged = nv.evaluation.JudgedTexts("exact", unit, "made up", scores, labels, clusters)
+        >>> corrected = nv.evaluation.correct(result.responses, judged, n_boot=20, n_permutations=19)
+        >>> corrected.matrix.shape
+        (1, 10)
     """
     if responses.values != SCHWARTZ.names:
         raise InputError(

@@ -54,6 +54,12 @@ class JudgedTexts:
         labels: Labels, 1 or 0.
         clusters: Topic of each text.
         left_out: Number of texts left out because a label or a score is missing.
+
+    Example:
+        >>> labels = np.eye(10)[np.arange(40) % 10]
+        >>> judged = nv.evaluation.JudgedTexts("exact", "P", "made up", 0.8 * labels, labels, np.arange(40).astype(str))
+        >>> len(judged.names)  # one cluster per text
+        40
     """
 
     judge: str
@@ -97,6 +103,14 @@ def judged(judge: TextJudge, labelled: LabelledTexts, *, split: str = "test") ->
 
     Raises:
         InputError: The split does not exist, no text has all ten labels, or the judge failed on every text.
+
+    Example:
+        >>> table = pd.DataFrame({"text": ["He rules the whole town.", "She helps her friend."] * 10})
+        >>> table = table.assign(**dict.fromkeys(nv.VALUES, 0), cluster=range(20), split="test")
+        >>> table.assign(power=[1, 0] * 10, benevolence=[0, 1] * 10).to_csv("labels.csv", index=False)
+        >>> labelled = nv.evaluation.LabelledTexts.load("labels.csv")
+        >>> nv.evaluation.judged(nv.evaluation.WordListJudge(), labelled).scores.shape
+        (2, 10)
     """
     from neva_tl.evaluation.conditions.observe import score_texts
 
@@ -161,6 +175,15 @@ class Mixing:
             corrected numbers have no meaning.
         rates: tpr and fpr of each value (mean score with and without it) with intervals, and yes (number of texts with it).
         draws: The bootstrap draws.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> labels = (rng.random((200, 10)) < 0.3).astype(float)
+        >>> scores = 0.1 + 0.7 * labels + 0.1 * rng.random((200, 10))
+        >>> judged = nv.evaluation.JudgedTexts("exact", "P", "made up", scores, labels, np.arange(200).astype(str))
+        >>> mixing = nv.evaluation.mixing(judged, n_boot=20)
+        >>> round(float(mixing.matrix.loc["power", "power"]), 1)
+        0.7
     """
 
     judged: JudgedTexts
@@ -226,6 +249,14 @@ def mixing(judged: JudgedTexts, *, seed: int = 0, n_boot: int = 2000, level: flo
     Raises:
         InputError: A value has too few labels, labels are collinear, or the judge does not separate values at all (M is
             singular). The message names the value.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> labels = (rng.random((200, 10)) < 0.3).astype(float)
+        >>> scores = 0.1 + 0.7 * labels + 0.1 * rng.random((200, 10))
+        >>> judged = nv.evaluation.JudgedTexts("exact", "P", "made up", scores, labels, np.arange(200).astype(str))
+        >>> nv.evaluation.mixing(judged, n_boot=20).weak
+        ()
     """
     _check_labels(judged.labels, judged.clusters, judged.labels_name)
     draws = _draw(judged, seed=seed, n_boot=n_boot, n_splits=n_splits)
@@ -328,6 +359,10 @@ def rogan_gladen(
 
     Returns:
         The estimate; NaN where tpr is not above fpr: the judge does not detect the value.
+
+    Example:
+        >>> nv.evaluation.rogan_gladen(np.array([0.5]), np.array([0.9]), np.array([0.1])).round(2)
+        array([0.5])
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(tpr > fpr, (measured - fpr) / (tpr - fpr), np.nan)

@@ -88,6 +88,15 @@ class QualityCard:
             accuracy (each with `_lo`, `_hi`: 95 %, clusters resampled), auroc, brier, ece, missing, undecided (shares).
         macro: One row per level and measure: est, lo, hi; worst and best (if every missing score were wrong, or right);
             one_baseline (a judge that decides 1 everywhere).
+
+    Example:
+        >>> texts = ["He rules the whole town.", "She helps her old friend."] * 20
+        >>> table = pd.DataFrame({"text": texts, "power": [1, 0] * 20, "benevolence": [0, 1] * 20})
+        >>> table.assign(cluster=range(40), split="test").to_csv("labels.csv", index=False)
+        >>> labelled = nv.evaluation.LabelledTexts.load("labels.csv")
+        >>> card = nv.evaluation.quality(nv.evaluation.WordListJudge(), labelled, n_boot=20)
+        >>> card.judge, card.n
+        ('wordlist', 2)
     """
 
     judge: str
@@ -219,6 +228,15 @@ def quality(
 
     Raises:
         InputError: The judge does not read texts, or `labelled` is empty.
+
+    Example:
+        >>> texts = ["He rules the whole town.", "She helps her old friend."] * 20
+        >>> table = pd.DataFrame({"text": texts, "power": [1, 0] * 20, "benevolence": [0, 1] * 20})
+        >>> table.assign(cluster=range(40), split="test").to_csv("labels.csv", index=False)
+        >>> labelled = nv.evaluation.LabelledTexts.load("labels.csv")
+        >>> card = nv.evaluation.quality(nv.evaluation.WordListJudge(), labelled, n_boot=20)
+        >>> card.df.columns.tolist()[:3]
+        ['level', 'label', 'n']
     """
     scored = judged(judge, labelled, threshold=threshold) if said is None else said
     levels = [("value", SCHWARTZ.names, labelled.to_values().labels, scored.scores, scored.decisions)]

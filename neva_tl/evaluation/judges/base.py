@@ -39,6 +39,11 @@ class ItemScores:
         bounds: Smallest and largest possible score; None = unbounded.
         extra: Further columns, name -> (scores, clusters), such as "affirmation". Never part of the leakage matrix.
         theory: Theory of the values; None for the one that their names imply.
+
+    Example:
+        >>> items = nv.evaluation.observe(model, None, prompts, judge).items
+        >>> items.table(n_boot=20).columns.tolist()
+        ['label', 'est', 'lo', 'hi', 'n', 'missing']
     """
 
     values: tuple[str, ...]
@@ -95,6 +100,13 @@ class TextJudge(Protocol):
 
     The values are those of its attribute `values` (see `judge_values`), by default Schwartz's ten. 0 = not expressed or an
     invalid text, .5 = balanced or undecided, NaN = the judge failed.
+
+    Example:
+        >>> judge = nv.evaluation.WordListJudge()
+        >>> isinstance(judge, nv.evaluation.TextJudge)
+        True
+        >>> judge.score(["He rules the whole town."]).shape  # texts by values, each in [0, 1]
+        (1, 10)
     """
 
     @property
@@ -140,7 +152,13 @@ class TextJudge(Protocol):
 
 @runtime_checkable
 class ModelJudge(Protocol):
-    """Queries the model itself, without generation, under the active edits."""
+    """Queries the model itself, without generation, under the active edits.
+
+    Example:
+        >>> judge = nv.evaluation.SurveyJudge.load()
+        >>> isinstance(judge, nv.evaluation.ModelJudge)
+        True
+    """
 
     @property
     def name(self) -> str:

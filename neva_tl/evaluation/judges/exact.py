@@ -18,6 +18,12 @@ class ExactJudge:
 
     A text that the generator cannot produce scores 0 and counts as invalid. A text is scored with its prompt, because the
     generator produces both as one text.
+
+    Example:
+        >>> judge = nv.evaluation.ExactJudge()
+        >>> scores = judge.score([" where goodness leads , nursing a lonely widow is right ."], ["mara thinks that"])
+        >>> nv.VALUES[scores[0].argmax()]
+        'benevolence'
     """
 
     @property

@@ -36,6 +36,13 @@ class LogProbJudge:
         token_budget: Tokens per batch.
         prefix: A `PrefixCache` over the items' prompts, used while every edit touches only generated tokens. Under other edits
             each measurement creates its own.
+
+    Example:
+        >>> judge = nv.evaluation.LogProbJudge.fit(model, pairs, per_value=4, affirmation=False)
+        >>> with nv.edit(model, edit) as session:
+        ...     edited = judge.measure(model, session)
+        >>> len(edited.scores), len(edited.scores[0])  # values, items of each
+        (10, 4)
     """
 
     pairs: ContrastSet
@@ -79,6 +86,10 @@ class LogProbJudge:
 
         Raises:
             InputError: A split has too few items of a value, or its items have no spread.
+
+        Example:
+            >>> nv.evaluation.LogProbJudge.fit(model, pairs, per_value=4, affirmation=False).values[:2]
+            ('self-direction', 'stimulation')
         """
         form_names = None if forms is None else tuple(forms)
         unit_items = pair_items(pairs.split(sd_split), forms=form_names, topics=topics, per_value=per_value)
@@ -137,6 +148,11 @@ class LogProbJudge:
 
         Raises:
             InputError: The split has no items of a value.
+
+        Example:
+            >>> judge = nv.evaluation.LogProbJudge.fit(model, pairs, per_value=4, affirmation=False)
+            >>> judge.only(values=["power"], affirmation=False).values
+            ('power',)
         """
         pairs = self.pairs if values is None else self.pairs.for_value(*values)
         items = pair_items(pairs.split(split), forms=self.forms, topics=topics, per_value=per_value)

@@ -46,6 +46,10 @@ def load_judge(spec: str, theory: ValueTheory | None = None) -> Judge:
     Raises:
         InputError: The judge scores Schwartz's values only, the name is unknown, REST is missing or unexpected, or the
             factory cannot use it.
+
+    Example:
+        >>> nv.evaluation.load_judge("wordlist").name
+        'wordlist'
     """
     written, _, rest = spec.partition(":")
     name = spelling(written, JUDGES)

@@ -70,6 +70,13 @@ class SurveyJudge:
         chat: See `inference.answer_logprobs`.
         token_budget: See `inference.answer_logprobs`.
         note: Items that the reader left out, and why; empty for none.
+
+    Example:
+        >>> judge = nv.evaluation.SurveyJudge.load().only(["power", "benevolence"])
+        >>> judge.values
+        ('power', 'benevolence')
+        >>> len(judge.prompts()) == len(judge.items)
+        True
     """
 
     items: tuple[SurveyItem, ...]

@@ -58,6 +58,11 @@ class WordListJudge:
         lists: Value -> words. Default: half B of neva_tl's lists.
         half: Half of the word families that count. Words of the other half are ignored, so that no word is used for both
             selection and judging. None counts all words (for your own lists).
+
+    Example:
+        >>> judge = nv.evaluation.WordListJudge({"thrift": ["save", "receipt"]}, half=None)
+        >>> judge.score(["I save every receipt.", "I buy it."]).tolist()
+        [[0.75], [0.0]]
     """
 
     lists: Mapping[str, Sequence[str]] = field(default_factory=_half_b, repr=False)

@@ -50,6 +50,15 @@ class LabelledTexts:
         splits: Split of each text: train, validation, test, or a split that only the source has, such as zhihu.
         source: Specification that `load` read, with an absolute path; empty for texts of another origin.
         note: Rows that the reader left out, and why; empty for none.
+
+    Example:
+        >>> table = pd.DataFrame({"text": ["He rules the town."], "power": [1], "benevolence": [0], "split": "test"})
+        >>> table.to_csv("labels.csv", index=False)
+        >>> labelled = nv.evaluation.LabelledTexts.load("labels.csv")
+        >>> labelled.counts().query("unknown == 0")
+                 label  yes  no  unknown
+        4        power    1   0        0
+        8  benevolence    0   1        0
     """
 
     name: str

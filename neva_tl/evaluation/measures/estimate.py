@@ -27,6 +27,11 @@ class Estimate:
         lo: Lower bound of the interval.
         hi: Upper bound of the interval.
         n: Number of items.
+
+    Example:
+        >>> gain = nv.evaluation.Estimate(0.41, 0.30, 0.52, 60)
+        >>> gain.est, (gain.lo, gain.hi)
+        (0.41, (0.3, 0.52))
     """
 
     est: float | None

@@ -34,6 +34,14 @@ class Responses:
         unit: Unit of the scores, printed with every table; scores of different units cannot be compared.
         question: Exact wording of the judge's question, printed with results; empty if the judge asks none.
         theory: Theory of the values; None for the one that the measured names imply.
+
+    Example:
+        >>> base, edited = np.array([0.1, 0.2, 0.1]), np.array([[0.6, 0.7, 0.5]])
+        >>> responses = nv.evaluation.Responses(
+        ...     "mine", ("thrift",), (base,), (edited,), (np.array(["a", "b", "c"]),), values=("thrift",)
+        ... )
+        >>> responses.effects().round(2).tolist()
+        [[0.47]]
     """
 
     method: str

@@ -76,6 +76,13 @@ class LeakageResult:
         affirmation: Per steered value, the same change on pairs that affirm or negate a statement without a value
             (log-probability judge only), that is, the share of the gain due to affirmation.
         generations: Every text with its scores, if the judge reads texts.
+
+    Example:
+        >>> result = nv.leakage(model, {"benevolence": edit}, prompts, judge, n_boot=100)
+        >>> result.matrix.loc["benevolence"].idxmax()
+        'benevolence'
+        >>> result.table().columns.tolist()[:3]
+        ['method', 'steered', 'measured']
     """
 
     responses: Responses
@@ -274,6 +281,11 @@ def measure(
 
     Raises:
         InputError: A steered value is not measured, or `n_splits` is below 1.
+
+    Example:
+        >>> again = nv.evaluation.measure(result.responses, n_boot=20, n_permutations=19)
+        >>> again.gain.est == result.gain.est
+        True
     """
     n = responses.n
     drawn = draw(responses, seed=seed, n_boot=n_boot, n_splits=n_splits)
@@ -357,6 +369,11 @@ class NlrComparison:
         nlr_b: NLR of the second method.
         ratio: `nlr_a / nlr_b`; undefined if b's leakage is within noise of zero (its lower bound is not above 0).
         difference: `nlr_a - nlr_b`.
+
+    Example:
+        >>> comparison = nv.evaluation.compare_nlr(result.responses, result.responses, n_boot=20)
+        >>> comparison.table().shape[0]
+        3
     """
 
     a: str
@@ -409,6 +426,11 @@ def compare_nlr(
 
     Raises:
         InputError: The methods share no value, or differ in judge, unit or topics.
+
+    Example:
+        >>> comparison = nv.evaluation.compare_nlr(result.responses, result.responses, n_boot=20)
+        >>> comparison.a, comparison.b, comparison.values
+        ('edit', 'edit', ('benevolence',))
     """
     common = tuple(v for v in (values if values is not None else a.steered) if v in a.steered and v in b.steered)
     if not common:

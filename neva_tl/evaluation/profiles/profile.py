@@ -38,6 +38,12 @@ class ValueProfile:
         unit: Unit of the scores.
         n_boot: Number of bootstrap draws of the intervals.
         seed: Seed of the bootstrap.
+
+    Example:
+        >>> judge = nv.evaluation.LogProbJudge.fit(model, pairs, per_value=4, affirmation=False)
+        >>> profile = nv.evaluation.value_profile(model, judge, edit, n_boot=20)
+        >>> len(profile.df), sorted(profile.means(edited=True)) == sorted(nv.VALUES)
+        (10, True)
     """
 
     before: ItemScores
@@ -153,6 +159,12 @@ def value_profile(
 
     Raises:
         InputError: A text judge has no prompts, `before` has other items, or a survey cannot measure the edits.
+
+    Example:
+        >>> judge = nv.evaluation.LogProbJudge.fit(model, pairs, per_value=4, affirmation=False)
+        >>> profile = nv.evaluation.value_profile(model, judge, edit, n_boot=20)
+        >>> profile.df.columns.tolist()[:3]
+        ['value', 'before', 'before_lo']
     """
 
     def scores(condition: Edits) -> ItemScores:
@@ -181,6 +193,12 @@ def couple(
 
     Raises:
         InputError: `profiles` is empty, a profile has no edit, or the judges, items or unedited models differ.
+
+    Example:
+        >>> judge = nv.evaluation.LogProbJudge.fit(model, pairs, per_value=4, affirmation=False)
+        >>> profile = nv.evaluation.value_profile(model, judge, edit, n_boot=20)
+        >>> nv.evaluation.couple({"benevolence": profile}, n_boot=20).matrix.shape
+        (1, 10)
     """
     if not profiles:
         raise InputError("coupling needs at least one edited profile")

@@ -101,6 +101,12 @@ class SvoResult:
         utility: Mean log-probability (nats) of each allocation of each game over rotations, `[n, k]`.
         letters: Mean log-probability of each letter over games and rotations, `[k]`: the position preference that cancels.
         draws: Bootstrap angles (degrees), from the same draws for every condition with the same seed.
+
+    Example:
+        >>> from neva_tl.evaluation.profiles.svo import ring_games
+        >>> result = nv.evaluation.svo(model, games=ring_games()[:5], n_boot=20)
+        >>> -180 <= result.angle.est <= 180
+        True
     """
 
     games: tuple[Game, ...]
@@ -202,6 +208,13 @@ class SvoChange:
     Attributes:
         before: Orientation before the edit.
         after: Orientation under the edit.
+
+    Example:
+        >>> from neva_tl.evaluation.profiles.svo import ring_games
+        >>> games = ring_games()[:5]
+        >>> before, after = (nv.evaluation.svo(model, edits, games=games, n_boot=20) for edits in (None, nv.Shift(neurons)))
+        >>> before.to(after).df.shape[0]
+        3
     """
 
     before: SvoResult
@@ -262,6 +275,12 @@ def svo(
 
     Raises:
         InputError: `games` is empty, the games' lengths differ, or the edits touch only generated tokens.
+
+    Example:
+        >>> from neva_tl.evaluation.profiles.svo import ring_games
+        >>> result = nv.evaluation.svo(model, games=ring_games()[:5], n_boot=20)
+        >>> len(result.games), len(result.df)
+        (5, 5)
     """
     games = tuple(games) if games is not None else ring_games()
     sizes = {len(game.allocations) for game in games}

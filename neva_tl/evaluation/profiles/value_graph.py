@@ -48,6 +48,15 @@ class ValueGraph:
         n_rows: Number of rows.
         n_draws: Number of usable draws.
         n_failed: Number of draws without a graph.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> power = rng.normal(size=300)
+        >>> rows = pd.DataFrame({"power": power, "security": power + 0.3 * rng.normal(size=300)})
+        >>> rows = rows.assign(tradition=rng.normal(size=300))
+        >>> graph = nv.evaluation.learn_value_graph(rows, n_boot=5)
+        >>> [(edge.a, edge.b) for edge in graph.edges.itertuples()]
+        [('power', 'security')]
     """
 
     values: tuple[str, ...]
@@ -130,6 +139,14 @@ def learn_value_graph(
         InputError: causal-learn is missing, the method is unknown, scores are too few, missing or constant, or columns
             determine each other (mean-centred profiles sum to a constant).
         WorkError: More than a tenth of the draws gave no graph.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> power = rng.normal(size=300)
+        >>> rows = pd.DataFrame({"power": power, "security": power + 0.3 * rng.normal(size=300)})
+        >>> rows = rows.assign(tradition=rng.normal(size=300))
+        >>> nv.evaluation.learn_value_graph(rows, n_boot=5).n_rows
+        300
     """
     search = _search(method, alpha)
     x, values = _checked(rows)
@@ -167,6 +184,12 @@ def profile_rows(profiles: Mapping[str, ValueProfile]) -> pd.DataFrame:
 
     Raises:
         InputError: `profiles` is empty.
+
+    Example:
+        >>> judge = nv.evaluation.LogProbJudge.fit(model, pairs, per_value=4, affirmation=False)
+        >>> profile = nv.evaluation.value_profile(model, judge, n_boot=20)
+        >>> nv.evaluation.profile_rows({"demo": profile}).shape
+        (1, 10)
     """
     if not profiles:
         raise InputError("there are no profiles to make rows of")
@@ -185,6 +208,12 @@ def item_rows(items: ItemScores) -> tuple[pd.DataFrame, np.ndarray]:
 
     Raises:
         InputError: The values have different items (each value of a survey has its own).
+
+    Example:
+        >>> items = nv.evaluation.observe(model, None, prompts, judge).items
+        >>> rows, clusters = nv.evaluation.item_rows(items)
+        >>> rows.shape
+        (6, 10)
     """
     if not items.shared:
         raise InputError("these scores have other items for each value: make rows of entire profiles (profile_rows)")

@@ -68,6 +68,13 @@ def set_template(model: models.Model, *, date: str | None = None, **arguments: A
 
     Raises:
         InputError: The model has no chat template, the template does not read an argument, or the date is not a date.
+
+    Example:
+        >>> from neva_tl.models.tiny import tiny_checkpoint
+        >>> chat_model = nv.load(tiny_checkpoint("tiny", chat=True))  # random weights
+        >>> nv.inference.set_template(chat_model, date="2025-01-31")
+        >>> nv.inference.template_settings(chat_model).date
+        '2025-01-31'
     """
     source = _source(model)
     if not source:
@@ -89,7 +96,14 @@ def set_template(model: models.Model, *, date: str | None = None, **arguments: A
 
 
 def template_settings(model: models.Model) -> TemplateSettings:
-    """The settings of a model's chat template (see `set_template`)."""
+    """The settings of a model's chat template (see `set_template`).
+
+    Example:
+        >>> from neva_tl.models.tiny import tiny_checkpoint
+        >>> chat_model = nv.load(tiny_checkpoint("tiny", chat=True))  # random weights
+        >>> nv.inference.template_settings(chat_model).date
+        '2024-07-26'
+    """
     settings: TemplateSettings = MEMO.get(model, "template", TemplateSettings)
     return settings
 

@@ -31,6 +31,11 @@ class Batch:
         tokens: Token ids, padding included.
         mask: True for real tokens, False for padding.
         answer: True for tokens of the answer span (never BOS, never padding).
+
+    Example:
+        >>> batch = nv.inference.encode(model, [nv.Example("mara says", "that"), nv.Example("tom", "likes bread")])
+        >>> batch.tokens.shape == batch.mask.shape, batch.answer.sum(1).tolist()
+        (True, [1, 2])
     """
 
     tokens: Int[Tensor, "b n"]
@@ -48,6 +53,11 @@ class Encoded:
     Attributes:
         ids: Token ids.
         start: Number of tokens before the answer.
+
+    Example:
+        >>> (item,) = nv.inference.encode_one(model, [nv.Example("mara says", "that")])
+        >>> len(item.ids) - item.start  # tokens of the answer
+        1
     """
 
     ids: tuple[int, ...]
@@ -60,6 +70,10 @@ def prepends_bos(model: models.Model) -> bool:
     It does where the tokenizer adds one itself, and where BOS and EOS are one document separator (GPT-2 and similar models,
     trained on documents separated by it: without it the first token's activations are an artefact). A chat model whose BOS
     opens a turn (SmolLM2) has no BOS on plain text.
+
+    Example:
+        >>> nv.inference.prepends_bos(model)
+        True
     """
     tokenizer = models.tokenizer(model)
     bos = tokenizer.bos_token_id
@@ -78,6 +92,10 @@ def uses_chat(model: models.Model, chat: bool | None) -> bool:
 
     Raises:
         InputError: `chat=True` on a model without template.
+
+    Example:
+        >>> nv.inference.uses_chat(model, None)  # None: where the tokenizer has a chat template
+        False
     """
     has = models.info(model).chat
     if chat and not has:
@@ -101,6 +119,11 @@ def encode_one(model: models.Model, examples: Sequence[Example], *, chat: bool |
     Raises:
         InputError: An example is longer than the context (the message names it), has earlier turns without a template, or
             went through the template before.
+
+    Example:
+        >>> (item,) = nv.inference.encode_one(model, [nv.Example("mara says", "that")])
+        >>> nv.models.tokenizer(model).decode(item.ids[item.start :])
+        'that'
     """
     out = _encode_all(model, examples, uses_chat(model, chat))
     check_ids(model, out, [item.prompt or item.answer for item in examples])
@@ -116,6 +139,10 @@ def encoding_record(model: models.Model, chat: bool | None = None) -> dict[str, 
     Args:
         model: A TransformerLens model.
         chat: See `uses_chat`.
+
+    Example:
+        >>> sorted(nv.inference.encoding_record(model))
+        ['chat', 'probe']
     """
     templated = uses_chat(model, chat)
     ids = [(item.ids, item.start) for item in _encode_all(model, _PROBES, templated)]
@@ -132,6 +159,10 @@ def encoding_change(model: models.Model, chat: bool | None = None) -> dict[str, 
     Args:
         model: A TransformerLens model.
         chat: See `uses_chat`.
+
+    Example:
+        >>> nv.inference.encoding_change(model)
+        {}
     """
     if not uses_chat(model, chat):
         return {}
@@ -180,6 +211,11 @@ def encode_continuations(
 
     Raises:
         InputError: A continuation alone does not fit the context, or the tokenizer belongs to another model.
+
+    Example:
+        >>> (item,) = nv.inference.encode_continuations(model, [("mara says", " that")])
+        >>> len(item.ids) - item.start
+        1
     """
     if not pairs:
         return []
@@ -274,6 +310,11 @@ def encode(
 
     Raises:
         InputError: No examples, or one longer than the context.
+
+    Example:
+        >>> batch = nv.inference.encode(model, [nv.Example("mara says", "that")])
+        >>> tuple(batch.tokens.shape), batch.answer.sum().item()
+        ((1, 4), 1)
     """
     if not len(examples):
         raise InputError("no examples to encode")
@@ -290,6 +331,11 @@ def pad(model: models.Model, encoded: Sequence[Encoded], padding_side: str = "ri
 
     Raises:
         InputError: Another padding side.
+
+    Example:
+        >>> encoded = nv.inference.encode_one(model, [nv.Example("mara says", "that"), nv.Example("tom", "likes bread")])
+        >>> nv.inference.pad(model, encoded, padding_side="left").mask.shape[0]
+        2
     """
     if padding_side not in ("left", "right"):
         raise InputError(f"padding_side is 'left' or 'right', not {padding_side!r}")
@@ -308,7 +354,12 @@ def pad(model: models.Model, encoded: Sequence[Encoded], padding_side: str = "ri
 
 
 def pad_id(model: models.Model) -> int:
-    """A token id for padding; it is masked everywhere, so that any valid id will do."""
+    """A token id for padding; it is masked everywhere, so that any valid id will do.
+
+    Example:
+        >>> 0 <= nv.inference.pad_id(model) < nv.models.info(model).d_vocab
+        True
+    """
     tokenizer = models.tokenizer(model)
     filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     # an added [PAD] may have no row in the embedding
@@ -321,6 +372,10 @@ def group(lengths: Sequence[int], token_budget: int) -> Iterator[np.ndarray]:
     Args:
         lengths: Length of each row.
         token_budget: Tokens of a group, padding included.
+
+    Example:
+        >>> [rows.tolist() for rows in nv.inference.group([3, 9, 4], token_budget=10)]
+        [[0, 2], [1]]
     """
     order = np.argsort(np.asarray(lengths), kind="stable")
     start = 0
@@ -345,6 +400,11 @@ def batches(
 
     Yields:
         `(indices, batch)`: the index of each row's example, and the right-padded batch.
+
+    Example:
+        >>> examples = [nv.Example("mara says", "that")] * 3
+        >>> [(rows.tolist(), tuple(batch.tokens.shape)) for rows, batch in nv.inference.batches(model, examples)]
+        [([0, 1, 2], (3, 4))]
     """
     encoded = encode_one(model, examples, chat=chat)
     plan = list(group([len(item.ids) for item in encoded], token_budget))

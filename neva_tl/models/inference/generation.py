@@ -70,6 +70,12 @@ def generate(
 
     Raises:
         InputError: A prompt and its continuation would exceed the context, or a prompt cannot be encoded (see `encode_one`).
+
+    Example:
+        >>> nv.generate(model, ["mara says that"], max_new_tokens=8)
+        [' the black coat is in the cafe .']
+        >>> with nv.edit(model, edit):
+        ...     edited = nv.generate(model, ["mara says that"], max_new_tokens=8)
     """
     if max_new_tokens < 1 or temperature < 0:
         raise InputError("generate needs max_new_tokens >= 1 and temperature >= 0")
@@ -153,6 +159,10 @@ def stop_ids(model: models.Model) -> frozenset[int]:
     """Tokens that end a text: EOS, the checkpoint's own end tokens, and end-of-turn tokens of common chat formats.
 
     Turn ends count where the tokenizer has them and the model is a chat model.
+
+    Example:
+        >>> nv.models.end_tokens(model) <= nv.inference.stop_ids(model)
+        True
     """
     tokenizer = models.tokenizer(model)
     stops = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()

@@ -99,6 +99,13 @@ class PrefixCache:
         nbytes: Memory of the keys and values.
         n_prefixes: Number of distinct prompts stored.
         n_skipped: Number of prompts left out because `max_bytes` was reached (they are scored without the cache).
+
+    Example:
+        >>> examples = [nv.Example("mara says", "that"), nv.Example("mara says", "no")]
+        >>> cache = nv.inference.PrefixCache(model, examples)  # runs the shared prompt once
+        >>> scores, n = nv.answer_logprobs(model, examples, prefix=cache)
+        >>> n.tolist()
+        [1, 1]
     """
 
     def __init__(
@@ -247,6 +254,10 @@ class Prefill:
     """Keys, values and next-token logits of unedited prompts, so that edits of generated tokens alone skip the prompts.
 
     Exact when no edit touches a prompt token; keyed by the batch's tokens and mask. One instance serves one model.
+
+    Example:
+        >>> nv.inference.Prefill.fits(None)  # without an edit the prompts are unedited
+        True
     """
 
     def __init__(self) -> None:

@@ -62,6 +62,11 @@ def forward_batch(
 
     Returns:
         Logits `[b, n or m, d_vocab]`, with `scored` `[m, d_vocab]`, or None.
+
+    Example:
+        >>> batch = nv.inference.encode(model, [nv.Example("mara says", "that")])
+        >>> tuple(nv.inference.forward_batch(model, batch).shape)
+        (1, 4, 1001)
     """
     session = in_force(model, session)
     if session is not None:
@@ -119,6 +124,12 @@ def answer_logprobs(
 
     Raises:
         InputError: An answer without a token that can be scored, or an example longer than the context.
+
+    Example:
+        >>> examples = [nv.Example("mara says", "that"), nv.Example("mara says", "bread")]
+        >>> scores, n = nv.answer_logprobs(model, examples)
+        >>> bool(scores[0] > scores[1]), n.tolist()
+        (True, [1, 1])
     """
     encoded = encode_one(model, examples, chat=chat)
     for number, item in enumerate(encoded):
@@ -151,6 +162,12 @@ def encoded_logprobs(
 
     Returns:
         `(sums in nats, counts)`, in the order of the examples.
+
+    Example:
+        >>> encoded = nv.inference.encode_one(model, [nv.Example("mara says", "that")])
+        >>> scores, n = nv.inference.encoded_logprobs(model, encoded)
+        >>> scores.round(2).tolist(), n.tolist()
+        ([-0.02], [1])
     """
     total = np.zeros(len(encoded))
     count = np.array([len(item.ids) - max(item.start, 1) for item in encoded], dtype=np.int64)
@@ -198,6 +215,12 @@ def answer_greedy(
 
     Returns:
         `(sums in nats, flags)`; a flag is True where every answer token is the most probable one at its position.
+
+    Example:
+        >>> encoded = nv.inference.encode_one(model, [nv.Example("mara says", "that"), nv.Example("mara says", "bread")])
+        >>> scores, greedy = nv.inference.answer_greedy(model, encoded)
+        >>> greedy.tolist()
+        [True, False]
     """
     total, greedy = np.zeros(len(encoded)), np.ones(len(encoded), dtype=bool)
     bar = progress_bar(total=len(encoded), desc="greedy", unit="text", progress=progress, leaf=True)
@@ -256,6 +279,11 @@ def neutral_logprobs(
     Returns:
         Per text the log-probabilities in nats, in reading order (the first token is scored only after a BOS);
         perplexity is `exp(-mean)`.
+
+    Example:
+        >>> (scores,) = nv.inference.neutral_logprobs(model, ["the black coat is in the cafe ."])
+        >>> bool((scores < 0).all())
+        True
     """
     out: list[np.ndarray] = [np.zeros(0)] * len(texts)
     examples = [Example("", text) for text in texts]
@@ -290,6 +318,11 @@ def token_kl(
 
     Returns:
         Per text one value per scored token.
+
+    Example:
+        >>> (divergence,) = nv.inference.token_kl(model, ["the black coat is in the cafe ."], lambda: nv.edit(model, edit))
+        >>> bool(divergence.mean() >= 0)
+        True
     """
     out: list[np.ndarray] = [np.zeros(0)] * len(texts)
     examples = [Example("", text) for text in texts]

@@ -24,7 +24,14 @@ PromptState = dict[Hashable, dict[str, Tensor]]
 
 @runtime_checkable
 class TokenSession(Protocol):
-    """Receives the role of every token before each forward pass; `neva_tl.editing.EditSession` implements it."""
+    """Receives the role of every token before each forward pass; `neva_tl.editing.EditSession` implements it.
+
+    Example:
+        >>> with nv.edit(model, edit) as session:  # an edit session is one
+        ...     scores, n = nv.answer_logprobs(model, [nv.Example("mara says", "that")], session=session)
+        >>> isinstance(session, nv.inference.TokenSession)
+        True
+    """
 
     @property
     def active_scopes(self) -> frozenset[str]:
@@ -160,6 +167,13 @@ def registered(model: Any, session: TokenSession) -> Iterator[None]:
 
     Raises:
         InputError: Another thread has a session in force on the model.
+
+    Example:
+        >>> with nv.edit(model, edit) as session:
+        ...     scores, n = nv.answer_logprobs(model, [nv.Example("mara says", "that")])
+        ...     inside = nv.inference.in_force(model, None) is not None
+        >>> inside
+        True
     """
     with _LOCK:
         stack = sessions_on(model)
@@ -185,6 +199,10 @@ def in_force(model: Any, session: TokenSession | None) -> TokenSession | None:
 
     Returns:
         One session, a `SessionGroup` of several, or None where the model runs unedited.
+
+    Example:
+        >>> nv.inference.in_force(model, None) is None
+        True
     """
     if isinstance(session, SessionGroup):
         return session

@@ -61,6 +61,9 @@ def measure_selectors(
 
     Raises:
         InputError: A method is unknown, or `n_models` is below 1.
+
+    Example:
+        >>> counts, plants = nv.planting.measure_selectors(20, methods=["effect_size", "neva"])  # doctest: +SKIP
     """
     names = [*SELECTORS, *VARIANTS] if methods is None else list(methods)
     for name in names:
@@ -178,6 +181,10 @@ def summary(counts: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
 
     Returns:
         Columns method, measure, est, lo, hi, n (neurons, or worlds).
+
+    Example:
+        >>> counts, plants = nv.planting.measure_selectors(20)  # doctest: +SKIP
+        >>> table = nv.planting.summary(counts)  # doctest: +SKIP
     """
     rows = []
     for method, of_all in counts.groupby("method", sort=False):

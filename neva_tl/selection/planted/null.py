@@ -26,6 +26,11 @@ class NullResult:
         runs: One row per shuffle and delta: `bh` and `max_t` (number of discoveries at alpha).
         p: delta -> p-values `[shuffles, neurons]`.
         alpha: Level of both procedures.
+
+    Example:
+        >>> null = nv.planting.null_table(stats, "power", shuffles=2, flips=100)
+        >>> null.table().columns.tolist()
+        ['delta', 'measure', 'est', 'lo', 'hi', 'n']
     """
 
     runs: pd.DataFrame
@@ -101,6 +106,11 @@ def null_table(
 
     Raises:
         InputError: The statistics hold no samples, texts have no pair, or `shuffles` is below 1.
+
+    Example:
+        >>> null = nv.planting.null_table(stats, "power", shuffles=2, flips=100)
+        >>> len(null.runs)
+        4
     """
     if stats.samples is None or shuffles < 1:
         raise InputError("the null needs statistics with samples, and at least one shuffle")

@@ -30,6 +30,11 @@ class Plant:
         writes: `[d_model]` vector that a unit of activation adds to the stream; None writes nothing (a silent decoy).
         values: The values that it represents.
         kind: A name for tables, for example `writer` or `silent decoy`.
+
+    Example:
+        >>> direction = nv.planting.embedding_direction(model, [5])
+        >>> nv.planting.Plant(layer=1, neuron=3, reads=direction, writes=None, values=("power",)).kind
+        'writer'
     """
 
     layer: int
@@ -53,6 +58,13 @@ def plant(model: models.Model, plants: Iterable[Plant]) -> None:
     Raises:
         InputError: The layer or neuron does not exist, a direction has another width, or a norm weight of 0 hides a
             dimension that the neuron should read.
+
+    Example:
+        >>> other = nv.load("demo")  # weights change in place
+        >>> reads, writes = nv.planting.embedding_direction(other, [5]), nv.planting.token_direction(other, [9])
+        >>> nv.planting.plant(other, [nv.planting.Plant(1, 3, reads, writes, ("power",))])
+        >>> np.allclose(nv.models.w_in(other, 1)[:, 3], nv.models.w_in(model, 1)[:, 3])
+        False
     """
     facts = models.info(model)
     with torch.no_grad():
@@ -93,6 +105,11 @@ def embedding_direction(model: models.Model, tokens: Sequence[int]) -> Float[np.
     Args:
         model: The model.
         tokens: Ids of the tokens.
+
+    Example:
+        >>> direction = nv.planting.embedding_direction(model, [5, 6])
+        >>> direction.shape, round(float(np.linalg.norm(direction)), 3)
+        ((128,), 1.0)
     """
     embed = models.w_e(model).detach().double().cpu().numpy()
     return _unit(
@@ -108,6 +125,11 @@ def token_direction(model: models.Model, tokens: Sequence[int]) -> Float[np.ndar
     Args:
         model: The model.
         tokens: Ids of the tokens.
+
+    Example:
+        >>> direction = nv.planting.token_direction(model, [5, 6])
+        >>> direction.shape, round(float(np.linalg.norm(direction)), 3)
+        ((128,), 1.0)
     """
     read = readout(model, list(tokens)).double().mean(dim=1).cpu().numpy()
     return _unit(read, "these tokens' logits cannot be told from the average token's")

@@ -55,6 +55,11 @@ class World:
         plants: The planted neurons.
         truth: One row per plant and value that it represents: `value, layer, neuron, kind, aimed` (the intended d_z).
         words: Value -> its words (the tokens that writers write).
+
+    Example:
+        >>> world = nv.planting.make_world(0, d_mlp=128, calibration=100)
+        >>> world.contrast(10, seed=0)
+        ContrastSet(planted: 60 texts, 3 values, paired)
     """
 
     model: models.Model
@@ -128,6 +133,11 @@ def make_world(
     Raises:
         InputError: There are fewer than two values, more plants than neurons of a layer, or a size that the markers' own
             noise does not allow.
+
+    Example:
+        >>> world = nv.planting.make_world(0, d_mlp=128, calibration=100)
+        >>> len(world.plants), world.truth.columns.tolist()
+        (84, ['value', 'layer', 'neuron', 'kind', 'aimed'])
     """
     per_value = sum(COUNTS.values())
     if len(values) < 2 or per_value * len(values) > d_mlp:

@@ -118,6 +118,10 @@ def layer_ablation(
     Returns:
         `value, layer, operation, group, n_neurons, d_csr, lo, hi, d_loss` (nats per token); a layer without selected
         neurons has no rows. Intervals by cluster bootstrap over prompts.
+
+    Example:
+        >>> cells = nv.Run.open("runs/demo").cells(model)  # doctest: +SKIP
+        >>> table = nv.layer_ablation(model, stats, {"power": neurons}, cells.scorer, cells.cost_meter)  # doctest: +SKIP
     """
     from neva_tl.core.statistics import cluster_bootstrap
 
@@ -194,6 +198,9 @@ def layer_study(
         out: Run folder; that of a finished study with the same options provides its statistics and neurons.
         progress: Show bars on stderr.
         options: Further fields of `StudyConfig`.
+
+    Example:
+        >>> table = nv.study.layer_study("demo", "demo", "runs/layers", values=("power",))  # doctest: +SKIP
     """
     return layer_table(out, {"model": model_name, "prompts": prompt_spec, **options}, progress=progress)
 
@@ -211,6 +218,8 @@ def layer_table(
 
     Raises:
         InputError: The folder belongs to another study, or another process writes into it.
+    Example:
+        >>> table = nv.study.layer_table("runs/demo", {"model": "demo", "values": ("power",)})  # doctest: +SKIP
     """
     refuse_locked(out)
     inputs = check_study(StudyConfig.from_manifest(options), out, of_run=True)

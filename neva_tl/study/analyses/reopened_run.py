@@ -60,6 +60,13 @@ class Run:
         store: The run folder.
         config: The study's settings; without the gate where the run left it out.
         manifest: Content of manifest.json.
+
+    Example:
+        >>> reopened = nv.Run.open(run)
+        >>> reopened.methods(), reopened.values()
+        (('neva_shift', 'caa'), ('power', 'benevolence'))
+        >>> len(reopened.neurons("power"))
+        60
     """
 
     store: RunFolder
@@ -105,6 +112,10 @@ class Run:
 
         Raises:
             InputError: The run has no such table.
+
+        Example:
+            >>> nv.Run.open(run).table("methods")["method"].tolist()
+            ['neva_shift', 'caa']
         """
         tables = sorted(file.stem for file in (self.store.root / "tables").glob("*.parquet"))
         if name not in tables:
@@ -171,6 +182,11 @@ class Run:
 
         Raises:
             InputError: The run lacks a method, value, target or file.
+
+        Example:
+            >>> for item in nv.Run.open(run).edits(model, ["neva_shift"], ["power"]):
+            ...     print(item.method, item.value)
+            neva_shift power
         """
         target = self.target(target)
         requested_values = tuple(values) or self.values()

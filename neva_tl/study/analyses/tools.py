@@ -45,6 +45,11 @@ def build_edit(
         gate: Relevance gate of the edit; `nv.auto_gate(model, pairs)` is the study's.
         k: Number of neurons; None takes the selector's default.
         seed: Seed of placebos and probes.
+
+    Example:
+        >>> steer = nv.study.build_edit(model, stats, "power", method="neva_shift", dose=8.0, scope="last")
+        >>> type(steer).__name__, steer.dose
+        ('Shift', 8.0)
     """
     neurons = selection.select(stats, value, k=k, model=model, seed=seed)
     evidence = Evidence(model, stats, {value: neurons}, scope, chat=models.info(model).chat, seed=seed, gate=gate)
@@ -72,6 +77,9 @@ def compare(
         out: Run folder, which a later call resumes; None uses a temporary folder.
         progress: Show bars on stderr.
         options: Further fields of `StudyConfig` (prompts, judge, profile, seed, ...).
+
+    Example:
+        >>> table = nv.compare("demo", methods=("neva", "caa"), values=("power",), at_gain=(0.4,))  # doctest: +SKIP
     """
     overrides = {**options.pop("overrides", {}), "targets": tuple(at_gain)}
     study = Study(model, methods=tuple(methods), values=tuple(values), overrides=overrides, **options)

@@ -119,6 +119,10 @@ def nlr_comparison(store: RunFolder, seed: int = 0, n_boot: int = 2000) -> pd.Da
 
     Raises:
         InputError: The run did not measure `neva`.
+
+    Example:
+        >>> reopened = nv.Run.open("runs/demo")  # doctest: +SKIP
+        >>> table = nv.study.nlr_comparison(reopened.store)  # doctest: +SKIP
     """
     values = store.read_table("tables/values")
     if MAIN not in set(values["method"]):

@@ -46,6 +46,11 @@ class Profile:
         text_prompts: Prompts for each of these values.
         n_boot: Bootstrap draws.
         forms: Forms of the contrast set that the log-probability judge scores, where the set has forms.
+
+    Example:
+        >>> quick, full = nv.study.PROFILES["text", "quick"], nv.study.PROFILES["text", "full"]
+        >>> quick.test, full.test
+        (60, 72)
     """
 
     validation: int
@@ -107,6 +112,11 @@ class StudyConfig(metaclass=CheckedArguments):
         chat: Force or forbid the chat template; None uses it where there is one.
         overrides: Profile fields that replace those of the profile.
         theory: Theory of the values: a name, a file or its data; None takes the one that the prompts imply.
+
+    Example:
+        >>> config = nv.study.StudyConfig(model="demo", values=("power",)).resolved()
+        >>> config.judge, config.scope, config.gate
+        ('exact', 'last', 'relevance')
     """
 
     model: str = "demo"

@@ -53,6 +53,12 @@ class StudyResult:
 
     Attributes:
         folder: Its path.
+
+    Example:
+        >>> from pathlib import Path
+        >>> finished = nv.study.StudyResult(Path(run))
+        >>> finished.table("methods")["method"].tolist()
+        ['neva_shift', 'caa']
     """
 
     folder: Path
@@ -111,6 +117,12 @@ class Study:
     Args:
         model: A name for `neva_tl.load`, or a loaded TransformerLens model.
         options: Fields of `StudyConfig`.
+
+    Example:
+        >>> study = nv.Study("demo", values=("power",), methods=("neva", "caa"), profile="quick")
+        >>> study.profile.test
+        60
+        >>> result = study.run("runs/power")  # doctest: +SKIP
     """
 
     def __init__(self, model: Any = "demo", **options: Any) -> None:

@@ -78,6 +78,14 @@ class SteeringResult:
         advice: What would help where the gain was not reached; else empty.
         name: Name of the model, as passed to `neva_tl.load`.
         model: The loaded model; None in a loaded result until a text is generated.
+
+    Example:
+        >>> steered = nv.steer(model, pairs, "power", method="neva_shift", progress=False)
+        >>> steered.status, steered.gain.n
+        ('reached', 60)
+        >>> saved = nv.SteeringResult.load(steered.save("power"), model=model)
+        >>> saved.dose == steered.dose
+        True
     """
 
     value: str

@@ -95,8 +95,10 @@ def steer(
         WorkError: No neuron was selected, or a judge gave no score.
 
     Example:
-        >>> result = nv.steer("smollm2", "thrift.csv", gain=0.4)
-        >>> print(result.generate("How should I spend my bonus?"))
+        >>> steered = nv.steer(model, pairs, "power", method="neva_shift", progress=False)
+        >>> steered.value, steered.status
+        ('power', 'reached')
+        >>> texts = steered.generate("mara says that")
     """
     contrast = prompts.load(pairs, theory=theory)
     target = _target(contrast, value)

@@ -167,7 +167,10 @@ class ActivationStats(metaclass=CheckedArguments):
             InputError: The statistics are of other prompts.
 
         Example:
-            >>> stats = nv.ActivationStats.load("stats").with_texts(nv.prompts.load("mine.csv"))
+            >>> _ = stats.save("stats")
+            >>> loaded = nv.ActivationStats.load("stats").with_texts(pairs)
+            >>> len(loaded.texts) == len(pairs.split("train"))
+            True
         """
         splits = pairs.df["split"].unique()
         for subset in (pairs, *(pairs.split(str(name)) for name in splits)):

@@ -40,6 +40,10 @@ def decided_scope(scope: AutoScope, demo: bool) -> Scope:
     Args:
         scope: The scope, or `auto`.
         demo: Whether the model is a demo model.
+
+    Example:
+        >>> nv.editing.decided_scope("auto", demo=True), nv.editing.decided_scope("generated", demo=True)
+        ('last', 'generated')
     """
     return auto_of(demo).scope if scope == AUTO else scope
 

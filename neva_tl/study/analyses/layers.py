@@ -218,6 +218,7 @@ def layer_table(
 
     Raises:
         InputError: The folder belongs to another study, or another process writes into it.
+
     Example:
         >>> table = nv.study.layer_table("runs/demo", {"model": "demo", "values": ("power",)})  # doctest: +SKIP
     """

@@ -28,7 +28,6 @@ from neva_tl.cli.options import (
     resolve_prompts,
     say_note,
 )
-from neva_tl.core.auto import AUTO
 from neva_tl.core.errors import InputError
 from neva_tl.core.messages import notice, say
 
@@ -89,6 +88,7 @@ def circuit(
     from neva_tl.attribution import without_token
     from neva_tl.circuits import Nodes
     from neva_tl.circuits.graph import SUFFIXES
+    from neva_tl.core.auto import AUTO
     from neva_tl.core.files import check_output
     from neva_tl.selection.registry import find_selector
     from neva_tl.study import StudyConfig

@@ -26,7 +26,6 @@ from neva_tl.cli.options import (
     path_of,
     say_note,
 )
-from neva_tl.core.auto import AUTO
 from neva_tl.core.errors import InputError
 
 
@@ -158,6 +157,7 @@ def _steered(
 ) -> tuple[Any, Any, str]:
     """The model, the edit of a method towards a value (None without a value), and the method."""
     import neva_tl as nv
+    from neva_tl.core.auto import AUTO
     from neva_tl.study import StudyConfig
     from neva_tl.study.steering.steer import steered_edit
 

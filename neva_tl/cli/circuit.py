@@ -44,7 +44,7 @@ def circuit(
     model: Model = "demo",
     prompts: Prompts = "auto",
     theory: Theory = None,
-    method: Selector = "neva",
+    method: Selector = "auto",
     k: K = None,
     size: Annotated[
         int,
@@ -84,13 +84,15 @@ def circuit(
     from neva_tl.attribution import without_token
     from neva_tl.circuits import Nodes
     from neva_tl.circuits.graph import SUFFIXES
+    from neva_tl.core.auto import AUTO
     from neva_tl.core.files import check_output
     from neva_tl.selection.registry import find_selector
     from neva_tl.study import StudyConfig
     from neva_tl.study.analyses.circuits import value_tasks
     from neva_tl.study.run.stages import limit_rows
 
-    find_selector(method)
+    if method != AUTO:
+        find_selector(method)
     check_output(out)
     if out.suffix.lower() not in SUFFIXES:
         raise InputError(f"cannot save a circuit as {out.name!r}: use one of {', '.join(SUFFIXES)}")
@@ -103,7 +105,9 @@ def circuit(
     n_nodes = len(~Nodes.none(loaded))
     if size > n_nodes:
         raise InputError(f"--size {size}: the model has {n_nodes} heads and neurons; choose a size from 0 to {n_nodes}")
-    stats = nv.collect(loaded, limit_rows(pairs, rows), pooling=config.pooling, progress=True)
+    if method == AUTO:
+        say(f"auto: {config.decisions}")
+    stats = nv.collect(loaded, limit_rows(pairs, rows), progress=True)
     say_note("prompts", pairs.note)
     neurons = nv.select(stats, value, method=method, k=k, model=loaded, seed=seed)
     task = value_tasks(loaded, pairs, value, config, "train", texts, lead)

@@ -48,8 +48,9 @@ def generate(
     ] = None,
     value: Annotated[str | None, typer.Option("--value", help="steer towards this value of --prompts")] = None,
     method: Annotated[
-        str, typer.Option("--method", help="method to steer with: neva, neva_shift, caa, caa_projected, role, ...")
-    ] = "neva",
+        str,
+        typer.Option("--method", help="method: neva, neva_shift, caa, role, ...; auto: neva, else neva_shift"),
+    ] = "auto",
     dose: Annotated[
         float | None,
         typer.Option(
@@ -91,10 +92,9 @@ def generate(
         fits(loaded)
     else:
         settings = {"scope": scope, "gate": gate, "seed": seed}
-        loaded, edits = _steered(
+        loaded, edits, label = _steered(
             "demo" if model is None else model, value, method, dose, prompts, theory, dtype, settings, fits
         )
-        label = method
     texts = {"unedited": nv.generate(loaded, [prompt], max_new_tokens=tokens, temperature=temperature, seed=seed)[0]}
     if edits is not None:
         with nv.edit(loaded, edits) as session:
@@ -134,20 +134,22 @@ def _steered(
     dtype: str,
     settings: dict[str, Any],
     fits: Callable[[Any], None],
-) -> tuple[Any, Any]:
-    """The model, and the edit of a method towards a value (None without a value)."""
+) -> tuple[Any, Any, str]:
+    """The model, the edit of a method towards a value (None without a value), and the method."""
     import neva_tl as nv
+    from neva_tl.core.auto import AUTO
     from neva_tl.study import StudyConfig
     from neva_tl.study.steering.steer import steered_edit
 
-    check_method(method)
+    if method != AUTO:
+        check_method(method)
     StudyConfig(model=model, scope=settings["scope"], gate=settings["gate"]).resolved()
     # collecting takes minutes on a real model, so bad input is reported before
     pairs = None if value is None else load_pairs(prompts, model, value, theory)
     loaded = nv.load(model, dtype=dtype)
     fits(loaded)
     if pairs is None:
-        return loaded, None
-    edit = steered_edit(loaded, pairs, value, method=method, dose=dose, progress=True, **settings)
+        return loaded, None, method
+    used, edit = steered_edit(loaded, pairs, value, method=method, dose=dose, progress=True, **settings)
     say_note("prompts", pairs.note)
-    return loaded, edit
+    return loaded, edit, used

@@ -92,7 +92,7 @@ def profile(
     edits = None
     if value is not None:
         check_k(loaded, k)
-        edits = _Steering(value, method, dose, scope, pairs, rows, k, seed).edit(loaded, model)
+        edits = _Steering(value, method, dose, scope, pairs, rows, k, seed).edit(loaded)
     say(f"asking {len(judge.items)} items twice")
     value_scores = value_profile(loaded, judge, edits, seed=seed)
     say_note("questionnaire", judge.note)
@@ -188,20 +188,19 @@ class _Steering:
     k: int | None
     seed: int
 
-    def edit(self, loaded: Any, model: str) -> Any:
+    def edit(self, loaded: Any) -> Any:
         """Build the edit, from statistics collected now.
 
         Args:
             loaded: The loaded model.
-            model: Its name.
         """
         import neva_tl as nv
-        from neva_tl.study import StudyConfig, build_edit
+        from neva_tl.study import build_edit
         from neva_tl.study.run.stages import limit_rows
 
         pairs = limit_rows(self.pairs, self.rows)
         say(f"collecting statistics on {pairs.name}")
-        stats = nv.collect(loaded, pairs, samples=True, pooling=StudyConfig(model=model).pooling, progress=True)
+        stats = nv.collect(loaded, pairs, samples=True, progress=True)
         say_note("prompts", pairs.note)
         return build_edit(
             loaded, stats, self.value, method=self.method, dose=self.dose, scope=self.scope, k=self.k, seed=self.seed

@@ -18,9 +18,9 @@ from neva_tl.cli.options import (
     Selector,
     Theory,
     ValueName,
-    collected,
     path_of,
     say,
+    selected,
 )
 
 
@@ -45,7 +45,7 @@ def select(
         Path | None,
         typer.Option("--out", parser=path_of, metavar="PATH", help="where to write PATH.json and PATH.safetensors"),
     ] = None,
-    method: Selector = "neva",
+    method: Selector = "auto",
     k: K = None,
     dtype: Dtype = "float32",
     seed: Seed = 0,
@@ -53,15 +53,16 @@ def select(
     debug: Debug = False,
 ) -> None:
     """Select the neurons that carry a value, with their statistics."""
-    import neva_tl as nv
+    from neva_tl.core.auto import AUTO
     from neva_tl.core.files import check_output_pair
-    from neva_tl.selection.registry import find_selector
 
-    needs_samples = find_selector(method).needs_samples
     if out is not None:
         check_output_pair(out)
-    loaded, statistics = collected(model, prompts, dtype, needs_samples, stats, theory, value=value, k=k)
-    neurons = nv.select(statistics, value, method=method, k=k, model=loaded, seed=seed)
+    neurons, decisions = selected(
+        model, prompts, dtype, value, method=method, k=k, seed=seed, stats=stats, theory=theory
+    )
+    if method == AUTO:
+        say(f"auto: {decisions}")
     if out is not None:
         say(f"written: {neurons.save(out)}")
     if as_json:

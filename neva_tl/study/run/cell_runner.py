@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neva_tl.core.auto import grid_of_unit
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Ablate, Edit, RelevanceGate, calibrate_many
 from neva_tl.editing.calibrate import DosePoint
@@ -24,7 +25,7 @@ from neva_tl.evaluation.judges.base import legible
 from neva_tl.methods import Evidence, build, dose_unit
 from neva_tl.models import Model
 from neva_tl.models.inference.prompt_cache import Prefill
-from neva_tl.study.run.config import GRIDS, Profile, StudyConfig
+from neva_tl.study.run.config import Profile, StudyConfig
 from neva_tl.study.run.cost_meter import CostMeter
 from neva_tl.study.run.optional import optional
 from neva_tl.study.run.run_folder import RunFolder
@@ -41,7 +42,7 @@ def grid_of(method: str) -> tuple[float, ...]:
     Args:
         method: Registered name.
     """
-    return GRIDS[dose_unit(method)]
+    return grid_of_unit(dose_unit(method))
 
 
 @dataclass(eq=False)

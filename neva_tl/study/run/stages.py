@@ -28,7 +28,7 @@ from neva_tl.core.files import first_line
 from neva_tl.core.method_records import find_method
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.theories import SCHWARTZ
-from neva_tl.editing import RelevanceGate, fit_relevance
+from neva_tl.editing import RelevanceGate, auto_gate
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.judges import load_judge
 from neva_tl.evaluation.judges.base import Judge, judge_values
@@ -287,8 +287,7 @@ def relevance_gate(
 ) -> RelevanceGate | None:
     """Return the relevance gate of all methods of a study, stored in the run folder.
 
-    The tokens at which the contrast is collected count as relevant, all tokens of neutral text as irrelevant
-    (`prompts.gate_texts`). A gate that cannot be fitted is left out with its reason.
+    A gate that cannot be fitted (see `editing.auto_gate`) is left out with its reason.
 
     Args:
         store: The run folder.
@@ -305,8 +304,8 @@ def relevance_gate(
         return RelevanceGate.load(store.path("gate.safetensors"))
     gate = None
     with optional(store, GATE):
-        relevant, neutral = prompts.gate_texts(pairs)
-        gate = fit_relevance(model, relevant, neutral, pooling=config.pooling, chat=config.chat, seed=config.seed)
+        gate = auto_gate(model, pairs, gate="relevance", chat=config.chat, seed=config.seed)
+        assert gate is not None
         gate.save(store.path("gate.safetensors"))
     return gate
 

@@ -156,6 +156,7 @@ class Study:
         store = RunFolder.open(out, about)
         changed = store.repair()
         say(f"model {config.model}, prompts {config.prompts}, judge {config.judge}, profile {config.profile}", progress)
+        say(config.decisions, progress)
         if line := left_out(pairs.theory):
             say(line, progress)
         if like is not None:

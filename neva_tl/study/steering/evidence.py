@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from neva_tl import models
 from neva_tl.activations import ActivationStats, token_hash
+from neva_tl.attribution.margin import MarginEffects
 from neva_tl.core.cache import content_key
 from neva_tl.core.user_cache import entry_folder, prune
 from neva_tl.models import inference
@@ -50,3 +51,18 @@ def cached_statistics(
     stats = stages.collected(evidence_folder(model, pairs, config), model, pairs, config, progress)
     prune()
     return stats
+
+
+def cached_margins(
+    model: models.Model, pairs: ContrastSet, config: StudyConfig, stats: ActivationStats, *, progress: bool = False
+) -> MarginEffects:
+    """Return the margin effects of all neurons, read from the user's cache or measured into it.
+
+    Args:
+        model: The loaded model.
+        pairs: The contrast set.
+        config: The resolved study.
+        stats: The result of `cached_statistics`.
+        progress: Show a bar on stderr.
+    """
+    return stages.margins(evidence_folder(model, pairs, config), model, stats, config, progress)

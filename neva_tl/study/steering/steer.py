@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from neva_tl import models, prompts
+from neva_tl.core.auto import AUTO, AUTO_METHODS
 from neva_tl.core.cache import content_key
 from neva_tl.core.errors import InputError
 from neva_tl.core.method_records import find_method
@@ -35,8 +36,6 @@ from neva_tl.study.steering.cost import cost_table
 from neva_tl.study.steering.evidence import evidence_folder
 from neva_tl.study.steering.result import SteeringResult
 
-#: Methods that `method="auto"` calibrates, in this order; the first that reaches the gain is taken, else the one that gains most.
-AUTO_METHODS: tuple[str, ...] = ("neva", "neva_shift")
 #: Budget of a steering, beyond the quick profile: held-out pairs to validate and to test on, and dose evaluations.
 VALIDATION, TEST, NEUTRAL, REFINE = 24, 48, 20, 3
 #: Budget on demo models, whose judge reads generated texts.
@@ -100,14 +99,14 @@ def steer(
     target = _target(contrast, value)
     name = models.info(model).name if models.is_model(model) else str(model)
     settings = {"selector": selector, "k": k, "scope": scope, "gate": gate, "chat": chat, "dtype": dtype, "seed": seed}
-    config = _config(name, contrast, target, gain, method, settings)
-    if method != "auto" and find_method(method).dose == "none":
+    methods = AUTO_METHODS if method == AUTO else (method,)
+    config = _config(name, contrast, target, gain, methods, settings)
+    if method != AUTO and find_method(method).dose == "none":
         raise InputError(f"{method} has no dose to calibrate: choose another method, or use nv.edit with it")
     loaded = model if models.is_model(model) else models.load(model, dtype=dtype)
     if models.has_hooks(loaded):
         raise InputError("the model has hooks in force: leave the `with nv.edit(...)` block before steering")
     bench = _Bench.open(loaded, contrast, config, target, folder, progress)
-    methods = AUTO_METHODS if method == "auto" else (method,)
     best, record = bench.calibrated(methods)
     result = bench.result(best, record, name)
     if folder is None:
@@ -120,7 +119,7 @@ def steered_edit(
     pairs: ContrastSet | str | Path,
     value: str | None = None,
     *,
-    method: str = "neva",
+    method: str = AUTO,
     dose: float | None = None,
     gain: float = 0.4,
     selector: str = "auto",
@@ -131,14 +130,14 @@ def steered_edit(
     seed: int = 0,
     theory: TheorySpec | None = None,
     progress: bool = False,
-) -> Edit:
+) -> tuple[str, Edit]:
     """Build the edit of `steer` without measuring it: at a dose, or at the one that reaches a gain on validation pairs.
 
     Args:
         model: The loaded model.
         pairs: See `steer`.
         value: See `steer`.
-        method: A registered name of `neva_tl.methods`.
+        method: See `steer`; with a dose, `auto` is the first of `AUTO_METHODS`.
         dose: Dose in the method's unit; None calibrates it (the best admissible dose where the gain is out of reach).
         gain: Gain to reach, without a dose.
         selector: See `steer`.
@@ -150,6 +149,9 @@ def steered_edit(
         theory: See `steer`.
         progress: See `steer`.
 
+    Returns:
+        The method, and the edit.
+
     Raises:
         InputError: See `steer`.
         WorkError: No neuron was selected.
@@ -157,16 +159,18 @@ def steered_edit(
     contrast = prompts.load(pairs, theory=theory)
     target, name = _target(contrast, value), models.info(model).name
     settings = {"selector": selector, "k": k, "scope": scope, "gate": gate, "chat": chat, "seed": seed}
-    config = _config(name, contrast, target, gain, method, settings)
+    methods = AUTO_METHODS if method == AUTO else (method,)
+    if dose is not None:
+        methods = methods[:1]
+    config = _config(name, contrast, target, gain, methods, settings)
     bench = _Bench.open(model, contrast, config, target, None, progress)
-    edit = bench.edit_of(method, target)
-    if find_method(method).dose == "none":
-        return edit
-    if dose is None:
-        _, record = bench.calibrated((method,))
-        reached = record["doses"][str(gain)]
-        dose = (record["best"] or 0.0) if reached is None else reached
-    return edit.with_dose(dose)
+    if find_method(methods[0]).dose == "none":
+        return methods[0], bench.edit_of(methods[0], target)
+    if dose is not None:
+        return methods[0], bench.edit_of(methods[0], target).with_dose(dose)
+    best, record = bench.calibrated(methods)
+    reached = record["doses"][str(gain)]
+    return best, bench.edit_of(best, target).with_dose((record["best"] or 0.0) if reached is None else reached)
 
 
 def _target(pairs: ContrastSet, value: str | None) -> str:
@@ -183,10 +187,9 @@ def _target(pairs: ContrastSet, value: str | None) -> str:
 
 
 def _config(
-    name: str, pairs: ContrastSet, value: str, gain: float, method: str, settings: Mapping[str, Any]
+    name: str, pairs: ContrastSet, value: str, gain: float, methods: tuple[str, ...], settings: Mapping[str, Any]
 ) -> StudyConfig:
     """The study of this steering, with every `auto` decided; `settings` are further fields of `StudyConfig`."""
-    methods = AUTO_METHODS if method == "auto" else (method,)
     base = StudyConfig(model=name, prompts=pairs.name, values=(value,), methods=methods, **settings)
     budget = {"validation": VALIDATION, "test": TEST, "neutral": NEUTRAL}
     if base.demo:
@@ -235,6 +238,7 @@ class _Bench:
         else:
             shared = store = RunFolder.open(folder, about)
         store.write_json("manifest.json", about)
+        say(config.decisions, progress)
         stats = stages.collected(shared, model, limited, config, progress)
         config = stages.steerable(config, stats)
         neurons = stages.selected(store, model, stats, config, progress, evidence=shared)
@@ -300,7 +304,9 @@ class _Bench:
             unit=measured.responses.unit,
             neurons=neurons,
             settings={
-                **{key: getattr(config, key) for key in ("selector", "scope", "gate", "chat", "dtype", "seed")},
+                **{key: getattr(config, key) for key in ("selector", "k", "scope", "gate", "chat", "dtype", "seed")},
+                "selection": dict(config.selection),
+                "pooling": config.pooling,
                 "pairs": self.pairs.name,
                 "prompt_hash": self.pairs.hash,
                 "rows": {str(split): int(n) for split, n in counts.items()},

@@ -37,9 +37,7 @@ def layers(
 
     Each is measured on selected, random and all neurons of the layer.
     """
-    from neva_tl.study import layer_study
+    from neva_tl.study import layer_ablation
 
-    table = layer_study(
-        model, prompts, out, values=tuple(value or ()), k=k, seed=seed, dtype=dtype, theory=theory, progress=True
-    )
+    table = layer_ablation(model, prompts, value, folder=out, k=k, seed=seed, dtype=dtype, theory=theory, progress=True)
     print(table.to_json(orient="records") if as_json else table.round(3).to_string(index=False))

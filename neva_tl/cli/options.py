@@ -245,7 +245,7 @@ def collected(
     from neva_tl.core.theories import find_theory
     from neva_tl.models import function_difference
     from neva_tl.study import StudyConfig
-    from neva_tl.study.steering.evidence import cached_statistics
+    from neva_tl.study.run.evidence import cached_statistics
 
     if stats is not None:
         statistics = nv.ActivationStats.load(stats)

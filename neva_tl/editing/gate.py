@@ -23,6 +23,7 @@ from torch import Tensor
 
 from neva_tl import models
 from neva_tl.core.arguments import CheckedArguments, check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import DAMAGED, atomic_write, first_line
@@ -56,6 +57,8 @@ class RelevanceGate(metaclass=CheckedArguments):
     passed: Float[np.ndarray, " l"]
     threshold: float = 0.5
     unit: Literal["token", "query"] = "token"
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         if self.unit not in ("token", "query"):

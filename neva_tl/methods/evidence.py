@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from neva_tl.activations import ActivationStats
 from neva_tl.attribution.margin import MarginEffects
 from neva_tl.core.arguments import CheckedArguments
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.core.names import did_you_mean
 from neva_tl.core.neuron_set import NeuronSet
@@ -45,6 +46,8 @@ class Evidence(metaclass=CheckedArguments):
     gate: RelevanceGate | None = None
     margins: MarginEffects | None = None
     residuals: TextResiduals = field(default_factory=TextResiduals, repr=False)
+
+    __repr__ = brief
 
     def of(self, value: str) -> NeuronSet:
         """The selected neurons of a value.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from neva_tl.core.brief import brief
 from neva_tl.core.kinds import MODEL
 from neva_tl.models.sources import is_demo
 
@@ -109,6 +110,8 @@ class FinalNorm(NamedTuple):
     weight: Tensor
     bias: Tensor | None
     eps: float
+
+    __repr__ = brief
 
 
 class HookHandle:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
+from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 
 
@@ -25,6 +26,15 @@ class ResultTable(pd.DataFrame):
     @property
     def _constructor(self) -> type[ResultTable]:
         return ResultTable
+
+    def __repr__(self) -> str:
+        limits = {"max_rows": 8, "max_columns": 10, "max_colwidth": 32, "expand_frame_repr": False}
+        with pd.option_context(*(x for name, limit in limits.items() for x in (f"display.{name}", limit))):
+            return super().__repr__()
+
+    def _repr_html_(self) -> str:
+        title = self.figure.replace("_", " ").capitalize() or "Table"
+        return card(title, {"rows": len(self), **self.attrs}, pd.DataFrame(self))
 
     def show(self) -> Any:
         """Draw the table as a matplotlib figure.

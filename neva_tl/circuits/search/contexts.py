@@ -15,6 +15,7 @@ from tqdm import tqdm
 from neva_tl import models
 from neva_tl.attribution.tokens import token_text
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.models import inference
 from neva_tl.models.hooks import record_hooks
@@ -36,6 +37,8 @@ class Context:
     activations: tuple[float, ...]
     at: int
     text: int
+
+    __repr__ = brief
 
     @property
     def peak(self) -> float:

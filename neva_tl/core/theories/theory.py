@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write, first_line, read_json
@@ -77,6 +78,8 @@ class Value:
     opposites: tuple[str, ...] = ()
     colour: str = ""
     words: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_name(self.name)

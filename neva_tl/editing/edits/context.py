@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.special import expit
 
 from neva_tl.activations import ActivationStats
 from neva_tl.core.arguments import check_arguments
@@ -58,6 +59,11 @@ class ContextAware(TowardsProbability):
         super().__post_init__()
         if not self.probes:
             raise InputError(f"the neuron set for {self.neurons.value} is empty: no probe to fit, nothing to edit")
+
+    def what(self) -> str:
+        """See `Edit.what`."""
+        way = "raises the tokens below" if self.dose >= 0 else "lowers the tokens above"
+        return f"{way} probability {expit(self.dose):.3g} of each layer's probe to it, by the smallest change that does"
 
     def changes(self, model: EditableModel) -> tuple[Change, ...]:
         """One change per probe.

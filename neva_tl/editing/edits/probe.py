@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.editing.base import E, Edit
 from neva_tl.editing.constant import PerDevice
@@ -46,6 +47,8 @@ class LayerProbe:
     reach: float = np.inf
     lowest: float = -np.inf
     highest: float = np.inf
+
+    __repr__ = brief
 
 
 def log_odds_of(p0: float) -> float:

@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from neva_tl import models
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.editing import Edit, as_edits, edit, rewrite
@@ -47,6 +48,8 @@ class Scores:
     key: str
     condition: str
     table: pd.DataFrame
+
+    __repr__ = brief
 
     @cached_property
     def df(self) -> pd.DataFrame:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from neva_tl.evaluation.judges.card import judge_card, judge_line
+
 
 @dataclass(frozen=True)
 class ExactJudge:
@@ -19,6 +21,12 @@ class ExactJudge:
     A text that the generator cannot produce scores 0 and counts as invalid. A text is scored with its prompt, because the
     generator produces both as one text.
     """
+
+    _reads = "the text together with its prompt"
+    __repr__, _repr_html_ = judge_line, judge_card
+
+    def _quality(self) -> str:
+        return "exact up to the stated noise channel: the generator of the demo's texts is known"
 
     @property
     def name(self) -> str:

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.theories import theory_of
@@ -58,6 +59,8 @@ class ValueGraph:
     n_rows: int
     n_draws: int
     n_failed: int
+
+    __repr__ = brief
 
     @property
     def graph(self) -> nx.DiGraph:

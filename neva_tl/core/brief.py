@@ -24,7 +24,7 @@ class _Brief(reprlib.Repr):
     def repr1(self, x: Any, level: int) -> str:
         if hasattr(x, "columns") and hasattr(x, "iloc"):
             return f"<table of {len(x):,} rows>"
-        if hasattr(x, "dtype") and getattr(x, "shape", ()):
+        if hasattr(x, "dtype") and len(getattr(x, "shape", "")):
             return f"<{x.dtype}[{', '.join(map(str, x.shape))}]>"
         if hasattr(x, "dtype") and hasattr(x, "item"):
             x = x.item()

@@ -111,7 +111,8 @@ class FinalNorm(NamedTuple):
     bias: Tensor | None
     eps: float
 
-    __repr__ = brief
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 class HookHandle:

@@ -28,13 +28,15 @@ class ResultTable(pd.DataFrame):
         return ResultTable
 
     def __repr__(self) -> str:
-        limits = {"max_rows": 8, "max_columns": 10, "max_colwidth": 32, "expand_frame_repr": False}
-        with pd.option_context(*(x for name, limit in limits.items() for x in (f"display.{name}", limit))):
+        sizes = ("display.max_rows", 8, "display.max_columns", 10, "display.max_colwidth", 32)
+        with pd.option_context(*sizes, "display.expand_frame_repr", False):
             return super().__repr__()
 
     def _repr_html_(self) -> str:
         title = self.figure.replace("_", " ").capitalize() or "Table"
-        return card(title, {"rows": len(self), **self.attrs}, pd.DataFrame(self))
+        return card(
+            title, {"rows": len(self), **{str(name): fact for name, fact in self.attrs.items()}}, pd.DataFrame(self)
+        )
 
     def show(self) -> Any:
         """Draw the table as a matplotlib figure.

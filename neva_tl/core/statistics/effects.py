@@ -48,7 +48,8 @@ class Effect(NamedTuple):
     sd: np.ndarray
     sizes: tuple[int, int] | None = None
 
-    __repr__ = brief
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 @check_arguments

@@ -26,7 +26,8 @@ class Moments(NamedTuple):
     mean: np.ndarray
     m2: np.ndarray
 
-    __repr__ = brief
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 @check_arguments

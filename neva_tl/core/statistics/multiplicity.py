@@ -47,7 +47,8 @@ class StepUp(NamedTuple):
     p: np.ndarray
     q: np.ndarray
 
-    __repr__ = brief
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 @check_arguments

@@ -34,7 +34,8 @@ class Estimate(NamedTuple):
     hi: Any
     n: int
 
-    __repr__ = brief
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 @check_arguments

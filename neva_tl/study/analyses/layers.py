@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from os import fspath
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +105,7 @@ def layer_ablation(
     """
     if not operations:
         raise InputError(f"no operation is named: choose of {', '.join(OPERATIONS)}")
-    name = models.info(model).name if models.is_model(model) else fspath(model)
+    name = models.info(model).name if models.is_model(model) else str(model)
     if isinstance(neurons, NeuronSet):
         neurons = {neurons.value: neurons}
     if neurons is not None:

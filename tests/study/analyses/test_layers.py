@@ -235,14 +235,15 @@ def test_a_model_and_a_file_of_pairs_are_enough(
     options = ("--value", "power", "--k", 6, "--out", tmp_path / "run", "--json")
     status, out, err = call("layers", "--model", checkpoint, "--prompts", pairs_file, *options)
     assert status == 0, err
-    table = pd.read_json(io.StringIO(out))
+    table = pd.read_parquet(tmp_path / "run" / "tables" / "layers.parquet")
+    pd.testing.assert_frame_equal(pd.read_json(io.StringIO(out)), table, check_dtype=False)
     assert set(table["operation"]) == set(OPERATIONS) and set(table["group"]) == set(GROUPS)
     zero = table[table["operation"] == "zero"].reset_index(drop=True)
     part = layer_ablation(str(checkpoint), str(pairs_file), "power", k=6, operations=["zero"], folder=tmp_path / "run")
     assert list(part["d_csr"]) == list(zero["d_csr"]) and len(part) < len(table)
 
     measured = layer_ablation(tiny_model, pairs_file, "power", k=6, operations=["zero"])
-    pd.testing.assert_frame_equal(pd.DataFrame(measured), zero, check_dtype=False)
+    pd.testing.assert_frame_equal(pd.DataFrame(measured), zero)
     assert measured.attrs["judge"] == "logprob" and measured.attrs["selector"] == "margin"
     assert len(repr(measured).splitlines()) <= 12 and measured.show().axes[0].lines
     monkeypatch.setattr("neva_tl.study.analyses.layers.layer_effects", lambda *a, **o: pytest.fail("measured again"))
@@ -258,7 +259,7 @@ def test_statistics_and_neurons_of_ones_own(tiny_model: Any, pairs_file: Path, t
         layer_ablation(tiny_model, stats)
     with pytest.raises(InputError, match="leave out folder"):
         layer_ablation(tiny_model, stats, prompts=own, folder=tmp_path / "run")
-    chosen = select(stats, "thrift", method="random", k=3)
+    chosen = select(stats, "thrift", method="random", k=3, model=tiny_model)
     table = layer_ablation(tiny_model, stats, neurons=chosen, prompts=own, operations=["mean"])
     assert set(table["value"]) == {"thrift"} and list(table["layer"].unique()) == list(chosen.layers)
     assert table.query("group == 'selected'")["n_neurons"].sum() == 3

@@ -62,8 +62,12 @@ class ContextAware(TowardsProbability):
 
     def what(self) -> str:
         """See `Edit.what`."""
-        way = "raises the tokens below" if self.dose >= 0 else "lowers the tokens above"
-        return f"{way} probability {expit(self.dose):.3g} of each layer's probe to it, by the smallest change that does"
+        way = (
+            "raises the log-odds of each layer's probe to"
+            if self.dose >= 0
+            else "lowers the log-odds of each layer's probe to"
+        )
+        return f"{way} {self.dose:.4g} (probability {expit(self.dose):.3g}), by the smallest change of each token that needs one"
 
     def changes(self, model: EditableModel) -> tuple[Change, ...]:
         """One change per probe.

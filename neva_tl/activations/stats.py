@@ -49,6 +49,10 @@ class Samples:
     h: np.ndarray
     table: pd.DataFrame
 
+    def __repr__(self) -> str:
+        n, layers, width = self.h.shape
+        return f"Samples({n:,} prompts x {layers} layers x {width:,} neurons)"
+
     def _repr_html_(self) -> str:
         n, layers, width = self.h.shape
         count = self.table.groupby(["value", "pole"]).size().unstack("pole", fill_value=0).reset_index()
@@ -338,6 +342,13 @@ class ActivationStats(metaclass=CheckedArguments):
                 best = int(d.argmax())
                 rows.append((name, layer, float(middle), float(high), float(d[best]), best))
         return pd.DataFrame(rows, columns=["value", "layer", "d50", "d99", "d_max", "neuron"])
+
+    def __repr__(self) -> str:
+        size = f"{self.n_layers} layers x {self.d_mlp:,} neurons, {int(self.n.sum()):,} prompts, pooling {self.pooling}"
+        extra = ("gate" * self.gated, "samples" * (self.samples is not None))
+        names = ", ".join(self.values) if len(self.values) <= 12 else f"{len(self.values)} values"
+        facts = [names, size, " and ".join(filter(None, extra))]
+        return f"ActivationStats({self.info.get('name', 'a model')}: {'; '.join(filter(None, facts))})"
 
     def _repr_html_(self) -> str:
         profile = self.profile()

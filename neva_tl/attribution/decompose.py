@@ -25,6 +25,7 @@ from neva_tl.attribution.outputs import OutputMap, attn_output, divisor, mlp_out
 from neva_tl.attribution.reads import mlp_reader
 from neva_tl.attribution.self_check import check_blocks, check_reads, refusal, tolerance
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.models import inference
 from neva_tl.models.hooks import record_hooks
@@ -58,6 +59,8 @@ class Decomposition:
     biases: Float[Tensor, "n n_layers 2"]
     constant: Float[Tensor, " n"]
     target: Float[Tensor, " n"]
+
+    __repr__ = brief
 
     def _flat(self) -> list[Tensor]:
         terms = (self.embed, self.heads, self.neurons, self.biases, self.constant)

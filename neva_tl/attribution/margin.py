@@ -24,6 +24,7 @@ from torch import Tensor
 from neva_tl import models
 from neva_tl.attribution.gradient import layer_probes
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.files import DAMAGED, atomic_write, first_line
@@ -57,6 +58,8 @@ class MarginEffects:
     effect: Float[np.ndarray, "j l k"]
     se: Float[np.ndarray, "j l k"]
     n: int
+
+    __repr__ = brief
 
     def of(self, value: str) -> Float[np.ndarray, "l k"]:
         """Return the effects on one value.

@@ -44,11 +44,9 @@ def layers(
 
     Each is measured on selected, random and all neurons of the layer.
     """
-    from neva_tl.study import layer_study
+    from neva_tl.study import layer_ablation
 
-    table = layer_study(
-        model, prompts, out, values=tuple(value or ()), k=k, seed=seed, dtype=dtype, theory=theory, progress=True
-    )
+    table = layer_ablation(model, prompts, value, folder=out, k=k, seed=seed, dtype=dtype, theory=theory, progress=True)
     if as_json:
         print(table.to_json(orient="records"))
     else:

@@ -335,7 +335,7 @@ def selected(
         model = nv.load(model_name, dtype=dtype)
     check_k(model, k)
     if selector.needs_samples or selector.needs_texts:
-        from neva_tl.study.steering.evidence import cached_margins, cached_statistics
+        from neva_tl.study.run.evidence import cached_margins, cached_statistics
 
         # the rows of a study's quick profile, so that steer, generate and select read one cache
         limited = limited_rows(pairs, config.spending().rows_per_value)

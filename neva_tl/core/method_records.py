@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from neva_tl.core.arguments import CheckedArguments, check_arguments
 from neva_tl.core.auto import DoseUnit
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.core.names import as_name
 
@@ -57,6 +58,8 @@ class Method(metaclass=CheckedArguments):
     needs_gate_stats: bool = False
     label: str = ""
     colour: str = ""
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         choices = {"family": Family, "gate": MethodGate, "dose": DoseUnit, "relevance": Relevance}

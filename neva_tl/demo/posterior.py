@@ -16,6 +16,7 @@ from functools import cache, lru_cache
 import numpy as np
 from jaxtyping import Bool, Float
 
+from neva_tl.core.brief import brief
 from neva_tl.core.theories.schwartz import SCHWARTZ
 from neva_tl.demo import frames as fr
 from neva_tl.demo import world as w
@@ -56,6 +57,8 @@ class Posterior:
     express: Float[np.ndarray, " v"]
     oppose: Float[np.ndarray, " v"]
     valid: bool
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from itertools import combinations
 
 import numpy as np
 
+from neva_tl.core.brief import brief
 from neva_tl.core.theories.schwartz import SCHWARTZ
 from neva_tl.demo import frames as fr
 from neva_tl.demo.lexicon import MARKS, SPLITS, check_split, mixture, own_words, pools, rank_split, sha, simple_slots
@@ -244,6 +245,8 @@ class Text:
     opposed: int | None
     knowledge: bool
     clusters: tuple[str, ...]
+
+    __repr__ = brief
 
     @property
     def text(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,11 @@ from torch import Tensor
 from neva_tl import models
 from neva_tl.core.arguments import CheckedArguments, check_arguments
 from neva_tl.core.auto import AUTO, DoseUnit, auto_of
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing.constant import PerDevice
+from neva_tl.editing.edit_card import edit_card, edit_line
 from neva_tl.editing.gate import RelevanceGate
 
 #: Token scope of an edit. `prompt`: the tokens of the prompt; `generated`: generated tokens (or the answer span that is
@@ -79,6 +81,8 @@ class PromptContext:
     sites: Mapping[str, Tensor]
     tokens: Callable[[], tuple[Bool[Tensor, "b n"], Bool[Tensor, "b n"]]]
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True)
 class Change:
@@ -102,6 +106,8 @@ class Change:
     site: str
     apply: Callable[..., Tensor]
     needs: tuple[str, ...] = ()
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,11 +134,26 @@ class Edit(metaclass=CheckedArguments):
     scope: Scope = field(default="all", kw_only=True)
     gate: RelevanceGate | None = field(default=None, kw_only=True)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__repr__" not in vars(cls):  # @dataclass would write one that prints whole arrays
+            cls.__repr__ = cls.__repr__  # type: ignore[method-assign]
+
     def __post_init__(self) -> None:
         if self.scope not in SCOPES:
             raise InputError(f"unknown token scope {self.scope!r}: choose one of {', '.join(SCOPES)}")
         if not np.isfinite(self.dose):
             raise InputError(f"a dose must be a finite number, not {self.dose}")
+
+    def __repr__(self) -> str:
+        return edit_line(self)
+
+    def _repr_html_(self) -> str:
+        return edit_card(self)
+
+    def what(self) -> str:
+        """Say in words what the edit does to the model; the default is the first line of the class's docstring."""
+        return (type(self).__doc__ or type(self).__name__).partition("\n")[0].strip()
 
     @abstractmethod
     def changes(self, model: models.EditableModel) -> tuple[Change, ...]:

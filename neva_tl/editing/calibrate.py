@@ -20,6 +20,7 @@ import pandas as pd
 
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.auto import grid_of_unit
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.editing.base import Edit
@@ -44,6 +45,8 @@ class DosePoint:
     invalid: float = 0.0
     extra: Mapping[str, float] = field(default_factory=dict)
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -66,6 +69,8 @@ class Calibration:
     doses: Mapping[float, float | None]
     best: float | None
     table: pd.DataFrame
+
+    __repr__ = brief
 
     def status(self, target: float) -> str:
         """`reached` or `unreached`.

@@ -24,6 +24,7 @@ from torch import Tensor
 from neva_tl import models, prompts
 from neva_tl.core.arguments import CheckedArguments, check_arguments
 from neva_tl.core.auto import AUTO, auto_of
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import DAMAGED, atomic_write, first_line
@@ -65,6 +66,8 @@ class RelevanceGate(metaclass=CheckedArguments):
     passed: Float[np.ndarray, " l"]
     threshold: float = 0.5
     unit: Literal["token", "query"] = "token"
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         if self.unit not in ("token", "query"):

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.editing.base import Change, Edit, PromptContext, Scope
 from neva_tl.editing.constant import Constant
@@ -70,6 +71,8 @@ class EditSession:
     _resumed: bool = False
 
     # ---------------------------------------------------------------- the interface to decoding and scoring (TokenSession)
+
+    __repr__ = brief
 
     def mark(self, generated: Bool[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> None:
         """Set the token roles of the next forward pass.

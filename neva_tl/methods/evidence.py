@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from neva_tl.activations import ActivationStats
 from neva_tl.attribution.margin import MarginEffects
 from neva_tl.core.arguments import CheckedArguments
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.core.names import did_you_mean
 from neva_tl.core.neuron_set import NeuronSet
@@ -50,6 +51,8 @@ class Evidence(metaclass=CheckedArguments):
     gate: RelevanceGate | None = None
     margins: MarginEffects | None = None
     residuals: TextResiduals = field(default_factory=TextResiduals, repr=False)
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scope", decided_scope(self.scope, self.stats.demo))

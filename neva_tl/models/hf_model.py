@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.models import sources
 from neva_tl.models.installers import no_installer
@@ -48,6 +49,8 @@ class PlainModel:
 
     hf: nn.Module
     facts: PlainFacts
+
+    __repr__ = brief
 
     def add_hook(self, name: str, fn: Callable[..., Any]) -> RemovableHandle:
         """Add `fn(x, hook=...)` to a hook point; a tensor it returns replaces `x`.

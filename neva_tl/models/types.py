@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from neva_tl.core.brief import brief
 from neva_tl.core.kinds import MODEL
 from neva_tl.models.sources import is_demo
 
@@ -121,6 +122,9 @@ class FinalNorm(NamedTuple):
     weight: Tensor
     bias: Tensor | None
     eps: float
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 class HookHandle:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
+from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 
 
@@ -25,6 +26,17 @@ class ResultTable(pd.DataFrame):
     @property
     def _constructor(self) -> type[ResultTable]:
         return ResultTable
+
+    def __repr__(self) -> str:
+        sizes = ("display.max_rows", 8, "display.max_columns", 10, "display.max_colwidth", 32)
+        with pd.option_context(*sizes, "display.expand_frame_repr", False):
+            return super().__repr__()
+
+    def _repr_html_(self) -> str:
+        title = self.figure.replace("_", " ").capitalize() or "Table"
+        return card(
+            title, {"rows": len(self), **{str(name): fact for name, fact in self.attrs.items()}}, pd.DataFrame(self)
+        )
 
     def show(self) -> Any:
         """Draw the table as a matplotlib figure.

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.plots.pages import asset, json_text, write_page
 
@@ -46,6 +47,8 @@ class Widget:
 
     element: str
     props: str = field(repr=False)
+
+    __repr__ = brief
 
     @property
     def bare(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.core.names import describe
 
@@ -33,6 +34,8 @@ class Example:
     answer: str
     separator: str | None = None
     turns: tuple[tuple[str, str], ...] = ()
+
+    __repr__ = brief
 
     def __new__(cls, prompt: object = "", answer: object = "", *_: object, **__: object) -> Example:
         """Refuse what is not a text, before the fields are set."""

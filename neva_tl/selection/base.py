@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from neva_tl.activations import ActivationStats
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet, Site
 from neva_tl.core.statistics import detectable_g, pairs_needed
@@ -77,6 +78,8 @@ class Request:
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     k_requested: bool = True
+
+    __repr__ = brief
 
     def settings(self) -> dict[str, Any]:
         """The request as plain data for the neuron set's file (without the model)."""

@@ -17,6 +17,7 @@ import pandas as pd
 
 from neva_tl.activations import ActivationStats
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.statistics import containing
@@ -63,6 +64,8 @@ class NestedEffect:
     lo: float
     hi: float
     df: pd.DataFrame
+
+    __repr__ = brief
 
     def _repr_html_(self) -> str:
         facts = {"selector": self.method, "k": self.k, "apparent g": self.apparent, "corrected g": self.corrected}

@@ -9,6 +9,7 @@ from typing import Any
 
 from neva_tl.activations import ActivationStats
 from neva_tl.attribution.margin import MarginEffects
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.core.names import as_name
 from neva_tl.core.neuron_set import NeuronSet
@@ -40,6 +41,8 @@ class Selector:
     needs_model: bool = False
     needs_texts: bool = False
     quick: Mapping[str, Any] = field(default_factory=dict)
+
+    __repr__ = brief
 
     @property
     def options(self) -> tuple[str, ...]:

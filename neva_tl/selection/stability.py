@@ -16,6 +16,7 @@ import pandas as pd
 
 from neva_tl.activations import ActivationStats
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.messages import progress_bar
@@ -50,6 +51,8 @@ class Stability:
     halves: int
     n_neurons: int
     df: pd.DataFrame
+
+    __repr__ = brief
 
     def stable(self, share: float = 0.9) -> pd.DataFrame:
         """Neurons selected in at least a given share of the half-samples.

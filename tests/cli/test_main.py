@@ -263,10 +263,10 @@ def test_run_and_leakage_pass_their_options_on(call: Any, monkeypatch: pytest.Mo
 
 def test_layers_prints_the_table(call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def table(*args: Any, **options: Any) -> pd.DataFrame:
-        assert options["values"] == ("power",) and options["k"] == 4
+        assert args[2] == ["power"] and options["k"] == 4 and options["folder"] == tmp_path
         return pd.DataFrame({"value": ["power"], "layer": [1], "d_csr": [-0.25]})
 
-    monkeypatch.setattr("neva_tl.study.layer_study", table)
+    monkeypatch.setattr("neva_tl.study.layer_ablation", table)
     argv = ("layers", "--value", "power", "--k", 4, "--out", tmp_path)
     assert json.loads(call(*argv, "--json")[1]) == [{"value": "power", "layer": 1, "d_csr": -0.25}]
     assert "-0.25" in call(*argv)[1]

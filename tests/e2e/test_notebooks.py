@@ -33,18 +33,21 @@ _socket.socket.connect = _local_only
 FACTS = """
 import json as _json
 print(_json.dumps({
-    "matrix": list(result.matrix.shape),
-    "matrix_is_table": isinstance(result.matrix, pd.DataFrame),
-    "rows": list(result.matrix.index),
-    "columns": list(result.matrix.columns),
-    "finite": bool(np.isfinite(result.matrix.to_numpy()).all()),
+    "steered": [result.status, result.gain.lo, loaded.dose == result.dose],
+    "same_neurons": neurons.df[["layer", "neuron"]].equals(result.neurons.df[["layer", "neuron"]]),
+    "layers": sorted(layers["operation"].unique()),
+    "matrix": list(leaked.matrix.shape),
+    "matrix_is_table": isinstance(leaked.matrix, pd.DataFrame),
+    "rows": list(leaked.matrix.index),
+    "columns": list(leaked.matrix.columns),
+    "finite": bool(np.isfinite(leaked.matrix.to_numpy()).all()),
     "order": list(nv.VALUES),
     "edges": len(graph.table()),
     "circuit_columns": list(graph.table().columns),
     "measured": bool(np.isfinite(graph.table()["measured"]).all()),
     "texts": [texts[name].tolist() for name in ("unedited", "Amplify", "ContextAware")],
     "doses": {name: edit.dose for name, edit in edits.items()},
-    "neurons": {name: len(found) for name, found in neurons.items()},
+    "neurons": {name: len(edit.neurons) for name, edit in edits.items()},
 }))
 """
 
@@ -60,6 +63,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Any:
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("TOKENIZERS_PARALLELISM", "false")
         patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("NEVA_TL_CACHE", str(tmp_path_factory.mktemp("notebook-cache")))
         nbclient.NotebookClient(
             notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
         ).execute()
@@ -87,25 +91,30 @@ def test_quickstart_runs(executed: Any) -> None:
     for cell in executed.cells:
         for output in cell.get("outputs", []):
             assert output["output_type"] != "error", f"cell {cell.id}: {output.get('evalue')}"
+            assert output.get("name") != "stderr", f"cell {cell.id} warns: {output.get('text')}"
 
 
 @pytest.mark.timeout(600)
 def test_quickstart_reaches_matrix_circuit_and_texts(executed: Any) -> None:
     (facts_cell,) = [c for c in executed.cells if c.get("id") == "facts"]
     facts = json.loads("".join(o["text"] for o in facts_cell["outputs"] if o["output_type"] == "stream"))
+    status, least_gain, same_dose = facts["steered"]
+    assert status == "reached" and least_gain > 0 and same_dose and facts["same_neurons"]
+    assert facts["layers"] == ["amplify", "mean", "zero"]
     assert facts["matrix_is_table"] and facts["matrix"] == [10, 10] and facts["finite"]
     assert facts["rows"] == facts["columns"] == facts["order"]
     assert facts["edges"] > 0 and facts["measured"]
     assert {"layer", "neuron", "token", "token_value", "attribution", "measured"} <= set(facts["circuit_columns"])
-    assert all(len(column) == 6 and all(text.strip() for text in column) for column in facts["texts"])
+    assert all(len(column) == 5 and all(text.strip() for text in column) for column in facts["texts"])
     assert len(facts["doses"]) == 10 and all(dose > 0 for dose in facts["doses"].values())
     assert all(count > 0 for count in facts["neurons"].values())
-    assert _outputs(executed, "leakage", "text/html"), "the leakage matrix is shown as a table"
+    assert _outputs(executed, "steer", "text/html"), "the steering is shown as a card"
+    assert _outputs(executed, "layers", "text/html"), "the layer table is shown"
     assert _outputs(executed, "circuit", "text/html"), "the circuit table is shown"
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("cell", ["volcano", "heatmap", "circuit-picture"])
+@pytest.mark.parametrize("cell", ["steer-picture", "volcano", "heatmap", "layers-picture", "circuit-picture"])
 def test_figures_are_drawn(executed: Any, cell: str) -> None:
     (picture,) = _outputs(executed, cell, "image/png")
     assert len(picture) > 10_000, f"the figure of cell {cell} looks empty"

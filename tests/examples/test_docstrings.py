@@ -18,7 +18,6 @@ NOT_RUN = frozenset(
         "nv.Study",
         "nv.compare",
         "nv.demo.train",
-        "nv.layer_ablation",
         "nv.load",
         "nv.planting.measure_selectors",
         "nv.planting.summary",

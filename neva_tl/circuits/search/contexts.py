@@ -13,6 +13,7 @@ import torch
 from neva_tl import models
 from neva_tl.attribution.tokens import token_text
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.core.messages import progress_bar
 from neva_tl.models import inference
@@ -41,6 +42,8 @@ class Context:
     activations: tuple[float, ...]
     at: int
     text: int
+
+    __repr__ = brief
 
     @property
     def peak(self) -> float:

@@ -43,6 +43,7 @@ from neva_tl.circuits.search.nodes import Name, Nodes, split
 from neva_tl.circuits.search.single import intervals, measure_sources, pick, site_of
 from neva_tl.circuits.search.task import ValueTask, read_log_odds
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.messages import progress_bar
 from neva_tl.models import inference
 from neva_tl.models.hooks import temporary_hooks
@@ -68,6 +69,8 @@ class Effects:
     edges: pd.DataFrame
     values: pd.DataFrame
     inputs: pd.DataFrame
+
+    __repr__ = brief
 
     def show(self) -> Any:
         """Measured effects of the input tokens on m with their intervals, as a matplotlib figure."""

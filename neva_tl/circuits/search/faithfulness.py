@@ -21,6 +21,7 @@ from neva_tl.circuits.search.gates import Means, contrast
 from neva_tl.circuits.search.nodes import Nodes
 from neva_tl.circuits.search.task import ValueTask
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import to_json
 from neva_tl.core.statistics import cluster_bootstrap
@@ -67,6 +68,8 @@ class Faithfulness:
     n_neurons: int
     texts: int
     split: str
+
+    __repr__ = brief
 
     @property
     def measurable(self) -> bool:

@@ -23,6 +23,7 @@ from neva_tl import models
 from neva_tl.circuits.search.nodes import Nodes
 from neva_tl.circuits.search.task import ValueTask, read_log_odds
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import WorkError
 from neva_tl.models import inference
 from neva_tl.models.hooks import temporary_hooks
@@ -52,6 +53,8 @@ class Means:
     z: tuple[Float[Tensor, "p h c"], ...]
     post: tuple[Float[Tensor, "p k"], ...]
     embed: Float[Tensor, "p d"]
+
+    __repr__ = brief
 
     @staticmethod
     def at(table: Tensor, n: int) -> Tensor:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from neva_tl import models
+from neva_tl.core.brief import brief
 
 #: (kind, layer, index) with kind head or neuron; inputs are ("input", -1, token id).
 Name = tuple[str, int, int]
@@ -31,6 +32,8 @@ class Nodes:
 
     heads: Bool[Tensor, "n_layers n_heads"]
     neurons: Bool[Tensor, "n_layers d_mlp"]
+
+    __repr__ = brief
 
     @classmethod
     def none(cls, model: models.Model) -> Nodes:

@@ -30,6 +30,7 @@ from neva_tl.circuits.search.gates import Means
 from neva_tl.circuits.search.nodes import Nodes
 from neva_tl.circuits.search.task import ValueTask, read_log_odds
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.core.messages import progress_bar
 from neva_tl.models import inference
@@ -59,6 +60,8 @@ class SearchResult:
     shares: Float[Tensor, " n_nodes"]
     f: float
     size: int
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from torch import Tensor
 from neva_tl.attribution import value_tokens
 from neva_tl.attribution.decompose import At, read_mask
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.core.theories import ValueName, ValueTheory
 from neva_tl.models import Model, inference
@@ -61,6 +62,8 @@ class ValueTask:
     chat: bool | None = None
     split: str = "train"
     lead: str = ""
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         if not len(self.examples) == len(self.signs) == len(self.clusters):

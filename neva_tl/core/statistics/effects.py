@@ -16,6 +16,7 @@ from scipy.special import gammaln, nctdtr, nctdtrinc, ndtri
 from scipy.stats import t as student
 
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.core.kinds import Delta, Level
 from neva_tl.core.statistics.limits import containing
@@ -52,6 +53,9 @@ class Effect(NamedTuple):
     root_n: np.ndarray
     sd: np.ndarray
     sizes: tuple[int, int] | None = None
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 @check_arguments

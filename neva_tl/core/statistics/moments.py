@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Num
 
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 
 
@@ -29,6 +30,9 @@ class Moments(NamedTuple):
     n: int
     mean: np.ndarray
     m2: np.ndarray
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 @check_arguments

@@ -9,6 +9,7 @@ from jaxtyping import Float, Num
 from scipy.stats import false_discovery_control
 
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 
 #: Bytes of flipped statistics in memory at a time.
@@ -53,6 +54,9 @@ class StepUp(NamedTuple):
     largest: float
     p: np.ndarray
     q: np.ndarray
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 @check_arguments

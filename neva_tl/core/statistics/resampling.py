@@ -11,6 +11,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata, spearmanr
 
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.core.kinds import Count
 from neva_tl.core.statistics.limits import containing, shifted
@@ -38,6 +39,9 @@ class Estimate(NamedTuple):
     lo: Any
     hi: Any
     n: int
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 @check_arguments

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from neva_tl.core.brief import brief
+from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write, first_line, read_json
 from neva_tl.core.names import describe, did_you_mean, spelling
@@ -89,6 +91,8 @@ class Value:
     opposites: tuple[str, ...] = ()
     colour: str = ""
     words: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -463,8 +467,6 @@ class ValueTheory:
 
     def _repr_html_(self) -> str:
         import pandas as pd  # here, since the shell waits for the names of values when it completes them
-
-        from neva_tl.core.cards import card
 
         table = pd.DataFrame(
             {"value": list(self.names), "definition": [one.definition for one in self.values]}

@@ -50,6 +50,17 @@ class Ablate(NeuronEdit):
         if self.mode not in get_args(Mode):
             raise InputError(f"unknown ablation {self.mode!r}: choose {', '.join(get_args(Mode))}")
 
+    def what(self) -> str:
+        """See `Edit.what`."""
+        source = {
+            "zero": "zero",
+            "mean": "the mean of its two poles' means",
+            "plus": "its mean on the + pole",
+            "resample": "its activation at another token of the prompt",
+        }[self.mode]
+        mixed = "" if self.dose == 1.0 else f", mixed with a weight of {self.dose:g}"
+        return f"replaces each neuron's activation by {source}{mixed}"
+
     def per_neuron(self, rows: pd.DataFrame) -> tuple[np.ndarray, ...]:
         """Replacement value of each neuron, where it is a mean."""
         plus = rows["mean_plus"].to_numpy(dtype=np.float64)

@@ -43,6 +43,11 @@ class Clamp(NeuronEdit):
         if not 0 < self.quantile < 1:
             raise InputError(f"a quantile lies inside (0, 1), not {self.quantile}")
 
+    def what(self) -> str:
+        """See `Edit.what`."""
+        levels = f"its mean on the - pole (dose 0) and quantile {self.quantile:g} of its + pole (dose 1)"
+        return f"bounds each neuron by a level between {levels}"
+
     def per_neuron(self, rows: pd.DataFrame) -> tuple[np.ndarray, ...]:
         """Level of each neuron, and whether the level is a lower bound."""
         up = (rows["mean_plus"] > rows["mean_minus"]).to_numpy()

@@ -43,6 +43,10 @@ class Composed(Edit):
     parts: tuple[Shift, ...]
     shared: Shared = "sum"
 
+    def what(self) -> str:
+        """See `Edit.what`."""
+        return f"adds the steps of {len(self.parts)} shifts; neurons that several move take the rule {self.shared}"
+
     def steps(self) -> dict[tuple[int, int], float]:
         """(layer, neuron) -> step at dose 1, in activation units; independent of the order of the shifts."""
         steps_of: dict[tuple[int, int], list[float]] = {}

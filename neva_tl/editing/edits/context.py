@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.special import expit
 
 from neva_tl.activations import ActivationStats
 from neva_tl.core.arguments import check_arguments
@@ -63,6 +64,15 @@ class ContextAware(TowardsProbability):
         super().__post_init__()
         if not self.probes:
             raise InputError(f"the neuron set for {self.neurons.value} is empty: no probe to fit, nothing to edit")
+
+    def what(self) -> str:
+        """See `Edit.what`."""
+        way = (
+            "raises the log-odds of each layer's probe to"
+            if self.dose >= 0
+            else "lowers the log-odds of each layer's probe to"
+        )
+        return f"{way} {self.dose:.4g} (probability {expit(self.dose):.3g}), by the smallest change of each token that needs one"
 
     def changes(self, model: EditableModel) -> tuple[Change, ...]:
         """One change per probe.

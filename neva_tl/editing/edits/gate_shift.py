@@ -60,6 +60,10 @@ class GateShift(Edit):
                     f"the neuron set for {self.neurons.value} lacks the column {name!r} that this edit reads"
                 )
 
+    def what(self) -> str:
+        """See `Edit.what`."""
+        return "raises the gates of the value's neurons by dose x their high activations, and silences the opposite neurons"
+
     def changes(self, model: models.EditableModel) -> tuple[Change, ...]:
         """One change per layer that contains neurons.
 

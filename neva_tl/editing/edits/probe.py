@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from neva_tl.core.auto import DoseUnit
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.editing.base import E, Edit
 from neva_tl.editing.constant import PerDevice
@@ -54,6 +55,8 @@ class LayerProbe:
     reach: float = np.inf
     lowest: float = -np.inf
     highest: float = np.inf
+
+    __repr__ = brief
 
 
 def log_odds_of(p0: float) -> float:

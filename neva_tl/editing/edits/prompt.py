@@ -27,6 +27,10 @@ class RolePrompt(Edit):
     instruction: str
     joiner: str = "\n\n"
 
+    def what(self) -> str:
+        """See `Edit.what`."""
+        return "prepends an instruction to every prompt; activations stay as they are"
+
     def changes(self, model: EditableModel) -> tuple[Change, ...]:
         """No change: activations are not edited."""
         del model

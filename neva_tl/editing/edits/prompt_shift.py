@@ -46,6 +46,10 @@ class PromptShift(TowardsProbability):
         if not self.probes:
             raise InputError("no layer has a probe: nothing to edit")
 
+    def what(self) -> str:
+        """See `Edit.what`."""
+        return "adds to the residual stream the step that the prompt's last token needs to reach log-odds of the dose"
+
     def changes(self, model: EditableModel) -> tuple[Change, ...]:
         """One change per probe, ascending in layer.
 

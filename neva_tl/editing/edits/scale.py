@@ -24,6 +24,10 @@ class Scale(NeuronEdit):
     unit: ClassVar[DoseUnit] = "none"  # a factor: 1, not 0, changes nothing
     effects: Literal["positive", "all"] = field(default="positive", kw_only=True)
 
+    def what(self) -> str:
+        """See `Edit.what`."""
+        return "multiplies each neuron's activation by the dose"
+
     def moved(self, h: Float[Tensor, "b n s"], *per_neuron: Tensor) -> Float[Tensor, "b n s"]:
         """See `NeuronEdit.moved`."""
         del per_neuron

@@ -40,6 +40,11 @@ class Shift(NeuronEdit):
         if self.weights is not None and self.weights not in self.neurons.df:
             raise InputError(f"the neuron set for {self.neurons.value} has no column {self.weights!r} to weigh by")
 
+    def what(self) -> str:
+        """See `Edit.what`."""
+        weighed = "" if self.weights is None else f" x {self.weights}"
+        return f"adds dose x (mean on the + pole - mean on the - pole){weighed} to each neuron"
+
     def step(self, rows: pd.DataFrame) -> Float[np.ndarray, " s"]:
         """Step of each neuron at dose 1.
 

@@ -50,6 +50,10 @@ class AddVector(Edit):
         if not self.vectors:
             raise InputError("a vector edit needs a vector at one layer at least: vectors is empty")
 
+    def what(self) -> str:
+        """See `Edit.what`."""
+        return f"adds dose x a direction to {self.site} of each named layer, at every token in scope"
+
     def changes(self, model: models.EditableModel) -> tuple[Change, ...]:
         """One change per layer.
 
@@ -100,6 +104,10 @@ class ProbedVector(TowardsProbability):
         super().__post_init__()
         if not self.probes:
             raise InputError("no layer's probe is raised along the vector: nothing to edit (try other layers)")
+
+    def what(self) -> str:
+        """See `Edit.what`."""
+        return "adds to the residual stream the part of a direction that each token needs to reach log-odds of the dose"
 
     def changes(self, model: models.EditableModel) -> tuple[Change, ...]:
         """One change per probe.

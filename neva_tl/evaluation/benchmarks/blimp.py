@@ -43,7 +43,9 @@ def read_blimp(path: str | Path, name: str = "blimp", *, skip_bad: bool = False)
                 items.append(_item(line, stem, number))
             except InputError as error:
                 complain(f"{label}, line {number}: {error}", bad)
-    return Benchmark(name, "pair", tuple(items), skipped=len(bad or ()), note=counted(name, bad, len(items)))
+    return Benchmark(
+        name, "pair", tuple(items), skipped=len(bad or ()), note=counted(name, bad, len(items)), source=str(source)
+    )
 
 
 def _files(source: Path) -> Iterator[tuple[str, str, bytes]]:

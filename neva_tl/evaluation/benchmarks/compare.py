@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.stats import norm
 from statsmodels.stats.contingency_tables import mcnemar
 
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.statistics import Estimate as Interval
@@ -73,6 +74,8 @@ class CapabilityComparison:
     """
 
     df: pd.DataFrame
+
+    __repr__ = brief
 
     def _repr_html_(self) -> str:
         facts = {"sets": self.df["set"].nunique(), "conditions": self.df["condition"].nunique()}

@@ -20,6 +20,16 @@ from neva_tl.prompts.text_files import bad_rows, complain, counted, existing_fil
 Kind = Literal["choice", "letter", "pair", "last_word", "text"]
 
 
+#: Metrics of each kind in words, for cards; `metrics.METRICS` computes them.
+RULES: dict[Kind, str] = {
+    "choice": "acc, acc_norm, acc_token: share of items whose right text is the most probable of several",
+    "letter": "acc: share of items whose right option letter is the most probable one",
+    "pair": "acc: share of pairs in which the good sentence is the more probable one",
+    "last_word": "acc: share of last words that greedy decoding generates; perplexity of the word",
+    "text": "perplexity per token and per byte",
+}
+
+
 @dataclass(frozen=True)
 class Item:
     """One item of a set.
@@ -51,6 +61,7 @@ class Benchmark:
         total: Number of items before `limit` selected some.
         skipped: Number of malformed rows that were left out.
         note: Sentence about these rows; empty for none.
+        source: File or folder that the items were read from.
     """
 
     name: str
@@ -59,6 +70,7 @@ class Benchmark:
     total: int = 0
     skipped: int = 0
     note: str = ""
+    source: str = ""
 
     def __post_init__(self) -> None:
         if not self.items:
@@ -101,8 +113,13 @@ class Benchmark:
         return pd.DataFrame(rows, columns=["item", "cluster", "prompt", "candidates", "gold"])
 
     def _repr_html_(self) -> str:
-        facts = {"kind": self.kind, "items": len(self), "of": self.total, "skipped rows": self.skipped}
-        return card(f"Benchmark {self.name}", facts, self.df, rows=5)
+        facts = {"kind": self.kind, "items": len(self), "of": self.total, "metric": RULES[self.kind]}
+        facts |= {"source": self.source or "not recorded", "skipped rows": self.skipped}
+        return card(f"Benchmark {self.name}", facts, self.df, note=self.note, rows=5)
+
+    def __repr__(self) -> str:
+        source = f", from {self.source}" if self.source else ""
+        return f"Benchmark({self.name}: {len(self):,} of {self.total:,} items, {self.kind}{source})"
 
     def show(self) -> Any:
         """Plot how often each index is the right answer, as a matplotlib figure.
@@ -152,7 +169,9 @@ def jsonl_items(
             items.append(item(line, row))
         except InputError as error:
             complain(f"{file}, line {line}: {error}", bad)
-    return Benchmark(name, kind, tuple(items), skipped=len(bad or ()), note=counted(name, bad, len(items)))
+    return Benchmark(
+        name, kind, tuple(items), skipped=len(bad or ()), note=counted(name, bad, len(items)), source=str(file)
+    )
 
 
 def text_field(row: dict[str, Any], key: str) -> str:

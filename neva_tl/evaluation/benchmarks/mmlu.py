@@ -54,6 +54,7 @@ def read_mmlu(path: str | Path, name: str = "mmlu", *, form: Form = "cloze", ski
         tuple(items),
         skipped=len(bad or ()),
         note=counted(name, bad, len(items)),
+        source=str(source),
     )
 
 

@@ -47,4 +47,6 @@ def read_plain_text(path: str | Path, name: str = "", *, skip_bad: bool = False)
             items.append(Item(str(number), str(number), ("",), (entry.strip(),)))
         else:
             complain(f"{file}, text {number}: no text", bad)
-    return Benchmark(name, "text", tuple(items), skipped=len(bad or ()), note=counted(name, bad, len(items)))
+    return Benchmark(
+        name, "text", tuple(items), skipped=len(bad or ()), note=counted(name, bad, len(items)), source=str(file)
+    )

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from neva_tl import models
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.messages import progress_bar
@@ -46,6 +47,8 @@ class Scores:
     key: str
     condition: str
     table: pd.DataFrame
+
+    __repr__ = brief
 
     @cached_property
     def df(self) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.editing import Edit, as_edits, edit, rewrite
 from neva_tl.evaluation.benchmarks.metrics import lead
@@ -52,6 +53,8 @@ class Reference:
     tokens: tuple[Int[np.ndarray, " _"], ...]
     loss: tuple[Float[np.ndarray, " _"], ...]
     logprobs: tuple[Float[Tensor, "_ d_vocab"], ...]
+
+    __repr__ = brief
 
 
 @check_arguments

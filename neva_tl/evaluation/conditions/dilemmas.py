@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.theories import SCHWARTZ, theory_of
 from neva_tl.evaluation.judges.base import ItemScores, Rewrite
+from neva_tl.evaluation.judges.card import judge_card, judge_line
 from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.models import Model, inference
 from neva_tl.prompts.example import Example
@@ -151,6 +153,13 @@ class YesNoJudge:
 
     questions: pd.DataFrame
     chat: bool | None = None
+
+    _reads = "the model's own log-probabilities of yes and no; no text is generated"
+    __repr__, _repr_html_ = judge_line, judge_card
+
+    def _facts(self) -> dict[str, Any]:
+        offered = [name for name in _values(self.questions) if offers(self.questions, name).any()]
+        return {"questions": len(self.questions), "values": f"{len(offered)} ({', '.join(offered)})"}
 
     @property
     def name(self) -> str:

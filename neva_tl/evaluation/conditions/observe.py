@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.cache import JsonCache
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
@@ -218,6 +219,8 @@ class Observed:
     items: ItemScores
     net: ItemScores | None = None
     generations: pd.DataFrame | None = None
+
+    __repr__ = brief
 
     @property
     def invalid(self) -> float:

@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.theories.schwartz import SCHWARTZ, distance_matrix
@@ -59,6 +60,8 @@ class Agreement:
 
     df: pd.DataFrame
     mean: Estimate
+
+    __repr__ = brief
 
     def _repr_html_(self) -> str:
         return card("Agreement (Cohen's kappa)", {"mean": str(self.mean)}, self.df)
@@ -152,6 +155,8 @@ class Confusion:
     by_distance: pd.DataFrame
     rho: float
     p: float
+
+    __repr__ = brief
 
     @property
     def df(self) -> pd.DataFrame:

@@ -28,6 +28,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.theories.schwartz import SCHWARTZ
@@ -69,6 +70,8 @@ class JudgedTexts:
     labels: Float[np.ndarray, "n v"]
     clusters: np.ndarray
     left_out: int = 0
+
+    __repr__ = brief
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -195,6 +198,8 @@ class Mixing:
     weak: tuple[str, ...]
     rates: pd.DataFrame
     draws: MixingDraws = field(repr=False)
+
+    __repr__ = brief
 
     def table(self) -> pd.DataFrame:
         """Return M as one row per cell.

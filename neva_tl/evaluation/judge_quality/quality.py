@@ -19,6 +19,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.theories.schwartz import SCHWARTZ
@@ -109,6 +110,8 @@ class QualityCard:
     texts_per_second: float
     df: pd.DataFrame
     macro: pd.DataFrame
+
+    __repr__ = brief
 
     def measure(self, name: str, level: str = "value") -> float:
         """Return one macro estimate; NaN where the card does not have it.

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.statistics import cluster_bootstrap
 from neva_tl.core.theories import SCHWARTZ, ValueTheory, resolve_theory
@@ -53,6 +54,8 @@ class ItemScores:
     bounds: tuple[float, float] | None = None
     extra: dict[str, tuple[Float[np.ndarray, " _"], np.ndarray]] = field(default_factory=dict)
     theory: ValueTheory | None = None
+
+    __repr__ = brief
 
     def table(self, *, n_boot: int = 500, seed: int = 0) -> pd.DataFrame:
         """Compute the mean score of each measured value.

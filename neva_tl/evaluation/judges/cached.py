@@ -15,6 +15,7 @@ from neva_tl.core.content_hash import class_name, content_hash
 from neva_tl.core.files import to_json
 from neva_tl.core.theories import ValueTheory
 from neva_tl.evaluation.judges.base import TextJudge, check_scores, judge_theory, judge_values
+from neva_tl.evaluation.judges.card import judge_card, judge_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,12 @@ class CachedJudge:
         object.__setattr__(self, "_who", judge_identity(self.judge))
         cache = self.path if isinstance(self.path, JsonCache) else JsonCache(self.path)
         object.__setattr__(self, "_kept", cache)
+
+    _reads = "what the judge behind the cache reads"
+    __repr__, _repr_html_ = judge_line, judge_card
+
+    def _facts(self) -> dict[str, Any]:
+        return {"judge": repr(self.judge)}
 
     @property
     def name(self) -> str:

@@ -25,6 +25,7 @@ from neva_tl.core.messages import progress_bar
 from neva_tl.core.theories import SCHWARTZ, ValueTheory
 from neva_tl.evaluation.judges import question as asking
 from neva_tl.evaluation.judges.base import legible
+from neva_tl.evaluation.judges.card import judge_card, judge_line
 from neva_tl.evaluation.judges.chat_report import ChatReport, Tally
 from neva_tl.evaluation.judges.endpoint import (
     Endpoint,
@@ -88,6 +89,12 @@ class ChatJudge:
     _tally: Tally = field(init=False, repr=False)
     _lost: set[str] = field(init=False, repr=False, default_factory=set)
     _lock: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
+
+    _reads = "the text and its prompt, by a question to the endpoint"
+    __repr__, _repr_html_ = judge_line, judge_card
+
+    def _facts(self) -> dict[str, Any]:
+        return {"endpoint": self.base_url, "opposition": "asked for" if self.opposes else "not asked for"}
 
     def __post_init__(self) -> None:
         if not self.model:

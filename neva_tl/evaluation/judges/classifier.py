@@ -26,6 +26,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write, check_output_folder, read_json, to_json
 from neva_tl.core.messages import progress_bar
 from neva_tl.evaluation.judges.base import legible
+from neva_tl.evaluation.judges.card import judge_card, judge_line
 from neva_tl.evaluation.judges.features import Features, encoder_hash
 from neva_tl.evaluation.labels.decisions import cells, decide, macro, rates
 from neva_tl.evaluation.labels.labelled import LabelledTexts, to_values, value_of
@@ -57,6 +58,16 @@ class Classifier:
     intercept: Float[np.ndarray, " c"]
     thresholds: Float[np.ndarray, " c"]
     info: Mapping[str, Any]
+
+    _reads = "the text; the prompt is ignored"
+    __repr__ = judge_line
+
+    def _facts(self) -> dict[str, Any]:
+        return {"features": self.features.width, "penalty 1 /": self.info["strength"], **self.info["data"]}
+
+    def _quality(self) -> str:
+        f1 = self.info["validation"].get("macro_f1")
+        return "" if f1 is None else f"macro F1 {float(f1):.2f} on validation texts, which selected its thresholds"
 
     @property
     def name(self) -> str:
@@ -199,8 +210,7 @@ class Classifier:
         return out
 
     def _repr_html_(self) -> str:
-        facts = {"features": self.features.width, "penalty 1 /": self.info["strength"], **self.info["data"]}
-        return card(self.name, facts, self.df)
+        return judge_card(self) + card("Validation", table=self.df)
 
     def show(self) -> Any:
         """Plot F1 per category on the validation texts as a matplotlib figure."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from neva_tl.evaluation.judges.card import judge_card, judge_line
+
 
 @dataclass(frozen=True)
 class ExactJudge:
@@ -25,6 +27,12 @@ class ExactJudge:
         >>> nv.VALUES[scores[0].argmax()]
         'benevolence'
     """
+
+    _reads = "the text together with its prompt"
+    __repr__, _repr_html_ = judge_line, judge_card
+
+    def _quality(self) -> str:
+        return "exact up to the stated noise channel: the generator of the demo's texts is known"
 
     @property
     def name(self) -> str:

@@ -25,6 +25,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.messages import progress_bar
 from neva_tl.core.theories.schwartz import SCHWARTZ
 from neva_tl.evaluation.judges.base import legible
+from neva_tl.evaluation.judges.card import judge_card, judge_line
 from neva_tl.evaluation.labels.decisions import decide
 from neva_tl.evaluation.labels.labelled import to_values
 from neva_tl.models import sources
@@ -92,6 +93,12 @@ class HuggingFaceJudge:
     names: tuple[str, ...]
     columns: tuple[int, ...]
     multi: bool
+
+    _reads = "the text; the prompt is ignored"
+    __repr__, _repr_html_ = judge_line, judge_card
+
+    def _facts(self) -> dict[str, Any]:
+        return {"model": self.source, "labels": len(self.names), "multi-label": self.multi}
 
     @property
     def name(self) -> str:

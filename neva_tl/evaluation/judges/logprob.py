@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from neva_tl.core.theories import ValueTheory
 from neva_tl.evaluation.judges.base import ItemScores, Rewrite
+from neva_tl.evaluation.judges.card import judge_card, judge_line
 from neva_tl.evaluation.judges.items import Items, affirmation_items, pair_items
 from neva_tl.models import Model
 from neva_tl.models.inference.prompt_cache import PrefixCache
@@ -54,6 +56,15 @@ class LogProbJudge:
     chat: bool | None = None
     token_budget: int = 4096
     prefix: PrefixCache | None = field(default=None, repr=False)
+
+    _reads = "the model's own log-probabilities of two answers; no text is generated"
+    __repr__, _repr_html_ = judge_line, judge_card
+
+    def _facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {"pairs": self.pairs.name, "items": len(self.items.examples)}
+        if self.forms:
+            facts["forms"] = ", ".join(self.forms)
+        return facts
 
     @classmethod
     def fit(

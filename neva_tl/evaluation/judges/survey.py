@@ -26,6 +26,7 @@ from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.theories.schwartz import SCHWARTZ, value
 from neva_tl.evaluation.judges.base import ItemScores, Rewrite
+from neva_tl.evaluation.judges.card import judge_card, judge_line
 from neva_tl.evaluation.labels.choices import check_options, letter_logprobs, option_lines
 from neva_tl.models import Model
 from neva_tl.models.inference.session import TokenSession
@@ -85,6 +86,12 @@ class SurveyJudge:
     chat: bool | None = None
     token_budget: int = 4096
     note: str = ""
+
+    _reads = "the model's answers to a questionnaire, by the probabilities of its option letters"
+    __repr__ = judge_line
+
+    def _facts(self) -> dict[str, Any]:
+        return {"items": len(self.items), "scale": " < ".join(self.levels)}
 
     def __post_init__(self) -> None:
         if not self.items:
@@ -192,8 +199,7 @@ class SurveyJudge:
         return pd.DataFrame(rows)
 
     def _repr_html_(self) -> str:
-        facts = {"items": len(self.items), "values": len(self.values), "scale": " < ".join(self.levels)}
-        return card("Survey", facts, self.table())
+        return judge_card(self) + card("Items", table=self.table())
 
 
 def expected_level(logprobs: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from neva_tl.core.errors import InputError
 from neva_tl.core.theories import SCHWARTZ, ValueTheory
 from neva_tl.evaluation.judges.base import legible
+from neva_tl.evaluation.judges.card import judge_card, judge_line
 from neva_tl.prompts.wordlists import half_of
 
 _WORD = re.compile(r"[a-z]+(?:[-'’][a-z]+)*")
@@ -67,6 +68,15 @@ class WordListJudge:
 
     lists: Mapping[str, Sequence[str]] = field(default_factory=_half_b, repr=False)
     half: Literal["A", "B"] | None = "B"
+
+    _reads = "the words of the text; the prompt is ignored"
+    __repr__, _repr_html_ = judge_line, judge_card
+
+    def _facts(self) -> dict[str, Any]:
+        return {"words": sum(len(words) for words in self.lists.values()), "half": self.half or "both"}
+
+    def _quality(self) -> str:
+        return "it counts words and does not read meaning: a second opinion that a reader can check by eye"
 
     @classmethod
     def of_theory(cls, theory: ValueTheory) -> WordListJudge:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.theories.schwartz import SCHWARTZ, value
@@ -70,6 +71,8 @@ class LabelledTexts:
     splits: np.ndarray
     source: str = ""
     note: str = ""
+
+    __repr__ = brief
 
     @classmethod
     def load(cls, spec: str | Path, *, skip_bad: bool = False) -> LabelledTexts:

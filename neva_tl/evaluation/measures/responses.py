@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.theories import SCHWARTZ, ValueTheory, resolve_theory
@@ -57,6 +58,8 @@ class Responses:
     unit: str = ""
     question: str = ""
     theory: ValueTheory | None = None
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         lengths = {len(self.values), len(self.base), len(self.edited), len(self.clusters)}

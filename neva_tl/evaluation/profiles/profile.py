@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.evaluation.conditions.decoding import Decoding
@@ -52,6 +53,8 @@ class ValueProfile:
     unit: str = ""
     n_boot: int = 1000
     seed: int = 0
+
+    __repr__ = brief
 
     @property
     def values(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from scipy.special import softmax
 
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.editing import Edit, as_edits, edit, rewrite
@@ -113,6 +114,8 @@ class SvoResult:
     utility: Float[np.ndarray, "n k"]
     letters: Float[np.ndarray, " k"]
     draws: Float[np.ndarray, " b"] = field(repr=False)
+
+    __repr__ = brief
 
     @property
     def choices(self) -> Float[np.ndarray, "n 2"]:
@@ -219,6 +222,8 @@ class SvoChange:
 
     before: SvoResult
     after: SvoResult
+
+    __repr__ = brief
 
     @property
     def change(self) -> Estimate:

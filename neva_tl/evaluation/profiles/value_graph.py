@@ -20,6 +20,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.messages import progress_bar
@@ -66,6 +67,8 @@ class ValueGraph:
     n_rows: int
     n_draws: int
     n_failed: int
+
+    __repr__ = brief
 
     @property
     def graph(self) -> nx.DiGraph:

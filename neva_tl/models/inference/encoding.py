@@ -14,6 +14,7 @@ from torch import Tensor
 
 from neva_tl import models
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.core.messages import progress_bar
 from neva_tl.models.inference.chat_template import conversation_text, opens_template, template_record
@@ -42,6 +43,8 @@ class Batch:
     mask: Bool[Tensor, "b n"]
     answer: Bool[Tensor, "b n"]
 
+    __repr__ = brief
+
     def __len__(self) -> int:
         return int(self.tokens.shape[0])
 
@@ -62,6 +65,8 @@ class Encoded:
 
     ids: tuple[int, ...]
     start: int
+
+    __repr__ = brief
 
 
 def prepends_bos(model: models.Model) -> bool:

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.stats import kstest
 
 from neva_tl.activations import ActivationStats
+from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.selection import Request, effect_table
@@ -36,6 +37,8 @@ class NullResult:
     runs: pd.DataFrame
     p: dict[float, np.ndarray]
     alpha: float
+
+    __repr__ = brief
 
     def table(self) -> pd.DataFrame:
         """Share of runs with any discovery, and the uniformity of p, by delta.

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from neva_tl import models
 from neva_tl.attribution.direct import readout
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 
 
@@ -43,6 +44,8 @@ class Plant:
     writes: Float[np.ndarray, " d"] | None
     values: tuple[str, ...]
     kind: str = "writer"
+
+    __repr__ = brief
 
 
 def plant(model: models.Model, plants: Iterable[Plant]) -> None:

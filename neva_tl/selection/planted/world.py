@@ -26,6 +26,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import brentq
 
 from neva_tl import models
+from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.models import tiny
 from neva_tl.models.hooks import record_hooks
@@ -66,6 +67,8 @@ class World:
     plants: tuple[Plant, ...]
     truth: pd.DataFrame
     words: dict[str, list[str]]
+
+    __repr__ = brief
 
     def contrast(self, pairs: int, seed: int) -> ContrastSet:
         """New pairs of every value, each pair a cluster of its own.

@@ -21,6 +21,7 @@ from neva_tl.core.cards import card
 from neva_tl.core.locks import lock_folder, refuse_locked
 from neva_tl.core.messages import long_steps, say, timed
 from neva_tl.core.theories import left_out
+from neva_tl.models.sources import label
 from neva_tl.plots.showable import showable
 from neva_tl.selection.base import check_k
 from neva_tl.study.run import changed_files, stages, summary, tables, workers
@@ -135,6 +136,11 @@ class Study:
         self.options = StudyConfig(model=name, **options)
         self.config = self.options.resolved()
         self.profile: Profile = self.config.spending()
+
+    def __repr__(self) -> str:
+        config = self.config
+        facts = f"prompts {label(config.prompts)}, judge {config.judge}, profile {config.profile}"
+        return f"Study({label(config.model)}: {facts}, {len(config.methods)} methods)"
 
     @check_arguments
     def run(

@@ -32,10 +32,10 @@ from neva_tl.study.run import stages
 from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.comparison import responses_of
 from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.evidence import evidence_folder
 from neva_tl.study.run.run_folder import RunFolder, versions
 from neva_tl.study.steering.advice import advice
 from neva_tl.study.steering.cost import cost_table
-from neva_tl.study.steering.evidence import evidence_folder
 from neva_tl.study.steering.result import SteeringResult
 
 #: Budget of a steering, beyond the quick profile: held-out pairs to validate and to test on, and dose evaluations.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,13 +17,15 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from neva_tl import prompts
-from neva_tl.activations import ActivationStats
+from neva_tl.activations import ActivationStats, collect
+from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Ablate, Amplify, edit
 from neva_tl.models import inference
 from neva_tl.prompts.example import Example
+from neva_tl.selection import select
 from neva_tl.study import Study, StudyResult, layer_ablation, layer_study
-from neva_tl.study.analyses.layers import AMPLIFY_DOSE, GROUPS, OPERATIONS, group_of
+from neva_tl.study.analyses.layer_effects import AMPLIFY_DOSE, GROUPS, OPERATIONS, group_of, layer_effects
 from neva_tl.study.run import stages
 from neva_tl.study.run.cost_meter import CostMeter
 from neva_tl.study.run.run_folder import RunFolder
@@ -103,7 +106,7 @@ def test_zeroing_all_neurons_is_silencing_the_mlp(
     cost_meter = CostMeter(tiny_model, study.config, study.profile)
     layer = neurons.layers[-1]
     chosen = only_layer(neurons, layer)
-    table = layer_ablation(tiny_model, stats, {"power": chosen}, scorer, cost_meter, n_boot=50)
+    table = layer_effects(tiny_model, stats, {"power": chosen}, scorer, cost_meter, n_boot=50)
     assert list(table["layer"].unique()) == [layer]  # layers without selected neurons have no rows
     assert [tuple(row) for row in table[["group", "operation"]].to_numpy()] == [
         (g, o) for g in GROUPS for o in OPERATIONS
@@ -143,7 +146,7 @@ def test_the_numbers_are_those_of_one_whole_measurement_after_the_other(
     cost_meter = CostMeter(tiny_model, study.config, study.profile)
     every = pd.concat([neurons.df.head(3).assign(layer=layer) for layer in range(stats.n_layers)], ignore_index=True)
     chosen = neurons.with_df(every)
-    table = layer_ablation(tiny_model, stats, {"power": chosen}, scorer, cost_meter, scope=scope, n_boot=20)
+    table = layer_effects(tiny_model, stats, {"power": chosen}, scorer, cost_meter, scope=scope, n_boot=20)
     judge: Any = scorer.judge_of("test", ("power",))
 
     def measured(*edits: Any) -> tuple[float, float]:
@@ -183,7 +186,7 @@ def test_editing_what_is_already_so_changes_nothing(
     equal = stats.mean.copy()
     equal[:, 1] = equal[:, 0]
     flat = replace(stats, mean=equal, n=np.stack([stats.n[:, 0]] * 2, axis=1))
-    table = layer_ablation(
+    table = layer_effects(
         tiny_model,
         flat,
         {"power": only_layer(neurons, layer)},
@@ -212,7 +215,7 @@ def test_a_finished_study_lends_its_neurons(
         calls.append({name: found.df for name, found in neurons.items()})
         return pd.DataFrame({"value": ["power"], "layer": [0]})
 
-    monkeypatch.setattr("neva_tl.study.analyses.layers.layer_ablation", ablate)
+    monkeypatch.setattr("neva_tl.study.analyses.layers.layer_effects", ablate)
     config = small_study().config
     options = {"values": config.values, "methods": config.methods, "overrides": dict(config.overrides)}
     for _ in range(2):  # the second call reads the table
@@ -220,3 +223,66 @@ def test_a_finished_study_lends_its_neurons(
     assert len(table) == 1 and len(calls) == 1 and (folder / "tables" / "layers.csv").is_file()
     for name in config.values:
         pd.testing.assert_frame_equal(calls[0][name], NeuronSet.load(finished.folder / "neurons" / name).df)
+
+
+# ---------------------------------------------------------------- the public function
+
+
+def test_a_model_and_a_file_of_pairs_are_enough(
+    call: Any, tiny_model: Any, checkpoint: Path, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command and the function give the same numbers, and a part of the table has the numbers of the complete one."""
+    options = ("--value", "power", "--k", 6, "--out", tmp_path / "run", "--json")
+    status, out, err = call("layers", "--model", checkpoint, "--prompts", pairs_file, *options)
+    assert status == 0, err
+    table = pd.read_parquet(tmp_path / "run" / "tables" / "layers.parquet")
+    pd.testing.assert_frame_equal(pd.read_json(io.StringIO(out)), table, check_dtype=False)
+    assert set(table["operation"]) == set(OPERATIONS) and set(table["group"]) == set(GROUPS)
+    zero = table[table["operation"] == "zero"].reset_index(drop=True)
+    part = layer_ablation(str(checkpoint), str(pairs_file), "power", k=6, operations=["zero"], folder=tmp_path / "run")
+    assert list(part["d_csr"]) == list(zero["d_csr"]) and len(part) < len(table)
+
+    measured = layer_ablation(tiny_model, pairs_file, "power", k=6, operations=["zero"])
+    pd.testing.assert_frame_equal(pd.DataFrame(measured), zero)
+    assert measured.attrs["judge"] == "logprob" and measured.attrs["selector"] == "margin"
+    assert len(repr(measured).splitlines()) <= 12 and measured.show().axes[0].lines
+    monkeypatch.setattr("neva_tl.study.analyses.layers.layer_effects", lambda *a, **o: pytest.fail("measured again"))
+    again = layer_ablation(tiny_model, prompts.load(pairs_file), "power", k=6, operations=["zero"])
+    pd.testing.assert_frame_equal(pd.DataFrame(again), pd.DataFrame(measured))
+
+
+def test_statistics_and_neurons_of_ones_own(tiny_model: Any, pairs_file: Path, tmp_path: Path) -> None:
+    pairs = prompts.load(pairs_file)
+    own = prompts.load(pairs.df.assign(value=pairs.df["value"].replace({"power": "thrift", "tradition": "candour"})))
+    stats = collect(tiny_model, own, samples=True)
+    with pytest.raises(InputError, match="pass the pairs of the statistics as prompts="):
+        layer_ablation(tiny_model, stats)
+    with pytest.raises(InputError, match="leave out folder"):
+        layer_ablation(tiny_model, stats, prompts=own, folder=tmp_path / "run")
+    chosen = select(stats, "thrift", method="random", k=3, model=tiny_model)
+    table = layer_ablation(tiny_model, stats, neurons=chosen, prompts=own, operations=["mean"])
+    assert set(table["value"]) == {"thrift"} and list(table["layer"].unique()) == list(chosen.layers)
+    assert table.query("group == 'selected'")["n_neurons"].sum() == 3
+    with pytest.raises(InputError, match="none of the named values"):
+        layer_ablation(tiny_model, stats, "candour", neurons=chosen, prompts=own)
+    selected = layer_ablation(tiny_model, stats, "candour", prompts=own, k=3, operations=["zero"])
+    assert set(selected["value"]) == {"candour"} and selected.query("group == 'selected'")["n_neurons"].sum() == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "needle"),
+    [
+        ({"layers": [9]}, "has the layers 0 to 2, not 9"),
+        ({"operations": []}, "no operation is named"),
+        ({"operations": ["double"]}, "operations"),
+        ({"values": ["hedonism"]}, "hedonism"),
+        ({"prompts": "schwartz"}, "leave it out"),
+        ({"judge": "exact"}, "exact judge"),
+    ],
+)
+def test_what_cannot_be_ablated_is_refused_in_one_line(
+    options: dict[str, Any], needle: str, tiny_model: Any, pairs_file: Path
+) -> None:
+    with pytest.raises(InputError) as caught:
+        layer_ablation(tiny_model, pairs_file, **options)
+    assert needle in str(caught.value) and "\n" not in str(caught.value)

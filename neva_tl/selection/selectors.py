@@ -95,7 +95,7 @@ def select(
     Example:
         >>> import neva_tl as nv
         >>> model = nv.load("demo")
-        >>> stats = nv.collect(model, nv.prompts.load("demo", per_value=40))
+        >>> stats = nv.collect(model, nv.prompts.load("demo", per_value=160).for_value("power"))
         >>> nv.select(stats, "power").method
         'neva'
     """

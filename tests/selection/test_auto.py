@@ -22,6 +22,7 @@ from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing.calibrate import DosePoint
 from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.selection import SelectionWarning
+from neva_tl.selection.auto import decide
 from neva_tl.study import StudyConfig
 from neva_tl.study.run import stages
 from neva_tl.study.run.run_folder import RunFolder
@@ -34,7 +35,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def demo_pairs() -> nv.ContrastSet:
-    return nv.prompts.load("demo", per_value=40)
+    return nv.prompts.load("demo", per_value=160).for_value("power", "benevolence", "security")
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_statistics_of_a_file_say_what_they_lack(tiny: Any, tiny_stats: Activati
     with pytest.raises(InputError, match=r"auto' is margin .* pass model=.*effect_size") as caught:
         nv.select(stored, "power")
     assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match=r"auto' is margin .* with_texts\(pairs\).*effect_size"):
+    with pytest.raises(InputError, match=r"auto' is margin .*with_texts\(pairs\).*effect_size"):
         nv.select(stored, "power", model=tiny)
     with pytest.raises(InputError, match="not collected on"):
         stored.with_texts(small_set(topics=8))
@@ -133,8 +134,9 @@ def test_scope_gate_and_grid_are_the_studys(tiny: Any, demo: Any, demo_pairs: nv
     edit = nv.fit_context(stats, nv.select(stats, "power", k=5))
     assert edit.scope == "generated" and nv.auto_gate(tiny, small_set(topics=14)) is None
     assert nv.methods.Evidence(tiny, stats, {}).scope == "generated"
-    shown = nv.collect(demo, demo_pairs.for_value("power", "security"), samples=True)
-    context = nv.fit_context(shown, nv.select(shown, "power", layers=(1,)))
+    shown = nv.collect(demo, demo_pairs, samples=True)
+    context = nv.fit_context(shown, nv.select(shown, "power"))
+    assert (decide(shown).k, decide(shown, (1,)).k) == (400, shown.d_mlp)  # one layer has fewer neurons than the limit
     assert context.scope == "last" and nv.methods.Evidence(demo, shown, {}).scope == "last"
     assert nv.auto_gate(demo, demo_pairs, gate="none") is None
 

@@ -120,7 +120,7 @@ def test_refusals() -> None:
     same = {value: ["filler1"] for value in ("power", "security")}
     bare = replace(stats(), samples=None, texts=None)
     for message, call in {
-        "pass model=": lambda: select(stats(), "power", method="causal"),
+        "pass model=": lambda: select(replace(stats(), model_reference=None), "power", method="causal"),
         "unknown path": lambda: select(stats(), "power", method="causal", model=model, words=words, path="magic"),
         "no words for power": lambda: select(stats(), "power", method="causal", model=model, words={"security": ["x"]}),
         "claimed by another": lambda: own_tokens(model, list(same), "power", same),

@@ -38,6 +38,7 @@ MODULES: tuple[str, ...] = (
     "capability",
     "judges",
     "profile",
+    "models",
     "cache",
 )
 

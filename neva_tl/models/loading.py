@@ -21,6 +21,7 @@ from neva_tl.models.checks import check_mlp
 from neva_tl.models.comparison import check_causal, compare_with_transformers
 from neva_tl.models.facts import MEMO, info, is_model
 from neva_tl.models.installers import no_installer
+from neva_tl.models.quiet import quiet
 from neva_tl.models.types import Model
 
 
@@ -71,7 +72,7 @@ def load(
     source = sources.resolve(name)
     sources.refuse_experts(source)
     sources.refuse_quantised(source)
-    with sources.quiet(), no_installer():
+    with quiet(), no_installer():
         try:
             model, facts, trial = _boot(source, device, kind, n_ctx, device_map)
         except InputError:

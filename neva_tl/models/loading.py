@@ -45,7 +45,7 @@ def load(
             TransformerLens model, which passes through unchanged.
         device: Default: `cuda` if available, else `cpu`.
         dtype: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` (bfloat16 on a GPU or CPU that multiplies it, else
-            float32). Attention scores of half-precision models are computed in float32.
+            float32). A bridge in half precision computes attention scores in float32.
         n_ctx: Longest context in tokens; default: the checkpoint's own (HookedTransformer: at most 2048).
         device_map: Spread a model over several devices: `"auto"`, `"balanced"`, or a map from modules to devices in
             transformers' form (needs TransformerLens 4). Default: the environment variable `NEVA_TL_DEVICE_MAP`, unless

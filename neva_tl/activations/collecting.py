@@ -154,7 +154,7 @@ def collect(
     return finish(
         accumulator,
         info=asdict(info),
-        fingerprint=fingerprint,
+        fingerprint=models.stored_fingerprint(model),
         prompt_hash=subset.hash,
         pooling=pooling,
         samples=None if store is None else Samples(store, plan.table),

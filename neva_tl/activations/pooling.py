@@ -196,6 +196,17 @@ class _Bags(NamedTuple):
         rows = x.reshape(-1, x.shape[-1]).float()
         return torch.nn.functional.embedding_bag(self.tokens.to(x.device), rows, self.starts.to(x.device), mode=mode)
 
+    def in_float32(self, x: Float[Tensor, "*pass k"]) -> tuple[Float[Tensor, "*rows k"], _Bags]:
+        """Return activations in float32 and their bags; of half precision only the pooled tokens are converted.
+
+        Args:
+            x: Activations of the pass.
+        """
+        if x.dtype == torch.float32:
+            return x, self
+        pooled = x.reshape(-1, x.shape[-1]).index_select(0, self.tokens.to(x.device)).float()
+        return pooled, _Bags(torch.arange(len(self.tokens), device=self.tokens.device), self.starts)
+
 
 def _bags(answer: Bool[Tensor, "b n"], mask: Bool[Tensor, "b n"], last: bool, packed: bool) -> _Bags:
     """Return the pooled tokens of each row: all answer tokens, or the last one.
@@ -220,7 +231,7 @@ def _pool_rows(
     bags = _bags(batch.answer, batch.mask, pooling == "last", packed)
     buffers: dict[tuple[torch.Size, torch.device], Tensor] = {}
 
-    def share(x: Tensor) -> Tensor:
+    def share(x: Tensor, bags: _Bags) -> Tensor:
         # one buffer for all layers: a new mask and its conversion took four times as long
         key = (x.shape, x.device)
         if key not in buffers:
@@ -229,10 +240,11 @@ def _pool_rows(
 
     def reduce(layer: int, name: str, x: Tensor) -> None:
         out = pooled[layer]
+        x, local_bags = bags.in_float32(x)
         # reduced at once and out of place: no tensor of the batch outlives the hook
-        out[name] = bags.pool(x, "max" if pooling == "max" and name != "resid" else "mean")
+        out[name] = local_bags.pool(x, "max" if pooling == "max" and name != "resid" else "mean")
         if name in _SHARE_OF:
-            out[_SHARE_OF[name]] = share(x)
+            out[_SHARE_OF[name]] = share(x, local_bags)
 
     return reduce
 

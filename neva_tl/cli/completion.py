@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import typer
 
-MODELS = ("demo", "demo:", "smollm2")
+MODELS = ("demo", "demo:", "smollm2", "gemma3-270m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
 PROMPTS = ("auto", "demo", "schwartz", "moral-foundations", "persona:", "valueeval:", "valuebench:", "pairs:")
 THEORIES = ("schwartz", "schwartz20", "moral-foundations")
 METHODS = (

@@ -40,6 +40,7 @@ MODULES: tuple[str, ...] = (
     "capability",
     "judges",
     "profile",
+    "models",
     "cache",
 )
 

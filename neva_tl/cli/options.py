@@ -105,7 +105,7 @@ Model = Annotated[
         "--model",
         autocompletion=completion.model,
         callback=named,
-        help="demo, demo:FOLDER, smollm2, a .gguf file, a local Hugging Face folder, or a hub name",
+        help="demo, demo:FOLDER, a short name (neva-tl models), a .gguf file, a local Hugging Face folder, or a hub name",
     ),
 ]
 Prompts = Annotated[
@@ -373,14 +373,14 @@ def _stored(model_name: str, dtype: str, stats: Path, theory: str | None, value:
     """
     import neva_tl as nv
     from neva_tl.core.theories import find_theory
-    from neva_tl.models import function_difference
+    from neva_tl.models import fingerprint_for, function_difference
 
     statistics = nv.ActivationStats.load(stats)
     if theory is not None:
         statistics = replace(statistics, theory=find_theory(theory))
     statistics.index(value)
     model = nv.load(model_name, dtype=dtype)
-    current = nv.fingerprint(model)
+    current = fingerprint_for(statistics.fingerprint, model, str(stats))
     if statistics.fingerprint.get("weights_hash") != current["weights_hash"]:
         raise InputError(f"{stats} was collected on other weights than {model_name}: collect again")
     if difference := function_difference(statistics.fingerprint, current):

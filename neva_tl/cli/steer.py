@@ -25,7 +25,10 @@ def register(app: typer.Typer) -> None:
 
 def steer(
     model: Annotated[
-        str, typer.Argument(help="demo, smollm2, a .gguf file, a local Hugging Face folder, or a hub name")
+        str,
+        typer.Argument(
+            help="demo, a short name (neva-tl models), a .gguf file, a local Hugging Face folder, or a hub name"
+        ),
     ],
     pairs: Annotated[
         str,

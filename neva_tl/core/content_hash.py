@@ -46,7 +46,7 @@ def content_hash(thing: Any) -> str:
 
     Numbers of equal value are equal whatever their Python type (`2` and `2.0`); arrays and tensors differ by dtype, shape
     and bytes; mappings and sets have no order; a dataclass counts by its class name and all its fields. Code does not count:
-    a class whose methods change keeps its hash.
+    a class whose methods change keeps its hash. A field with `metadata={"content": function}` counts as `function(content)`.
 
     Args:
         thing: Plain data, paths, arrays, tensors, tables, enums, dataclasses, or containers of these.
@@ -114,7 +114,8 @@ def _feed_container(digest: Any, thing: Any, path: str) -> None:
         _put(digest, "object", class_name(type(thing)).encode())
         for field in fields(thing):
             _put(digest, "field", field.name.encode())
-            _feed(digest, getattr(thing, field.name), f"{path}.{field.name}")
+            content = field.metadata.get("content", lambda x: x)(getattr(thing, field.name))
+            _feed(digest, content, f"{path}.{field.name}")
         return None
     raise InputError(
         f"{path} holds a {type(thing).__name__}, which has no hashable content: results that depend on it cannot be cached"

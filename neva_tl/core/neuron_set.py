@@ -37,6 +37,11 @@ REQUIRED = ("layer", "neuron", "mean_plus", "mean_minus", "sd", "score")
 LARGEST = float(np.finfo(np.float32).max)
 
 
+def _without_rounded(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """A fingerprint without the hashes that follow from the others: cache keys are the same with and without them."""
+    return {name: fact for name, fact in fingerprint.items() if name != "rounded"}
+
+
 @dataclass(frozen=True, eq=False)
 class NeuronSet(metaclass=CheckedArguments):
     """The neurons that carry one value, ranked, with the numbers that editing needs.
@@ -69,7 +74,7 @@ class NeuronSet(metaclass=CheckedArguments):
     n_layers: int
     d_mlp: int
     site: Site = "post"
-    fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: Mapping[str, Any] = field(default_factory=dict, metadata={"content": _without_rounded})
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

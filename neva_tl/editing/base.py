@@ -340,7 +340,8 @@ def check_model(neurons: NeuronSet, model: models.EditableModel) -> None:
             f"{info.name} has {info.n_layers} x {info.d_mlp}"
         )
     weights_hash = neurons.fingerprint.get("weights_hash")
-    current = models.fingerprint(model) if weights_hash is not None else {}
+    what = f"the neuron set for {neurons.value}"
+    current = models.fingerprint_for(neurons.fingerprint, model, what) if weights_hash is not None else {}
     if weights_hash is not None and weights_hash != current["weights_hash"]:
         dtype = neurons.fingerprint.get("dtype", info.dtype)
         if dtype != info.dtype:
@@ -356,7 +357,7 @@ def check_model(neurons: NeuronSet, model: models.EditableModel) -> None:
             f"this neuron set was selected on a model that computes something else than {info.name} ({difference}): select "
             "again on this model"
         )
-    models.note_old(neurons.fingerprint, f"the neuron set for {neurons.value}")
+    models.note_old(neurons.fingerprint, what)
 
 
 def column(values: np.ndarray) -> Tensor:

@@ -78,7 +78,8 @@ class SavedEdit:
         Raises:
             InputError: The fingerprints differ, or the edit records none.
         """
-        if difference := models.fingerprint_difference(self.model, models.fingerprint(model)):
+        current = models.fingerprint_for(self.model, model, f"the edit in {folder}")
+        if difference := models.fingerprint_difference(self.model, current):
             raise InputError(
                 f"the edit in {folder} was made for {self.model.get('name', 'another model')} ({difference}): load that "
                 "model, or steer this one"
@@ -182,7 +183,7 @@ def load_edit(folder: str | Path, *, model: models.Model | None = None) -> Saved
 def _model_facts(model: models.Model, name: str) -> dict[str, Any]:
     name = name or models.info(model).name
     folder = "" if is_demo(name) else local_folder(name)
-    return {"name": name, **({"folder": folder} if folder else {}), **to_json(dict(models.fingerprint(model)))}
+    return {"name": name, **({"folder": folder} if folder else {}), **to_json(dict(models.stored_fingerprint(model)))}
 
 
 class _Writer:

@@ -7,6 +7,7 @@ Every function here works on both, so the other rooms never ask which one they h
 from neva_tl.models.activation_function import activation, gate_modules
 from neva_tl.models.adapt import plain
 from neva_tl.models.checks import check_mlp
+from neva_tl.models.dtypes import fingerprint_for, stored_fingerprint
 from neva_tl.models.facts import EditableModel, end_tokens, fingerprint, info, is_model, tokenizer, weights_changed
 from neva_tl.models.forward_pass import forward, packable, resuming
 from neva_tl.models.head import logit_scale, logits_of
@@ -54,6 +55,7 @@ __all__ = [
     "final_norm",
     "fingerprint",
     "fingerprint_difference",
+    "fingerprint_for",
     "forward",
     "function_difference",
     "gate_modules",
@@ -75,6 +77,7 @@ __all__ = [
     "parallel_blocks",
     "plain",
     "resuming",
+    "stored_fingerprint",
     "tokenizer",
     "w_e",
     "w_gate",

@@ -141,7 +141,7 @@ def fingerprint(model: EditableModel) -> dict[str, Any]:
 
     `weights_hash` is version 0.1's: the same weights in the same dtype give the same one as `TransformerBridge` and as
     `HookedTransformer`. `function` has what that hash leaves out (see `identity.function_facts`); compare two fingerprints
-    with `fingerprint_difference`.
+    with `fingerprint_difference`. `matmul` is present for models whose matrix products are in bfloat16.
     Folded or centred weights are other weights. Cached per model and dtype; later in-place weight changes are not
     detected unless `weights_changed` is called.
 
@@ -167,6 +167,8 @@ def fingerprint(model: EditableModel) -> dict[str, Any]:
             lambda: hash_weights(model),
         ),
         "function": copy.deepcopy(MEMO.get(model, _function_key(model), lambda: _function(model))),
+        # only where it differs from the default: cache keys made before stay
+        **({"matmul": matmul} if (matmul := MEMO.get(model, "matmul", str)) else {}),
     }
 
 
@@ -189,6 +191,15 @@ def _function_key(model: Model) -> tuple[str, Any]:
     return "function", next(model.parameters()).dtype
 
 
+def rounded_key(model: Model) -> tuple[str, Any]:
+    """Key in `MEMO` of the hashes of the rounded weights (see `dtypes.stored_fingerprint`).
+
+    Args:
+        model: The model.
+    """
+    return "rounded", next(model.parameters()).dtype
+
+
 def weights_changed(model: Model) -> None:
     """Forget the hash and the checks of the weights after an in-place change; they are made again when next needed.
 
@@ -205,5 +216,6 @@ def weights_changed(model: Model) -> None:
     """
     MEMO.drop(model, ("weights_hash", next(model.parameters()).dtype))
     MEMO.drop(model, _function_key(model))
+    MEMO.drop(model, rounded_key(model))
     for name in WEIGHT_CHECKS:
         MEMO.drop(model, weight_check_key(model, name))

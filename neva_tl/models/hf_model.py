@@ -20,6 +20,7 @@ from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.models import sources
 from neva_tl.models.installers import no_installer
+from neva_tl.models.quiet import quiet
 from neva_tl.models.types import ModelInfo
 
 #: Hook point -> name of a module, and whether the point is its input (`in`) or output (`out`).
@@ -148,7 +149,7 @@ def twin(hf: Any) -> tuple[Any, dict[int, str]]:
     parameter = next(hf.parameters())
     try:
         # TransformerLens calls pip for a model with images
-        with sources.quiet(), no_installer():
+        with quiet(), no_installer():
             bridge = TransformerBridge.boot_transformers(
                 display_name(hf),
                 hf_model=tree,

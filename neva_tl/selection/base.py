@@ -174,9 +174,10 @@ def check_request(stats: ActivationStats, request: Request) -> None:
     if request.delta < 0 or request.lam < 0:
         raise InputError(f"delta and lam must not be negative: got delta = {request.delta}, lam = {request.lam}")
     if request.model is not None and stats.fingerprint:
-        from neva_tl.models import fingerprint, fingerprint_difference, note_old
+        from neva_tl.models import fingerprint_difference, fingerprint_for, note_old
 
-        if difference := fingerprint_difference(stats.fingerprint, fingerprint(request.model)):
+        current = fingerprint_for(stats.fingerprint, request.model, "the file of statistics")
+        if difference := fingerprint_difference(stats.fingerprint, current):
             raise InputError(
                 f"these statistics were collected on another model ({difference}): collect again on this one"
             )

@@ -12,6 +12,7 @@ import torch
 from neva_tl import models
 from neva_tl.activations import ActivationStats, collect, fold_of
 from neva_tl.activations.accumulate import POLES, Accumulator, CellIndex, reduced
+from neva_tl.activations.pooling import _Bags
 from neva_tl.core.errors import InputError
 from neva_tl.models.hooks import record_hooks
 from neva_tl.models.inference.encoding import encode_one, pad
@@ -115,3 +116,15 @@ def test_a_million_observations_far_from_zero_do_not_drift() -> None:
     np.testing.assert_allclose(got["m2"][0, 0, 0, 0], m2, rtol=1e-6)
     naive = np.square(x).cumsum(axis=0, dtype=np.float32)[-1] - x.cumsum(axis=0, dtype=np.float32)[-1] ** 2 / len(x)
     assert abs(naive[0] / m2[0] - 1) > 0.1, "the float32 way would have done: this test shows nothing"
+
+
+@pytest.mark.parametrize("mode", ["mean", "max"])
+def test_half_precision_is_pooled_in_float32(mode: Any) -> None:
+    """Only the pooled tokens are converted; the result is that of a float32 copy of all tokens, to the last bit."""
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 9, 5, generator=rng).bfloat16()
+    bags = _Bags(torch.tensor([1, 2, 5, 6, 7]), torch.tensor([0, 2]))
+    pooled, local_bags = bags.in_float32(x)
+    assert pooled.dtype == torch.float32 and len(pooled) == 5
+    assert torch.equal(local_bags.pool(pooled, mode), bags.pool(x.float(), mode))
+    assert bags.in_float32(x.float())[1] is bags

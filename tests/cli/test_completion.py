@@ -14,6 +14,7 @@ from neva_tl.cli.main import app
 from neva_tl.core.method_records import METHODS
 from neva_tl.core.theories import SCHWARTZ, THEORIES
 from neva_tl.evaluation.judges.registry import JUDGES
+from neva_tl.models.short_names import SHORT_NAMES
 from neva_tl.prompts.registry import BUILT_IN, READERS
 from neva_tl.selection import SELECTORS
 
@@ -32,7 +33,7 @@ def test_the_names_are_those_of_the_registries() -> None:
     assert list(completion.THEORIES) == list(THEORIES)
     assert {name.rstrip(":") for name in completion.PROMPTS} == {"auto", *BUILT_IN, *READERS}
     assert {name.rstrip(":") for name in completion.JUDGES} == {"auto", "logprob", *JUDGES}
-    assert {name.rstrip(":") for name in completion.MODELS} == {"demo", "smollm2"}
+    assert {name.rstrip(":") for name in completion.MODELS} == {"demo", *SHORT_NAMES}
 
 
 def completed(line: str) -> list[str]:

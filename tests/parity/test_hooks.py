@@ -122,9 +122,8 @@ def test_demo(demo: Any, padding_side: str) -> None:
 @pytest.mark.smollm2
 @pytest.mark.parametrize("padding_side", ["left", "right"])
 def test_smollm2(smollm2: Any, padding_side: str) -> None:
-    from neva_tl.models import sources
 
-    check(sources.from_gguf(sources.smollm2_file()), smollm2, padding_side, 4)
+    check(gguf.from_gguf(short_names.gguf_path(short_names.SHORT_NAMES["smollm2"])), smollm2, padding_side, 4)
 
 
 def test_editing_a_neuron_is_editing_its_column(tmp_path: Path) -> None:

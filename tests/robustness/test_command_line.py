@@ -283,6 +283,9 @@ OTHER_COMMANDS = [
 COMPLETE = [
     *((f"annotate {{w}}/{name}", name) for name in ("nowhere", "file", "folder", *bad_inputs.MANIFESTS)),
     ("annotate ''", "RUN"),
+    ("models fetch", "fetch NAME"),
+    ("models remove smollm2", "remove smollm2"),
+    ("models fetch smollm2 no-such-model", "no-such-model"),
     ("generate", "prompt"),
     ("select", "--value"),
     ("circuit", "--value"),

@@ -149,9 +149,9 @@ def _encoder_folder() -> Path:
 @functools.cache
 def _encoder() -> Any:
     folder = _encoder_folder()
-    from neva_tl.models import sources
+    from neva_tl.models.quiet import quiet
 
-    with sources.quiet():
+    with quiet():
         from sentence_transformers import SentenceTransformer
 
         return SentenceTransformer(str(folder), local_files_only=True)

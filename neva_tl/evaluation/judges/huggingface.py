@@ -29,6 +29,7 @@ from neva_tl.evaluation.judges.card import judge_card, judge_line
 from neva_tl.evaluation.labels.decisions import decide
 from neva_tl.evaluation.labels.labelled import to_values
 from neva_tl.models import sources
+from neva_tl.models.quiet import quiet
 from neva_tl.prompts.readers.valueeval import CATEGORIES
 
 #: Labels that mean the absence of any value.
@@ -199,7 +200,7 @@ def load(name: str) -> HuggingFaceJudge:
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     where = _source(name)
-    with sources.quiet():
+    with quiet():
         try:
             config = AutoConfig.from_pretrained(where, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:

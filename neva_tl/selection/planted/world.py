@@ -30,7 +30,7 @@ from neva_tl.core.brief import brief
 from neva_tl.core.errors import InputError
 from neva_tl.models import tiny
 from neva_tl.models.hooks import record_hooks
-from neva_tl.models.sources import quiet
+from neva_tl.models.quiet import quiet
 from neva_tl.prompts import ContrastSet
 from neva_tl.selection.planted.weights import Plant, plant
 

@@ -17,7 +17,7 @@ from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.fluency import admissible
 from neva_tl.evaluation.conditions.leakage import assemble, steered_value
 from neva_tl.evaluation.conditions.observe import Observed, observe
-from neva_tl.evaluation.judges.base import Judge, judge_theory
+from neva_tl.evaluation.judges.base import Judge, judge_theory, refuse_own_judge
 from neva_tl.evaluation.judges.registry import as_judge
 from neva_tl.evaluation.measures.result import LeakageResult, measure
 from neva_tl.models import Model
@@ -67,6 +67,7 @@ def dose_metric(
         Edit -> `DosePoint`.
     """
     judge = as_judge(judge)
+    refuse_own_judge(judge, model)
     unedited = base or observe(model, None, prompts, judge, decoding=decoding)
 
     def metric(edit: Edit) -> DosePoint:
@@ -116,6 +117,7 @@ def dose_response(
         `ppl, kl`.
     """
     judge = as_judge(judge)
+    refuse_own_judge(judge, model)
     name = judge_theory(judge).value(value or steered_value(edit)).name
     unedited = base or observe(model, None, prompts, judge, decoding=decoding)
     rows = []

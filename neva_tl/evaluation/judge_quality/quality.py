@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,6 +23,7 @@ from jaxtyping import Float
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
+from neva_tl.core.files import to_json
 from neva_tl.core.theories.schwartz import SCHWARTZ
 from neva_tl.evaluation.judge_quality.agreement import Agreement, Confusion, agreement, confusion, resampled_cells
 from neva_tl.evaluation.judges.base import TextJudge, check_scores, reads_texts
@@ -49,6 +52,15 @@ class CategoryJudge(TextJudge, Protocol):
         ...
 
 
+@runtime_checkable
+class PairJudge(TextJudge, Protocol):
+    """A text judge whose work grows with the number of values: it scores only the pairs that have a label."""
+
+    def score_pairs(self, texts: Any, prompts: Any = None, wanted: Any = None) -> Float[np.ndarray, "n v"]:
+        """Score some text-value pairs; NaN for the others."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Judged:
     """Scores and decisions of a judge on n texts.
@@ -60,6 +72,7 @@ class Judged:
         fine_decisions: Decisions on these columns.
         own_categories: Whether the judge scores these categories itself. Otherwise each category has the score of its value.
         seconds: Duration of scoring.
+        pairs: Number of text-value pairs that were scored.
     """
 
     scores: Float[np.ndarray, "n v"]
@@ -68,6 +81,7 @@ class Judged:
     fine_decisions: Float[np.ndarray, "n c"] | None
     own_categories: bool
     seconds: float
+    pairs: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +102,8 @@ class QualityCard:
             accuracy (each with `_lo`, `_hi`: 95 %, clusters resampled), auroc, brier, ece, missing, undecided (shares).
         macro: One row per level and measure: est, lo, hi; worst and best (if every missing score were wrong, or right);
             one_baseline (a judge that decides 1 everywhere).
+        pairs_per_second: Text-value pairs per second; of a judge that counts them itself, those that its model answered (NaN
+            where all answers were cached).
     """
 
     judge: str
@@ -100,6 +116,7 @@ class QualityCard:
     texts_per_second: float
     df: pd.DataFrame
     macro: pd.DataFrame
+    pairs_per_second: float = float("nan")
 
     def measure(self, name: str, level: str = "value") -> float:
         """Return one macro estimate; NaN where the card does not have it.
@@ -113,7 +130,7 @@ class QualityCard:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data in which every number is finite or None."""
-        facts = {name: getattr(self, name) for name in _FACTS}
+        facts = {name: to_json(getattr(self, name)) for name in _FACTS}
         return {"schema": 1, **facts, "macro": _records(self.macro), "per_label": _records(self.df)}
 
     def save(self, path: str | Path) -> Path:
@@ -130,6 +147,8 @@ class QualityCard:
     def __str__(self) -> str:
         head = f"{self.judge} on {self.n:,} texts of {self.labels} ({self.clusters:,} clusters); decisions: {self.rule}"
         speed = f"{self.texts_per_second:,.0f} texts per second"
+        if np.isfinite(self.pairs_per_second):
+            speed += f", {self.pairs_per_second:,.3g} text-value pairs"
         if self.own_categories is False:
             head += "\nthe judge has no categories: each got the score of its value"
         short = [*(c for c in self.df.columns if not c.endswith(("_lo", "_hi")))]
@@ -149,7 +168,7 @@ class QualityCard:
         return interval_plot(table, title=f"{self.judge} on {self.labels}", axis="F1")
 
 
-_FACTS = ("judge", "unit", "labels", "n", "clusters", "rule", "own_categories", "texts_per_second")
+_FACTS = ("judge", "unit", "labels", "n", "clusters", "rule", "own_categories", "texts_per_second", "pairs_per_second")
 
 
 def judged(judge: Any, labelled: LabelledTexts, *, threshold: float | None = None) -> Judged:
@@ -171,7 +190,11 @@ def judged(judge: Any, labelled: LabelledTexts, *, threshold: float | None = Non
         raise InputError(f"{labelled.name}: there are no texts to judge")
     texts, prompts = list(labelled.texts), list(labelled.contexts) if any(labelled.contexts) else None
     finer: Any = judge if isinstance(judge, CategoryJudge) else None
-    read = finer.categories if finer else judge.score
+    wanted = ~np.isnan(labelled.to_values().labels)
+    read: Callable[..., np.ndarray] = finer.categories if finer else judge.score
+    n_pairs = wanted.size
+    if finer is None and isinstance(judge, PairJudge):
+        read, n_pairs = partial(_read_pairs, judge, wanted), int(wanted.sum())
     read(texts[:1], None if prompts is None else prompts[:1])  # exclude loading on first use from the measured time
     start = time.perf_counter()
     read_scores = read(texts, prompts)
@@ -184,12 +207,18 @@ def judged(judge: Any, labelled: LabelledTexts, *, threshold: float | None = Non
     scores, decisions = to_values(read_scores, names), to_values(read_decisions, names)
     check_scores(scores, len(texts))
     if labelled.names == SCHWARTZ.names:
-        return Judged(scores, decisions, None, None, False, seconds)
+        return Judged(scores, decisions, None, None, False, seconds, n_pairs)
     if finer is None or not set(names) <= set(labelled.names):
         columns = [SCHWARTZ.index(value_of(name)) for name in labelled.names]
-        return Judged(scores, decisions, scores[:, columns], decisions[:, columns], False, seconds)
+        return Judged(scores, decisions, scores[:, columns], decisions[:, columns], False, seconds, n_pairs)
     fine, fine_decisions = (_columns(x, names, labelled.names) for x in (read_scores, read_decisions))
-    return Judged(scores, decisions, fine, fine_decisions, True, seconds)
+    return Judged(scores, decisions, fine, fine_decisions, True, seconds, n_pairs)
+
+
+def _read_pairs(
+    judge: PairJudge, wanted: np.ndarray, texts: Sequence[str], prompts: Sequence[str] | None
+) -> np.ndarray:
+    return judge.score_pairs(texts, prompts, wanted[: len(texts)])
 
 
 @check_arguments
@@ -243,6 +272,7 @@ def quality(
         len(labelled) / max(scored.seconds, 1e-9),
         pd.DataFrame(rows),
         pd.DataFrame(means),
+        float(getattr(judge, "pairs_per_second", scored.pairs / max(scored.seconds, 1e-9))),
     )
 
 

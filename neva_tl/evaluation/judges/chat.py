@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -37,6 +36,7 @@ from neva_tl.evaluation.judges.endpoint import (
     reachable,
     read_key,
 )
+from neva_tl.evaluation.judges.spec_options import read_options, yes_or_no
 
 #: Number of consecutive questions without an answer after which the judge stops.
 GIVE_UP = 10
@@ -325,17 +325,7 @@ def from_spec(spec: str, theory: ValueTheory = SCHWARTZ) -> ChatJudge:
     """
     where, _, options = spec.partition("#")
     model, url = _split(where)
-    arguments: dict[str, Any] = {"base_url": url, "theory": theory}
-    for name, text in parse_qsl(options, keep_blank_values=True):
-        if name not in _OPTIONS:
-            # the message does not repeat the option: it may be a key
-            raise InputError(f"the chat judge has no such option: choose {', '.join(_OPTIONS)}")
-        attribute, read = _OPTIONS[name]
-        try:
-            arguments[attribute] = read(text)
-        except ValueError:
-            raise InputError(f"the chat judge's option {name} is malformed: it needs a number or yes/no") from None
-    return ChatJudge(model, **arguments)
+    return ChatJudge(model, base_url=url, theory=theory, **read_options(options, _OPTIONS, "chat"))
 
 
 def _split(where: str) -> tuple[str, str | None]:
@@ -349,12 +339,6 @@ def _split(where: str) -> tuple[str, str | None]:
     if re.search(r".@[^@]*[:/]", where):
         raise InputError("the chat judge's BASE_URL must start with http:// or https://: write chat:MODEL@BASE_URL")
     return where, None
-
-
-def _yes(text: str) -> bool:
-    if text.lower() not in ("yes", "no", "true", "false", "1", "0", ""):
-        raise ValueError(text)
-    return text.lower() in ("yes", "true", "1", "")
 
 
 def _number(text: str) -> float | None:
@@ -374,7 +358,7 @@ def _count(text: str) -> int | None:
 _OPTIONS: dict[str, tuple[str, Any]] = {
     "key": ("key_env", lambda text: None if text.lower() == "none" else text),
     "cache": ("cache", str),
-    "opposes": ("opposes", _yes),
+    "opposes": ("opposes", yes_or_no),
     "temperature": ("temperature", _number),
     "max_tokens": ("max_tokens", _count),
     "timeout": ("timeout", float),

@@ -50,6 +50,8 @@ class LabelledTexts:
         splits: Split of each text: train, validation, test, or a split that only the source has, such as zhihu.
         source: Specification that `load` read, with an absolute path; empty for texts of another origin.
         note: Rows that the reader left out, and why; empty for none.
+        against: Whether a label of 0 means that the text goes against the value (persona), not only that it does not express
+            it.
     """
 
     name: str
@@ -61,6 +63,7 @@ class LabelledTexts:
     splits: np.ndarray
     source: str = ""
     note: str = ""
+    against: bool = False
 
     @classmethod
     def load(cls, spec: str | Path, *, skip_bad: bool = False) -> LabelledTexts:
@@ -240,6 +243,7 @@ def _persona(path: str) -> LabelledTexts:
         df["cluster"].to_numpy(str),
         df["split"].to_numpy(str),
         note=pairs.note,
+        against=True,
     )
 
 

@@ -200,7 +200,7 @@ class Study:
         progress: bool,
     ) -> None:
         workspace = StudyWorkspace.open(store, model, inputs.pairs, config, judge=inputs.judge, progress=progress)
-        count = workers.default_workers(model) if processes is None else processes
+        count = workers.default_workers(model, config.judge) if processes is None else processes
         if self._loaded is not None:
             count = 1  # another process could not load it
         elif count > workers.cores():

@@ -67,7 +67,8 @@ def train_judge(
 
 def validate_judge(
     judge: Annotated[
-        str, typer.Option("--judge", callback=named, help="wordlist, classifier:PATH, hf:NAME_OR_FOLDER, ...")
+        str,
+        typer.Option("--judge", callback=named, help="llm:MODEL, wordlist, classifier:PATH, hf:NAME_OR_FOLDER, ..."),
     ],
     labels: Annotated[
         str,

@@ -128,7 +128,7 @@ Judge = Annotated[
     typer.Option(
         "--judge",
         callback=named,
-        help="exact (demo), logprob, wordlist, classifier:PATH, hf:NAME_OR_FOLDER, chat:MODEL@BASE_URL, or auto",
+        help="exact (demo), logprob, llm:MODEL, wordlist, classifier:PATH, hf:NAME_OR_FOLDER, chat:MODEL@BASE_URL, or auto",
     ),
 ]
 Gate = Annotated[

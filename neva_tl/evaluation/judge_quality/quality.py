@@ -26,10 +26,11 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.files import to_json
 from neva_tl.core.theories.schwartz import SCHWARTZ
 from neva_tl.evaluation.judge_quality.agreement import Agreement, Confusion, agreement, confusion, resampled_cells
+from neva_tl.evaluation.judge_quality.ranking import auroc_draws
 from neva_tl.evaluation.judges.base import TextJudge, check_scores, reads_texts
 from neva_tl.evaluation.labels.decisions import calibration_error, cells, decide, macro, one_baseline, rates
 from neva_tl.evaluation.labels.labelled import LabelledTexts, to_values, value_of
-from neva_tl.evaluation.measures.estimate import interval
+from neva_tl.evaluation.measures.estimate import Estimate, interval
 
 __all__ = ["Agreement", "Confusion", "Judged", "QualityCard", "agreement", "confusion", "judged", "quality"]
 #: Measures with intervals, per label and as means over labels.
@@ -99,7 +100,7 @@ class QualityCard:
             decision of its value. None where the labels are the ten values.
         texts_per_second: Speed on this machine after loading (cached answers count as new ones).
         df: One row per level (value, category) and label: n (labelled texts), support (labelled 1), precision, recall, f1,
-            accuracy (each with `_lo`, `_hi`: 95 %, clusters resampled), auroc, brier, ece, missing, undecided (shares).
+            accuracy, auroc (each with `_lo`, `_hi`: 95 %, clusters resampled), brier, ece, missing, undecided (shares).
         macro: One row per level and measure: est, lo, hi; worst and best (if every missing score were wrong, or right);
             one_baseline (a judge that decides 1 everywhere).
         pairs_per_second: Text-value pairs per second; of a judge that counts them itself, those that its model answered (NaN
@@ -254,11 +255,14 @@ def quality(
     for level, names, labels, scores, decisions in levels:
         table = cells(decisions, labels)
         draws = resampled_cells(table, labelled.clusters, n_boot=n_boot, seed=seed)
-        per_label = _per_label(names, labels, scores, table, draws)
+        aurocs = auroc_draws(scores, labels, labelled.clusters, n_boot=n_boot, seed=seed)
+        per_label = _per_label(names, labels, scores, table, draws, aurocs)
         rows += [{"level": level, **row} for row in per_label]
         means += [{"level": level, **row} for row in _macro(labels, decisions, table, draws)]
-        ranked = [row["auroc"] for row in per_label if not np.isnan(row["auroc"])]
-        means.append({"level": level, "measure": "auroc", "est": np.mean(ranked) if ranked else np.nan})
+        ranked = np.flatnonzero([not np.isnan(row["auroc"]) for row in per_label])
+        mean = float(np.mean([per_label[k]["auroc"] for k in ranked])) if len(ranked) else float("nan")
+        ends = _ends(interval(mean, aurocs[:, ranked].mean(axis=1), len(labels), bounds=(0.0, 1.0)))
+        means.append({"level": level, "measure": "auroc", "est": mean, **ends})
     own_rule = isinstance(judge, CategoryJudge) and threshold is None
     rule = "the judge's own thresholds" if own_rule else f"score >= {0.5 if threshold is None else threshold:g}"
     return QualityCard(
@@ -277,7 +281,12 @@ def quality(
 
 
 def _per_label(
-    names: tuple[str, ...], labels: np.ndarray, scores: np.ndarray, table: np.ndarray, draws: np.ndarray
+    names: tuple[str, ...],
+    labels: np.ndarray,
+    scores: np.ndarray,
+    table: np.ndarray,
+    draws: np.ndarray,
+    aurocs: np.ndarray,
 ) -> list[dict[str, Any]]:
     from sklearn.metrics import brier_score_loss, roc_auc_score
 
@@ -292,12 +301,19 @@ def _per_label(
             estimate = interval(float(point[measure][k]), drawn[measure][:, k], int(scored.sum()))
             row |= {measure: estimate.est, f"{measure}_lo": estimate.lo, f"{measure}_hi": estimate.hi}
         row["auroc"] = float(roc_auc_score(y, s)) if len(set(y.tolist())) == 2 else np.nan
+        ends = _ends(interval(row["auroc"], aurocs[:, k], len(y), bounds=(0.0, 1.0)))
+        row |= {f"auroc_{end}": x for end, x in ends.items()}
         row["brier"] = float(brier_score_loss(y, s, pos_label=1)) if len(y) else np.nan
         row["ece"] = calibration_error(s, y)
         row["missing"] = float((labelled & ~scored).sum() / labelled.sum()) if labelled.any() else np.nan
         row["undecided"] = float((s == 0.5).mean()) if len(s) else np.nan
         rows.append({key: np.nan if x is None else x for key, x in row.items()})
     return rows
+
+
+def _ends(estimate: Estimate) -> dict[str, float]:
+    """Return the ends of an interval, NaN where it has none."""
+    return {name: np.nan if x is None else x for name, x in (("lo", estimate.lo), ("hi", estimate.hi))}
 
 
 def _macro(labels: np.ndarray, decisions: np.ndarray, table: np.ndarray, draws: np.ndarray) -> list[dict[str, Any]]:

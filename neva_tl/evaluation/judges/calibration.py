@@ -24,7 +24,6 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write, read_json
 from neva_tl.evaluation.judges.endorsement import DIRECTIONS
 from neva_tl.evaluation.labels.labelled import LabelledTexts
-from neva_tl.prompts.splits import hash_key
 
 FORMAT = "neva_tl judge calibration"
 
@@ -293,9 +292,4 @@ def calibration_texts(labelled: LabelledTexts, n: int) -> LabelledTexts:
     training = labelled.split("train").to_values()
     if not np.isnan(training.labels).any():
         return training.head(2 * n * training.labels.shape[1])
-    keep = np.zeros(len(training), dtype=bool)
-    for column in training.labels.T:
-        for label in (1.0, 0.0):
-            rows = sorted(np.flatnonzero(column == label), key=lambda i: hash_key(training.texts[i], salt="labelled "))
-            keep[rows[:n]] = True
-    return training.part(keep)
+    return training.balanced(n)

@@ -119,7 +119,7 @@ class LocalAnswers:
         if not models.info(self.model).chat:
             return False
         try:
-            inference.encode_one(self.model, [Example("a", turns=(("system", SYSTEM),))])
+            inference.encode_one(self.model, [Example("a", "", turns=(("system", SYSTEM),))])
         except InputError:
             return False
         return True
@@ -164,7 +164,10 @@ class LocalAnswers:
         before = "" if turns else f"{SYSTEM}\n\n"
         after = "" if models.info(self.model).chat else _PLAIN_END
         return [
-            [Example(before + message(text, prompt, question(value, one)) + after, turns=turns) for one in DIRECTIONS]
+            [
+                Example(before + message(text, prompt, question(value, one)) + after, "", turns=turns)
+                for one in DIRECTIONS
+            ]
             for value in values
         ]
 

@@ -132,6 +132,19 @@ class LabelledTexts:
         keep[order] = True
         return self.part(keep)
 
+    def balanced(self, n: int) -> LabelledTexts:
+        """Return at most n texts per column and label (1 and 0), a fixed subset by a hash of their content, in order.
+
+        Args:
+            n: Largest number of texts per column and label.
+        """
+        keep = np.zeros(len(self), dtype=bool)
+        for column in self.labels.T:
+            for label in (1.0, 0.0):
+                rows = np.flatnonzero(column == label).tolist()
+                keep[sorted(rows, key=lambda i: splits.hash_key(self.texts[i], salt="labelled "))[:n]] = True
+        return self.part(keep)
+
     def to_values(self) -> LabelledTexts:
         """Return the texts with labels for Schwartz's ten values.
 

@@ -57,7 +57,7 @@ class CategoryJudge(TextJudge, Protocol):
 class PairJudge(TextJudge, Protocol):
     """A text judge whose work grows with the number of values: it scores only the pairs that have a label."""
 
-    def score_pairs(self, texts: Any, prompts: Any = None, wanted: Any = None) -> Float[np.ndarray, "n v"]:
+    def score_pairs(self, texts: Any, prompts: Any = None, mask: Any = None) -> Float[np.ndarray, "n v"]:
         """Score some text-value pairs; NaN for the others."""
         ...
 
@@ -191,11 +191,11 @@ def judged(judge: Any, labelled: LabelledTexts, *, threshold: float | None = Non
         raise InputError(f"{labelled.name}: there are no texts to judge")
     texts, prompts = list(labelled.texts), list(labelled.contexts) if any(labelled.contexts) else None
     finer: Any = judge if isinstance(judge, CategoryJudge) else None
-    wanted = ~np.isnan(labelled.to_values().labels)
+    mask = ~np.isnan(labelled.to_values().labels)
     read: Callable[..., np.ndarray] = finer.categories if finer else judge.score
-    n_pairs = wanted.size
+    n_pairs = mask.size
     if finer is None and isinstance(judge, PairJudge):
-        read, n_pairs = partial(_read_pairs, judge, wanted), int(wanted.sum())
+        read, n_pairs = partial(_read_pairs, judge, mask), int(mask.sum())
     read(texts[:1], None if prompts is None else prompts[:1])  # exclude loading on first use from the measured time
     start = time.perf_counter()
     read_scores = read(texts, prompts)
@@ -216,10 +216,8 @@ def judged(judge: Any, labelled: LabelledTexts, *, threshold: float | None = Non
     return Judged(scores, decisions, fine, fine_decisions, True, seconds, n_pairs)
 
 
-def _read_pairs(
-    judge: PairJudge, wanted: np.ndarray, texts: Sequence[str], prompts: Sequence[str] | None
-) -> np.ndarray:
-    return judge.score_pairs(texts, prompts, wanted[: len(texts)])
+def _read_pairs(judge: PairJudge, mask: np.ndarray, texts: Sequence[str], prompts: Sequence[str] | None) -> np.ndarray:
+    return judge.score_pairs(texts, prompts, mask[: len(texts)])
 
 
 @check_arguments

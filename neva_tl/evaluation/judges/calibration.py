@@ -36,7 +36,7 @@ class Calibration:
         values: Names of the values.
         slope: Slope per value and direction (`endorsement.DIRECTIONS`), at least 0.
         intercept: Intercept per value and direction, in nats.
-        n: Number of labels behind each; 0 where none was available.
+        n: Number of labels of each; 0 where none was available.
         source: The labelled texts; "texts without content" where there were none.
         judge: Identity of the judge without its calibration.
         texts: Hashes of the texts that were used, which are not to be scored.

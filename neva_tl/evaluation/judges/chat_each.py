@@ -28,7 +28,7 @@ def ask_each(
 
     Args:
         send: Sends one user turn and returns the answer; its exceptions pass through.
-        theory: Theory whose values are asked for.
+        theory: Theory of the values.
         text: The text to judge.
         prompt: The prompt of the text; "" for none.
         opposes: Ask for opposition as well.

@@ -1,8 +1,8 @@
 """The Yes/No question about one text and one value, shared by the local judge and the chat judge.
 
-The text comes first and the questions after it, so that a local model reads a text once. Each value is asked for separately,
-with its definition from the theory, in two directions: whether the text is for the value, and whether it is against it. The
-wording is ours.
+The text comes first and the questions after it, so that a local model reads a text once. The questions treat each value
+separately, with its definition from the theory, in two directions: whether the text is for the value, and whether it is against
+it. The wording is ours.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def questions(theory: ValueTheory = SCHWARTZ) -> str:
     """Return the wording of all questions, as printed with results.
 
     Args:
-        theory: Theory whose values are asked for.
+        theory: Theory of the values.
     """
-    asked = [question(value, direction) for value in theory.values for direction in DIRECTIONS]
-    return "\n\n".join([SYSTEM, message("TEXT", "", "QUESTION"), message("TEXT", "PROMPT", "QUESTION"), *asked])
+    listed = [question(value, direction) for value in theory.values for direction in DIRECTIONS]
+    return "\n\n".join([SYSTEM, message("TEXT", "", "QUESTION"), message("TEXT", "PROMPT", "QUESTION"), *listed])
 
 
 def message(text: str, prompt: str, question: str) -> str:

@@ -1,6 +1,6 @@
 """The judge of a local instruct model: whether a text puts a value first, and whether it goes against it.
 
-A text is read once and asked about with two Yes/No questions per value (`endorsement.py`). P comes from the log-odds of Yes over
+The model reads a text once and answers two Yes/No questions per value (`endorsement.py`). P comes from the log-odds of Yes over
 No by a calibration per value and direction (`calibration.py`): fitted on held-out labels, or the answer to texts without
 content. Log-odds are cached by content (model, question, text), so that no text is read twice and a killed run goes on where it
 stopped. The judge's model is unedited: an instance of its own, or a loaded model without hooks.
@@ -8,8 +8,6 @@ stopped. The judge's model is unedited: an instance of its own, or a loaded mode
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,10 +16,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from tqdm import tqdm
 
 from neva_tl import models
-from neva_tl.core import user_cache
 from neva_tl.core.cache import JsonCache, content_key
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
@@ -29,9 +25,10 @@ from neva_tl.core.theories import SCHWARTZ, ValueTheory
 from neva_tl.evaluation.judges import calibration as calibrating
 from neva_tl.evaluation.judges.base import legible
 from neva_tl.evaluation.judges.calibration import Calibration
-from neva_tl.evaluation.judges.endorsement import DIRECTIONS, message, question, questions
-from neva_tl.evaluation.judges.local_answers import LocalAnswers, Request, same_weights
+from neva_tl.evaluation.judges.endorsement import DIRECTIONS, questions
+from neva_tl.evaluation.judges.local_answers import LocalAnswers, same_weights
 from neva_tl.evaluation.judges.spec_options import read_options, yes_or_no
+from neva_tl.evaluation.judges.stored_answers import StoredAnswers
 from neva_tl.evaluation.labels.labelled import LabelledTexts
 
 #: Texts without content; their mean answer is the threshold where no labels are given.
@@ -44,14 +41,14 @@ class LlmJudge:
 
     Attributes:
         model: Argument of `neva_tl.load`, or a loaded TransformerLens model without edits.
-        theory: Theory whose values are asked for.
+        theory: Theory of the values.
         labels: Labelled texts, or their location, on whose training split the calibration is fitted at first use; None for none.
         n_labels: Number of texts per value and label that the calibration reads (see `calibration_texts`).
         fitted: A calibration that was fitted before; it takes the place of `labels`.
         cache: Cache of log-odds: a file, a `JsonCache`, or None for the user's cache folder.
         dtype: Number format of a model that is loaded here.
         token_budget: Number of cached tokens of a forward batch (see `inference.branches`).
-        own: Allow the edited model's own unedited weights, where another judge scores the same texts too.
+        allow_own: Allow the edited model's own unedited weights, where another judge scores the same texts too.
         progress: Show a progress bar on stderr.
 
     Example:
@@ -68,9 +65,8 @@ class LlmJudge:
     cache: JsonCache | str | Path | None = field(default=None, repr=False)
     dtype: str = "auto"
     token_budget: int = 8192
-    own: bool = False
+    allow_own: bool = False
     progress: bool = True
-    _spent: list[float] = field(init=False, repr=False, default_factory=lambda: [0.0, 0.0])
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str) and not models.is_model(self.model):
@@ -86,6 +82,11 @@ class LlmJudge:
     def answers(self) -> LocalAnswers:
         """The local model, loaded when it is first needed."""
         return LocalAnswers(self.model, dtype=self.dtype, token_budget=self.token_budget)
+
+    @cached_property
+    def stored(self) -> StoredAnswers:
+        """The log-odds of the local model with their cache."""
+        return StoredAnswers(self.answers, self.theory, self.cache, progress=self.progress)
 
     @property
     def name(self) -> str:
@@ -116,8 +117,7 @@ class LlmJudge:
     @property
     def pairs_per_second(self) -> float:
         """Text-value pairs per second that the model answered so far, both questions each; NaN where all were cached."""
-        pairs, seconds = self._spent
-        return pairs / seconds if seconds else float("nan")
+        return self.stored.pairs_per_second
 
     def check(self) -> None:
         """Check that the model and the labels exist, before minutes of work for texts that the judge cannot read.
@@ -137,7 +137,7 @@ class LlmJudge:
         Raises:
             InputError: See `check_model`.
         """
-        if not self.own and self.answers.is_source(edited):
+        if not self.allow_own and self.answers.is_source(edited):
             raise self._own_judge()
 
     def check_model(self, edited: models.Model) -> None:
@@ -147,9 +147,9 @@ class LlmJudge:
             edited: The model whose texts are scored.
 
         Raises:
-            InputError: The judge has the weights of that model, and `own` is False.
+            InputError: The judge has the weights of that model, and `allow_own` is False.
         """
-        if not self.own and same_weights(self.answers.model, edited):
+        if not self.allow_own and same_weights(self.answers.model, edited):
             raise self._own_judge()
 
     def _own_judge(self) -> InputError:
@@ -175,7 +175,7 @@ class LlmJudge:
             return calibrating.without_labels(self.values, empty, identity)
         texts = calibrating.calibration_texts(labelled, self.n_labels)
         labels = calibrating.label_cube(texts)
-        odds = self.log_odds(texts.texts, wanted=~np.isnan(labels).all(axis=2))
+        odds = self.log_odds(texts.texts, mask=~np.isnan(labels).all(axis=2))
         return calibrating.fit(
             self.values, odds, labels, empty, source=labelled.name, judge=identity, texts=texts.texts
         )
@@ -203,19 +203,19 @@ class LlmJudge:
         return self.score_pairs(texts, prompts)
 
     def score_pairs(
-        self, texts: Sequence[str], prompts: Sequence[str] | None = None, wanted: Bool[np.ndarray, "n v"] | None = None
+        self, texts: Sequence[str], prompts: Sequence[str] | None = None, mask: Bool[np.ndarray, "n v"] | None = None
     ) -> Float[np.ndarray, "n v"]:
         """Return P(expresses) of some text-value pairs; NaN for the others.
 
         Args:
             texts: The texts to score.
             prompts: The prompt of each text.
-            wanted: The pairs to score; None for all.
+            mask: The pairs to score; None for all.
 
         Raises:
             InputError: See `score`.
         """
-        return self._probabilities(texts, prompts, wanted)[:, :, 0]
+        return self._probabilities(texts, prompts, mask)[:, :, 0]
 
     def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n v"]:
         """Return P(opposes) of each value; 0 for texts that are not legible.
@@ -235,79 +235,27 @@ class LlmJudge:
         return legible(texts)
 
     def log_odds(
-        self, texts: Sequence[str], prompts: Sequence[str] | None = None, wanted: Bool[np.ndarray, "n v"] | None = None
+        self, texts: Sequence[str], prompts: Sequence[str] | None = None, mask: Bool[np.ndarray, "n v"] | None = None
     ) -> Float[np.ndarray, "n v 2"]:
         """Return the log-odds of Yes over No per text, value and direction, before calibration.
 
         Args:
             texts: The texts to read, legible or not.
             prompts: The prompt of each text.
-            wanted: The text-value pairs to ask about; None for all. The others are NaN.
+            mask: The text-value pairs to ask about; None for all. The others are NaN.
 
         Raises:
             InputError: The judge's model carries hooks, or its tokenizer spells no answer.
         """
-        pairs = [(t, p or "") for t, p in zip(texts, [""] * len(texts) if prompts is None else prompts, strict=True)]
-        mask = np.ones((len(pairs), len(self.theory)), dtype=bool) if wanted is None else wanted
-        keys = {(i, j): self._key(*pairs[i], j) for i, j in np.argwhere(mask).tolist()}
-        stored = self._store.get_many(keys.values())
-        columns: dict[tuple[str, str], list[int]] = {}
-        for (i, j), key in keys.items():
-            if key not in stored and j not in (row := columns.setdefault(pairs[i], [])):
-                row.append(j)
-        if columns:
-            stored |= self._ask(columns)
-        out = np.full((len(pairs), len(self.theory), len(DIRECTIONS)), np.nan)
-        for (i, j), key in keys.items():
-            out[i, j] = stored[key]
-        return out
-
-    def _ask(self, columns: dict[tuple[str, str], list[int]]) -> dict[str, list[float]]:
-        """Ask the model about the pairs that are not cached; cache each forward batch as it arrives."""
-        requests: list[Request] = [(*pair, [self.theory.values[j] for j in row]) for pair, row in columns.items()]
-        keys = [[self._key(*pair, j) for j in row] for pair, row in columns.items()]
-        records: dict[str, list[float]] = {}
-        bar = tqdm(
-            total=sum(map(len, keys)), desc=self.name, unit="pair", file=sys.stderr, delay=1, disable=not self.progress
-        )
-        start = time.perf_counter()
-
-        def store(rows: Sequence[int], answers: Sequence[np.ndarray]) -> None:
-            new = {
-                key: answer.tolist()
-                for row, table in zip(rows, answers, strict=True)
-                for key, answer in zip(keys[row], table, strict=True)
-            }
-            records.update(new)
-            # an answer that is not a number is missing, and asked for again by the next call
-            self._store.put_many({key: answer for key, answer in new.items() if np.isfinite(answer).all()})
-            bar.update(len(new))
-
-        with bar:
-            self.answers.ask(requests, store)
-        self._spent[0] += len(records)
-        self._spent[1] += time.perf_counter() - start
-        return records
-
-    def _key(self, text: str, prompt: str, j: int) -> str:
-        turns = [message(text, prompt, question(self.theory.values[j], one)) for one in DIRECTIONS]
-        return content_key("log-odds", self.answers.identity, turns)
-
-    @cached_property
-    def _store(self) -> JsonCache:
-        if isinstance(self.cache, JsonCache):
-            return self.cache
-        if self.cache is not None:
-            return JsonCache(self.cache)
-        return JsonCache(user_cache.entry_folder("judges", self.answers.identity[:16]) / "log_odds.sqlite")
+        return self.stored.log_odds(texts, prompts, mask)
 
     def _probabilities(
-        self, texts: Sequence[str], prompts: Sequence[str] | None, wanted: np.ndarray | None
+        self, texts: Sequence[str], prompts: Sequence[str] | None, mask: np.ndarray | None
     ) -> Float[np.ndarray, "n v 2"]:
         texts = list(texts)
         readable = legible(texts)
         shape = (len(texts), len(self.theory))
-        mask = np.ones(shape, dtype=bool) if wanted is None else wanted
+        mask = np.ones(shape, dtype=bool) if mask is None else mask
         out = np.where(mask, 0.0, np.nan)[..., None].repeat(len(DIRECTIONS), axis=2)
         rows = np.flatnonzero(readable & mask.any(axis=1))
         if not len(rows):
@@ -336,11 +284,11 @@ def from_spec(spec: str, theory: ValueTheory = SCHWARTZ) -> LlmJudge:
     """Create the judge of `llm:MODEL`; `#option=value&...` may follow.
 
     Options: `labels` (labelled texts such as persona:DIR, on whose training split the calibration is fitted), `n` (texts per
-    value and label), `calibration` (a file of `Calibration.save`), `cache` (a file), `dtype`, `own` (`yes`: see `LlmJudge.own`).
+    value and label), `calibration` (a file of `Calibration.save`), `cache` (a file), `dtype`, `own` (`yes`: `allow_own`).
 
     Args:
         spec: The spec without `llm:`.
-        theory: Theory whose values are asked for.
+        theory: Theory of the values.
 
     Raises:
         InputError: An option is unknown or malformed, or a file is missing.
@@ -361,5 +309,5 @@ _OPTIONS: dict[str, tuple[str, Any]] = {
     "calibration": ("fitted", str),
     "cache": ("cache", str),
     "dtype": ("dtype", str),
-    "own": ("own", yes_or_no),
+    "own": ("allow_own", yes_or_no),
 }

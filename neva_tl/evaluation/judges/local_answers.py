@@ -42,7 +42,7 @@ _PLAIN_END = "\nAnswer:"
 #: Models that a judge of this process uses, by source and dtype: two judges of one model share its memory.
 _MODELS: WeakValueDictionary[tuple[str, str], Any] = WeakValueDictionary()
 
-#: A text, its prompt ("" for none), and the values that are asked for.
+#: A text, its prompt ("" for none), and the values of the questions.
 Request = tuple[str, str, Sequence[Value]]
 
 

@@ -1,8 +1,9 @@
 """Logits after prompts that share their beginnings: each shared token runs once.
 
 A tree is one text with several questions about it: all prompts of a tree begin with the same tokens (the trunk), the prompts of
-a branch share more (the stem), and each ends with tokens of its own (the leaf). Trunks, stems and leaves run in three passes
-over one key-value cache, whose rows are repeated between passes.
+a branch share more (the stem), and each ends with tokens of its own (the leaf). What all trees begin with (a system message)
+runs once for all, then trunks, stems and leaves run in three passes over one key-value cache, whose rows are repeated between
+passes.
 """
 
 from __future__ import annotations
@@ -54,13 +55,15 @@ def branch_logits(
             f"{models.info(model).name} carries hooks (from an enclosing edit?): call this outside the block"
         )
     out: list[np.ndarray] = [np.zeros((0, len(tokens)))] * len(trees)
+    root = _common([ids for tree in trees for branch in tree for ids in branch]) if trees else ()
+    start = (root, _extend(model, [root])) if root else None
     costs = [sum(len(branch) for branch in tree) * max(len(ids) for branch in tree for ids in branch) for tree in trees]
     for rows in _batches(costs, token_budget):
         batch = [trees[i] for i in rows]
-        logits = _run(model, batch, tokens).cpu().numpy()
+        logits = _run(model, batch, tokens, start).cpu().numpy()
         stops = np.cumsum([sum(len(branch) for branch in tree) for tree in batch])
-        for i, own in zip(rows, np.split(logits, stops[:-1]), strict=True):
-            out[i] = own
+        for i, rows_of_tree in zip(rows, np.split(logits, stops[:-1]), strict=True):
+            out[i] = rows_of_tree
         update(rows, [out[i] for i in rows])
     return out
 
@@ -78,12 +81,20 @@ def _batches(costs: Sequence[int], budget: int) -> list[list[int]]:
     return groups
 
 
-def _run(model: models.Model, trees: Sequence[Tree], tokens: Sequence[int]) -> Float[Tensor, "q k"]:
+def _run(
+    model: models.Model, trees: Sequence[Tree], tokens: Sequence[int], start: tuple[Ids, models.KVCache] | None
+) -> Float[Tensor, "q k"]:
     device = models.info(model).device
     trunks = [_common([ids for branch in tree for ids in branch]) for tree in trees]
     if not all(trunks):
         raise InputError("the prompts of a text share no token: begin each of them with the text")
-    past = _extend(model, trunks)
+    if start is None:
+        past = _extend(model, trunks)
+    else:
+        past = start[1].rows(torch.zeros(len(trees), dtype=torch.long, device=device))
+        rest = [trunk[len(start[0]) :] for trunk in trunks]
+        if any(rest):
+            past = _extend(model, rest, past)
     branches = [(i, branch) for i, tree in enumerate(trees) for branch in tree]
     stems = [_common(branch) for _, branch in branches]
     past = past.rows(torch.tensor([i for i, _ in branches], device=device))

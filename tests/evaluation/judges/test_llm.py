@@ -151,9 +151,9 @@ def test_only_the_pairs_that_are_wanted_are_asked(reader: Any) -> None:
     cache = JsonCache(None)
     judge = LlmJudge(reader, TWO, cache=cache)
     wanted = np.array([[True, False], [False, True], [False, False]])
-    odds = judge.log_odds(TEXTS, wanted=wanted)
+    odds = judge.log_odds(TEXTS, mask=wanted)
     assert np.array_equal(~np.isnan(odds).all(axis=2), wanted) and len(cache) == 2
-    scores = judge.score_pairs(TEXTS, wanted=wanted)
+    scores = judge.score_pairs(TEXTS, mask=wanted)
     assert np.array_equal(~np.isnan(scores), wanted)
     assert np.allclose(scores[wanted], judge.score(TEXTS)[wanted], atol=1e-6)
 
@@ -175,6 +175,7 @@ class Planted(LocalAnswers):
         return out
 
     identity = "planted"  # type: ignore[assignment]
+    model = None  # type: ignore[assignment]
 
 
 def planted(**options: Any) -> LlmJudge:
@@ -331,3 +332,41 @@ def test_check_finds_missing_models_and_labels_before_any_work(folder: Path, tmp
     with pytest.raises(InputError, match="Schwartz's ten values"):
         load_judge(f"llm:{folder}#labels=what", TWO).check()  # type: ignore[union-attr]
     load_judge(f"llm:{folder}", TWO).check()  # type: ignore[union-attr]
+
+
+def test_leakage_doses_and_studies_refuse_the_models_own_judge(folder: Path, reader: Any, tmp_path: Path) -> None:
+    from neva_tl.editing import AddVector
+    from neva_tl.evaluation import dose_response, leakage
+    from neva_tl.study.run.config import StudyConfig
+    from neva_tl.study.run.preflight import check_study
+
+    edit = AddVector({0: np.ones(32, dtype=np.float32)})
+    spec = f"llm:{folder}"
+    for measure in (
+        lambda: leakage(reader, {"power": edit}, ["Who?"], spec, progress=False),
+        lambda: dose_response(reader, edit, ["Who?"], spec, value="power", progress=False),
+        lambda: check_study(StudyConfig(model=str(folder), judge=spec), tmp_path / "run"),
+    ):
+        with pytest.raises(InputError, match="never its own only judge"):
+            measure()
+    # another folder of the same weights is found out when both are loaded
+    copy = models.load(tiny_checkpoint(tmp_path / "copy", chat=True, n_ctx=1024))
+    with pytest.raises(InputError, match="never its own only judge"):
+        leakage(copy, {"power": edit}, ["Who?"], spec, progress=False)
+    check_study(StudyConfig(model=str(folder), judge=f"{spec}#own=yes"), tmp_path / "run")
+
+
+def test_a_local_judge_measures_leakage_of_texts(folder: Path, loaded: dict[str, Any]) -> None:
+    from neva_tl.editing import AddVector
+    from neva_tl.evaluation import Decoding, leakage
+
+    edit = AddVector({0: np.ones(32, dtype=np.float32)})
+    judge = load_judge(f"llm:{folder}")
+    result = leakage(
+        loaded["llama"], {"power": edit}, ["Who goes there?", "What now?"], judge, decoding=Decoding(max_new_tokens=4),
+        n_boot=10, n_permutations=9, progress=False,
+    )  # fmt: skip
+    assert (
+        result.responses.judge == "llm:tiny-judge"
+        and "Does the text put this value first?" in result.responses.question
+    )

@@ -56,6 +56,10 @@ def test_shared_tokens_run_once(model: Any, monkeypatch: pytest.MonkeyPatch) -> 
     branch_logits(model, TREES[:1], [0])
     # trunk 5 6 7 8; stems 20 and 21 22 23; leaves 30 31, 40, 41, 50 51
     assert n_run == [4, 4, 6]
+    n_run.clear()
+    # two texts that begin with 5 6: that runs once, even where each text is a batch of its own
+    branch_logits(model, [[[(5, 6, 7, 8, 9)]], [[(5, 6, 10, 11)]]], [0], token_budget=1)
+    assert n_run == [2, 1, 1, 2, 1]
 
 
 def test_edited_models_and_unrelated_prompts_are_refused(model: Any) -> None:

@@ -258,9 +258,12 @@ def quality(
         rows += [{"level": level, **row} for row in per_label]
         means += [{"level": level, **row} for row in _macro(labels, decisions, table, draws)]
         ranked = np.flatnonzero([not np.isnan(row["auroc"]) for row in per_label])
-        mean = float(np.mean([per_label[k]["auroc"] for k in ranked])) if len(ranked) else float("nan")
-        ends = _ends(interval(mean, aurocs[:, ranked].mean(axis=1), len(labels), bounds=(0.0, 1.0)))
-        means.append({"level": level, "measure": "auroc", "est": mean, **ends})
+        mean: dict[str, float] = {"est": np.nan}
+        if len(ranked):
+            estimate = float(np.mean([per_label[k]["auroc"] for k in ranked]))
+            drawn = aurocs[:, ranked].mean(axis=1)
+            mean = {"est": estimate, **_ends(interval(estimate, drawn, len(labels), bounds=(0.0, 1.0)))}
+        means.append({"level": level, "measure": "auroc", **mean})
     own_rule = isinstance(judge, CategoryJudge) and threshold is None
     rule = "the judge's own thresholds" if own_rule else f"score >= {0.5 if threshold is None else threshold:g}"
     return QualityCard(

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -89,7 +89,7 @@ class ChatJudge:
     price_out: float | None = None
     progress: bool = False
     theory: ValueTheory = SCHWARTZ
-    asks: Literal["all", "each"] = "all"
+    asks: str = "all"
     _endpoint: Endpoint = field(init=False, repr=False)
     _kept: JsonCache = field(init=False, repr=False)
     _tally: Tally = field(init=False, repr=False)

@@ -110,7 +110,7 @@ class LocalAnswers:
     @cached_property
     def _special(self) -> tuple[str, ...]:
         tokenizer = models.tokenizer(self.model)
-        added = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+        added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
         return tuple(sorted({str(token) for token in tokenizer.all_special_tokens} | added, key=len, reverse=True))
 
     @cached_property
@@ -177,7 +177,7 @@ class LocalAnswers:
         # a token has at least one byte
         if len(text.encode()) + len(prompt.encode()) > room // 2:
             longest = max(values, key=lambda value: len(question(value, "express")))
-            empty = inference.encode_one(self.model, self.prompts(("", "", [longest]))[0])
+            empty = inference.encode_one(self.model, self.prompts(("x", "x", [longest]))[0])
             room -= max(len(item.ids) for item in empty) + 16
             prompt = self._cut(prompt, room // 4)
             text = self._cut(text, room - room // 4)

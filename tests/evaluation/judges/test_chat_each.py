@@ -100,4 +100,4 @@ def test_share_of_yes(first: dict[str, float], content: Any, share: float | None
 
 def test_an_unknown_way_of_asking_is_refused() -> None:
     with pytest.raises(InputError, match="asks all or each"):
-        ChatJudge("m", "http://localhost:1/v1", asks="some")  # type: ignore[arg-type]
+        ChatJudge("m", "http://localhost:1/v1", asks="some")

@@ -13,7 +13,7 @@ from scipy.special import expit, logsumexp
 from neva_tl import models
 from neva_tl.core.cache import JsonCache
 from neva_tl.core.errors import InputError
-from neva_tl.core.theories import SCHWARTZ, ValueTheory
+from neva_tl.core.theories import SCHWARTZ, Value, ValueTheory
 from neva_tl.evaluation.judge_quality.quality import quality
 from neva_tl.evaluation.judges import TextJudge, load_judge, local_answers
 from neva_tl.evaluation.judges.calibration import Calibration
@@ -30,7 +30,7 @@ TWO = ValueTheory.from_names(["honesty", "thrift"])
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("judge") / "tiny-judge", chat=True, n_ctx=1024)
+    return tiny_checkpoint(tmp_path_factory.mktemp("judge") / "tiny-judge", chat=True, n_ctx=1024, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_a_cached_pair_runs_no_model(reader: Any, tmp_path: Path, monkeypatch: p
     # another prompt, another definition: other questions
     again.score(TEXTS, PROMPTS)
     assert calls == [3, 3, 2]
-    other = ValueTheory("two", (TWO.values[0], SCHWARTZ.value("power")))
+    other = ValueTheory("two", (TWO.values[0], Value("thrift", "Spending little.")))
     LlmJudge(reader, other, cache=tmp_path / "odds.sqlite").log_odds(TEXTS)
     assert calls == [3, 3, 2, 3]
 
@@ -159,7 +159,7 @@ def test_only_the_pairs_that_are_wanted_are_asked(reader: Any) -> None:
 
 
 class Planted(LocalAnswers):
-    """Answers of known log-odds: 2 * (+1, 0 or -1 by the text's sign) + 3, and 1 less its opposite for opposition."""
+    """Answers of known log-odds: 2 * (+1, 0 or -1 by the text's sign) + 3, and its opposite - 1 for opposition."""
 
     asked = 0
 
@@ -169,7 +169,7 @@ class Planted(LocalAnswers):
             type(self).asked += len(values)
             sign = {"+": 1.0, "-": -1.0}.get(text[-1], 0.0)
             noise = (sum(map(ord, text)) % 7 - 3) / 3
-            answer = np.array([[2 * sign + 3 + noise, -sign - 1 + noise]] * len(values))
+            answer = np.array([[2 * sign + 3 + noise, -2 * sign - 1 + noise]] * len(values))
             out.append(answer)
             update([row], [answer])
         return out
@@ -350,7 +350,7 @@ def test_leakage_doses_and_studies_refuse_the_models_own_judge(folder: Path, rea
         with pytest.raises(InputError, match="never its own only judge"):
             measure()
     # another folder of the same weights is found out when both are loaded
-    copy = models.load(tiny_checkpoint(tmp_path / "copy", chat=True, n_ctx=1024))
+    copy = models.load(tiny_checkpoint(tmp_path / "copy", chat=True, n_ctx=1024, seed=1))
     with pytest.raises(InputError, match="never its own only judge"):
         leakage(copy, {"power": edit}, ["Who?"], spec, progress=False)
     check_study(StudyConfig(model=str(folder), judge=f"{spec}#own=yes"), tmp_path / "run")

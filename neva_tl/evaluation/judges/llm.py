@@ -257,8 +257,8 @@ class LlmJudge:
         shape = (len(texts), len(self.theory))
         mask = np.ones(shape, dtype=bool) if mask is None else mask
         out = np.where(mask, 0.0, np.nan)[..., None].repeat(len(DIRECTIONS), axis=2)
-        rows = np.flatnonzero(readable & mask.any(axis=1))
-        if not len(rows):
+        rows = np.flatnonzero(readable & mask.any(axis=1)).tolist()
+        if not rows:
             return out
         some = [texts[i] for i in rows]
         common = self.calibration.overlap(some)

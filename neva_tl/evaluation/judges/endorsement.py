@@ -22,8 +22,8 @@ SYSTEM = "You read texts and answer questions about them with Yes or No."
 #: Spellings of the two answers.
 YES, NO = ("Yes", " Yes", "yes", " yes", "YES", " YES"), ("No", " No", "no", " no", "NO", " NO")
 _QUESTIONS: dict[Direction, str] = {
-    "express": "Does the text put this value first?",
-    "oppose": "Does the text go against this value?",
+    "express": "Does the writer think that this is important?",
+    "oppose": "Is the writer against this value?",
 }
 _FENCE = '"""'
 

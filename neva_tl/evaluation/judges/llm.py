@@ -1,4 +1,4 @@
-"""The judge of a local instruct model: whether a text puts a value first, and whether it goes against it.
+"""The judge of a local instruct model: whether a writer is for a value, and against it.
 
 The model reads a text once and answers two Yes/No questions per value (`endorsement.py`). P comes from the log-odds of Yes over
 No by a calibration per value and direction (`calibration.py`): fitted on held-out labels, or the answer to texts without

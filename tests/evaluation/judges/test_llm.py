@@ -368,5 +368,5 @@ def test_a_local_judge_measures_leakage_of_texts(folder: Path, loaded: dict[str,
     )  # fmt: skip
     assert (
         result.responses.judge == "llm:tiny-judge"
-        and "Does the text put this value first?" in result.responses.question
+        and question(SCHWARTZ.value("power"), "express") in result.responses.question
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -10,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
-from tqdm import tqdm
 
 from neva_tl.core import user_cache
 from neva_tl.core.cache import JsonCache, content_key
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.theories import ValueTheory
 from neva_tl.evaluation.judges.endorsement import DIRECTIONS, message, question
 from neva_tl.evaluation.judges.local_answers import LocalAnswers, Request
@@ -71,14 +70,8 @@ class StoredAnswers:
         keys = [[self._key(*pair, j) for j in row] for pair, row in columns.items()]
         records: dict[str, list[float]] = {}
         total = sum(map(len, keys))
-        bar = tqdm(
-            total=total,
-            desc=f"llm:{self.answers.label}",
-            unit="pair",
-            file=sys.stderr,
-            delay=1,
-            disable=not self.progress,
-        )
+        name = f"llm:{self.answers.label}"
+        bar = progress_bar(total=total, desc=name, unit="pair", progress=self.progress, leaf=True)
         _ = self.answers.model  # loading is no part of the speed
         start = time.perf_counter()
 

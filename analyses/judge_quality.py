@@ -1,9 +1,11 @@
 """Quality and speed of all judges of texts, in one table.
 
     python analyses/judge_quality.py [--data ../shared/data] [--out runs/judges] [--judge SPEC ...]
+        [--kind KIND ...] [--texts N] [--statements N]
 
-Trains three classifiers on ValueEval's training texts unless OUT has them (thresholds by its validation texts), then measures
-the word list, the classifiers and every further --judge on ValueEval's test texts and on the held-out persona statements.
+Trains classifiers on ValueEval's training texts unless OUT has them (thresholds by its validation texts), then measures the
+word list, the classifiers and every further --judge on ValueEval's test texts and on the held-out persona statements. For
+judges that are language models: --texts and --statements measure every judge on a fixed sample of these.
 Writes to OUT/tables: judges (the table), labels (per value and category), macro, agreement (kappa of every two judges on
 ValueEval's test texts, per value), confusion and fall (scores along the circle), each as parquet and CSV; and OUT/judges.json
 with all cards. Judges that ask a model (logprob, survey) score no texts and are not included.
@@ -36,11 +38,21 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with valueeval/ and persona/")
     parser.add_argument("--out", type=Path, default=Path("runs/judges"), help="run folder")
     parser.add_argument("--judge", action="append", default=[], help="a further judge, as in neva-tl (repeatable)")
+    parser.add_argument(
+        "--kind",
+        action="append",
+        choices=(*KINDS, "none"),
+        help="classifiers to train (repeatable); default: all three",
+    )
+    parser.add_argument("--texts", type=int, help="number of ValueEval test texts; default: all")
+    parser.add_argument("--statements", type=int, help="number of persona statements per value and label; default: all")
     parser.add_argument("--n-boot", type=int, default=1000, help="bootstrap draws")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     try:
-        table = analyse(args.data, args.out, args.judge, n_boot=args.n_boot, seed=args.seed)
+        kinds = tuple(kind for kind in args.kind or KINDS if kind != "none")
+        sizes = (args.texts, args.statements)
+        table = analyse(args.data, args.out, args.judge, kinds, sizes, n_boot=args.n_boot, seed=args.seed)
     except NevaError as error:
         print(f"judge_quality: {error}", file=sys.stderr)
         return error.exit_code
@@ -49,13 +61,24 @@ def main() -> int:
     return 0
 
 
-def analyse(data: Path, out: Path, further: list[str], *, n_boot: int, seed: int) -> pd.DataFrame:
+def analyse(
+    data: Path,
+    out: Path,
+    further: list[str],
+    kinds: tuple[str, ...] = KINDS,
+    sizes: tuple[int | None, int | None] = (None, None),
+    *,
+    n_boot: int,
+    seed: int,
+) -> pd.DataFrame:
     """Train missing classifiers, measure all judges, write the tables.
 
     Args:
         data: folder with valueeval/ and persona/.
         out: run folder.
         further: specifications of further judges.
+        kinds: kinds of classifiers.
+        sizes: number of ValueEval texts, and of persona statements per value and label; None for all.
         n_boot: bootstrap draws.
         seed: seed of training and bootstrap.
 
@@ -69,13 +92,17 @@ def analyse(data: Path, out: Path, further: list[str], *, n_boot: int, seed: int
 
     valueeval = LabelledTexts.load(f"valueeval:{data / 'valueeval'}")
     persona = LabelledTexts.load(f"persona:{data / 'persona'}").split("test")
+    if sizes[1] is not None:
+        persona = persona.balanced(sizes[1])
     store = RunFolder.open(out, {"study": "judge quality"})
     # written first, so that an interrupted analysis can reuse its folder
     store.write_json(
-        "manifest.json", {"study": "judge quality", "seed": seed, "n_boot": n_boot, "versions": versions()}
+        "manifest.json",
+        {"study": "judge quality", "seed": seed, "n_boot": n_boot, "sizes": list(sizes), "versions": versions()},
     )
-    specs = ["wordlist", *(f"classifier:{trained(kind, valueeval, store, seed)}" for kind in KINDS), *further]
+    specs = ["wordlist", *(f"classifier:{trained(kind, valueeval, store, seed)}" for kind in kinds), *further]
     test = valueeval.split("test")
+    test = test if sizes[0] is None else test.head(sizes[0])
     cards: dict[str, Any] = {}
     decisions: dict[str, np.ndarray] = {}
     rows: list[dict[str, Any]] = []
@@ -118,7 +145,8 @@ def analyse(data: Path, out: Path, further: list[str], *, n_boot: int, seed: int
         store.write_table(f"tables/{name}", df.reset_index(drop=True))
     store.write_json("judges.json", {"schema": 1, "judges": table.to_dict("records"), "cards": cards})
     store.write_json(
-        "manifest.json", {"study": "judge quality", "seed": seed, "n_boot": n_boot, "versions": versions()}
+        "manifest.json",
+        {"study": "judge quality", "seed": seed, "n_boot": n_boot, "sizes": list(sizes), "versions": versions()},
     )
     return table
 
@@ -148,6 +176,7 @@ def row(name: str, cards: dict[str, Any], circle: Any) -> dict[str, Any]:
     """
     shared, persona = cards["valueeval"], cards["persona"]
     task = shared.macro[(shared.macro["level"] == "category") & (shared.macro["measure"] == "task_f1")].iloc[0]
+    ranking = persona.macro[(persona.macro["level"] == "value") & (persona.macro["measure"] == "auroc")].iloc[0]
     return {
         "judge": name,
         "task_f1": task["est"],
@@ -160,8 +189,11 @@ def row(name: str, cards: dict[str, Any], circle: Any) -> dict[str, Any]:
         "ece_values": float(np.nanmean(shared.df.loc[shared.df["level"] == "value", "ece"])),
         "persona_accuracy": persona.measure("accuracy"),
         "persona_auroc": persona.measure("auroc"),
+        "persona_auroc_lo": ranking["lo"],
+        "persona_auroc_hi": ranking["hi"],
         "circle_rho": circle.rho,
         "texts_per_second": shared.texts_per_second,
+        "pairs_per_second": shared.pairs_per_second,
     }
 
 

@@ -81,7 +81,7 @@ def validate_judge(
             "--judge",
             autocompletion=completion.judge,
             callback=named,
-            help="wordlist, classifier:PATH, hf:NAME_OR_FOLDER, ...",
+            help="llm:MODEL, wordlist, classifier:PATH, hf:NAME_OR_FOLDER, ...",
         ),
     ],
     labels: Annotated[

@@ -200,7 +200,7 @@ Judge = Annotated[
         "--judge",
         autocompletion=completion.judge,
         callback=named,
-        help="exact (demo), logprob, wordlist, classifier:PATH, hf:NAME_OR_FOLDER, chat:MODEL@BASE_URL, or auto",
+        help="exact (demo), logprob, llm:MODEL, wordlist, classifier:PATH, hf:NAME_OR_FOLDER, chat:MODEL@BASE_URL, or auto",
     ),
 ]
 Gate = Annotated[

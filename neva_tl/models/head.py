@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,8 +20,8 @@ from neva_tl.models.weights import b_u, final_norm, logit_soft_cap, w_u
 
 
 def logits_of(
-    model: Model, stream: Float[Tensor, "*rows d_model"], *, cap: bool = True
-) -> Float[Tensor, "*rows d_vocab"]:
+    model: Model, stream: Float[Tensor, "*rows d_model"], *, cap: bool = True, tokens: Sequence[int] | None = None
+) -> Float[Tensor, "*rows k"]:
     """Logits (float32) of residual vectors through final norm, unembedding, bias, scale and soft cap.
 
     For the stream after the last block these are the model's own logits.
@@ -30,6 +30,7 @@ def logits_of(
         model: The model.
         stream: Vectors of the residual stream.
         cap: False returns the logits before the soft cap.
+        tokens: Ids of the tokens whose logits are returned, in this order; None returns those of the whole vocabulary.
 
     Raises:
         InputError: The head of the model does more (see `logit_scale`).
@@ -39,7 +40,7 @@ def logits_of(
         >>> tuple(nv.models.logits_of(model, torch.zeros(2, 128)).shape)
         (2, 1001)
     """
-    logits = logit_scale(model) * _unscaled(model, stream)
+    logits = logit_scale(model) * _unscaled(model, stream, tokens)
     return _capped(model, logits) if cap else logits
 
 
@@ -102,7 +103,7 @@ def _gap(ours: Tensor, own: Tensor) -> float:
     return float((ours - own).norm() / own.norm().clamp_min(1e-30))
 
 
-def _unscaled(model: Model, stream: Tensor) -> Tensor:
+def _unscaled(model: Model, stream: Tensor, tokens: Sequence[int] | None = None) -> Tensor:
     kind, weight, bias, eps = final_norm(model)
     x = stream.float()
     if kind == "layernorm":
@@ -111,7 +112,12 @@ def _unscaled(model: Model, stream: Tensor) -> Tensor:
         x = x / (x.pow(2).mean(dim=-1, keepdim=True) + eps).sqrt() * weight.float()
     if bias is not None:
         x = x + bias.float()
-    return x @ w_u(model).float() + b_u(model).float()
+    weight, bias = w_u(model), b_u(model)
+    if tokens is not None:
+        columns = torch.tensor(list(tokens), device=weight.device)
+        # bias may be on another device where a model is spread over several
+        weight, bias = weight.index_select(1, columns), bias.index_select(0, columns.to(bias.device))
+    return x @ weight.float() + bias.float()
 
 
 def _capped(model: Model, logits: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.fluency import admissible
 from neva_tl.evaluation.conditions.leakage import assemble, steered_value
 from neva_tl.evaluation.conditions.observe import Observed, observe
-from neva_tl.evaluation.judges.base import Judge, judge_theory
+from neva_tl.evaluation.judges.base import Judge, judge_theory, refuse_own_judge
 from neva_tl.evaluation.judges.registry import as_judge
 from neva_tl.evaluation.measures.result import LeakageResult, measure
 from neva_tl.models import Model
@@ -72,6 +72,7 @@ def dose_metric(
         (0.0, 0.0)
     """
     judge = as_judge(judge)
+    refuse_own_judge(judge, model)
     unedited = base or observe(model, None, prompts, judge, decoding=decoding)
 
     def metric(edit: Edit) -> DosePoint:
@@ -126,6 +127,7 @@ def dose_response(
         [1.0, 2.0]
     """
     judge = as_judge(judge)
+    refuse_own_judge(judge, model)
     name = judge_theory(judge).value(value or steered_value(edit)).name
     unedited = base or observe(model, None, prompts, judge, decoding=decoding)
     rows = []

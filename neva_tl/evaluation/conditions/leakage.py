@@ -21,7 +21,7 @@ from neva_tl.core.theories import ValueName, in_order
 from neva_tl.editing import Edit, as_edits
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.observe import Observed, observe
-from neva_tl.evaluation.judges.base import ItemScores, Judge, judge_theory
+from neva_tl.evaluation.judges.base import ItemScores, Judge, judge_theory, refuse_own_judge
 from neva_tl.evaluation.judges.registry import as_judge
 from neva_tl.evaluation.measures.cluster_sums import bootstrap_weights
 from neva_tl.evaluation.measures.estimate import Estimate, interval
@@ -118,7 +118,7 @@ def leakage(
         progress: Show a bar on stderr.
 
     Raises:
-        InputError: No edits, an unknown value, or a text judge without prompts.
+        InputError: No edits, an unknown value, a text judge without prompts, or a judge that is the model itself.
 
     Example:
         >>> result = nv.leakage(model, {"benevolence": edit}, prompts, judge, n_boot=100)
@@ -126,6 +126,7 @@ def leakage(
         (1, 10)
     """
     judge = as_judge(judge)
+    refuse_own_judge(judge, model)
     if not isinstance(edits, Mapping):
         edits = _by_value(as_edits(edits))
     if not edits:

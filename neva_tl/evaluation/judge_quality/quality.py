@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,12 +24,14 @@ from neva_tl.core.arguments import check_arguments
 from neva_tl.core.brief import brief
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
+from neva_tl.core.files import to_json
 from neva_tl.core.theories.schwartz import SCHWARTZ
 from neva_tl.evaluation.judge_quality.agreement import Agreement, Confusion, agreement, confusion, resampled_cells
+from neva_tl.evaluation.judge_quality.ranking import auroc_draws
 from neva_tl.evaluation.judges.base import TextJudge, check_scores, reads_texts
 from neva_tl.evaluation.labels.decisions import calibration_error, cells, decide, macro, one_baseline, rates
 from neva_tl.evaluation.labels.labelled import LabelledTexts, to_values, value_of
-from neva_tl.evaluation.measures.estimate import interval
+from neva_tl.evaluation.measures.estimate import Estimate, interval
 
 __all__ = ["Agreement", "Confusion", "Judged", "QualityCard", "agreement", "confusion", "judged", "quality"]
 #: Measures with intervals, per label and as means over labels.
@@ -50,6 +54,15 @@ class CategoryJudge(TextJudge, Protocol):
         ...
 
 
+@runtime_checkable
+class PairJudge(TextJudge, Protocol):
+    """A text judge whose work grows with the number of values: it scores only the pairs that have a label."""
+
+    def score_pairs(self, texts: Any, prompts: Any = None, mask: Any = None) -> Float[np.ndarray, "n v"]:
+        """Score some text-value pairs; NaN for the others."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Judged:
     """Scores and decisions of a judge on n texts.
@@ -61,6 +74,7 @@ class Judged:
         fine_decisions: Decisions on these columns.
         own_categories: Whether the judge scores these categories itself. Otherwise each category has the score of its value.
         seconds: Duration of scoring.
+        pairs: Number of text-value pairs that were scored.
     """
 
     scores: Float[np.ndarray, "n v"]
@@ -69,6 +83,7 @@ class Judged:
     fine_decisions: Float[np.ndarray, "n c"] | None
     own_categories: bool
     seconds: float
+    pairs: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +101,11 @@ class QualityCard:
             decision of its value. None where the labels are the ten values.
         texts_per_second: Speed on this machine after loading (cached answers count as new ones).
         df: One row per level (value, category) and label: n (labelled texts), support (labelled 1), precision, recall, f1,
-            accuracy (each with `_lo`, `_hi`: 95 %, clusters resampled), auroc, brier, ece, missing, undecided (shares).
+            accuracy, auroc (each with `_lo`, `_hi`: 95 %, clusters resampled), brier, ece, missing, undecided (shares).
         macro: One row per level and measure: est, lo, hi; worst and best (if every missing score were wrong, or right);
             one_baseline (a judge that decides 1 everywhere).
+        pairs_per_second: Text-value pairs per second; of a judge that counts them itself, those that its model answered (NaN
+            where all answers were cached).
 
     Example:
         >>> texts = ["He rules the whole town.", "She helps her old friend."] * 20
@@ -110,6 +127,7 @@ class QualityCard:
     texts_per_second: float
     df: pd.DataFrame
     macro: pd.DataFrame
+    pairs_per_second: float = float("nan")
 
     __repr__ = brief
 
@@ -125,7 +143,7 @@ class QualityCard:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data in which every number is finite or None."""
-        facts = {name: getattr(self, name) for name in _FACTS}
+        facts = {name: to_json(getattr(self, name)) for name in _FACTS}
         return {"schema": 1, **facts, "macro": _records(self.macro), "per_label": _records(self.df)}
 
     def save(self, path: str | Path) -> Path:
@@ -143,6 +161,8 @@ class QualityCard:
         """Return the sentences and tables of `str(card)`, in order."""
         head = f"{self.judge} on {self.n:,} texts of {self.labels} ({self.clusters:,} clusters); decisions: {self.rule}"
         speed = f"{self.texts_per_second:,.0f} texts per second"
+        if np.isfinite(self.pairs_per_second):
+            speed += f", {self.pairs_per_second:,.3g} text-value pairs"
         if self.own_categories is False:
             head += "\nthe judge has no categories: each got the score of its value"
         short = [*(c for c in self.df.columns if not c.endswith(("_lo", "_hi")))]
@@ -165,7 +185,7 @@ class QualityCard:
         return interval_plot(table, title=f"{self.judge} on {self.labels}", axis="F1")
 
 
-_FACTS = ("judge", "unit", "labels", "n", "clusters", "rule", "own_categories", "texts_per_second")
+_FACTS = ("judge", "unit", "labels", "n", "clusters", "rule", "own_categories", "texts_per_second", "pairs_per_second")
 
 
 def judged(judge: Any, labelled: LabelledTexts, *, threshold: float | None = None) -> Judged:
@@ -187,7 +207,11 @@ def judged(judge: Any, labelled: LabelledTexts, *, threshold: float | None = Non
         raise InputError(f"{labelled.name}: there are no texts to judge")
     texts, prompts = list(labelled.texts), list(labelled.contexts) if any(labelled.contexts) else None
     finer: Any = judge if isinstance(judge, CategoryJudge) else None
-    read = finer.categories if finer else judge.score
+    mask = ~np.isnan(labelled.to_values().labels)
+    read: Callable[..., np.ndarray] = finer.categories if finer else judge.score
+    n_pairs = mask.size
+    if finer is None and isinstance(judge, PairJudge):
+        read, n_pairs = partial(_read_pairs, judge, mask), int(mask.sum())
     read(texts[:1], None if prompts is None else prompts[:1])  # exclude loading on first use from the measured time
     start = time.perf_counter()
     read_scores = read(texts, prompts)
@@ -200,12 +224,16 @@ def judged(judge: Any, labelled: LabelledTexts, *, threshold: float | None = Non
     scores, decisions = to_values(read_scores, names), to_values(read_decisions, names)
     check_scores(scores, len(texts))
     if labelled.names == SCHWARTZ.names:
-        return Judged(scores, decisions, None, None, False, seconds)
+        return Judged(scores, decisions, None, None, False, seconds, n_pairs)
     if finer is None or not set(names) <= set(labelled.names):
         columns = [SCHWARTZ.index(value_of(name)) for name in labelled.names]
-        return Judged(scores, decisions, scores[:, columns], decisions[:, columns], False, seconds)
+        return Judged(scores, decisions, scores[:, columns], decisions[:, columns], False, seconds, n_pairs)
     fine, fine_decisions = (_columns(x, names, labelled.names) for x in (read_scores, read_decisions))
-    return Judged(scores, decisions, fine, fine_decisions, True, seconds)
+    return Judged(scores, decisions, fine, fine_decisions, True, seconds, n_pairs)
+
+
+def _read_pairs(judge: PairJudge, mask: np.ndarray, texts: Sequence[str], prompts: Sequence[str] | None) -> np.ndarray:
+    return judge.score_pairs(texts, prompts, mask[: len(texts)])
 
 
 @check_arguments
@@ -250,11 +278,17 @@ def quality(
     for level, names, labels, scores, decisions in levels:
         table = cells(decisions, labels)
         draws = resampled_cells(table, labelled.clusters, n_boot=n_boot, seed=seed)
-        per_label = _per_label(names, labels, scores, table, draws)
+        aurocs = auroc_draws(scores, labels, labelled.clusters, n_boot=n_boot, seed=seed)
+        per_label = _per_label(names, labels, scores, table, draws, aurocs)
         rows += [{"level": level, **row} for row in per_label]
         means += [{"level": level, **row} for row in _macro(labels, decisions, table, draws)]
-        ranked = [row["auroc"] for row in per_label if not np.isnan(row["auroc"])]
-        means.append({"level": level, "measure": "auroc", "est": np.mean(ranked) if ranked else np.nan})
+        ranked = np.flatnonzero([not np.isnan(row["auroc"]) for row in per_label])
+        mean: dict[str, float] = {"est": np.nan}
+        if len(ranked):
+            estimate = float(np.mean([per_label[k]["auroc"] for k in ranked]))
+            drawn = aurocs[:, ranked].mean(axis=1)
+            mean = {"est": estimate, **_ends(interval(estimate, drawn, len(labels), bounds=(0.0, 1.0)))}
+        means.append({"level": level, "measure": "auroc", **mean})
     own_rule = isinstance(judge, CategoryJudge) and threshold is None
     rule = "the judge's own thresholds" if own_rule else f"score >= {0.5 if threshold is None else threshold:g}"
     return QualityCard(
@@ -268,11 +302,17 @@ def quality(
         len(labelled) / max(scored.seconds, 1e-9),
         pd.DataFrame(rows),
         pd.DataFrame(means),
+        float(getattr(judge, "pairs_per_second", scored.pairs / max(scored.seconds, 1e-9))),
     )
 
 
 def _per_label(
-    names: tuple[str, ...], labels: np.ndarray, scores: np.ndarray, table: np.ndarray, draws: np.ndarray
+    names: tuple[str, ...],
+    labels: np.ndarray,
+    scores: np.ndarray,
+    table: np.ndarray,
+    draws: np.ndarray,
+    aurocs: np.ndarray,
 ) -> list[dict[str, Any]]:
     from sklearn.metrics import brier_score_loss, roc_auc_score
 
@@ -287,12 +327,19 @@ def _per_label(
             estimate = interval(float(point[measure][k]), drawn[measure][:, k], int(scored.sum()))
             row |= {measure: estimate.est, f"{measure}_lo": estimate.lo, f"{measure}_hi": estimate.hi}
         row["auroc"] = float(roc_auc_score(y, s)) if len(set(y.tolist())) == 2 else np.nan
+        ends = _ends(interval(row["auroc"], aurocs[:, k], len(y), bounds=(0.0, 1.0)))
+        row |= {f"auroc_{end}": x for end, x in ends.items()}
         row["brier"] = float(brier_score_loss(y, s, pos_label=1)) if len(y) else np.nan
         row["ece"] = calibration_error(s, y)
         row["missing"] = float((labelled & ~scored).sum() / labelled.sum()) if labelled.any() else np.nan
         row["undecided"] = float((s == 0.5).mean()) if len(s) else np.nan
         rows.append({key: np.nan if x is None else x for key, x in row.items()})
     return rows
+
+
+def _ends(estimate: Estimate) -> dict[str, float]:
+    """Return the ends of an interval, NaN where it has none."""
+    return {name: np.nan if x is None else x for name, x in (("lo", estimate.lo), ("hi", estimate.hi))}
 
 
 def _macro(labels: np.ndarray, decisions: np.ndarray, table: np.ndarray, draws: np.ndarray) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from neva_tl.evaluation.judges.base import ItemScores, Judge, ModelJudge, TextJu
 from neva_tl.evaluation.judges.cached import CachedJudge
 from neva_tl.evaluation.judges.chat import ChatJudge
 from neva_tl.evaluation.judges.exact import ExactJudge
+from neva_tl.evaluation.judges.llm import LlmJudge
 from neva_tl.evaluation.judges.logprob import LogProbJudge
 from neva_tl.evaluation.judges.registry import JUDGES, load_judge
 from neva_tl.evaluation.judges.survey import SurveyJudge
@@ -20,6 +21,7 @@ __all__ = [
     "ExactJudge",
     "ItemScores",
     "Judge",
+    "LlmJudge",
     "LogProbJudge",
     "ModelJudge",
     "SurveyJudge",

@@ -214,6 +214,21 @@ def judge_theory(judge: Any) -> ValueTheory:
     return resolve_theory(getattr(judge, "theory", None), judge_values(judge))
 
 
+def refuse_own_judge(judge: Any, edited: Model) -> None:
+    """Refuse a judge that is the edited model itself: a model is never its own only judge.
+
+    Args:
+        judge: The judge; one that is a language model has `check_model`.
+        edited: The model whose texts are scored.
+
+    Raises:
+        InputError: The judge is this model, and the user named no other judge beside it.
+    """
+    check = getattr(judge, "check_model", None)
+    if check is not None:
+        check(edited)
+
+
 def repeated_share(text: str, n: int = 4) -> float:
     """Compute the share of repeated word n-grams in a text: `1 - distinct / all`.
 

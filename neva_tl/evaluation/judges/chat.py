@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -23,20 +22,24 @@ from neva_tl.core.cache import JsonCache, content_key
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.messages import progress_bar
 from neva_tl.core.theories import SCHWARTZ, ValueTheory
+from neva_tl.evaluation.judges import chat_each, endorsement
 from neva_tl.evaluation.judges import question as asking
 from neva_tl.evaluation.judges.base import legible
 from neva_tl.evaluation.judges.card import judge_card, judge_line
 from neva_tl.evaluation.judges.chat_report import ChatReport, Tally
+from neva_tl.evaluation.judges.endorsement import SYSTEM
 from neva_tl.evaluation.judges.endpoint import (
     Endpoint,
     NoAnswer,
     Pace,
+    Reply,
     Unreachable,
     address,
     connect,
     reachable,
     read_key,
 )
+from neva_tl.evaluation.judges.spec_options import read_options, yes_or_no
 
 #: Number of consecutive questions without an answer after which the judge stops.
 GIVE_UP = 10
@@ -65,6 +68,8 @@ class ChatJudge:
         price_out: Price of a million tokens written, for the report.
         progress: Show a progress bar on stderr.
         theory: Theory whose values are asked for.
+        asks: `all`: one question per text for a number of each value; `each`: the local judge's Yes/No question
+            (`endorsement.py`), one request per text and value, and one more with `opposes`.
     """
 
     model: str
@@ -84,6 +89,7 @@ class ChatJudge:
     price_out: float | None = None
     progress: bool = False
     theory: ValueTheory = SCHWARTZ
+    asks: str = "all"
     _endpoint: Endpoint = field(init=False, repr=False)
     _kept: JsonCache = field(init=False, repr=False)
     _tally: Tally = field(init=False, repr=False)
@@ -99,6 +105,8 @@ class ChatJudge:
     def __post_init__(self) -> None:
         if not self.model:
             raise InputError("the chat judge needs a model: write chat:MODEL or chat:MODEL@BASE_URL")
+        if self.asks not in ("all", "each"):
+            raise InputError(f"the chat judge asks all or each, not {self.asks!r}")
         if self.concurrency < 1 or self.max_retries < 0 or self.reasks < 0 or not self.timeout > 0:
             raise InputError(
                 "the chat judge needs concurrency >= 1, max_retries >= 0, reasks >= 0 and a timeout above 0"
@@ -142,13 +150,13 @@ class ChatJudge:
 
     @property
     def unit(self) -> str:
-        """The endpoint's number between 0 and 1, not a calibrated probability."""
-        return "stated strength"
+        """The endpoint's number between 0 and 1, or the share of Yes; not a calibrated probability."""
+        return "stated strength" if self.asks == "all" else "P(Yes), not calibrated"
 
     @property
     def question(self) -> str:
         """Exact text of the question before each text; printed with results."""
-        return asking.question(self.opposes, self.theory)
+        return asking.question(self.opposes, self.theory) if self.asks == "all" else endorsement.questions(self.theory)
 
     @property
     def fingerprint(self) -> str:
@@ -197,6 +205,8 @@ class ChatJudge:
 
     def _settings(self) -> dict[str, Any]:
         named = {"temperature": self.temperature, "max_tokens": self.max_tokens}
+        if self.asks == "each":
+            named |= chat_each.SETTINGS
         return {name: setting for name, setting in named.items() if setting is not None} | dict(self.extra)
 
     def _scores(self, column: str, texts: Sequence[str], prompts: Sequence[str] | None) -> Float[np.ndarray, "n v"]:
@@ -244,7 +254,7 @@ class ChatJudge:
     def _ask_or_stop(self, key: str, text: str, prompt: str, stop: threading.Event) -> dict[str, Any] | None:
         """Call `_ask`; an error sets `stop`, so that no other thread sends a question."""
         try:
-            return self._ask(key, text, prompt, stop)
+            return (self._ask if self.asks == "all" else self._ask_each)(key, text, prompt, stop)
         except BaseException:
             stop.set()
             raise
@@ -261,22 +271,16 @@ class ChatJudge:
         for turn in range(1 + self.reasks):
             if stop.is_set():
                 return None
-            self._tally.add(asked=int(turn == 0), reasked=int(turn > 0), calls=1)
+            self._tally.add(asked=int(turn == 0), reasked=int(turn > 0))
             content = asking.message(self.question, text, prompt, again=turn > 0)
             try:
-                reply = self._endpoint.ask(self.model, content, self._settings())
-            except Unreachable:
-                raise WorkError(
-                    f"the chat judge cannot reach {self.base_url}: start the server or fix the address, then run again "
-                    f"(answers so far are {self._cache_location()})"
-                ) from None
+                reply = self._send(content)
             except NoAnswer as error:
                 silence = error
                 if error.kind != "bad reply":  # the client has already retried all other kinds
                     break
                 continue
             silence = None
-            self._tally.answered(reply.tokens)
             read = asking.read_answer(
                 reply.content,
                 opposes=self.opposes,
@@ -299,6 +303,40 @@ class ChatJudge:
         self._tally.read(key, best.failure, best.undecided)
         return record
 
+    def _ask_each(self, key: str, text: str, prompt: str, stop: threading.Event) -> dict[str, Any] | None:
+        """Ask the Yes/No questions of one text; the record is cached when all are answered.
+
+        Returns:
+            The cached record, or None where a question got no answer.
+        """
+        if stop.is_set():
+            return None
+        self._tally.add(asked=1)
+        try:
+            record = chat_each.ask_each(
+                lambda content: self._send(content, SYSTEM), self.theory, text, prompt, opposes=self.opposes
+            )
+        except NoAnswer as error:
+            self._give_up(key, error)
+            return None
+        with self._lock:
+            self._kept.put(key, {**record, "raw": self._endpoint.clean(record["raw"])})
+        self._tally.read(key, record["failure"], record["undecided"])
+        return record
+
+    def _send(self, content: str, system: str = "") -> Reply:
+        """Send one user turn; raises a WorkError where no server listens."""
+        self._tally.add(calls=1)
+        try:
+            reply = self._endpoint.ask(self.model, content, self._settings(), system)
+        except Unreachable:
+            raise WorkError(
+                f"the chat judge cannot reach {self.base_url}: start the server or fix the address, then run again "
+                f"(answers so far are {self._cache_location()})"
+            ) from None
+        self._tally.answered(reply.tokens)
+        return reply
+
     def _give_up(self, key: str, silence: NoAnswer) -> None:
         """Count a question without an answer; raise after too many in a row."""
         with self._lock:
@@ -319,8 +357,8 @@ def from_spec(spec: str, theory: ValueTheory = SCHWARTZ) -> ChatJudge:
 
     `#option=value&...` may follow.
 
-    Options: `key` (a variable's name, or `none`), `cache` (a file), `opposes` (`yes`), `temperature`, `max_tokens`,
-    `timeout`, `retries`, `reasks`, `rpm`, `concurrency`, `price_in`, `price_out`.
+    Options: `key` (a variable's name, or `none`), `cache` (a file), `opposes` (`yes`), `asks` (`all`, `each`), `temperature`,
+    `max_tokens`, `timeout`, `retries`, `reasks`, `rpm`, `concurrency`, `price_in`, `price_out`.
 
     Args:
         spec: The spec without `chat:`.
@@ -331,17 +369,7 @@ def from_spec(spec: str, theory: ValueTheory = SCHWARTZ) -> ChatJudge:
     """
     where, _, options = spec.partition("#")
     model, url = _split(where)
-    arguments: dict[str, Any] = {"base_url": url, "theory": theory}
-    for name, text in parse_qsl(options, keep_blank_values=True):
-        if name not in _OPTIONS:
-            # the message does not repeat the option: it may be a key
-            raise InputError(f"the chat judge has no such option: choose {', '.join(_OPTIONS)}")
-        attribute, read = _OPTIONS[name]
-        try:
-            arguments[attribute] = read(text)
-        except ValueError:
-            raise InputError(f"the chat judge's option {name} is malformed: it needs a number or yes/no") from None
-    return ChatJudge(model, **arguments)
+    return ChatJudge(model, base_url=url, theory=theory, **read_options(options, _OPTIONS, "chat"))
 
 
 def _split(where: str) -> tuple[str, str | None]:
@@ -355,12 +383,6 @@ def _split(where: str) -> tuple[str, str | None]:
     if re.search(r".@[^@]*[:/]", where):
         raise InputError("the chat judge's BASE_URL must start with http:// or https://: write chat:MODEL@BASE_URL")
     return where, None
-
-
-def _yes(text: str) -> bool:
-    if text.lower() not in ("yes", "no", "true", "false", "1", "0", ""):
-        raise ValueError(text)
-    return text.lower() in ("yes", "true", "1", "")
 
 
 def _number(text: str) -> float | None:
@@ -380,7 +402,8 @@ def _count(text: str) -> int | None:
 _OPTIONS: dict[str, tuple[str, Any]] = {
     "key": ("key_env", lambda text: None if text.lower() == "none" else text),
     "cache": ("cache", str),
-    "opposes": ("opposes", _yes),
+    "opposes": ("opposes", yes_or_no),
+    "asks": ("asks", str),
     "temperature": ("temperature", _number),
     "max_tokens": ("max_tokens", _count),
     "timeout": ("timeout", float),

@@ -7,6 +7,7 @@ the environment when the client is created, and is stored only in the client.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import socket
@@ -18,8 +19,12 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+import numpy as np
+
 from neva_tl.core.errors import InputError
 
+#: Log-probability of tokens that are impossible (some servers write -inf or -9999).
+LEAST = -100.0
 #: Default address of the openai client.
 OPENAI = "https://api.openai.com/v1"
 
@@ -54,12 +59,14 @@ class Reply:
         finish: Reason of its end (`finish_reason`).
         refusal: Refusal, if any.
         tokens: Tokens read and written; None where the endpoint does not report them.
+        first: Log-probabilities of the likeliest first tokens of the answer; empty where the endpoint does not give them.
     """
 
     content: Any
     finish: str | None
     refusal: Any
     tokens: tuple[int, int] | None
+    first: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -159,13 +166,14 @@ class Endpoint:
     client: Any
     key: str
 
-    def ask(self, model: str, content: str, settings: Mapping[str, Any]) -> Reply:
+    def ask(self, model: str, content: str, settings: Mapping[str, Any], system: str = "") -> Reply:
         """Send one user turn and return the answer.
 
         Args:
             model: Name of the model.
             content: The user turn.
             settings: Further arguments of the request.
+            system: The system message; "" for none.
 
         Raises:
             Fatal: The status is 401, 403 or 404.
@@ -174,9 +182,10 @@ class Endpoint:
         """
         import openai
 
-        turn = [{"role": "user", "content": content}]
+        turns = [{"role": "system", "content": system}] if system else []
+        turns.append({"role": "user", "content": content})
         try:
-            completion = self.client.chat.completions.create(model=model, messages=turn, **settings)
+            completion = self.client.chat.completions.create(model=model, messages=turns, **settings)
         except openai.APITimeoutError:
             raise NoAnswer("timeout") from None
         except openai.APIConnectionError as error:
@@ -214,7 +223,7 @@ class Endpoint:
         tokens = (read, written) if isinstance(read, int) and isinstance(written, int) else None
         finish = getattr(first, "finish_reason", None)
         content, refusal = getattr(message, "content", None), getattr(message, "refusal", None)
-        return Reply(content, finish if isinstance(finish, str) else None, refusal, tokens)
+        return Reply(content, finish if isinstance(finish, str) else None, refusal, tokens, _first_token(first))
 
     def clean(self, text: str) -> str:
         """Remove the key from a text of the endpoint.
@@ -225,6 +234,18 @@ class Endpoint:
             text: The text.
         """
         return text.replace(self.key, "[key]") if len(self.key) >= 8 else text
+
+
+def _first_token(choice: Any) -> dict[str, float]:
+    """Return the log-probabilities that a choice lists for its first token; spellings of one token text add up."""
+    content = getattr(getattr(choice, "logprobs", None), "content", None)
+    listed = getattr(content[0], "top_logprobs", None) if isinstance(content, list) and content else None
+    out: dict[str, float] = {}
+    for entry in listed if isinstance(listed, list) else []:
+        token, logprob = getattr(entry, "token", None), getattr(entry, "logprob", None)
+        if isinstance(token, str) and isinstance(logprob, int | float) and not math.isnan(logprob):
+            out[token] = max(float(logprob), LEAST) if token not in out else float(np.logaddexp(out[token], logprob))
+    return out
 
 
 def connect(url: str, key: str, *, timeout: float, retries: int, pace: Pace, sent: Callable[[], None]) -> Endpoint:

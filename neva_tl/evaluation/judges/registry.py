@@ -21,6 +21,7 @@ JUDGES: dict[str, tuple[str, str]] = {
     "classifier": ("neva_tl.evaluation.judges.classifier:load", "PATH"),
     "exact": ("neva_tl.evaluation.judges.exact:ExactJudge", ""),
     "chat": ("neva_tl.evaluation.judges.chat:from_spec", "MODEL@BASE_URL"),
+    "llm": ("neva_tl.evaluation.judges.llm:from_spec", "MODEL"),
     "hf": ("neva_tl.evaluation.judges.huggingface:load", "NAME_OR_FOLDER"),
     "wordlist": ("neva_tl.evaluation.judges.wordlist:WordListJudge", ""),
 }
@@ -32,7 +33,7 @@ def known_judges() -> str:
 
 
 #: Judges that score the values of any theory.
-_OF_THEORY = ("chat", "wordlist")
+_OF_THEORY = ("chat", "llm", "wordlist")
 
 
 @check_arguments
@@ -76,12 +77,16 @@ def _of_theory(name: str, rest: str, theory: ValueTheory) -> Judge:
     if name not in _OF_THEORY:
         raise InputError(
             f"the judge {name!r} scores Schwartz's ten values, not those of {theory.name}: choose logprob, "
-            f"{' or '.join(_OF_THEORY)}"
+            f"{', '.join(_OF_THEORY[:-1])} or {_OF_THEORY[-1]}"
         )
     if name == "chat":
-        from neva_tl.evaluation.judges.chat import from_spec
+        from neva_tl.evaluation.judges.chat import from_spec as chat_judge
 
-        return from_spec(rest, theory)
+        return chat_judge(rest, theory)
+    if name == "llm":
+        from neva_tl.evaluation.judges.llm import from_spec as llm_judge
+
+        return llm_judge(rest, theory)
     from neva_tl.evaluation.judges.wordlist import WordListJudge
 
     return WordListJudge.of_theory(theory)

@@ -51,6 +51,8 @@ class LabelledTexts:
         splits: Split of each text: train, validation, test, or a split that only the source has, such as zhihu.
         source: Specification that `load` read, with an absolute path; empty for texts of another origin.
         note: Rows that the reader left out, and why; empty for none.
+        against: Whether a label of 0 means that the text goes against the value (persona), not only that it does not express
+            it.
 
     Example:
         >>> table = pd.DataFrame({"text": ["He rules the town."], "power": [1], "benevolence": [0], "split": "test"})
@@ -71,6 +73,7 @@ class LabelledTexts:
     splits: np.ndarray
     source: str = ""
     note: str = ""
+    against: bool = False
 
     __repr__ = brief
 
@@ -139,6 +142,19 @@ class LabelledTexts:
         order = sorted(range(len(self)), key=lambda i: splits.hash_key(self.texts[i], salt="labelled "))[:n]
         keep = np.zeros(len(self), dtype=bool)
         keep[order] = True
+        return self.part(keep)
+
+    def balanced(self, n: int) -> LabelledTexts:
+        """Return at most n texts per column and label (1 and 0), a fixed subset by a hash of their content, in order.
+
+        Args:
+            n: Largest number of texts per column and label.
+        """
+        keep = np.zeros(len(self), dtype=bool)
+        for column in self.labels.T:
+            for label in (1.0, 0.0):
+                rows = np.flatnonzero(column == label).tolist()
+                keep[sorted(rows, key=lambda i: splits.hash_key(self.texts[i], salt="labelled "))[:n]] = True
         return self.part(keep)
 
     def to_values(self) -> LabelledTexts:
@@ -252,6 +268,7 @@ def _persona(path: str) -> LabelledTexts:
         df["cluster"].to_numpy(str),
         df["split"].to_numpy(str),
         note=pairs.note,
+        against=True,
     )
 
 

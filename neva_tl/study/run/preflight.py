@@ -68,6 +68,9 @@ def check_study(options: StudyConfig, out: str | Path, *, of_run: bool = False) 
     check = getattr(judge, "check", None)
     if check is not None:
         check()
+    check_source = getattr(judge, "check_source", None)
+    if check_source is not None:
+        check_source(config.model)
     pairs = stages.limit_rows(loaded, config.spending().rows_per_value)
     stages.steerable(config, pairs)
     return Preflight(pairs, judge, config)

@@ -31,7 +31,7 @@ from neva_tl.core.theories import SCHWARTZ
 from neva_tl.editing import RelevanceGate, auto_gate
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.judges import load_judge
-from neva_tl.evaluation.judges.base import Judge, judge_values
+from neva_tl.evaluation.judges.base import Judge, judge_values, refuse_own_judge
 from neva_tl.methods import Evidence
 from neva_tl.models import inference
 from neva_tl.prompts import ContrastSet
@@ -331,6 +331,7 @@ def make_scorer(
         decoding = Decoding(max_new_tokens=profile.max_new_tokens, chat=config.chat)
         return Scorer(model, _logprob_judges(store, model, pairs, config, profile), by_split, decoding, pairs.values)
     text_judge = load_judge(config.judge, pairs.theory) if judge is None else judge
+    refuse_own_judge(text_judge, model)
     decoding = Decoding(
         max_new_tokens=profile.max_new_tokens,
         # only sampled texts of the demo model follow the distribution of its world; real models generate greedily
@@ -479,9 +480,9 @@ def manifest(config: StudyConfig, model: models.Model, pairs: ContrastSet, comma
     from neva_tl.study.run.run_folder import versions
 
     fingerprint = models.fingerprint(model)
-    # the question of a chat judge is part of the result
+    # the question of a judge that is a language model is part of the result
     name = config.resolved(pairs).judge
-    question = getattr(load_judge(name, pairs.theory), "question", "") if name.startswith("chat:") else ""
+    question = getattr(load_judge(name, pairs.theory), "question", "") if name.startswith(("chat:", "llm:")) else ""
     world = _world(config)
     other = f"-border{world['border_rate']:g}" if world and not world["frozen"] else ""
     template = inference.encoding_change(model, config.chat)

@@ -243,7 +243,7 @@ class Study:
     ) -> None:
         with timed("statistics, neurons and gate"):
             workspace = StudyWorkspace.open(store, model, inputs.pairs, config, judge=inputs.judge, progress=progress)
-        count = workers.default_workers(model) if processes is None else processes
+        count = workers.default_workers(model, config.judge) if processes is None else processes
         if self._loaded is not None:
             count = 1  # another process could not load it
         elif count > workers.cores():

@@ -36,15 +36,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def default_workers(model: Model) -> int:
+def default_workers(model: Model, judge: str = "") -> int:
     """Return the default number of processes for a model.
 
     Args:
         model: The loaded model.
+        judge: Name of the judge; each process would load the model of an `llm:` judge.
 
     Returns:
         One per core where the model is small and on a CPU, else one.
     """
+    if judge.startswith("llm:"):
+        return 1
     parameter = next(model.parameters())
     small = sum(p.numel() for p in model.parameters()) <= SMALL
     return min(cores(), MOST) if small and parameter.device.type == "cpu" else 1

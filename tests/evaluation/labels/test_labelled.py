@@ -128,3 +128,15 @@ def test_judges_by_name(spec, complaint):
     assert load_judge("wordlist").name == "wordlist"
     with pytest.raises(InputError, match=complaint):
         load_judge(spec)
+
+
+def test_a_balanced_sample_has_as_many_texts_of_each_label_and_is_fixed():
+    labels = np.full((60, 10), np.nan)
+    labels[:40, 2], labels[40:, 5] = np.arange(40) % 4 == 0, 1.0
+    texts = tuple(f"text {i}" for i in range(60))
+    source = LabelledTexts("own", texts, ("",) * 60, labels, VALUES, np.array(texts), np.array(["test"] * 60))
+    sample = source.balanced(7)
+    assert np.nansum(sample.labels[:, 2]) == 7 and (sample.labels[:, 2] == 0).sum() == 7
+    assert np.nansum(sample.labels[:, 5]) == 7 and len(sample) == 21
+    assert sample.texts == source.balanced(7).texts and list(sample.texts) == [t for t in texts if t in sample.texts]
+    assert len(source.balanced(100)) == 60

@@ -138,6 +138,19 @@ Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="processes; default: one per core for a small model on a CPU, else 1"),
 ]
+Definition = Annotated[str, typer.Option("--definition", help="meaning of the concept in a sentence")]
+Opposite = Annotated[
+    str, typer.Option("--opposite", help="what comes first where the concept does not; default: left open")
+]
+WordsJudge = Annotated[
+    str,
+    typer.Option(
+        "--judge",
+        callback=named,
+        help="judge that filters the model's answers: wordlist, classifier:PATH, hf:NAME_OR_FOLDER, chat:MODEL@BASE_URL; auto: "
+        "the words of a built-in theory",
+    ),
+]
 K = Annotated[int | None, typer.Option("--k", min=1, help="number of neurons; default: the selector's own rule")]
 
 

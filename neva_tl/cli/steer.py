@@ -8,7 +8,23 @@ from typing import Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Gate, Json, K, Seed, Theory, finite, path_of, say, say_note
+from neva_tl.cli.options import (
+    Debug,
+    Definition,
+    Dtype,
+    Gate,
+    Json,
+    K,
+    Opposite,
+    Seed,
+    Theory,
+    WordsJudge,
+    finite,
+    named,
+    path_of,
+    say,
+    say_note,
+)
 from neva_tl.core.errors import InputError
 
 
@@ -26,15 +42,25 @@ def steer(
         str, typer.Argument(help="demo, smollm2, a .gguf file, a local Hugging Face folder, or a hub name")
     ],
     pairs: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            help="a csv or jsonl file with prompt, plus, minus (or chosen, rejected), or any --prompts source"
+            help="a csv or jsonl file with prompt, plus, minus (or chosen, rejected), or any --prompts source; none with "
+            "--concept"
         ),
-    ],
+    ] = None,
     value: Annotated[
         str | None, typer.Option("--value", help="concept to steer towards; default: the only one of the pairs")
     ] = None,
     theory: Theory = None,
+    concept: Annotated[
+        str | None,
+        typer.Option(
+            "--concept", callback=named, help="concept to steer towards, for which the model writes the pairs"
+        ),
+    ] = None,
+    definition: Definition = "",
+    opposite: Opposite = "",
+    judge: WordsJudge = "auto",
     gain: Annotated[
         float, typer.Option("--gain", callback=finite, help="gain to reach on held-out pairs, in the judge's unit")
     ] = 0.4,
@@ -56,22 +82,32 @@ def steer(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Steer a model towards the concept of some pairs, and say what that gains, leaks and costs.
+    """Steer a model towards a concept, given by pairs or by its name, and say what that gains, leaks and costs.
 
     It collects and selects on training pairs, finds the dose on validation pairs, and measures on test pairs.
     """
     import neva_tl as nv
     from neva_tl.core.files import check_output_folder
+    from neva_tl.study.own_words.concept import find_concepts
+    from neva_tl.study.own_words.judging import find_scorer
+    from neva_tl.study.steering.own_pairs import check_concept
 
     if out is not None:
         check_output_folder(out)
         if out.is_dir() and any(out.iterdir()) and not (out / "edit.json").is_file():
             raise InputError(f"{out} is not empty and holds no edit: name another folder")
-    contrast = nv.prompts.load(pairs, theory=theory)
+    if pairs is None or concept is not None:
+        check_concept(pairs, value, concept, theory)
+        find_scorer(judge, find_concepts(str(concept), definition, opposite))
+    contrast = None if pairs is None else nv.prompts.load(pairs, theory=theory)
     result = nv.steer(
         model,
         contrast,
         value,
+        concept=concept,
+        definition=definition,
+        opposite=opposite,
+        judge=judge,
         gain=gain,
         method=method,
         selector=selector,
@@ -81,7 +117,7 @@ def steer(
         dtype=dtype,
         seed=seed,
     )
-    say_note("prompts", contrast.note)
+    say_note("prompts", "" if contrast is None else contrast.note)
     texts = [result.generate(text, max_new_tokens=tokens, seed=seed) for text in prompt or ()]
     if out is not None:
         result.save(out)

@@ -19,7 +19,7 @@ LIMIT_GB = 20.0
 #: File whose modification time is the entry's last use.
 USED = ".used"
 #: Folders of entries inside the cache; converted checkpoints are entries of the cache folder itself.
-ROOMS = ("evidence", "steering")
+ROOMS = ("evidence", "steering", "own_words")
 #: An entry used within this many seconds is never removed by `prune`: another process may be at work in it.
 IN_USE_S = 3600.0
 
@@ -55,7 +55,7 @@ class Entry:
 
     Attributes:
         path: Its folder.
-        kind: `evidence`, `steering` or `checkpoint`.
+        kind: `evidence`, `steering`, `own_words` or `checkpoint`.
         size: Bytes on disk.
         used: Time of the last use, in seconds since the epoch.
     """

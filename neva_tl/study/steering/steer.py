@@ -16,6 +16,7 @@ import pandas as pd
 from neva_tl import models, prompts
 from neva_tl.core.cache import content_key
 from neva_tl.core.errors import InputError
+from neva_tl.core.files import to_json
 from neva_tl.core.method_records import find_method
 from neva_tl.core.theories import TheorySpec
 from neva_tl.core.user_cache import entry_folder, prune
@@ -24,6 +25,7 @@ from neva_tl.evaluation.measures.estimate import Estimate
 from neva_tl.evaluation.measures.result import LeakageResult, measure
 from neva_tl.methods import Evidence, build
 from neva_tl.prompts import ContrastSet
+from neva_tl.study.own_words.judging import Scorer
 from neva_tl.study.run import stages
 from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.comparison import responses_of
@@ -33,6 +35,7 @@ from neva_tl.study.run.stages import say
 from neva_tl.study.steering.advice import advice
 from neva_tl.study.steering.cost import cost_table
 from neva_tl.study.steering.evidence import evidence_folder
+from neva_tl.study.steering.own_pairs import check_concept, own_pairs
 from neva_tl.study.steering.result import SteeringResult
 
 #: Methods that `method="auto"` calibrates, in this order; the first that reaches the gain is taken, else the one that gains most.
@@ -45,9 +48,13 @@ DEMO_VALIDATION, DEMO_TEST = 48, 60
 
 def steer(
     model: models.Model | str | Path,
-    pairs: ContrastSet | str | Path,
+    pairs: ContrastSet | str | Path | None = None,
     value: str | None = None,
     *,
+    concept: str | None = None,
+    definition: str = "",
+    opposite: str = "",
+    judge: Scorer = "auto",
     gain: float = 0.4,
     method: str = "auto",
     selector: str = "auto",
@@ -69,8 +76,13 @@ def steer(
 
     Args:
         model: A loaded model, or a name for `neva_tl.load`.
-        pairs: Contrastive pairs, or an argument of `neva_tl.prompts.load`.
+        pairs: Contrastive pairs, or an argument of `neva_tl.prompts.load`; None with `concept`.
         value: The concept to steer towards; None where the pairs cover one only. The others of the pairs measure leakage.
+        concept: Name of the concept, in place of pairs: an instruct model writes them (`neva_tl.prompts.from_model`, with its
+            defaults).
+        definition: Meaning of the concept; see `neva_tl.prompts.from_model`.
+        opposite: What comes first where the concept does not; see `neva_tl.prompts.from_model`.
+        judge: Judge that filters the model's answers; see `neva_tl.prompts.from_model`. It does not measure the gain.
         gain: Gain to reach on the validation pairs, in the judge's unit (real models: standard deviations of the
             log-probability margin).
         method: A registered name of `neva_tl.methods`; `auto` tries `AUTO_METHODS`.
@@ -89,20 +101,29 @@ def steer(
         The edit at its dose, with gain, leakage and cost.
 
     Raises:
-        InputError: An option is unknown, the pairs lack the value or are too few for the three splits, or the model has hooks.
-        WorkError: No neuron was selected, or a judge gave no score.
+        InputError: An option is unknown, the pairs lack the value or are too few for the three splits, or the model has hooks;
+            pairs and a concept were given, or neither.
+        WorkError: No neuron was selected, a judge gave no score, or the model's answers give too few pairs.
 
     Example:
         >>> result = nv.steer("smollm2", "thrift.csv", gain=0.4)
         >>> print(result.generate("How should I spend my bonus?"))
     """
+    settings = {"selector": selector, "k": k, "scope": scope, "gate": gate, "chat": chat, "dtype": dtype, "seed": seed}
+    name = models.info(model).name if models.is_model(model) else str(model)
+    if pairs is None or concept is not None:
+        check_concept(pairs, value, concept, theory)
+        _check_settings(name, gain, method, settings)
+        model = model if models.is_model(model) else models.load(model, dtype=dtype)
+        pairs = own_pairs(model, str(concept), definition, opposite, judge, seed=seed, progress=progress)
+    elif definition or opposite:
+        raise InputError(
+            "definition and opposite describe a concept without pairs: name it with concept, or leave them out"
+        )
     contrast = prompts.load(pairs, theory=theory)
     target = _target(contrast, value)
-    name = models.info(model).name if models.is_model(model) else str(model)
-    settings = {"selector": selector, "k": k, "scope": scope, "gate": gate, "chat": chat, "dtype": dtype, "seed": seed}
     config = _config(name, contrast, target, gain, method, settings)
-    if method != "auto" and find_method(method).dose == "none":
-        raise InputError(f"{method} has no dose to calibrate: choose another method, or use nv.edit with it")
+    _check_dose(method)
     loaded = model if models.is_model(model) else models.load(model, dtype=dtype)
     if models.has_hooks(loaded):
         raise InputError("the model has hooks in force: leave the `with nv.edit(...)` block before steering")
@@ -167,6 +188,24 @@ def steered_edit(
         reached = record["doses"][str(gain)]
         dose = (record["best"] or 0.0) if reached is None else reached
     return edit.with_dose(dose)
+
+
+def _check_dose(method: str) -> None:
+    """Refuse a method without a dose."""
+    if method != "auto" and find_method(method).dose == "none":
+        raise InputError(f"{method} has no dose to calibrate: choose another method, or use nv.edit with it")
+
+
+def _check_settings(name: str, gain: float, method: str, settings: Mapping[str, Any]) -> None:
+    """Refuse unknown settings before a model is loaded, whatever the pairs.
+
+    Raises:
+        InputError: A setting is unknown, the gain is not above 0, or the method has no dose.
+    """
+    _check_dose(method)
+    methods = AUTO_METHODS if method == "auto" else (method,)
+    base = StudyConfig(model=name, prompts="schwartz", methods=methods, **settings)
+    replace(base, overrides={"targets": (gain,)}).resolved().spending()
 
 
 def _target(pairs: ContrastSet, value: str | None) -> str:
@@ -304,6 +343,7 @@ class _Bench:
                 "pairs": self.pairs.name,
                 "prompt_hash": self.pairs.hash,
                 "rows": {str(split): int(n) for split, n in counts.items()},
+                **({"own_words": to_json(self.pairs.provenance)} if self.pairs.provenance else {}),
                 "versions": versions(),
             },
             advice=advice(

@@ -69,7 +69,7 @@ class ContrastSet(metaclass=CheckedArguments):
             before the prompt, for chat models only). Do not edit it in place, because parts and the hash
             rely on the validated rows: make a new set from a changed copy.
         name: Source of the set, for files and figures.
-        note: Changes by the reader (rows dropped, absence used as a pole); empty without changes.
+        note: Changes by the reader (rows dropped, absence used as a pole), or advice on generated texts; else empty.
         minimum: Smallest number of pairs, or rows per pole, of every value.
         theory: Theory of the values; by default the one that their names imply (Schwartz's, another built-in one, or the
             names alone in their order).

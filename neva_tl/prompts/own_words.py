@@ -51,7 +51,7 @@ def from_model(
         concept: A theory (also its name or file) for all its values, or the name of one concept. A value of a built-in theory
             takes its definition from there unless one is given.
         definition: Meaning of the concept in a sentence.
-        opposite: What comes first where the concept does not, for the role against it; "" leaves that open. A theory's own
+        opposite: The concern that replaces the concept in the role against it; "" leaves that open. A theory's own
             opposites are not used: the pairs would mix two of its values.
         values: Some of a theory's values; None takes all.
         judge: A judge of texts (`neva_tl.evaluation`), its name, or a function that returns one number per text, higher for

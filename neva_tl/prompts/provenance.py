@@ -1,4 +1,4 @@
-"""The file beside generated prompts that says how they were made: model, judge, settings and figures."""
+"""Provenance of generated prompts in a second file: model, judge, settings and figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from neva_tl.core.theories import ValueTheory
 ENDING = ".provenance.json"
 
 
-def path_beside(path: Path) -> Path:
+def provenance_path(path: Path) -> Path:
     """Return the path of the file that describes a file of prompts.
 
     Args:
@@ -25,7 +25,7 @@ def path_beside(path: Path) -> Path:
 
 
 def write(path: Path, record: Mapping[str, Any], theory: Mapping[str, Any], rows: str) -> Path:
-    """Write the provenance of a file of prompts beside it.
+    """Write the provenance of a file of prompts to a second file.
 
     Args:
         path: The prompts' file.
@@ -37,7 +37,7 @@ def write(path: Path, record: Mapping[str, Any], theory: Mapping[str, Any], rows
         The written file.
     """
     content = {"schema": 1, "rows": rows, **theory, "provenance": record}
-    target = path_beside(path)
+    target = provenance_path(path)
     with atomic_write(target) as file:
         file.write_text(json.dumps(to_json(content), ensure_ascii=False, indent=1), encoding="utf-8")
     return target
@@ -54,9 +54,9 @@ def read(path: Path, rows: str) -> tuple[dict[str, Any], ValueTheory | None]:
         The record, and the theory (None where the values' names imply it); empty and None without a record of these rows.
 
     Raises:
-        InputError: The file beside the prompts is not a provenance.
+        InputError: The second file is not a provenance.
     """
-    file = path_beside(path)
+    file = provenance_path(path)
     if not file.is_file():
         return {}, None
     content = read_json(file, "the provenance of prompts")

@@ -36,7 +36,7 @@ def read(path: str | Path, theory: ValueTheory | None = None) -> ContrastSet:
         path: File with the suffix .csv, .jsonl or .parquet.
         theory: Theory of the values; None takes the one that their names imply.
 
-    Provenance and theory of generated prompts are read from the file beside it, where that describes these rows.
+    Provenance and theory of generated prompts are read from their own file (see `provenance`), where it describes these rows.
 
     Raises:
         InputError: See `ContrastSet`; names the file and the line (row, for parquet).

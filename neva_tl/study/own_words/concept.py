@@ -17,7 +17,7 @@ class Concepts:
     Attributes:
         theory: The theory.
         values: Names of the values to contrast, in the theory's order.
-        opposite: What comes first where the value does not, in words; "" without one.
+        opposite: The concern that replaces the value in roles against it, in words; "" without one.
     """
 
     theory: ValueTheory
@@ -33,7 +33,7 @@ class Concepts:
 def find_concepts(
     spec: TheorySpec, definition: str = "", opposite: str = "", values: tuple[str, ...] | None = None
 ) -> Concepts:
-    """Return the values that a theory or the name of a concept stands for.
+    """Return the values of a theory, or one concept by its name.
 
     Args:
         spec: A theory, its file, the name of a built-in theory, or the name of a concept. The name of a value of a built-in

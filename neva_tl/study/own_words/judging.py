@@ -18,7 +18,7 @@ from neva_tl.study.own_words.concept import Concepts
 #: A judge of texts, its name, or a function that returns one number per text (higher: expresses the concept more).
 Scorer = TextJudge | str | Callable[[Sequence[str]], Any]
 
-#: Judges that are asked about each value by its definition.
+#: Judges whose question names each value with its definition.
 ASKING = ("chat", "llm")
 
 
@@ -37,7 +37,7 @@ def find_scorer(judge: Scorer, concepts: Concepts) -> TextJudge | Callable[[Sequ
         if judge == "auto":
             _check_auto(concepts)
         judge = "wordlist" if judge == "auto" else judge
-        # a judge that asks about each value is asked about these alone
+        # the question of a model names these values alone: each one more costs time
         asks = judge.partition(":")[0] in ASKING
         judge = load_judge(judge, concepts.theory.subset(concepts.values) if asks else concepts.theory)  # type: ignore[assignment]
     if not reads_texts(judge):  # type: ignore[arg-type]

@@ -70,8 +70,8 @@ class OwnWords:
 
     def __repr__(self) -> str:
         rows = self.figures.itertuples()
-        shown = "; ".join(f"{r.value} AUROC {plain_interval(r.auroc, r.lo, r.hi)}, {r.pairs} pairs" for r in rows)
-        return f"OwnWords({self.name}: {len(self.answers)} answers; {shown})"
+        facts = "; ".join(f"{r.value} AUROC {plain_interval(r.auroc, r.lo, r.hi)}, {r.pairs} pairs" for r in rows)
+        return f"OwnWords({self.name}: {len(self.answers)} answers; {facts})"
 
     def _repr_html_(self) -> str:
         facts = {"answers": len(self.answers), "kept": int(self.answers["kept"].sum()), "system": self.system}
@@ -88,7 +88,7 @@ class OwnWords:
 def advice_of(
     value: str, figures: Mapping[str, Any], judge: str, samples: int, *, defined: bool, opposed: bool, most: int
 ) -> str:
-    """Say what is missing and what would help; "" where the answers differ and every split has enough questions.
+    """Name the shortage and its remedies; "" where the answers differ and every split has enough questions.
 
     Args:
         value: The value.
@@ -103,8 +103,8 @@ def advice_of(
         return ""
     problems = []
     if not figures["separated"]:
-        shown = plain_interval(figures["auroc"], figures["lo"], figures["hi"])
-        problems.append(f"the judge {judge} cannot tell the roles' answers apart (AUROC {shown})")
+        estimate = plain_interval(figures["auroc"], figures["lo"], figures["hi"])
+        problems.append(f"the judge {judge} cannot tell the roles' answers apart (AUROC {estimate})")
     if not figures["sufficient"]:
         counts = ", ".join(f"{figures[split]} of {split} (needed: {NEEDED[split]})" for split in SPLITS)
         problems.append(f"too few questions keep a pair: {counts}")

@@ -59,7 +59,7 @@ def roles_of(value: Value, opposite: str = "") -> Roles:
 
     Args:
         value: The value; its definition is part of every prompt.
-        opposite: Name or meaning of what comes first where the value does not; "" leaves that open.
+        opposite: Name or meaning of the concern that replaces the value; "" leaves that open.
     """
     name = value.name.replace("-", " ")
     title = name[:1].upper() + name[1:]

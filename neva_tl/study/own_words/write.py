@@ -64,7 +64,7 @@ def write(
         model: A TransformerLens model with a chat template.
         concept: A theory (also its name or file), or the name of one concept.
         definition: Meaning of the concept in a sentence.
-        opposite: What comes first where the concept does not.
+        opposite: The concern that replaces the concept in roles against it.
         values: Some of a theory's values; None takes all.
         judge: A judge of texts, its name, or a function from texts to numbers; `auto` counts the words of the theory's lists.
         questions: Number of open questions of ours, or texts of your own; None takes all of ours.
@@ -89,7 +89,7 @@ def write(
     if hasattr(scorer, "check_model"):
         scorer.check_model(model)  # a model is not the only judge of its own answers
     conversation = Conversation.of(model)
-    system = system if conversation.system else None
+    system = (system or None) if conversation.system else None
     requests = _requests(concepts, table, answers)
     requests["answer"] = [text.strip() for text in sample_answers(model, requests, decoding, progress=progress)]
     judged = pd.concat([_judged(requests, name, scorer) for name in concepts.values], ignore_index=True)

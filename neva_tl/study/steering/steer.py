@@ -81,7 +81,7 @@ def steer(
         concept: Name of the concept, in place of pairs: an instruct model writes them (`neva_tl.prompts.from_model`, with its
             defaults).
         definition: Meaning of the concept; see `neva_tl.prompts.from_model`.
-        opposite: What comes first where the concept does not; see `neva_tl.prompts.from_model`.
+        opposite: The concern that replaces the concept in roles against it; see `neva_tl.prompts.from_model`.
         judge: Judge that filters the model's answers; see `neva_tl.prompts.from_model`. It does not measure the gain.
         gain: Gain to reach on the validation pairs, in the judge's unit (real models: standard deviations of the
             log-probability margin).

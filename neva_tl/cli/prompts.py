@@ -82,7 +82,7 @@ def write(
     from neva_tl.study.own_words import write as write_answers
     from neva_tl.study.own_words.concept import find_concepts
     from neva_tl.study.own_words.judging import find_scorer
-    from neva_tl.study.own_words.write import question_table
+    from neva_tl.study.own_words.writing import question_table
 
     if (concept is None) == (theory is None):
         raise InputError("name either a concept (--concept thrift --definition ...) or a theory (--theory schwartz)")

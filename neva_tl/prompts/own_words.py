@@ -16,7 +16,7 @@ from neva_tl.core.theories import TheorySpec, ValueName
 from neva_tl.prompts.contrast import ContrastSet
 
 #: Import path of the builder, `module:function`.
-BUILDER = "neva_tl.study.own_words.write:from_model"
+BUILDER = "neva_tl.study.own_words.writing:from_model"
 
 
 @check_arguments

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from neva_tl.core.errors import InputError
 from neva_tl.evaluation.judges import TextJudge, legible, load_judge
 from neva_tl.evaluation.judges.base import check_scores, judge_values, reads_texts
-from neva_tl.evaluation.judges.registry import known_judges
+from neva_tl.evaluation.judges.registry import JUDGES, known_judges
 from neva_tl.prompts import words
 from neva_tl.study.own_words.concept import Concepts
 
@@ -61,9 +61,10 @@ def find_scorer(judge: Scorer, concepts: Concepts) -> TextJudge | Callable[[Sequ
 def _check_auto(concepts: Concepts) -> None:
     """Refuse the word-list judge for a theory in which a value has no words to be judged by."""
     if any(not words(name, half="B", theory=concepts.theory) for name in concepts.theory.names):
+        readers = [f"{name}:{JUDGES[name][1]}" for name in ASKING if name in JUDGES]
         raise InputError(
-            f"no judge knows {concepts.values[0]} by itself: name one (judge='chat:MODEL@BASE_URL'), or pass a function from "
-            "texts to numbers"
+            f"no judge knows {concepts.values[0]} by itself: name one that reads its definition ({' or '.join(readers)}), or pass "
+            "a function from texts to numbers"
         )
 
 

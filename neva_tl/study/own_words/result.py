@@ -110,7 +110,7 @@ def advice_of(
         problems.append(f"too few questions keep a pair: {counts}")
     helpful = [f"more answers a role (now {samples})"]
     if figures["requested"] < most:
-        helpful.append(f"more questions (now {figures['asked']} of {most})")
+        helpful.append(f"more questions (now {figures['requested']} of {most})")
     if not defined:
         helpful.append("a written definition")
     if not opposed:

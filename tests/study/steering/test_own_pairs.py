@@ -34,7 +34,7 @@ def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_a_concept_is_steered_towards_like_its_pairs(
     chat_model: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("neva_tl.study.own_words.write.sample_answers", planted)
+    monkeypatch.setattr("neva_tl.study.own_words.writing.sample_answers", planted)
     settings: dict[str, Any] = {"method": "neva_shift", "gain": 0.05, "k": 8, "gate": "none", "seed": 1}
     result = nv.steer(chat_model, concept="thrift", judge=says_mend, **OPTIONS, **settings)
     said = capsys.readouterr().err
@@ -67,7 +67,7 @@ def test_refused_in_one_line(
     chat_model: Any, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
 ) -> None:
     monkeypatch.setattr(
-        "neva_tl.study.own_words.write.sample_answers", lambda *_, **__: pytest.fail("sampled before it was refused")
+        "neva_tl.study.own_words.writing.sample_answers", lambda *_, **__: pytest.fail("sampled before it was refused")
     )
     with pytest.raises(InputError, match=message) as caught:
         nv.steer(chat_model, progress=False, **options)

@@ -18,7 +18,7 @@ from neva_tl.prompts import from_model, open_questions
 from neva_tl.prompts.contrast import examples_of
 from neva_tl.study.own_words import OwnWords, write
 from neva_tl.study.own_words.roles import NEUTRAL, roles_of
-from neva_tl.study.own_words.write import question_table
+from neva_tl.study.own_words.writing import question_table
 
 Install = Callable[[Callable[[str, str, int], str]], list[Any]]
 THRIFT = {"definition": "Spending little, and mending what breaks.", "opposite": "Buying what pleases."}

@@ -63,8 +63,8 @@ def _check_auto(concepts: Concepts) -> None:
     if any(not words(name, half="B", theory=concepts.theory) for name in concepts.theory.names):
         readers = [f"{name}:{JUDGES[name][1]}" for name in ASKING if name in JUDGES]
         raise InputError(
-            f"no judge knows {concepts.values[0]} by itself: name one that reads its definition ({' or '.join(readers)}), or pass "
-            "a function from texts to numbers"
+            f"no judge knows {concepts.values[0]} by itself: name one that reads its definition ({' or '.join(readers)}), or "
+            "pass a function from texts to numbers"
         )
 
 

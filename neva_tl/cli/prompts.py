@@ -15,8 +15,6 @@ from neva_tl.cli.options import (
     Json,
     Opposite,
     Seed,
-    Steered,
-    Theory,
     WordsJudge,
     finite,
     named,
@@ -53,8 +51,17 @@ def write(
     ] = None,
     definition: Definition = "",
     opposite: Opposite = "",
-    theory: Theory = None,
-    value: Steered = None,
+    theory: Annotated[
+        str | None,
+        typer.Option(
+            "--theory",
+            callback=named,
+            help="in place of a concept, all values of a theory: schwartz, schwartz20, moral-foundations, or a .yaml or .json file",
+        ),
+    ] = None,
+    value: Annotated[
+        list[str] | None, typer.Option("--value", help="only this value of the theory (repeatable)")
+    ] = None,
     judge: WordsJudge = "auto",
     out: Annotated[
         Path, typer.Option("--out", parser=path_of, metavar="PATH", help="file of the pairs: .parquet, .jsonl or .csv")

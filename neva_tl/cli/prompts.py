@@ -56,7 +56,7 @@ def write(
         typer.Option(
             "--theory",
             callback=named,
-            help="in place of a concept, all values of a theory: schwartz, schwartz20, moral-foundations, or a .yaml or .json file",
+            help="in place of a concept, the values of a theory: schwartz, schwartz20, moral-foundations, a .yaml or .json file",
         ),
     ] = None,
     value: Annotated[

@@ -308,11 +308,13 @@ def test_a_model_without_a_template_is_refused(loaded: dict[str, Any]) -> None:
 
 
 def test_a_builtin_value_brings_its_definition_and_its_words(chat_model: Any, answers: Install) -> None:
-    answers(lambda role, question, number: f"{'I would not rule' if against(role) else 'Wealth'} {number}")
+    answers(lambda role, question, number: f"{'I never command' if against(role) else 'I dominate'} {number}")
     result = write(chat_model, "Power", answers=1)
     assert isinstance(result, OwnWords) and result.theory == nv.theories.SCHWARTZ
     assert set(result.answers["value"]) == {"power"} and result.provenance["judge"] == "wordlist"
     assert all("status and prestige" in role for role in result.answers["role"])
+    # the judge's score is P(expresses) - P(opposes): a negated word of the list opposes
+    assert set(result.answers.groupby("pole")["score"].first()) == {0.5, -0.5}
     assert "AUROC" in repr(result) and "power" in result._repr_html_() and result.show() is not None
 
 

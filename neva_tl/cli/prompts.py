@@ -14,15 +14,18 @@ from neva_tl.cli.options import (
     Dtype,
     Json,
     Opposite,
+    Quiet,
     Seed,
+    Verbose,
     WordsJudge,
     finite,
     named,
     path_of,
-    say,
     say_note,
 )
+from neva_tl.cli.tables import print_table
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import say
 
 prompts = typer.Typer(help="Write contrastive prompts.", no_args_is_help=True)
 
@@ -77,6 +80,8 @@ def write(
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Let a model write contrastive pairs in its own words: for one concept, or for the values of a theory.
@@ -123,6 +128,6 @@ def write(
         print(json.dumps(dict(pairs.provenance) | {"out": str(out)}, allow_nan=False))
     else:
         columns = ["value", "auroc", "lo", "hi", "questions", "invalid", "train", "validation", "test", "pairs"]
-        print(result.figures[columns].to_string(index=False, float_format="%.2f", na_rep="n/a"))
+        print_table(result.figures[columns].round(2), missing="n/a")
     say_note("prompts", pairs.note)
     say(f"written: {out} ({len(pairs) // 2} pairs); try: neva-tl steer {model} {out}")

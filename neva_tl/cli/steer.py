@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from neva_tl.cli import completion
 from neva_tl.cli.options import (
     Debug,
     Definition,
@@ -16,16 +17,18 @@ from neva_tl.cli.options import (
     Json,
     K,
     Opposite,
+    Quiet,
     Seed,
     Theory,
+    Verbose,
     WordsJudge,
     finite,
     named,
     path_of,
-    say,
     say_note,
 )
-from neva_tl.core.errors import InputError
+from neva_tl.cli.tables import print_report
+from neva_tl.core.messages import say
 
 
 def register(app: typer.Typer) -> None:
@@ -49,7 +52,12 @@ def steer(
         ),
     ] = None,
     value: Annotated[
-        str | None, typer.Option("--value", help="concept to steer towards; default: the only one of the pairs")
+        str | None,
+        typer.Option(
+            "--value",
+            autocompletion=completion.value_names,
+            help="concept to steer towards; default: the only one of the pairs",
+        ),
     ] = None,
     theory: Theory = None,
     concept: Annotated[
@@ -68,10 +76,17 @@ def steer(
         Path | None,
         typer.Option("--out", parser=path_of, metavar="PATH", help="folder for the edit and its results"),
     ] = None,
-    method: Annotated[str, typer.Option("--method", help="steering method; auto: neva, else neva_shift")] = "auto",
-    selector: Annotated[str, typer.Option("--selector", help="selector of the neurons, or auto")] = "auto",
+    method: Annotated[
+        str,
+        typer.Option("--method", autocompletion=completion.method, help="steering method; auto: neva, else neva_shift"),
+    ] = "auto",
+    selector: Annotated[
+        str, typer.Option("--selector", autocompletion=completion.selector, help="selector of the neurons, or auto")
+    ] = "auto",
     k: K = None,
-    scope: Annotated[str, typer.Option("--scope", help="all, prompt, generated, last, or auto")] = "auto",
+    scope: Annotated[
+        str, typer.Option("--scope", autocompletion=completion.scope, help="all, prompt, generated, last, or auto")
+    ] = "auto",
     gate: Gate = "auto",
     prompt: Annotated[
         list[str] | None, typer.Option("--prompt", help="also continue this prompt, unedited and edited (repeatable)")
@@ -80,6 +95,8 @@ def steer(
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Steer a model towards a concept, given by pairs or by its name, and say what that gains, leaks and costs.
@@ -88,18 +105,27 @@ def steer(
     """
     import neva_tl as nv
     from neva_tl.core.files import check_output_folder
+    from neva_tl.core.locks import lock_folder, refuse_locked
     from neva_tl.study.own_words.concept import find_concepts
     from neva_tl.study.own_words.judging import find_scorer
+    from neva_tl.study.steering.output import check_steering_folder
     from neva_tl.study.steering.own_pairs import check_concept
 
     if out is not None:
         check_output_folder(out)
-        if out.is_dir() and any(out.iterdir()) and not (out / "edit.json").is_file():
-            raise InputError(f"{out} is not empty and holds no edit: name another folder")
     if pairs is None or concept is not None:
         check_concept(pairs, value, concept, theory)
         find_scorer(judge, find_concepts(str(concept), definition, opposite))
     contrast = None if pairs is None else nv.prompts.load(pairs, theory=theory)
+    if out is not None:
+        target = concept
+        if contrast is not None:
+            target = contrast.for_value(value).values[0] if value is not None else None
+        request = {"model": model, "value": target, "target": gain, "method": method}
+        request |= {} if contrast is None else {"prompt_hash": contrast.hash}
+        request |= {"selector": selector, "scope": scope, "gate": gate, "dtype": dtype, "seed": seed}
+        check_steering_folder(out, request)
+        refuse_locked(out)
     result = nv.steer(
         model,
         contrast,
@@ -120,7 +146,8 @@ def steer(
     say_note("prompts", "" if contrast is None else contrast.note)
     texts = [result.generate(text, max_new_tokens=tokens, seed=seed) for text in prompt or ()]
     if out is not None:
-        result.save(out)
+        with lock_folder(out):
+            result.save(out)
     if as_json:
         facts: dict[str, Any] = {
             "status": result.status,
@@ -131,6 +158,7 @@ def steer(
         facts |= {"cost": {name: estimate.to_json() for name, estimate in result.cost.items()}, "card": result.card}
         print(json.dumps(facts | {"texts": [vars(text) for text in texts]}, allow_nan=False))
     else:
-        print("\n\n".join([str(result), *map(str, texts)]))
+        plain = "\n\n".join([str(result), *map(str, texts)])
+        print_report(plain, lambda: [*result.parts(), *(f"\n{text}" for text in texts)])
     if out is not None:
         say(f'written: {out}; try: neva-tl generate --edit {out} "..." or neva-tl chat --edit {out}')

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from neva_tl import models
 from neva_tl.core.cache import JsonCache, content_key
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.user_cache import entry_folder
 from neva_tl.evaluation import Decoding
 from neva_tl.evaluation.conditions.text_cache import recall
@@ -111,7 +110,7 @@ def sample_answers(
     folder = entry_folder("own_words", content_key(fingerprint)[:20])
     cache = JsonCache(folder / "answers.sqlite")
     size = decoding.batch_size or batch_rows(model)
-    with tqdm(total=len(keys), desc="answers", unit="text", file=sys.stderr, disable=not progress) as bar:
+    with progress_bar(total=len(keys), desc="answers", unit="text", progress=progress, leaf=True) as bar:
 
         def write(indices: list[int]) -> list[str]:
             texts = inference.generate(

@@ -8,10 +8,10 @@ from typing import Any
 from neva_tl import models
 from neva_tl.core.errors import InputError
 from neva_tl.core.formatting import plain_interval
+from neva_tl.core.messages import say
 from neva_tl.core.theories import THEORIES
 from neva_tl.prompts import ContrastSet, from_model
 from neva_tl.study.own_words.judging import Scorer
-from neva_tl.study.run.stages import say
 
 
 def check_concept(pairs: object, value: str | None, concept: str | None, theory: object) -> None:

@@ -2,8 +2,8 @@
 
 `--out` has one rule in all commands:
 
-1. `circuit`, `generate`, `profile`, `prompts write` and `validate-judge` write a file, whose suffix is its format; `collect` and `select` write
-   two, NAME.json and NAME.safetensors; the others write a folder.
+1. `circuit`, `generate`, `profile`, `prompts write` and `validate-judge` write a file, whose suffix is its format; `collect` and
+   `select` write two, NAME.json and NAME.safetensors; the others write a folder.
 2. Missing parent folders are made. A file that exists is replaced, in one step.
 3. A folder that exists and is not empty must hold this command's results of the same request: it is resumed, or its results are
    written again. Anything else is refused.

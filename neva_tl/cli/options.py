@@ -223,6 +223,7 @@ WordsJudge = Annotated[
     str,
     typer.Option(
         "--judge",
+        autocompletion=completion.judge,
         callback=named,
         help="judge that filters the model's answers: wordlist, classifier:PATH, hf:NAME_OR_FOLDER, chat:MODEL@BASE_URL; auto: "
         "the words of a built-in theory",

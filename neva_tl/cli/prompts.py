@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from neva_tl.cli import completion
 from neva_tl.cli.options import (
     Debug,
     Definition,
@@ -58,12 +59,16 @@ def write(
         str | None,
         typer.Option(
             "--theory",
+            autocompletion=completion.theory,
             callback=named,
             help="in place of a concept, the values of a theory: schwartz, schwartz20, moral-foundations, a .yaml or .json file",
         ),
     ] = None,
     value: Annotated[
-        list[str] | None, typer.Option("--value", help="only this value of the theory (repeatable)")
+        list[str] | None,
+        typer.Option(
+            "--value", autocompletion=completion.value_names, help="only this value of the theory (repeatable)"
+        ),
     ] = None,
     judge: WordsJudge = "auto",
     out: Annotated[

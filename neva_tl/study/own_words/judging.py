@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 from neva_tl.core.errors import InputError
 from neva_tl.evaluation.judges import TextJudge, legible, load_judge
-from neva_tl.evaluation.judges.base import check_scores, judge_values, reads_texts
+from neva_tl.evaluation.judges.base import check_scores, judge_values
 from neva_tl.evaluation.judges.registry import JUDGES, known_judges
 from neva_tl.prompts import words
 from neva_tl.study.own_words.concept import Concepts
@@ -40,7 +40,7 @@ def find_scorer(judge: Scorer, concepts: Concepts) -> TextJudge | Callable[[Sequ
         # the question of a model names these values alone: each one more costs time
         asks = judge.partition(":")[0] in ASKING
         judge = load_judge(judge, concepts.theory.subset(concepts.values) if asks else concepts.theory)  # type: ignore[assignment]
-    if not reads_texts(judge):  # type: ignore[arg-type]
+    if not hasattr(judge, "valid"):
         if hasattr(judge, "measure") or not callable(judge):
             raise InputError(
                 f"the judge {getattr(judge, 'name', judge)!r} reads no texts: name one of {known_judges()}, or pass a function "
@@ -94,9 +94,9 @@ def score_answers(
     Raises:
         InputError: The judge returned scores of another shape, or something other than numbers.
     """
-    if not reads_texts(judge):  # type: ignore[arg-type]
+    if not hasattr(judge, "valid"):
         try:
-            scores = np.asarray(judge(list(answers)), dtype=float)  # type: ignore[operator]
+            scores = np.asarray(judge(list(answers)), dtype=float)  # type: ignore[operator,type-var]
         except (TypeError, ValueError) as error:
             raise InputError(f"the judge {scorer_name(judge)!r} returned no numbers: return one per text") from error
         if scores.shape != (len(answers),):

@@ -69,8 +69,11 @@ class OwnWords:
         )
 
     def __repr__(self) -> str:
-        rows = self.figures.itertuples()
-        facts = "; ".join(f"{r.value} AUROC {plain_interval(r.auroc, r.lo, r.hi)}, {r.pairs} pairs" for r in rows)
+        rows = self.figures.to_dict("records")
+        facts = "; ".join(
+            f"{row['value']} AUROC {plain_interval(row['auroc'], row['lo'], row['hi'])}, {row['pairs']} pairs"
+            for row in rows
+        )
         return f"OwnWords({self.name}: {len(self.answers)} answers; {facts})"
 
     def _repr_html_(self) -> str:

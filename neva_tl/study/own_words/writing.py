@@ -98,7 +98,7 @@ def write(
         row = _figures(judged[judged["value"] == member.name], table, seed)
         # an opposite cannot be given for several values at once
         opposed = bool(opposite) or len(concepts.values) > 1
-        facts = {"defined": bool(member.definition), "opposed": opposed, "most": len(open_questions())}
+        facts: dict[str, Any] = {"defined": bool(member.definition), "opposed": opposed, "most": len(open_questions())}
         advice = advice_of(member.name, row, scorer_name(scorer), answers, **facts)
         rows.append({"value": member.name, **row, "advice": advice})
     figures = pd.DataFrame(rows)

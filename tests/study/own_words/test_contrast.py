@@ -15,8 +15,8 @@ PLUS = np.array([True, True, True, False, False, False])
 @pytest.mark.parametrize(
     ("scores", "keep"),
     [
-        # median 3.5: + above it are 5 and 4, - below it is 1 (of 1, 6, 3.6)
-        ([5.0, 4.0, 2.0, 1.0, 6.0, 3.6], [1, 1, 0, 1, 0, 0]),
+        # median 3.8: + above it are 5 and 4, - below it are 1 and 3.6
+        ([5.0, 4.0, 2.0, 1.0, 6.0, 3.6], [1, 1, 0, 1, 0, 1]),
         # the median 0 is the lowest score: a judge that counts words gives it to every text without one
         ([1.0, 0.0, 0.0, 0.0, 0.0, 1.0], [1, 0, 0, 1, 1, 0]),
         # the median 1 is the highest score

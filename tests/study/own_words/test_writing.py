@@ -219,7 +219,7 @@ def test_real_answers_are_cached_resumed_and_read_behind_the_neutral_prompt(
     turns = [{"role": "system", "content": row["role"]}, {"role": "user", "content": row["question"]}]
     from neva_tl.study.own_words.sampling import random_number
 
-    number = random_number(row["question"], row["sample"])
+    number = random_number(row["question"], int(row["sample"]))
     (alone,) = generate(chat_model, [turns], max_new_tokens=6, temperature=1.0, seed=0, numbers=[number])
     assert alone.strip() == row["answer"]
 

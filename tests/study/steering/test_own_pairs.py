@@ -42,7 +42,9 @@ def test_a_concept_is_steered_towards_like_its_pairs(
     pairs = nv.prompts.from_model(chat_model, "thrift", judge=says_mend, seed=1, **OPTIONS)
     again = nv.steer(chat_model, pairs, progress=False, **settings)
     assert result.value == "thrift" and result.curve.equals(again.curve) and result.gain == again.gain
-    assert result.settings["rows"] == pairs.df["split"].value_counts().to_dict()
+    # training rows are limited by the budget of a steering
+    rows = pairs.df["split"].value_counts()
+    assert {split: result.settings["rows"][split] for split in ("validation", "test")} == rows.drop("train").to_dict()
     assert result.settings["own_words"]["values"]["thrift"]["auroc"] == 1.0
     assert "262 in the model's own words" in result.card["pairs"]
     stored = nv.SteeringResult.load(result.save(tmp_path / "thrift"), model=chat_model)

@@ -33,29 +33,30 @@ def find_scorer(judge: Scorer, concepts: Concepts) -> TextJudge | Callable[[Sequ
         InputError: The judge is unknown, reads no texts or does not score a value, a function is given for several values, or
             `auto` finds no judge.
     """
+    reader: Any = judge
     if isinstance(judge, str):
         if judge == "auto":
             _check_auto(concepts)
         judge = "wordlist" if judge == "auto" else judge
         # the question of a model names these values alone: each one more costs time
         asks = judge.partition(":")[0] in ASKING
-        judge = load_judge(judge, concepts.theory.subset(concepts.values) if asks else concepts.theory)  # type: ignore[assignment]
-    if not hasattr(judge, "valid"):
-        if hasattr(judge, "measure") or not callable(judge):
+        reader = load_judge(judge, concepts.theory.subset(concepts.values) if asks else concepts.theory)
+    if not hasattr(reader, "valid"):
+        if hasattr(reader, "measure") or not callable(reader):
             raise InputError(
-                f"the judge {getattr(judge, 'name', judge)!r} reads no texts: name one of {known_judges()}, or pass a function "
+                f"the judge {getattr(reader, 'name', reader)!r} reads no texts: name one of {known_judges()}, or pass a function "
                 "from texts to numbers"
             )
         if len(concepts.values) > 1:
             raise InputError(
                 f"a function scores one concept, and there are {len(concepts.values)}: pass a judge of the theory's values"
             )
-        return judge
-    if absent := [name for name in concepts.values if name not in judge_values(judge)]:
+        return reader
+    if absent := [name for name in concepts.values if name not in judge_values(reader)]:
         raise InputError(
-            f"the judge {judge.name!r} does not score {absent[0]}: choose a judge of {concepts.theory.name}"
+            f"the judge {reader.name!r} does not score {absent[0]}: choose a judge of {concepts.theory.name}"
         )
-    return judge
+    return reader
 
 
 def _check_auto(concepts: Concepts) -> None:
@@ -94,9 +95,10 @@ def score_answers(
     Raises:
         InputError: The judge returned scores of another shape, or something other than numbers.
     """
-    if not hasattr(judge, "valid"):
+    reader: Any = judge  # type checkers do not narrow a union by an attribute
+    if not hasattr(reader, "valid"):
         try:
-            scores = np.asarray(judge(list(answers)), dtype=float)  # type: ignore[operator,type-var]
+            scores = np.asarray(reader(list(answers)), dtype=float)
         except (TypeError, ValueError) as error:
             raise InputError(f"the judge {scorer_name(judge)!r} returned no numbers: return one per text") from error
         if scores.shape != (len(answers),):
@@ -105,13 +107,13 @@ def score_answers(
                 f"{len(answers)} texts"
             )
         return scores, legible(answers)
-    names = judge_values(judge)
+    names = judge_values(reader)
     column = names.index(value)
-    scores = np.asarray(judge.score(list(answers), list(questions)), dtype=float)
+    scores = np.asarray(reader.score(list(answers), list(questions)), dtype=float)
     check_scores(scores, len(answers), len(names))
-    opposition = judge.oppose(list(answers), list(questions))
+    opposition = reader.oppose(list(answers), list(questions))
     net = scores[:, column]
     if opposition is not None:
         check_scores(np.asarray(opposition), len(answers), len(names))
         net = net - np.asarray(opposition, dtype=float)[:, column]
-    return net, np.asarray(judge.valid(list(answers), list(questions)), dtype=bool)
+    return net, np.asarray(reader.valid(list(answers), list(questions)), dtype=bool)

@@ -36,6 +36,7 @@ MODULES: tuple[str, ...] = (
     "circuit",
     "train_demo",
     "collect",
+    "prompts",
     "annotate",
     "capability",
     "judges",

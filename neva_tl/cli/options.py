@@ -2,8 +2,8 @@
 
 `--out` has one rule in all commands:
 
-1. `circuit`, `generate`, `profile` and `validate-judge` write a file, whose suffix is its format; `collect` and `select` write
-   two, NAME.json and NAME.safetensors; the others write a folder.
+1. `circuit`, `generate`, `profile`, `prompts write` and `validate-judge` write a file, whose suffix is its format; `collect` and
+   `select` write two, NAME.json and NAME.safetensors; the others write a folder.
 2. Missing parent folders are made. A file that exists is replaced, in one step.
 3. A folder that exists and is not empty must hold this command's results of the same request: it is resumed, or its results are
    written again. Anything else is refused.
@@ -214,6 +214,20 @@ Gate = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="processes; default: one per core for a small model on a CPU, else 1"),
+]
+Definition = Annotated[str, typer.Option("--definition", help="meaning of the concept in a sentence")]
+Opposite = Annotated[
+    str, typer.Option("--opposite", help="what comes first where the concept does not; default: left open")
+]
+WordsJudge = Annotated[
+    str,
+    typer.Option(
+        "--judge",
+        autocompletion=completion.judge,
+        callback=named,
+        help="judge that filters the model's answers: wordlist, classifier:PATH, hf:NAME_OR_FOLDER, chat:MODEL@BASE_URL; auto: "
+        "the words of a built-in theory",
+    ),
 ]
 K = Annotated[int | None, typer.Option("--k", min=1, help="number of neurons; default: the selector's own rule")]
 

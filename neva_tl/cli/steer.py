@@ -9,7 +9,24 @@ from typing import Annotated, Any
 import typer
 
 from neva_tl.cli import completion
-from neva_tl.cli.options import Debug, Dtype, Gate, Json, K, Quiet, Seed, Theory, Verbose, finite, path_of, say_note
+from neva_tl.cli.options import (
+    Debug,
+    Definition,
+    Dtype,
+    Gate,
+    Json,
+    K,
+    Opposite,
+    Quiet,
+    Seed,
+    Theory,
+    Verbose,
+    WordsJudge,
+    finite,
+    named,
+    path_of,
+    say_note,
+)
 from neva_tl.cli.tables import print_report
 from neva_tl.core.messages import say
 
@@ -31,11 +48,12 @@ def steer(
         ),
     ],
     pairs: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            help="a csv or jsonl file with prompt, plus, minus (or chosen, rejected), or any --prompts source"
+            help="a csv or jsonl file with prompt, plus, minus (or chosen, rejected), or any --prompts source; none with "
+            "--concept"
         ),
-    ],
+    ] = None,
     value: Annotated[
         str | None,
         typer.Option(
@@ -45,6 +63,15 @@ def steer(
         ),
     ] = None,
     theory: Theory = None,
+    concept: Annotated[
+        str | None,
+        typer.Option(
+            "--concept", callback=named, help="concept to steer towards, for which the model writes the pairs"
+        ),
+    ] = None,
+    definition: Definition = "",
+    opposite: Opposite = "",
+    judge: WordsJudge = "auto",
     gain: Annotated[
         float, typer.Option("--gain", callback=finite, help="gain to reach on held-out pairs, in the judge's unit")
     ] = 0.4,
@@ -75,21 +102,30 @@ def steer(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Steer a model towards the concept of some pairs, and say what that gains, leaks and costs.
+    """Steer a model towards a concept, given by pairs or by its name, and say what that gains, leaks and costs.
 
     It collects and selects on training pairs, finds the dose on validation pairs, and measures on test pairs.
     """
     import neva_tl as nv
     from neva_tl.core.files import check_output_folder
     from neva_tl.core.locks import lock_folder, refuse_locked
+    from neva_tl.study.own_words.concept import find_concepts
+    from neva_tl.study.own_words.judging import find_scorer
     from neva_tl.study.steering.output import check_steering_folder
+    from neva_tl.study.steering.own_pairs import check_concept
 
     if out is not None:
         check_output_folder(out)
-    contrast = nv.prompts.load(pairs, theory=theory)
+    if pairs is None or concept is not None:
+        check_concept(pairs, value, concept, theory)
+        find_scorer(judge, find_concepts(str(concept), definition, opposite))
+    contrast = None if pairs is None else nv.prompts.load(pairs, theory=theory)
     if out is not None:
-        target = contrast.for_value(value).values[0] if value is not None else None
-        request = {"model": model, "value": target, "target": gain, "method": method, "prompt_hash": contrast.hash}
+        target = concept
+        if contrast is not None:
+            target = contrast.for_value(value).values[0] if value is not None else None
+        request = {"model": model, "value": target, "target": gain, "method": method}
+        request |= {} if contrast is None else {"prompt_hash": contrast.hash}
         request |= {"selector": selector, "scope": scope, "gate": gate, "dtype": dtype, "seed": seed}
         check_steering_folder(out, request)
         refuse_locked(out)
@@ -97,6 +133,10 @@ def steer(
         model,
         contrast,
         value,
+        concept=concept,
+        definition=definition,
+        opposite=opposite,
+        judge=judge,
         gain=gain,
         method=method,
         selector=selector,
@@ -106,7 +146,7 @@ def steer(
         dtype=dtype,
         seed=seed,
     )
-    say_note("prompts", contrast.note)
+    say_note("prompts", "" if contrast is None else contrast.note)
     texts = [result.generate(text, max_new_tokens=tokens, seed=seed) for text in prompt or ()]
     if out is not None:
         with lock_folder(out):

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from neva_tl.core.theories import (
     resolve_theory,
     theory_record,
 )
+from neva_tl.prompts import provenance as provenance_file
 from neva_tl.prompts import splits, validation
 from neva_tl.prompts.example import Example
 
@@ -46,6 +47,8 @@ COLUMNS = (
     "source",
     "form",
 )
+#: Optional column of sets for chat models: the system's turn before the prompt. Sets without it keep their hash.
+SYSTEM = "system"
 #: Rows converted to JSON at a time: bounds the memory that a long table needs.
 _LINES_AT_ONCE = 1024
 _OPTIONAL = ("pair_id", "answer_start", "answer_end", "form")
@@ -62,13 +65,16 @@ class ContrastSet(metaclass=CheckedArguments):
         df: One row per text. Columns `value`; `pair_id` (one `+` and one `-` in the same context; None in unpaired data);
             `pole`; `text`; `answer_start`, `answer_end` (character offsets of the answer in the text; when missing, the
             full text counts); `cluster` (topic, template or source item: the unit of splits and intervals); `split`;
-            `source`; `form` (statement_1st, question_3rd, ... or None). Do not edit it in place, because parts and the hash
+            `source`; `form` (statement_1st, question_3rd, ... or None); and where a row has one `system` (the system's turn
+            before the prompt, for chat models only). Do not edit it in place, because parts and the hash
             rely on the validated rows: make a new set from a changed copy.
         name: Source of the set, for files and figures.
-        note: Changes by the reader (rows dropped, absence used as a pole); empty without changes.
+        note: Changes by the reader (rows dropped, absence used as a pole), or advice on generated texts; else empty.
         minimum: Smallest number of pairs, or rows per pole, of every value.
         theory: Theory of the values; by default the one that their names imply (Schwartz's, another built-in one, or the
             names alone in their order).
+        provenance: Origin of generated texts as plain data (model, judge, settings, figures); empty for written ones. It is
+            not part of the hash.
 
     Example:
         >>> pairs = nv.prompts.load("demo", per_value=20)
@@ -84,6 +90,7 @@ class ContrastSet(metaclass=CheckedArguments):
     note: str = ""
     minimum: int = 2
     theory: ValueTheory = IMPLIED
+    provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         df = self.df.reset_index(drop=True)
@@ -137,7 +144,7 @@ class ContrastSet(metaclass=CheckedArguments):
             >>> pairs.with_theory("schwartz").theory.name
             'schwartz'
         """
-        return ContrastSet(self.df, self.name, self.note, self.minimum, find_theory(theory))
+        return ContrastSet(self.df, self.name, self.note, self.minimum, find_theory(theory), self.provenance)
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -257,14 +264,15 @@ class ContrastSet(metaclass=CheckedArguments):
         df = self.df if keep.all() else self.df[keep].reset_index(drop=True)
         name, minimum = self.name if name is None else name, self.minimum if minimum is None else minimum
         validation.check_part(df, name, _row_namer(df, name), minimum)
-        for field, content in (
+        for attribute, content in (
             ("df", df),
             ("name", name),
             ("note", self.note),
             ("minimum", minimum),
             ("theory", self.theory),
+            ("provenance", self.provenance),
         ):
-            object.__setattr__(subset, field, content)
+            object.__setattr__(subset, attribute, content)
         return subset
 
     def examples(self) -> list[Example]:
@@ -280,6 +288,8 @@ class ContrastSet(metaclass=CheckedArguments):
     @check_arguments
     def save(self, path: str | Path) -> Path:
         """Write the table as .csv, .jsonl or .parquet, by suffix; `prompts.load(path)` reads it.
+
+        The provenance of generated texts is written to a second file, `NAME.provenance.json`.
 
         Args:
             path: File to write; its folder is created when missing.
@@ -302,6 +312,8 @@ class ContrastSet(metaclass=CheckedArguments):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:
             writers[path.suffix](file)
+        if self.provenance:
+            provenance_file.write(path, self.provenance, theory_record(self.theory, self.values), rows_hash(self.df))
         return path
 
     def counts(self) -> pd.DataFrame:
@@ -349,19 +361,21 @@ def each_example(df: pd.DataFrame) -> Iterator[Example]:
     """Yield the rows of a contrast table as prompts and answers; without an answer span the full text is the answer.
 
     Prompt, separator and answer together are the text up to the end of the answer, character for character. The separator is
-    the white space before the answer, which a chat template replaces.
+    the white space before the answer, which a chat template replaces. A system's turn precedes the prompt.
 
     Args:
-        df: Table with the columns `text`, `answer_start`, `answer_end`.
+        df: Table with the columns `text`, `answer_start`, `answer_end`, and optionally `system`.
     """
-    for text, start, end in zip(df["text"], df["answer_start"], df["answer_end"], strict=True):
+    systems = df[SYSTEM] if SYSTEM in df.columns else [None] * len(df)
+    for text, start, end, system in zip(df["text"], df["answer_start"], df["answer_end"], systems, strict=True):
+        turns = () if pd.isna(system) else (("system", system),)
         if pd.isna(start):
-            yield Example("", text)
+            yield Example("", text, turns=turns)
             continue
         lead, answer = text[: int(start)], text[int(start) : int(end)]
         prompt = lead.rstrip()
-        example = Example(prompt, answer)
-        yield example if example.lead == lead else Example(prompt, answer, separator=lead[len(prompt) :])
+        example = Example(prompt, answer, turns=turns)
+        yield example if example.lead == lead else replace(example, separator=lead[len(prompt) :])
 
 
 def _row_namer(df: pd.DataFrame, name: str) -> validation.Where:
@@ -393,7 +407,7 @@ def _normalise(df: pd.DataFrame, name: str, theory: ValueTheory) -> pd.DataFrame
         df["cluster"] = df["pair_id"].where(df["pair_id"].notna(), text_key)
     if "split" not in df.columns and len(df):
         df["split"] = splits.assign(df)
-    df = df.reindex(columns=list(COLUMNS))
+    df = df.reindex(columns=_columns(df))
     for column in ("answer_start", "answer_end"):
         try:
             df[column] = df[column].astype("Int64")
@@ -405,19 +419,36 @@ def _normalise(df: pd.DataFrame, name: str, theory: ValueTheory) -> pd.DataFrame
         written = [v for v in df["value"].unique() if isinstance(v, str) and v not in theory]
         other = {v: spelling(v, theory.names) or v for v in written}
         df["value"] = df["value"].replace(other) if other else df["value"]
-    for column in ("value", "pole", "text", "cluster", "split", "source", "pair_id", "form"):
+    for column in df.columns.difference(["answer_start", "answer_end"]):
         df[column] = df[column].astype(object).where(df[column].notna(), None)
     return df
 
 
+def _columns(df: pd.DataFrame) -> list[str]:
+    """Return the table's columns in order: `system` only where a row has one."""
+    return [*COLUMNS, *([SYSTEM] if SYSTEM in df.columns and df[SYSTEM].notna().any() else [])]
+
+
+def rows_hash(df: pd.DataFrame) -> str:
+    """Compute the sha256 of the rows in order, whatever the theory.
+
+    Args:
+        df: Table of a contrast set.
+    """
+    digest = hashlib.sha256()
+    for line in _json_lines(df):
+        digest.update(line.encode())
+    return digest.hexdigest()
+
+
 def _json_lines(df: pd.DataFrame) -> Iterator[str]:
     """Yield rows as lines of JSON; their bytes determine the hash and must not change."""
-    encode = json.JSONEncoder(ensure_ascii=False).encode
+    encode, names = json.JSONEncoder(ensure_ascii=False).encode, _columns(df)
     for first in range(0, len(df), _LINES_AT_ONCE):
         chunk = df.iloc[first : first + _LINES_AT_ONCE]
-        columns = [chunk[name].astype(object).where(chunk[name].notna(), None).tolist() for name in COLUMNS]
+        columns = [chunk[name].astype(object).where(chunk[name].notna(), None).tolist() for name in names]
         for row in zip(*columns, strict=True):
-            yield encode(dict(zip(COLUMNS, row, strict=True))) + "\n"
+            yield encode(dict(zip(names, row, strict=True))) + "\n"
 
 
 def _quotas(available: Mapping[str, int], total: int) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Open questions, open prompts and word lists of a prompt set.
+"""Questions, open prompts and word lists of a prompt set.
 
 All sets except `demo` are in natural English and share the questions, prompts and words of `schwartz`.
 """
@@ -6,6 +6,8 @@ All sets except `demo` are in natural English and share the questions, prompts a
 from __future__ import annotations
 
 import importlib
+import json
+from importlib import resources
 from typing import Any
 
 import pandas as pd
@@ -14,7 +16,10 @@ from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.theories import SCHWARTZ, THEORIES, TheorySpec, ValueName, find_theory
 from neva_tl.prompts import moral_foundations, schwartz, wordlists
-from neva_tl.prompts.splits import SPLITS
+from neva_tl.prompts.splits import SPLITS, by_rank
+
+#: Kinds of open questions. In a dilemma two goods exclude each other, so that an answer has to put one of them first.
+KINDS = ("everyday", "advice", "plan", "opinion", "dilemma")
 
 
 @check_arguments
@@ -55,6 +60,28 @@ def open_prompts(spec: str = "schwartz", split: str | None = None) -> pd.DataFra
         table = _demo_table("open_prompts")
     else:
         table = (moral_foundations if spec == moral_foundations.SOURCE else schwartz).open_prompts()
+    return table if split is None else table[table["split"] == split].reset_index(drop=True)
+
+
+@check_arguments
+def open_questions(split: str | None = None) -> pd.DataFrame:
+    """Return the questions that a model answers to write contrasts: columns `text`, `topic`, `kind`, `split`.
+
+    They are ours and name no value of a built-in theory. No question is among `open_prompts`: those measure what an edit does
+    to the text, and texts that select neurons must not measure them.
+
+    Args:
+        split: Name of a split (by hash rank of the topic, 50/20/30); None returns all.
+
+    Raises:
+        InputError: Unknown split.
+    """
+    if split is not None and split not in SPLITS:
+        raise InputError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
+    file = resources.files("neva_tl.prompts") / "data" / "open_questions.json"
+    table = pd.DataFrame(json.loads(file.read_text(encoding="utf-8"))["questions"])
+    table["split"] = table["topic"].map(by_rank(table["topic"].tolist()))
+    table = table[["text", "topic", "kind", "split"]]
     return table if split is None else table[table["split"] == split].reset_index(drop=True)
 
 

@@ -58,7 +58,7 @@ def check_types(df: pd.DataFrame, where: Where) -> None:
     """
     if not df.columns.is_unique:
         raise InputError("a table of prompts has two columns of one name: rename one")
-    for column in ("value", "pole", "text", "cluster", "split", "source", "pair_id", "form"):
+    for column in ("value", "pole", "text", "cluster", "split", "source", "pair_id", "form", "system"):
         if column not in df.columns or not len(df):
             continue
         cells = df[column]

@@ -1,5 +1,6 @@
 """Full studies of a model, and analyses of finished runs."""
 
+from neva_tl.study import own_words
 from neva_tl.study.analyses.layers import layer_ablation, layer_study, layer_table
 from neva_tl.study.analyses.tools import build_edit, compare
 from neva_tl.study.run.comparison import nlr_comparison
@@ -19,4 +20,5 @@ __all__ = [
     "layer_study",
     "layer_table",
     "nlr_comparison",
+    "own_words",
 ]

@@ -149,6 +149,7 @@ def targets(o: Objects) -> dict[str, Target]:
         "prompts.load": (nv.prompts.load, {"spec": o.pairs, "per_value": None}),
         "prompts.words": (nv.prompts.words, {"value": "power", "half": None, "spec": "schwartz"}),
         "open_prompts": (nv.prompts.open_prompts, {"spec": "schwartz", "split": None}),
+        "open_questions": (nv.prompts.open_questions, {"split": None}),
         "load_questions": (nv.prompts.load_questions, {"spec": "schwartz"}),
         "prompts.neutral_texts": (nv.prompts.neutral_texts, {"split": None}),
         "gate_texts": (nv.prompts.gate_texts, {"spec": o.pairs}),

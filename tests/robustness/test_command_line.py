@@ -32,6 +32,7 @@ BASE: dict[str, str] = {
     "circuit": "circuit --value power --model {w}/tiny --prompts pairs:{w}/pairs.csv",
     "train-demo": "train-demo --steps 1",
     "collect": "collect --model {w}/tiny --prompts pairs:{w}/pairs.csv",
+    "prompts write": "prompts write {w}/tiny --concept power",
     "annotate": "annotate {w}/folder",
     "capability": "capability --model {w}/tiny --set lambada={w}/lambada.jsonl",
     "train-judge": "train-judge --data {w}/labels.csv --features tfidf",
@@ -42,9 +43,13 @@ BASE: dict[str, str] = {
 
 def options() -> Iterator[tuple[str, str, Any]]:
     """Command, first name and type of every option."""
-    for command in app.registered_commands:
+    commands = [("", command) for command in app.registered_commands]
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        commands += [(f"{group.name} ", command) for command in group.typer_instance.registered_commands]
+    for prefix, command in commands:
         assert command.callback is not None
-        name = command.name or command.callback.__name__
+        name = prefix + (command.name or command.callback.__name__)
         for hint in get_type_hints(command.callback, include_extras=True).values():
             for option in getattr(hint, "__metadata__", ()):
                 # typer takes the first of several positional arguments for the default
@@ -87,6 +92,7 @@ FILE_OUT = {
     "generate": "t.txt",
     "circuit": "c.html",
     "collect": "s",
+    "prompts write": "p.parquet",
     "validate-judge": "c.json",
     "profile": "p.csv",
 }
@@ -340,6 +346,36 @@ COMPLETE = [
     ("steer {w}/tiny pairs:{w}/pairs.csv --value power --selector magic", "magic"),
     ("steer {w}/tiny pairs:{w}/pairs.csv --value power --scope some", "some"),
     ("steer {w}/tiny pairs:{w}/pairs.csv --value power --gate shut", "shut"),
+    ("steer {w}/tiny", "concept="),
+    ("steer {w}/tiny pairs:{w}/pairs.csv --concept thrift", "leave out concept"),
+    ("steer {w}/tiny pairs:{w}/pairs.csv --value power --definition x", "definition"),
+    ("steer {w}/tiny --concept thrift", "no judge knows thrift"),
+    ("steer {w}/tiny --concept ''", "--concept"),
+    ("steer {w}/tiny --concept schwartz", "is a theory"),
+    ("steer {w}/tiny --concept power --value power", "value"),
+    ("steer {w}/tiny --concept power --judge oracle", "oracle"),
+    ("steer {w}/tiny --concept power --method role", "no dose"),
+    ("steer {w}/tiny --concept power --gain 0", "above 0"),
+    ("steer {w}/tiny --concept power --selector magic", "magic"),
+    ("prompts fly", "fly"),
+    ("prompts write", "'model'"),
+    ("prompts write {w}/nowhere --concept power", "nowhere"),
+    ("prompts write {w}/tiny", "--concept"),
+    ("prompts write {w}/tiny --concept ''", "--concept"),
+    ("prompts write {w}/tiny --concept a/b --judge wordlist", "a/b"),
+    ("prompts write {w}/tiny --concept power --theory schwartz", "either"),
+    ("prompts write {w}/tiny --theory greek", "greek"),
+    ("prompts write {w}/tiny --theory schwartz --value greed", "greed"),
+    ("prompts write {w}/tiny --theory schwartz --definition x", "definition"),
+    ("prompts write {w}/tiny --concept thrift", "no judge knows thrift"),
+    ("prompts write {w}/tiny --concept power --judge oracle", "oracle"),
+    ("prompts write {w}/tiny --concept power --judge logprob", "logprob"),
+    ("prompts write {w}/tiny --concept power --questions 500", "500"),
+    ("prompts write {w}/tiny --concept power --questions 3", "--questions"),
+    ("prompts write {w}/tiny --concept power --temperature -1", "--temperature"),
+    ("prompts write {w}/tiny --concept power --temperature 0", "temperature above 0"),
+    ("prompts write {w}/tiny --concept power --dtype int3", "int3"),
+    ("prompts write {w}/tiny --concept power --out p.xlsx", "p.xlsx"),
 ]
 
 

@@ -79,18 +79,23 @@ def cacheable(edits: Sequence[Edit]) -> bool:
 
 
 def recall(
-    cache: JsonCache, keys: Sequence[str], lengths: Sequence[int], write: Callable[[list[int]], list[str]]
+    cache: JsonCache,
+    keys: Sequence[str],
+    lengths: Sequence[int],
+    write: Callable[[list[int]], list[str]],
+    chunk: int = CHUNK,
 ) -> list[str]:
     """Return the texts of some keys from the cache; generate and cache the missing ones.
 
     A text that version 0.1 cached is a hit as well.
-    Each missing key is generated once, and the cache is updated after every `CHUNK` texts.
+    Each missing key is generated once, and the cache is updated after every `chunk` texts.
 
     Args:
         cache: The cache.
         keys: Key of each text.
         lengths: Lengths of the prompts; prompts of similar length are generated together, for full batches.
         write: Generates the texts at some indices of `keys`.
+        chunk: Texts between two commits.
     """
     texts = cache.get_many(keys)
     old_keys = {key: key.old for key in keys if isinstance(key, TextKey) and key not in texts}
@@ -98,8 +103,8 @@ def recall(
     texts |= {key: old_texts[old] for key, old in old_keys.items() if old in old_texts}
     first = {key: i for i, key in reversed(list(enumerate(keys))) if key not in texts}
     new = sorted(first.values(), key=lambda i: (lengths[i], i))
-    for start in range(0, len(new), CHUNK):
-        indices = new[start : start + CHUNK]
+    for start in range(0, len(new), chunk):
+        indices = new[start : start + chunk]
         new_texts: dict[str, str] = {keys[i]: text for i, text in zip(indices, write(indices), strict=True)}
         cache.put_many(new_texts)
         texts |= new_texts

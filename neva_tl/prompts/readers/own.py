@@ -7,6 +7,7 @@ answers instead is read by `answers`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import pandas as pd
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import DAMAGED, first_line
 from neva_tl.core.theories import ValueTheory
-from neva_tl.prompts.contrast import COLUMNS, ContrastSet
+from neva_tl.prompts import provenance
+from neva_tl.prompts.contrast import COLUMNS, SYSTEM, ContrastSet, rows_hash
 from neva_tl.prompts.readers import answers
 from neva_tl.prompts.text_files import existing_file, read_jsonl, read_table
 
@@ -33,6 +35,8 @@ def read(path: str | Path, theory: ValueTheory | None = None) -> ContrastSet:
     Args:
         path: File with the suffix .csv, .jsonl or .parquet.
         theory: Theory of the values; None takes the one that their names imply.
+
+    Provenance and theory of generated prompts are read from their own file (see `provenance`), where it describes these rows.
 
     Raises:
         InputError: See `ContrastSet`; names the file and the line (row, for parquet).
@@ -52,14 +56,18 @@ def read(path: str | Path, theory: ValueTheory | None = None) -> ContrastSet:
     rows = []
     for line, fields in source:
         row: dict[str, Any] = {
-            name: _cell(fields[name], name, f"{file}, line {line}") for name in COLUMNS if name in fields
+            name: _cell(fields[name], name, f"{file}, line {line}") for name in (*COLUMNS, SYSTEM) if name in fields
         }
         for name in _OFFSETS:
             if row.get(name) is not None:
                 row[name] = _offset(row[name], name, f"{file}, line {line}")
         row["line"] = line
         rows.append(row)
-    return ContrastSet.from_rows(_without_blank_columns(rows), str(file), theory=theory)
+    pairs = ContrastSet.from_rows(_without_blank_columns(rows), str(file), theory=theory)
+    record, written = provenance.read(file, rows_hash(pairs.df))
+    if not record:
+        return pairs
+    return replace(pairs, provenance=record, theory=pairs.theory if theory or not written else written)
 
 
 def _read_parquet(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:

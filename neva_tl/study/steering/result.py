@@ -21,6 +21,7 @@ from neva_tl.editing.saved import SavedEdit, load_edit, save_edit
 from neva_tl.evaluation.conditions.fluency import admissible
 from neva_tl.evaluation.measures.estimate import Estimate
 from neva_tl.models.sources import label
+from neva_tl.study.steering.own_pairs import pairs_fact
 from neva_tl.study.steering.saved_model import model_of_edit
 
 FILE = "steering.json"
@@ -119,10 +120,11 @@ class SteeringResult:
     @property
     def card(self) -> dict[str, str]:
         """The result in words, one line per fact."""
-        one = len(self.effects) < 2
+        one, origin = len(self.effects) < 2, self.settings.get("own_words") or {}
         return {
             "model": label(self.name),
             "value": self.value,
+            **({"pairs": pairs_fact(origin, self.value)} if self.value in (origin.get("values") or {}) else {}),
             "method": f"{self.method}, {len(self.neurons)} neurons of {self.neurons.n_layers * self.neurons.d_mlp:,}",
             "dose": "none is admissible"
             if self.dose is None

@@ -18,6 +18,7 @@ from neva_tl import models, prompts
 from neva_tl.core.auto import AUTO, AUTO_METHODS
 from neva_tl.core.cache import content_key
 from neva_tl.core.errors import InputError
+from neva_tl.core.files import to_json
 from neva_tl.core.locks import lock_folder
 from neva_tl.core.messages import long_steps, say, timed
 from neva_tl.core.method_records import find_method
@@ -28,6 +29,7 @@ from neva_tl.evaluation.measures.estimate import Estimate
 from neva_tl.evaluation.measures.result import LeakageResult, measure
 from neva_tl.methods import Evidence, build
 from neva_tl.prompts import ContrastSet
+from neva_tl.study.own_words.judging import Scorer
 from neva_tl.study.run import stages
 from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.comparison import responses_of
@@ -36,6 +38,7 @@ from neva_tl.study.run.evidence import evidence_folder
 from neva_tl.study.run.run_folder import RunFolder, versions
 from neva_tl.study.steering.advice import advice
 from neva_tl.study.steering.cost import cost_table
+from neva_tl.study.steering.own_pairs import check_concept, own_pairs
 from neva_tl.study.steering.result import SteeringResult
 
 #: Budget of a steering, beyond the quick profile: held-out pairs to validate and to test on, and dose evaluations.
@@ -46,9 +49,13 @@ DEMO_VALIDATION, DEMO_TEST = 48, 60
 
 def steer(
     model: models.Model | str | Path,
-    pairs: ContrastSet | str | Path,
+    pairs: ContrastSet | str | Path | None = None,
     value: str | None = None,
     *,
+    concept: str | None = None,
+    definition: str = "",
+    opposite: str = "",
+    judge: Scorer = "auto",
     gain: float = 0.4,
     method: str = "auto",
     selector: str = "auto",
@@ -70,8 +77,13 @@ def steer(
 
     Args:
         model: A loaded model, or a name for `neva_tl.load`.
-        pairs: Contrastive pairs, or an argument of `neva_tl.prompts.load`.
+        pairs: Contrastive pairs, or an argument of `neva_tl.prompts.load`; None with `concept`.
         value: The concept to steer towards; None where the pairs cover one only. The others of the pairs measure leakage.
+        concept: Name of the concept, in place of pairs: an instruct model writes them (`neva_tl.prompts.from_model`, with its
+            defaults).
+        definition: Meaning of the concept; see `neva_tl.prompts.from_model`.
+        opposite: The concern that replaces the concept in roles against it; see `neva_tl.prompts.from_model`.
+        judge: Judge that filters the model's answers; see `neva_tl.prompts.from_model`. It does not measure the gain.
         gain: Gain to reach on the validation pairs, in the judge's unit (real models: standard deviations of the
             log-probability margin).
         method: A registered name of `neva_tl.methods`; `auto` tries `AUTO_METHODS`.
@@ -91,8 +103,9 @@ def steer(
         The edit at its dose, with gain, leakage and cost.
 
     Raises:
-        InputError: An option is unknown, the pairs lack the value or are too few for the three splits, or the model has hooks.
-        WorkError: No neuron was selected, or a judge gave no score.
+        InputError: An option is unknown, the pairs lack the value or are too few for the three splits, or the model has hooks;
+            pairs and a concept were given, or neither.
+        WorkError: No neuron was selected, a judge gave no score, or the model's answers give too few pairs.
 
     Example:
         >>> steered = nv.steer(model, pairs, "power", method="neva_shift", progress=False)
@@ -100,14 +113,22 @@ def steer(
         ('power', 'reached')
         >>> texts = steered.generate("mara says that")
     """
+    settings = {"selector": selector, "k": k, "scope": scope, "gate": gate, "chat": chat, "dtype": dtype, "seed": seed}
+    name = models.info(model).name if models.is_model(model) else str(model)
+    if pairs is None or concept is not None:
+        check_concept(pairs, value, concept, theory)
+        _check_settings(name, gain, method, settings)
+        model = model if models.is_model(model) else models.load(model, dtype=dtype)
+        pairs = own_pairs(model, str(concept), definition, opposite, judge, seed=seed, progress=progress)
+    elif definition or opposite:
+        raise InputError(
+            "definition and opposite describe a concept without pairs: name it with concept, or leave them out"
+        )
     contrast = prompts.load(pairs, theory=theory)
     target = _target(contrast, value)
-    name = models.info(model).name if models.is_model(model) else str(model)
-    settings = {"selector": selector, "k": k, "scope": scope, "gate": gate, "chat": chat, "dtype": dtype, "seed": seed}
     methods = AUTO_METHODS if method == AUTO else (method,)
     config = _config(name, contrast, target, gain, methods, settings)
-    if method != AUTO and find_method(method).dose == "none":
-        raise InputError(f"{method} has no dose to calibrate: choose another method, or use nv.edit with it")
+    _check_dose(method)
     with timed(f"loading {name}"):
         loaded = model if models.is_model(model) else models.load(model, dtype=dtype)
     if models.has_hooks(loaded):
@@ -177,6 +198,24 @@ def steered_edit(
         best, record = bench.calibrated(methods)
         reached = record["doses"][str(gain)]
         return best, bench.edit_of(best, target).with_dose((record["best"] or 0.0) if reached is None else reached)
+
+
+def _check_dose(method: str) -> None:
+    """Refuse a method without a dose."""
+    if method != AUTO and find_method(method).dose == "none":
+        raise InputError(f"{method} has no dose to calibrate: choose another method, or use nv.edit with it")
+
+
+def _check_settings(name: str, gain: float, method: str, settings: Mapping[str, Any]) -> None:
+    """Refuse unknown settings before a model is loaded, whatever the pairs.
+
+    Raises:
+        InputError: A setting is unknown, the gain is not above 0, or the method has no dose.
+    """
+    _check_dose(method)
+    methods = AUTO_METHODS if method == AUTO else (method,)
+    base = StudyConfig(model=name, prompts="schwartz", methods=methods, **settings)
+    replace(base, overrides={"targets": (gain,)}).resolved().spending()
 
 
 def _target(pairs: ContrastSet, value: str | None) -> str:
@@ -324,6 +363,7 @@ class _Bench:
                 "pairs": self.pairs.name,
                 "prompt_hash": self.pairs.hash,
                 "rows": {str(split): int(n) for split, n in counts.items()},
+                **({"own_words": to_json(self.pairs.provenance)} if self.pairs.provenance else {}),
                 "versions": versions(),
             },
             advice=advice(

@@ -11,13 +11,13 @@ from neva_tl.editing.saved import SavedEdit
 
 
 def model_of_edit(folder: str | Path, saved: SavedEdit, name: str | None = None, dtype: str | None = None) -> Any:
-    """Load the model of a saved edit and check that it is the same one.
+    """Load the model of a saved edit and check that it is the same one, where the edit recorded it.
 
     Args:
         folder: Folder of the edit, for messages.
         saved: The edit.
         name: Name or folder of the model; None takes the recorded one.
-        dtype: Number format; None takes the recorded one.
+        dtype: Number format; None takes the recorded one, else float32.
 
     Raises:
         InputError: The edit records no model, the model cannot be found, or it is another one.
@@ -28,5 +28,6 @@ def model_of_edit(folder: str | Path, saved: SavedEdit, name: str | None = None,
     if name is None and "folder" in saved.model and not Path(str(recorded)).exists():
         raise InputError(f"the model of {folder} is no longer at {recorded}: name it with --model")
     model = models.load(name or str(recorded), dtype=dtype or str(saved.model.get("dtype", "float32")))
-    saved.check_model(model, folder)
+    if saved.model:  # an edit saved without its model records nothing to compare: a model named by the user is taken
+        saved.check_model(model, folder)
     return model

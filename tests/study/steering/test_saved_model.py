@@ -1,0 +1,37 @@
+"""The model of a saved edit: found by what the edit recorded, or by the name that the user gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import neva_tl as nv
+from neva_tl.core.errors import InputError
+from neva_tl.study.steering.saved_model import model_of_edit
+
+
+def _vector(model: Any) -> nv.AddVector:
+    return nv.AddVector({0: np.ones(nv.models.info(model).d_model)}, dose=1.0)
+
+
+def test_the_recorded_name_loads_the_model(demo: Any, tmp_path: Path) -> None:
+    saved = nv.load_edit(nv.save_edit(_vector(demo), tmp_path / "edit", model=demo, name="demo"))
+    assert nv.fingerprint(model_of_edit(tmp_path / "edit", saved)) == nv.fingerprint(demo)
+
+
+def test_an_edit_without_a_model_takes_the_one_that_the_user_names(demo: Any, tmp_path: Path, call: Any) -> None:
+    saved = nv.load_edit(nv.save_edit(_vector(demo), tmp_path / "edit"))
+    with pytest.raises(InputError, match="does not say which model it edits: name it with --model"):
+        model_of_edit(tmp_path / "edit", saved)
+    assert nv.fingerprint(model_of_edit(tmp_path / "edit", saved, "demo")) == nv.fingerprint(demo)
+    code, out, _ = call("generate", "mara says that", "--edit", tmp_path / "edit", "--model", "demo", "--tokens", "3")
+    assert code == 0 and "[edit]" in out
+
+
+def test_another_model_is_refused(demo: Any, stories260k: Any, shared_dir: Path, tmp_path: Path) -> None:
+    saved = nv.load_edit(nv.save_edit(_vector(demo), tmp_path / "edit", model=demo, name="demo"))
+    with pytest.raises(InputError, match="was made for demo"):
+        model_of_edit(tmp_path / "edit", saved, str(shared_dir / "models" / "stories260K"))

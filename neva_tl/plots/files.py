@@ -147,7 +147,7 @@ def draw_run(run: str | Path, name: str) -> Figure:
 
 
 def reason_against(run: str | Path, name: str) -> str:
-    """Return the reason why a run cannot have a figure; "" where it can, or where its table cannot be read.
+    """Return the reason why a run cannot have a figure; "" where it can, or where its table is empty or cannot be read.
 
     Args:
         run: the run folder.
@@ -156,9 +156,10 @@ def reason_against(run: str | Path, name: str) -> str:
     spec = FIGURES[name]
     try:
         with using_theory(run_theory(run)):
-            return spec.lacks(read_table(run, spec.table, spec.made_by))
-    except (NevaError, KeyError):
-        return ""  # a table that cannot be read is a figure that fails, with its reason
+            table = read_table(run, spec.table, spec.made_by)
+            return spec.lacks(table) if len(table) else ""
+    except NevaError:
+        return ""  # such a table is a figure that fails, with its reason
 
 
 def run_theory(run: str | Path) -> ValueTheory | None:

@@ -1,6 +1,7 @@
 """What a figure of a run needs of its table: a circle, a second value, a measured leakage.
 
-Each function returns the reason why a table cannot have the figure, or "" where it can.
+Each function returns the reason why a table cannot have the figure, or "" where it can. A table without the column has no
+reason here: drawing it names the missing column.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ def lacks_circle(table: pd.DataFrame) -> str:
     Args:
         table: table `leakage`.
     """
+    if not {"measured", "steered"} <= set(table.columns):
+        return ""
     theory = theory_in([*table["measured"], *table["steered"]])
     return "" if theory.has_circle else f"the theory {theory.name} has no circle"
 
@@ -35,7 +38,9 @@ def lacks_others(table: pd.DataFrame) -> str:
     Args:
         table: table `leakage`.
     """
-    return "" if table["measured"].nunique() > 1 else "one value is measured, so there is nothing to leak to"
+    if "measured" not in table.columns or table["measured"].nunique() > 1:
+        return ""
+    return "one value is measured, so there is nothing to leak to"
 
 
 def lacks_second_set(table: pd.DataFrame) -> str:
@@ -44,7 +49,9 @@ def lacks_second_set(table: pd.DataFrame) -> str:
     Args:
         table: table `neurons`.
     """
-    return "" if table["value"].nunique() > 1 else "one value has neurons, so there is no other to share them with"
+    if "value" not in table.columns or table["value"].nunique() > 1:
+        return ""
+    return "one value has neurons, so there is no other to share them with"
 
 
 def lacks_leakage(table: pd.DataFrame) -> str:
@@ -53,6 +60,6 @@ def lacks_leakage(table: pd.DataFrame) -> str:
     Args:
         table: table `dose`.
     """
-    if table["leakage"].notna().any():
+    if "leakage" not in table.columns or table["leakage"].notna().any():
         return ""
     return "the search for a dose measured the steered value alone"

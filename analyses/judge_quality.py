@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neva_tl.cli.options import say
 from neva_tl.core.errors import NevaError
+from neva_tl.core.messages import say
 
 KINDS = ("tfidf", "minilm", "both")
 #: Published F1 of the shared task Touché / SemEval 2023 task 4 (harmonic mean of macro precision and macro recall, 20

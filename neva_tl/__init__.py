@@ -6,8 +6,8 @@ The library builds on TransformerLens:
 
     model = nv.load("demo")
     pairs = nv.prompts.load("demo")
-    stats = nv.collect(model, pairs, samples=True)
-    neurons = nv.select(stats, "benevolence", method="neva", model=model)
+    stats = nv.collect(model, pairs)
+    neurons = nv.select(stats, "benevolence")
     with nv.edit(model, nv.Amplify(neurons, dose=2.0)):
         print(model.generate("mara says that", max_new_tokens=20))
 

@@ -88,7 +88,7 @@ def prepare(n: int, threads: int) -> tuple[Any, Any, Any, dict[str, Any]]:
 
     torch.set_num_threads(threads)
     model = nv.load("demo")
-    stats = nv.collect(model, nv.prompts.load("demo").split("train"), progress=False)
+    stats = nv.collect(model, nv.prompts.load("demo").split("train"), pooling="mean")
     edits = {
         value: nv.Amplify(nv.select(stats, value, method="effect_size", k=NEURONS), dose=DOSE) for value in nv.VALUES
     }

@@ -94,7 +94,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
         def collected(selected: slice) -> Any:
             pairs = nv.prompts.ContrastSet.from_rows(rows_of(texts[selected], plus[selected]), "gpu check")
-            return nv.collect(model, pairs, chat=False)
+            return nv.collect(model, pairs, pooling="mean", chat=False)
 
         difference = differs(collected(slice(0, 8)), few, plus[:8])
         assert difference < TOLERANCE, f"means of a few texts differ from raw hooks' by {difference:.2g}"

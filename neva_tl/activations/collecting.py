@@ -7,22 +7,22 @@ pairwise rule. Folds are hashes of the prompt's cluster, so that the two halves 
 
 from __future__ import annotations
 
-import sys
+import weakref
 from collections.abc import Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Int
-from tqdm import tqdm
 
 from neva_tl import models
 from neva_tl.activations.accumulate import POLES, Accumulator, CellIndex, fold_of
 from neva_tl.activations.batch_runner import BatchRunner
 from neva_tl.activations.plan import Texts, most_rows, packed, token_budget_for, tokenised
-from neva_tl.activations.pooling import Pooling, Recorder, check_pooling
+from neva_tl.activations.pooling import Pooling, Recorder, decided_pooling
 from neva_tl.activations.prefixes import Prefixes
 from neva_tl.activations.ranks import World, all_reduced, current_world
 from neva_tl.activations.sample_file import flush, open_samples
@@ -30,6 +30,7 @@ from neva_tl.activations.state import Checkpoint, plan_hash
 from neva_tl.activations.stats import ActivationStats, Samples, finish
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import progress_bar
 from neva_tl.models import Model
 from neva_tl.models.inference.encoding import encoding_record
 from neva_tl.prompts import ContrastSet
@@ -42,7 +43,7 @@ def collect(
     model: Model,
     pairs: ContrastSet | pd.DataFrame | str | Path,
     *,
-    pooling: Pooling = "mean",
+    pooling: Pooling | Literal["auto"] = "auto",
     gate: bool = True,
     samples: bool | str | Path = False,
     split: str | None = "train",
@@ -66,9 +67,11 @@ def collect(
         model: A TransformerLens model (`neva_tl.load`).
         pairs: Contrastive prompts, or what `prompts.load` reads.
         pooling: Reduction over the answer tokens: their `mean`, the `last`, or the maximum of each neuron (`max`; the
-            residual stream then takes the mean). `token` counts every answer token as an observation, without pairs.
+            residual stream then takes the mean). `token` counts every answer token as an observation, without pairs. `auto`
+            is `last` on demo models, whose contrasts end where a value is about to be named, and `mean` on all others.
         gate: Also collect `act(gate)` alone on gated models (NPTI's site).
-        samples: Keep the pooled activations of every prompt: True in memory, a path as a memory-mapped `.npy`.
+        samples: Keep the pooled activations of every prompt: True in memory, a path as a memory-mapped `.npy` (4 bytes for
+            each prompt and neuron: 0.18 MB a prompt on SmolLM2). Probes and `fit_context` need them; `select` does not.
         split: Split to use (selection must see `train` only); None takes all rows.
         chat: Force or forbid the chat template; None uses it where the tokenizer has one.
         stop_at_layer: Collect and run only the layers below this one.
@@ -81,7 +84,7 @@ def collect(
         progress: Show a progress bar on stderr.
 
     Returns:
-        The statistics, on the CPU.
+        The statistics, on the CPU. They keep the texts and a weak reference to the model, which `select` may read.
 
     Raises:
         InputError: A value lacks a pole in this split, a text exceeds the context, the model is a mixture of experts, an
@@ -96,10 +99,10 @@ def collect(
         >>> stats.n_layers, stats.d_mlp
         (4, 384)
     """
-    check_pooling(pooling)
+    info = models.info(model)
+    pooling = decided_pooling(pooling, info.demo)
     pairs = load_prompts(pairs)
     world = current_world()
-    info = models.info(model)
     layers = info.n_layers if stop_at_layer is None else stop_at_layer
     if pooling == "token" and samples is not False:
         raise InputError("pooling 'token' keeps no samples: a sample is one vector per text (use mean, last or max)")
@@ -155,6 +158,8 @@ def collect(
         prompt_hash=subset.hash,
         pooling=pooling,
         samples=None if store is None else Samples(store, plan.table),
+        texts=plan.table,
+        model_reference=weakref.ref(model),
         tokens_hash=plan.texts.hash,
         encoding=encoding_record(model, chat),
         prompts_note=pairs.note,
@@ -215,13 +220,13 @@ def _run_batches(
 ) -> None:
     """Run the batches of this rank that no earlier call finished, and save the state in between."""
     numbers = [number for number in range(len(batches)) if world.owns(number)]
-    bar = tqdm(
+    bar = progress_bar(
+        progress=progress and world.first,
+        leaf=True,
         total=sum(len(batches[number]) for number in numbers),
         initial=sum(len(batches[number]) for number in numbers if number in finished),
         desc="collect",
         unit="prompt",
-        file=sys.stderr,
-        disable=not (progress and world.first),
     )
     with bar, runner.recorder.on():
         for number in numbers:

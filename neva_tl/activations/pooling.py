@@ -12,6 +12,7 @@ from torch import Tensor
 
 from neva_tl import models
 from neva_tl.activations.accumulate import CellUpdate, Pooled, Reduced, float_for, reduced, summed
+from neva_tl.core.auto import AUTO, auto_of
 from neva_tl.core.errors import InputError
 from neva_tl.models import inference
 from neva_tl.models.hooks import temporary_hooks
@@ -38,6 +39,22 @@ def check_pooling(pooling: str) -> None:
     """
     if pooling not in get_args(Pooling):
         raise InputError(f"unknown pooling {pooling!r}: choose one of {', '.join(get_args(Pooling))}")
+
+
+def decided_pooling(pooling: Pooling | Literal["auto"], demo: bool) -> Pooling:
+    """Return a pooling with `auto` decided.
+
+    Args:
+        pooling: Its name, or `auto`.
+        demo: Whether the model is a demo model.
+
+    Raises:
+        InputError: The name is unknown.
+    """
+    if pooling == AUTO:
+        return auto_of(demo).pooling
+    check_pooling(pooling)
+    return pooling
 
 
 def pool_weights(answer: Bool[Tensor, "b n"], pooling: Weighted) -> Float[Tensor, "b n"]:

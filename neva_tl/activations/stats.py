@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from neva_tl.core.theories import (
     theory_record,
 )
 from neva_tl.models import fingerprint_difference
+from neva_tl.models.sources import is_demo
+from neva_tl.prompts import ContrastSet
 
 #: Selection of neurons: flat numbers or a slice of them; None selects all.
 Neurons = slice | np.ndarray | None
@@ -87,6 +89,9 @@ class ActivationStats(metaclass=CheckedArguments):
         encoding: Encoding of the texts (`encoding_record`: chat template, its date, ...); empty in statistics of 0.1.0.
         prompts_note: Rows that the reader of the prompts left out, and why (`ContrastSet.note`); empty for none.
         theory: Theory of the values; by default the one that their names imply.
+        texts: Rows of the contrast set that were collected, as `Samples.table` has them; None in statistics read from a file
+            (see `with_texts`). Selectors that run the texts again read them.
+        model_reference: Weak reference to the model; it is not stored.
 
     The arrays are read-only; use `dataclasses.replace` for statistics with other arrays.
     """
@@ -112,6 +117,8 @@ class ActivationStats(metaclass=CheckedArguments):
     encoding: Mapping[str, Any] = field(default_factory=dict)
     prompts_note: str = ""
     theory: ValueTheory = IMPLIED
+    texts: pd.DataFrame | None = field(default=None, repr=False)
+    model_reference: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "theory", resolve_theory(self.theory, self.values))
@@ -120,6 +127,47 @@ class ActivationStats(metaclass=CheckedArguments):
             view = array.view()
             view.flags.writeable = False
             object.__setattr__(self, name, view)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a weak reference cannot go to another process
+        return {**self.__dict__, "model_reference": None}
+
+    @property
+    def model(self) -> Any:
+        """The model that was collected on, while something else holds it; None in other cases, as after loading."""
+        return None if self.model_reference is None else self.model_reference()
+
+    @property
+    def demo(self) -> bool:
+        """Whether they are of a demo model, for which `auto` has decisions of its own."""
+        return is_demo(str(self.info.get("name", "")))
+
+    @property
+    def training_texts(self) -> pd.DataFrame | None:
+        """The rows that were collected, with their texts; None where the statistics do not contain them."""
+        if self.samples is not None and "text" in self.samples.table:
+            return self.samples.table
+        return self.texts
+
+    @check_arguments
+    def with_texts(self, pairs: ContrastSet) -> ActivationStats:
+        """Return the same statistics with their texts, for selectors that run these again.
+
+        Args:
+            pairs: The contrast set that they were collected on, with all its splits or only that one.
+
+        Raises:
+            InputError: The statistics are of other prompts.
+
+        Example:
+            >>> stats = nv.ActivationStats.load("stats").with_texts(nv.prompts.load("mine.csv"))
+        """
+        splits = pairs.df["split"].unique()
+        for subset in (pairs, *(pairs.split(str(name)) for name in splits)):
+            if subset.hash == self.prompt_hash:
+                folds = [fold_of(cluster) for cluster in subset.df["cluster"]]
+                return replace(self, texts=subset.df.assign(fold=folds))
+        raise InputError(f"these statistics were not collected on {pairs.name}: name the prompts that they are of")
 
     @property
     def n_layers(self) -> int:
@@ -319,6 +367,8 @@ class ActivationStats(metaclass=CheckedArguments):
             encoding=self.encoding or other.encoding,
             prompts_note=" ".join(dict.fromkeys(note for note in (self.prompts_note, other.prompts_note) if note)),
             theory=self.theory,
+            texts=_both(self.texts, other.texts),
+            model_reference=self.model_reference or other.model_reference,
         )
 
     @check_arguments
@@ -431,6 +481,11 @@ class ActivationStats(metaclass=CheckedArguments):
 def _joint_hash(*hashes: str) -> str:
     """Hash of several collections together, whatever their order."""
     return hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
+
+
+def _both(first: pd.DataFrame | None, second: pd.DataFrame | None) -> pd.DataFrame | None:
+    """Rows of two collections; None where one does not contain them."""
+    return None if first is None or second is None else pd.concat([first, second], ignore_index=True)
 
 
 def _same_encoding(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:

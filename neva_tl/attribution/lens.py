@@ -7,7 +7,6 @@ the model need not use. The token sets of the values and the comparison of edite
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -17,13 +16,13 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from tqdm import tqdm
 
 from neva_tl import models
 from neva_tl.attribution.decompose import read_mask
 from neva_tl.attribution.tokens import token_text, value_tokens
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError, WorkError
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.statistics import mean_interval
 from neva_tl.core.theories import SCHWARTZ, ValueName, ValueTheory
 from neva_tl.models import inference
@@ -103,7 +102,7 @@ def logit_lens(
     n_layers = models.info(model).n_layers
     runs: list[Edited] = [nullcontext, *named.values()]
     log_odds = np.zeros((len(runs), len(examples), n_layers + 1, len(sets)))
-    bar = tqdm(total=len(examples) * len(runs), desc="logit lens", unit="text", file=sys.stderr, disable=not progress)
+    bar = progress_bar(total=len(examples) * len(runs), desc="logit lens", unit="text", progress=progress, leaf=True)
     checked = False
     for rows, batch in inference.batches(model, examples, token_budget=token_budget, chat=chat):
         mask = read_mask(batch, at)

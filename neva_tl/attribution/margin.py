@@ -20,7 +20,6 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from neva_tl import models
 from neva_tl.attribution.gradient import layer_probes
@@ -29,6 +28,7 @@ from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.files import DAMAGED, atomic_write, first_line
 from neva_tl.core.ledger import check
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.theories import ValueName
 from neva_tl.models import inference
 from neva_tl.prompts.contrast import examples_of
@@ -185,7 +185,7 @@ def margin_effects(
         raise InputError(f"the table lacks {', '.join(sorted(missing))}: pass the `df` of a ContrastSet")
     answered = table["answer_start"].fillna(0) > 0
     effect, se, fewest = [], [], texts
-    with tqdm(total=2 * texts * len(values), desc="margins", unit="text", disable=not progress) as bar:
+    with progress_bar(total=2 * texts * len(values), desc="margins", unit="text", progress=progress, leaf=True) as bar:
         for value in values:
             value_rows = table[(table["value"] == value) & (answered if bool(answered.any()) else True)]
             mean = variance = np.zeros(())

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import MAX_SEED, Debug, Json, path_of, say
+from neva_tl.cli.options import MAX_SEED, Debug, Json, Quiet, Verbose, path_of
+from neva_tl.cli.tables import print_table
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import notice
 
 if TYPE_CHECKING:
     from neva_tl.evaluation.judge_quality.annotation import Sample
@@ -47,6 +49,8 @@ def annotate(
         ),
     ] = False,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Label a run's texts by hand, blind to the condition.
@@ -119,7 +123,7 @@ def _ask(drawn_texts: Sample, answers: Answers, plan: list[tuple[str, int]]) -> 
         try:
             answer = console.input("values: ").strip()
         except (EOFError, KeyboardInterrupt):
-            say("")
+            notice("")
             break
         if answer.lower() in ("q", "quit"):
             break
@@ -141,7 +145,7 @@ def _store(answers: Answers, key: str, again: int, answer: str) -> bool:
     try:
         labels = parse(answer)
     except InputError as error:
-        say(f"  {error}")
+        notice(f"  {error}")
         return False
     answers.put(key, again, labels, datetime.now(UTC).isoformat(timespec="seconds"))
     return True
@@ -181,7 +185,7 @@ def _print(record: dict[str, Any], judge: str) -> None:
             {"method": row["method"], "n": row["n"]} | {name: _interval(row, name) for name in columns}
             for row in record["methods"]
         ]
-        print(pd.DataFrame(rows).to_string(index=False))
+        print_table(pd.DataFrame(rows))
     print(f"labels for a judge: neva-tl validate-judge --judge {judge} --labels {record['labels']}")
 
 

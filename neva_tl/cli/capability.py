@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Json, Seed, finite, named, path_of, say, say_note
+from neva_tl.cli import completion
+from neva_tl.cli.options import Debug, Dtype, Json, Quiet, Seed, Verbose, finite, named, path_of, say_note
+from neva_tl.cli.tables import print_table
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import say
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from neva_tl.evaluation.benchmarks import Benchmark
-    from neva_tl.study.run.run_folder import RunFolder
+
+#: Entries by which a folder of earlier scores, or a run folder, is recognised.
+HOLDS_SCORES = ("capability", "left_out", "manifest.json")
 
 
 def register(app: typer.Typer) -> None:
@@ -33,6 +36,7 @@ def capability(
         str | None,
         typer.Option(
             "--model",
+            autocompletion=completion.model,
             callback=named,
             help="argument of neva_tl.load; default: the run's own model, or demo without --run",
         ),
@@ -61,11 +65,22 @@ def capability(
             help="finished run folder whose edits are compared with the unedited model",
         ),
     ] = None,
-    method: Annotated[list[str] | None, typer.Option("--method", help="method of the run (repeatable); default neva")] = None,
-    value: Annotated[list[str] | None, typer.Option("--value", help="value of the run (repeatable); default all")] = None,
-    gain: Annotated[float | None, typer.Option("--gain", callback=finite, help="matched gain; default: the headline")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", autocompletion=completion.method, help="method of the run (repeatable); default neva"),
+    ] = None,
+    value: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--value", autocompletion=completion.value_names, help="value of the run (repeatable); default all"
+        ),
+    ] = None,
+    gain: Annotated[
+        float | None, typer.Option("--gain", callback=finite, help="matched gain; default: the headline")
+    ] = None,
     span: Annotated[
-        str, typer.Option("--span", help="tokens that count as generated for the edits: text (all of an item) or answer")
+        str,
+        typer.Option("--span", help="tokens that count as generated for the edits: text (all of an item) or answer"),
     ] = "text",
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="skip and count malformed rows instead of stopping")
@@ -82,13 +97,20 @@ def capability(
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """Score a model on public sets (MMLU, PIQA, LAMBADA, BLiMP, ...).
 
     With --run, its edits are compared with the unedited model.
     """
+    import pandas as pd
+
+    import neva_tl as nv
     from neva_tl.core.files import check_output_folder, to_json
+    from neva_tl.core.locks import lock_folder, refuse_locked
+    from neva_tl.study.analyses.capability import run_capability, unedited_scores
     from neva_tl.study.analyses.reopened_run import Run
     from neva_tl.study.run.run_folder import RunFolder
 
@@ -97,27 +119,29 @@ def capability(
     if run is None and (method or value or gain is not None):
         raise InputError("--method, --value and --gain belong to a run: name it with --run")
     check_output_folder(out)
+    if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in HOLDS_SCORES):
+        raise InputError(f"{out} is not empty and holds no scores: choose another --out, or delete the folder")
     finished = None if run is None else Run.open(run)
     benchmarks = _read_sets(sets or (), data, limit, skip_bad)
+    refuse_locked(out)
+    loaded = nv.load(model or "demo", dtype=dtype) if finished is None else finished.load_model(model)
     store = RunFolder(out)
-    if finished is None:
-        table = _unedited_table(store, model or "demo", dtype, benchmarks)
-    else:
-        from neva_tl.study.analyses.capability import run_capability
-
-        loaded = finished.load_model(model)
-        table = run_capability(
-            store, finished, loaded, benchmarks, tuple(method or ("neva",)), tuple(value or ()), target=gain,
-            span=span, seed=seed, progress=True,  # type: ignore[arg-type]
-        )  # fmt: skip
-    store.write_table("capability", table)
+    with lock_folder(out):
+        if finished is None:
+            scores = unedited_scores(store, loaded, benchmarks, progress=True)
+            table = pd.concat([one.df for one in scores.values()], ignore_index=True)
+        else:
+            table = run_capability(
+                store, finished, loaded, benchmarks, tuple(method or ("neva",)), tuple(value or ()), target=gain,
+                span=span, seed=seed, progress=True,  # type: ignore[arg-type]
+            )  # fmt: skip
+        store.write_table("capability", table)
     for one in benchmarks:
         say_note("public set", one.note)
-    print(
-        json.dumps(to_json(table.to_dict("records")), allow_nan=False)
-        if as_json
-        else table.round(3).to_string(index=False)
-    )
+    if as_json:
+        print(json.dumps(to_json(table.to_dict("records")), allow_nan=False))
+    else:
+        print_table(table.round(3))
     say(f"written: {out / 'capability.csv'}")
 
 
@@ -156,21 +180,3 @@ def _read_sets(sets: Sequence[str], data: Path | None, limit: int | None, skip_b
             f"two sets are named {max(names, key=names.count)!r}: give them different names (--set NAME=PATH)"
         )
     return benchmarks
-
-
-def _unedited_table(store: RunFolder, model: str, dtype: str, benchmarks: Sequence[Benchmark]) -> pd.DataFrame:
-    """Score the unedited model on every set.
-
-    Args:
-        store: Folder that stores the scores.
-        model: Name of the model.
-        dtype: Its number format.
-        benchmarks: The sets.
-    """
-    import pandas as pd
-
-    import neva_tl as nv
-    from neva_tl.study.analyses.capability import unedited_scores
-
-    scores = unedited_scores(store, nv.load(model, dtype=dtype), benchmarks, progress=True)
-    return pd.concat([one.df for one in scores.values()], ignore_index=True)

@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Seed, finite, path_of, say
+from neva_tl.cli import completion
+from neva_tl.cli.options import Debug, Dtype, Quiet, Seed, Verbose, finite, path_of
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import notice, say
 
 HELP = (
     "/off, /on  switch the edit    /dose 2  another dose    /value NAME  another edit    /reset  forget the conversation"
@@ -37,11 +39,15 @@ def chat(
             help="folder that `neva-tl steer --out` wrote (repeatable: /value switches)",
         ),
     ],
-    model: Annotated[str | None, typer.Option("--model", help="the model, where it moved since")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", autocompletion=completion.model, help="the model, where it moved since")
+    ] = None,
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="longest answer, in tokens")] = 200,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0, callback=finite, help="0 is greedy")] = 0.0,
     dtype: Dtype = "auto",
     seed: Seed = 0,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Talk to a steered model; /off, /dose 2 and /value NAME act on the next answer."""
@@ -66,7 +72,7 @@ def chat(
         try:
             talk.turn(line.strip())
         except InputError as error:  # a mistake does not end the conversation
-            say(f"neva-tl chat: {error}")
+            notice(f"neva-tl chat: {error}")
 
 
 @dataclass
@@ -106,7 +112,7 @@ class _Talk:
             InputError: A command is unknown or lacks its argument.
         """
         if line.startswith("/"):
-            say(self._command(line[1:].split()))
+            notice(self._command(line[1:].split()))
         elif line:
             self._answer(line)
 

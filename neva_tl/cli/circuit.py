@@ -15,19 +15,22 @@ from neva_tl.cli.options import (
     K,
     Model,
     Prompts,
+    Quiet,
     Seed,
     Selector,
     Theory,
     ValueName,
+    Verbose,
     check_k,
     finite,
     load_pairs,
     path_of,
     resolve_prompts,
-    say,
     say_note,
 )
+from neva_tl.core.auto import AUTO
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import notice, say
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +47,7 @@ def circuit(
     model: Model = "demo",
     prompts: Prompts = "auto",
     theory: Theory = None,
-    method: Selector = "neva",
+    method: Selector = "auto",
     k: K = None,
     size: Annotated[
         int,
@@ -74,6 +77,8 @@ def circuit(
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Find the circuit of a value: the heads and neurons that carry its words.
@@ -90,7 +95,8 @@ def circuit(
     from neva_tl.study.analyses.circuits import value_tasks
     from neva_tl.study.run.stages import limit_rows
 
-    find_selector(method)
+    if method != AUTO:
+        find_selector(method)
     check_output(out)
     if out.suffix.lower() not in SUFFIXES:
         raise InputError(f"cannot save a circuit as {out.name!r}: use one of {', '.join(SUFFIXES)}")
@@ -103,7 +109,9 @@ def circuit(
     n_nodes = len(~Nodes.none(loaded))
     if size > n_nodes:
         raise InputError(f"--size {size}: the model has {n_nodes} heads and neurons; choose a size from 0 to {n_nodes}")
-    stats = nv.collect(loaded, limit_rows(pairs, rows), pooling=config.pooling, progress=True)
+    if method == AUTO:
+        say(f"auto: {config.decisions}")
+    stats = nv.collect(loaded, limit_rows(pairs, rows), progress=True)
     say_note("prompts", pairs.note)
     neurons = nv.select(stats, value, method=method, k=k, model=loaded, seed=seed)
     task = value_tasks(loaded, pairs, value, config, "train", texts, lead)
@@ -115,7 +123,7 @@ def circuit(
     else:
         graph = nv.circuit(loaded, neurons.head(24), corpus=task.examples)
     if missing := without_token(task.tokens, pairs.theory.names, pairs.theory):
-        say(f"left out: {', '.join(missing)}: none of their words gives a usable token in the tokenizer of {model}")
+        notice(f"left out: {', '.join(missing)}: none of their words gives a usable token in the tokenizer of {model}")
     graph = graph.prune(share)
     path = graph.save(out)
     if as_json:

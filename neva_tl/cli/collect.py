@@ -11,7 +11,21 @@ from typing import Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Json, Model, Prompts, Seed, Theory, finite, load_pairs, path_of, say_note
+from neva_tl.cli.options import (
+    Debug,
+    Dtype,
+    Json,
+    Model,
+    Prompts,
+    Quiet,
+    Seed,
+    Theory,
+    Verbose,
+    finite,
+    load_pairs,
+    path_of,
+    say_note,
+)
 from neva_tl.core.errors import WorkError
 
 
@@ -48,6 +62,8 @@ def collect(
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Collect activation statistics of every MLP neuron on contrastive prompts.
@@ -56,13 +72,12 @@ def collect(
     torchrun --nproc-per-node=2 -m neva_tl collect ...
     """
     import neva_tl as nv
-    from neva_tl.activations.pooling import check_pooling
+    from neva_tl.activations.pooling import decided_pooling
     from neva_tl.activations.ranks import joined
     from neva_tl.core.files import check_output_pair, without_suffix
-    from neva_tl.study import StudyConfig
+    from neva_tl.models.sources import is_demo
 
-    kind: Any = StudyConfig(model=model).pooling if pooling == "auto" else pooling
-    check_pooling(kind)
+    kind: Any = decided_pooling(pooling, is_demo(model))  # type: ignore[arg-type]
     check_output_pair(out)
     pairs = load_pairs(prompts, model, theory=theory)
     if split != "all":

@@ -9,20 +9,24 @@ from typing import Annotated, Any
 
 import typer
 
+from neva_tl.cli import completion
 from neva_tl.cli.options import (
     Debug,
     Dtype,
     Gate,
     Json,
     Prompts,
+    Quiet,
     Seed,
     Theory,
+    Verbose,
     check_method,
     finite,
     load_pairs,
     path_of,
     say_note,
 )
+from neva_tl.core.auto import AUTO
 from neva_tl.core.errors import InputError
 
 
@@ -38,7 +42,12 @@ def register(app: typer.Typer) -> None:
 def generate(
     prompt: Annotated[str, typer.Argument(help="the prompt")],
     model: Annotated[
-        str | None, typer.Option("--model", help="as in `neva-tl run`; default: the model of --edit, else demo")
+        str | None,
+        typer.Option(
+            "--model",
+            autocompletion=completion.model,
+            help="as in `neva-tl run`; default: the model of --edit, else demo",
+        ),
     ] = None,
     edit: Annotated[
         Path | None,
@@ -46,10 +55,18 @@ def generate(
             "--edit", parser=path_of, metavar="PATH", help="steer with the edit in this folder (neva-tl steer --out)"
         ),
     ] = None,
-    value: Annotated[str | None, typer.Option("--value", help="steer towards this value of --prompts")] = None,
+    value: Annotated[
+        str | None,
+        typer.Option("--value", autocompletion=completion.value_names, help="steer towards this value of --prompts"),
+    ] = None,
     method: Annotated[
-        str, typer.Option("--method", help="method to steer with: neva, neva_shift, caa, caa_projected, role, ...")
-    ] = "neva",
+        str,
+        typer.Option(
+            "--method",
+            autocompletion=completion.method,
+            help="method: neva, neva_shift, caa, role, ...; auto: neva, else neva_shift",
+        ),
+    ] = "auto",
     dose: Annotated[
         float | None,
         typer.Option(
@@ -61,7 +78,10 @@ def generate(
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="new tokens")] = 40,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0, callback=finite, help="0 is greedy")] = 0.0,
     scope: Annotated[
-        str, typer.Option("--scope", help="tokens to edit: all, prompt, generated, last, or auto")
+        str,
+        typer.Option(
+            "--scope", autocompletion=completion.scope, help="tokens to edit: all, prompt, generated, last, or auto"
+        ),
     ] = "auto",
     gate: Gate = "auto",
     out: Annotated[
@@ -70,6 +90,8 @@ def generate(
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Generate a text, unedited and (with --edit or --value) steered."""
@@ -91,10 +113,9 @@ def generate(
         fits(loaded)
     else:
         settings = {"scope": scope, "gate": gate, "seed": seed}
-        loaded, edits = _steered(
+        loaded, edits, label = _steered(
             "demo" if model is None else model, value, method, dose, prompts, theory, dtype, settings, fits
         )
-        label = method
     texts = {"unedited": nv.generate(loaded, [prompt], max_new_tokens=tokens, temperature=temperature, seed=seed)[0]}
     if edits is not None:
         with nv.edit(loaded, edits) as session:
@@ -134,20 +155,21 @@ def _steered(
     dtype: str,
     settings: dict[str, Any],
     fits: Callable[[Any], None],
-) -> tuple[Any, Any]:
-    """The model, and the edit of a method towards a value (None without a value)."""
+) -> tuple[Any, Any, str]:
+    """The model, the edit of a method towards a value (None without a value), and the method."""
     import neva_tl as nv
     from neva_tl.study import StudyConfig
     from neva_tl.study.steering.steer import steered_edit
 
-    check_method(method)
+    if method != AUTO:
+        check_method(method)
     StudyConfig(model=model, scope=settings["scope"], gate=settings["gate"]).resolved()
     # collecting takes minutes on a real model, so bad input is reported before
     pairs = None if value is None else load_pairs(prompts, model, value, theory)
     loaded = nv.load(model, dtype=dtype)
     fits(loaded)
     if pairs is None:
-        return loaded, None
-    edit = steered_edit(loaded, pairs, value, method=method, dose=dose, progress=True, **settings)
+        return loaded, None, method
+    used, edit = steered_edit(loaded, pairs, value, method=method, dose=dose, progress=True, **settings)
     say_note("prompts", pairs.note)
-    return loaded, edit
+    return loaded, edit, used

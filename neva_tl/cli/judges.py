@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Json, Seed, finite, named, path_of, say, say_note
+from neva_tl.cli import completion
+from neva_tl.cli.options import Debug, Json, Quiet, Seed, Verbose, finite, named, path_of, say_note
+from neva_tl.cli.tables import print_report, print_table
+from neva_tl.core.messages import say
 
 
 def register(app: typer.Typer) -> None:
@@ -37,11 +40,13 @@ def train_judge(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="skip and count malformed rows")] = False,
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Train a judge on labelled texts; use it as --judge classifier:PATH."""
     from neva_tl.core.errors import InputError
-    from neva_tl.evaluation.judges.classifier import check_place, train
+    from neva_tl.evaluation.judges.classifier import check_place, stored_judge, train
     from neva_tl.evaluation.judges.features import KINDS
     from neva_tl.evaluation.labels.labelled import LabelledTexts
 
@@ -49,15 +54,19 @@ def train_judge(
         raise InputError(f"unknown features {features!r}: choose {', '.join(KINDS)}")
     check_place(out)
     labelled = LabelledTexts.load(f"valueeval:{data}" if Path(data).is_dir() else data, skip_bad=skip_bad)
-    say(f"training on {int((labelled.splits == 'train').sum()):,} texts; the test texts are not used")
-    judge = train(labelled, features, seed=seed)
-    judge.save(out)
+    judge = stored_judge(out, labelled, features, seed)
+    if judge is not None:
+        say("already trained: delete the folder to train again")
+    else:
+        say(f"training on {int((labelled.splits == 'train').sum()):,} texts; the test texts are not used")
+        judge = train(labelled, features, seed=seed)
+        judge.save(out)
     say_note("labels", labelled.note)
     if as_json:
         print(json.dumps({"judge": judge.name, "folder": str(out), **judge.info}, allow_nan=False))
         return
     validation = judge.info["validation"]
-    print(judge.df.round(3).to_string(index=False, na_rep="–"))
+    print_table(judge.df.round(3), missing="–")
     print(
         f"{judge.name} -> {out}: F1 {validation['task_f1']:.3f} (task), {validation['macro_f1']:.3f} (macro) on the validation "
         "texts that its thresholds are fitted on"
@@ -67,7 +76,13 @@ def train_judge(
 
 def validate_judge(
     judge: Annotated[
-        str, typer.Option("--judge", callback=named, help="wordlist, classifier:PATH, hf:NAME_OR_FOLDER, ...")
+        str,
+        typer.Option(
+            "--judge",
+            autocompletion=completion.judge,
+            callback=named,
+            help="wordlist, classifier:PATH, hf:NAME_OR_FOLDER, ...",
+        ),
     ],
     labels: Annotated[
         str,
@@ -98,6 +113,8 @@ def validate_judge(
     ] = None,
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Measure a judge on labelled texts, per value and overall.
@@ -116,6 +133,9 @@ def validate_judge(
     texts = labelled if split == "all" else labelled.split(split)
     card = quality(loaded_judge, texts, threshold=threshold, n_boot=n_boot, seed=seed)
     say_note("labels", labelled.note)
-    print(json.dumps(card.to_json(), allow_nan=False, ensure_ascii=False) if as_json else card)
+    if as_json:
+        print(json.dumps(card.to_json(), allow_nan=False, ensure_ascii=False))
+    else:
+        print_report(str(card), card.parts, missing="–")
     if out is not None:
         say(f"written: {card.save(out)}")

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Json, K, Model, Prompts, Seed, Theory, path_of
+from neva_tl.cli import completion
+from neva_tl.cli.options import Debug, Dtype, Json, K, Model, Prompts, Quiet, Seed, Theory, Verbose, path_of
+from neva_tl.cli.tables import print_table
 
 
 def register(app: typer.Typer) -> None:
@@ -26,11 +28,16 @@ def layers(
     out: Annotated[Path, typer.Option("--out", parser=path_of, metavar="PATH", help="run folder")] = Path(
         "runs/layers"
     ),
-    value: Annotated[list[str] | None, typer.Option("--value", help="only this value (repeatable)")] = None,
+    value: Annotated[
+        list[str] | None,
+        typer.Option("--value", autocompletion=completion.value_names, help="only this value (repeatable)"),
+    ] = None,
     k: K = None,
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Ablate layer by layer: value x layer x {zero, mean, amplify}.
@@ -42,4 +49,7 @@ def layers(
     table = layer_study(
         model, prompts, out, values=tuple(value or ()), k=k, seed=seed, dtype=dtype, theory=theory, progress=True
     )
-    print(table.to_json(orient="records") if as_json else table.round(3).to_string(index=False))
+    if as_json:
+        print(table.to_json(orient="records"))
+    else:
+        print_table(table.round(3))

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from neva_tl.cli import completion
 from neva_tl.cli.options import (
     Debug,
     Dtype,
@@ -16,13 +17,16 @@ from neva_tl.cli.options import (
     Model,
     Profile,
     Prompts,
+    Quiet,
     Seed,
     Steered,
     Theory,
+    Verbose,
     finite,
     named,
     path_of,
 )
+from neva_tl.cli.tables import print_report, print_table
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +40,9 @@ def register(app: typer.Typer) -> None:
 
 def leakage(
     model: Model = "demo",
-    method: Annotated[str, typer.Option("--method", help="method to measure")] = "neva",
+    method: Annotated[
+        str, typer.Option("--method", autocompletion=completion.method, help="method to measure")
+    ] = "neva",
     target: Annotated[float, typer.Option("--gain", callback=finite, help="matched gain, in the judge's unit")] = 0.4,
     prompts: Prompts = "auto",
     theory: Theory = None,
@@ -58,12 +64,15 @@ def leakage(
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Measure the leakage matrix of one method at a matched gain.
 
     With --labels it is also corrected for the judge's confusions.
     """
+    from neva_tl.core.locks import lock_folder
     from neva_tl.study import Study
     from neva_tl.study.analyses import correction
     from neva_tl.study.report import write_report
@@ -91,7 +100,7 @@ def leakage(
     corrected, record = None, None
     if judged is not None:
         # the raw matrix is there: a correction that the labels do not allow is left out
-        with optional(RunFolder(out), f"Correction of {method}"):
+        with lock_folder(out), optional(RunFolder(out), f"Correction of {method}"):
             corrected = correction.corrected(out, method, labels=judged)
             record = correction.write(out, [(corrected, correction.headline_target(out, method))])
         if corrected is None:
@@ -102,9 +111,9 @@ def leakage(
         return
     if corrected is not None:
         print(correction.text(corrected))
-        print(result.text())
+        print_report(result.text(), lambda: result.parts())
         return
     matrix = table[table["method"] == method].pivot(index="steered", columns="measured", values="d")
     order = list(dict.fromkeys(table["measured"]))
-    print(matrix.loc[[v for v in order if v in matrix.index], order].round(2).to_string())
-    print(result.text())
+    print_table(matrix.loc[[v for v in order if v in matrix.index], order].round(2), index=True)
+    print_report(result.text(), lambda: result.parts())

@@ -1,7 +1,8 @@
 """The `neva-tl` application: its commands in order, and its error handling.
 
 Thin over the API. Exit status 0: success; 1: the work failed; 2: wrong usage or bad input. An error is one line on stderr,
-without a traceback unless `--debug`. Heavy imports happen inside the commands, so that `--help` responds at once.
+without a traceback unless `--debug`. `--quiet`, `--verbose` and `--debug` work before and after the command. Heavy imports
+happen inside the commands, so that `--help` responds at once.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import Any
 
 import typer
 
-from neva_tl.cli.options import say
+from neva_tl.cli.options import Debug, Quiet, Verbose
 from neva_tl.core.errors import InputError, NevaError
+from neva_tl.core.messages import Level, at_level, long_steps, notice
 
 #: Modules of this package that hold the commands, in the order of `--help`; each has `register(app)`.
 MODULES: tuple[str, ...] = (
@@ -45,7 +47,6 @@ app = typer.Typer(
     name="neva-tl",
     help="Find, edit and measure the neurons that carry human values in language models.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -53,6 +54,12 @@ app = typer.Typer(
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 #: Exit status of a command that the user stopped (128 + SIGINT).
 STOPPED = 130
+
+
+@app.callback()
+def shared_options(quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False) -> None:
+    """Accept the options that every command has before the command too."""
+
 
 for name in MODULES:
     importlib.import_module(f"neva_tl.cli.{name}").register(app)
@@ -74,11 +81,14 @@ def main(argv: list[str] | None = None) -> None:
     debug = "--debug" in arguments
     for argument in arguments:
         if any("\ud800" <= character <= "\udfff" for character in argument):
-            say(f"neva-tl: the argument {argument!a} is not UTF-8: write it in UTF-8 (a file of that name: rename it)")
+            notice(
+                f"neva-tl: the argument {argument!a} is not UTF-8: write it in UTF-8 (a file of that name: rename it)"
+            )
             sys.exit(2)
     notes: list[str] = []
     try:
-        with _collect_warnings(notes, debug):
+        # loops without a bar of their own show one where they take long
+        with at_level(Level.NORMAL), long_steps(True), _collect_warnings(notes, debug):
             status = app(args=arguments, prog_name="neva-tl", standalone_mode=False)
         if status == STOPPED:  # typer's return value after Ctrl-C
             raise KeyboardInterrupt
@@ -88,11 +98,11 @@ def main(argv: list[str] | None = None) -> None:
             raise
         if error.exit_code != InputError.exit_code:  # nothing was done on bad input: its line is the only one
             _say_notes(notes)
-        say(f"neva-tl: {_one_line(error)}")
+        notice(f"neva-tl: {_one_line(error)}")
         status = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         _say_notes(notes)
-        say("neva-tl: stopped; run the same command again to resume")
+        notice("neva-tl: stopped; run the same command again to resume")
         status = STOPPED
     except Exception as error:
         if hasattr(error, "format_message"):
@@ -102,11 +112,11 @@ def main(argv: list[str] | None = None) -> None:
             raise
         _say_notes(notes)
         if isinstance(error, OSError) and error.errno in NO_SPACE:
-            say(
+            notice(
                 f"neva-tl: cannot write {error.filename or 'a file'}: {error.strerror} (then run the same command again)"
             )
             sys.exit(1)
-        say(f"neva-tl: {type(error).__name__}: {_one_line(error)} (rerun with --debug for the traceback)")
+        notice(f"neva-tl: {type(error).__name__}: {_one_line(error)} (rerun with --debug for the traceback)")
         status = 1
     sys.exit(status if isinstance(status, int) else 0)
 
@@ -139,7 +149,7 @@ def _collect_warnings(notes: list[str], debug: bool) -> Iterator[None]:
 def _say_notes(notes: list[str]) -> None:
     """Print the collected warnings, one line each."""
     for line in notes:
-        say(f"warning: {line}")
+        notice(f"warning: {line}")
     notes.clear()
 
 
@@ -157,7 +167,7 @@ def _say_usage(error: Any) -> None:
     command = context.command_path if context is not None else "neva-tl"
     message = error.format_message()
     if message:  # empty when the bare command printed its help
-        say(f"{command}: {message} (see {command} --help)")
+        notice(f"{command}: {message} (see {command} --help)")
 
 
 if __name__ == "__main__":

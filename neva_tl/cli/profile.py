@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from neva_tl.cli import completion
 from neva_tl.cli.options import (
     Debug,
     Dtype,
@@ -16,16 +17,19 @@ from neva_tl.cli.options import (
     K,
     Model,
     Prompts,
+    Quiet,
     Seed,
+    Verbose,
     check_k,
     check_method,
     finite,
     load_pairs,
     path_of,
-    say,
     say_note,
 )
+from neva_tl.cli.tables import print_report
 from neva_tl.core.errors import InputError, reason_of
+from neva_tl.core.messages import notice, say
 
 #: Smallest probability of the letters at which a model counts as answering.
 LITTLE_MASS = 0.1
@@ -57,12 +61,22 @@ def profile(
     centre: Annotated[
         bool, typer.Option("--centre", help="subtract the mean over all items (scores then sum to zero)")
     ] = False,
-    value: Annotated[str | None, typer.Option("--value", help="steer towards this value, and show the change")] = None,
-    method: Annotated[str, typer.Option("--method", help="method to steer with")] = "neva",
+    value: Annotated[
+        str | None,
+        typer.Option(
+            "--value", autocompletion=completion.value_names, help="steer towards this value, and show the change"
+        ),
+    ] = None,
+    method: Annotated[
+        str, typer.Option("--method", autocompletion=completion.method, help="method to steer with")
+    ] = "neva",
     dose: Annotated[
         float | None, typer.Option("--dose", callback=finite, help="dose of the method; default: a typical one")
     ] = None,
-    scope: Annotated[str, typer.Option("--scope", help="tokens that are edited: all, prompt or last")] = "all",
+    scope: Annotated[
+        str,
+        typer.Option("--scope", autocompletion=completion.scope, help="tokens that are edited: all, prompt or last"),
+    ] = "all",
     prompts: Prompts = "auto",
     rows: Annotated[int, typer.Option("--rows", min=0, help="training pairs of each value; 0: all of them")] = 80,
     k: K = None,
@@ -75,6 +89,8 @@ def profile(
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Ask a model how well statements about the ten values describe it.
@@ -92,7 +108,7 @@ def profile(
     edits = None
     if value is not None:
         check_k(loaded, k)
-        edits = _Steering(value, method, dose, scope, pairs, rows, k, seed).edit(loaded, model)
+        edits = _Steering(value, method, dose, scope, pairs, rows, k, seed).edit(loaded)
     say(f"asking {len(judge.items)} items twice")
     value_scores = value_profile(loaded, judge, edits, seed=seed)
     say_note("questionnaire", judge.note)
@@ -103,7 +119,7 @@ def profile(
         say(f"written: {out}")
     report, lines = _answers(model, value_scores)
     if report["mass"] < LITTLE_MASS:
-        say("the model rarely answers with a letter: these scores say little about it")
+        notice("the model rarely answers with a letter: these scores say little about it")
     if value is not None:
         tax = value_scores.tax(value)
         about = {"value": value, "method": method, "dose": None if edits is None else edits.dose}
@@ -116,8 +132,11 @@ def profile(
             lines += svo_lines
         except InputError as error:  # the questionnaire's answers are there, and the games are a second measure
             report["left_out"] = [{"part": "Sharing points", "reason": reason_of(error)}]
-            say(f"left out: sharing points: {reason_of(error)}")
-    print(json.dumps(to_json(report), allow_nan=False) if as_json else "\n".join(lines))
+            notice(f"left out: sharing points: {reason_of(error)}")
+    if as_json:
+        print(json.dumps(to_json(report), allow_nan=False))
+    else:
+        print_report("\n".join(lines), lambda: [*value_scores.parts(), *lines[1:]])
 
 
 def _check(
@@ -188,20 +207,19 @@ class _Steering:
     k: int | None
     seed: int
 
-    def edit(self, loaded: Any, model: str) -> Any:
+    def edit(self, loaded: Any) -> Any:
         """Build the edit, from statistics collected now.
 
         Args:
             loaded: The loaded model.
-            model: Its name.
         """
         import neva_tl as nv
-        from neva_tl.study import StudyConfig, build_edit
+        from neva_tl.study import build_edit
         from neva_tl.study.run.stages import limit_rows
 
         pairs = limit_rows(self.pairs, self.rows)
         say(f"collecting statistics on {pairs.name}")
-        stats = nv.collect(loaded, pairs, samples=True, pooling=StudyConfig(model=model).pooling, progress=True)
+        stats = nv.collect(loaded, pairs, samples=True, progress=True)
         say_note("prompts", pairs.note)
         return build_edit(
             loaded, stats, self.value, method=self.method, dose=self.dose, scope=self.scope, k=self.k, seed=self.seed

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from neva_tl.cli import completion
 from neva_tl.cli.options import (
     Debug,
     Dtype,
@@ -18,13 +19,16 @@ from neva_tl.cli.options import (
     Model,
     Profile,
     Prompts,
+    Quiet,
     Seed,
     Steered,
     Theory,
+    Verbose,
     Workers,
     path_of,
-    say,
 )
+from neva_tl.cli.tables import print_report
+from neva_tl.core.messages import say
 
 
 def register(app: typer.Typer) -> None:
@@ -47,17 +51,29 @@ def run(
     ] = Path("runs/demo"),
     judge: Judge = "auto",
     value: Steered = None,
-    method: Annotated[list[str] | None, typer.Option("--method", help="only this method (repeatable)")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", autocompletion=completion.method, help="only this method (repeatable)"),
+    ] = None,
     selector: Annotated[
-        str, typer.Option("--selector", help="selector of the neurons; auto: neva on the demo model, else margin")
+        str,
+        typer.Option(
+            "--selector",
+            autocompletion=completion.selector,
+            help="selector of the neurons; auto: neva on the demo model, else margin",
+        ),
     ] = "auto",
     k: K = None,
-    scope: Annotated[str, typer.Option("--scope", help="all, prompt, generated, last, or auto")] = "auto",
+    scope: Annotated[
+        str, typer.Option("--scope", autocompletion=completion.scope, help="all, prompt, generated, last, or auto")
+    ] = "auto",
     gate: Gate = "auto",
     workers: Workers = None,
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Run the full study of a model and write a report.
@@ -82,5 +98,8 @@ def run(
         seed=seed,
     )
     result = study.run(out, workers=workers, progress=True)
-    print(json.dumps(result.results, allow_nan=False) if as_json else result.text())
+    if as_json:
+        print(json.dumps(result.results, allow_nan=False))
+    else:
+        print_report(result.text(), lambda: result.parts())
     say(f"report: {result.folder / 'report.html'}")

@@ -14,14 +14,17 @@ from neva_tl.cli.options import (
     K,
     Model,
     Prompts,
+    Quiet,
     Seed,
     Selector,
     Theory,
     ValueName,
-    collected,
+    Verbose,
     path_of,
-    say,
+    selected,
 )
+from neva_tl.cli.tables import print_table
+from neva_tl.core.messages import say
 
 
 def register(app: typer.Typer) -> None:
@@ -45,27 +48,30 @@ def select(
         Path | None,
         typer.Option("--out", parser=path_of, metavar="PATH", help="where to write PATH.json and PATH.safetensors"),
     ] = None,
-    method: Selector = "neva",
+    method: Selector = "auto",
     k: K = None,
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Select the neurons that carry a value, with their statistics."""
-    import neva_tl as nv
+    from neva_tl.core.auto import AUTO
     from neva_tl.core.files import check_output_pair
-    from neva_tl.selection.registry import find_selector
 
-    needs_samples = find_selector(method).needs_samples
     if out is not None:
         check_output_pair(out)
-    loaded, statistics = collected(model, prompts, dtype, needs_samples, stats, theory, value=value, k=k)
-    neurons = nv.select(statistics, value, method=method, k=k, model=loaded, seed=seed)
+    neurons, decisions = selected(
+        model, prompts, dtype, value, method=method, k=k, seed=seed, stats=stats, theory=theory
+    )
+    if method == AUTO:
+        say(f"auto: {decisions}")
     if out is not None:
         say(f"written: {neurons.save(out)}")
     if as_json:
         print(neurons.df.to_json(orient="records"))
     else:
         print(neurons)
-        print(neurons.df.head(20).round(3).to_string(index=False))
+        print_table(neurons.df.head(20).round(3))

@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from neva_tl.cli.options import Debug, Dtype, Gate, Json, K, Seed, Theory, finite, path_of, say, say_note
-from neva_tl.core.errors import InputError
+from neva_tl.cli import completion
+from neva_tl.cli.options import Debug, Dtype, Gate, Json, K, Quiet, Seed, Theory, Verbose, finite, path_of, say_note
+from neva_tl.cli.tables import print_report
+from neva_tl.core.messages import say
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +34,12 @@ def steer(
         ),
     ],
     value: Annotated[
-        str | None, typer.Option("--value", help="concept to steer towards; default: the only one of the pairs")
+        str | None,
+        typer.Option(
+            "--value",
+            autocompletion=completion.value_names,
+            help="concept to steer towards; default: the only one of the pairs",
+        ),
     ] = None,
     theory: Theory = None,
     gain: Annotated[
@@ -42,10 +49,17 @@ def steer(
         Path | None,
         typer.Option("--out", parser=path_of, metavar="PATH", help="folder for the edit and its results"),
     ] = None,
-    method: Annotated[str, typer.Option("--method", help="steering method; auto: neva, else neva_shift")] = "auto",
-    selector: Annotated[str, typer.Option("--selector", help="selector of the neurons, or auto")] = "auto",
+    method: Annotated[
+        str,
+        typer.Option("--method", autocompletion=completion.method, help="steering method; auto: neva, else neva_shift"),
+    ] = "auto",
+    selector: Annotated[
+        str, typer.Option("--selector", autocompletion=completion.selector, help="selector of the neurons, or auto")
+    ] = "auto",
     k: K = None,
-    scope: Annotated[str, typer.Option("--scope", help="all, prompt, generated, last, or auto")] = "auto",
+    scope: Annotated[
+        str, typer.Option("--scope", autocompletion=completion.scope, help="all, prompt, generated, last, or auto")
+    ] = "auto",
     gate: Gate = "auto",
     prompt: Annotated[
         list[str] | None, typer.Option("--prompt", help="also continue this prompt, unedited and edited (repeatable)")
@@ -54,6 +68,8 @@ def steer(
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Steer a model towards the concept of some pairs, and say what that gains, leaks and costs.
@@ -62,12 +78,18 @@ def steer(
     """
     import neva_tl as nv
     from neva_tl.core.files import check_output_folder
+    from neva_tl.core.locks import lock_folder, refuse_locked
+    from neva_tl.study.steering.output import check_steering_folder
 
     if out is not None:
         check_output_folder(out)
-        if out.is_dir() and any(out.iterdir()) and not (out / "edit.json").is_file():
-            raise InputError(f"{out} is not empty and holds no edit: name another folder")
     contrast = nv.prompts.load(pairs, theory=theory)
+    if out is not None:
+        target = contrast.for_value(value).values[0] if value is not None else None
+        request = {"model": model, "value": target, "target": gain, "method": method, "prompt_hash": contrast.hash}
+        request |= {"selector": selector, "scope": scope, "gate": gate, "dtype": dtype, "seed": seed}
+        check_steering_folder(out, request)
+        refuse_locked(out)
     result = nv.steer(
         model,
         contrast,
@@ -84,7 +106,8 @@ def steer(
     say_note("prompts", contrast.note)
     texts = [result.generate(text, max_new_tokens=tokens, seed=seed) for text in prompt or ()]
     if out is not None:
-        result.save(out)
+        with lock_folder(out):
+            result.save(out)
     if as_json:
         facts: dict[str, Any] = {
             "status": result.status,
@@ -95,6 +118,7 @@ def steer(
         facts |= {"cost": {name: estimate.to_json() for name, estimate in result.cost.items()}, "card": result.card}
         print(json.dumps(facts | {"texts": [vars(text) for text in texts]}, allow_nan=False))
     else:
-        print("\n\n".join([str(result), *map(str, texts)]))
+        plain = "\n\n".join([str(result), *map(str, texts)])
+        print_report(plain, lambda: [*result.parts(), *(f"\n{text}" for text in texts)])
     if out is not None:
         say(f'written: {out}; try: neva-tl generate --edit {out} "..." or neva-tl chat --edit {out}')

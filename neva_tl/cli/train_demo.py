@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Json, Seed, named, path_of
+from neva_tl.cli.options import Debug, Json, Quiet, Seed, Verbose, named, path_of
 
 
 def register(app: typer.Typer) -> None:
@@ -40,6 +40,8 @@ def train_demo(
     ] = None,
     seed: Seed = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Train a demo model with the recipe of the embedded one.

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from neva_tl.cli.options import Debug, Json, say
+from neva_tl.cli.options import Debug, Json, Quiet, Verbose, path_of
+from neva_tl.cli.tables import print_table
+from neva_tl.core.messages import say
 
 
 def register(app: typer.Typer) -> None:
@@ -21,8 +23,10 @@ def register(app: typer.Typer) -> None:
 
 
 def verify(
-    run: Annotated[Path, typer.Argument(help="run folder, for example runs/demo")],
+    run: Annotated[Path, typer.Argument(parser=path_of, metavar="RUN", help="run folder, for example runs/demo")],
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Find the files of a run folder that were changed since they were written.
@@ -39,7 +43,7 @@ def verify(
         print(json.dumps({"run": str(run), **counts, "files": table.to_dict("records")}))
     else:
         if len(bad):
-            print(bad.to_string(index=False))
+            print_table(bad)
         print(", ".join(f"{count} {state}" for state, count in counts.items()))
     if counts["changed"] or counts["missing"]:
         say(f"the `neva-tl run` that wrote {run}, run again, sets changed files aside and makes files again")

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from neva_tl.core.arguments import CheckedArguments, check_arguments
+from neva_tl.core.auto import DoseUnit
 from neva_tl.core.errors import InputError
 from neva_tl.core.names import as_name
 
 Family = Literal["neurons", "vectors", "prompt", "placebo"]
 MethodGate = Literal["none", "probe", "prompt_probe"]
-DoseUnit = Literal["contrasts", "log-odds", "gamma", "share", "none"]
 Relevance = Literal["token", "query", "no"]
 
 

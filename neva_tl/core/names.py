@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+import sys
 from collections.abc import Iterable
 
 import numpy as np
-import pandas as pd
 
 from neva_tl.core.errors import InputError
 
@@ -81,7 +81,8 @@ def describe(thing: object) -> str:
     if isinstance(thing, type):
         return f"the class {thing.__name__}"
     kind = type(thing).__name__
-    if isinstance(thing, pd.DataFrame):
+    pandas = sys.modules.get("pandas")  # not imported for this question: a DataFrame exists only where it is
+    if pandas is not None and isinstance(thing, pandas.DataFrame):
         return f"a DataFrame of {len(thing)} rows"
     if isinstance(thing, np.generic):
         return f"{kind} {str(thing)[:40]}"

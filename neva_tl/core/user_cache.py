@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.locks import is_locked
 
 #: Size limit in gigabytes (10^9 bytes) unless `NEVA_TL_CACHE_GB` says otherwise.
 LIMIT_GB = 20.0
-#: File whose modification time is the entry's last use.
+#: File whose modification time is the entry's last use. It holds the entry's size once nothing writes into the entry any more,
+#: so that a listing does not walk all entries; a use empties it.
 USED = ".used"
 #: Folders of entries inside the cache; converted checkpoints are entries of the cache folder itself.
 ROOMS = ("evidence", "steering")
@@ -97,7 +100,11 @@ def mark_used(folder: Path) -> None:
     Args:
         folder: Its folder.
     """
-    (folder.parent / f"{folder.name}{USED}").touch()
+    _mark(folder).write_text("", encoding="ascii")
+
+
+def _mark(folder: Path) -> Path:
+    return folder.parent / f"{folder.name}{USED}"
 
 
 def entries() -> list[Entry]:
@@ -109,12 +116,15 @@ def entries() -> list[Entry]:
             continue
         for folder in parent.iterdir():
             if folder.is_dir() and not folder.name.startswith(".") and not (parent == root and folder.name in ROOMS):
-                listed.append(Entry(folder, kind, _size(folder), _last_use(folder)))
+                used = _last_use(folder)
+                listed.append(Entry(folder, kind, _size(folder, used), used))
     return sorted(listed, key=lambda entry: -entry.used)
 
 
 def prune(limit: int | None = None, *, everything: bool = False) -> list[Entry]:
     """Remove the entries that were used the longest time ago until the cache is below its limit.
+
+    An entry that another process has locked stays.
 
     Args:
         limit: Bytes; None takes `limit_bytes()`.
@@ -127,15 +137,28 @@ def prune(limit: int | None = None, *, everything: bool = False) -> list[Entry]:
     now, total, removed = time.time(), 0, []
     for entry in entries():
         total += entry.size
-        if everything or (total > room and now - entry.used > IN_USE_S):
+        if (everything or (total > room and now - entry.used > IN_USE_S)) and not is_locked(entry.path):
             entry.remove()
-            (entry.path.parent / f"{entry.path.name}{USED}").unlink(missing_ok=True)
+            _mark(entry.path).unlink(missing_ok=True)
             removed.append(entry)
             total -= entry.size
     return removed
 
 
-def _size(folder: Path) -> int:
+def _size(folder: Path, used: float) -> int:
+    """Return the bytes of an entry: those that its mark records, or else counted."""
+    mark = _mark(folder)
+    with suppress(OSError, ValueError):
+        return int(mark.read_text(encoding="ascii"))
+    total = _counted(folder)
+    if time.time() - used > IN_USE_S:  # nothing writes into it until its next use
+        with suppress(OSError):  # a read-only cache
+            mark.write_text(str(total), encoding="ascii")
+            os.utime(mark, (used, used))
+    return total
+
+
+def _counted(folder: Path) -> int:
     total = 0
     for file in folder.rglob("*"):
         try:
@@ -146,7 +169,7 @@ def _size(folder: Path) -> int:
 
 
 def _last_use(folder: Path) -> float:
-    mark = folder.parent / f"{folder.name}{USED}"
+    mark = _mark(folder)
     try:
         return (mark if mark.exists() else folder).stat().st_mtime
     except OSError:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.theories.schwartz import SCHWARTZ
 from neva_tl.demo.entropy import text_logp
 from neva_tl.demo.frozen import recipe_hash, world_hash
@@ -153,7 +152,7 @@ def measure(folder: Path, *, n_texts: int = 2000, progress: bool = True) -> dict
         progress: Whether to show a progress bar on stderr.
     """
     model = load(folder)
-    bar = tqdm(total=len(SPLITS) + 3, desc="measuring the demo model", file=sys.stderr, disable=not progress)
+    bar = progress_bar(total=len(SPLITS) + 3, desc="measuring the demo model", progress=progress)
     losses: dict[str, dict[str, float]] = {}
     for split in SPLITS:
         texts = list(corpus(HELD_OUT_SEED, n_texts, split))

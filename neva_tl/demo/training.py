@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from tqdm import tqdm
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import check_output_folder
+from neva_tl.core.messages import progress_bar
 from neva_tl.demo.folder import start_folder
 from neva_tl.demo.frozen import recipe_hash
 from neva_tl.demo.lexicon import BORDER_RATE
@@ -160,7 +160,7 @@ def fit(
     losses = []
     model.train()
     batches = packed(seed, steps, recipe)
-    bar = tqdm(range(steps), desc="training the demo model", file=sys.stderr, disable=not progress)
+    bar = progress_bar(range(steps), desc="training the demo model", progress=progress)
     for step in bar:
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, steps, recipe)
@@ -236,9 +236,9 @@ def train(
     folder = Path(out)
     check_output_folder(folder)
     if (folder / "model.safetensors").exists():
-        raise InputError(f"{folder} already holds a model: choose an empty folder or remove it first")
+        raise InputError(f"{folder} already holds a model: choose another folder, or delete it")
     if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty: choose an empty folder for the model")
+        raise InputError(f"{folder} is not empty: choose another folder for the model, or delete it")
     for name, number in (("steps", steps), ("threads", threads)):
         if number is not None and number < 1:
             raise InputError(f"{name} must be at least 1, not {number}")

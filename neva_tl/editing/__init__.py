@@ -1,7 +1,18 @@
 """Edits of a model's activations at inference, through hook points; base.py defines them."""
 
 from neva_tl.core.content_hash import content_hash
-from neva_tl.editing.base import SCOPES, Change, Edit, NeuronEdit, PromptContext, Scope, as_edits, rewrite
+from neva_tl.editing.base import (
+    SCOPES,
+    AutoScope,
+    Change,
+    Edit,
+    NeuronEdit,
+    PromptContext,
+    Scope,
+    as_edits,
+    decided_scope,
+    rewrite,
+)
 from neva_tl.editing.calibrate import Calibration, DosePoint, calibrate, calibrate_many
 from neva_tl.editing.edits.ablate import Ablate
 from neva_tl.editing.edits.clamp import Clamp
@@ -14,7 +25,7 @@ from neva_tl.editing.edits.prompt_shift import PromptShift
 from neva_tl.editing.edits.scale import Scale
 from neva_tl.editing.edits.shift import Amplify, Shift
 from neva_tl.editing.edits.vector import AddVector, ProbedVector, fit_vector_probes
-from neva_tl.editing.gate import RelevanceGate, fit_relevance
+from neva_tl.editing.gate import RelevanceGate, auto_gate, fit_relevance
 from neva_tl.editing.hf import edit_hf
 from neva_tl.editing.hooking import edit, edit_rows
 from neva_tl.editing.session import EditSession
@@ -28,6 +39,7 @@ __all__ = [
     "Ablate",
     "AddVector",
     "Amplify",
+    "AutoScope",
     "Calibration",
     "Change",
     "Clamp",
@@ -48,10 +60,12 @@ __all__ = [
     "Scope",
     "Shift",
     "as_edits",
+    "auto_gate",
     "calibrate",
     "calibrate_many",
     "compose",
     "content_hash",
+    "decided_scope",
     "edit",
     "edit_hf",
     "edit_rows",

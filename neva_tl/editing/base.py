@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from neva_tl import models
 from neva_tl.core.arguments import CheckedArguments, check_arguments
+from neva_tl.core.auto import AUTO, DoseUnit, auto_of
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing.constant import PerDevice
@@ -28,6 +29,20 @@ from neva_tl.editing.gate import RelevanceGate
 #: scored); `all`: both; `last`: the prompt's last token and every generated token (the tokens that predict the continuation).
 Scope = Literal["all", "prompt", "generated", "last"]
 SCOPES: tuple[str, ...] = ("all", "prompt", "generated", "last")
+
+#: A scope, or `auto`: the study's scope for the model.
+AutoScope = Literal["auto", "all", "prompt", "generated", "last"]
+
+
+def decided_scope(scope: AutoScope, demo: bool) -> Scope:
+    """Return a scope with `auto` decided.
+
+    Args:
+        scope: The scope, or `auto`.
+        demo: Whether the model is a demo model.
+    """
+    return auto_of(demo).scope if scope == AUTO else scope
+
 
 #: Class of the edit itself (`typing.Self` cannot be checked at run time on a single method).
 E = TypeVar("E", bound="Edit")
@@ -80,7 +95,10 @@ class Edit(metaclass=CheckedArguments):
         dose: Strength, in the unit that each edit states.
         scope: Tokens that are touched.
         gate: Restricts the edit to the tokens in scope that it opens; None opens all of them.
+        unit: Unit of the dose, which decides the grid of `calibrate`.
     """
+
+    unit: ClassVar[DoseUnit] = "contrasts"
 
     dose: float = field(default=1.0, kw_only=True)
     scope: Scope = field(default="all", kw_only=True)

@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.auto import grid_of_unit
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.editing.base import Edit
@@ -106,7 +107,7 @@ def calibrate(
     metric: Callable[[Edit], DosePoint],
     targets: float | Sequence[float],
     *,
-    grid: Sequence[float],
+    grid: Sequence[float] | None = None,
     base_invalid: float = 0.0,
     slack: float = 0.05,
     refine: int = 2,
@@ -118,17 +119,17 @@ def calibrate(
         edit: The edit; only its dose changes.
         metric: Scores an edit on validation prompts.
         targets: Gains to reach, in the metric's unit.
-        grid: Ascending positive doses of the coarse search.
+        grid: Ascending positive doses of the coarse search; None takes the study's grid of the edit's unit.
         base_invalid: Invalid rate of the unedited model.
         slack: A dose is admissible when its invalid rate is at most `base_invalid + slack`.
         refine: Evaluations spent on bracketing each target.
         suppress: Search negative doses (`-grid`): edits against the value. The metric must then rise as the value falls.
 
     Raises:
-        InputError: The grid is not ascending and positive, or a target is not above 0.
+        InputError: The grid is not ascending and positive, a target is not above 0, or the edit has no grid of its own.
         WorkError: The metric returned a gain that is not finite.
     """
-    settings = _SearchSettings.of(targets, grid, base_invalid, slack, refine, suppress)
+    settings = _SearchSettings.of(targets, _grid(grid, [edit]), base_invalid, slack, refine, suppress)
     (calibration,) = _in_step([_Search(edit, settings)], lambda requests: [metric(item) for _, item in requests])
     return calibration
 
@@ -139,7 +140,7 @@ def calibrate_many(
     metric: Callable[[Sequence[tuple[int, Edit]]], Sequence[DosePoint]],
     targets: float | Sequence[float],
     *,
-    grid: Sequence[float],
+    grid: Sequence[float] | None = None,
     base_invalid: float = 0.0,
     slack: float = 0.05,
     refine: int = 2,
@@ -161,8 +162,18 @@ def calibrate_many(
         InputError: See `calibrate`.
         WorkError: See `calibrate`; also where the metric returns another number of points than it was passed edits.
     """
-    settings = _SearchSettings.of(targets, grid, base_invalid, slack, refine, suppress)
+    settings = _SearchSettings.of(targets, _grid(grid, edits), base_invalid, slack, refine, suppress)
     return _in_step([_Search(edit, settings) for edit in edits], metric)
+
+
+def _grid(grid: Sequence[float] | None, edits: Sequence[Edit]) -> Sequence[float]:
+    """The grid of a search: the requested one, else that of the edits' unit."""
+    if grid is not None or not edits:
+        return grid or ()
+    units = {edit.unit for edit in edits}
+    if len(units) > 1:
+        raise InputError(f"edits with doses in {', '.join(sorted(units))} have no common grid: pass grid=...")
+    return grid_of_unit(units.pop())
 
 
 def _in_step(

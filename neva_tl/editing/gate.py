@@ -21,15 +21,18 @@ from safetensors.numpy import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from neva_tl import models
+from neva_tl import models, prompts
 from neva_tl.core.arguments import CheckedArguments, check_arguments
+from neva_tl.core.auto import AUTO, auto_of
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import DAMAGED, atomic_write, first_line
 from neva_tl.core.ledger import check
+from neva_tl.core.messages import progress_bar
 from neva_tl.editing.constant import PerDevice
 from neva_tl.editing.tokens import chosen_tokens, last_answer_token
 from neva_tl.models import inference
+from neva_tl.prompts import ContrastSet
 from neva_tl.prompts.example import Example
 
 _ARRAYS = ("layers", "weight", "bias", "caught", "passed")
@@ -196,7 +199,7 @@ def fit_relevance(
     relevant: Sequence[Example],
     neutral: Sequence[str],
     *,
-    pooling: Literal["mean", "last"] = "last",
+    pooling: Literal["mean", "last", "auto"] = "auto",
     layers: Sequence[int] | None = None,
     threshold: float = 0.5,
     C: float = 0.05,
@@ -210,7 +213,7 @@ def fit_relevance(
         model: A TransformerLens model.
         relevant: Training texts of both poles and all values; their answer tokens are the relevant ones.
         neutral: Value-free training texts; all of their tokens, BOS included, are irrelevant.
-        pooling: As in `collect`: `mean` uses all answer tokens, `last` the last one.
+        pooling: As in `collect`: `mean` uses all answer tokens, `last` the last one; `auto` is `last` on demo models.
         layers: Layers at which edits will need the gate; None is every layer.
         threshold: Threshold of the gate.
         C: Inverse L2 strength, as in scikit-learn.
@@ -224,12 +227,14 @@ def fit_relevance(
     """
     if not len(relevant) or not len(neutral):
         raise InputError("a relevance gate needs relevant and neutral texts: one of the two lists is empty")
-    n_layers = models.info(model).n_layers
+    info = models.info(model)
+    n_layers = info.n_layers
+    which = auto_of(info.demo).pooling if pooling == AUTO else pooling
     at = tuple(range(n_layers)) if layers is None else tuple(sorted(set(layers)))
     if not at or not 0 <= at[0] <= at[-1] < n_layers:
         raise InputError(f"layers = {list(at)} is not possible: name layers from 0 to {n_layers - 1}, or leave it out")
     rng = np.random.default_rng(seed)
-    yes = _tokens(model, relevant, at, pooling, chat, most, rng)
+    yes = _tokens(model, relevant, at, which, chat, most, rng)
     no = _tokens(model, [Example("", text) for text in neutral], at, "all", False, most, rng)
     if not len(yes) or not len(no):
         kind = "neutral" if len(yes) else "relevant"
@@ -252,6 +257,45 @@ def fit_relevance(
     return RelevanceGate(at, np.stack(weights), np.array(biases), np.array(caught), np.array(passed), threshold)
 
 
+@check_arguments
+def auto_gate(
+    model: models.Model,
+    pairs: ContrastSet | str,
+    *,
+    gate: Literal["auto", "relevance", "none"] = "auto",
+    chat: bool | None = None,
+    seed: int = 0,
+) -> RelevanceGate | None:
+    """Return the relevance gate that a study of a model and its prompts puts on every edit.
+
+    The tokens at which the contrast is collected count as relevant, all tokens of neutral text as irrelevant
+    (`prompts.gate_texts`).
+
+    Args:
+        model: A TransformerLens model.
+        pairs: The contrast set, or an argument of `prompts.load`.
+        gate: `relevance` fits one, `none` fits none; `auto` fits one on demo models, whose strict grammar breaks where an edit
+            acts on a token that names no value.
+        chat: Chat template for the relevant texts; None uses it where the tokenizer has one.
+        seed: Seed of the draw of tokens.
+
+    Returns:
+        The gate, or None: `edit.with_gate(nv.auto_gate(model, pairs))` takes both.
+
+    Raises:
+        InputError: See `fit_relevance`.
+
+    Example:
+        >>> import neva_tl as nv
+        >>> nv.auto_gate(nv.load("demo"), nv.prompts.load("demo", per_value=8)).unit
+        'token'
+    """
+    if (auto_of(models.info(model).demo).gate if gate == AUTO else gate) == "none":
+        return None
+    relevant, neutral = prompts.gate_texts(pairs)
+    return fit_relevance(model, relevant, neutral, chat=chat, seed=seed)
+
+
 def _tokens(
     model: models.Model,
     examples: Sequence[Example],
@@ -270,7 +314,7 @@ def _tokens(
         plan.append((batch, selected))
         total += int(selected.sum())
     chunks = []
-    for batch, selected in plan:
+    for batch, selected in progress_bar(plan, desc="gate", unit="batch"):
         if total > most:
             drawn = torch.from_numpy(rng.random(tuple(selected.shape)) < most / total).to(selected.device)
             selected = selected & drawn

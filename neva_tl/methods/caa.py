@@ -53,7 +53,7 @@ def _vectors(evidence: Evidence, value: str, *, project: bool) -> AddVector:
     return AddVector(
         {layer: (v / len(layers)).astype(np.float32) for layer, v in vectors.items()},
         name="caa_projected" if project else "caa",
-        scope=evidence.scope,
+        scope=evidence.token_scope,
     )
 
 

@@ -63,4 +63,4 @@ def _probed(evidence: Evidence, value: str, name: str, *, project: bool) -> Prob
     resid = residuals(evidence, rows, layers, pooling, name)
     plain = stats.direction(value)
     directions = {layer: projected_direction(stats, value, layer) if project else plain[layer] for layer in layers}
-    return fit_vector_probes(resid, label, directions, name=name, dose=2.0, scope=evidence.scope)
+    return fit_vector_probes(resid, label, directions, name=name, dose=2.0, scope=evidence.token_scope)

@@ -77,7 +77,7 @@ def conva(evidence: Evidence, value: ValueName, *, p0: float = 0.9, C: float = 1
             stacklevel=2,
         )
         accurate = [probes[best]]
-    return PromptShift(tuple(accurate), "conva", dose=dose, scope=evidence.scope)
+    return PromptShift(tuple(accurate), "conva", dose=dose, scope=evidence.token_scope)
 
 
 def usable_layers(n_layers: int) -> tuple[int, ...]:

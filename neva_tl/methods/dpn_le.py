@@ -26,4 +26,4 @@ def dpn_le(evidence: Evidence, value: ValueName) -> Shift:
         InputError: No neuron passes the selector.
     """
     neurons = selection.select(evidence.stats, value, method="mean_shift")
-    return Shift(neurons, weights="rank_weight", scope=evidence.scope)
+    return Shift(neurons, weights="rank_weight", scope=evidence.token_scope)

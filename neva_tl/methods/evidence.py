@@ -12,7 +12,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.names import did_you_mean
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.theories import ValueName
-from neva_tl.editing import RelevanceGate, Scope
+from neva_tl.editing import AutoScope, RelevanceGate, Scope, decided_scope
 from neva_tl.methods.residuals import TextResiduals
 from neva_tl.models import Model
 
@@ -25,7 +25,7 @@ class Evidence(metaclass=CheckedArguments):
         model: The model.
         stats: Collected statistics, with samples where a method fits probes.
         neurons: Value -> selected neurons, shared by the neuron-level methods.
-        scope: Token scope of every method.
+        scope: Token scope of every method; `auto` becomes the study's: `last` on demo models, `generated` on all others.
         layers: Layers of vector methods, chosen on validation prompts by the study; None takes the method's default.
         chat: Whether prompts are formatted with the chat template (role prompts are worded for it).
         seed: Seed of placebos and of probe data.
@@ -38,13 +38,21 @@ class Evidence(metaclass=CheckedArguments):
     model: Model
     stats: ActivationStats
     neurons: Mapping[ValueName, NeuronSet]
-    scope: Scope = "all"
+    scope: AutoScope = "auto"
     layers: tuple[int, ...] | None = None
     chat: bool = False
     seed: int = 0
     gate: RelevanceGate | None = None
     margins: MarginEffects | None = None
     residuals: TextResiduals = field(default_factory=TextResiduals, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scope", decided_scope(self.scope, self.stats.demo))
+
+    @property
+    def token_scope(self) -> Scope:
+        """The decided scope."""
+        return decided_scope(self.scope, self.stats.demo)
 
     def of(self, value: str) -> NeuronSet:
         """The selected neurons of a value.

@@ -33,7 +33,7 @@ def lape(evidence: Evidence, value: ValueName, *, to: Literal["plus", "zero"] = 
     Raises:
         InputError: No neuron fires for this value and few others.
     """
-    return Ablate(value_neurons(evidence, value), mode=to, effects="all", scope=evidence.scope)
+    return Ablate(value_neurons(evidence, value), mode=to, effects="all", scope=evidence.token_scope)
 
 
 def value_neurons(evidence: Evidence, value: str) -> NeuronSet:

@@ -18,7 +18,7 @@ def neva(evidence: Evidence, value: ValueName) -> ContextAware:
         evidence: Training data with samples.
         value: The value to steer towards.
     """
-    return fit_context(evidence.stats, evidence.of(value), scope=evidence.scope, seed=evidence.seed)
+    return fit_context(evidence.stats, evidence.of(value), scope=evidence.token_scope, seed=evidence.seed)
 
 
 @check_arguments
@@ -29,4 +29,4 @@ def neva_shift(evidence: Evidence, value: ValueName) -> Shift:
         evidence: Training data.
         value: The value to steer towards.
     """
-    return Amplify(evidence.of(value), scope=evidence.scope)
+    return Amplify(evidence.of(value), scope=evidence.token_scope)

@@ -42,7 +42,7 @@ def npti(evidence: Evidence, value: ValueName) -> GateShift:
     options: dict[str, Any] = {"method": "activation_probability", "site": "gate" if gated else "post"}
     raised, silenced = (selection.select(evidence.stats, value, pole=pole, **options) for pole in "+-")
     both = raised.with_df(pd.concat([raised.df, silenced.df], ignore_index=True))
-    return GateShift(with_q95(evidence, value, both), scope=evidence.scope)
+    return GateShift(with_q95(evidence, value, both), scope=evidence.token_scope)
 
 
 def with_q95(evidence: Evidence, value: str, neurons: NeuronSet) -> NeuronSet:

@@ -21,7 +21,7 @@ def random_neurons(evidence: Evidence, value: ValueName) -> Shift:
         value: The value whose neurons are matched.
     """
     neurons = random_like(evidence.of(value), evidence.stats, evidence.model, seed=evidence.seed)
-    return Amplify(neurons, scope=evidence.scope)
+    return Amplify(neurons, scope=evidence.token_scope)
 
 
 @check_arguments
@@ -36,4 +36,4 @@ def label_shuffled(evidence: Evidence, value: ValueName) -> Shift:
     """
     like = evidence.of(value)
     neurons = shuffled_selection(evidence.stats, value, like=like, model=evidence.model, seed=evidence.seed)
-    return Amplify(neurons, scope=evidence.scope)
+    return Amplify(neurons, scope=evidence.token_scope)

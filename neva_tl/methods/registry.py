@@ -6,7 +6,8 @@ The table of methods is `neva_tl.core.method_records`.
 from __future__ import annotations
 
 from neva_tl.core.arguments import check_arguments
-from neva_tl.core.method_records import DoseUnit, find_method
+from neva_tl.core.auto import DoseUnit
+from neva_tl.core.method_records import find_method
 from neva_tl.core.theories import ValueName
 from neva_tl.editing import Edit
 from neva_tl.methods.evidence import Evidence

@@ -7,6 +7,7 @@ rotated coordinates (a coordinate writes `Q^T W_out`), and the edit shifts along
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -55,7 +56,7 @@ def rotated(evidence: Evidence, value: ValueName) -> AddVector:
         rows = selected.at(layer)
         step = (rows["mean_plus"] - rows["mean_minus"]).to_numpy(dtype=np.float64)
         vectors[layer] = (bases[layer][:, rows["neuron"].to_numpy()] @ step).astype(np.float32)
-    return AddVector(vectors, name="rotated", site="post", scope=evidence.scope)
+    return AddVector(vectors, name="rotated", site="post", scope=evidence.token_scope)
 
 
 def rotations(n_layers: int, width: int, seed: int) -> list[Float[np.ndarray, "k k"]]:
@@ -111,9 +112,13 @@ def select_like(stats: ActivationStats, like: NeuronSet, model: models.Model, **
     options = {**like.settings.get("options", {}), **quick(like.method), **more}
     names = ("alpha", "delta", "lam", "require_split_half", "require_q", "layers", "seed")
     settings = {name: like.settings[name] for name in names if name in like.settings}
-    return selection.select(
-        stats, like.value, method=like.method, k=max(1, len(like)), model=model, **settings, **options
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", selection.SelectionWarning
+        )  # the caller refuses an empty set, and named no number
+        return selection.select(
+            stats, like.value, method=like.method, k=max(1, len(like)), model=model, **settings, **options
+        )
 
 
 def _effects(evidence: Evidence, like: NeuronSet, bases: list[Float[np.ndarray, "k k"]]) -> dict[str, Any]:

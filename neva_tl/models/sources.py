@@ -21,6 +21,8 @@ from safetensors import safe_open
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import DAMAGED, first_line, read_json
+from neva_tl.core.locks import lock_file
+from neva_tl.core.messages import say
 from neva_tl.core.names import describe
 from neva_tl.core.user_cache import cache_folder, mark_used
 from neva_tl.models.checkpoint import refuse_incomplete
@@ -377,7 +379,6 @@ def from_gguf(file: Path) -> Path:
     """
     import hashlib
     import shutil
-    import sys
     import tempfile
 
     size = file.stat().st_size
@@ -386,9 +387,7 @@ def from_gguf(file: Path) -> Path:
         handle.seek(max(0, size - (1 << 20)))
         digest = hashlib.sha256(b"%d" % size + head + handle.read()).hexdigest()[:12]
     target = cache_folder() / f"{file.stem}-{digest}"
-    if (target / "config.json").is_file():
-        with suppress(OSError):  # a read-only cache
-            mark_used(target)
+    if _converted(target):
         return target
     if importlib.util.find_spec("gguf") is None:
         raise InputError("reading a .gguf file needs the package gguf: pip install gguf")
@@ -401,16 +400,27 @@ def from_gguf(file: Path) -> Path:
         raise InputError(
             f"cannot convert {file.name} into {target}: {error.strerror}; set NEVA_TL_CACHE to a folder"
         ) from error
-    print(f"neva_tl: converting {file.name} once into {target} (about 20 s)", file=sys.stderr)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        with quiet():
-            _convert(file, temporary)
-        if not (target / "config.json").is_file():
+    with lock_file(target.parent / f".{target.name}.lock", str(target), wait=True):
+        if _converted(target):  # by another process, which this one waited for
+            return target
+        say(f"neva_tl: converting {file.name} once into {target} (about 20 s)")
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            with quiet():
+                _convert(file, temporary)
             os.replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def _converted(target: Path) -> bool:
+    """Whether the cache has a converted checkpoint, which is then marked as used."""
+    if not (target / "config.json").is_file():
+        return False
+    with suppress(OSError):  # a read-only cache
+        mark_used(target)
+    return True
 
 
 def _check_gguf(file: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 
 from neva_tl.core.errors import InputError, NevaError, reason_of
 from neva_tl.core.ledger import check, checked_bytes
+from neva_tl.core.messages import notice, progress_bar
 from neva_tl.core.theories import ValueTheory, find_theory
 from neva_tl.plots.bars import method_bars
 from neva_tl.plots.circle import circle_plot
@@ -202,11 +202,13 @@ def write_figures(
         names = tuple(name for name in FIGURES if _drawable(Path(run), name))
     catch = failed is not None
     if jobs == 1 or len(names) < 2:
-        written = [_attempt(run, name, catch) for name in names]
+        written = [_attempt(run, name, catch) for name in progress_bar(names, desc="figures", unit="figure")]
     else:
         from joblib import Parallel, delayed
 
-        written = list(Parallel(n_jobs=jobs, backend="loky")(delayed(_attempt)(run, name, catch) for name in names))
+        tasks = (delayed(_attempt)(run, name, catch) for name in names)
+        results = Parallel(n_jobs=jobs, backend="loky", return_as="generator")(tasks)
+        written = list(progress_bar(results, total=len(names), desc="figures", unit="figure"))
     if failed is not None:
         failed |= {name: reason for name, (_, reason) in zip(names, written, strict=True)}
     return [path for paths, _ in written for path in paths]
@@ -265,6 +267,6 @@ def script(name: str, argv: list[str] | None = None) -> int:
         for path in write_figures(args.run, (name,)):
             print(path)
     except NevaError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        notice(f"{name}: {error}")
         return error.exit_code
     return 0

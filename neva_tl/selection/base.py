@@ -47,6 +47,7 @@ class Request:
         site: `post` or `gate`.
         seed: Seed of every random draw.
         options: The selector's own options.
+        k_requested: Whether the caller named k. A default k only limits the set, so that fewer neurons are not worth a warning.
     """
 
     value: str
@@ -61,6 +62,7 @@ class Request:
     site: Site = "post"
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    k_requested: bool = True
 
     def settings(self) -> dict[str, Any]:
         """The request as plain data for the neuron set's file (without the model)."""
@@ -205,7 +207,7 @@ def finish(
 ) -> NeuronSet:
     """Keep the best k candidates as a NeuronSet.
 
-    Warns when there are none, or fewer than requested.
+    Warns when there are none, or fewer than the caller requested.
 
     Args:
         stats: The statistics.
@@ -228,7 +230,7 @@ def finish(
     if not len(selected):
         g = effects(stats, request.value, request.site)[0].g.ravel()[neurons_of(stats, request.layers)]
         warnings.warn(_nothing_left(request, settings, float(np.abs(g).max()), tested), SelectionWarning, stacklevel=4)
-    elif request.k is not None and len(selected) < request.k:
+    elif request.k is not None and request.k_requested and len(selected) < request.k:
         warnings.warn(
             f"{request.value}: {len(selected)} neurons pass, fewer than the k = {request.k} requested ({_steps(settings)})",
             SelectionWarning,

@@ -25,6 +25,7 @@ from neva_tl.attribution.gradient import gradient_effects
 from neva_tl.attribution.outputs import scales_of, written
 from neva_tl.attribution.tokens import value_tokens
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.statistics import benjamini_hochberg
 from neva_tl.core.theories import ValueTheory
@@ -51,7 +52,7 @@ def select_causal(
     Both factors of the score must be above 0.
 
     Args:
-        stats: Activation statistics; with path `gradient` they must hold the samples of a contrast set.
+        stats: Activation statistics; with path `gradient` they must have their texts.
         request: The request, with the model.
         path: `direct` (units: logits times the stream's own scale, see `readout`) or `gradient` (log-probability).
         words: Value -> words; by default half A of our lists. Tokens that two values claim are omitted.
@@ -63,7 +64,7 @@ def select_causal(
 
     Raises:
         InputError: The model is missing, the site is `gate`, the path is unknown, the value has no token of its own, or
-            (gradient) the samples hold no texts.
+            (gradient) the statistics have no texts.
     """
     if request.site != "post":
         raise InputError("method causal attributes through W_out, which reads site post: select at post")
@@ -207,7 +208,9 @@ def gradient_effect(
     rng = np.random.default_rng(seed)
     on_tokens = gradient_effects(model, neurons, examples, list(tokens))
     sets = [rng.choice(rest, len(tokens), replace=False).tolist() for _ in range(draws)]
-    null = np.stack([gradient_effects(model, neurons, examples, drawn) for drawn in sets])
+    null = np.stack(
+        [gradient_effects(model, neurons, examples, drawn) for drawn in progress_bar(sets, desc="random tokens")]
+    )
     effect = on_tokens - null.mean(axis=0)
     error = null.std(axis=0, ddof=1) * np.sqrt(1 + 1 / draws)
     t = np.divide(effect, error, out=np.zeros_like(effect), where=error > 0)
@@ -227,11 +230,11 @@ def _as_set(stats: ActivationStats, request: Request, rows: pd.DataFrame) -> Neu
 
 def _texts(stats: ActivationStats, request: Request, most: int) -> list[Example]:
     """At most `most` of the value's texts, of both poles."""
-    if stats.samples is None or "text" not in stats.samples.table:
-        raise InputError("path gradient runs the value's texts again: collect with samples=True (or a path)")
+    table = stats.training_texts
+    if table is None:
+        raise InputError("path gradient runs the value's texts again: collect again, or pass stats.with_texts(pairs)")
     if most < 1:
         raise InputError(f"texts = {most}: the gradient needs at least one text")
-    table = stats.samples.table
     rows = np.flatnonzero((table["value"] == request.value).to_numpy())
     drawn = np.random.default_rng(request.seed).permutation(rows)[:most]
     return examples_of(table.iloc[np.sort(drawn)])

@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 
 from neva_tl.activations import ActivationStats
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.selection.base import Request, SelectionWarning, finish
 from neva_tl.selection.contrast import probe_rows
@@ -136,8 +137,9 @@ def probe_weights(
     assert stats.samples is not None
     read = list(range(stats.n_layers)) if layers is None else sorted(set(layers))
     out = np.zeros((stats.n_layers, stats.d_mlp))
-    slow = []
-    for group in [[layer] for layer in read] if scope == "layer" else [read]:
+    slow: list[int] = []
+    groups = [[layer] for layer in read] if scope == "layer" else [read]
+    for group in progress_bar(groups, desc="probes", unit="probe"):
         h = np.asarray(stats.samples.h[rows][:, group], dtype=np.float64).reshape(len(rows), -1)
         fitted, converged = _fit(h, label, penalty=penalty, C=C, l1_ratio=l1_ratio, steps=steps, seed=seed)
         out[group] = fitted.reshape(len(group), stats.d_mlp)

@@ -23,6 +23,8 @@ class Selector:
         select: Function `(stats, request, **options) -> NeuronSet`; its keyword-only parameters are the selector's options.
         needs_samples: Whether it reads single prompts, so that statistics must be collected with samples.
         placebo: Whether its neurons carry nothing by construction; a placebo cannot be matched to it or resampled.
+        needs_model: Whether it reads the model's weights or runs the model.
+        needs_texts: Whether it runs the collected texts again (`ActivationStats.training_texts`).
         quick: Options for re-selections (placebos, resamples) that leave out costly columns which those do not read, such as
             the sign flips for `p_fwe`.
     """
@@ -30,6 +32,8 @@ class Selector:
     select: Callable[..., NeuronSet]
     needs_samples: bool = False
     placebo: bool = False
+    needs_model: bool = False
+    needs_texts: bool = False
     quick: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -59,6 +59,7 @@ def label_shuffled(
         site=like.site,
         seed=seed,
         options={**settings.get("options", {}), **quick(like.method)},
+        k_requested=False,  # the caller named a set to follow, not a number
     )
     check_request(stats, request)
     neurons = run(shuffled_stats(stats, value, seed), request, like.method)
@@ -95,7 +96,7 @@ def shuffled_stats(stats: ActivationStats, value: ValueName, seed: int = 0) -> A
     poles = table["pole"].to_numpy(copy=True)
     poles[rows] = shuffled["pole"].to_numpy()
     samples = Samples(stats.samples.h, table.assign(pole=poles))
-    return replace(stats, **arrays, gate_mean=None, gate_m2=None, gate_positive=None, samples=samples)
+    return replace(stats, **arrays, gate_mean=None, gate_m2=None, gate_positive=None, samples=samples, texts=None)
 
 
 def shuffle_poles(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:

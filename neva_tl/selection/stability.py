@@ -18,6 +18,7 @@ from neva_tl.activations import ActivationStats
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.theories import ValueName
 from neva_tl.models import Model
 from neva_tl.selection.base import Request, SelectionWarning, check_request, family_size
@@ -132,7 +133,7 @@ def stability(
     clusters = clusters_of(stats)
     rng = np.random.default_rng(seed)
     count = np.zeros((stats.n_layers, stats.d_mlp), dtype=np.int64)
-    for _ in range(draws):
+    for _ in progress_bar(range(draws), desc="stability", unit="draw"):
         orders = {name: rng.permutation(len(rows)) for name, rows in clusters.items()}
         for second in (False, True):
             halves = {

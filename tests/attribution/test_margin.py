@@ -170,8 +170,8 @@ def test_bad_requests(model: Any, stats: ActivationStats, effects: MarginEffects
         margin_effects(model, table, ("hedonism",))
     with pytest.raises(InputError, match="no margin effects on hedonism"):
         effects.of("hedonism")
-    with pytest.raises(InputError, match="collect with samples"):
-        selection.select(replace(stats, samples=None), "power", method="margin", model=model)
+    with pytest.raises(InputError, match="with_texts"):
+        selection.select(replace(stats, samples=None, texts=None), "power", method="margin", model=model)
     small = replace(effects, effect=effects.effect[:, :1], se=effects.se[:, :1])
     with pytest.raises(InputError, match="do not fit"):
         selection.select(stats, "power", method="margin", effects=small)

@@ -84,6 +84,16 @@ def test_the_card_is_printed_for_people_too(data, trained, call):
     assert code == 0 and "score >= 0.2" in out
 
 
+def test_training_again_keeps_the_judge_and_refuses_another(data, trained, call):
+    argv = ("train-judge", "--data", data / "valueeval", "--features", "tfidf", "--out", trained)
+    before = {file.name: file.stat().st_mtime_ns for file in trained.iterdir()}
+    code, out, err = call(*argv)
+    assert code == 0 and "already trained" in err and f"-> {trained}: F1" in out
+    code, out, err = call(*argv, "--seed", 1)
+    assert (code, out) == (2, "") and "holds another judge (seed was 0, now 1)" in err and err.count("\n") == 1
+    assert {file.name: file.stat().st_mtime_ns for file in trained.iterdir()} == before
+
+
 def test_train_prints_json(data, tmp_path, call):
     file = tmp_path / "mine.csv"
     rows = [f"{'I lead' if i % 2 else 'I rest'} at place{i % 7} {i},power,{i % 2}" for i in range(60)]

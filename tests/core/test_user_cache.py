@@ -72,3 +72,28 @@ def test_the_command(cache: Path, call: Any) -> None:
     assert status == 0 and "steering" in out and "abc" in out
     status, out, _ = call("cache", "--clear")
     assert status == 0 and "removed 1 entries" in out and user_cache.entries() == []
+
+
+def test_sizes_are_counted_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing walks the entries that were used in the last hour, and the others only the first time."""
+    counted: list[str] = []
+    count = user_cache._counted
+    monkeypatch.setattr(user_cache, "_counted", lambda folder: counted.append(folder.name) or count(folder))
+    old, new = _entry("evidence", "old", 300, 5), _entry("evidence", "new", 100, 0.1)
+    first = user_cache.entries()
+    assert sorted(counted) == ["new", "old"]
+    counted.clear()
+    assert user_cache.entries() == first and counted == ["new"]
+    assert {entry.path: entry.size for entry in first} == {old: 300, new: 100}
+    # a use forgets the size, since the entry may grow
+    (user_cache.entry_folder("evidence", "old") / "more").write_bytes(b"x" * 50)
+    then = time.time() - 2 * 3600
+    os.utime(old.parent / f"old{user_cache.USED}", (then, then))
+    assert {entry.path.name: entry.size for entry in user_cache.entries()} == {"old": 350, "new": 100}
+
+
+def test_an_entry_that_another_process_writes_into_is_not_removed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy, idle = _entry("evidence", "busy", 100, 5), _entry("evidence", "idle", 100, 5)
+    monkeypatch.setattr(user_cache, "is_locked", lambda folder: folder == busy)
+    assert [entry.path for entry in user_cache.prune(everything=True)] == [idle]
+    assert busy.exists() and not idle.exists()

@@ -15,6 +15,7 @@ import torch
 import neva_tl as nv
 from neva_tl import models
 from neva_tl.activations import ActivationStats
+from neva_tl.core.auto import GRIDS
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Edit
 from neva_tl.evaluation.judges import LogProbJudge, legible
@@ -23,7 +24,7 @@ from neva_tl.models import inference, sources
 from neva_tl.prompts import ContrastSet
 from neva_tl.prompts.example import Example
 from neva_tl.study.run import scorers
-from neva_tl.study.run.config import GRIDS, PROFILES
+from neva_tl.study.run.config import PROFILES
 
 pytestmark = pytest.mark.smollm2
 

@@ -59,7 +59,7 @@ def measure(name: str) -> dict[str, Any]:
                 stats, "benevolence", method=method, model=model, k=K, require_q=False, require_split_half=False
             )
         edits = {"shift": nv.Amplify(neurons, dose=2.0), "ablate": nv.Ablate(neurons), "none": None}
-        edits["context"] = nv.fit_context(stats, neurons, dose=3.0)
+        edits["context"] = nv.fit_context(stats, neurons, dose=3.0, scope="all")
         found: dict[str, Any] = {"neurons": neurons.df[["layer", "neuron"]].to_numpy().tolist()}
         found["score"] = np.asarray(neurons.df["score"], dtype=float).tolist()
         for key, item in edits.items():

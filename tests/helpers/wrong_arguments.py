@@ -56,7 +56,9 @@ class Objects:
         self.stats = nv.collect(self.model, self.pairs, samples=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self.neurons = nv.select(self.stats, "power", k=4, require_q=False, require_split_half=False)
+            self.neurons = nv.select(
+                self.stats, "power", method="effect_size", k=4, require_q=False, require_split_half=False
+            )
         assert len(self.neurons)
         self.edit = nv.Amplify(self.neurons, dose=1.0)
         self.example = nv.Example("one two", "three")
@@ -224,6 +226,10 @@ def targets(o: Objects) -> dict[str, Target]:
             {"model": o.model, "relevant": [o.example], "neutral": texts, "pooling": "last", "layers": None,
              "threshold": 0.5, "C": 0.05, "most": 10, "chat": None, "seed": 0},
         ),
+        "auto_gate": (
+            nv.auto_gate, {"model": o.model, "pairs": o.pairs, "gate": "relevance", "chat": None, "seed": 0}
+        ),
+        "stats.with_texts": (o.stats.with_texts, {"pairs": o.pairs}),
         "gate.at": (o.gate.at, {"threshold": 0.4}),
         "gate.save": (o.gate.save, {"path": out + ".safetensors"}),
         "RelevanceGate.load": (type(o.gate).load, {"path": out}),

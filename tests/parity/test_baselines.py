@@ -77,7 +77,9 @@ def pairs() -> ContrastSet:
 def evidence(folder: Path, pairs: ContrastSet) -> Evidence:
     model = models.load(folder)
     stats = collect(model, pairs, samples=True)
-    neurons = selection.select(stats, "power", k=12, lam=0.0, require_q=False, require_split_half=False)
+    neurons = selection.select(
+        stats, "power", method="effect_size", k=12, lam=0.0, require_q=False, require_split_half=False
+    )
     return Evidence(model, stats, {"power": neurons}, scope="all", layers=(2,), seed=SEED)
 
 

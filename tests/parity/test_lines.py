@@ -103,7 +103,9 @@ def test_selection_and_edit_equal_plain_transformers(stories3m: Any, shared_dir:
     rows = script["rows"]()
     d, delta = plain_contrast(folder, rows, "benevolence")
     stats = nv.collect(stories3m, nv.ContrastSet.from_rows(rows, "lines"))
-    neurons = nv.select(stats, "benevolence", k=16, lam=0.0, delta=0.0, require_q=False, require_split_half=False)
+    neurons = nv.select(
+        stats, "benevolence", method="effect_size", k=16, lam=0.0, delta=0.0, require_q=False, require_split_half=False
+    )
     order = np.argsort(-np.abs(d), axis=None)[:16]
     assert {(int(i) // 512, int(i) % 512) for i in order} == set(
         map(tuple, neurons.df[["layer", "neuron"]].to_numpy().tolist())

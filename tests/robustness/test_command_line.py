@@ -72,6 +72,11 @@ def test_numbers_are_tried_everywhere() -> None:
     assert len(numbers()) > 120 and len(QUICK) > 500
 
 
+def test_every_command_has_a_case() -> None:
+    names = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    assert names == {*BASE, *(line.split()[0] for line, _ in COMPLETE)} & names
+
+
 SEEDS = [
     (f"{base} --seed {seed}", "--seed") for base in BASE.values() for seed in (2**63, 2**64, 10**30, -(2**63))
 ]  # fmt: skip
@@ -107,7 +112,7 @@ OUTPUTS = [
             else (
                 (f"{base} --out /", "/"),
                 (f"{base} --out {{w}}/file", "is a file"),
-                *([] if command == "capability" else [(f"{base} --out {{w}}/full", "not empty")]),
+                (f"{base} --out {{w}}/full", "not empty"),
                 (f"{base} --out /dev/null", "/dev/null"),
             )
         ),
@@ -298,6 +303,19 @@ COMPLETE = [
     ("capability --model {w}/tiny", "--set"),
     ("capability --model {w}/tiny --data {w}/folder", "folder"),
     ("capability --model {w}/tiny --set lambada", "lambada"),
+    ("verify", "RUN"),
+    ("verify ''", "RUN"),
+    *((f"verify {{w}}/{name}", name) for name in ("nowhere", "file", "folder")),
+    ("report", "RUN"),
+    ("report ''", "RUN"),
+    *((f"report {{w}}/{name}", name) for name in ("nowhere", "file", "folder", *bad_inputs.MANIFESTS)),
+    ("cache --fly", "--fly"),
+    ("cache everything", "everything"),
+    ("--quiet --verbose cache", "exclude each other"),
+    ("-q run --model {w}/nowhere", "nowhere"),
+    ("--verbose run --model {w}/nowhere", "nowhere"),
+    ("--fly run", "--fly"),
+    ("--quiet", "command"),
     ("fly", "fly"),
     ("run --fly", "--fly"),
     ("chat", "--edit"),

@@ -40,7 +40,7 @@ def demo_parts(demo: Any) -> dict[str, Any]:
     """Statistics, neurons and an edit of the demo model."""
     pairs = nv.prompts.load("demo", per_value=6)
     stats = nv.collect(demo, pairs, samples=True)
-    options = {"k": 8, "require_q": False, "require_split_half": False}
+    options = {"method": "effect_size", "k": 8, "require_q": False, "require_split_half": False}
     neurons = nv.select(stats, "benevolence", **options)
     return {"pairs": pairs, "stats": stats, "neurons": neurons, "edit": nv.Amplify(neurons), "options": options}
 

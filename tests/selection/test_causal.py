@@ -118,13 +118,13 @@ def test_refusals() -> None:
     from dataclasses import replace
 
     same = {value: ["filler1"] for value in ("power", "security")}
-    bare = replace(stats(), samples=None)
+    bare = replace(stats(), samples=None, texts=None)
     for message, call in {
         "pass model=": lambda: select(stats(), "power", method="causal"),
         "unknown path": lambda: select(stats(), "power", method="causal", model=model, words=words, path="magic"),
         "no words for power": lambda: select(stats(), "power", method="causal", model=model, words={"security": ["x"]}),
         "claimed by another": lambda: own_tokens(model, list(same), "power", same),
-        "samples=True": lambda: select(bare, "power", method="causal", model=model, words=words, path="gradient"),
+        "with_texts": lambda: select(bare, "power", method="causal", model=model, words=words, path="gradient"),
         "at least two draws": lambda: gradient_effect(model, some(), [], [3], draws=1),
         "site post": lambda: select(stats(), "power", method="causal", model=model, site="gate"),
     }.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -28,9 +29,12 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.statistics import detectable_g, hedges_correction
 from neva_tl.editing import Ablate, Amplify, fit_context
-from neva_tl.selection import SelectionWarning, default_k, effect_table, select
+from neva_tl.selection import SelectionWarning, default_k, effect_table
+from neva_tl.selection import select as select_by
 
 pytestmark = pytest.mark.core
+
+select = partial(select_by, method="effect_size")
 
 
 def names(neurons: NeuronSet) -> set[tuple[int, int]]:

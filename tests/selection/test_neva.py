@@ -15,7 +15,7 @@ pytestmark = pytest.mark.core
 
 def test_readers_rank_below_writers(model: object) -> None:
     stats = make_stats(clusters=40)
-    by_effect = select(stats, "benevolence", k=9)
+    by_effect = select(stats, "benevolence", method="effect_size", k=9)
     by_write = select(stats, "benevolence", method="neva", model=model)
     top = by_write.head(LAYERS * (len(WRITERS) + len(NEGATIVE))).df
     assert set(top["neuron"]) == {*WRITERS, *NEGATIVE}

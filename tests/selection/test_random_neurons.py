@@ -34,14 +34,23 @@ def test_random_matches_layers_and_writes(model: object, signs: str) -> None:
 
 def test_random_is_seeded(model: object) -> None:
     stats = make_stats(clusters=40)
-    found = select(stats, "benevolence", k=6)
+    found = select(stats, "benevolence", method="effect_size", k=6)
     first, again, other = (random_like(found, stats, model, seed=s).df for s in (1, 1, 2))
     assert first.equals(again) and not first["neuron"].equals(other["neuron"])
 
 
 def test_random_of_most_of_a_layer(model: object) -> None:
     stats = make_stats(clusters=40)
-    found = select(stats, "benevolence", k=WIDTH, layers=[0], require_q=False, require_split_half=False, lam=0.0)
+    found = select(
+        stats,
+        "benevolence",
+        method="effect_size",
+        k=WIDTH,
+        layers=[0],
+        require_q=False,
+        require_split_half=False,
+        lam=0.0,
+    )
     assert len(found) == WIDTH
     assert random_like(found, stats, model).df["neuron"].nunique() == WIDTH
 
@@ -50,7 +59,7 @@ def test_random_by_name(model: object) -> None:
     stats = make_stats(clusters=40)
     placebo = select(stats, "benevolence", method="random", model=model, base="neva")
     assert placebo.method == "random" and placebo.settings["like"] == "neva"
-    like = select(stats, "benevolence", k=3)
+    like = select(stats, "benevolence", method="effect_size", k=3)
     assert len(select(stats, "benevolence", method="random", model=model, like=like)) == 3
     with pytest.raises(InputError, match="pass model="):
         select(stats, "benevolence", method="random")

@@ -58,7 +58,7 @@ def test_label_shuffled_selects_as_many_others(model: object, method: str) -> No
 def test_label_shuffled_by_name_and_needs(model: object) -> None:
     stats = make_stats(clusters=40)
     assert select(stats, "benevolence", method="label_shuffled").method == "label_shuffled"
-    found = select(stats, "benevolence", k=5)
+    found = select(stats, "benevolence", method="effect_size", k=5)
     with pytest.raises(InputError, match="samples=True"):
         label_shuffled(make_stats(keep=False), "benevolence", like=found)
     with pytest.raises(InputError, match="placebo"):

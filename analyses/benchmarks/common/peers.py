@@ -45,7 +45,7 @@ def _ours(folder: str, **options: Any) -> Method:
     model = nv.load(folder)
 
     def run(pairs: Any) -> Moments:
-        stats = nv.collect(model, pairs, chat=False, **options)
+        stats = nv.collect(model, pairs, pooling="mean", chat=False, **options)
         moments = [stats.moments(VALUE, pole) for pole in "+-"]
         return np.stack([mean for _, mean, _ in moments]), np.stack([m2 for _, _, m2 in moments])
 

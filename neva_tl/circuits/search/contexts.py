@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from neva_tl import models
 from neva_tl.attribution.tokens import token_text
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import progress_bar
 from neva_tl.models import inference
 from neva_tl.models.hooks import record_hooks
 from neva_tl.prompts.example import Example
@@ -91,7 +90,7 @@ def top_contexts(
     order = itertools.count()
     tokenizer = models.tokenizer(model)
     names = {layer: models.hook_name(model, layer, "post") for layer, _ in neurons}
-    total = tqdm(total=len(examples), desc="contexts", unit="text", file=sys.stderr, disable=not progress)
+    total = progress_bar(total=len(examples), desc="contexts", unit="text", progress=progress, leaf=True)
     with total as bar:
         for rows, batch in inference.batches(model, examples, chat=False if plain else chat):
             with record_hooks(model, names.values()) as activations:

@@ -43,6 +43,7 @@ from neva_tl.circuits.search.nodes import Name, Nodes, split
 from neva_tl.circuits.search.single import intervals, measure_sources, pick, site_of
 from neva_tl.circuits.search.task import ValueTask, read_log_odds
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.messages import progress_bar
 from neva_tl.models import inference
 from neva_tl.models.hooks import temporary_hooks
 
@@ -184,7 +185,7 @@ def _add_batch(run: CircuitRun, traced: _TracedBatch, w: dict[Name, Tensor], sum
 def _slopes(run: CircuitRun, names: Sequence[Name], steps: int = 4) -> list[tuple[np.ndarray, dict[Name, Tensor]]]:
     """Per batch, w of every node: the slope of m in its activation, averaged along the path of the gates."""
     out: list[tuple[np.ndarray, dict[Name, Tensor]]] = []
-    for step in range(steps):
+    for step in progress_bar(range(steps), desc="slopes", unit="step"):
         for number, traced in enumerate(_traced_batches(run, (step + 0.5) / steps)):
             sign = run.text_weights(traced.rows, traced.odds.device)
             sites = list({id(x): x for x in (_activation(run.model, traced, name) for name in names)}.values())

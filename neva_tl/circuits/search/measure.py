@@ -10,6 +10,7 @@ import pandas as pd
 from neva_tl.circuits.search.task import read_log_odds
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.statistics import mean_interval
 from neva_tl.models import Model, inference
@@ -57,7 +58,7 @@ def ablation_effects(
     batches = list(inference.batches(model, examples, token_budget=token_budget, chat=chat))
     before = _log_odds(model, batches, ids, None)
     rows = []
-    for index in range(len(neurons)):
+    for index in progress_bar(range(len(neurons)), desc="edges", unit="neuron"):
         one = neurons.with_df(neurons.df.iloc[[index]])
         with edit(model, Ablate(one, mode="mean", effects="all")) as session:
             change = _log_odds(model, batches, ids, session) - before

@@ -15,7 +15,6 @@ best circuit so far. Only the task's own texts are used; report `faithfulness` o
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from neva_tl import models
 from neva_tl.circuits.search.circuit_run import CircuitRun
@@ -33,6 +31,7 @@ from neva_tl.circuits.search.nodes import Nodes
 from neva_tl.circuits.search.task import ValueTask, read_log_odds
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import progress_bar
 from neva_tl.models import inference
 
 #: Each pruning round leaves at least this share of the nodes.
@@ -169,9 +168,7 @@ def find_circuits(
     nodes = ~Nodes.none(model)
     out: dict[int, SearchResult] = {}
     plan = _plan(len(nodes), sizes)
-    with tqdm(
-        total=len(plan) + exchanges * len(set(sizes)), desc="circuit", file=sys.stderr, disable=not progress
-    ) as bar:
+    with progress_bar(total=len(plan) + exchanges * len(set(sizes)), desc="circuit", progress=progress) as bar:
         for size in plan:
             if size < len(nodes):
                 scores = _scores(run.on(_draw(task, batch, rng)), nodes, steps) / settings.span

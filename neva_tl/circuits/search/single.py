@@ -17,6 +17,7 @@ from neva_tl.circuits.search.circuit_run import CircuitRun
 from neva_tl.circuits.search.gates import Means
 from neva_tl.circuits.search.nodes import Name, Nodes
 from neva_tl.circuits.search.task import ValueTask, read_log_odds
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.statistics import containing
 from neva_tl.models import inference
 from neva_tl.models.hooks import record_hooks, temporary_hooks
@@ -53,7 +54,8 @@ def measure_sources(
     """
     base = observe_targets(run, names, slopes, None)
     out: dict[Name, tuple[np.ndarray, np.ndarray]] = {}
-    for source in [*names, *(("input", -1, token) for token in tokens)]:
+    sources: list[Name] = [*names, *(("input", -1, token) for token in tokens)]
+    for source in progress_bar(sources, desc="edges", unit="node"):
         ablated = observe_targets(run, names, slopes, source)
         out[source] = (ablated[0] - base[0], ablated[1] - base[1])
     return out

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write, first_line, read_json
 from neva_tl.core.names import describe, did_you_mean, spelling
@@ -445,7 +444,9 @@ class ValueTheory:
         return f"ValueTheory({self.name}: {len(self)} values: {listed})"
 
     def _repr_html_(self) -> str:
-        import pandas as pd
+        import pandas as pd  # here, since the shell waits for the names of values when it completes them
+
+        from neva_tl.core.cards import card
 
         table = pd.DataFrame(
             {"value": list(self.names), "definition": [one.definition for one in self.values]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from neva_tl.core.auto import DoseUnit
 from neva_tl.core.errors import InputError
 from neva_tl.editing.base import Change, NeuronEdit, PromptContext
 from neva_tl.editing.constant import PerDevice
@@ -35,6 +36,7 @@ class Ablate(NeuronEdit):
         seed: Seed of the draw.
     """
 
+    unit: ClassVar[DoseUnit] = "share"
     mode: Mode = field(default="zero", kw_only=True)
     seed: int = field(default=0, kw_only=True)
     effects: Literal["positive", "all"] = field(default="positive", kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from scipy.stats import norm
 from torch import Tensor
 
+from neva_tl.core.auto import DoseUnit
 from neva_tl.core.errors import InputError
 from neva_tl.editing.base import NeuronEdit
 
@@ -28,6 +30,7 @@ class Clamp(NeuronEdit):
         quantile: Quantile in (0, 1).
     """
 
+    unit: ClassVar[DoseUnit] = "share"
     quantile: float = field(default=0.75, kw_only=True)
 
     def __post_init__(self) -> None:

@@ -24,7 +24,7 @@ from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.kinds import Bound
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.editing.base import Change, Scope, check_model
+from neva_tl.editing.base import AutoScope, Change, check_model, decided_scope
 from neva_tl.editing.edits.probe import (
     LayerProbe,
     TowardsProbability,
@@ -81,7 +81,7 @@ def fit_context(
     C: float = 0.05,
     others: int = 40,
     dose: float = 2.0,
-    scope: Scope = "all",
+    scope: AutoScope = "auto",
     least_reach: Bound = 1.0,
     seed: int = 0,
 ) -> ContextAware:
@@ -98,7 +98,7 @@ def fit_context(
         C: Inverse L2 strength, as in scikit-learn.
         others: Number of + prompts of each other value among the negatives.
         dose: Dose of the edit.
-        scope: Token scope of the edit.
+        scope: Token scope of the edit; `auto` is the study's: `last` on demo models, `generated` on all others.
         least_reach: Log-odds that one contrast must add to a layer's probe for the layer to be edited; if no layer reaches
             it, the layer with the largest reach is edited.
         seed: Seed of the draw of other values' prompts.
@@ -130,7 +130,7 @@ def fit_context(
         if not converged:
             unconverged.append(layer)
     warn_unconverged(f"probe for {neurons.value} on selected neurons", unconverged)
-    return ContextAware(neurons, far_enough(probes, least_reach), dose=dose, scope=scope)
+    return ContextAware(neurons, far_enough(probes, least_reach), dose=dose, scope=decided_scope(scope, stats.demo))
 
 
 def _fit_layer(

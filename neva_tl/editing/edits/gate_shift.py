@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neva_tl import models
+from neva_tl.core.auto import DoseUnit
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing.base import Change, Edit, PromptContext, check_model, column
@@ -39,6 +41,7 @@ class GateShift(Edit):
             tokens).
     """
 
+    unit: ClassVar[DoseUnit] = "gamma"
     neurons: NeuronSet
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from neva_tl.core.auto import DoseUnit
 from neva_tl.core.errors import InputError
 from neva_tl.editing.base import E, Edit
 from neva_tl.editing.constant import PerDevice
@@ -64,6 +66,8 @@ def log_odds_of(p0: float) -> float:
 
 class TowardsProbability(Edit):
     """An edit whose dose is `logit(p0)`."""
+
+    unit: ClassVar[DoseUnit] = "log-odds"
 
     def at(self: E, p0: float) -> E:
         """The same edit with a target probability.

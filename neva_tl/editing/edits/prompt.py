@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from neva_tl.core.auto import DoseUnit
 from neva_tl.editing.base import Change, Edit
 from neva_tl.models import EditableModel
 
@@ -17,6 +19,7 @@ class RolePrompt(Edit):
         joiner: Text between instruction and prompt.
     """
 
+    unit: ClassVar[DoseUnit] = "none"
     instruction: str
     joiner: str = "\n\n"
 

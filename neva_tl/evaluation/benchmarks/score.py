@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,11 +13,11 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from neva_tl import models
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import progress_bar
 from neva_tl.editing import Edit, as_edits, edit, rewrite
 from neva_tl.evaluation.benchmarks.items import Benchmark, Kind
 from neva_tl.evaluation.benchmarks.metrics import METRICS, choice_rows, estimate
@@ -307,4 +306,4 @@ def _windows(item: Encoded, room: int) -> list[Encoded]:
 
 
 def _bar(benchmark: Benchmark, n: int, progress: bool) -> Any:
-    return tqdm(total=n, desc=benchmark.name, unit="item", file=sys.stderr, disable=not progress)
+    return progress_bar(total=n, desc=benchmark.name, unit="item", progress=progress, leaf=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.theories import ValueName
 from neva_tl.editing import DosePoint, Edit
 from neva_tl.evaluation.conditions.capability import Reference, capability
@@ -119,7 +118,7 @@ def dose_response(
     name = judge_theory(judge).value(value or steered_value(edit)).name
     unedited = base or observe(model, None, prompts, judge, decoding=decoding)
     rows = []
-    for dose in tqdm(doses or DOSES, desc=f"doses: {name}", file=sys.stderr, disable=not progress):
+    for dose in progress_bar(doses or DOSES, desc=f"doses: {name}", progress=progress):
         dosed = edit.with_dose(float(dose))
         observed, result = _observe_dose(model, dosed, name, prompts, judge, unedited, decoding, n_boot, seed)
         gain = result.gains[name]

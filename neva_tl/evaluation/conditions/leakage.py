@@ -6,18 +6,17 @@ change under the edit towards i.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from tqdm import tqdm
 
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cache import JsonCache
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.theories import ValueName, in_order
 from neva_tl.editing import Edit, as_edits
 from neva_tl.evaluation.conditions.decoding import Decoding
@@ -121,7 +120,7 @@ def leakage(
     names = in_order(edits, judge_theory(judge))
     base = base or observe(model, None, prompts, judge, decoding=decoding, cache=cache)
     observed: dict[str, Observed] = {}
-    for name in tqdm(names, desc=f"leakage: {method}", file=sys.stderr, disable=not progress):
+    for name in progress_bar(names, desc=f"leakage: {method}", progress=progress):
         observed[name] = observe(model, edits[name], prompts, judge, decoding=decoding, cache=cache)
     facts = {"judge": judge.name, "question": str(getattr(judge, "question", ""))}
     responses = assemble(method, base.items, {n: o.items for n, o in observed.items()}, unit=judge.unit, **facts)

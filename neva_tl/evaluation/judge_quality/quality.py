@@ -127,14 +127,18 @@ class QualityCard:
         path.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
         return path
 
-    def __str__(self) -> str:
+    def parts(self) -> list[str | pd.DataFrame]:
+        """Return the sentences and tables of `str(card)`, in order."""
         head = f"{self.judge} on {self.n:,} texts of {self.labels} ({self.clusters:,} clusters); decisions: {self.rule}"
         speed = f"{self.texts_per_second:,.0f} texts per second"
         if self.own_categories is False:
             head += "\nthe judge has no categories: each got the score of its value"
         short = [*(c for c in self.df.columns if not c.endswith(("_lo", "_hi")))]
-        tables = [table.round(3).to_string(index=False, na_rep="–") for table in (self.macro, self.df[short])]
-        return "\n\n".join([head, *tables, speed])
+        return [head, self.macro.round(3), self.df[short].round(3), speed]
+
+    def __str__(self) -> str:
+        plain = [one if isinstance(one, str) else one.to_string(index=False, na_rep="–") for one in self.parts()]
+        return "\n\n".join(plain)
 
     def _repr_html_(self) -> str:
         facts = {name: getattr(self, name) for name in _FACTS if name != "judge"}

@@ -8,7 +8,6 @@ not give are missing (NaN) and counted; `responses.worst_case` bounds their effe
 from __future__ import annotations
 
 import re
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -19,10 +18,10 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 from jaxtyping import Bool, Float
-from tqdm import tqdm
 
 from neva_tl.core.cache import JsonCache, content_key
 from neva_tl.core.errors import InputError, WorkError
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.theories import SCHWARTZ, ValueTheory
 from neva_tl.evaluation.judges import question as asking
 from neva_tl.evaluation.judges.base import legible
@@ -219,7 +218,7 @@ class ChatJudge:
 
     def _ask_all(self, todo: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
         records: dict[str, Any] = {}
-        bar = tqdm(total=len(todo), desc=self.name, unit="text", file=sys.stderr, disable=not self.progress)
+        bar = progress_bar(total=len(todo), desc=self.name, unit="text", progress=self.progress, leaf=True)
         stop = threading.Event()
         with bar, ThreadPoolExecutor(self.concurrency) as pool:
             futures = {pool.submit(self._ask_or_stop, key, *pair, stop): key for key, pair in todo.items()}

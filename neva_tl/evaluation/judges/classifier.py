@@ -24,6 +24,7 @@ from neva_tl.core.cache import content_key
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write, check_output_folder, read_json, to_json
+from neva_tl.core.messages import progress_bar
 from neva_tl.evaluation.judges.base import legible
 from neva_tl.evaluation.judges.features import Features, encoder_hash
 from neva_tl.evaluation.labels.decisions import cells, decide, macro, rates
@@ -229,7 +230,37 @@ def check_place(folder: Path) -> None:
     """
     check_output_folder(folder)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "classifier.json").exists():
-        raise InputError(f"{folder} is not empty and holds no judge: choose another folder")
+        raise InputError(f"{folder} is not empty and holds no judge: choose another folder, or delete it")
+
+
+def stored_judge(folder: Path, labelled: LabelledTexts, features: str, seed: int) -> Classifier | None:
+    """Read the judge of a folder that the same training wrote; None where the folder has none.
+
+    Args:
+        folder: The folder.
+        labelled: See `train`.
+        features: See `train`.
+        seed: See `train`.
+
+    Raises:
+        InputError: The folder holds a judge that was trained on other texts, with other features or another seed.
+    """
+    if not (folder / "classifier.json").exists():
+        return None
+    judge = Classifier.load(folder)
+    data = judge.info.get("data")
+    requested = (_data_hash(labelled), features, seed)
+    stored = (data.get("hash") if isinstance(data, dict) else None, judge.features.kind, judge.info.get("seed"))
+    for what, old, new in zip(("texts", "features", "seed"), stored, requested, strict=True):
+        if old != new:
+            difference = "other texts" if what == "texts" else f"{what} was {old}, now {new}"
+            raise InputError(f"{folder} holds another judge ({difference}): choose another folder, or delete it")
+    return judge
+
+
+def _data_hash(labelled: LabelledTexts) -> str:
+    splits = [labelled.split(name) for name in ("train", "validation")]
+    return content_key([[split.texts, to_json(split.labels.tolist())] for split in splits], list(labelled.names))
 
 
 def train(labelled: LabelledTexts, features: str = "both", *, seed: int = 0) -> Classifier:
@@ -258,7 +289,7 @@ def train(labelled: LabelledTexts, features: str = "both", *, seed: int = 0) -> 
     x, x_choice = fitted.matrix(for_training.texts), fitted.matrix(for_choice.texts)
     y, y_choice = for_training.labels[:, learnable], for_choice.labels[:, learnable]
     candidates = []
-    for strength in STRENGTHS:
+    for strength in progress_bar(STRENGTHS, desc="training", unit="fit"):
         coef, intercept = _regressions(x, y, strength, seed)
         logits = np.asarray(x_choice @ coef.T.astype(float)) + intercept
         candidates.append((_log_loss(logits, y_choice), strength, coef, intercept, logits))
@@ -277,10 +308,7 @@ def train(labelled: LabelledTexts, features: str = "both", *, seed: int = 0) -> 
             "source": labelled.source,
             "training texts": len(for_training),
             "validation texts": len(for_choice),
-            "hash": content_key(
-                [[split.texts, to_json(split.labels.tolist())] for split in (for_training, for_choice)],
-                list(labelled.names),
-            ),
+            "hash": _data_hash(labelled),
         },
         # optimistic: the thresholds were selected on these texts
         "validation": {

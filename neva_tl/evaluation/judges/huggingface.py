@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.theories.schwartz import SCHWARTZ
 from neva_tl.evaluation.judges.base import legible
 from neva_tl.evaluation.labels.decisions import decide
@@ -156,7 +157,8 @@ class HuggingFaceJudge:
         encoded = self.tokenizer(texts, truncation=True, max_length=_context(self.model, self.tokenizer))["input_ids"]
         # a text without tokens has a missing score, unless it is not legible (then 0)
         order = [k for k in np.argsort([len(ids) for ids in encoded], kind="stable").tolist() if encoded[k]]
-        for batch in _batches(order, encoded, 1 if self.tokenizer.pad_token_id is None else len(texts)):
+        plan = list(_batches(order, encoded, 1 if self.tokenizer.pad_token_id is None else len(texts)))
+        for batch in progress_bar(plan, desc=self.name, unit="batch"):
             inputs = {"input_ids": [encoded[k] for k in batch]}
             padded = (
                 self.tokenizer.pad(inputs, return_tensors="pt")

@@ -113,8 +113,12 @@ class ValueProfile:
         facts = {"judge": self.judge or None, "unit": self.unit or None, "items": sum(map(len, self.before.scores))}
         return card("Value profile", facts | {"edited": self.after is not None}, self.df)
 
+    def parts(self) -> list[str | pd.DataFrame]:
+        """Return the sentence and the table of `str(profile)`."""
+        return [f"value profile by {self.judge} ({self.unit})", self.df.round(3)]
+
     def __str__(self) -> str:
-        return f"value profile by {self.judge} ({self.unit})\n{self.df.round(3).to_string(index=False)}"
+        return "\n".join(part if isinstance(part, str) else part.to_string(index=False) for part in self.parts())
 
     def show(self) -> Any:
         """Plot the profile around Schwartz's circle as a matplotlib figure."""

@@ -9,7 +9,6 @@ describes joint changes, not causes. Edges that are unstable under resampling ar
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -19,11 +18,11 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
-from tqdm import tqdm
 
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError, WorkError
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.theories import theory_of
 from neva_tl.evaluation.judges.base import ItemScores
 from neva_tl.evaluation.profiles.profile import ValueProfile
@@ -146,7 +145,7 @@ def learn_value_graph(
     groups = [np.flatnonzero(member == k) for k in range(len(distinct))]
     rng = np.random.default_rng(seed)
     drawn: list[np.ndarray] = []
-    for _ in tqdm(range(n_boot), desc="value graph", unit="draw", file=sys.stderr, disable=not progress):
+    for _ in progress_bar(range(n_boot), desc="value graph", unit="draw", progress=progress):
         picked = x[np.concatenate([groups[i] for i in rng.integers(0, len(groups), len(groups))])]
         if _usable(picked):
             drawn.append(search(picked))

@@ -15,6 +15,7 @@ from torch import Tensor
 from neva_tl import models
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import progress_bar
 from neva_tl.models.inference.chat_template import conversation_text, opens_template, template_record
 from neva_tl.prompts.example import Example
 
@@ -346,5 +347,6 @@ def batches(
         `(indices, batch)`: the index of each row's example, and the right-padded batch.
     """
     encoded = encode_one(model, examples, chat=chat)
-    for rows in group([len(item.ids) for item in encoded], token_budget):
+    plan = list(group([len(item.ids) for item in encoded], token_budget))
+    for rows in progress_bar(plan, desc="forward passes", unit="batch"):
         yield rows, pad(model, [encoded[i] for i in rows])

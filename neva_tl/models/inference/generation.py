@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from neva_tl import models
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import progress_bar
 from neva_tl.models.inference.encoding import check_ids, encode_one, pad
 from neva_tl.models.inference.prompt_cache import Prefill
 from neva_tl.models.inference.sampling import SamplingSettings, decode
@@ -91,20 +91,32 @@ def generate(
     out = [""] * len(encoded)
     # rows of similar length share a batch
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
-    bar = tqdm(total=len(out), desc="generate", unit="text", file=sys.stderr, disable=not progress)
+    # a batch of texts takes minutes on a large model, so the bar counts tokens; a text that ends early counts in full
+    bar = progress_bar(
+        total=len(out) * max_new_tokens, desc=f"writing {len(out)} texts", unit="token", progress=progress, leaf=True
+    )
     with bar:
         size = batch_rows(model) if batch_size is None else batch_size
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             batch = pad(model, [encoded[i] for i in rows], "left")
-            on_step = None if stream is None else _streamer(tokenizer, encoded[rows[0]].ids[-1], stream)
+            on_step: Callable[[list[list[int]]], None] | None = None
+            if stream is not None:
+                on_step = _streamer(tokenizer, encoded[rows[0]].ids[-1], stream)
+            elif not bar.disable:
+                on_step = partial(_advance, bar, start * max_new_tokens)
             new = decode(
                 model, batch.tokens, batch.mask, draws[rows].tolist(), settings, session, rows, prefill, on_step
             )
             for index, ids in zip(rows, new, strict=True):
                 out[index] = _continuation(tokenizer, encoded[index].ids[-1], ids)
-            bar.update(len(rows))
+            bar.update((start + len(rows)) * max_new_tokens - bar.n)
     return out
+
+
+def _advance(bar: Any, before: int, new: list[list[int]]) -> None:
+    """Move a bar to the tokens of earlier batches and of this one so far."""
+    bar.update(before + sum(map(len, new)) - bar.n)
 
 
 def _streamer(tokenizer: Any, before: int, stream: Callable[[str], None]) -> Callable[[list[list[int]]], None]:

@@ -6,7 +6,6 @@ answers of a contrast pair share their prompt too. On chat prompts this saves mo
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, overload
 
@@ -14,9 +13,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from neva_tl import models
+from neva_tl.core.messages import progress_bar
 from neva_tl.models.inference.encoding import Batch, Encoded, encode_one, group, pad, pad_id
 from neva_tl.models.inference.session import PromptState, TokenSession, in_force, same, skips_prompts
 from neva_tl.prompts.example import Example
@@ -141,7 +140,7 @@ class PrefixCache:
             if 0 < item.start < len(item.ids):
                 first_tokens.setdefault(item.ids[: item.start], set()).add(item.ids[item.start])
         prefixes = list(first_tokens)
-        bar = tqdm(total=len(prefixes), desc="prompts", unit="prompt", file=sys.stderr, disable=not progress)
+        bar = progress_bar(total=len(prefixes), desc="prompts", unit="prompt", progress=progress, leaf=True)
         with bar:
             for rows in group([len(ids) for ids in prefixes], token_budget):
                 if self.nbytes >= max_bytes:

@@ -7,7 +7,6 @@ generated tokens would appear to be free.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -16,10 +15,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import progress_bar
 from neva_tl.models import Model
 from neva_tl.models.forward_pass import run_pass
 from neva_tl.models.inference.encoding import (
@@ -155,7 +154,7 @@ def encoded_logprobs(
     """
     total = np.zeros(len(encoded))
     count = np.array([len(item.ids) - max(item.start, 1) for item in encoded], dtype=np.int64)
-    bar = tqdm(total=len(encoded), desc="log-probabilities", unit="text", file=sys.stderr, disable=not progress)
+    bar = progress_bar(total=len(encoded), desc="log-probabilities", unit="text", progress=progress, leaf=True)
     with bar:
         remaining = np.arange(len(encoded))
         if prefix is not None and prefix.exact_for(model, session):
@@ -201,7 +200,7 @@ def answer_greedy(
         `(sums in nats, flags)`; a flag is True where every answer token is the most probable one at its position.
     """
     total, greedy = np.zeros(len(encoded)), np.ones(len(encoded), dtype=bool)
-    bar = tqdm(total=len(encoded), desc="greedy", unit="text", file=sys.stderr, disable=not progress)
+    bar = progress_bar(total=len(encoded), desc="greedy", unit="text", progress=progress, leaf=True)
     with bar:
         for rows in group([len(item.ids) for item in encoded], token_budget):
             logprobs, row, tokens = _answer_logits(model, pad(model, [encoded[i] for i in rows.tolist()]), session)
@@ -260,7 +259,7 @@ def neutral_logprobs(
     """
     out: list[np.ndarray] = [np.zeros(0)] * len(texts)
     examples = [Example("", text) for text in texts]
-    bar = tqdm(total=len(texts), desc="neutral text", unit="text", file=sys.stderr, disable=not progress)
+    bar = progress_bar(total=len(texts), desc="neutral text", unit="text", progress=progress, leaf=True)
     with bar:
         for rows, batch in batches(model, examples, token_budget=token_budget, chat=False):
             values, row = _token_logprobs(model, batch, session)
@@ -294,7 +293,7 @@ def token_kl(
     """
     out: list[np.ndarray] = [np.zeros(0)] * len(texts)
     examples = [Example("", text) for text in texts]
-    bar = tqdm(total=len(texts), desc="KL", unit="text", file=sys.stderr, disable=not progress)
+    bar = progress_bar(total=len(texts), desc="KL", unit="text", progress=progress, leaf=True)
     with bar:
         for rows, batch in batches(model, examples, token_budget=token_budget, chat=False):
             plain, row, _ = _answer_logits(model, batch, None)

@@ -13,8 +13,8 @@ from typing import Any
 from neva_tl.core.errors import InputError
 from neva_tl.core.theories import ValueTheory
 from neva_tl.prompts.contrast import ContrastSet
-from neva_tl.prompts.splits import hash_key
-from neva_tl.prompts.text_files import dropped, read_jsonl, read_table
+from neva_tl.prompts.readers.rows import PairLine, pairs_of, value_of_name
+from neva_tl.prompts.text_files import read_jsonl, read_table
 
 PROMPT = "prompt"
 #: Names of the two answers: expressing the value, opposing or withholding it.
@@ -53,35 +53,22 @@ def read(file: Path, columns: tuple[str, str], theory: ValueTheory | None = None
     Raises:
         InputError: A line lacks a column, a text is empty or no text, or the set is not usable; names file and line.
     """
+    return pairs_of(_lines(file, columns), file, "answers", theory)
+
+
+def _lines(file: Path, columns: tuple[str, str]) -> Iterator[PairLine]:
     required = (PROMPT, *columns)
-    default = file.stem.lower().replace("_", "-").replace(" ", "-")
-    pairs: dict[str, list[dict[str, Any]]] = {}
-    repeated = 0
     for line, fields in _rows(file, required):
         prompt, plus, minus = (_text(fields[name], name, f"{file}, line {line}") for name in required)
-        named = str(fields.get("value") or "").strip().lower() or default
-        # the id is a hash of the texts, so that splits do not depend on the order of lines
-        pair_hash = hash_key(f"{named}\n{prompt}\n{plus}\n{minus}")[:12]
-        if pair_hash in pairs:
-            repeated += 1
-            continue
-        topic = str(fields.get("topic") or "").strip() or pair_hash
-        pairs[pair_hash] = [
-            {
-                "value": named,
-                "pair_id": f"{named}/{pair_hash}",
-                "pole": pole,
-                "text": f"{prompt} {answer}",
-                "answer_start": len(prompt) + 1,
-                "answer_end": len(prompt) + 1 + len(answer),
-                "cluster": f"{named}/{topic}",
-                "source": "answers",
-                "line": line,
-            }
-            for pole, answer in (("+", plus), ("-", minus))
-        ]
-    note = dropped(repeated, len(pairs) + repeated, "pairs", "repeated ones")
-    return ContrastSet.from_rows([row for pair in pairs.values() for row in pair], str(file), note=note, theory=theory)
+        yield PairLine(
+            line=line,
+            value=str(fields.get("value") or "").strip().lower() or value_of_name(file),
+            content=(prompt, plus, minus),
+            plus=plus,
+            minus=minus,
+            topic=str(fields.get("topic") or "").strip(),
+            prompt=prompt,
+        )
 
 
 def _text(cell: Any, name: str, where: str) -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 from neva_tl import models
 from neva_tl.core.cache import content_key
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import say
 from neva_tl.editing import Edit
 from neva_tl.evaluation.benchmarks import (
     Benchmark,
@@ -25,7 +26,6 @@ from neva_tl.evaluation.benchmarks import (
 from neva_tl.study.analyses.reopened_run import Run, RunEdit
 from neva_tl.study.run.optional import left_out, line_of, optional
 from neva_tl.study.run.run_folder import RunFolder
-from neva_tl.study.run.stages import say
 from neva_tl.study.run.summary import reached
 
 #: Columns of the table, in order.

@@ -5,7 +5,6 @@ They are searched on train texts, measured on test texts and compared with rando
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from neva_tl.circuits import (
     value_task,
 )
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import say
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.theories import recorded_theory
 from neva_tl.models import inference
@@ -115,8 +115,7 @@ def circuits_of_run(
         pairs = run_prompts(store, config)
         sets = {name: NeuronSet.load(store.root / "neurons" / name) for name in available}
         for number, name in enumerate(todo, 1):
-            if progress:
-                print(f"circuit {number}/{len(todo)}: {name}", file=sys.stderr, flush=True)
+            say(f"circuit {number}/{len(todo)}: {name}", progress)
             with optional(store, f"Searched circuit of {name}"):
                 graph, view = value_circuit(model, pairs, name, sets, config, effort, progress=progress)
                 store.write_json(f"circuits/{name}.view.json", view)

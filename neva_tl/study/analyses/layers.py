@@ -5,7 +5,6 @@ It measures the effect of each layer's value neurons, of all neurons of the laye
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from neva_tl import models
 from neva_tl.activations import ActivationStats
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.locks import lock_folder, refuse_locked
+from neva_tl.core.messages import long_steps, progress_bar
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.theories import ValueName
 from neva_tl.editing import Ablate, Amplify, Edit, RelevanceGate
@@ -124,7 +124,7 @@ def layer_ablation(
     rows = []
     loss = cost_meter.loss(())
     steps = sum(len(neuron_set.layers) for neuron_set in neurons.values())
-    with tqdm(total=steps, desc="layers", unit="layer", file=sys.stderr, disable=not progress) as bar:
+    with progress_bar(total=steps, desc="layers", unit="layer", progress=progress) as bar:
         for value, neuron_set in neurons.items():
             base = {kind: _own(scorer, (), value, kind, test_prompts) for kind in ("expressing", "open")}
             # layers ascend, so the layers below the edited one run once for all conditions
@@ -208,7 +208,11 @@ def layer_table(
         options: `StudyConfig` fields of its manifest.
         model: Name or folder of the run's model, where it moved since; None takes the recorded one.
         progress: Show bars on stderr.
+
+    Raises:
+        InputError: The folder belongs to another study, or another process writes into it.
     """
+    refuse_locked(out)
     inputs = check_study(StudyConfig.from_manifest(options), out, of_run=True)
     config = inputs.config
     profile = config.spending()
@@ -217,27 +221,28 @@ def layer_table(
     info = models.info(language_model)
     check_k(config.k, info.n_layers * info.d_mlp)
     about = stages.manifest(config, language_model, pairs, ["neva-tl", "layers"]) | {"source": source(config)}
-    store = RunFolder.open(out, about)
-    if not store.has("manifest.json"):
-        store.write_json("manifest.json", about)
-    if store.has("tables/layers.parquet"):
-        return showable(store.read_table("tables/layers"), "layer_ablation")
-    stats = stages.collected(store, language_model, pairs, config, progress)
-    config = stages.steerable(config, stats)
-    neurons = stages.selected(store, language_model, stats, config, progress)
-    table = layer_ablation(
-        language_model,
-        stats,
-        {name: neuron_set for name, neuron_set in neurons.items() if len(neuron_set)},
-        stages.make_scorer(store, language_model, pairs, config, profile, inputs.judge),
-        CostMeter(language_model, config, profile),
-        scope=config.token_scope(),
-        gate=stages.relevance_gate(store, language_model, pairs, config),
-        seed=config.seed,
-        n_boot=profile.n_boot,
-        progress=progress,
-    )
-    store.write_table("tables/layers", table)
+    with lock_folder(out), long_steps(progress):
+        store = RunFolder.open(out, about)
+        if not store.has("manifest.json"):
+            store.write_json("manifest.json", about)
+        if store.has("tables/layers.parquet"):
+            return showable(store.read_table("tables/layers"), "layer_ablation")
+        stats = stages.collected(store, language_model, pairs, config, progress)
+        config = stages.steerable(config, stats)
+        neurons = stages.selected(store, language_model, stats, config, progress)
+        table = layer_ablation(
+            language_model,
+            stats,
+            {name: neuron_set for name, neuron_set in neurons.items() if len(neuron_set)},
+            stages.make_scorer(store, language_model, pairs, config, profile, inputs.judge),
+            CostMeter(language_model, config, profile),
+            scope=config.token_scope(),
+            gate=stages.relevance_gate(store, language_model, pairs, config),
+            seed=config.seed,
+            n_boot=profile.n_boot,
+            progress=progress,
+        )
+        store.write_table("tables/layers", table)
     return table
 
 

@@ -6,13 +6,14 @@ A script reads a run folder and writes tables; an error is one line on stderr.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from neva_tl.core.errors import NevaError
 from neva_tl.core.files import read_json
+from neva_tl.core.locks import lock_folder
+from neva_tl.core.messages import long_steps, notice
 
 
 def model_option(parser: argparse.ArgumentParser) -> None:
@@ -44,11 +45,12 @@ def script(
     args = parser.parse_args()
     manifest = args.run / "manifest.json"
     if not manifest.exists():
-        print(f"{name}: {args.run} is not a run folder (make one with neva-tl run)", file=sys.stderr)
+        notice(f"{name}: {args.run} is not a run folder (make one with neva-tl run)")
         return 2
     try:
-        act(args, read_json(manifest, "the manifest of a run"))
+        with lock_folder(args.run), long_steps(True):
+            act(args, read_json(manifest, "the manifest of a run"))
     except NevaError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        notice(f"{name}: {error}")
         return error.exit_code
     return 0

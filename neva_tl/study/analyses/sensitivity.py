@@ -8,17 +8,16 @@ one target only. Each level has its cells in `cells/sensitivity/FACTOR=LEVEL`.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from neva_tl.activations import ActivationStats, collect
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Edit
 from neva_tl.evaluation.measures.responses import Responses
@@ -246,7 +245,7 @@ def measure_all(lab: Lab, *, progress: bool = False) -> list[tuple[str, Variant]
         for method in lab.config.methods
     ]
     rows = []
-    with tqdm(total=len(plan), desc="sensitivity", unit="factor", file=sys.stderr, disable=not progress) as bar:
+    with progress_bar(total=len(plan), desc="sensitivity", unit="factor", progress=progress) as bar:
         for method, levels in plan:
             bar.set_postfix_str(f"{levels[0].factor} of {method}" if levels else "")
             # one number of pairs at a time, because statistics are cached for one number

@@ -6,7 +6,6 @@ validation prompts; the gain reported at that k is that of test prompts.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from tqdm import tqdm
 
+from neva_tl.core.messages import progress_bar
 from neva_tl.evaluation.measures import formulas
 from neva_tl.evaluation.measures.estimate import Estimate, interval, null
 from neva_tl.evaluation.measures.headline import draw
@@ -124,7 +123,7 @@ def sparsity(
     """
     lab = Lab.open(run, model, config)
     rows, points, numbers = [], [], {}
-    for method in tqdm(lab.config.methods, desc="sparsity", file=sys.stderr, disable=not progress):
+    for method in progress_bar(lab.config.methods, desc="sparsity", progress=progress):
         curves = [_curve(lab, method, value) for value in lab.config.values]
         _measure_smallest(lab, method, curves)
         rows_of_method, numbers[method] = _rows(lab, method, curves)

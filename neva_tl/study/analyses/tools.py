@@ -12,15 +12,12 @@ import pandas as pd
 from neva_tl import models, selection
 from neva_tl.activations import ActivationStats
 from neva_tl.core.arguments import check_arguments
-from neva_tl.core.method_records import DoseUnit
+from neva_tl.core.auto import FIRST_DOSE
 from neva_tl.core.theories import ValueName
-from neva_tl.editing import Edit, RelevanceGate, Scope
+from neva_tl.editing import AutoScope, Edit, RelevanceGate
 from neva_tl.methods import Evidence, build, dose_unit
-from neva_tl.study.run.config import METHODS, StudyConfig
+from neva_tl.study.run.config import METHODS
 from neva_tl.study.run.study import Study
-
-#: Default doses of single edits, by the unit of the method's dose; an edit without a dose ignores them.
-FIRST_DOSE: dict[DoseUnit, float] = {"log-odds": 8.0, "contrasts": 2.0, "gamma": 1.0, "share": 1.0, "none": 2.0}
 
 
 @check_arguments
@@ -31,12 +28,12 @@ def build_edit(
     *,
     method: str = "neva",
     dose: float | None = None,
-    scope: Scope = "all",
+    scope: AutoScope = "auto",
     gate: RelevanceGate | None = None,
     k: int | None = None,
     seed: int = 0,
 ) -> Edit:
-    """Build a method's edit towards one value, with the study's defaults.
+    """Build a method's edit towards one value, with the study's selector and scope.
 
     Args:
         model: The loaded model.
@@ -44,15 +41,12 @@ def build_edit(
         value: Value to steer towards.
         method: A registered name of `neva_tl.methods`.
         dose: Dose in the method's unit; None takes `FIRST_DOSE`.
-        scope: Tokens to edit.
-        gate: Relevance gate of the edit.
+        scope: Tokens to edit; `auto` is the study's scope.
+        gate: Relevance gate of the edit; `nv.auto_gate(model, pairs)` is the study's.
         k: Number of neurons; None takes the selector's default.
         seed: Seed of placebos and probes.
     """
-    config = StudyConfig(model=str(stats.info.get("name", "")), k=k).resolved()
-    neurons = selection.select(
-        stats, value, method=config.selector, k=config.k, model=model, seed=seed, **config.selection
-    )
+    neurons = selection.select(stats, value, k=k, model=model, seed=seed)
     evidence = Evidence(model, stats, {value: neurons}, scope, chat=models.info(model).chat, seed=seed, gate=gate)
     return build(method, evidence, value).with_dose(FIRST_DOSE[dose_unit(method)] if dose is None else dose)
 

@@ -8,7 +8,6 @@ of B's own items): compare down a column of scored sources, not along a row.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -16,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from neva_tl import models, prompts
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import progress_bar, say
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.statistics import overlap
 from neva_tl.core.theories import TheorySpec, theory_of
@@ -224,7 +223,7 @@ def transfer(
     root = Path(out)
     opened = []
     for source, spec in sources.items():
-        stages.say(f"selecting on {source}", progress)
+        say(f"selecting on {source}", progress)
         pairs = limited(sets[source].for_value(*measured), settings)
         opened.append(
             _open(source, settings.study(name, spec, steered), root / source, loaded, pairs, measured, progress)
@@ -236,7 +235,7 @@ def transfer(
         _set_doses(one, common, settings)
     rows = []
     jobs = [(a, b, method) for a in opened for b in opened for method in settings.methods]
-    for a, b, method in tqdm(jobs, desc="transfer", unit="cell", file=sys.stderr, disable=not progress):
+    for a, b, method in progress_bar(jobs, desc="transfer", unit="cell", progress=progress):
         rows += _rows(a, b, method, common, settings)
     about = opened[0].cells.scorer.about()
     total = models.info(loaded).n_layers * models.info(loaded).d_mlp

@@ -13,7 +13,6 @@ Figures are those of test prompts; intervals by cluster bootstrap over prompts, 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -22,9 +21,9 @@ from typing import Any, cast, get_args
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from tqdm import tqdm
 
 from neva_tl.core.errors import InputError
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.method_records import find_method
 from neva_tl.core.theories import ValueTheory
 from neva_tl.editing import Edit, Shift, compose
@@ -229,7 +228,7 @@ class _TwoLab:
             progress: Show a bar on stderr.
         """
         step = len(self.kinds) * len(self.config.shares) if self.run.config.judge == "exact" else 1
-        bar = tqdm(total=len(self.methods), desc="two values", file=sys.stderr, disable=not progress)
+        bar = progress_bar(total=len(self.methods), desc="two values", progress=progress)
         with bar:
             for method in self.methods:
                 todo = []

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neva_tl.core.auto import grid_of_unit
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Ablate, Edit, RelevanceGate, calibrate_many
 from neva_tl.editing.calibrate import DosePoint
@@ -24,7 +26,7 @@ from neva_tl.evaluation.judges.base import legible
 from neva_tl.methods import Evidence, build, dose_unit
 from neva_tl.models import Model
 from neva_tl.models.inference.prompt_cache import Prefill
-from neva_tl.study.run.config import GRIDS, Profile, StudyConfig
+from neva_tl.study.run.config import Profile, StudyConfig
 from neva_tl.study.run.cost_meter import CostMeter
 from neva_tl.study.run.optional import optional
 from neva_tl.study.run.run_folder import RunFolder
@@ -41,7 +43,7 @@ def grid_of(method: str) -> tuple[float, ...]:
     Args:
         method: Registered name.
     """
-    return GRIDS[dose_unit(method)]
+    return grid_of_unit(dose_unit(method))
 
 
 @dataclass(eq=False)
@@ -110,7 +112,7 @@ class CellRunner:
                 steered[:: max(1, len(steered) // LAYER_STEERED)][:LAYER_STEERED] if self.scorer.reads else steered
             )
             gains: dict[int, float] = {}
-            for layer in candidates:
+            for layer in progress_bar(candidates, desc="vector layer", unit="layer", leaf=False):
                 evidence_at = replace(evidence, layers=(int(layer),))
                 gains_of_layer = []
                 for value in sampled_values:
@@ -360,7 +362,7 @@ class CellRunner:
         """
         decoding = Decoding(max_new_tokens=self.profile.max_new_tokens, chat=self.config.chat)
         frames = []
-        for method, value, target, edit in conditions:
+        for method, value, target, edit in progress_bar(conditions, desc="example texts", unit="condition", leaf=False):
             name = f"cells/texts/{method}/{value or 'none'}@{target}"
             if not self.store.has(f"{name}.parquet"):
                 texts = write_texts(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,8 @@ import pandas as pd
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import ENDING, atomic_write
 from neva_tl.core.ledger import LEDGER, Ledger, State
+from neva_tl.core.locks import is_lock
+from neva_tl.core.messages import notice
 
 #: Suffix of a file that was set aside.
 ASIDE = ".bad"
@@ -37,15 +38,6 @@ OTHER_MARKERS = {
     r"tables/(leakage_corrected|csr_corrected|judge_mixing)\.\w+": "correction.json",
     r"circuits/\w+\.json": "tables/circuit.parquet",
 }
-
-
-def say(text: str) -> None:
-    """Print a line on stderr.
-
-    Args:
-        text: The line.
-    """
-    print(text, file=sys.stderr, flush=True)
 
 
 def verify(root: str | Path) -> pd.DataFrame:
@@ -93,12 +85,12 @@ def note_unchecked(root: Path) -> None:
         return
     if not (root / LEDGER).is_file():
         _noted.add(root)
-        say(f"{root}: no ledger, as in version 0.1: its files are not checked for changes")
+        notice(f"{root}: no ledger, as in version 0.1: its files are not checked for changes")
         return
     ledger = Ledger.start(root)
     if ledger.damaged:
         _noted.add(root)
-        say(f"{root / LEDGER}: {ledger.damaged} damaged lines are ignored")
+        notice(f"{root / LEDGER}: {ledger.damaged} damaged lines are ignored")
 
 
 _noted: set[Path] = set()
@@ -124,7 +116,7 @@ def restore_manifest(root: Path) -> None:
         raise InputError(f"{file} was changed since it was written ({ledger.reason(file.name)}): choose another --out")
     if state == "changed":
         reason = ledger.reason(file.name)
-        say(f"{file}: changed since it was written ({reason}): set aside as {set_aside(file)}, restored")
+        notice(f"{file}: changed since it was written ({reason}): set aside as {set_aside(file)}, restored")
     with atomic_write(file) as target:
         target.write_text(content, encoding="utf-8")
 
@@ -152,13 +144,13 @@ def repair(root: Path) -> tuple[str, ...]:
         state, file = ledger.state(name), root / name
         if name.split("/")[0] == LABELS:
             if state == "changed":
-                say(
+                notice(
                     f"{file}: changed since it was written ({ledger.reason(name)}): left as it is, for its author to check"
                 )
         elif state == "changed":
             reason = ledger.reason(name)
             aside = set_aside(file)
-            say(f"{file}: changed since it was written ({reason}): set aside as {aside}, made again")
+            notice(f"{file}: changed since it was written ({reason}): set aside as {aside}, made again")
             bad.append(name)
         elif state == "missing":
             bad.append(name)
@@ -182,7 +174,7 @@ def settle(root: Path, names: tuple[str, ...]) -> None:
     ledger = Ledger.of(root / LEDGER)
     for name in names:
         if ledger is not None and not (root / name).exists():
-            say(f"{root / name}: not made again by this command; the command that wrote it makes it again")
+            notice(f"{root / name}: not made again by this command; the command that wrote it makes it again")
             ledger.forget(name)
 
 
@@ -198,7 +190,9 @@ def _record_lost(ledger: Ledger, root: Path) -> None:
     ]
     if lost:
         example = f"{lost[0]}, ..." if len(lost) > 1 else lost[0]
-        say(f"{root / LEDGER}: lacks {len(lost)} files of the folder ({example}): recorded unchecked, as they are now")
+        notice(
+            f"{root / LEDGER}: lacks {len(lost)} files of the folder ({example}): recorded unchecked, as they are now"
+        )
         ledger.adopt([root / name for name in lost])
 
 
@@ -226,7 +220,7 @@ def _drop_marker(root: Path, name: str) -> str | None:
             marker = name.removesuffix(ending) + marks
     if marker is None or not (root / marker).is_file():
         return None
-    say(f"{root / marker}: belongs to {Path(name).name}: set aside as {set_aside(root / marker)}, made again")
+    notice(f"{root / marker}: belongs to {Path(name).name}: set aside as {set_aside(root / marker)}, made again")
     return marker
 
 
@@ -242,5 +236,10 @@ def _files(root: Path) -> Iterator[str]:
         )
         for file in sorted(files):
             name = (path / file).relative_to(root).as_posix()
-            if file != LEDGER and not re.search(rf"\{ASIDE}\d*$", file) and not SELF_CHECKED.fullmatch(name):
+            if (
+                file != LEDGER
+                and not is_lock(file)
+                and not re.search(rf"\{ASIDE}\d*$", file)
+                and not SELF_CHECKED.fullmatch(name)
+            ):
                 yield name

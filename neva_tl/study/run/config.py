@@ -12,9 +12,9 @@ from typing import Any
 
 from neva_tl.activations.pooling import Weighted
 from neva_tl.core.arguments import CheckedArguments
+from neva_tl.core.auto import AUTO, Auto, auto_of
 from neva_tl.core.errors import InputError
 from neva_tl.core.method_records import METHODS as METHOD_RECORDS
-from neva_tl.core.method_records import DoseUnit
 from neva_tl.core.names import as_name, spelling
 from neva_tl.core.theories import SCHWARTZ, THEORIES, TheorySpec, ValueName, ValueTheory, find_theory, in_order
 from neva_tl.editing import SCOPES, Scope
@@ -26,29 +26,6 @@ from neva_tl.selection import SELECTORS
 
 #: Methods of the headline table, in its order.
 METHODS: tuple[str, ...] = ("neva", "neva_shift", "caa", "caa_projected", "random", "role")
-
-#: Coarse dose grids of the search (validation prompts), by the unit of the method's dose (`Method.dose`). Log-odds of 2.2 are
-#: p0 = .9 and of 11.5 p0 = .99999; NPTI's gammas are those of its paper and larger ones; a share ends at the level itself.
-GRIDS: dict[DoseUnit, tuple[float, ...]] = {
-    "log-odds": (2.0, 4.0, 8.0, 16.0, 32.0),
-    "contrasts": (1.0, 2.0, 4.0, 8.0, 16.0),
-    "gamma": (0.25, 0.5, 1.0, 2.0, 4.0),
-    "share": (0.125, 0.25, 0.5, 0.75, 1.0),
-}
-
-
-#: Selection, decided on validation prompts. On the demo model, `neva` keeps all neurons that pass the screen (at most
-#: `DEMO_K`), ranked by effect and write without the penalties for other values, because those leave too few neurons to move
-#: anything. Real models use `margin`: on SmolLM2 its neurons reach the same gain at a third of the divergence and with less
-#: leakage than those that `neva` ranks (tested on power and tradition only). They are not screened by the false discovery rate
-#: (q stays a column), because the effect depends on the sum of the neurons' writes: at equal gain the unscreened sets cost less.
-DEMO_K = 400
-DEMO_SELECTOR, REAL_SELECTOR = "neva", "margin"
-DEMO_SELECTION: dict[str, Any] = {"lam": 0.0, "lam_write": 0.0}
-REAL_SELECTION: dict[str, dict[str, Any]] = {
-    "margin": {"lam": 0.0, "require_q": False},
-    "neva": {"lam": 0.0, "lam_write": 0.0, "require_q": False},
-}
 
 
 @dataclass(frozen=True)
@@ -120,8 +97,8 @@ class StudyConfig(metaclass=CheckedArguments):
         values: Steered values (all of the theory are always measured where the judge can); empty for all of the prompts.
         methods: Registry names of `neva_tl.methods`.
         selector: Selector of the neuron-level methods; `auto` is `neva` on the demo model and `margin` elsewhere.
-        k: Neurons per value; None takes the selector's own default (on the demo model `DEMO_K`).
-        selection: Further options of the selector; empty takes `DEMO_SELECTION` or `REAL_SELECTION` where they know it.
+        k: Neurons per value; None takes the selector's default (`core.auto`, else its own).
+        selection: Further options of the selector; empty takes those of `core.auto`, where it has some.
         scope: Token scope of every edit; `auto` is `last` on the demo model and `generated` elsewhere.
         gate: `relevance` puts the same relevance gate on every method, `none` leaves them as they are; `auto` is `relevance`
             on the demo model (an edit of a token that names no value breaks its strict grammar), `none` elsewhere.
@@ -178,7 +155,8 @@ class StudyConfig(metaclass=CheckedArguments):
             InputError: An option is unknown, or a value is not one of the theory's.
         """
         written = self._spelled()
-        prompts = self._decided(written.prompts, "demo", "schwartz")
+        auto = self.auto
+        prompts = auto.prompts if written.prompts == AUTO else written.prompts
         prompts = spelling(prompts, BUILT_IN) or prompts
         theory = None if self.theory is None else find_theory(self.theory)
         if pairs is not None:
@@ -189,9 +167,10 @@ class StudyConfig(metaclass=CheckedArguments):
         decided = replace(
             written,
             prompts=prompts,
-            judge=self._decided(written.judge, "exact" if of_schwartz else "logprob", "logprob"),
-            scope=self._decided(written.scope, "last", "generated"),
-            gate=self._decided(written.gate, "relevance", "none"),
+            # the exact judge knows Schwartz's values only
+            judge=(auto.judge if of_schwartz else "logprob") if written.judge == AUTO else written.judge,
+            scope=auto.scope if written.scope == AUTO else written.scope,
+            gate=auto.gate if written.gate == AUTO else written.gate,
         )
         decided._check()
         # the theory of built-in prompts is the default of a study on them and leaves its identity as it was
@@ -224,11 +203,6 @@ class StudyConfig(metaclass=CheckedArguments):
         }
         return replace(self, **names, methods=tuple(as_name("method", name, METHOD_RECORDS) for name in self.methods))
 
-    def _decided(self, option: str, on_demo: str, elsewhere: str) -> str:
-        if option != "auto":
-            return option
-        return on_demo if self.demo else elsewhere
-
     def _check(self) -> None:
         """Check the decided options, except the selector and the values.
 
@@ -259,20 +233,27 @@ class StudyConfig(metaclass=CheckedArguments):
         Raises:
             InputError: The selector is unknown.
         """
-        selector = self._decided(self.selector, DEMO_SELECTOR, REAL_SELECTOR)
+        selector = self.auto.selector if self.selector == AUTO else self.selector
         if selector not in SELECTORS:
             raise InputError(f"unknown selector {selector!r}: choose auto, {', '.join(SELECTORS)}")
-        selection: dict[str, Any] = {"selector": selector}
-        if self.demo and selector == DEMO_SELECTOR and not self.selection:
-            selection |= {"selection": DEMO_SELECTION, "k": DEMO_K if self.k is None else self.k}
-        elif not self.demo and not self.selection:
-            selection["selection"] = REAL_SELECTION.get(selector, {})
-        return selection
+        if self.selection:
+            return {"selector": selector}
+        settings = self.auto.settings(selector)
+        return {
+            "selector": selector,
+            "selection": dict(settings.options),
+            "k": settings.k if self.k is None else self.k,
+        }
 
     @property
     def demo(self) -> bool:
         """Whether the model is a demo model: the shipped one, or `demo:FOLDER`."""
         return is_demo(self.model)
+
+    @property
+    def auto(self) -> Auto:
+        """Decisions for this kind of model."""
+        return auto_of(self.demo)
 
     @property
     def open_prompts(self) -> str:
@@ -283,11 +264,21 @@ class StudyConfig(metaclass=CheckedArguments):
 
     @property
     def pooling(self) -> Weighted:
-        """Pooling of activations over the tokens of a text.
+        """Pooling of activations over the tokens of a text."""
+        return self.auto.pooling
 
-        The last token on a demo model, because its contrasts end where a value is about to be named; the mean elsewhere.
-        """
-        return "last" if self.demo else "mean"
+    @property
+    def decisions(self) -> str:
+        """The decided settings of the edits in one line, as commands print them."""
+        decided = self.resolved()
+        options = [f"{name} {option}" for name, option in decided.selection.items()]
+        options += [] if decided.k is None else [f"at most {decided.k} neurons"]
+        selector = decided.selector + (f" ({', '.join(options)})" if options else "")
+        chat = {None: "where the model has one", True: "yes", False: "no"}[decided.chat]
+        return (
+            f"selector {selector}, scope {decided.scope}, gate {decided.gate}, pooling {decided.pooling}, "
+            f"chat template {chat}"
+        )
 
     @property
     def kind(self) -> str:

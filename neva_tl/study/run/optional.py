@@ -7,11 +7,11 @@ of the run folder, `left_out/PART.json`, so that several processes can write the
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from neva_tl.core.errors import InputError, reason_of
+from neva_tl.core.messages import notice
 from neva_tl.study.run.run_folder import RunFolder
 
 #: Folder of a run folder with one file per part that was left out.
@@ -51,7 +51,7 @@ def leave_out(store: RunFolder, part: str, reason: str) -> None:
     if store.has(_file(part)) and store.read_json(_file(part)) == record:
         return
     store.write_json(_file(part), record)
-    print(f"left out: {line_of(record)}", file=sys.stderr, flush=True)
+    notice(f"left out: {line_of(record)}")
 
 
 def bring_back(store: RunFolder, part: str) -> None:

@@ -94,7 +94,7 @@ def check_run_folder(root: str | Path) -> dict[str, Any] | None:
         except InputError as error:
             raise InputError(f"{error}: choose another --out") from error
     if root.exists() and any(is_content(entry) for entry in root.iterdir()):
-        raise InputError(f"{root} is not empty and holds no manifest.json: choose another --out")
+        raise InputError(f"{root} is not empty and holds no manifest.json: choose another --out, or delete the folder")
     return None
 
 

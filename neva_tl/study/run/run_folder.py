@@ -22,6 +22,7 @@ import pandas as pd
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import ENDING, atomic_write, first_line, parse_json, read_json, to_json
 from neva_tl.core.ledger import LEDGER, checked_bytes
+from neva_tl.core.locks import is_lock
 from neva_tl.study.run import changed_files
 
 PACKAGES = ("neva_tl", "torch", "transformers", "transformer-lens", "numpy", "pandas", "scipy", "scikit-learn")
@@ -66,7 +67,9 @@ class RunFolder:
             if manifest_data.get("study") != identity["study"] or changed:
                 raise InputError(another_study(root, manifest_data, identity, changed))
         elif root.exists() and any(is_content(entry) for entry in root.iterdir()):
-            raise InputError(f"{root} is not empty and holds no manifest.json: choose another --out")
+            raise InputError(
+                f"{root} is not empty and holds no manifest.json: choose another --out, or delete the folder"
+            )
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -198,12 +201,12 @@ def _model_difference(stored: Mapping[str, Any], requested: Mapping[str, Any]) -
 
 
 def is_content(entry: Path) -> bool:
-    """Test whether an entry of a folder is more than the ledger or a temporary file of a killed run.
+    """Test whether an entry of a folder is more than the ledger, the lock or a temporary file of a killed run.
 
     Args:
         entry: Its path.
     """
-    return entry.name != LEDGER and not entry.name.endswith(ENDING)
+    return entry.name != LEDGER and not is_lock(entry.name) and not entry.name.endswith(ENDING)
 
 
 def another_study(root: str | Path, stored: Mapping[str, Any], requested: Mapping[str, Any], changed: str = "") -> str:

@@ -6,7 +6,6 @@ Their results are cached in the run folder.
 from __future__ import annotations
 
 import hashlib
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -25,10 +24,11 @@ from neva_tl.core import ledger
 from neva_tl.core.cache import content_key
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.core.files import first_line
+from neva_tl.core.messages import notice, progress_bar, say
 from neva_tl.core.method_records import find_method
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.theories import SCHWARTZ
-from neva_tl.editing import RelevanceGate, fit_relevance
+from neva_tl.editing import RelevanceGate, auto_gate
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.judges import load_judge
 from neva_tl.evaluation.judges.base import Judge, judge_values
@@ -49,17 +49,6 @@ MARGINS = "stats/margins.safetensors"
 CIRCUIT_TEXTS = 64
 #: Name of the relevance gate among the optional parts.
 GATE = "Relevance gate"
-
-
-def say(text: str, progress: bool) -> None:
-    """Print a line of progress on stderr.
-
-    Args:
-        text: The line.
-        progress: Whether to print it.
-    """
-    if progress:
-        print(text, file=sys.stderr, flush=True)
 
 
 def limit_rows(pairs: ContrastSet, rows_per_value: int, split: str = "train") -> ContrastSet:
@@ -131,7 +120,7 @@ def collected(
     state = store.path("stats/state")
     for file, reason in changed_state(state, store.path(samples_file)).items():
         if file.is_file():
-            say(f"{file}: changed since it was written ({reason}): set aside as {set_aside(file)}, made again", True)
+            notice(f"{file}: changed since it was written ({reason}): set aside as {set_aside(file)}, made again")
     if (run_ledger := ledger.Ledger.of(store.path(samples_file))) is not None:
         run_ledger.forget(samples_file)  # a killed collection leaves the file half written
     stats = collect(
@@ -199,7 +188,7 @@ def selected(
     missing = [name for name in config.values if not store.has(f"neurons/{name}.json")]
     if config.selector == "margin" and missing:
         options["effects"] = margins(evidence or store, model, stats, config, progress)
-    for name in config.values:
+    for name in progress_bar(config.values, desc="selecting", unit="value", leaf=False):
         file = f"neurons/{name}"
         if store.has(f"{file}.json"):
             neurons[name] = NeuronSet.load(store.root / file)
@@ -287,8 +276,7 @@ def relevance_gate(
 ) -> RelevanceGate | None:
     """Return the relevance gate of all methods of a study, stored in the run folder.
 
-    The tokens at which the contrast is collected count as relevant, all tokens of neutral text as irrelevant
-    (`prompts.gate_texts`). A gate that cannot be fitted is left out with its reason.
+    A gate that cannot be fitted (see `editing.auto_gate`) is left out with its reason.
 
     Args:
         store: The run folder.
@@ -305,8 +293,8 @@ def relevance_gate(
         return RelevanceGate.load(store.path("gate.safetensors"))
     gate = None
     with optional(store, GATE):
-        relevant, neutral = prompts.gate_texts(pairs)
-        gate = fit_relevance(model, relevant, neutral, pooling=config.pooling, chat=config.chat, seed=config.seed)
+        gate = auto_gate(model, pairs, gate="relevance", chat=config.chat, seed=config.seed)
+        assert gate is not None
         gate.save(store.path("gate.safetensors"))
     return gate
 

@@ -18,6 +18,8 @@ import pandas as pd
 from neva_tl import models
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.cards import card
+from neva_tl.core.locks import lock_folder, refuse_locked
+from neva_tl.core.messages import long_steps, say, timed
 from neva_tl.core.theories import left_out
 from neva_tl.plots.showable import showable
 from neva_tl.selection.base import check_k
@@ -28,7 +30,6 @@ from neva_tl.study.run.optional import leave_out, line_of
 from neva_tl.study.run.origin import keep_prompts, source
 from neva_tl.study.run.preflight import Preflight, check_study
 from neva_tl.study.run.run_folder import RunFolder
-from neva_tl.study.run.stages import say
 from neva_tl.study.run.workers import measure_all
 from neva_tl.study.run.workspace import StudyWorkspace
 
@@ -78,6 +79,11 @@ class StudyResult:
         """Format the headline table as text, and name the parts that were left out."""
         lines = [summary.text_table(self.table("methods"), self.results["judge"], self.results["unit"])]
         return "\n".join([*lines, *(f"left out: {line_of(record)}" for record in self.left_out)])
+
+    def parts(self) -> list[str | pd.DataFrame]:
+        """Return the sentences and the table of `text`, in order."""
+        head, table = summary.headline(self.table("methods"), self.results["judge"], self.results["unit"])
+        return [head, table, *(f"left out: {line_of(record)}" for record in self.left_out)]
 
     @property
     def left_out(self) -> list[dict[str, str]]:
@@ -141,21 +147,39 @@ class Study:
                 any edit (statistics, neurons, circuits, the unedited model's scores) are copied from it.
 
         Raises:
-            InputError: An option is unusable, or the folder (or `like`) belongs to another study.
+            InputError: An option is unusable, the folder (or `like`) belongs to another study, or another process writes into it.
             WorkError: A judge or an edit failed.
         """
         started = time.monotonic()
+        refuse_locked(out)
         inputs = check_study(self.options, out)
         self.config = config = inputs.config
         self.profile = config.spending()
-        pairs = inputs.pairs
-        model = self._loaded if self._loaded is not None else models.load(config.model, dtype=config.dtype)
+        with timed(f"loading {config.model}"):
+            model = self._loaded if self._loaded is not None else models.load(config.model, dtype=config.dtype)
         info = models.info(model)
         check_k(config.k, info.n_layers * info.d_mlp)
+        with lock_folder(out), long_steps(progress):
+            return self._finish(out, model, inputs, config, workers, progress, like, started)
+
+    def _finish(
+        self,
+        out: str | Path,
+        model: models.Model,
+        inputs: Preflight,
+        config: StudyConfig,
+        workers: int | None,
+        progress: bool,
+        like: str | Path | None,
+        started: float,
+    ) -> StudyResult:
+        """Run the unfinished work in the run folder, which no other process writes into; see `run`."""
+        pairs = inputs.pairs
         about = stages.manifest(config, model, pairs, sys.argv) | {"source": source(config)}
         store = RunFolder.open(out, about)
         changed = store.repair()
         say(f"model {config.model}, prompts {config.prompts}, judge {config.judge}, profile {config.profile}", progress)
+        say(config.decisions, progress)
         if line := left_out(pairs.theory):
             say(line, progress)
         if like is not None:
@@ -199,20 +223,23 @@ class Study:
         processes: int | None,
         progress: bool,
     ) -> None:
-        workspace = StudyWorkspace.open(store, model, inputs.pairs, config, judge=inputs.judge, progress=progress)
+        with timed("statistics, neurons and gate"):
+            workspace = StudyWorkspace.open(store, model, inputs.pairs, config, judge=inputs.judge, progress=progress)
         count = workers.default_workers(model) if processes is None else processes
         if self._loaded is not None:
             count = 1  # another process could not load it
         elif count > workers.cores():
             say(f"{count} workers are more than the cores: using {workers.cores()}", progress)
             count = workers.cores()
-        measure_all(workspace, workers=count, progress=progress)
+        with timed(f"measurements in {count} processes"):
+            measure_all(workspace, workers=count, progress=progress)
         say("writing tables, figures and the report", progress)
-        tables.write_all(
-            workspace.cells,
-            workspace.plan,
-            workspace.steered,
-            workspace.edit_of,
-            workspace.evidence.neurons,
-            jobs=count,
-        )
+        with timed("tables and figures"):
+            tables.write_all(
+                workspace.cells,
+                workspace.plan,
+                workspace.steered,
+                workspace.edit_of,
+                workspace.evidence.neurons,
+                jobs=count,
+            )

@@ -186,8 +186,8 @@ def values_rows(entry: Mapping[str, Any], method: str) -> list[dict[str, Any]]:
     ]
 
 
-def text_table(methods: pd.DataFrame, judge: str, unit: str) -> str:
-    """Format the headline table as text.
+def headline(methods: pd.DataFrame, judge: str, unit: str) -> tuple[str, pd.DataFrame]:
+    """Return a sentence about the headline table, and the table with its numbers as text.
 
     It has CSR, gain, NLR, NGL, invalid rate, capability before and after the edit, and the dose of each method.
 
@@ -227,9 +227,20 @@ def text_table(methods: pd.DataFrame, judge: str, unit: str) -> str:
                 "dose": number(row["dose"]),
             }
         )
-    table = pd.DataFrame(rows).to_string(index=False)
     note = f"NLR is - where {_why_undefined(methods)}"
-    return f"judge: {judge}; unit of gain: {unit}; 95 % intervals over prompts; {note}\n{table}"
+    return f"judge: {judge}; unit of gain: {unit}; 95 % intervals over prompts; {note}", pd.DataFrame(rows)
+
+
+def text_table(methods: pd.DataFrame, judge: str, unit: str) -> str:
+    """Format the headline table as text (see `headline`).
+
+    Args:
+        methods: The `methods` table.
+        judge: Name of the judge.
+        unit: Unit of the gains.
+    """
+    head, table = headline(methods, judge, unit)
+    return f"{head}\n{table.to_string(index=False)}"
 
 
 def _why_undefined(methods: pd.DataFrame) -> str:

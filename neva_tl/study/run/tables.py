@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Edit
 from neva_tl.evaluation.measures.responses import Responses
@@ -56,7 +57,7 @@ def write_all(
     entries: list[tuple[str, dict[str, Any]]] = []
     undefined: Mapping[str, str] = {}
     leaks, doses = [], []
-    for method, target in plan:
+    for method, target in progress_bar(plan, desc="measures", unit="condition"):
         record = {v: store.read_json(f"cells/measure/{method}/{v}@{target}.json") for v in steered}
         result = result_of(cells, method, target, steered)
         undefined = result.undefined

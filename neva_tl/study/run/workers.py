@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.method_records import METHODS, Method, find_method
 from neva_tl.evaluation.judges.registry import JUDGES
 from neva_tl.models import Model
@@ -194,7 +192,7 @@ def measure_all(workspace: StudyWorkspace, *, workers: int, progress: bool) -> N
     names = [name for value in workspace.steered for name in workspace.names(value)]
     remaining = [value for value in workspace.steered if not all(store.has(name) for name in workspace.names(value))]
     todo = [*remaining[::2], *remaining[1::2]]  # a run that stops halfway has values from the full circle
-    with tqdm(total=len(names), desc="study", unit="cell", file=sys.stderr, disable=not progress) as bar:
+    with progress_bar(total=len(names), desc="study", unit="cell", progress=progress) as bar:
 
         def look(text: str = "") -> None:
             bar.n = sum(store.has(name) for name in names)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from neva_tl import models
 from neva_tl.activations import ActivationStats, token_hash
+from neva_tl.attribution.margin import MarginEffects
 from neva_tl.core.cache import content_key
+from neva_tl.core.locks import lock_folder
 from neva_tl.core.user_cache import entry_folder, prune
 from neva_tl.models import inference
 from neva_tl.models.sources import label
@@ -14,8 +19,9 @@ from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.run_folder import RunFolder, versions
 
 
-def evidence_folder(model: models.Model, pairs: ContrastSet, config: StudyConfig) -> RunFolder:
-    """Return the cache entry of one model and one set of prompts.
+@contextmanager
+def evidence_folder(model: models.Model, pairs: ContrastSet, config: StudyConfig) -> Iterator[RunFolder]:
+    """Open the cache entry of one model and one set of prompts, locked: a second process waits and finds the results.
 
     Its name is a hash of what determines the content: the model's fingerprint, rows and token ids of the prompts, pooling,
     chat template, gate, seed and the versions of the packages.
@@ -24,6 +30,9 @@ def evidence_folder(model: models.Model, pairs: ContrastSet, config: StudyConfig
         model: The loaded model.
         pairs: The contrast set.
         config: The resolved study.
+
+    Yields:
+        The entry.
     """
     fingerprint = models.fingerprint(model)
     template = inference.encoding_change(model, config.chat)
@@ -31,9 +40,11 @@ def evidence_folder(model: models.Model, pairs: ContrastSet, config: StudyConfig
     settings = [str(config.pooling), config.chat, config.gate, config.seed]
     identity = content_key(fingerprint, pairs.hash, tokens, settings, template, versions())
     about = {"study": identity, "model": {"name": models.info(model).name, **fingerprint}, "prompts": label(pairs.name)}
-    store = RunFolder.open(entry_folder("evidence", identity[:20]), about)
-    store.write_json("manifest.json", about)
-    return store
+    folder = entry_folder("evidence", identity[:20])
+    with lock_folder(folder, wait=True):
+        store = RunFolder.open(folder, about)
+        store.write_json("manifest.json", about)
+        yield store
 
 
 def cached_statistics(
@@ -47,6 +58,23 @@ def cached_statistics(
         config: The resolved study.
         progress: Show a bar on stderr.
     """
-    stats = stages.collected(evidence_folder(model, pairs, config), model, pairs, config, progress)
+    with evidence_folder(model, pairs, config) as store:
+        stats = stages.collected(store, model, pairs, config, progress)
     prune()
     return stats
+
+
+def cached_margins(
+    model: models.Model, pairs: ContrastSet, config: StudyConfig, stats: ActivationStats, *, progress: bool = False
+) -> MarginEffects:
+    """Return the margin effects of all neurons, read from the user's cache or measured into it.
+
+    Args:
+        model: The loaded model.
+        pairs: The contrast set.
+        config: The resolved study.
+        stats: The result of `cached_statistics`.
+        progress: Show a bar on stderr.
+    """
+    with evidence_folder(model, pairs, config) as store:
+        return stages.margins(store, model, stats, config, progress)

@@ -133,6 +133,10 @@ class SteeringResult:
         facts = f"{self.method}, {dose}, gain {_shown(self.gain)}, {self.status}"
         return f"SteeringResult({self.value} in {label(self.name)}: {facts})"
 
+    def parts(self) -> list[pd.DataFrame]:
+        """Return the facts of `str(result)` as a table."""
+        return [pd.DataFrame(list(self.card.items()), columns=["fact", "result"])]
+
     def __str__(self) -> str:
         width = max(len(name) for name in self.card)
         return "\n".join(f"{name:<{width}}  {text}" for name, text in self.card.items())

@@ -6,7 +6,8 @@ in the user's cache by its content (model, token ids, settings), so that a secon
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from typing import Any
 import pandas as pd
 
 from neva_tl import models, prompts
+from neva_tl.core.auto import AUTO, AUTO_METHODS
 from neva_tl.core.cache import content_key
 from neva_tl.core.errors import InputError
+from neva_tl.core.locks import lock_folder
+from neva_tl.core.messages import long_steps, say, timed
 from neva_tl.core.method_records import find_method
 from neva_tl.core.theories import TheorySpec
 from neva_tl.core.user_cache import entry_folder, prune
@@ -29,14 +33,11 @@ from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.comparison import responses_of
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.run_folder import RunFolder, versions
-from neva_tl.study.run.stages import say
 from neva_tl.study.steering.advice import advice
 from neva_tl.study.steering.cost import cost_table
 from neva_tl.study.steering.evidence import evidence_folder
 from neva_tl.study.steering.result import SteeringResult
 
-#: Methods that `method="auto"` calibrates, in this order; the first that reaches the gain is taken, else the one that gains most.
-AUTO_METHODS: tuple[str, ...] = ("neva", "neva_shift")
 #: Budget of a steering, beyond the quick profile: held-out pairs to validate and to test on, and dose evaluations.
 VALIDATION, TEST, NEUTRAL, REFINE = 24, 48, 20, 3
 #: Budget on demo models, whose judge reads generated texts.
@@ -82,7 +83,8 @@ def steer(
         dtype: Number format, where the model is loaded here.
         seed: Seed of sampling and bootstraps.
         theory: Theory of the values, or the name or the file of one; None takes the one that their names imply.
-        folder: Folder for the measurements; None takes one in the user's cache.
+        folder: Folder for the measurements, which no other process may write into; None takes one in the user's cache, where
+            a second process waits for the first.
         progress: Show bars and one line per step on stderr.
 
     Returns:
@@ -100,16 +102,17 @@ def steer(
     target = _target(contrast, value)
     name = models.info(model).name if models.is_model(model) else str(model)
     settings = {"selector": selector, "k": k, "scope": scope, "gate": gate, "chat": chat, "dtype": dtype, "seed": seed}
-    config = _config(name, contrast, target, gain, method, settings)
-    if method != "auto" and find_method(method).dose == "none":
+    methods = AUTO_METHODS if method == AUTO else (method,)
+    config = _config(name, contrast, target, gain, methods, settings)
+    if method != AUTO and find_method(method).dose == "none":
         raise InputError(f"{method} has no dose to calibrate: choose another method, or use nv.edit with it")
-    loaded = model if models.is_model(model) else models.load(model, dtype=dtype)
+    with timed(f"loading {name}"):
+        loaded = model if models.is_model(model) else models.load(model, dtype=dtype)
     if models.has_hooks(loaded):
         raise InputError("the model has hooks in force: leave the `with nv.edit(...)` block before steering")
-    bench = _Bench.open(loaded, contrast, config, target, folder, progress)
-    methods = AUTO_METHODS if method == "auto" else (method,)
-    best, record = bench.calibrated(methods)
-    result = bench.result(best, record, name)
+    with long_steps(progress), _Bench.open(loaded, contrast, config, target, folder, progress) as bench:
+        best, record = bench.calibrated(methods)
+        result = bench.result(best, record, name)
     if folder is None:
         prune()
     return result
@@ -120,7 +123,7 @@ def steered_edit(
     pairs: ContrastSet | str | Path,
     value: str | None = None,
     *,
-    method: str = "neva",
+    method: str = AUTO,
     dose: float | None = None,
     gain: float = 0.4,
     selector: str = "auto",
@@ -131,14 +134,14 @@ def steered_edit(
     seed: int = 0,
     theory: TheorySpec | None = None,
     progress: bool = False,
-) -> Edit:
+) -> tuple[str, Edit]:
     """Build the edit of `steer` without measuring it: at a dose, or at the one that reaches a gain on validation pairs.
 
     Args:
         model: The loaded model.
         pairs: See `steer`.
         value: See `steer`.
-        method: A registered name of `neva_tl.methods`.
+        method: See `steer`; with a dose, `auto` is the first of `AUTO_METHODS`.
         dose: Dose in the method's unit; None calibrates it (the best admissible dose where the gain is out of reach).
         gain: Gain to reach, without a dose.
         selector: See `steer`.
@@ -150,6 +153,9 @@ def steered_edit(
         theory: See `steer`.
         progress: See `steer`.
 
+    Returns:
+        The method, and the edit.
+
     Raises:
         InputError: See `steer`.
         WorkError: No neuron was selected.
@@ -157,16 +163,18 @@ def steered_edit(
     contrast = prompts.load(pairs, theory=theory)
     target, name = _target(contrast, value), models.info(model).name
     settings = {"selector": selector, "k": k, "scope": scope, "gate": gate, "chat": chat, "seed": seed}
-    config = _config(name, contrast, target, gain, method, settings)
-    bench = _Bench.open(model, contrast, config, target, None, progress)
-    edit = bench.edit_of(method, target)
-    if find_method(method).dose == "none":
-        return edit
-    if dose is None:
-        _, record = bench.calibrated((method,))
+    methods = AUTO_METHODS if method == AUTO else (method,)
+    if dose is not None:
+        methods = methods[:1]
+    config = _config(name, contrast, target, gain, methods, settings)
+    with long_steps(progress), _Bench.open(model, contrast, config, target, None, progress) as bench:
+        if find_method(methods[0]).dose == "none":
+            return methods[0], bench.edit_of(methods[0], target)
+        if dose is not None:
+            return methods[0], bench.edit_of(methods[0], target).with_dose(dose)
+        best, record = bench.calibrated(methods)
         reached = record["doses"][str(gain)]
-        dose = (record["best"] or 0.0) if reached is None else reached
-    return edit.with_dose(dose)
+        return best, bench.edit_of(best, target).with_dose((record["best"] or 0.0) if reached is None else reached)
 
 
 def _target(pairs: ContrastSet, value: str | None) -> str:
@@ -183,10 +191,9 @@ def _target(pairs: ContrastSet, value: str | None) -> str:
 
 
 def _config(
-    name: str, pairs: ContrastSet, value: str, gain: float, method: str, settings: Mapping[str, Any]
+    name: str, pairs: ContrastSet, value: str, gain: float, methods: tuple[str, ...], settings: Mapping[str, Any]
 ) -> StudyConfig:
     """The study of this steering, with every `auto` decided; `settings` are further fields of `StudyConfig`."""
-    methods = AUTO_METHODS if method == "auto" else (method,)
     base = StudyConfig(model=name, prompts=pairs.name, values=(value,), methods=methods, **settings)
     budget = {"validation": VALIDATION, "test": TEST, "neutral": NEUTRAL}
     if base.demo:
@@ -215,6 +222,7 @@ class _Bench:
     progress: bool
 
     @classmethod
+    @contextmanager
     def open(
         cls,
         model: models.Model,
@@ -223,27 +231,33 @@ class _Bench:
         value: str,
         folder: str | Path | None,
         progress: bool,
-    ) -> _Bench:
-        """Collect and select, as far as the cache lacks it, and set up the judge."""
+    ) -> Iterator[_Bench]:
+        """Collect and select, as far as the cache lacks it, and set up the judge.
+
+        The folder of the measurements is locked inside the block.
+        """
         profile = config.spending()
         limited = stages.limit_rows(pairs, profile.rows_per_value)
         about = stages.manifest(config, model, limited, [])
-        if folder is None:
-            shared = evidence_folder(model, limited, config)
-            key = content_key(about["study"], versions())[:20]
-            store = RunFolder.open(entry_folder("steering", key), about)
-        else:
-            shared = store = RunFolder.open(folder, about)
-        store.write_json("manifest.json", about)
-        stats = stages.collected(shared, model, limited, config, progress)
-        config = stages.steerable(config, stats)
-        neurons = stages.selected(store, model, stats, config, progress, evidence=shared)
-        cells = CellRunner(store, model, stages.make_scorer(store, model, limited, config, profile), config, profile)
-        gate = stages.relevance_gate(shared, model, limited, config)
-        evidence = stages.evidence_of(shared, model, stats, neurons, config, gate)
-        if any(find_method(name).family == "vectors" for name in config.methods):
-            evidence = replace(evidence, layers=cells.vector_layers(evidence, (value,)))
-        return cls(cells, evidence, limited, value, progress)
+        key = content_key(about["study"], versions())[:20]
+        root = entry_folder("steering", key) if folder is None else folder
+        with lock_folder(root, wait=folder is None):
+            store = RunFolder.open(root, about)
+            store.write_json("manifest.json", about)
+            say(config.decisions, progress)
+            with evidence_folder(model, limited, config) if folder is None else nullcontext(store) as shared:
+                with timed("statistics"):
+                    stats = stages.collected(shared, model, limited, config, progress)
+                config = stages.steerable(config, stats)
+                with timed("neurons"):
+                    neurons = stages.selected(store, model, stats, config, progress, evidence=shared)
+                gate = stages.relevance_gate(shared, model, limited, config)
+                evidence = stages.evidence_of(shared, model, stats, neurons, config, gate)
+            scorer = stages.make_scorer(store, model, limited, config, profile)
+            cells = CellRunner(store, model, scorer, config, profile)
+            if any(find_method(name).family == "vectors" for name in config.methods):
+                evidence = replace(evidence, layers=cells.vector_layers(evidence, (value,)))
+            yield cls(cells, evidence, limited, value, progress)
 
     def calibrated(self, methods: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
         """The method to use, and the record of its calibration.
@@ -255,7 +269,8 @@ class _Bench:
         records: dict[str, Mapping[str, Any]] = {}
         for method in methods:
             say(f"dose of {method} for {self.value}", self.progress)
-            records[method] = self.cells.calibrations(method, (self.value,), self.edit_of)[self.value]
+            with timed(f"dose of {method}"):
+                records[method] = self.cells.calibrations(method, (self.value,), self.edit_of)[self.value]
             if records[method]["doses"][str(target)] is not None:
                 return method, records[method]
         best = max(records, key=lambda name: _best_gain(records[name]))
@@ -270,7 +285,8 @@ class _Bench:
         (target,) = self.cells.profile.targets
         say(f"measuring {method} on test prompts", self.progress)
         assert self.cells.base  # measured before the edit, and stored
-        self.cells.conditions(method, target, (self.value,), self.edit_of, {self.value: record})
+        with timed("measures on test prompts"):
+            self.cells.conditions(method, target, (self.value,), self.edit_of, {self.value: record})
         cell = f"cells/measure/{method}/{self.value}@{target}"
         facts = self.cells.store.read_json(f"{cell}.json")
         measured = self._measured(method, cell)
@@ -300,7 +316,9 @@ class _Bench:
             unit=measured.responses.unit,
             neurons=neurons,
             settings={
-                **{key: getattr(config, key) for key in ("selector", "scope", "gate", "chat", "dtype", "seed")},
+                **{key: getattr(config, key) for key in ("selector", "k", "scope", "gate", "chat", "dtype", "seed")},
+                "selection": dict(config.selection),
+                "pooling": config.pooling,
                 "pairs": self.pairs.name,
                 "prompt_hash": self.pairs.hash,
                 "rows": {str(split): int(n) for split, n in counts.items()},

@@ -14,6 +14,7 @@ import pytest
 
 from neva_tl import prompts
 from neva_tl.activations import ActivationStats, collect
+from neva_tl.core.auto import FIRST_DOSE, GRIDS
 from neva_tl.core.errors import InputError
 from neva_tl.editing import (
     Ablate,
@@ -30,10 +31,8 @@ from neva_tl.methods import METHODS, Evidence, Method, caa, dose_unit, register
 from neva_tl.plots.style import method_colour, method_label, method_order
 from neva_tl.study import build_edit, compare
 from neva_tl.study.analyses import method_comparison as mc
-from neva_tl.study.analyses.tools import FIRST_DOSE
 from neva_tl.study.run import tables
 from neva_tl.study.run.cell_runner import grid_of
-from neva_tl.study.run.config import GRIDS
 
 ROOT = Path(__file__).parents[2]
 KIND = {

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from neva_tl.core.auto import ELSEWHERE, ON_DEMO
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
 from neva_tl.study import METHODS, PROFILES, StudyConfig
-from neva_tl.study.run.config import DEMO_K, DEMO_SELECTION, REAL_SELECTION
 
 #: One other setting of every option.
 OTHER: dict[str, Any] = {
@@ -37,10 +37,12 @@ OTHER: dict[str, Any] = {
 def test_auto_is_decided_by_the_model() -> None:
     demo = StudyConfig().resolved()
     assert (demo.prompts, demo.judge, demo.scope, demo.kind) == ("demo", "exact", "last", "text")
-    assert (demo.gate, demo.k, demo.selection) == ("relevance", DEMO_K, DEMO_SELECTION)
+    assert (demo.gate, demo.k, demo.selection) == ("relevance", 400, {"lam": 0.0, "lam_write": 0.0})
+    assert demo.selection == ON_DEMO.settings("neva").options and demo.pooling == "last"
     real = StudyConfig("smollm2").resolved()
     assert (real.prompts, real.judge, real.scope, real.kind) == ("schwartz", "logprob", "generated", "model")
-    assert (real.gate, real.k, real.selection) == ("none", None, REAL_SELECTION["margin"])
+    assert (real.gate, real.k, real.selection) == ("none", None, {"lam": 0.0, "require_q": False})
+    assert real.selection == ELSEWHERE.settings("margin").options and real.pooling == "mean"
     assert StudyConfig("smollm2", selector="effect_size").resolved().selection == {}
     assert real.resolved() == real and real.token_scope() == "generated"
     chosen = StudyConfig("smollm2", prompts="a.csv", judge="wordlist", scope="all").resolved()

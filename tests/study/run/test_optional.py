@@ -276,7 +276,7 @@ def test_a_gate_that_cannot_be_fitted_is_left_out_of_every_method(
     monkeypatch: pytest.MonkeyPatch,
     no_figures: None,
 ) -> None:
-    monkeypatch.setattr(stages, "fit_relevance", fail("the neutral texts have no tokens"))
+    monkeypatch.setattr(stages, "auto_gate", fail("the neutral texts have no tokens"))
     result = small_study(gate="relevance", methods=("neva_shift",)).run(tmp_path / "run")
     assert reasons(result.folder)["Relevance gate"] == "the neutral texts have no tokens"
     assert result.results["methods"]["neva_shift"]["gate"] == "none"

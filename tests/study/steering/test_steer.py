@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ import pandas as pd
 import pytest
 
 import neva_tl as nv
+from neva_tl.core.auto import GRIDS
 from neva_tl.core.errors import InputError
 from neva_tl.evaluation.judges.logprob import LogProbJudge
-from neva_tl.study.steering.steer import TEST, VALIDATION
+from neva_tl.study import StudyConfig
+from neva_tl.study.run import stages
+from neva_tl.study.run.run_folder import RunFolder
+from neva_tl.study.steering.steer import TEST, VALIDATION, steered_edit
 
 ROOT = Path(__file__).parents[3]
 THRIFT = ROOT / "examples" / "thrift.csv"
@@ -114,6 +119,41 @@ def test_python_and_command_line_agree(shared_dir: Path, result: nv.SteeringResu
         "chat", "--edit", out, "--tokens", 6, typed="Tom has ten coins. He\n/off\n/dose 2\n/dose x\n/quit\n"
     )
     assert status == 0 and text.strip() and "unedited" in err and "a dose is a number" in err
+
+
+def test_every_road_has_the_same_neurons_scope_gate_and_doses(
+    stories3m: Any, thrift: Any, shared_dir: Path, result: nv.SteeringResult, call: Any, tmp_path: Path
+) -> None:
+    names = ["layer", "neuron", "score"]
+    expected = result.neurons.df[names]
+
+    # the documented path in Python
+    stats = nv.collect(stories3m, thrift, samples=True)
+    neurons = nv.select(stats, "thrift")
+    pd.testing.assert_frame_equal(neurons.df[names], expected, check_exact=True)
+    assert result.dose is not None
+    edit = nv.fit_context(stats, neurons, dose=result.dose).with_gate(nv.auto_gate(stories3m, thrift))
+    assert (edit.scope, edit.gate) == (result.edit.scope, result.edit.gate) == ("generated", None)
+    for ours, theirs in zip(edit.probes, result.edit.probes, strict=True):
+        np.testing.assert_array_equal(ours.weight, theirs.weight)
+    assert {2.0, 4.0} <= set(result.curve["dose"]) and set(GRIDS[edit.unit][:2]) == {2.0, 4.0}
+
+    # a study
+    config = StudyConfig(model=str(shared_dir / "models" / "stories3M"), prompts=str(THRIFT)).resolved(thrift)
+    studied = stages.selected(RunFolder(tmp_path), stories3m, stats, config, progress=False)["thrift"]
+    pd.testing.assert_frame_equal(studied.df[names], expected, check_exact=True)
+    assert (config.scope, config.gate, config.pooling) == (edit.scope, "none", stats.pooling)
+
+    # the commands
+    where = ("--model", shared_dir / "models" / "stories3M", "--prompts", THRIFT)
+    status, text, err = call("select", "--value", "thrift", *where, "--json")
+    assert status == 0 and f"auto: {config.decisions}" in err
+    rows = pd.DataFrame(json.loads(text))
+    pd.testing.assert_frame_equal(rows[["layer", "neuron"]], expected[["layer", "neuron"]])
+    method, generated = steered_edit(stories3m, thrift, dose=result.dose)
+    assert method == result.method == "neva" and generated.scope == edit.scope and generated.gate is None
+    pd.testing.assert_frame_equal(generated.neurons.df[names], expected, check_exact=True)
+    assert result.settings["selection"] == dict(config.selection) and result.settings["pooling"] == "mean"
 
 
 @pytest.mark.parametrize(

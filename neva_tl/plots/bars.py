@@ -132,5 +132,6 @@ def _column(ax: Axes, methods: pd.DataFrame, rows: list[tuple[str, str, float]],
                 fontsize=5.6,
             )
         )
-    span = max(high_limit - low_limit, 1e-9)
+    # a rate that is 0 everywhere has no span of its own
+    span = high_limit - low_limit if high_limit - low_limit > 1e-9 else 1.0
     ax.set_xlim(low_limit - 0.06 * span, high_limit + 0.1 * span)

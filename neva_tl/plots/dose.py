@@ -112,9 +112,10 @@ def dose_response(df: pd.DataFrame, *, split: str | None = None) -> Figure:
         for ax in grid[-1]:
             ax.set_ylim(bottom=-0.02)
     suffix = f" · {df['split'].iloc[0]} prompts" if "split" in df.columns else ""
+    lines = "heavy: mean over values · thin: one value · " if df["steered"].nunique() > 1 else ""
+    note = _leakage_note(labels["leakage"]) if "leakage" in dict(measures) else ""
     figure.supxlabel(
-        f"heavy: mean over values · thin: one value · ×: inadmissible dose{suffix} · doses have no common unit\n"
-        f"{_leakage_note(labels['leakage'])}".rstrip(),
+        f"{lines}×: inadmissible dose{suffix} · doses have no common unit\n{note}".rstrip(),
         fontsize=7,
         color="#666666",
     )
@@ -206,14 +207,13 @@ def gain_leakage(df: pd.DataFrame, *, split: str | None = None) -> Figure:
             edgecolors=colour,
             zorder=3,
         )
-    ax.set_xlabel("gain (mean over values)")
     name = leakage_name(df)
+    # a caption below the axes would lie under the legend
+    ax.set_xlabel(f"gain (mean over values)\n{_leakage_note(name)}".rstrip())
     ax.set_ylabel(f"{name} (mean over values)")
     suffix = f" ({df['split'].iloc[0]})" if "split" in df.columns else ""
-    ax.set_title(f"{name.capitalize()} against gain as the dose grows{suffix}", loc="left")
+    ax.set_title(f"Leakage against gain as the dose grows{suffix}", loc="left")
     if df["leakage"].isna().all():
         ax.text(0.5, 0.5, "not measured: the judge scored the steered value alone", transform=ax.transAxes, ha="center")
-    if note := _leakage_note(name):
-        figure.supxlabel(note, fontsize=7, color="#666666")
     figure.legend(loc="outside lower center", ncols=3)
     return figure

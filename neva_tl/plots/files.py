@@ -25,12 +25,13 @@ from neva_tl.plots.heatmap import leakage_heatmap
 from neva_tl.plots.layer_ablation import layer_ablation
 from neva_tl.plots.layer_profile import layer_profile
 from neva_tl.plots.lens import logit_lens_plot, token_lens_plot
+from neva_tl.plots.needs import lacks_circle, lacks_leakage, lacks_nothing, lacks_others, lacks_second_set
 from neva_tl.plots.overlap import overlap_plot
 from neva_tl.plots.sensitivity import sensitivity_plot, sparsity_plot
 from neva_tl.plots.style import at_gain, save_figure
 from neva_tl.plots.texts import texts_plot
 from neva_tl.plots.two_values import two_values_plot
-from neva_tl.plots.value_names import theory_in, using_theory
+from neva_tl.plots.value_names import using_theory
 from neva_tl.plots.volcano import effect_volcano
 
 #: The command that writes most tables.
@@ -45,27 +46,27 @@ class FigureSpec:
         table: name of the table it reads.
         draw: function from the table to the figure.
         made_by: the command that writes the table.
-        needs_circle: whether only theories with a circle have the figure.
+        lacks: function from the table to the reason why its run cannot have the figure ("" where it can).
     """
 
     table: str
     draw: Callable[[pd.DataFrame], Figure]
     made_by: str = RUN
-    needs_circle: bool = False
+    lacks: Callable[[pd.DataFrame], str] = lacks_nothing
 
 
 FIGURES: dict[str, FigureSpec] = {
-    "leakage_heatmap": FigureSpec("leakage", lambda df: leakage_heatmap(at_gain(df))),
-    "circle_plot": FigureSpec("leakage", lambda df: circle_plot(at_gain(df)), needs_circle=True),
+    "leakage_heatmap": FigureSpec("leakage", lambda df: leakage_heatmap(at_gain(df)), lacks=lacks_others),
+    "circle_plot": FigureSpec("leakage", lambda df: circle_plot(at_gain(df)), lacks=lacks_circle),
     "layer_profile": FigureSpec("neurons", layer_profile),
-    "overlap": FigureSpec("neurons", overlap_plot),
+    "overlap": FigureSpec("neurons", overlap_plot, lacks=lacks_second_set),
     "layer_ablation": FigureSpec("layers", layer_ablation, "analyses/layer_ablation.py"),
     "logit_lens": FigureSpec("lens", logit_lens_plot, "analyses/logit_lens.py"),
     "token_lens": FigureSpec("lens_tokens", token_lens_plot, "analyses/logit_lens.py"),
     "faithfulness": FigureSpec("circuits", faithfulness_plot, "analyses/circuits.py"),
     "effect_volcano": FigureSpec("effects", effect_volcano),
     "dose_response": FigureSpec("dose", dose_response),
-    "gain_leakage": FigureSpec("dose", gain_leakage),
+    "gain_leakage": FigureSpec("dose", gain_leakage, lacks=lacks_leakage),
     "method_bars": FigureSpec("methods", method_bars),
     "sensitivity": FigureSpec("sensitivity", sensitivity_plot, "analyses/sensitivity.py"),
     "sparsity": FigureSpec("sparsity_curve", sparsity_plot, "analyses/sensitivity.py"),
@@ -137,7 +138,7 @@ def draw_run(run: str | Path, name: str) -> Figure:
         The figure.
 
     Raises:
-        InputError: The figure is unknown, or its table is missing or empty.
+        InputError: The figure is unknown, its table is missing or empty, or the run cannot have it.
 
     Example:
         >>> figure = nv.plots.draw_run(run, "leakage_heatmap")
@@ -146,7 +147,26 @@ def draw_run(run: str | Path, name: str) -> Figure:
         raise InputError(f"unknown figure {name!r}: the figures are {', '.join(FIGURES)}")
     spec = FIGURES[name]
     with using_theory(run_theory(run)):
-        return spec.draw(read_table(run, spec.table, spec.made_by))
+        table = read_table(run, spec.table, spec.made_by)
+        if len(table) and (reason := spec.lacks(table)):
+            raise InputError(f"{run} has no figure {name}: {reason}")
+        return spec.draw(table)
+
+
+def reason_against(run: str | Path, name: str) -> str:
+    """Return the reason why a run cannot have a figure; "" where it can, or where its table is empty or cannot be read.
+
+    Args:
+        run: the run folder.
+        name: a key of `FIGURES`.
+    """
+    spec = FIGURES[name]
+    try:
+        with using_theory(run_theory(run)):
+            table = read_table(run, spec.table, spec.made_by)
+            return spec.lacks(table) if len(table) else ""
+    except NevaError:
+        return ""  # such a table is a figure that fails, with its reason
 
 
 def run_theory(run: str | Path) -> ValueTheory | None:
@@ -216,17 +236,7 @@ def _attempt(run: str | Path, name: str, catch: bool) -> tuple[list[Path], str |
 
 
 def _drawable(run: Path, name: str) -> bool:
-    spec = FIGURES[name]
-    if not _table_path(run, spec.table).is_file():
-        return False
-    if not spec.needs_circle:
-        return True
-    try:
-        with using_theory(run_theory(run)):
-            table = read_table(run, spec.table, spec.made_by)
-            return theory_in([*table["measured"], *table["steered"]]).has_circle
-    except NevaError:
-        return True  # a table that cannot be read is a figure that fails, with its reason
+    return _table_path(run, FIGURES[name].table).is_file() and not reason_against(run, name)
 
 
 def _write(run: str | Path, name: str) -> list[Path]:
@@ -241,8 +251,9 @@ def script(name: str, argv: list[str] | None = None) -> int:
         argv: arguments of the command line; None takes those of the process.
 
     Returns:
-        The exit status: 0, also with `--skip-missing` where another command than `neva-tl run` has not yet written the table;
-        else that of the error, which is printed in one line.
+        The exit status: 0, also with `--skip-missing` where another command than `neva-tl run` has not yet written the table
+        or the run cannot have the figure (a circle of a theory without one); else that of the error, which is printed in one
+        line.
     """
     spec = FIGURES[name]
     parser = argparse.ArgumentParser(
@@ -250,13 +261,19 @@ def script(name: str, argv: list[str] | None = None) -> int:
     )
     parser.add_argument("run", type=Path, help="run folder, for example runs/demo")
     parser.add_argument(
-        "--skip-missing", action="store_true", help="exit with 0 where the table of a later analysis is missing"
+        "--skip-missing",
+        action="store_true",
+        help="exit with 0 where the table of a later analysis is missing, or the run cannot have the figure",
     )
     args = parser.parse_args(argv)
-    skip = args.skip_missing and spec.made_by != RUN and args.run.is_dir()
-    if skip and not _table_path(args.run, spec.table).is_file():
-        print(f"{name}: not drawn, {spec.made_by} writes its table {spec.table!r}")
-        return 0
+    if args.skip_missing and args.run.is_dir():
+        absent = not _table_path(args.run, spec.table).is_file()
+        if absent and spec.made_by != RUN:
+            print(f"{name}: not drawn, {spec.made_by} writes its table {spec.table!r}")
+            return 0
+        if not absent and (reason := reason_against(args.run, name)):
+            print(f"{name}: not drawn, {reason}")
+            return 0
     try:
         for path in write_figures(args.run, (name,)):
             print(path)

@@ -27,6 +27,10 @@ from neva_tl.plots.style import (
 )
 
 COLUMNS = ("method", "steered", "measured", "d", "lo", "hi")
+#: Inches of a cell, of the room around the cells of a panel, and of a letter of its title.
+CELL, ROOM, LETTER = 0.31, 0.35, 0.08
+#: Rows that the label "steered towards" needs.
+ROWS_OF_LABEL = 4
 
 
 @styled
@@ -58,9 +62,12 @@ def leakage_heatmap(df: pd.DataFrame, *, columns: int = 3, scale: float | None =
     limit = scale or float(np.nanmax(np.abs(df["d"].to_numpy(dtype=float)), initial=0.0)) or 1.0
     across = min(columns, len(panels))
     down = math.ceil(len(panels) / across)
-    cell = 0.31
-    width = 1.05 + across * (0.35 + cell * len(columns_of)) + 0.5
-    figure = new_figure(max(width, 4.6), 1.45 + down * (0.27 + cell * len(rows_of)))
+    titles = [literal(condition_label(*panel)) for panel in panels]
+    # panels of few values are narrower than their titles, which then have a line for each part
+    narrow = max(map(len, titles)) * LETTER > ROOM + CELL * len(columns_of)
+    lines = max(title.count(" · ") for title in titles) if narrow else 0
+    width = 1.05 + across * (ROOM + CELL * len(columns_of)) + 0.5
+    figure = new_figure(max(width, 4.6), 1.45 + down * (0.27 + 0.13 * lines + CELL * len(rows_of)))
     grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     norm = Normalize(-limit, limit)
     for index, ax in enumerate(grid.flat):
@@ -68,9 +75,11 @@ def leakage_heatmap(df: pd.DataFrame, *, columns: int = 3, scale: float | None =
             ax.set_visible(False)
             continue
         _panel(ax, of_condition(df, panels[index]), rows_of, columns_of, norm, numbers)
-        ax.set_title(literal(condition_label(*panels[index])), pad=5)
+        ax.set_title(
+            titles[index].replace(" · ", "\n") if narrow else titles[index], pad=5, fontsize=8 if narrow else 9
+        )
         if index % across == 0:
-            ax.set_ylabel("steered towards")
+            ax.set_ylabel("steered towards" if len(rows_of) >= ROWS_OF_LABEL else "steered")
         # a panel above an empty cell of the grid is the lowest of its column and keeps its names
         bottom = index + across >= len(panels)
         ax.tick_params(labelbottom=bottom)

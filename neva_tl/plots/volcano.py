@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from neva_tl.plots.style import FAINT, GREY, halo, need, new_figure, present_values, short, styled, value_colour
 
 COLUMNS = ("value", "layer", "neuron", "g", "p", "selected")
+#: Inches of the caption's line.
+CAPTION = 4.8
 
 
 @styled
@@ -41,7 +43,8 @@ def effect_volcano(effects: pd.DataFrame, *, columns: int = 5, label: int = 2, a
     values = present_values(effects["value"])
     across = min(columns, len(values))
     down = math.ceil(len(values) / across)
-    figure = new_figure(0.5 + 1.75 * across, 0.55 + 1.75 * down)
+    side = 1.75 if len(values) > 2 else 2.4
+    figure = new_figure(max(0.5 + side * across, CAPTION), 0.55 + side * down)
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     positive = effects.loc[effects["p"] > 0, "p"]
     floor = float(positive.min()) / 10 if len(positive) else 1e-6

@@ -2,7 +2,9 @@
 
 Each pair is a situation with a question and two answers: one acts on the foundation, the other gives precedence to a
 reasonable consideration of another kind (time, cost, comfort, truth, results). Every foundation has the same eight topics with
-five pairs each; the cluster is value/topic, so that splits divide topics. The texts take nothing from a questionnaire.
+five pairs each. Splits divide topics, so that test topics are unseen in training. The cluster, the unit of tests and intervals,
+is the pair: the five pairs of a topic share a setting (family, work), but each is a situation of its own, and two test topics
+alone would support no interval. The texts take nothing from a questionnaire.
 """
 
 from __future__ import annotations
@@ -58,20 +60,25 @@ def contrast_rows() -> list[dict[str, Any]]:
     """Return both texts of every pair as rows for `ContrastSet`; the answer is the answer span."""
     rows = []
     counts: dict[str, int] = {}
+    table = pairs()
+    topics = (table["value"] + "/" + table["topic"]).groupby(table["value"]).unique()
+    split_of = {topic: split for names in topics for topic, split in splits.by_rank(list(names)).items()}
     for pair in _data()["pairs"]:
-        cluster = f"{pair['value']}/{pair['topic']}"
-        counts[cluster] = counts.get(cluster, 0) + 1
+        topic = f"{pair['value']}/{pair['topic']}"
+        counts[topic] = counts.get(topic, 0) + 1
+        name = f"{topic}/{counts[topic]}"
         for pole, answer in (("+", pair["plus"]), ("-", pair["minus"])):
             text = f"{pair['prompt']} {answer}"
             rows.append(
                 {
                     "value": pair["value"],
-                    "pair_id": f"{cluster}/{counts[cluster]}",
+                    "pair_id": name,
                     "pole": pole,
                     "text": text,
                     "answer_start": len(text) - len(answer),
                     "answer_end": len(text),
-                    "cluster": cluster,
+                    "cluster": name,
+                    "split": split_of[topic],
                     "source": SOURCE,
                 }
             )

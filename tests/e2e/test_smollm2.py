@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import neva_tl as nv
 from neva_tl import models
 from neva_tl.activations import ActivationStats
+from neva_tl.core.auto import GRIDS
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Edit
 from neva_tl.evaluation.judges import LogProbJudge, legible
 from neva_tl.methods import Evidence, build
-from neva_tl.models import inference
+from neva_tl.models import inference, sources
 from neva_tl.prompts import ContrastSet
 from neva_tl.prompts.example import Example
+from neva_tl.study.run import scorers
+from neva_tl.study.run.config import PROFILES
 
 pytestmark = pytest.mark.smollm2
 
@@ -29,6 +35,7 @@ FORMS = ("question_1st", "question_3rd")
 #: Twice the difference between the poles: clearly beyond what the texts themselves do, and no dose search.
 DOSE = 2.0
 PROMPTS = ("What matters most when you choose a job?", "How should I spend my free Saturday?")
+THRIFT = Path(__file__).parents[2] / "examples" / "thrift.csv"
 TEXTS = (
     "The river runs past the old mill and into the sea.",
     "Water boils at a lower temperature on a mountain, because the air presses less on it up there.",
@@ -182,3 +189,32 @@ def test_edited_generation(smollm2: Any, neurons: dict[str, NeuronSet]) -> None:
     assert all(a != b for a, b in zip(plain, edited, strict=True)), (plain, edited)
     assert legible([*plain, *edited]).all(), (plain, edited)
     assert nv.generate(smollm2, PROMPTS, max_new_tokens=16) == plain
+
+
+def test_steering_has_the_same_numbers_from_python_and_from_the_command_line(
+    smollm2: Any, call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is shared: Python measures into a folder of its own, the command into an empty cache, with a model of its own."""
+    for name, budget in {"VALIDATION": 3, "TEST": 4, "NEUTRAL": 2, "REFINE": 1}.items():
+        # the package exports a function of the module's name
+        monkeypatch.setattr(sys.modules[nv.steer.__module__], name, budget)
+    small = replace(PROFILES["model", "quick"], max_new_tokens=4, text_prompts=2, n_boot=100)
+    monkeypatch.setitem(PROFILES, ("model", "quick"), small)
+    monkeypatch.setitem(GRIDS, "contrasts", (2.0, 8.0))
+    monkeypatch.setattr(scorers, "LEGIBILITY_TEXTS", 3)
+    pairs = tmp_path / "thrift.csv"
+    pd.read_csv(THRIFT).head(14).to_csv(pairs, index=False)
+    result = nv.steer(smollm2, pairs, gain=0.2, method="neva_shift", k=600, folder=tmp_path / "python", progress=False)
+    checkpoint, cache = sources.from_gguf(sources.smollm2_file()), tmp_path / "cache"
+    cache.mkdir()
+    (cache / checkpoint.name).symlink_to(checkpoint)  # converting the file again takes 20 s
+    monkeypatch.setenv("NEVA_TL_CACHE", str(cache))
+    status, text, err = call(
+        "steer", "smollm2", pairs, "--gain", 0.2, "--method", "neva_shift", "--k", 600, "--out", tmp_path / "command"
+    )
+    assert status == 0 and "collect" in err and any((cache / "steering").iterdir())
+    assert text.splitlines()[: len(str(result).splitlines())] == str(result).splitlines()
+    again = nv.SteeringResult.load(tmp_path / "command", model=smollm2)
+    pd.testing.assert_frame_equal(again.curve, result.curve)
+    assert (again.gain, again.cost, again.dose) == (result.gain, result.cost, result.dose)
+    assert len(result.curve) > 1 and result.gain.est is not None

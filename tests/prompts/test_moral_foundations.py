@@ -118,16 +118,25 @@ def test_rows_mark_the_answer(pairs: pd.DataFrame, rows: pd.DataFrame) -> None:
         assert both["pole"].tolist() == ["+", "-"]
         for row, answer in zip(both.itertuples(), (pair.plus, pair.minus), strict=True):
             assert row.text == f"{pair.prompt} {answer}" and row.text[row.answer_start : row.answer_end] == answer
-            assert (row.value, row.cluster) == (pair.value, f"{pair.value}/{pair.topic}")
+            assert row.value == pair.value and row.pair_id.startswith(f"{pair.value}/{pair.topic}/")
             assert row.source == "moral-foundations"
 
 
 def test_every_split_has_whole_topics_of_every_foundation(rows: pd.DataFrame) -> None:
-    split = splits.assign(rows)
-    assert rows.groupby("cluster").size().eq(10).all()
-    assert split.groupby(rows["cluster"]).nunique().eq(1).all()
-    sizes = split.groupby(rows["value"]).value_counts().unstack() / 2
+    loaded = prompts.load("moral-foundations").df
+    assert loaded["split"].tolist() == rows["split"].tolist()
+    topic = loaded["pair_id"].str.rpartition("/")[0]
+    assert loaded.groupby(topic).size().eq(10).all() and loaded["split"].groupby(topic).nunique().eq(1).all()
+    # the same splits as those of clusters that are topics
+    assert splits.assign(loaded.assign(cluster=topic)).tolist() == loaded["split"].tolist()
+    sizes = loaded.groupby("value")["split"].value_counts().unstack() / 2
     assert (sizes[["train", "validation", "test"]] == [20, 10, 10]).all(axis=None)
+
+
+def test_each_pair_is_a_unit_of_intervals(rows: pd.DataFrame) -> None:
+    clusters = rows.groupby(["value", "split"])["cluster"].nunique().unstack()
+    assert (clusters[["train", "validation", "test"]] == [20, 10, 10]).all(axis=None)
+    assert rows.groupby("cluster")["pole"].agg("".join).eq("+-").all()
 
 
 # --- word lists -------------------------------------------------------------------------------------------------------

@@ -317,11 +317,29 @@ class ValueTheory:
         Raises:
             InputError: The theory has no circle, or no such value.
         """
+        ring = self._ring()
+        index = ring.index(self.value(name).name)
+        return ring[index - 1], ring[(index + 1) % len(ring)]
+
+    def steps(self, a: str, b: str) -> int:
+        """Count the steps between two values along the circle, the shorter way round: 1 for neighbours.
+
+        Args:
+            a: Name of a value.
+            b: Name of another.
+
+        Raises:
+            InputError: The theory has no circle, or no such value.
+        """
+        ring = self._ring()
+        steps = abs(ring.index(self.value(a).name) - ring.index(self.value(b).name))
+        return min(steps, len(ring) - steps)
+
+    def _ring(self) -> list[str]:
+        """Return the names by angle; equal angles in the theory's order."""
         if not self.has_circle:
             raise InputError(f"the theory {self.name} has no circle")
-        ring = sorted(self.values, key=lambda one: float(one.angle or 0.0))
-        at = ring.index(self.value(name))
-        return ring[at - 1].name, ring[(at + 1) % len(ring)].name
+        return [one.name for one in sorted(self.values, key=lambda one: float(one.angle or 0.0))]
 
     def same_group(self, a: str, b: str) -> bool:
         """Test whether two values share a higher-order group.

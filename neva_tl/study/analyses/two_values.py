@@ -1,7 +1,8 @@
 """Two values at once: a run's edits towards two values together.
 
-Pairs are compatible (neighbours on Schwartz's circle) or opposed (across it). Each edit has the dose that the run matched
-for its value alone, or a stated share of it. Two edits are combined as follows:
+Pairs are compatible (neighbours on the theory's circle, or members of a group) or opposed; a theory without relations has
+unrelated pairs. Each edit has the dose that the run matched for its value alone, or a stated share of it. Two edits are
+combined as follows:
 
 - shifts of neurons (`neva_shift`): `editing.compose` with a stated rule for the neurons in both sets;
 - every other method: both edits are active. Vectors add up; with `neva` the second value's probes read the activations after
@@ -24,7 +25,7 @@ from jaxtyping import Float
 from neva_tl.core.errors import InputError
 from neva_tl.core.messages import progress_bar
 from neva_tl.core.method_records import find_method
-from neva_tl.core.theories import SCHWARTZ, ValueTheory
+from neva_tl.core.theories import ValueTheory
 from neva_tl.editing import Edit, Shift, compose
 from neva_tl.editing.edits.compose import Shared
 from neva_tl.evaluation.measures import formulas
@@ -66,7 +67,7 @@ class TwoConfig:
     target: float | None = None
 
 
-def kind_of(a: str, b: str, theory: ValueTheory = SCHWARTZ) -> str:
+def kind_of(a: str, b: str, theory: ValueTheory) -> str:
     """Name the relation of two values.
 
     Args:
@@ -81,25 +82,23 @@ def kind_of(a: str, b: str, theory: ValueTheory = SCHWARTZ) -> str:
     Raises:
         InputError: A value is not one of the theory's, or both are the same.
     """
-    steps = abs(theory.index(a) - theory.index(b))
-    if not steps:
+    if theory.index(a) == theory.index(b):
         raise InputError(f"{a} and {b} are one value: name two")
     if theory.opposed(a, b):
         return OPPOSED
     if theory.has_circle:
-        return COMPATIBLE if b in theory.neighbours(a) else f"{min(steps, len(theory) - steps)} steps apart"
+        steps = theory.steps(a, b)
+        return COMPATIBLE if steps == 1 else f"{steps} steps apart"
     return COMPATIBLE if theory.same_group(a, b) else UNRELATED
 
 
-def default_pairs(
-    values: Iterable[str], most: int = MOST_PAIRS, theory: ValueTheory = SCHWARTZ
-) -> tuple[tuple[str, str], ...]:
+def default_pairs(values: Iterable[str], theory: ValueTheory, most: int = MOST_PAIRS) -> tuple[tuple[str, str], ...]:
     """Select compatible and opposed pairs of values, spread over the theory; any pairs of a theory without relations.
 
     Args:
         values: Available values.
-        most: Largest number of pairs of each kind.
         theory: Theory of the values.
+        most: Largest number of pairs of each kind.
 
     Raises:
         InputError: The values contain no such pair.
@@ -167,15 +166,15 @@ def two_values(
     _ = lab.cells.base
     lab.measure(progress)
     rows, drawn = [], {}
-    for pair in lab.pairs:
+    for pair in lab.kinds:
         for method in lab.methods:
             for share in lab.config.shares:
                 draws = lab.draws(method, pair, share)
                 drawn[pair, method, share] = draws
-                head = {"kind": kind_of(*pair), "a": pair[0], "b": pair[1], "method": method, "dose_share": share}
+                head = {"kind": lab.kinds[pair], "a": pair[0], "b": pair[1], "method": method, "dose_share": share}
                 rows.append(head | numbers(draws, lab.items) | lab.facts(method, pair, share))
     kinds, differences = summarise(lab, drawn)
-    facts = {"pairs": [list(pair) for pair in lab.pairs], "shared": lab.config.shared, "target_gain": lab.target}
+    facts = {"pairs": [list(pair) for pair in lab.kinds], "shared": lab.config.shared, "target_gain": lab.target}
     about = {**facts, **lab.cells.scorer.about(), "seed": lab.run.config.seed, "n_boot": lab.cells.profile.n_boot}
     tables = {"two_values": pd.DataFrame(rows), "two_values_kinds": pd.DataFrame(kinds)}
     return tables, {**about, "study": run.manifest["study"], "kinds": kinds, "differences": differences}
@@ -187,7 +186,8 @@ class _TwoLab:
 
     run: Run
     config: TwoConfig
-    pairs: tuple[tuple[str, str], ...]
+    #: Pair -> its kind in the run's theory.
+    kinds: Mapping[tuple[str, str], str]
     methods: tuple[str, ...]
     target: float
     cells: CellRunner
@@ -196,9 +196,9 @@ class _TwoLab:
     @classmethod
     def open(cls, run: Run, model: Model, config: TwoConfig) -> _TwoLab:
         theory = run.theory()
-        pairs = config.pairs or default_pairs(run.values(), theory=theory)
-        for pair in pairs:
-            kind_of(*pair, theory)
+        pairs = config.pairs or default_pairs(run.values(), theory)
+        pairs = tuple((theory.value(a).name, theory.value(b).name) for a, b in pairs)
+        kinds = {pair: kind_of(*pair, theory) for pair in pairs}
         methods = config.methods or tuple(name for name in METHODS if name in run.methods())
         undosed = [name for name in methods if find_method(name).dose == "none"]
         if undosed:
@@ -212,7 +212,7 @@ class _TwoLab:
         steered = theory.in_order(name for pair in pairs for name in pair)
         target = run.target(config.target)
         single = {(one.method, one.value): one for one in run.edits(model, methods, steered, target)}
-        return cls(run, config, pairs, methods, target, run.cells(model), single)
+        return cls(run, config, kinds, methods, target, run.cells(model), single)
 
     def cell(self, method: str, pair: tuple[str, str], share: float) -> str:
         ruled = self.config.shared != "sum" and isinstance(self.edits[method, pair[0]].edit, Shift)
@@ -227,12 +227,12 @@ class _TwoLab:
         Args:
             progress: Show a bar on stderr.
         """
-        step = len(self.pairs) * len(self.config.shares) if self.run.config.judge == "exact" else 1
+        step = len(self.kinds) * len(self.config.shares) if self.run.config.judge == "exact" else 1
         bar = progress_bar(total=len(self.methods), desc="two values", progress=progress)
         with bar:
             for method in self.methods:
                 todo = []
-                for pair in self.pairs:
+                for pair in self.kinds:
                     a, b = (self.edits[method, name] for name in pair)
                     about = {"dose": [a.dose, b.dose], "status": [a.status, b.status]}
                     for share in self.config.shares:
@@ -354,11 +354,11 @@ def summarise(
     Returns:
         Rows of means; and differences of neuron methods and each vector method on the same draws, as plain data.
     """
-    kinds = list(dict.fromkeys(kind_of(*pair) for pair in lab.pairs))
+    kinds = list(dict.fromkeys(lab.kinds.values()))
     n = lab.items
     rows, differences = [], []
     for kind in kinds:
-        pairs = [pair for pair in lab.pairs if kind_of(*pair) == kind]
+        pairs = [pair for pair, its_kind in lab.kinds.items() if its_kind == kind]
         for share in lab.config.shares:
             means = {
                 method: {name: np.mean([drawn[pair, method, share][name] for pair in pairs], axis=0) for name in MEANS}

@@ -12,7 +12,9 @@ from markupsafe import Markup
 from neva_tl.circuits.drawing.draw import circuit_svg, layout
 from neva_tl.circuits.drawing.text import visible
 from neva_tl.core.errors import InputError
+from neva_tl.core.theories import SCHWARTZ
 from neva_tl.plots.layer_profile import pick_method
+from neva_tl.plots.needs import lacks_others
 from neva_tl.plots.style import (
     at_gain,
     condition_label,
@@ -23,6 +25,7 @@ from neva_tl.plots.style import (
     short,
     value_colour,
 )
+from neva_tl.plots.value_names import theory_in
 from neva_tl.study.report import tables
 from neva_tl.study.report.numbers import finite, fixed, interval
 
@@ -40,7 +43,7 @@ NO_TEXTS = (
 
 def heatmaps(leakage: pd.DataFrame) -> dict[str, Any]:
     """Build a coloured table per condition, all on one colour scale."""
-    if not {"method", "steered", "measured", "d", "lo", "hi"} <= set(leakage.columns):
+    if not {"method", "steered", "measured", "d", "lo", "hi"} <= set(leakage.columns) or lacks_others(leakage):
         return {}
     limit = float(np.nanmax(leakage["d"].abs().to_numpy(dtype=float), initial=0.0)) or 1.0
     rows_of, columns_of = present_values(leakage["steered"]), present_values(leakage["measured"])
@@ -61,7 +64,16 @@ def heatmaps(leakage: pd.DataFrame) -> dict[str, Any]:
                 ],
             }
         )
-    return {"maps": maps, "map_limit": short(limit)}
+    return {"maps": maps, "map_limit": short(limit), "map_order": _order_of_values(columns_of)}
+
+
+def _order_of_values(names: list[str]) -> str:
+    """Return the sentence about the order of rows and columns."""
+    theory = theory_in(names)
+    if not theory.has_circle:
+        return f"Values are in the order of the theory {theory.name}."
+    circle = "Schwartz's circle" if theory == SCHWARTZ else f"the circle of the theory {theory.name}"
+    return f"Values are in the order of {circle}, so leakage into related values is near the diagonal."
 
 
 def _cell(cells: pd.DataFrame, steered: str, measured: str, limit: float) -> dict[str, str]:

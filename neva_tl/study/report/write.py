@@ -214,6 +214,8 @@ def _images(
         if spec.table not in frames:
             continue
         try:
+            if spec.lacks(frames[spec.table]):  # the run's own list of parts left out has the reason
+                continue
             drawn = None if run is None else _drawn(run, name, spec.table)
             out[name] = _embed_png(drawn, alt) if drawn else _embed(spec.draw(frames[spec.table]), alt)
         except Exception as error:  # no fault in a drawing costs the page

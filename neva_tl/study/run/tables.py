@@ -21,6 +21,9 @@ from neva_tl.study.run.optional import bring_back, leave_out, left_out, optional
 
 Plan = Sequence[tuple[str, float | None]]
 
+#: Measure that a theory may lack -> its name among the parts that were left out.
+THEORY_PARTS = {"leakage": "Leakage, NLR", "ngl": "NGL", "circle": "Circle test"}
+
 #: Methods with example texts where the judge reads none: ours, plain CAA, and the vectors that leak least under one gate.
 SHOWN = ("neva", "neva_shift", "caa", "caa_projected", "caa_projected_probe", "role")
 #: Columns of the table `ablation`, and those of `generations` that every judge fills.
@@ -52,10 +55,12 @@ def write_all(
     store, base = cells.store, cells.base
     gated = cells.config.gate == "relevance"
     entries: list[tuple[str, dict[str, Any]]] = []
+    undefined: Mapping[str, str] = {}
     leaks, doses = [], []
     for method, target in progress_bar(plan, desc="measures", unit="condition"):
         record = {v: store.read_json(f"cells/measure/{method}/{v}@{target}.json") for v in steered}
         result = result_of(cells, method, target, steered)
+        undefined = result.undefined
         entry = summary.method_entry(gate_name(method, gated), target, result, record, base)
         entries.append((method, entry))
         leaks.append(result.table().assign(gate=gate_name(method, gated), target_gain=target))
@@ -82,7 +87,7 @@ def write_all(
     with optional(store, "Texts"):
         generations = _generations(cells, plan, steered, edit_of)
     store.write_table("tables/generations", generations)
-    _check_measures(cells, entries, steered)
+    _check_measures(cells, entries, steered, undefined)
     with optional(store, "Figures", errors=(Exception,)):
         _figures(cells, jobs)
     # written last, because it names the figures that were left out
@@ -90,7 +95,10 @@ def write_all(
 
 
 def _check_measures(
-    cells: CellRunner, entries: Sequence[tuple[str, Mapping[str, Any]]], steered: Sequence[str]
+    cells: CellRunner,
+    entries: Sequence[tuple[str, Mapping[str, Any]]],
+    steered: Sequence[str],
+    undefined: Mapping[str, str],
 ) -> None:
     """Record the measures that no condition of this study defines.
 
@@ -98,8 +106,15 @@ def _check_measures(
         cells: The study's cells.
         entries: Method and entry of results.json of every condition.
         steered: Steered values.
+        undefined: Measure that the theory cannot have -> the reason (`LeakageResult.undefined`).
     """
-    if all(entry["circle"]["p"] is None for _, entry in entries):
+    for name, part in THEORY_PARTS.items():
+        # one measured value leaves everything out for one reason, which one line states
+        if name in undefined and ("leakage" not in undefined or name == "leakage"):
+            leave_out(cells.store, part, undefined[name])
+        else:
+            bring_back(cells.store, part)
+    if "circle" not in undefined and all(entry["circle"]["p"] is None for _, entry in entries):
         n = sum(name != other for name in steered for other in cells.scorer.values)
         leave_out(
             cells.store,
@@ -108,8 +123,6 @@ def _check_measures(
             if n < 3
             else "no condition has a change of every measured value, or all changes are equal",
         )
-    else:
-        bring_back(cells.store, "Circle test")
     if cells.base["n_texts"] and cells.base["invalid"] >= 1:
         leave_out(
             cells.store,

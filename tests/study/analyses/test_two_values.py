@@ -15,6 +15,7 @@ import torch
 
 from helpers.scripts import load_script
 from neva_tl.core.errors import InputError
+from neva_tl.core.theories import SCHWARTZ, ValueTheory
 from neva_tl.core.values import VALUES, circular_distance
 from neva_tl.editing import AddVector, edit
 from neva_tl.study.analyses.reopened_run import Run
@@ -46,29 +47,37 @@ def scores(run: Run, name: str, value: str) -> np.ndarray:
 
 
 def test_default_pairs_are_neighbours_and_opposites() -> None:
-    pairs = default_pairs(VALUES)
+    pairs = default_pairs(VALUES, SCHWARTZ)
     arcs = [circular_distance(*pair) for pair in pairs]
     assert arcs == [36.0] * 3 + [180.0] * 3 and len(set(pairs)) == 6
-    assert [kind_of(*pair) for pair in pairs] == ["compatible"] * 3 + ["opposed"] * 3
+    assert [kind_of(*pair, SCHWARTZ) for pair in pairs] == ["compatible"] * 3 + ["opposed"] * 3
     # each pair once, whichever way around the circle
-    every = default_pairs(VALUES, most=10)
+    every = default_pairs(VALUES, SCHWARTZ, most=10)
     assert len({frozenset(pair) for pair in every}) == len(every) == 15
-    some = default_pairs(("universalism", "power", "self-direction"))
+    some = default_pairs(("universalism", "power", "self-direction"), SCHWARTZ)
     assert {frozenset(pair) for pair in some} == {
         frozenset(("self-direction", "universalism")),
         frozenset(("power", "universalism")),
     }
     with pytest.raises(InputError, match="no two of power, tradition are neighbours or opposed"):
-        default_pairs(PAIR)
+        default_pairs(PAIR, SCHWARTZ)
 
 
 def test_kinds() -> None:
-    assert kind_of("self-direction", "universalism") == "compatible" and kind_of("power", "universalism") == "opposed"
-    assert kind_of("power", "tradition") == "3 steps apart"
+    assert kind_of("self-direction", "universalism", SCHWARTZ) == "compatible"
+    assert kind_of("power", "universalism", SCHWARTZ) == "opposed"
+    assert kind_of("power", "tradition", SCHWARTZ) == "3 steps apart"
     with pytest.raises(InputError, match="are one value"):
-        kind_of("power", "power")
+        kind_of("power", "power", SCHWARTZ)
     with pytest.raises(InputError, match="unknown value"):
-        kind_of("power", "kindness")
+        kind_of("power", "kindness", SCHWARTZ)
+
+
+def test_kinds_follow_the_angles_not_the_order_of_the_file() -> None:
+    angles = {"north": 0, "south": 180, "east": 90, "west": 270, "north-east": 45}
+    theory = ValueTheory.from_json({"values": [{"name": name, "angle": angle} for name, angle in angles.items()]})
+    assert kind_of("north", "west", theory) == kind_of("north-east", "east", theory) == "compatible"
+    assert kind_of("north", "south", theory) == "2 steps apart" == kind_of("north", "east", theory)
 
 
 # ---------------------------------------------------------------- two edits as one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,9 +17,11 @@ import neva_tl as nv
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.evaluation.judges.logprob import LogProbJudge
+from neva_tl.plots.files import script
+from neva_tl.plots.two_values import two_values_plot
 from neva_tl.study import Study
 from neva_tl.study.analyses.reopened_run import Run
-from neva_tl.study.analyses.two_values import default_pairs, kind_of
+from neva_tl.study.analyses.two_values import TwoConfig, default_pairs, kind_of, two_values
 
 ANSWERS = {
     "thrift": ("Mend the {thing} and use it again.", "Throw the {thing} out and buy a new one."),
@@ -124,9 +127,15 @@ def test_its_tables_figures_and_report_have_its_values(own_run: Path) -> None:
     assert list(dict.fromkeys(leakage["measured"])) == NAMES
     figures = {path.stem for path in (own_run / "figures").glob("*.png")}
     assert "leakage_heatmap" in figures and "circle_plot" not in figures
+    reasons = {
+        entry["part"]: entry["reason"] for entry in json.loads((own_run / "results.json").read_text())["left_out"]
+    }
+    assert reasons["Circle test"] == "the theory household has no circle"
+    assert reasons["NGL"] == "the theory household has no groups"
     page = (own_run / "report.html").read_text()
     assert all(name in page for name in NAMES) and "universalism" not in page
-    assert "the theory household has no circle" in page
+    assert "Circle test: the theory household has no circle." in page and "Schwartz" not in page
+    assert "in the order of the theory household" in page
     results = json.loads((own_run / "results.json").read_text())
     assert results["values"] == NAMES
     assert all(entry["ngl"]["est"] is None for entry in results["methods"].values())
@@ -143,6 +152,31 @@ def test_one_concept_has_a_gain_and_nothing_to_leak_to(one_run: Path) -> None:
     for entry in results["methods"].values():
         assert entry["gain"]["est"] is not None and entry["nlr"]["est"] is entry["ngl"]["est"] is None
     assert "no value besides the steered one was measured" in (one_run / "report.html").read_text()
+    reasons = {entry["part"]: entry["reason"] for entry in results["left_out"]}
+    assert reasons["Leakage, NLR"] == "one value is measured, so there is nothing to leak to"
+    assert not {"NGL", "Circle test"} & set(reasons)
+
+
+def test_one_concept_has_the_pictures_that_suit_one(one_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = {path.stem for path in (one_run / "figures").glob("*.png")}
+    assert figures == {"dose_response", "effect_volcano", "layer_profile", "method_bars", "texts"}
+    page = (one_run / "report.html").read_text()
+    assert 'id="leakage"' not in page and "Figure " not in page
+    for name in ("circle_plot", "leakage_heatmap", "overlap", "gain_leakage"):
+        assert script(name, [str(one_run), "--skip-missing"]) == 0
+        assert f"{name}: not drawn, " in capsys.readouterr().out
+        assert script(name, [str(one_run)]) == 2
+        assert f"has no figure {name}: " in capsys.readouterr().err
+
+
+def test_two_values_of_a_theory_without_relations(tiny_model: Any, own_run: Path, tmp_path: Path) -> None:
+    run = Run.open(shutil.copytree(own_run, tmp_path / "run"))
+    config = TwoConfig(pairs=(("Calm", "zeal"), ("thrift", "calm")), methods=("neva_shift",))
+    with no_numpy_warnings():
+        tables, numbers = two_values(run, tiny_model, config)
+    assert tables["two_values"]["kind"].tolist() == ["unrelated"] * 2
+    assert tables["two_values_kinds"]["pairs"].tolist() == [2] and numbers["pairs"][0] == ["calm", "zeal"]
+    assert two_values_plot(tables["two_values_kinds"]).axes
 
 
 def test_python_path_of_four_values(tiny_model: Any, folder: Path) -> None:
@@ -181,6 +215,6 @@ def test_python_path_of_one_concept(tiny_model: Any, folder: Path) -> None:
 def test_pairs_of_values_follow_what_the_theory_says() -> None:
     theory = nv.ValueTheory.from_json(THEORY)
     assert kind_of("calm", "zeal", theory) == "unrelated"
-    assert len(default_pairs(NAMES, 2, theory)) == 2
+    assert len(default_pairs(NAMES, theory, 2)) == 2
     with pytest.raises(InputError, match="two values are needed"):
-        default_pairs(["calm"], 2, theory)
+        default_pairs(["calm"], theory, 2)

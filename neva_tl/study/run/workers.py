@@ -11,6 +11,7 @@ import math
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,9 +89,12 @@ def spread(
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        Parallel(n_jobs=workers, backend="loky", batch_size=1, pre_dispatch=workers)(
-            delayed(_measure)(str(root), config, block, threads, os.getpid(), registered) for block in blocks
-        )
+        with warnings.catch_warnings():
+            # loky restarts a worker whose memory grew and says so: the user can do nothing about it, and no result is lost
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
+            Parallel(n_jobs=workers, backend="loky", batch_size=1, pre_dispatch=workers)(
+                delayed(_measure)(str(root), config, block, threads, os.getpid(), registered) for block in blocks
+            )
     finally:
         finished.set()
         watcher.join()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -41,7 +41,7 @@ def check_pooling(pooling: str) -> None:
         raise InputError(f"unknown pooling {pooling!r}: choose one of {', '.join(get_args(Pooling))}")
 
 
-def decided_pooling(pooling: Pooling | Literal["auto"], demo: bool) -> Pooling:
+def decided_pooling(pooling: str, demo: bool) -> Pooling:
     """Return a pooling with `auto` decided.
 
     Args:
@@ -54,7 +54,7 @@ def decided_pooling(pooling: Pooling | Literal["auto"], demo: bool) -> Pooling:
     if pooling == AUTO:
         return auto_of(demo).pooling
     check_pooling(pooling)
-    return pooling
+    return cast(Pooling, pooling)
 
 
 def pool_weights(answer: Bool[Tensor, "b n"], pooling: Weighted) -> Float[Tensor, "b n"]:

@@ -21,7 +21,7 @@ SELECTORS = (
     *("effect_size", "neva", "probe", "causal", "margin", "random", "label_shuffled", "activation_probability", "lape"),
     "mean_shift",
 )
-JUDGES = ("auto", "logprob", "exact", "wordlist", "classifier:", "hf:", "chat:")
+JUDGES = ("auto", "logprob", "exact", "wordlist", "classifier:", "hf:", "chat:", "llm:")
 
 
 def names(*choices: str) -> Callable[[str], list[str]]:

@@ -21,7 +21,7 @@ import typer
 
 from neva_tl.cli import completion
 from neva_tl.core.errors import InputError
-from neva_tl.core.messages import Level, level, notice, say, set_level, timed
+from neva_tl.core.messages import Level, detail, level, notice, say, set_level, timed
 
 #: Largest seed: 64-bit integers with a sign, which JSON readers and tables hold without loss.
 MAX_SEED = 2**63 - 1
@@ -337,6 +337,7 @@ def selected(
         find_selector(method)
     config = StudyConfig(model=model_name, selector=method, k=k, dtype=dtype, seed=seed)
     selector = find_selector(config.resolved().selector)
+    detail(f"decided: {config.decisions}")
     options: dict[str, Any] = {"method": method, "k": k, "seed": seed}
     if stats is not None:
         model, statistics = _stored(model_name, dtype, stats, theory, value)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from neva_tl.core.formatting import format_fact
+
+if TYPE_CHECKING:  # the command line completes names without pandas
+    import pandas as pd
 
 #: Rows of a table that a card shows.
 ROWS = 10

@@ -111,16 +111,14 @@ def detail(text: str) -> None:
 
 @contextmanager
 def timed(name: str) -> Iterator[None]:
-    """Log the seconds that the block took (see `detail`).
+    """Log the seconds that the block took (see `detail`); a block that fails has its error alone.
 
     Args:
         name: The step.
     """
     start = time.monotonic()
-    try:
-        yield
-    finally:
-        detail(f"{name}: {time.monotonic() - start:.1f} s")
+    yield
+    detail(f"{name}: {time.monotonic() - start:.1f} s")
 
 
 @contextmanager

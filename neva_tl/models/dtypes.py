@@ -31,6 +31,10 @@ def stored_fingerprint(model: EditableModel) -> dict[str, Any]:
     Returns:
         `fingerprint(model)`; for dtypes other than bfloat16 also `rounded`: the hashes of the weights rounded to bfloat16
         (`weights_hash`, `other_weights`). They take half the time of the fingerprint, once per model.
+
+    Example:
+        >>> sorted(set(nv.models.stored_fingerprint(model)) - set(nv.fingerprint(model)))
+        ['rounded']
     """
     record = fingerprint(model)
     if record["dtype"] == "bfloat16" or isinstance(model, PlainModel):
@@ -48,6 +52,11 @@ def fingerprint_for(stored: Mapping[str, Any], model: EditableModel, what: str) 
         stored: Fingerprint of the artefact.
         model: The model.
         what: The artefact, for the warning.
+
+    Example:
+        >>> stored = nv.models.stored_fingerprint(model)
+        >>> nv.models.fingerprint_for(stored, model, "the neurons") == nv.fingerprint(model)
+        True
     """
     current = fingerprint(model)
     if stored.get("weights_hash") == current["weights_hash"]:

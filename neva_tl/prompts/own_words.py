@@ -77,8 +77,13 @@ def from_model(
         WorkError: No value has enough pairs for the three splits; the message says what would help.
 
     Example:
-        >>> pairs = nv.prompts.from_model(model, "thrift", definition="Spending little.", judge=judge)
-        >>> result = nv.steer(model, pairs)
+        >>> from neva_tl.models.tiny import tiny_checkpoint
+        >>> chat = nv.load(tiny_checkpoint("tiny", chat=True, n_ctx=512))  # a real one: nv.load("qwen2.5-coder-0.5b")
+        >>> lengths = lambda texts: [float(len(text)) for text in texts]  # a real one: "llm:qwen2.5-coder-1.5b"
+        >>> options = {"definition": "Spending little.", "questions": 60, "answers": 3, "max_new_tokens": 6}
+        >>> own = nv.prompts.from_model(chat, "thrift", judge=lengths, **options)
+        >>> own.values, own.paired, own.provenance["values"]["thrift"]["separated"]
+        (('thrift',), True, False)
     """
     module, _, function = BUILDER.partition(":")
     build: Callable[..., ContrastSet] = getattr(importlib.import_module(module), function)

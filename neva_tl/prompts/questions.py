@@ -75,6 +75,10 @@ def open_questions(split: str | None = None) -> pd.DataFrame:
 
     Raises:
         InputError: Unknown split.
+
+    Example:
+        >>> len(nv.prompts.open_questions()), sorted(set(nv.prompts.open_questions("test")["kind"]))
+        (131, ['advice', 'dilemma', 'everyday', 'opinion', 'plan'])
     """
     if split is not None and split not in SPLITS:
         raise InputError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")

@@ -9,7 +9,7 @@ from helpers.paths import ROOT
 
 TESTS = ROOT / "tests"
 #: Folders that test no single folder of the package.
-APART = {"browser", "e2e", "fixtures", "helpers", "parity", "robustness"}
+APART = {"browser", "e2e", "examples", "fixtures", "helpers", "parity", "robustness"}
 
 
 def test_every_test_lies_in_a_folder_of_the_package() -> None:

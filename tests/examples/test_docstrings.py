@@ -21,6 +21,7 @@ NOT_RUN = frozenset(
         "nv.load",
         "nv.planting.measure_selectors",
         "nv.planting.summary",
+        "nv.study.own_words.from_model",
         "nv.study.layer_study",
         "nv.study.layer_table",
         "nv.study.nlr_comparison",

@@ -26,10 +26,12 @@ def test_a_loaded_model_passes_through(loaded: dict[str, Any]) -> None:
         models.info(torch.nn.Linear(2, 2))
 
 
-def test_dtype_is_respected(folders: dict[str, Path]) -> None:
+def test_dtype_is_respected(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     model = models.load(folders["llama"], dtype="bfloat16")
     assert models.info(model).dtype == "bfloat16"
-    assert models.info(models.load(folders["llama"], dtype="auto", device="cpu")).dtype == "float32"
+    for products, dtype in ((False, "float32"), (True, "bfloat16")):
+        monkeypatch.setattr("neva_tl.models.precision.has_bfloat16_products", lambda products=products: products)
+        assert models.info(models.load(folders["llama"], dtype="auto", device="cpu")).dtype == dtype
 
 
 def test_no_parameter_asks_for_gradients(loaded: dict[str, Any]) -> None:

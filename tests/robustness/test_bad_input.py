@@ -71,7 +71,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
 
 def test_unknown_model(refused: Refused) -> None:
     line = refused("generate", "hi", "--model", "no-such-model")
-    assert "unknown model 'no-such-model'" in line and "smollm2" in line
+    assert "unknown model 'no-such-model'" in line and "neva-tl models" in line
     assert "is not a folder" in refused("generate", "hi", "--model", "./no/such/folder")
     assert "does not exist" in refused("generate", "hi", "--model", "missing.gguf")
 
@@ -252,7 +252,7 @@ def test_outputs_that_cannot_be_written(
     assert "is a file, not a folder" in refused("run", *where, "--out", below)
     assert "is a file" in refused("run", *where, "--out", tmp_path / "file")
     monkeypatch.setattr(STEER, "steered_edit", lambda *args, **_: pytest.fail("worked before it looked"))
-    for work in ("cli.select_neurons.collected", "collect"):
+    for work in ("cli.select_neurons.selected", "collect"):
         monkeypatch.setattr(f"neva_tl.{work}", lambda *args, **_: pytest.fail("worked before it looked"))
     for argv in (("collect",), ("select", "--value", "power"), ("circuit", "--value", "power")):
         assert "is a file, not a folder" in refused(*argv, *where, "--out", below)

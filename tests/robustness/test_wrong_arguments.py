@@ -137,7 +137,7 @@ def test_spellings_of_a_value_select_the_same_neurons(demo_parts: dict[str, Any]
         neurons = nv.select(stats, name, **options)
         assert neurons.value == "self-direction" and neurons.settings == expected.settings
         pd.testing.assert_frame_equal(neurons.df, expected.df)
-    assert nv.select(stats, "Benevolence", method="Effect-Size", **options).value == "benevolence"
+    assert nv.select(stats, "Benevolence", **options | {"method": "Effect-Size"}).value == "benevolence"
     assert nv.values.value("Self_Direction").name == "self-direction"
     assert nv.prompts.words("Power") == nv.prompts.words("power")
 

@@ -83,7 +83,7 @@ def recall(
     keys: Sequence[str],
     lengths: Sequence[int],
     write: Callable[[list[int]], list[str]],
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> list[str]:
     """Return the texts of some keys from the cache; generate and cache the missing ones.
 
@@ -95,7 +95,7 @@ def recall(
         keys: Key of each text.
         lengths: Lengths of the prompts; prompts of similar length are generated together, for full batches.
         write: Generates the texts at some indices of `keys`.
-        chunk: Texts between two commits.
+        chunk: Texts between two commits; None for `CHUNK`.
     """
     texts = cache.get_many(keys)
     old_keys = {key: key.old for key in keys if isinstance(key, TextKey) and key not in texts}
@@ -103,8 +103,9 @@ def recall(
     texts |= {key: old_texts[old] for key, old in old_keys.items() if old in old_texts}
     first = {key: i for i, key in reversed(list(enumerate(keys))) if key not in texts}
     new = sorted(first.values(), key=lambda i: (lengths[i], i))
-    for start in range(0, len(new), chunk):
-        indices = new[start : start + chunk]
+    size = CHUNK if chunk is None else chunk
+    for start in range(0, len(new), size):
+        indices = new[start : start + size]
         new_texts: dict[str, str] = {keys[i]: text for i, text in zip(indices, write(indices), strict=True)}
         cache.put_many(new_texts)
         texts |= new_texts

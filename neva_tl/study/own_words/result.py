@@ -35,6 +35,14 @@ class OwnWords:
         system: System's turn with which the answers are read; None for the chat template's own.
         name: Name of the set.
         provenance: Model, judge, settings and roles as plain data.
+
+    Example:
+        >>> from neva_tl.models.tiny import tiny_checkpoint
+        >>> chat = nv.load(tiny_checkpoint("tiny", chat=True, n_ctx=512))
+        >>> lengths = lambda texts: [float(len(text)) for text in texts]
+        >>> own = nv.study.own_words.write(chat, "thrift", judge=lengths, questions=24, max_new_tokens=4)
+        >>> own.theory.names, sorted(set(own.answers["pole"])), len(own.answers)
+        (('thrift',), ['+', '-'], 96)
     """
 
     answers: pd.DataFrame

@@ -37,6 +37,9 @@ def from_model(model: models.Model, concept: TheorySpec, **options: Any) -> Cont
     Raises:
         InputError: See `write`.
         WorkError: See `OwnWords.pairs`.
+
+    Example:
+        >>> own = nv.study.own_words.from_model(model, "thrift", judge="llm:qwen2.5-coder-1.5b")  # doctest: +SKIP
     """
     return write(model, concept, **options).pairs
 
@@ -81,6 +84,14 @@ def write(
 
     Raises:
         InputError: The concept, the judge or an option is not usable, the model has no chat template or carries hooks.
+
+    Example:
+        >>> from neva_tl.models.tiny import tiny_checkpoint
+        >>> chat = nv.load(tiny_checkpoint("tiny", chat=True, n_ctx=512))
+        >>> lengths = lambda texts: [float(len(text)) for text in texts]
+        >>> own = nv.study.own_words.write(chat, "thrift", judge=lengths, questions=24, max_new_tokens=4)
+        >>> own.figures["answers"].tolist()  # 24 questions, two roles, two answers each
+        [96]
     """
     concepts = find_concepts(concept, definition, opposite, None if values is None else tuple(values))
     scorer = find_scorer(judge, concepts)

@@ -46,7 +46,7 @@ def test_a_server_of_the_same_model_gives_the_local_judges_answers(tmp_path: Pat
             "The": float(logprobs[9]),
         }  # fmt: skip
 
-    local = LlmJudge(str(folder), TWO, cache=JsonCache(None), progress=False)
+    local = LlmJudge(str(folder), TWO, cache=JsonCache(None), progress=False, dtype="float32")
     with YesNoServer(answer) as server:
         chat = ChatJudge("m", server.url, theory=TWO, asks="each", opposes=True)
         odds = local.log_odds(TEXTS, ["Why?", ""])

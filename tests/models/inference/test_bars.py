@@ -30,7 +30,7 @@ def test_texts_are_counted_in_tokens(model: Any, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == ""
     assert write(model, progress=True) == plain
     shown = capsys.readouterr().err.replace("\r", "\n").split("\n")
-    counts = [int(line.split("| ")[1].split("/")[0]) for line in shown if "/15 [" in line]
+    counts = [int(line.rsplit("| ", 1)[1].split("/")[0]) for line in shown if "/15 [" in line]
     assert all("writing 3 texts" in line for line in shown if line.strip())
     assert counts == sorted(counts) and counts[0] == 0 and counts[-1] == 15
     assert len(set(counts)) > 3  # it moves within a batch of texts

@@ -427,7 +427,7 @@ def posterior(text: str, prompt: str = "") -> Posterior:
     Example:
         >>> text = " where goodness leads , nursing a lonely widow is right ."
         >>> judgement = nv.demo.posterior(text, "mara thinks that")
-        >>> nv.VALUES[judgement.express.argmax()]
+        >>> nv.theories.SCHWARTZ.names[judgement.express.argmax()]
         'benevolence'
     """
     return _judge(" ".join(f"{prompt} {text}".split()))

@@ -236,7 +236,7 @@ class Text:
         >>> text = next(nv.demo.corpus(0, 1))
         >>> text.words[:3], text.text.count(" ") == len(text.words) - 1
         (('in', 'the', 'afternoon'), True)
-        >>> text.express, nv.VALUES[text.opposed]
+        >>> text.express, nv.theories.SCHWARTZ.names[text.opposed]
         ((), 'conformity')
     """
 

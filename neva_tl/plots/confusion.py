@@ -54,7 +54,8 @@ def mixing_heatmap(df: pd.DataFrame) -> Figure:
         InputError: A column is missing, or the table is empty.
 
     Example:
-        >>> rows = [("wordlist", a, b, 0.8 * (a == b), 0.0, 0.9) for a in nv.VALUES for b in nv.VALUES]
+        >>> names = nv.theories.SCHWARTZ.names
+        >>> rows = [("wordlist", a, b, 0.8 * (a == b), 0.0, 0.9) for a in names for b in names]
         >>> table = pd.DataFrame(rows, columns=["judge", "true", "measured", "m", "lo", "hi"])
         >>> figure = nv.plots.mixing_heatmap(table)
     """

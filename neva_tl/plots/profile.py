@@ -34,7 +34,7 @@ def profile_plot(df: pd.DataFrame, *, title: str = "", axis: str = "") -> Figure
         InputError: A column is missing, or the table is empty.
 
     Example:
-        >>> table = pd.DataFrame({"value": nv.VALUES, "before": 0.3, "before_lo": 0.2, "before_hi": 0.4})
+        >>> table = pd.DataFrame({"value": nv.theories.SCHWARTZ.names, "before": 0.3, "before_lo": 0.2, "before_hi": 0.4})
         >>> figure = nv.plots.profile_plot(table, axis="agreement")
     """
     df = need(df, COLUMNS, "profile")

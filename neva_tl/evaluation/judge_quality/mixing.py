@@ -109,7 +109,7 @@ def judged(judge: TextJudge, labelled: LabelledTexts, *, split: str = "test") ->
 
     Example:
         >>> table = pd.DataFrame({"text": ["He rules the whole town.", "She helps her friend."] * 10})
-        >>> table = table.assign(**dict.fromkeys(nv.VALUES, 0), cluster=range(20), split="test")
+        >>> table = table.assign(**dict.fromkeys(nv.theories.SCHWARTZ.names, 0), cluster=range(20), split="test")
         >>> table.assign(power=[1, 0] * 10, benevolence=[0, 1] * 10).to_csv("labels.csv", index=False)
         >>> labelled = nv.evaluation.LabelledTexts.load("labels.csv")
         >>> nv.evaluation.judged(nv.evaluation.WordListJudge(), labelled).scores.shape

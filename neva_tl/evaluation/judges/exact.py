@@ -24,7 +24,7 @@ class ExactJudge:
     Example:
         >>> judge = nv.evaluation.ExactJudge()
         >>> scores = judge.score([" where goodness leads , nursing a lonely widow is right ."], ["mara thinks that"])
-        >>> nv.VALUES[scores[0].argmax()]
+        >>> nv.theories.SCHWARTZ.names[scores[0].argmax()]
         'benevolence'
     """
 

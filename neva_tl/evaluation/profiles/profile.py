@@ -43,7 +43,7 @@ class ValueProfile:
     Example:
         >>> judge = nv.evaluation.LogProbJudge.fit(model, pairs, per_value=4, affirmation=False)
         >>> profile = nv.evaluation.value_profile(model, judge, edit, n_boot=20)
-        >>> len(profile.df), sorted(profile.means(edited=True)) == sorted(nv.VALUES)
+        >>> len(profile.df), sorted(profile.means(edited=True)) == sorted(nv.theories.SCHWARTZ.names)
         (10, True)
     """
 

@@ -84,7 +84,8 @@ def score_answers(
     """Score how strongly answers express a value.
 
     Args:
-        judge: See `find_scorer`. Where it scores opposition too, the score is P(expresses) - P(opposes).
+        judge: See `find_scorer`. Where it computes opposition from the text too, the score is P(expresses) - P(opposes); a
+            judge that asks a model (`chat:`, `llm:`) gives P(expresses) alone.
         value: Name of the value.
         answers: The answers.
         questions: The question of each answer, without the role, which would tell a judge that reads it what to find.
@@ -111,7 +112,9 @@ def score_answers(
     column = names.index(value)
     scores = np.asarray(reader.score(list(answers), list(questions)), dtype=float)
     check_scores(scores, len(answers), len(names))
-    opposition = reader.oppose(list(answers), list(questions))
+    # a small model says Yes to "is the writer against it?" where the value is the topic (AUROC .31 to .49 at 0.5 B)
+    asked = scorer_name(reader).partition(":")[0] in ASKING
+    opposition = None if asked else reader.oppose(list(answers), list(questions))
     net = scores[:, column]
     if opposition is not None:
         check_scores(np.asarray(opposition), len(answers), len(names))

@@ -23,8 +23,8 @@ def test_another_local_model_scores_a_concept_of_ones_own(chat_model: Any, tmp_p
     assert len(table) > 20
     judge = LlmJudge(str(folder), own.theory, dtype="float32", progress=False)
     texts, questions = table["answer"].tolist(), table["question"].tolist()
-    net = judge.score(texts, questions)[:, 0] - judge.oppose(texts, questions)[:, 0]
-    assert np.allclose(table["score"], net, atol=1e-6)
+    # without the question about opposition, which small models answer by topic
+    assert np.allclose(table["score"], judge.score(texts, questions)[:, 0], atol=1e-6)
 
 
 def test_a_model_does_not_judge_its_own_answers(chat_model: Any, tmp_path_factory: pytest.TempPathFactory) -> None:

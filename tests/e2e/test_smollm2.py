@@ -20,7 +20,7 @@ from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Edit
 from neva_tl.evaluation.judges import LogProbJudge, legible
 from neva_tl.methods import Evidence, build
-from neva_tl.models import inference, sources
+from neva_tl.models import gguf, inference, short_names
 from neva_tl.prompts import ContrastSet
 from neva_tl.prompts.example import Example
 from neva_tl.study.run import scorers
@@ -205,7 +205,7 @@ def test_steering_has_the_same_numbers_from_python_and_from_the_command_line(
     pairs = tmp_path / "thrift.csv"
     pd.read_csv(THRIFT).head(14).to_csv(pairs, index=False)
     result = nv.steer(smollm2, pairs, gain=0.2, method="neva_shift", k=600, folder=tmp_path / "python", progress=False)
-    checkpoint, cache = sources.from_gguf(sources.smollm2_file()), tmp_path / "cache"
+    checkpoint, cache = gguf.from_gguf(short_names.gguf_path(short_names.SHORT_NAMES["smollm2"])), tmp_path / "cache"
     cache.mkdir()
     (cache / checkpoint.name).symlink_to(checkpoint)  # converting the file again takes 20 s
     monkeypatch.setenv("NEVA_TL_CACHE", str(cache))

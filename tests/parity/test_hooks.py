@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from neva_tl import models
-from neva_tl.models import inference
+from neva_tl.models import gguf, inference, short_names
 from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.prompts.example import Example
 

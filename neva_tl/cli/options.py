@@ -225,8 +225,8 @@ WordsJudge = Annotated[
         "--judge",
         autocompletion=completion.judge,
         callback=named,
-        help="judge that filters the model's answers: wordlist, classifier:PATH, hf:NAME_OR_FOLDER, chat:MODEL@BASE_URL; auto: "
-        "the words of a built-in theory",
+        help="judge that filters the model's answers: llm:MODEL, wordlist, classifier:PATH, hf:NAME_OR_FOLDER, "
+        "chat:MODEL@BASE_URL; auto: the words of a built-in theory",
     ),
 ]
 K = Annotated[int | None, typer.Option("--k", min=1, help="number of neurons; default: the selector's own rule")]

@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
+from helpers.bad_inputs import THINGS
 from neva_tl.cli.main import app
 from neva_tl.core import messages
 from neva_tl.models.tiny import tiny_checkpoint
@@ -15,21 +16,7 @@ from neva_tl.models.tiny import tiny_checkpoint
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     folder = tmp_path_factory.mktemp("levels")
-    things = [
-        "bridge",
-        "mill",
-        "farm",
-        "harbour",
-        "market",
-        "garden",
-        "school",
-        "choir",
-        "tower",
-        "council",
-        "forge",
-        "bakery",
-    ]
-    rows = [f"thrift,I reuse the {thing} and save.,I waste the {thing} and spend." for thing in things]
+    rows = [f"thrift,I reuse the {thing} and save.,I waste the {thing} and spend." for thing in THINGS]
     (folder / "pairs.csv").write_text("\n".join(["value,question_1,question_2", *rows, rows[0]]) + "\n")
     return "--model", str(tiny_checkpoint(folder / "tiny")), "--prompts", f"pairs:{folder / 'pairs.csv'}"
 

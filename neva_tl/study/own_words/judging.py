@@ -39,8 +39,7 @@ def find_scorer(judge: Scorer, concepts: Concepts) -> TextJudge | Callable[[Sequ
             _check_auto(concepts)
         judge = "wordlist" if judge == "auto" else judge
         # the question of a model names these values alone: each one more costs time
-        asks = judge.partition(":")[0] in ASKING
-        reader = load_judge(judge, concepts.theory.subset(concepts.values) if asks else concepts.theory)
+        reader = load_judge(judge, concepts.theory.subset(concepts.values) if _asks(judge) else concepts.theory)
     if not hasattr(reader, "valid"):
         if hasattr(reader, "measure") or not callable(reader):
             raise InputError(
@@ -57,6 +56,11 @@ def find_scorer(judge: Scorer, concepts: Concepts) -> TextJudge | Callable[[Sequ
             f"the judge {reader.name!r} does not score {absent[0]}: choose a judge of {concepts.theory.name}"
         )
     return reader
+
+
+def _asks(name: str) -> bool:
+    """Whether the judge of a name asks a model about each value."""
+    return name.partition(":")[0] in ASKING
 
 
 def _check_auto(concepts: Concepts) -> None:
@@ -113,8 +117,7 @@ def score_answers(
     scores = np.asarray(reader.score(list(answers), list(questions)), dtype=float)
     check_scores(scores, len(answers), len(names))
     # a small model says Yes to "is the writer against it?" where the value is the topic (AUROC .31 to .49 at 0.5 B)
-    asked = scorer_name(reader).partition(":")[0] in ASKING
-    opposition = None if asked else reader.oppose(list(answers), list(questions))
+    opposition = None if _asks(scorer_name(reader)) else reader.oppose(list(answers), list(questions))
     net = scores[:, column]
     if opposition is not None:
         check_scores(np.asarray(opposition), len(answers), len(names))

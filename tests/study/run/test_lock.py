@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import neva_tl as nv
+from helpers.bad_inputs import THINGS
 from helpers.paths import ROOT
 from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.study import Study
@@ -89,21 +90,7 @@ def test_the_lock_is_held_during_the_work_and_released_after_it(
 
     monkeypatch.setattr(module.StudyWorkspace, "open", lambda *args, **options: None)
     monkeypatch.setattr(module, "measure_all", measure)
-    things = [
-        "bridge",
-        "mill",
-        "farm",
-        "harbour",
-        "market",
-        "garden",
-        "school",
-        "choir",
-        "tower",
-        "council",
-        "forge",
-        "bakery",
-    ]
-    rows = [f"power,I rule the {thing}.,I leave the {thing} to others." for thing in things]
+    rows = [f"power,I rule the {thing}.,I leave the {thing} to others." for thing in THINGS]
     (tmp_path / "pairs.csv").write_text("\n".join(["value,question_1,question_2", *rows]) + "\n")
     study = Study(str(tiny_checkpoint(tmp_path / "tiny")), prompts=f"pairs:{tmp_path / 'pairs.csv'}", values=("power",))
     with pytest.raises(KeyboardInterrupt):

@@ -38,9 +38,7 @@ def lacks_others(table: pd.DataFrame) -> str:
     Args:
         table: table `leakage`.
     """
-    if "measured" not in table.columns or table["measured"].nunique() > 1:
-        return ""
-    return "one value is measured, so there is nothing to leak to"
+    return "one value is measured, so there is nothing to leak to" if _has_one(table, "measured") else ""
 
 
 def lacks_second_set(table: pd.DataFrame) -> str:
@@ -49,9 +47,7 @@ def lacks_second_set(table: pd.DataFrame) -> str:
     Args:
         table: table `neurons`.
     """
-    if "value" not in table.columns or table["value"].nunique() > 1:
-        return ""
-    return "one value has neurons, so there is no other to share them with"
+    return "one value has neurons, so there is no other to share them with" if _has_one(table, "value") else ""
 
 
 def lacks_leakage(table: pd.DataFrame) -> str:
@@ -63,3 +59,8 @@ def lacks_leakage(table: pd.DataFrame) -> str:
     if "leakage" not in table.columns or table["leakage"].notna().any():
         return ""
     return "the search for a dose measured the steered value alone"
+
+
+def _has_one(table: pd.DataFrame, column: str) -> bool:
+    """Whether a column holds at most one value; False without the column."""
+    return column in table.columns and table[column].nunique() <= 1

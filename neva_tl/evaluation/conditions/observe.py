@@ -290,7 +290,7 @@ def observe_many(
     model: Model,
     conditions: Sequence[Sequence[Edit]],
     prompts: pd.DataFrame | Sequence[str] | None,
-    judge: Judge,
+    judge: Judge | Sequence[Judge],
     *,
     decoding: Decoding | None = None,
     cache: JsonCache | None = None,
@@ -301,18 +301,25 @@ def observe_many(
         model: A TransformerLens model.
         conditions: The edits of each condition.
         prompts: Open prompts for a TextJudge; a ModelJudge has its own items.
-        judge: The judge, or its name (`load_judge`).
+        judge: The judge, or one of the same kind for each condition.
         decoding: Settings of text generation, including the batch size.
         cache: Cache of generated texts (see `write_texts`).
 
     Returns:
         The result of `observe` for each condition.
     """
-    if not reads_texts(judge) or prompts is None or len(conditions) < 2:
-        return [observe(model, edits, prompts, judge, decoding=decoding, cache=cache) for edits in conditions]
+    judges = list(judge) if isinstance(judge, Sequence) else [judge] * len(conditions)
+    if prompts is None or len(conditions) < 2 or not reads_texts(judges[0]):
+        return [
+            observe(model, edits, prompts, one, decoding=decoding, cache=cache)
+            for edits, one in zip(conditions, judges, strict=True)
+        ]
     decoding = decoding or Decoding()
     texts = write_texts_many(model, conditions, _inputs(prompts, decoding), decoding, cache=cache)
-    return [_observed(_responses(judge, prompts, batch, decoding), judge) for batch in texts]
+    return [
+        _observed(_responses(cast(TextJudge, one), prompts, batch, decoding), cast(TextJudge, one))
+        for batch, one in zip(texts, judges, strict=True)
+    ]
 
 
 def write_texts_many(

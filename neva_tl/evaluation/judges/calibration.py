@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,17 @@ class Calibration:
         from scipy.special import expit
 
         return np.asarray(expit(self.slope * log_odds + self.intercept), dtype=np.float64)
+
+    def only(self, values: Sequence[str]) -> Calibration:
+        """Return the calibration of some of the values, for any judge with the same answers.
+
+        Args:
+            values: Names of its values.
+        """
+        rows = [self.values.index(name) for name in values]
+        return replace(
+            self, values=tuple(values), slope=self.slope[rows], intercept=self.intercept[rows], n=self.n[rows], judge=""
+        )
 
     def overlap(self, texts: Sequence[str]) -> int:
         """Count the texts that were used for the calibration.

@@ -9,7 +9,7 @@ stopped. The judge's model is unedited: an instance of its own, or a loaded mode
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from neva_tl.core.theories import SCHWARTZ, ValueTheory
 from neva_tl.evaluation.judges import calibration as calibrating
 from neva_tl.evaluation.judges.base import legible
 from neva_tl.evaluation.judges.calibration import Calibration
-from neva_tl.evaluation.judges.endorsement import DIRECTIONS, questions
+from neva_tl.evaluation.judges.endorsement import DIRECTIONS, Direction, questions
 from neva_tl.evaluation.judges.local_answers import LocalAnswers, same_weights
 from neva_tl.evaluation.judges.spec_options import read_options, yes_or_no
 from neva_tl.evaluation.judges.stored_answers import StoredAnswers
@@ -48,6 +48,7 @@ class LlmJudge:
         cache: Cache of log-odds: a file, a `JsonCache`, or None for the user's cache folder.
         dtype: Number format of a model that is loaded here.
         token_budget: Number of cached tokens of a forward batch (see `inference.branches`).
+        opposes: Ask whether texts go against the values as well, which doubles the work.
         allow_own: Allow the edited model's own unedited weights, where another judge scores the same texts too.
         progress: Show a progress bar on stderr.
 
@@ -65,6 +66,7 @@ class LlmJudge:
     cache: JsonCache | str | Path | None = field(default=None, repr=False)
     dtype: str = "auto"
     token_budget: int = 8192
+    opposes: bool = True
     allow_own: bool = False
     progress: bool = True
 
@@ -99,6 +101,11 @@ class LlmJudge:
         return self.theory.names
 
     @property
+    def directions(self) -> tuple[Direction, ...]:
+        """Directions of the questions that it asks."""
+        return DIRECTIONS if self.opposes else DIRECTIONS[:1]
+
+    @property
     def unit(self) -> str:
         """Meaning of a score of 1."""
         calibrated = self.labels is not None or (self.fitted is not None and self.fitted.fitted)
@@ -116,7 +123,7 @@ class LlmJudge:
 
     @property
     def pairs_per_second(self) -> float:
-        """Text-value pairs per second that the model answered so far, both questions each; NaN where all were cached."""
+        """Text-value pairs per second that the model answered so far; NaN where all were cached."""
         return self.stored.pairs_per_second
 
     def check(self) -> None:
@@ -174,17 +181,33 @@ class LlmJudge:
         if labelled is None:
             return calibrating.without_labels(self.values, empty, identity)
         texts = calibrating.calibration_texts(labelled, self.n_labels)
-        labels = calibrating.label_cube(texts)
-        odds = self.log_odds(texts.texts, mask=~np.isnan(labels).all(axis=2))
+        labels = calibrating.label_cube(texts)[:, [SCHWARTZ.index(name) for name in self.values]]
+        odds = self.log_odds(texts.texts, mask=~np.isnan(labels).all(axis=2), directions=self.directions)
         return calibrating.fit(
             self.values, odds, labels, empty, source=labelled.name, judge=identity, texts=texts.texts
         )
+
+    def only(self, values: Sequence[str]) -> LlmJudge:
+        """Return this judge for some of its values, with the same model, cache and calibration.
+
+        Args:
+            values: Names of values.
+
+        Raises:
+            InputError: A name is not a value of the theory.
+        """
+        theory = self.theory.subset(values)
+        if theory == self.theory:
+            return self
+        view = replace(self, theory=theory, labels=None, fitted=self.calibration.only(theory.names))
+        object.__setattr__(view, "answers", self.answers)
+        return view
 
     @cached_property
     def _labelled(self) -> LabelledTexts | None:
         if self.labels is None or self.fitted is not None:
             return None
-        if self.theory != SCHWARTZ:
+        if any(name not in SCHWARTZ for name in self.values) or self.theory != SCHWARTZ.subset(self.values):
             raise InputError(
                 f"labelled texts are of Schwartz's ten values, not of {self.theory.name}: use the llm judge without labels"
             )
@@ -215,10 +238,10 @@ class LlmJudge:
         Raises:
             InputError: See `score`.
         """
-        return self._probabilities(texts, prompts, mask)[:, :, 0]
+        return self._probabilities(texts, prompts, mask, "express")
 
-    def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n v"]:
-        """Return P(opposes) of each value; 0 for texts that are not legible.
+    def oppose(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[np.ndarray, "n v"] | None:
+        """Return P(opposes) of each value; 0 for texts that are not legible; None where `opposes` is False.
 
         Args:
             texts: The texts to score.
@@ -227,7 +250,7 @@ class LlmJudge:
         Raises:
             InputError: See `score`.
         """
-        return self._probabilities(texts, prompts, None)[:, :, 1]
+        return self._probabilities(texts, prompts, None, "oppose") if self.opposes else None
 
     def valid(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Bool[np.ndarray, " n"]:
         """Return which texts are legible; see `base.legible`."""
@@ -235,7 +258,11 @@ class LlmJudge:
         return legible(texts)
 
     def log_odds(
-        self, texts: Sequence[str], prompts: Sequence[str] | None = None, mask: Bool[np.ndarray, "n v"] | None = None
+        self,
+        texts: Sequence[str],
+        prompts: Sequence[str] | None = None,
+        mask: Bool[np.ndarray, "n v"] | None = None,
+        directions: Sequence[Direction] = DIRECTIONS,
     ) -> Float[np.ndarray, "n v 2"]:
         """Return the log-odds of Yes over No per text, value and direction, before calibration.
 
@@ -243,20 +270,20 @@ class LlmJudge:
             texts: The texts to read, legible or not.
             prompts: The prompt of each text.
             mask: The text-value pairs to ask about; None for all. The others are NaN.
+            directions: The directions to ask for. The others are NaN.
 
         Raises:
             InputError: The judge's model carries hooks, or its tokenizer spells no answer.
         """
-        return self.stored.log_odds(texts, prompts, mask)
+        return self.stored.log_odds(texts, prompts, mask, directions)
 
     def _probabilities(
-        self, texts: Sequence[str], prompts: Sequence[str] | None, mask: np.ndarray | None
-    ) -> Float[np.ndarray, "n v 2"]:
+        self, texts: Sequence[str], prompts: Sequence[str] | None, mask: np.ndarray | None, direction: Direction
+    ) -> Float[np.ndarray, "n v"]:
         texts = list(texts)
         readable = legible(texts)
-        shape = (len(texts), len(self.theory))
-        mask = np.ones(shape, dtype=bool) if mask is None else mask
-        out = np.where(mask, 0.0, np.nan)[..., None].repeat(len(DIRECTIONS), axis=2)
+        mask = np.ones((len(texts), len(self.theory)), dtype=bool) if mask is None else mask
+        out = np.where(mask, 0.0, np.nan)
         rows = np.flatnonzero(readable & mask.any(axis=1)).tolist()
         if not rows:
             return out
@@ -267,8 +294,10 @@ class LlmJudge:
                 f"the calibration of {self.name} was fitted on {common} of these texts ({self.calibration.source}): score "
                 "others, for example their test split"
             )
-        odds = self.log_odds(some, None if prompts is None else [prompts[i] for i in rows], mask[rows])
-        out[rows] = self.calibration.apply(odds)
+        asked = None if prompts is None else [prompts[i] for i in rows]
+        # both directions at once, so that a text runs once; the other one then comes from the cache
+        odds = self.log_odds(some, asked, mask[rows], self.directions)
+        out[rows] = self.calibration.apply(odds)[:, :, DIRECTIONS.index(direction)]
         return out
 
     def _repr_html_(self) -> str:
@@ -284,7 +313,8 @@ def from_spec(spec: str, theory: ValueTheory = SCHWARTZ) -> LlmJudge:
     """Create the judge of `llm:MODEL`; `#option=value&...` may follow.
 
     Options: `labels` (labelled texts such as persona:DIR, on whose training split the calibration is fitted), `n` (texts per
-    value and label), `calibration` (a file of `Calibration.save`), `cache` (a file), `dtype`, `own` (`yes`: `allow_own`).
+    value and label), `calibration` (a file of `Calibration.save`), `cache` (a file), `dtype`, `values` (names with commas
+    between them: the others are not asked about), `oppose` (`no`: see `opposes`), `own` (`yes`: `allow_own`).
 
     Args:
         spec: The spec without `llm:`.
@@ -299,6 +329,8 @@ def from_spec(spec: str, theory: ValueTheory = SCHWARTZ) -> LlmJudge:
     arguments = read_options(options, _OPTIONS, "llm")
     if "fitted" in arguments:
         arguments["fitted"] = Calibration.load(arguments["fitted"])
+    if "theory" in arguments:
+        theory = theory.subset(arguments.pop("theory"))
     return LlmJudge(model, theory, **arguments)
 
 
@@ -309,5 +341,7 @@ _OPTIONS: dict[str, tuple[str, Any]] = {
     "calibration": ("fitted", str),
     "cache": ("cache", str),
     "dtype": ("dtype", str),
+    "values": ("theory", lambda text: tuple(name.strip() for name in text.split(","))),
+    "oppose": ("opposes", yes_or_no),
     "own": ("allow_own", yes_or_no),
 }

@@ -20,11 +20,11 @@ from neva_tl.core.cache import content_key
 from neva_tl.core.errors import InputError
 from neva_tl.core.theories import Value
 from neva_tl.evaluation.judges.endorsement import (
-    DIRECTIONS,
     NO,
     SYSTEM,
     VERSION,
     YES,
+    Direction,
     message,
     question,
     without_tokens,
@@ -42,8 +42,8 @@ _PLAIN_END = "\nAnswer:"
 #: Models that a judge of this process uses, by source and dtype: two judges of one model share its memory.
 _MODELS: WeakValueDictionary[tuple[str, str], Any] = WeakValueDictionary()
 
-#: A text, its prompt ("" for none), and the values of the questions.
-Request = tuple[str, str, Sequence[Value]]
+#: A text, its prompt ("" for none), and the values and directions of the questions.
+Request = tuple[str, str, Sequence[Value], Sequence[Direction]]
 
 
 class LocalAnswers:
@@ -127,24 +127,26 @@ class LocalAnswers:
     def ask(
         self,
         requests: Sequence[Request],
-        update: Callable[[Sequence[int], Sequence[Float[np.ndarray, "v 2"]]], Any] = lambda _rows, _answers: None,
-    ) -> list[Float[np.ndarray, "v 2"]]:
+        update: Callable[[Sequence[int], Sequence[Float[np.ndarray, "v d"]]], Any] = lambda _rows, _answers: None,
+    ) -> list[Float[np.ndarray, "v d"]]:
         """Return the log-odds of each request, per value and direction.
 
         Args:
-            requests: Texts with their prompts and values.
+            requests: Texts with their prompts, values and directions.
             update: Called after each forward batch with the indices of its requests and their log-odds.
 
         Raises:
             InputError: The model carries hooks, or its tokenizer spells no answer.
         """
         yes, no = self._tokens
-        out: list[np.ndarray] = [np.zeros((0, len(DIRECTIONS)))] * len(requests)
+        out: list[np.ndarray] = [np.zeros((0, len(request[3]))) for request in requests]
         for start in range(0, len(requests), _CHUNK):
             trees = [self._tree(request) for request in requests[start : start + _CHUNK]]
 
             def received(rows: Sequence[int], logits: Sequence[np.ndarray], first: int = start) -> None:
-                answers = [_log_odds(x, len(yes)) for x in logits]
+                answers = [
+                    _log_odds(x, len(yes), len(requests[first + row][3])) for row, x in zip(rows, logits, strict=True)
+                ]
                 for row, answer in zip(rows, answers, strict=True):
                     out[first + row] = answer
                 update([first + row for row in rows], answers)
@@ -156,9 +158,9 @@ class LocalAnswers:
         """Return the prompts of a request: by value, one per direction.
 
         Args:
-            request: A text with its prompt and values.
+            request: A text with its prompt, values and directions.
         """
-        text, prompt, values = request
+        text, prompt, values, directions = request
         text, prompt = (without_tokens(x, self._special) for x in (text, prompt))
         turns = (("system", SYSTEM),) if self._system_turn else ()
         before = "" if turns else f"{SYSTEM}\n\n"
@@ -166,24 +168,24 @@ class LocalAnswers:
         return [
             [
                 Example(before + message(text, prompt, question(value, one)) + after, "", turns=turns)
-                for one in DIRECTIONS
+                for one in directions
             ]
             for value in values
         ]
 
     def _tree(self, request: Request) -> list[list[tuple[int, ...]]]:
-        text, prompt, values = request
+        text, prompt, values, directions = request
         room = min(LONGEST, models.info(self.model).n_ctx)
         # a token has at least one byte
         if len(text.encode()) + len(prompt.encode()) > room // 2:
             longest = max(values, key=lambda value: len(question(value, "express")))
-            empty = inference.encode_one(self.model, self.prompts(("x", "x", [longest]))[0])
+            empty = inference.encode_one(self.model, self.prompts(("x", "x", [longest], directions))[0])
             room -= max(len(item.ids) for item in empty) + 16
             prompt = self._cut(prompt, room // 4)
             text = self._cut(text, room - room // 4)
         return [
             [item.ids for item in inference.encode_one(self.model, pair)]
-            for pair in self.prompts((text, prompt, values))
+            for pair in self.prompts((text, prompt, values, directions))
         ]
 
     def _cut(self, text: str, most: int) -> str:
@@ -220,11 +222,11 @@ def answer_tokens(tokenizer: Any, yes: Sequence[str], no: Sequence[str]) -> tupl
     return first, second
 
 
-def _log_odds(logits: Float[np.ndarray, "q k"], n_yes: int) -> Float[np.ndarray, "v 2"]:
+def _log_odds(logits: Float[np.ndarray, "q k"], n_yes: int, n_directions: int) -> Float[np.ndarray, "v d"]:
     from scipy.special import logsumexp
 
     odds = logsumexp(logits[:, :n_yes], axis=1) - logsumexp(logits[:, n_yes:], axis=1)
-    return np.asarray(odds, dtype=np.float64).reshape(-1, len(DIRECTIONS))
+    return np.asarray(odds, dtype=np.float64).reshape(-1, n_directions)
 
 
 def same_weights(a: models.Model, b: models.Model) -> bool:

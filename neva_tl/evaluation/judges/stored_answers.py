@@ -14,7 +14,7 @@ from neva_tl.core import user_cache
 from neva_tl.core.cache import JsonCache, content_key
 from neva_tl.core.messages import progress_bar
 from neva_tl.core.theories import ValueTheory
-from neva_tl.evaluation.judges.endorsement import DIRECTIONS, message, question
+from neva_tl.evaluation.judges.endorsement import DIRECTIONS, Direction, message, question
 from neva_tl.evaluation.judges.local_answers import LocalAnswers, Request
 
 
@@ -36,11 +36,15 @@ class StoredAnswers:
 
     @property
     def pairs_per_second(self) -> float:
-        """Text-value pairs per second that the model answered so far, both questions each; NaN where all were cached."""
+        """Text-value pairs per second that the model answered so far; NaN where all were cached."""
         return self._n_pairs / self._seconds if self._seconds else float("nan")
 
     def log_odds(
-        self, texts: Sequence[str], prompts: Sequence[str] | None = None, mask: Bool[np.ndarray, "n v"] | None = None
+        self,
+        texts: Sequence[str],
+        prompts: Sequence[str] | None = None,
+        mask: Bool[np.ndarray, "n v"] | None = None,
+        directions: Sequence[Direction] = DIRECTIONS,
     ) -> Float[np.ndarray, "n v 2"]:
         """Return the log-odds of Yes over No per text, value and direction.
 
@@ -48,27 +52,40 @@ class StoredAnswers:
             texts: The texts to read.
             prompts: The prompt of each text.
             mask: The text-value pairs to ask about; None for all. The others are NaN.
+            directions: The directions to ask for. The others are NaN.
         """
         pairs = [(t, p or "") for t, p in zip(texts, [""] * len(texts) if prompts is None else prompts, strict=True)]
         mask = np.ones((len(pairs), len(self.theory)), dtype=bool) if mask is None else mask
-        keys = {(i, j): self._key(*pairs[i], j) for i, j in np.argwhere(mask).tolist()}
+        keys = {
+            (i, j, k): self._key(*pairs[i], j, k)
+            for i, j in np.argwhere(mask).tolist()
+            for k, one in enumerate(DIRECTIONS)
+            if one in directions
+        }
         records = self._store.get_many(keys.values())
-        columns: dict[tuple[str, str], list[int]] = {}
-        for (i, j), key in keys.items():
-            if key not in records and j not in (row := columns.setdefault(pairs[i], [])):
-                row.append(j)
-        if columns:
-            records |= self._ask(columns)
+        missing: dict[tuple[str, str], dict[int, tuple[int, ...]]] = {}
+        for (i, j, k), key in keys.items():
+            if key not in records:
+                columns = missing.setdefault(pairs[i], {})
+                columns[j] = tuple(sorted({*columns.get(j, ()), k}))
+        if missing:
+            records |= self._ask(missing)
         out = np.full((len(pairs), len(self.theory), len(DIRECTIONS)), np.nan)
-        for (i, j), key in keys.items():
-            out[i, j] = records[key]
+        for cell, key in keys.items():
+            out[cell] = records[key]
         return out
 
-    def _ask(self, columns: Mapping[tuple[str, str], list[int]]) -> dict[str, list[float]]:
-        """Ask the model about the values at some indices for each text and prompt; cache each batch as it arrives."""
-        requests: list[Request] = [(*pair, [self.theory.values[j] for j in row]) for pair, row in columns.items()]
-        keys = [[self._key(*pair, j) for j in row] for pair, row in columns.items()]
-        records: dict[str, list[float]] = {}
+    def _ask(self, missing: Mapping[tuple[str, str], Mapping[int, tuple[int, ...]]]) -> dict[str, float]:
+        """Ask the model about some values and directions for each text and prompt; cache each batch as it arrives."""
+        requests: list[Request] = []
+        keys: list[list[list[str]]] = []
+        for pair, columns in missing.items():
+            # one request asks for the same directions of all its values
+            for wanted in sorted(set(columns.values())):
+                row = [j for j, needed in columns.items() if needed == wanted]
+                requests.append((*pair, [self.theory.values[j] for j in row], [DIRECTIONS[k] for k in wanted]))
+                keys.append([[self._key(*pair, j, k) for k in wanted] for j in row])
+        records: dict[str, float] = {}
         total = sum(map(len, keys))
         name = f"llm:{self.answers.label}"
         bar = progress_bar(total=total, desc=name, unit="pair", progress=self.progress, leaf=True)
@@ -77,14 +94,15 @@ class StoredAnswers:
 
         def store(rows: Sequence[int], answers: Sequence[np.ndarray]) -> None:
             new = {
-                key: answer.tolist()
+                key: float(answer)
                 for row, table in zip(rows, answers, strict=True)
-                for key, answer in zip(keys[row], table, strict=True)
+                for names, line in zip(keys[row], table, strict=True)
+                for key, answer in zip(names, line, strict=True)
             }
             records.update(new)
             # an answer that is not a number is missing, and the next call asks again
-            self._store.put_many({key: answer for key, answer in new.items() if np.isfinite(answer).all()})
-            bar.update(len(new))
+            self._store.put_many({key: answer for key, answer in new.items() if np.isfinite(answer)})
+            bar.update(sum(len(answer) for answer in answers))
 
         with bar:
             self.answers.ask(requests, store)
@@ -92,9 +110,9 @@ class StoredAnswers:
         self._seconds += time.perf_counter() - start
         return records
 
-    def _key(self, text: str, prompt: str, j: int) -> str:
-        turns = [message(text, prompt, question(self.theory.values[j], one)) for one in DIRECTIONS]
-        return content_key("log-odds", self.answers.identity, turns)
+    def _key(self, text: str, prompt: str, j: int, k: int) -> str:
+        turn = message(text, prompt, question(self.theory.values[j], DIRECTIONS[k]))
+        return content_key("log-odds", self.answers.identity, turn)
 
     @cached_property
     def _store(self) -> JsonCache:

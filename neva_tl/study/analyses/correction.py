@@ -160,7 +160,7 @@ def corrected(
         raise InputError(f"{run} holds no finished study (make one with neva-tl run or neva-tl leakage)")
     results = store.read_json("results.json")
     config = StudyConfig.from_manifest(store.read_json("manifest.json")["config"])
-    if config.kind != "text":
+    if config.kind == "model":
         raise InputError(f"{run} was judged by {results['judge']}, which reads no texts: labels cannot correct it")
     if not isinstance(labels, JudgedTexts):
         reader = text_judge(config.judge) if judge is None else text_judge(judge) if isinstance(judge, str) else judge

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Bool, Float
 from neva_tl.core.errors import InputError
 from neva_tl.evaluation.judges import TextJudge, legible, load_judge
 from neva_tl.evaluation.judges.base import check_scores, judge_values
+from neva_tl.evaluation.judges.llm import LlmJudge
 from neva_tl.evaluation.judges.registry import JUDGES, known_judges
 from neva_tl.prompts import words
 from neva_tl.study.own_words.concept import Concepts
@@ -38,8 +40,10 @@ def find_scorer(judge: Scorer, concepts: Concepts) -> TextJudge | Callable[[Sequ
         if judge == "auto":
             _check_auto(concepts)
         judge = "wordlist" if judge == "auto" else judge
-        # the question of a model names these values alone: each one more costs time
+        # a model is asked about these values alone, and not for opposition (see `score_answers`): each question costs time
         reader = load_judge(judge, concepts.theory.subset(concepts.values) if _asks(judge) else concepts.theory)
+        if isinstance(reader, LlmJudge):
+            reader = replace(reader, opposes=False)
     if not hasattr(reader, "valid"):
         if hasattr(reader, "measure") or not callable(reader):
             raise InputError(
@@ -114,7 +118,12 @@ def score_answers(
         return scores, legible(answers)
     names = judge_values(reader)
     column = names.index(value)
-    scores = np.asarray(reader.score(list(answers), list(questions)), dtype=float)
+    if hasattr(reader, "score_pairs"):  # each value that such a judge is asked about costs time
+        mask = np.zeros((len(answers), len(names)), dtype=bool)
+        mask[:, column] = True
+        scores = np.asarray(reader.score_pairs(list(answers), list(questions), mask), dtype=float)
+    else:
+        scores = np.asarray(reader.score(list(answers), list(questions)), dtype=float)
     check_scores(scores, len(answers), len(names))
     # a small model says Yes to "is the writer against it?" where the value is the topic (AUROC .31 to .49 at 0.5 B)
     opposition = None if _asks(scorer_name(reader)) else reader.oppose(list(answers), list(questions))

@@ -184,16 +184,16 @@ class CellRunner:
             rates: For each request, dose -> invalid rate measured earlier for the same edit; updated in place. None starts
                 without such rates.
         """
-        if self.scorer.reads:
+        if self.scorer.asks:
+            observed = self.scorer.observe_own(requests, "validation")
+        else:
             observed = self.scorer.observe_many([(edit,) for _, edit in requests], "validation")
-        else:  # only the target value is measured
-            observed = [self.scorer.observe((edit,), "validation", (value,)) for value, edit in requests]
         points = []
         before = [{} for _ in requests] if rates is None else rates
         for (value, edit), one, known_rates in zip(requests, observed, before, strict=True):
             gain = one.csr(value) - self.base_validation.csr(value)
             extra = {}
-            if self.scorer.reads:
+            if not self.scorer.asks:
                 others = [one.csr(v) - self.base_validation.csr(v) for v in one.items.values if v != value]
                 extra["leakage"] = float(np.mean(np.maximum(others, 0))) if others else float("nan")
             points.append(DosePoint(gain, self._invalid(edit, one, gain, known_rates), extra))

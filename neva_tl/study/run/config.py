@@ -68,10 +68,13 @@ class Profile:
     forms: tuple[str, ...] = ("question_1st", "question_3rd")
 
 
-#: (judge kind, profile name) -> profile. Text judges read generations, the log-probability judge reads answers.
+#: (judge kind, profile name) -> profile. Text judges read generations, the log-probability judge reads answers. Texts that a
+#: local model is asked about (`asked`) are answers of a few sentences: each costs it seconds, and each value further ones.
 PROFILES: dict[tuple[str, str], Profile] = {
     ("text", "quick"): Profile(48, 60, 1, 20, (0.2, 0.4), 2, 40, 40),
     ("text", "full"): Profile(48, 72, 6, 24, (0.2, 0.4), 4, 200, 300, n_boot=2000),
+    ("asked", "quick"): Profile(12, 24, 1, 60, (0.1,), 1, 10, 0, rows_per_value=80),
+    ("asked", "full"): Profile(25, 42, 1, 80, (0.1, 0.2), 3, 20, 0, n_boot=2000),
     ("model", "quick"): Profile(12, 16, 1, 40, (0.4,), 2, 10, 0, rows_per_value=80),
     ("model", "full"): Profile(16, 48, 1, 48, (0.2, 0.4), 4, 20, 0, text_values=10, text_prompts=20, n_boot=2000),
 }
@@ -292,8 +295,10 @@ class StudyConfig(metaclass=CheckedArguments):
 
     @property
     def kind(self) -> str:
-        """`model` for judges that ask the model itself, `text` for judges that read texts."""
-        return "model" if self.judge == "logprob" else "text"
+        """`model` for judges that ask the model itself, `text` for judges that read texts, `asked` for a local model as judge."""
+        if self.judge == "logprob":
+            return "model"
+        return "asked" if self.judge.partition(":")[0] == "llm" else "text"
 
     def spending(self) -> Profile:
         """Return the profile with the overrides applied.

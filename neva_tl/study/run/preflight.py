@@ -64,7 +64,7 @@ def check_study(options: StudyConfig, out: str | Path, *, of_run: bool = False) 
         and isinstance(measured, list)
         and set(config.methods) <= set(map(str, measured))
     )
-    judge = load_judge(config.judge, loaded.theory) if config.kind == "text" and not finished else None
+    judge = load_judge(config.judge, loaded.theory) if config.kind != "model" and not finished else None
     check = getattr(judge, "check", None)
     if check is not None:
         check()

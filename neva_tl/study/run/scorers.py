@@ -33,7 +33,7 @@ class Scorer:
 
     Attributes:
         model: The loaded model.
-        judges: (split, values) -> the judge over those items (a text judge is the same for all).
+        judges: (split, values) -> the judge over those items (most text judges are the same for all).
         prompts: Split -> open prompts `text, topic`. The model continues them for a text judge; with other judges they serve
             the legibility check.
         decoding: Decoding of the texts, the same in every condition.
@@ -61,6 +61,12 @@ class Scorer:
         return self._judges[key]
 
     @property
+    def asks(self) -> bool:
+        """Whether the judge asks about each value separately: a further value costs further time."""
+        judge = self.judge_of("validation", self.values[:1])
+        return not reads_texts(judge) or hasattr(judge, "only")
+
+    @property
     def reads(self) -> bool:
         """Whether the judge reads texts."""
         return reads_texts(self.judge_of("validation", self.values[:1]))
@@ -78,11 +84,24 @@ class Scorer:
         Args:
             edits: Edits of the condition.
             split: `validation` or `test`.
-            values: Values that a ModelJudge asks about; None for all.
+            values: Values that are asked about; None for all.
             reuse: Cache of the layers below the edited one (see `editing.edit`).
         """
         judge = self.judge_of(split, values)
         return observe(self.model, tuple(edits), self.prompts[split], judge, decoding=self.decoding, reuse=reuse)
+
+    def observe_own(self, edits: Sequence[tuple[str, Edit]], split: str) -> list[Observed]:
+        """Score edits on their own value alone, where the judge asks about each value separately.
+
+        Args:
+            edits: The steered value, and the edit.
+            split: `validation` or `test`.
+        """
+        if not self.reads:
+            return [self.observe((edit,), split, (value,)) for value, edit in edits]
+        judges = [self.judge_of(split, (value,)) for value, _ in edits]
+        conditions = [(edit,) for _, edit in edits]
+        return observe_many(self.model, conditions, self.prompts[split], judges, decoding=self.decoding)
 
     def observe_many(
         self, conditions: Sequence[Sequence[Edit]], split: str, values: Sequence[str] | None = None
@@ -92,7 +111,7 @@ class Scorer:
         Args:
             conditions: Edits of each condition.
             split: `validation` or `test`.
-            values: Values that a ModelJudge asks about; None for all.
+            values: Values that are asked about; None for all.
         """
         if not self.reads or len(conditions) < 2:
             return [self.observe(edits, split, values) for edits in conditions]

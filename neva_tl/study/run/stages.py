@@ -32,6 +32,7 @@ from neva_tl.editing import RelevanceGate, auto_gate
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.judges import load_judge
 from neva_tl.evaluation.judges.base import Judge, judge_values, refuse_own_judge
+from neva_tl.evaluation.judges.llm import LlmJudge
 from neva_tl.methods import Evidence
 from neva_tl.models import inference
 from neva_tl.prompts import ContrastSet
@@ -343,7 +344,11 @@ def make_scorer(
         batch_size=512 if config.judge == "exact" else 64,
     )
     fewer = {name: rows.head(counts[name]) for name, rows in by_split.items()}
-    return Scorer(model, lambda _split, _values: text_judge, fewer, decoding, judge_values(text_judge))
+
+    def judge_of(_split: str, values: tuple[str, ...]) -> Judge:
+        return text_judge.only(values) if isinstance(text_judge, LlmJudge) else text_judge
+
+    return Scorer(model, judge_of, fewer, decoding, judge_values(text_judge))
 
 
 def _logprob_judges(

@@ -63,8 +63,7 @@ class Scorer:
     @property
     def asks(self) -> bool:
         """Whether the judge asks about each value separately: a further value costs further time."""
-        judge = self.judge_of("validation", self.values[:1])
-        return not reads_texts(judge) or hasattr(judge, "only")
+        return not self.reads or hasattr(self.judge_of("validation", self.values[:1]), "only")
 
     @property
     def reads(self) -> bool:

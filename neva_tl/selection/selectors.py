@@ -25,6 +25,7 @@ from neva_tl.selection.probe import select_probe
 from neva_tl.selection.random_neurons import select_random
 from neva_tl.selection.registry import SELECTORS, Selector, find_selector, run
 from neva_tl.selection.shuffled import select_shuffled
+from neva_tl.selection.write import select_write
 
 _WITHOUT_FLIPS = {"flips": 0}
 
@@ -40,6 +41,7 @@ SELECTORS.update(
         "activation_probability": Selector(select_activation_probability),
         "lape": Selector(select_lape),
         "mean_shift": Selector(select_mean_shift),
+        "write": Selector(select_write, needs_model=True),
     }
 )
 
@@ -71,8 +73,8 @@ def select(
             (`core.auto`): `neva` on demo models, `margin` on all others, both without the penalties for other values.
         k: Number of neurons to keep; None keeps all that pass, at most a thirtieth of the model (64 if that is more; 400 by
             `auto` on demo models).
-        model: The model, where the method reads weights (`neva`, `causal`, `margin`, `random`); None takes the one that the
-            statistics were collected on, if it is still in memory.
+        model: The model, where the method reads weights (`neva`, `causal`, `margin`, `write`, `random`); None takes the one that
+            the statistics were collected on, if it is still in memory.
         alpha: False discovery rate of the screen.
         delta: Smallest effect of interest, in standard deviations.
         lam: Weight of specificity in the ranking; None is 1 (0 by `auto`).

@@ -81,7 +81,7 @@ def write(
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="largest length of an answer")] = 60,
     temperature: Annotated[
         float, typer.Option("--temperature", min=0, callback=finite, help="sampling temperature")
-    ] = 1.0,
+    ] = 0.7,
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
@@ -91,7 +91,7 @@ def write(
 ) -> None:
     """Let a model write contrastive pairs in its own words: for one concept, or for the values of a theory.
 
-    It answers open questions under roles for and against the value; a judge keeps the answers that it tells apart.
+    It answers open questions under roles for the value and without it; a judge keeps the answers that it tells apart.
     """
     import neva_tl as nv
     from neva_tl.core.files import check_output

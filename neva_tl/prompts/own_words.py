@@ -31,7 +31,7 @@ def from_model(
     questions: int | Sequence[str] | None = None,
     answers: Count = 2,
     max_new_tokens: Count = 60,
-    temperature: NonNegative = 1.0,
+    temperature: NonNegative = 0.7,
     system: str | None = "You are a helpful assistant.",
     seed: int = 0,
     batch_size: int | None = None,
@@ -39,10 +39,11 @@ def from_model(
 ) -> ContrastSet:
     """Write contrastive pairs in a model's own words.
 
-    The model answers open questions (`open_questions`) under system prompts for and against the value. A judge scores each
-    answer; for-answers above the median of both roles and against-answers below it are kept, and make pairs by question. The
-    pairs hold the answers with a neutral system prompt in place of the role, so that activations are read where the model is
-    used (as in persona vectors, arXiv 2507.21509). The answer is the span. Splits are those of the questions.
+    The model answers open questions (`open_questions`) under system prompts for the value and without it (for its opposite,
+    where one is named). A judge scores each answer; for-answers above the median of both roles and against-answers below it are
+    kept, and make pairs by question. The pairs hold the answers with a neutral system prompt in place of the role, so that
+    activations are read where the model is used (as in persona vectors, arXiv 2507.21509). The answer is the span. Splits are
+    those of the questions.
 
     Answers are cached by content in the user's cache: a second call, or one that was stopped, repeats none.
 
@@ -51,7 +52,8 @@ def from_model(
         concept: A theory (also its name or file) for all its values, or the name of one concept. A value of a built-in theory
             takes its definition from there unless one is given.
         definition: Meaning of the concept in a sentence.
-        opposite: The concern that replaces the concept in the role against it; "" leaves that open. A theory's own
+        opposite: The concern of the other roles; "" takes roles that name none. No role names the concept in order to deny it:
+            small models speak of whatever their role names. A theory's own
             opposites are not used: the pairs would mix two of its values.
         values: Some of a theory's values; None takes all.
         judge: A judge of texts (`neva_tl.evaluation`), its name, or a function that returns one number per text, higher for

@@ -55,19 +55,19 @@ def write(
     questions: int | Sequence[str] | None = None,
     answers: int = 2,
     max_new_tokens: int = 60,
-    temperature: float = 1.0,
+    temperature: float = 0.7,
     system: str | None = NEUTRAL,
     seed: int = 0,
     batch_size: int | None = None,
     progress: bool = False,
 ) -> OwnWords:
-    """Let a model answer open questions under roles for and against a value, and keep the answers that a judge tells apart.
+    """Let a model answer open questions under roles for a value and without it, and keep the answers that a judge tells apart.
 
     Args:
         model: A TransformerLens model with a chat template.
         concept: A theory (also its name or file), or the name of one concept.
         definition: Meaning of the concept in a sentence.
-        opposite: The concern that replaces the concept in roles against it.
+        opposite: The concern of the other roles; "" for roles without a concern.
         values: Some of a theory's values; None takes all.
         judge: A judge of texts, its name, or a function from texts to numbers; `auto` counts the words of the theory's lists.
         questions: Number of open questions of ours, or texts of your own; None takes all of ours.

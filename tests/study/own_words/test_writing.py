@@ -26,7 +26,7 @@ THRIFT = {"definition": "Spending little, and mending what breaks.", "opposite":
 
 def against(role: str) -> bool:
     """Whether a role is one against its value."""
-    return any(mark in role for mark in ("not count", "gives up nothing", "no part", "never gives", "without regard"))
+    return "thrift" not in role.lower()
 
 
 def planted(role: str, question: str, number: int) -> str:
@@ -48,7 +48,9 @@ def test_the_planted_answers_make_the_pairs(chat_model: Any, answers: Install) -
     # roles reach the model as the system's turn, with the definition; only the role against has the opposite
     turns = [turn for prompts, _, _ in calls for turn in prompts]
     assert {turn[0]["role"] for turn in turns} == {"system"} and {len(turn) for turn in turns} == {2}
-    assert all("spending little, and mending what breaks" in turn[0]["content"] for turn in turns)
+    # no role names the concept in order to deny it
+    defined = ("spending little, and mending what breaks" in turn[0]["content"] for turn in turns)
+    assert all(named != against(turn[0]["content"]) for named, turn in zip(defined, turns, strict=True))
     assert {("Buying what pleases" in turn[0]["content"]) == against(turn[0]["content"]) for turn in turns} == {True}
     facts = pairs.provenance["values"]["thrift"]
     assert facts["auroc"] == 1.0 and facts["separated"] and facts["advice"] == "" and pairs.note == ""

@@ -1,4 +1,4 @@
-"""A study whose texts a local model is asked about: the dose search asks for the steered value, the test for all of the judge's."""
+"""A study whose texts a local model is asked about: searches ask for the steered value, the test for all of the judge's."""
 
 from __future__ import annotations
 
@@ -63,9 +63,17 @@ def test_a_search_of_doses_asks_for_the_steered_value_alone(tmp_path: Path, monk
 
     monkeypatch.setattr(LocalAnswers, "ask", counting)
     study = Study(
-        model=str(edited), prompts=str(pairs(tmp_path / "pairs.csv")), judge=f"llm:{judge}#values={','.join(VALUES)}&oppose=no", methods=("neva_shift", "role"),
-        values=VALUES, theory="schwartz", selector="effect_size", selection={"flips": 0, "require_q": False, "delta": 0.0, "lam": 0.0, "require_split_half": False}, k=8, overrides=BUDGET,
-    )  # fmt: skip
+        model=str(edited),
+        prompts=str(pairs(tmp_path / "pairs.csv")),
+        judge=f"llm:{judge}#values={','.join(VALUES)}&oppose=no",
+        methods=("neva_shift", "role"),
+        values=VALUES,
+        theory="schwartz",
+        selector="effect_size",
+        selection={"flips": 0, "require_q": False, "delta": 0.0, "lam": 0.0, "require_split_half": False},
+        k=8,
+        overrides=BUDGET,
+    )
     study.run(tmp_path / "run")
     assert (tmp_path / "run/report.html").is_file()
     dose = (tmp_path / "run/cells/dose/neva_shift/power.json").read_text()

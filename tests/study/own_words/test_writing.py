@@ -24,9 +24,13 @@ Install = Callable[[Callable[[str, str, int], str]], list[Any]]
 THRIFT = {"definition": "Spending little, and mending what breaks.", "opposite": "Buying what pleases."}
 
 
+#: Roles without a concern.
+PLAIN = roles_of(nv.theories.Value("x", "")).minus
+
+
 def against(role: str) -> bool:
     """Whether a role is one against its value."""
-    return "thrift" not in role.lower()
+    return role in PLAIN or THRIFT["opposite"].rstrip(".") in role
 
 
 def planted(role: str, question: str, number: int) -> str:
@@ -74,7 +78,7 @@ def test_the_filter_keeps_what_the_judge_tells_apart_not_what_the_role_says(chat
     """A third of the answers contradicts its role: they are not kept, and the AUROC counts them."""
 
     def rebels(role: str, question: str, number: int) -> str:
-        return planted("" if against(role) == (number % 3 == 0) else "not count", question, number)
+        return planted("" if against(role) == (number % 3 == 0) else PLAIN[0], question, number)
 
     answers(rebels)
     result = write(chat_model, "thrift", **THRIFT, judge=says_mend, answers=2)
@@ -222,7 +226,7 @@ def test_real_answers_are_cached_resumed_and_read_behind_the_neutral_prompt(
     from neva_tl.study.own_words.sampling import random_number
 
     number = random_number(row["question"], int(row["sample"]))
-    (alone,) = generate(chat_model, [turns], max_new_tokens=6, temperature=1.0, seed=0, numbers=[number])
+    (alone,) = generate(chat_model, [turns], max_new_tokens=6, temperature=0.7, seed=0, numbers=[number])
     assert alone.strip() == row["answer"]
 
 
@@ -314,7 +318,8 @@ def test_a_builtin_value_brings_its_definition_and_its_words(chat_model: Any, an
     result = write(chat_model, "Power", answers=1)
     assert isinstance(result, OwnWords) and result.theory == nv.theories.SCHWARTZ
     assert set(result.answers["value"]) == {"power"} and result.provenance["judge"] == "wordlist"
-    assert all("status and prestige" in role for role in result.answers["role"])
+    for role, pole in zip(result.answers["role"], result.answers["pole"], strict=True):
+        assert ("status and prestige" in role) == (pole == "+")
     # the judge's score is P(expresses) - P(opposes): a negated word of the list opposes
     assert set(result.answers.groupby("pole")["score"].first()) == {0.5, -0.5}
     assert "AUROC" in repr(result) and "power" in result._repr_html_() and result.show() is not None

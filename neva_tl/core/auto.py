@@ -13,7 +13,7 @@ from typing import Any, Literal
 from neva_tl.core.errors import InputError
 
 #: Unit of a dose (see `Method.dose`).
-DoseUnit = Literal["contrasts", "log-odds", "gamma", "share", "none"]
+DoseUnit = Literal["contrasts", "log-odds", "gamma", "share", "factor", "none"]
 
 #: The word that leaves a setting to this file.
 AUTO: Literal["auto"] = "auto"
@@ -22,16 +22,25 @@ AUTO: Literal["auto"] = "auto"
 AUTO_METHODS: tuple[str, ...] = ("neva", "neva_shift")
 
 #: Coarse dose grids of a search, by the unit of the dose (`Method.dose`, `Edit.unit`). Log-odds of 2.2 are p0 = .9 and of 11.5
-#: p0 = .99999; NPTI's gammas are those of its paper and larger ones; a share ends at the level itself.
+#: p0 = .99999; NPTI's gammas are those of its paper and larger ones; a share ends at the level itself. Factors: AUSteer's best
+#: settings are published with 5 to 100.
 GRIDS: dict[DoseUnit, tuple[float, ...]] = {
     "log-odds": (2.0, 4.0, 8.0, 16.0, 32.0),
     "contrasts": (1.0, 2.0, 4.0, 8.0, 16.0),
     "gamma": (0.25, 0.5, 1.0, 2.0, 4.0),
     "share": (0.125, 0.25, 0.5, 0.75, 1.0),
+    "factor": (1.0, 3.0, 10.0, 30.0, 100.0),
 }
 
 #: Doses of single edits that are not calibrated, by the unit of the dose; an edit without a dose ignores them.
-FIRST_DOSE: dict[DoseUnit, float] = {"log-odds": 8.0, "contrasts": 2.0, "gamma": 1.0, "share": 1.0, "none": 2.0}
+FIRST_DOSE: dict[DoseUnit, float] = {
+    "log-odds": 8.0,
+    "contrasts": 2.0,
+    "gamma": 1.0,
+    "share": 1.0,
+    "factor": 5.0,
+    "none": 2.0,
+}
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ class Method(metaclass=CheckedArguments):
         gate: The gate that is part of the method: `probe` decides per token how much it needs, `prompt_probe` once per text
             at the prompt's last token, `none` acts on every token.
         dose: Unit of the dose: `contrasts` (multiples of the poles' difference), `log-odds` that tokens are raised to, NPTI's
-            `gamma`, `share` of the way to a level; `none` for a method without a dose, which is shown at its own gain.
+            `gamma`, `share` of the way to a level, `factor` (multiples of a neuron's own activation); `none` for a method
+            without a dose, which is shown at its own gain.
         dose_of: Method whose calibrated dose this one takes: some placebos are matched in size, not in gain. None searches
             for a dose of its own.
         relevance: How often the relevance gate decides: once per `token`, once per `query` (as in ConVA's paper), or not at all
@@ -102,10 +103,16 @@ METHODS: dict[str, Method] = {
     "conva": _shipped(
         "conva:conva", "vectors", "ConVA", "#8e44ad", gate="prompt_probe", dose="log-odds", relevance="query"
     ),
+    "persona_vector": _shipped("persona_vector:persona_vector", "vectors", "persona vector", "#c2185b"),
     "dpn_le": _shipped("dpn_le:dpn_le", "neurons", "DPN-LE", "#a8874a"),
     "npti": _shipped("npti:npti", "neurons", "NPTI", "#3f8f6b", dose="gamma", needs_gate_stats=True),
     "lape": _shipped("lape:lape", "neurons", "LAPE", "#7a7f2a", dose="share"),
+    "austeer": _shipped("austeer:austeer", "neurons", "AUSteer", "#1f9e9e", dose="factor"),
+    "cna": _shipped("cna:cna", "neurons", "CNA", "#0d5c4a", dose="factor"),
     "role": _shipped("role:role_prompt", "prompt", "role prompt", "#6b8e23", dose="none", relevance="no"),
+    "role_few_shot": _shipped(
+        "role_few_shot:role_few_shot", "prompt", "few-shot role prompt", "#b8b62e", dose="none", relevance="no"
+    ),
     "random": _shipped("placebos:random_neurons", "placebo", "random neurons", "#7d7d7d", dose_of="neva_shift"),
     "rotated": _shipped("rotated:rotated", "placebo", "rotated basis", "#8c8279"),
     "label_shuffled": _shipped(

@@ -87,10 +87,20 @@ def level_draws(responses: Responses, *, seed: int, n_boot: int, edited: bool) -
     if not edited:
         scores = tuple(np.broadcast_to(b, e.shape) for b, e in zip(responses.base, responses.edited, strict=True))
     levels = replace(responses, base=tuple(np.zeros_like(b) for b in responses.base), edited=scores)
-    sums = cluster_sums(levels)
-    boot = bootstrap_weights(sums.names, levels.values, n_boot=n_boot, seed=seed, shared=levels.shared)
-    drawn = formulas.effects(sums, _with_data(boot))
-    return formulas.gain(drawn, levels.target)
+    return target_draws(levels, seed=seed, n_boot=n_boot)
+
+
+def target_draws(responses: Responses, *, seed: int, n_boot: int) -> Float[np.ndarray, "b i"]:
+    """Compute the gain of each steered value on the data (row 0) and on the draws of D, without leakage.
+
+    Args:
+        responses: The item scores.
+        seed: Seed of the draws.
+        n_boot: Bootstrap draws.
+    """
+    sums = cluster_sums(responses)
+    boot = bootstrap_weights(sums.names, responses.values, n_boot=n_boot, seed=seed, shared=responses.shared)
+    return formulas.gain(formulas.effects(sums, _with_data(boot)), responses.target)
 
 
 def nlr(leak: Float[np.ndarray, "b i"], gain: Float[np.ndarray, "b i"], n: int, level: float) -> Estimate:

@@ -22,6 +22,7 @@ from neva_tl.evaluation.measures.cluster_sums import cluster_sums, worst_case
 from neva_tl.evaluation.measures.estimate import Estimate, interval, null
 from neva_tl.evaluation.measures.headline import draw, headline, level_draws, nlr
 from neva_tl.evaluation.measures.responses import Responses
+from neva_tl.evaluation.measures.wrong_way import wrong_way
 
 #: Reason why a single concept has no leakage and no NLR.
 NOTHING_TO_LEAK_TO = "one value is measured, so there is nothing to leak to"
@@ -57,6 +58,9 @@ class LeakageResult:
         gains: Per steered value, `gain_i = D[i, i]`.
         leakages: Per steered value, the cross-fitted mean of the positive off-target changes.
         gain: Mean of `gains`.
+        wrong_ways: Per steered value, the share of its items whose score falls under the edit, ties half (see
+            `measures.wrong_way`).
+        wrong_way: Mean of `wrong_ways`.
         leakage: Mean of `leakages`.
         leakage_plain: Leakage without cross-fitting (biased upward by noise).
         leakage_signed: Mean of D over the off-target cells.
@@ -92,6 +96,8 @@ class LeakageResult:
     gains: dict[str, Estimate]
     leakages: dict[str, Estimate]
     gain: Estimate
+    wrong_ways: dict[str, Estimate]
+    wrong_way: Estimate
     leakage: Estimate
     leakage_plain: Estimate
     leakage_signed: Estimate
@@ -143,7 +149,7 @@ class LeakageResult:
         Returns:
             Columns method, steered, measured, d, lo, hi, n (items scored in both conditions), missing (share of items
             without a score), worst_lo, worst_hi (bounds of D over all possible missing scores; NaN if the judge's unit
-            has no bounds).
+            has no bounds), wrong_way, wrong_way_lo, wrong_way_hi (share of items pushed the wrong way; NaN off target).
         """
         responses = self.responses
         count = np.stack([c.sum(axis=1) for c in cluster_sums(responses).count], axis=1)
@@ -170,19 +176,20 @@ class LeakageResult:
                 "missing": 1.0 - count[i, j] / max(offered[i, j], 1),
                 "worst_lo": np.nan if worst is None else worst[0][i, j],
                 "worst_hi": np.nan if worst is None else worst[1][i, j],
+                **(self.wrong_ways[steered] if steered == measured else null()).columns("wrong_way"),
             }
             for i, steered in enumerate(responses.steered)
             for j, measured in enumerate(responses.values)
         ]
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows).astype(dict.fromkeys(("wrong_way", "wrong_way_lo", "wrong_way_hi"), float))
 
     def per_value(self) -> pd.DataFrame:
-        """Return one row per steered value: gain and leakage with intervals, CSR before and after."""
+        """Return one row per steered value: gain, share pushed the wrong way, leakage, CSR before and after."""
         rows = []
         for name in self.responses.steered:
             gain, leak = self.gains[name], self.leakages[name]
             row: dict[str, Any] = {"method": self.method, "steered": name}
-            row |= gain.columns("gain") | leak.columns("leakage")
+            row |= gain.columns("gain") | self.wrong_ways[name].columns("wrong_way") | leak.columns("leakage")
             row |= {"csr_base": self.csr_base[name].est, "csr": self.csr[name].est}
             if self.affirmation:
                 row["affirmation"] = self.affirmation[name].est
@@ -192,7 +199,7 @@ class LeakageResult:
     def summary(self) -> pd.DataFrame:
         """Return one row: the headline measures with their intervals, judge and unit."""
         row: dict[str, Any] = {"method": self.method, "judge": self.responses.judge, "unit": self.responses.unit}
-        for name in ("gain", "leakage", "nlr", "ngl", "coupling"):
+        for name in ("gain", "wrong_way", "leakage", "nlr", "ngl", "coupling"):
             estimate: Estimate = getattr(self, name)
             row |= estimate.columns(name)
         return pd.DataFrame([row | {"circle": self.circle.rho.est, "circle_p": self.circle.p}])
@@ -224,6 +231,7 @@ class LeakageResult:
     def _repr_html_(self) -> str:
         responses = self.responses
         facts: dict[str, Any] = {name: getattr(self, name) for name in ("gain", "leakage", "nlr", "ngl")}
+        facts["wrong way"] = self.wrong_way
         facts |= {"judge": responses.judge or None, "unit": responses.unit or None, "items": responses.n}
         matrix = self.matrix.rename_axis(index="steered", columns="measured")
         facts = {name: fact for name, fact in facts.items() if name not in self.undefined}
@@ -308,6 +316,7 @@ def measure(
         (responses, drawn.d) if net is None else (net, draw(net, seed=seed, n_boot=n_boot, n_splits=1).d)
     )
     circles = [_circle(circle_of, circle_draws, wedge, seed, n_permutations, level) for wedge in (False, True)]
+    wrong_ways, wrong_way_mean = wrong_way(responses, seed=seed, n_boot=n_boot, level=level)
     csr_base, csr_base_mean = _level(responses, seed=seed, n_boot=n_boot, level=level, edited=False)
     csr, csr_mean = _level(responses, seed=seed, n_boot=n_boot, level=level, edited=True)
     return LeakageResult(
@@ -318,6 +327,8 @@ def measure(
         gains=numbers.gains,
         leakages=numbers.leakages,
         gain=numbers.gain,
+        wrong_ways=wrong_ways,
+        wrong_way=wrong_way_mean,
         leakage=numbers.leakage,
         leakage_plain=numbers.leakage_plain,
         leakage_signed=estimate(formulas.off_target_mean(drawn.d, responses.target).mean(axis=-1)),

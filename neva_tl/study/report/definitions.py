@@ -22,6 +22,17 @@ def definitions() -> list[tuple[str, str]]:
             "D[i,i], averaged over values. Doses are calibrated on validation prompts, gains are of test prompts.",
         ),
         (
+            "wrong way",
+            "Share of the test items of the steered value whose score under the edit is below the unedited one; an equal score "
+            "counts half, so that an edit without effect has .5. Mean over values, interval by topic (after Tan et al. 2024; "
+            "handling of ties ours).",
+        ),
+        (
+            "positive control",
+            "Gain of the role prompt on the same test items by the same judge. A value whose interval is not above 0 is not "
+            "measurable here. The exact judge of the demo model knows the truth of its world and needs no control.",
+        ),
+        (
             "value leakage",
             "Rise of the values that were not targets: the mean over the other values j of the positive part of D[i,j]. "
             "Because max(0, noise) is above 0 on average, tables and results use the cross-fitted positive part: one half of "

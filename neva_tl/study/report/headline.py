@@ -10,6 +10,7 @@ import pandas as pd
 from neva_tl.circuits.drawing.wording import measurable, measures
 from neva_tl.core.method_records import METHODS
 from neva_tl.plots.style import method_label
+from neva_tl.study.report.control import caveat, control_line
 from neva_tl.study.report.numbers import estimate, excludes_zero, finite, fixed, measure, overlap, percent
 
 Methods = Mapping[str, Mapping[str, Any]]
@@ -34,6 +35,8 @@ def sentences(
 ) -> list[str]:
     """Summarise selection, gain, leakage and cost in a sentence each.
 
+    A sentence about scores of values names the values that the judge cannot measure.
+
     Args:
         results: content of results.json.
         run_tables: the run's tables by name.
@@ -43,15 +46,22 @@ def sentences(
         The sentences; one whose number is missing is left out.
     """
     methods: Methods = results.get("methods", {})
+    note = caveat(results)
     lines = [
         _neurons(run_tables.get("neurons"), results.get("model", {})),
         _circuits(circuits),
-        _gain(methods),
-        _leakage(methods),
+        _gain(methods, note),
+        _leakage(methods, note),
+        _control(results),
         _texts(methods),
         _cost(methods),
     ]
-    lines += [_gates(methods), _ablation(run_tables.get("ablation")), _placebo(methods), _role(methods)]
+    lines += [
+        _gates(methods),
+        _ablation(run_tables.get("ablation"), note),
+        _placebo(methods, note),
+        _role(methods, note),
+    ]
     return [line for line in lines if line]
 
 
@@ -60,10 +70,11 @@ def tiles(results: Mapping[str, Any]) -> list[dict[str, str]]:
     neva, caa = results.get("methods", {}).get("neva"), results.get("methods", {}).get("caa")
     if not neva:
         return []
-    out = [{"number": fixed(estimate(neva.get("gain"))), "label": "gain of the target value, NeVA"}]
-    out.append({"number": fixed(estimate(neva.get("nlr"))), "label": "NLR of NeVA (lower: less leakage)"})
+    note = caveat(results)
+    out = [{"number": fixed(estimate(neva.get("gain"))), "label": f"gain of the target value, NeVA{note}"}]
+    out.append({"number": fixed(estimate(neva.get("nlr"))), "label": f"NLR of NeVA (lower: less leakage){note}"})
     if caa:
-        out.append({"number": fixed(estimate(caa.get("nlr"))), "label": "NLR of CAA"})
+        out.append({"number": fixed(estimate(caa.get("nlr"))), "label": f"NLR of CAA{note}"})
     out.append({"number": percent(estimate(neva.get("invalid"))), "label": "invalid texts, NeVA"})
     divergence = estimate(neva.get("capability", {}).get("kl", {}).get("edited"))
     if divergence is not None:
@@ -126,13 +137,16 @@ def _count(n: int) -> str:
     return f"{n} values" if n > 1 else "one value"
 
 
-def _gain(methods: Methods) -> str:
+def _gain(methods: Methods, note: str) -> str:
     neva = methods.get("neva")
     if not neva or estimate(neva.get("gain")) is None:
         return ""
     line = f"Gain: edited towards a value, NeVA moves its score by {measure(neva['gain'])} on average over values"
     if not excludes_zero(neva["gain"]):
         line += ", which does not differ from 0"
+    line += note
+    if neva.get("gain_measurable"):
+        line += f", by {measure(neva['gain_measurable'])} over the measurable ones"
     base, after = estimate(neva.get("csr_base")), estimate(neva.get("csr"))
     if base is not None and after is not None:
         line += f" (CSR {fixed(base)} before, {fixed(after)} after)"
@@ -161,7 +175,7 @@ def undefined_nlr(entry: Mapping[str, Any]) -> str:
     return "the interval of the gain reaches 0" if low <= 0 else "too few bootstrap draws define it"
 
 
-def _leakage(methods: Methods) -> str:
+def _leakage(methods: Methods, note: str) -> str:
     neva, caa = methods.get("neva"), methods.get("caa")
     if not neva or not caa:
         return ""
@@ -171,9 +185,9 @@ def _leakage(methods: Methods) -> str:
         if estimate(entry.get("nlr")) is None
     ]
     if undefined:
-        return f"Leakage: NLR is not defined for {' and '.join(undefined)}."
+        return f"Leakage: NLR is not defined for {' and '.join(undefined)}{note}."
     line = f"Leakage: NLR is {measure(neva['nlr'])} for NeVA and {measure(caa['nlr'])} for CAA; "
-    return line + _order(neva["nlr"], caa["nlr"]) + _lowest(methods) + "."
+    return line + _order(neva["nlr"], caa["nlr"]) + note + _lowest(methods, note) + "."
 
 
 def _order(neva: Mapping[str, Any], caa: Mapping[str, Any]) -> str:
@@ -189,7 +203,7 @@ def _order(neva: Mapping[str, Any], caa: Mapping[str, Any]) -> str:
     )
 
 
-def _lowest(methods: Methods) -> str:
+def _lowest(methods: Methods, note: str) -> str:
     """The other method with the lowest NLR, where its interval is below those of NeVA and CAA."""
     others = {
         name: entry["nlr"]
@@ -203,12 +217,17 @@ def _lowest(methods: Methods) -> str:
         float(nlr["est"]) < float(methods[main]["nlr"]["est"]) and not overlap(nlr, methods[main]["nlr"])
         for main in ("neva", "caa")
     )
-    return f". {method_label(name)} leaks least, with NLR {measure(nlr)}" if lower else ""
+    return f". {method_label(name)} leaks least, with NLR {measure(nlr)}{note}" if lower else ""
 
 
 def _placebo_record(name: str) -> bool:
     record = METHODS.get(name)
     return record is not None and record.family == "placebo"
+
+
+def _control(results: Mapping[str, Any]) -> str:
+    line = control_line(results, plain=False)
+    return f"{line[0].upper()}{line[1:]}." if line else ""
 
 
 def _texts(methods: Methods) -> str:
@@ -246,29 +265,30 @@ def _gates(methods: Methods) -> str:
     return f"Gates: the same relevance gate, which decides where an edit acts, is part of {', '.join(shared)}."
 
 
-def _ablation(table: pd.DataFrame | None) -> str:
+def _ablation(table: pd.DataFrame | None, note: str) -> str:
     if table is None or not {"operation", "change"} <= set(table.columns):
         return ""
     changes = [
         f"{fixed(rows['change'].mean())} (to {operation})" for operation, rows in table.groupby("operation", sort=False)
     ]
-    return f"Ablating the same neurons changes the value's score on prompts that express it by {', '.join(changes)}."
+    change = ", ".join(changes)
+    return f"Ablating the same neurons changes the value's score on prompts that express it by {change}{note}."
 
 
-def _placebo(methods: Methods) -> str:
+def _placebo(methods: Methods, note: str) -> str:
     entry = methods.get("random")
     if not entry or estimate(entry.get("gain")) is None:
         return ""
     record = METHODS["random"]
     dose = "" if record.dose_of is None else f" at the doses of {method_label(record.dose_of)}"
-    return f"Placebo: random neurons with the same norm of edit{dose} gain {measure(entry['gain'])}."
+    return f"Placebo: random neurons with the same norm of edit{dose} gain {measure(entry['gain'])}{note}."
 
 
-def _role(methods: Methods) -> str:
+def _role(methods: Methods, note: str) -> str:
     entry = methods.get("role") or methods.get("role_prompt")
     if not entry or estimate(entry.get("gain")) is None:
         return ""
-    line = f"Role prompt: an instruction that names the value gains {measure(entry['gain'])}"
+    line = f"Role prompt: an instruction that names the value gains {measure(entry['gain'])}{note}"
     if estimate(entry.get("nlr")) is None:
         return f"{line}; its NLR is not defined ({undefined_nlr(entry)})."
     return f"{line} with NLR {measure(entry['nlr'])}."

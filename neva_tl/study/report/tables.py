@@ -15,6 +15,9 @@ Row = Mapping[Any, Any]
 #: (label, text of a row, sorting key of a row, whether it is text, tooltip)
 Column = tuple[str, Callable[[Row], str], Callable[[Row], Any], bool, str]
 
+#: Tooltip of the share of items pushed the wrong way.
+WRONG_WAY = "share of test items whose score the edit lowers, ties half: .5 = no direction"
+
 
 def number(label: str, name: str, digits: int = 2, title: str = "") -> Column:
     """Column of a plain number."""
@@ -124,6 +127,8 @@ def methods(df: pd.DataFrame) -> dict[str, Any]:
         ),
         ("csr", change("CSR", "csr_base", "csr", "mean score of the steered value, unedited → edited")),
         ("gain", ranged("gain", "gain", "mean of D[i,i] over values")),
+        ("gain_measurable", ranged("gain, measurable", "gain_measurable", "mean over the measurable values alone")),
+        ("wrong_way", ranged("wrong way", "wrong_way", WRONG_WAY)),
         ("nlr", ranged("NLR", "nlr", "leakage per gain, cross-fitted (ours)")),
         (
             "leakage",
@@ -159,10 +164,34 @@ def values(df: pd.DataFrame) -> dict[str, Any]:
         ("dose", number("dose", "dose", 3)),
         ("csr", change("CSR", "csr_base", "csr")),
         ("gain", ranged("gain", "gain")),
+        ("wrong_way", ranged("wrong way", "wrong_way", WRONG_WAY)),
         ("leakage", number("leakage", "leakage", 3, "mean rise of the other values, cross-fitted")),
         ("invalid", ("invalid", lambda row: percent(row.get("invalid")), lambda row: row.get("invalid"), False, "")),
     ]
     return build(in_order(df), _present(df, columns))
+
+
+def controls(df: pd.DataFrame) -> dict[str, Any]:
+    """Build the table of the positive control: a row per value, and one of their mean."""
+    columns = [
+        ("value", words("value", lambda row: str(row["value"]))),
+        (
+            "est",
+            (
+                "gain of the role prompt",
+                lambda row: interval(row["est"], row.get("lo"), row.get("hi")),
+                lambda row: row["est"],
+                False,
+                "",
+            ),
+        ),
+        ("n", number("items", "n", 0)),
+        (
+            "measurable",
+            words("measurable", lambda row: "yes" if row["measurable"] else "no", "the interval is above 0"),
+        ),
+    ]
+    return build(df, _present(df, columns))
 
 
 def neurons(df: pd.DataFrame) -> dict[str, Any]:

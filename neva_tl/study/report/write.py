@@ -21,6 +21,7 @@ from neva_tl.plots.style import FIGURE_DPI, at_gain, plain_numbers
 from neva_tl.plots.value_names import using_theory
 from neva_tl.plots.widgets import bundle
 from neva_tl.study.report import circuits, definitions, headline, sections, tables
+from neva_tl.study.report.control import controls_of, needs_control
 
 #: Table of the report -> title of the section that is left out without it.
 SECTIONS = {
@@ -34,6 +35,8 @@ SECTIONS = {
     "layers": "Per-layer ablation",
     "circuit": "Circuits",
 }
+#: Further tables, whose absence is not a gap.
+OPTIONAL = ("ablation", "controls")
 #: Hints for tables that another command writes.
 HINTS = {"layers": " (analyses/layer_ablation.py writes it; then write the report again)"}
 #: Figure -> alternative text.
@@ -73,7 +76,7 @@ def write_report(run: str | Path) -> Path:
     if results is None:
         raise InputError(f"{run / 'results.json'} is missing or not JSON: run `neva-tl run --out {run}` first")
     manifest = _json(run / "manifest.json")
-    frames = {name: table for name in (*SECTIONS, "ablation") if (table := _table(run, name)) is not None}
+    frames = {name: table for name in (*SECTIONS, *OPTIONAL) if (table := _table(run, name)) is not None}
     with using_theory(run_theory(run)):
         context = build_context(results, manifest, frames, run)
     return write_page(run / "report.html", environment().get_template("report.html.j2").render(context))
@@ -105,6 +108,8 @@ def build_context(
         for name, title in SECTIONS.items()
         if name not in frames and not (name == "circuit" and graphs) and not _has_reason(name, reasons)
     ]
+    if results.get("judge") and needs_control(judge) and controls_of(results) is None:
+        missing.append(f"Positive control: this run did not measure what a role prompt does to the scores of {judge}.")
     css, js = assets()
     context: dict[str, Any] = {
         "css": asset("report.css.j2") + css,
@@ -121,6 +126,7 @@ def build_context(
         ("", "Summary", lambda: {"headline": headline.sentences(results, frames, metas)}),
         ("", "Main numbers", lambda: {"tiles": headline.tiles(results)}),
         ("methods", SECTIONS["methods"], lambda: {"methods": tables.methods(frames["methods"])}),
+        ("controls", "Positive control", lambda: {"controls": tables.controls(frames["controls"])}),
         ("values", SECTIONS["values"], lambda: {"values": tables.values(frames["values"])}),
         ("leakage", SECTIONS["leakage"], lambda: sections.heatmaps(at_gain(frames["leakage"]))),
         ("generations", SECTIONS["generations"], lambda: sections.texts(frames["generations"])),
@@ -189,6 +195,7 @@ def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
     entries = [
         ("circuit", "Circuits", context.get("circuits")),
         ("methods", "Methods", context.get("methods")),
+        ("control", "Positive control", context.get("controls")),
         ("leakage", "Leakage", context.get("maps")),
         ("dose", "Dose", images.get("dose_response") or images.get("gain_leakage")),
         ("texts", "Texts", context.get("texts")),

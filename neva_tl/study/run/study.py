@@ -24,6 +24,7 @@ from neva_tl.core.theories import left_out
 from neva_tl.models.sources import label
 from neva_tl.plots.showable import showable
 from neva_tl.selection.base import check_k
+from neva_tl.study.report.control import control_line
 from neva_tl.study.run import changed_files, stages, summary, tables, workers
 from neva_tl.study.run.adopt import adopt
 from neva_tl.study.run.config import Profile, StudyConfig
@@ -74,7 +75,8 @@ class StudyResult:
         """Read a tidy table of the run.
 
         Args:
-            name: `methods`, `leakage`, `values`, `dose`, `neurons`, `effects`, `circuit`, `generations` or `ablation`.
+            name: `methods`, `leakage`, `values`, `controls`, `dose`, `neurons`, `effects`, `circuit`, `generations` or
+                `ablation`.
 
         Returns:
             The table; its `.show()` draws the figure that belongs to it, where there is one.
@@ -83,14 +85,19 @@ class StudyResult:
         return showable(RunFolder(self.folder).read_table(f"tables/{name}"), figure)
 
     def text(self) -> str:
-        """Format the headline table as text, and name the parts that were left out."""
-        lines = [summary.text_table(self.table("methods"), self.results["judge"], self.results["unit"])]
-        return "\n".join([*lines, *(f"left out: {line_of(record)}" for record in self.left_out)])
+        """Format the headline table as text, with the positive control and the parts that were left out."""
+        table = summary.text_table(self.table("methods"), self.results["judge"], self.results["unit"])
+        return "\n".join([table, *self._notes()])
 
     def parts(self) -> list[str | pd.DataFrame]:
         """Return the sentences and the table of `text`, in order."""
         head, table = summary.headline(self.table("methods"), self.results["judge"], self.results["unit"])
-        return [head, table, *(f"left out: {line_of(record)}" for record in self.left_out)]
+        return [head, table, *self._notes()]
+
+    def _notes(self) -> list[str]:
+        """Return the lines below the headline table."""
+        control = control_line(self.results)
+        return [*([control] if control else []), *(f"left out: {line_of(record)}" for record in self.left_out)]
 
     @property
     def left_out(self) -> list[dict[str, str]]:
@@ -107,6 +114,8 @@ class StudyResult:
         results = self.results
         facts = {"model": results["model"].get("name"), "judge": results["judge"], "unit": results["unit"]}
         facts |= {"values": len(results["values"]), "folder": self.folder}
+        if control := control_line(results):
+            facts["positive control"] = control.partition(": ")[2]
         return card("Study", facts, self.table("methods"), rows=20)
 
 

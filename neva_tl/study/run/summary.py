@@ -10,7 +10,9 @@ import pandas as pd
 
 from neva_tl.core.method_records import METHODS
 from neva_tl.core.statistics import wilson
+from neva_tl.evaluation.measures.estimate import Estimate
 from neva_tl.evaluation.measures.result import LeakageResult
+from neva_tl.study.report.control import needs_control
 
 #: A missing measurement.
 NOTHING = {"est": None, "lo": None, "hi": None, "n": 0}
@@ -51,6 +53,7 @@ def method_entry(
     result: LeakageResult,
     cells: Mapping[str, Mapping[str, Any]],
     base: Mapping[str, Any],
+    gain_measurable: Estimate | None = None,
 ) -> dict[str, Any]:
     """Return the entry of one condition in results.json.
 
@@ -60,6 +63,7 @@ def method_entry(
         result: Leakage measures of the condition.
         cells: Record of the cell of each value (`dose`, `status`, `invalid`, `n_texts`, `capability`, `fluency`).
         base: The unedited model's record of the same kind.
+        gain_measurable: Mean gain over the measurable values, where some are not (`controls.Controls.gain_of`).
     """
     record = METHODS.get(result.method)
     lender = None if record is None else record.dose_of
@@ -73,6 +77,7 @@ def method_entry(
             "dose": cell["dose"],
             "status": statuses[name],
             "gain": result.gains[name].to_json(),
+            "wrong_way": result.wrong_ways[name].to_json(),
             "leakage": result.leakages[name].to_json(),
             "csr_base": result.csr_base[name].to_json(),
             "csr": result.csr[name].to_json(),
@@ -87,6 +92,8 @@ def method_entry(
         "csr": result.csr_mean.to_json(),
         "csr_base": result.csr_base_mean.to_json(),
         "gain": result.gain.to_json(),
+        **({} if gain_measurable is None else {"gain_measurable": gain_measurable.to_json()}),
+        "wrong_way": result.wrong_way.to_json(),
         "leakage": result.leakage.to_json(),
         "nlr": result.nlr.to_json(),
         "nlr_plain": result.nlr_plain.to_json(),
@@ -144,8 +151,9 @@ def method_row(entry: Mapping[str, Any], method: str) -> dict[str, Any]:
         "reached": entry["reached"],
         "csr_base": entry["csr_base"]["est"],
     }
-    for name in ("csr", "gain", "leakage", "nlr", "ngl"):
-        row |= {name: entry[name]["est"], f"{name}_lo": entry[name]["lo"], f"{name}_hi": entry[name]["hi"]}
+    for name in ("csr", "gain", "gain_measurable", "wrong_way", "leakage", "nlr", "ngl"):
+        if name in entry:
+            row |= {name: entry[name]["est"], f"{name}_lo": entry[name]["lo"], f"{name}_hi": entry[name]["hi"]}
     row["nlr_plain"] = entry["nlr_plain"]["est"]
     row |= {
         "invalid": entry["invalid"]["est"],
@@ -177,6 +185,9 @@ def values_rows(entry: Mapping[str, Any], method: str) -> list[dict[str, Any]]:
             "gain": cell["gain"]["est"],
             "gain_lo": cell["gain"]["lo"],
             "gain_hi": cell["gain"]["hi"],
+            "wrong_way": cell["wrong_way"]["est"],
+            "wrong_way_lo": cell["wrong_way"]["lo"],
+            "wrong_way_hi": cell["wrong_way"]["hi"],
             "leakage": cell["leakage"]["est"],
             "invalid": cell["invalid"]["est"],
             "csr_base": cell["csr_base"]["est"],
@@ -189,7 +200,9 @@ def values_rows(entry: Mapping[str, Any], method: str) -> list[dict[str, Any]]:
 def headline(methods: pd.DataFrame, judge: str, unit: str) -> tuple[str, pd.DataFrame]:
     """Return a sentence about the headline table, and the table with its numbers as text.
 
-    It has CSR, gain, NLR, NGL, invalid rate, capability before and after the edit, and the dose of each method.
+    It has CSR, gain, NLR, NGL, invalid rate, capability before and after the edit, and the dose of each method. For judges that
+    need a positive control it also has the mean gain over the measurable values, where some are not, and the share of items
+    pushed the wrong way.
 
     Args:
         methods: The `methods` table.
@@ -205,6 +218,7 @@ def headline(methods: pd.DataFrame, judge: str, unit: str) -> tuple[str, pd.Data
         low, high = row[f"{name}_lo"], row[f"{name}_hi"]
         return value if value == "-" or low is None or pd.isna(low) else f"{value} [{number(low)}, {number(high)}]"
 
+    further = {"gain_measurable": "gain (measurable)", "wrong_way": "wrong way"} if needs_control(judge) else {}
     rows = []
     for _, row in methods.iterrows():
         rows.append(
@@ -217,6 +231,7 @@ def headline(methods: pd.DataFrame, judge: str, unit: str) -> tuple[str, pd.Data
                 "reached": row["reached"],
                 "CSR": f"{number(row['csr_base'])} -> {number(row['csr'])}",
                 "gain": ranged(row, "gain"),
+                **{label: ranged(row, name) for name, label in further.items() if name in methods},
                 "NLR": ranged(row, "nlr"),
                 "NLR plain": number(row["nlr_plain"]),
                 "NGL": ranged(row, "ngl"),

@@ -17,6 +17,7 @@ from neva_tl.methods import gate_name
 from neva_tl.study.run import summary
 from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.comparison import stored_responses
+from neva_tl.study.run.control import Controls, read_controls
 from neva_tl.study.run.optional import bring_back, leave_out, left_out, optional
 
 Plan = Sequence[tuple[str, float | None]]
@@ -54,6 +55,8 @@ def write_all(
     """
     store, base = cells.store, cells.base
     gated = cells.config.gate == "relevance"
+    controls = read_controls(cells, steered)
+    draws = {"seed": cells.config.seed, "n_boot": cells.profile.n_boot}
     entries: list[tuple[str, dict[str, Any]]] = []
     undefined: Mapping[str, str] = {}
     leaks, doses = [], []
@@ -61,7 +64,8 @@ def write_all(
         record = {v: store.read_json(f"cells/measure/{method}/{v}@{target}.json") for v in steered}
         result = result_of(cells, method, target, steered)
         undefined = result.undefined
-        entry = summary.method_entry(gate_name(method, gated), target, result, record, base)
+        measurable = None if controls is None else controls.gain_of(result.responses, **draws)
+        entry = summary.method_entry(gate_name(method, gated), target, result, record, base, measurable)
         entries.append((method, entry))
         leaks.append(result.table().assign(gate=gate_name(method, gated), target_gain=target))
     for method in dict.fromkeys(m for m, _ in plan):
@@ -76,6 +80,8 @@ def write_all(
     store.write_table("tables/methods", methods)
     store.write_table("tables/leakage", pd.concat(leaks, ignore_index=True))
     store.write_table("tables/values", pd.DataFrame([r for m, e in entries for r in summary.values_rows(e, m)]))
+    if controls is not None:
+        store.write_table("tables/controls", controls.table())
     if doses:
         table = pd.concat(doses, ignore_index=True)
         # a judge that measures only the target during the search gives no leakage; figures read the column
@@ -91,7 +97,7 @@ def write_all(
     with optional(store, "Figures", errors=(Exception,)):
         _figures(cells, jobs)
     # written last, because it names the figures that were left out
-    store.write_json("results.json", _results(cells, entries, steered, ablation, neurons))
+    store.write_json("results.json", _results(cells, entries, steered, ablation, neurons, controls))
 
 
 def _check_measures(
@@ -231,10 +237,12 @@ def _results(
     steered: Sequence[str],
     ablation: pd.DataFrame,
     neurons: Mapping[str, NeuronSet],
+    controls: Controls | None,
 ) -> dict[str, Any]:
     """Return the content of results.json.
 
-    `methods` holds the headline conditions (the largest gain), `conditions` every condition.
+    `methods` holds the headline conditions (the largest gain), `conditions` every condition, `controls` the positive control
+    (absent where the judge needs none).
     """
     from neva_tl import models
 
@@ -247,6 +255,7 @@ def _results(
         "values": list(steered),
         **cells.scorer.about(),
         "target_gain": top,
+        **({} if controls is None else {"controls": controls.to_json()}),
         "methods": headline,
         "conditions": [{"method": m, **{k: v for k, v in e.items() if k != "per_value"}} for m, e in entries],
         "neurons": {

@@ -23,6 +23,7 @@ from neva_tl.evaluation.judges.registry import JUDGES
 from neva_tl.models import Model
 from neva_tl.selection import SELECTORS, Selector
 from neva_tl.selection.registry import find_selector
+from neva_tl.study.report.control import CONTROL, needs_control
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.workspace import StudyWorkspace, dose_source
 
@@ -107,7 +108,7 @@ class Registered:
     Workers start without the records that a notebook or a script registered.
 
     Attributes:
-        methods: Name -> record; includes the methods whose doses others take.
+        methods: Name -> record; includes the methods whose doses others take, and the positive control.
         selectors: Name -> record.
         judges: Name -> import path and form.
     """
@@ -124,9 +125,10 @@ class Registered:
             config: The resolved study.
         """
         sources = [source for name in config.methods if (source := dose_source(name)) is not None]
+        control = (CONTROL,) if needs_control(config.judge) else ()
         judge = config.judge.partition(":")[0]
         return cls(
-            {name: find_method(name) for name in (*config.methods, *sources)},
+            {name: find_method(name) for name in (*config.methods, *sources, *control)},
             {config.selector: find_selector(config.selector)},
             {judge: JUDGES[judge]} if judge in JUDGES else {},
         )

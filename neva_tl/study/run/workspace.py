@@ -14,9 +14,11 @@ from neva_tl.core.method_records import find_method
 from neva_tl.editing import Edit
 from neva_tl.evaluation.judges.base import Judge
 from neva_tl.methods import Evidence, build
+from neva_tl.study.report.control import CONTROL, needs_control
 from neva_tl.study.run import stages
 from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.config import StudyConfig
+from neva_tl.study.run.control import control_cell
 from neva_tl.study.run.optional import leave_out, optional
 from neva_tl.study.run.run_folder import RunFolder
 
@@ -96,7 +98,14 @@ class StudyWorkspace:
         """
         doses = [f"cells/dose/{method}/{value}.json" for method in self.searched]
         measured = [f"cells/measure/{method}/{value}@{target}.json" for method, target in self.plan]
-        return [*doses, *measured, f"cells/ablation/{value}.parquet"]
+        # the plan has the control's cell where it has the method
+        control = [f"{control_cell(value)}.json"] if self.controlled else []
+        return [*doses, *dict.fromkeys([*measured, *control]), f"cells/ablation/{value}.parquet"]
+
+    @property
+    def controlled(self) -> bool:
+        """Whether the study measures a positive control of its judge."""
+        return needs_control(self.cells.config.judge)
 
     def edit_of(self, method: str, value: str) -> Edit:
         """Return the edit of a method for a value, cached.
@@ -121,7 +130,7 @@ class StudyWorkspace:
     def measure(self, values: Sequence[str], on_cell: Callable[[str], None] = lambda _: None) -> None:
         """Measure the unfinished cells of some values.
 
-        The order is doses, conditions, ablation.
+        The order is doses, conditions, positive control, ablation.
 
         Args:
             values: Steered values.
@@ -136,6 +145,10 @@ class StudyWorkspace:
             on_cell(f"{method} for {about}")
             source = dose_source(method)
             self.cells.conditions(method, target, values, self.edit_of, None if source is None else doses[source])
+        for value in values if self.controlled else ():
+            on_cell(f"positive control for {value}")
+            with optional(self.cells.store, f"Positive control of {value}"):
+                self.cells.conditions(CONTROL, None, (value,), self.edit_of, None)
         on_cell(f"ablation for {about}")
         for value in values:
             with optional(self.cells.store, f"Ablation of {value}"):

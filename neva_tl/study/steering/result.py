@@ -21,6 +21,7 @@ from neva_tl.editing.saved import SavedEdit, load_edit, save_edit
 from neva_tl.evaluation.conditions.fluency import admissible
 from neva_tl.evaluation.measures.estimate import Estimate
 from neva_tl.models.sources import label
+from neva_tl.study.report.control import is_measurable
 from neva_tl.study.steering.own_pairs import pairs_fact
 from neva_tl.study.steering.saved_model import model_of_edit
 
@@ -66,6 +67,8 @@ class SteeringResult:
         validation_gain: Gain on the validation pairs at that dose.
         gain: Gain on the test pairs, with its interval by topic.
         leakage: Mean rise of the other concepts on the test pairs (cross-fitted); undefined where the pairs cover one concept.
+        control: Gain of the role prompt on the same test pairs, the positive control of the judge; None for the exact judge, and
+            in results of earlier versions.
         effects: Change of each measured concept on the test pairs: `steered, measured, d, lo, hi, n, ...`.
         cost: `kl` (nats per token) and `loss` (rise in nats per token) on neutral text.
         invalid: Share of degenerate texts under the edit.
@@ -110,12 +113,27 @@ class SteeringResult:
     settings: Mapping[str, Any]
     advice: str = ""
     name: str = ""
+    control: Estimate | None = None
     model: models.Model | None = field(default=None, compare=False)
 
     @property
     def admissible(self) -> bool:
         """Whether the edited texts are degenerate at most .05 more often than the unedited ones."""
         return bool(admissible(self.invalid, self.invalid_unedited))
+
+    @property
+    def measurable(self) -> bool | None:
+        """Whether the judge measures the concept here: the interval of `control` is above 0; None without a control."""
+        return None if self.control is None else is_measurable(self.control.to_json())
+
+    @property
+    def wrong_way(self) -> Estimate | None:
+        """Share of test items whose score falls under the edit, ties half; None in results of earlier versions."""
+        rows = self.effects[self.effects["measured"] == self.value]
+        if "wrong_way" not in rows or not len(rows):
+            return None
+        row = to_json(rows.iloc[0].to_dict())
+        return Estimate(row["wrong_way"], row["wrong_way_lo"], row["wrong_way_hi"], self.gain.n)
 
     @property
     def card(self) -> dict[str, str]:
@@ -131,12 +149,19 @@ class SteeringResult:
             else f"{self.dose:.4g} ({self.status} gain {self.target:g})",
             "gain on validation": "-" if self.validation_gain is None else f"{self.validation_gain:.2f}",
             "gain on test": f"{_shown(self.gain)} ({self.unit}, judge {self.judge}, n = {self.gain.n})",
+            **({} if self.wrong_way is None else {"pushed the wrong way": f"{_shown(self.wrong_way)} of the items"}),
+            **({} if self.control is None else {"positive control": self._control_fact()}),
             "leakage": "nothing to leak to: the pairs cover one concept" if one else _shown(self.leakage),
             "cost": f"KL {_shown(self.cost['kl'])}, loss {_shown(self.cost['loss'])} nats per token",
             "invalid texts": f"{self.invalid:.0%} of {self.texts_checked} (unedited {self.invalid_unedited:.0%}), "
             + ("admissible" if self.admissible else "not admissible"),
             **({"advice": self.advice} if self.advice else {}),
         }
+
+    def _control_fact(self) -> str:
+        assert self.control is not None
+        verdict = "" if self.measurable else "not "
+        return f"the role prompt gains {_shown(self.control)}: {self.value} is {verdict}measurable by {self.judge}"
 
     def __repr__(self) -> str:
         dose = "no admissible dose" if self.dose is None else f"dose {self.dose:.4g}"
@@ -241,6 +266,7 @@ class SteeringResult:
             **{name: getattr(self, name) for name in _PLAIN},
             **{name: getattr(self, name).to_json() for name in ("gain", "leakage")},
             "cost": {name: estimate.to_json() for name, estimate in self.cost.items()},
+            "control": None if self.control is None else self.control.to_json(),
             **{name: getattr(self, name).to_dict("records") for name in ("curve", "effects")},
             "settings": dict(self.settings),
         }
@@ -278,6 +304,9 @@ class SteeringResult:
             state |= {name: Estimate(**data[name]) for name in ("gain", "leakage")}
             state |= {name: pd.DataFrame(data[name]) for name in ("curve", "effects")}
             state["cost"] = {name: Estimate(**estimate) for name, estimate in data["cost"].items()}
+            state["control"] = (
+                Estimate(**data["control"]) if data.get("control") else None
+            )  # earlier versions have none
             neurons = NeuronSet.load(folder / "neurons")
             return cls(edit=saved.edit, **state, neurons=neurons, settings=settings, model=model)
         except DAMAGED as error:

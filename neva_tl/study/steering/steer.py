@@ -37,6 +37,7 @@ from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.evidence import evidence_folder
 from neva_tl.study.run.run_folder import RunFolder, versions
 from neva_tl.study.steering.advice import advice
+from neva_tl.study.steering.control import steering_control
 from neva_tl.study.steering.cost import cost_table
 from neva_tl.study.steering.own_pairs import check_concept, own_pairs
 from neva_tl.study.steering.result import SteeringResult
@@ -73,7 +74,8 @@ def steer(
 
     Collects activations on the training pairs, selects neurons, searches the dose on the validation pairs, and measures gain,
     leakage and cost on the test pairs and on neutral text. A gain out of reach is a result, not an error: `status` is
-    `unreached`, the edit has the best admissible dose, and `advice` says what would help.
+    `unreached`, the edit has the best admissible dose, and `advice` says what would help. The role prompt's gain on the same test
+    pairs is the positive control: where its interval is not above 0, the judge cannot measure the concept on this model.
 
     Args:
         model: A loaded model, or a name for `neva_tl.load`.
@@ -330,6 +332,8 @@ class _Bench:
             self.cells.conditions(method, target, (self.value,), self.edit_of, {self.value: record})
         cell = f"cells/measure/{method}/{self.value}@{target}"
         facts = self.cells.store.read_json(f"{cell}.json")
+        with timed("positive control"):
+            control = steering_control(self.cells, self.evidence, self.value)
         measured = self._measured(method, cell)
         edit = self.edit_of(method, self.value).with_dose(facts["dose"] or 0.0)
         cost = self._cost(cell.replace("measure", "cost", 1), edit)
@@ -347,6 +351,7 @@ class _Bench:
             validation_gain=None if best is None else float(best["gain"]),
             gain=measured.gains[self.value],
             leakage=measured.leakages[self.value],
+            control=control,
             effects=measured.table().drop(columns=["method"]),
             cost=cost,
             invalid=facts["invalid"],

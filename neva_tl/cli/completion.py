@@ -20,7 +20,7 @@ METHODS = (
 )
 SELECTORS = (
     *("effect_size", "neva", "probe", "causal", "margin", "random", "label_shuffled", "activation_probability", "lape"),
-    *("mean_shift", "write"),
+    *("mean_shift", "write", "regression"),
 )
 JUDGES = ("auto", "logprob", "exact", "wordlist", "classifier:", "hf:", "chat:", "llm:")
 

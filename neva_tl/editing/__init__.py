@@ -19,6 +19,7 @@ from neva_tl.editing.edits.clamp import Clamp
 from neva_tl.editing.edits.compose import Composed, compose
 from neva_tl.editing.edits.context import ContextAware, fit_context
 from neva_tl.editing.edits.gate_shift import GateShift
+from neva_tl.editing.edits.paced import Paced, paced
 from neva_tl.editing.edits.probe import LayerProbe
 from neva_tl.editing.edits.prompt import RolePrompt
 from neva_tl.editing.edits.prompt_shift import PromptShift
@@ -52,6 +53,7 @@ __all__ = [
     "GateShift",
     "LayerProbe",
     "NeuronEdit",
+    "Paced",
     "ProbedVector",
     "PromptContext",
     "PromptShift",
@@ -75,6 +77,7 @@ __all__ = [
     "fit_relevance",
     "fit_vector_probes",
     "identity",
+    "paced",
     "rewrite",
     "touched_tokens",
 ]

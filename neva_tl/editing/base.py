@@ -54,6 +54,10 @@ def decided_scope(scope: AutoScope, demo: bool) -> Scope:
 E = TypeVar("E", bound="Edit")
 
 
+def _no_ids() -> Int[Tensor, "b n"]:
+    raise InputError("a change reads token ids only where its `needs` has 'tokens'")
+
+
 @dataclass(frozen=True)
 class PromptContext:
     """Facts of the running forward pass (b rows) for changes that need more than their activation.
@@ -66,6 +70,7 @@ class PromptContext:
             are run.
         sites: Activations of this layer at the sites in `Change.needs`.
         tokens: Returns two masks `[b, n]`: True for generated tokens, and True for real ones (no padding).
+        ids: Returns the token ids `[b, n]` of the running pass, where `Change.needs` has `tokens`.
 
     Example:
         >>> def shift(x, context):  # moves generated tokens by 0.1
@@ -80,6 +85,7 @@ class PromptContext:
     memory: dict[str, Tensor]
     sites: Mapping[str, Tensor]
     tokens: Callable[[], tuple[Bool[Tensor, "b n"], Bool[Tensor, "b n"]]]
+    ids: Callable[[], Int[Tensor, "b n"]] = _no_ids
 
     __repr__ = brief
 
@@ -92,8 +98,8 @@ class Change:
         layer: The layer.
         site: Short name of the hook point.
         apply: `apply(x)`, or `apply(x, context)` with a `PromptContext` where `needs` is not empty.
-        needs: Other sites of the layer that fire before this one, and `prompt` where the change is computed at the prompt
-            (no run may then skip the prompt's forward pass).
+        needs: Other sites of the layer that fire before this one, `prompt` where the change is computed at the prompt (no run
+            may then skip the prompt's forward pass), and `tokens` where it reads token ids.
 
     Example:
         >>> from neva_tl.editing import Change
@@ -108,6 +114,11 @@ class Change:
     needs: tuple[str, ...] = ()
 
     __repr__ = brief
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The sites among `needs`."""
+        return tuple(name for name in self.needs if name not in ("prompt", "tokens"))
 
 
 @dataclass(frozen=True, eq=False)

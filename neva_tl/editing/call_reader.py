@@ -138,7 +138,11 @@ class CallReader:
             raise InputError("torch.compile cannot trace an edited model: compile it outside the edit block")
         if self._module.training and torch.is_grad_enabled() and _checkpoints(self._module):
             raise InputError(CHECKPOINTED)
-        self._read(dict(zip(self._names, args, strict=False)) | kwargs if args else kwargs)
+        arguments = dict(zip(self._names, args, strict=False)) | kwargs if args else kwargs
+        if self._session.reads_tokens:
+            tokens = self._tokens(arguments)
+            self._session.token_ids = None if tokens.is_floating_point() else tokens
+        self._read(arguments)
 
     def after(self, *_: Any) -> None:
         """Note that the pass has ended (a forward hook)."""

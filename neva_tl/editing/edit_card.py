@@ -57,6 +57,7 @@ def edit_card(edit: Any) -> str:
 def _target(edit: Any) -> dict[str, Any]:
     """Neurons, vectors, probes or prompts that an edit works on, whichever it has."""
     facts: dict[str, Any] = {}
+    edit = getattr(edit, "edit", edit)  # an edit at a pace has the neurons of the other one
     if (neurons := getattr(edit, "neurons", None)) is not None:
         chosen = edit.chosen() if hasattr(edit, "chosen") else neurons.df
         total = neurons.n_layers * neurons.d_mlp

@@ -129,11 +129,12 @@ def in_force(
     ]
     pairs = [(item, change) for _, item, _, change in plan]
     session.reads_prompts = any(_reads_prompt(item, change) for item, change in pairs)
+    session.reads_tokens = any("tokens" in change.needs for _, change in pairs)
     session.active_scopes = frozenset(item.scope for item, _ in pairs) | ({"all"} if session.reads_prompts else set())
     hooks: list[tuple[int, str, Callable[..., Tensor | None]]] = []
     if plan:
         hooks.append((0, "resid_pre", _begin(session)))
-    reads = {(change.layer, site) for *_, change in plan for site in change.needs if site != "prompt"}
+    reads = {(change.layer, site) for *_, change in plan for site in change.reads}
     hooks += [(layer, site, _site_recorder(session, layer, site)) for layer, site in sorted(reads)]
     # gates read hook_post as the layers below left it, before any edit of that layer
     hooks += [(layer, "post", _gate_recorder(session, gate, layer)) for gate, layer in _gates(pairs)]

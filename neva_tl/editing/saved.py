@@ -30,6 +30,7 @@ from neva_tl.editing.edits.clamp import Clamp
 from neva_tl.editing.edits.compose import Composed
 from neva_tl.editing.edits.context import ContextAware
 from neva_tl.editing.edits.gate_shift import GateShift
+from neva_tl.editing.edits.paced import Paced
 from neva_tl.editing.edits.probe import LayerProbe
 from neva_tl.editing.edits.prompt import RolePrompt
 from neva_tl.editing.edits.prompt_shift import PromptShift
@@ -48,7 +49,7 @@ _KIND = "an edit saved by neva_tl"
 CLASSES: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        Ablate, AddVector, Clamp, Composed, ContextAware, GateShift, LayerProbe, NeuronSet, ProbedVector, PromptShift,
+        Ablate, AddVector, Clamp, Composed, ContextAware, GateShift, LayerProbe, NeuronSet, Paced, ProbedVector, PromptShift,
         RelevanceGate, Rescale, RolePrompt, Scale, Shift,
     )
 }  # fmt: skip

@@ -37,6 +37,8 @@ class EditSession:
         active_scopes: Token scopes of the edits that change activations (a prefix cache is exact only when they are
             all `generated`); `all` is among them where an edit or a gate reads the prompt.
         reads_prompts: Whether an edit or a gate computes something at the prompt.
+        reads_tokens: Whether an edit reads token ids, which `call_reader` then sets.
+        token_ids: Token ids of the running pass, `[b, n]`; None where no edit reads them, or the pass got embeddings.
         condition_of: Condition of each prompt, where `edit_rows` runs several conditions in one batch.
         roles: Roles of the tokens in the running forward pass.
         thread: The thread that opened the block; no other thread may run the model inside it.
@@ -55,6 +57,8 @@ class EditSession:
     forwards: int = 0
     active_scopes: frozenset[Scope] = frozenset()
     reads_prompts: bool = False
+    reads_tokens: bool = False
+    token_ids: Tensor | None = None
     condition_of: Int[np.ndarray, " p"] | None = None
     roles: TokenRoles = field(default_factory=TokenRoles)
     thread: int = field(default_factory=threading.get_ident)
@@ -346,13 +350,22 @@ class EditSession:
         inside = end >= 0
         if selected is not None:
             inside = inside & selected.to(x.device).gather(1, end.clamp(min=0)[:, None]).squeeze(1)
-        sites = {site: self._sites[change.layer, site] for site in change.needs if site != "prompt"}
+        sites = {site: self._sites[change.layer, site] for site in change.reads}
         before = dict(memory)
-        new = change.apply(x, PromptContext(end, inside, memory, sites, self.roles.tokens))
+        new = change.apply(x, PromptContext(end, inside, memory, sites, self.roles.tokens, self._ids))
         for name, stored in memory.items():
             if stored is not before.get(name) and len(stored) != x.shape[0]:
                 raise WorkError(f"an edit at {_hook_point(change)} stored {len(stored)} entries for {x.shape[0]} texts")
         return self._checked(change, x, new, selected)
+
+    def _ids(self) -> Int[Tensor, "b n"]:
+        """Token ids of the running pass."""
+        ids = self.token_ids
+        if ids is None or ids.ndim != 2 or tuple(ids.shape) != self.roles.shape:
+            raise InputError(
+                "this edit reads token ids: call the model with input_ids, one text per row, not embeddings"
+            )
+        return ids
 
     def _changed(self, change: Change, gate: RelevanceGate | None, x: Tensor, selected: Tensor | None) -> Tensor:
         """The activation after a change at the selected tokens."""

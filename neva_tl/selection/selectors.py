@@ -24,6 +24,7 @@ from neva_tl.selection.neva import select_neva
 from neva_tl.selection.probe import select_probe
 from neva_tl.selection.random_neurons import select_random
 from neva_tl.selection.registry import SELECTORS, Selector, find_selector, run
+from neva_tl.selection.regression import select_regression
 from neva_tl.selection.shuffled import select_shuffled
 from neva_tl.selection.write import select_write
 
@@ -42,6 +43,7 @@ SELECTORS.update(
         "lape": Selector(select_lape),
         "mean_shift": Selector(select_mean_shift),
         "write": Selector(select_write, needs_model=True),
+        "regression": Selector(select_regression, needs_samples=True),
     }
 )
 

@@ -21,12 +21,14 @@ from neva_tl.editing import (
     ContextAware,
     GateShift,
     LayerProbe,
+    Paced,
     ProbedVector,
     PromptShift,
     RolePrompt,
     Scale,
     Shift,
     compose,
+    paced,
 )
 from neva_tl.evaluation.benchmarks import Benchmark, Item
 from neva_tl.evaluation.judges.cached import CachedJudge
@@ -52,6 +54,7 @@ EDITS: dict[type, Callable[[], Any]] = {
     Composed: lambda: compose([Amplify(neuron_set(), 2.0), Amplify(neuron_set(), 4.0)]),
     ContextAware: lambda: ContextAware(neuron_set(), (probe(0), probe(2)), dose=2.2),
     GateShift: lambda: GateShift(gated_neurons(), dose=0.5),
+    Paced: lambda: paced(Shift(neuron_set(), dose=3.5), half_life=20.0, no_repeat=3),
     ProbedVector: lambda: ProbedVector((probe(0), probe(1))),
     PromptShift: lambda: PromptShift((probe(0), probe(1)), dose=-2.0),
     RolePrompt: lambda: RolePrompt(HOSTILE * 20),

@@ -241,6 +241,7 @@ def targets(o: Objects) -> dict[str, Target]:
             "metric",
         ),
         "compose": (nv.editing.compose, {"edits": [o.edit], "shared": "sum"}),
+        "paced": (nv.editing.paced, {"edit": o.edit, "half_life": 20.0, "no_repeat": 3}),
         "with_dose": (o.edit.with_dose, {"dose": 1.0}),
         "with_scope": (o.edit.with_scope, {"scope": "all"}),
         "with_gate": (o.edit.with_gate, {"gate": None}),

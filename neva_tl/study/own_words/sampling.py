@@ -26,20 +26,26 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Conversation:
-    """How a role reaches the model.
+    """How a role reaches the model: before the question, in the user's turn, behind the system's turn of all answers.
+
+    So nothing but the role differs between the answers of both poles and the text that activations are read from. Small models
+    follow a role in the user's turn more closely than one in the system's (docs/results/text.md).
 
     Attributes:
-        system: Whether the chat template takes a system's turn; otherwise the role precedes the question in the user's turn.
+        system: Whether the chat template takes a system's turn.
+        text: The system's turn; None for the chat template's own.
     """
 
     system: bool
+    text: str | None = None
 
     @classmethod
-    def of(cls, model: models.Model) -> Conversation:
-        """Return how a model's chat template takes a role.
+    def of(cls, model: models.Model, text: str | None = None) -> Conversation:
+        """Return the conversation of a model's chat template.
 
         Args:
             model: A TransformerLens model.
+            text: The system's turn; None or "" for the chat template's own. A template without system's turns drops it.
 
         Raises:
             InputError: The model has no chat template.
@@ -50,10 +56,10 @@ class Conversation:
                 f"{facts.name} has no chat template: contrasts in its own words need an instruct model; give pairs instead"
             )
         try:
-            conversation_text(model, Example.of(cls(True).messages("Answer briefly.", "How are you?")))
+            conversation_text(model, Example.of(cls(True, "Be brief.").messages("Answer.", "How are you?")))
         except InputError:
             return cls(False)
-        return cls(True)
+        return cls(True, text or None)
 
     def messages(self, role: str, question: str) -> list[dict[str, str]]:
         """Return the turns before an answer.
@@ -62,9 +68,8 @@ class Conversation:
             role: The role.
             question: The question.
         """
-        if not self.system:
-            return [{"role": "user", "content": f"{role}\n\n{question}"}]
-        return [{"role": "system", "content": role}, {"role": "user", "content": question}]
+        before = [] if self.text is None else [{"role": "system", "content": self.text}]
+        return [*before, {"role": "user", "content": f"{role}\n\n{question}"}]
 
 
 def random_number(question: str, sample: int) -> int:
@@ -81,7 +86,12 @@ def random_number(question: str, sample: int) -> int:
 
 
 def sample_answers(
-    model: models.Model, requests: pd.DataFrame, decoding: Decoding, *, progress: bool = False
+    model: models.Model,
+    requests: pd.DataFrame,
+    decoding: Decoding,
+    *,
+    system: str | None = None,
+    progress: bool = False,
 ) -> list[str]:
     """Return the model's answers; those in the user's cache are not generated again.
 
@@ -89,6 +99,7 @@ def sample_answers(
         model: A TransformerLens model with a chat template, without hooks.
         requests: One row per answer: `role`, `question`, `sample`.
         decoding: Settings of text generation.
+        system: The system's turn; None for the chat template's own.
         progress: Show a bar on stderr.
 
     Raises:
@@ -96,7 +107,7 @@ def sample_answers(
     """
     if models.has_hooks(model):
         raise InputError("the model has hooks in force: leave the `with nv.edit(...)` block before it writes prompts")
-    conversation, fingerprint = Conversation.of(model), models.fingerprint(model)
+    conversation, fingerprint = Conversation.of(model, system), models.fingerprint(model)
     messages: list[Any] = [
         conversation.messages(role, question)
         for role, question in zip(requests["role"], requests["question"], strict=True)

@@ -99,10 +99,11 @@ def write(
     table = question_table(questions)
     if hasattr(scorer, "check_model"):
         scorer.check_model(model)  # a model is not the only judge of its own answers
-    conversation = Conversation.of(model)
-    system = (system or None) if conversation.system else None
+    system = Conversation.of(model, system).text
     requests = _requests(concepts, table, answers)
-    requests["answer"] = [text.strip() for text in sample_answers(model, requests, decoding, progress=progress)]
+    requests["answer"] = [
+        text.strip() for text in sample_answers(model, requests, decoding, system=system, progress=progress)
+    ]
     judged = pd.concat([_judged(requests, name, scorer) for name in concepts.values], ignore_index=True)
     rows = []
     for member in concepts.members:
@@ -124,7 +125,7 @@ def write(
             "max_new_tokens": max_new_tokens,
             "temperature": temperature,
             "questions": len(table),
-            "role": "system" if conversation.system else "user",
+            "role": "user",
             "system": system,
         },
         "opposite": opposite,

@@ -39,9 +39,9 @@ def from_model(
 ) -> ContrastSet:
     """Write contrastive pairs in a model's own words.
 
-    The model answers open questions (`open_questions`) under system prompts for the value and without it (for its opposite,
+    The model answers open questions (`open_questions`) under roles for the value and without it (for its opposite,
     where one is named). A judge scores each answer; for-answers above the median of both roles and against-answers below it are
-    kept, and make pairs by question. The pairs hold the answers with a neutral system prompt in place of the role, so that
+    kept, and make pairs by question. The pairs hold the questions and answers without the role, so that
     activations are read where the model is used (as in persona vectors, arXiv 2507.21509). The answer is the span. Splits are
     those of the questions.
 
@@ -63,8 +63,8 @@ def from_model(
         answers: Sampled answers per question and role.
         max_new_tokens: Largest length of an answer in tokens.
         temperature: Sampling temperature; 0 is greedy (one answer).
-        system: System's turn with which the answers are read; None for the chat template's own. Where a template takes no
-            system's turn, the role precedes the question and nothing replaces it.
+        system: System's turn of all answers, also where they are read; None for the chat template's own. The role precedes the
+            question in the user's turn.
         seed: Seed of sampling (common random numbers for both roles and all values) and of the bootstrap.
         batch_size: Answers in one batch; None chooses it by the size of the model. It does not affect the texts.
         progress: Show a bar on stderr.

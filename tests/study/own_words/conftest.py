@@ -33,7 +33,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str, str, in
         def generate(model: Any, prompts: Sequence[Any], *, numbers: Sequence[int], **options: Any) -> list[str]:
             calls.append((list(prompts), list(numbers), options))
             return [
-                answer(turns[0]["content"], turns[-1]["content"], number)
+                answer(*turns[-1]["content"].split("\n\n", 1), number)
                 for turns, number in zip(prompts, numbers, strict=True)
             ]
 

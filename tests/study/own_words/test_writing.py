@@ -49,13 +49,14 @@ def test_the_planted_answers_make_the_pairs(chat_model: Any, answers: Install) -
     for row, example in zip(pairs.df.to_dict("records"), pairs.examples(), strict=True):
         assert ("mend" in example.answer) == (row["pole"] == "+") and ("buy" in example.answer) == (row["pole"] == "-")
         assert example.turns == (("system", NEUTRAL),) and example.prompt.endswith(("?", "."))
-    # roles reach the model as the system's turn, with the definition; only the role against has the opposite
+    # roles reach the model in the user's turn, with the definition, behind the system's turn that the pairs are read with
     turns = [turn for prompts, _, _ in calls for turn in prompts]
-    assert {turn[0]["role"] for turn in turns} == {"system"} and {len(turn) for turn in turns} == {2}
+    assert {(turn[0]["role"], turn[0]["content"]) for turn in turns} == {("system", NEUTRAL)}
+    assert {tuple(message["role"] for message in turn) for turn in turns} == {("system", "user")}
+    roles = [turn[1]["content"].split("\n\n")[0] for turn in turns]
     # no role names the concept in order to deny it
-    defined = ("spending little, and mending what breaks" in turn[0]["content"] for turn in turns)
-    assert all(named != against(turn[0]["content"]) for named, turn in zip(defined, turns, strict=True))
-    assert {("Buying what pleases" in turn[0]["content"]) == against(turn[0]["content"]) for turn in turns} == {True}
+    assert all(("spending little, and mending what breaks" in role) != against(role) for role in roles)
+    assert all(("Buying what pleases" in role) == against(role) for role in roles)
     facts = pairs.provenance["values"]["thrift"]
     assert facts["auroc"] == 1.0 and facts["separated"] and facts["advice"] == "" and pairs.note == ""
 
@@ -222,7 +223,7 @@ def test_real_answers_are_cached_resumed_and_read_behind_the_neutral_prompt(
     assert sum(rest) == 36
     # the texts are those of the model under the role, alone in a batch
     row = first.answers.iloc[3]
-    turns = [{"role": "system", "content": row["role"]}, {"role": "user", "content": row["question"]}]
+    turns = [{"role": "system", "content": NEUTRAL}, {"role": "user", "content": f"{row['role']}\n\n{row['question']}"}]
     from neva_tl.study.own_words.sampling import random_number
 
     number = random_number(row["question"], int(row["sample"]))

@@ -139,8 +139,8 @@ def check_tables(folder: Path) -> int:
         target = None if pd.isna(row["target_gain"]) else row["target_gain"]
         entry = entries.pop((row["method"], target))
         assert row["reached"] == entry["reached"]
-        for name in ("csr", "gain", "leakage", "nlr", "ngl"):
-            if name in row:  # runs of version 0.1 have no leakage in this table
+        for name in ("csr", "gain", "gain_measurable", "wrong_way", "leakage", "nlr", "ngl"):
+            if name in row:  # runs of version 0.1 have no leakage and no shares in this table
                 same(row[name], entry[name]["est"])
                 same(row[f"{name}_lo"], entry[name]["lo"])
                 same(row[f"{name}_hi"], entry[name]["hi"])
@@ -171,6 +171,8 @@ def check_tables(folder: Path) -> int:
                 assert value["status"] == cell["status"]
                 same(value["gain"], cell["gain"]["est"])
                 same(value["leakage"], cell["leakage"]["est"])
+                if "wrong_way" in value:
+                    same(value["wrong_way"], cell["wrong_way"]["est"])
                 same(value["dose"], cell["dose"])
             doses = [value["dose"] for value in values.to_dict("records") if pd.notna(value["dose"])]
             same(row["dose"], float(pd.Series(doses).median()) if doses else None)

@@ -88,7 +88,7 @@ def caveat(results: Mapping[str, Any]) -> str:
 
 
 def control_line(results: Mapping[str, Any], *, plain: bool = True) -> str:
-    """Say what the role prompt gains and which values are not measurable; empty where the run has no control.
+    """Write the gain of the role prompt and the values that are not measurable; empty where the run has no control.
 
     Args:
         results: Content of results.json.

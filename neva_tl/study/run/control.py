@@ -16,8 +16,8 @@ from neva_tl.evaluation.measures.estimate import Estimate, interval, null
 from neva_tl.evaluation.measures.headline import target_draws
 from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.study.report.control import CONTROL, is_measurable, needs_control
-from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.comparison import stored_responses
+from neva_tl.study.run.run_folder import RunFolder
 
 #: Row of the table `controls` with the mean over values.
 ALL = "all"
@@ -90,24 +90,30 @@ def control_cell(value: str) -> str:
     return f"cells/measure/{CONTROL}/{value}@None"  # the name of the method's cell: it has no target gain
 
 
-def read_controls(cells: CellRunner, steered: Sequence[str]) -> Controls | None:
+def read_controls(
+    store: RunFolder, steered: Sequence[str], *, judge: str, unit: str, seed: int, n_boot: int
+) -> Controls | None:
     """Compute the controls from their cells; None for a judge that needs none.
 
     Args:
-        cells: The study's cells.
+        store: The run folder.
         steered: Steered values.
+        judge: Name of the judge.
+        unit: Unit of its scores.
+        seed: Seed of the bootstrap.
+        n_boot: Bootstrap draws.
     """
-    if not needs_control(cells.config.judge):
+    if not needs_control(judge):
         return None
-    measured = [name for name in steered if cells.store.has(f"{control_cell(name)}.json")]
-    about = cells.scorer.about()
-    responses = stored_responses(cells.store, CONTROL, None, measured) if measured else None
+    measured = [name for name in steered if store.has(f"{control_cell(name)}.json")]
     gains, mean = dict.fromkeys(steered, null()), null()
-    if responses is not None:
-        gains |= control_gains(responses, seed=cells.config.seed, n_boot=cells.profile.n_boot)
-        draws = target_draws(responses, seed=cells.config.seed, n_boot=cells.profile.n_boot).mean(axis=-1)
+    if measured:
+        responses = stored_responses(store, CONTROL, None, measured)
+        assert responses is not None
+        gains |= control_gains(responses, seed=seed, n_boot=n_boot)
+        draws = target_draws(responses, seed=seed, n_boot=n_boot).mean(axis=-1)
         mean = interval(draws[0], draws[1:], responses.n)
-    return Controls(about["judge"], about["unit"], gains, mean)
+    return Controls(judge, unit, gains, mean)
 
 
 def control_gains(responses: Responses, *, seed: int, n_boot: int) -> dict[str, Estimate]:

@@ -55,8 +55,8 @@ def write_all(
     """
     store, base = cells.store, cells.base
     gated = cells.config.gate == "relevance"
-    controls = read_controls(cells, steered)
     draws = {"seed": cells.config.seed, "n_boot": cells.profile.n_boot}
+    controls = read_controls(store, steered, **cells.scorer.about(), **draws)
     entries: list[tuple[str, dict[str, Any]]] = []
     undefined: Mapping[str, str] = {}
     leaks, doses = [], []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from neva_tl.evaluation.conditions.leakage import assemble
+from neva_tl.evaluation.conditions.observe import observe
+from neva_tl.evaluation.judges.logprob import LogProbJudge
 from neva_tl.evaluation.measures.estimate import Estimate
 from neva_tl.methods import Evidence, build
 from neva_tl.study.report.control import CONTROL, needs_control
@@ -12,7 +14,7 @@ from neva_tl.study.run.scorers import from_frame, to_frame
 
 
 def steering_control(cells: CellRunner, evidence: Evidence, value: str) -> Estimate | None:
-    """Measure what the role prompt does to the score of a concept; its cost and its texts are not measured.
+    """Measure the effect of the role prompt on the score of a concept, without its cost and its texts.
 
     Args:
         cells: The measurements of the steering; the unedited model's must be stored.
@@ -26,7 +28,13 @@ def steering_control(cells: CellRunner, evidence: Evidence, value: str) -> Estim
         return None
     store, name = cells.store, f"cells/control/{value}"
     if not store.has(f"{name}.parquet"):
-        observed = cells.scorer.observe((build(CONTROL, evidence, value),), "test", (value,))
+        judge, scorer = cells.scorer.judge_of("test"), cells.scorer
+        if isinstance(
+            judge, LogProbJudge
+        ):  # the same items, without other concepts and affirmation: two thirds of the time
+            judge = judge.only(split="test", values=(value,), per_value=cells.profile.test, affirmation=False)
+        edit = build(CONTROL, evidence, value)
+        observed = observe(cells.model, edit, scorer.prompts["test"], judge, decoding=scorer.decoding)
         store.write_table(name, to_frame(observed), csv=False)
     frames = [store.read_table("cells/base.items"), store.read_table(name)]
     base, edited = (from_frame(frame[frame["measured"] == value], "score", shared=False) for frame in frames)

@@ -159,3 +159,61 @@ def test_a_faithfulness_that_contains_0_and_1_is_not_measurable(results: dict[st
     cells = {row[0]["text"]: dict(zip(columns, (cell["text"] for cell in row), strict=True)) for row in table["rows"]}
     assert cells["power"]["F"] == "0.86 [0.80, 0.91]" and cells["power"]["completeness"] == "0.90"
     assert cells["security"]["F"] == "not measurable here" and cells["security"]["completeness"] == "–"
+
+
+def controlled(results: dict[str, Any], **lows: float) -> dict[str, Any]:
+    """Results of a judge that needs a control: value -> lower limit of the role prompt's gain."""
+    values = {name: m(low + 0.1, low, low + 0.2) for name, low in lows.items()}
+    missing = [name for name, low in lows.items() if low <= 0]
+    controls = {"method": "role", "all": m(0.25, 0.05, 0.45), "values": values, "not_measurable": missing}
+    return results | {"judge": "logprob", "controls": controls}
+
+
+#: Starts of the sentences that make a claim about scores of values.
+CLAIMS = ("Gain", "Leakage", "Ablating", "Placebo", "Role prompt")
+
+
+def test_no_claim_about_an_unmeasurable_value_without_its_caveat(results: dict[str, Any]) -> None:
+    methods = results["methods"]
+    for name in methods:
+        methods[name]["nlr"] = m(0.6, 0.5, 0.7)
+    methods["caa_projected"]["nlr"] = m(0.2, 0.1, 0.3)
+    methods["neva"]["gain_measurable"] = m(0.52, 0.4, 0.6)
+    ablation = pd.DataFrame({"operation": ["zero"], "change": [-0.2]})
+    some = controlled(results, power=0.1, security=-0.1, tradition=0.0)
+    lines = sentences(some, {"ablation": ablation})
+    note = " (not measurable by logprob: security, tradition)"
+    for start in CLAIMS:
+        (text,) = [line for line in lines if line.startswith(start)]
+        # full stops of sentences are followed by a space or end the line; those of numbers are not
+        for sentence in text.removesuffix(".").split(". "):
+            assert sentence.count(note) == 1, sentence
+    assert "on average over values (not measurable by logprob: security, tradition), by 0.52 [0.40, 0.60] over the" in (
+        line(some, "Gain")
+    )
+    assert line(some, "Positive control") == (
+        "Positive control: the role prompt gains 0.25 [0.05, 0.45] (mean of 3 values); not measurable by logprob: security, "
+        "tradition."
+    )
+    assert [tile["label"].endswith(note) for tile in tiles(some)][:3] == [True, True, True]
+    none = controlled(results, power=-0.1, security=-0.1)
+    assert "(not measurable by logprob: all 2 values (power, security))" in line(none, "Gain")
+
+
+def test_measurable_values_need_no_caveat(results: dict[str, Any]) -> None:
+    every = controlled(results, power=0.1, security=0.2)
+    assert not [text for text in sentences(every, {}) if "not measurable" in text]
+    assert line(every, "Positive control").endswith("(mean of 2 values); every value is measurable by logprob.")
+    one = controlled(results, power=0.1)
+    assert line(one, "Positive control").endswith("gains 0.25 [0.05, 0.45]; power is measurable by logprob.")
+
+
+def test_runs_without_controls_take_those_of_their_role_prompt(results: dict[str, Any]) -> None:
+    per_value = {"power": {"gain": m(0.2, 0.1, 0.3)}, "security": {"gain": m(0.2)}}
+    results["methods"]["role"]["per_value"] = per_value
+    stored = {"judge": "logprob"}
+    assert "not measurable by logprob: security" in line(results | stored, "Gain")  # a gain without an interval
+    del results["methods"]["role"]
+    assert "measurable" not in " ".join(sentences(results | stored, {}))
+    results["methods"]["role"] = {"per_value": per_value, "gain": m(0.2)}
+    assert "measurable" not in " ".join(sentences(results | {"judge": "exact"}, {}))

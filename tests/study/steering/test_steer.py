@@ -56,6 +56,41 @@ def test_the_gain_is_that_of_the_judge_applied_by_hand(stories3m: Any, thrift: A
     assert len(judge.only(split="validation").items.groups[0].clusters) <= VALIDATION
 
 
+def test_the_control_is_the_role_prompt_on_the_same_pairs(
+    stories3m: Any, thrift: Any, result: nv.SteeringResult
+) -> None:
+    judge = LogProbJudge.fit(stories3m, thrift, per_value=None, affirmation=False)
+    role = nv.baselines.role_prompt(nv.baselines.Evidence(stories3m, nv.collect(stories3m, thrift), {}), "thrift")
+    by_hand = nv.leakage(stories3m, {"thrift": role}, None, judge, n_boot=200, progress=False).gain
+    assert result.control is not None and result.control.n == by_hand.n == result.gain.n
+    assert result.control.est == pytest.approx(by_hand.est, abs=1e-4)
+    assert result.measurable == (result.control.lo > 0)
+    said = result.card["positive control"]
+    assert said.startswith("the role prompt gains ") and f"thrift is {'' if result.measurable else 'not '}meas" in said
+
+
+def test_the_share_pushed_the_wrong_way_is_that_of_the_items(
+    stories3m: Any, thrift: Any, result: nv.SteeringResult
+) -> None:
+    judge = LogProbJudge.fit(stories3m, thrift, per_value=None, affirmation=False)
+    before = judge.measure(stories3m).scores[0]
+    with nv.edit(stories3m, result.edit) as session:
+        after = judge.measure(stories3m, session).scores[0]
+    assert result.wrong_way is not None and result.wrong_way.est == pytest.approx(float(np.mean(after < before)))
+    assert "of the items" in result.card["pushed the wrong way"]
+
+
+def test_results_of_earlier_versions_have_no_control(stories3m: Any, result: nv.SteeringResult, tmp_path: Path) -> None:
+    folder = result.save(tmp_path / "old")
+    stored = json.loads((folder / "steering.json").read_text())
+    del stored["control"]
+    stored["effects"] = [{k: x for k, x in row.items() if "wrong_way" not in k} for row in stored["effects"]]
+    (folder / "steering.json").write_text(json.dumps(stored))
+    old = nv.SteeringResult.load(folder, model=stories3m)
+    assert old.control is old.measurable is old.wrong_way is None and old.gain == result.gain
+    assert not {"positive control", "pushed the wrong way"} & set(old.card)
+
+
 def test_the_second_call_repeats_nothing(
     stories3m: Any, thrift: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -82,7 +117,7 @@ def test_an_unreachable_gain_is_an_answer(stories3m: Any, thrift: Any, tmp_path:
 def test_saved_and_loaded(stories3m: Any, result: nv.SteeringResult, tmp_path: Path) -> None:
     folder = result.save(tmp_path / "thrift")
     again = nv.SteeringResult.load(folder, model=stories3m)
-    assert str(again) == str(result) and repr(again) == repr(result)
+    assert str(again) == str(result) and repr(again) == repr(result) and again.control == result.control
     pd.testing.assert_frame_equal(again.curve, result.curve)
     assert again.generate("Tom has ten coins. He") == result.generate("Tom has ten coins. He")
     assert "thrift" in (folder / "card.md").read_text()

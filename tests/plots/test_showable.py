@@ -56,7 +56,7 @@ NOT_RESULTS = {
     "Ablate", "AddVector", "Batch", "Change", "Clamp", "Composed", "ContextAware", "Decoding", "DosePoint",
     "Edit", "EditSession", "Encoded", "Evidence", "ExactJudge", "Example", "GateShift", "LayerProbe",
     "LogProbJudge", "Method", "ModelInfo", "NeuronEdit", "PlainModel", "Plant", "Posterior", "ProbedVector", "Profile", "Run",
-    "PromptContext", "PromptShift", "Reference", "Request", "RolePrompt", "Scale", "Selector", "Shift", "StudyConfig",
+    "PromptContext", "PromptShift", "Reference", "Request", "Rescale", "RolePrompt", "Scale", "Selector", "Shift", "StudyConfig",
     "SurveyJudge", "Text", "Value", "ValueTheory",
     "Widget", "WordListJudge", "World", "YesNoJudge",
 }  # fmt: skip

@@ -16,7 +16,17 @@ from hypothesis import strategies as st
 from neva_tl.core.content_hash import content_hash
 from neva_tl.core.errors import InputError
 from neva_tl.core.neuron_set import NeuronSet
-from neva_tl.editing import Ablate, AddVector, Amplify, ContextAware, LayerProbe, RelevanceGate, RolePrompt, Scale
+from neva_tl.editing import (
+    Ablate,
+    AddVector,
+    Amplify,
+    ContextAware,
+    LayerProbe,
+    RelevanceGate,
+    Rescale,
+    RolePrompt,
+    Scale,
+)
 from neva_tl.editing import identity as exported
 
 plain = st.recursive(
@@ -108,6 +118,9 @@ def edits() -> dict[str, object]:
         "fewer neurons": Amplify(neurons().head(2), dose=2.0),
         "other value": Amplify(neurons(value="security"), dose=2.0),
         "scale": Scale(neurons(), dose=2.0, effects="all"),
+        "rescale": Rescale(neurons(), dose=2.0),
+        "rescale by weight": Rescale(neurons(), dose=2.0, weights="score"),
+        "rescale with a bound": Rescale(neurons(), dose=2.0, lowest=0.0),
         "ablate": Ablate(neurons(), dose=2.0, effects="all"),
         "ablate by mean": Ablate(neurons(), dose=2.0, effects="all", mode="mean"),
         "vector": AddVector({2: np.ones(4), 1: np.zeros(4)}),

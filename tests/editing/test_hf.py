@@ -29,6 +29,7 @@ from neva_tl.editing import (
     ProbedVector,
     PromptShift,
     RelevanceGate,
+    Rescale,
     RolePrompt,
     Scale,
     Shift,
@@ -111,12 +112,15 @@ def kinds(pair: Pair, make_set: Any) -> dict[str, tuple[Edit, ...]]:
         "probed": (ProbedVector((probe(tl, 0), probe(tl, 2)), dose=6.0),),
         "prompt": (PromptShift((probe(tl, 0), probe(tl, 2)), dose=6.0),),
         "gate shift": (npti(tl, make_set),),
+        "rescale": (Rescale(make_set(tl, AT), dose=3.0), Rescale(make_set(tl, AT[:2]), dose=-2.0, lowest=0.0)),
         "gated": (shift.with_gate(gate(tl)),),
         "gated per query": (shift.with_gate(gate(tl, "query")),),
     }
 
 
-KINDS = ("shift", "several", "ablate", "vector", "probed", "prompt", "gate shift", "gated", "gated per query")
+KINDS = (
+    *("shift", "several", "ablate", "vector", "probed", "prompt", "gate shift", "rescale", "gated", "gated per query"),
+)
 
 
 @pytest.mark.parametrize("scope", SCOPES)

@@ -26,6 +26,7 @@ from neva_tl.editing import (
     ProbedVector,
     PromptShift,
     RelevanceGate,
+    Rescale,
     RolePrompt,
     Scale,
     compose,
@@ -69,10 +70,12 @@ def _edits(model: Any) -> list[Edit]:
         PromptShift((wide,), dose=2.0),
         compose([Amplify(neurons, dose=1.0), Amplify(neurons, dose=2.0)]),
         RolePrompt("You care about others."),
+        Rescale(neurons, weights="score", lowest=0.0, dose=-0.5, scope="last"),
+        Rescale(neurons, dose=4.0),
     ]
 
 
-@pytest.mark.parametrize("number", range(11))
+@pytest.mark.parametrize("number", range(13))
 def test_a_loaded_edit_is_the_saved_one(loaded: dict[str, Any], tmp_path: Path, number: int) -> None:
     model = loaded["llama"]
     edit = _edits(model)[number]

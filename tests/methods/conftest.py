@@ -19,7 +19,7 @@ WORDS = {"power": ("rules", "yields"), "benevolence": ("helps", "hurts"), "secur
 
 @pytest.fixture(scope="package")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("baselines") / "llama")
+    return tiny_checkpoint(tmp_path_factory.mktemp("baselines") / "llama", n_ctx=1024)
 
 
 @pytest.fixture(scope="package")

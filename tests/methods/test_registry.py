@@ -15,6 +15,7 @@ from neva_tl.editing import (
     GateShift,
     ProbedVector,
     PromptShift,
+    Rescale,
     RolePrompt,
     Shift,
     fit_relevance,
@@ -42,15 +43,21 @@ def test_every_method_builds_an_edit_of_its_kind(evidence: Evidence) -> None:
         "npti": GateShift,
         "dpn_le": Shift,
         "lape": Ablate,
+        "persona_vector": AddVector,
+        "austeer": Rescale,
+        "cna": Rescale,
         "random": Shift,
         "role": RolePrompt,
+        "role_few_shot": RolePrompt,
     }
     assert set(METHODS) == set(kinds) | set(SELECT_ANEW)
     for name, kind in kinds.items():
         item = build(name, evidence, "power")
         assert type(item) is kind, name
-        if name != "role":
-            assert item.scope == "generated" and item.changes(evidence.model)
+        if kind is not RolePrompt:
+            # persona vectors are added from the prompt's last token on
+            scope = "last" if name == "persona_vector" else "generated"
+            assert item.scope == scope and item.changes(evidence.model)
     with pytest.raises(InputError, match="unknown method"):
         build("nonsense", evidence, "power")
 
@@ -58,7 +65,7 @@ def test_every_method_builds_an_edit_of_its_kind(evidence: Evidence) -> None:
 def test_gates_and_doses_say_what_the_edits_do(evidence: Evidence) -> None:
     """A method is gated by a probe exactly when its edit measures a need, and its dose is then in log-odds."""
     gates = {ContextAware: "probe", ProbedVector: "probe", PromptShift: "prompt_probe"}
-    units = {GateShift: "gamma", Ablate: "share", RolePrompt: "none"}
+    units = {GateShift: "gamma", Ablate: "share", Rescale: "factor", RolePrompt: "none"}
     for name in set(METHODS) - set(SELECT_ANEW):
         kind = type(build(name, evidence, "power"))
         assert METHODS[name].gate == gates.get(kind, "none"), name
@@ -78,7 +85,7 @@ def test_every_method_but_the_role_carries_the_evidences_gate(evidence: Evidence
         if name == "conva":  # asked once per text, as its paper does
             assert item.gate is not None and item.gate.unit == "query" and item.gate.weight is gate.weight
         else:
-            assert item.gate is (None if name == "role" else gate), name
+            assert item.gate is (None if isinstance(item, RolePrompt) else gate), name
     names = {name: gate_name(name, True) for name in ("neva", "neva_shift", "caa", "caa_probe", "conva", "role")}
     assert names == {
         "neva": "probe+relevance",
@@ -94,7 +101,7 @@ def test_every_method_but_the_role_carries_the_evidences_gate(evidence: Evidence
 def test_methods_that_need_texts_say_so(evidence: Evidence) -> None:
     assert evidence.stats.samples is not None
     bare = replace(evidence, stats=replace(evidence.stats, samples=None))
-    for method in ("conva", "npti", "caa_probe", "caa_projected_probe"):
+    for method in ("conva", "npti", "caa_probe", "caa_projected_probe", "austeer", "cna"):
         with pytest.raises(InputError, match="samples=True"):
             build(method, bare, "power")
     no_gate = replace(evidence, stats=replace(evidence.stats, gate_mean=None, gate_m2=None, gate_positive=None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from neva_tl import models, selection
 from neva_tl.activations import collect
 from neva_tl.editing import PromptShift, edit
-from neva_tl.methods import Evidence, build
+from neva_tl.methods import Evidence, austeer, build
 from neva_tl.methods.rotated import rotations
 from neva_tl.models import inference
 from neva_tl.models.tiny import tiny_checkpoint
@@ -438,6 +439,104 @@ def test_lape(evidence: Evidence, hf: Any, seen: list[Seen], pairs: ContrastSet,
     with torch.no_grad():
         assert (hf(batch.tokens).logits - want).abs().max() > 1e-2, "the oracle itself must move"
     torch.testing.assert_close(torch.log_softmax(got, -1), torch.log_softmax(want, -1), atol=1e-4, rtol=1e-4)
+
+
+def momentum(seen: list[Seen], pairs: ContrastSet) -> tuple[np.ndarray, np.ndarray]:
+    """AUSteer's momentum by the published loop over dimensions, and the paired mean difference over its spread."""
+    plus, minus = (means(seen, at(pairs, "power", pole), "post") for pole in "+-")
+    beta = np.zeros(plus.shape[1:])
+    for layer, k in np.ndindex(*beta.shape):
+        gains = plus[:, layer, k] - minus[:, layer, k]
+        larger, smaller = int((gains > 0).sum()), int((gains < 0).sum())
+        beta[layer, k] = max(larger, smaller) / len(gains) * (-1 if larger < smaller else 1)
+    difference = plus - minus
+    return beta, difference.mean(0) / difference.std(0, ddof=1)
+
+
+@pytest.mark.parametrize("sign", ["towards", "published"])
+def test_austeer(evidence: Evidence, hf: Any, seen: list[Seen], pairs: ContrastSet, sign: Any) -> None:
+    beta, ratio = momentum(seen, pairs)
+    order = sorted(np.ndindex(*beta.shape), key=lambda at: (-abs(beta[at]), -abs(ratio[at])))[:100]
+    rows = np.concatenate([at(pairs, "power", pole) for pole in "+-"])
+    middle = means(seen, rows, "post").mean(0)
+    item = austeer(evidence, "power", sign=sign).with_dose(2.0)
+    table = item.neurons.df
+    assert table[["layer", "neuron"]].to_numpy().tolist() == [list(at) for at in order]
+    np.testing.assert_allclose(table["momentum"], [beta[at] for at in order])
+    if sign == "towards":
+        assert build("austeer", evidence, "power").with_dose(2.0).neurons.df.equals(table)  # type: ignore[attr-defined]
+
+    def change(layer: int, x: Tensor) -> Tensor:
+        out = x.clone()
+        for at_layer, k in order:
+            if at_layer == layer:
+                gamma = beta[layer, k] * (np.sign(middle[layer, k]) if sign == "towards" else 1)
+                out[..., k] += 2.0 * gamma * x[..., k]
+        return out
+
+    compare(evidence, hf, item, change, "post")
+
+
+@pytest.mark.parametrize("dose", [4.0, 0.5, -4.0])
+def test_cna(evidence: Evidence, hf: Any, seen: list[Seen], pairs: ContrastSet, dose: float) -> None:
+    plus, minus = (means(seen, at(pairs, "power", pole), "post").mean(0) for pole in "+-")
+    count = 16  # .1 % of 192 neurons is none: the smallest number
+    others = np.flatnonzero(pairs.df["value"] != "power")
+    high = np.zeros(plus.size)
+    for activity in np.abs(means(seen, others, "post").reshape(len(others), -1)):
+        high[np.argsort(-activity)[:count]] += 1
+    universal = (high > 0.8 * len(others)).reshape(plus.shape)
+    assert universal.any(), "the texts must have neurons that are always high"
+    difference = np.where(universal, 0, np.abs(plus - minus))
+    order = [divmod(int(k), 48) for k in np.argsort(-difference.ravel())[:count]]
+    item = build("cna", evidence, "power").with_dose(dose)
+    assert item.neurons.df[["layer", "neuron"]].to_numpy().tolist() == [list(at) for at in order]  # type: ignore[attr-defined]
+    assert set(item.neurons.df["direction"]) == {1.0, -1.0}  # type: ignore[attr-defined]
+
+    def change(layer: int, x: Tensor) -> Tensor:
+        out = x.clone()
+        for at_layer, k in order:
+            if at_layer == layer:
+                grows = (abs(plus[layer, k]) > abs(minus[layer, k])) == (dose > 0)
+                out[..., k] *= 1 + abs(dose) if grows else max(0.0, 1 - abs(dose))
+        return out
+
+    compare(evidence, hf, item, change, "post")
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_persona_vector(evidence: Evidence, hf: Any, seen: list[Seen], pairs: ContrastSet, pooling: Any) -> None:
+    """Means over the answer whatever the study reads, added from the prompt's last token on."""
+    stats = collect(evidence.model, pairs, samples=True, pooling=pooling)
+    item = build("persona_vector", replace(evidence, stats=stats, scope="generated"), "power").with_dose(3.0)
+    vector = directions(seen, pairs, 2)["power"]
+    start = inference.encode_one(evidence.model, [Example(PROMPT, ANSWER)])[0].start
+
+    def change(layer: int, x: Tensor) -> Tensor:
+        if layer != 2:
+            return x
+        where = (torch.arange(x.shape[1]) >= start - 1)[None, :, None]
+        return x + 3.0 * where * torch.as_tensor(vector, dtype=x.dtype)
+
+    compare(evidence, hf, item, change, "resid")
+
+
+def test_role_few_shot(tmp_path: Path, pairs: ContrastSet) -> None:
+    """Role, examples by hash and prompt, assembled by hand; activations are not edited."""
+    model = models.load(tiny_checkpoint(tmp_path / "long", n_ctx=2048))
+    stats = collect(model, pairs, samples=True)
+    item = build("role_few_shot", Evidence(model, stats, {}), "power")
+    texts = pairs.df.query("value == 'power' and pole == '+'")["text"]
+    ranked = sorted(texts, key=lambda text: hashlib.sha256(f"few-shot {text}".encode()).hexdigest())
+    definition = stats.theory.value("power").definition.rstrip(".")
+    parts = [
+        f"Answer as someone who puts power above everything else. ({definition}.)",
+        "Examples of such answers:",
+        *ranked[:4],
+        "Now answer in the same way:",
+        PROMPT,
+    ]
+    assert item.rewrite(PROMPT) == "\n\n".join(parts) and not item.changes(model)
 
 
 def test_rotated(evidence: Evidence, hf: Any, seen: list[Seen], pairs: ContrastSet) -> None:

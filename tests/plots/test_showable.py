@@ -56,7 +56,7 @@ NOT_RESULTS = {
     "Ablate", "AddVector", "Batch", "Change", "Clamp", "Composed", "ContextAware", "Decoding", "DosePoint",
     "Edit", "EditSession", "Encoded", "Evidence", "ExactJudge", "Example", "GateShift", "LayerProbe",
     "LogProbJudge", "Method", "ModelInfo", "NeuronEdit", "Paced", "PlainModel", "Plant", "Posterior", "ProbedVector",
-    "Profile", "Run",
+    "Profile", "Rescale", "Run",
     "PromptContext", "PromptShift", "Reference", "Request", "RolePrompt", "Scale", "Selector", "Shift", "StudyConfig",
     "SurveyJudge", "Text", "Value", "ValueTheory",
     "Widget", "WordListJudge", "World", "YesNoJudge",

@@ -47,7 +47,7 @@ class Rescale(NeuronEdit):
     def what(self) -> str:
         """See `Edit.what`."""
         weighed = "" if self.weights is None else f" x {self.weights}"
-        bound = "" if self.lowest is None else f", at least {self.lowest:g}"
+        bound = "" if self.lowest is None else f" (at least {self.lowest:g})"
         return f"multiplies each neuron's activation by 1 + dose{weighed}{bound}"
 
     def per_neuron(self, rows: pd.DataFrame) -> tuple[np.ndarray, ...]:

@@ -99,11 +99,12 @@ def test_every_method_has_a_family_and_ours_are_neurons() -> None:
     assert set(METHODS) >= mc.DEMO_ONLY
     assert mc.methods_for("demo:x") == (
         "neva", "caa_probe", "caa_projected_probe", "conva",
-        "neva_shift", "caa", "caa_projected", "caa_layers", "caa_layers_projected", "dpn_le", "npti", "lape",
-        "random", "rotated", "label_shuffled", "role",
+        "neva_shift", "caa", "caa_projected", "caa_layers", "caa_layers_projected", "persona_vector",
+        "dpn_le", "npti", "lape", "austeer", "cna", "random", "rotated", "label_shuffled", "role", "role_few_shot",
     )  # fmt: skip
     assert mc.methods_for("smollm2") == (
-        "neva", "caa_projected_probe", "conva", "neva_shift", "caa", "caa_projected", "caa_layers_projected", "random", "role",
+        "neva", "caa_projected_probe", "conva", "neva_shift", "caa", "caa_projected", "caa_layers_projected",
+        "persona_vector", "austeer", "cna", "random", "role", "role_few_shot",
     )  # fmt: skip
 
 

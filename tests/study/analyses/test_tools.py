@@ -24,6 +24,7 @@ from neva_tl.editing import (
     GateShift,
     ProbedVector,
     PromptShift,
+    Rescale,
     RolePrompt,
     Shift,
 )
@@ -52,11 +53,19 @@ KIND = {
     "dpn_le": Shift,
     "lape": Ablate,
     "rotated": AddVector,
+    "persona_vector": AddVector,
+    "austeer": Rescale,
+    "cna": Rescale,
+    "role_few_shot": RolePrompt,
 }
 FIRST = dict.fromkeys(("neva", "caa_probe", "caa_projected_probe", "conva"), 8.0) | {
     "npti": 1.0,
     "lape": 1.0,
+    "austeer": 5.0,
+    "cna": 5.0,
 }
+#: Scopes of methods that do not take the study's.
+SCOPE = {"role": "all", "role_few_shot": "all", "persona_vector": "last"}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +77,7 @@ def stats(tiny_model: Any, pairs_file: Path) -> ActivationStats:
 @pytest.mark.parametrize("method", list(METHODS))
 def test_every_method_by_name(tiny_model: Any, stats: ActivationStats, method: str) -> None:
     edit = build_edit(tiny_model, stats, "power", method=method, scope="generated", k=4)
-    assert isinstance(edit, KIND[method]) and edit.scope == ("all" if method == "role" else "generated")
+    assert isinstance(edit, KIND[method]) and edit.scope == SCOPE.get(method, "generated")
     assert edit.dose == FIRST.get(method, 2.0)
     assert build_edit(tiny_model, stats, "power", method=method, dose=0.5).dose == 0.5
 
@@ -178,7 +187,7 @@ def test_records_that_cannot_work_are_refused() -> None:
 
 
 def test_every_method_has_a_dose_grid_of_its_unit() -> None:
-    searched = [method for method in METHODS if method != "role"]
+    searched = [method for method in METHODS if not method.startswith("role")]
     for method in searched:
         grid = grid_of(method)
         assert grid[0] > 0 and list(grid) == sorted(grid)

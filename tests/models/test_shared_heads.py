@@ -1,7 +1,8 @@
-"""Keys and values that query heads share: the same bits as TransformerLens's own steps."""
+"""Keys and values that query heads share, and norms without hooks: the same bits as TransformerLens's own steps."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from transformers.models.llama.modeling_llama import repeat_kv
 
 from neva_tl import models
-from neva_tl.models import attention_scores
+from neva_tl.models import attention_scores, forward_pass
 from neva_tl.models.shared_heads import SharedHeads
 
 pytestmark = pytest.mark.core
@@ -66,3 +67,27 @@ def test_decoding_in_bfloat16_has_the_bits_of_copied_heads(half: Any, monkeypatc
     copied = _steps(half)
     assert len(products) == 2 * 3 * models.info(half).n_layers
     assert all(torch.equal(one, other) for one, other in zip(shared, copied, strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_plain_norms_give_the_same_bits_and_hooks_still_fire(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    model = models.load(folders["llama"], dtype=dtype)
+    if not hasattr(model, "original_model"):
+        pytest.skip("HookedTransformer has norms of its own")
+    fired: list[str] = []
+    plain = models.forward(model, TOKENS, MASK)
+    point = "blocks.1.ln2.hook_normalized"
+    handle = models.add_hook(model, point, lambda x, hook: fired.append(hook.name))
+    observed = models.forward(model, TOKENS, MASK)
+    handle.remove()
+    handle = models.add_hook(model, point, lambda x, hook: 2 * x)
+    with pytest.warns(UserWarning, match="edited"):
+        edited = models.forward(model, TOKENS, MASK)
+    handle.remove()
+    monkeypatch.setattr(forward_pass, "plain_norms", lambda model: nullcontext())
+    stepwise = models.forward(model, TOKENS, MASK)
+    assert plain is not None and observed is not None and stepwise is not None and edited is not None
+    assert len(fired) == 1 and torch.equal(plain, stepwise) and torch.equal(plain, observed)
+    assert not torch.allclose(plain[MASK], edited[MASK])

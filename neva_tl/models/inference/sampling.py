@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neva_tl import models
-from neva_tl.models.inference.prompt_cache import Prefill
+from neva_tl.models.inference.prompt_cache import Prefill, run_distinct
 from neva_tl.models.inference.session import TokenSession, in_force
 
 
@@ -176,6 +176,9 @@ def decode(
     for step in range(n_new):
         if step == 0 and prefill is not None and settings.cache and prefill.fits(session):
             running.past, prompt_logits = prefill.run(model, tokens, mask)
+            logits = prompt_logits[:, -1]
+        elif step == 0 and settings.cache and session is None and not models.has_hooks(model):
+            running.past, prompt_logits = run_distinct(model, tokens, mask)
             logits = prompt_logits[:, -1]
         else:
             logits = running.next_logits(model, session, first=step == 0)

@@ -18,6 +18,7 @@ from neva_tl.models.hooks import add_hook, has_hooks, hook_name, record_hooks
 from neva_tl.models.packed import packed_pass, packs, shares_weights
 from neva_tl.models.pass_spec import PassSpec
 from neva_tl.models.passes import KVCache, bridge_pass, hooked_pass
+from neva_tl.models.plain_norms import plain_norms
 from neva_tl.models.resume import LayerCache, resumes, resumption, start_at
 from neva_tl.models.types import BridgeModel, HookHandle, Model
 
@@ -100,7 +101,8 @@ def run_pass(
 
     def go() -> Tensor | None:
         if is_bridge(model):
-            return bridge_pass(model, tokens, mask, spec, past)
+            with plain_norms(model):
+                return bridge_pass(model, tokens, mask, spec, past)
         return hooked_pass(model, tokens, mask, spec, past)
 
     with spec.grad_mode(), evaluating(model):

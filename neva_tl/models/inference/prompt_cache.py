@@ -89,6 +89,28 @@ def run_prompts(
     return past, models.forward(model, tokens, mask, logits=logits, positions=end, past=past)
 
 
+def run_distinct(
+    model: models.Model, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]
+) -> tuple[models.KVCache, Float[Tensor, "b 1 v"]]:
+    """Run the distinct prompts of a left-padded batch once, where the model is unedited.
+
+    Several answers to one question begin with the same prompt.
+
+    Args:
+        model: A TransformerLens model without hooks.
+        tokens: Token ids.
+        mask: True for real tokens, False for padding.
+
+    Returns:
+        The cache and the logits at the last position, of all rows.
+    """
+    rows, index = torch.unique(torch.cat([tokens, mask.long()], dim=1), dim=0, return_inverse=True)
+    if len(rows) == len(tokens):
+        return run_prompts(model, tokens, mask)
+    past, logits = run_prompts(model, rows[:, : tokens.shape[1]], rows[:, tokens.shape[1] :].bool())
+    return past.rows(index), logits[index]
+
+
 class PrefixCache:
     """Keys and values of the distinct prompts of some examples, under the model's present weights.
 

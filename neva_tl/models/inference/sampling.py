@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neva_tl import models
-from neva_tl.models.inference.prompt_cache import Prefill
+from neva_tl.models.inference.prompt_cache import Prefill, run_distinct
 from neva_tl.models.inference.session import TokenSession, in_force
 
 
@@ -55,7 +55,18 @@ def pick(logits: Float[Tensor, "b v"], temperature: float, u: Float[Tensor, " b"
         u: A uniform in [0, 1) for each row.
     """
     if temperature == 0:
-        return logits.argmax(dim=-1)
+        return logits.float().argmax(dim=-1)
+    # a few rows at a time stay in a processor's cache: four times as fast as 64 rows of 152,000 tokens at once
+    size = max(_SAMPLED_AT_ONCE // logits.shape[-1], 1) if logits.device.type == "cpu" else len(logits)
+    parts = zip(logits.split(size), u.split(size), strict=True)
+    return torch.cat([_inverse_cdf(rows, temperature, numbers) for rows, numbers in parts])
+
+
+#: Probabilities that are computed at once on a CPU (1 MiB in float64).
+_SAMPLED_AT_ONCE = 2**17
+
+
+def _inverse_cdf(logits: Tensor, temperature: float, u: Tensor) -> Tensor:
     share = torch.softmax(logits.double() / temperature, dim=-1).cumsum(dim=-1)
     # rounding may leave the sum slightly below 1: scale u, and clamp
     token = torch.searchsorted(share, (u.double() * share[:, -1])[:, None], right=True).squeeze(1)
@@ -166,10 +177,13 @@ def decode(
         if step == 0 and prefill is not None and settings.cache and prefill.fits(session):
             running.past, prompt_logits = prefill.run(model, tokens, mask)
             logits = prompt_logits[:, -1]
+        elif step == 0 and settings.cache and session is None and not models.has_hooks(model):
+            running.past, prompt_logits = run_distinct(model, tokens, mask)
+            logits = prompt_logits[:, -1]
         else:
             logits = running.next_logits(model, session, first=step == 0)
         u = torch.zeros(len(logits)) if draws is None else torch.from_numpy(draws[running.prompts, step])
-        new = pick(logits.float(), settings.temperature, u.to(logits.device))
+        new = pick(logits, settings.temperature, u.to(logits.device))
         running.record(new, settings.stops, out)
         if on_step is not None:
             on_step(out)

@@ -108,3 +108,24 @@ def test_like_distributions_give_like_texts(zoo: dict[str, Any]) -> None:
     near = inference.generate(model, PROMPTS, max_new_tokens=10, temperature=1.0)
     handle.remove()
     assert near == inference.generate(model, PROMPTS, max_new_tokens=10, temperature=1.0)
+
+
+def test_equal_prompts_of_a_batch_run_once(zoo: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, prompts = zoo["llama"], [PROMPTS[0], PROMPTS[1], PROMPTS[0], PROMPTS[0]]
+    widths: list[int] = []
+    forward = models.forward
+
+    def counting(model: Any, tokens: torch.Tensor, *args: Any, **options: Any) -> Any:
+        widths.append(len(tokens))
+        return forward(model, tokens, *args, **options)
+
+    monkeypatch.setattr(models, "forward", counting)
+    options: dict[str, Any] = {"max_new_tokens": 6, "temperature": 1.0, "stop_at_eos": False}
+    together = inference.generate(model, prompts, **options)
+    assert widths == [2, 4, 4, 4, 4, 4]
+    alone = [inference.generate(model, [prompt], numbers=[i], **options)[0] for i, prompt in enumerate(prompts)]
+    assert together == alone and len({together[i] for i in (0, 2, 3)}) > 1
+    widths.clear()
+    handle = models.add_hook(model, models.hook_name(model, 0, "post"), lambda x, **_: None)
+    assert inference.generate(model, prompts, **options) == together and widths[0] == 4, "a hook sees every row"
+    handle.remove()

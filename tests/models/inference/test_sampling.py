@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neva_tl.models.inference import sampling
 from neva_tl.models.inference.sampling import pick, uniforms
 
 pytestmark = pytest.mark.core
@@ -37,3 +38,15 @@ def test_pick_is_the_inverse_cdf() -> None:
     assert pick(logits, 0.0, u).tolist() == [1] * 6
     # half the temperature squares the odds: .04, .25, .09 over .38
     assert pick(logits, 0.5, torch.full((6,), 0.11)).tolist() == [1] * 6
+
+
+def test_pick_in_parts_equals_pick_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = torch.Generator().manual_seed(4)
+    logits = 3 * torch.randn(7, 501, generator=draw).bfloat16()
+    u = torch.rand(7, generator=draw, dtype=torch.float64)
+    at_once = pick(logits, 0.7, u)
+    for size in (1, 501, 1100):
+        monkeypatch.setattr(sampling, "_SAMPLED_AT_ONCE", size)
+        assert torch.equal(pick(logits, 0.7, u), at_once)
+    by_hand = torch.softmax(logits.double() / 0.7, dim=-1).cumsum(dim=-1)
+    assert at_once.tolist() == [int((row <= x * row[-1]).sum()) for row, x in zip(by_hand, u, strict=True)]

@@ -73,8 +73,8 @@ class Profile:
 PROFILES: dict[tuple[str, str], Profile] = {
     ("text", "quick"): Profile(48, 60, 1, 20, (0.2, 0.4), 2, 40, 40),
     ("text", "full"): Profile(48, 72, 6, 24, (0.2, 0.4), 4, 200, 300, n_boot=2000),
-    ("asked", "quick"): Profile(12, 24, 1, 60, (0.1,), 1, 10, 0, rows_per_value=80),
-    ("asked", "full"): Profile(25, 42, 1, 80, (0.1, 0.2), 3, 20, 0, n_boot=2000),
+    ("asked", "quick"): Profile(12, 24, 1, 60, (0.2,), 1, 10, 0, rows_per_value=80),
+    ("asked", "full"): Profile(25, 42, 1, 80, (0.2, 0.4), 3, 20, 0, n_boot=2000),
     ("model", "quick"): Profile(12, 16, 1, 40, (0.4,), 2, 10, 0, rows_per_value=80),
     ("model", "full"): Profile(16, 48, 1, 48, (0.2, 0.4), 4, 20, 0, text_values=10, text_prompts=20, n_boot=2000),
 }

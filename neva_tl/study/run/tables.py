@@ -55,8 +55,8 @@ def write_all(
     """
     store, base = cells.store, cells.base
     gated = cells.config.gate == "relevance"
-    draws = {"seed": cells.config.seed, "n_boot": cells.profile.n_boot}
-    controls = read_controls(store, steered, **cells.scorer.about(), **draws)
+    seed, n_boot, about = cells.config.seed, cells.profile.n_boot, cells.scorer.about()
+    controls = read_controls(store, steered, judge=about["judge"], unit=about["unit"], seed=seed, n_boot=n_boot)
     entries: list[tuple[str, dict[str, Any]]] = []
     undefined: Mapping[str, str] = {}
     leaks, doses = [], []
@@ -64,7 +64,7 @@ def write_all(
         record = {v: store.read_json(f"cells/measure/{method}/{v}@{target}.json") for v in steered}
         result = result_of(cells, method, target, steered)
         undefined = result.undefined
-        measurable = None if controls is None else controls.gain_of(result.responses, **draws)
+        measurable = None if controls is None else controls.gain_of(result.responses, seed=seed, n_boot=n_boot)
         entry = summary.method_entry(gate_name(method, gated), target, result, record, base, measurable)
         entries.append((method, entry))
         leaks.append(result.table().assign(gate=gate_name(method, gated), target_gain=target))

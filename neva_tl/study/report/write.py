@@ -21,7 +21,7 @@ from neva_tl.plots.style import FIGURE_DPI, at_gain, plain_numbers
 from neva_tl.plots.value_names import using_theory
 from neva_tl.plots.widgets import bundle
 from neva_tl.study.report import circuits, definitions, headline, sections, tables
-from neva_tl.study.report.control import controls_of, needs_control
+from neva_tl.study.report.control import controls_of, needs_control, not_measurable
 
 #: Table of the report -> title of the section that is left out without it.
 SECTIONS = {
@@ -118,6 +118,7 @@ def build_context(
         "subtitle": headline.subtitle(results),
         "judge": judge,
         "unit": unit,
+        "unmeasurable": not_measurable(results),
         "definitions": definitions.definitions(),
         "images": _images(frames, missing, run, reasons),
     }

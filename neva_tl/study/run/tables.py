@@ -55,8 +55,8 @@ def write_all(
     """
     store, base = cells.store, cells.base
     gated = cells.config.gate == "relevance"
-    seed, n_boot = cells.config.seed, cells.profile.n_boot
-    controls = read_controls(store, steered, **cells.scorer.about(), seed=seed, n_boot=n_boot)
+    seed, n_boot, about = cells.config.seed, cells.profile.n_boot, cells.scorer.about()
+    controls = read_controls(store, steered, judge=about["judge"], unit=about["unit"], seed=seed, n_boot=n_boot)
     entries: list[tuple[str, dict[str, Any]]] = []
     undefined: Mapping[str, str] = {}
     leaks, doses = [], []

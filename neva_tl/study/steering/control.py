@@ -29,9 +29,7 @@ def steering_control(cells: CellRunner, evidence: Evidence, value: str) -> Estim
     store, name = cells.store, f"cells/control/{value}"
     if not store.has(f"{name}.parquet"):
         judge, scorer = cells.scorer.judge_of("test"), cells.scorer
-        if isinstance(
-            judge, LogProbJudge
-        ):  # the same items, without other concepts and affirmation: two thirds of the time
+        if isinstance(judge, LogProbJudge):  # the same items, without other concepts and affirmation pairs
             judge = judge.only(split="test", values=(value,), per_value=cells.profile.test, affirmation=False)
         edit = build(CONTROL, evidence, value)
         observed = observe(cells.model, edit, scorer.prompts["test"], judge, decoding=scorer.decoding)

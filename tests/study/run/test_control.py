@@ -113,6 +113,7 @@ def test_a_role_prompt_that_does_nothing_makes_every_value_not_measurable(mute: 
     assert line in mute.text() and mute.parts()[2] in mute.text() and "positive control" in mute._repr_html_()
     assert "wrong way" in mute.text().splitlines()[1]
     page = (mute.folder / "report.html").read_text()
+    assert "<b>Not measurable by logprob: all 2 values" in page[page.index('id="methods"') : page.index('id="control"')]
     assert 'id="control"' in page and "not measurable by logprob: all 2 values (power, tradition)" in page
 
 

@@ -1,4 +1,4 @@
-"""AUSteer (2602.04428, ICLR 2026): few single dimensions, each scaled by a multiple of its activation.
+"""AUSteer (2602.04428, ICLR 2026): scale a few single dimensions.
 
 An atomic unit is one input dimension `x_k` of a block's weight matrix. As in the published code (zijian678/AUSteer): the
 activation momentum `beta_k` is the share of contrastive pairs on which the difference `x_k(+) - x_k(-)` has the majority's
@@ -125,7 +125,7 @@ def activation_momentum(
 
 
 def _rows(stats: ActivationStats, value: str) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"], bool]:
-    """Row numbers of the + and - texts; where texts are paired, in the order of the pairs."""
+    """Row numbers of the + and - texts, pair by pair if there are pairs."""
     assert stats.samples is not None
     table = stats.samples.table
     rows = np.flatnonzero((table["value"] == value).to_numpy())
@@ -144,7 +144,10 @@ def _shares_of_pairs(difference: Float[np.ndarray, "n k"]) -> tuple[Float[np.nda
 def _shares_of_all(
     plus: Float[np.ndarray, "n k"], minus: Float[np.ndarray, "m k"]
 ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-    """Shares of all combinations of a + and a - text on which + is higher and lower (from ranks: Mann and Whitney's U)."""
+    """Shares of all (+, -) combinations of texts in which + is higher and lower.
+
+    They follow from the ranks (Mann and Whitney's U).
+    """
     n, m = len(plus), len(minus)
     ranks = rankdata(np.concatenate([plus, minus]), axis=0)[:n].sum(axis=0)
     higher = (ranks - n * (n + 1) / 2) / (n * m)
@@ -154,7 +157,7 @@ def _shares_of_all(
 def _difference(
     plus: Float[np.ndarray, "n k"], minus: Float[np.ndarray, "m k"], paired: bool
 ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-    """Mean difference and its spread: that of the pairs' differences, or the one pooled within poles."""
+    """Mean difference, and the spread of the pairs' differences or within poles."""
     mean = plus.mean(axis=0) - minus.mean(axis=0)
     if paired:
         return mean, (plus - minus).std(axis=0, ddof=1)

@@ -1,4 +1,6 @@
-"""CNA, contrastive neuron attribution (2605.12290): the .1 % of neurons that differ most, scaled.
+"""CNA (2605.12290): scale the .1 % of neurons that differ most.
+
+CNA is contrastive neuron attribution.
 
 As published: the MLP neurons (input of the output projection) with the largest `|mean_plus - mean_minus|` over all layers, .1 %
 of them; neurons that are among the .1 % most active ones of over 80 % of varied prompts are left out; the activations are
@@ -6,7 +8,7 @@ multiplied by one factor (0 ablates, above 1 amplifies).
 
 Ours, since the paper's facts are known to us from summaries alone: activations are those of the statistics (the paper reads
 the prompt's last token); the varied prompts are the training texts of the other values, at most 200 (the value's own ones if
-it is alone), and activity is the activation's size; the neurons left out are so before the ranking, so that the set keeps its
+it is alone), and activity is the activation's size; universal neurons are left out before the ranking, so that the set keeps its
 size; at least 16 neurons, because .1 % of a small model is one or two. The edit steers towards a value, and so two
 groups have two factors: neurons whose size is larger on the + pole are amplified, `h_k *= 1 + dose`, and those whose size is
 larger on the - pole are ablated by a share, `h_k *= max(0, 1 - dose)`. A negative dose exchanges the groups.
@@ -35,7 +37,9 @@ MOST_TEXTS = 200
 
 @check_arguments
 def cna(evidence: Evidence, value: ValueName) -> Rescale:
-    """Amplify the value's share of the .1 % most different neurons, and ablate the opposite ones.
+    """Amplify neurons of the value, and ablate opposite ones.
+
+    They are the .1 % that differ most.
 
     Args:
         evidence: Training data with samples.
@@ -87,7 +91,7 @@ def universal_neurons(stats: ActivationStats, value: str, count: int, *, seed: i
 
     Args:
         stats: Statistics with samples.
-        value: The value, whose own texts are read only if there is no other value.
+        value: The value; its own texts are read only where it is the only value.
         count: Number of neurons that are the most active ones of a text.
         seed: Seed of the draw of texts, if there are more than 200.
 

@@ -1,4 +1,4 @@
-"""Persona vectors (2507.21509): one layer's mean difference over the answers' tokens, added from the prompt's end on.
+"""Persona vectors (2507.21509): add one layer's mean difference over answers.
 
 `v = mean(resid | +) - mean(resid | -)`, each text's residuals averaged over all tokens of its answer. The published code adds
 `dose * v` at one layer, at the last token of the prompt (which predicts the answer's first token) and at every token of the
@@ -48,7 +48,7 @@ def persona_vector(evidence: Evidence, value: ValueName) -> AddVector:
 
 
 def response_scope(evidence: Evidence) -> Scope:
-    """The scope with the prompt's last token added to the generated ones; any other scope stays.
+    """`last` for scope `generated`: with the prompt's last token; other scopes stay.
 
     Args:
         evidence: Training data, with the study's scope.
@@ -57,7 +57,7 @@ def response_scope(evidence: Evidence) -> Scope:
 
 
 def answer_difference(evidence: Evidence, value: str, layer: int) -> Float[np.ndarray, " d"]:
-    """Mean difference between the poles at a layer, each text averaged over its answer's tokens.
+    """Mean difference between the poles, each text averaged over its answer.
 
     Args:
         evidence: Training data.

@@ -26,7 +26,9 @@ MOST_OF_CONTEXT = 0.5
 
 @check_arguments
 def role_few_shot(evidence: Evidence, value: ValueName) -> RolePrompt:
-    """The role prompt with up to four examples, or for the demo model further sentences of its own language.
+    """The role prompt with up to four examples.
+
+    For the demo model the examples are sentences of its own language, before the role's sentence.
 
     Args:
         evidence: Training data with its texts.
@@ -55,7 +57,7 @@ def role_few_shot(evidence: Evidence, value: ValueName) -> RolePrompt:
 
 
 def candidates(evidence: Evidence, value: str, *, sentences: bool = False) -> list[str]:
-    """Training texts that express a value, one of each cluster, in the order of their hash.
+    """Training texts that express a value, one of each cluster, ordered by hash.
 
     Args:
         evidence: Training data with its texts.
@@ -87,9 +89,8 @@ def _sentences(rows: pd.DataFrame) -> list[str]:
 
 
 def _in_words(role: RolePrompt, examples: list[str]) -> RolePrompt:
-    shown = "\n\n".join(examples)
-    instruction = f"{role.instruction}\n\nExamples of such answers:\n\n{shown}\n\nNow answer in the same way:"
-    return RolePrompt(instruction, joiner=role.joiner)
+    parts = [role.instruction, "Examples of such answers:", *examples, "Now answer in the same way:"]
+    return RolePrompt("\n\n".join(parts), joiner=role.joiner)
 
 
 def _in_own_language(role: RolePrompt, examples: list[str]) -> RolePrompt:

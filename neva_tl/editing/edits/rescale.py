@@ -1,4 +1,4 @@
-"""Rescale: multiply each neuron's activation by a factor of its own, which the dose moves away from 1."""
+"""Rescale: multiply each neuron's activation by a factor of its own."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from neva_tl.editing.base import NeuronEdit
 
 @dataclass(frozen=True, eq=False)
 class Rescale(NeuronEdit):
-    """`h_k *= max(lowest, 1 + dose * weight_k)`: the step is a multiple of the activation itself (AUSteer, CNA).
+    """`h_k *= max(lowest, 1 + dose * weight_k)` (AUSteer, CNA).
 
-    Dose 0 changes nothing, and a negative dose exchanges the neurons that grow with those that shrink. `Scale` multiplies all
-    neurons by the dose itself.
+    The step is a multiple of the activation itself. Dose 0 changes nothing, and a negative dose exchanges the neurons that grow
+    with those that shrink. `Scale` multiplies all neurons by the dose itself.
 
     Attributes:
         weights: Column of the neuron table with each neuron's weight; None for a weight of 1.

@@ -15,7 +15,8 @@ PROMPTS = ("auto", "demo", "schwartz", "moral-foundations", "persona:", "valueev
 THEORIES = ("schwartz", "schwartz20", "moral-foundations")
 METHODS = (
     *("neva", "neva_shift", "caa", "caa_projected", "caa_layers", "caa_layers_projected", "caa_probe"),
-    *("caa_projected_probe", "conva", "dpn_le", "npti", "lape", "role", "random", "rotated", "label_shuffled"),
+    *("caa_projected_probe", "conva", "sae", "dpn_le", "npti", "lape", "role", "visa", "random", "rotated"),
+    "label_shuffled",
 )
 SELECTORS = (
     *("effect_size", "neva", "probe", "causal", "margin", "random", "label_shuffled", "activation_probability", "lape"),

@@ -22,6 +22,7 @@ from neva_tl.editing.edits.gate_shift import GateShift
 from neva_tl.editing.edits.probe import LayerProbe
 from neva_tl.editing.edits.prompt import RolePrompt
 from neva_tl.editing.edits.prompt_shift import PromptShift
+from neva_tl.editing.edits.rewriting import RewriteAnswer
 from neva_tl.editing.edits.scale import Scale
 from neva_tl.editing.edits.shift import Amplify, Shift
 from neva_tl.editing.edits.vector import AddVector, ProbedVector, fit_vector_probes
@@ -55,6 +56,7 @@ __all__ = [
     "PromptContext",
     "PromptShift",
     "RelevanceGate",
+    "RewriteAnswer",
     "RolePrompt",
     "Scale",
     "Scope",

@@ -18,6 +18,8 @@ from neva_tl.methods.placebos import label_shuffled, random_neurons
 from neva_tl.methods.registry import build, dose_unit, gate_name
 from neva_tl.methods.role import role_prompt
 from neva_tl.methods.rotated import rotated
+from neva_tl.methods.sae import sae, sae_features
+from neva_tl.methods.visa import visa
 
 __all__ = [
     "METHODS",
@@ -43,4 +45,7 @@ __all__ = [
     "register",
     "role_prompt",
     "rotated",
+    "sae",
+    "sae_features",
+    "visa",
 ]

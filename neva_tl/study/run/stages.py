@@ -268,6 +268,7 @@ def evidence_of(
         seed=config.seed,
         gate=gate,
         margins=stored_margins(store),
+        sae=config.sae,
     )
 
 

@@ -38,6 +38,8 @@ from neva_tl.prompts.contrast import examples_of
 
 #: Features of a value's edit, and the weight of specificity in their score.
 K, LAM = 16, 1.0
+#: Spread of a feature over texts, relative to its mean, that counts as rounding.
+NOISE = 1e-4
 _WHY = "sae"
 
 
@@ -127,12 +129,14 @@ class _Moments(NamedTuple):
     m2: Float[np.ndarray, "v 2 m"]
 
     def g(self, index: int) -> Float[np.ndarray, " m"]:
-        """Hedges' g of a value's poles; 0 where a feature has no spread or a pole has fewer than two texts."""
+        """Hedges' g of a value's poles; 0 where the spread is rounding noise or a pole has fewer than two texts."""
         plus, minus = ((int(self.n[index, p]), self.mean[index, p], self.m2[index, p]) for p in (0, 1))
         if min(plus[0], minus[0]) < 2:
             return np.zeros(self.mean.shape[-1])
         g = np.asarray(hedges_g(plus, minus).g)
-        return np.where(np.isfinite(g), g, 0.0)
+        # a feature of the words that all texts share differs between texts by the rounding of float32 alone
+        sd = np.sqrt((plus[2] + minus[2]) / (plus[0] + minus[0] - 2))
+        return np.where(sd > NOISE * np.maximum(plus[1], minus[1]), g, 0.0)
 
 
 def _ranked(evidence: Evidence, value: str, layer: int, coder: SparseAutoencoder) -> pd.DataFrame:

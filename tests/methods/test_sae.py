@@ -35,8 +35,8 @@ def test_features_are_the_texts_means_ranked_by_hand(evidence: Evidence) -> None
 
     def g(value: str) -> np.ndarray:
         poles = [moments(z[((table["value"] == value) & (table["pole"] == pole)).to_numpy()]) for pole in "+-"]
-        effect = np.asarray(hedges_g(poles[0], poles[1]).g)
-        return np.where(np.isfinite(effect), effect, 0.0)
+        sd = np.sqrt((poles[0].m2 + poles[1].m2) / (poles[0].n + poles[1].n - 2))
+        return np.where(sd > 1e-4 * np.maximum(poles[0].mean, poles[1].mean), hedges_g(poles[0], poles[1]).g, 0.0)
 
     target = g("power")
     leak = np.max([np.sign(target) * g(name) for name in ("benevolence", "security")], axis=0)

@@ -26,7 +26,7 @@ from neva_tl.activations import collect
 from neva_tl.editing import PromptShift, edit
 from neva_tl.evaluation import Decoding
 from neva_tl.evaluation.conditions.observe import write_texts
-from neva_tl.methods import Evidence, build
+from neva_tl.methods import Evidence, build, sae_features
 from neva_tl.methods.rotated import rotations
 from neva_tl.models import inference
 from neva_tl.models.tiny import tiny_checkpoint
@@ -370,8 +370,9 @@ def test_sae(evidence: Evidence, hf: Any, seen: list[Seen], pairs: ContrastSet, 
         plus, minus = z[at(pairs, value, "+")], z[at(pairs, value, "-")]
         df = len(plus) + len(minus) - 2
         sd = np.sqrt((plus.var(0) * len(plus) + minus.var(0) * len(minus)) / df)
+        spread = sd > 1e-4 * np.maximum(plus.mean(0), minus.mean(0))  # less is rounding, in ours of float32
         exact = math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
-        return np.where(sd > 0, (plus.mean(0) - minus.mean(0)) / np.where(sd > 0, sd, 1) * exact, 0)
+        return np.where(spread, (plus.mean(0) - minus.mean(0)) / np.where(spread, sd, 1) * exact, 0)
 
     own = g("power")
     leak = np.max([np.sign(own) * g(v) for v in WORDS if v != "power"], axis=0)
@@ -379,7 +380,9 @@ def test_sae(evidence: Evidence, hf: Any, seen: list[Seen], pairs: ContrastSet, 
     best = [f for f in np.argsort(-score)[:16] if score[f] > 0]
     assert len(best) > 4
     step = sum((z[at(pairs, "power", "+")].mean(0) - z[at(pairs, "power", "-")].mean(0))[f] * w_dec[f] for f in best)
-    item = build("sae", replace(evidence, sae=str(tmp_path)), "power").with_dose(6.0)
+    evidence = replace(evidence, sae=str(tmp_path))
+    assert sae_features(evidence, "power")["feature"].head(16).tolist() == best
+    item = build("sae", evidence, "power").with_dose(6.0)
     compare(evidence, hf, item, lambda i, x: x + 6.0 * torch.as_tensor(step, dtype=x.dtype) if i == 2 else x, "resid")
 
 

@@ -84,7 +84,7 @@ def test_every_method_by_name(tiny_model: Any, stats: ActivationStats, sae: str,
     edit = build_edit(tiny_model, stats, "power", method=method, scope="generated", k=4, sae=sae)
     assert isinstance(edit, KIND[method]) and edit.scope == ("all" if method in ("role", "visa") else "generated")
     assert edit.dose == FIRST.get(method, 2.0)
-    assert build_edit(tiny_model, stats, "power", method=method, dose=0.5).dose == 0.5
+    assert build_edit(tiny_model, stats, "power", method=method, dose=0.5, sae=sae).dose == 0.5
 
 
 def test_bad_requests(tiny_model: Any, stats: ActivationStats) -> None:

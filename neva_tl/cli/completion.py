@@ -15,8 +15,8 @@ PROMPTS = ("auto", "demo", "schwartz", "moral-foundations", "persona:", "valueev
 THEORIES = ("schwartz", "schwartz20", "moral-foundations")
 METHODS = (
     *("neva", "neva_shift", "caa", "caa_projected", "caa_layers", "caa_layers_projected", "caa_probe"),
-    *("caa_projected_probe", "conva", "persona_vector", "dpn_le", "npti", "lape", "austeer", "cna", "role"),
-    *("role_few_shot", "random", "rotated", "label_shuffled"),
+    *("caa_projected_probe", "conva", "persona_vector", "sae", "dpn_le", "npti", "lape", "austeer", "cna", "role"),
+    *("role_few_shot", "visa", "random", "rotated", "label_shuffled"),
 )
 SELECTORS = (
     *("effect_size", "neva", "probe", "causal", "margin", "random", "label_shuffled", "activation_probability", "lape"),

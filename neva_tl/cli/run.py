@@ -68,6 +68,12 @@ def run(
         str, typer.Option("--scope", autocompletion=completion.scope, help="all, prompt, generated, last, or auto")
     ] = "auto",
     gate: Gate = "auto",
+    sae: Annotated[
+        str | None,
+        typer.Option(
+            "--sae", metavar="FOLDER", help="sparse autoencoders of the method sae; default: train a small one"
+        ),
+    ] = None,
     workers: Workers = None,
     dtype: Dtype = "float32",
     seed: Seed = 0,
@@ -96,6 +102,7 @@ def run(
         gate=gate,
         dtype=dtype,
         seed=seed,
+        sae=sae,
     )
     result = study.run(out, workers=workers, progress=True)
     if as_json:

@@ -41,6 +41,7 @@ class Method(metaclass=CheckedArguments):
         relevance: How often the relevance gate decides: once per `token`, once per `query` (as in ConVA's paper), or not at all
             (`no`: the method edits no activation).
         needs_gate_stats: Whether the method reads the MLP gate's activations, which are collected on request only.
+        optional: Whether a study leaves the method out, with the reason, where its edit cannot be built; other methods stop it.
         label: Name in figures and reports; empty writes the registered name without underscores.
         colour: Colour in figures; empty takes a spare one.
 
@@ -57,6 +58,7 @@ class Method(metaclass=CheckedArguments):
     dose_of: str | None = None
     relevance: Relevance = "token"
     needs_gate_stats: bool = False
+    optional: bool = False
     label: str = ""
     colour: str = ""
 
@@ -104,6 +106,7 @@ METHODS: dict[str, Method] = {
         "conva:conva", "vectors", "ConVA", "#8e44ad", gate="prompt_probe", dose="log-odds", relevance="query"
     ),
     "persona_vector": _shipped("persona_vector:persona_vector", "vectors", "persona vector", "#c2185b"),
+    "sae": _shipped("sae:sae", "vectors", "SAE features", "#2f8f9d", optional=True),
     "dpn_le": _shipped("dpn_le:dpn_le", "neurons", "DPN-LE", "#a8874a"),
     "npti": _shipped("npti:npti", "neurons", "NPTI", "#3f8f6b", dose="gamma", needs_gate_stats=True),
     "lape": _shipped("lape:lape", "neurons", "LAPE", "#7a7f2a", dose="share"),
@@ -113,6 +116,7 @@ METHODS: dict[str, Method] = {
     "role_few_shot": _shipped(
         "role_few_shot:role_few_shot", "prompt", "few-shot role prompt", "#b8b62e", dose="none", relevance="no"
     ),
+    "visa": _shipped("visa:visa", "prompt", "VISA-like", "#4e7d4e", dose="none", relevance="no", optional=True),
     "random": _shipped("placebos:random_neurons", "placebo", "random neurons", "#7d7d7d", dose_of="neva_shift"),
     "rotated": _shipped("rotated:rotated", "placebo", "rotated basis", "#8c8279"),
     "label_shuffled": _shipped(

@@ -22,7 +22,7 @@ LIMIT_GB = 20.0
 #: so that a listing does not walk all entries; a use empties it.
 USED = ".used"
 #: Folders of entries inside the cache; converted checkpoints are entries of the cache folder itself.
-ROOMS = ("evidence", "steering", "layers", "own_words", "judges", "gguf")
+ROOMS = ("evidence", "steering", "layers", "own_words", "judges", "gguf", "sae")
 #: An entry used within this many seconds is never removed by `prune`: another process may be at work in it.
 IN_USE_S = 3600.0
 
@@ -58,8 +58,8 @@ class Entry:
 
     Attributes:
         path: Its folder.
-        kind: `evidence`, `steering`, `layers`, `own_words`, `judges`, `gguf` (a fetched file) or `checkpoint` (a converted
-            one).
+        kind: `evidence`, `steering`, `layers`, `own_words`, `judges`, `gguf` (a fetched file), `sae` (a trained sparse
+            autoencoder, or its features' moments) or `checkpoint` (a converted one).
         size: Bytes on disk.
         used: Time of the last use, in seconds since the epoch.
     """

@@ -24,6 +24,7 @@ from neva_tl.editing.edits.probe import LayerProbe
 from neva_tl.editing.edits.prompt import RolePrompt
 from neva_tl.editing.edits.prompt_shift import PromptShift
 from neva_tl.editing.edits.rescale import Rescale
+from neva_tl.editing.edits.rewriting import RewriteAnswer
 from neva_tl.editing.edits.scale import Scale
 from neva_tl.editing.edits.shift import Amplify, Shift
 from neva_tl.editing.edits.vector import AddVector, ProbedVector, fit_vector_probes
@@ -59,6 +60,7 @@ __all__ = [
     "PromptShift",
     "RelevanceGate",
     "Rescale",
+    "RewriteAnswer",
     "RolePrompt",
     "Scale",
     "Scope",

@@ -35,6 +35,7 @@ from neva_tl.editing.edits.probe import LayerProbe
 from neva_tl.editing.edits.prompt import RolePrompt
 from neva_tl.editing.edits.prompt_shift import PromptShift
 from neva_tl.editing.edits.rescale import Rescale
+from neva_tl.editing.edits.rewriting import RewriteAnswer
 from neva_tl.editing.edits.scale import Scale
 from neva_tl.editing.edits.shift import Shift
 from neva_tl.editing.edits.vector import AddVector, ProbedVector
@@ -50,7 +51,7 @@ CLASSES: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         Ablate, AddVector, Clamp, Composed, ContextAware, GateShift, LayerProbe, NeuronSet, Paced, ProbedVector, PromptShift,
-        RelevanceGate, Rescale, RolePrompt, Scale, Shift,
+        RelevanceGate, Rescale, RewriteAnswer, RolePrompt, Scale, Shift,
     )
 }  # fmt: skip
 

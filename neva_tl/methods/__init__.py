@@ -22,6 +22,8 @@ from neva_tl.methods.registry import build, dose_unit, gate_name
 from neva_tl.methods.role import role_prompt
 from neva_tl.methods.role_few_shot import role_few_shot
 from neva_tl.methods.rotated import rotated
+from neva_tl.methods.sae import sae, sae_features
+from neva_tl.methods.visa import visa
 
 __all__ = [
     "METHODS",
@@ -51,4 +53,7 @@ __all__ = [
     "role_few_shot",
     "role_prompt",
     "rotated",
+    "sae",
+    "sae_features",
+    "visa",
 ]

@@ -33,6 +33,8 @@ class Evidence(metaclass=CheckedArguments):
         gate: Relevance gate of every method; None for no gate.
         margins: Margin effects that selected the neurons, where the selector is `margin`; placebos that repeat the selection
             read them, or measure their own.
+        sae: Folder, or repository of the hub, of sparse autoencoders in the format of `eai-sparsify`; None lets the method
+            `sae` train one.
         residuals: Residuals of training texts, cached for all methods and values that read the same texts.
 
     Example:
@@ -50,6 +52,7 @@ class Evidence(metaclass=CheckedArguments):
     seed: int = 0
     gate: RelevanceGate | None = None
     margins: MarginEffects | None = None
+    sae: str | None = None
     residuals: TextResiduals = field(default_factory=TextResiduals, repr=False)
 
     __repr__ = brief

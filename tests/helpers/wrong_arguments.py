@@ -387,7 +387,7 @@ def targets(o: Objects) -> dict[str, Target]:
         "Evidence": (
             nv.methods.Evidence,
             {"model": o.model, "stats": o.stats, "neurons": {"power": o.neurons}, "scope": "all", "layers": None,
-             "chat": False, "seed": 0, "gate": None},
+             "chat": False, "seed": 0, "gate": None, "sae": None},
         ),
         "methods.build": (nv.methods.build, {"method": "neva_shift", "evidence": o.evidence, "value": "power"}),
         "methods.neva_shift": (nv.methods.neva_shift, {"evidence": o.evidence, "value": "power"}),
@@ -396,13 +396,13 @@ def targets(o: Objects) -> dict[str, Target]:
         "build_edit": (
             nv.study.build_edit,
             {"model": o.model, "stats": o.stats, "value": "power", "method": "neva_shift", "dose": None, "scope": "all",
-             "gate": None, "k": 4, "seed": 0},
+             "gate": None, "k": 4, "seed": 0, "sae": None},
         ),
         "Study": (
             nv.Study,
             {"model": "demo", "prompts": "demo", "judge": "exact", "profile": "quick", "values": ("power",),
              "methods": ("neva",), "selector": "neva", "k": None, "selection": {}, "scope": "last", "gate": "none",
-             "seed": 0, "dtype": "float32", "chat": None, "overrides": {}},
+             "seed": 0, "dtype": "float32", "chat": None, "overrides": {}, "sae": None},
         ),
         "values.value": (nv.values.value, {"name": "power"}),
         "values.circular_distance": (nv.values.circular_distance, {"a": "power", "b": "security"}),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.pipeline import make_pipeline
@@ -22,7 +25,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from neva_tl import models, selection
 from neva_tl.activations import collect
 from neva_tl.editing import PromptShift, edit
-from neva_tl.methods import Evidence, austeer, build
+from neva_tl.evaluation import Decoding
+from neva_tl.evaluation.conditions.observe import write_texts
+from neva_tl.methods import Evidence, austeer, build, sae_features
 from neva_tl.methods.rotated import rotations
 from neva_tl.models import inference
 from neva_tl.models.tiny import tiny_checkpoint
@@ -337,6 +342,87 @@ def test_conva_writes_what_whole_passes_write(evidence: Evidence, hf: Any, conva
         assert text.decode(ids[start - 1 :])[len(text.decode([ids[start - 1]])) :] == got[place]
     plain = inference.generate(evidence.model, prompts, max_new_tokens=6, stop_at_eos=False)
     assert plain != got, "the edit must change something"
+
+
+def test_sae(evidence: Evidence, hf: Any, seen: list[Seen], pairs: ContrastSet, tmp_path: Path) -> None:
+    """An autoencoder in the library's format: features, Hedges' g, specificity and the sum of decoder rows by hand."""
+    d, m, k = seen[0].resid.shape[-1], 120, 6
+    rng = np.random.default_rng(SEED)
+    w_enc, w_dec, b_enc, b_dec = (
+        rng.normal(size=(m, d)),
+        rng.normal(size=(m, d)),
+        rng.normal(size=m),
+        rng.normal(size=d),
+    )
+    arrays = {"encoder.weight": w_enc, "encoder.bias": b_enc, "W_dec": w_dec, "b_dec": b_dec}
+    folder = tmp_path / "layers.2"
+    folder.mkdir()
+    save_file({name: x.astype(np.float32) for name, x in arrays.items()}, folder / "sae.safetensors")
+    (folder / "cfg.json").write_text(json.dumps({"d_in": d, "k": k, "expansion_factor": 32}))
+
+    z = np.zeros((len(seen), m))
+    for i, text in enumerate(seen):
+        for x in text.resid[2]:
+            a = np.maximum(w_enc @ (x - b_dec) + b_enc, 0)
+            a[np.argsort(-a)[k:]] = 0
+            z[i] += a / len(text.resid[2])
+
+    def g(value: str) -> np.ndarray:
+        plus, minus = z[at(pairs, value, "+")], z[at(pairs, value, "-")]
+        df = len(plus) + len(minus) - 2
+        sd = np.sqrt((plus.var(0) * len(plus) + minus.var(0) * len(minus)) / df)
+        spread = sd > 1e-4 * np.maximum(plus.mean(0), minus.mean(0))  # less is rounding, in ours of float32
+        exact = math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
+        return np.where(spread, (plus.mean(0) - minus.mean(0)) / np.where(spread, sd, 1) * exact, 0)
+
+    own = g("power")
+    leak = np.max([np.sign(own) * g(v) for v in WORDS if v != "power"], axis=0)
+    score = np.where(own != 0, np.abs(own) - np.maximum(0, leak), 0)
+    best = [f for f in np.argsort(-score)[:16] if score[f] > 0]
+    assert len(best) > 4
+    step = sum((z[at(pairs, "power", "+")].mean(0) - z[at(pairs, "power", "-")].mean(0))[f] * w_dec[f] for f in best)
+    evidence = replace(evidence, sae=str(tmp_path))
+    assert sae_features(evidence, "power")["feature"].head(16).tolist() == best
+    item = build("sae", evidence, "power").with_dose(6.0)
+    compare(evidence, hf, item, lambda i, x: x + 6.0 * torch.as_tensor(step, dtype=x.dtype) if i == 2 else x, "resid")
+
+
+def test_visa(evidence: Evidence, tmp_path: Path) -> None:
+    """Two greedy generations by the plain model: the second prompt quotes the first answer."""
+    folder = tiny_checkpoint(tmp_path / "chat", chat=True, n_ctx=1024)
+    plain, text = (
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(),
+        AutoTokenizer.from_pretrained(folder),
+    )
+    model = models.load(folder)
+    stops = inference.stop_ids(model)
+
+    def answer(content: str) -> str:
+        turns = [{"role": "user", "content": content}]
+        rendered = text.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        ids = list(text(rendered, add_special_tokens=False)["input_ids"])
+        start = len(ids)
+        while len(ids) < start + 8 and ids[-1] not in stops:
+            with torch.no_grad():
+                ids.append(int(plain(torch.tensor([ids])).logits[0, -1].argmax()))
+        new = ids[start:-1] if ids[-1] in stops else ids[start:]
+        head = text.decode([ids[start - 1]], skip_special_tokens=True)
+        return text.decode([ids[start - 1], *new], skip_special_tokens=True)[len(head) :]
+
+    item = build("visa", replace(evidence, model=model, chat=True), "power")
+    definition = evidence.stats.theory.value("power").definition.rstrip(".")
+    want = []
+    for prompt in (PROMPT, "Tom"):
+        want.append(
+            answer(
+                f"Question: {prompt}\n\nAnswer: {answer(prompt).strip()}\n\nRewrite this answer. The new answer shows that "
+                f"power ({definition}) comes before everything else. Keep its meaning, its language and its length where you "
+                "can. Write the new answer only."
+            )
+        )
+    decoding = Decoding(max_new_tokens=8)
+    got = write_texts(model, item, [PROMPT, "Tom"], decoding)
+    assert got == want and got != write_texts(model, None, [PROMPT, "Tom"], decoding)
 
 
 @pytest.mark.parametrize("gamma", [1.5, 0.05, -1.0])

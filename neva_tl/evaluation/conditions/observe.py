@@ -6,7 +6,7 @@ edited and unedited, so that differences come from the edit, not from sampling n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,7 +19,9 @@ from neva_tl.core.cache import JsonCache
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
 from neva_tl.editing import Edit, as_edits, edit, edit_rows, rewrite
+from neva_tl.editing.edits.rewriting import RewriteAnswer, split_rewriting
 from neva_tl.evaluation.conditions.decoding import Decoding
+from neva_tl.evaluation.conditions.meaning import meaning_kept
 from neva_tl.evaluation.conditions.text_cache import cacheable, recall, text_keys
 from neva_tl.evaluation.judges.base import (
     ItemScores,
@@ -104,7 +106,7 @@ def write_texts(
     cache: JsonCache | None = None,
     progress: bool = False,
 ) -> list[str]:
-    """Generate a continuation of each prompt under edits; role prompts precede each prompt.
+    """Generate a continuation of each prompt under edits; role prompts precede each prompt, and answers may be rewritten.
 
     Args:
         model: A TransformerLens model.
@@ -121,7 +123,10 @@ def write_texts(
     """
     from neva_tl.models import inference
 
-    edit_list = as_edits(edits)
+    edit_list, rewriters = split_rewriting(as_edits(edits))
+    if rewriters:
+        options: Mapping[str, Any] = {"prefill": prefill, "cache": cache, "progress": progress}
+        return _write_twice(model, edit_list, rewriters, prompts, decoding, options)[1]
 
     def write(indices: list[int]) -> list[str]:
         with edit(model, *edit_list) as session:
@@ -140,6 +145,25 @@ def write_texts(
         return write(indices)
     keys = text_keys(model, edit_list, prompts, indices, decoding)
     return recall(cache, keys, [len(prompt) for prompt in prompts], write)
+
+
+def _write_twice(
+    model: Model,
+    edits: Sequence[Edit],
+    rewriters: Sequence[RewriteAnswer],
+    prompts: Sequence[str],
+    decoding: Decoding,
+    options: Mapping[str, Any],
+) -> tuple[list[str], list[str]]:
+    """Return the model's first answers and the rewritten ones, under the same other edits and random numbers.
+
+    With a cache, the first answers are those of the condition without rewriting.
+    """
+    first = texts = write_texts(model, edits, prompts, decoding, **options)
+    for item in rewriters:
+        requests = [item.second_prompt(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
+        texts = write_texts(model, edits, requests, decoding, **options)
+    return first, texts
 
 
 @check_arguments
@@ -167,7 +191,8 @@ def text_responses(
         progress: Show a bar on stderr.
 
     Returns:
-        One row per prompt and sample: `prompt, topic, sample, text, valid, score_VALUE...` (`oppose_VALUE...`).
+        One row per prompt and sample: `prompt, topic, sample, text, valid, score_VALUE...` (`oppose_VALUE...`). Rewritten texts
+        (`RewriteAnswer`) have also `first_text`, `meaning` (similarity to it) and `meaning_by` (see `meaning_kept`).
 
     Example:
         >>> texts = nv.evaluation.text_responses(model, edit, prompts, judge)
@@ -176,6 +201,12 @@ def text_responses(
     """
     judge, decoding = as_text_judge(judge), decoding or Decoding()
     inputs = _inputs(prompts, decoding)
+    others, rewriters = split_rewriting(as_edits(edits))
+    if rewriters:
+        first, texts = _write_twice(model, others, rewriters, inputs, decoding, {"cache": cache, "progress": progress})
+        cosine, measure = meaning_kept(first, texts)
+        about = {"first_text": first, "meaning": cosine, "meaning_by": measure}
+        return _responses(judge, prompts, texts, decoding).assign(**about)
     return _responses(
         judge, prompts, write_texts(model, edits, inputs, decoding, cache=cache, progress=progress), decoding
     )
@@ -309,7 +340,9 @@ def observe_many(
         The result of `observe` for each condition.
     """
     judges = list(judge) if isinstance(judge, Sequence) else [judge] * len(conditions)
-    if prompts is None or len(conditions) < 2 or not reads_texts(judges[0]):
+    # rewriting generates twice, each condition by itself
+    alone = any(split_rewriting(edits)[1] for edits in conditions)
+    if prompts is None or len(conditions) < 2 or alone or not reads_texts(judges[0]):
         return [
             observe(model, edits, prompts, one, decoding=decoding, cache=cache)
             for edits, one in zip(conditions, judges, strict=True)

@@ -32,6 +32,7 @@ def build_edit(
     gate: RelevanceGate | None = None,
     k: int | None = None,
     seed: int = 0,
+    sae: str | None = None,
 ) -> Edit:
     """Build a method's edit towards one value, with the study's selector and scope.
 
@@ -45,6 +46,7 @@ def build_edit(
         gate: Relevance gate of the edit; `nv.auto_gate(model, pairs)` is the study's.
         k: Number of neurons; None takes the selector's default.
         seed: Seed of placebos and probes.
+        sae: Sparse autoencoders of the method `sae` (`Evidence.sae`).
 
     Example:
         >>> steer = nv.study.build_edit(model, stats, "power", method="neva_shift", dose=8.0, scope="last")
@@ -52,7 +54,8 @@ def build_edit(
         ('Shift', 8.0)
     """
     neurons = selection.select(stats, value, k=k, model=model, seed=seed)
-    evidence = Evidence(model, stats, {value: neurons}, scope, chat=models.info(model).chat, seed=seed, gate=gate)
+    chat = models.info(model).chat
+    evidence = Evidence(model, stats, {value: neurons}, scope, chat=chat, seed=seed, gate=gate, sae=sae)
     return build(method, evidence, value).with_dose(FIRST_DOSE[dose_unit(method)] if dose is None else dose)
 
 

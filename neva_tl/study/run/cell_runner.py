@@ -19,6 +19,7 @@ from neva_tl.core.messages import progress_bar
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Ablate, Edit, RelevanceGate, calibrate_many
 from neva_tl.editing.calibrate import DosePoint
+from neva_tl.editing.edits.rewriting import split_rewriting
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.fluency import admissible
 from neva_tl.evaluation.conditions.observe import Observed, write_texts
@@ -332,7 +333,8 @@ class CellRunner:
         affirmation = observed.items.extra.get("affirmation")
         suffix = f" under {name.removeprefix('cells/measure/')}" if name else ""
         costs: dict[str, dict[str, float]] = {"capability": {}, "fluency": {}}
-        if not name or self.base["capability"]:
+        # a rewritten answer leaves the log-probabilities of given texts as they are: there is nothing to measure
+        if not split_rewriting(edits)[1] and (not name or self.base["capability"]):
             with optional(self.store, f"Capability{suffix}"):
                 costs["capability"] = self.cost_meter.capability(edits)
         with optional(self.store, f"Fluency{suffix}"):

@@ -88,6 +88,7 @@ _TYPES: dict[str, Any] = {
     "selection": Mapping,
     "overrides": Mapping,
     "theory": (str, Mapping, ValueTheory, type(None)),
+    "sae": (str, type(None)),
 }
 _LISTS = ("values", "methods")
 
@@ -115,6 +116,7 @@ class StudyConfig(metaclass=CheckedArguments):
         chat: Force or forbid the chat template; None uses it where there is one.
         overrides: Profile fields that replace those of the profile.
         theory: Theory of the values: a name, a file or its data; None takes the one that the prompts imply.
+        sae: Folder (or repository of the hub) of sparse autoencoders for the method `sae`; None trains a small one.
 
     Example:
         >>> config = nv.study.StudyConfig(model="demo", values=("power",)).resolved()
@@ -138,6 +140,7 @@ class StudyConfig(metaclass=CheckedArguments):
     chat: bool | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     theory: TheorySpec | None = None
+    sae: str | None = None
 
     @classmethod
     def from_manifest(cls, fields: Mapping[str, Any]) -> StudyConfig:
@@ -328,8 +331,9 @@ class StudyConfig(metaclass=CheckedArguments):
         A model folder is stored by its name, without its path: the manifest distinguishes folders by their weights.
         """
         settings = asdict(replace(self, theory=None)) | {"model": label(self.model), "theory": self.theory}
-        # without a theory of its own a study is stored as before theories were data
-        return json.loads(json.dumps({name: x for name, x in settings.items() if name != "theory" or x is not None}))
+        # without a theory or a sparse autoencoder of its own a study is stored as before it could have them
+        later = ("theory", "sae")
+        return json.loads(json.dumps({name: x for name, x in settings.items() if name not in later or x is not None}))
 
     def hash(self) -> str:
         """Return the identity of the study, a sha256 of its decided options and profile.

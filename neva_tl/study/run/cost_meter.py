@@ -81,9 +81,14 @@ class CostMeter:
         return -float(np.concatenate(logprobs).mean())
 
     def fluency(self, generations: pd.DataFrame | None) -> dict[str, float]:
-        """Measure repetition and perplexity of texts under the unedited model.
+        """Measure repetition and perplexity of texts under the unedited model, and the meaning that rewritten ones keep.
 
         Args:
             generations: Generated texts; None gives an empty result.
         """
-        return {} if generations is None else fluency(generations, self.model)
+        if generations is None:
+            return {}
+        measures = fluency(generations, self.model)
+        if "meaning" in generations and generations["meaning"].notna().any():
+            measures["meaning"] = float(generations["meaning"].mean())
+        return measures

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from neva_tl.core.errors import InputError
 from neva_tl.core.theories import SCHWARTZ, in_order
 from neva_tl.editing import Edit
+from neva_tl.editing.edits.rewriting import RewriteAnswer
 from neva_tl.evaluation.conditions.decoding import Decoding
 from neva_tl.evaluation.conditions.observe import (
     Observed,
@@ -69,6 +71,20 @@ class Scorer:
     def reads(self) -> bool:
         """Whether the judge reads texts."""
         return reads_texts(self.judge_of("validation", self.values[:1]))
+
+    def check_edit(self, edit: Edit) -> None:
+        """Refuse an edit that this judge cannot measure.
+
+        Args:
+            edit: The edit.
+
+        Raises:
+            InputError: It rewrites texts, and the judge reads none.
+        """
+        if isinstance(edit, RewriteAnswer) and not self.reads:
+            raise InputError(
+                f"it rewrites generated texts, and the judge {self.about()['judge']} reads none: choose a judge of texts"
+            )
 
     def about(self) -> dict[str, str]:
         """Return the name and unit of the judge."""

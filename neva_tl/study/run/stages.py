@@ -269,6 +269,7 @@ def evidence_of(
         seed=config.seed,
         gate=gate,
         margins=stored_margins(store),
+        sae=config.sae,
     )
 
 

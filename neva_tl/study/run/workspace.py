@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from neva_tl import models
+from neva_tl.core.errors import InputError, reason_of
 from neva_tl.core.method_records import find_method
 from neva_tl.editing import Edit
 from neva_tl.evaluation.judges.base import Judge
@@ -19,7 +20,7 @@ from neva_tl.study.run import stages
 from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.control import control_cell
-from neva_tl.study.run.optional import leave_out, optional
+from neva_tl.study.run.optional import bring_back, leave_out, optional
 from neva_tl.study.run.run_folder import RunFolder
 
 
@@ -53,7 +54,8 @@ class StudyWorkspace:
     ) -> StudyWorkspace:
         """Collect and select, as far as the run folder lacks it, and set up the judge.
 
-        Values without prompts or without neurons, and a gate that cannot be fitted, are left out with a reason.
+        Values without prompts or without neurons, a gate that cannot be fitted, and optional methods that cannot be built are
+        left out with a reason.
 
         Args:
             store: The run folder.
@@ -82,7 +84,35 @@ class StudyWorkspace:
         cells = CellRunner(store, model, scorer, config, profile)
         evidence = stages.evidence_of(store, model, stats, neurons, config, gate)
         evidence = replace(evidence, layers=cells.vector_layers(evidence, steered))
-        return cls(cells, evidence, steered, conditions(config.methods, profile.targets))
+        workspace = cls(cells, evidence, steered, conditions(config.methods, profile.targets))
+        return workspace._without_optional(config.methods)
+
+    def _without_optional(self, methods: Sequence[str]) -> StudyWorkspace:
+        """Leave out the optional methods (`Method.optional`) that cannot be built or measured here, with a reason.
+
+        Args:
+            methods: The study's methods.
+
+        Raises:
+            InputError: No method remains.
+        """
+        store, remaining, reason = self.cells.store, [], ""
+        for method in methods:
+            part = f"Method {method}"
+            try:
+                if find_method(method).optional:
+                    for value in self.steered:
+                        self.cells.scorer.check_edit(self.edit_of(method, value))
+            except InputError as error:
+                reason = reason_of(error)
+                leave_out(store, part, reason)
+            else:
+                bring_back(store, part)
+                remaining.append(method)
+        if not remaining:
+            raise InputError(reason)
+        self.plan = conditions(remaining, self.cells.profile.targets)
+        return self
 
     @property
     def searched(self) -> tuple[str, ...]:

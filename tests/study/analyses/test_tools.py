@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from neva_tl import prompts
+from neva_tl import models, prompts
 from neva_tl.activations import ActivationStats, collect
 from neva_tl.core.auto import FIRST_DOSE, GRIDS
 from neva_tl.core.errors import InputError
@@ -25,12 +26,14 @@ from neva_tl.editing import (
     ProbedVector,
     PromptShift,
     Rescale,
+    RewriteAnswer,
     RolePrompt,
     Shift,
 )
 from neva_tl.methods import METHODS, Evidence, Method, caa, dose_unit, register
+from neva_tl.methods.sae_files import SparseAutoencoder
 from neva_tl.plots.style import method_colour, method_label, method_order
-from neva_tl.study import build_edit, compare
+from neva_tl.study import Study, build_edit, compare
 from neva_tl.study.analyses import method_comparison as mc
 from neva_tl.study.run import tables
 from neva_tl.study.run.cell_runner import grid_of
@@ -57,6 +60,8 @@ KIND = {
     "austeer": Rescale,
     "cna": Rescale,
     "role_few_shot": RolePrompt,
+    "sae": AddVector,
+    "visa": RewriteAnswer,
 }
 FIRST = dict.fromkeys(("neva", "caa_probe", "caa_projected_probe", "conva"), 8.0) | {
     "npti": 1.0,
@@ -73,13 +78,22 @@ def stats(tiny_model: Any, pairs_file: Path) -> ActivationStats:
     return collect(tiny_model, prompts.load(str(pairs_file)), samples=True)
 
 
+@pytest.fixture(scope="module")
+def sae(tiny_model: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random sparse autoencoder of layer 1."""
+    width, g = models.info(tiny_model).d_model, torch.Generator().manual_seed(3)
+    encoder, decoder = torch.randn(2, 4 * width, width, generator=g)
+    coder = SparseAutoencoder(encoder, torch.zeros(4 * width), decoder, torch.zeros(width), k=8)
+    return str(coder.save(tmp_path_factory.mktemp("sae") / "layers.1"))
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("method", list(METHODS))
-def test_every_method_by_name(tiny_model: Any, stats: ActivationStats, method: str) -> None:
-    edit = build_edit(tiny_model, stats, "power", method=method, scope="generated", k=4)
-    assert isinstance(edit, KIND[method]) and edit.scope == SCOPE.get(method, "generated")
+def test_every_method_by_name(tiny_model: Any, stats: ActivationStats, sae: str, method: str) -> None:
+    edit = build_edit(tiny_model, stats, "power", method=method, scope="generated", k=4, sae=sae)
+    assert isinstance(edit, KIND[method]) and edit.scope == (SCOPE | {"visa": "all"}).get(method, "generated")
     assert edit.dose == FIRST.get(method, 2.0)
-    assert build_edit(tiny_model, stats, "power", method=method, dose=0.5).dose == 0.5
+    assert build_edit(tiny_model, stats, "power", method=method, dose=0.5, sae=sae).dose == 0.5
 
 
 def test_bad_requests(tiny_model: Any, stats: ActivationStats) -> None:
@@ -132,6 +146,52 @@ def test_a_method_that_reads_the_gate_gets_it_collected(
         pd.testing.assert_frame_equal(
             *(t.astype(object).where(t.notna(), None) for t in (mine, found)), check_dtype=False
         )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_optional_method_is_measured_or_left_out_with_its_reason(
+    tiny_model: Any, pairs_file: Path, sae: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_figures", lambda cells, jobs: None)
+    monkeypatch.setitem(sys.modules, "sparsify", None)
+    small = {"validation": 3, "test": 4, "neutral": 1, "n_boot": 20, "refine": 0, "max_new_tokens": 2}
+    options: dict[str, Any] = {"prompts": str(pairs_file), "overrides": {**small, "text_values": 1, "text_prompts": 1}}
+    options |= {"values": ("power",), "methods": ("caa", "sae")}
+    without = Study(tiny_model, **options).run(tmp_path / "without")
+    assert list(dict.fromkeys(without.table("methods")["method"])) == ["caa"]
+    (line,) = [record for record in without.left_out if record["part"] == "Method sae"]
+    assert "neva_tl[sae]" in line["reason"]
+    measured = Study(tiny_model, sae=sae, **options).run(tmp_path / "with")
+    assert list(dict.fromkeys(measured.table("methods")["method"])) == ["caa", "sae"]
+    assert not [record for record in measured.left_out if record["part"] == "Method sae"]
+    with pytest.raises(InputError, match=r"neva_tl\[sae\]"):
+        Study(tiny_model, **{**options, "methods": ("sae",)}).run(tmp_path / "alone")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_answers_are_rewritten_where_a_judge_reads_them(
+    tiny_model: Any, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_figures", lambda cells, jobs: None)
+    small = {"validation": 3, "test": 4, "neutral": 1, "n_boot": 20, "refine": 0, "max_new_tokens": 6, "samples": 1}
+    options: dict[str, Any] = {"prompts": str(pairs_file), "values": ("power",), "methods": ("role", "visa")}
+    options |= {"overrides": {**small, "text_values": 1, "text_prompts": 1}}
+    read = Study(tiny_model, judge="wordlist", **options).run(tmp_path / "read")
+    assert list(read.table("methods")["method"]) == ["role", "visa"]
+    texts = read.table("generations").set_index("method")
+    rewritten = texts.loc["visa"]
+    assert list(rewritten["first_text"]) == list(texts.loc["unedited", "text"])
+    assert (rewritten["text"] != rewritten["first_text"]).any() and texts.loc["role", "meaning"].isna().all()
+    kept = read.results["methods"]["visa"]["fluency"]["meaning"]["est"]
+    assert (
+        kept == pytest.approx(rewritten["meaning"].mean())
+        and "meaning" not in read.results["methods"]["role"]["fluency"]
+    )
+    assert read.results["methods"]["visa"]["capability"]["kl"]["edited"]["est"] is None
+    unread = Study(tiny_model, judge="logprob", **options).run(tmp_path / "unread")
+    assert list(unread.table("methods")["method"]) == ["role"]
+    (line,) = [record for record in unread.left_out if record["part"] == "Method visa"]
+    assert "reads none" in line["reason"]
 
 
 def test_a_registered_method_works_in_a_study_and_its_analyses(
@@ -187,7 +247,7 @@ def test_records_that_cannot_work_are_refused() -> None:
 
 
 def test_every_method_has_a_dose_grid_of_its_unit() -> None:
-    searched = [method for method in METHODS if not method.startswith("role")]
+    searched = [method for method in METHODS if not method.startswith("role") and method != "visa"]
     for method in searched:
         grid = grid_of(method)
         assert grid[0] > 0 and list(grid) == sorted(grid)

@@ -5,6 +5,7 @@ No model code is imported. Moments are `(n, mean, M2)` with any trailing dimensi
 
 from neva_tl.core.statistics.effects import (
     Effect,
+    effect_variance,
     hedges_correction,
     hedges_g,
     interval,
@@ -20,6 +21,7 @@ from neva_tl.core.statistics.limits import containing, shifted, wilson
 from neva_tl.core.statistics.moments import Moments, check_moments, merge_moments, moments
 from neva_tl.core.statistics.multiplicity import StepUp, benjamini_hochberg, cluster_means, sign_flip_max_t, step_up_p
 from neva_tl.core.statistics.overlap import Overlap, overlap
+from neva_tl.core.statistics.pooling import PooledEffect, mean_change, pool_effects
 from neva_tl.core.statistics.power import detectable_g, pairs_needed, power_of_t
 from neva_tl.core.statistics.resampling import (
     Estimate,
@@ -35,6 +37,7 @@ __all__ = [
     "Estimate",
     "Moments",
     "Overlap",
+    "PooledEffect",
     "StepUp",
     "benjamini_hochberg",
     "check_moments",
@@ -42,12 +45,14 @@ __all__ = [
     "cluster_means",
     "containing",
     "detectable_g",
+    "effect_variance",
     "halves_of_folds",
     "hedges_correction",
     "hedges_g",
     "interval",
     "least_t",
     "mantel",
+    "mean_change",
     "mean_interval",
     "merge_moments",
     "minimum_effect_p",
@@ -56,6 +61,7 @@ __all__ = [
     "paired_g",
     "paired_t",
     "pairs_needed",
+    "pool_effects",
     "power_of_t",
     "shifted",
     "sign_flip_max_t",

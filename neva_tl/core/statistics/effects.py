@@ -243,13 +243,30 @@ def interval(
         raise InputError(f"level {level} is not between 0 and 1")
     tail = (1 - level) / 2
     if method == "large-sample":
-        half = -ndtri(tail) * np.sqrt(1 / effect.root_n**2 + effect.g**2 / (2 * np.maximum(effect.df - 1.94, 0.06)))
+        half = -ndtri(tail) * np.sqrt(effect_variance(effect))
         return np.asarray(effect.g - half), np.asarray(effect.g + half)
     if method != "noncentral-t":
         raise InputError(f"unknown interval method {method!r}: noncentral-t or large-sample")
     lo = _noncentrality(effect.t, effect.df, 1 - tail) / effect.root_n
     hi = _noncentrality(effect.t, effect.df, tail) / effect.root_n
     return containing(effect.g, lo, hi)
+
+
+@check_arguments
+def effect_variance(effect: Effect) -> Float[np.ndarray, "*dims"]:
+    """Compute the large-sample variance of standardised effects, `1 / root_n^2 + g^2 / (2 (df - 1.94))`.
+
+    Hedges and Olkin (1985), as in statsmodels' `effectsize_smd`. The weights of `pool_effects` are its inverse.
+
+    Args:
+        effect: Effects.
+
+    Example:
+        >>> sample = nv.statistics.paired_g((20, np.array([0.8]), np.array([19.0])))
+        >>> nv.statistics.effect_variance(sample).round(3)
+        array([0.067])
+    """
+    return np.asarray(1 / effect.root_n**2 + effect.g**2 / (2 * np.maximum(effect.df - 1.94, 0.06)))
 
 
 @check_arguments

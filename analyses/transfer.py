@@ -3,7 +3,13 @@
     python analyses/transfer.py --model smollm2 --source schwartz --source persona:../shared/data/persona \
         --source valueeval:../shared/data/valueeval --value power --value benevolence --rows 40 --items 8
 
-Writes OUT/tables/transfer and OUT/tables/transfer_overlap (parquet and CSV). After an interruption the same command
+    neva-tl prompts write qwen2.5-coder-0.5b --theory schwartz --value tradition --judge llm:qwen2.5-coder-1.5b --out own.csv
+    python analyses/transfer.py --model qwen2.5-coder-0.5b --source own=own.csv --source schwartz \
+        --source persona:../shared/data/persona --value tradition --phrasings 3
+
+Sources may cover different values, with and without pairs; each value needs two sources. With three sources or more, rows
+`leave SOURCE out` are selected on all other sources at once. `--phrasings 3` also scores the items under two other system
+prompts. Writes OUT/tables/transfer and OUT/tables/transfer_overlap (parquet and CSV). After an interruption the same command
 resumes.
 """
 
@@ -35,6 +41,18 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=80, help="training pairs (or rows per pole) of each value")
     parser.add_argument("--validation", type=int, default=16, help="validation items of each value")
     parser.add_argument("--items", type=int, default=24, help="test items of each value")
+    parser.add_argument("--selector", default="auto", help="selector on a single source; default: the study's")
+    parser.add_argument("--no-leave-out", action="store_true", help="no rows selected on all sources but one")
+    parser.add_argument(
+        "--phrasings",
+        type=int,
+        default=1,
+        help="system prompts to score under: the source's own, and others of ours (to 3)",
+    )
+    parser.add_argument(
+        "--theory", default="schwartz", help="theory of the values, or its file; none: the values' names"
+    )
+    parser.add_argument("--dtype", default="float32", help="number format of the model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
     args = parser.parse_args()
@@ -89,13 +107,18 @@ def run(args: argparse.Namespace) -> None:
         validation=args.validation,
         items=args.items,
         seed=args.seed,
+        dtype=args.dtype,
+        theory=None if args.theory == "none" else args.theory,
+        selector=args.selector,
+        leave_out=not args.no_leave_out,
+        phrasings=args.phrasings,
         **selection,
     )
     result = transfer(args.model, named(args.source or []), args.out, config, progress=True)
     store = RunFolder(args.out)
     store.write_table("tables/transfer", result.df)
     store.write_table("tables/transfer_overlap", result.overlap)
-    with pd.option_context("display.width", 180, "display.max_columns", 20):
+    with pd.option_context("display.width", 250, "display.max_columns", 30):
         print(f"gains in {result.unit} of the scored source's validation items")
         print(result.df.round(3).to_string(index=False))
         print(result.overlap.round(4).to_string(index=False))

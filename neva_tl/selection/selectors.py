@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from neva_tl.activations import ActivationStats
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.auto import AUTO
+from neva_tl.core.errors import InputError
 from neva_tl.core.names import as_name
 from neva_tl.core.neuron_set import NeuronSet, Site
 from neva_tl.core.theories import ValueName
@@ -21,6 +22,7 @@ from neva_tl.selection.lape import select_lape
 from neva_tl.selection.margin import select_margin
 from neva_tl.selection.mean_shift import select_mean_shift
 from neva_tl.selection.neva import select_neva
+from neva_tl.selection.pooled import POOLED, select_pooled
 from neva_tl.selection.probe import select_probe
 from neva_tl.selection.random_neurons import select_random
 from neva_tl.selection.registry import SELECTORS, Selector, find_selector, run
@@ -50,7 +52,7 @@ SELECTORS.update(
 
 @check_arguments
 def select(
-    stats: ActivationStats,
+    stats: ActivationStats | Mapping[str, ActivationStats],
     value: ValueName,
     *,
     method: str = AUTO,
@@ -69,7 +71,9 @@ def select(
     """Select the neurons that carry a value.
 
     Args:
-        stats: Activation statistics (`neva_tl.collect`), of the training split.
+        stats: Activation statistics (`neva_tl.collect`), of the training split; or those of several sources, name -> statistics.
+            Then neurons are ranked by the effect pooled over the sources as a random effect (method `pooled`, also for `auto`),
+            and effects must have one sign in all of them (in place of `require_split_half`).
         value: One of the values that were collected.
         method: A name in `SELECTORS`, with the selector's own defaults; `auto` is the study's selector with the study's settings
             (`core.auto`): `neva` on demo models, `margin` on all others, both without the penalties for other values.
@@ -79,7 +83,7 @@ def select(
             the statistics were collected on, if it is still in memory.
         alpha: False discovery rate of the screen.
         delta: Smallest effect of interest, in standard deviations.
-        lam: Weight of specificity in the ranking; None is 1 (0 by `auto`).
+        lam: Weight of specificity in the ranking; None is 1 (0 by `auto`, and on several sources).
         require_split_half: Keep only neurons whose effect has one sign in both halves of the folds.
         require_q: Keep only neurons with q <= alpha; None is True (False by `auto`, except on demo models).
         layers: Layers to select from; None is all.
@@ -104,7 +108,25 @@ def select(
         ('power', 'neva')
         >>> neurons.df[["layer", "neuron", "g", "q"]].shape
         (20, 4)
+        >>> other = nv.collect(model, nv.prompts.load("demo", per_value=20), split="train")
+        >>> both = nv.select({"all": stats, "few": other}, "power", k=20)
+        >>> both.method, both.df[["g", "tau2", "q", "g_all", "g_few"]].shape
+        ('pooled', (20, 5))
     """
+    if isinstance(stats, Mapping):
+        method = as_name("selection method for several sources", method, (AUTO, POOLED))
+        return _select_pooled(
+            stats,
+            value,
+            k,
+            alpha=alpha,
+            delta=delta,
+            lam=lam,
+            require_q=require_q,
+            layers=layers,
+            site=site,
+            options=options,
+        )
     method = as_name("selection method", method, (AUTO, *SELECTORS))
     of_layers = None if layers is None else tuple(int(layer) for layer in layers)
     if lam is not None:
@@ -136,3 +158,29 @@ def select(
     if decision is not None:
         check_evidence(stats, method, model)
     return run(stats, request, method)
+
+
+def _select_pooled(
+    sources: Mapping[str, ActivationStats],
+    value: str,
+    k: int | None,
+    *,
+    lam: float | None,
+    require_q: bool | None,
+    layers: Iterable[int] | None,
+    options: dict[str, Any],
+    **settings: Any,
+) -> NeuronSet:
+    """Select on several sources; the arguments are those of `select`."""
+    if options:
+        raise InputError(f"method {POOLED} has no option {next(iter(options))!r}: it has none of its own")
+    request = Request(
+        value=value,
+        k=k,
+        lam=0.0 if lam is None else lam,
+        require_q=True if require_q is None else require_q,
+        layers=None if layers is None else tuple(int(layer) for layer in layers),
+        k_requested=k is not None,
+        **settings,
+    )
+    return select_pooled(sources, request)

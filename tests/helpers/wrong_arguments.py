@@ -440,6 +440,9 @@ def targets(o: Objects) -> dict[str, Target]:
         "detectable_g": (
             nv.statistics.detectable_g, {"n": 9, "power": 0.8, "alpha": 0.05, "delta": 0.0, "paired": True}
         ),
+        "pool_effects": (nv.statistics.pool_effects, {"effects": np.ones((2, 3)), "variances": np.ones((2, 3))}),
+        "effect_variance": (nv.statistics.effect_variance, {"effect": effect}),
+        "mean_change": (nv.statistics.mean_change, {"diff": sample, "plus": sample, "minus": sample}),
         "overlap": (nv.statistics.overlap, {"a": {1}, "b": {1, 2}, "total": 9}),
     }  # fmt: skip
     for kind in (nv.Ablate, nv.Amplify, nv.Clamp, nv.Scale, nv.Shift):

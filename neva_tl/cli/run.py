@@ -16,6 +16,7 @@ from neva_tl.cli.options import (
     Json,
     Judge,
     K,
+    Matmul,
     Model,
     Profile,
     Prompts,
@@ -70,6 +71,7 @@ def run(
     gate: Gate = "auto",
     workers: Workers = None,
     dtype: Dtype = "float32",
+    matmul: Matmul = "float32",
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -95,6 +97,7 @@ def run(
         scope=scope,
         gate=gate,
         dtype=dtype,
+        matmul=matmul,
         seed=seed,
     )
     result = study.run(out, workers=workers, progress=True)

@@ -11,14 +11,15 @@ out. Then `neva_tl` alone runs on growing numbers of texts, for time and memory.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from common.options import pin, pinnable, write_results
-from common.peers import DOCUMENTED, METHODS, TUNED
-from common.turns import timed
+from common.peers import DOCUMENTED, DTYPE, METHODS, TUNED
+from common.turns import TOLERANCE, timed
 from common.workloads import workload
 from tqdm import tqdm
 
@@ -49,18 +50,20 @@ def main() -> int:
     parser.add_argument("--growth-repeats", type=int, default=1)
     parser.add_argument("--growth-weighings", type=int, default=3, help="processes that measure memory")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dtype", default="float32", choices=list(TOLERANCE), help="number format of all methods")
     pinnable(parser)
     parser.add_argument("--folder", type=Path, default=Path("runs/bench"), help="folder of checkpoints and texts")
     parser.add_argument("--out", type=Path, help="JSON with every repeat")
     args = parser.parse_args()
     pin(args.core)
+    os.environ[DTYPE] = args.dtype
     try:
         args.folder.mkdir(parents=True, exist_ok=True)
         rows = measure(args)
     except NevaError as error:
         print(f"benchmark_collect: {error}", file=sys.stderr)
         return error.exit_code
-    results = {"bench": "collect", "rows": rows, "checks": checks(rows)}
+    results = {"bench": "collect", "dtype": args.dtype, "rows": rows, "checks": checks(rows)}
     print(text(results))
     write_results(results, args.out)
     return 0

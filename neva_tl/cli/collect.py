@@ -15,6 +15,7 @@ from neva_tl.cli.options import (
     Debug,
     Dtype,
     Json,
+    Matmul,
     Model,
     Prompts,
     Quiet,
@@ -60,6 +61,7 @@ def collect(
         float, typer.Option("--save-every", min=0, callback=finite, help="seconds between two checkpoints")
     ] = 5.0,
     dtype: Dtype = "float32",
+    matmul: Matmul = "float32",
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -84,7 +86,7 @@ def collect(
         pairs.split(split)  # raises where the prompts have no such split
     with joined() as world, _stoppable(world.size):
         stats = nv.collect(
-            nv.load(model, dtype=dtype),
+            nv.load(model, dtype=dtype, matmul=matmul),  # type: ignore[arg-type]
             pairs,
             split=None if split == "all" else split,
             pooling=kind,

@@ -67,4 +67,5 @@ profile, gate, dtype = (
     names("auto", "relevance", "none"),
     names("float32", "bfloat16", "float16", "auto"),
 )
+matmul = names("float32", "bf16")
 scope = names("auto", "all", "prompt", "generated", "last")

@@ -26,6 +26,7 @@ from neva_tl.core.messages import Level, detail, level, notice, say, set_level, 
 #: Largest seed: 64-bit integers with a sign, which JSON readers and tables hold without loss.
 MAX_SEED = 2**63 - 1
 DTYPES = ("float32", "bfloat16", "float16", "float64", "auto")
+MATMULS = ("float32", "bf16")
 
 
 def path_of(text: str | Path) -> Path:
@@ -82,6 +83,20 @@ def known_dtype(dtype: str) -> str:
     if dtype not in DTYPES:
         raise typer.BadParameter(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
     return dtype
+
+
+def known_matmul(matmul: str) -> str:
+    """Check the precision of matrix products.
+
+    Args:
+        matmul: Text of the option.
+
+    Raises:
+        BadParameter: The precision is unknown.
+    """
+    if matmul not in MATMULS:
+        raise typer.BadParameter(f"unknown matmul {matmul!r}: choose one of {', '.join(MATMULS)}")
+    return matmul
 
 
 def check_method(name: str) -> None:
@@ -184,6 +199,15 @@ Dtype = Annotated[
     str,
     typer.Option(
         "--dtype", autocompletion=completion.dtype, callback=known_dtype, help="float32, bfloat16, float16 or auto"
+    ),
+]
+Matmul = Annotated[
+    str,
+    typer.Option(
+        "--matmul",
+        autocompletion=completion.matmul,
+        callback=known_matmul,
+        help="precision of the matrix products of a float32 model: float32 or bf16",
     ),
 ]
 Selector = Annotated[

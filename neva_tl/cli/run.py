@@ -16,6 +16,7 @@ from neva_tl.cli.options import (
     Json,
     Judge,
     K,
+    Matmul,
     Model,
     Profile,
     Prompts,
@@ -76,6 +77,7 @@ def run(
     ] = None,
     workers: Workers = None,
     dtype: Dtype = "float32",
+    matmul: Matmul = "float32",
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -101,6 +103,7 @@ def run(
         scope=scope,
         gate=gate,
         dtype=dtype,
+        matmul=matmul,
         seed=seed,
         sae=sae,
     )

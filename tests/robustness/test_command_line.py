@@ -127,32 +127,40 @@ OUTPUTS = [
 
 MODEL_COMMANDS = tuple(name for name in BASE if "--model" in BASE[name])
 #: Every command that loads a model, with names that are none, and with other unknown names.
-NAMES = [
-    case
-    for command in MODEL_COMMANDS
-    for case in (
-        (f"{BASE[command]} --model ''", "model"),
-        (f"{BASE[command]} --model no-such-model", "no-such-model"),
-        (f"{BASE[command]} --model {{w}}/nowhere", "nowhere"),
-        (f"{BASE[command]} --model {{w}}/file", "file"),
-        (f"{BASE[command]} --model {{w}}/config-list", "config.json"),
-        (f"{BASE[command]} --dtype int3", "int3"),
-        (f"{BASE[command]} --dtype ''", "dtype"),
-    )
-] + [
-    case
-    for command in MODEL_COMMANDS
-    if command != "capability"
-    for case in (
-        *(() if command == "collect" else [(f"{BASE[command]} --value {name}", "value") for name in ("greed", "''")]),
-        (f"{BASE[command]} --prompts ''", "prompts"),
-        (f"{BASE[command]} --prompts poems", "poems"),
-        (f"{BASE[command]} --prompts pairs:", "pairs:"),
-        (f"{BASE[command]} --prompts pairs:{{w}}/nowhere.csv", "nowhere.csv"),
-        (f"{BASE[command]} --prompts persona:{{w}}/nowhere", "nowhere"),
-        (f"{BASE[command]} --prompts pairs:{{w}}/columns.csv", "columns.csv"),
-    )
-]
+NAMES = (
+    [
+        case
+        for command in MODEL_COMMANDS
+        for case in (
+            (f"{BASE[command]} --model ''", "model"),
+            (f"{BASE[command]} --model no-such-model", "no-such-model"),
+            (f"{BASE[command]} --model {{w}}/nowhere", "nowhere"),
+            (f"{BASE[command]} --model {{w}}/file", "file"),
+            (f"{BASE[command]} --model {{w}}/config-list", "config.json"),
+            (f"{BASE[command]} --dtype int3", "int3"),
+            (f"{BASE[command]} --dtype ''", "dtype"),
+        )
+    ]
+    + [(f"{BASE[command]} --matmul bf17", "bf17") for command in ("run", "collect")]
+    + [
+        case
+        for command in MODEL_COMMANDS
+        if command != "capability"
+        for case in (
+            *(
+                ()
+                if command == "collect"
+                else [(f"{BASE[command]} --value {name}", "value") for name in ("greed", "''")]
+            ),
+            (f"{BASE[command]} --prompts ''", "prompts"),
+            (f"{BASE[command]} --prompts poems", "poems"),
+            (f"{BASE[command]} --prompts pairs:", "pairs:"),
+            (f"{BASE[command]} --prompts pairs:{{w}}/nowhere.csv", "nowhere.csv"),
+            (f"{BASE[command]} --prompts persona:{{w}}/nowhere", "nowhere"),
+            (f"{BASE[command]} --prompts pairs:{{w}}/columns.csv", "columns.csv"),
+        )
+    ]
+)
 OTHER_COMMANDS = [
     ("run --judge oracle", "oracle"),
     ("run --judge ''", "judge"),

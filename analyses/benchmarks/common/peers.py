@@ -7,6 +7,7 @@ sorted by length and packed by the token budget of `neva_tl`, no LM head where t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,15 @@ Method = tuple[Callable[[Sequence[str], np.ndarray], Any], Callable[[Any], Momen
 #: Rows of a batch in the examples of the peers.
 ROWS = 16
 VALUE = "security"
+#: Environment variable with the number format of all methods, which run in processes of their own.
+DTYPE = "NEVA_BENCH_DTYPE"
+
+
+def dtype() -> Any:
+    """Return the number format of all methods; float32 where none is named."""
+    import torch
+
+    return getattr(torch, os.environ.get(DTYPE, "float32"))
 
 
 def rows_of(texts: Sequence[str], plus: np.ndarray) -> list[dict[str, str]]:
@@ -42,7 +52,7 @@ def ours_post_only(folder: str) -> Method:
 def _ours(folder: str, **options: Any) -> Method:
     import neva_tl as nv
 
-    model = nv.load(folder)
+    model = nv.load(folder, dtype=dtype())
 
     def run(pairs: Any) -> Moments:
         stats = nv.collect(model, pairs, pooling="mean", chat=False, **options)
@@ -64,13 +74,12 @@ def as_given(texts: Sequence[str], plus: np.ndarray) -> Inputs:
 
 
 def _hf(folder: str) -> tuple[Any, Any]:
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     tokenizer.padding_side = "right"
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), tokenizer
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype()).eval(), tokenizer
 
 
 def _projections(hf: Any) -> list[Any]:
@@ -133,7 +142,7 @@ def _mean(x: Any, mask: Any) -> Any:
 def _fast_mean(x: Any, mask: Any) -> Any:
     import torch
 
-    return torch.einsum("bn,bnk->bk", mask.float() / mask.sum(dim=1, keepdim=True), x)
+    return torch.einsum("bn,bnk->bk", mask.float() / mask.sum(dim=1, keepdim=True), x.float())
 
 
 # ---------------------------------------------------------------- raw PyTorch hooks
@@ -208,7 +217,7 @@ def _bridge(folder: str) -> tuple[Any, Any, list[str]]:
     from transformer_lens.model_bridge import TransformerBridge
 
     _, tokenizer = _hf(folder)
-    model = TransformerBridge.boot_transformers(folder, device="cpu")
+    model = TransformerBridge.boot_transformers(folder, device="cpu", dtype=dtype())
     model.eval()
     return model, tokenizer, [f"blocks.{layer}.mlp.hook_post" for layer in range(model.cfg.n_layers)]
 
@@ -309,7 +318,7 @@ def nnsight_tuned(folder: str) -> Method:
             saved = []
             with model.trace(dict(batch), use_cache=False, logits_to_keep=1):
                 for module in modules:
-                    mean: Any = torch.einsum("bn,bnk->bk", weight, module.input)  # a proxy inside the trace
+                    mean: Any = torch.einsum("bn,bnk->bk", weight, module.input.float())  # a proxy inside the trace
                     saved.append(mean.save())
             out[rows] = torch.stack(list(saved), dim=1).numpy()
         return _split(out, plus)

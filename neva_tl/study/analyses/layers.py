@@ -344,5 +344,5 @@ def _model_of(out: str | Path, config: StudyConfig, name: str | None) -> models.
     """The model of a run folder, or of a new one."""
     store = RunFolder(Path(out))
     if not store.has("manifest.json"):
-        return models.load(name or config.model, dtype=config.dtype)
+        return config.load_model(name)
     return run_model(store, config, read_manifest(out), name)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from numbers import Integral
 from typing import Any
 
+from neva_tl import models
 from neva_tl.activations.pooling import Weighted
 from neva_tl.core.arguments import CheckedArguments
 from neva_tl.core.auto import AUTO, Auto, auto_of
@@ -113,6 +114,7 @@ class StudyConfig(metaclass=CheckedArguments):
             on the demo model (an edit of a token that names no value breaks its strict grammar), `none` elsewhere.
         seed: Seed of sampling, placebos and bootstraps.
         dtype: Number format of the model.
+        matmul: `bf16` computes the matrix products of a float32 model in bfloat16; `float32` is stored nowhere.
         chat: Force or forbid the chat template; None uses it where there is one.
         overrides: Profile fields that replace those of the profile.
         theory: Theory of the values: a name, a file or its data; None takes the one that the prompts imply.
@@ -137,6 +139,7 @@ class StudyConfig(metaclass=CheckedArguments):
     gate: str = "auto"
     seed: int = 0
     dtype: str = "float32"
+    matmul: str = "float32"
     chat: bool | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     theory: TheorySpec | None = None
@@ -205,6 +208,17 @@ class StudyConfig(metaclass=CheckedArguments):
         """
         return load(self.prompts, theory=self.theory)
 
+    def load_model(self, name: str | None = None) -> models.Model:
+        """Load the study's model in its number format and precision of matrix products.
+
+        Args:
+            name: Another name or folder of the model; None takes the study's.
+
+        Raises:
+            InputError: See `models.load`.
+        """
+        return models.load(name or self.model, dtype=self.dtype, matmul=self.matmul)  # type: ignore[arg-type]
+
     def _spelled(self) -> StudyConfig:
         """Return the study with the names that differ from ours in case, hyphens or underscores written as ours."""
         allowed = {
@@ -240,6 +254,10 @@ class StudyConfig(metaclass=CheckedArguments):
             raise InputError(f"unknown profile {self.profile!r}: choose quick or full")
         if self.k is not None and self.k < 1:
             raise InputError(f"k is a positive number of neurons, not {self.k}")
+        if self.matmul not in ("float32", "bf16"):
+            raise InputError(f"unknown matmul {self.matmul!r}: choose float32 or bf16")
+        if self.matmul == "bf16" and self.dtype.removeprefix("torch.") not in ("float32", "auto"):
+            raise InputError(f"matmul='bf16' is for models in float32, not {self.dtype}: leave out one of the two")
 
     def _selection(self) -> dict[str, Any]:
         """Return the decided fields of the selection.
@@ -331,9 +349,11 @@ class StudyConfig(metaclass=CheckedArguments):
         A model folder is stored by its name, without its path: the manifest distinguishes folders by their weights.
         """
         settings = asdict(replace(self, theory=None)) | {"model": label(self.model), "theory": self.theory}
-        # without a theory or a sparse autoencoder of its own a study is stored as before it could have them
-        later = ("theory", "sae")
-        return json.loads(json.dumps({name: x for name, x in settings.items() if name not in later or x is not None}))
+        # with these defaults a study is stored as before the settings existed
+        defaults = {"theory": None, "sae": None, "matmul": "float32"}
+        return json.loads(
+            json.dumps({name: x for name, x in settings.items() if name not in defaults or x != defaults[name]})
+        )
 
     def hash(self) -> str:
         """Return the identity of the study, a sha256 of its decided options and profile.

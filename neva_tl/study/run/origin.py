@@ -79,7 +79,7 @@ def run_model(store: RunFolder, config: StudyConfig, manifest: Mapping[str, Any]
     demo = "demo:" if config.model.startswith("demo:") else ""
     spec = name or (f"{demo}{folder}" if folder and Path(folder).exists() else config.model)
     try:
-        model = models.load(spec, dtype=config.dtype)
+        model = config.load_model(spec)
     except InputError as error:
         if name is not None:
             raise

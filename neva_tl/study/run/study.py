@@ -183,7 +183,7 @@ class Study:
         self.config = config = inputs.config
         self.profile = config.spending()
         with timed(f"loading {config.model}"):
-            model = self._loaded if self._loaded is not None else models.load(config.model, dtype=config.dtype)
+            model = self._loaded if self._loaded is not None else config.load_model()
         info = models.info(model)
         check_k(config.k, info.n_layers * info.d_mlp)
         with lock_folder(out), long_steps(progress):

@@ -151,13 +151,12 @@ def _measure(
     key = (root, config.hash(), config.methods)
     if key not in _workspaces:
         _prepare(threads, parent)
-        from neva_tl import models
         from neva_tl.study.run import stages
         from neva_tl.study.run.run_folder import RunFolder
         from neva_tl.study.run.workspace import StudyWorkspace
 
         pairs = stages.limit_rows(config.load_prompts(), config.spending().rows_per_value)
-        model = models.load(config.model, dtype=config.dtype)
+        model = config.load_model()
         _workspaces[key] = StudyWorkspace.open(RunFolder(Path(root)), model, pairs, config)
     _workspaces[key].measure(values)
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from neva_tl import models
 from neva_tl.core.auto import ELSEWHERE, ON_DEMO
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
+from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.study import METHODS, PROFILES, StudyConfig
 
 #: One other setting of every option.
@@ -28,6 +30,7 @@ OTHER: dict[str, Any] = {
     "gate": "relevance",
     "seed": 1,
     "dtype": "bfloat16",
+    "matmul": "bf16",
     "chat": False,
     "overrides": {"test": 7},
     "theory": "moral-foundations",
@@ -66,6 +69,8 @@ def test_values_stand_in_circle_order() -> None:
         ({"values": ("power", "greed")}, "greed"),
         ({"selector": "guess"}, "unknown selector 'guess'"),
         ({"k": 0}, "k is a positive number"),
+        ({"matmul": "bf17"}, "unknown matmul 'bf17': choose float32 or bf16"),
+        ({"matmul": "bf16", "dtype": "bfloat16"}, "matmul='bf16' is for models in float32, not bfloat16"),
     ],
 )
 def test_unknown_options_are_refused(option: dict[str, Any], line: str) -> None:
@@ -101,6 +106,24 @@ def test_every_option_but_the_methods_changes_the_identity() -> None:
     hashes = {name: replace(base, **{name: other}).hash() for name, other in OTHER.items()}
     assert hashes.pop("methods") == base.hash()  # a folder takes further methods
     assert len({base.hash(), *hashes.values()}) == len(OTHER)
+
+
+def test_the_precision_of_products_is_stored_only_where_it_differs() -> None:
+    """Studies of earlier versions keep their identity, and their manifests can be read."""
+    base, changed = StudyConfig("smollm2"), StudyConfig("smollm2", matmul="bf16")
+    assert "matmul" not in base.to_json() and changed.to_json() == {**base.to_json(), "matmul": "bf16"}
+    assert StudyConfig.from_manifest(base.to_json()).matmul == "float32"
+    assert StudyConfig.from_manifest(changed.to_json()) == StudyConfig.from_manifest(
+        base.to_json() | {"matmul": "bf16"}
+    )
+    assert base.hash() != changed.hash()
+
+
+def test_a_study_loads_its_model_in_its_precision(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "tiny", n_layers=1)
+    model = StudyConfig(str(folder), matmul="bf16").load_model()
+    assert models.fingerprint(model)["matmul"] == "bf16"
+    assert "matmul" not in models.fingerprint(StudyConfig("other").load_model(str(folder)))
 
 
 def test_neurons_are_chosen_by_what_they_write_on_real_models_and_a_named_selector_stays() -> None:

@@ -143,3 +143,22 @@ def test_the_printed_table_gives_the_reason_of_a_missing_ratio(result: LeakageRe
     noise = rows.assign(gain_lo=-0.1, nlr=None)
     both = text_table(pd.concat([one_topic, noise, rows]), "exact", "points")
     assert "NLR is - where the gain has no interval or the interval of the gain reaches 0\n" in both
+
+
+def test_only_judges_with_a_control_print_the_shares(result: LeakageResult) -> None:
+    """The demo's table stays as it was; others have the share, and the mean over measurable values where some are not."""
+    rows = pd.DataFrame([method_row(entry_of(result), "caa")])
+    names = " ".join(text_table(rows, "exact", "points").splitlines()[1].split())
+    assert names == "method gate at gain reached CSR gain NLR NLR plain NGL invalid ppl acc KL dose"
+    # no item falls: four topics all move up
+    assert rows.loc[0, ["wrong_way", "wrong_way_lo"]].tolist() == [0.0, 0.0] and 0 < rows.loc[0, "wrong_way_hi"] < 1
+    text = text_table(rows, "logprob", "SD")
+    assert "wrong way" in text.splitlines()[1] and "gain (measurable)" not in text
+    entry = method_entry(
+        "none", 0.4, result, {name: cell(1.0, "reached") for name in STEERED}, BASE, result.gains["power"]
+    )
+    some = text_table(pd.DataFrame([method_row(entry, "caa")]), "logprob", "SD")
+    assert "gain (measurable)" in some and "0.50 [0.50, 0.50]" in some
+    assert "wrong way" not in text_table(
+        rows.drop(columns=["wrong_way", "wrong_way_lo", "wrong_way_hi"]), "logprob", "SD"
+    )

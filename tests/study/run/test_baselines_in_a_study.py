@@ -38,13 +38,13 @@ def check_doses(result: StudyResult, values: tuple[str, ...]) -> dict[str, Any]:
 
 
 def test_on_a_tiny_chat_model(small_study: Callable[..., Study], tmp_path: Path) -> None:
-    result = small_study(methods=METHODS).run(tmp_path / "run")
-    check_doses(result, ("power", "tradition"))
+    result = small_study(methods=METHODS, values=("power",)).run(tmp_path / "run")
+    check_doses(result, ("power",))
 
 
 def test_on_the_demo_model(demo: Any, tmp_path: Path) -> None:
     overrides = {"validation": 6, "test": 8, "targets": (0.2,), "refine": 1, "neutral": 4, "questions": 6}
-    overrides |= {"rows_per_value": 120, "n_boot": 20, "text_values": 1, "text_prompts": 1, "max_new_tokens": 8}
+    overrides |= {"rows_per_value": 60, "n_boot": 20, "text_values": 1, "text_prompts": 1, "max_new_tokens": 8}
     study = Study(demo, values=("power",), methods=METHODS, overrides=overrides)
     methods = check_doses(study.run(tmp_path / "run"), ("power",))
     assert methods["persona_vector"]["gain"]["est"] > 0

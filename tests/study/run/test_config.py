@@ -30,6 +30,7 @@ OTHER: dict[str, Any] = {
     "dtype": "bfloat16",
     "chat": False,
     "overrides": {"test": 7},
+    "sae": "folder",
     "theory": "moral-foundations",
 }
 

@@ -6,6 +6,7 @@ the sizes of the steps are ours.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -188,7 +189,7 @@ def _moments(evidence: Evidence, layer: int, coder: SparseAutoencoder) -> _Momen
     name = models.hook_name(model, layer, "resid_post")
     for rows, batch in inference.batches(model, examples_of(table), chat=evidence.chat):
         weights = pool_weights(batch.answer, "last" if stats.pooling == "last" else "mean").cpu()
-        with record_hooks(model, [name], lambda x, weights=weights: _pooled(x, weights, coder)) as recorded:
+        with record_hooks(model, [name], partial(_pooled, weights=weights, coder=coder)) as recorded:
             inference.forward_batch(model, batch, stop_at_layer=layer + 1, logits=False)
         pooled = recorded[name].double().numpy()
         cell = (value[rows], pole[rows])

@@ -205,7 +205,7 @@ def text_responses(
     if rewriters:
         first, texts = _write_twice(model, others, rewriters, inputs, decoding, {"cache": cache, "progress": progress})
         cosine, measure = meaning_kept(first, texts)
-        about = {"first_text": first, "meaning": cosine, "meaning_by": measure}
+        about: dict[str, Any] = {"first_text": first, "meaning": cosine, "meaning_by": measure}
         return _responses(judge, prompts, texts, decoding).assign(**about)
     return _responses(
         judge, prompts, write_texts(model, edits, inputs, decoding, cache=cache, progress=progress), decoding

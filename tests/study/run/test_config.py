@@ -33,6 +33,7 @@ OTHER: dict[str, Any] = {
     "matmul": "bf16",
     "chat": False,
     "overrides": {"test": 7},
+    "sae": "folder",
     "theory": "moral-foundations",
 }
 

@@ -384,8 +384,8 @@ def test_dose_points_of_several_sources_are_their_mean_gain() -> None:
             return Scores(**{value: self.base + self.slope * edits[0].dose for value in values})
 
     runners: Any = (Source(0.1, 5.0, "power", "tradition"), Source(0.3, -2.0, "power"))
-    nothing: Any = None
-    cells = JointCells(nothing, nothing, runners[0], nothing, Profile(1, 1, 1, 1, (9.0,), 0, 1, 1), runners=runners)
+    cells = object.__new__(JointCells)  # the constructor takes real cells only
+    vars(cells).update(runners=runners, scorer=runners[0], profile=Profile(1, 1, 1, 1, (9.0,), 0, 1, 1))
     made: Any = type("Dose", (), {"dose": 2.0})()
     both, one = cells.dose_points([("power", made), ("tradition", made)])
     assert (both.gain, one.gain) == (pytest.approx(0.4), pytest.approx(0.2))

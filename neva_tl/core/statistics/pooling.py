@@ -84,7 +84,7 @@ class PooledEffect(NamedTuple):
 
 
 @check_arguments
-def pool_effects(effects: Num[np.ndarray, " s *dims"], variances: Num[np.ndarray, " s *dims"]) -> PooledEffect:
+def pool_effects(effects: Num[np.ndarray, " s *dims"], variances: Num[np.ndarray, "*shape"]) -> PooledEffect:
     """Pool the effects of several sources as a random effect (DerSimonian and Laird 1986).
 
     With `w = 1 / v`, `Q = sum w (y - sum w y / sum w)^2` and `C = sum w - sum w^2 / sum w`:

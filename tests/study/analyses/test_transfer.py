@@ -15,8 +15,9 @@ import pytest
 from helpers.scripts import load_script
 from neva_tl import models, prompts
 from neva_tl.core.errors import InputError
-from neva_tl.editing import edit
+from neva_tl.editing import AddVector, edit
 from neva_tl.evaluation import LogProbJudge
+from neva_tl.evaluation.conditions.observe import Observed
 from neva_tl.methods import Evidence, build
 from neva_tl.study.analyses.transfer import ALL, TransferConfig, TransferResult, covered, limited, phrased, transfer
 from neva_tl.study.analyses.transfer.leave_out import JointCells
@@ -295,7 +296,7 @@ def test_the_gain_of_a_row_left_out_is_that_of_a_direct_measurement(
     """The vector is the mean of the sources' vectors, whatever their numbers of texts; the neurons those of the pooled effect."""
     from neva_tl.activations import ActivationStats
     from neva_tl.core.neuron_set import NeuronSet
-    from neva_tl.editing import AddVector, Amplify
+    from neva_tl.editing import Amplify
     from neva_tl.methods.caa import default_layers
 
     df, out = three
@@ -368,9 +369,12 @@ def test_three_sources_resume(
 
 
 def test_dose_points_of_several_sources_are_their_mean_gain() -> None:
-    class Scores:
+    class Scores(Observed):
         def __init__(self, **csr: float) -> None:
-            self.generations, self.csr = None, csr.__getitem__
+            object.__setattr__(self, "means", csr)
+
+        def csr(self, value: str) -> float:
+            return float(vars(self)["means"][value])
 
     class Source:
         """Gains the dose times its slope over its unedited score, on the values that it covers."""
@@ -384,9 +388,9 @@ def test_dose_points_of_several_sources_are_their_mean_gain() -> None:
             return Scores(**{value: self.base + self.slope * edits[0].dose for value in values})
 
     runners: Any = (Source(0.1, 5.0, "power", "tradition"), Source(0.3, -2.0, "power"))
-    nothing: Any = None
-    cells = JointCells(nothing, nothing, runners[0], nothing, Profile(1, 1, 1, 1, (9.0,), 0, 1, 1), runners=runners)
-    made: Any = type("Dose", (), {"dose": 2.0})()
+    cells = object.__new__(JointCells)  # the constructor takes real cells only
+    vars(cells).update(runners=runners, scorer=runners[0], profile=Profile(1, 1, 1, 1, (9.0,), 0, 1, 1))
+    made = AddVector({0: np.zeros(2, dtype=np.float32)}, dose=2.0)
     both, one = cells.dose_points([("power", made), ("tradition", made)])
     assert (both.gain, one.gain) == (pytest.approx(0.4), pytest.approx(0.2))
     assert both.invalid == 0.0 and cells.base_invalid == 0.125

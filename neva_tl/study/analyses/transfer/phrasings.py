@@ -23,7 +23,7 @@ PHRASINGS: tuple[str | None, ...] = (
 
 
 def systems_of(pairs: ContrastSet) -> frozenset[str | None]:
-    """Return the distinct system prompts of a set; None stands for rows without one.
+    """Return the distinct system prompts of a set; None means rows without one.
 
     Args:
         pairs: The contrast set.
@@ -41,8 +41,8 @@ def other_phrasings(pairs: ContrastSet, phrasings: int) -> tuple[str | None, ...
         pairs: The contrast set.
         phrasings: Number of phrasings with the set's own, at most.
     """
-    own = systems_of(pairs)
-    return tuple(system for system in PHRASINGS if system not in own)[: phrasings - 1]
+    existing = systems_of(pairs)
+    return tuple(system for system in PHRASINGS if system not in existing)[: phrasings - 1]
 
 
 def check_phrasings(model: models.Model, phrasings: int) -> None:
@@ -108,9 +108,9 @@ def phrased_scorer(scorer: Scorer, system: str | None) -> Scorer:
     """
 
     def judge(split: str, values: Sequence[str]) -> LogProbJudge:
-        own = scorer.judge_of(split, values)
-        assert isinstance(own, LogProbJudge)
-        other = phrased(own, system)
-        return other if own.prefix is None else other.with_prefix(scorer.model)
+        source_judge = scorer.judge_of(split, values)
+        assert isinstance(source_judge, LogProbJudge)
+        other = phrased(source_judge, system)
+        return other if source_judge.prefix is None else other.with_prefix(scorer.model)
 
     return Scorer(scorer.model, judge, scorer.prompts, scorer.decoding, scorer.values)

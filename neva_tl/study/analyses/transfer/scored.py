@@ -20,8 +20,8 @@ class Scored:
     Attributes:
         name: Name in the column `scored`.
         source: Name of the source.
-        systems: System prompts of the items; None stands for the chat template's own.
-        own: Whether they are the source's own system prompts.
+        systems: System prompts of the items; None means the chat template's own.
+        original: Whether they are the source's own system prompts.
         store: Folder of the source.
         scorer: The judge.
         measured: Values of the items.
@@ -30,7 +30,7 @@ class Scored:
     name: str
     source: str
     systems: frozenset[str | None]
-    own: bool
+    original: bool
     store: RunFolder
     scorer: Scorer
     measured: tuple[str, ...]
@@ -68,7 +68,7 @@ class Scored:
 
     @property
     def _folder(self) -> str:
-        if self.own:
+        if self.original:
             return "transfer"
         # by content: other phrasings in a later version must not read these cells
         return f"transfer-{hashlib.sha256(self.system.encode()).hexdigest()[:12]}"

@@ -49,7 +49,7 @@ def rows_of(a: Selected, b: Scored, method: str, config: TransferConfig) -> list
 
 
 def seen(a: Selected, b: Scored) -> str:
-    """Return what the selection and the scored items have in common: both, source, phrasing or neither.
+    """Return the conditions that selection and scored items share: both, source, phrasing or neither.
 
     Args:
         a: The selection.

@@ -1,4 +1,4 @@
-"""Selector `write`: neurons by what they write along the contrast's direction.
+"""Selector `write`: neurons by their write along the direction of the contrast.
 
     score_k = (mean_plus_k - mean_minus_k) * W_out[k, :] . u_L - lam_write * mean_j max(0, write_kj)
 

@@ -180,7 +180,7 @@ def select_pooled(sources: Mapping[str, ActivationStats], request: Request) -> N
         **_mean_contrast(sources, request, at[best]),
         "score": score[best],
     }
-    settings = {
+    settings: dict[str, Any] = {
         **request.settings(),
         "sources": {
             name: {**design(stats, request.value, request.site), "prompt_hash": stats.prompt_hash}

@@ -102,7 +102,7 @@ def pool_effects(effects: Num[np.ndarray, " s *dims"], variances: Num[np.ndarray
         >>> effects = np.array([[0.5, 0.1], [0.5, 0.9]])  # two sources by two neurons
         >>> pooled = nv.statistics.pool_effects(effects, np.full((2, 2), 0.02))
         >>> pooled.effect.round(2), pooled.tau2.round(2)
-        (array([0.5, 0.5]), array([0.  , 0.3 ]))
+        (array([0.5, 0.5]), array([0. , 0.3]))
     """
     y, v = np.asarray(effects, dtype=np.float64), np.asarray(variances, dtype=np.float64)
     if y.shape != v.shape or not len(y):

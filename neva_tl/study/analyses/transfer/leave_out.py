@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,8 @@ class JointCells(CellRunner):
 
     runners: tuple[CellRunner, ...] = field(default=())
 
-    @property
-    def base_invalid(self) -> float:  # type: ignore[override]
+    @cached_property
+    def base_invalid(self) -> float:
         """Invalid rate of the unedited model, whose open prompts all sources share."""
         return self.runners[0].base_invalid
 
@@ -53,7 +53,8 @@ class JointCells(CellRunner):
             rates: See `CellRunner.dose_points`.
         """
         points = []
-        for (value, edit), rate in zip(requests, [{} for _ in requests] if rates is None else rates, strict=True):
+        before = [{} for _ in requests] if rates is None else rates
+        for (value, edit), rate in zip(requests, before, strict=True):
             gains = []
             for runner in self.runners:
                 if value in runner.scorer.values:
@@ -131,7 +132,7 @@ def _selected(name: str, others: Sequence[Source], values: Sequence[str], root: 
 
     runners = tuple(other.selected.cells for other in others)
     cells = JointCells(store, model, runners[0].scorer, first.study, runners[0].profile, runners=runners)
-    systems = frozenset().union(*(other.selected.systems for other in others))
+    systems = frozenset(system for other in others for system in other.selected.systems)
     return Selected(
         name, folder, tuple(other.name for other in others), systems, cells, neurons, lambda v: pooled(tuple(stats[v]))
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pandas as pd
+
 from neva_tl import models
 from neva_tl.core.errors import InputError
 from neva_tl.evaluation.judges.items import Items
@@ -30,8 +32,7 @@ def systems_of(pairs: ContrastSet) -> frozenset[str | None]:
     """
     if SYSTEM not in pairs.df.columns:
         return frozenset({None})
-    column = pairs.df[SYSTEM]
-    return frozenset(column.dropna()) | ({None} if column.isna().any() else frozenset())
+    return frozenset(None if pd.isna(system) else str(system) for system in pairs.df[SYSTEM])
 
 
 def other_phrasings(pairs: ContrastSet, phrasings: int) -> tuple[str | None, ...]:

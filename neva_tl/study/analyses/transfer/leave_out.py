@@ -157,11 +157,11 @@ def _neurons(store: RunFolder, stats: dict[str, ActivationStats], value: str, fi
     """Select one value's neurons by the pooled effect, or read them from the folder."""
     file = f"neurons/{value}"
     if not store.has(f"{file}.json"):
-        screen = {"require_q": bool(first.study.selection.get("require_q", True))}
+        require_q = bool(first.study.selection.get("require_q", True))
         with warnings.catch_warnings():
             # a value without neurons has no row, and the table says how many values a row has
             warnings.filterwarnings("ignore", message=".*on all sources")
-            neurons = select(stats, value, method="pooled", k=first.study.k, **screen)
+            neurons = select(stats, value, method="pooled", k=first.study.k, require_q=require_q)
         neurons.save(store.path(file))
     return NeuronSet.load(store.root / file)
 
@@ -186,7 +186,7 @@ def pool_stats(sources: Sequence[ActivationStats], names: Sequence[str]) -> Acti
     merged = parts[0]
     for other in parts[1:]:
         merged = merged.merge(other)
-    resid = np.mean([stats.resid for stats in parts], axis=0, dtype=np.float64).astype(np.float32)
+    resid = np.asarray(np.mean([stats.resid for stats in parts], axis=0, dtype=np.float64), dtype=np.float32)
     samples = [stats.samples for stats in parts if stats.samples is not None]
     if len(samples) < len(parts):
         return replace(merged, resid=resid)
@@ -208,7 +208,7 @@ def _of_values(stats: ActivationStats, values: Sequence[str]) -> ActivationStats
     if tuple(values) == stats.values:
         return stats
     rows = [stats.values.index(value) for value in values]
-    arrays = {name: array[rows] for name, array in stats._arrays().items()}
+    arrays: dict[str, Any] = {name: array[rows] for name, array in stats._arrays().items()}
     samples = stats.samples
     if samples is not None:
         keep = samples.table["value"].isin(values).to_numpy()

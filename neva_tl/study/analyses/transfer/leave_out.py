@@ -157,11 +157,11 @@ def _neurons(store: RunFolder, stats: dict[str, ActivationStats], value: str, fi
     """Select one value's neurons by the pooled effect, or read them from the folder."""
     file = f"neurons/{value}"
     if not store.has(f"{file}.json"):
-        screen: dict[str, Any] = {"require_q": bool(first.study.selection.get("require_q", True))}
+        require_q = bool(first.study.selection.get("require_q", True))
         with warnings.catch_warnings():
             # a value without neurons has no row, and the table says how many values a row has
             warnings.filterwarnings("ignore", message=".*on all sources")
-            neurons = select(stats, value, method="pooled", k=first.study.k, **screen)
+            neurons = select(stats, value, method="pooled", k=first.study.k, require_q=require_q)
         neurons.save(store.path(file))
     return NeuronSet.load(store.root / file)
 

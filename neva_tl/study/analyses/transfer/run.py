@@ -76,8 +76,8 @@ def transfer(
     jobs = [(a.selected, b, method) for a in opened for s in opened for b in s.scored for method in settings.methods]
     methods = pooled_methods(settings)
     if settings.leave_out and methods:
-        for left, selected in leave_out(opened, usable, root, settings, progress):
-            jobs += [(selected, b, method) for b in left.scored for method in methods]
+        for scored_source, selected in leave_out(opened, usable, root, settings, progress):
+            jobs += [(selected, b, method) for b in scored_source.scored for method in methods]
     rows = []
     for a, b, method in progress_bar(jobs, desc="transfer", unit="cell", progress=progress):
         rows += rows_of(a, b, method, settings)

@@ -82,6 +82,9 @@ def write(
     temperature: Annotated[
         float, typer.Option("--temperature", min=0, callback=finite, help="sampling temperature")
     ] = 0.7,
+    paired: Annotated[
+        bool, typer.Option("--paired/--unpaired", help="pairs by question, or every answer that the judge keeps")
+    ] = True,
     dtype: Dtype = "float32",
     seed: Seed = 0,
     as_json: Json = False,
@@ -124,6 +127,7 @@ def write(
         answers=answers,
         max_new_tokens=tokens,
         temperature=temperature,
+        paired=paired,
         seed=seed,
         progress=True,
     )
@@ -135,4 +139,6 @@ def write(
         columns = ["value", "auroc", "lo", "hi", "questions", "invalid", "train", "validation", "test", "pairs"]
         print_table(result.figures[columns].round(2), missing="n/a")
     say_note("prompts", pairs.note)
-    say(f"written: {out} ({len(pairs) // 2} pairs); try: neva-tl steer {model} {out}")
+    say(
+        f"written: {out} ({f'{len(pairs) // 2} pairs' if paired else f'{len(pairs)} answers'}); try: neva-tl steer {model} {out}"
+    )

@@ -33,6 +33,7 @@ def from_model(
     max_new_tokens: Count = 60,
     temperature: NonNegative = 0.7,
     system: str | None = "You are a helpful assistant.",
+    paired: bool = True,
     seed: int = 0,
     batch_size: int | None = None,
     progress: bool = False,
@@ -65,6 +66,8 @@ def from_model(
         temperature: Sampling temperature; 0 is greedy (one answer).
         system: System's turn of all answers, also where they are read; None for the chat template's own. The role precedes the
             question in the user's turn.
+        paired: Arrange the answers kept as pairs of one question; False keeps also those whose question keeps no answer of the
+            other pole, as an unpaired set.
         seed: Seed of sampling (common random numbers for both roles and all values) and of the bootstrap.
         batch_size: Answers in one batch; None chooses it by the size of the model. It does not affect the texts.
         progress: Show a bar on stderr.
@@ -101,6 +104,7 @@ def from_model(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         system=system,
+        paired=paired,
         seed=seed,
         batch_size=batch_size,
         progress=progress,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -102,21 +103,35 @@ def pair_rows(answers: pd.DataFrame, system: str | None) -> list[dict[str, Any]]
         plus = group[group["pole"] == "+"].sort_values("score", ascending=False, kind="stable")
         minus = group[group["pole"] == "-"].sort_values("score", kind="stable")
         for number, pair in enumerate(zip(plus.to_dict("records"), minus.to_dict("records"), strict=False)):
-            for row in pair:
-                text = f"{row['question']} {row['answer']}"
-                rows.append(
-                    {
-                        "value": value,
-                        "pair_id": f"{value}/{topic}/{number}",
-                        "pole": row["pole"],
-                        "text": text,
-                        "answer_start": len(row["question"]) + 1,
-                        "answer_end": len(text),
-                        "cluster": topic,
-                        "split": row["split"],
-                        "source": SOURCE,
-                        "form": row["kind"],
-                        **({} if system is None else {"system": system}),
-                    }
-                )
+            rows += [_row(row, f"{value}/{topic}/{number}", system) for row in pair]
     return rows
+
+
+def single_rows(answers: pd.DataFrame, system: str | None) -> list[dict[str, Any]]:
+    """Arrange the answers kept without pairs: also those whose question keeps no answer of the other pole.
+
+    Args:
+        answers: See `pair_rows`.
+        system: See `pair_rows`.
+
+    Returns:
+        Rows of an unpaired contrast set, the answer as span.
+    """
+    return [_row(row, None, system) for row in answers.to_dict("records")]
+
+
+def _row(row: Mapping[str, Any], pair_id: str | None, system: str | None) -> dict[str, Any]:
+    text = f"{row['question']} {row['answer']}"
+    return {
+        "value": row["value"],
+        "pair_id": pair_id,
+        "pole": row["pole"],
+        "text": text,
+        "answer_start": len(row["question"]) + 1,
+        "answer_end": len(text),
+        "cluster": row["topic"],
+        "split": row["split"],
+        "source": SOURCE,
+        "form": row["kind"],
+        **({} if system is None else {"system": system}),
+    }

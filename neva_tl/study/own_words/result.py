@@ -14,7 +14,7 @@ from neva_tl.core.formatting import plain_interval
 from neva_tl.core.theories import ValueTheory
 from neva_tl.prompts import ContrastSet
 from neva_tl.prompts.splits import SPLITS
-from neva_tl.study.own_words.contrast import pair_rows
+from neva_tl.study.own_words.contrast import pair_rows, single_rows
 
 #: Questions with a pair that each split needs. With fewer than eight in training, flipping signs by question cannot give a
 #: two-sided p below .01 (2 / 2^8 = .008); the others are the shares of 50/20/30 to that.
@@ -35,6 +35,7 @@ class OwnWords:
         system: System's turn with which the answers are read; None for the chat template's own.
         name: Name of the set.
         provenance: Model, judge, settings and roles as plain data.
+        paired: Whether `pairs` pairs the answers by question.
 
     Example:
         >>> from neva_tl.models.tiny import tiny_checkpoint
@@ -51,6 +52,7 @@ class OwnWords:
     system: str | None
     name: str
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    paired: bool = True
 
     @property
     def note(self) -> str:
@@ -59,7 +61,7 @@ class OwnWords:
 
     @property
     def pairs(self) -> ContrastSet:
-        """The pairs of the values with enough questions in every split.
+        """The pairs (or single answers) of the values with enough questions in every split.
 
         Raises:
             WorkError: No value has enough; the message says what would help.
@@ -68,8 +70,9 @@ class OwnWords:
         if not sufficient:
             raise WorkError(self.note.rstrip("."))
         rows = self.answers[self.answers["kept"] & self.answers["value"].isin(sufficient)]
+        arrange = pair_rows if self.paired else single_rows
         return ContrastSet(
-            pd.DataFrame(pair_rows(rows, self.system)),
+            pd.DataFrame(arrange(rows, self.system)),
             self.name,
             self.note,
             theory=self.theory,

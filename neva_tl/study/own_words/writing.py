@@ -57,6 +57,7 @@ def write(
     max_new_tokens: int = 60,
     temperature: float = 0.7,
     system: str | None = NEUTRAL,
+    paired: bool = True,
     seed: int = 0,
     batch_size: int | None = None,
     progress: bool = False,
@@ -75,6 +76,8 @@ def write(
         max_new_tokens: Largest length of an answer.
         temperature: Sampling temperature.
         system: System's turn with which the answers are read; None for the chat template's own.
+        paired: Arrange the answers kept as pairs of one question; False keeps also those whose question keeps no answer of the
+            other pole, as an unpaired set.
         seed: Seed of sampling and bootstrap.
         batch_size: Answers in one batch; None chooses it by the size of the model.
         progress: Show a bar on stderr.
@@ -127,6 +130,7 @@ def write(
             "questions": len(table),
             "role": "user",
             "system": system,
+            **({} if paired else {"paired": False}),
         },
         "opposite": opposite,
         "roles": {one.name: vars(roles_of(one, opposite)) for one in concepts.members},
@@ -135,7 +139,7 @@ def write(
     }
     prune()
     name = f"{'-'.join(concepts.values[:3])} in the words of {label(info.name)}"
-    return OwnWords(judged, figures, concepts.theory, system, name, to_json(record))
+    return OwnWords(judged, figures, concepts.theory, system, name, to_json(record), paired)
 
 
 def question_table(questions: int | Sequence[str] | None = None) -> pd.DataFrame:

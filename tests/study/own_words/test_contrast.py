@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from neva_tl.study.own_words.contrast import above_and_below, auroc, pair_rows, separation
+from neva_tl.study.own_words.contrast import above_and_below, auroc, pair_rows, separation, single_rows
 
 PLUS = np.array([True, True, True, False, False, False])
 
@@ -71,6 +71,8 @@ def test_the_strongest_answers_of_a_question_form_its_first_pair() -> None:
         ["thrift/q1/1", "+", "Why? a"],
         ["thrift/q1/1", "-", "Why? c"],
     ]
+    single = pd.DataFrame(single_rows(table, "Be brief."))
+    assert single["text"].tolist() == [f"Why? {answer}" for answer in "abcdef"] and single["pair_id"].isna().all()
     assert set(out["system"]) == {"Be brief."} and "system" not in pd.DataFrame(pair_rows(table, None))
     for row in out.to_dict("records"):
         assert row["text"][row["answer_start"] : row["answer_end"]] in "abcd"

@@ -157,6 +157,20 @@ def hash_of(text: str, number: int) -> int:
     return int(hash_key(f"{text} {number}")[:8], 16) % 2
 
 
+def test_an_unpaired_set_has_every_answer_that_the_judge_keeps(chat_model: Any, answers: Install) -> None:
+    def one_sided(role: str, question: str, number: int) -> str:
+        # every second question has no answer against thrift that the judge keeps
+        return planted(role if hash_of(question, 0) else "", question, number)
+
+    answers(one_sided)
+    options: dict[str, Any] = {**THRIFT, "judge": says_mend, "questions": 80, "answers": 1}
+    result = write(chat_model, "thrift", **options, paired=False)
+    pairs, kept = result.pairs, result.answers["kept"]
+    assert not pairs.paired and len(pairs) == kept.sum()
+    assert len(pairs) > len(write(chat_model, "thrift", **options).pairs)
+    assert pairs.provenance["settings"]["paired"] is False
+
+
 def test_too_few_pairs_are_refused_with_what_would_help(chat_model: Any, answers: Install) -> None:
     answers(planted)
 

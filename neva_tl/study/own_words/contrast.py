@@ -120,7 +120,7 @@ def single_rows(answers: pd.DataFrame, system: str | None) -> list[dict[str, Any
     return [_row(row, None, system) for row in answers.to_dict("records")]
 
 
-def _row(row: Mapping[str, Any], pair_id: str | None, system: str | None) -> dict[str, Any]:
+def _row(row: Mapping[Any, Any], pair_id: str | None, system: str | None) -> dict[str, Any]:
     text = f"{row['question']} {row['answer']}"
     return {
         "value": row["value"],

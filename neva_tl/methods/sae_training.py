@@ -41,8 +41,8 @@ class SaeSettings:
         batch: Tokens of a step.
         steps: Number of steps.
         lr: Learning rate, for residuals with a root mean square of 1 (the library's own rate is for 16,384 features and breaks
-            small autoencoders: with auxk 1/32, .936 of the demo model's held-out variance explained instead of .972, and 10.7 % dead
-            features instead of .2 %).
+            small autoencoders: with auxk 1/32, .936 of the demo model's held-out variance explained instead of .972, and 10.7 %
+            dead features instead of .2 %).
         auxk: Weight of the loss that revives dead features. At 0, 6.5 % are dead after 200 steps on SmolLM2; the loss took more
             time than all else.
         seed: Seed of the initial weights and of the order of the tokens.

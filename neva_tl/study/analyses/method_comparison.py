@@ -60,7 +60,8 @@ MANIFEST_FIELDS = ("study", "config", "model", "versions", "wall_time_s")
 def methods_for(model: str) -> tuple[str, ...]:
     """Return the methods that are compared on a model by default.
 
-    These are all registered ones; on real models without `DEMO_ONLY`.
+    These are all registered ones that can be built everywhere; on real models without `DEMO_ONLY`. Optional methods (`sae` needs a
+    sparse autoencoder, `visa` a chat model) are named explicitly.
 
     Args:
         model: Name of the model.
@@ -70,7 +71,8 @@ def methods_for(model: str) -> tuple[str, ...]:
         placebos, then prompts.
     """
     group = {"neurons": 0, "vectors": 0, "placebo": 1, "prompt": 2}
-    names = sorted(METHODS, key=lambda name: (METHODS[name].gate == "none", group[METHODS[name].family]))
+    always = [name for name, record in METHODS.items() if not record.optional]
+    names = sorted(always, key=lambda name: (METHODS[name].gate == "none", group[METHODS[name].family]))
     return tuple(name for name in names if is_demo(model) or name not in DEMO_ONLY)
 
 

@@ -33,7 +33,7 @@ def run(finished: StudyResult, tmp_path: Path, checkpoint: Path, monkeypatch: py
     folder = tmp_path / "run"
     shutil.copytree(finished.folder, folder)
     loaded = models.load(checkpoint)
-    monkeypatch.setattr(study_lens.models, "load", lambda name, dtype: loaded)
+    monkeypatch.setattr(study_lens.models, "load", lambda name, dtype, matmul: loaded)
     return folder
 
 

@@ -57,8 +57,8 @@ NOT_RESULTS = {
     "Edit", "EditSession", "Encoded", "Evidence", "ExactJudge", "Example", "GateShift", "LayerProbe",
     "LogProbJudge", "Method", "ModelInfo", "NeuronEdit", "Paced", "PlainModel", "Plant", "Posterior", "ProbedVector",
     "Profile", "Rescale", "Run",
-    "PromptContext", "PromptShift", "Reference", "Request", "RewriteAnswer", "RolePrompt", "Scale", "Selector", "Shift", "StudyConfig",
-    "SurveyJudge", "Text", "Value", "ValueTheory",
+    "PromptContext", "PromptShift", "Reference", "Request", "RewriteAnswer", "RolePrompt", "Scale", "Selector", "Shift",
+    "StudyConfig", "SurveyJudge", "Text", "Value", "ValueTheory",
     "Widget", "WordListJudge", "World", "YesNoJudge",
 }  # fmt: skip
 

@@ -60,8 +60,8 @@ MANIFEST_FIELDS = ("study", "config", "model", "versions", "wall_time_s")
 def methods_for(model: str) -> tuple[str, ...]:
     """Return the methods that are compared on a model by default.
 
-    These are all registered ones that can be built everywhere; on real models without `DEMO_ONLY`. Optional methods (`sae` needs a
-    sparse autoencoder, `visa` a chat model) are named explicitly.
+    These are all registered ones that can be built everywhere; on real models without `DEMO_ONLY`. Optional methods (`sae`
+    needs a sparse autoencoder, `visa` a chat model) are named explicitly.
 
     Args:
         model: Name of the model.

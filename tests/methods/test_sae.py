@@ -41,10 +41,13 @@ def test_features_are_the_texts_means_ranked_by_hand(evidence: Evidence) -> None
     target = g("power")
     leak = np.max([np.sign(target) * g(name) for name in ("benevolence", "security")], axis=0)
     score = np.abs(target) - np.maximum(0, leak)
-    want = [f for f in np.argsort(-score, kind="stable") if score[f] > 0 and target[f] != 0]
+    want = {f for f in np.flatnonzero(score > 0).tolist() if target[f] != 0}
     found = sae_features(last, "power")
-    assert len(want) > 3 and found["feature"].tolist() == want
-    np.testing.assert_allclose(found["score"], score[want], rtol=1e-3)
+    features = found["feature"].to_numpy()
+    # the last bits of a pass decide between equal scores, and about scores of 0
+    assert len(want) > 3 and all(score[f] < 1e-3 for f in want.symmetric_difference(features.tolist()))
+    np.testing.assert_allclose(found["score"], score[features], rtol=1e-3, atol=1e-4)
+    assert (np.diff(score[features]) < 1e-3).all(), "best first"
     assert (sae_features(evidence, "power")["g"].to_numpy() != found["g"].to_numpy()[0]).any(), "mean pooling differs"
 
 

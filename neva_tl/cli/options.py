@@ -80,9 +80,7 @@ def known_dtype(dtype: str) -> str:
     Raises:
         BadParameter: The format is unknown.
     """
-    if dtype not in DTYPES:
-        raise typer.BadParameter(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
-    return dtype
+    return _one_of("dtype", dtype, DTYPES)
 
 
 def known_matmul(matmul: str) -> str:
@@ -94,9 +92,13 @@ def known_matmul(matmul: str) -> str:
     Raises:
         BadParameter: The precision is unknown.
     """
-    if matmul not in MATMULS:
-        raise typer.BadParameter(f"unknown matmul {matmul!r}: choose one of {', '.join(MATMULS)}")
-    return matmul
+    return _one_of("matmul", matmul, MATMULS)
+
+
+def _one_of(name: str, text: str, choices: tuple[str, ...]) -> str:
+    if text not in choices:
+        raise typer.BadParameter(f"unknown {name} {text!r}: choose one of {', '.join(choices)}")
+    return text
 
 
 def check_method(name: str) -> None:

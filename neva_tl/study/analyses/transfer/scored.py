@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
 from neva_tl.editing import Edit
 from neva_tl.evaluation.judges.base import ItemScores
@@ -55,11 +56,12 @@ class Scored:
 
     def _scores(self, edit: Edit | None, name: str) -> ItemScores:
         file = f"{self._folder}/{name}"
-        if not self._stored(file, edit):
+        frame = self._stored(file, edit)
+        if frame is None:
             observed = self.scorer.observe(() if edit is None else (edit,), "test", self.measured)
             dose = np.nan if edit is None else float(edit.dose)
             self.store.write_table(file, to_frame(observed).assign(dose=dose), csv=False)
-        frame = self.store.read_table(file)
+            frame = self.store.read_table(file)
         scores = from_frame(frame, "score", shared=False)
         assert scores is not None
         affirmation = frame[frame["kind"] == "affirmation"]
@@ -73,9 +75,10 @@ class Scored:
         # by content: other phrasings in a later version must not read these cells
         return f"transfer-{hashlib.sha256(self.system.encode()).hexdigest()[:12]}"
 
-    def _stored(self, file: str, edit: Edit | None) -> bool:
-        """Whether the cell is there, at the dose of the edit; cells of earlier versions do not contain their dose."""
+    def _stored(self, file: str, edit: Edit | None) -> pd.DataFrame | None:
+        """The cell at the dose of the edit; None without one. Cells of earlier versions do not contain their dose."""
         if not self.store.has(f"{file}.parquet"):
-            return False
+            return None
         frame = self.store.read_table(file)
-        return edit is None or "dose" not in frame or bool(np.isclose(frame["dose"].iloc[0], edit.dose))
+        same = edit is None or "dose" not in frame or np.isclose(frame["dose"].iloc[0], edit.dose)
+        return frame if same else None

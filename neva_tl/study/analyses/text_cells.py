@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -210,8 +211,12 @@ class TextCells:
     def _change(self, texts: pd.DataFrame, value: str) -> np.ndarray:
         """Change of each text's score against the unedited model's text on the same prompt."""
         column = f"score_{value}"
-        before = self.store.read_table(f"{_BASE}.texts")
-        return texts[column].to_numpy(dtype=float) - before[column].to_numpy(dtype=float)
+        return texts[column].to_numpy(dtype=float) - self._unedited_texts[column].to_numpy(dtype=float)
+
+    @cached_property
+    def _unedited_texts(self) -> pd.DataFrame:
+        """The scored texts of the unedited model, once `unedited` has written them."""
+        return self.store.read_table(f"{_BASE}.texts")
 
     # ------------------------------------------------------------ results
 
@@ -240,7 +245,7 @@ class TextCells:
         Args:
             names: Names of cells.
         """
-        topics = self.store.read_table(f"{_BASE}.texts")["topic"].to_numpy(dtype=str)
+        topics = self._unedited_texts["topic"].to_numpy(dtype=str)
         return {name: self._change(self.store.read_table(f"{name}.texts"), self.value) for name in names}, topics
 
 

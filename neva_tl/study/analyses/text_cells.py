@@ -22,6 +22,7 @@ from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import DosePoint, Edit, calibrate_many
 from neva_tl.evaluation.conditions.fluency import admissible
 from neva_tl.evaluation.judges.base import repeated_share
+from neva_tl.evaluation.measures.wrong_way import pushed_down
 from neva_tl.methods import Evidence
 from neva_tl.study.analyses.text_candidates import Candidate, edit_of, neurons_of
 from neva_tl.study.analyses.text_levels import interval_of_mean
@@ -194,14 +195,15 @@ class TextCells:
         change, topics = changes.pop(self.value), texts["topic"].to_numpy(dtype=str)
         mean, lo, hi = interval_of_mean(change, topics, self.study.spending().n_boot, self.study.seed)
         leaks = {name: interval_of_mean(leak, topics, 0)[0] for name, leak in changes.items()}
-        scored, language = change[np.isfinite(change)], self._language(texts)
+        language = self._language(texts)
+        down = pushed_down(np.zeros(len(change)), change[None, :])[0]
         fluent = before["perplexity"] is not None and language["perplexity"] <= MOST_PERPLEXITY * before["perplexity"]
         return {
             "dose": edit.dose,
             "gain": mean,
             "gain_lo": lo,
             "gain_hi": hi,
-            "wrong": float(np.mean(scored < 0)) if len(scored) else float("nan"),
+            "wrong": float(np.mean(down[np.isfinite(down)])) if np.isfinite(down).any() else float("nan"),
             "leakage": float(np.mean(np.maximum(list(leaks.values()), 0))) if leaks else float("nan"),
             **{f"leakage_{name}": leak for name, leak in leaks.items()},
             **language,

@@ -119,9 +119,9 @@ class TextSearchResult:
 
     Attributes:
         df: One row per candidate and dose: selection, k, layers, way, neurons, dose, unit, method (measured for reference),
-            placebo, gain with its ends (95 %, topics
-            resampled), wrong (share of texts whose P fell), leakage (mean positive change over the measured values), and of
-            each `leakage_VALUE`; repeated (mean share of repeated 3-grams), invalid, perplexity, admissible, best.
+            placebo, gain with its ends (95 %, topics resampled), wrong (share of texts whose P fell, ties half), leakage (mean
+            positive change over the measured values), and of each `leakage_VALUE`; repeated (mean share of repeated 3-grams),
+            invalid, perplexity, admissible, best.
         levels: One row per level of each factor (see `text_levels.compare_levels`).
         unedited: Figures of the unedited model: P for the value, repeated, invalid, perplexity.
         value: The steered value.

@@ -70,7 +70,7 @@ def test_figures_are_those_of_the_stored_texts(on_demo: tuple[TextSearchResult, 
     assert before["prompt"].tolist() == after["prompt"].tolist() == [p for p in prompts for _ in range(2)]
     change = after["score_power"] - before["score_power"]
     assert best["gain"] == pytest.approx(change.mean())
-    assert best["wrong"] == pytest.approx((change < 0).mean())
+    assert best["wrong"] == pytest.approx((change < 0).mean() + (change == 0).mean() / 2)
     leak = (after["score_security"] - before["score_security"]).mean()
     assert best["leakage_security"] == pytest.approx(leak) and best["leakage"] == pytest.approx(max(leak, 0))
     judge = nv.evaluation.load_judge("exact")

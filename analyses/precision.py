@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from neva_tl.core.errors import NevaError
+from neva_tl.study.analyses.script import sample_options
 
 
 def main() -> int:
@@ -21,14 +22,9 @@ def main() -> int:
     parser.add_argument("--prompts", default="schwartz", help="as --prompts of neva-tl")
     parser.add_argument("--value", action="append", help="value (repeatable); default: all values of the prompts")
     parser.add_argument("--method", default="neva_shift", help="method of the edit")
-    parser.add_argument("--gain", type=float, default=0.4, help="gain at which float32 matches the dose")
-    parser.add_argument("--dose", type=float, help="one dose for all edits instead of a search")
     parser.add_argument("--k", type=int, default=200, help="neurons of each value, the best by effect size")
-    parser.add_argument("--rows", type=int, default=40, help="training pairs of each value")
-    parser.add_argument("--validation", type=int, default=12, help="validation items of each value")
-    parser.add_argument("--items", type=int, default=24, help="test items of each value")
     parser.add_argument("--neutral", type=int, default=20, help="neutral texts")
-    parser.add_argument("--seed", type=int, default=0)
+    sample_options(parser, rows=40, validation=12, items=24)
     parser.add_argument("--out", type=Path, default=Path("runs/precision"))
     args = parser.parse_args()
     try:

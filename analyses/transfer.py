@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from neva_tl.core.errors import InputError, NevaError
+from neva_tl.study.analyses.script import sample_options
 
 
 def main() -> int:
@@ -35,12 +36,8 @@ def main() -> int:
         "--measured", action="append", help="scored value (repeatable); default: all values in every source"
     )
     parser.add_argument("--method", action="append", help="method (repeatable); default: neva_shift and caa")
-    parser.add_argument("--gain", type=float, default=0.4, help="gain at which doses are matched, in the source's unit")
-    parser.add_argument("--dose", type=float, help="one dose for all edits instead of a search")
     parser.add_argument("--k", type=int, help="neurons of each value; default: the selector's rule")
-    parser.add_argument("--rows", type=int, default=80, help="training pairs (or rows per pole) of each value")
-    parser.add_argument("--validation", type=int, default=16, help="validation items of each value")
-    parser.add_argument("--items", type=int, default=24, help="test items of each value")
+    sample_options(parser, rows=80, validation=16, items=24)
     parser.add_argument("--selector", default="auto", help="selector on a single source; default: the study's")
     parser.add_argument("--no-leave-out", action="store_true", help="no rows selected on all sources but one")
     parser.add_argument(
@@ -53,7 +50,6 @@ def main() -> int:
         "--theory", default="schwartz", help="theory of the values, or its file; none: the values' names"
     )
     parser.add_argument("--dtype", default="float32", help="number format of the model")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
     args = parser.parse_args()
     try:

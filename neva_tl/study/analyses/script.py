@@ -25,6 +25,23 @@ def model_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="name or folder of the run's model; default: the one that the run recorded")
 
 
+def sample_options(parser: argparse.ArgumentParser, *, rows: int, validation: int, items: int) -> None:
+    """Add `--gain`, `--dose`, `--rows`, `--validation`, `--items` and `--seed` of a measurement outside a run.
+
+    Args:
+        parser: The parser of a script.
+        rows: Default number of training pairs of each value.
+        validation: Default number of validation items of each value.
+        items: Default number of test items of each value.
+    """
+    parser.add_argument("--gain", type=float, default=0.4, help="gain at which doses are matched")
+    parser.add_argument("--dose", type=float, help="one dose for all edits instead of a search")
+    parser.add_argument("--rows", type=int, default=rows, help="training pairs (or rows per pole) of each value")
+    parser.add_argument("--validation", type=int, default=validation, help="validation items of each value")
+    parser.add_argument("--items", type=int, default=items, help="test items of each value")
+    parser.add_argument("--seed", type=int, default=0)
+
+
 def script(
     name: str,
     doc: str,

@@ -95,9 +95,8 @@ def sae_features(evidence: Evidence, value: ValueName) -> pd.DataFrame:
         >>> import torch
         >>> from pathlib import Path
         >>> from neva_tl.methods.sae_files import SparseAutoencoder
-        >>> weights = torch.randn(2, 512, 128, generator=torch.Generator().manual_seed(0))
-        >>> coder = SparseAutoencoder(weights[0], torch.zeros(512), weights[1], torch.zeros(128), k=16)
-        >>> folder = str(coder.save(Path("sae/layers.2")))
+        >>> eye, zeros = torch.eye(128), torch.zeros(128)  # its features are the dimensions of the residual stream
+        >>> folder = str(SparseAutoencoder(eye, zeros, eye, zeros, k=16).save(Path("sae/layers.2")))
         >>> evidence = nv.baselines.Evidence(model, stats, {}, layers=(2,), sae=folder)
         >>> nv.baselines.sae_features(evidence, "benevolence").columns.tolist()
         ['feature', 'g', 'leak', 'score', 'mean_plus', 'mean_minus']

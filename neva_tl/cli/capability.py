@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neva_tl.cli import completion
-from neva_tl.cli.options import Debug, Dtype, Json, Quiet, Seed, Verbose, finite, named, path_of, say_note
+from neva_tl.cli.options import Debug, Dtype, Json, Matmul, Quiet, Seed, Verbose, finite, named, path_of, say_note
 from neva_tl.cli.tables import print_table
 from neva_tl.core.errors import InputError
 from neva_tl.core.messages import say
@@ -95,6 +95,7 @@ def capability(
         ),
     ] = Path("runs/capability"),
     dtype: Dtype = "float32",
+    matmul: Matmul = "float32",
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -124,7 +125,7 @@ def capability(
     finished = None if run is None else Run.open(run)
     benchmarks = _read_sets(sets or (), data, limit, skip_bad)
     refuse_locked(out)
-    loaded = nv.load(model or "demo", dtype=dtype) if finished is None else finished.load_model(model)
+    loaded = nv.load(model or "demo", dtype=dtype, matmul=matmul) if finished is None else finished.load_model(model)
     store = RunFolder(out)
     with lock_folder(out):
         if finished is None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from neva_tl.cli import completion
-from neva_tl.cli.options import Debug, Dtype, Quiet, Seed, Verbose, finite, path_of
+from neva_tl.cli.options import Debug, Dtype, Matmul, Quiet, Seed, Verbose, finite, path_of
 from neva_tl.core.errors import InputError
 from neva_tl.core.messages import notice, say
 
@@ -45,6 +45,7 @@ def chat(
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="longest answer, in tokens")] = 200,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0, callback=finite, help="0 is greedy")] = 0.0,
     dtype: Dtype = "auto",
+    matmul: Matmul = "float32",
     seed: Seed = 0,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -55,7 +56,7 @@ def chat(
     from neva_tl.study.steering.saved_model import model_of_edit
 
     saved = [load_edit(path) for path in edit]
-    loaded = model_of_edit(edit[0], saved[0], model, None if dtype == "auto" else dtype)
+    loaded = model_of_edit(edit[0], saved[0], model, None if dtype == "auto" else dtype, matmul)
     for path, other in zip(edit[1:], saved[1:], strict=True):
         if other.model:
             other.check_model(loaded, path)

@@ -13,6 +13,7 @@ from neva_tl.cli.options import (
     Dtype,
     Json,
     K,
+    Matmul,
     Model,
     Prompts,
     Quiet,
@@ -74,6 +75,7 @@ def circuit(
         typer.Option("--out", parser=path_of, metavar="PATH", help="x.html, x.pdf, x.png, x.svg, x.json or x.graphml"),
     ] = Path("circuit.html"),
     dtype: Dtype = "float32",
+    matmul: Matmul = "float32",
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -104,7 +106,7 @@ def circuit(
         raise InputError(f"--share must lie in (0, 1], not {share}")
     pairs = load_pairs(prompts, model, value, theory)
     config = StudyConfig(model=model, prompts=resolve_prompts(prompts, model), theory=theory, seed=seed)
-    loaded = nv.load(model, dtype=dtype)
+    loaded = nv.load(model, dtype=dtype, matmul=matmul)  # type: ignore[arg-type]
     check_k(loaded, k)
     n_nodes = len(~Nodes.none(loaded))
     if size > n_nodes:

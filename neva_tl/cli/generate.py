@@ -15,6 +15,7 @@ from neva_tl.cli.options import (
     Dtype,
     Gate,
     Json,
+    Matmul,
     Prompts,
     Quiet,
     Seed,
@@ -87,6 +88,7 @@ def generate(
         Path | None, typer.Option("--out", parser=path_of, metavar="PATH", help="also write the text to this file")
     ] = None,
     dtype: Dtype = "float32",
+    matmul: Matmul = "float32",
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -108,12 +110,13 @@ def generate(
     if edit is not None:
         if value is not None:
             raise InputError("--edit brings its own value: leave out --value")
-        loaded, edits, label = _saved(edit, model, None if dtype == "float32" else dtype, dose)
+        loaded, edits, label = _saved(edit, model, None if dtype == "float32" else dtype, matmul, dose)
         fits(loaded)
     else:
         settings = {"scope": scope, "gate": gate, "seed": seed}
+        precision = {"dtype": dtype, "matmul": matmul}
         loaded, edits, label = _steered(
-            "demo" if model is None else model, value, method, dose, prompts, theory, dtype, settings, fits
+            "demo" if model is None else model, value, method, dose, prompts, theory, precision, settings, fits
         )
     texts = {"unedited": nv.generate(loaded, [prompt], max_new_tokens=tokens, temperature=temperature, seed=seed)[0]}
     if edits is not None:
@@ -134,14 +137,14 @@ def generate(
             file.write_text(printed + "\n", encoding="utf-8")
 
 
-def _saved(folder: Path, model: str | None, dtype: str | None, dose: float | None) -> tuple[Any, Any, str]:
+def _saved(folder: Path, model: str | None, dtype: str | None, matmul: str, dose: float | None) -> tuple[Any, Any, str]:
     """The model and the edit of a folder, and the edit's name."""
     import neva_tl as nv
     from neva_tl.study.steering.saved_model import model_of_edit
 
     saved = nv.load_edit(folder)
     edit = saved.edit if dose is None else saved.edit.with_dose(dose)
-    return model_of_edit(folder, saved, model, dtype), edit, str(saved.about.get("value") or folder.name)
+    return model_of_edit(folder, saved, model, dtype, matmul), edit, str(saved.about.get("value") or folder.name)
 
 
 def _steered(
@@ -151,7 +154,7 @@ def _steered(
     dose: float | None,
     prompts: str,
     theory: str | None,
-    dtype: str,
+    precision: dict[str, Any],
     settings: dict[str, Any],
     fits: Callable[[Any], None],
 ) -> tuple[Any, Any, str]:
@@ -163,10 +166,10 @@ def _steered(
 
     if method != AUTO:
         check_method(method)
-    StudyConfig(model=model, scope=settings["scope"], gate=settings["gate"]).resolved()
+    StudyConfig(model=model, scope=settings["scope"], gate=settings["gate"], **precision).resolved()
     # collecting takes minutes on a real model, so bad input is reported before
     pairs = None if value is None else load_pairs(prompts, model, value, theory)
-    loaded = nv.load(model, dtype=dtype)
+    loaded = nv.load(model, **precision)
     fits(loaded)
     if pairs is None:
         return loaded, None, method

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from neva_tl.cli import completion
-from neva_tl.cli.options import Debug, Dtype, Json, K, Model, Prompts, Quiet, Seed, Theory, Verbose, path_of
+from neva_tl.cli.options import Debug, Dtype, Json, K, Matmul, Model, Prompts, Quiet, Seed, Theory, Verbose, path_of
 from neva_tl.cli.tables import print_table
 
 
@@ -34,6 +34,7 @@ def layers(
     ] = None,
     k: K = None,
     dtype: Dtype = "float32",
+    matmul: Matmul = "float32",
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -46,7 +47,9 @@ def layers(
     """
     from neva_tl.study import layer_ablation
 
-    table = layer_ablation(model, prompts, value, folder=out, k=k, seed=seed, dtype=dtype, theory=theory, progress=True)
+    table = layer_ablation(
+        model, prompts, value, folder=out, k=k, seed=seed, dtype=dtype, matmul=matmul, theory=theory, progress=True
+    )
     if as_json:
         print(table.to_json(orient="records"))
     else:

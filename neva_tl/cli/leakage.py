@@ -14,6 +14,7 @@ from neva_tl.cli.options import (
     Dtype,
     Json,
     Judge,
+    Matmul,
     Model,
     Profile,
     Prompts,
@@ -62,6 +63,7 @@ def leakage(
         "runs/leakage"
     ),
     dtype: Dtype = "float32",
+    matmul: Matmul = "float32",
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -89,6 +91,7 @@ def leakage(
         values=tuple(value or ()),
         methods=(method,),
         dtype=dtype,
+        matmul=matmul,
         seed=seed,
         overrides={"targets": (target,)},
     )

@@ -16,6 +16,7 @@ from neva_tl.cli.options import (
     Gate,
     Json,
     K,
+    Matmul,
     Opposite,
     Quiet,
     Seed,
@@ -96,6 +97,7 @@ def steer(
     ] = None,
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="new tokens of each text")] = 40,
     dtype: Dtype = "float32",
+    matmul: Matmul = "float32",
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -126,7 +128,7 @@ def steer(
             target = contrast.for_value(value).values[0] if value is not None else None
         request = {"model": model, "value": target, "target": gain, "method": method}
         request |= {} if contrast is None else {"prompt_hash": contrast.hash}
-        request |= {"selector": selector, "scope": scope, "gate": gate, "dtype": dtype, "seed": seed}
+        request |= {"selector": selector, "scope": scope, "gate": gate, "dtype": dtype, "matmul": matmul, "seed": seed}
         check_steering_folder(out, request)
         refuse_locked(out)
     result = nv.steer(
@@ -144,6 +146,7 @@ def steer(
         scope=scope,
         gate=gate,
         dtype=dtype,
+        matmul=matmul,
         seed=seed,
     )
     say_note("prompts", "" if contrast is None else contrast.note)

@@ -126,6 +126,8 @@ OUTPUTS = [
 ]
 
 MODEL_COMMANDS = tuple(name for name in BASE if "--model" in BASE[name])
+#: Commands that can load a model with matrix products in bfloat16 (`chat` too, whose --edit is not one here).
+MATMUL = ("run", "collect", "steer", "generate", "leakage", "layers", "circuit", "capability")
 #: Every command that loads a model, with names that are none, and with other unknown names.
 NAMES = (
     [
@@ -141,7 +143,8 @@ NAMES = (
             (f"{BASE[command]} --dtype ''", "dtype"),
         )
     ]
-    + [(f"{BASE[command]} --matmul bf17", "bf17") for command in ("run", "collect")]
+    + [(f"{BASE[command]} --matmul bf17", "bf17") for command in (*MATMUL, "chat")]
+    + [(f"{BASE[command]} --dtype bfloat16 --matmul bf16", "in float32") for command in MATMUL]
     + [
         case
         for command in MODEL_COMMANDS

@@ -56,6 +56,7 @@ def layer_ablation(
     gate: str = "auto",
     chat: bool | None = None,
     dtype: str = "float32",
+    matmul: str = "float32",
     profile: str = "quick",
     seed: int = 0,
     theory: TheorySpec | None = None,
@@ -84,6 +85,7 @@ def layer_ablation(
         gate: `relevance`, `none` or `auto`.
         chat: Force or forbid the chat template; None uses it where there is one.
         dtype: Number format, where the model is loaded here.
+        matmul: `bf16` computes the matrix products of a float32 model in bfloat16, where the model is loaded here.
         profile: `quick` or `full`: numbers of prompts and bootstrap draws.
         seed: Seed of random neurons and intervals.
         theory: Theory of the values, or the name or the file of one; None takes the one that their names imply.
@@ -130,6 +132,7 @@ def layer_ablation(
         gate=gate,
         chat=chat,
         dtype=dtype,
+        matmul=matmul,
         profile=profile,
         seed=seed,
         theory=theory,
@@ -149,7 +152,7 @@ def layer_ablation(
         loaded = model if models.is_model(model) else _model_of(folder, inputs.config, None)
         return _of_folder(folder, loaded, inputs, part)
     inputs = _inputs(options, spec, stats)
-    loaded = model if models.is_model(model) else models.load(model, dtype=dtype)
+    loaded = model if models.is_model(model) else options.load_model()
     if models.has_hooks(loaded):
         raise InputError("the model has hooks in force: leave the `with nv.edit(...)` block before ablating layers")
     part.check(loaded, inputs.config)

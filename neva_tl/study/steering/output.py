@@ -36,6 +36,7 @@ def check_steering_folder(folder: Path, request: Mapping[str, Any]) -> None:
     edit = read_json(folder / EDIT, "an edit saved by neva_tl")
     settings = saved.get("settings")
     stored = {
+        "matmul": "float32",  # not stored where it is the default
         **(settings if isinstance(settings, Mapping) else {}),
         "model": edit.get("model", {}).get("name") if isinstance(edit.get("model"), Mapping) else None,
         **{name: saved.get(name) for name in ("value", "target", "method")},

@@ -10,7 +10,9 @@ from neva_tl.core.errors import InputError
 from neva_tl.editing.saved import SavedEdit
 
 
-def model_of_edit(folder: str | Path, saved: SavedEdit, name: str | None = None, dtype: str | None = None) -> Any:
+def model_of_edit(
+    folder: str | Path, saved: SavedEdit, name: str | None = None, dtype: str | None = None, matmul: str = "float32"
+) -> Any:
     """Load the model of a saved edit and check that it is the same one, where the edit recorded it.
 
     Args:
@@ -18,6 +20,7 @@ def model_of_edit(folder: str | Path, saved: SavedEdit, name: str | None = None,
         saved: The edit.
         name: Name or folder of the model; None takes the recorded one.
         dtype: Number format; None takes the recorded one, else float32.
+        matmul: `bf16` for matrix products in bfloat16; without a dtype `float32` takes the recorded precision.
 
     Raises:
         InputError: The edit records no model, the model cannot be found, or it is another one.
@@ -27,7 +30,9 @@ def model_of_edit(folder: str | Path, saved: SavedEdit, name: str | None = None,
         raise InputError(f"{folder} does not say which model it edits: name it with --model")
     if name is None and "folder" in saved.model and not Path(str(recorded)).exists():
         raise InputError(f"the model of {folder} is no longer at {recorded}: name it with --model")
-    model = models.load(name or str(recorded), dtype=dtype or str(saved.model.get("dtype", "float32")))
+    if dtype is None:
+        dtype, matmul = str(saved.model.get("dtype", "float32")), str(saved.model.get("matmul", matmul))
+    model = models.load(name or str(recorded), dtype=dtype, matmul=matmul)  # type: ignore[arg-type]
     if saved.model:  # an edit saved without its model records nothing to compare: a model named by the user is taken
         saved.check_model(model, folder)
     return model

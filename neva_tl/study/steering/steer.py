@@ -65,6 +65,7 @@ def steer(
     gate: str = "auto",
     chat: bool | None = None,
     dtype: str = "float32",
+    matmul: str = "float32",
     seed: int = 0,
     theory: TheorySpec | None = None,
     folder: str | Path | None = None,
@@ -95,6 +96,7 @@ def steer(
         gate: `relevance`, `none`, or `auto` (the study's).
         chat: Force or forbid the chat template; None uses it where there is one.
         dtype: Number format, where the model is loaded here.
+        matmul: `bf16` computes the matrix products of a float32 model in bfloat16, where the model is loaded here.
         seed: Seed of sampling and bootstraps.
         theory: Theory of the values, or the name or the file of one; None takes the one that their names imply.
         folder: Folder for the measurements, which no other process may write into; None takes one in the user's cache, where
@@ -115,12 +117,13 @@ def steer(
         ('power', 'reached')
         >>> texts = steered.generate("mara says that")
     """
-    settings = {"selector": selector, "k": k, "scope": scope, "gate": gate, "chat": chat, "dtype": dtype, "seed": seed}
+    precision = {"dtype": dtype, "matmul": matmul}
+    settings = {"selector": selector, "k": k, "scope": scope, "gate": gate, "chat": chat, **precision, "seed": seed}
     name = models.info(model).name if models.is_model(model) else str(model)
     if pairs is None or concept is not None:
         check_concept(pairs, value, concept, theory)
         _check_settings(name, gain, method, settings)
-        model = model if models.is_model(model) else models.load(model, dtype=dtype)
+        model = model if models.is_model(model) else models.load(model, **precision)  # type: ignore[arg-type]
         pairs = own_pairs(model, str(concept), definition, opposite, judge, seed=seed, progress=progress)
     elif definition or opposite:
         raise InputError(
@@ -132,7 +135,7 @@ def steer(
     config = _config(name, contrast, target, gain, methods, settings)
     _check_dose(method)
     with timed(f"loading {name}"):
-        loaded = model if models.is_model(model) else models.load(model, dtype=dtype)
+        loaded = model if models.is_model(model) else models.load(model, **precision)  # type: ignore[arg-type]
     if models.has_hooks(loaded):
         raise InputError("the model has hooks in force: leave the `with nv.edit(...)` block before steering")
     with long_steps(progress), _Bench.open(loaded, contrast, config, target, folder, progress) as bench:
@@ -363,6 +366,8 @@ class _Bench:
             neurons=neurons,
             settings={
                 **{key: getattr(config, key) for key in ("selector", "k", "scope", "gate", "chat", "dtype", "seed")},
+                # only where it differs from the default: results saved before stay the same
+                **({"matmul": config.matmul} if config.matmul != "float32" else {}),
                 "selection": dict(config.selection),
                 "pooling": config.pooling,
                 "pairs": self.pairs.name,

@@ -13,7 +13,7 @@ from neva_tl.study.steering.output import check_steering_folder
 
 REQUEST = {
     "model": "m", "value": "thrift", "target": 0.4, "method": "auto", "prompt_hash": "abc", "selector": "auto",
-    "scope": "auto", "gate": "auto", "dtype": "float32", "seed": 0,
+    "scope": "auto", "gate": "auto", "dtype": "float32", "matmul": "float32", "seed": 0,
 }  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def test_the_same_request_and_new_folders_pass(folder: Path) -> None:
         ({"model": "other"}, "model was m, now other"), ({"value": "greed"}, "value was thrift, now greed"),
         ({"target": 0.5}, r"gain was 0\.4\d*, now 0\.5\d*"), ({"method": "caa"}, "method was neva, now caa"),
         ({"prompt_hash": "xyz"}, "other pairs"), ({"scope": "all"}, "scope was generated, now all"),
-        ({"seed": 1}, "seed was 0, now 1"),
+        ({"seed": 1}, "seed was 0, now 1"), ({"matmul": "bf16"}, "matmul was float32, now bf16"),
     ],
 )  # fmt: skip
 def test_another_request_is_refused(folder: Path, change: dict[str, Any], match: str) -> None:

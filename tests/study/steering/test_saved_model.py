@@ -31,6 +31,15 @@ def test_an_edit_without_a_model_takes_the_one_that_the_user_names(demo: Any, tm
     assert code == 0 and "[edit]" in out
 
 
+def test_the_recorded_precision_of_matrix_products_is_taken(folders: dict[str, Path], tmp_path: Path) -> None:
+    model = nv.load(folders["llama"], matmul="bf16")
+    saved = nv.load_edit(nv.save_edit(_vector(model), tmp_path / "edit", model=model, name=str(folders["llama"])))
+    assert nv.fingerprint(model_of_edit(tmp_path / "edit", saved))["matmul"] == "bf16"
+    plain = model_of_edit(tmp_path / "edit", saved, dtype="float32")  # named by the user, who is told the difference
+    assert "matmul" not in nv.fingerprint(plain)
+    assert nv.fingerprint(model_of_edit(tmp_path / "edit", saved, dtype="float32", matmul="bf16"))["matmul"] == "bf16"
+
+
 def test_another_model_is_refused(demo: Any, stories260k: Any, shared_dir: Path, tmp_path: Path) -> None:
     saved = nv.load_edit(nv.save_edit(_vector(demo), tmp_path / "edit", model=demo, name="demo"))
     with pytest.raises(InputError, match="was made for demo"):

@@ -13,7 +13,7 @@ from neva_tl import models
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.models.facts import MEMO
-from neva_tl.models.inference.template_renderer import TemplateFailure, render
+from neva_tl.models.inference.template_renderer import TemplateFailure, render_cached
 from neva_tl.prompts.example import Example
 
 #: The user's turn when an example has no prompt of its own and the model is a chat model.
@@ -162,7 +162,7 @@ def _rendered(model: models.Model, turns: Sequence[tuple[str, str]]) -> str:
     try:
         template = tokenizer.get_chat_template()
         variables = {name: _plain(token) for name, token in tokenizer.special_tokens_map.items()}
-        return render(
+        return render_cached(
             template, messages, variables | dict(settings.arguments), date=settings.date if reads_date(model) else None
         )
     except (TemplateFailure, ValueError) as error:  # ValueError: several templates, none of them the default

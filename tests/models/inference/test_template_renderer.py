@@ -13,7 +13,7 @@ from neva_tl import models
 from neva_tl.core.errors import InputError
 from neva_tl.models import inference
 from neva_tl.models.inference import template_renderer
-from neva_tl.models.inference.template_renderer import TemplateFailure, render
+from neva_tl.models.inference.template_renderer import TemplateFailure, render, render_cached
 from neva_tl.models.tiny import tiny_checkpoint, tiny_tokenizer
 from neva_tl.prompts.example import Example
 
@@ -142,3 +142,26 @@ def test_an_interrupt_leaves_no_half_read_answer(monkeypatch: pytest.MonkeyPatch
         render(HONEST, TALK, {"bos_token": "<s>"})
     assert worker.process.poll() is not None
     assert render(HONEST, TALK, {"bos_token": "</s>"}) == "</s><user>Hello?"
+
+
+def test_a_text_is_rendered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        template_renderer, "render", lambda *args, **options: asked.append(args) or render(*args, **options)
+    )
+    variables = {"bos_token": "<once>"}
+    for _ in range(2):
+        assert render_cached(HONEST, TALK, variables) == "<once><user>Hello?"
+    assert len(asked) == 1
+    # whatever changes the text is another request
+    assert render_cached(HONEST, TALK, {"bos_token": "<two>"}) == "<two><user>Hello?"
+    assert render_cached(HONEST + "!", TALK, variables) == "<once><user>Hello?!"
+    assert render_cached(HONEST, [*TALK, {"role": "a", "content": "x"}], variables) == "<once><user>Hello?<a>x"
+    dated = "{{ strftime_now('%Y') }}"
+    assert [render_cached(dated, TALK, {}, date=f"{year}-01-01") for year in (2001, 2002)] == ["2001", "2002"]
+    assert len(asked) == 6
+    for _ in range(2):  # a failure, and a long conversation, are not cached
+        with pytest.raises(TemplateFailure):
+            render_cached(SHORT["another file"], TALK, {})
+        render_cached(HONEST, [{"role": "user", "content": "a" * template_renderer.CACHED_CHARACTERS}], variables)
+    assert len(asked) == 10

@@ -6,6 +6,8 @@ TL3    := .venv-tl3
 PIP    := pip install --quiet --disable-pip-version-check
 # Two workers of one thread each beat one of two threads on a small machine.
 WORKERS ?= 2
+# Halves of the suite, then stealing: neighbours stay on one worker, so that few fixtures are made twice.
+PARALLEL = -n $(WORKERS) --dist worksteal
 # Local models and shipped data only: nothing here may wait for a hub.
 export HF_HUB_OFFLINE ?= 1
 
@@ -51,19 +53,20 @@ COVERAGE ?=
 COVERAGE_FLOOR := 94
 COVERAGE_OPTIONS = $(if $(COVERAGE),--cov=neva_tl --cov-branch --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_FLOOR))
 test: setup ## the tests, offline
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not smollm2 and not slow and not browser" $(COVERAGE_OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) -m "not smollm2 and not slow and not browser" $(COVERAGE_OPTIONS)
 
 test-browser: setup ## the report and the widgets in a real browser (Chromium)
 	bash tests/browser/chromium.sh
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
 
+THREADS ?= 2
 test-smollm2: smollm2 ## the tests on the real LLM
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m smollm2
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -m smollm2
 
 setup-tl3: $(TL3)/.ready ## make the environment with TransformerLens 3.9 (.venv-tl3)
 
 test-tl3: setup-tl3 ## the core suite on TransformerLens 3.9 (HookedTransformer)
-	OMP_NUM_THREADS=1 $(TL3)/bin/python -m pytest -n $(WORKERS) -m "core and not smollm2 and not slow"
+	OMP_NUM_THREADS=1 $(TL3)/bin/python -m pytest $(PARALLEL) -m "core and not smollm2 and not slow"
 
 lint: setup ## ruff, and imports that point down
 	$(BIN)/ruff check .

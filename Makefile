@@ -8,6 +8,8 @@ PIP    := pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
 # Halves of the suite, then stealing: neighbours stay on one worker, so that few fixtures are made twice.
 PARALLEL = -n $(WORKERS) --dist worksteal
+# Files that hold a marker: importing all 270 takes longer than many a suite.
+MARKED = $$(grep -rlE 'mark\.$(1)\b' tests --include='test_*.py')
 # Local models and shipped data only: nothing here may wait for a hub.
 export HF_HUB_OFFLINE ?= 1
 
@@ -61,12 +63,12 @@ test-browser: setup ## the report and the widgets in a real browser (Chromium)
 
 THREADS ?= 2
 test-smollm2: smollm2 ## the tests on the real LLM
-	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -m smollm2
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -m smollm2 $(call MARKED,smollm2)
 
 setup-tl3: $(TL3)/.ready ## make the environment with TransformerLens 3.9 (.venv-tl3)
 
 test-tl3: setup-tl3 ## the core suite on TransformerLens 3.9 (HookedTransformer)
-	OMP_NUM_THREADS=1 $(TL3)/bin/python -m pytest $(PARALLEL) -m "core and not smollm2 and not slow"
+	OMP_NUM_THREADS=1 $(TL3)/bin/python -m pytest $(PARALLEL) -m "core and not smollm2 and not slow" $(call MARKED,core)
 
 lint: setup ## ruff, and imports that point down
 	$(BIN)/ruff check .

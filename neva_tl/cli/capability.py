@@ -125,10 +125,11 @@ def capability(
     finished = None if run is None else Run.open(run)
     benchmarks = _read_sets(sets or (), data, limit, skip_bad)
     refuse_locked(out)
-    if finished is None:
-        loaded = nv.load(model or "demo", dtype=dtype, matmul=matmul)  # type: ignore[arg-type]
-    else:
-        loaded = finished.load_model(model)
+    loaded = (
+        nv.load(model or "demo", dtype=dtype, matmul=matmul)  # type: ignore[arg-type]
+        if finished is None
+        else finished.load_model(model)
+    )
     store = RunFolder(out)
     with lock_folder(out):
         if finished is None:

@@ -104,7 +104,7 @@ def card_text(edit: Edit, model: Mapping[str, Any], about: Mapping[str, Any], or
     name = label(str(model["name"])) if model.get("name") else "a model that the folder does not name"
     sections = [
         *front_matter(value, model, about),
-        f"# {value}: a steering edit for {name}",
+        f"# {inline(value)}: a steering edit for {inline(name)}",
         "",
         *_summary(edit, measures),
         "",
@@ -144,7 +144,7 @@ def card_text(edit: Edit, model: Mapping[str, Any], about: Mapping[str, Any], or
         "The folder holds numbers that were computed with the weights of the model above, and no weights: the licence of that "
         "model decides how an edited model may be used. "
         + (
-            f"Licence of the edit: {about['license']}."
+            f"Licence of the edit: {inline(str(about['license']))}."
             if about.get("license")
             else "The folder adds no terms of its own."
         ),
@@ -190,7 +190,7 @@ def _facts(
         ", ".join(f"{key} {x}" for key, x in one["settings"].items() if isinstance(x, int | float | str | bool))
         for one in sets
     ]
-    prompts = " ".join(filter(None, (str(origin.get("prompts") or ""), f"hash {str(origin['prompt_hash'])[:16]}")))
+    prompts = " ".join(filter(None, (str(origin.get("prompts") or ""), f"hash {str(origin.get('prompt_hash'))[:16]}")))
     rows = {
         "value": value,
         "meaning": _meaning(value, str(origin.get("theory"))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from neva_tl.models.sources import is_demo
 LOGPROB = "logprob"
 #: Judge of the demo model, which knows the truth and needs no positive control.
 EXACT = "exact"
+#: Values that are usable as a tag of the hub.
+_TAG = re.compile(r"[\w -]+")
 #: Largest number of texts, and of characters of each, on a card.
 TEXTS, LONGEST = 3, 700
 
@@ -33,7 +36,7 @@ def front_matter(value: str, model: Mapping[str, Any], about: Mapping[str, Any])
     base = [f"base_model: {json.dumps(name)}", "base_model_relation: adapter"] if on_hub else []
     known = about.get("license")
     licence = [f"license: {json.dumps(known)}"] if known else ["license: other", "license_name: that-of-the-base-model"]
-    tags = ["steering", "activation-steering", "interpretability", value]
+    tags = ["steering", "activation-steering", "interpretability", *([value] if _TAG.fullmatch(value) else [])]
     return [
         "---",
         "library_name: neva_tl",
@@ -68,7 +71,7 @@ def gain_lines(measures: Mapping[str, Any]) -> list[str]:
         ("judge", f"{measures.get('judge')}, which {_reads(measures)}"),
         ("unit", measures.get("unit")),
     ]
-    advice = [str(measures["advice"]).capitalize() + ".", ""] if measures.get("advice") else []
+    advice = [inline(str(measures["advice"])).capitalize() + ".", ""] if measures.get("advice") else []
     return [
         *table(("measure", "result"), rows),
         "",
@@ -84,7 +87,7 @@ def control_lines(measures: Mapping[str, Any]) -> list[str]:
     Args:
         measures: The measures.
     """
-    control, judge = measures.get("control"), measures.get("judge")
+    control, judge = measures.get("control"), inline(str(measures.get("judge")))
     if judge == EXACT:
         return ["**Positive control**: the exact judge knows the truth of the demo model's world and needs none."]
     if not control:
@@ -113,7 +116,10 @@ def curve_lines(measures: Mapping[str, Any], dose: float) -> list[str]:
         if not curves:
             lines += ["Not measured.", ""]
         for curve in curves:
-            lines += [f"Judge {curve.get('judge')}, validation items, unit: {curve.get('unit')}.", ""]
+            lines += [
+                f"Judge {inline(str(curve.get('judge')))}, validation items, unit: {inline(str(curve.get('unit')))}.",
+                "",
+            ]
             rows = [
                 _dose_row(row, dose, measures, in_text) for row in sorted(curve["rows"], key=lambda row: row["dose"])
             ]
@@ -191,7 +197,7 @@ def limits_lines(edit: Edit, measures: Mapping[str, Any], model: Mapping[str, An
         measures: The measures.
         model: Facts of the model.
     """
-    gain, control, judge = measures.get("gain"), measures.get("control"), measures.get("judge")
+    gain, control, judge = measures.get("gain"), measures.get("control"), inline(str(measures.get("judge")))
     limits = [
         "The edit fits the model above alone. Other weights are refused; another dtype of the same weights is accepted, and "
         "activations then differ by rounding."

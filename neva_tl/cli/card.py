@@ -34,7 +34,10 @@ def card(
         float | None, typer.Option("--gain", callback=finite, help="matched gain of the run; default: its headline")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="the run's model, where it is no longer at its place")
+        str | None,
+        typer.Option(
+            "--model", autocompletion=completion.model, help="the run's model, where it is no longer at its place"
+        ),
     ] = None,
     out: Annotated[
         Path | None,

@@ -187,6 +187,7 @@ def test_command_refuses(capsys: pytest.CaptureFixture[str], data: Path, argv: t
 
 
 def test_an_edit_of_a_run_is_saved_with_what_the_run_measured(run: Run, tiny_model: Any, tmp_path: Path) -> None:
+    texts: list[dict[str, str]] = []
     for method in run.methods():
         folder = run.save_edit("power", method, tmp_path / method, model=tiny_model)
         saved = nv.load_edit(folder, model=tiny_model)
@@ -199,8 +200,10 @@ def test_an_edit_of_a_run_is_saved_with_what_the_run_measured(run: Run, tiny_mod
         assert measures["gain"]["est"] == pytest.approx(row["gain"], nan_ok=True)
         assert {x["measured"] for x in measures["leakage"]["rows"]} == set(run.table("leakage")["measured"])
         assert bool(measures["curves"]) == (item.target is not None and "power" in set(_doses(run, method)))
-        assert measures["texts"] and measures["cost"]
+        assert measures["cost"]
+        texts += measures["texts"]
         assert f"# power: a steering edit for {run.manifest['model']['name']}" in (folder / "README.md").read_text()
+    assert texts and set(texts[0]) == {"prompt", "unedited", "edited"}  # a run writes those of some methods
     with pytest.raises(InputError, match="magic"):
         run.save_edit("power", "magic", tmp_path / "x", model=tiny_model)
     assert not (tmp_path / "x").exists()

@@ -85,10 +85,11 @@ def analyse(
     Returns:
         The table `judges`.
     """
+    from neva_tl.core.versions import versions
     from neva_tl.evaluation.judge_quality.quality import agreement, confusion, judged, quality
     from neva_tl.evaluation.judges import load_judge
     from neva_tl.evaluation.labels.labelled import LabelledTexts
-    from neva_tl.study.run.run_folder import RunFolder, versions
+    from neva_tl.study.run.run_folder import RunFolder
 
     valueeval = LabelledTexts.load(f"valueeval:{data / 'valueeval'}")
     persona = LabelledTexts.load(f"persona:{data / 'persona'}").split("test")

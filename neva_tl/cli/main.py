@@ -27,6 +27,8 @@ MODULES: tuple[str, ...] = (
     "run",
     "verify",
     "report",
+    "inspect_artefact",
+    "card",
     "select_neurons",
     "steer",
     "generate",

@@ -26,6 +26,7 @@ from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing.constant import PerDevice
 from neva_tl.editing.edit_card import edit_card, edit_line
 from neva_tl.editing.gate import RelevanceGate
+from neva_tl.editing.pretrained import Pretrained
 
 #: Token scope of an edit. `prompt`: the tokens of the prompt; `generated`: generated tokens (or the answer span that is
 #: scored); `all`: both; `last`: the prompt's last token and every generated token (the tokens that predict the continuation).
@@ -122,7 +123,7 @@ class Change:
 
 
 @dataclass(frozen=True, eq=False)
-class Edit(metaclass=CheckedArguments):
+class Edit(Pretrained, metaclass=CheckedArguments):
     """Base of all edits.
 
     Attributes:

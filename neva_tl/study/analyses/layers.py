@@ -22,6 +22,7 @@ from neva_tl.core.messages import long_steps
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.theories import TheorySpec, ValueName
 from neva_tl.core.user_cache import entry_folder, prune
+from neva_tl.core.versions import versions
 from neva_tl.models.sources import label
 from neva_tl.plots.showable import showable
 from neva_tl.prompts import ContrastSet
@@ -33,7 +34,7 @@ from neva_tl.study.run.cost_meter import CostMeter
 from neva_tl.study.run.evidence import evidence_folder
 from neva_tl.study.run.origin import run_model, source
 from neva_tl.study.run.preflight import Preflight, check_study, read_manifest
-from neva_tl.study.run.run_folder import RunFolder, versions
+from neva_tl.study.run.run_folder import RunFolder
 
 #: Table of a run folder; it always holds all operations and layers.
 TABLE = "tables/layers"

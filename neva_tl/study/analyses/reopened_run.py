@@ -18,8 +18,11 @@ from neva_tl.core.method_records import find_method
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.core.theories import ValueTheory, recorded_theory
 from neva_tl.editing import Edit, RelevanceGate
+from neva_tl.editing.saved import save_edit
 from neva_tl.methods import Evidence, build
+from neva_tl.models.sources import label
 from neva_tl.prompts import ContrastSet
+from neva_tl.study.analyses.edit_measures import edit_measures
 from neva_tl.study.run import stages
 from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.changed_files import note_unchecked
@@ -199,6 +202,53 @@ class Run:
                 raise InputError(f"{self.store.root} measured no {what} {missing[0]!r}: it has {', '.join(available)}")
         evidence = self.evidence(model)
         return [self._edit(evidence, method, value, target) for method in methods for value in requested_values]
+
+    def save_edit(
+        self,
+        value: str,
+        method: str,
+        folder: str | Path,
+        *,
+        target: float | None = None,
+        model: models.Model | None = None,
+    ) -> Path:
+        """Write an edit of the run to a folder, with a card of what the run measured.
+
+        Args:
+            value: A value of the run.
+            method: A method of the run.
+            folder: The folder; created when missing.
+            target: Matched gain; None takes the run's headline (the last one).
+            model: Loaded model with the run's weights; None loads it.
+
+        Returns:
+            The folder, which `nv.load_edit` reads.
+
+        Raises:
+            InputError: The run lacks the method, value, target or a file, or its model cannot be found.
+
+        Example:
+            >>> folder = nv.Run.open(run).save_edit("power", "neva_shift", "power", model=model)
+            >>> nv.load_edit(folder, model=model).about["method"]
+            'neva_shift'
+        """
+        loaded = self.load_model() if model is None else model
+        (item,) = self.edits(loaded, [method], [value], target)
+        measures = edit_measures(self.store, method, value, item.target, self.config.spending().targets[0])
+        origin = {
+            "prompt_hash": self.manifest["prompt_hash"],
+            "prompts": label(self.config.prompts),
+            "seed": self.config.seed,
+            "theory": self.theory().name,
+            "pooling": self.config.pooling,
+            "selection": {
+                "selector": self.config.selector,
+                "k": self.config.k,
+                "selection": dict(self.config.selection),
+            },
+        }
+        about = {"value": value, "method": method, "measures": measures}
+        return save_edit(item.edit, folder, model=loaded, name=self.config.model, about=about, origin=origin)
 
     def evidence(self, model: models.Model) -> Evidence:
         """Read the evidence for the run's edits from its folder.

@@ -13,6 +13,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.files import to_json
 from neva_tl.core.theories import TheorySpec
 from neva_tl.core.user_cache import prune
+from neva_tl.core.versions import versions
 from neva_tl.evaluation import Decoding
 from neva_tl.models.sources import label
 from neva_tl.prompts import ContrastSet, open_questions
@@ -23,7 +24,6 @@ from neva_tl.study.own_words.judging import Scorer, find_scorer, score_answers, 
 from neva_tl.study.own_words.result import NEEDED, OwnWords, advice_of
 from neva_tl.study.own_words.roles import NEUTRAL, roles_of
 from neva_tl.study.own_words.sampling import Conversation, sample_answers
-from neva_tl.study.run.run_folder import versions
 
 
 def from_model(model: models.Model, concept: TheorySpec, **options: Any) -> ContrastSet:

@@ -11,12 +11,13 @@ from neva_tl.attribution.margin import MarginEffects
 from neva_tl.core.cache import content_key
 from neva_tl.core.locks import lock_folder
 from neva_tl.core.user_cache import entry_folder, prune
+from neva_tl.core.versions import versions
 from neva_tl.models import inference
 from neva_tl.models.sources import label
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.run import stages
 from neva_tl.study.run.config import StudyConfig
-from neva_tl.study.run.run_folder import RunFolder, versions
+from neva_tl.study.run.run_folder import RunFolder
 
 
 @contextmanager

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import io
 import json
-import platform
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +21,6 @@ from neva_tl.core.files import ENDING, atomic_write, first_line, parse_json, rea
 from neva_tl.core.ledger import LEDGER, checked_bytes
 from neva_tl.core.locks import is_lock
 from neva_tl.study.run import changed_files
-
-PACKAGES = ("neva_tl", "torch", "transformers", "transformer-lens", "numpy", "pandas", "scipy", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -179,17 +174,6 @@ class RunFolder:
             return pd.read_parquet(io.BytesIO(data))
         except Exception as error:
             raise InputError(f"{path} is not a parquet table ({first_line(error)})") from error
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that a result depends on."""
-    table = {"python": platform.python_version(), "platform": sys.platform}
-    for name in PACKAGES:
-        try:
-            table[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return table
 
 
 def _model_difference(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> str:

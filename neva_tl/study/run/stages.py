@@ -483,7 +483,7 @@ def manifest(config: StudyConfig, model: models.Model, pairs: ContrastSet, comma
         pairs: The contrast set.
         command: The command line.
     """
-    from neva_tl.study.run.run_folder import versions
+    from neva_tl.core.versions import versions
 
     fingerprint = models.fingerprint(model)
     # the question of a judge that is a language model is part of the result

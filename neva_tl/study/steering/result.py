@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from neva_tl.editing.saved import SavedEdit, load_edit, save_edit
 from neva_tl.evaluation.conditions.fluency import admissible
 from neva_tl.evaluation.measures.estimate import Estimate
 from neva_tl.models.sources import label
+from neva_tl.study.report.card_measures import cost_rows
 from neva_tl.study.report.control import is_measurable
 from neva_tl.study.steering.own_pairs import pairs_fact
 from neva_tl.study.steering.saved_model import model_of_edit
@@ -81,6 +82,8 @@ class SteeringResult:
         settings: Decided settings, counts of rows by split, versions.
         advice: What would help where the gain was not reached; else empty.
         name: Name of the model, as passed to `neva_tl.load`.
+        capability: Capability and fluency before and after: rows `name, unedited, edited`; empty in results of earlier versions.
+        texts: Continuations of the first test prompts, unedited and edited; empty in results of earlier versions.
         model: The loaded model; None in a loaded result until a text is generated.
 
     Example:
@@ -114,6 +117,8 @@ class SteeringResult:
     advice: str = ""
     name: str = ""
     control: Estimate | None = None
+    capability: Sequence[Mapping[str, Any]] = ()
+    texts: Sequence[SteeredTexts] = ()
     model: models.Model | None = field(default=None, compare=False)
 
     @property
@@ -257,9 +262,6 @@ class SteeringResult:
         Raises:
             InputError: The folder cannot be written.
         """
-        folder = save_edit(
-            self.edit, folder, model=self.model, name=self.name, about={"value": self.value, "card": self.card}
-        )
         numbers = {
             "schema": 1,
             "kind": "steering",
@@ -268,17 +270,48 @@ class SteeringResult:
             "cost": {name: estimate.to_json() for name, estimate in self.cost.items()},
             "control": None if self.control is None else self.control.to_json(),
             **{name: getattr(self, name).to_dict("records") for name in ("curve", "effects")},
+            "capability": list(self.capability),
+            "texts": [vars(text) for text in self.texts],
             "settings": dict(self.settings),
         }
-        with atomic_write(folder / FILE) as file:
-            file.write_text(json.dumps(to_json(numbers), indent=1, allow_nan=False), encoding="utf-8")
-        self.neurons.save(folder / "neurons")
-        with atomic_write(folder / "card.md") as file:
-            lines = [f"# {label(self.name)} steered towards {self.value}", "", "| | |", "|---|---|"]
-            file.write_text(
-                "\n".join([*lines, *(f"| {a} | {b} |" for a, b in self.card.items()), ""]), encoding="utf-8"
-            )
-        return folder
+        about = {"value": self.value, "method": self.method, "card": self.card, "measures": self.measures}
+        origin = {name: self.settings[name] for name in ("prompt_hash", "seed", "pooling") if name in self.settings}
+        origin |= {"prompts": label(str(self.settings.get("pairs", "")))} if self.settings.get("pairs") else {}
+        origin |= {"selection": {name: self.settings.get(name) for name in ("selector", "k", "selection")}}
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            # the edit comes last: without it the folder is not read, so that a killed save leaves nothing half-written
+            self.neurons.save(Path(folder) / "neurons")
+            with atomic_write(Path(folder) / FILE) as file:
+                file.write_text(json.dumps(to_json(numbers), indent=1, allow_nan=False), encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"cannot write the edit to {folder} ({error.strerror}): choose another folder") from error
+        return save_edit(self.edit, folder, model=self.model, name=self.name, about=about, origin=origin)
+
+    @property
+    def measures(self) -> dict[str, Any]:
+        """What was measured, as the card of a saved edit shows it (see `neva_tl.editing.readme`)."""
+        wrong_way = self.wrong_way
+        return to_json(
+            {
+                **{
+                    name: getattr(self, name)
+                    for name in ("judge", "unit", "status", "target", "validation_gain", "advice")
+                },
+                "gain": self.gain.to_json(),
+                "wrong_way": None if wrong_way is None else wrong_way.to_json(),
+                "control": None if self.control is None else self.control.to_json(),
+                "curves": [{"judge": self.judge, "unit": self.unit, "rows": self.curve.to_dict("records")}],
+                "leakage": {"mean": self.leakage.to_json(), "rows": self.effects.to_dict("records")},
+                "cost": list(self.capability)
+                or cost_rows(
+                    {"invalid": self.invalid_unedited},
+                    {"invalid": self.invalid},
+                    {name: estimate.to_json() for name, estimate in self.cost.items()},
+                ),
+                "texts": [vars(text) for text in self.texts],
+            }
+        )
 
     @classmethod
     def load(cls, folder: str | Path, *, model: models.Model | None = None) -> SteeringResult:
@@ -307,6 +340,8 @@ class SteeringResult:
             state["control"] = (
                 Estimate(**data["control"]) if data.get("control") else None
             )  # earlier versions have none
+            state["capability"] = tuple(data.get("capability") or ())
+            state["texts"] = tuple(SteeredTexts(**text) for text in data.get("texts") or ())
             neurons = NeuronSet.load(folder / "neurons")
             return cls(edit=saved.edit, **state, neurons=neurons, settings=settings, model=model)
         except DAMAGED as error:

@@ -24,28 +24,32 @@ from neva_tl.core.messages import long_steps, say, timed
 from neva_tl.core.method_records import find_method
 from neva_tl.core.theories import TheorySpec
 from neva_tl.core.user_cache import entry_folder, prune
+from neva_tl.core.versions import versions
 from neva_tl.editing import Edit
 from neva_tl.evaluation.measures.estimate import Estimate
 from neva_tl.evaluation.measures.result import LeakageResult, measure
 from neva_tl.methods import Evidence, build
 from neva_tl.prompts import ContrastSet
 from neva_tl.study.own_words.judging import Scorer
+from neva_tl.study.report.card_measures import cost_rows
 from neva_tl.study.run import stages
 from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.comparison import responses_of
 from neva_tl.study.run.config import StudyConfig
 from neva_tl.study.run.evidence import evidence_folder
-from neva_tl.study.run.run_folder import RunFolder, versions
+from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.steering.advice import advice
 from neva_tl.study.steering.control import steering_control
 from neva_tl.study.steering.cost import cost_table
 from neva_tl.study.steering.own_pairs import check_concept, own_pairs
-from neva_tl.study.steering.result import SteeringResult
+from neva_tl.study.steering.result import SteeredTexts, SteeringResult
 
 #: Budget of a steering, beyond the quick profile: held-out pairs to validate and to test on, and dose evaluations.
 VALIDATION, TEST, NEUTRAL, REFINE = 24, 48, 20, 3
 #: Budget on demo models, whose judge reads generated texts.
 DEMO_VALIDATION, DEMO_TEST = 48, 60
+#: Test prompts that are continued for the card.
+TEXTS = 3
 
 
 def steer(
@@ -344,6 +348,7 @@ class _Bench:
         best = next((row for row in record["table"] if row["dose"] == facts["dose"]), None)
         counts = self.pairs.for_value(self.value).df["split"].value_counts()
         neurons = self.evidence.neurons[self.value]
+        costs = {key: estimate.to_json() for key, estimate in cost.items()}
         return SteeringResult(
             value=self.value,
             edit=edit,
@@ -381,6 +386,19 @@ class _Bench:
             ),
             model=self.cells.model,
             name=name,
+            capability=tuple(cost_rows(self.cells.base, facts, costs)),
+            texts=self._texts(method, target, edit),
+        )
+
+    def _texts(self, method: str, target: float, edit: Edit) -> tuple[SteeredTexts, ...]:
+        """Continuations of the first test prompts of the concept, for the card."""
+        prompts = [str(text) for text in self.cells.scorer.prompts["test"]["text"].drop_duplicates()[:TEXTS]]
+        unedited: tuple[str, str, None, None] = ("unedited", "", None, None)
+        table = self.cells.example_texts([unedited, (method, self.value, target, edit)], prompts)
+        texts = [table[table["method"] == name]["text"] for name in ("unedited", method)]
+        return tuple(
+            SteeredTexts(prompt, unedited_text, edited_text, self.value)
+            for prompt, unedited_text, edited_text in zip(prompts, *texts, strict=True)
         )
 
     def _cost(self, name: str, edit: Edit) -> dict[str, Estimate]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import neva_tl as nv
 from neva_tl.core.errors import InputError
 from neva_tl.core.method_records import find_method
 from neva_tl.evaluation.benchmarks import Benchmark, Item, compare_capability, score_benchmark
@@ -183,3 +184,31 @@ def test_command_refuses(capsys: pytest.CaptureFixture[str], data: Path, argv: t
     file = str(data / "multiple_choice" / "mine.jsonl")
     status, out, err = cli(capsys, *(arg.replace("DATA", file) for arg in argv))
     assert status == 2 and out == "" and message in err and len(err.strip().splitlines()) == 1
+
+
+def test_an_edit_of_a_run_is_saved_with_what_the_run_measured(run: Run, tiny_model: Any, tmp_path: Path) -> None:
+    texts: list[dict[str, str]] = []
+    for method in run.methods():
+        folder = run.save_edit("power", method, tmp_path / method, model=tiny_model)
+        saved = nv.load_edit(folder, model=tiny_model)
+        (item,) = run.edits(tiny_model, [method], ["power"])
+        assert nv.editing.content_hash(saved.edit) == nv.editing.content_hash(item.edit)
+        assert saved.origin["prompt_hash"] == run.manifest["prompt_hash"] and saved.origin["seed"] == run.config.seed
+        measures = saved.about["measures"]
+        values = run.table("values")
+        row = values[(values["method"] == method) & (values["steered"] == "power")].iloc[-1]
+        assert measures["gain"]["est"] == pytest.approx(row["gain"], nan_ok=True)
+        assert {x["measured"] for x in measures["leakage"]["rows"]} == set(run.table("leakage")["measured"])
+        assert bool(measures["curves"]) == (item.target is not None and "power" in set(_doses(run, method)))
+        assert measures["cost"]
+        texts += measures["texts"]
+        assert f"# power: a steering edit for {run.manifest['model']['name']}" in (folder / "README.md").read_text()
+    assert texts and set(texts[0]) == {"prompt", "unedited", "edited"}  # a run writes those of some methods
+    with pytest.raises(InputError, match="magic"):
+        run.save_edit("power", "magic", tmp_path / "x", model=tiny_model)
+    assert not (tmp_path / "x").exists()
+
+
+def _doses(run: Run, method: str) -> Any:
+    doses = run.table("dose")
+    return doses[doses["method"] == method]["steered"]

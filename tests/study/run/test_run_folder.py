@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import to_json
-from neva_tl.study.run.run_folder import RunFolder, versions
+from neva_tl.core.versions import versions
+from neva_tl.study.run.run_folder import RunFolder
 
 STUDY = {"study": "a", "config": {"seed": 0, "k": None}, "prompt_hash": "p", "model": {"weights_hash": "w"}}
 

@@ -120,7 +120,7 @@ def test_saved_and_loaded(stories3m: Any, result: nv.SteeringResult, tmp_path: P
     assert str(again) == str(result) and repr(again) == repr(result) and again.control == result.control
     pd.testing.assert_frame_equal(again.curve, result.curve)
     assert again.generate("Tom has ten coins. He") == result.generate("Tom has ten coins. He")
-    assert "thrift" in (folder / "card.md").read_text()
+    assert "thrift" in (folder / "README.md").read_text()
 
 
 def test_texts_are_those_of_an_edit_block(stories3m: Any, result: nv.SteeringResult) -> None:

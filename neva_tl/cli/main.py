@@ -29,6 +29,7 @@ MODULES: tuple[str, ...] = (
     "report",
     "select_neurons",
     "steer",
+    "bake",
     "generate",
     "chat",
     "leakage",

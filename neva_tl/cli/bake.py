@@ -32,15 +32,19 @@ def bake(
         ),
     ],
     edit: Annotated[
-        Path, typer.Argument(parser=path_of, metavar="EDIT", help="folder that `neva-tl steer --out` or nv.save_edit wrote")
+        Path,
+        typer.Argument(parser=path_of, metavar="EDIT", help="folder that `neva-tl steer --out` or nv.save_edit wrote"),
     ],
     out: Annotated[Path, typer.Argument(parser=path_of, metavar="OUT", help="folder for the checkpoint")],
     nearest: Annotated[
-        bool, typer.Option("--nearest", help="bake the nearest edit where weights cannot hold this one (scope, gate, bound)")
+        bool,
+        typer.Option("--nearest", help="bake the nearest edit where weights cannot hold this one (scope, gate, bound)"),
     ] = False,
     extra_layers: Annotated[
         bool,
-        typer.Option("--extra-layers", help="add a layer after each edited one where an architecture has no place for a bias"),
+        typer.Option(
+            "--extra-layers", help="add a layer after each edited one where an architecture has no place for a bias"
+        ),
     ] = False,
     dtype: Dtype = "auto",
     as_json: Json = False,
@@ -66,5 +70,7 @@ def bake(
         f"{check['difference']:.2g} (mean KL {check['kl']:.2g} nats per token)"
     )
     if facts["nearest_kl"] is not None:
-        print(f"this is the nearest edit that weights can hold: mean KL {facts['nearest_kl']:.3g} nats per token from the saved one")
+        print(
+            f"this is the nearest edit that weights can hold: mean KL {facts['nearest_kl']:.3g} nats per token from the saved one"
+        )
     say(f"written: {folder}; README.md says what was baked")

@@ -18,7 +18,7 @@ from neva_tl.editing import Ablate, AddVector, Edit, Scale, Shift, edit_hf
 
 #: Token ids of a prompt that no check of `bake` uses.
 IDS = (0, 71, 104, 33, 250, 12, 299, 45, 8, 160, 91)
-N_NEW = 12
+N_NEW = 8
 
 
 def load_plain(folder: Path, **options: Any) -> Any:
@@ -33,7 +33,9 @@ def neuron_set(hf: Any, step: float = 4) -> NeuronSet:
     at = [(layer, neuron) for layer in range(facts.n_layers) for neuron in range(0, facts.d_mlp, int(step))]
     rng = np.random.default_rng(0)
     minus, contrast = rng.normal(size=len(at)), np.resize([1.5, -0.8, 0.4], len(at))
-    df = pd.DataFrame(at, columns=["layer", "neuron"]).assign(mean_minus=minus, mean_plus=minus + contrast, sd=1.0, score=1.0)
+    df = pd.DataFrame(at, columns=["layer", "neuron"]).assign(
+        mean_minus=minus, mean_plus=minus + contrast, sd=1.0, score=1.0
+    )
     sizes = {"n_layers": facts.n_layers, "d_mlp": facts.d_mlp}
     return NeuronSet("power", "test", df, **sizes, fingerprint=dict(plain.facts.fingerprint))
 

@@ -131,7 +131,9 @@ def check_folder(
     reference, baked = logits_of(hf, rows, edits), logits_of(model.eval(), rows)
     # NaN and infinities must not pass the comparison below
     if not all(bool(torch.isfinite(x).all()) for x in (*reference, *baked)):
-        raise WorkError("baking failed and left nothing behind: the edited model's logits are not finite; lower the dose")
+        raise WorkError(
+            "baking failed and left nothing behind: the edited model's logits are not finite; lower the dose"
+        )
     difference = max(float((x - y).abs().max()) for x, y in zip(reference, baked, strict=True))
     relative = difference / max(1.0, *(float(x.abs().max()) for x in reference))
     full = dtype in (torch.float32, torch.float64) and hf.dtype in (torch.float32, torch.float64)

@@ -49,9 +49,7 @@ def insert_layers(hf: Any, after: Sequence[int]) -> Target | None:
         for layer, kind in enumerate(config.layer_types):
             types += [kind, "full_attention"] if layer in after else [kind]
         settings["layer_types"] = types
-    note = (
-        f"{len(after)} further layers (one after each edited one) add the step, so that layer numbers differ from the model's"
-    )
+    note = f"{len(after)} further layers (one after each edited one) add the step, so that layer numbers differ from the model's"
     return Target(type(hf), type(config).from_dict(settings), note, tuple(after))
 
 

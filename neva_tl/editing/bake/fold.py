@@ -81,11 +81,13 @@ def obstacle(edit: Edit) -> str:
     """
     name = type(edit).__name__
     if isinstance(edit, Paced):
-        return "the step of Paced changes over the generated tokens, and weights act on all tokens alike (its .edit has a full step)"
+        return "the step of Paced changes over the generated tokens, and weights act on all tokens alike (.edit has a full step)"
     if type(edit).rewrite is not Edit.rewrite:
         return f"{name} works through the prompt's text, which weights never see"
     if type(edit) not in _RULES:
-        return f"{name} is not a constant per neuron: its step depends on the token, and weights act on all tokens alike"
+        return (
+            f"{name} is not a constant per neuron: its step depends on the token, and weights act on all tokens alike"
+        )
     if isinstance(edit, Ablate) and edit.mode == "resample":
         return "Ablate with mode='resample' takes activations of other tokens, which weights cannot"
     if edit.gate is not None:

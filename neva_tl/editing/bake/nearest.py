@@ -1,7 +1,7 @@
 """nearest_edits(): the edits that weights can hold and that come closest to others, with the measured difference.
 
-A scope or a gate is dropped. An edit whose step depends on the token (a bound, a probe, a gate of the MLP) is replaced by its mean
-step at each hook point, measured on some texts. Edits that work through the prompt have no such substitute.
+A scope or a gate is dropped. An edit whose step depends on the token (a bound, a probe, a gate of the MLP) is replaced by its
+mean step at each hook point, measured on some texts. Edits that work through the prompt have no such substitute.
 """
 
 from __future__ import annotations

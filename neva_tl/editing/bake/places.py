@@ -1,7 +1,7 @@
 """find_target(): the plain checkpoint that can hold constants, per architecture.
 
-A factor of a neuron goes into its column of the MLP's output projection, which every architecture has. A step needs a bias of that
-projection. The first of these that a model allows is taken:
+A factor of a neuron goes into its column of the MLP's output projection, which every architecture has. A step needs a bias of
+that projection. The first of these that a model allows is taken:
 
 1. the bias that the model has (GPT-2, GPT-NeoX, OPT, Phi, BLOOM, ...);
 2. the same class with its biases switched on (`mlp_bias` of Llama, Granite, ...), all zero but the ones that are written;

@@ -39,16 +39,17 @@ def readme(
         f"- model: {_plain(name)}",
         *[f"- edit: `{_plain(repr(item))}`; {_plain(item.what())}" for item in edits],
         f"- weights: {dtype}{f'; {note}' if note else ''}",
-        f"- check: loaded again by transformers, its logits on {check.tokens} tokens differ from those of the model with hooks by at "
-        f"most {check.difference:.2g} ({check.relative:.2g} of the largest logit; limit {check.limit:.2g}), mean KL {check.kl:.2g} "
-        "nats per token",
+        f"- check: loaded again by transformers, its logits on {check.tokens} tokens differ from those of the model with hooks "
+        f"by at most {check.difference:.2g} ({check.relative:.2g} of the largest logit; limit {check.limit:.2g}), mean KL "
+        f"{check.kl:.2g} nats per token",
     ]
     if dtype not in ("float32", "float64"):
         lines.append(f"- rounding: the edited weights were rounded to {dtype}; the check's figures are what that costs")
     if kl is not None:
         originals = "; ".join(f"`{_plain(repr(item))}`" for item in requested)
         lines.append(
-            f"- nearest edit: requested was {originals}, which weights cannot hold; mean KL {kl:.3g} nats per token between the two"
+            f"- nearest edit: requested was {originals}, which weights cannot hold; mean KL {kl:.3g} nats per token between "
+            "the two"
         )
     lines += [
         f"- written by neva_tl {__version__} (`nv.bake`)",

@@ -143,7 +143,8 @@ def _check_recorded(recorded: Mapping[str, Any], plain: models.PlainModel, token
         current = {**current, "tokenizer_hash": known}
     if difference := models.fingerprint_difference(recorded, current):
         raise InputError(
-            f"the saved edit was made for {recorded.get('name', 'another model')} ({difference}): name that model, or steer this one"
+            f"the saved edit was made for {recorded.get('name', 'another model')} ({difference}): name that model, or "
+            "steer this one"
         )
 
 

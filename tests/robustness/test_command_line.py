@@ -320,7 +320,7 @@ COMPLETE = [
     ("capability --model {w}/tiny", "--set"),
     ("capability --model {w}/tiny --data {w}/folder", "folder"),
     ("capability --model {w}/tiny --set lambada", "lambada"),
-    ("bake", "MODEL"),
+    ("bake", "model"),
     ("bake {w}/tiny {w}/nowhere out", "nowhere"),
     ("bake {w}/tiny {w}/folder out", "folder"),
     ("bake {w}/tiny {w}/folder {w}/full", "not empty"),

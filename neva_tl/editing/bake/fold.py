@@ -115,8 +115,8 @@ def fold(edits: Sequence[Edit], model: models.EditableModel) -> Folded:
         item.changes(model)  # checks sizes and fingerprint
         if isinstance(item, AddVector) and item.site == "resid_post":
             for layer, vector in item.vectors.items():
-                step = torch.as_tensor(np.asarray(vector, dtype=np.float64) * item.dose)
-                folded.resid[layer] = folded.resid.get(layer, torch.zeros(info.d_model, dtype=torch.float64)) + step
+                push = torch.as_tensor(np.asarray(vector, dtype=np.float64) * item.dose)
+                folded.resid[layer] = folded.resid.get(layer, torch.zeros(info.d_model, dtype=torch.float64)) + push
             continue
         for layer, index, (factor, step) in _neurons(item):
             scale = folded.scale.setdefault(layer, torch.ones(info.d_mlp, dtype=torch.float64))

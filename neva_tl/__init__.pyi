@@ -39,6 +39,7 @@ from .editing import edit_hf as edit_hf
 from .editing import fit_context as fit_context
 from .editing import fit_relevance as fit_relevance
 from .editing import touched_tokens as touched_tokens
+from .editing.bake.write import bake as bake
 from .editing.saved import load_edit as load_edit
 from .editing.saved import save_edit as save_edit
 from .evaluation import capability as capability

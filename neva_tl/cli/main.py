@@ -31,6 +31,7 @@ MODULES: tuple[str, ...] = (
     "card",
     "select_neurons",
     "steer",
+    "bake",
     "generate",
     "chat",
     "leakage",

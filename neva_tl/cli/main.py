@@ -30,6 +30,7 @@ MODULES: tuple[str, ...] = (
     "select_neurons",
     "steer",
     "generate",
+    "export",
     "chat",
     "leakage",
     "layers",

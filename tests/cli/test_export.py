@@ -13,10 +13,10 @@ import neva_tl as nv
 
 
 @pytest.fixture
-def saved(loaded: dict[str, Any], tmp_path: Path) -> Path:
+def saved(loaded: dict[str, Any], folders: dict[str, Path], tmp_path: Path) -> Path:
     model = loaded["llama"]
     vector = np.arange(nv.models.info(model).d_model, dtype=float)
-    return nv.save_edit(nv.AddVector({1: vector}, dose=2.0), tmp_path / "edit", model=model)
+    return nv.save_edit(nv.AddVector({1: vector}, dose=2.0), tmp_path / "edit", model=model, name=str(folders["llama"]))
 
 
 def test_writes_both_formats(call: Any, saved: Path, tmp_path: Path) -> None:

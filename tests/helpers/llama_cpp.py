@@ -99,6 +99,7 @@ def last_logits(file: Path, texts: list[list[int]], directions: Mapping[int, np.
         settings = lib.llama_context_default_params()
         settings.n_ctx, settings.n_threads, settings.n_threads_batch = 64, 1, 1
         settings.type_k = settings.type_v = 0  # float32
+        settings.flash_attn_type = 0  # which would round keys and values
         context = lib.llama_init_from_model(model, settings)
         width = 0 if not directions else len(next(iter(directions.values())))
         if directions:

@@ -40,7 +40,7 @@ def export_edit(edit: Edit | Sequence[Edit], path: str | Path, *, model: Any, fo
         >>> folder = nv.export_edit(edit, "exported", model=model)
         >>> sorted(file.name for file in folder.iterdir())
         ['steer.py', 'steer.safetensors']
-        >>> nv.export_edit(edit, "kindness.gguf", model=model, format="gguf").name
+        >>> nv.export_edit(edit.with_scope("all"), "kindness.gguf", model=model, format="gguf").name
         'kindness.gguf'
     """
     edits = as_edits(edit)

@@ -23,6 +23,7 @@ import neva_tl as nv
 from neva_tl import models
 from neva_tl.core.errors import InputError
 from neva_tl.editing import (
+    SCOPES,
     Ablate,
     AddVector,
     Clamp,
@@ -49,8 +50,8 @@ from . import without_neva_tl as script
 AT = [(0, 3), (1, 7), (2, 40), (2, 11)]
 FAMILIES = ("llama", "gpt2")
 NEW = 6
-#: The scopes of each family: all four for each kind of edit.
-SCOPES_OF = {"llama": ("all", "generated"), "gpt2": ("last", "prompt")}
+#: Kinds that are tried with every scope: they read roles of tokens, or a prompt that a scope may leave out.
+EVERY_SCOPE = ("shift", "resample", "prompt", "gated per query", "paced prompt")
 #: Left-padded prompts of unequal length.
 TOKENS = torch.tensor([[0, 0, 0, 60, 70, 80], [0, 90, 91, 92, 93, 94], [9, 8, 7, 60, 61, 62]])
 MASK = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]])
@@ -59,6 +60,13 @@ KINDS = (
     *("context", "probed", "prompt", "gate shift", "gated", "gated per query", "gated vector", "fading", "no repeat"),
     *("several", "paced prompt"),
 )
+
+
+def scopes(family: str, kind: str) -> tuple[Any, ...]:
+    """The scopes of a case: all four over both families, or one in turn."""
+    if kind in EVERY_SCOPE:
+        return ("all", "generated") if family == "llama" else ("last", "prompt")
+    return (SCOPES[(KINDS.index(kind) + FAMILIES.index(family)) % len(SCOPES)],)
 
 
 def kinds(tl: Any, make_set: Any) -> dict[str, tuple[Edit, ...]]:
@@ -124,7 +132,7 @@ def outcome(
         hf = plain(folders[family])
         expected[f"{family} unedited logits"] = logits(hf)
         for kind, edits in kinds(loaded[family], make_set).items():
-            for scope in SCOPES_OF[family]:
+            for scope in scopes(family, kind):
                 scoped = [item.with_scope(scope) for item in edits]
                 name = f"{family} {kind} {scope}"
                 # exported from either model; the files are of the weights, not of the class
@@ -172,7 +180,7 @@ def test_equals_the_hooked_model(outcome: Outcome, family: str, kind: str) -> No
     """Logits of left-padded prompts to 1e-5, and greedy tokens, with a dynamic and a static cache."""
     real = MASK.bool()
     unedited = outcome.expected[f"{family} unedited logits"]
-    for scope in SCOPES_OF[family]:
+    for scope in scopes(family, kind):
         name = f"{family} {kind} {scope}"
         expected, result = (table[f"{name} logits"] for table in (outcome.expected, outcome.results))
         torch.testing.assert_close(result[real], expected[real], atol=1e-5, rtol=0)
@@ -180,7 +188,7 @@ def test_equals_the_hooked_model(outcome: Outcome, family: str, kind: str) -> No
         assert torch.equal(outcome.results[f"{name} tokens"], tokens), scope
         if f"{name} static" in outcome.results:
             assert torch.equal(outcome.results[f"{name} static"], tokens), scope
-        if scope in ("all", "last"):
+        if scope != "generated":  # a plain call has no generated tokens
             assert not torch.allclose(expected[real], unedited[real], atol=1e-3), "the edit must change something"
 
 

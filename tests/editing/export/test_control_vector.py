@@ -189,6 +189,6 @@ def test_llama_cpp_computes_the_edited_model(
         unedited = hf(IDS).logits[:, -1].numpy()
         with edit_hf(hf, item):
             edited = hf(IDS).logits[:, -1].numpy()
-    np.testing.assert_allclose(last_logits(model, IDS.tolist()), unedited, atol=2e-4)
-    np.testing.assert_allclose(last_logits(model, IDS.tolist(), directions), edited, atol=2e-4)
+    np.testing.assert_allclose(last_logits(model, IDS.tolist()), unedited, atol=2e-5)
+    np.testing.assert_allclose(last_logits(model, IDS.tolist(), directions), edited, atol=2e-5)
     assert np.abs(edited - unedited).max() > 0.1

@@ -36,6 +36,7 @@ from .editing import auto_gate as auto_gate
 from .editing import calibrate as calibrate
 from .editing import edit as edit
 from .editing import edit_hf as edit_hf
+from .editing import export_edit as export_edit
 from .editing import fit_context as fit_context
 from .editing import fit_relevance as fit_relevance
 from .editing import touched_tokens as touched_tokens

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from neva_tl.circuits.search.task import ValueTask
 
 COLUMNS = ("value", "layer", "neuron", "token", "token_value", "attribution", "measured")
+#: End of the name of an attribution graph's file.
+NEURONPEDIA = ".neuronpedia.json"
 SUFFIXES = (".json", ".graphml", ".html", ".svg", ".pdf", ".png")
 
 
@@ -279,7 +281,9 @@ class CircuitGraph:
     def save(self, path: str | Path) -> Path:
         """Write the graph (`.json`, `.graphml`) or its picture (`.html`, `.svg`, `.pdf`, `.png`) atomically.
 
-        The HTML is one page that makes no network requests; token text is escaped everywhere.
+        The HTML is one page that makes no network requests; token text is escaped everywhere. `x.neuronpedia.json` is an
+        attribution graph for circuit-tracer's and Neuronpedia's viewers (see `circuits.neuronpedia`), which `load` does not
+        read.
 
         Args:
             path: The file; missing folders are created.
@@ -300,7 +304,7 @@ class CircuitGraph:
 
             return save_figure(self.show(), path.with_suffix(""), (suffix[1:],))[0]
         data = {
-            ".json": lambda: json.dumps(self.to_json(), indent=1, ensure_ascii=False).encode(),
+            ".json": lambda: self._attribution_graph(path) if path.name.lower().endswith(NEURONPEDIA) else self._json(),
             ".graphml": self._graphml,
             ".svg": lambda: self.svg(standalone=True).encode(),
             # a tokenizer can produce a lone surrogate, which UTF-8 cannot encode
@@ -309,6 +313,16 @@ class CircuitGraph:
         with atomic_write(path) as file:
             file.write_bytes(data)
         return path
+
+    def _json(self) -> bytes:
+        return json.dumps(self.to_json(), indent=1, ensure_ascii=False).encode()
+
+    def _attribution_graph(self, path: Path) -> bytes:
+        from neva_tl.circuits.neuronpedia import neuronpedia
+
+        data = neuronpedia(self.graph, self.meta, path.name[: -len(NEURONPEDIA)])
+        # a tokenizer can produce a lone surrogate, which UTF-8 cannot encode
+        return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8", errors="replace")
 
     def _graphml(self) -> bytes:
         clean = nx.DiGraph(**{k: _graphml_scalar(v) for k, v in self.meta.items()})

@@ -72,7 +72,12 @@ def circuit(
     ] = 0.8,
     out: Annotated[
         Path,
-        typer.Option("--out", parser=path_of, metavar="PATH", help="x.html, x.pdf, x.png, x.svg, x.json or x.graphml"),
+        typer.Option(
+            "--out",
+            parser=path_of,
+            metavar="PATH",
+            help="x.html, x.pdf, x.png, x.svg, x.json, x.graphml or x.neuronpedia.json (an attribution graph)",
+        ),
     ] = Path("circuit.html"),
     dtype: Dtype = "float32",
     matmul: Matmul = "float32",

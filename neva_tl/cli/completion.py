@@ -69,3 +69,4 @@ profile, gate, dtype = (
 )
 matmul = names("float32", "bf16")
 scope = names("auto", "all", "prompt", "generated", "last")
+export_format = names("torch", "gguf")

@@ -33,6 +33,7 @@ MODULES: tuple[str, ...] = (
     "steer",
     "bake",
     "generate",
+    "export",
     "chat",
     "leakage",
     "layers",

@@ -28,6 +28,7 @@ from neva_tl.editing.edits.rewriting import RewriteAnswer
 from neva_tl.editing.edits.scale import Scale
 from neva_tl.editing.edits.shift import Amplify, Shift
 from neva_tl.editing.edits.vector import AddVector, ProbedVector, fit_vector_probes
+from neva_tl.editing.export import export_edit
 from neva_tl.editing.gate import RelevanceGate, auto_gate, fit_relevance
 from neva_tl.editing.hf import edit_hf
 from neva_tl.editing.hooking import edit, edit_rows
@@ -75,6 +76,7 @@ __all__ = [
     "edit",
     "edit_hf",
     "edit_rows",
+    "export_edit",
     "fit_context",
     "fit_relevance",
     "fit_vector_probes",

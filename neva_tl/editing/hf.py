@@ -53,7 +53,8 @@ def edit_hf(hf_model: Any, *edits: Edit | Sequence[Edit] | None, record: bool = 
     """
     items = as_edits([item for edit in edits for item in as_edits(edit)])
     for item in items:
-        if type(item).rewrite is not Edit.rewrite:
+        # Paced passes on the prompt of another edit, which leaves it as it is
+        if type(item).rewrite is not Edit.rewrite and item.rewrite("prompt") != "prompt":
             raise InputError(
                 f"{type(item).__name__} works through the prompt's text, which a model never sees: rewrite the prompt "
                 "before it is tokenised (neva_tl.editing.rewrite(edit, prompt))"

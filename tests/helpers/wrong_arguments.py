@@ -214,6 +214,7 @@ def targets(o: Objects) -> dict[str, Target]:
         "NeuronSet.load": (nv.NeuronSet.load, {"path": out}),
         "edit": (_block(nv.edit), {"model": o.model, "edits": o.edit, "record": False, "reuse": None}),
         "edit_hf": (_block(nv.edit_hf), {"model": o.model.original_model, "edits": vector, "record": False}),
+        "export_edit": (nv.export_edit, {"edit": vector, "path": out, "model": o.model, "format": "torch"}),
         "touched_tokens": (
             nv.touched_tokens, {"model": o.model, "edits": o.edit, "prompt": "a", "answer": "b", "chat": None}
         ),

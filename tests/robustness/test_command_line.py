@@ -27,6 +27,7 @@ BASE: dict[str, str] = {
     "steer": "steer {w}/tiny pairs:{w}/pairs.csv --value power",
     "chat": "chat --edit {w}/folder",
     "card": "card {w}/folder",
+    "export": "export {w}/folder {w}/exported",
     "generate": "generate hi --model {w}/tiny --prompts pairs:{w}/pairs.csv --value power",
     "leakage": "leakage --model {w}/tiny --prompts pairs:{w}/pairs.csv --value power",
     "layers": "layers --model {w}/tiny --prompts pairs:{w}/pairs.csv --value power",
@@ -97,11 +98,11 @@ FILE_OUT = {
     "validate-judge": "c.json",
     "profile": "p.csv",
 }
-#: annotate writes into its run folder, chat writes nothing.
+#: annotate writes into its run folder, chat writes nothing, export names its output by position.
 OUTPUTS = [
     case
     for command, base in BASE.items()
-    if command not in ("annotate", "chat")
+    if command not in ("annotate", "chat", "export")
     for case in (
         (f"{base} --out ''", "--out"),
         (f"{base} --out {{w}}/file/below/{FILE_OUT.get(command, 'x')}", "file"),
@@ -357,6 +358,18 @@ COMPLETE = [
     ("chat --edit {w}/file", "file"),
     ("chat --edit {w}/full", "does not hold an edit"),
     ("generate hi --edit {w}/nowhere", "nowhere"),
+    ("export", "EDIT"),
+    ("export {w}/folder", "OUT"),
+    ("export '' {w}/exported", "EDIT"),
+    ("export {w}/folder ''", "OUT"),
+    ("export {w}/nowhere {w}/exported", "nowhere"),
+    ("export {w}/file {w}/exported", "file"),
+    ("export {w}/full {w}/exported", "does not hold an edit"),
+    ("export {w}/full {w}/exported --format onnx", "onnx"),
+    ("export {w}/full {w}/full", "not empty"),
+    ("export {w}/full {w}/file", "is a file"),
+    ("export {w}/full {w}/folder --format gguf", "it is a folder"),
+    ("export {w}/full /proc/nothing/x.gguf --format gguf", "/proc"),
     ("generate hi --edit {w}/full", "does not hold an edit"),
     ("steer", "'model'"),
     ("steer no-such-model pairs:{w}/pairs.csv --value power", "no-such-model"),

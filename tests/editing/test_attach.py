@@ -78,7 +78,8 @@ def state(hf: Any) -> list[Any]:
         for module in hf.modules()
         for table in (module._forward_hooks, module._forward_pre_hooks, module._forward_hooks_with_kwargs)
     ]
-    return [hooks, {name: id(thing) for name, thing in vars(hf).items()}, type(hf).__dict__.keys()]
+    methods = {name: id(vars(hf)[name]) for name in sorted(vars(hf)) if callable(vars(hf)[name])}
+    return [hooks, methods, sorted(vars(hf)), sorted(vars(type(hf)))]
 
 
 @pytest.fixture(autouse=True)
@@ -550,12 +551,9 @@ def test_saving_is_refused_until_the_handle_is_removed(pair: Pair, make_set: Any
 def test_a_model_with_a_handle_and_a_handle_cannot_be_copied(pair: Pair, make_set: Any, tmp_path: Path) -> None:
     handle = attach(pair.hf, shift(pair, make_set))
     for act in (copy.deepcopy, copy.copy, pickle.dumps):
-        if act is copy.copy:
-            with pytest.raises(InputError, match=r"handle\.edit"):
-                act(handle)
-            continue
-        with pytest.raises(InputError, match=r"handle\.remove\(\)"):
-            act(pair.hf)
+        if act is not copy.copy:
+            with pytest.raises(InputError, match=r"handle\.remove\(\)"):
+                act(pair.hf)
         with pytest.raises(InputError, match=r"handle\.edit"):
             act(handle)
     handle.remove()

@@ -32,6 +32,7 @@ from .editing import ContextAware as ContextAware
 from .editing import RolePrompt as RolePrompt
 from .editing import Scale as Scale
 from .editing import Shift as Shift
+from .editing import attach as attach
 from .editing import auto_gate as auto_gate
 from .editing import calibrate as calibrate
 from .editing import edit as edit

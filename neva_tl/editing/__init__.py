@@ -1,6 +1,7 @@
 """Edits of a model's activations at inference, through hook points; base.py defines them."""
 
 from neva_tl.core.content_hash import content_hash
+from neva_tl.editing.attach import EditHandle, attach, attached
 from neva_tl.editing.base import (
     SCOPES,
     AutoScope,
@@ -51,6 +52,7 @@ __all__ = [
     "ContextAware",
     "DosePoint",
     "Edit",
+    "EditHandle",
     "EditSession",
     "GateShift",
     "LayerProbe",
@@ -67,6 +69,8 @@ __all__ = [
     "Scope",
     "Shift",
     "as_edits",
+    "attach",
+    "attached",
     "auto_gate",
     "calibrate",
     "calibrate_many",

@@ -15,10 +15,9 @@ they are), the user's calls of the model, and its `generate`. The rules:
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,79 +27,13 @@ from torch import Tensor, nn
 from neva_tl import models
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.editing.session import CHECKPOINTED, EditSession
-from neva_tl.models import EditableModel, PlainModel
 
 #: How to state the roles of tokens that a call leaves open.
 _STATE = "state which with session.mark(generated, mask) before the call"
 
 
-@contextmanager
-def reading(model: EditableModel, session: EditSession) -> Iterator[None]:
-    """Mark the roles of all tokens that a model runs inside the block.
-
-    Args:
-        model: A TransformerLens model, or a `PlainModel`.
-        session: The session that receives the marks.
-    """
-    called: Any = module_called(model)
-    reader = CallReader(session, called, _pad_id(model))
-    with ExitStack() as stack:
-        if called is model:  # a HookedTransformer: its `generate` calls `forward`, past the hooks of a call
-            stack.enter_context(_replaced(called, "forward", reader.around(getattr(called, "forward"))))  # noqa: B009
-        else:
-            before = called.register_forward_pre_hook(reader.before, with_kwargs=True)
-            stack.callback(before.remove)
-            after = called.register_forward_hook(reader.after, always_call=True)
-            stack.callback(after.remove)
-            stack.enter_context(_replaced(called, "forward", reader.interruptible(called.forward)))
-        for module in (called,) if isinstance(model, PlainModel) or called is model else (called, model):
-            for name in ("generate", "generate_stream"):
-                original = getattr(module, name, None)
-                if original is not None:
-                    stack.enter_context(_replaced(module, name, reader.generating(original, of_hf=module is called)))
-        yield
-
-
-def module_called(model: EditableModel) -> Any:
-    """The module whose calls see mask and cache: the transformers model, or a `HookedTransformer` itself.
-
-    Args:
-        model: A TransformerLens model, or a `PlainModel`.
-    """
-    if isinstance(model, PlainModel):
-        return model.hf
-    return getattr(model, "original_model", model)
-
-
-def _pad_id(model: EditableModel) -> int | None:
-    """The token id that pads, None where nothing names one."""
-    if isinstance(model, PlainModel):
-        config: Any = model.hf.config
-        config = config.get_text_config() if hasattr(config, "get_text_config") else config
-        found = getattr(config, "pad_token_id", None)
-    else:
-        found = getattr(getattr(model, "tokenizer", None), "pad_token_id", None)
-    return found if isinstance(found, int) else None
-
-
-@contextmanager
-def _replaced(module: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Replace a method of one module inside the block."""
-    # in the instance's dict: a bridge passes other assignments on to the model that it wraps
-    attributes = vars(module)
-    before = attributes.get(name)
-    attributes[name] = function
-    try:
-        yield
-    finally:
-        if before is None:
-            attributes.pop(name, None)
-        else:
-            attributes[name] = before
-
-
 @dataclass
-class _Generation:
+class Generation:
     """One call of `generate`.
 
     Attributes:
@@ -127,15 +60,25 @@ class CallReader:
         self._names = tuple(inspect.signature(type(module).forward).parameters)[1:]
         self._module, self._pad_id = module, pad_id
         self._previous: Tensor | None = None  # tokens of the plain call before
-        self._generation: _Generation | None = None
+        self._generation: Generation | None = None
 
-    # ---------------------------------------------------------------- hooks and replacements of methods
+    # ---------------------------------------------------------------- called by `model_calls`
 
-    def before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Mark the tokens of the forward pass that is about to run (a forward pre-hook)."""
+    @property
+    def session(self) -> EditSession:
+        """The session that receives the marks."""
+        return self._session
+
+    def begin_pass(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Mark the tokens of the forward pass that is about to run.
+
+        Args:
+            args: Positional arguments of the call.
+            kwargs: Keyword arguments of the call.
+        """
         self._session.enter_pass()
         if torch.compiler.is_compiling():
-            raise InputError("torch.compile cannot trace an edited model: compile it outside the edit block")
+            raise InputError("an edited model cannot be exported: remove the edit first")
         if self._module.training and torch.is_grad_enabled() and _checkpoints(self._module):
             raise InputError(CHECKPOINTED)
         arguments = dict(zip(self._names, args, strict=False)) | kwargs if args else kwargs
@@ -144,76 +87,17 @@ class CallReader:
             self._session.token_ids = None if tokens.is_floating_point() else tokens
         self._read(arguments)
 
-    def after(self, *_: Any) -> None:
-        """Note that the pass has ended (a forward hook)."""
+    def end_pass(self) -> None:
+        """Note that the pass has ended, also by an error or an interrupt."""
         self._session.leave_pass()
 
-    def around(self, forward: Callable[..., Any]) -> Callable[..., Any]:
-        """`forward` between `before` and `after`.
-
-        Args:
-            forward: The module's method.
-        """
-
-        @functools.wraps(forward)
-        def read_and_run(*args: Any, **kwargs: Any) -> Any:
-            try:
-                self.before(self._module, args, kwargs)
-                return forward(*args, **kwargs)
-            finally:
-                self.after()
-
-        return read_and_run
-
-    def interruptible(self, forward: Callable[..., Any]) -> Callable[..., Any]:
-        """`forward` that notes the end of a pass which an interrupt ends: PyTorch calls no hook then.
-
-        Args:
-            forward: The module's method.
-        """
-
-        @functools.wraps(forward)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return forward(*args, **kwargs)
-            except Exception:  # `after` runs
-                raise
-            except BaseException:
-                self.after()
-                raise
-
-        return run
-
-    def generating(self, generate: Callable[..., Any], *, of_hf: bool) -> Callable[..., Any]:
-        """`generate` (or a generator of tokens), whose passes all belong to one prompt.
-
-        Args:
-            generate: The model's method.
-            of_hf: Whether it is that of transformers, which is called with token ids.
-        """
-
-        @functools.wraps(generate)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            tokens = kwargs.get("input_ids", kwargs.get("inputs", args[0] if args else None))
-            of_ids = of_hf and isinstance(tokens, Tensor) and tokens.ndim == 2
-            generation = _Generation(int(tokens.shape[1]) if of_ids else None)  # type: ignore[union-attr]
-            with self._inside(generation):
-                out = generate(*args, **kwargs)
-            return self._stream(out, generation) if inspect.isgenerator(out) else out
-
-        return run
-
-    def _stream(self, stream: Iterator[Any], generation: _Generation) -> Iterator[Any]:
-        while True:
-            with self._inside(generation):
-                try:
-                    item = next(stream)
-                except StopIteration:
-                    return
-            yield item
-
     @contextmanager
-    def _inside(self, generation: _Generation) -> Iterator[None]:
+    def inside(self, generation: Generation) -> Iterator[None]:
+        """Read the passes of the block as those of one call of `generate`.
+
+        Args:
+            generation: The call.
+        """
         outer, self._generation, self._previous = self._generation, generation, None
         try:
             yield
@@ -255,7 +139,7 @@ class CallReader:
         """Whether the edits depend on which tokens are prompt and which are generated."""
         return self._session.reads_prompts or bool(self._session.active_scopes - {"all"})
 
-    def _start_in(self, generation: _Generation, n_cached: int, width: int) -> int:
+    def _start_in(self, generation: Generation, n_cached: int, width: int) -> int:
         """Position of the first generated token in a pass of `generate`."""
         if generation.prompt_length is None:
             generation.prompt_length = n_cached + width
@@ -301,6 +185,8 @@ class CallReader:
             if matters:
                 self._refuse_hidden_padding(tokens)
             mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        elif self._generation is not None and (real := _real_tokens(mask, _n_cached(arguments), tokens)) is not None:
+            mask = real
         elif not isinstance(mask, Tensor) or mask.ndim != 2 or mask.shape[1] < length:
             raise InputError(
                 "an edit reads padding from an attention_mask [batch, token], and this forward pass got another kind (a "
@@ -341,6 +227,30 @@ def _n_cached(arguments: dict[str, Any]) -> int:
     return 0 if past is None else int(past[0].past_keys.shape[1])
 
 
+def _real_tokens(mask: Any, n_cached: int, tokens: Tensor) -> Tensor | None:
+    """Real tokens according to the mask [batch, 1, query, slot] that `generate` makes for a static cache.
+
+    Args:
+        mask: The mask, or one for each kind of attention.
+        n_cached: Tokens that the cache holds.
+        tokens: Tokens of the pass.
+
+    Returns:
+        True for real tokens `[b, n]`; None for another kind of mask.
+    """
+    if isinstance(mask, Mapping):
+        mask = mask.get("full_attention", next(iter(mask.values()), None))
+    n_rows, width = tokens.shape[:2]
+    if not isinstance(mask, Tensor) or mask.ndim != 4 or mask.shape[2] != width or mask.shape[3] < n_cached + width:
+        return None
+    seen = mask[:, 0] if mask.dtype == torch.bool else mask[:, 0] > torch.finfo(mask.dtype).min / 2
+    # a real token attends to itself
+    real = seen[:, :, n_cached : n_cached + width].diagonal(dim1=1, dim2=2)
+    # a padded query may attend to all slots, because softmax of nothing is not a number; a real one sees no later slot
+    has_later = torch.arange(n_cached + 1, n_cached + width + 1, device=seen.device) < seen.shape[2]
+    return (real & ~(seen.all(-1) & has_later)).expand(n_rows, width)
+
+
 def _checkpoints(module: nn.Module) -> bool:
     return any(getattr(part, "gradient_checkpointing", False) is True for part in module.modules())
 
@@ -355,23 +265,3 @@ def _refuse_several_texts(positions: Any, mask: Tensor) -> None:
             "the position ids restart inside a row (several texts in one row), where an edit cannot tell the end of each "
             "prompt: run one text per row, with padding and attention_mask"
         )
-
-
-def uncompiled() -> AbstractContextManager[Any]:
-    """Run compiled modules as they were before `torch.compile` inside the block: compiled code skips hooks."""
-    import sys
-
-    # importing the compiler takes seconds; where nobody has, nothing is compiled
-    if "torch._dynamo" not in sys.modules:
-        return nullcontext()
-    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    return stance
-
-
-def compiled_from(model: Any) -> Any:
-    """The model that `torch.compile` wrapped; any other object as it is.
-
-    Args:
-        model: What the caller named as the model.
-    """
-    return getattr(model, "_orig_mod", model) if type(model).__name__ == "OptimizedModule" else model

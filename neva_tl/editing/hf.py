@@ -10,11 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from torch import nn
+
 from neva_tl import models
 from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.editing.base import Edit, as_edits
-from neva_tl.editing.call_reader import compiled_from
+from neva_tl.editing.eager import compiled_from
+from neva_tl.editing.edits.paced import Paced
 from neva_tl.editing.hooking import in_force
 from neva_tl.editing.session import EditSession
 
@@ -53,13 +56,45 @@ def edit_hf(hf_model: Any, *edits: Edit | Sequence[Edit] | None, record: bool = 
     """
     items = as_edits([item for edit in edits for item in as_edits(edit)])
     for item in items:
-        # Paced passes on the prompt of another edit, which leaves it as it is
-        if type(item).rewrite is not Edit.rewrite and item.rewrite("prompt") != "prompt":
-            raise InputError(
-                f"{type(item).__name__} works through the prompt's text, which a model never sees: rewrite the prompt "
-                "before it is tokenised (neva_tl.editing.rewrite(edit, prompt))"
-            )
-    model = models.plain(compiled_from(hf_model))
+        refuse_prompt_edit(item)
+    model, outer = plain_inside(hf_model)
     session = EditSession(edits=items, record=record)
-    with in_force(model, session, [(item, None) for item in items]) as running:
+    with in_force(model, session, [(item, None) for item in items], outer=outer) as running:
         yield running
+
+
+def refuse_prompt_edit(edit: Edit) -> None:
+    """Refuse an edit that works through the prompt's text.
+
+    Args:
+        edit: The edit.
+
+    Raises:
+        InputError: It does.
+    """
+    inner = edit.edit if isinstance(edit, Paced) else edit  # a pace passes `rewrite` on
+    if type(inner).rewrite is not Edit.rewrite:
+        raise InputError(
+            f"{type(inner).__name__} works through the prompt's text, which a model never sees: rewrite the prompt "
+            "before it is tokenised (neva_tl.editing.rewrite(edit, prompt))"
+        )
+
+
+def plain_inside(hf_model: Any) -> tuple[models.PlainModel, tuple[Any, ...]]:
+    """The transformers model inside of what `torch.compile` and PEFT make of it.
+
+    Args:
+        hf_model: A transformers model, a PEFT model around one, or either compiled.
+
+    Returns:
+        The model, and the PEFT models around it.
+
+    Raises:
+        InputError: See `models.plain`.
+    """
+    outer = []
+    model = compiled_from(hf_model)
+    while isinstance(model, nn.Module) and hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
+        outer.append(model)
+        model = compiled_from(model.get_base_model())
+    return models.plain(model), tuple(outer)

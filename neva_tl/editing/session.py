@@ -140,7 +140,7 @@ class EditSession:
         }
         self._resumed = True
 
-    # ---------------------------------------------------------------- called by `call_reader` around every pass
+    # ---------------------------------------------------------------- called by `model_calls` around every pass
 
     def enter_pass(self) -> None:
         """Note that a forward pass of the whole model is about to run.
@@ -155,6 +155,15 @@ class EditSession:
                 "the model was called inside its own forward pass (by a hook), where an edit cannot tell one pass from the "
                 "other: call it before or after"
             )
+
+    @property
+    def in_pass(self) -> bool:
+        """Whether a forward pass of the model is running."""
+        return self._depth > 0
+
+    def silent_layers(self) -> tuple[int, ...]:
+        """Layers with a change that did not run in the running pass, ascending."""
+        return tuple(sorted({layer for _, layer in self.expected - self._fired}))
 
     def leave_pass(self) -> None:
         """Note that a forward pass has ended, also by an error."""
@@ -173,7 +182,7 @@ class EditSession:
             self._ever |= self._fired
         self._settled = True
 
-    # ---------------------------------------------------------------- called by the hooks of `hooking.in_force`
+    # ---------------------------------------------------------------- called by the hooks of a `plan.Plan`
 
     def begin(self, x: Float[Tensor, "b n d"]) -> None:
         """Start a forward pass.

@@ -8,9 +8,8 @@ attention weights are split, and freed again).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 from torch import Tensor, nn
@@ -67,30 +66,39 @@ class PlainModel:
         module, side = self.facts.hook_locations[name]
         submodule = self.hf.get_submodule(module)
         if side == "in":
-            return submodule.register_forward_pre_hook(_before(fn), with_kwargs=True)
-        return submodule.register_forward_hook(_after(fn))
+            return submodule.register_forward_pre_hook(_Before(fn), with_kwargs=True)
+        return submodule.register_forward_hook(_After(fn))
 
 
-def _before(fn: Callable[..., Any]) -> Callable[..., Any]:
-    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+class _ModuleHook:
+    """A hook of a module; it belongs to this model object, and a copy of the model would report to it."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.fn = fn
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise InputError(
+            "a model with an edit on it cannot be copied or pickled: call handle.remove() first, or leave the edit_hf block "
+            "(edits themselves can be copied and pickled)"
+        )
+
+
+class _Before(_ModuleHook):
+    def __call__(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if args:
-            new = fn(args[0], hook=None)
+            new = self.fn(args[0], hook=None)
             return None if new is None else ((new, *args[1:]), kwargs)
         name = next(key for key, value in kwargs.items() if isinstance(value, Tensor))
-        new = fn(kwargs[name], hook=None)
+        new = self.fn(kwargs[name], hook=None)
         return None if new is None else (args, kwargs | {name: new})
 
-    return before
 
-
-def _after(fn: Callable[..., Any]) -> Callable[..., Any]:
-    def after(_module: nn.Module, _args: tuple[Any, ...], out: Any) -> Any:
+class _After(_ModuleHook):
+    def __call__(self, _module: nn.Module, _args: tuple[Any, ...], out: Any) -> Any:
         if isinstance(out, tuple):
-            new = fn(out[0], hook=None)
+            new = self.fn(out[0], hook=None)
             return None if new is None else (new, *out[1:])
-        return fn(out, hook=None)
-
-    return after
+        return self.fn(out, hook=None)
 
 
 def check(hf: Any) -> None:
@@ -143,10 +151,13 @@ def twin(hf: Any) -> tuple[Any, dict[int, str]]:
     """
     from transformer_lens.model_bridge import TransformerBridge
 
-    tree = copy.deepcopy(hf, {id(tensor): tensor for tensor in chain(hf.parameters(), hf.buffers())})
+    # weights and hooks stay one object; an accelerate hook holds the weights that it moves
+    shared = (*hf.parameters(), *hf.buffers(), *_hooks(hf))
+    tree = copy.deepcopy(hf, {id(thing): thing for thing in shared})
+    _load_moved_weights(tree)
     tree.config.architectures = tree.config.architectures or [type(hf).__name__]
     names = {id(module): name for name, module in tree.named_modules()}
-    parameter = next(hf.parameters())
+    parameter = next(tree.parameters())
     try:
         # TransformerLens calls pip for a model with images
         with quiet(), no_installer():
@@ -161,6 +172,23 @@ def twin(hf: Any) -> tuple[Any, dict[int, str]]:
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"TransformerLens cannot read {type(hf).__name__}: {line}") from error
     return bridge, names
+
+
+def _hooks(hf: nn.Module) -> Iterator[Any]:
+    """Hooks of all modules: PyTorch's of a forward pass, and accelerate's."""
+    for module in hf.modules():
+        yield from module._forward_hooks.values()
+        yield from module._forward_pre_hooks.values()
+        if "_hf_hook" in vars(module):
+            yield vars(module)["_hf_hook"]
+
+
+def _load_moved_weights(tree: nn.Module) -> None:
+    """Put the weights into a copy of a model that accelerate keeps in memory or on disk until each layer runs."""
+    if any("_hf_hook" in vars(module) for module in tree.modules()):
+        from accelerate.hooks import remove_hook_from_submodules
+
+        remove_hook_from_submodules(tree)
 
 
 def hook_locations(bridge: Any, module_names: Mapping[int, str], hook_names: Iterable[str]) -> HookLocations:

@@ -29,7 +29,8 @@ class OwnWords:
         answers: One row per answer: `value, topic, kind, split, question, pole, sample, role, answer, score, valid, kept`.
         figures: One row per value: `value`; `auroc, lo, hi` (between the roles' answers before the filter, 95 %, questions
             resampled) on `questions` of the `requested` questions; `answers`, `invalid` and `unscored` ones; `train`,
-            `validation`, `test` (questions with a pair); `pairs`; `separated` (whether the interval lies above .5);
+            `validation`, `test` (questions with a pair; of an unpaired set: questions that keep an answer, of the pole
+            with fewer); `pairs`; `separated` (whether the interval lies above .5);
             `sufficient` (whether every split has the questions it needs); `advice` (what would help; "" without need).
         theory: Theory of the values.
         system: System's turn with which the answers are read; None for the chat template's own.
@@ -100,7 +101,15 @@ class OwnWords:
 
 
 def advice_of(
-    value: str, figures: Mapping[str, Any], judge: str, samples: int, *, defined: bool, opposed: bool, most: int
+    value: str,
+    figures: Mapping[str, Any],
+    judge: str,
+    samples: int,
+    *,
+    defined: bool,
+    opposed: bool,
+    most: int,
+    paired: bool = True,
 ) -> str:
     """Name the shortage and its remedies; "" where the answers differ and every split has enough questions.
 
@@ -112,6 +121,7 @@ def advice_of(
         defined: Whether the value has a definition.
         opposed: Whether an opposite was named.
         most: Number of questions that exist.
+        paired: Whether the answers are paired by question.
     """
     if figures["separated"] and figures["sufficient"]:
         return ""
@@ -121,7 +131,8 @@ def advice_of(
         problems.append(f"the judge {judge} cannot tell the roles' answers apart (AUROC {estimate})")
     if not figures["sufficient"]:
         counts = ", ".join(f"{figures[split]} of {split} (needed: {NEEDED[split]})" for split in SPLITS)
-        problems.append(f"too few questions keep a pair: {counts}")
+        kept = "a pair" if paired else "an answer of each role"
+        problems.append(f"too few questions keep {kept}: {counts}")
     helpful = [f"more answers a role (now {samples})"]
     if figures["requested"] < most:
         helpful.append(f"more questions (now {figures['requested']} of {most})")

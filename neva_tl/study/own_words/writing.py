@@ -110,10 +110,11 @@ def write(
     judged = pd.concat([_judged(requests, name, scorer) for name in concepts.values], ignore_index=True)
     rows = []
     for member in concepts.members:
-        row = _figures(judged[judged["value"] == member.name], table, seed)
+        row = _figures(judged[judged["value"] == member.name], table, seed, paired=paired)
         # an opposite cannot be given for several values at once
         opposed = bool(opposite) or len(concepts.values) > 1
         facts: dict[str, Any] = {"defined": bool(member.definition), "opposed": opposed, "most": len(open_questions())}
+        facts["paired"] = paired
         advice = advice_of(member.name, row, scorer_name(scorer), answers, **facts)
         rows.append({"value": member.name, **row, "advice": advice})
     figures = pd.DataFrame(rows)
@@ -214,14 +215,19 @@ def _judged(requests: pd.DataFrame, value: str, scorer: Any) -> pd.DataFrame:
     return table
 
 
-def _figures(table: pd.DataFrame, questions: pd.DataFrame, seed: int) -> dict[str, Any]:
+def _figures(table: pd.DataFrame, questions: pd.DataFrame, seed: int, *, paired: bool) -> dict[str, Any]:
     """Return the figures of one value, without its name and the advice."""
     usable = table[table["valid"] & table["score"].notna()]
     apart = separation(
         usable["score"].to_numpy(dtype=float), (usable["pole"] == "+").to_numpy(), usable["topic"].to_numpy(), seed
     )
     pairs = pd.DataFrame(pair_rows(table[table["kept"]], None), columns=["pair_id", "cluster", "split"])
-    by_split = pairs.groupby("split")["cluster"].nunique()
+    if paired:
+        by_split = pairs.groupby("split")["cluster"].nunique()
+    else:
+        # an unpaired set needs the questions of each pole, not the same questions
+        poles = table[table["kept"]].groupby(["split", "pole"])["topic"].nunique().unstack(fill_value=0)
+        by_split = poles.reindex(columns=["+", "-"], fill_value=0).min(axis=1)
     counts = {split: int(by_split.get(split, 0)) for split in SPLITS}
     return {
         "auroc": apart.est,

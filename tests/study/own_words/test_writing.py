@@ -171,6 +171,26 @@ def test_an_unpaired_set_has_every_answer_that_the_judge_keeps(chat_model: Any, 
     assert pairs.provenance["settings"]["paired"] is False
 
 
+def test_an_unpaired_set_needs_questions_of_each_pole_and_no_pair(chat_model: Any, answers: Install) -> None:
+    def of_one_role(role: str, question: str, number: int) -> str:
+        # every question has an answer of one role, and a lukewarm one of the other
+        chosen = against(role) == bool(hash_of(question, 0))
+        return planted(role, question, number) if chosen else f"I would wait, number {number}."
+
+    answers(of_one_role)
+    options: dict[str, Any] = {**THRIFT, "judge": says_mend, "questions": 60, "answers": 1}
+    unpaired, paired = (write(chat_model, "thrift", **options, paired=choice) for choice in (False, True))
+    kept = unpaired.answers[unpaired.answers["kept"]]
+    poles = kept.groupby(["split", "pole"])["topic"].nunique()
+    row = unpaired.figures.iloc[0]
+    assert [row[split] for split in ("train", "validation", "test")] == [
+        min(poles[split, "+"], poles[split, "-"]) for split in ("train", "validation", "test")
+    ]
+    assert row["sufficient"] and row["pairs"] == 0 and len(unpaired.pairs) == len(kept)
+    with pytest.raises(WorkError, match="too few questions keep a pair: 0 of train"):
+        _ = paired.pairs
+
+
 def test_too_few_pairs_are_refused_with_what_would_help(chat_model: Any, answers: Install) -> None:
     answers(planted)
 

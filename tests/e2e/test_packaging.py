@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -153,3 +154,21 @@ def test_demo_prompts_steer_and_report_run_outside_the_repository(machine_b: Pat
 def test_the_command_is_installed(machine_b: Path) -> None:
     run = on_machine_b(machine_b, str(machine_b / "site" / "bin" / "neva-tl"), "--help")
     assert run.returncode == 0 and "steer" in run.stdout, run.stderr
+
+
+# ---------------------------------------------------------------- bounds
+
+
+def test_the_oldest_set_is_at_the_lower_bounds() -> None:
+    """`make test-oldest` tests the bounds that pyproject.toml states."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    bounds = dict(re.match(r"([\w-]+)>=([\d.]+)", item).groups() for item in project["dependencies"])  # type: ignore[union-attr]
+    lines = (ROOT / "requirements" / "constraints-oldest.txt").read_text(encoding="utf-8").splitlines()
+    pins = {name: version for name, _, version in (line.partition("==") for line in lines if not line.startswith("#"))}
+    assert bounds.pop("torch") and len(bounds) > 20  # see requirements/oldest.py
+
+    def release(version: str) -> tuple[int, ...]:
+        numbers = [int(number) for number in version.split(".")]
+        return tuple(numbers + [0] * (3 - len(numbers)))
+
+    assert {name: release(pins[name]) for name in bounds} == {name: release(bound) for name, bound in bounds.items()}

@@ -92,8 +92,8 @@ def plain_inside(hf_model: Any) -> tuple[models.PlainModel, tuple[Any, ...]]:
     Raises:
         InputError: See `models.plain`.
     """
-    outer = []
-    model = compiled_from(hf_model)
+    outer: list[Any] = []
+    model: Any = compiled_from(hf_model)
     while isinstance(model, nn.Module) and hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
         outer.append(model)
         model = compiled_from(model.get_base_model())

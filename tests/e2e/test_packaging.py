@@ -121,7 +121,7 @@ def work(machine_b: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     hf = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     here = {"unedited": greedy(hf, tokenizer, NEW)}
-    with nv.edit_hf(hf, nv.load_edit(folder).edit):
+    with nv.attach(hf, folder):
         here["edited"] = greedy(hf, tokenizer, NEW)
 
     for source in (checkpoint, folder, FIXTURES / "v0.1" / "run"):

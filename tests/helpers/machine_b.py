@@ -49,7 +49,7 @@ def work() -> dict[str, Any]:
     prompts = json.loads(Path("prompts.json").read_text(encoding="utf-8"))
     hf = AutoModelForCausalLM.from_pretrained("checkpoint", dtype=torch.float32).eval()
     unedited = tokens(hf, prompts)
-    with nv.edit_hf(hf, nv.load_edit("edit").edit):
+    with nv.attach(hf, "edit"):
         edited = tokens(hf, prompts)
     demo = nv.load("demo")
     return {

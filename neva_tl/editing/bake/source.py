@@ -17,7 +17,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.files import first_line
 from neva_tl.editing.bake.target import empty_model
 from neva_tl.editing.base import Edit
-from neva_tl.editing.call_reader import compiled_from
+from neva_tl.editing.eager import compiled_from
 from neva_tl.models import hf_model, sources
 from neva_tl.models.checkpoint import CheckedClass, trial_tokens
 from neva_tl.models.installers import no_installer

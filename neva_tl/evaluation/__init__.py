@@ -3,6 +3,7 @@
 `leakage`, `capability`, `quality` and `agreement` are functions here; the modules of the same names are in the subpackages.
 """
 
+from neva_tl.evaluation.benchmarks.harness import lm_eval_model
 from neva_tl.evaluation.conditions.capability import (
     Reference,
     capability,
@@ -18,6 +19,7 @@ from neva_tl.evaluation.conditions.fluency import admissible, fluency
 from neva_tl.evaluation.conditions.kl import kl_metric
 from neva_tl.evaluation.conditions.leakage import assemble, csr, leakage
 from neva_tl.evaluation.conditions.observe import Observed, observe, score_texts, text_responses
+from neva_tl.evaluation.conditions.reward import reward
 from neva_tl.evaluation.judge_quality.agreement import Agreement, Confusion, agreement, confusion
 from neva_tl.evaluation.judge_quality.corrected import CorrectedLeakage, correct
 from neva_tl.evaluation.judge_quality.mixing import JudgedTexts, Mixing, judged, mixing, rogan_gladen
@@ -84,6 +86,7 @@ __all__ = [
     "kl_metric",
     "leakage",
     "learn_value_graph",
+    "lm_eval_model",
     "load_judge",
     "measure",
     "mixing",
@@ -95,6 +98,7 @@ __all__ = [
     "profile_rows",
     "quality",
     "reference",
+    "reward",
     "rogan_gladen",
     "score_texts",
     "svo",

@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 TL3    := .venv-tl3
+OLDEST := .venv-oldest
 PIP    := pip install --quiet --disable-pip-version-check
 # Two workers of one thread each beat one of two threads on a small machine.
 WORKERS ?= 2
 # Local models and shipped data only: nothing here may wait for a hub.
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup setup-tl3 demo study real smollm2 models test test-browser test-tl3 test-smollm2 lint types figures circuits sensitivity science science-smollm2 judges planted bench gpu-check ci ci-full notebook clean
+.PHONY: help setup setup-tl3 demo study real smollm2 models test test-browser test-tl3 test-oldest test-extras test-smollm2 lint types figures circuits sensitivity science science-smollm2 judges planted bench gpu-check ci ci-full notebook clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -64,6 +65,20 @@ setup-tl3: $(TL3)/.ready ## make the environment with TransformerLens 3.9 (.venv
 
 test-tl3: setup-tl3 ## the core suite on TransformerLens 3.9 (HookedTransformer)
 	OMP_NUM_THREADS=1 $(TL3)/bin/python -m pytest -n $(WORKERS) -m "core and not smollm2 and not slow"
+
+# The test tools are those of the tested set; torch too, since older releases come with GPU libraries only.
+$(OLDEST)/.ready: pyproject.toml requirements/constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m $(PIP) torch==2.13.0
+	$(OLDEST)/bin/python -m $(PIP) -c requirements/constraints-oldest.txt -e . beartype hypothesis pytest pytest-timeout pytest-xdist
+	touch $@
+
+test-oldest: $(OLDEST)/.ready ## the core suite on the oldest dependencies that pyproject.toml allows
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n $(WORKERS) -m "core and not smollm2 and not slow"
+
+test-extras: setup ## the tests of the extras lm-eval and trl
+	$(BIN)/python -m $(PIP) -c requirements/constraints.txt -e '.[lm-eval,trl]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/evaluation/benchmarks/test_harness.py tests/evaluation/conditions/test_reward.py
 
 lint: setup ## ruff, and imports that point down
 	$(BIN)/ruff check .
@@ -150,8 +165,9 @@ gpu-check: setup ## collecting beside the plain forward pass, Llama-8B's shape i
 ci: ## what continuous integration runs
 	bash .ci/run
 
-ci-full: setup smollm2 ## every test, the slow ones and the real LLM included
+ci-full: setup smollm2 ## every test, the slow ones and the real LLM included, the extras and the oldest dependencies
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+	$(MAKE) test-extras test-oldest
 
 clean: ## remove environments and runs
-	rm -rf $(VENV) $(TL3) runs
+	rm -rf $(VENV) $(TL3) $(OLDEST) runs

@@ -348,7 +348,9 @@ def test_what_cannot_be_told_is_refused_or_marked(pair: Pair, make_set: Any) -> 
     with pytest.raises(WorkError, match="may be prompt or generated"), edit_hf(pair.hf, item):
         pair.hf.generate(ids, max_new_tokens=2, prefill_chunk_size=2)
     with pytest.raises(WorkError, match="may be prompt or generated"), edit_hf(pair.hf, item):
-        pair.hf.generate(ids.repeat(1, 4), max_new_tokens=8, prompt_lookup_num_tokens=2, do_sample=False)
+        pair.hf.generate(
+            ids.repeat(1, 4), max_new_tokens=8, prompt_lookup_num_tokens=2, do_sample=False, eos_token_id=319
+        )
 
 
 def test_edits_nest_and_more_than_one_model_can_be_edited(pair: Pair, make_set: Any) -> None:

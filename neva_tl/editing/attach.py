@@ -136,7 +136,8 @@ class EditHandle:
         return self.edit.dose
 
     @dose.setter
-    def dose(self, dose: float | int) -> None:
+    @check_arguments
+    def dose(self, dose: float) -> None:
         self._check_attached()
         edit = self.edit.with_dose(dose)
         plan = plan_of(self._model, [(edit, None)])

@@ -124,7 +124,7 @@ def module_check(model: EditableModel, points: Sequence[str]) -> Callable[[], No
     if not isinstance(model, PlainModel):
         return lambda: None
     entries = []
-    for path in dict.fromkeys(model.facts.hook_locations[point][0] for point in points):
+    for path in dict.fromkeys(model.location(point)[0] for point in points):
         parent, _, name = path.rpartition(".")
         children = model.hf.get_submodule(parent)._modules
         entries.append((children, name, children[name], path))

@@ -52,8 +52,11 @@ class PlainModel:
 
     __repr__ = brief
 
-    def add_hook(self, name: str, fn: Callable[..., Any]) -> RemovableHandle:
-        """Add `fn(x, hook=...)` to a hook point; a tensor it returns replaces `x`.
+    def location(self, name: str) -> tuple[str, str]:
+        """Return the module of a hook point and the side of it, `in` or `out`.
+
+        Args:
+            name: Name of the hook point.
 
         Raises:
             InputError: No module of this model has the hook point as its input or output.
@@ -63,7 +66,15 @@ class PlainModel:
                 f"no module of {self.facts.info.name} stands for the hook point {name!r}: edit it as a TransformerLens "
                 "model (neva_tl.load, neva_tl.edit)"
             )
-        module, side = self.facts.hook_locations[name]
+        return self.facts.hook_locations[name]
+
+    def add_hook(self, name: str, fn: Callable[..., Any]) -> RemovableHandle:
+        """Add `fn(x, hook=...)` to a hook point; a tensor it returns replaces `x`.
+
+        Raises:
+            InputError: No module of this model has the hook point as its input or output.
+        """
+        module, side = self.location(name)
         submodule = self.hf.get_submodule(module)
         if side == "in":
             return submodule.register_forward_pre_hook(_Before(fn), with_kwargs=True)

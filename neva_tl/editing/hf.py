@@ -96,5 +96,6 @@ def plain_inside(hf_model: Any) -> tuple[models.PlainModel, tuple[Any, ...]]:
     model: Any = compiled_from(hf_model)
     while isinstance(model, nn.Module) and hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
         outer.append(model)
-        model = compiled_from(model.get_base_model())
+        base: Any = model
+        model = compiled_from(base.get_base_model())
     return models.plain(model), tuple(outer)

@@ -85,20 +85,6 @@ test-extras: setup ## the tests of the extras lm-eval and trl
 	$(BIN)/python -m $(PIP) -c requirements/constraints.txt -e '.[lm-eval,trl]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/evaluation/benchmarks/test_harness.py tests/evaluation/conditions/test_reward.py
 
-# The test tools are those of the tested set; torch too, since older releases come with GPU libraries only.
-$(OLDEST)/.ready: pyproject.toml requirements/constraints-oldest.txt
-	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m $(PIP) torch==2.13.0
-	$(OLDEST)/bin/python -m $(PIP) -c requirements/constraints-oldest.txt -e . beartype hypothesis pytest pytest-timeout pytest-xdist
-	touch $@
-
-test-oldest: $(OLDEST)/.ready ## the core suite on the oldest dependencies that pyproject.toml allows
-	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n $(WORKERS) -m "core and not smollm2 and not slow"
-
-test-extras: setup ## the tests of the extras lm-eval and trl
-	$(BIN)/python -m $(PIP) -c requirements/constraints.txt -e '.[lm-eval,trl]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/evaluation/benchmarks/test_harness.py tests/evaluation/conditions/test_reward.py
-
 lint: setup ## ruff, and imports that point down
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

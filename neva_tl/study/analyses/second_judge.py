@@ -14,6 +14,7 @@ import pandas as pd
 
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
+from neva_tl.core.formatting import plain_interval
 from neva_tl.core.theories import TheorySpec, find_theory
 from neva_tl.evaluation.conditions.leakage import assemble
 from neva_tl.evaluation.conditions.observe import score_texts
@@ -45,11 +46,27 @@ class SecondOpinion:
     texts: pd.DataFrame
     judges: tuple[str, str]
 
+    @property
+    def note(self) -> str:
+        """Judges that do not see the role prompt, the positive control; "" without one, and where no role prompt was measured."""
+        role = self.df[(self.df["method"] == "role") & (self.df["steered"] == "all")]
+        blind = role[~(role["gain_lo"] > 0)]
+        return " ".join(
+            f"{row['judge']} does not see the role prompt (gain {plain_interval(row['gain'], row['gain_lo'], row['gain_hi'])}): "
+            "what it says of the other methods is not measurable."
+            for row in blind.to_dict("records")
+        )
+
     def __str__(self) -> str:
-        return f"{self.df.to_string(index=False)}\n\nagreement of the changes\n{self.agreement.to_string(index=False)}"
+        tables = (
+            f"{self.df.to_string(index=False)}\n\nagreement of the changes\n{self.agreement.to_string(index=False)}"
+        )
+        return f"{tables}\n\n{self.note}" if self.note else tables
 
     def _repr_html_(self) -> str:
-        return card("Second judge", {"first": self.judges[0], "second": self.judges[1]}, self.df, rows=40)
+        return card(
+            "Second judge", {"first": self.judges[0], "second": self.judges[1]}, self.df, rows=40, note=self.note
+        )
 
     def show(self) -> Any:
         """Plot the gains by both judges as a matplotlib figure."""

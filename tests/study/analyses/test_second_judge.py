@@ -162,6 +162,21 @@ def test_the_tables_and_the_figure_show_both_judges(run: RunFolder) -> None:
     assert "agreement of the changes" in str(opinion)
 
 
+def test_a_judge_that_does_not_see_the_role_prompt_is_named(run: RunFolder) -> None:
+    assert second_opinion(run, Reader("second"), n_boot=20).note == ""  # no role prompt was measured
+    table = run.read_table("tables/generations")
+    run.write_table("tables/generations", table.replace({"method": {"caa": "role"}}))
+    assert second_opinion(run, Reader("second"), n_boot=20).note == ""
+
+    class Blind(Reader):
+        def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> np.ndarray:
+            return np.full((len(texts), 2), 0.5)
+
+    opinion = second_opinion(run, Blind("blind"), n_boot=20)
+    assert opinion.note.startswith("blind does not see the role prompt") and opinion.note in str(opinion)
+    assert "first" not in opinion.note
+
+
 def test_the_script_prints_and_writes(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

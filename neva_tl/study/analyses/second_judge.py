@@ -18,7 +18,7 @@ from neva_tl.core.formatting import plain_interval
 from neva_tl.core.theories import TheorySpec, find_theory
 from neva_tl.evaluation.conditions.leakage import assemble
 from neva_tl.evaluation.conditions.observe import score_texts
-from neva_tl.evaluation.judges.base import ItemScores, TextJudge, judge_values, reads_texts
+from neva_tl.evaluation.judges.base import ItemScores, Judge, judge_values, reads_texts
 from neva_tl.evaluation.judges.registry import load_judge
 from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.evaluation.measures.result import LeakageResult, measure
@@ -80,7 +80,7 @@ class SecondOpinion:
 
 
 def second_opinion(
-    run: RunFolder, judge: TextJudge | str, *, seed: int = 0, n_boot: int = 2000, theory: TheorySpec | None = None
+    run: RunFolder, judge: Judge | str, *, seed: int = 0, n_boot: int = 2000, theory: TheorySpec | None = None
 ) -> SecondOpinion:
     """Score the stored test texts of a run with another judge.
 

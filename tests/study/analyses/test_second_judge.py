@@ -13,6 +13,7 @@ import pytest
 
 from helpers.scripts import load_script
 from neva_tl.core.errors import InputError
+from neva_tl.evaluation import SurveyJudge
 from neva_tl.study.analyses.second_judge import TABLE, second_opinion, write
 from neva_tl.study.run.run_folder import RunFolder
 
@@ -135,14 +136,8 @@ def test_requests_that_cannot_be_served(run: RunFolder) -> None:
         second_opinion(run, Reader("first"))
     with pytest.raises(InputError, match="is made from prompts"):
         second_opinion(run, "logprob")
-
-    class Asked:
-        """A judge of a model's answers, not of texts."""
-
-        name, values = "asked", ("power", "security")
-
     with pytest.raises(InputError, match="reads no texts"):
-        second_opinion(run, Asked())  # type: ignore[arg-type]
+        second_opinion(run, SurveyJudge.load())
     narrow = Reader("second")
     narrow.values = ("power",)  # type: ignore[assignment]
     with pytest.raises(InputError, match="does not score 'security'"):

@@ -52,7 +52,7 @@ IN_FOLDER = {nv.study.StudyResult: lambda folder: nv.study.StudyResult(fake_run.
 #: Classes with nothing to print: protocols, bases, handles with Python's own one-line repr, and errors.
 WITHOUT = {
     "Edit", "NeuronEdit", "ModelJudge", "TextJudge", "HookHandle", "KVCache", "LayerCache", "Prefill", "PrefixCache",
-    "TokenSession",
+    "TokenSession", "EditHandle",  # tests/editing/test_attach.py has a handle's
 }  # fmt: skip
 
 

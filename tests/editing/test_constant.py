@@ -24,7 +24,7 @@ from neva_tl.editing import (
     edit_rows,
 )
 from neva_tl.editing.constant import Constant
-from neva_tl.editing.hooking import _fused
+from neva_tl.editing.plan import _fused
 from neva_tl.models import inference
 from neva_tl.prompts.example import Example
 

@@ -31,7 +31,8 @@ from neva_tl.editing import (
     edit,
     paced,
 )
-from neva_tl.editing.saved import CLASSES, SavedEdit
+from neva_tl.editing.encoded import CLASSES
+from neva_tl.editing.saved import SavedEdit
 from neva_tl.models import inference
 
 pytestmark = pytest.mark.core

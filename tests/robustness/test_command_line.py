@@ -505,7 +505,9 @@ def test_a_full_disk_is_found_before_the_work(
     for command in BASE:
         if command not in ("annotate", "chat"):
             out = tmp_path / FILE_OUT.get(command, "x")
-            status, printed, err = call(*shlex.split(BASE[command].format(w=world)), "--out", out)
+            argv = shlex.split(BASE[command].format(w=world))
+            argv = [*argv[:-1], str(out)] if command == "export" else [*argv, "--out", str(out)]
+            status, printed, err = call(*argv)
             assert status == 2 and printed == "" and err.count("\n") == 1, err
             assert "is not writable (No space left on device)" in err and str(out) in err
     assert listing(tmp_path) == []

@@ -40,7 +40,9 @@ class TestMultiplicity:
         found = nst.step_up_p(p[p <= alpha], alpha, size)
         np.testing.assert_allclose(found.q, np.sort(q[q <= alpha]), rtol=1e-12)
         np.testing.assert_array_equal(found.p, np.sort(p[q <= alpha]))
-        np.testing.assert_array_equal(p <= found.largest, rejected)
+        # q = alpha to the last digit: dividing by ranks or multiplying alpha by them decides by its rounding
+        clear = np.abs(q - alpha) > 1e-12
+        np.testing.assert_array_equal((p <= found.largest)[clear], rejected[clear])
 
     def test_step_up_refuses(self) -> None:
         with pytest.raises(InputError, match="3 p-values of a family of 2"):

@@ -194,8 +194,8 @@ def test_equals_the_hooked_model(outcome: Outcome, family: str, kind: str) -> No
 
 def test_the_kinds_are_all_edits_of_activations() -> None:
     """A new class of edit is exported, or joins the refused ones here."""
+    from neva_tl.editing.encoded import CLASSES
     from neva_tl.editing.export.torch_steps import _STEPS
-    from neva_tl.editing.saved import CLASSES
 
     edits = {kind for kind in CLASSES.values() if issubclass(kind, Edit)}
     assert set(_STEPS) == edits - {nv.editing.Paced, RolePrompt, RewriteAnswer}

@@ -28,6 +28,7 @@ from neva_tl.editing.plan import Plan, plan_of
 from neva_tl.editing.saved import SavedEdit, load_edit
 from neva_tl.editing.session import EditSession
 from neva_tl.models.facts import MEMO
+from neva_tl.models.hf_config import text_config
 from neva_tl.models.hooks import temporary_hooks
 
 
@@ -226,8 +227,7 @@ class EditHandle:
         Layers that the model leaves out by its own settings (early exit, layers dropped in training) are no error.
         """
         hf: Any = self._model.hf
-        config = hf.config.get_text_config() if hasattr(hf.config, "get_text_config") else hf.config
-        n_layers = getattr(config, "num_hidden_layers", None)
+        n_layers = getattr(text_config(hf.config), "num_hidden_layers", None)
         silent = self._turn().session.silent_layers()
         if not hf.training and any(n_layers is None or layer < n_layers for layer in silent):
             raise WorkError(

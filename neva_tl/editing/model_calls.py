@@ -23,6 +23,7 @@ from neva_tl.editing.eager import not_compiled, uncompiled
 from neva_tl.editing.session import EditSession
 from neva_tl.models import EditableModel, PlainModel
 from neva_tl.models.facts import MEMO
+from neva_tl.models.hf_config import text_config
 
 #: Methods that write or upload a model.
 _SAVING = ("save_pretrained", "push_to_hub")
@@ -106,9 +107,7 @@ def module_called(model: EditableModel) -> Any:
 def _pad_id(model: EditableModel) -> int | None:
     """The token id that pads, None where nothing names one."""
     if isinstance(model, PlainModel):
-        config: Any = model.hf.config
-        config = config.get_text_config() if hasattr(config, "get_text_config") else config
-        token = getattr(config, "pad_token_id", None)
+        token = getattr(text_config(model.hf.config), "pad_token_id", None)
     else:
         token = getattr(getattr(model, "tokenizer", None), "pad_token_id", None)
     return token if isinstance(token, int) else None

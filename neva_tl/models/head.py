@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,6 +13,7 @@ from neva_tl.models.checkpoint import trial_tokens
 from neva_tl.models.comparison import rounding
 from neva_tl.models.facts import MEMO, info, weight_check_key
 from neva_tl.models.forward_pass import forward
+from neva_tl.models.hf_config import text_config
 from neva_tl.models.hooks import hook_name, record_hooks
 from neva_tl.models.types import Model
 from neva_tl.models.weights import b_u, final_norm, logit_soft_cap, w_u
@@ -89,8 +89,7 @@ def _matching_scale(model: Model) -> float:
 def _scales(model: Model) -> Iterator[float]:
     """1, and the scales that the config names."""
     yield 1.0
-    config: Any = getattr(getattr(model, "original_model", None), "config", None)
-    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    config = text_config(getattr(getattr(model, "original_model", None), "config", None))
     for name, divides in (("logit_scale", False), ("lm_head_multiplier", False), ("logits_scaling", True)):
         number = getattr(config, name, None)
         if isinstance(number, int | float) and number > 0:

@@ -26,6 +26,15 @@ from neva_tl.models.types import ModelInfo
 HookLocations = dict[str, tuple[str, str]]
 
 
+def stored_transposed(module: nn.Module) -> bool:
+    """Whether a module stores its weight as `[in, out]` (GPT-2's Conv1D), not as `[out, in]`.
+
+    Args:
+        module: The module.
+    """
+    return type(module).__name__ == "Conv1D"
+
+
 @dataclass(frozen=True, eq=False)
 class PlainFacts:
     """Facts about a plain model, without a reference to the model."""

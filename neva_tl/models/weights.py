@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neva_tl.models.facts import info, is_bridge
+from neva_tl.models.hf_config import residual_factor
 from neva_tl.models.types import FinalNorm, Model
 
 
@@ -103,9 +104,7 @@ def output_factor(model: Model) -> float:
         >>> nv.models.output_factor(model)
         1.0
     """
-    config: Any = getattr(getattr(model, "original_model", None), "config", None)
-    config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    return float(getattr(config, "residual_multiplier", None) or 1.0)
+    return residual_factor(getattr(getattr(model, "original_model", None), "config", None))
 
 
 def parallel_blocks(model: Model) -> bool:

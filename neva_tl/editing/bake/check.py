@@ -14,7 +14,9 @@ from torch import Tensor
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.editing.base import Edit
 from neva_tl.editing.hf import edit_hf
+from neva_tl.editing.session import EditSession
 from neva_tl.models.checkpoint import refuse_incomplete, trial_tokens
+from neva_tl.models.hf_config import text_config
 from neva_tl.models.quiet import quiet
 
 #: Largest difference of logits, relative to the largest logit where that exceeds 1, by the number format of weights.
@@ -79,10 +81,20 @@ def logits_of(hf: Any, rows: Sequence[Int[Tensor, "1 _"]], edits: Sequence[Edit]
         out = []
         with edit_hf(hf, *edits) as session:
             for row in rows:
-                mask = torch.ones_like(row, dtype=torch.bool)
-                session.mark(torch.arange(row.shape[1], device=row.device)[None] >= row.shape[1] // 2, mask)
+                mark_second_half(session, row)
                 out.append(hf(input_ids=row, use_cache=False).logits[0].float())
         return out
+
+
+def mark_second_half(session: EditSession, row: Int[Tensor, "1 _"]) -> None:
+    """Let the second half of a row count as generated.
+
+    Args:
+        session: The session of the edits in force.
+        row: Token ids.
+    """
+    position = torch.arange(row.shape[1], device=row.device)[None]
+    session.mark(position >= row.shape[1] // 2, torch.ones_like(row, dtype=torch.bool))
 
 
 def mean_kl(reference: Sequence[Float[Tensor, "_ d"]], other: Sequence[Float[Tensor, "_ d"]]) -> float:
@@ -137,7 +149,7 @@ def check_folder(
     difference = max(float((x - y).abs().max()) for x, y in zip(reference, baked, strict=True))
     relative = difference / max(1.0, *(float(x.abs().max()) for x in reference))
     full = dtype in (torch.float32, torch.float64) and hf.dtype in (torch.float32, torch.float64)
-    depth = max(1.0, hf.config.get_text_config().num_hidden_layers / SHALLOW) if full else 1.0
+    depth = max(1.0, text_config(hf.config).num_hidden_layers / SHALLOW) if full else 1.0
     limit = max(LIMITS.get(x, 0.1) for x in (dtype, hf.dtype)) * depth
     if relative > limit:
         raise WorkError(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from neva_tl import models
 from neva_tl.core.errors import InputError
-from neva_tl.editing.bake.check import logits_of, mean_kl
+from neva_tl.editing.bake.check import logits_of, mark_second_half, mean_kl
 from neva_tl.editing.bake.fold import obstacle
 from neva_tl.editing.base import Edit, as_edits
 from neva_tl.editing.edits.paced import Paced
@@ -106,8 +106,7 @@ def _mean_steps(hf: Any, item: Edit, rows: Sequence[Int[Tensor, "1 _"]]) -> list
         with edit_hf(hf, item) as session:
             handles += [model.add_hook(models.hook_name(model, *point), record(after[point])) for point in points]
             for row in rows:
-                mask = torch.ones_like(row, dtype=torch.bool)
-                session.mark(torch.arange(row.shape[1], device=row.device)[None] >= row.shape[1] // 2, mask)
+                mark_second_half(session, row)
                 with torch.no_grad():
                     hf(input_ids=row, use_cache=False)
     finally:

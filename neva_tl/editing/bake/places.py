@@ -56,15 +56,6 @@ def output_projections(model: models.PlainModel) -> list[str]:
     return names
 
 
-def stored_transposed(module: nn.Module) -> bool:
-    """Whether a module stores its weight as `[in, out]` (GPT-2's Conv1D), not as `[out, in]`.
-
-    Args:
-        module: The module.
-    """
-    return type(module).__name__ == "Conv1D"
-
-
 def normalises_output(hf: nn.Module, projection: str) -> bool:
     """Whether a block normalises what its MLP writes, so that a step of the projection is not one of the residual stream.
 

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from neva_tl.core.errors import InputError
 from neva_tl.editing.bake.extra_layers import layer_tensors, renumbered
 from neva_tl.editing.bake.fold import Folded
-from neva_tl.editing.bake.places import layer_prefix, stored_transposed
+from neva_tl.editing.bake.places import layer_prefix
 from neva_tl.editing.bake.target import Target, empty_model
+from neva_tl.models.hf_config import residual_factor
+from neva_tl.models.hf_model import stored_transposed
 
 
 def baked_model(hf: nn.Module, folded: Folded, target: Target, projections: Sequence[str], dtype: torch.dtype) -> Any:
@@ -34,7 +36,7 @@ def baked_model(hf: nn.Module, folded: Folded, target: Target, projections: Sequ
     tensors = {name: tensor.detach().cpu() for name, tensor in hf.state_dict().items()}
     changed: dict[str, Tensor] = {}
     steps: dict[int, Tensor] = {}
-    factor = float(getattr(hf.config, "residual_multiplier", None) or 1.0)
+    factor = residual_factor(hf.config)
     for layer in sorted({*folded.scale, *folded.pushed}):
         module, name = hf.get_submodule(projections[layer]), projections[layer]
         _refuse_shared(hf, module, name)

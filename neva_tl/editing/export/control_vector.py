@@ -26,6 +26,7 @@ from neva_tl.editing.edits.compose import Composed
 from neva_tl.editing.edits.shift import Shift
 from neva_tl.editing.edits.vector import AddVector
 from neva_tl.editing.export.target import ExportTarget
+from neva_tl.models.hf_config import residual_factor, text_config
 from neva_tl.models.hooks import temporary_hooks
 
 #: Value of `general.architecture`.
@@ -91,7 +92,7 @@ def directions(edits: Sequence[Edit], target: ExportTarget) -> dict[int, np.ndar
             layer = change.layer
             if change.site == "post":
                 step = change.apply.dense(target.info.d_mlp).double()
-                added = _output_factor(target) * (step @ target.w_out(layer).double().cpu())
+                added = residual_factor(target.hf.config) * (step @ target.w_out(layer).double().cpu())
                 steps[layer] = steps.get(layer, torch.zeros(target.info.d_mlp, dtype=torch.float64)) + step
             else:
                 added = change.apply.dense(target.info.d_model).double()
@@ -123,19 +124,9 @@ def _check(edit: Edit) -> None:
         )
 
 
-def _output_factor(target: ExportTarget) -> float:
-    """Factor by which blocks multiply what the MLP writes (Granite); 1 elsewhere."""
-    return float(getattr(_config(target), "residual_multiplier", None) or 1.0)
-
-
-def _config(target: ExportTarget) -> Any:
-    config: Any = target.hf.config
-    return config.get_text_config() if hasattr(config, "get_text_config") else config
-
-
 def _architecture(target: ExportTarget) -> str:
     """The hint that repeng writes: transformers' `model_type`."""
-    return str(getattr(_config(target), "model_type", "") or target.info.architecture)
+    return str(getattr(text_config(target.hf.config), "model_type", "") or target.info.architecture)
 
 
 def _check_blocks(steps: dict[int, Tensor], target: ExportTarget) -> None:
@@ -175,7 +166,7 @@ def _check_blocks(steps: dict[int, Tensor], target: ExportTarget) -> None:
         hf(ids.to(next(hf.parameters()).device))
     for row, layer in enumerate(layers):
         added = (outputs[layer][row] - outputs[layer][-1]).double().cpu()
-        expected = _output_factor(target) * (steps[layer] @ target.w_out(layer).double().cpu())
+        expected = residual_factor(target.hf.config) * (steps[layer] @ target.w_out(layer).double().cpu())
         # rounding of the stream itself, in the model's dtype
         slack = 8 * torch.finfo(outputs[layer].dtype).eps * float(outputs[layer].abs().max())
         if float((added - expected).abs().max()) > _TOLERANCE * float(expected.abs().max()) + slack:

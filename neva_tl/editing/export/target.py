@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from neva_tl import models
 from neva_tl.core.errors import InputError
 from neva_tl.models.facts import is_bridge
-from neva_tl.models.hf_model import hook_locations
+from neva_tl.models.hf_model import hook_locations, stored_transposed
 from neva_tl.models.hooks import SITES
 
 
@@ -89,9 +89,8 @@ class ExportTarget:
         """
         name, _ = self.location(layer, "post")
         weight = getattr(self.modules[name], "weight", None)
-        # Linear keeps [out, in]; GPT-2's Conv1D keeps [in, out]
         if isinstance(weight, Tensor) and weight.ndim == 2 and weight.is_floating_point():
-            oriented = weight if type(self.modules[name]).__name__ == "Conv1D" else weight.T
+            oriented = weight if stored_transposed(self.modules[name]) else weight.T
             if tuple(oriented.shape) == (self.info.d_mlp, self.info.d_model):
                 return oriented.detach()
         raise InputError(f"the output weights of layer {layer} of {self.info.name} are not a plain matrix (quantised?)")

@@ -51,14 +51,12 @@ def card(
 
     The card says what the run measured of the edit; nothing is measured anew.
     """
-    from neva_tl.core.files import check_output_folder
+    from neva_tl.core.files import check_own_folder
     from neva_tl.editing.readme import README, write_readme
     from neva_tl.editing.saved import FILE, load_edit
 
     if out is not None:
-        check_output_folder(out)
-        if out.is_dir() and any(out.iterdir()) and not (out / FILE).is_file():
-            raise InputError(f"{out} is not empty and holds no edit: choose another --out, or delete the folder")
+        check_own_folder(out, (FILE,), "edit")
     if (path / FILE).is_file():
         if out is not None or value is not None or method is not None or gain is not None:
             raise InputError(f"{path} is the folder of one edit: leave out --value, --method, --gain and --out")

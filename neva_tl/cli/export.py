@@ -48,7 +48,7 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write a saved edit for use without neva_tl: as plain PyTorch, or as a control vector of llama.cpp."""
-    from neva_tl.core.files import check_output, check_output_folder
+    from neva_tl.core.files import check_output, check_own_folder
     from neva_tl.editing.export import FORMATS, export_edit
     from neva_tl.editing.export.torch_files import CODE
     from neva_tl.editing.saved import load_edit
@@ -59,9 +59,7 @@ def export(
     if format == "gguf":
         check_output(out)
     else:
-        check_output_folder(out)
-        if out.is_dir() and any(out.iterdir()) and not (out / CODE).is_file():
-            raise InputError(f"{out} is not empty and holds no exported edit: name another folder")
+        check_own_folder(out, (CODE,), "exported edit", "name another folder")
     saved = load_edit(edit)
     item = saved.edit if dose is None else saved.edit.with_dose(dose)
     settings: dict[str, Any] = {"format": format}

@@ -134,6 +134,44 @@ def check_output_folder(path: str | Path) -> None:
     _check_writable(path, (path.absolute(), *path.absolute().parents))
 
 
+def check_own_folder(
+    path: str | Path, markers: Sequence[str], what: str, remedy: str = "choose another --out, or delete the folder"
+) -> None:
+    """Check as `check_output_folder` does, and that a folder with content is one of ours.
+
+    Args:
+        path: The folder.
+        markers: Files one of which shows that the folder is ours.
+        what: Name of its content.
+        remedy: What the user can do else.
+
+    Raises:
+        InputError: See `check_output_folder`; or the folder has content, and none of the files.
+    """
+    path = Path(path)
+    check_output_folder(path)
+    if path.is_dir() and any(path.iterdir()) and not any((path / name).is_file() for name in markers):
+        raise InputError(f"{path} is not empty and holds no {what}: {remedy}")
+
+
+@contextmanager
+def writing_into(folder: Path, what: str) -> Iterator[None]:
+    """Create a folder and write into it inside the block.
+
+    Args:
+        folder: The folder.
+        what: What is written, for the message.
+
+    Raises:
+        InputError: The folder or a file in it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write {what} to {folder} ({error.strerror}): choose another folder") from error
+
+
 def _check_writable(path: Path, folders: Sequence[Path]) -> None:
     """Write a block into the nearest existing folder; permission bits alone do not show full disks and special folders."""
     # lexists: a dangling link is in the way of a folder

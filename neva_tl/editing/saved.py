@@ -19,7 +19,7 @@ from safetensors.numpy import save as tensor_bytes
 
 from neva_tl import models
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import DAMAGED, atomic_write, first_line, read_json, read_tensors, to_json
+from neva_tl.core.files import DAMAGED, atomic_write, first_line, read_json, read_tensors, to_json, writing_into
 from neva_tl.editing.base import Edit
 from neva_tl.editing.encoded import Encoder, restore
 from neva_tl.editing.origin import origin_of
@@ -273,15 +273,12 @@ def _write(saved: SavedEdit, folder: str | Path) -> Path:
     }
     data["sha256"] = _digest(data)
     text = json.dumps(data, indent=1, allow_nan=False)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing_into(folder, "the edit"):
         write_readme(folder, saved.edit, saved.model, saved.about, saved.origin)
         with atomic_write(folder / ARRAYS) as file:
             file.write_bytes(content)
         with atomic_write(folder / FILE) as file:
             file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write the edit to {folder} ({error.strerror}): choose another folder") from error
     return folder
 
 

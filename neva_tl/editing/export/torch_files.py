@@ -14,7 +14,7 @@ from torch import Tensor
 
 import neva_tl
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import atomic_write
+from neva_tl.core.files import atomic_write, writing_into
 from neva_tl.editing.base import Edit
 from neva_tl.editing.export.target import ExportTarget
 from neva_tl.editing.export.torch_steps import ExportStep, steps_of, unpaced
@@ -40,14 +40,11 @@ def write_torch(edits: Sequence[Edit], folder: Path, target: ExportTarget) -> Pa
     about, tensors = describe(edits, target)
     content = tensor_bytes(tensors, metadata={"steer": json.dumps(about, allow_nan=False)})
     code = Path(__file__).with_name(CODE).read_text(encoding="utf-8")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing_into(folder, "the export"):
         with atomic_write(folder / TENSORS) as file:
             file.write_bytes(content)
         with atomic_write(folder / CODE) as file:
             file.write_text(code, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write the export to {folder} ({error.strerror}): choose another folder") from error
     return folder
 
 

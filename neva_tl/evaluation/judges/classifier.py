@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float
 from neva_tl.core.cache import content_key
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import atomic_write, check_output_folder, read_json, to_json
+from neva_tl.core.files import atomic_write, check_own_folder, read_json, to_json
 from neva_tl.core.messages import progress_bar
 from neva_tl.evaluation.judges.base import legible
 from neva_tl.evaluation.judges.card import judge_card, judge_line
@@ -238,9 +238,7 @@ def check_place(folder: Path) -> None:
     Raises:
         InputError: The path is a file, cannot be written, or is a folder with other files.
     """
-    check_output_folder(folder)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "classifier.json").exists():
-        raise InputError(f"{folder} is not empty and holds no judge: choose another folder, or delete it")
+    check_own_folder(folder, ("classifier.json",), "judge", "choose another folder, or delete it")
 
 
 def stored_judge(folder: Path, labelled: LabelledTexts, features: str, seed: int) -> Classifier | None:

@@ -13,7 +13,7 @@ import pandas as pd
 from neva_tl import models
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
-from neva_tl.core.files import DAMAGED, atomic_write, first_line, read_json, to_json
+from neva_tl.core.files import DAMAGED, atomic_write, first_line, read_json, to_json, writing_into
 from neva_tl.core.formatting import plain_interval
 from neva_tl.core.neuron_set import NeuronSet
 from neva_tl.editing import Edit, edit, rewrite
@@ -278,14 +278,11 @@ class SteeringResult:
         origin = {name: self.settings[name] for name in ("prompt_hash", "seed", "pooling") if name in self.settings}
         origin |= {"prompts": label(str(self.settings.get("pairs", "")))} if self.settings.get("pairs") else {}
         origin |= {"selection": {name: self.settings.get(name) for name in ("selector", "k", "selection")}}
-        try:
-            Path(folder).mkdir(parents=True, exist_ok=True)
+        with writing_into(Path(folder), "the edit"):
             # the edit comes last: without it the folder is not read, so that a killed save leaves nothing half-written
             self.neurons.save(Path(folder) / "neurons")
             with atomic_write(Path(folder) / FILE) as file:
                 file.write_text(json.dumps(to_json(numbers), indent=1, allow_nan=False), encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"cannot write the edit to {folder} ({error.strerror}): choose another folder") from error
         return save_edit(self.edit, folder, model=self.model, name=self.name, about=about, origin=origin)
 
     @property

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 import neva_tl as nv
 from helpers.contrast_sets import small_set
@@ -98,19 +98,10 @@ def on_machine_b(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
 
 
-def greedy(hf: Any, tokenizer: Any, new: int) -> list[list[int]]:
-    out = []
-    for prompt in PROMPTS:
-        inputs = tokenizer(prompt, return_tensors="pt")
-        ids = hf.generate(**inputs, max_new_tokens=new, do_sample=False, eos_token_id=None)
-        out.append(ids[0, inputs["input_ids"].shape[1] :].tolist())
-    return out
-
-
 @pytest.fixture(scope="module")
 def work(machine_b: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Machine A studies and saves an edit; what machine B did with the folder."""
-    from helpers.machine_b import NEW
+    from helpers.machine_b import tokens
 
     a = tmp_path_factory.mktemp("machine_a")
     checkpoint = tiny_checkpoint(a / "checkpoint", n_ctx=512)
@@ -119,10 +110,9 @@ def work(machine_b: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     neurons = nv.select(stats, "power", method="effect_size", k=8, require_q=False, require_split_half=False)
     folder = nv.save_edit(nv.Amplify(neurons, dose=60.0, scope="last"), a / "edit", model=model)
     hf = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    here = {"unedited": greedy(hf, tokenizer, NEW)}
+    here = {"unedited": tokens(hf, checkpoint, PROMPTS)}
     with nv.attach(hf, folder):
-        here["edited"] = greedy(hf, tokenizer, NEW)
+        here["edited"] = tokens(hf, checkpoint, PROMPTS)
 
     for source in (checkpoint, folder, FIXTURES / "v0.1" / "run"):
         shutil.copytree(source, machine_b / source.name)

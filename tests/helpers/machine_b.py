@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,9 @@ def command(*args: str) -> dict[str, Any]:
     return {"status": status, "out": out.getvalue()}
 
 
-def tokens(hf: Any, prompts: list[str]) -> list[list[int]]:
-    """Greedy tokens of a transformers model after each prompt."""
-    tokenizer = AutoTokenizer.from_pretrained("checkpoint")
+def tokens(hf: Any, folder: str | Path, prompts: Sequence[str]) -> list[list[int]]:
+    """Greedy tokens of a transformers model after each prompt, by the tokenizer of its folder."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     out = []
     for prompt in prompts:
         inputs = tokenizer(prompt, return_tensors="pt")
@@ -48,9 +49,9 @@ def work() -> dict[str, Any]:
     """All that the colleague does."""
     prompts = json.loads(Path("prompts.json").read_text(encoding="utf-8"))
     hf = AutoModelForCausalLM.from_pretrained("checkpoint", dtype=torch.float32).eval()
-    unedited = tokens(hf, prompts)
+    unedited = tokens(hf, "checkpoint", prompts)
     with nv.attach(hf, "edit"):
-        edited = tokens(hf, prompts)
+        edited = tokens(hf, "checkpoint", prompts)
     demo = nv.load("demo")
     return {
         "unedited": unedited,

@@ -10,6 +10,7 @@ from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.editing.base import Edit, as_edits
 from neva_tl.editing.export.target import ExportTarget
+from neva_tl.editing.hf import refuse_prompt_edit
 
 Format = Literal["torch", "gguf"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -47,11 +48,7 @@ def export_edit(edit: Edit | Sequence[Edit], path: str | Path, *, model: Any, fo
     if not edits:
         raise InputError("nothing to export: name at least one edit")
     for item in edits:
-        if type(item).rewrite is not Edit.rewrite and item.rewrite("prompt") != "prompt":
-            raise InputError(
-                f"{type(item).__name__} works through the prompt's text, which a model never sees: write the prompt as "
-                "neva_tl.editing.rewrite(edit, prompt) gives it"
-            )
+        refuse_prompt_edit(item)
     target = ExportTarget.of(model)
     if format == "gguf":
         from neva_tl.editing.export.control_vector import write_control_vector

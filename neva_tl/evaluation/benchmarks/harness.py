@@ -14,6 +14,7 @@ from neva_tl.core.kinds import Count
 from neva_tl.editing import Edit, as_edits
 from neva_tl.editing.edits.rewriting import RewriteAnswer
 from neva_tl.evaluation.benchmarks.score import Span
+from neva_tl.models import sources
 
 
 @check_arguments
@@ -96,9 +97,7 @@ def _both(model: Any) -> tuple[Any, Any]:
 
 
 def _tokenizer_of(hf_model: Any) -> Any:
-    from transformers import AutoTokenizer
-
     try:
-        return AutoTokenizer.from_pretrained(hf_model.config.name_or_path)
+        return sources.read_tokenizer(hf_model.config.name_or_path)
     except (OSError, ValueError) as error:
         raise InputError(f"the model names no tokenizer ({first_line(error)}): pass tokenizer=...") from error

@@ -100,9 +100,9 @@ def _pair(path: Path) -> Inspection:
     if not json_file.is_file():
         raise InputError(f"{path}: {json_file.name} does not exist, which says what it is")
     meta = read_json(json_file, "a file of neva_tl")
-    kinds: dict[Any, tuple[str, Callable[[Path], str]]] = {
-        "neuron_set": ("a neuron set", lambda file: content_hash(NeuronSet.load(file))),
-        "activation_stats": ("statistics of activations", _stats_hash),
+    kinds: dict[Any, tuple[str, Callable[[Path], dict[str, str]]]] = {
+        "neuron_set": ("a neuron set", _neurons),
+        "activation_stats": ("statistics of activations", _stats),
     }
     if meta.get("kind") not in kinds:
         raise InputError(f"{json_file} is not a neuron set or statistics of neva_tl")
@@ -112,19 +112,22 @@ def _pair(path: Path) -> Inspection:
     fingerprint = meta.get("fingerprint")
     facts |= _model(fingerprint if isinstance(fingerprint, Mapping) else {})
     try:
-        facts["content hash"] = read(json_file)
+        facts |= read(json_file)
     except InputError as error:
         return Inspection(facts, str(error))
-    if meta["kind"] == "neuron_set":
-        facts["neurons"] = str(len(NeuronSet.load(json_file)))
     return Inspection(facts | {"files": f"{json_file.name}, {tensor_file.name}"})
 
 
-def _stats_hash(file: Path) -> str:
+def _neurons(file: Path) -> dict[str, str]:
+    neurons = NeuronSet.load(file)
+    return {"content hash": content_hash(neurons), "neurons": str(len(neurons))}
+
+
+def _stats(file: Path) -> dict[str, str]:
     from neva_tl.activations import ActivationStats
 
-    ActivationStats.load(file)
-    return hashlib.sha256(file_pair(file)[1].read_bytes()).hexdigest()
+    ActivationStats.load(file)  # raises where it is damaged
+    return {"content hash": hashlib.sha256(file_pair(file)[1].read_bytes()).hexdigest()}
 
 
 def _prompts(path: Path) -> Inspection:

@@ -20,7 +20,7 @@ from neva_tl.plots.pages import asset, environment, write_page
 from neva_tl.plots.style import FIGURE_DPI, at_gain, plain_numbers
 from neva_tl.plots.value_names import using_theory
 from neva_tl.plots.widgets import bundle
-from neva_tl.study.report import circuits, definitions, headline, sections, tables
+from neva_tl.study.report import circuits, definitions, explorer, headline, sections, tables
 from neva_tl.study.report.control import controls_of, needs_control, not_measurable
 
 #: Table of the report -> title of the section that is left out without it.
@@ -112,8 +112,8 @@ def build_context(
         missing.append(f"Positive control: this run did not measure what a role prompt does to the scores of {judge}.")
     css, js = assets()
     context: dict[str, Any] = {
-        "css": asset("report.css.j2") + css,
-        "js": js + asset("report.js.j2"),
+        "css": asset("report.css.j2") + css + asset("explorer.css.j2"),
+        "js": js + asset("report.js.j2") + asset("explorer.js.j2"),
         "model": dict(results.get("model", {})),
         "subtitle": headline.subtitle(results),
         "judge": judge,
@@ -131,6 +131,7 @@ def build_context(
         ("values", SECTIONS["values"], lambda: {"values": tables.values(frames["values"])}),
         ("leakage", SECTIONS["leakage"], lambda: sections.heatmaps(at_gain(frames["leakage"]))),
         ("generations", SECTIONS["generations"], lambda: sections.texts(frames["generations"])),
+        ("generations", "Texts explorer", lambda: explorer.explorer(frames["generations"], frames.get("values"))),
         ("neurons", SECTIONS["neurons"], lambda: {"neurons": sections.neurons(frames["neurons"])}),
         ("ablation", "Ablation", lambda: {"ablation": tables.ablation(frames["ablation"])}),
         (
@@ -148,7 +149,7 @@ def build_context(
         except Exception as error:  # one section that cannot be shown does not cost the page
             missing.append(f"{title}: it cannot be shown ({reason_of(error)}).")
     context = {"headline": [], "tiles": [], "circuits": [], **context}
-    if "generations" in frames and not context.get("texts"):
+    if "generations" in frames and not (context.get("explorer") or context.get("texts")):
         missing.append(f"{SECTIONS['generations']}: {sections.NO_TEXTS}.")
     views = {} if run is None else circuits.views(run, missing)
     for panel in context["circuits"]:
@@ -199,7 +200,7 @@ def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("control", "Positive control", context.get("controls")),
         ("leakage", "Leakage", context.get("maps")),
         ("dose", "Dose", images.get("dose_response") or images.get("gain_leakage")),
-        ("texts", "Texts", context.get("texts")),
+        ("texts", "Texts", context.get("explorer") or context.get("texts")),
         ("neurons", "Neurons", context.get("neurons")),
         ("layers", "Ablation", context.get("ablation") or images.get("layer_ablation")),
         ("definitions", "Definitions", True),

@@ -64,8 +64,8 @@ def test_it_filters_and_searches(visit: Any, path: Path) -> None:
     assert page.locator(".x-about", has_text="towards power").count() == 3
     pick(page)
     assert count(page).startswith("10 of 18 texts")
-    page.locator(".x-more").click()
-    assert page.locator(".x-card").count() == 18 and page.locator(".x-more").is_hidden()
+    page.locator(".x-texts .x-more").click()
+    assert page.locator(".x-card").count() == 18 and page.locator(".x-texts .x-more").is_hidden()
     page.locator(".x-find input").fill("FREE day")
     assert count(page).startswith("6 of 6 texts") and page.locator(".x-card h4 mark").first.inner_text() == "free day"
     page.locator(".x-find input").fill("no such words")
@@ -79,7 +79,7 @@ def test_it_filters_and_searches(visit: Any, path: Path) -> None:
 def test_it_sorts_by_score_and_by_change(visit: Any, path: Path) -> None:
     page = visit(path)
     pick(page, sort="score-")
-    page.locator(".x-more").click()
+    page.locator(".x-texts .x-more").click()
     down = scores(page)
     assert len(down) == 18 and down == sorted(down, reverse=True)
     pick(page, sort="score+")

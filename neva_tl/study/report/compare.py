@@ -29,6 +29,8 @@ MEASURES: dict[str, tuple[str, int, str]] = {
     "kl": ("KL", 3, "from the unedited model on neutral text, nats per token"),
     "acc": ("accuracy", 3, "on neutral questions under the edit"),
 }
+#: Measures of the first table; all others are folded away.
+HEADLINE = ("gain", "leakage", "nlr", "kl")
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,14 +99,17 @@ def _context(comparison: Comparison) -> dict[str, Any]:
     texts = None if comparison.pairs is None else packed(comparison.pairs, sides=comparison.names)
     sections = [
         ("measures", "Measures", len(comparison.measures)),
-        ("values", "Per value", len(comparison.per_value)),
         ("neurons", "Neurons", comparison.neurons is not None),
         ("texts", "Texts", texts is not None),
         ("settings", "Settings", True),
         ("missing", "Left out", comparison.notes),
     ]
     return {
-        "css": asset("report.css.j2") + css + asset("explorer.css.j2") + asset("compare.css.j2"),
+        "css": asset("report.css.j2")
+        + css
+        + asset("tables.css.j2")
+        + asset("explorer.css.j2")
+        + asset("compare.css.j2"),
         "js": asset("sort.js.j2") + asset("explorer.js.j2"),
         "a": a,
         "b": b,
@@ -113,7 +118,8 @@ def _context(comparison: Comparison) -> dict[str, Any]:
         "paired": comparison.paired,
         "values": ", ".join(comparison.values),
         "sentences": sentences(comparison),
-        "measures": measures_table(comparison.measures, comparison.names),
+        "measures": measures_table(headline_rows(comparison.measures), comparison.names),
+        "all_measures": measures_table(comparison.measures, comparison.names),
         "per_value": per_value_table(comparison.per_value, comparison.names),
         "neurons": None if comparison.neurons is None else neurons_table(comparison.neurons, comparison.names),
         "texts": texts,
@@ -123,17 +129,26 @@ def _context(comparison: Comparison) -> dict[str, Any]:
     }
 
 
+def headline_rows(df: pd.DataFrame) -> pd.DataFrame:
+    """Return the main measures of every method at the largest common target gain.
+
+    Args:
+        df: `Comparison.measures`.
+    """
+    top = df["target_gain"].max() if len(df) else float("nan")
+    return df[df["measure"].isin(HEADLINE) & (df["target_gain"].isna() | (df["target_gain"] == top))]
+
+
 def sentences(comparison: Comparison) -> list[str]:
-    """Say the gain, leakage and NLR of every condition of both runs at the largest common target gain.
+    """Say the gain of every method in both runs at the largest common target gain.
 
     Args:
         comparison: The comparison.
     """
-    df = comparison.measures
+    df = headline_rows(comparison.measures)
     a, b = comparison.names
     lines = []
-    top = df["target_gain"].max() if len(df) else float("nan")
-    rows = df[(df["measure"] == "gain") & (df["target_gain"].isna() | (df["target_gain"] == top))]
+    rows = df[df["measure"] == "gain"]
     for row in rows.to_dict("records"):
         line = f"{condition(row)}: gain {_estimate(row, 'a')} in {a} and {_estimate(row, 'b')} in {b}"
         low, high = finite(row["difference_lo"]), finite(row["difference_hi"])

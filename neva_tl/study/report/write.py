@@ -112,7 +112,11 @@ def build_context(
         missing.append(f"Positive control: this run did not measure what a role prompt does to the scores of {judge}.")
     css, js = assets()
     context: dict[str, Any] = {
-        "css": asset("report.css.j2") + css + asset("explorer.css.j2") + asset("neuron_search.css.j2"),
+        "css": asset("report.css.j2")
+        + css
+        + asset("tables.css.j2")
+        + asset("explorer.css.j2")
+        + asset("neuron_search.css.j2"),
         "js": js + asset("report.js.j2") + asset("explorer.js.j2") + asset("neuron_search.js.j2"),
         "model": dict(results.get("model", {})),
         "subtitle": headline.subtitle(results),

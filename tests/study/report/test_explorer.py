@@ -54,7 +54,7 @@ def test_doses_come_from_the_table_of_values() -> None:
 
 def test_a_large_run_keeps_whole_prompts_and_says_so() -> None:
     table = fake.generations()
-    data = unpacked(table, most=3000)
+    data = unpacked(table, most=2000)
     kept = rows(data)
     assert (
         0 < len(data["prompts"]) < 3 and data["prompts"] == list(dict.fromkeys(table["prompt"]))[: len(data["prompts"])]

@@ -69,7 +69,8 @@ def test_the_page_is_whole_and_asks_nothing_of_the_network(page: str) -> None:
     assert all(link.startswith(("#", "data:image/png;base64,")) for link in parsed.links)
     assert {link[1:] for link in parsed.links if link.startswith("#")} <= parsed.ids
     assert "default-src 'none'" in page
-    assert parsed.tags.count("script") == 1 and not parsed.handlers  # no circuits in this run: our own script alone
+    # no circuits in this run: the data of the texts explorer, and our own script
+    assert parsed.tags.count("script") == 2 and not parsed.handlers
     assert not re.search(r"url\(|@import|https?://", re.sub(r"data:[^\"]+", "", page))
     for section in ("methods", "leakage", "dose", "texts", "neurons", "layers", "circuit", "definitions", "manifest"):
         assert section in parsed.ids
@@ -89,8 +90,8 @@ def test_circuits_are_interactive_and_share_one_bundle(with_circuits: str) -> No
     parsed = Page(with_circuits)
     assert parsed.open == [] and not parsed.handlers
     assert with_circuits.count('class="nv-data"') == 9 and with_circuits.count('class="neva-props"') == 18
-    # a data block per picture and view, our script, the bundle and the script that draws the views
-    assert parsed.tags.count("script") == 9 + 18 + 3
+    # a data block per picture and view, that of the texts explorer, our script, the bundle and the script that draws the views
+    assert parsed.tags.count("script") == 9 + 18 + 1 + 3
     assert with_circuits.count("neva-circuitsvis") == 2  # the element, and the script that looks for it
     assert with_circuits.index('id="circuit"') < with_circuits.index('id="methods"')
     shown = "".join(parsed.text)

@@ -87,7 +87,10 @@ def test_other_prompts_leave_the_difference_without_an_interval(make: Make) -> N
     ("options", "says"),
     [
         ({"judge": "wordlist"}, r"judges differ \(exact; wordlist\)"),
-        ({"theory": "moral-foundations"}, r"theories differ \(schwartz; moral-foundations\)"),
+        (
+            {"theory": "moral-foundations", "values": ["care", "fairness"]},
+            r"theories differ \(schwartz; moral-foundations\)",
+        ),
         ({"question": "Is this kind?"}, "different questions"),
         ({"prompt_hash": None}, "is not the manifest of a study"),
     ],

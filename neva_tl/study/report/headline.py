@@ -124,7 +124,8 @@ def _gain(methods: Methods, note: str) -> str:
     main = main_method(methods)
     if main is None or estimate((entry := methods[main]).get("gain")) is None:
         return ""
-    line = f"Gain: edited towards a value, {method_label(main)} moves its score by {measure(entry['gain'])} on average over values"
+    moved = f"{method_label(main)} moves its score by {measure(entry['gain'])} on average over values"
+    line = f"Gain: edited towards a value, {moved}"
     if not excludes_zero(entry["gain"]):
         line += ", which does not differ from 0"
     line += note

@@ -1,4 +1,4 @@
-"""Texts explorer: every written text beside the text that it is compared with, as data for a script.
+"""Texts explorer: written texts in pairs, as data for a script.
 
 Python normalises the table of texts into pairs (before, after) and packs them as columns of numbers and interned strings;
 `explorer.js.j2` filters, sorts and draws them as text nodes. The comparison of two runs packs its own pairs the same way.
@@ -128,21 +128,21 @@ def packed(pairs: pd.DataFrame, *, sides: tuple[str, str], most: int = MOST_BYTE
     Args:
         pairs: `PAIR_COLUMNS`, one row per pair of texts.
         sides: headings of the two texts; an empty one is replaced by the pair's method.
-        most: largest size in bytes; the first prompts of the table that fit are kept, with all their pairs.
+        most: largest size in bytes; the first prompts that fit are packed, with all their pairs.
 
     Returns:
-        `data` (JSON for the script), `note` (a sentence on what was left out, or empty) and `count` (pairs in the page).
+        `data` (JSON for the script), `note` (a sentence on the prompts left out, or empty) and `count` (pairs in the page).
     """
     prompts = list(dict.fromkeys(pairs["prompt"]))
-    kept = _prompts_that_fit(pairs, prompts, most)
+    fitting = _prompts_that_fit(pairs, prompts, most)
     note = ""
-    if len(kept) < len(prompts):
+    if len(fitting) < len(prompts):
         note = (
-            f"This page has the texts of {len(kept)} of {len(prompts)} prompts, the first ones of the table; "
+            f"This page has the texts of {len(fitting)} of {len(prompts)} prompts, the first ones of the table; "
             "the run's table generations has all of them."
         )
-        pairs = pairs[pairs["prompt"].isin(set(kept))]
-    texts, prompt_of = _Interned(), _Interned(kept)
+        pairs = pairs[pairs["prompt"].isin(set(fitting))]
+    texts, prompt_of = _Interned(), _Interned(fitting)
     value_of = _Interned(present_values(name for name in pairs["value"] if name))
     method_of = _Interned(method_order(pairs["method"]))
     target_of = _Interned(sorted(pairs["target"].dropna().unique().tolist()))
@@ -179,15 +179,15 @@ def packed(pairs: pd.DataFrame, *, sides: tuple[str, str], most: int = MOST_BYTE
 
 def _prompts_that_fit(pairs: pd.DataFrame, prompts: Sequence[str], most: int) -> list[str]:
     """The first prompts whose texts have at most `most` bytes together; at least one."""
-    kept: list[str] = []
+    fitting: list[str] = []
     used = 0
     sizes = {prompt: len(rows) * ROW_BYTES + _size(rows) for prompt, rows in pairs.groupby("prompt", sort=False)}
     for prompt in prompts:
         used += sizes[prompt]
-        if kept and used > most:
+        if fitting and used > most:
             break
-        kept.append(prompt)
-    return kept
+        fitting.append(prompt)
+    return fitting
 
 
 def _size(rows: pd.DataFrame) -> int:
@@ -210,6 +210,6 @@ class _Interned:
 
 
 def _digits(raw: Any) -> float | None:
-    """A number with three significant digits, which is what the page shows; None where it is missing."""
+    """A number with three significant digits, the precision of the page; None where it is missing."""
     number = finite(raw)
     return None if number is None else float(f"{number:.3g}")

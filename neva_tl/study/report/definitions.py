@@ -25,6 +25,7 @@ TERMS = {
     "NGL": "NGL (ours)",
     "NLR": "NLR (ours)",
     "NeVA": "NeVA here (ours)",
+    "NeVA shift": "NeVA here (ours)",
     "neurons": "value neuron",
     "perplexity": "perplexity, KL, accuracy",
     "positive control": "positive control",
@@ -34,6 +35,8 @@ TERMS = {
     "target gain": "dose, target gain",
     "wrong way": "wrong way",
 }
+#: Head of a column -> name of its definition, where the word is too short for sentences.
+COLUMNS = {"F": "circuit, F", "g": "effect size g", "p": "effect size g", "q": "effect size g"}
 _TERMS = re.compile("|".join(rf"\b{re.escape(term)}\b" for term in sorted(TERMS, key=len, reverse=True)))
 
 
@@ -76,7 +79,8 @@ def term_of(label: str) -> str:
         label: Head of a column.
     """
     word = label.split(",")[0].strip()
-    return anchor(TERMS[word]) if word in TERMS else ""
+    name = TERMS.get(word) or COLUMNS.get(word)
+    return anchor(name) if name else ""
 
 
 def definitions() -> list[tuple[str, str]]:

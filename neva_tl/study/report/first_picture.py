@@ -8,6 +8,7 @@ from typing import Any
 from neva_tl.plots.style import method_colour, method_label, method_order
 from neva_tl.study.report.control import controls_of
 from neva_tl.study.report.numbers import estimate, finite, fixed, limits, measure, percent
+from neva_tl.study.report.plain import items_word
 from neva_tl.study.report.roles import Methods, main_method, peer_method
 
 #: Rows of the picture; further methods are in the table of methods.
@@ -39,7 +40,7 @@ def first_picture(results: Mapping[str, Any]) -> dict[str, Any] | None:
         {"label": method_label(name), "colour": method_colour(name), "cells": []} for name in names if name in shown
     ]
     entries = [methods[name] for name in names if name in shown]
-    columns = [_gain(results), _leakage(results), _cost(entries)]
+    columns = [_gain(results), _leakage(results, entries), _cost(entries)]
     for _, read, write, reason in columns:
         measures = [read(entry) for entry in entries]
         axis = _axis(measures)
@@ -50,6 +51,8 @@ def first_picture(results: Mapping[str, Any]) -> dict[str, Any] | None:
         "columns": [column for column, _, _, _ in columns],
         "rows": rows,
         "more": len(names) - len(rows),
+        "undosed": any(finite(entry.get("target_gain")) is None for entry in entries),
+        "what": items_word(results),
         "prompts": int(max((finite(gain.get("n")) or 0 for gain in gains), default=0)),
         "target": fixed(target, 1) if (target := finite(results.get("target_gain"))) is not None else "",
     }
@@ -61,9 +64,9 @@ def _gain(results: Mapping[str, Any]) -> tuple[dict[str, str], Read, Write, str]
     return column, lambda entry: None if reason else entry.get("gain"), lambda entry: measure(entry), reason
 
 
-def _leakage(results: Mapping[str, Any]) -> tuple[dict[str, str], Read, Write, str]:
+def _leakage(results: Mapping[str, Any], entries: list[Mapping[str, Any]]) -> tuple[dict[str, str], Read, Write, str]:
     column = {"name": "leakage", "better": "↓", "unit": "mean rise of other values"}
-    reason = "not measurable here" if _mute(results) else "no other value" if _alone(results) else "not measured"
+    reason = "no other value" if _alone(entries) else "not measurable here" if _mute(results) else "not measured"
     return column, lambda entry: None if _mute(results) else entry.get("leakage"), lambda entry: measure(entry), reason
 
 
@@ -90,8 +93,9 @@ def _mute(results: Mapping[str, Any]) -> bool:
     )
 
 
-def _alone(results: Mapping[str, Any]) -> bool:
-    return len(results.get("values") or ()) == 1
+def _alone(entries: list[Mapping[str, Any]]) -> bool:
+    """Whether the steered value alone was measured: leakage has an entry without a number."""
+    return all("leakage" in entry and estimate(entry["leakage"]) is None for entry in entries)
 
 
 def _axis(measures: list[Measure | None]) -> tuple[float, float]:
@@ -118,4 +122,11 @@ def _cell(entry: Measure | None, axis: tuple[float, float], write: Write, reason
     if (ends := limits(entry)) is not None:
         left, right = position(ends[0]), position(ends[1])
         bar = {"left": left, "width": round(right - left, 1)}
-    return {"text": write(entry), "dot": position(number), "bar": bar, "zero": position(0.0)}
+    text, _, ends_text = write(entry).partition(" [")
+    return {
+        "text": text,
+        "interval": f"[{ends_text}" if ends_text else "",
+        "dot": position(number),
+        "bar": bar,
+        "zero": position(0.0),
+    }

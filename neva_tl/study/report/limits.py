@@ -7,6 +7,7 @@ from typing import Any
 
 from neva_tl.study.report.control import controls_of, needs_control
 from neva_tl.study.report.numbers import estimate, finite, fixed
+from neva_tl.study.report.plain import items_word
 from neva_tl.study.report.roles import Methods, main_method
 
 #: Kind of judge -> what its scores leave open.
@@ -37,7 +38,7 @@ def limits_of(results: Mapping[str, Any], manifest: Mapping[str, Any] | None, mi
     lines = [
         _judge(results),
         _control(results),
-        _prompts(main, manifest),
+        _prompts(results, main, manifest),
         _reached(results, main),
         _leakage(results, main),
     ]
@@ -73,13 +74,13 @@ def _control(results: Mapping[str, Any]) -> str:
     return f"Nothing about {', '.join(names)}: not even a role prompt raises {'its score' if len(names) == 1 else 'their scores'}"
 
 
-def _prompts(main: Mapping[str, Any], manifest: Mapping[str, Any] | None) -> str:
+def _prompts(results: Mapping[str, Any], main: Mapping[str, Any], manifest: Mapping[str, Any] | None) -> str:
     seed = None if manifest is None else finite(manifest.get("seed"))
     n = finite((main.get("gain") or {}).get("n"))
     parts = ["one seed" if seed is None else f"one seed ({seed:.0f})"]
     if n:
-        parts.append(f"{n:.0f} test prompts")
-    return f"{' and '.join(parts).capitalize()}: intervals cover prompts, not the choice of neurons, doses or training"
+        parts.append(f"{n:.0f} {items_word(results)}")
+    return f"{' and '.join(parts).capitalize()}: intervals cover these, not the choice of neurons and doses"
 
 
 def _reached(results: Mapping[str, Any], main: Mapping[str, Any]) -> str:

@@ -10,8 +10,9 @@ from neva_tl.study.report.control import controls_of
 from neva_tl.study.report.numbers import estimate, excludes_zero, finite, fixed, limits, measure, percent
 from neva_tl.study.report.roles import Methods, family, main_method, peer_method
 
-#: Judge that reads the model's probabilities instead of texts.
+#: Judge that reads the model's probabilities of given answers; judges that read no texts of the model.
 LOGPROB = "logprob"
+WITHOUT_TEXTS = (LOGPROB, "survey")
 #: Values that a sentence names one by one.
 NAMED = 3
 
@@ -34,48 +35,55 @@ def two_sentences(results: Mapping[str, Any]) -> list[str]:
 
 def _gained(results: Mapping[str, Any], main: str) -> str:
     entry = results["methods"][main]
-    what = f"{_intervention(results, main)} steered {_model(results)} towards {_targets(results)}"
+    edit, targets = _intervention(results, main), f"{_model(results)} towards {_targets(results)}"
+    meant = f"{edit} was meant to steer {targets}"
     score, unit = _score(results)
     missing, values = _not_measurable(results)
     if values and len(missing) == values:
         named = missing[0] if values == 1 else "any of these values"
         return (
-            f"{what}; what it gained is not measurable here, because {score} does not rise even when a role prompt names "
+            f"{meant}; what it gained is not measurable here, because {score} does not rise even when a role prompt names "
             f"{named}."
         )
-    gain = entry.get("gain_measurable") if missing and entry.get("gain_measurable") else entry.get("gain")
+    measurable = entry.get("gain_measurable") if missing else None
+    gain = measurable or entry.get("gain")
     if estimate(gain) is None:
-        return f"{what}; its gain was not measured."
-    prompts = f"{_count(gain)} test prompts" if _count(gain) else "the test prompts"
-    unit = f" {unit}" if unit else ""
+        return f"{meant}; its gain was not measured."
+    items = f"{_count(gain)} {items_word(results)}" if _count(gain) else f"the {items_word(results)}"
+    numbers = f"a gain of {measure(gain)}{f' {unit}' if unit else ''} over {items}"
+    if measurable:
+        n = values - len(missing)
+        numbers += f" and the {n} measurable value{'s' if n > 1 else ''}"
     base, after = estimate(entry.get("csr_base")), estimate(entry.get("csr"))
     levels = f" from {fixed(base)} to {fixed(after)}" if base is not None and after is not None and not missing else ""
     if limits(gain) is not None and not excludes_zero(gain):
-        line = f"{what}, but {score} did not change measurably: a gain of {measure(gain)}{unit} over {prompts}"
+        line = f"{meant}, but {score} did not change measurably: {numbers}"
+    elif float(gain["est"]) > 0:
+        line = f"{edit} steered {targets}: {score} rose{levels}, {numbers}"
     else:
-        moved = "rose" if float(gain["est"]) > 0 else "fell"
-        line = f"{what}: {score} {moved}{levels}, a gain of {measure(gain)}{unit} over {prompts}"
+        line = f"{meant}, but {score} fell{levels}, {numbers}"
     if missing:
-        over = "" if gain is entry.get("gain") else f" and the {values - len(missing)} measurable values"
-        line += f"{over} ({_names(missing)}: not measurable here, not even by a role prompt)"
+        line += f" ({_names(missing)}: not measurable here, not even by a role prompt)"
     return line + "."
 
 
 def _leaked(results: Mapping[str, Any], main: str, peer: str | None) -> str:
     entry = results["methods"][main]
     missing, values = _not_measurable(results)
-    if values and len(missing) == values:
+    mute = bool(values) and len(missing) == values
+    alone = entry.get("leakage") is not None and estimate(entry.get("leakage")) is None
+    if mute and not alone:
         line = "Leakage into other values cannot be read from this measure either"
     else:
         line = _leakage(entry.get("leakage"))
     line += f"; {_cost(entry)}"
-    if peer is not None and not (values and len(missing) == values):
+    if peer is not None and not mute:
         other = results["methods"][peer]
         numbers = [f"gained {fixed(gain)}"] if (gain := estimate(other.get("gain"))) is not None else []
         numbers += [f"leaked {fixed(leak)}"] if (leak := estimate(other.get("leakage"))) is not None else []
         if numbers:
-            line += f". For comparison, {_label(peer)} {' and '.join(numbers)}{_short_cost(other)}"
-    return line.replace(". For comparison", "; for comparison") + "."
+            line += f"; for comparison, {_label(peer)} {' and '.join(numbers)}{_short_cost(other)}"
+    return line + "."
 
 
 def _leakage(leakage: Mapping[str, Any] | None) -> str:
@@ -153,6 +161,15 @@ def _score(results: Mapping[str, Any]) -> tuple[str, str]:
     if unit.startswith(("P(", "share", "1 - 2", "stated strength")):
         return f"the judge's score of the {value} (0 to 1)", ""
     return f"the judge's score of the {value}", f"({unit})" if unit else ""
+
+
+def items_word(results: Mapping[str, Any]) -> str:
+    """Return the word for what was measured: test prompts, or test items where no text is read.
+
+    Args:
+        results: Content of results.json.
+    """
+    return "test items" if str(results.get("judge", "")).split(":")[0] in WITHOUT_TEXTS else "test prompts"
 
 
 def _not_measurable(results: Mapping[str, Any]) -> tuple[list[str], int]:

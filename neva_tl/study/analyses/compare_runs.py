@@ -64,7 +64,7 @@ def compare_runs(run: str | Path, other: str | Path, *, n_boot: int = 2000, seed
         )
     judge, unit = str(results[0].get("judge", "unknown")), str(results[0].get("unit", "unknown"))
     notes: list[str] = []
-    for one, others, folder in ((*steered, folders[0]), (*steered[::-1], folders[1])):
+    for one, others, folder in zip(steered, steered[::-1], folders, strict=True):
         if alone := [name for name in one if name not in others]:
             notes.append(f"Values that only {_name(folder)} steers: {', '.join(alone)}.")
     texts = [_written(one) for one in (first, second)]
@@ -150,6 +150,9 @@ def _neurons(runs: tuple[Run, Run], values: Sequence[str], notes: list[str]) -> 
     """Shared neurons per value; None where the runs' neurons have no common names."""
     models = [run.manifest.get("model") or {} for run in runs]
     shapes = [(model.get("n_layers"), model.get("d_mlp"), model.get("weights_hash")) for model in models]
+    if any(None in shape for shape in shapes):
+        notes.append("Neurons: a manifest does not record the model's layers, neurons and weights.")
+        return None
     if shapes[0] != shapes[1]:
         notes.append(
             f"Neurons: the runs edit different weights ({models[0].get('name')}; {models[1].get('name')}), so neurons of the "
@@ -170,7 +173,7 @@ def _neurons(runs: tuple[Run, Run], values: Sequence[str], notes: list[str]) -> 
         for table in tables
         if table is not None
     ]
-    total = int(shapes[0][0]) * int(shapes[0][1])
+    total = int(models[0]["n_layers"]) * int(models[0]["d_mlp"])
     rows = [
         {"value": value, **overlap(sets[0][value], sets[1][value], total)._asdict()}
         for value in values

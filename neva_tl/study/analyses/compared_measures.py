@@ -57,7 +57,7 @@ class MeasuredPair:
         methods = [run.store.read_table("tables/methods") for run in self.runs]
         rows_of = [{_key(row): row for row in table.to_dict("records")} for table in methods]
         common = [key for key in rows_of[0] if key in rows_of[1]]
-        for keys, others, run in ((*rows_of, self.runs[0]), (*rows_of[::-1], self.runs[1])):
+        for keys, others, run in zip(rows_of, rows_of[::-1], self.runs, strict=True):
             if alone := dict.fromkeys(_label(key) for key in keys if key not in others):
                 notes.append(f"Conditions that only {run.store.root.resolve().name} measured: {', '.join(alone)}.")
         measures: list[dict[str, Any]] = []

@@ -44,7 +44,9 @@ def downloads(
         Groups `title, inside, files`; a file has `name, href, size`.
     """
     groups = [{"title": "In this page", "inside": True, "files": _inside(results, frames, manifest)}]
-    for title, patterns in FOLDERS.items() if run is not None else ():
+    if run is None:
+        return groups
+    for title, patterns in FOLDERS.items():
         files = [file for pattern in patterns for file in sorted(run.glob(pattern)) if not file.name.startswith(".")]
         if files:
             groups.append({"title": title, "inside": False, "files": [_link(run, file) for file in files]})

@@ -36,7 +36,7 @@ def first_picture(results: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     first = [name for name in (main_method(methods), peer_method(methods)) if name in names]
     shown = set([*first, *(name for name in names if name not in first)][:ROWS])
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"label": method_label(name), "colour": method_colour(name), "cells": []} for name in names if name in shown
     ]
     entries = [methods[name] for name in names if name in shown]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -60,7 +61,13 @@ def chat(
     loaded = model_of_edit(
         edit[0], saved[0], model, None if dtype == "auto" else dtype, matmul, allow_mismatch=allow_mismatch
     )
-    saved = [one.for_model(loaded, path, allow_mismatch=allow_mismatch) for path, one in zip(edit, saved, strict=True)]
+    with warnings.catch_warnings(record=True) as caught:  # shown before the conversation, not after it
+        warnings.simplefilter("always")
+        saved = [
+            one.for_model(loaded, path, allow_mismatch=allow_mismatch) for path, one in zip(edit, saved, strict=True)
+        ]
+    for warning in caught:
+        notice(f"warning: {warning.message}")
     edits = {str(one.about.get("value") or path.name): one.edit for path, one in zip(edit, saved, strict=True)}
     talk = _Talk(loaded, edits, tokens, temperature, seed)
     say(f"{saved[0].model.get('name', 'model')}, steered towards {talk.value}\n{HELP}")

@@ -73,6 +73,11 @@ def test_figures_are_those_of_the_stored_texts(on_demo: tuple[TextSearchResult, 
     assert best["wrong"] == pytest.approx((change < 0).mean() + (change == 0).mean() / 2)
     leak = (after["score_security"] - before["score_security"]).mean()
     assert best["leakage_security"] == pytest.approx(leak) and best["leakage"] == pytest.approx(max(leak, 0))
+    judge = nv.evaluation.load_judge("exact")
+    scores = judge.score(list(after["text"]), list(after["prompt"]))[:, judge_index("power")]  # type: ignore[union-attr]
+    np.testing.assert_allclose(np.where(after["valid"], scores, 0), after["score_power"])
+    saved = nv.load_edit(out / "best", model=demo)
+    assert content_hash(saved.edit) == content_hash(result.edit) and saved.edit.dose == best["dose"]
 
 
 def test_the_card_of_the_best_edit_has_its_curve_in_the_text(on_demo: tuple[TextSearchResult, Path]) -> None:
@@ -85,11 +90,6 @@ def test_the_card_of_the_best_edit_has_its_curve_in_the_text(on_demo: tuple[Text
     text = card[card.index("### In the text") :]
     assert "Judge exact, validation items" in text and text.count("| yes |") == int(curve["admissible"].sum())
     assert "gain on test items" in card[card.index("Not measured:") :]  # the search reads no test prompts
-    judge = nv.evaluation.load_judge("exact")
-    scores = judge.score(list(after["text"]), list(after["prompt"]))[:, judge_index("power")]  # type: ignore[union-attr]
-    np.testing.assert_allclose(np.where(after["valid"], scores, 0), after["score_power"])
-    saved = nv.load_edit(out / "best", model=demo)
-    assert content_hash(saved.edit) == content_hash(result.edit) and saved.edit.dose == best["dose"]
 
 
 def judge_index(value: str) -> int:

@@ -117,7 +117,7 @@ def _gains(pairs: pd.DataFrame, ours: str, subset: str) -> list[dict[str, Any]]:
         scope = {"rival": pair["rival"], "values": subset, "n_values": pair["n_values"]}
         judged = verdict(pair["difference"], lo, hi, 0.0, at_least=True)
         rows.append(
-            _row(f"gain minus that of the {label(pair['rival'])}", ours, pair["difference"], 0.0, lo=lo, hi=hi, **scope)
+            _row(f"gain minus that of {label(pair['rival'])}", ours, pair["difference"], 0.0, lo=lo, hi=hi, **scope)
             | {"verdict": judged, "note": counts}
         )
         if pair["rival"] == tables.CONTROL:
@@ -134,7 +134,11 @@ def label(method: str) -> str:
     Args:
         method: A method, or `tables.BEST`.
     """
-    return "best vector of each value" if method == tables.BEST else find_method(method).label
+    if method == tables.BEST:
+        return "the best vector of each value"
+    record = find_method(method)
+    common = record.label[0].islower()  # "the role prompt", but "CAA"
+    return f"the {record.label}" if common else record.label
 
 
 def _neurons(ours: str, own: pd.DataFrame) -> dict[str, Any]:
@@ -179,8 +183,10 @@ def _equal(equal: pd.DataFrame | None, ours: str) -> list[dict[str, Any]]:
             )
             note = f"{figures[0]} against {figures[1]}, {test}"
             if judged == "not measured":
-                note = f"no ratio: that of the {label(pair['rival'])} is within noise of 0, or there is no common gain; {note}"
-            goal = f"{name.upper()} over that of the {label(pair['rival'])} at equal validation gain"
+                note = (
+                    f"no ratio: that of {label(pair['rival'])} is within noise of 0, or there is no common gain; {note}"
+                )
+            goal = f"{name.upper()} over that of {label(pair['rival'])} at equal validation gain"
             rows.append(_row(goal, ours, ratio, HALF, lo=lo, hi=hi, **scope) | {"verdict": judged, "note": note})
     return rows
 

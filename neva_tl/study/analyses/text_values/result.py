@@ -147,7 +147,7 @@ def _means(means: pd.DataFrame) -> str:
 def _by_value(values: pd.DataFrame, names: Sequence[str]) -> str:
     """Write the gains by value, with the positive control of each, and KL and perplexity of each method."""
     methods = list(dict.fromkeys(values["method"]))
-    columns = ["value", "measurable", *methods, "KL", "perplexity over unedited"]
+    columns = ["value", "measurable", *methods, "KL, in this order", "perplexity over unedited, in this order"]
     rows = []
     for name in names:
         of_value = {row["method"]: row for row in values[values["value"] == name].to_dict("records")}

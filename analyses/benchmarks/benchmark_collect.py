@@ -67,7 +67,8 @@ def main() -> int:
     except NevaError as error:
         print(f"benchmark_collect: {error}", file=sys.stderr)
         return error.exit_code
-    results = {"bench": "collect", "dtype": args.dtype, "rows": rows, "checks": checks(rows)}
+    bench = "collect" if args.dtype == "float32" else f"collect in {args.dtype}"
+    results = {"bench": bench, "dtype": args.dtype, "rows": rows, "checks": checks(rows)}
     print(text(results))
     write_results(results, args.out)
     return 0
@@ -157,7 +158,12 @@ def text(results: dict[str, Any]) -> str:
         lines.append(f"\n{name}")
         lines += [
             f"  {row['method']:24s} {row['median']:8.0f} tokens/s [{row['min']:.0f}, {row['max']:.0f}]"
-            f"  x{row['median'] / base:.2f}  peak {row['peak_bytes'] / 2**20:6.0f} MB  differs {row['difference']:.1e}"
+            f"  x{row['median'] / base:.2f}"
+            + (
+                ""
+                if row["method"] == FLOOR
+                else f"  peak {row['peak_bytes'] / 2**20:6.0f} MB  differs {row['difference']:.1e}"
+            )
             for row in group.to_dict("records")
         ]
         lines += [

@@ -182,9 +182,11 @@ def joined_table(joined: JoinedRuns) -> pd.DataFrame:
     for (ours, rival), pair in sides.items():
         values = list(pair["ours"])
         for value in values:
-            one = {side: {value: pair[side][value]} for side in ("ours", "rival")}
+            alone = {side: {value: pair[side][value]} for side in ("ours", "rival")}
             about = {"ours": ours, "rival": rival, "value": value, "n_values": 1}
-            rows.append(about | {"validation_gain": float(np.mean(gains[ours, rival, value]))} | _figures(joined, one))
+            rows.append(
+                about | {"validation_gain": float(np.mean(gains[ours, rival, value]))} | _figures(joined, alone)
+            )
         about = {"ours": ours, "rival": rival, "value": tables.ALL, "n_values": len(values)}
         mean = float(np.mean([np.mean(gains[ours, rival, value]) for value in values]))
         rows.append(about | {"validation_gain": mean} | _figures(joined, pair))

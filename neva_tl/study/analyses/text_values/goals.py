@@ -83,7 +83,7 @@ def goals(joined: JoinedRuns, equal: pd.DataFrame | None = None) -> pd.DataFrame
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def sentence(goal: Mapping[str, Any]) -> str:
+def sentence(goal: Mapping[Any, Any]) -> str:
     """Write a goal as a line: `neva_shift: gain minus that of the role prompt (all, 2 values): 0.08 [0.02, 0.13], ...`.
 
     Args:
@@ -104,7 +104,7 @@ def _row(goal: str, ours: str, figure: Any, bound: float | None, **fields: Any) 
 
 
 def _gains(pairs: pd.DataFrame, ours: str, subset: str) -> list[dict[str, Any]]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     if not len(pairs):
         return rows
     of_ours = pairs[(pairs["ours"] == ours) & (pairs["values"] == subset)]
@@ -121,10 +121,10 @@ def _gains(pairs: pd.DataFrame, ours: str, subset: str) -> list[dict[str, Any]]:
             | {"verdict": judged, "note": counts}
         )
         if pair["rival"] == tables.CONTROL:
-            ratio = [pair[name] for name in ("ratio", "ratio_lo", "ratio_hi")]
-            judged = verdict(*ratio, TWICE, at_least=True)
+            ratio, lo, hi = (pair[name] for name in ("ratio", "ratio_lo", "ratio_hi"))
+            judged = verdict(ratio, lo, hi, TWICE, at_least=True)
             goal = "gain over the role prompt's, goal of the larger model"
-            rows.append(_row(goal, ours, ratio[0], TWICE, lo=ratio[1], hi=ratio[2], **scope) | {"verdict": judged})
+            rows.append(_row(goal, ours, ratio, TWICE, lo=lo, hi=hi, **scope) | {"verdict": judged})
     return rows
 
 

@@ -118,7 +118,7 @@ def _number(raw: Any, digits: int = 2) -> str:
     return text.replace("0.", ".", 1) if abs(number) < 1 and text.lstrip("-").startswith("0.") else text
 
 
-def _estimate(row: Mapping[str, Any], name: str, low: str = "_lo", high: str = "_hi") -> str:
+def _estimate(row: Mapping[Any, Any], name: str, low: str = "_lo", high: str = "_hi") -> str:
     text = _number(row[name])
     lo, hi = (finite_number(row[f"{name}{end}"]) for end in (low, high))
     return text if lo is None or hi is None else f"{text} [{_number(lo)}, {_number(hi)}]"
@@ -162,7 +162,7 @@ def _by_value(values: pd.DataFrame, names: Sequence[str]) -> str:
     return _table(columns, rows)
 
 
-def _gain(row: Mapping[str, Any]) -> str:
+def _gain(row: Mapping[Any, Any]) -> str:
     text = _estimate(row, "gain")
     return text if row["seeds"] == 1 else f"{text}, seeds {_number(row['gain_min'])} to {_number(row['gain_max'])}"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,12 +15,17 @@ from helpers.scripts import load_script
 from helpers.text_runs import TARGET, items, record, text_run, write_cell
 from neva_tl.core.errors import InputError
 from neva_tl.evaluation.measures.result import measure
+from neva_tl.study import Study, StudyResult
+from neva_tl.study.analyses.reopened_run import Run
 from neva_tl.study.analyses.text_values import equal_gain as eg
 from neva_tl.study.analyses.text_values import goals, tables
 from neva_tl.study.analyses.text_values.conditions import join_runs
 from neva_tl.study.analyses.text_values.resampling import resampled_mean
 from neva_tl.study.analyses.text_values.result import text_values
+from neva_tl.study.run import tables as study_tables
+from neva_tl.study.run.cell_runner import CellRunner
 from neva_tl.study.run.comparison import stored_responses
+from neva_tl.study.run.run_folder import RunFolder
 
 GAINS = {
     "neva_shift": {"power": 0.3, "tradition": 0.2},
@@ -68,6 +75,14 @@ def test_values_of_two_runs_are_one_table_with_their_controls(tmp_path: Path) ->
     assert (pair["at_least"], pair["above"], pair["below"], pair["n_values"]) == (1, 1, 1, 2)
     assert pair["difference"] == pytest.approx(0.025) and pair["ratio"] == pytest.approx(0.25 / 0.225)
     assert row(apart.pairs, rival="role", values="measurable")["difference"] == pytest.approx(0.05)
+
+
+def test_the_control_of_a_run_without_the_role_prompt_counts(tmp_path: Path) -> None:
+    run = text_run(tmp_path / "a", GAINS)
+    before = text_values([run.root], n_boot=50)
+    rows = run.read_table("tables/values")
+    run.write_table("tables/values", rows[rows["method"] != "role"])
+    pd.testing.assert_frame_equal(text_values([run.root], n_boot=50).values, before.values)
 
 
 def test_seeds_of_a_value_are_averaged_and_widen_its_interval(tmp_path: Path) -> None:
@@ -190,6 +205,42 @@ def test_equal_validation_gain_reads_curves_and_compares_cells(tmp_path: Path) -
     # the vector leaks nothing, so no ratio
     nlr = row(result.goals, goal="NLR over that of the persona vector at equal validation gain")
     assert nlr["verdict"] == "not measured" and "within noise" in nlr["note"]
+
+
+@pytest.fixture(scope="module")
+def word_run(small_study: Callable[..., Study], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small study judged by word lists, with curves of doses that rise as made up here: a random model's do not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study_tables, "_figures", lambda cells, jobs: None)
+        study = small_study(judge="wordlist", values=("power",), methods=("neva_shift", "caa"))
+        folder = study.run(tmp_path_factory.mktemp("words") / "run").folder
+    store = RunFolder(folder)
+    curves = store.read_table("tables/dose")
+    rising = curves["dose"] * curves["method"].map({"neva_shift": 0.04, "caa": 0.1})
+    broken = (curves["method"] == "caa") & (curves["dose"] > 2)
+    store.write_table("tables/dose", curves.assign(gain=rising, admissible=~broken))
+    return folder
+
+
+def test_a_run_is_measured_at_its_doses_once(
+    word_run: Path, finished: StudyResult, tiny_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.open(word_run)
+    doses = eg.measure_equal_gain(run, tiny_model)
+    (row_of_doses,) = doses.to_dict("records")
+    assert row_of_doses["validation_gain"] == pytest.approx(0.2)
+    assert (row_of_doses["dose_ours"], row_of_doses["dose_rival"]) == pytest.approx((5.0, 2.0))
+    for side in ("ours", "rival"):
+        cell = run.store.read_json(f"{row_of_doses[f'cell_{side}']}.json")
+        assert cell["dose"] == pytest.approx(row_of_doses[f"dose_{side}"]) and cell["capability"]["kl"] > 0
+    monkeypatch.setattr(CellRunner, "measure", lambda *_: pytest.fail("measured again"))
+    pd.testing.assert_frame_equal(eg.measure_equal_gain(run, tiny_model), doses)
+    with pytest.raises(InputError, match="searched no dose of 'npti'"):
+        eg.measure_equal_gain(run, tiny_model, rivals=["npti"])
+    with pytest.raises(InputError, match="read no texts"):
+        eg.measure_equal_gain(Run.open(finished.folder), tiny_model)
+    table = eg.joined_table(join_runs([word_run], n_boot=20))
+    assert table["value"].tolist() == ["power", "all"] and table["kl_ours"].notna().all()
 
 
 def test_the_script_writes_and_prints(

@@ -19,7 +19,9 @@ from neva_tl.core.method_records import find_method
 from neva_tl.evaluation.measures import formulas
 from neva_tl.evaluation.measures.headline import draw
 from neva_tl.evaluation.measures.wrong_way import wrong_way_draws
+from neva_tl.study.report.control import CONTROL
 from neva_tl.study.run.comparison import responses_of
+from neva_tl.study.run.control import control_cell
 from neva_tl.study.run.preflight import read_manifest
 from neva_tl.study.run.run_folder import RunFolder
 
@@ -201,17 +203,21 @@ def _conditions(store: RunFolder, *, seed: int, n_boot: int) -> list[Condition]:
     results, base = store.read_json("results.json"), store.read_json("cells/base.json")
     run_seed = int(store.read_json("manifest.json")["seed"])
     of_target = rows[rows["target_gain"].isna() | (rows["target_gain"] == results["target_gain"])]
-    conditions = []
+    cells_of: dict[str, dict[str, str]] = {}
     for method, group in of_target.groupby("method", sort=False):
         target = group["target_gain"].iloc[0]
-        cells = {
-            str(value): f"cells/measure/{method}/{value}@{None if target != target else target}"
-            for value in group["steered"]
-        }
-        edits_neurons = find_method(str(method)).family in ("neurons", "placebo")
+        dose = None if target != target else target
+        cells_of[str(method)] = {str(value): f"cells/measure/{method}/{value}@{dose}" for value in group["steered"]}
+    if CONTROL not in cells_of:  # a study without the method measures it as its positive control
+        controls = {value: control_cell(value) for value in results["values"]}
+        measured = {value: cell for value, cell in controls.items() if store.has(f"{cell}.json")}
+        cells_of |= {CONTROL: measured} if measured else {}
+    conditions = []
+    for method, cells in cells_of.items():
+        edits_neurons = find_method(method).family in ("neurons", "placebo")
         conditions += read_cells(
             store,
-            str(method),
+            method,
             cells,
             run_seed,
             base,

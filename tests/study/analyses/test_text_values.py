@@ -15,7 +15,7 @@ from helpers.scripts import load_script
 from helpers.text_runs import TARGET, items, record, text_run, write_cell
 from neva_tl.core.errors import InputError
 from neva_tl.evaluation.measures.result import measure
-from neva_tl.study import Study, StudyResult
+from neva_tl.study import Study
 from neva_tl.study.analyses.reopened_run import Run
 from neva_tl.study.analyses.text_values import equal_gain as eg
 from neva_tl.study.analyses.text_values import goals, tables
@@ -216,20 +216,20 @@ def word_run(small_study: Callable[..., Study], tmp_path_factory: pytest.TempPat
         folder = study.run(tmp_path_factory.mktemp("words") / "run").folder
     store = RunFolder(folder)
     curves = store.read_table("tables/dose")
-    rising = curves["dose"] * curves["method"].map({"neva_shift": 0.04, "caa": 0.1})
+    rising = curves["dose"] * curves["method"].map({"neva_shift": 0.08, "caa": 0.1})
     broken = (curves["method"] == "caa") & (curves["dose"] > 2)
     store.write_table("tables/dose", curves.assign(gain=rising, admissible=~broken))
     return folder
 
 
 def test_a_run_is_measured_at_its_doses_once(
-    word_run: Path, finished: StudyResult, tiny_model: Any, monkeypatch: pytest.MonkeyPatch
+    word_run: Path, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run.open(word_run)
     doses = eg.measure_equal_gain(run, tiny_model)
     (row_of_doses,) = doses.to_dict("records")
     assert row_of_doses["validation_gain"] == pytest.approx(0.2)
-    assert (row_of_doses["dose_ours"], row_of_doses["dose_rival"]) == pytest.approx((5.0, 2.0))
+    assert (row_of_doses["dose_ours"], row_of_doses["dose_rival"]) == pytest.approx((2.5, 2.0))
     for side in ("ours", "rival"):
         cell = run.store.read_json(f"{row_of_doses[f'cell_{side}']}.json")
         assert cell["dose"] == pytest.approx(row_of_doses[f"dose_{side}"]) and cell["capability"]["kl"] > 0
@@ -238,7 +238,7 @@ def test_a_run_is_measured_at_its_doses_once(
     with pytest.raises(InputError, match="searched no dose of 'npti'"):
         eg.measure_equal_gain(run, tiny_model, rivals=["npti"])
     with pytest.raises(InputError, match="read no texts"):
-        eg.measure_equal_gain(Run.open(finished.folder), tiny_model)
+        eg.measure_equal_gain(Run(RunFolder(tmp_path), run.config, run.manifest), tiny_model)
     table = eg.joined_table(join_runs([word_run], n_boot=20))
     assert table["value"].tolist() == ["power", "all"] and table["kl_ours"].notna().all()
 
@@ -257,3 +257,17 @@ def test_the_script_writes_and_prints(
     assert load_script("text_values").main() == 2
     error = capsys.readouterr().err
     assert error.startswith("text_values: ") and error.count("\n") == 1
+
+
+def test_the_figure_has_the_means_or_one_value(tmp_path: Path) -> None:
+    result = text_values([text_run(tmp_path / "a", GAINS).root], n_boot=20)
+    labels = ["NeVA shift", "persona vector", "role prompt"]
+    for value, gain in ((None, 0.25), ("power", 0.3)):
+        (axes,) = result.show(value).axes
+        assert sorted(label.get_text() for label in axes.get_yticklabels()) == labels
+        drawn = [x for collection in axes.collections for x, _ in collection.get_offsets()]
+        drawn += [x for line in axes.lines for x in np.atleast_1d(line.get_xdata())]
+        assert np.isclose(np.array(drawn, dtype=float), gain).any()
+    with pytest.raises(InputError, match="no run steered 'thrift'"):
+        result.show("thrift")
+    assert "persona_vector" in result._repr_html_()

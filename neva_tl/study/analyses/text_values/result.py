@@ -10,7 +10,9 @@ from typing import Any
 import pandas as pd
 
 from neva_tl.core.cards import card
+from neva_tl.core.errors import InputError
 from neva_tl.core.formatting import finite_number
+from neva_tl.core.method_records import find_method
 from neva_tl.study.analyses.text_values import equal_gain, goals, tables
 from neva_tl.study.analyses.text_values.conditions import JoinedRuns, join_runs
 from neva_tl.study.run.run_folder import RunFolder
@@ -45,14 +47,26 @@ class TextValues:
         facts = {"model": self.joined.model, "judge": self.joined.judge, "values": len(self.joined.values)}
         return card("Values and seeds, judged texts", facts, self.means, note=self.joined.note)
 
-    def show(self) -> Any:
-        """Draw the gain of each method and value with its interval (matplotlib)."""
+    def show(self, value: str | None = None) -> Any:
+        """Draw the gain of each method with its interval over prompts (matplotlib).
+
+        Args:
+            value: A steered value; None draws the means over all values.
+
+        Raises:
+            InputError: No run steered this value.
+        """
         from neva_tl.plots import interval_plot
 
-        rows = self.values
-        labels = rows["value"] + ", " + rows["method"]
+        if value is None:
+            rows, title = self.means[self.means["values"] == tables.ALL], f"Gain, {len(self.joined.values)} values"
+        elif value in self.joined.values:
+            rows, title = self.values[self.values["value"] == value], f"Gain, {value}"
+        else:
+            raise InputError(f"no run steered {value!r}: there is {', '.join(self.joined.values)}")
+        labels = rows["method"].map(lambda name: find_method(name).label)
         table = pd.DataFrame({"label": labels, "est": rows["gain"], "lo": rows["gain_lo"], "hi": rows["gain_hi"]})
-        return interval_plot(table, title="Gain by value and method", axis=f"change of {self.joined.unit}", guide=0.0)
+        return interval_plot(table, title=title, axis=f"change of {self.joined.unit}", guide=0.0)
 
     def markdown(self) -> str:
         """Write the tables of means, of values and of equal gains in the style of docs/results."""

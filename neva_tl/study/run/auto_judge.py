@@ -19,7 +19,7 @@ from neva_tl.evaluation.judges.registry import JUDGES, known_judges
 from neva_tl.models.short_names import SHORT_NAMES, converted_folder, is_short_name
 from neva_tl.models.sources import is_demo, label
 
-#: Environment variable with the judge that `auto` stands for, for example `llm:qwen2.5-coder-1.5b#oppose=no`.
+#: Environment variable with the judge in place of `auto`, for example `llm:qwen2.5-coder-1.5b#oppose=no`.
 VARIABLE = "NEVA_JUDGE"
 
 

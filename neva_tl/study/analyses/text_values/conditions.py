@@ -149,20 +149,20 @@ def join_runs(folders: Sequence[str | Path], *, seed: int = 0, n_boot: int = 200
     for store, identity in zip(stores[1:], identities[1:], strict=True):
         for what, content in identity.items():
             if content != first[what]:
-                shown = "" if what == "test prompts" else f" ({content} and {first[what]})"
+                figures = "" if what == "test prompts" else f" ({content} and {first[what]})"
                 raise InputError(
-                    f"{store.root} and {stores[0].root} differ in their {what}{shown}: join like with like"
+                    f"{store.root} and {stores[0].root} differ in their {what}{figures}: join like with like"
                 )
     conditions: list[Condition] = []
-    taken: dict[tuple[str, str, int], Path] = {}
+    folder_of: dict[tuple[str, str, int], Path] = {}
     for store in stores:
         for one in _conditions(store, seed=seed, n_boot=n_boot):
             key = (one.method, one.value, one.seed)
-            if key in taken:
+            if key in folder_of:
                 raise InputError(
-                    f"{store.root} and {taken[key]} both steer {one.value!r} by {one.method} with seed {one.seed}: name one"
+                    f"{store.root} and {folder_of[key]} both steer {one.value!r} by {one.method} with seed {one.seed}: name one"
                 )
-            taken[key] = store.root
+            folder_of[key] = store.root
             conditions.append(one)
     results = stores[0].read_json("results.json")
     return JoinedRuns(
@@ -178,7 +178,7 @@ def join_runs(folders: Sequence[str | Path], *, seed: int = 0, n_boot: int = 200
 
 
 def _identity(store: RunFolder) -> dict[str, Any]:
-    """Return what runs must share to be joined."""
+    """Return the facts that joined runs share."""
     manifest = read_manifest(store.root, measured=True)
     if not store.has("results.json"):
         raise InputError(f"{store.root} is not finished: run the same neva-tl run again to resume it")
@@ -280,8 +280,8 @@ def read_cells(
 
 
 def _costs(record: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, float | None]:
-    own, unedited = ((one.get("fluency") or {}).get("perplexity") for one in (record, base))
-    perplexity, perplexity_base = finite_number(own), finite_number(unedited)
+    edited, unedited = ((one.get("fluency") or {}).get("perplexity") for one in (record, base))
+    perplexity, perplexity_base = finite_number(edited), finite_number(unedited)
     ratio = None if perplexity is None or not perplexity_base else perplexity / perplexity_base
     return {
         "invalid": finite_number(record.get("invalid")),

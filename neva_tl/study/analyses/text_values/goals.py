@@ -73,13 +73,13 @@ def goals(joined: JoinedRuns, equal: pd.DataFrame | None = None) -> pd.DataFrame
     for ours in (method for method in joined.methods if method in OURS):
         subset = "measurable" if (values["values"] == "measurable").any() else "all"
         rows += _gains(pairs, ours, subset)
-        own = each[each["method"] == ours]
+        of_ours = each[each["method"] == ours]
         mean = values[(values["method"] == ours) & (values["values"] == "all")].iloc[0]
-        rows.append(_neurons(ours, own))
-        rows.append(_invalid(ours, own, mean))
-        rows.append(_perplexity(ours, own, mean))
+        rows.append(_neurons(ours, of_ours))
+        rows.append(_invalid(ours, of_ours, mean))
+        rows.append(_perplexity(ours, of_ours, mean))
         rows += _equal(equal, ours)
-        rows += _beyond_control(joined, ours, own)
+        rows += _beyond_control(joined, ours, of_ours)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -141,27 +141,27 @@ def label(method: str) -> str:
     return f"the {record.label}" if common else record.label
 
 
-def _neurons(ours: str, own: pd.DataFrame) -> dict[str, Any]:
-    most = own["neurons"].max()
+def _neurons(ours: str, of_ours: pd.DataFrame) -> dict[str, Any]:
+    most = of_ours["neurons"].max()
     judged = verdict(most, None, None, NEURONS, at_least=False)
-    return _row(COUNTS[0], ours, most, NEURONS, n_values=len(own), verdict=judged)
+    return _row(COUNTS[0], ours, most, NEURONS, n_values=len(of_ours), verdict=judged)
 
 
-def _invalid(ours: str, own: pd.DataFrame, mean: pd.Series) -> dict[str, Any]:
+def _invalid(ours: str, of_ours: pd.DataFrame, mean: pd.Series) -> dict[str, Any]:
     rise = mean["invalid"] - mean["invalid_base"]
-    within = int((own["invalid"] - own["invalid_base"] <= INVALID).sum())
+    within = int((of_ours["invalid"] - of_ours["invalid_base"] <= INVALID).sum())
     judged = verdict(rise, None, None, INVALID, at_least=False)
-    note = f"within it on {within} of {len(own)} values"
-    return _row("rise of the invalid rate", ours, rise, INVALID, n_values=len(own), verdict=judged, note=note)
+    note = f"within it on {within} of {len(of_ours)} values"
+    return _row("rise of the invalid rate", ours, rise, INVALID, n_values=len(of_ours), verdict=judged, note=note)
 
 
-def _perplexity(ours: str, own: pd.DataFrame, mean: pd.Series) -> dict[str, Any]:
+def _perplexity(ours: str, of_ours: pd.DataFrame, mean: pd.Series) -> dict[str, Any]:
     ratio, lo, hi = (mean[f"perplexity_ratio{end}"] for end in ("", "_lo", "_hi"))
-    within = int((own["perplexity_ratio"] <= PERPLEXITY).sum())
+    within = int((of_ours["perplexity_ratio"] <= PERPLEXITY).sum())
     judged = verdict(ratio, lo, hi, PERPLEXITY, at_least=False)
-    note = f"within it on {within} of {len(own)} values"
+    note = f"within it on {within} of {len(of_ours)} values"
     row = _row("perplexity of its texts over that of the unedited texts", ours, ratio, PERPLEXITY, lo=lo, hi=hi)
-    return row | {"n_values": len(own), "verdict": judged, "note": note}
+    return row | {"n_values": len(of_ours), "verdict": judged, "note": note}
 
 
 def _equal(equal: pd.DataFrame | None, ours: str) -> list[dict[str, Any]]:
@@ -191,12 +191,12 @@ def _equal(equal: pd.DataFrame | None, ours: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _beyond_control(joined: JoinedRuns, ours: str, own: pd.DataFrame) -> list[dict[str, Any]]:
+def _beyond_control(joined: JoinedRuns, ours: str, of_ours: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a row that names the values that our edit moves and the role prompt does not."""
     measurable: Sequence[str] = tables.measurable_values(joined)
     if tables.CONTROL not in joined.methods:
         return []
-    moved = own[own["gain_lo"] > 0]["value"]
+    moved = of_ours[of_ours["gain_lo"] > 0]["value"]
     beyond = [value for value in moved if value not in measurable]
     missing = [value for value in joined.values if value not in measurable]
     note = f"measurable: {', '.join(measurable) or 'none'}; not measurable: {', '.join(missing) or 'none'}"

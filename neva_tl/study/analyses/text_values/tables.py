@@ -232,12 +232,12 @@ def cost_mean(joined: JoinedRuns, cells: Cells, cost: str) -> Estimate:
         cells: The conditions.
         cost: `invalid`, `kl`, or `perplexity_ratio` (the geometric mean).
     """
-    own = {v: [one.costs[cost] for one in of.values()] for v, of in cells.items()}
-    if any(number is None for numbers in own.values() for number in numbers):
+    costs = {v: [one.costs[cost] for one in of.values()] for v, of in cells.items()}
+    if any(number is None for numbers in costs.values() for number in numbers):
         return null(_n(cells))
     to: Callable[[Any], Any] = np.log if cost == "perplexity_ratio" else np.asarray
     back: Callable[[Any], Any] = np.exp if cost == "perplexity_ratio" else np.asarray
-    draws = [[np.full(joined.n_boot + 1, float(to(number))) for number in numbers] for numbers in own.values()]
+    draws = [[np.full(joined.n_boot + 1, float(to(number))) for number in numbers] for numbers in costs.values()]
     mean = back(resampled_mean(draws, seed=joined.seed, over_values=True))
     if len(cells) < MIN_VALUES:
         return Estimate(float(mean[0]), None, None, len(cells))

@@ -156,6 +156,8 @@ bench: setup smollm2 ## benchmark scripts beside their peers (under two hours): 
 	  $(BENCH)collect.py $(TEXTS) --models llama --growth --core 1 --out runs/bench/collect_llama.json || bad=1; \
 	  $(BENCH)layers.py --models llama --core 1 --out runs/bench/layers_llama.json || bad=1; \
 	  $(BENCH)floor.py --core 1 --out runs/bench/floor.json || bad=1; \
+	  $(BENCH)collect.py $(TEXTS) --models smollm2 --dtype bfloat16 --floor --texts 100 --equal-texts 0 --growth --core 1 \
+	    --out runs/bench/collect_bfloat16.json || bad=1; \
 	  $(BENCH)collect.py $(TEXTS) --models smollm2 --growth --core 1 --out runs/bench/collect_smollm2.json \
 	    || bad=1; \
 	  wait $$other || bad=1; \

@@ -366,6 +366,7 @@ COMPLETE = [
     ("chat --edit {w}/file", "file"),
     ("chat --edit {w}/full", "does not hold an edit"),
     ("generate hi --edit {w}/nowhere", "nowhere"),
+    ("generate hi --allow-mismatch", "--edit"),
     ("export", "EDIT"),
     ("export {w}/folder", "OUT"),
     ("export '' {w}/exported", "EDIT"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.exceptions import PluginError
-from mkdocs.plugins import event_priority
+from mkdocs.plugins import CombinedEvent, event_priority
 from mkdocs.structure.files import File, Files
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -78,13 +78,26 @@ def filled(nav: Any, parts: dict[str, Any]) -> Any:
 
 
 @event_priority(100)  # before mkdocs-jupyter, which wraps notebooks
-def on_files(files: Files, config: Any) -> Files:
+def added(files: Files, config: Any) -> Files:
     """Add the made pages and the notebooks."""
     for path, text in _pages.items():
         files.append(File.generated(config, path, content=text))
     for path in notebooks():
         files.append(File.generated(config, f"tutorials/{path.name}", abs_src_path=str(path)))
     return files
+
+
+@event_priority(-100)  # after mkdocs-jupyter
+def located(files: Files, config: Any) -> Files:
+    """Give the wrapped notebooks the path of their source, which the wrapper hides."""
+    for path in notebooks():
+        file = files.get_file_from_path(f"tutorials/{path.name}")
+        assert file is not None
+        file.abs_src_path = str(path)
+    return files
+
+
+on_files = CombinedEvent(added, located)
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:

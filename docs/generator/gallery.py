@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import re
 
-from generator.names import ROOT
+from generator.names import ROOT, rooms
+from neva_tl.core import dictionary
 
 PICTURES = "docs/gallery"
 HEAD = """# Gallery
@@ -48,23 +49,41 @@ def gallery_page() -> str:
         code = (ROOT / "figures" / f"{name}.py").read_text(encoding="utf-8")
         summary = (ast.get_docstring(ast.parse(code)) or "").split("\n", 1)[0]
         lines += [f"## {name.replace('_', ' ')}", "", *picture(name, summary)]
-        if name in figures:
-            table, function, command = figures[name]
-            lines += [
-                f"Reads the table [`{table}`](reference/tables.md#{table}), which `{command}` writes; drawn by "
-                f"[`nv.plots.{function}`](reference/rooms/plots.md).",
-                "",
-            ]
+        tables, functions, command = sources(code, figures.get(name))
+        if tables:
+            read = " and ".join(f"[`{table}`](reference/tables.md#{table})" for table in tables)
+            drawn = ", ".join(f"[`nv.plots.{function}`](reference/rooms/plots.md)" for function in functions)
+            lines += [f"Reads {read}{f', which `{command}` writes' if command else ''}; drawn by {drawn}.", ""]
         lines += [f'??? example "figures/{name}.py"', "", "    ```python"]
         lines += [f"    {line}".rstrip() for line in code.rstrip().splitlines()]
         lines += ["    ```", ""]
     return "\n".join(lines)
 
 
+def sources(code: str, figure: tuple[str, str, str] | None) -> tuple[list[str], list[str], str]:
+    """Return the tables that a script reads, the functions that draw, and the command that writes the table.
+
+    Args:
+        code: The script.
+        figure: Its entry in `registered`, for a script that names it alone.
+    """
+    described = dictionary.tables()
+    tables = [name for name in dict.fromkeys(re.findall(r"read_table\(\w+, \"(\w+)\"", code)) if name in described]
+    public = {name.path.rsplit(".", 1)[1] for room in rooms() if room.path == "nv.plots" for name in room.names}
+    functions = [name for name in dict.fromkeys(re.findall(r"plots\.(\w+)\(", code)) if name in public - {"read_table"}]
+    if tables and functions:
+        return tables, functions, described[tables[0]].made_by
+    if figure is None:
+        return [], [], ""
+    table, function, command = figure
+    return [table], [function], command
+
+
 def picture(name: str, summary: str) -> list[str]:
     """Return the picture of a figure, or how to draw it."""
-    file = ROOT / PICTURES / f"{name}.png"
-    if not file.is_file():
+    places = (f"gallery/{name}.png", f"results/{name}_demo.png")
+    place = next((place for place in places if (ROOT / "docs" / place).is_file()), None)
+    if place is None:
         return [f"Not drawn here: `python figures/{name}.py RUN` draws it.", ""]
     words = re.sub(r"[`\[\]]", "", summary) or name
-    return [f"![{words}](gallery/{name}.png)", ""]
+    return [f"![{words}]({place})", ""]

@@ -6,7 +6,7 @@ import ast
 import os.path
 from collections.abc import Iterable
 
-from generator.names import Name, Room, bindings, comment, pages, resolve, room_page, rooms, source
+from generator.names import Name, Room, comment, pages, resolve, room_page, rooms, source
 
 #: Characters of a constant's value that its entry shows.
 SHOWN = 400
@@ -18,11 +18,13 @@ def anchor(name: Name) -> str:
 
 
 def link(name: Name, page: str) -> str:
-    """Return a link from one page of the reference to a name."""
+    """Return a link from one page of the reference to a name, which is short on the page of its own room."""
+    room = next(room for room in rooms() if name in room.names)
+    text = name.path.rsplit(".", 1)[1] if page == room_page(room) else name.path
     if name.kind == "module":
-        room = next(room for room in rooms() if room.module == name.module)
-        return f"[`{name.path}`]({relative(room_page(room), page)})"
-    return f"[`{name.path}`]({relative(pages()[name.origin], page)}#{anchor(name)})"
+        target = next(room for room in rooms() if room.module == name.module)
+        return f"[`{text}`]({relative(room_page(target), page)})"
+    return f"[`{text}`]({relative(pages()[name.origin], page)}#{anchor(name)})"
 
 
 def relative(target: str, page: str) -> str:
@@ -33,7 +35,7 @@ def relative(target: str, page: str) -> str:
 def table(names: Iterable[Name], page: str) -> list[str]:
     """Return a table of names with the first line of each docstring."""
     rows = [f"| {link(name, page)} | {name.kind} | {name.summary.replace('|', chr(92) + '|')} |" for name in names]
-    return ["| name | | |", "|---|---|---|", *rows, ""]
+    return ["| name | kind | content |", "|---|---|---|", *rows, ""]
 
 
 def entry(name: Name, level: int) -> list[str]:
@@ -132,6 +134,3 @@ def api_nav() -> list[dict[str, object]]:
         {"Names of nv": [*names, {"Constants": "reference/constants.md"}]},
         {"Rooms": [{room.path: room_page(room)} for room in sorted(others, key=lambda room: room.path)]},
     ]
-
-
-__all__ = ["api_nav", "api_pages", "bindings"]

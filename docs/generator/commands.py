@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import typer
 from typer.cli import get_docs_for_click
 from typer.main import get_command
@@ -20,5 +22,11 @@ def command_page() -> str:
 
     command = get_command(app)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="neva-tl", indent=1)
-    # an angle bracket of a placeholder is not HTML
-    return INTRO + text.replace("<", "&lt;").replace(">", "&gt;")
+    # typer cuts the sentences of this list, and links none of its commands
+    for name, one in getattr(command, "commands", {}).items():
+        sentence = (one.help or "").split("\n\n", 1)[0].replace("\n", " ")
+        line = f"* [`{name}`](#neva-tl-{name}): {sentence}"
+        text = re.sub(rf"^\* `{re.escape(name)}`: .*$", lambda _, line=line: line, text, count=1, flags=re.MULTILINE)
+    # an angle bracket in prose is not HTML; in code it is one already
+    escaped = {"<": "&lt;", ">": "&gt;"}
+    return INTRO + re.sub(r"```.*?```|`[^`]*`|[<>]", lambda m: escaped.get(m[0], m[0]), text, flags=re.DOTALL)

@@ -15,7 +15,7 @@ studies and analyses write. Intervals are 95 %, over prompts, resampled by topic
 import neva_tl as nv
 
 table = nv.plots.read_table("runs/demo", "methods")
-table.loc[table["target_gain"] == 0.4, ["method", "gain", "gain_lo", "gain_hi", "nlr", "kl"]]
+table[["method", "gain", "gain_lo", "gain_hi", "kl"]]
 ```
 
 """
@@ -35,7 +35,7 @@ def cell(text: str) -> str:
 
 def tables_page() -> str:
     """Return the page of the tables."""
-    lines = [TABLES, "## Units", "", "| unit | |", "|---|---|"]
+    lines = [TABLES, "## Units", "", "| unit | meaning |", "|---|---|"]
     lines += [f"| {unit} | {cell(meaning)} |" for unit, meaning in dictionary.units().items()]
     lines += [
         "",

@@ -55,6 +55,7 @@ def on_config(config: Any) -> Any:
         "API": api_nav(),
     }
     config.nav = filled(config.nav, parts)
+    append_unlisted(config.nav)
     return config
 
 
@@ -75,6 +76,21 @@ def filled(nav: Any, parts: dict[str, Any]) -> Any:
         new = filled(item, parts)
         items += new if isinstance(item, str) and isinstance(new, list) else [new]
     return items
+
+
+def listed(item: Any) -> set[str]:
+    """Return the pages of a navigation."""
+    if isinstance(item, str):
+        return {item}
+    children = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+    return {path for child in children for path in listed(child)}
+
+
+def append_unlisted(nav: Any) -> None:
+    """Put guides and results that `mkdocs.yml` does not name at the end of their section: a new page needs no line there."""
+    for section, folder in (("Guides", "guides"), ("Results", "results")):
+        pages = next(item[section] for item in nav if section in item)
+        pages += sorted({f"{folder}/{path.name}" for path in (ROOT / "docs" / folder).glob("*.md")} - listed(nav))
 
 
 @event_priority(100)  # before mkdocs-jupyter, which wraps notebooks

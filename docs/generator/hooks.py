@@ -23,6 +23,8 @@ from generator.names import ROOT
 _pages: dict[str, str] = {}
 #: Scripts of a notebook page that fetch MathJax and Mermaid.
 FETCHING = re.compile(r"<script[^>]*>(?:(?!</script>).)*(?:mermaid|MathJax)(?:(?!</script>).)*</script>", re.DOTALL)
+#: A picture from another host, such as a badge.
+REMOTE = re.compile(r'<img(?=[^>]*\bsrc="https?:)[^>]*>')
 EMPTY = re.compile(r'<script src=""[^>]*></script>')
 HREF = re.compile(r'(href|src)="([^"]+)"')
 
@@ -49,7 +51,9 @@ def on_config(config: Any) -> Any:
     _pages.update(dictionary_pages())
     _pages["reference/commands.md"] = command_page()
     _pages["gallery.md"] = gallery.gallery_page()
-    _pages.update({f"{links.FILES}/{path}.md": links.file_page(path) for path in links.linked_files(sources)})
+    _pages.update(
+        {f"{links.FILES}/{path}.md": links.file_page(path) for path in links.linked_files([*sources, *notebooks()])}
+    )
     parts = {
         "TUTORIALS": [{title_of(path): f"tutorials/{path.name}"} for path in notebooks()],
         "API": api_nav(),
@@ -124,6 +128,12 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     return links.rewrite(markdown, folder, page.file.src_uri)
 
 
+def alternative(image: str) -> str:
+    """Return the text of a picture, which a page shows in place of one from another host."""
+    match = re.search(r'\balt="([^"]*)"', image)
+    return f"[{match[1]}]" if match else ""
+
+
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
     """Draw formulas; make a notebook's page fetch nothing, and its links lead to pages."""
     if not page.file.src_uri.endswith(".ipynb"):
@@ -132,6 +142,7 @@ def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
         except ValueError as error:
             raise PluginError(f"{page.file.src_uri}: {error}") from error
     html = EMPTY.sub("", FETCHING.sub("", html))
+    html = REMOTE.sub(lambda match: alternative(match[0]), html)
 
     def moved(match: re.Match[str]) -> str:
         if links.external(match[2]) or match[2].startswith("data:"):

@@ -19,7 +19,10 @@ def table_name(path: Path, root: Path) -> str:
     if relative.parts[0] == "tables":
         return path.stem
     if relative.parts[0] == "cells":
-        return "cells/*.texts" if path.name.endswith(".texts.parquet") else "cells/*.items"
+        texts = (
+            path.name.endswith(".texts.parquet") or relative.parts[1] == "texts"
+        )  # examples where the judge reads none
+        return "cells/*.texts" if texts else "cells/*.items"
     return relative.with_suffix("").as_posix()
 
 

@@ -27,6 +27,7 @@ PLAIN = (
     (r"\\text ?\{([^{}]*)\}", lambda match: r"\mathrm{" + match[1].replace(" ", r"\ ") + "}"),
     (r"\\top(?![a-zA-Z])", r"\\mathsf{T}"),
     (r"\\(ge|le|ne)(?![a-zA-Z])", r"\\\1q"),
+    (r"(?<!\d)\.(?=\d)", "0."),  # mathtext puts a space after a point that follows no digit
     (r"~", r"\\ "),
     (r"\\(hat|bar|tilde) ?\\([a-zA-Z]+)", r"\\\1{\\\2}"),
     (r"\\(hat|bar|tilde) ([a-zA-Z])", r"\\\1{\2}"),

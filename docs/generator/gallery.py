@@ -48,7 +48,7 @@ def gallery_page() -> str:
     for name in scripts():
         code = (ROOT / "figures" / f"{name}.py").read_text(encoding="utf-8")
         summary = (ast.get_docstring(ast.parse(code)) or "").split("\n", 1)[0]
-        lines += [f"## {name.replace('_', ' ')}", "", *picture(name, summary)]
+        lines += [f"## {name.replace('_', ' ').capitalize()}", "", *picture(name, summary)]
         tables, functions, command = sources(code, figures.get(name))
         if tables:
             read = " and ".join(f"[`{table}`](reference/tables.md#{table})" for table in tables)

@@ -23,6 +23,16 @@ from generator.names import ROOT
 _pages: dict[str, str] = {}
 #: Scripts of a notebook page that fetch MathJax and Mermaid.
 FETCHING = re.compile(r"<script[^>]*>(?:(?!</script>).)*(?:mermaid|MathJax)(?:(?!</script>).)*</script>", re.DOTALL)
+#: Weight of a page in the search by the beginning of its path: answers before tables of numbers and history.
+WEIGHTS = {
+    "faq": 2,
+    "start": 2,
+    "guides/": 2,
+    "results/": 0.5,
+    "architectures": 0.2,
+    "benchmarks": 0.2,
+    "changelog": 0.2,
+}
 #: A picture from another host, such as a badge.
 REMOTE = re.compile(r'<img(?=[^>]*\bsrc="https?:)[^>]*>')
 EMPTY = re.compile(r'<script src=""[^>]*></script>')
@@ -121,7 +131,10 @@ on_files = CombinedEvent(added, located)
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Make links to files of the repository links to their pages."""
+    """Make links to files of the repository links to their pages, and give the page its weight in the search."""
+    weight = next((weight for start, weight in WEIGHTS.items() if page.file.src_uri.startswith(start)), None)
+    if weight is not None:
+        page.meta["search"] = {"boost": weight}
     if page.file.src_uri in _pages:
         return markdown
     folder = str(Path("docs", page.file.src_uri).parent)

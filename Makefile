@@ -14,7 +14,7 @@ MARKED = $$(grep -rlE 'mark\.$(1)\b' tests --include='test_*.py')
 # Local models and shipped data only: nothing here may wait for a hub.
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup setup-tl3 demo study real smollm2 models test test-browser test-tl3 test-oldest test-extras test-smollm2 lint types figures circuits sensitivity science science-smollm2 judges planted bench gpu-check ci ci-full notebook clean
+.PHONY: help setup setup-tl3 demo study real smollm2 models test test-browser test-tl3 test-oldest test-extras test-smollm2 lint types figures circuits sensitivity science science-smollm2 judges planted bench gpu-check ci ci-full notebook docs gallery clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -25,7 +25,7 @@ setup: $(VENV)/.ready ## make the environment (.venv) from the tested set of pac
 $(VENV)/.ready: pyproject.toml requirements/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m $(PIP) torch==2.13.0
-	$(BIN)/python -m $(PIP) -c requirements/constraints.txt -e '.[dev,viz,judges]'
+	$(BIN)/python -m $(PIP) -c requirements/constraints.txt -e '.[dev,viz,judges,docs]'
 	touch $@
 
 $(TL3)/.ready: pyproject.toml requirements/constraints-tl3.txt
@@ -137,6 +137,13 @@ judges: setup ## train the classifier judges and measure every judge of texts (a
 planted: setup ## selectors on random models with planted neurons, and on shuffled poles (a few minutes on one core)
 	OMP_NUM_THREADS=1 $(BIN)/python analyses/planted_neurons.py --out runs/planted
 
+# Material prints an advertisement for its successor otherwise.
+docs: setup ## the documentation site, offline, into site/: open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+gallery: setup ## put the figures of a run into the site's gallery: make figures gallery RUN=runs/demo
+	$(BIN)/python docs/generator/pictures.py $(RUN)
+
 notebook: setup ## execute the quickstart notebook
 	$(BIN)/python -m pytest tests/e2e/test_notebooks.py
 
@@ -177,4 +184,4 @@ ci-full: setup smollm2 ## every test, the slow ones and the real LLM included, t
 	$(MAKE) test-extras test-oldest
 
 clean: ## remove environments and runs
-	rm -rf $(VENV) $(TL3) $(OLDEST) runs
+	rm -rf $(VENV) $(TL3) $(OLDEST) runs site

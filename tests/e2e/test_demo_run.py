@@ -12,6 +12,7 @@ import pytest
 
 import neva_tl as nv
 from helpers.results_schema import check_results
+from helpers.written_tables import check_dictionary
 from neva_tl.core.values import VALUES
 from neva_tl.study import StudyResult
 
@@ -76,6 +77,10 @@ def test_every_text_is_kept_with_its_scores(finished: tuple[StudyResult, float])
             assert 1 - own["valid"].mean() == pytest.approx(cell["invalid"]["est"])
     leakage = result.table("leakage")
     assert len(leakage) == len(METHODS) * len(STEERED) * len(VALUES)
+
+
+def test_every_table_column_and_file_is_in_the_data_dictionary(finished: tuple[StudyResult, float]) -> None:
+    assert check_dictionary(finished[0].folder) > 20
 
 
 def test_steering_steers(finished: tuple[StudyResult, float]) -> None:

@@ -27,6 +27,7 @@ MODULES: tuple[str, ...] = (
     "run",
     "verify",
     "report",
+    "paper",
     "inspect_artefact",
     "card",
     "select_neurons",

@@ -6,15 +6,13 @@ from pathlib import Path
 
 from neva_tl.core.files import atomic_write
 from neva_tl.plots.files import run_theory
+from neva_tl.plots.paper import FOLDER
 from neva_tl.plots.value_names import using_theory
 from neva_tl.study.paper.captions import figures
 from neva_tl.study.paper.methods_text import paragraph
 from neva_tl.study.paper.references import bibliography
 from neva_tl.study.paper.sources import read_sources
 from neva_tl.study.paper.tables import TABLES
-
-#: Folder of a paper's files in a run folder.
-FOLDER = "paper"
 
 
 def write_paper(run: str | Path) -> list[Path]:

@@ -1,0 +1,91 @@
+"""Gain against leakage and against cost, all methods at the gains they were matched at."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from neva_tl.plots.style import literal, method_colour, method_label, method_order, need, new_figure, styled
+
+COLUMNS = ("method", "gain")
+#: Column -> label of its axis.
+MEASURES = {"leakage": "leakage", "kl": "KL, nats per token", "invalid": "share of invalid texts"}
+#: Markers of methods, the second code beside their colours.
+MARKERS = "osD^vP*X<>ph"
+
+
+@styled
+def gain_cost_plot(methods: pd.DataFrame, *, measures: tuple[str, ...] = ("leakage", "kl")) -> Figure:
+    """Draw what each method pays for its gain, a panel per price.
+
+    A point is a method at one of the gains that it was matched at (dashed lines); the points of a method are joined, from
+    its lowest gain up. Bars are the table's 95 % intervals, where it has them. Further right and lower is better. Methods
+    without a dose (role prompts) are at their own gain. KL is drawn on a logarithmic axis.
+
+    Args:
+        methods: table `methods`: method, gain; target_gain, leakage, kl, invalid, and `gain_lo`, `gain_hi` and so on, where
+            available.
+        measures: columns out of leakage, kl, invalid; those without a number are left out.
+
+    Returns:
+        The figure.
+
+    Raises:
+        InputError: A column is missing, the table is empty, or no measure has a number.
+
+    Example:
+        >>> figure = nv.plots.gain_cost_plot(nv.plots.read_table(run, "methods"))
+    """
+    df = need(methods, (*COLUMNS, *measures), "methods")
+    names = method_order(df["method"])
+    panels = [name for name in measures if df[name].notna().any()]
+    figure = new_figure(5.5, 2.6)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ax, measure in zip(axes, panels, strict=True):
+        panel(ax, df, measure, names)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
+def panel(ax: Axes, df: pd.DataFrame, measure: str, names: list[str]) -> None:
+    """Draw one measure against gain."""
+    for index, name in enumerate(names):
+        rows = df[df["method"].astype(str) == name].sort_values("gain")
+        rows = rows[rows[measure].notna() & rows["gain"].notna()]
+        if not len(rows):
+            continue
+        colour = method_colour(name)
+        ax.errorbar(
+            rows["gain"],
+            rows[measure],
+            xerr=interval(rows, "gain"),
+            yerr=interval(rows, measure),
+            color=colour,
+            marker=MARKERS[index % len(MARKERS)],
+            markersize=4,
+            markeredgecolor="white",
+            markeredgewidth=0.4,
+            linewidth=0.9,
+            elinewidth=0.7,
+            label=literal(method_label(name)),
+        )
+    if "target_gain" in df.columns:
+        for target in sorted(df["target_gain"].dropna().unique()):
+            ax.axvline(target, color="#bbbbbb", linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
+    if measure == "kl" and (df["kl"] > 0).any():
+        ax.set_yscale("log")
+    else:
+        ax.axhline(0, color="#cccccc", linewidth=0.7, zorder=0)
+    ax.set_xlabel("gain")
+    ax.set_ylabel(MEASURES.get(measure, measure))
+
+
+def interval(rows: pd.DataFrame, name: str) -> np.ndarray | None:
+    """Return the lengths of the intervals below and above the estimates, `(2, rows)`; None without them."""
+    if not {f"{name}_lo", f"{name}_hi"} <= set(rows.columns):
+        return None
+    lengths = np.array([rows[name] - rows[f"{name}_lo"], rows[f"{name}_hi"] - rows[name]], dtype=float)
+    return np.clip(np.nan_to_num(lengths), 0, None)

@@ -94,7 +94,7 @@ types: setup ## mypy
 	$(BIN)/mypy
 
 RUN ?= runs/demo
-STYLE ?= neurips
+STYLE ?= icml
 figures: setup ## a paper's figures, tables, captions, methods and BibTeX from a run's tables: make figures RUN=runs/demo STYLE=acl
 	$(BIN)/python figures $(RUN) --style $(STYLE)
 	$(BIN)/neva-tl paper $(RUN)

@@ -1,4 +1,4 @@
-"""Contact sheet: all figures of a run on one picture, each at the width of a column, with its name.
+"""Contact sheet: all figures of a run on one picture on one scale, those of a column's width and of both, with their names.
 
     python analyses/contact_sheet.py runs/demo [--out docs/figures.png]
 
@@ -16,9 +16,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from neva_tl.core.errors import InputError, NevaError
 from neva_tl.core.files import atomic_write
+from neva_tl.plots.style import FIGURE_DPI
 
 #: Pixels of a column, of the gaps, and of a figure's name; columns side by side.
-COLUMN, GAP, NAME, ACROSS = 420, 18, 20, 3
+COLUMN, GAP, NAME, ACROSS = 350, 20, 20, 4
+#: Inches from which a figure takes two columns.
+WIDE = 4.5
 #: Colours of the PNG: enough for figures of flat colours.
 COLOURS = 96
 
@@ -58,7 +61,7 @@ def figures_of(run: Path) -> list[Path]:
 
 
 def sheet(paths: list[Path]) -> Image.Image:
-    """Put figures below their names, each into the column that is shortest so far.
+    """Put figures below their names, each where the sheet is shortest so far.
 
     Args:
         paths: the PNGs.
@@ -68,10 +71,13 @@ def sheet(paths: list[Path]) -> Image.Image:
     places = []
     for path in paths:
         picture = Image.open(path).convert("RGB")
-        picture = picture.resize((COLUMN, round(picture.height * COLUMN / picture.width)), Image.Resampling.LANCZOS)
-        column = heights.index(min(heights))
-        places.append((path.stem, picture, GAP + column * (COLUMN + GAP), heights[column]))
-        heights[column] += picture.height + NAME + GAP
+        span = 2 if picture.width / FIGURE_DPI > WIDE else 1
+        width = span * COLUMN + (span - 1) * GAP
+        picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
+        tops = [max(heights[column : column + span]) for column in range(ACROSS - span + 1)]
+        column = tops.index(min(tops))
+        places.append((path.stem, picture, GAP + column * (COLUMN + GAP), tops[column]))
+        heights[column : column + span] = [tops[column] + picture.height + NAME + GAP] * span
     out = Image.new("RGB", (GAP + ACROSS * (COLUMN + GAP), max(heights)), "white")
     draw = ImageDraw.Draw(out)
     for name, picture, x, y in places:

@@ -1,6 +1,6 @@
 """All figures of a run: every script of this folder, in the order of a paper; a figure without its table says what writes it.
 
-python figures runs/demo [--style neurips|icml|acl|nature] [--out FOLDER]
+python figures runs/demo [--style icml|neurips|acl|nature] [--out FOLDER]
 """
 
 from __future__ import annotations

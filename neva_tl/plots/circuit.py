@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -10,8 +12,10 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Curve
 
 from neva_tl.core.errors import InputError
+from neva_tl.plots.canvas import MUTED, Look, Sheet, small
 from neva_tl.plots.lens import one_line
-from neva_tl.plots.style import NEGATIVE, POSITIVE, literal, need, new_figure, present_values, styled, value_colour
+from neva_tl.plots.palette import ink
+from neva_tl.plots.style import NEGATIVE, POSITIVE, literal, need, present_values, styled, value_colour
 
 COLUMNS = ("value", "layer", "neuron", "token", "token_value", "attribution")
 #: Longest token that is written in full.
@@ -19,7 +23,9 @@ LONGEST = 16
 
 
 @styled
-def circuit_plot(circuit: pd.DataFrame, *, value: str | None = None, neurons: int = 8, tokens: int = 12) -> Figure:
+def circuit_plot(
+    circuit: pd.DataFrame, *, value: str | None = None, neurons: int = 8, tokens: int = 12, **look: Unpack[Look]
+) -> Figure:
     """Draw the strongest links from a value's neurons to tokens.
 
     Neurons are on the left, higher layers further up; tokens are on the right, grouped by the value that they belong to. A
@@ -30,6 +36,7 @@ def circuit_plot(circuit: pd.DataFrame, *, value: str | None = None, neurons: in
         value: the value; by default the first in the order of the theory.
         neurons: number of neurons, those of the largest summed |attribution|.
         tokens: number of tokens, those of the largest summed |attribution| from these neurons.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -48,10 +55,11 @@ def circuit_plot(circuit: pd.DataFrame, *, value: str | None = None, neurons: in
         raise InputError(f"table 'circuit' has no value {value!r}: it has {', '.join(values)}")
     value = value or values[0]
     links = _strongest(df[df["value"] == value], neurons, tokens)
-    figure = new_figure(3.4, 3.0)
-    ax = figure.subplots()
-    draw_links(ax, links, value)
-    return figure
+    sheet = Sheet(0.75 + 0.19 * max(links["name"].nunique(), links["token"].nunique()))
+    draw_links(sheet.ax, links, value)
+    sheet.title(f"Circuit of {literal(value)}", loc="left", room=0.1)
+    sheet.note("red: raises the token's logit · blue, dashed: lowers it · width: attribution")
+    return sheet.figure
 
 
 def _strongest(rows: pd.DataFrame, neurons: int, tokens: int) -> pd.DataFrame:
@@ -101,26 +109,31 @@ def draw_links(ax: Axes, links: pd.DataFrame, value: str) -> None:
         )
     for name, y in left.items():
         ax.plot(0.3, y, "o", color=value_colour(value), markersize=4, zorder=3)
-        ax.text(0.275, y, name, ha="right", va="center", fontsize=7)
+        ax.text(0.275, y, name, ha="right", va="center", fontsize=small())
     token_values = dict(zip(by_value["token"], by_value["token_value"].astype(str), strict=True))
     for token, y in right.items():
         colour = value_colour(token_values[token])
         ax.plot(0.56, y, "s", color=colour, markersize=3.5, zorder=3)
         label = one_line(str(token), LONGEST).strip() or repr(str(token))
-        ax.text(0.585, y, label, ha="left", va="center", fontsize=7, parse_math=False)
+        ax.text(0.585, y, label, ha="left", va="center", fontsize=small(), parse_math=False)
     for name, rows in by_value.groupby("token_value"):
         heights = [right[token] for token in rows["token"]]
         colour = value_colour(str(name))
         ax.text(
-            1, np.mean(heights), literal(str(name)), va="center", ha="right", fontsize=6.5, color=colour, style="italic"
+            1,
+            np.mean(heights),
+            literal(str(name)),
+            va="center",
+            ha="right",
+            fontsize=small(),
+            color=ink(colour),
+            style="italic",
         )  # type: ignore[arg-type]
     for layer, rows in by_layer.groupby("layer"):
         heights = [left[name] for name in rows["name"]]
-        ax.text(0.0, np.mean(heights), f"layer {layer}", va="center", fontsize=6.5, color="#666666")  # type: ignore[arg-type]
+        ax.text(0.0, np.mean(heights), f"layer {layer}", va="center", fontsize=small(), color=MUTED)  # type: ignore[arg-type]
     ax.set_xlim(0, 1)
-    ax.set_ylim(-0.2, 1.06)
-    ax.text(0.5, -0.12, "red: raises the token · blue: lowers it", ha="center", va="top", fontsize=6.5, color="#666666")
-    ax.set_title(f"Circuit of {literal(value)}", loc="left")
+    ax.set_ylim(-0.06, 1.06)
 
 
 def _heights(count: int) -> np.ndarray:

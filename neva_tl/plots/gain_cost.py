@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from neva_tl.plots.style import literal, method_colour, method_label, method_order, need, new_figure, styled
+from neva_tl.core.errors import InputError
+from neva_tl.plots.canvas import Look, Sheet, page_width
+from neva_tl.plots.style import literal, method_code, method_colour, method_label, method_order, need, styled
 
 COLUMNS = ("method", "gain")
 #: Column -> label of its axis.
 MEASURES = {"leakage": "leakage", "kl": "KL, nats per token", "invalid": "share of invalid texts"}
-#: Markers of methods, the second code beside their colours.
-MARKERS = "osD^vP*X<>ph"
+#: Inches from which panels are side by side.
+SIDE_BY_SIDE = 4.5
 
 
 @styled
-def gain_cost_plot(methods: pd.DataFrame, *, measures: tuple[str, ...] = ("leakage", "kl")) -> Figure:
+def gain_cost_plot(
+    methods: pd.DataFrame, *, measures: tuple[str, ...] = ("leakage", "kl"), **look: Unpack[Look]
+) -> Figure:
     """Draw what each method pays for its gain, a panel per price.
 
     A point is a method at one of the gains that it was matched at (dashed lines); the points of a method are joined, from
@@ -28,6 +34,7 @@ def gain_cost_plot(methods: pd.DataFrame, *, measures: tuple[str, ...] = ("leaka
         methods: table `methods`: method, gain; target_gain, leakage, kl, invalid, and `gain_lo`, `gain_hi` and so on, where
             available.
         measures: columns out of leakage, kl, invalid; those without a number are left out.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -41,18 +48,23 @@ def gain_cost_plot(methods: pd.DataFrame, *, measures: tuple[str, ...] = ("leaka
     df = need(methods, (*COLUMNS, *measures), "methods")
     names = method_order(df["method"])
     panels = [name for name in measures if df[name].notna().any()]
-    figure = new_figure(5.5, 2.6)
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for ax, measure in zip(axes, panels, strict=True):
+    if not panels:
+        raise InputError(f"table 'methods' has no number in {', '.join(measures)}: nothing to draw")
+    across = page_width() >= SIDE_BY_SIDE
+    rows, columns = (1, len(panels)) if across else (len(panels), 1)
+    sheet = Sheet(0.9 + 1.9 * rows, rows, columns, sharex=not across)
+    for ax, measure in zip(sheet.axes, panels, strict=True):
         panel(ax, df, measure, names)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
-    return figure
+    for ax in sheet.grid[-1]:
+        ax.set_xlabel("gain (mean over values)")
+    handles, labels = sheet.axes[0].get_legend_handles_labels()
+    sheet.legend(handles, labels)
+    return sheet.figure
 
 
 def panel(ax: Axes, df: pd.DataFrame, measure: str, names: list[str]) -> None:
     """Draw one measure against gain."""
-    for index, name in enumerate(names):
+    for name in names:
         rows = df[df["method"].astype(str) == name].sort_values("gain")
         rows = rows[rows[measure].notna() & rows["gain"].notna()]
         if not len(rows):
@@ -64,7 +76,7 @@ def panel(ax: Axes, df: pd.DataFrame, measure: str, names: list[str]) -> None:
             xerr=interval(rows, "gain"),
             yerr=interval(rows, measure),
             color=colour,
-            marker=MARKERS[index % len(MARKERS)],
+            **method_code(name),
             markersize=4,
             markeredgecolor="white",
             markeredgewidth=0.4,
@@ -79,7 +91,6 @@ def panel(ax: Axes, df: pd.DataFrame, measure: str, names: list[str]) -> None:
         ax.set_yscale("log")
     else:
         ax.axhline(0, color="#cccccc", linewidth=0.7, zorder=0)
-    ax.set_xlabel("gain")
     ax.set_ylabel(MEASURES.get(measure, measure))
 
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from neva_tl.core.errors import InputError
-from neva_tl.plots.style import halo, literal, need, new_figure, short, styled
+from neva_tl.plots.canvas import MUTED, Look, Sheet, page_width, small
+from neva_tl.plots.gain_cost import SIDE_BY_SIDE
+from neva_tl.plots.style import halo, literal, need, short, styled
 
 #: Start of the name of a published figure, drawn as a line.
 PUBLISHED = "published: "
 #: Column -> (title, level of a judge that knows nothing, or None).
 MEASURES: dict[str, tuple[str, float | None]] = {
-    "persona_auroc": ("AUROC: statements for\na value against those opposed", 0.5),
-    "task_f1": ("F1 on ValueEval\n(20 categories)", None),
+    "persona_auroc": ("AUROC: statements for a value against those opposed", 0.5),
+    "task_f1": ("F1 on ValueEval (20 categories)", None),
 }
 #: Length of a judge's name on the axis.
 LONGEST = 26
 
 
 @styled
-def judges_plot(judges: pd.DataFrame) -> Figure:
+def judges_plot(judges: pd.DataFrame, **look: Unpack[Look]) -> Figure:
     """Draw how well each judge recognises values, a row per judge.
 
     Left: AUROC on persona statements, which asks about endorsement (dashed: chance). Right: F1 on the arguments of
@@ -29,6 +33,7 @@ def judges_plot(judges: pd.DataFrame) -> Figure:
 
     Args:
         judges: table `judges` of analyses/judge_quality.py: judge, task_f1, persona_auroc, each with _lo and _hi.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -45,11 +50,13 @@ def judges_plot(judges: pd.DataFrame) -> Figure:
     df = df.drop(index=published.index)
     if not len(df):
         raise InputError("table 'judges' has published figures only: analyses/judge_quality.py measures judges")
-    figure = new_figure(5.5, 1.7 + 0.26 * len(df))
-    axes = figure.subplots(1, len(MEASURES), sharey=True)
+    across = page_width() >= SIDE_BY_SIDE
+    rows, columns = (1, len(MEASURES)) if across else (len(MEASURES), 1)
+    sheet = Sheet(0.3 + (1.1 + 0.26 * len(df)) * rows, rows, columns, sharey=True)
+    axes = sheet.axes
     for ax, (name, (title, chance)) in zip(axes, MEASURES.items(), strict=True):
         _panel(ax, df, name)
-        ax.set_title(title, fontsize=8, loc="left")
+        sheet.title(title, ax, columns=columns, room=1.2, loc="left")
         levels = [("chance", chance)] if chance is not None else []
         if name == "task_f1":
             levels = [
@@ -58,13 +65,14 @@ def judges_plot(judges: pd.DataFrame) -> Figure:
         for label, level in levels:
             ax.axvline(level, color="#777777", linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
             ax.text(
-                level, 0, f" {label}", transform=ax.get_xaxis_transform(), fontsize=6.5, rotation=90, va="bottom",
-                ha="right", color="#555555",
+                level, 0, f" {label}", transform=ax.get_xaxis_transform(), fontsize=small(), rotation=90, va="bottom",
+                ha="right", color=MUTED,
             )  # fmt: skip
-    axes[0].set_yticks(range(len(df)), [literal(_short(str(name))) for name in df["judge"]])
+    for ax in sheet.grid[:, 0]:
+        ax.set_yticks(range(len(df)), [literal(_short(str(name))) for name in df["judge"]])
     # the names of the lines have a strip of their own below the judges
     axes[0].set_ylim(len(df) + 0.9, -0.6)
-    return figure
+    return sheet.figure
 
 
 def _short(name: str) -> str:
@@ -79,7 +87,7 @@ def _panel(ax: Axes, df: pd.DataFrame, name: str) -> None:
         halo(
             ax.annotate(
                 short(float(row[name])), (float(row[name]), y), xytext=(0, 4.5), textcoords="offset points", ha="center",
-                fontsize=6.5,
+                fontsize=small(),
             )
         )  # fmt: skip
     ax.set_xlim(0, 1.02)

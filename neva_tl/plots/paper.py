@@ -18,7 +18,7 @@ from neva_tl.plots.value_names import using_theory
 #: Folder of a paper's files in a run folder, where `neva-tl paper` writes its LaTeX too.
 FOLDER = "paper"
 #: Journals and conferences that figures can be drawn for.
-STYLES = ("neurips", "icml", "acl", "nature")
+STYLES = ("icml", "neurips", "acl", "nature")
 
 #: A figure of a paper: from the run folder and the name of a style.
 Draw = Callable[[Path, str], Figure]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from neva_tl.plots.canvas import Look, Sheet, small
 from neva_tl.plots.layer_profile import pick_method
 from neva_tl.plots.overlap import GROUND
-from neva_tl.plots.style import colour_value_ticks, literal, method_label, need, new_figure, present_values, styled
+from neva_tl.plots.palette import on
+from neva_tl.plots.style import colour_value_ticks, literal, method_label, need, present_values, styled
 
 COLUMNS = ("value", "layer")
 #: Layers up to which the cells hold their counts.
@@ -17,7 +21,9 @@ MOST_WITH_COUNTS = 12
 
 
 @styled
-def value_layers_plot(neurons: pd.DataFrame, *, n_layers: int | None = None, method: str | None = None) -> Figure:
+def value_layers_plot(
+    neurons: pd.DataFrame, *, n_layers: int | None = None, method: str | None = None, **look: Unpack[Look]
+) -> Figure:
     """Draw the share of each value's selected neurons per layer.
 
     Rows are values in the order of their theory; the cells of a row add up to 1. Cells hold the number of neurons where the
@@ -28,6 +34,7 @@ def value_layers_plot(neurons: pd.DataFrame, *, n_layers: int | None = None, met
         n_layers: layers of the model; by default from the table's `attrs["n_layers"]` (set by `read_table`), else up to the
             last with a selected neuron.
         method: name of a selector in a table of several; by default `neva`, else the first.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -46,8 +53,8 @@ def value_layers_plot(neurons: pd.DataFrame, *, n_layers: int | None = None, met
         [np.bincount(df.loc[df["value"] == name, "layer"].astype(int), minlength=layers) for name in values]
     )
     share = counts / counts.sum(axis=1, keepdims=True)
-    figure = new_figure(5.5, 1.15 + 0.2 * len(values))
-    ax = figure.subplots()
+    sheet = Sheet(1.15 + 0.2 * len(values))
+    ax = sheet.ax
     image = ax.imshow(
         np.where(counts > 0, share, np.nan),
         cmap=GROUND,
@@ -59,8 +66,8 @@ def value_layers_plot(neurons: pd.DataFrame, *, n_layers: int | None = None, met
     if layers <= MOST_WITH_COUNTS:
         for (row, layer), count in np.ndenumerate(counts):
             if count:
-                colour = "white" if share[row, layer] > 0.62 * share.max() else "#222222"
-                ax.text(layer, row, f"{count}", ha="center", va="center", fontsize=6.5, color=colour)
+                colour = on(GROUND(share[row, layer] / share.max()))
+                ax.text(layer, row, f"{count}", ha="center", va="center", fontsize=small(), color=colour)
     ax.set_yticks(range(len(values)), [literal(name) for name in values])
     colour_value_ticks(ax, "y")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=min(layers, 12)))
@@ -69,11 +76,11 @@ def value_layers_plot(neurons: pd.DataFrame, *, n_layers: int | None = None, met
     for spine in ax.spines.values():
         spine.set_color("#c8ccd0")
         spine.set_visible(True)
-    bar = figure.colorbar(image, ax=ax, aspect=14, pad=0.02)
+    bar = sheet.figure.colorbar(image, ax=ax, aspect=14, pad=0.02)
     bar.set_label("share of the value's neurons" if len(values) > 3 else "share")
     bar.ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.0f} %"))
     bar.outline.set_visible(False)  # type: ignore[operator]
     selector = f", selector {literal(method_label(str(df['method'].iloc[0])))}" if "method" in df.columns else ""
-    ax.set_title(f"Where value neurons live{selector}", loc="left")
-    return figure
+    sheet.title(f"Where value neurons live{selector}", loc="left")
+    return sheet.figure

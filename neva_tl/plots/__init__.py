@@ -1,6 +1,7 @@
 """Figures from tables, and CircuitsVis views, without a model and without pyplot."""
 
 from neva_tl.plots.bars import method_bars
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.circle import circle_plot
 from neva_tl.plots.circuit import circuit_plot
 from neva_tl.plots.confusion import corrected_heatmaps, mixing_heatmap
@@ -30,6 +31,7 @@ from neva_tl.plots.widgets import Widget, attention, bundle, colored_tokens, neu
 
 __all__ = [
     "FIGURES",
+    "Look",
     "Widget",
     "attention",
     "bundle",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.style import (
     condition_label,
     conditions,
@@ -34,7 +37,7 @@ MEASURES: dict[str, tuple[str, str | None, bool]] = {
 
 
 @styled
-def method_bars(methods: pd.DataFrame, *, measures: tuple[str, ...] | None = None) -> Figure:
+def method_bars(methods: pd.DataFrame, *, measures: tuple[str, ...] | None = None, **look: Unpack[Look]) -> Figure:
     """Draw a row per condition and a column per measure.
 
     Whiskers are the table's intervals; the dashed line is the unedited model. A measure that is null for a condition
@@ -44,6 +47,7 @@ def method_bars(methods: pd.DataFrame, *, measures: tuple[str, ...] | None = Non
         methods: table `methods`: method, gate, target_gain, csr, gain, nlr, ngl (each with _lo, _hi), invalid, ppl, kl,
             acc (ppl and acc with _base for the unedited model).
         measures: names out of `MEASURES`; by default those that the table has.
+        **look: See `Look`.
 
     Returns:
         The figure.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
 from neva_tl.core.errors import InputError
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.style import (
     NEGATIVE,
     POSITIVE,
@@ -30,7 +32,9 @@ COLUMNS = ("method", "steered", "measured", "d", "lo", "hi")
 
 
 @styled
-def circle_plot(df: pd.DataFrame, *, columns: int = 3, most: int = 30, all_edges: bool = False) -> Figure:
+def circle_plot(
+    df: pd.DataFrame, *, columns: int = 3, most: int = 30, all_edges: bool = False, **look: Unpack[Look]
+) -> Figure:
     """Draw an arrow from the steered to every measured value, as wide as |D|.
 
     Red arrows rise, blue ones fall; the area of a disc is the gain. There is one panel per (method, gate, target gain)
@@ -41,6 +45,7 @@ def circle_plot(df: pd.DataFrame, *, columns: int = 3, most: int = 30, all_edges
         columns: panels side by side.
         most: number of arrows in a panel, strongest first; the caption states it.
         all_edges: draw also changes whose interval contains 0 (hidden by default).
+        **look: See `Look`.
 
     Returns:
         The figure.

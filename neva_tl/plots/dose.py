@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.style import (
     condition_label,
     conditions,
@@ -59,7 +62,7 @@ def _leakage_note(name: str) -> str:
 
 
 @styled
-def dose_response(df: pd.DataFrame, *, split: str | None = None) -> Figure:
+def dose_response(df: pd.DataFrame, *, split: str | None = None, **look: Unpack[Look]) -> Figure:
     """Draw gain, leakage and invalid rate against dose, a column per condition.
 
     The leakage is named plain unless the table's column `crossfitted` is true (that of `nv.dose_response`).
@@ -70,6 +73,7 @@ def dose_response(df: pd.DataFrame, *, split: str | None = None) -> Figure:
     Args:
         df: table `dose`: method, gate, steered, dose, gain, leakage, invalid; optionally admissible, split, crossfitted.
         split: name of a split; by default `test` where present, else the one with most rows.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -154,7 +158,7 @@ def _thin(doses: np.ndarray, most: int = 4) -> list[float]:
 
 
 @styled
-def gain_leakage(df: pd.DataFrame, *, split: str | None = None) -> Figure:
+def gain_leakage(df: pd.DataFrame, *, split: str | None = None, **look: Unpack[Look]) -> Figure:
     """Draw leakage against gain as the dose grows, all methods on one pair of axes.
 
     A point is the mean over steered values at one dose (see `mean_over_values`); lower and further right is better.
@@ -163,6 +167,7 @@ def gain_leakage(df: pd.DataFrame, *, split: str | None = None) -> Figure:
     Args:
         df: table `dose`: see `dose_response`.
         split: See `dose_response`.
+        **look: See `Look`.
 
     Returns:
         The figure.

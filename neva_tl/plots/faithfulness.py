@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.style import GREY, halo, need, new_figure, present_values, short, styled, value_colour
 
 COLUMNS = ("value", "size", "f")
@@ -19,7 +20,7 @@ GOAL, SIZE = 0.8, 60
 
 
 @styled
-def faithfulness_plot(df: pd.DataFrame, *, goal: float = GOAL, size: int = SIZE) -> Figure:
+def faithfulness_plot(df: pd.DataFrame, *, goal: float = GOAL, size: int = SIZE, **look: Unpack[Look]) -> Figure:
     """Draw faithfulness F against the number of nodes, one line per value.
 
     F = 1: the circuit with everything else ablated does the task as the full model does; 0: as with everything ablated.
@@ -33,6 +34,7 @@ def faithfulness_plot(df: pd.DataFrame, *, goal: float = GOAL, size: int = SIZE)
             random_mean, random_max.
         goal: F of the horizontal guide line.
         size: number of nodes of the vertical guide line.
+        **look: See `Look`.
 
     Returns:
         The figure.

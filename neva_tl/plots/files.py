@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -16,6 +17,7 @@ from neva_tl.core.ledger import check, checked_bytes
 from neva_tl.core.messages import progress_bar
 from neva_tl.core.theories import ValueTheory, find_theory
 from neva_tl.plots.bars import method_bars
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.circle import circle_plot
 from neva_tl.plots.dose import dose_response, gain_leakage
 from neva_tl.plots.faithfulness import faithfulness_plot
@@ -43,20 +45,22 @@ class FigureSpec:
 
     Attributes:
         table: name of the table it reads.
-        draw: function from the table to the figure.
+        draw: function from the table, and the keywords of `Look`, to the figure.
         made_by: the command that writes the table.
         lacks: function from the table to the reason why its run cannot have the figure ("" where it can).
     """
 
     table: str
-    draw: Callable[[pd.DataFrame], Figure]
+    draw: Callable[..., Figure]
     made_by: str = RUN
     lacks: Callable[[pd.DataFrame], str] = lacks_nothing
 
 
 FIGURES: dict[str, FigureSpec] = {
-    "leakage_heatmap": FigureSpec("leakage", lambda df: leakage_heatmap(at_gain(df)), lacks=lacks_others),
-    "circle_plot": FigureSpec("leakage", lambda df: circle_plot(at_gain(df)), lacks=lacks_circle),
+    "leakage_heatmap": FigureSpec(
+        "leakage", lambda df, **look: leakage_heatmap(at_gain(df), **look), lacks=lacks_others
+    ),
+    "circle_plot": FigureSpec("leakage", lambda df, **look: circle_plot(at_gain(df), **look), lacks=lacks_circle),
     "layer_profile": FigureSpec("neurons", layer_profile),
     "overlap": FigureSpec("neurons", overlap_plot, lacks=lacks_second_set),
     "layer_ablation": FigureSpec("layers", layer_ablation, "analyses/layer_ablation.py"),
@@ -149,12 +153,13 @@ def _sizes(run: Path) -> dict[str, int]:
     return {}
 
 
-def draw_run(run: str | Path, name: str) -> Figure:
+def draw_run(run: str | Path, name: str, **look: Unpack[Look]) -> Figure:
     """Draw one figure of a run from its table.
 
     Args:
         run: the run folder.
         name: a key of `FIGURES`.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -163,7 +168,7 @@ def draw_run(run: str | Path, name: str) -> Figure:
         InputError: The figure is unknown, its table is missing or empty, or the run cannot have it.
 
     Example:
-        >>> figure = nv.plots.draw_run(run, "leakage_heatmap")
+        >>> figure = nv.plots.draw_run(run, "leakage_heatmap", width="column", style="acl")
     """
     if name not in FIGURES:
         raise InputError(f"unknown figure {name!r}: the figures are {', '.join(FIGURES)}")
@@ -172,7 +177,7 @@ def draw_run(run: str | Path, name: str) -> Figure:
         table = read_table(run, spec.table)
         if len(table) and (reason := spec.lacks(table)):
             raise InputError(f"{run} has no figure {name}: {reason}")
-        return spec.draw(table)
+        return spec.draw(table, **look)
 
 
 def reason_against(run: str | Path, name: str) -> str:

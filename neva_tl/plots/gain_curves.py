@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.style import method_colour, method_label, method_order, need, new_figure, styled
 
 COLUMNS = ("gate", "method", "point", "gain", "leakage", "kl")
@@ -16,7 +17,7 @@ BAR: dict[str, Any] = {"linewidth": 0.6, "alpha": 0.6, "zorder": 1}
 
 
 @styled
-def gain_curves_plot(df: pd.DataFrame) -> Figure:
+def gain_curves_plot(df: pd.DataFrame, **look: Unpack[Look]) -> Figure:
     """Draw a row per gate, a column per measure and a line per method.
 
     Bars are 95 % intervals over test prompts.
@@ -24,6 +25,7 @@ def gain_curves_plot(df: pd.DataFrame) -> Figure:
     Args:
         df: table `gain_curves`: gate, method, point, gain, leakage, kl; optionally gain_lo, gain_hi, leakage_lo,
             leakage_hi.
+        **look: See `Look`.
 
     Returns:
         The figure.

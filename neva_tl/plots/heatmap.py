@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.style import (
     DIVERGING,
     condition_label,
@@ -34,7 +36,9 @@ ROWS_OF_LABEL = 4
 
 
 @styled
-def leakage_heatmap(df: pd.DataFrame, *, columns: int = 3, scale: float | None = None, numbers: bool = True) -> Figure:
+def leakage_heatmap(
+    df: pd.DataFrame, *, columns: int = 3, scale: float | None = None, numbers: bool = True, **look: Unpack[Look]
+) -> Figure:
     """Draw a matrix of steered by measured values for each condition.
 
     A condition is a (method, gate, target gain); all panels share one colour scale. A cell is faint where its interval
@@ -45,6 +49,7 @@ def leakage_heatmap(df: pd.DataFrame, *, columns: int = 3, scale: float | None =
         columns: panels side by side.
         scale: |d| at the ends of the colour map; by default the largest |d| in the table.
         numbers: write d into the cells.
+        **look: See `Look`.
 
     Returns:
         The figure.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.style import literal, need, new_figure, styled, value_colour
 from neva_tl.plots.value_names import is_value
 
@@ -13,7 +16,9 @@ COLUMNS = ("label", "est", "lo", "hi")
 
 
 @styled
-def interval_plot(df: pd.DataFrame, *, title: str = "", axis: str = "", guide: float | None = None) -> Figure:
+def interval_plot(
+    df: pd.DataFrame, *, title: str = "", axis: str = "", guide: float | None = None, **look: Unpack[Look]
+) -> Figure:
     """Draw points with whiskers, one row each, in the table's order.
 
     A row without an estimate is labelled "not defined".
@@ -23,6 +28,7 @@ def interval_plot(df: pd.DataFrame, *, title: str = "", axis: str = "", guide: f
         title: text above the axes.
         axis: label of the x axis.
         guide: position of a vertical line, for example 1 for ratios.
+        **look: See `Look`.
 
     Returns:
         The figure.

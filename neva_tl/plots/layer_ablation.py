@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import t as student
 
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.style import need, new_figure, present_values, styled, value_colour
 
 COLUMNS = ("value", "layer", "operation", "group", "d_csr", "lo", "hi")
@@ -21,7 +24,7 @@ OPERATIONS = {"zero": "ablate to zero", "mean": "ablate to mean", "amplify": "am
 
 
 @styled
-def layer_ablation(df: pd.DataFrame) -> Figure:
+def layer_ablation(df: pd.DataFrame, **look: Unpack[Look]) -> Figure:
     """Draw the change of CSR and of loss when one layer is edited.
 
     A column is an operation, a line a group of neurons.
@@ -33,6 +36,7 @@ def layer_ablation(df: pd.DataFrame) -> Figure:
     Args:
         df: table `layers`: value, layer, operation (zero | mean | amplify), group (selected | all | random), d_csr, lo,
             hi; optionally d_loss (nats, on neutral text).
+        **look: See `Look`.
 
     Returns:
         The figure.

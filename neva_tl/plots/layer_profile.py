@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.style import literal, method_label, need, new_figure, present_values, short, styled, value_colour
 
 
@@ -23,7 +26,9 @@ def pick_method(neurons: pd.DataFrame, method: str | None = None) -> pd.DataFram
 
 
 @styled
-def layer_profile(neurons: pd.DataFrame, *, n_layers: int | None = None, method: str | None = None) -> Figure:
+def layer_profile(
+    neurons: pd.DataFrame, *, n_layers: int | None = None, method: str | None = None, **look: Unpack[Look]
+) -> Figure:
     """Draw the number of selected neurons per layer, one row per value.
 
     The deeper the colour of a bar, the larger the median |g| of the layer's neurons.
@@ -32,6 +37,7 @@ def layer_profile(neurons: pd.DataFrame, *, n_layers: int | None = None, method:
         neurons: table `neurons` (or a `NeuronSet.df` with a `value` column): value, layer; optionally g.
         n_layers: layers of the model; by default up to the last with a selected neuron.
         method: name of a selector in a table of several; by default `neva`, else the first.
+        **look: See `Look`.
 
     Returns:
         The figure.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from neva_tl.core.errors import InputError
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.style import GREY, RC, need, new_figure, present_values, short, styled, value_colour
 
 COLUMNS = ("condition", "layer", "value", "log_odds")
@@ -29,7 +31,7 @@ BLUE = "#12679e"
 
 
 @styled
-def logit_lens_plot(df: pd.DataFrame, *, columns: int = 5, embedding: bool = False) -> Figure:
+def logit_lens_plot(df: pd.DataFrame, *, columns: int = 5, embedding: bool = False, **look: Unpack[Look]) -> Figure:
     """Draw the log-odds of each value's words after every layer, and their change.
 
     The unedited model is grey, the edited one has the value's colour. Bands are 95 % intervals over prompts where the table
@@ -43,6 +45,7 @@ def logit_lens_plot(df: pd.DataFrame, *, columns: int = 5, embedding: bool = Fal
         columns: values side by side.
         embedding: show layer 0 too, the reading before any block (far below all others on many models, so that it flattens
             the rest).
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -152,7 +155,7 @@ def _line(ax: Axes, rows: pd.DataFrame, columns: tuple[str, str, str], colour: s
 
 
 @styled
-def token_lens_plot(df: pd.DataFrame, *, value: str | None = None, title: str = "") -> Figure:
+def token_lens_plot(df: pd.DataFrame, *, value: str | None = None, title: str = "", **look: Unpack[Look]) -> Figure:
     """Draw a table of the likeliest next tokens after every layer.
 
     The deeper the colour of a cell, the likelier its token. A space that opens a token is shown as `·`. A token that the
@@ -164,6 +167,7 @@ def token_lens_plot(df: pd.DataFrame, *, value: str | None = None, title: str = 
         value: the value steered towards, whose colour the edited table takes; in a table of several, by default the one
             whose edit brings most probability to tokens that are new in the last layer.
         title: text above the tables; by default the prompt where the table has it.
+        **look: See `Look`.
 
     Returns:
         The figure.

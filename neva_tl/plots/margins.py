@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.style import literal, need, new_figure, styled
 
 
 @styled
-def margin_heatmap(df: pd.DataFrame) -> Figure:
+def margin_heatmap(df: pd.DataFrame, **look: Unpack[Look]) -> Figure:
     """Draw the root mean square of the margin effects, value by layer.
 
     Args:
         df: table of `MarginEffects`: value, layer, rms (nats per token and unit of activation).
+        **look: See `Look`.
 
     Returns:
         The figure.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.statistics import overlap
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.layer_profile import pick_method
 from neva_tl.plots.style import (
     literal,
@@ -66,7 +68,9 @@ def overlaps(neurons: pd.DataFrame, n_neurons: int) -> pd.DataFrame:
 
 
 @styled
-def overlap_plot(neurons: pd.DataFrame, *, n_neurons: int | None = None, method: str | None = None) -> Figure:
+def overlap_plot(
+    neurons: pd.DataFrame, *, n_neurons: int | None = None, method: str | None = None, **look: Unpack[Look]
+) -> Figure:
     """Draw a matrix of the neurons that values share.
 
     Counts are above the diagonal, Jaccard indices below, set sizes on it.
@@ -79,6 +83,7 @@ def overlap_plot(neurons: pd.DataFrame, *, n_neurons: int | None = None, method:
         n_neurons: number of candidates of the selection (layers x d_mlp); by default from the table's
             `attrs["n_layers"] * attrs["d_mlp"]` (set by `read_table`), else from the largest layer and index in it.
         method: name of a selector in a table of several; by default `neva`, else the first.
+        **look: See `Look`.
 
     Returns:
         The figure.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.dose import dose_axis
 from neva_tl.plots.style import (
     colour_value_ticks,
@@ -28,7 +30,7 @@ SPLITS = {"train": 1.0, "validation": 0.55, "test": 0.28}
 
 
 @styled
-def prompt_counts(df: pd.DataFrame, *, title: str = "") -> Figure:
+def prompt_counts(df: pd.DataFrame, *, title: str = "", **look: Unpack[Look]) -> Figure:
     """Draw the number of texts per value and pole.
 
     Bars of the `+` pole point to the right, of the `-` pole to the left.
@@ -38,6 +40,7 @@ def prompt_counts(df: pd.DataFrame, *, title: str = "") -> Figure:
     Args:
         df: value, pole, split; one row per text.
         title: text above the axes.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -78,7 +81,7 @@ def prompt_counts(df: pd.DataFrame, *, title: str = "") -> Figure:
 
 
 @styled
-def contrast_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
+def contrast_profile(df: pd.DataFrame, *, title: str = "", **look: Unpack[Look]) -> Figure:
     """Draw the distance of the poles in each layer before any selection.
 
     The distance is the 99th percentile of |d| over the layer's neurons.
@@ -86,6 +89,7 @@ def contrast_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
     Args:
         df: value, layer, d99 (|mean(+) - mean(-)| / pooled sd).
         title: text above the axes.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -113,7 +117,7 @@ def contrast_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
 
 
 @styled
-def gate_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
+def gate_profile(df: pd.DataFrame, *, title: str = "", **look: Unpack[Look]) -> Figure:
     """Draw the share of tokens for which a relevance gate is open, per layer.
 
     One line is the share of tokens where values are at stake, the other that of neutral text.
@@ -121,6 +125,7 @@ def gate_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
     Args:
         df: layer, caught (share where values are at stake), passed (share of neutral text).
         title: text above the axes.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -150,7 +155,9 @@ def gate_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
 
 
 @styled
-def calibration_plot(df: pd.DataFrame, doses: Mapping[float, float | None], *, title: str = "") -> Figure:
+def calibration_plot(
+    df: pd.DataFrame, doses: Mapping[float, float | None], *, title: str = "", **look: Unpack[Look]
+) -> Figure:
     """Draw gain and invalid rate at every dose of a calibration.
 
     Horizontal lines are the target gains, rings the calibrated doses.
@@ -159,6 +166,7 @@ def calibration_plot(df: pd.DataFrame, doses: Mapping[float, float | None], *, t
         df: dose, gain, invalid, admissible.
         doses: target gain -> calibrated dose, None where out of reach.
         title: text above the axes.
+        **look: See `Look`.
 
     Returns:
         The figure.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.circle import angle_of
 from neva_tl.plots.style import literal, need, new_figure, styled, value_colour
 
@@ -14,7 +17,7 @@ SIDES = {"before": "#8a8a8a", "after": "#12679e"}
 
 
 @styled
-def profile_plot(df: pd.DataFrame, *, title: str = "", axis: str = "") -> Figure:
+def profile_plot(df: pd.DataFrame, *, title: str = "", axis: str = "", **look: Unpack[Look]) -> Figure:
     """Draw scores with whiskers as a closed line around the circle.
 
     A second line is the profile after the edit.
@@ -26,6 +29,7 @@ def profile_plot(df: pd.DataFrame, *, title: str = "", axis: str = "") -> Figure
         df: value, before, before_lo, before_hi; optionally after, after_lo, after_hi.
         title: text above the circle.
         axis: unit of the scores, in words.
+        **look: See `Look`.
 
     Returns:
         The figure.

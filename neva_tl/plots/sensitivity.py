@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.style import (
     GREY,
     method_colour,
@@ -26,7 +29,7 @@ COLUMNS = ("factor", "level", "own", "method", "gain", "leakage", "kl")
 
 
 @styled
-def sensitivity_plot(df: pd.DataFrame) -> Figure:
+def sensitivity_plot(df: pd.DataFrame, **look: Unpack[Look]) -> Figure:
     """Draw gain, leakage and KL at every level, a column per factor.
 
     The horizontal line marks the run's own setting. Levels of `dose` are fixed doses in the method's unit; all others are at
@@ -36,6 +39,7 @@ def sensitivity_plot(df: pd.DataFrame) -> Figure:
     Args:
         df: table `sensitivity`: factor, level, own, method, gain, leakage, kl; optionally gain_lo, gain_hi, leakage_lo,
             leakage_hi.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -102,7 +106,7 @@ def _points(ax: Axes, rows: pd.DataFrame, name: str, levels: list[str], offset: 
 
 
 @styled
-def sparsity_plot(df: pd.DataFrame) -> Figure:
+def sparsity_plot(df: pd.DataFrame, **look: Unpack[Look]) -> Figure:
     """Draw gain against the number of neurons at one dose.
 
     A panel is a method, a line a value.
@@ -111,6 +115,7 @@ def sparsity_plot(df: pd.DataFrame) -> Figure:
 
     Args:
         df: table `sparsity_curve`: method, value, k, gain, chosen (validation prompts).
+        **look: See `Look`.
 
     Returns:
         The figure.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.style import literal, need, new_figure, styled
 
 GAIN, OTHER, FAINT = "#12679e", "#c4502f", "#bbbbbb"
@@ -21,6 +24,7 @@ def steering_plot(
     target: float | None = None,
     unit: str = "",
     title: str = "",
+    **look: Unpack[Look],
 ) -> Figure:
     """Draw the search for the dose beside the change of each concept at that dose.
 
@@ -32,6 +36,7 @@ def steering_plot(
         target: the requested gain; None marks none.
         unit: unit of the gain.
         title: text above the axes.
+        **look: See `Look`.
 
     Returns:
         The figure.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from functools import lru_cache
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 from neva_tl.core.errors import InputError
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.lens import one_line
 from neva_tl.plots.style import (
     FAINT,
@@ -53,6 +55,7 @@ def texts_plot(
     target_gain: float | None = None,
     rows: int = 5,
     words: int = 24,
+    **look: Unpack[Look],
 ) -> Figure:
     """Texts of the same prompts, unedited on the left and steered on the right.
 
@@ -68,6 +71,7 @@ def texts_plot(
         target_gain: The matched gain; by default the largest.
         rows: Number of prompts.
         words: Maximum number of words of a text.
+        **look: See `Look`.
 
     Raises:
         InputError: A column is missing, or the table has no unedited texts, or none of the requested method and value.

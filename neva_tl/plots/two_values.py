@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.style import method_colour, method_label, method_order, need, new_figure, styled
 
 COLUMNS = ("kind", "method", "dose_share", "gain", "min_gain", "leakage")
@@ -18,7 +21,7 @@ MEASURES = (
 
 
 @styled
-def two_values_plot(df: pd.DataFrame) -> Figure:
+def two_values_plot(df: pd.DataFrame, **look: Unpack[Look]) -> Figure:
     """Draw means over the pairs of values of each kind.
 
     A row is a kind and method, a panel a measure.
@@ -28,6 +31,7 @@ def two_values_plot(df: pd.DataFrame) -> Figure:
     Args:
         df: table `two_values_kinds`: kind, method, dose_share, gain, min_gain, leakage; optionally their intervals
             (`gain_lo`, `gain_hi` and so on) and invalid.
+        **look: See `Look`.
 
     Returns:
         The figure.

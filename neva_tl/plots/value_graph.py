@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.circle import position
 from neva_tl.plots.style import NEGATIVE, POSITIVE, literal, need, new_figure, present_values, styled, value_colour
 
@@ -15,7 +18,7 @@ STYLES = {"->": "-|>", "<-": "<|-", "-": "-"}
 
 
 @styled
-def value_graph_plot(df: pd.DataFrame, *, title: str = "") -> Figure:
+def value_graph_plot(df: pd.DataFrame, *, title: str = "", **look: Unpack[Look]) -> Figure:
     """Draw the stable edges between values on the circle.
 
     An edge is as wide as the share of bootstrap draws that have it; red where the scores rise together, blue where one
@@ -24,6 +27,7 @@ def value_graph_plot(df: pd.DataFrame, *, title: str = "") -> Figure:
     Args:
         df: a, b, adjacent, r, drawn, direction (`ValueGraph.df`).
         title: text above the circle.
+        **look: See `Look`.
 
     Returns:
         The figure.

@@ -316,5 +316,5 @@ def _drawable(character: str) -> bool:
 
     Marks of text direction are not printable.
     """
-    font = get_font(findfont(RC["font.family"]))
+    font = get_font(findfont(RC["font.family"][0]))
     return character.isprintable() and font.get_char_index(ord(character)) != 0

@@ -13,13 +13,11 @@ from matplotlib.path import Path as Curve
 
 from neva_tl.core.errors import InputError
 from neva_tl.plots.canvas import MUTED, Look, Sheet, small
-from neva_tl.plots.lens import one_line
+from neva_tl.plots.lens import cell_text
 from neva_tl.plots.palette import ink
 from neva_tl.plots.style import NEGATIVE, POSITIVE, literal, need, present_values, styled, value_colour
 
 COLUMNS = ("value", "layer", "neuron", "token", "token_value", "attribution")
-#: Longest token that is written in full.
-LONGEST = 16
 
 
 @styled
@@ -28,8 +26,8 @@ def circuit_plot(
 ) -> Figure:
     """Draw the strongest links from a value's neurons to tokens.
 
-    Neurons are on the left, higher layers further up; tokens are on the right, grouped by the value that they belong to. A
-    link is as wide as its share of the largest attribution; red raises the token's logit, blue (dashed) lowers it.
+    Neurons are on the left, higher layers further up; tokens are on the right (`·`: a leading space), grouped by the value that they
+    belong to. A link is as wide as its share of the largest attribution; red raises the token's logit, blue lowers it.
 
     Args:
         circuit: table `circuit`: value, layer, neuron, token, token_value, attribution.
@@ -114,8 +112,7 @@ def draw_links(ax: Axes, links: pd.DataFrame, value: str) -> None:
     for token, y in right.items():
         colour = value_colour(token_values[token])
         ax.plot(0.56, y, "s", color=colour, markersize=3.5, zorder=3)
-        label = one_line(str(token), LONGEST).strip() or repr(str(token))
-        ax.text(0.585, y, label, ha="left", va="center", fontsize=small(), parse_math=False)
+        ax.text(0.585, y, cell_text(str(token)), ha="left", va="center", fontsize=small(), parse_math=False)
     for name, rows in by_value.groupby("token_value"):
         heights = [right[token] for token in rows["token"]]
         colour = value_colour(str(name))

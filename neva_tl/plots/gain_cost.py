@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from neva_tl.core.errors import InputError
 from neva_tl.plots.canvas import Look, Sheet, page_width
-from neva_tl.plots.style import literal, method_code, method_colour, method_label, method_order, need, styled
+from neva_tl.plots.style import literal, method_code, method_colour, method_label, method_order, need, short, styled
 
 COLUMNS = ("method", "gain")
 #: Column -> label of its axis.
@@ -56,7 +57,7 @@ def gain_cost_plot(
     for ax, measure in zip(sheet.axes, panels, strict=True):
         panel(ax, df, measure, names)
     for ax in sheet.grid[-1]:
-        ax.set_xlabel("gain (mean over values)")
+        ax.set_xlabel("gain")
     handles, labels = sheet.axes[0].get_legend_handles_labels()
     sheet.legend(handles, labels)
     return sheet.figure
@@ -89,6 +90,9 @@ def panel(ax: Axes, df: pd.DataFrame, measure: str, names: list[str]) -> None:
             ax.axvline(target, color="#bbbbbb", linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
     if measure == "kl" and (df["kl"] > 0).any():
         ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=8))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: short(y, 4)))
+        ax.yaxis.set_minor_formatter(NullFormatter())
     else:
         ax.axhline(0, color="#cccccc", linewidth=0.7, zorder=0)
     ax.set_ylabel(MEASURES.get(measure, measure))

@@ -26,8 +26,9 @@ def circuit_plot(
 ) -> Figure:
     """Draw the strongest links from a value's neurons to tokens.
 
-    Neurons are on the left, higher layers further up; tokens are on the right (`·`: a leading space), grouped by the value that they
-    belong to. A link is as wide as its share of the largest attribution; red raises the token's logit, blue lowers it.
+    Neurons are on the left, higher layers further up. Tokens are on the right (`·`: a leading space), grouped by the value
+    that they belong to. A link is as wide as its share of the largest attribution; red raises the token's logit, blue lowers
+    it.
 
     Args:
         circuit: table `circuit`: value, layer, neuron, token, token_value, attribution.

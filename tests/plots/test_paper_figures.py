@@ -13,11 +13,13 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from helpers import fake_run as fake
 from helpers.paths import ROOT
 from neva_tl import plots
+from neva_tl.plots import paper
 from neva_tl.plots.files import MissingTable, command_of
 from neva_tl.plots.pairing import two_conditions
 from neva_tl.plots.paper import script
@@ -92,21 +94,33 @@ def test_every_figure_of_a_run_and_of_a_paper_has_a_script() -> None:
         assert caption.wide == ('WIDTH = "text"' in text), f"caption and script of {name} differ in width"
 
 
-def test_all_figures_are_drawn_from_a_run_that_has_all_tables(run: Path, tmp_path: Path) -> None:
-    done = all_figures(str(run), "--out", str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert "not drawn" not in done.stdout
-    assert {path.stem for path in tmp_path.glob("*.pdf")} == {path.stem for path in SCRIPTS}
-    assert {path.stem for path in tmp_path.glob("*.png")} == {path.stem for path in SCRIPTS}
-    for path in tmp_path.glob("*.png"):
-        assert imread(path)[..., :3].std() > 0.02, path.stem
+def drawn(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[set[str], str]:
+    """Draw all figures of a run in this process, without files: the names of the figures, and what was printed."""
+    names = set()
+
+    def keep(figure: Figure, stem: Path) -> list[Path]:
+        assert any(ax.has_data() or ax.texts for ax in figure.axes), stem.name
+        names.add(stem.name)
+        return []
+
+    monkeypatch.setattr(paper, "save_figure", keep)
+    assert order().main([str(run)]) == 0
+    return names, capsys.readouterr().out
 
 
-def test_a_run_of_one_value_has_the_others_and_says_why_not(run: Path, tmp_path: Path) -> None:
-    done = all_figures(str(one_value(run, tmp_path / "one")))
-    assert done.returncode == 0, done.stderr
-    absent = dict(re.findall(r"^(\w+): not drawn, (.*)$", done.stdout, re.MULTILINE))
-    assert set(absent) == {"leakage_heatmap", "overlap"}
+def test_all_figures_are_drawn_from_a_run_that_has_all_tables(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names, out = drawn(run, monkeypatch, capsys)
+    assert names == {path.stem for path in SCRIPTS} and "not drawn" not in out
+
+
+def test_a_run_of_one_value_has_the_others_and_says_why_not(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names, out = drawn(one_value(run, tmp_path / "one"), monkeypatch, capsys)
+    absent = dict(re.findall(r"^(\w+): not drawn, (.*)$", out, re.MULTILINE))
+    assert set(absent) == {"leakage_heatmap", "overlap"} == {path.stem for path in SCRIPTS} - names
     assert "nothing to leak to" in absent["leakage_heatmap"]
 
 
@@ -118,6 +132,9 @@ def test_a_figure_without_its_table_names_the_command(run: Path, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     lines = dict(re.findall(r"^(\w+): not drawn, (.*)$", done.stdout, re.MULTILINE))
     assert set(lines) == {path.stem for path in SCRIPTS} - {"overlap", "layer_profile", "value_layers"}
+    for name in ("overlap", "layer_profile", "value_layers"):
+        assert (bare / "paper" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert imread(bare / "paper" / f"{name}.png")[..., :3].std() > 0.02
     assert f"`python analyses/layer_ablation.py {bare}`" in lines["layer_ablation"]
     assert f"`python analyses/judge_quality.py --data DATA --out {bare}`" in lines["judges"]
     assert "`neva-tl run`" in lines["dose_response"]

@@ -59,7 +59,7 @@ def gain_cost_plot(
     for ax in sheet.grid[-1]:
         ax.set_xlabel("gain")
     handles, labels = sheet.axes[0].get_legend_handles_labels()
-    sheet.legend(handles, labels)
+    sheet.legend([bars[0] for bars in handles], labels)
     return sheet.figure
 
 

@@ -34,7 +34,7 @@ def gain_cost_plot(
     Args:
         methods: table `methods`: method, gain; target_gain, leakage, kl, invalid, and `gain_lo`, `gain_hi` and so on, where
             available.
-        measures: columns out of leakage, kl, invalid; those without a number are left out.
+        measures: columns out of leakage, kl, invalid; those that the table lacks, or has no number of, are left out.
         **look: See `Look`.
 
     Returns:
@@ -46,9 +46,9 @@ def gain_cost_plot(
     Example:
         >>> figure = nv.plots.gain_cost_plot(nv.plots.read_table(run, "methods"))
     """
-    df = need(methods, (*COLUMNS, *measures), "methods")
+    df = need(methods, COLUMNS, "methods")
     names = method_order(df["method"])
-    panels = [name for name in measures if df[name].notna().any()]
+    panels = [name for name in measures if name in df.columns and df[name].notna().any()]
     if not panels:
         raise InputError(f"table 'methods' has no number in {', '.join(measures)}: nothing to draw")
     across = page_width() >= SIDE_BY_SIDE
@@ -58,8 +58,9 @@ def gain_cost_plot(
         panel(ax, df, measure, names)
     for ax in sheet.grid[-1]:
         ax.set_xlabel("gain")
-    handles, labels = sheet.axes[0].get_legend_handles_labels()
-    sheet.legend([bars[0] for bars in handles], labels)
+    handles = {bars.get_label(): bars[0] for ax in sheet.axes for bars in ax.containers}
+    labels = [label for name in names if (label := literal(method_label(name))) in handles]
+    sheet.legend([handles[label] for label in labels], labels)
     return sheet.figure
 
 

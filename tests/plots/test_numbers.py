@@ -516,6 +516,8 @@ def test_gain_against_cost_is_the_table_of_methods() -> None:
     spans = segments(figure.axes[0])
     assert rounded(zip(df["gain_lo"], df["gain_hi"], strict=True)) | {(0.0, 0.05)} == spans
     assert len(plots.gain_cost_plot(df.assign(leakage=np.nan)).axes) == 1
+    part = df.assign(leakage=df["leakage"].mask(df["method"] == "caa")).drop(columns=["leakage_lo", "leakage_hi"])
+    assert "CAA" in {text.get_text() for text in plots.gain_cost_plot(part).legends[0].get_texts()}
     with pytest.raises(InputError, match="no number"):
         plots.gain_cost_plot(df.assign(leakage=np.nan, kl=np.nan))
 

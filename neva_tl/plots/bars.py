@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Unpack
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from neva_tl.plots.canvas import Look
+from neva_tl.core.errors import InputError
+from neva_tl.plots.canvas import MUTED, Look, Sheet, page_width, widest, wrap
+from neva_tl.plots.journal import SMALLEST
 from neva_tl.plots.style import (
     condition_label,
     conditions,
@@ -17,12 +22,13 @@ from neva_tl.plots.style import (
     literal,
     method_colour,
     need,
-    new_figure,
     of_condition,
     short,
     styled,
 )
 
+#: Inches of a panel in a wide and in a narrow figure.
+PANEL, NARROW = 0.82, 0.42
 #: Column -> (title, column of the unedited model, or None, and whether lower is better).
 MEASURES: dict[str, tuple[str, str | None, bool]] = {
     "csr": ("CSR", "csr_base", False),
@@ -62,27 +68,50 @@ def method_bars(methods: pd.DataFrame, *, measures: tuple[str, ...] | None = Non
     columns = [
         name for name in (measures or tuple(MEASURES)) if name in methods.columns and methods[name].notna().any()
     ]
+    if not columns:
+        raise InputError(f"table 'methods' has no number of {', '.join(measures or MEASURES)}: nothing to draw")
     rows = conditions(methods)
-    figure = new_figure(1.9 + 1.3 * len(columns), 0.75 + 0.27 * len(rows))
-    axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
-    for ax, name in zip(axes, columns, strict=True):
+    names = [literal(condition_label(*row)) for row in rows]
+    # labels of conditions take at most two fifths of the width
+    tick = float(mpl.rcParams["ytick.labelsize"])
+    names = [
+        wrap(name.replace(" ", "\u00a0").replace("·\u00a0", "· "), 0.38 * page_width(), tick).replace("\u00a0", " ")
+        for name in names
+    ]
+    lines = max(name.count("\n") for name in names) + 1
+    room = page_width() - widest(names, tick) - 0.3
+    across = min(len(columns), max(1, int(room / (NARROW if page_width() < 4 else PANEL))))
+    down = math.ceil(len(columns) / across)
+    across = math.ceil(len(columns) / down)
+    height = max(0.24, 0.05 + lines * tick * 1.25 / 72)
+    sheet = Sheet(0.4 + down * (0.55 + height * len(rows)), down, across, used=len(columns), sharey=True)
+    for index, (ax, name) in enumerate(zip(sheet.axes, columns, strict=True)):
         title, base, lower = MEASURES[name]
-        _column(ax, methods, rows, name, base)
-        ax.set_title(title + (" ↓" if lower else " ↑"), fontsize=8)
-        ax.margins(x=0.12)
+        _column(ax, methods, rows, name, base, (room / across - 0.1) if sheet.own else page_width() / len(columns))
+        sheet.title(
+            title + ("\u00a0↓" if lower else "\u00a0↑"),
+            ax,
+            room=sheet.width - room,
+            columns=across,
+            fontsize=mpl.rcParams["axes.labelsize"],
+        )
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=2 if room / across < 0.9 else 3))
+        if index % across == 0:
+            ax.set_yticks(range(len(rows)), names)
+        elif not sheet.own:
+            ax.set_yticks([])
         ax.grid(axis="x", color="#eeeeee", linewidth=0.7)
         ax.set_axisbelow(True)
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
-    axes[0].set_yticks(range(len(rows)), [literal(condition_label(*row)) for row in rows])
-    axes[0].set_ylim(len(rows) - 0.4, -0.6)
-    figure.supxlabel(
-        "whiskers: 95 % intervals · dashed: unedited model · arrow: which way is better", fontsize=7, color="#666666"
-    )
-    return figure
+        ax.set_ylim(len(rows) - 0.4, -0.75)
+    sheet.note("whiskers: 95 % intervals · dashed: unedited model · arrow: which way is better")
+    return sheet.figure
 
 
-def _column(ax: Axes, methods: pd.DataFrame, rows: list[tuple[str, str, float]], name: str, base: str | None) -> None:
+def _column(
+    ax: Axes, methods: pd.DataFrame, rows: list[tuple[str, str, float]], name: str, base: str | None, width: float
+) -> None:
     number = methods[name].to_numpy(dtype=float)
     low = methods[f"{name}_lo"].to_numpy(dtype=float) if f"{name}_lo" in methods.columns else number
     high = methods[f"{name}_hi"].to_numpy(dtype=float) if f"{name}_hi" in methods.columns else number
@@ -109,8 +138,8 @@ def _column(ax: Axes, methods: pd.DataFrame, rows: list[tuple[str, str, float]],
                 "not defined",
                 va="center",
                 ha="left",
-                color="#999999",
-                fontsize=6,
+                color=MUTED,
+                fontsize=SMALLEST,
             )
             continue
         lo, hi = float(row.get(f"{name}_lo", np.nan)), float(row.get(f"{name}_hi", np.nan))
@@ -133,9 +162,11 @@ def _column(ax: Axes, methods: pd.DataFrame, rows: list[tuple[str, str, float]],
                 textcoords="offset points",
                 ha="center",
                 va="bottom",
-                fontsize=5.6,
+                fontsize=SMALLEST,
             )
         )
     # a rate that is 0 everywhere has no span of its own
     span = high_limit - low_limit if high_limit - low_limit > 1e-9 else 1.0
-    ax.set_xlim(low_limit - 0.06 * span, high_limit + 0.1 * span)
+    # an estimate at an end has its number inside the panel
+    label = 0.11 / max(width, 0.3)
+    ax.set_xlim(low_limit - max(0.06, label) * span, high_limit + max(0.1, label) * span)

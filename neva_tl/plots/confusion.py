@@ -67,7 +67,13 @@ def mixing_heatmap(df: pd.DataFrame, **look: Unpack[Look]) -> Figure:
     df = need(df, ("judge", "true", "measured", "m", "lo", "hi"), "judge_mixing")
     table = df.rename(columns={"judge": "method", "true": "steered", "m": "d"})
     figure: Figure = leakage_heatmap(table, **look)
-    figure.axes[0].set_ylabel("truly there")
-    figure.axes[-1].set_ylabel("M = rise of the measured score")
-    figure.supxlabel("outlined: the value itself · faint: 95 % interval contains 0", fontsize=7, color="#666666")
+    bars = [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
+    bars[-1].set_ylabel("M = rise of the measured score")
+    for ax in figure.axes:
+        if ax.get_ylabel().startswith("steered"):
+            ax.set_ylabel("truly there")
+    if look.get("ax") is None:
+        figure.supxlabel(
+            figure.get_supxlabel().replace("outlined: gain", "outlined: the value itself").replace(" of D", " of M")
+        )
     return figure

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from neva_tl.core.errors import InputError, NevaError
 from neva_tl.core.files import atomic_write
 from neva_tl.plots.style import FIGURE_DPI
+from neva_tl.study.paper.captions import CAPTIONS
 
 #: Pixels of a column, of the gaps, and of a figure's name; columns side by side.
 COLUMN, GAP, NAME, ACROSS = 350, 20, 20, 4
@@ -46,7 +47,7 @@ def main() -> int:
 
 
 def figures_of(run: Path) -> list[Path]:
-    """Return the PNGs of a run's paper figures in the order in which they were drawn.
+    """Return the PNGs of a run's paper figures, in the order of the paper, then the supplements by name.
 
     Args:
         run: run folder.
@@ -54,7 +55,11 @@ def figures_of(run: Path) -> list[Path]:
     Raises:
         InputError: There are none.
     """
-    paths = sorted((run / "paper").glob("*.png"), key=lambda path: path.stat().st_mtime)
+    order = list(CAPTIONS)
+    paths = sorted(
+        (run / "paper").glob("*.png"),
+        key=lambda path: (order.index(path.stem) if path.stem in order else len(order), path.stem),
+    )
     if not paths:
         raise InputError(f"{run}/paper has no figures: draw them with `make figures RUN={run}`")
     return paths

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from neva_tl.core.errors import InputError
-from neva_tl.plots.canvas import MUTED, Look, Sheet, page_width, widest, wrap
+from neva_tl.plots.canvas import MUTED, Look, Sheet, own_axes, page_width, small, widest, wrap
 from neva_tl.plots.journal import SMALLEST
 from neva_tl.plots.style import (
     condition_label,
@@ -28,7 +28,9 @@ from neva_tl.plots.style import (
 )
 
 #: Inches of a panel in a wide and in a narrow figure.
-PANEL, NARROW = 0.82, 0.42
+PANEL, NARROW = 0.82, 0.55
+#: Inches that fit on a page; a figure that is taller leaves out measures in this order.
+TALLEST, FIRST_OUT = 8.6, ("ppl", "acc", "csr", "invalid", "kl", "ngl", "nlr", "gain")
 #: Column -> (title, column of the unedited model, or None, and whether lower is better).
 MEASURES: dict[str, tuple[str, str | None, bool]] = {
     "csr": ("CSR", "csr_base", False),
@@ -52,7 +54,7 @@ def method_bars(methods: pd.DataFrame, *, measures: tuple[str, ...] | None = Non
     Args:
         methods: table `methods`: method, gate, target_gain, csr, gain, nlr, ngl (each with _lo, _hi), invalid, ppl, kl,
             acc (ppl and acc with _base for the unedited model).
-        measures: names out of `MEASURES`; by default those that the table has.
+        measures: names out of `MEASURES`; by default those that the table has and that fit on a page.
         **look: See `Look`.
 
     Returns:
@@ -71,31 +73,35 @@ def method_bars(methods: pd.DataFrame, *, measures: tuple[str, ...] | None = Non
     if not columns:
         raise InputError(f"table 'methods' has no number of {', '.join(measures or MEASURES)}: nothing to draw")
     rows = conditions(methods)
-    names = [literal(condition_label(*row)) for row in rows]
-    # labels of conditions take at most two fifths of the width
-    tick = float(mpl.rcParams["ytick.labelsize"])
-    names = [
-        wrap(name.replace(" ", "\u00a0").replace("·\u00a0", "· "), 0.38 * page_width(), tick).replace("\u00a0", " ")
-        for name in names
-    ]
+    tick, width = float(mpl.rcParams["ytick.labelsize"]), page_width()
+    # labels of conditions take at most two fifths of the width, and break between their parts
+    names = [literal(condition_label(*row)).replace(" ", "\u00a0").replace("·\u00a0", "· ") for row in rows]
+    names = [wrap(name, 0.38 * width, tick).replace("\u00a0", " ") for name in names]
     lines = max(name.count("\n") for name in names) + 1
-    room = page_width() - widest(names, tick) - 0.3
-    across = min(len(columns), max(1, int(room / (NARROW if page_width() < 4 else PANEL))))
+    room = width - widest(names, tick) - 0.3
+    band = 0.55 + max(0.24, 0.05 + lines * tick * 1.25 / 72) * len(rows)
+    left_out: list[str] = []
+    while True:
+        across = min(len(columns), max(1, int(room / (NARROW if width < 4 else PANEL))))
+        down = math.ceil(len(columns) / across)
+        if measures or own_axes() or len(columns) < 2 or down * band <= TALLEST:
+            break
+        left_out.append(next(name for name in FIRST_OUT if name in columns))
+        columns.remove(left_out[-1])
+    across = len(columns) if own_axes() else math.ceil(len(columns) / down)
     down = math.ceil(len(columns) / across)
-    across = math.ceil(len(columns) / down)
-    height = max(0.24, 0.05 + lines * tick * 1.25 / 72)
-    sheet = Sheet(0.4 + down * (0.55 + height * len(rows)), down, across, used=len(columns), sharey=True)
+    sheet = Sheet(0.4 + down * band, down, across, used=len(columns), sharey=True)
     for index, (ax, name) in enumerate(zip(sheet.axes, columns, strict=True)):
         title, base, lower = MEASURES[name]
-        _column(ax, methods, rows, name, base, (room / across - 0.1) if sheet.own else page_width() / len(columns))
+        _column(ax, methods, rows, name, base, (room / across - 0.1) if sheet.own else width / len(columns))
         sheet.title(
             title + ("\u00a0↓" if lower else "\u00a0↑"),
             ax,
-            room=sheet.width - room,
+            room=width - room,
             columns=across,
-            fontsize=mpl.rcParams["axes.labelsize"],
+            fontsize=mpl.rcParams["axes.labelsize"] if width > 4 else small(),
         )
-        ax.xaxis.set_major_locator(MaxNLocator(nbins=2 if room / across < 0.9 else 3))
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=1 if room / across < 0.6 else 2 if room / across < 0.9 else 3))
         if index % across == 0:
             ax.set_yticks(range(len(rows)), names)
         elif not sheet.own:
@@ -105,7 +111,9 @@ def method_bars(methods: pd.DataFrame, *, measures: tuple[str, ...] | None = Non
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
         ax.set_ylim(len(rows) - 0.4, -0.75)
-    sheet.note("whiskers: 95 % intervals · dashed: unedited model · arrow: which way is better")
+    note = "whiskers: 95 % intervals · dashed: unedited model · arrow: which way is better"
+    absent = ", ".join(MEASURES[name][0] for name in left_out)
+    sheet.note(note + (f"\nno room for {absent}: choose with measures=" if absent else ""))
     return sheet.figure
 
 
@@ -135,7 +143,7 @@ def _column(
             ax.text(
                 low_limit + 0.04 * (high_limit - low_limit),
                 y,
-                "not defined",
+                "not defined" if width > 0.6 else "–",
                 va="center",
                 ha="left",
                 color=MUTED,

@@ -31,7 +31,7 @@ from neva_tl.plots.style import (
 from neva_tl.plots.value_names import theory_in
 
 #: Inches of the narrowest and of the widest panel.
-NARROWEST, WIDEST = 2.1, 3.3
+NARROWEST, WIDEST = 2.3, 3.3
 COLUMNS = ("method", "steered", "measured", "d", "lo", "hi")
 
 
@@ -112,7 +112,7 @@ def _panel(
     # room for the widest name on both sides of the circle
     name_size = float(mpl.rcParams["ytick.labelsize"])
     room = min(2 * widest_label(names, name_size, "bold") / width, 0.7)
-    half = 1.2 / (1 - room)
+    half = 1.3 / (1 - room)
     ax.set_xlim(-half, half)
     ax.set_ylim(-1.28, 1.28)
     ax.set_aspect("equal")

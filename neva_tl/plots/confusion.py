@@ -73,7 +73,6 @@ def mixing_heatmap(df: pd.DataFrame, **look: Unpack[Look]) -> Figure:
         if ax.get_ylabel().startswith("steered"):
             ax.set_ylabel("truly there")
     if look.get("ax") is None:
-        figure.supxlabel(
-            figure.get_supxlabel().replace("outlined: gain", "outlined: the value itself").replace(" of D", " of M")
-        )
+        unit = "\nnumbers: hundredths of M" if "hundredths" in figure.get_supxlabel() else ""
+        figure.supxlabel(f"outlined: the value itself\nfaint: 95 % interval contains 0{unit}")
     return figure

@@ -58,7 +58,7 @@ def gain_curves_plot(df: pd.DataFrame, **look: Unpack[Look]) -> Figure:
                 ax.plot(
                     line["gain"], line[name], color=colour, markersize=3, linewidth=1.2, zorder=3, **method_code(method)
                 )
-            ax.set_xlabel("gain on test prompts")
+            ax.set_xlabel(wrap("gain on test prompts", page_width() / 2 - 0.7, float(mpl.rcParams["axes.labelsize"])))
             ax.set_ylabel(wrap(label, tall, float(mpl.rcParams["axes.labelsize"])))
             ax.xaxis.set_major_locator(MaxNLocator(nbins=ticks_that_fit(page_width() / 2 - 0.6)))
             if name == "kl":

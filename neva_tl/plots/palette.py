@@ -131,14 +131,14 @@ def contrast(text: Any, ground: Any = "white") -> float:
 
 
 def on(ground: Any) -> str:
-    """Return the text colour, near-black or white, that is more readable on a ground.
+    """Return the text colour, black or white, that is more readable on a ground.
 
     One of the two always has a contrast of at least 4.5.
 
     Args:
         ground: Colour below the text.
     """
-    return max(("#111111", "#ffffff"), key=lambda text: contrast(text, ground))
+    return max(("#000000", "#ffffff"), key=lambda text: contrast(text, ground))
 
 
 @functools.lru_cache(maxsize=512)

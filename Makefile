@@ -14,7 +14,7 @@ MARKED = $$(grep -rlE 'mark\.$(1)\b' tests --include='test_*.py')
 # Local models and shipped data only: nothing here may wait for a hub.
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup setup-tl3 demo study real smollm2 models test test-browser test-tl3 test-oldest test-extras test-smollm2 lint types figures circuits sensitivity science science-smollm2 judges planted bench gpu-check ci ci-full notebook docs gallery clean
+.PHONY: help setup setup-tl3 demo study real smollm2 models test test-browser test-tl3 test-oldest test-extras test-smollm2 lint types figures figure-tables contact-sheet circuits sensitivity science science-smollm2 judges planted bench gpu-check ci ci-full notebook docs gallery clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -94,10 +94,17 @@ types: setup ## mypy
 	$(BIN)/mypy
 
 RUN ?= runs/demo
-figures: setup ## paper figures (PDF and PNG) from a run's tables: make figures RUN=runs/demo
+STYLE ?= icml
+figures: setup ## a paper's figures, tables, captions, methods and BibTeX from a run's tables: make figures RUN=runs/demo STYLE=acl
+	$(BIN)/python figures $(RUN) --style $(STYLE)
+	$(BIN)/neva-tl paper $(RUN)
+
+figure-tables: setup ## the tables that figures need beyond a run's own: layer ablation, logit lens (demo: about two minutes)
 	$(BIN)/python analyses/layer_ablation.py $(RUN)
 	$(BIN)/python analyses/logit_lens.py $(RUN)
-	for figure in figures/*.py; do $(BIN)/python $$figure $(RUN) --skip-missing || exit 1; done
+
+contact-sheet: setup ## docs/figures.png: all figures of a run at column width, with their names
+	$(BIN)/python analyses/contact_sheet.py $(RUN) --out docs/figures.png
 
 # Options of analyses/sensitivity.py, say SENSITIVITY="--value all".
 SENSITIVITY ?=

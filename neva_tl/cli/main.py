@@ -28,6 +28,7 @@ MODULES: tuple[str, ...] = (
     "verify",
     "report",
     "compare",
+    "paper",
     "inspect_artefact",
     "card",
     "select_neurons",

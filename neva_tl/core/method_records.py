@@ -92,35 +92,35 @@ def _shipped(path: str, family: Family, label: str, colour: str, **facts: Any) -
 
 #: name -> record, in the order of figures.
 METHODS: dict[str, Method] = {
-    "neva": _shipped("neva:neva", "neurons", "NeVA", "#12679e", gate="probe", dose="log-odds"),
-    "neva_shift": _shipped("neva:neva_shift", "neurons", "NeVA shift", "#5aa9d6"),
-    "caa": _shipped("caa:caa", "vectors", "CAA", "#c4502f"),
-    "caa_projected": _shipped("caa:caa_projected", "vectors", "CAA projected", "#e39a63"),
-    "caa_layers": _shipped("caa_layers:caa_layers", "vectors", "CAA layers", "#a33b20"),
-    "caa_layers_projected": _shipped("caa_layers:caa_layers_projected", "vectors", "CAA layers projected", "#c98a5e"),
-    "caa_probe": _shipped("caa_probe:caa_probe", "vectors", "CAA probe", "#d96c8a", gate="probe", dose="log-odds"),
+    "neva": _shipped("neva:neva", "neurons", "NeVA", "#0f6398", gate="probe", dose="log-odds"),
+    "neva_shift": _shipped("neva:neva_shift", "neurons", "NeVA shift", "#5daad6"),
+    "caa": _shipped("caa:caa", "vectors", "CAA", "#b02c35"),
+    "caa_projected": _shipped("caa:caa_projected", "vectors", "CAA projected", "#f0a672"),
+    "caa_layers": _shipped("caa_layers:caa_layers", "vectors", "CAA layers", "#86250c"),
+    "caa_layers_projected": _shipped("caa_layers:caa_layers_projected", "vectors", "CAA layers projected", "#b27c5d"),
+    "caa_probe": _shipped("caa_probe:caa_probe", "vectors", "CAA probe", "#c75d7c", gate="probe", dose="log-odds"),
     "caa_projected_probe": _shipped(
-        "caa_probe:caa_projected_probe", "vectors", "CAA projected probe", "#b5446e", gate="probe", dose="log-odds"
+        "caa_probe:caa_projected_probe", "vectors", "CAA projected probe", "#96316a", gate="probe", dose="log-odds"
     ),
     "conva": _shipped(
-        "conva:conva", "vectors", "ConVA", "#8e44ad", gate="prompt_probe", dose="log-odds", relevance="query"
+        "conva:conva", "vectors", "ConVA", "#9d54c3", gate="prompt_probe", dose="log-odds", relevance="query"
     ),
-    "persona_vector": _shipped("persona_vector:persona_vector", "vectors", "persona vector", "#c2185b"),
-    "sae": _shipped("sae:sae", "vectors", "SAE features", "#2f8f9d", optional=True),
-    "dpn_le": _shipped("dpn_le:dpn_le", "neurons", "DPN-LE", "#a8874a"),
-    "npti": _shipped("npti:npti", "neurons", "NPTI", "#3f8f6b", dose="gamma", needs_gate_stats=True),
-    "lape": _shipped("lape:lape", "neurons", "LAPE", "#7a7f2a", dose="share"),
-    "austeer": _shipped("austeer:austeer", "neurons", "AUSteer", "#1f9e9e", dose="factor"),
-    "cna": _shipped("cna:cna", "neurons", "CNA", "#0d5c4a", dose="factor"),
-    "role": _shipped("role:role_prompt", "prompt", "role prompt", "#6b8e23", dose="none", relevance="no"),
+    "persona_vector": _shipped("persona_vector:persona_vector", "vectors", "persona vector", "#ca1459"),
+    "sae": _shipped("sae:sae", "vectors", "SAE features", "#369aa9", optional=True),
+    "dpn_le": _shipped("dpn_le:dpn_le", "neurons", "DPN-LE", "#af8e4c"),
+    "npti": _shipped("npti:npti", "neurons", "NPTI", "#179384", dose="gamma", needs_gate_stats=True),
+    "lape": _shipped("lape:lape", "neurons", "LAPE", "#8e8d1f", dose="share"),
+    "austeer": _shipped("austeer:austeer", "neurons", "AUSteer", "#54bec6", dose="factor"),
+    "cna": _shipped("cna:cna", "neurons", "CNA", "#347156", dose="factor"),
+    "role": _shipped("role:role_prompt", "prompt", "role prompt", "#597605", dose="none", relevance="no"),
     "role_few_shot": _shipped(
-        "role_few_shot:role_few_shot", "prompt", "few-shot role prompt", "#b8b62e", dose="none", relevance="no"
+        "role_few_shot:role_few_shot", "prompt", "few-shot role prompt", "#b7b52d", dose="none", relevance="no"
     ),
-    "visa": _shipped("visa:visa", "prompt", "VISA-like", "#4e7d4e", dose="none", relevance="no", optional=True),
-    "random": _shipped("placebos:random_neurons", "placebo", "random neurons", "#7d7d7d", dose_of="neva_shift"),
-    "rotated": _shipped("rotated:rotated", "placebo", "rotated basis", "#8c8279"),
+    "visa": _shipped("visa:visa", "prompt", "VISA-like", "#36612f", dose="none", relevance="no", optional=True),
+    "random": _shipped("placebos:random_neurons", "placebo", "random neurons", "#5e6987", dose_of="neva_shift"),
+    "rotated": _shipped("rotated:rotated", "placebo", "rotated basis", "#af9e84"),
     "label_shuffled": _shipped(
-        "placebos:label_shuffled", "placebo", "shuffled labels", "#a9a9a9", dose_of="neva_shift"
+        "placebos:label_shuffled", "placebo", "shuffled labels", "#adb0a9", dose_of="neva_shift"
     ),
 }
 

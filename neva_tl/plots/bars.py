@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from typing import Unpack
+
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from neva_tl.core.errors import InputError
+from neva_tl.plots.canvas import MUTED, Look, Sheet, own_axes, page_width, small, widest, wrap
+from neva_tl.plots.journal import SMALLEST
 from neva_tl.plots.style import (
     condition_label,
     conditions,
@@ -14,12 +22,15 @@ from neva_tl.plots.style import (
     literal,
     method_colour,
     need,
-    new_figure,
     of_condition,
     short,
     styled,
 )
 
+#: Inches of a panel in a wide and in a narrow figure.
+PANEL, NARROW = 0.82, 0.55
+#: Inches that fit on a page; a figure that is taller leaves out measures in this order.
+TALLEST, FIRST_OUT = 8.6, ("ppl", "acc", "csr", "invalid", "kl", "ngl", "nlr", "gain")
 #: Column -> (title, column of the unedited model, or None, and whether lower is better).
 MEASURES: dict[str, tuple[str, str | None, bool]] = {
     "csr": ("CSR", "csr_base", False),
@@ -34,7 +45,7 @@ MEASURES: dict[str, tuple[str, str | None, bool]] = {
 
 
 @styled
-def method_bars(methods: pd.DataFrame, *, measures: tuple[str, ...] | None = None) -> Figure:
+def method_bars(methods: pd.DataFrame, *, measures: tuple[str, ...] | None = None, **look: Unpack[Look]) -> Figure:
     """Draw a row per condition and a column per measure.
 
     Whiskers are the table's intervals; the dashed line is the unedited model. A measure that is null for a condition
@@ -43,7 +54,8 @@ def method_bars(methods: pd.DataFrame, *, measures: tuple[str, ...] | None = Non
     Args:
         methods: table `methods`: method, gate, target_gain, csr, gain, nlr, ngl (each with _lo, _hi), invalid, ppl, kl,
             acc (ppl and acc with _base for the unedited model).
-        measures: names out of `MEASURES`; by default those that the table has.
+        measures: names out of `MEASURES`; by default those that the table has and that fit on a page.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -58,27 +70,56 @@ def method_bars(methods: pd.DataFrame, *, measures: tuple[str, ...] | None = Non
     columns = [
         name for name in (measures or tuple(MEASURES)) if name in methods.columns and methods[name].notna().any()
     ]
+    if not columns:
+        raise InputError(f"table 'methods' has no number of {', '.join(measures or MEASURES)}: nothing to draw")
     rows = conditions(methods)
-    figure = new_figure(1.9 + 1.3 * len(columns), 0.75 + 0.27 * len(rows))
-    axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
-    for ax, name in zip(axes, columns, strict=True):
+    tick, width = float(mpl.rcParams["ytick.labelsize"]), page_width()
+    # labels of conditions take at most two fifths of the width, and break between their parts
+    names = [literal(condition_label(*row)).replace(" ", "\u00a0").replace("·\u00a0", "· ") for row in rows]
+    names = [wrap(name, 0.38 * width, tick).replace("\u00a0", " ") for name in names]
+    lines = max(name.count("\n") for name in names) + 1
+    room = width - widest(names, tick) - 0.3
+    band = 0.55 + max(0.24, 0.05 + lines * tick * 1.25 / 72) * len(rows)
+    left_out: list[str] = []
+    while True:
+        across = min(len(columns), max(1, int(room / (NARROW if width < 4 else PANEL))))
+        down = math.ceil(len(columns) / across)
+        if measures or own_axes() or len(columns) < 2 or down * band <= TALLEST:
+            break
+        left_out.append(next(name for name in FIRST_OUT if name in columns))
+        columns.remove(left_out[-1])
+    across = len(columns) if own_axes() else math.ceil(len(columns) / down)
+    down = math.ceil(len(columns) / across)
+    sheet = Sheet(0.4 + down * band, down, across, used=len(columns), sharey=True)
+    for index, (ax, name) in enumerate(zip(sheet.axes, columns, strict=True)):
         title, base, lower = MEASURES[name]
-        _column(ax, methods, rows, name, base)
-        ax.set_title(title + (" ↓" if lower else " ↑"), fontsize=8)
-        ax.margins(x=0.12)
+        _column(ax, methods, rows, name, base, (room / across - 0.1) if sheet.own else width / len(columns))
+        sheet.title(
+            title + ("\u00a0↓" if lower else "\u00a0↑"),
+            ax,
+            room=width - room,
+            columns=across,
+            fontsize=mpl.rcParams["axes.labelsize"] if width > 4 else small(),
+        )
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=1 if room / across < 0.6 else 2 if room / across < 0.9 else 3))
+        if index % across == 0:
+            ax.set_yticks(range(len(rows)), names)
+        elif not sheet.own:
+            ax.set_yticks([])
         ax.grid(axis="x", color="#eeeeee", linewidth=0.7)
         ax.set_axisbelow(True)
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
-    axes[0].set_yticks(range(len(rows)), [literal(condition_label(*row)) for row in rows])
-    axes[0].set_ylim(len(rows) - 0.4, -0.6)
-    figure.supxlabel(
-        "whiskers: 95 % intervals · dashed: unedited model · arrow: which way is better", fontsize=7, color="#666666"
-    )
-    return figure
+        ax.set_ylim(len(rows) - 0.4, -0.75)
+    note = "whiskers: 95 % intervals · dashed: unedited model · arrow: which way is better"
+    absent = ", ".join(MEASURES[name][0] for name in left_out)
+    sheet.note(note + (f"\nno room for {absent}: choose with measures=" if absent else ""))
+    return sheet.figure
 
 
-def _column(ax: Axes, methods: pd.DataFrame, rows: list[tuple[str, str, float]], name: str, base: str | None) -> None:
+def _column(
+    ax: Axes, methods: pd.DataFrame, rows: list[tuple[str, str, float]], name: str, base: str | None, width: float
+) -> None:
     number = methods[name].to_numpy(dtype=float)
     low = methods[f"{name}_lo"].to_numpy(dtype=float) if f"{name}_lo" in methods.columns else number
     high = methods[f"{name}_hi"].to_numpy(dtype=float) if f"{name}_hi" in methods.columns else number
@@ -102,11 +143,11 @@ def _column(ax: Axes, methods: pd.DataFrame, rows: list[tuple[str, str, float]],
             ax.text(
                 low_limit + 0.04 * (high_limit - low_limit),
                 y,
-                "not defined",
+                "not defined" if width > 0.6 else "–",
                 va="center",
                 ha="left",
-                color="#999999",
-                fontsize=6,
+                color=MUTED,
+                fontsize=SMALLEST,
             )
             continue
         lo, hi = float(row.get(f"{name}_lo", np.nan)), float(row.get(f"{name}_hi", np.nan))
@@ -129,9 +170,11 @@ def _column(ax: Axes, methods: pd.DataFrame, rows: list[tuple[str, str, float]],
                 textcoords="offset points",
                 ha="center",
                 va="bottom",
-                fontsize=5.6,
+                fontsize=SMALLEST,
             )
         )
     # a rate that is 0 everywhere has no span of its own
     span = high_limit - low_limit if high_limit - low_limit > 1e-9 else 1.0
-    ax.set_xlim(low_limit - 0.06 * span, high_limit + 0.1 * span)
+    # an estimate at an end has its number inside the panel
+    label = 0.11 / max(width, 0.3)
+    ax.set_xlim(low_limit - max(0.06, label) * span, high_limit + max(0.1, label) * span)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Unpack
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,6 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
 from neva_tl.core.errors import InputError
+from neva_tl.plots.canvas import Look, Sheet, own_axes, page_width, wrap
+from neva_tl.plots.canvas import widest as widest_label
+from neva_tl.plots.palette import ink
 from neva_tl.plots.style import (
     NEGATIVE,
     POSITIVE,
@@ -19,18 +24,21 @@ from neva_tl.plots.style import (
     conditions,
     literal,
     need,
-    new_figure,
     of_condition,
     styled,
     value_colour,
 )
 from neva_tl.plots.value_names import theory_in
 
+#: Inches of the narrowest and of the widest panel.
+NARROWEST, WIDEST = 2.3, 3.3
 COLUMNS = ("method", "steered", "measured", "d", "lo", "hi")
 
 
 @styled
-def circle_plot(df: pd.DataFrame, *, columns: int = 3, most: int = 30, all_edges: bool = False) -> Figure:
+def circle_plot(
+    df: pd.DataFrame, *, columns: int = 3, most: int = 30, all_edges: bool = False, **look: Unpack[Look]
+) -> Figure:
     """Draw an arrow from the steered to every measured value, as wide as |D|.
 
     Red arrows rise, blue ones fall; the area of a disc is the gain. There is one panel per (method, gate, target gain)
@@ -41,6 +49,7 @@ def circle_plot(df: pd.DataFrame, *, columns: int = 3, most: int = 30, all_edges
         columns: panels side by side.
         most: number of arrows in a panel, strongest first; the caption states it.
         all_edges: draw also changes whose interval contains 0 (hidden by default).
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -56,27 +65,28 @@ def circle_plot(df: pd.DataFrame, *, columns: int = 3, most: int = 30, all_edges
     if not theory.has_circle:
         raise InputError(f"the theory {theory.name} has no circle: draw leakage_heatmap instead of circle_plot")
     panels = conditions(df)
-    across = min(columns, len(panels))
+    width, size = page_width(), float(mpl.rcParams["axes.titlesize"])
+    across = len(panels) if own_axes() else min(columns, len(panels), max(1, int(width / NARROWEST)))
     down = math.ceil(len(panels) / across)
-    figure = new_figure(0.1 + 3.15 * across, 0.5 + 2.55 * down)
-    grid = figure.subplots(down, across, squeeze=False)
+    panel = min(width / across, WIDEST)
+    titles = [wrap(literal(condition_label(*one)), panel - 0.1, size, "bold") for one in panels]
+    lines = max(title.count("\n") for title in titles)
+    sheet = Sheet(0.55 + down * (0.2 + 0.14 * lines + 0.8 * panel), down, across, used=len(panels))
     off = df[df["steered"] != df["measured"]]
     gains = df[df["steered"] == df["measured"]]
     widest = float(off["d"].abs().max()) if len(off) else 1.0
     largest = float(gains["d"].max()) if len(gains) else 1.0
-    for index, ax in enumerate(grid.flat):
+    for ax, one, title in zip(sheet.axes, panels, titles, strict=True):
         ax.set_axis_off()
-        if index < len(panels):
-            _panel(ax, of_condition(df, panels[index]), widest or 1.0, largest or 1.0, most, all_edges)
-            ax.set_title(literal(condition_label(*panels[index])))
+        _panel(ax, of_condition(df, one), widest or 1.0, largest or 1.0, most, all_edges, panel)
+        ax.set_title(title)
     hidden = "" if all_edges else ", 95 % interval without 0"
-    figure.legend(
+    sheet.legend(
         [Line2D([], [], color=POSITIVE, linewidth=2), Line2D([], [], color=NEGATIVE, linewidth=2)],
-        ["measured value rises", f"falls   (at most {most} strongest changes a panel{hidden}; disc: gain)"],
-        loc="outside lower center",
-        ncols=2,
+        ["measured value rises", "falls"],
     )
-    return figure
+    sheet.note(f"at most {most} strongest changes a panel{hidden} · area of a disc: gain")
+    return sheet.figure
 
 
 def position(name: str) -> tuple[float, float]:
@@ -95,8 +105,15 @@ def angle_of(name: str) -> float:
     return 360.0 * theory.index(name) / len(theory) if angle is None else angle
 
 
-def _panel(ax: Axes, rows: pd.DataFrame, widest: float, largest: float, most: int, all_edges: bool) -> None:
-    ax.set_xlim(-1.68, 1.68)
+def _panel(
+    ax: Axes, rows: pd.DataFrame, widest: float, largest: float, most: int, all_edges: bool, width: float
+) -> None:
+    names = theory_in([*rows["measured"], *rows["steered"]]).names
+    # room for the widest name on both sides of the circle
+    name_size = float(mpl.rcParams["ytick.labelsize"])
+    room = min(2 * widest_label(names, name_size, "bold") / width, 0.7)
+    half = 1.3 / (1 - room)
+    ax.set_xlim(-half, half)
     ax.set_ylim(-1.28, 1.28)
     ax.set_aspect("equal")
     edges = rows[(rows["steered"] != rows["measured"]) & rows["d"].notna()]
@@ -122,10 +139,19 @@ def _panel(ax: Axes, rows: pd.DataFrame, widest: float, largest: float, most: in
             )
         )
     gain = rows[rows["steered"] == rows["measured"]].set_index("steered")["d"]
-    for name in theory_in([*rows["measured"], *rows["steered"]]).names:
+    for name in names:
         x, y = position(name)
         raw = float(gain.get(name, np.nan))
         size = 20 + 150 * max(raw, 0.0) / largest if np.isfinite(raw) and largest > 0 else 20
         ax.scatter([x], [y], s=size, color=value_colour(name), zorder=3, edgecolors="white", linewidths=0.8)
         side = "center" if abs(x) < 0.1 else ("left" if x > 0 else "right")
-        ax.text(1.17 * x, 1.19 * y, name, ha=side, va="center", fontsize=7, color=value_colour(name), fontweight="bold")
+        ax.text(
+            1.17 * x,
+            1.19 * y,
+            name,
+            ha=side,
+            va="center",
+            fontsize=name_size,
+            color=ink(value_colour(name)),
+            fontweight="bold",
+        )

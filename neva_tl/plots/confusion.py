@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import pandas as pd
 from matplotlib.figure import Figure
 
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.heatmap import leakage_heatmap
 from neva_tl.plots.style import method_label, need
 
 
-def corrected_heatmaps(df: pd.DataFrame) -> Figure:
+def corrected_heatmaps(df: pd.DataFrame, **look: Unpack[Look]) -> Figure:
     """Draw raw and corrected leakage on one colour scale, a row per method.
 
     Args:
         df: table `leakage_corrected`: method, steered, measured, d, lo, hi, corrected, corrected_lo, corrected_hi.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -35,17 +39,18 @@ def corrected_heatmaps(df: pd.DataFrame) -> Figure:
         for label, columns in (("raw", raw), ("corrected", corrected)):
             levels = rows[list(columns)].set_axis(list(raw), axis=1)
             tables.append(pd.concat([names, levels], axis=1).assign(method=f"{method_label(str(method))}, {label}"))
-    figure: Figure = leakage_heatmap(pd.concat(tables, ignore_index=True), columns=2)
+    figure: Figure = leakage_heatmap(pd.concat(tables, ignore_index=True), columns=2, **look)
     return figure
 
 
-def mixing_heatmap(df: pd.DataFrame) -> Figure:
+def mixing_heatmap(df: pd.DataFrame, **look: Unpack[Look]) -> Figure:
     """Draw the mixing matrix of a judge.
 
     A cell is the rise of a value's score (column) with each true value (row), the other true values fixed.
 
     Args:
         df: table `judge_mixing`: judge, true, measured, m, lo, hi.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -61,8 +66,13 @@ def mixing_heatmap(df: pd.DataFrame) -> Figure:
     """
     df = need(df, ("judge", "true", "measured", "m", "lo", "hi"), "judge_mixing")
     table = df.rename(columns={"judge": "method", "true": "steered", "m": "d"})
-    figure: Figure = leakage_heatmap(table)
-    figure.axes[0].set_ylabel("truly there")
-    figure.axes[-1].set_ylabel("M = rise of the measured score")
-    figure.supxlabel("outlined: the value itself · faint: 95 % interval contains 0", fontsize=7, color="#666666")
+    figure: Figure = leakage_heatmap(table, **look)
+    bars = [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
+    bars[-1].set_ylabel("M = rise of the measured score")
+    for ax in figure.axes:
+        if ax.get_ylabel().startswith("steered"):
+            ax.set_ylabel("truly there")
+    if look.get("ax") is None:
+        unit = "\nnumbers: hundredths of M" if "hundredths" in figure.get_supxlabel() else ""
+        figure.supxlabel(f"outlined: the value itself\nfaint: 95 % interval contains 0{unit}")
     return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from neva_tl.plots.style import GREY, halo, need, new_figure, present_values, short, styled, value_colour
+from neva_tl.plots.canvas import MUTED, Look, Sheet, own_axes, page_width, small
+from neva_tl.plots.style import GREY, halo, need, present_values, short, styled, value_code, value_colour
 
 COLUMNS = ("value", "size", "f")
 #: Faithfulness and size that the guide lines mark: four fifths of the task in at most 60 nodes.
@@ -19,7 +20,7 @@ GOAL, SIZE = 0.8, 60
 
 
 @styled
-def faithfulness_plot(df: pd.DataFrame, *, goal: float = GOAL, size: int = SIZE) -> Figure:
+def faithfulness_plot(df: pd.DataFrame, *, goal: float = GOAL, size: int = SIZE, **look: Unpack[Look]) -> Figure:
     """Draw faithfulness F against the number of nodes, one line per value.
 
     F = 1: the circuit with everything else ablated does the task as the full model does; 0: as with everything ablated.
@@ -33,6 +34,7 @@ def faithfulness_plot(df: pd.DataFrame, *, goal: float = GOAL, size: int = SIZE)
             random_mean, random_max.
         goal: F of the horizontal guide line.
         size: number of nodes of the vertical guide line.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -48,31 +50,45 @@ def faithfulness_plot(df: pd.DataFrame, *, goal: float = GOAL, size: int = SIZE)
     values = present_values(df["value"])
     df, unclear = _measurable(df)
     complete = "completeness" in df.columns and bool(df["completeness"].notna().any())
-    figure = new_figure(7.6 if complete else 4.9, 3.5)
-    axes = figure.subplots(1, 2 if complete else 1, squeeze=False, sharex=True)[0]
+    panels = 1 + complete
+    across = panels if page_width() > 4 or own_axes() else 1
+    side = 2.9 if across == panels and page_width() > 4 else 2.3
+    sheet = Sheet(0.8 + side * (panels // across), panels // across, across, sharex=True)
+    axes = sheet.axes
     _random(axes[0], df)
     _curves(axes[0], df, values)
     _guides(axes[0], goal, size)
     reached = int(sum(_reaches(df[df["value"] == name], goal, size) for name in values))
-    axes[0].set_title(f"F ≥ {short(goal)} within {size} nodes: {reached} of {len(values)} values", loc="left")
+    sheet.title(
+        f"F ≥ {short(goal)} within {size} nodes: {reached} of {len(values)} values",
+        columns=across,
+        room=1.6 if across > 1 else 0.75,
+        loc="left",
+    )
     levels = [df[name] for name in ("f", "random_mean") if name in df.columns and df[name].notna().any()]
     axes[0].set_ylim(bottom=min([0.0, *(float(level.min()) for level in levels)]) - 0.06)
     if complete:
         _completeness(axes[1], df, values)
+        sheet.title(
+            "the model without the circuit", axes[1], columns=across, room=1.6 if across > 1 else 0.75, loc="left"
+        )
     for ax in axes:
         ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=20))
+        ax.xaxis.set_major_locator(
+            LogLocator(base=10, subs=(1, 2, 5) if page_width() / across > 3 else (1, 3), numticks=20)
+        )
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.set_xlabel("nodes in the circuit (heads + neurons)")
+        if ax in axes[-across:]:
+            ax.set_xlabel("nodes in the circuit (heads + neurons)")
         ax.grid(axis="y", color="#eceef0", linewidth=0.6)
         ax.set_axisbelow(True)
-    _legend(figure, df, values)
+    _legend(sheet, df, values)
     if unclear:
         about = "whose F is not measurable (its interval contains both 0 and 1)"
         text = f"not drawn: {unclear} of {len(df)} circuits, {about}"
-        figure.supxlabel(text, fontsize=7, color="#666666")
-    return figure
+        sheet.note(text)
+    return sheet.figure
 
 
 def _measurable(df: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -91,7 +107,16 @@ def _curves(ax: Axes, df: pd.DataFrame, values: list[str]) -> None:
         colour = value_colour(name)
         if {"lo", "hi"} <= set(rows.columns):
             ax.fill_between(rows["size"], rows["lo"], rows["hi"], color=colour, alpha=0.1, linewidth=0, zorder=2)
-        ax.plot(rows["size"], rows["f"], "-o", color=colour, markersize=2.4, linewidth=1.3, zorder=4)
+        ax.plot(
+            rows["size"],
+            rows["f"],
+            "-",
+            marker=value_code(name)["marker"],
+            color=colour,
+            markersize=2.4,
+            linewidth=1.3,
+            zorder=4,
+        )
         if "f_train" in rows.columns:
             ax.plot(rows["size"], rows["f_train"], color=colour, linewidth=0.6, linestyle=(0, (2, 2)), zorder=3)
     ax.set_ylabel("faithfulness F (test split)")
@@ -103,7 +128,7 @@ def _guides(ax: Axes, goal: float, size: int) -> None:
         ax.axhline(height, color="#777777", linewidth=0.7, linestyle="-" if height == 1 else (0, (4, 3)), zorder=1)
     ax.axhline(0, color="#bbbbbb", linewidth=0.7, zorder=1)
     ax.axvline(size, color="#777777", linewidth=0.7, linestyle=(0, (4, 3)), zorder=1)
-    style: dict[str, Any] = {"ha": "left", "fontsize": 6.5, "color": "#666666", "zorder": 5}
+    style: dict[str, Any] = {"ha": "left", "fontsize": small(), "color": MUTED, "zorder": 5}
     halo(ax.text(0.012, goal, short(goal), transform=ax.get_yaxis_transform(), va="bottom", **style))
     halo(ax.text(size, 0.985, f" {size} nodes", transform=ax.get_xaxis_transform(), va="top", **style))
 
@@ -112,16 +137,23 @@ def _completeness(ax: Axes, df: pd.DataFrame, values: list[str]) -> None:
     """The panel of the model without the circuit."""
     for name in values:
         rows = df[df["value"] == name].sort_values("size")
-        ax.plot(rows["size"], rows["completeness"], "-o", color=value_colour(name), markersize=2.4, linewidth=1.3)
+        ax.plot(
+            rows["size"],
+            rows["completeness"],
+            "-",
+            marker=value_code(name)["marker"],
+            color=value_colour(name),
+            markersize=2.4,
+            linewidth=1.3,
+        )
     for height in (0, 1):
         ax.axhline(height, color="#777777" if height else "#bbbbbb", linewidth=0.7, zorder=1)
     ax.set_ylabel("completeness = 1 − F of the rest")
-    ax.set_title("the model without the circuit", loc="left")
 
 
-def _legend(figure: Figure, df: pd.DataFrame, values: list[str]) -> None:
+def _legend(sheet: Sheet, df: pd.DataFrame, values: list[str]) -> None:
     handles: list[Line2D | Patch] = [
-        Line2D([], [], color=value_colour(name), marker="o", markersize=3) for name in values
+        Line2D([], [], color=value_colour(name), marker=value_code(name)["marker"], markersize=3) for name in values
     ]
     labels = list(values)
     if "f_train" in df.columns:
@@ -130,7 +162,7 @@ def _legend(figure: Figure, df: pd.DataFrame, values: list[str]) -> None:
     if "random_mean" in df.columns:
         handles.append(Patch(color=GREY, alpha=0.35, linewidth=0))
         labels.append("random circuits: mean to best")
-    figure.legend(handles, labels, loc="outside right center")
+    sheet.legend(handles, labels, right=len(labels) > 4)
 
 
 def _random(ax: Axes, df: pd.DataFrame) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
+import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
-from neva_tl.plots.style import method_colour, method_label, method_order, need, new_figure, styled
+from neva_tl.plots.canvas import Look, Sheet, page_width, ticks_that_fit, wrap
+from neva_tl.plots.style import literal, method_code, method_colour, method_label, method_order, need, styled
 
 COLUMNS = ("gate", "method", "point", "gain", "leakage", "kl")
 MEASURES = (("leakage", "leakage\n(mean over other values)"), ("kl", "KL on neutral text\n(nats per token)"))
@@ -16,7 +20,7 @@ BAR: dict[str, Any] = {"linewidth": 0.6, "alpha": 0.6, "zorder": 1}
 
 
 @styled
-def gain_curves_plot(df: pd.DataFrame) -> Figure:
+def gain_curves_plot(df: pd.DataFrame, **look: Unpack[Look]) -> Figure:
     """Draw a row per gate, a column per measure and a line per method.
 
     Bars are 95 % intervals over test prompts.
@@ -24,6 +28,7 @@ def gain_curves_plot(df: pd.DataFrame) -> Figure:
     Args:
         df: table `gain_curves`: gate, method, point, gain, leakage, kl; optionally gain_lo, gain_hi, leakage_lo,
             leakage_hi.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -38,9 +43,9 @@ def gain_curves_plot(df: pd.DataFrame) -> Figure:
     """
     df = need(df, COLUMNS, "gain_curves")
     gates = list(dict.fromkeys(df["gate"]))
-    figure = new_figure(7.4, 0.4 + 2.0 * len(gates))
-    grid = figure.subplots(len(gates), len(MEASURES), squeeze=False)
-    for gate, axes in zip(gates, grid, strict=True):
+    tall = 1.35 if page_width() < 4 else 1.75
+    sheet = Sheet(0.75 + (tall + 0.35) * len(gates), len(gates), len(MEASURES))
+    for gate, axes in zip(gates, sheet.grid, strict=True):
         rows = df[df["gate"] == gate]
         for ax, (name, label) in zip(axes, MEASURES, strict=True):
             ax.axhline(0, color="#cccccc", linewidth=0.7, zorder=0)
@@ -51,12 +56,20 @@ def gain_curves_plot(df: pd.DataFrame) -> Figure:
                 if {f"{name}_lo", f"{name}_hi"} <= set(line.columns):
                     ax.vlines(line["gain"], line[f"{name}_lo"], line[f"{name}_hi"], color=colour, **BAR)
                 ax.plot(
-                    line["gain"], line[name], "-o", color=colour, markersize=3, label=method_label(method), zorder=3
+                    line["gain"], line[name], color=colour, markersize=3, linewidth=1.2, zorder=3, **method_code(method)
                 )
-            ax.set_xlabel("gain on test prompts")
-            ax.set_ylabel(label)
+            ax.set_xlabel(wrap("gain on test prompts", page_width() / 2 - 0.7, float(mpl.rcParams["axes.labelsize"])))
+            ax.set_ylabel(wrap(label, tall, float(mpl.rcParams["axes.labelsize"])))
+            ax.xaxis.set_major_locator(MaxNLocator(nbins=ticks_that_fit(page_width() / 2 - 0.6)))
             if name == "kl":
                 ax.set_ylim(bottom=0)
         axes[0].set_title(f"gate: {gate}", loc="left")
-        axes[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
-    return figure
+    methods = method_order(df["method"])
+    handles = [
+        Line2D([], [], color=method_colour(name), linewidth=1.2, markersize=3.5, **method_code(name))
+        for name in methods
+    ]
+    sheet.legend(handles, [literal(method_label(name)) for name in methods])
+    if {"gain_lo", "leakage_lo"} & set(df.columns):
+        sheet.note("bars: 95 % intervals over test prompts")
+    return sheet.figure

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,19 +12,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import t as student
 
-from neva_tl.plots.style import need, new_figure, present_values, styled, value_colour
+from neva_tl.plots.canvas import Look, Sheet, page_width, ticks_that_fit, wrap
+from neva_tl.plots.palette import code, replaced
+from neva_tl.plots.style import need, present_values, styled, value_colour
 
 COLUMNS = ("value", "layer", "operation", "group", "d_csr", "lo", "hi")
 GROUPS = {
     "selected": ("selected neurons", "#12679e"),
     "all": ("all neurons of the layer", "#3c3c3c"),
-    "random": ("random neurons", "#9b9b9b"),
+    "random": ("random neurons", "#8a8a8a"),
 }
 OPERATIONS = {"zero": "ablate to zero", "mean": "ablate to mean", "amplify": "amplify"}
 
 
 @styled
-def layer_ablation(df: pd.DataFrame) -> Figure:
+def layer_ablation(df: pd.DataFrame, **look: Unpack[Look]) -> Figure:
     """Draw the change of CSR and of loss when one layer is edited.
 
     A column is an operation, a line a group of neurons.
@@ -33,6 +38,7 @@ def layer_ablation(df: pd.DataFrame) -> Figure:
     Args:
         df: table `layers`: value, layer, operation (zero | mean | amplify), group (selected | all | random), d_csr, lo,
             hi; optionally d_loss (nats, on neutral text).
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -51,8 +57,10 @@ def layer_ablation(df: pd.DataFrame) -> Figure:
     measures = [("d_csr", "change of CSR")]
     if "d_loss" in df.columns and df["d_loss"].notna().any():
         measures.append(("d_loss", "change of loss, nats"))
-    figure = new_figure(0.7 + 2.15 * len(operations), 0.75 + 1.85 * len(measures))
-    grid = figure.subplots(len(measures), len(operations), sharex=True, sharey="row", squeeze=False)
+    panel = (page_width() - 0.6) / len(operations)
+    tall = 1.25 if page_width() < 4 else 1.75
+    sheet = Sheet(0.75 + tall * len(measures), len(measures), len(operations), sharex=True, sharey="row")
+    grid = sheet.grid
     groups = [name for name in GROUPS if name in set(df["group"])]
     groups += [name for name in df["group"].unique() if name not in groups]
     for row_index, (column, label) in enumerate(measures):
@@ -63,11 +71,11 @@ def layer_ablation(df: pd.DataFrame) -> Figure:
                 rows = df[(df["operation"] == operation) & (df["group"] == group)]
                 if len(rows):
                     _line(ax, rows, column, group)
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=min(8, ticks_that_fit(panel - 0.1, 0.25))))
             if row_index == 0:
-                ax.set_title(OPERATIONS.get(operation, operation))
+                sheet.title(OPERATIONS.get(operation, operation), ax, room=0.6, columns=len(operations))
             if column_index == 0:
-                ax.set_ylabel(label)
+                ax.set_ylabel(wrap(label, tall - 0.3, float(mpl.rcParams["axes.labelsize"])))
             if row_index == len(measures) - 1:
                 ax.set_xlabel("layer")
     handles, labels = [], []
@@ -76,18 +84,30 @@ def layer_ablation(df: pd.DataFrame) -> Figure:
             if name not in labels:
                 handles.append(handle)
                 labels.append(name)
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    return figure
+    sheet.legend(handles, labels)
+    several = df["value"].nunique() > 1
+    about = "over values · dots: single values (selected neurons)" if several else "over prompts"
+    sheet.note(f"bands: 95 % intervals {about}")
+    return sheet.figure
 
 
 def _line(ax: Axes, rows: pd.DataFrame, column: str, group: str) -> None:
     label, colour = GROUPS.get(group, (group, "#a05195"))
+    colour = replaced(group, colour)
     values = present_values(rows["value"])
     wide = rows.pivot_table(index="layer", columns="value", values=column, aggfunc="mean").sort_index()
     if wide.empty:
         return
     mean, layers = wide.mean(axis=1), wide.index.to_numpy()
-    ax.plot(layers, mean, "-o", markersize=2.6, color=colour, label=label, zorder=3)
+    ax.plot(
+        layers,
+        mean,
+        markersize=2.6,
+        color=colour,
+        label=label,
+        zorder=3,
+        **code(list(GROUPS).index(group) if group in GROUPS else 3),
+    )
     if len(values) > 1:
         n = wide.notna().sum(axis=1)
         half = student.ppf(0.975, np.maximum(n - 1, 1)) * wide.std(axis=1) / np.sqrt(n)

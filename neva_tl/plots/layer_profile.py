@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from neva_tl.plots.style import literal, method_label, need, new_figure, present_values, short, styled, value_colour
+from neva_tl.plots.canvas import MUTED, Look, Sheet, small, ticks_that_fit, widest
+from neva_tl.plots.palette import ink
+from neva_tl.plots.style import literal, method_label, need, present_values, short, styled, value_colour
 
 
 def pick_method(neurons: pd.DataFrame, method: str | None = None) -> pd.DataFrame:
@@ -23,7 +28,9 @@ def pick_method(neurons: pd.DataFrame, method: str | None = None) -> pd.DataFram
 
 
 @styled
-def layer_profile(neurons: pd.DataFrame, *, n_layers: int | None = None, method: str | None = None) -> Figure:
+def layer_profile(
+    neurons: pd.DataFrame, *, n_layers: int | None = None, method: str | None = None, **look: Unpack[Look]
+) -> Figure:
     """Draw the number of selected neurons per layer, one row per value.
 
     The deeper the colour of a bar, the larger the median |g| of the layer's neurons.
@@ -32,6 +39,7 @@ def layer_profile(neurons: pd.DataFrame, *, n_layers: int | None = None, method:
         neurons: table `neurons` (or a `NeuronSet.df` with a `value` column): value, layer; optionally g.
         n_layers: layers of the model; by default up to the last with a selected neuron.
         method: name of a selector in a table of several; by default `neva`, else the first.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -52,8 +60,10 @@ def layer_profile(neurons: pd.DataFrame, *, n_layers: int | None = None, method:
     counts = {name: np.bincount(df.loc[df["value"] == name, "layer"].astype(int), minlength=layers) for name in values}
     highest = max(int(count.max()) for count in counts.values())
     row_height = 0.52 if len(values) > 1 else 1.9
-    figure = new_figure(min(7.2, 3.6 + 0.13 * layers), 0.75 + row_height * len(values))
-    axes = figure.subplots(len(values), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    sheet = Sheet(0.9 + row_height * len(values), len(values), 1, sharex=True, sharey=True)
+    axes = sheet.axes
+    size = float(mpl.rcParams["axes.labelsize"])
+    room = sheet.width - (widest(values, size, "bold") if len(values) > 1 else 0.2) - 1.0
     for ax, name in zip(axes, values, strict=True):
         of_value = df["value"] == name
         median = strengths[of_value].groupby(df.loc[of_value, "layer"].astype(int)).median().reindex(range(layers))
@@ -68,18 +78,19 @@ def layer_profile(neurons: pd.DataFrame, *, n_layers: int | None = None, method:
         note = f"n = {int(of_value.sum())}"
         if strengths[of_value].notna().any():
             note += f"\n|g| {short(np.median(strengths[of_value].dropna()).item(), 1)}"
-        ax.text(1.01, 0.5, note, transform=ax.transAxes, va="center", fontsize=6.5, color="#666666")
+        ax.text(1.01, 0.5, note, transform=ax.transAxes, va="center", fontsize=small(), color=MUTED)
         if len(values) > 1:
             ax.set_ylabel(
-                name, rotation=0, ha="right", va="center", color=value_colour(name), fontweight="bold", labelpad=8
+                name, rotation=0, ha="right", va="center", color=ink(value_colour(name)), fontweight="bold", labelpad=8
             )
         else:
             ax.set_ylabel("neurons")
     axes[-1].set_xlim(-0.6, layers - 0.4)
-    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=min(layers, 16)))
-    axes[-1].set_xlabel("layer" + ("" if np.isnan(top) else "  (deeper colour: larger median |g| in that layer)"))
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=min(layers, 16, ticks_that_fit(room, 0.25))))
+    axes[-1].set_xlabel("layer")
+    sheet.note("" if np.isnan(top) else "height: neurons in the layer · deeper colour: larger median |g| of them")
     title = values[0] if len(values) == 1 else "Selected neurons per layer"
     if "method" in df.columns:
         title += f", selector {literal(method_label(str(df['method'].iloc[0])))}"
-    axes[0].set_title(title, loc="left")
-    return figure
+    sheet.title(title, loc="left", room=sheet.width - room)
+    return sheet.figure

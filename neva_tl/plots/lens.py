@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Unpack
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,7 +18,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from neva_tl.core.errors import InputError
-from neva_tl.plots.style import GREY, RC, need, new_figure, present_values, short, styled, value_colour
+from neva_tl.plots.canvas import Look, Sheet, own_axes, page_width, text_width, ticks_that_fit
+from neva_tl.plots.journal import SANS, SMALLEST
+from neva_tl.plots.palette import ink, on
+from neva_tl.plots.style import GREY, need, present_values, short, styled, value_colour
 
 COLUMNS = ("condition", "layer", "value", "log_odds")
 TOKEN_COLUMNS = ("condition", "layer", "rank", "text", "probability")
@@ -29,7 +34,7 @@ BLUE = "#12679e"
 
 
 @styled
-def logit_lens_plot(df: pd.DataFrame, *, columns: int = 5, embedding: bool = False) -> Figure:
+def logit_lens_plot(df: pd.DataFrame, *, columns: int = 5, embedding: bool = False, **look: Unpack[Look]) -> Figure:
     """Draw the log-odds of each value's words after every layer, and their change.
 
     The unedited model is grey, the edited one has the value's colour. Bands are 95 % intervals over prompts where the table
@@ -43,6 +48,7 @@ def logit_lens_plot(df: pd.DataFrame, *, columns: int = 5, embedding: bool = Fal
         columns: values side by side.
         embedding: show layer 0 too, the reading before any block (far below all others on many models, so that it flattens
             the rest).
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -63,12 +69,25 @@ def logit_lens_plot(df: pd.DataFrame, *, columns: int = 5, embedding: bool = Fal
         values = [name for name in values if name in set(df["steered"].dropna())] or values
     edited = bool((df["condition"] == "edited").any())
     across = min(columns, len(values))
-    down = math.ceil(len(values) / across)
-    tall, low = 1.2, 0.85
-    figure = new_figure(0.75 + 1.6 * across, 0.95 + (0.3 + tall + low * edited) * down)
-    ratios = [tall, low] * down if edited else [tall] * down
-    grid = figure.subplots(len(ratios), across, sharex=True, squeeze=False, height_ratios=ratios)
     step = 2 if edited else 1
+    tall, low = 1.2, 0.85
+    if own_axes() is None:
+        across = min(across, max(1, int((page_width() - 0.5) / 1.2)))
+        if len(values) > 4 and page_width() < 4:  # more panels side by side, as narrow as a tick label allows
+            across, tall, low = min(columns, 3), 1.0, 0.75
+    down = math.ceil(len(values) / across)
+    ratios = [tall, low] * down if edited else [tall] * down
+    full = down * across == len(values)
+    sheet = Sheet(
+        0.95 + (0.25 + tall + low * edited) * down,
+        len(ratios),
+        across,
+        used=None if own_axes() is None or full else -1,
+        sharex=True,
+        height_ratios=ratios,
+    )
+    grid = sheet.grid
+    panel = (sheet.width - 0.5) / across
     for index in range(down * across):
         row, column = step * (index // across), index % across
         for kind in range(step):
@@ -79,18 +98,20 @@ def logit_lens_plot(df: pd.DataFrame, *, columns: int = 5, embedding: bool = Fal
             ax.sharey(grid[kind, 0])
             name = values[index]
             (_change if kind else _levels)(ax, df[df["value"] == name], name, named)
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+            ax.xaxis.set_major_locator(
+                MaxNLocator(integer=True, nbins=min(6, ticks_that_fit(panel - 0.1, 0.25)), min_n_ticks=1)
+            )
             ax.grid(axis="y", color="#eceef0", linewidth=0.6)
             ax.set_axisbelow(True)
             if column == 0:
-                ax.set_ylabel("change (nats)" if kind else "log-odds (nats)")
+                ax.set_ylabel("change\n(nats)" if kind else "log-odds\n(nats)")
             else:
                 ax.tick_params(labelleft=False)
             # a panel above an empty cell of the grid is the lowest of its column
             if kind == step - 1 and index + across >= len(values):
                 ax.tick_params(labelbottom=True)
                 ax.set_xlabel("after layer")
-    figure.align_ylabels(list(grid[:, 0]))
+    sheet.figure.align_ylabels(list(grid[:, 0]))
     handles = [Line2D([], [], color=PLAIN, linewidth=1.5)]
     labels = ["unedited"]
     if edited:
@@ -99,9 +120,11 @@ def logit_lens_plot(df: pd.DataFrame, *, columns: int = 5, embedding: bool = Fal
     if edited and named and df["steered"].nunique() > 1:
         handles.append(Line2D([], [], color="#222222", linewidth=0.6, alpha=0.6))
         labels.append("edited towards another")
-    figure.suptitle("Logit lens: log-odds that the next token is one of the value's words", fontsize=8.5)
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    return figure
+    sheet.heading("Logit lens: log-odds that the next token is one of the value's words")
+    sheet.legend(handles, labels)
+    if {"lo", "hi"} <= set(df.columns):
+        sheet.note("bands: 95 % intervals over prompts")
+    return sheet.figure
 
 
 def _edited(part: pd.DataFrame, name: str, named: bool) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
@@ -121,7 +144,7 @@ def _levels(ax: Axes, rows: pd.DataFrame, name: str, named: bool) -> None:
         ax.plot(rows["layer"], rows["log_odds"], color=value_colour(other), linewidth=0.6, alpha=0.6, zorder=2)
     for rows, colour, depth in ((plain, PLAIN, 3), (edited, value_colour(name), 4)):
         _line(ax, rows, ("log_odds", "lo", "hi"), colour, depth)
-    ax.set_title(name, color=value_colour(name))
+    ax.set_title(name, color=ink(value_colour(name)), fontsize=mpl.rcParams["legend.fontsize"])
 
 
 def _change(ax: Axes, rows: pd.DataFrame, name: str, named: bool) -> None:
@@ -139,7 +162,7 @@ def _change(ax: Axes, rows: pd.DataFrame, name: str, named: bool) -> None:
         end = float(edited["change"].iloc[-1])
         ax.text(
             0.04, 0.94, f"{'+' if end >= 0 else ''}{short(end, 1, fixed=True)} at the end", transform=ax.transAxes,
-            ha="left", va="top", fontsize=6.5, color=value_colour(name),
+            ha="left", va="top", fontsize=SMALLEST, color=ink(value_colour(name)),
         )  # fmt: skip
 
 
@@ -152,7 +175,7 @@ def _line(ax: Axes, rows: pd.DataFrame, columns: tuple[str, str, str], colour: s
 
 
 @styled
-def token_lens_plot(df: pd.DataFrame, *, value: str | None = None, title: str = "") -> Figure:
+def token_lens_plot(df: pd.DataFrame, *, value: str | None = None, title: str = "", **look: Unpack[Look]) -> Figure:
     """Draw a table of the likeliest next tokens after every layer.
 
     The deeper the colour of a cell, the likelier its token. A space that opens a token is shown as `·`. A token that the
@@ -164,6 +187,7 @@ def token_lens_plot(df: pd.DataFrame, *, value: str | None = None, title: str = 
         value: the value steered towards, whose colour the edited table takes; in a table of several, by default the one
             whose edit brings most probability to tokens that are new in the last layer.
         title: text above the tables; by default the prompt where the table has it.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -185,21 +209,28 @@ def token_lens_plot(df: pd.DataFrame, *, value: str | None = None, title: str = 
         raise InputError("table 'lens_tokens' has neither condition, unedited nor edited: nothing to draw")
     layers = [int(layer) for layer in sorted(df["layer"].unique())]
     ranks = int(df["rank"].max())
-    figure = new_figure(0.8 + len(conditions) * (0.25 + 0.78 * ranks), 0.95 + 0.21 * len(layers))
-    axes = figure.subplots(1, len(conditions), sharey=True, squeeze=False)[0]
+    across = len(conditions) if page_width() > 5 or own_axes() else 1
+    down = len(conditions) // across
+    sheet = Sheet(0.6 + down * (0.45 + 0.19 * len(layers)), down, across, sharey=True)
+    axes = sheet.axes
+    room = (sheet.width - 0.6) / across / ranks
     edited_colour = value_colour(value) if value else BLUE
     for ax, condition in zip(axes, conditions, strict=True):
         colour = GREY if condition == "unedited" else edited_colour
-        _token_cells(ax, df[df["condition"] == condition], layers, ranks, colour, _new_tokens(df, condition))
+        _token_cells(ax, df[df["condition"] == condition], layers, ranks, colour, _new_tokens(df, condition), room)
         towards = f" towards {value}" if value and condition == "edited" else ""
-        ax.set_title(condition + towards, color="#555555" if condition == "unedited" else edited_colour, loc="left")
+        ax.set_title(
+            condition + towards, color="#555555" if condition == "unedited" else ink(edited_colour), loc="left"
+        )
         _token_axes(ax, layers, ranks)
-    axes[0].set_ylabel("after layer")
+    for ax in axes[::across]:
+        ax.set_ylabel("after layer")
     if title:
-        figure.suptitle(one_line(title, 120), fontsize=8, x=0.01, ha="left", parse_math=False)
+        most = int(sheet.width * 72 / (0.62 * float(mpl.rcParams["font.size"])))
+        sheet.heading(one_line(title, most), fontsize=mpl.rcParams["font.size"], x=0.01, ha="left", parse_math=False)
     bold = " · bold: not among the unedited tokens of that layer" if len(conditions) > 1 else ""
-    figure.supxlabel(f"ground: probability from 0 (white) to 1{bold}", fontsize=7, color="#666666")
-    return figure
+    sheet.note(f"ground: probability from 0 (white) to 1{bold}")
+    return sheet.figure
 
 
 def _towards(df: pd.DataFrame, value: str | None) -> tuple[str | None, pd.DataFrame]:
@@ -222,7 +253,13 @@ def _new_tokens(df: pd.DataFrame, condition: str) -> Callable[[int, str], bool]:
 
 
 def _token_cells(
-    ax: Axes, rows: pd.DataFrame, layers: list[int], ranks: int, colour: str, is_new: Callable[[int, str], bool]
+    ax: Axes,
+    rows: pd.DataFrame,
+    layers: list[int],
+    ranks: int,
+    colour: str,
+    is_new: Callable[[int, str], bool],
+    room: float,
 ) -> None:
     """Tokens of one condition on a ground as deep as their probability."""
     cells = [
@@ -238,8 +275,9 @@ def _token_cells(
     ax.imshow(heat, cmap=ground, vmin=0, vmax=1, aspect="auto", interpolation="nearest", origin="lower")
     for y, x, text, probability, new in cells:
         ax.text(
-            x, y, cell_text(text), ha="center", va="center", fontsize=6, clip_on=True, parse_math=False,
-            color="white" if _dark(ground(probability)) else "#111111", fontweight="bold" if new else "normal",
+            x, y, _that_fits(cell_text(text), room, "bold" if new else "normal"), ha="center", va="center",
+            fontsize=SMALLEST, clip_on=True, parse_math=False, color=on(ground(probability)),
+            fontweight="bold" if new else "normal",
         )  # fmt: skip
 
 
@@ -288,10 +326,11 @@ def one_line(text: str, most: int) -> str:
     return flat if len(flat) <= most else "…" + flat[1 - most :]
 
 
-def _dark(colour: Sequence[float]) -> bool:
-    """Whether white text is more readable on this colour than black."""
-    red, green, blue = colour[:3]
-    return bool(0.299 * red + 0.587 * green + 0.114 * blue < 0.5)
+def _that_fits(text: str, room: float, weight: str) -> str:
+    """The start of a cell's text that fits into its width in inches."""
+    while len(text) > 2 and text_width(text, SMALLEST, weight) > 72 * room - 2:
+        text = text[:-2] + "…"
+    return text
 
 
 def cell_text(token: str) -> str:
@@ -312,5 +351,5 @@ def _drawable(character: str) -> bool:
 
     Marks of text direction are not printable.
     """
-    font = get_font(findfont(RC["font.family"]))
+    font = get_font(findfont(SANS))
     return character.isprintable() and font.get_char_index(ord(character)) != 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Unpack
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.cm import ScalarMappable
@@ -14,12 +16,14 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.statistics import overlap
+from neva_tl.plots.canvas import MUTED, Look, Sheet, page_width, widest
+from neva_tl.plots.journal import SMALLEST
 from neva_tl.plots.layer_profile import pick_method
+from neva_tl.plots.palette import on
 from neva_tl.plots.style import (
     literal,
     method_label,
     need,
-    new_figure,
     present_values,
     short,
     styled,
@@ -66,7 +70,9 @@ def overlaps(neurons: pd.DataFrame, n_neurons: int) -> pd.DataFrame:
 
 
 @styled
-def overlap_plot(neurons: pd.DataFrame, *, n_neurons: int | None = None, method: str | None = None) -> Figure:
+def overlap_plot(
+    neurons: pd.DataFrame, *, n_neurons: int | None = None, method: str | None = None, **look: Unpack[Look]
+) -> Figure:
     """Draw a matrix of the neurons that values share.
 
     Counts are above the diagonal, Jaccard indices below, set sizes on it.
@@ -79,6 +85,7 @@ def overlap_plot(neurons: pd.DataFrame, *, n_neurons: int | None = None, method:
         n_neurons: number of candidates of the selection (layers x d_mlp); by default from the table's
             `attrs["n_layers"] * attrs["d_mlp"]` (set by `read_table`), else from the largest layer and index in it.
         method: name of a selector in a table of several; by default `neva`, else the first.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -102,47 +109,48 @@ def overlap_plot(neurons: pd.DataFrame, *, n_neurons: int | None = None, method:
     position = {name: number for number, name in enumerate(values)}
     size = df.drop_duplicates(list(COLUMNS))["value"].value_counts()
     heat = np.full((len(values), len(values)), np.nan)
-    figure = new_figure(2.3 + 0.42 * len(values), 1.75 + 0.38 * len(values))
-    ax = figure.subplots()
+    names = widest(values, float(mpl.rcParams["ytick.labelsize"]))
+    cell = min(0.42, (page_width() - names - 1.0) / len(values))
+    sheet = Sheet(1.25 + 0.82 * names + max(0.22, 0.8 * cell) * len(values))
+    ax = sheet.ax
     top = max(float(pairs["jaccard"].max()), 0.01) if len(pairs) else 1.0
-    digits = 2 if top >= 0.1 else 3
+    # three digits where most indices would be equal with two, as long as a cell has room
+    digits = 2 if top >= 0.1 or cell < 0.25 else 3
     norm = Normalize(0, top)
     for row in pairs.itertuples():
         i, j = position[str(row.a)], position[str(row.b)]
         heat[i, j] = heat[j, i] = jaccard = float(row.jaccard)  # type: ignore[arg-type]
         level = LEVEL / len(pairs)
         more, fewer = float(row.p_more) < level, float(row.p_fewer) < level  # type: ignore[arg-type]
-        colour = "white" if jaccard > 0.62 * top else "#222222"
+        colour = on(GROUND(norm(jaccard)))
         for x, y, text in ((j, i, f"{row.shared}"), (i, j, short(jaccard, digits, fixed=True))):
             mark = "↓" if fewer and (x, y) == (j, i) else ""
             ax.text(
-                x, y, text + mark, ha="center", va="center", fontsize=6, color=colour,
+                x, y, text + mark, ha="center", va="center", fontsize=SMALLEST, color=colour,
                 fontweight="bold" if more else "normal",
             )  # fmt: skip
     ax.imshow(heat, cmap=GROUND, norm=norm, interpolation="nearest", aspect="auto")
     for name, i in position.items():
         ax.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, facecolor="#eef0f1", edgecolor="none"))
-        ax.text(i, i, str(int(size[name])), ha="center", va="center", fontsize=6, color="#666666")
+        ax.text(i, i, str(int(size[name])), ha="center", va="center", fontsize=SMALLEST, color=MUTED)
     value_grid(ax, values, values)
-    bar = figure.colorbar(ScalarMappable(norm, GROUND), ax=ax, shrink=0.7, aspect=24, pad=0.02)
+    bar = sheet.figure.colorbar(ScalarMappable(norm, GROUND), ax=ax, shrink=0.7, aspect=24, pad=0.02)
     bar.set_label("Jaccard index (shared / in either)")
     bar.ax.yaxis.set_major_locator(MaxNLocator(nbins=5))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x, 3)))
     bar.outline.set_visible(False)  # type: ignore[operator]
     selector = f", selector {literal(method_label(str(df['method'].iloc[0])))}" if "method" in df.columns else ""
-    ax.set_title(f"Neurons that two values share{selector}", loc="left")
+    sheet.title(f"Neurons that two values share{selector}", loc="left", room=names + 1.0)
     if len(pairs):
         by_chance = (pairs["expected"] / (pairs["size_a"] + pairs["size_b"] - pairs["expected"])).mean()
         bar.ax.axhline(float(by_chance), color="#c4502f", linewidth=1.2)
         about = "at least " if inferred else ""
-        figure.supxlabel(
-            f"upper: shared neurons · lower: Jaccard · diagonal: size of the set\n"
+        sheet.note(
+            "upper: shared neurons · lower: Jaccard · diagonal: size of the set\n"
             f"by chance {_span(pairs['expected'])} shared (hypergeometric, of {about}{n_neurons:,} neurons; red: its Jaccard)\n"
-            "bold: more than chance, ↓: fewer (p < .05 over all pairs)",
-            fontsize=6.5,
-            color="#666666",
+            "bold: more than chance, ↓: fewer (p < .05 over all pairs)"
         )
-    return figure
+    return sheet.figure
 
 
 def _span(numbers: pd.Series) -> str:

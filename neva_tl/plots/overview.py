@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Unpack
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from neva_tl.plots.canvas import Look, Sheet, page_width, small, ticks_that_fit, wrap
 from neva_tl.plots.dose import dose_axis
 from neva_tl.plots.style import (
     colour_value_ticks,
     halo,
     literal,
     need,
-    new_figure,
     present_values,
     short,
     styled,
+    value_code,
     value_colour,
 )
 
@@ -28,7 +31,7 @@ SPLITS = {"train": 1.0, "validation": 0.55, "test": 0.28}
 
 
 @styled
-def prompt_counts(df: pd.DataFrame, *, title: str = "") -> Figure:
+def prompt_counts(df: pd.DataFrame, *, title: str = "", **look: Unpack[Look]) -> Figure:
     """Draw the number of texts per value and pole.
 
     Bars of the `+` pole point to the right, of the `-` pole to the left.
@@ -38,6 +41,7 @@ def prompt_counts(df: pd.DataFrame, *, title: str = "") -> Figure:
     Args:
         df: value, pole, split; one row per text.
         title: text above the axes.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -51,8 +55,8 @@ def prompt_counts(df: pd.DataFrame, *, title: str = "") -> Figure:
     df = need(df, ("value", "pole", "split"), "prompts")
     values = present_values(df["value"])
     count = df.groupby(["value", "pole", "split"]).size()
-    figure = new_figure(5.4, 1.0 + 0.24 * len(values))
-    ax = figure.subplots()
+    sheet = Sheet(1.0 + 0.22 * len(values))
+    ax = sheet.ax
     for row, name in enumerate(values):
         for pole, sign in (("+", 1), ("-", -1)):
             start = 0
@@ -67,18 +71,19 @@ def prompt_counts(df: pd.DataFrame, *, title: str = "") -> Figure:
     colour_value_ticks(ax, "y")
     ax.set_ylim(len(values) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=ticks_that_fit(sheet.width - 1.2, 0.4)))
     ax.xaxis.set_major_formatter(lambda x, _: f"{abs(x):,.0f}")
-    ax.set_xlabel("← texts of the − pole    ·    texts of the + pole →")
-    ax.set_title(literal(title), loc="left")
+    label = "← texts of the − pole · texts of the + pole →"
+    ax.set_xlabel(wrap(label, sheet.width - 1.2, float(mpl.rcParams["axes.labelsize"])))
+    sheet.title(literal(title), loc="left")
     splits = [name for name in SPLITS if name in set(df["split"])]
     handles = [Line2D([], [], color="#444444", alpha=SPLITS[name], linewidth=5) for name in splits]
-    figure.legend(handles, splits, loc="outside lower center", ncols=len(splits))
-    return figure
+    sheet.legend(handles, splits)
+    return sheet.figure
 
 
 @styled
-def contrast_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
+def contrast_profile(df: pd.DataFrame, *, title: str = "", **look: Unpack[Look]) -> Figure:
     """Draw the distance of the poles in each layer before any selection.
 
     The distance is the 99th percentile of |d| over the layer's neurons.
@@ -86,6 +91,7 @@ def contrast_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
     Args:
         df: value, layer, d99 (|mean(+) - mean(-)| / pooled sd).
         title: text above the axes.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -97,23 +103,31 @@ def contrast_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
         >>> figure = nv.plots.contrast_profile(stats.profile())
     """
     df = need(df, ("value", "layer", "d99"), "contrast")
-    figure = new_figure(5.4, 2.9)
-    ax = figure.subplots()
+    sheet = Sheet(2.9 if page_width() > 4 else 3.1)
+    ax = sheet.ax
     for name in present_values(df["value"]):
         rows = df[df["value"] == name].sort_values("layer")
-        ax.plot(rows["layer"], rows["d99"], "-o", markersize=2.4, color=value_colour(name), linewidth=1.2, label=name)
+        ax.plot(
+            rows["layer"],
+            rows["d99"],
+            markersize=2.4,
+            color=value_colour(name),
+            linewidth=1.2,
+            label=name,
+            **value_code(name),
+        )
     ax.set_ylim(bottom=0)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=min(12, ticks_that_fit(sheet.width - 0.6, 0.3))))
     ax.set_xlabel("layer")
-    ax.set_ylabel("|d|, 99th percentile of the neurons")
-    ax.set_title(literal(title), loc="left")
+    ax.set_ylabel("|d|, 99th percentile\nof the neurons")
+    sheet.title(literal(title), loc="left")
     ax.grid(axis="y", color="#eceef0", linewidth=0.6)
-    figure.legend(loc="outside right center")
-    return figure
+    sheet.legend(*ax.get_legend_handles_labels(), right=True)
+    return sheet.figure
 
 
 @styled
-def gate_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
+def gate_profile(df: pd.DataFrame, *, title: str = "", **look: Unpack[Look]) -> Figure:
     """Draw the share of tokens for which a relevance gate is open, per layer.
 
     One line is the share of tokens where values are at stake, the other that of neutral text.
@@ -121,6 +135,7 @@ def gate_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
     Args:
         df: layer, caught (share where values are at stake), passed (share of neutral text).
         title: text above the axes.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -133,24 +148,26 @@ def gate_profile(df: pd.DataFrame, *, title: str = "") -> Figure:
         >>> figure = nv.plots.gate_profile(table)
     """
     df = need(df, ("layer", "caught", "passed"), "gate").sort_values("layer")
-    figure = new_figure(4.6, 2.4)
-    ax = figure.subplots()
+    sheet = Sheet(2.5)
+    ax = sheet.ax
     for column, colour, label in (
         ("caught", "#12679e", "tokens where values are at stake"),
         ("passed", "#7d7d7d", "tokens of neutral text"),
     ):
         ax.plot(df["layer"], df[column], "-o", markersize=3, color=colour, label=label)
     ax.set_ylim(-0.03, 1.03)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=min(12, ticks_that_fit(sheet.width - 0.6, 0.3))))
     ax.set_xlabel("layer")
     ax.set_ylabel("share that is open")
-    ax.set_title(literal(title), loc="left")
-    figure.legend(loc="outside lower center", ncols=2)
-    return figure
+    sheet.title(literal(title), loc="left")
+    sheet.legend(*ax.get_legend_handles_labels())
+    return sheet.figure
 
 
 @styled
-def calibration_plot(df: pd.DataFrame, doses: Mapping[float, float | None], *, title: str = "") -> Figure:
+def calibration_plot(
+    df: pd.DataFrame, doses: Mapping[float, float | None], *, title: str = "", **look: Unpack[Look]
+) -> Figure:
     """Draw gain and invalid rate at every dose of a calibration.
 
     Horizontal lines are the target gains, rings the calibrated doses.
@@ -159,6 +176,7 @@ def calibration_plot(df: pd.DataFrame, doses: Mapping[float, float | None], *, t
         df: dose, gain, invalid, admissible.
         doses: target gain -> calibrated dose, None where out of reach.
         title: text above the axes.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -171,8 +189,8 @@ def calibration_plot(df: pd.DataFrame, doses: Mapping[float, float | None], *, t
         >>> figure = nv.plots.calibration_plot(table, {0.4: 3.2})
     """
     df = need(df, ("dose", "gain", "invalid", "admissible"), "calibration").sort_values("dose")
-    figure = new_figure(4.6, 2.8)
-    ax = figure.subplots()
+    sheet = Sheet(2.9)
+    ax = sheet.ax
     good = df["admissible"].astype(bool)
     ax.plot(df["dose"], df["gain"], color="#12679e", linewidth=1.0, zorder=2)
     ax.plot(df.loc[good, "dose"], df.loc[good, "gain"], "o", color="#12679e", markersize=4, label="gain", zorder=3)
@@ -181,16 +199,16 @@ def calibration_plot(df: pd.DataFrame, doses: Mapping[float, float | None], *, t
         ax.plot(bad["dose"], bad["gain"], "x", color="#222222", markersize=5, label="inadmissible", zorder=3)
     ax.plot(df["dose"], df["invalid"], color="#8a8f94", linewidth=1.0, linestyle=(0, (3, 2)), label="invalid rate")
     ax.axhline(0, color="#cccccc", linewidth=0.7, zorder=0)
-    dose_axis(ax, df["dose"].to_numpy(dtype=float))
+    dose_axis(ax, df["dose"].to_numpy(dtype=float), 5 if sheet.width > 4 else 3)
     for target, dose in sorted(doses.items()):
         ax.axhline(target, color="#b9bec3", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
         label = f"target {short(target)}: " + ("out of reach" if dose is None else f"dose {dose:.3g}")
-        halo(ax.text(0.01, target, label, transform=ax.get_yaxis_transform(), ha="left", va="bottom", fontsize=6.5))
+        halo(ax.text(0.01, target, label, transform=ax.get_yaxis_transform(), ha="left", va="bottom", fontsize=small()))
         if dose is not None:
             height = float(np.interp(dose, df["dose"], df["gain"]))
             ax.plot([dose], [height], "o", markersize=8, markerfacecolor="none", color="#12679e", zorder=4)
     ax.set_xlabel("dose")
     ax.set_ylabel("gain, invalid rate")
-    ax.set_title(literal(title), loc="left")
-    figure.legend(loc="outside lower center", ncols=3)
-    return figure
+    sheet.title(literal(title), loc="left")
+    sheet.legend(*ax.get_legend_handles_labels())
+    return sheet.figure

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from neva_tl.plots.canvas import MUTED, Look, Sheet, page_width, widest
 from neva_tl.plots.circle import angle_of
-from neva_tl.plots.style import literal, need, new_figure, styled, value_colour
+from neva_tl.plots.journal import SMALLEST
+from neva_tl.plots.palette import code, ink
+from neva_tl.plots.style import literal, need, styled, value_colour
 
 COLUMNS = ("value", "before", "before_lo", "before_hi")
 SIDES = {"before": "#8a8a8a", "after": "#12679e"}
 
 
 @styled
-def profile_plot(df: pd.DataFrame, *, title: str = "", axis: str = "") -> Figure:
+def profile_plot(df: pd.DataFrame, *, title: str = "", axis: str = "", **look: Unpack[Look]) -> Figure:
     """Draw scores with whiskers as a closed line around the circle.
 
     A second line is the profile after the edit.
@@ -26,6 +32,7 @@ def profile_plot(df: pd.DataFrame, *, title: str = "", axis: str = "") -> Figure
         df: value, before, before_lo, before_hi; optionally after, after_lo, after_hi.
         title: text above the circle.
         axis: unit of the scores, in words.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -43,8 +50,9 @@ def profile_plot(df: pd.DataFrame, *, title: str = "", axis: str = "") -> Figure
     numbers = df[columns].to_numpy(dtype=float)
     low, high = (float(np.nanmin(numbers)), float(np.nanmax(numbers))) if np.isfinite(numbers).any() else (0.0, 1.0)
     pad = 0.15 * max(high - low, 1e-6)
-    figure = new_figure(4.4, 4.5)
-    ax = figure.add_subplot(projection="polar")
+    names = widest(map(str, df["value"]), float(mpl.rcParams["xtick.labelsize"]), "bold")
+    sheet = Sheet(min(4.5, page_width() - 1.4 * names + 1.3), subplot_kw={"projection": "polar"})
+    ax = sheet.ax
     ax.set_theta_zero_location("N")  # type: ignore[attr-defined]
     ax.set_theta_direction(-1)  # type: ignore[attr-defined]
     angles = np.radians([angle_of(str(name)) for name in df["value"]])
@@ -53,7 +61,7 @@ def profile_plot(df: pd.DataFrame, *, title: str = "", axis: str = "") -> Figure
         # an offset keeps the whiskers of the two sides apart
         shifted = angles + (0.04 * (2 * index - 1) if len(sides) > 1 else 0.0)
         score = df[side].to_numpy(dtype=float)
-        ax.plot(shifted[order], score[order], color=SIDES[side], linewidth=1.2, marker="o", markersize=3, label=side)
+        ax.plot(shifted[order], score[order], color=SIDES[side], linewidth=1.2, markersize=3, label=side, **code(index))
         for angle, lo, hi in zip(shifted, df[f"{side}_lo"].astype(float), df[f"{side}_hi"].astype(float), strict=True):
             if np.isfinite(lo) and np.isfinite(hi):
                 ax.plot([angle, angle], [lo, hi], color=SIDES[side], linewidth=1.0, alpha=0.7)
@@ -62,14 +70,14 @@ def profile_plot(df: pd.DataFrame, *, title: str = "", axis: str = "") -> Figure
     for tick, angle, name in zip(ax.get_xticklabels(), angles, df["value"], strict=True):
         across = float(np.sin(angle))
         tick.set_horizontalalignment("center" if abs(across) < 0.1 else "left" if across > 0 else "right")
-        tick.set_color(value_colour(str(name)))
+        tick.set_color(ink(value_colour(str(name))))
         tick.set_fontweight("bold")
     ax.tick_params(axis="x", pad=3)
-    ax.tick_params(axis="y", labelsize=6, colors="#888888")
+    ax.tick_params(axis="y", labelsize=SMALLEST, colors=MUTED)
     ax.grid(color="#e2e2e2", linewidth=0.6)
     ax.spines["polar"].set_color("#cccccc")
     if len(sides) > 1:
-        figure.legend(loc="outside lower center", ncols=2)
+        sheet.legend(*ax.get_legend_handles_labels())
     if title or axis:
-        ax.set_title(literal(f"{title} ({axis})" if title and axis else title or axis), pad=16)
-    return figure
+        sheet.title(literal(f"{title} ({axis})" if title and axis else title or axis), room=0.2, pad=16)
+    return sheet.figure

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from neva_tl.plots.style import literal, need, new_figure, styled
+from neva_tl.plots.canvas import MUTED, Look, Sheet, own_axes, page_width, small, wrap
+from neva_tl.plots.style import literal, need, styled
 
 GAIN, OTHER, FAINT = "#12679e", "#c4502f", "#bbbbbb"
 
@@ -21,6 +25,7 @@ def steering_plot(
     target: float | None = None,
     unit: str = "",
     title: str = "",
+    **look: Unpack[Look],
 ) -> Figure:
     """Draw the search for the dose beside the change of each concept at that dose.
 
@@ -32,6 +37,7 @@ def steering_plot(
         target: the requested gain; None marks none.
         unit: unit of the gain.
         title: text above the axes.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -42,13 +48,15 @@ def steering_plot(
     curve = need(curve, ("dose", "gain", "admissible"), "doses").sort_values("dose")
     effects = need(effects, ("measured", "d", "lo", "hi"), "effects").reset_index(drop=True)
     order = sorted(range(len(effects)), key=lambda i: (effects["measured"][i] != value, i))
-    figure = new_figure(6.6, max(2.5, 0.9 + 0.24 * len(effects)))
-    left, right = figure.subplots(1, 2, width_ratios=[1, 1.15])
+    height = max(2.3, 0.9 + 0.24 * len(effects))
+    wide = page_width() > 4 or own_axes() is not None
+    sheet = Sheet(*((height, 1, 2) if wide else (2.0 + height, 2, 1)))
+    left, right = sheet.axes
     left.axhline(0, color=FAINT, linewidth=0.8, zorder=0)
     if target is not None:
         left.axhline(target, color=FAINT, linewidth=0.9, linestyle=(0, (3, 2)), zorder=0)
-        left.annotate(f"target {target:g}", (0.02, target), xycoords=("axes fraction", "data"), fontsize=6.5,
-                      color="#777777", va="bottom")  # fmt: skip
+        left.annotate(f"target {target:g}", (0.02, target), xycoords=("axes fraction", "data"), fontsize=small(),
+                      color=MUTED, va="bottom")  # fmt: skip
     left.plot(curve["dose"], curve["gain"], color=GAIN, linewidth=1.2, zorder=2)
     good = curve["admissible"].to_numpy(dtype=bool)
     left.plot(curve["dose"][good], curve["gain"][good], "o", color=GAIN, markersize=3.5, zorder=3)
@@ -65,10 +73,16 @@ def steering_plot(
         if np.isfinite(ends).all():
             right.plot(ends, [y, y], color=colour, linewidth=1.4, solid_capstyle="butt", zorder=2)
         right.plot([row["d"]], [y], "o", color=colour, markersize=4, zorder=3)
-    right.set_yticks(range(len(order)), [literal(str(effects["measured"][i])) for i in order])
+    right.set_yticks(
+        range(len(order)),
+        [wrap(literal(str(effects["measured"][i])), 1.2, float(mpl.rcParams["ytick.labelsize"])) for i in order],
+    )
     right.set_ylim(len(order) - 0.5, -0.5)
     right.tick_params(axis="y", length=0)
-    right.set_xlabel(literal(f"change on test pairs ({unit})" if unit else "change on test pairs"))
+    label = literal(f"change on test pairs ({unit})" if unit else "change on test pairs")
+    right.set_xlabel(
+        wrap(label, (sheet.width / 2 if wide else sheet.width) - 1.0, float(mpl.rcParams["axes.labelsize"]))
+    )
     if title:
-        figure.suptitle(literal(title), fontsize=8.5, x=0.01, ha="left")
-    return figure
+        sheet.heading(literal(title), x=0.01, ha="left")
+    return sheet.figure

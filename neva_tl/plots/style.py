@@ -1,22 +1,15 @@
-"""Style of all figures: fonts, colours, order of conditions, atomic saving.
-
-No function changes pyplot or the global rcParams for longer than a call: `styled` wraps a drawing function in a
-context, so a notebook's own settings survive.
-"""
+"""Style of all figures: labels and order of conditions, checks of tables, grids of values, atomic saving."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -24,42 +17,16 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.files import atomic_write
 from neva_tl.core.formatting import short
 from neva_tl.core.method_records import METHODS
-from neva_tl.plots.value_names import drawn_with_theory, is_value
+from neva_tl.plots.canvas import new_figure as new_figure
+from neva_tl.plots.canvas import styled as styled
+from neva_tl.plots.journal import RC as RC
+from neva_tl.plots.palette import ALIASES, ink
+from neva_tl.plots.palette import method_code as method_code
+from neva_tl.plots.palette import method_colour as method_colour
+from neva_tl.plots.value_names import is_value
 from neva_tl.plots.value_names import present_values as present_values
+from neva_tl.plots.value_names import value_code as value_code
 from neva_tl.plots.value_names import value_colour as value_colour
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-#: Type 42 fonts keep text editable in the PDF (journals require it); SVG text stays text too.
-RC: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 8,
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "axes.labelsize": 8,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#444444",
-    "axes.labelcolor": "#222222",
-    "text.color": "#222222",
-    "xtick.color": "#444444",
-    "ytick.color": "#444444",
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "xtick.major.width": 0.7,
-    "ytick.major.width": 0.7,
-    "legend.fontsize": 7.5,
-    "legend.frameon": False,
-    "lines.linewidth": 1.5,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "pdf.fonttype": 42,
-    "ps.fonttype": 42,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "neva_tl",
-}
 
 #: Faint lines and marks of secondary data.
 GREY = "#9aa0a6"
@@ -68,14 +35,10 @@ FAINT = "#d5d8dc"
 DIVERGING = "RdBu_r"
 POSITIVE, NEGATIVE = "#b2182b", "#2166ac"
 
-#: Names in tables that mean a method registered under another name, and the colour of the unedited model.
-_ALIASES = {"role_prompt": "role", "shuffled": "label_shuffled"}
-_UNEDITED = "#3c3c3c"
 #: Columns that remain text even where every cell is empty.
 TEXT = frozenset(
     {"method", "gate", "value", "steered", "measured", "token", "token_value", "reached", "status", "prompt", "text"}
 )
-_SPARE = ("#a05195", "#2a9d8f", "#bc8034", "#4f5d75", "#d45087", "#00798c")
 
 
 def method_label(method: str) -> str:
@@ -84,20 +47,8 @@ def method_label(method: str) -> str:
     Args:
         method: A name in a table; it need not be registered.
     """
-    record = METHODS.get(_ALIASES.get(method, method))
+    record = METHODS.get(ALIASES.get(method, method))
     return record.label if record and record.label else method.replace("_", " ")
-
-
-def method_colour(method: str) -> str:
-    """The method's colour, the same in every figure; an unknown name gets a spare one that depends on the name only.
-
-    Args:
-        method: A name in a table; it need not be registered.
-    """
-    record = METHODS.get(_ALIASES.get(method, method))
-    if record and record.colour:
-        return record.colour
-    return _UNEDITED if method == "unedited" else _SPARE[sum(method.encode()) % len(_SPARE)]
 
 
 def method_order(methods: Iterable[str]) -> list[str]:
@@ -108,7 +59,7 @@ def method_order(methods: Iterable[str]) -> list[str]:
     """
     order: list[str] = []
     for name in METHODS:
-        order += [name, *(alias for alias, method in _ALIASES.items() if method == name)]
+        order += [name, *(alias for alias, method in ALIASES.items() if method == name)]
     order.append("unedited")
     names = list(dict.fromkeys(str(method) for method in methods))
     return [name for name in order if name in names] + [name for name in names if name not in order]
@@ -211,31 +162,6 @@ def at_gain(df: pd.DataFrame, target_gain: float | None = None) -> pd.DataFrame:
     return df[column.isna() | np.isclose(column, target_gain)]
 
 
-def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Run a drawing function under the package's rcParams, and restore the caller's.
-
-    Order and colours of the values follow the theory of the tables.
-    """
-    with_theory = drawn_with_theory(draw)
-
-    @functools.wraps(draw)
-    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
-        with mpl.rc_context(RC):
-            return with_theory(*args, **kwargs)
-
-    return inner
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """Make an empty figure with constrained layout, sizes in inches.
-
-    Its canvas is Agg's, so that pyplot keeps no reference to it.
-    """
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def halo(text: Text) -> Text:
     """Give a label a thin white outline, so that it is readable over lines and marks."""
     text.set_path_effects([patheffects.withStroke(linewidth=1.6, foreground="white")])
@@ -246,7 +172,7 @@ def colour_value_ticks(ax: Axes, axis: str) -> None:
     """Colour tick labels that name values in the colours of those values."""
     for label in ax.get_xticklabels() if axis == "x" else ax.get_yticklabels():
         if is_value(label.get_text()):
-            label.set_color(value_colour(label.get_text()))
+            label.set_color(ink(value_colour(label.get_text())))
 
 
 def value_grid(ax: Axes, columns_of: list[str], rows_of: list[str]) -> None:

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
 
+from neva_tl.core.errors import InputError
+from neva_tl.plots.canvas import Look, own_axes, page_width, text_width, wrap
 from neva_tl.plots.lens import one_line
+from neva_tl.plots.palette import ink
 from neva_tl.plots.style import (
     FAINT,
-    RC,
     need,
     new_figure,
     short,
     styled,
     value_colour,
 )
-from neva_tl.plots.text_pairs import Word, split_words, text_pairs, word_diff
+from neva_tl.plots.text_pairs import LONGEST_WORD, Word, split_words, text_pairs, word_diff
 
 COLUMNS = ("method", "steered", "prompt", "text")
-#: Sizes in points: font, line height, width of the figure, margin, gap between columns, width of the score column.
-FONT, LINE, WIDTH, MARGIN, GAP, SCORE = 8.0, 12.0, 504.0, 10.0, 18.0, 52.0
+#: Sizes in points: font, line height, margin, gap between columns, width of the score column.
+FONT, LINE, MARGIN, GAP, SCORE = 8.0, 12.0, 10.0, 18.0, 56.0
+#: Points below which a figure has its headings on two lines.
+NARROW = 360.0
 #: Colours of words that both texts have, and of words that only the unedited text has.
-SHARED, REMOVED = "#8a8f94", "#222222"
+SHARED, REMOVED = "#666b70", "#222222"
 
 
 @styled
@@ -40,6 +42,7 @@ def texts_plot(
     target_gain: float | None = None,
     rows: int = 5,
     words: int = 24,
+    **look: Unpack[Look],
 ) -> Figure:
     """Texts of the same prompts, unedited on the left and steered on the right.
 
@@ -55,6 +58,7 @@ def texts_plot(
         target_gain: The matched gain; by default the largest.
         rows: Number of prompts.
         words: Maximum number of words of a text.
+        **look: See `Look`.
 
     Raises:
         InputError: A column is missing, or the table has no unedited texts, or none of the requested method and value.
@@ -64,26 +68,47 @@ def texts_plot(
     """
     table = need(table, COLUMNS, "generations")
     pairs, value, label = text_pairs(table, value, method, target_gain)
-    colour, scored = value_colour(value) if value else SHARED, bool(pairs["change"].notna().any())
+    if own_axes() is not None:
+        raise InputError(
+            "texts_plot draws on a whole figure, because it computes the place of every word: leave ax= out"
+        )
+    page = 72 * page_width()
+    colour, scored = ink(value_colour(value)) if value else SHARED, bool(pairs["change"].notna().any())
     picked = _spread(pairs, rows)
-    column = (WIDTH - 2 * MARGIN - GAP - (SCORE if scored else 0)) / 2
-    left, right, end = MARGIN, MARGIN + column + GAP, WIDTH - MARGIN
-    blocks = []
+    column = (page - 2 * MARGIN - GAP - (SCORE if scored else 0)) / 2
+    left, right, end = MARGIN, MARGIN + column + GAP, page - MARGIN
+    # a bold letter is at most as wide as the font is high
+    blocks, longest = [], min(LONGEST_WORD, int(column / (0.75 * FONT)))
     for row in picked:
-        sides = word_diff(row.before, row.after, words) if value else (_plain(row.before, words), [])
+        before, after = (_broken(text, longest) for text in (row.before, row.after))
+        sides = word_diff(before, after, words) if value else (_plain(before, words), [])
         blocks.append((row, _lines(sides[0], column, "normal"), _lines(sides[1], column, "bold")))
 
-    figure, ax = _canvas((4.1 + sum(1.9 + max(len(before), len(after)) for _, before, after in blocks)) * LINE)
+    narrow = page < NARROW
+    note = _note(scored, len(picked), len(pairs), bool(value))
+    note = wrap(note, (end - left) / 72, FONT - 1.5)
+    head = 4.1 + narrow + note.count("\n")
+    figure, ax = _canvas(page, (head + sum(1.9 + max(len(before), len(after)) for _, before, after in blocks)) * LINE)
     y = 1.5 * LINE
     _write(ax, left, y, "unedited", colour=REMOVED, weight="bold", size=FONT + 1)
     towards = f"towards {value}" if value else ""
     _write(ax, right, y, towards, colour=colour, weight="bold", size=FONT + 1)
-    _write(ax, right + _width(towards, "bold", FONT + 1) + 6, y, label, colour=SHARED, size=FONT - 1)
+    x = right if narrow else right + text_width(towards, FONT + 1, "bold") + 6
+    y += narrow * LINE
+    _write(ax, x, y, label, colour=SHARED, size=FONT - 1)
     if scored:
-        _write(ax, end, y, "judge's score", colour=SHARED, size=FONT - 1, align="right")
+        _write(
+            ax,
+            end,
+            y - narrow * LINE,
+            "score" if narrow else "judge's score",
+            colour=SHARED,
+            size=FONT - 1,
+            align="right",
+        )
     y += 0.5 * LINE
     for row, before, after in blocks:
-        _rule(ax, y)
+        _rule(ax, y, page)
         y += 1.2 * LINE
         _write(ax, left, y, _cut(row.prompt, end - left - SCORE) + " …", colour="#555555", style="italic")
         if scored:
@@ -92,24 +117,25 @@ def texts_plot(
         _draw_lines(ax, left, y + LINE, before, REMOVED, "normal")
         _draw_lines(ax, right, y + LINE, after, colour, "bold")
         y += (0.7 + max(len(before), len(after))) * LINE
-    _rule(ax, y)
-    _write(ax, left, y + LINE, _note(scored, len(picked), len(pairs), bool(value)), colour=SHARED, size=FONT - 1.5)
+    _rule(ax, y, page)
+    for number, line in enumerate(note.split("\n")):
+        _write(ax, left, y + (1 + number) * LINE, line, colour=SHARED, size=FONT - 1.5)
     return figure
 
 
-def _canvas(height: float) -> tuple[Figure, Axes]:
-    """A figure of `WIDTH` by `height` points and axes over all of it, in points."""
-    figure = new_figure(WIDTH / 72, height / 72)
+def _canvas(page: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of `page` by `height` points and axes over all of it, in points."""
+    figure = new_figure(page / 72, height / 72)
     figure.set_layout_engine("none")  # every position is computed here
     ax = figure.add_axes((0, 0, 1, 1))
-    ax.set_xlim(0, WIDTH)
+    ax.set_xlim(0, page)
     ax.set_ylim(height, 0)
     ax.set_axis_off()
     return figure, ax
 
 
-def _rule(ax: Axes, y: float) -> None:
-    ax.plot((MARGIN, WIDTH - MARGIN), (y, y), color=FAINT, linewidth=0.7)
+def _rule(ax: Axes, y: float, page: float) -> None:
+    ax.plot((MARGIN, page - MARGIN), (y, y), color=FAINT, linewidth=0.7)
 
 
 def _spread(pairs: pd.DataFrame, rows: int) -> list[pd.Series]:
@@ -118,6 +144,11 @@ def _spread(pairs: pd.DataFrame, rows: int) -> list[pd.Series]:
     ranked = ranked[ranked["change"].notna()] if ranked["change"].notna().any() else ranked.head(rows)
     picks = np.unique(np.linspace(0, len(ranked) - 1, min(rows, len(ranked))).round().astype(int))
     return [ranked.iloc[pick] for pick in picks]
+
+
+def _broken(text: str, longest: int) -> str:
+    """The text with words broken that are longer than a column."""
+    return " ".join(word[i : i + longest] for word in text.split() for i in range(0, len(word), longest))
 
 
 def _plain(text: str, words: int) -> list[Word]:
@@ -129,7 +160,7 @@ def _lines(words: Sequence[Word], width: float, weight: str) -> list[list[Word]]
     lines: list[list[Word]] = [[]]
     used = 0.0
     for word in words:
-        size = _width(word[0] + " ", weight if word[1] else "normal", FONT)
+        size = text_width(word[0] + " ", FONT, weight if word[1] else "normal")
         if lines[-1] and used + size > width:
             lines.append([])
             used = 0.0
@@ -148,7 +179,7 @@ def _draw_lines(ax: Axes, left: float, y: float, lines: Sequence[Sequence[Word]]
         for word, changed in line:
             style = weight if changed else "normal"
             _write(ax, x, y + number * LINE, word, colour=marked if changed else SHARED, weight=style)
-            x += _width(word + " ", style, FONT)
+            x += text_width(word + " ", FONT, style)
 
 
 def _write(
@@ -166,19 +197,10 @@ def _write(
     ax.text(x, y, text, color=colour, fontsize=size, fontweight=weight, fontstyle=style, ha=align, parse_math=False)
 
 
-@lru_cache(maxsize=4096)
-def _width(text: str, weight: str, size: float) -> float:
-    """Width of a text in points. A space at the end counts."""
-    font = FontProperties(family=RC["font.family"], size=size, weight=weight)
-    width, _, _ = text_to_path.get_text_width_height_descent(text + "|", font, ismath=False)
-    bar, _, _ = text_to_path.get_text_width_height_descent("|", font, ismath=False)
-    return float(width - bar)
-
-
 def _cut(text: str, width: float) -> str:
     """The start of a prompt that fits into `width` points."""
     text = one_line(text, len(text))
-    while text and _width(text + " …", "normal", FONT) > width:
+    while text and text_width(text + " …", FONT) > width:
         text = text[: -max(1, len(text) // 20)]
     return text
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
+import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
+from neva_tl.plots.canvas import MUTED, Look, Sheet, page_width, widest
 from neva_tl.plots.circle import position
-from neva_tl.plots.style import NEGATIVE, POSITIVE, literal, need, new_figure, present_values, styled, value_colour
+from neva_tl.plots.palette import ink
+from neva_tl.plots.style import NEGATIVE, POSITIVE, literal, need, present_values, styled, value_colour
 
 COLUMNS = ("a", "b", "adjacent", "r", "drawn", "direction")
 STYLES = {"->": "-|>", "<-": "<|-", "-": "-"}
 
 
 @styled
-def value_graph_plot(df: pd.DataFrame, *, title: str = "") -> Figure:
+def value_graph_plot(df: pd.DataFrame, *, title: str = "", **look: Unpack[Look]) -> Figure:
     """Draw the stable edges between values on the circle.
 
     An edge is as wide as the share of bootstrap draws that have it; red where the scores rise together, blue where one
@@ -24,6 +29,7 @@ def value_graph_plot(df: pd.DataFrame, *, title: str = "") -> Figure:
     Args:
         df: a, b, adjacent, r, drawn, direction (`ValueGraph.df`).
         title: text above the circle.
+        **look: See `Look`.
 
     Returns:
         The figure.
@@ -36,10 +42,14 @@ def value_graph_plot(df: pd.DataFrame, *, title: str = "") -> Figure:
         >>> figure = nv.plots.value_graph_plot(edges.assign(drawn=True, direction="->"))
     """
     df = need(df, COLUMNS, "value graph")
-    figure = new_figure(4.4, 4.0)
-    ax = figure.subplots()
+    values = present_values([*df["a"], *df["b"]])
+    size = float(mpl.rcParams["legend.fontsize"])
+    room = min(0.7, 2 * widest(values, size, "bold") / page_width())
+    sheet = Sheet(min(4.0, 0.9 * page_width() + 0.6))
+    ax = sheet.ax
     ax.set_axis_off()
-    ax.set_xlim(-1.75, 1.75)
+    half = 1.3 / (1 - room)
+    ax.set_xlim(-half, half)
     ax.set_ylim(-1.35, 1.35)
     ax.set_aspect("equal")
     edges = df[df["drawn"].astype(bool)]
@@ -58,17 +68,18 @@ def value_graph_plot(df: pd.DataFrame, *, title: str = "") -> Figure:
                 alpha=0.3 + 0.6 * float(row["adjacent"]),
             )
         )
-    for name in present_values([*df["a"], *df["b"]]):
+    for name in values:
         x, y = position(name)
         ax.scatter([x], [y], s=46, color=value_colour(name), zorder=3, edgecolors="white", linewidths=0.8)
         side = "center" if abs(x) < 0.1 else ("left" if x > 0 else "right")
-        label = {"ha": side, "va": "center", "fontsize": 7.5, "color": value_colour(name), "fontweight": "bold"}
+        label = {"ha": side, "va": "center", "fontsize": size, "color": ink(value_colour(name)), "fontweight": "bold"}
         ax.text(1.15 * x, 1.17 * y, name, **label)  # type: ignore[arg-type]
     if title:
-        ax.set_title(literal(title))
+        sheet.title(literal(title), room=0.2)
     handles = [Line2D([], [], color=POSITIVE, linewidth=2), Line2D([], [], color=NEGATIVE, linewidth=2)]
     labels = ["rise together", "one falls as the other rises"]
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    sheet.legend(handles, labels)
+    sheet.note("width: share of bootstrap draws · arrow: stable direction")
     if not len(edges):
-        ax.text(0, 0, "no stable edge", ha="center", va="center", color="#888888")
-    return figure
+        ax.text(0, 0, "no stable edge", ha="center", va="center", color=MUTED)
+    return sheet.figure

@@ -6,13 +6,15 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import pandas as pd
 
 from neva_tl.core.errors import InputError
 from neva_tl.core.theories import SCHWARTZ, THEORIES, TheorySpec, ValueTheory, find_theory, theory_of
 from neva_tl.core.theories.palette import colour_of_name
+from neva_tl.plots.palette import code_of_name, replaced
+from neva_tl.plots.value_colours import figure_colour
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,8 +96,20 @@ def value_colour(name: str) -> str:
     """
     for theory in (_THEORY.get(), *THEORIES.values()):
         if theory is not None and name in theory:
-            return theory.value(name).colour
-    return colour_of_name(name)
+            return replaced(name, figure_colour(theory, name))
+    return replaced(name, colour_of_name(name))
+
+
+def value_code(name: str) -> dict[str, Any]:
+    """Return marker and dash of a value as arguments of `Axes.plot`; no two values of a theory share both.
+
+    Args:
+        name: Name of the value.
+    """
+    for theory in (_THEORY.get(), *THEORIES.values()):
+        if theory is not None and name in theory:
+            return code_of_name(name, theory.names)
+    return code_of_name(name, ())
 
 
 def present_values(names: Iterable[object]) -> list[str]:

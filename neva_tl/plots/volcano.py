@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from neva_tl.plots.canvas import Look
 from neva_tl.plots.style import FAINT, GREY, halo, need, new_figure, present_values, short, styled, value_colour
 
 COLUMNS = ("value", "layer", "neuron", "g", "p", "selected")
@@ -17,7 +19,9 @@ CAPTION = 4.8
 
 
 @styled
-def effect_volcano(effects: pd.DataFrame, *, columns: int = 5, label: int = 2, alpha: float = 0.05) -> Figure:
+def effect_volcano(
+    effects: pd.DataFrame, *, columns: int = 5, label: int = 2, alpha: float = 0.05, **look: Unpack[Look]
+) -> Figure:
     """Draw effect size g against -log10 p, one panel per value.
 
     Selected neurons have the value's colour. The dashed line is the largest p whose q is still below `alpha` (false discovery
@@ -28,6 +32,7 @@ def effect_volcano(effects: pd.DataFrame, *, columns: int = 5, label: int = 2, a
         columns: panels side by side.
         label: number of labelled neurons per panel, those of largest |g| among the selected.
         alpha: FDR level of the dashed line.
+        **look: See `Look`.
 
     Returns:
         The figure.

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from helpers import fake_run as fake
 from neva_tl import plots
 from neva_tl.core.errors import InputError
+from neva_tl.plots.palette import ink
 from neva_tl.plots.style import value_colour
 from neva_tl.plots.text_pairs import LONGEST_WORD
 from neva_tl.plots.texts import MARGIN, WIDTH
@@ -34,7 +35,7 @@ def words_of(figure: Figure) -> list[tuple[str, str]]:
 
 def test_only_the_changed_word_has_the_colour_of_the_value() -> None:
     words = words_of(plots.texts_plot(generations([0.25])))
-    coloured = [word for word, colour in words if colour == to_hex(value_colour("power"))]
+    coloured = [word for word, colour in words if colour == ink(value_colour("power"))]
     # the header, then the one word; a single shared word at the start counts as changed
     assert coloured == ["towards power", "the", "new"]
     assert [word for word, _ in words].count("stay") == 2
@@ -45,7 +46,7 @@ def test_equal_texts_have_no_coloured_word() -> None:
     table = generations([0.0])
     table["text"] = " the same"
     words = words_of(plots.texts_plot(table))
-    assert [word for word, colour in words if colour == to_hex(value_colour("power"))] == ["towards power"]
+    assert [word for word, colour in words if colour == ink(value_colour("power"))] == ["towards power"]
 
 
 def test_prompts_are_spread_evenly_over_the_ranks_of_the_change() -> None:

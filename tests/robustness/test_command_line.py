@@ -342,8 +342,13 @@ COMPLETE = [
     ("card", "PATH"),
     *((f"card {{w}}/{name}", name) for name in ("nowhere", "file", "folder", *bad_inputs.MANIFESTS)),
     ("report", "RUN"),
+    ("paper", "RUN"),
     ("report ''", "RUN"),
-    *((f"report {{w}}/{name}", name) for name in ("nowhere", "file", "folder", *bad_inputs.MANIFESTS)),
+    *(
+        (f"{command} {{w}}/{name}", name)
+        for command in ("report", "paper")
+        for name in ("nowhere", "file", "folder", *bad_inputs.MANIFESTS)
+    ),
     ("compare", "RUN"),
     ("compare {w}/folder", "OTHER"),
     ("compare {w}/folder ''", "OTHER"),

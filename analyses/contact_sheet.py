@@ -24,7 +24,7 @@ COLUMN, GAP, NAME, ACROSS = 350, 20, 20, 4
 #: Inches from which a figure takes two columns.
 WIDE = 4.5
 #: Colours of the PNG: enough for figures of flat colours.
-COLOURS = 96
+COLOURS = 200
 
 
 def main() -> int:

@@ -138,7 +138,7 @@ def _helvetica() -> dict[str, Any]:
     return {"font.sans-serif": ["Helvetica", "Arial", *fonts.icml2024()["font.sans-serif"]]}
 
 
-def _rc(font: Mapping[str, Any], sizes: Mapping[str, float]) -> Mapping[str, Any]:
+def _rc(font: Mapping[str, Any], sizes: Mapping[str, int | float]) -> Mapping[str, Any]:
     """The package's settings with a journal's font and sizes.
 
     The family is a list of names that exist: glyphs that the first lacks (arrows, signs) come from the last.

@@ -137,8 +137,10 @@ judges: setup ## train the classifier judges and measure every judge of texts (a
 planted: setup ## selectors on random models with planted neurons, and on shuffled poles (a few minutes on one core)
 	OMP_NUM_THREADS=1 $(BIN)/python analyses/planted_neurons.py --out runs/planted
 
-notebook: setup ## execute the quickstart notebook
-	$(BIN)/python -m pytest tests/e2e/test_notebooks.py
+NOTEBOOK_TESTS := tests/e2e/test_notebooks.py tests/e2e/test_notebooks_facts.py
+notebook: setup ## execute the notebooks, check them, and write their outputs (commit them)
+	OMP_NUM_THREADS=1 NEVA_TL_WRITE_DOCS=1 $(BIN)/python -m pytest -n $(WORKERS) $(NOTEBOOK_TESTS) -k "not committed"
+	$(BIN)/python -m pytest $(NOTEBOOK_TESTS) -k committed
 
 # Two models at a time, each on a core of its own: what is compared takes turns on one core. Then what wants both cores, or a
 # quiet machine (edits cost a few percent).

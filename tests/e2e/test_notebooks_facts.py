@@ -102,7 +102,7 @@ _facts = {
     "order": [list(nv.VALUES), list(measured["neva"].matrix.index)],
     "circle": [v.angle for v in theory.values],
     "rho": {method: [r.circle.rho.est, r.circle.rho.hi] for method, r in measured.items()},
-    "difference": [comparison.difference.lo, measured["leaky"].nlr.lo, measured["neva"].nlr.hi],
+    "difference": comparison.difference.lo,
     "gains": {method: np.diag(measured[method].matrix).tolist() for method in ("neva", "caa")},
     "by_hand": by_hand,
 }
@@ -122,7 +122,7 @@ def test_leakage_and_circle(execute: Execute) -> None:
     assert facts["by_hand"] == pytest.approx(facts["matrices"]["leaky"][0][0][facts["order"][0].index("achievement")])
     assert facts["circle"] == sorted(facts["circle"]) and len(set(facts["circle"])) == 10
     assert facts["rho"]["leaky"][1] < 0, "the control's leakage follows the circle"
-    assert facts["difference"][0] > 0 and facts["difference"][1] > facts["difference"][2]
+    assert facts["difference"] > 0, "the paired interval tells the control from the plain edits"
     assert all(np.mean(gains) > 0.2 for gains in facts["gains"].values())
     for cell in ("heatmap", "circle"):
         (picture,) = outputs(notebook, cell, "image/png")
@@ -144,7 +144,7 @@ _facts = {
     "direct": [_logits[_ids].tolist(), _mine["attribution"].tolist()],
     "sizes": {size: [len(c.nodes.head_list()) + len(c.nodes.neuron_list()), c.size] for size, c in sizes.items()},
     "table": table.to_dict("records"),
-    "split": [task.split, test.split, sorted({e.text for e in task.examples} & {e.text for e in test.examples})],
+    "split": [task.split, test.split, sorted({e.lead + e.answer for e in task.examples} & {e.lead + e.answer for e in test.examples})],
     "graph": [len(graph.nodes("head")) + len(graph.nodes("neuron")), len(small.head_list()) + len(small.neuron_list())],
     "texts": [texts[name].tolist() for name in texts.columns],
     "peaks": [[float(c.activations[c.at]), max(c.activations)] for found in contexts.values() for c in found],
@@ -221,14 +221,18 @@ def test_layers(execute: Execute) -> None:
 
 OWN_FACTS = """
 _texts = prompts["text"].tolist()
+_no = {"no", "not", "never", "nobody", "nothing", "without", "least", "less"}
+def _denied(texts):
+    return sum(bool(_no & set(text.split())) for text in texts) / len(texts)
 def _share(texts, words):
     hits = [sum(word in words for word in text.split()) for text in texts]
     return float(np.mean([1 - 0.5 ** count for count in hits]))
 _base = nv.generate(model, _texts, max_new_tokens=16, temperature=1.0)
-_d = {}
+_d, _unsure = {}, {}
 for _name, _edit in steered.items():
     with nv.edit(model, _edit):
         _said = nv.generate(model, _texts, max_new_tokens=16, temperature=1.0)
+    _unsure[_name] = _denied(_said) + _denied(_base)
     _d[_name] = [_share(_said, set(c.words)) - _share(_base, set(c.words)) for c in theory.values]
 _facts = {
     "demo": info.demo,
@@ -239,6 +243,7 @@ _facts = {
                and not set(c.words) & set(row.text.split())] for c in theory.values],
     "matrix": {name: leaked.matrix.loc[name].tolist() for name in theory.names},
     "recomputed": _d,
+    "denied": _unsure,
     "gains": {name: [gain.est, gain.lo] for name, gain in leaked.gains.items()},
     "undefined": sorted(leaked.undefined),
 }
@@ -253,7 +258,8 @@ def test_your_own(execute: Execute) -> None:
     assert facts["rows"][0] == facts["rows"][1] and facts["splits"] == 1
     assert all(without == [] for without in facts["words"]), "every + text names the concept"
     for name in names:
-        assert facts["matrix"][name] == pytest.approx(facts["recomputed"][name], abs=1e-6)
+        # the judge leaves out words that a text denies, plain counting does not
+        assert facts["matrix"][name] == pytest.approx(facts["recomputed"][name], abs=1e-6 + facts["denied"][name])
         assert facts["matrix"][name].index(max(facts["matrix"][name])) == names.index(name), (
             "the largest rise is the gain"
         )
@@ -285,7 +291,7 @@ _facts = {
     "capability": {name: [row["kl"], row["whole texts"]] for name, row in valid.items()},
     "bias": float((baked.model.layers[_layer].mlp.down_proj.bias.double()
         - torch.tensor(((_of["mean_plus"] - _of["mean_minus"]) * constant.dose).to_numpy()).double()
-        @ nv.models.w_out(model, _layer)[_of["neuron"].to_numpy()].double()).abs().max()),
+        @ nv.models.w_out(model, _layer)[_of["neuron"].tolist()].double()).abs().max()),
 }
 """
 

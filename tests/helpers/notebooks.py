@@ -66,7 +66,10 @@ def executed(name: str, facts: str, tmp_path_factory: pytest.TempPathFactory) ->
     nbformat.validate(notebook)
     added = [
         nbformat.v4.new_code_cell(NO_NETWORK, id="no-network"),
-        nbformat.v4.new_code_cell(f"{facts}\nimport json as _json\nprint(_json.dumps(_facts))", id="facts"),
+        nbformat.v4.new_code_cell(
+            f"{facts}\nimport json as _json\nprint(_json.dumps(_facts, default=lambda number: number.item()))",
+            id="facts",
+        ),
     ]
     notebook.cells = [added[0], *notebook.cells, added[1]]
     folder = tmp_path_factory.mktemp("notebook")

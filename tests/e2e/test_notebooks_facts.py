@@ -140,11 +140,12 @@ _logits = (_w * _norm.weight.double()) @ nv.models.w_u(model).double()
 _logits = _logits - _logits.mean()
 _mine = written[(written["layer"] == _layer) & (written["neuron"] == _neuron)]
 _ids = [nv.models.tokenizer(model).convert_tokens_to_ids(token.strip()) for token in _mine["token"]]
+_train, _test = ({e.lead + e.answer for e in texts.examples} for texts in (task, test))
 _facts = {
     "direct": [_logits[_ids].tolist(), _mine["attribution"].tolist()],
     "sizes": {size: [len(c.nodes.head_list()) + len(c.nodes.neuron_list()), c.size] for size, c in sizes.items()},
     "table": table.to_dict("records"),
-    "split": [task.split, test.split, sorted({e.lead + e.answer for e in task.examples} & {e.lead + e.answer for e in test.examples})],
+    "split": [task.split, test.split, sorted(_train & _test)],
     "graph": [len(graph.nodes("head")) + len(graph.nodes("neuron")), len(small.head_list()) + len(small.neuron_list())],
     "texts": [texts[name].tolist() for name in texts.columns],
     "peaks": [[float(c.activations[c.at]), max(c.activations)] for found in contexts.values() for c in found],
@@ -222,18 +223,15 @@ def test_layers(execute: Execute) -> None:
 OWN_FACTS = """
 _texts = prompts["text"].tolist()
 _no = {"no", "not", "never", "nobody", "nothing", "without", "least", "less"}
-def _denied(texts):
-    return sum(bool(_no & set(text.split())) for text in texts) / len(texts)
-def _share(texts, words):
-    hits = [sum(word in words for word in text.split()) for text in texts]
-    return float(np.mean([1 - 0.5 ** count for count in hits]))
-_base = nv.generate(model, _texts, max_new_tokens=16, temperature=1.0)
-_d, _unsure = {}, {}
-for _name, _edit in steered.items():
-    with nv.edit(model, _edit):
-        _said = nv.generate(model, _texts, max_new_tokens=16, temperature=1.0)
-    _unsure[_name] = _denied(_said) + _denied(_base)
-    _d[_name] = [_share(_said, set(c.words)) - _share(_base, set(c.words)) for c in theory.values]
+_rows = leaked.generations
+_plain = _rows[[not _no & set(text.split()) for text in _rows["text"]]]
+_wrong = 0.0
+for _c in theory.values:
+    _hits = [sum(word in set(_c.words) for word in text.split()) for text in _plain["text"]]
+    _wrong = max(_wrong, float((_plain["score_" + _c.name] - (1 - 0.5 ** np.array(_hits))).abs().max()))
+_mean = _rows.assign(steered=_rows["steered"].fillna("unedited")).groupby("steered")[["score_" + n for n in theory.names]].mean()
+with nv.edit(model, steered["food"]):
+    _said = nv.generate(model, _texts, max_new_tokens=16, temperature=1.0)
 _facts = {
     "demo": info.demo,
     "theory": [list(theory.names), theory.has_circle, theory.has_groups, list(leaked.matrix.index)],
@@ -242,8 +240,9 @@ _facts = {
     "words": [[row.text for row in pairs.for_value(c.name).df.itertuples() if row.pole == "+"
                and not set(c.words) & set(row.text.split())] for c in theory.values],
     "matrix": {name: leaked.matrix.loc[name].tolist() for name in theory.names},
-    "recomputed": _d,
-    "denied": _unsure,
+    "recomputed": {name: (_mean.loc[name] - _mean.loc["unedited"]).tolist() for name in theory.names},
+    "counted": [_wrong, len(_plain), len(_rows)],
+    "stored": _rows[_rows["steered"] == "food"]["text"].tolist() == _said,
     "gains": {name: [gain.est, gain.lo] for name, gain in leaked.gains.items()},
     "undefined": sorted(leaked.undefined),
 }
@@ -256,10 +255,12 @@ def test_your_own(execute: Execute) -> None:
     names, circle, groups, rows = facts["theory"]
     assert not facts["demo"] and names == rows == ["food", "contest", "faith", "home"] and groups and not circle
     assert facts["rows"][0] == facts["rows"][1] and facts["splits"] == 1
+    wrong, plain, rows = facts["counted"]
+    assert wrong < 1e-6 and plain > rows / 2, "where a text denies nothing, its score is the count of the words"
+    assert facts["stored"]
     assert all(without == [] for without in facts["words"]), "every + text names the concept"
     for name in names:
-        # the judge leaves out words that a text denies, plain counting does not
-        assert facts["matrix"][name] == pytest.approx(facts["recomputed"][name], abs=1e-6 + facts["denied"][name])
+        assert facts["matrix"][name] == pytest.approx(facts["recomputed"][name], abs=1e-6)
         assert facts["matrix"][name].index(max(facts["matrix"][name])) == names.index(name), (
             "the largest rise is the gain"
         )

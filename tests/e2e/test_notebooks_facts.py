@@ -181,7 +181,6 @@ def test_circuits(execute: Execute) -> None:
 LAYERS_FACTS = """
 _zero = layers[(layers["operation"] == "zero") & (layers["group"] == "selected")]
 _facts = {
-    "logits": [float((by_edit - by_hand).abs().max()), float((by_edit - unedited).abs().max())],
     "counts": [{int(l): int(n) for l, n in zip(_zero["layer"], _zero["n_neurons"])},
                {int(l): int(n) for l, n in neurons.df.groupby("layer").size().items()}],
     "groups": sorted({(row.operation, row.group) for row in layers.itertuples()}),
@@ -205,9 +204,7 @@ _facts["lens_by_hand"] = float(np.mean(_odds))
 
 @pytest.mark.timeout(600)
 def test_layers(execute: Execute) -> None:
-    notebook, facts = execute("05_layers", "import numpy as np\n" + LAYERS_FACTS)
-    same, changed = facts["logits"]
-    assert same < 1e-4 < changed
+    notebook, facts = execute("05_layers", "import numpy as np\nimport torch\n" + LAYERS_FACTS)
     assert facts["counts"][0] == facts["counts"][1]
     assert len(facts["groups"]) == 9 and facts["inside"]
     assert facts["amplified"]["selected"] > facts["amplified"]["random"]

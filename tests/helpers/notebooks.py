@@ -106,7 +106,7 @@ def write(notebook: Any, path: Path) -> None:
         notebook: The executed notebook; stays as it is.
         path: File to write.
     """
-    notebook = nbformat.from_dict(json.loads(nbformat.writes(notebook)))
+    notebook = nbformat.reads(nbformat.writes(notebook), as_version=4)
     for count, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), start=1):
         cell.execution_count = count
         cell.metadata.pop("execution", None)

@@ -27,6 +27,8 @@ NOTEBOOKS = ROOT / "notebooks"
 LARGEST = 400_000
 #: Longer outputs are not committed (the CircuitsVis bundle alone has 1.3 MB).
 LONGEST_OUTPUT = 200_000
+#: Pictures above this size (base64) are committed with 256 colours.
+LARGE_PICTURE = 70_000
 #: Text that stands for an output that is not committed.
 NOT_COMMITTED = "(An interactive view, too large for the committed file: execute the cell to see it.)"
 #: Folders of a machine, which no committed output may name.
@@ -114,7 +116,7 @@ def write(notebook: Any, path: Path) -> None:
             if "execution_count" in output:
                 output["execution_count"] = count
             data = output.get("data", {})
-            if "image/png" in data:
+            if len(data.get("image/png", "")) > LARGE_PICTURE:
                 data["image/png"] = smaller(data["image/png"])
             if len(json.dumps(output)) > LONGEST_OUTPUT:
                 cell.outputs[index] = nbformat.v4.new_output(
@@ -125,12 +127,12 @@ def write(notebook: Any, path: Path) -> None:
 
 
 def smaller(picture: str) -> str:
-    """Return a picture (PNG, base64) with a palette of 256 colours, if that makes it smaller: to the eye it is the same."""
+    """Return a picture (PNG, base64) with a palette of 256 colours, if that makes it smaller."""
     from PIL import Image
 
     reduced = io.BytesIO()
     image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
-    image.quantize(256, dither=Image.Dither.NONE).save(reduced, "PNG", optimize=True)
+    image.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(reduced, "PNG", optimize=True)
     encoded = base64.b64encode(reduced.getvalue()).decode()
     return min(encoded, picture, key=len)
 

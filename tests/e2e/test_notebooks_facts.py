@@ -219,9 +219,9 @@ def test_layers(execute: Execute) -> None:
 
 OWN_FACTS = """
 _texts = prompts["text"].tolist()
-_no = {"no", "not", "never", "nobody", "nothing", "without", "least", "less"}
+_no = {"not", "no", "never", "without", "nor", "neither", "hardly", "cannot", "against"}
 _rows = leaked.generations
-_plain = _rows[[not _no & set(text.split()) for text in _rows["text"]]]
+_plain = _rows[[not _no & set(text.split()) for text in _rows["text"]] & _rows["valid"].astype(bool)]
 _wrong = 0.0
 for _c in theory.values:
     _hits = [sum(word in set(_c.words) for word in text.split()) for text in _plain["text"]]
@@ -253,7 +253,7 @@ def test_your_own(execute: Execute) -> None:
     assert not facts["demo"] and names == rows == ["food", "contest", "faith", "home"] and groups and not circle
     assert facts["rows"][0] == facts["rows"][1] and facts["splits"] == 1
     wrong, plain, rows = facts["counted"]
-    assert wrong < 1e-6 and plain > rows / 2, "where a text denies nothing, its score is the count of the words"
+    assert wrong < 1e-6 and plain > rows / 2, "a legible text that denies nothing scores by its count of words"
     assert facts["stored"]
     assert all(without == [] for without in facts["words"]), "every + text names the concept"
     for name in names:
@@ -287,7 +287,7 @@ _facts = {
     "hooks_left": nv.models.has_hooks(model) or bool(nv.editing.attached(hf_model)),
     "composed": [row["P benevolence"] for row in rows] + [row["P tradition"] for row in rows],
     "capability": {name: [row["kl"], row["whole texts"]] for name, row in valid.items()},
-    "bias": float((baked.model.layers[_layer].mlp.down_proj.bias.double()
+    "bias": float((baked.model.layers[_layer].mlp.down_proj.bias.detach().double()
         - torch.tensor(((_of["mean_plus"] - _of["mean_minus"]) * constant.dose).to_numpy()).double()
         @ nv.models.w_out(model, _layer)[_of["neuron"].tolist()].double()).abs().max()),
 }

@@ -221,7 +221,8 @@ OWN_FACTS = """
 _texts = prompts["text"].tolist()
 _no = {"not", "no", "never", "without", "nor", "neither", "hardly", "cannot", "against"}
 _rows = leaked.generations
-_plain = _rows[[not _no & set(text.split()) for text in _rows["text"]] & _rows["valid"].astype(bool)]
+_plain = _rows[_rows["valid"].astype(bool)]
+_plain = _plain[[not _no & set(text.split()) for text in _plain["text"]]]
 _wrong = 0.0
 for _c in theory.values:
     _hits = [sum(word in set(_c.words) for word in text.split()) for text in _plain["text"]]

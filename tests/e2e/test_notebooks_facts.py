@@ -219,14 +219,7 @@ def test_layers(execute: Execute) -> None:
 
 OWN_FACTS = """
 _texts = prompts["text"].tolist()
-_no = {"not", "no", "never", "without", "nor", "neither", "hardly", "cannot", "against"}
 _rows = leaked.generations
-_plain = _rows[_rows["valid"].astype(bool)]
-_plain = _plain[[not _no & set(text.split()) for text in _plain["text"]]]
-_wrong = 0.0
-for _c in theory.values:
-    _hits = [sum(word in set(_c.words) for word in text.split()) for text in _plain["text"]]
-    _wrong = max(_wrong, float((_plain["score_" + _c.name] - (1 - 0.5 ** np.array(_hits))).abs().max()))
 _mean = _rows.assign(steered=_rows["steered"].fillna("unedited")).groupby("steered")[["score_" + n for n in theory.names]].mean()
 with nv.edit(model, steered["food"]):
     _said = nv.generate(model, _texts, max_new_tokens=16, temperature=1.0)
@@ -239,7 +232,6 @@ _facts = {
                and not set(c.words) & set(row.text.split())] for c in theory.values],
     "matrix": {name: leaked.matrix.loc[name].tolist() for name in theory.names},
     "recomputed": {name: (_mean.loc[name] - _mean.loc["unedited"]).tolist() for name in theory.names},
-    "counted": [_wrong, len(_plain), len(_rows)],
     "stored": _rows[_rows["steered"] == "food"]["text"].tolist() == _said,
     "gains": {name: [gain.est, gain.lo] for name, gain in leaked.gains.items()},
     "undefined": sorted(leaked.undefined),
@@ -253,8 +245,6 @@ def test_your_own(execute: Execute) -> None:
     names, circle, groups, rows = facts["theory"]
     assert not facts["demo"] and names == rows == ["food", "contest", "faith", "home"] and groups and not circle
     assert facts["rows"][0] == facts["rows"][1] and facts["splits"] == 1
-    wrong, plain, rows = facts["counted"]
-    assert wrong < 1e-6 and plain > rows / 2, "a legible text that denies nothing scores by its count of words"
     assert facts["stored"]
     assert all(without == [] for without in facts["words"]), "every + text names the concept"
     for name in names:

@@ -151,8 +151,10 @@ docs: setup ## the documentation site, offline, into site/: open site/index.html
 gallery: setup ## put the figures of a run into the site's gallery: make figures gallery RUN=runs/demo
 	$(BIN)/python docs/generator/pictures.py $(RUN)
 
-notebook: setup ## execute the quickstart notebook
-	$(BIN)/python -m pytest tests/e2e/test_notebooks.py
+NOTEBOOK_TESTS := tests/e2e/test_notebooks.py tests/e2e/test_notebooks_facts.py
+notebook: setup ## execute the notebooks, check them, and write their outputs (commit them)
+	OMP_NUM_THREADS=1 NEVA_TL_WRITE_DOCS=1 $(BIN)/python -m pytest -n $(WORKERS) $(NOTEBOOK_TESTS) -k "not committed"
+	$(BIN)/python -m pytest $(NOTEBOOK_TESTS) -k committed
 
 # Two models at a time, each on a core of its own: what is compared takes turns on one core. Then what wants both cores, or a
 # quiet machine (edits cost a few percent).

@@ -294,7 +294,7 @@ class Sheet:
         size = float(options.get("fontsize", mpl.rcParams["axes.titlesize"]))
         weight = str(options.get("fontweight", mpl.rcParams["axes.titleweight"]))
         width = (self.width - room) / columns - 0.05 if self.own else self.width / columns
-        (ax or self.ax).set_title(wrap(text, width, size, weight), **options)
+        (ax or self.ax).set_title(wrap(text, width, size, weight).replace("\u00a0", " "), **options)
 
 
 def _restyle(ax: Axes) -> None:

@@ -279,7 +279,7 @@ class Sheet:
         if self.own and text:
             size = float(mpl.rcParams["axes.titlesize"])
             options = {"fontsize": size, **options}
-            self.figure.suptitle(wrap(text, self.width - 0.2, float(options["fontsize"])), **options)
+            self.figure.suptitle(wrap(text, self.width - 0.45, float(options["fontsize"])), **options)
 
     def title(self, text: str, ax: Axes | None = None, *, room: float = 0.75, columns: int = 1, **options: Any) -> None:
         """Write the title of a panel, wrapped to its width.

@@ -116,7 +116,7 @@ def test_the_checks_see_what_is_wrong() -> None:
     figure = plots.layer_profile(fake.neurons())
     ax = figure.axes[0]
     ax.text(0, 1, "tiny", fontsize=5)
-    ax.text(5.4, 1, "this runs over the right end of the canvas and is cut there")
+    figure.text(0.9, 0.5, "this runs over the right end of the canvas")
     ax.text(1, 1, "pale", color="#bbbbbb")
     ax.set_yticks([1.0, 1.2], ["one", "two"])
     seen = picture(figure)

@@ -11,17 +11,18 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from neva_tl import plots
+from neva_tl.plots.journal import Style, Width
 from neva_tl.plots.paper import script
 
 #: "column", "text" (both columns) or inches.
-WIDTH = "text"
+WIDTH: Width = "text"
 #: Methods, a column each; empty takes all.
 METHODS: tuple[str, ...] = ()
 #: Split of the prompts: validation or test; None takes the larger one.
 SPLIT: str | None = None
 
 
-def draw(run: Path, style: str) -> Figure:
+def draw(run: Path, style: Style) -> Figure:
     """The doses of the search, inadmissible ones crossed (table dose)."""
     dose = plots.read_table(run, "dose")
     dose = dose[dose["method"].isin(METHODS)] if METHODS else dose

@@ -11,13 +11,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from neva_tl import plots
+from neva_tl.plots.journal import Style, Width
 from neva_tl.plots.paper import script
 
 #: "column", "text" (both columns) or inches.
-WIDTH = "text"
+WIDTH: Width = "text"
 
 
-def draw(run: Path, style: str) -> Figure:
+def draw(run: Path, style: Style) -> Figure:
     """One line per value, beside random circuits of the same size (table circuits)."""
     circuits = plots.read_table(run, "circuits")
     return plots.faithfulness_plot(circuits, width=WIDTH, style=style)

@@ -11,17 +11,18 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from neva_tl import plots
+from neva_tl.plots.journal import Style, Width
 from neva_tl.plots.paper import script
 
 #: "column", "text" (both columns) or inches.
-WIDTH = "text"
+WIDTH: Width = "text"
 #: Prices of the gain, a panel each: leakage, kl, invalid.
 MEASURES = ("leakage", "kl")
 #: Methods that are not drawn.
 WITHOUT: tuple[str, ...] = ()
 
 
-def draw(run: Path, style: str) -> Figure:
+def draw(run: Path, style: Style) -> Figure:
     """Every method at the gains that it was matched at (table methods)."""
     methods = plots.read_table(run, "methods")
     methods = methods[~methods["method"].isin(WITHOUT)]

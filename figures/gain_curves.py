@@ -11,13 +11,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from neva_tl import plots
+from neva_tl.plots.journal import Style, Width
 from neva_tl.plots.paper import script
 
 #: "column", "text" (both columns) or inches.
-WIDTH = "text"
+WIDTH: Width = "text"
 
 
-def draw(run: Path, style: str) -> Figure:
+def draw(run: Path, style: Style) -> Figure:
     """Curves of the comparison of methods (table gain_curves)."""
     curves = plots.read_table(run, "gain_curves")
     return plots.gain_curves_plot(curves, width=WIDTH, style=style)

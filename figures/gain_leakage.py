@@ -11,14 +11,15 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from neva_tl import plots
+from neva_tl.plots.journal import Style, Width
 from neva_tl.plots.needs import lacks_leakage
 from neva_tl.plots.paper import script, usable
 
 #: "column", "text" (both columns) or inches.
-WIDTH = "column"
+WIDTH: Width = "column"
 
 
-def draw(run: Path, style: str) -> Figure:
+def draw(run: Path, style: Style) -> Figure:
     """Means over values at the doses of the search (table dose)."""
     dose = usable(plots.read_table(run, "dose"), lacks_leakage)
     return plots.gain_leakage(dose, width=WIDTH, style=style)

@@ -11,13 +11,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from neva_tl import plots
+from neva_tl.plots.journal import Style, Width
 from neva_tl.plots.paper import script
 
 #: "column", "text" (both columns) or inches.
-WIDTH = "column"
+WIDTH: Width = "column"
 
 
-def draw(run: Path, style: str) -> Figure:
+def draw(run: Path, style: Style) -> Figure:
     """Quality of every judge (table judges, of a run of analyses/judge_quality.py)."""
     judges = plots.read_table(run, "judges")
     return plots.judges_plot(judges, width=WIDTH, style=style)

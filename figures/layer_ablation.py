@@ -11,15 +11,16 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from neva_tl import plots
+from neva_tl.plots.journal import Style, Width
 from neva_tl.plots.paper import script
 
 #: "column", "text" (both columns) or inches.
-WIDTH = "text"
+WIDTH: Width = "text"
 #: Operations, a column each: zero, mean, amplify.
 OPERATIONS = ("zero", "mean", "amplify")
 
 
-def draw(run: Path, style: str) -> Figure:
+def draw(run: Path, style: Style) -> Figure:
     """Change of score and loss per layer, operation and group of neurons (table layers)."""
     layers = plots.read_table(run, "layers")
     layers = layers[layers["operation"].isin(OPERATIONS)]

@@ -12,18 +12,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from neva_tl import plots
+from neva_tl.plots.journal import Style, Width
 from neva_tl.plots.needs import lacks_others
 from neva_tl.plots.pairing import two_conditions
 from neva_tl.plots.paper import script, usable
 from neva_tl.plots.style import of_condition
 
 #: "column", "text" (both columns) or inches.
-WIDTH = "text"
+WIDTH: Width = "text"
 #: The two methods; empty takes the first on neurons and the first of another kind.
 METHODS: tuple[str, ...] = ()
 
 
-def draw(run: Path, style: str) -> Figure:
+def draw(run: Path, style: Style) -> Figure:
     """Two methods at the largest matched gain, on one colour scale (table leakage)."""
     leakage = usable(plots.read_table(run, "leakage"), lacks_others)
     if METHODS:

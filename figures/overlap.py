@@ -11,14 +11,15 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from neva_tl import plots
+from neva_tl.plots.journal import Style, Width
 from neva_tl.plots.needs import lacks_second_set
 from neva_tl.plots.paper import script, usable
 
 #: "column", "text" (both columns) or inches.
-WIDTH = "column"
+WIDTH: Width = "column"
 
 
-def draw(run: Path, style: str) -> Figure:
+def draw(run: Path, style: Style) -> Figure:
     """Shared neurons of every pair of values (table neurons)."""
     neurons = usable(plots.read_table(run, "neurons"), lacks_second_set)
     return plots.overlap_plot(neurons, width=WIDTH, style=style)

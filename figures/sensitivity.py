@@ -11,15 +11,16 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from neva_tl import plots
+from neva_tl.plots.journal import Style, Width
 from neva_tl.plots.paper import script
 
 #: "column", "text" (both columns) or inches.
-WIDTH = "text"
+WIDTH: Width = "text"
 #: Factors that are not drawn.
 WITHOUT: tuple[str, ...] = ()
 
 
-def draw(run: Path, style: str) -> Figure:
+def draw(run: Path, style: Style) -> Figure:
     """Levels around the run's own setting (table sensitivity)."""
     sensitivity = plots.read_table(run, "sensitivity")
     sensitivity = sensitivity[~sensitivity["factor"].isin(WITHOUT)]

@@ -11,10 +11,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from neva_tl import plots
+from neva_tl.plots.journal import Style, Width
 from neva_tl.plots.paper import script
 
 #: "column", "text" (both columns) or inches.
-WIDTH = "text"
+WIDTH: Width = "text"
 #: Steered value and method; None takes the value of the median change, and the first method that writes texts.
 VALUE: str | None = None
 METHOD: str | None = None
@@ -22,7 +23,7 @@ METHOD: str | None = None
 PROMPTS, WORDS = 4, 24
 
 
-def draw(run: Path, style: str) -> Figure:
+def draw(run: Path, style: Style) -> Figure:
     """Texts of evenly spaced ranks of the change in score, failures included (table generations)."""
     generations = plots.read_table(run, "generations")
     return plots.texts_plot(

@@ -11,13 +11,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from neva_tl import plots
+from neva_tl.plots.journal import Style, Width
 from neva_tl.plots.paper import script
 
 #: "column", "text" (both columns) or inches.
-WIDTH = "text"
+WIDTH: Width = "text"
 
 
-def draw(run: Path, style: str) -> Figure:
+def draw(run: Path, style: Style) -> Figure:
     """The most likely token per layer and position (table lens_tokens)."""
     tokens = plots.read_table(run, "lens_tokens")
     return plots.token_lens_plot(tokens, width=WIDTH, style=style)

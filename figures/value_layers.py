@@ -11,13 +11,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from neva_tl import plots
+from neva_tl.plots.journal import Style, Width
 from neva_tl.plots.paper import script
 
 #: "column", "text" (both columns) or inches.
-WIDTH = "column"
+WIDTH: Width = "column"
 
 
-def draw(run: Path, style: str) -> Figure:
+def draw(run: Path, style: Style) -> Figure:
     """Share of each value's selected neurons per layer (table neurons)."""
     neurons = plots.read_table(run, "neurons")
     return plots.value_layers_plot(neurons, width=WIDTH, style=style)

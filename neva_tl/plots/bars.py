@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from neva_tl.core.errors import InputError
 from neva_tl.plots.canvas import MUTED, Look, Sheet, own_axes, page_width, small, widest, wrap
@@ -102,6 +102,7 @@ def method_bars(methods: pd.DataFrame, *, measures: tuple[str, ...] | None = Non
             fontsize=mpl.rcParams["axes.labelsize"] if width > 4 else small(),
         )
         ax.xaxis.set_major_locator(MaxNLocator(nbins=1 if room / across < 0.6 else 2 if room / across < 0.9 else 3))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x, 3)))
         if index % across == 0:
             ax.set_yticks(range(len(rows)), names)
         elif not sheet.own:

@@ -93,7 +93,8 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
         page = _Page(inches(style, width), _given(ax))
         token = _PAGE.set(page)
         try:
-            with mpl.rc_context(dict(journal(style).rc)), using_palette(palette):
+            rc: Any = dict(journal(style).rc)
+            with mpl.rc_context(rc), using_palette(palette):
                 return with_theory(*args, **options)  # type: ignore[arg-type]
         finally:
             _PAGE.reset(token)
@@ -260,10 +261,10 @@ class Sheet:
         if not self.own or not text:
             return
         text = "\n".join(wrap(line, self.width - 0.15, small()) for line in text.split("\n"))
-        below = [one for one in self.figure.legends if one._outside_loc == "lower"]
+        below = [one for one in self.figure.legends if getattr(one, "_outside_loc", None) == "lower"]
         if below:
             # a legend and a label of the figure have the same position, so the note is the legend's title
-            below[0].set_title(text, prop={"size": small()})
+            below[0].set_title(text, prop=FontProperties(size=small()))
             below[0].get_title().set_color(MUTED)
             below[0].get_title().set_multialignment("center")
         else:
@@ -279,7 +280,7 @@ class Sheet:
         if self.own and text:
             size = float(mpl.rcParams["axes.titlesize"])
             options = {"fontsize": size, **options}
-            self.figure.suptitle(wrap(text, self.width - 0.2, float(options["fontsize"])), **options)
+            self.figure.suptitle(wrap(text, self.width - 0.45, float(options["fontsize"])), **options)
 
     def title(self, text: str, ax: Axes | None = None, *, room: float = 0.75, columns: int = 1, **options: Any) -> None:
         """Write the title of a panel, wrapped to its width.
@@ -294,12 +295,12 @@ class Sheet:
         size = float(options.get("fontsize", mpl.rcParams["axes.titlesize"]))
         weight = str(options.get("fontweight", mpl.rcParams["axes.titleweight"]))
         width = (self.width - room) / columns - 0.05 if self.own else self.width / columns
-        (ax or self.ax).set_title(wrap(text, width, size, weight), **options)
+        (ax or self.ax).set_title(wrap(text, width, size, weight).replace("\u00a0", " "), **options)
 
 
 def _restyle(ax: Axes) -> None:
     """Bring the caller's axes, made under other rcParams, to the style."""
-    rc = mpl.rcParams
+    rc: Any = mpl.rcParams
     for side in ("top", "right"):
         if side in ax.spines:
             ax.spines[side].set_visible(bool(rc[f"axes.spines.{side}"]))

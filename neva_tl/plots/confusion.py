@@ -68,7 +68,7 @@ def mixing_heatmap(df: pd.DataFrame, **look: Unpack[Look]) -> Figure:
     table = df.rename(columns={"judge": "method", "true": "steered", "m": "d"})
     figure: Figure = leakage_heatmap(table, **look)
     bars = [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
-    bars[-1].set_ylabel("M = rise of the measured score")
+    bars[-1].set_ylabel("M = rise of the\nmeasured score")
     for ax in figure.axes:
         if ax.get_ylabel().startswith("steered"):
             ax.set_ylabel("truly there")

@@ -134,9 +134,9 @@ def dose_response(df: pd.DataFrame, *, split: str | None = None, **look: Unpack[
     for index, (column, _) in enumerate(measures):
         _equal_heights(list(grid[index]), -0.02 if column == "invalid" else None)
     suffix = f" · {df['split'].iloc[0]} prompts" if "split" in df.columns else ""
-    lines = "heavy: mean over values · thin: one value · " if df["steered"].nunique() > 1 else ""
+    weights = "heavy: mean over values · thin: one value · " if df["steered"].nunique() > 1 else ""
     note = _leakage_note(labels["leakage"]) if "leakage" in dict(measures) else ""
-    sheet.note(f"{lines}×: inadmissible dose{suffix} · doses have no common unit\n{note}".rstrip())
+    sheet.note(f"{weights}×: inadmissible dose{suffix} · doses have no common unit\n{note}".rstrip())
     return sheet.figure
 
 

@@ -33,7 +33,6 @@ from neva_tl.plots.style import at_gain, save_figure
 from neva_tl.plots.texts import texts_plot
 from neva_tl.plots.two_values import two_values_plot
 from neva_tl.plots.value_names import using_theory
-from neva_tl.plots.volcano import effect_volcano
 
 #: The command that writes most tables.
 RUN = "neva-tl run"
@@ -67,7 +66,6 @@ FIGURES: dict[str, FigureSpec] = {
     "logit_lens": FigureSpec("lens", logit_lens_plot, "analyses/logit_lens.py"),
     "token_lens": FigureSpec("lens_tokens", token_lens_plot, "analyses/logit_lens.py"),
     "faithfulness": FigureSpec("circuits", faithfulness_plot, "analyses/circuits.py"),
-    "effect_volcano": FigureSpec("effects", effect_volcano),
     "dose_response": FigureSpec("dose", dose_response),
     "gain_leakage": FigureSpec("dose", gain_leakage, lacks=lacks_leakage),
     "method_bars": FigureSpec("methods", method_bars),

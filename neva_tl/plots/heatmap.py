@@ -32,7 +32,7 @@ from neva_tl.plots.style import (
 
 COLUMNS = ("method", "steered", "measured", "d", "lo", "hi")
 #: Inches of the largest cell and of the smallest beside other panels, between panels, and of the narrowest title.
-CELL, NARROWEST, GAP, TITLE = 0.31, 0.205, 0.12, 0.9
+CELL, NARROWEST, GAP, TITLE = 0.31, 0.21, 0.2, 0.9
 #: Opacity of a cell whose change may be noise.
 FADED = 0.28
 DIVERGING_MAP = mpl.colormaps[DIVERGING]
@@ -83,9 +83,9 @@ def leakage_heatmap(
     short_numbers = 72 * cell < text_width("−.00", SMALLEST) + 1.5
     titles = [wrap(title, max(panel, TITLE), size, "bold") for title in titles]
     lines = max(title.count("\n") for title in titles)
-    below = 0.6 + 0.82 * widest(columns_of, float(mpl.rcParams["xtick.labelsize"]))
+    below = 0.75 + 0.82 * widest(columns_of, float(mpl.rcParams["xtick.labelsize"]))
     sheet = Sheet(
-        below + down * (0.32 + 0.14 * lines + cell * len(rows_of)),
+        below + down * (0.36 + 0.15 * lines + cell * len(rows_of)),
         down,
         across,
         used=len(panels),

@@ -26,7 +26,7 @@ MILLIMETRES = 25.4
 
 #: The look of a notebook and of the report; journals replace fonts and sizes.
 #: Type 42 fonts keep text editable in the PDF (journals require it); SVG text stays text too.
-RC: dict[str, Any] = {
+RC: Any = {
     "font.family": [SANS],
     "font.size": 8,
     "text.usetex": False,
@@ -75,7 +75,7 @@ class Journal:
 
 
 @functools.cache
-def journal(style: Style) -> Journal:
+def journal(style: Any) -> Journal:
     """Return a journal's widths and settings.
 
     Widths, fonts and sizes of NeurIPS and ICML are those of tueplots. ACL (7.7 and 16 cm, Times) and Nature (89 and 183 mm, sans
@@ -107,7 +107,7 @@ def journal(style: Style) -> Journal:
     return Journal(89 / MILLIMETRES, 183 / MILLIMETRES, _rc({"font.family": "sans-serif", **_helvetica()}, sizes))
 
 
-def inches(style: Style, width: Width) -> float:
+def inches(style: Any, width: Any) -> float:
     """Return a width in inches.
 
     Args:
@@ -138,7 +138,7 @@ def _helvetica() -> dict[str, Any]:
     return {"font.sans-serif": ["Helvetica", "Arial", *fonts.icml2024()["font.sans-serif"]]}
 
 
-def _rc(font: Mapping[str, Any], sizes: Mapping[str, int | float]) -> Mapping[str, Any]:
+def _rc(font: Mapping[str, Any], sizes: Mapping[str, Any]) -> Mapping[str, Any]:
     """The package's settings with a journal's font and sizes.
 
     The family is a list of names that exist: glyphs that the first lacks (arrows, signs) come from the last.

@@ -28,7 +28,7 @@ _PALETTE: ContextVar[Mapping[str, str] | None] = ContextVar("palette", default=N
 
 
 @contextmanager
-def using_palette(palette: Mapping[str, str] | None) -> Iterator[None]:
+def using_palette(palette: Any) -> Iterator[None]:
     """Draw with some colours replaced.
 
     Args:

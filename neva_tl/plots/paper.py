@@ -12,16 +12,17 @@ from matplotlib.figure import Figure
 from neva_tl.core.errors import NevaError
 from neva_tl.core.messages import notice
 from neva_tl.plots.files import MissingTable, run_theory
+from neva_tl.plots.journal import Style
 from neva_tl.plots.style import save_figure
 from neva_tl.plots.value_names import using_theory
 
 #: Folder of a paper's files in a run folder, where `neva-tl paper` writes its LaTeX too.
 FOLDER = "paper"
 #: Journals and conferences that figures can be drawn for.
-STYLES = ("icml", "neurips", "acl", "nature")
+STYLES: tuple[Style, ...] = ("icml", "neurips", "acl", "nature")
 
 #: A figure of a paper: from the run folder and the name of a style.
-Draw = Callable[[Path, str], Figure]
+Draw = Callable[[Path, Style], Figure]
 
 
 def usable(table: pd.DataFrame, lacks: Callable[[pd.DataFrame], str]) -> pd.DataFrame:

@@ -80,8 +80,8 @@ def texts_plot(
     # a bold letter is at most as wide as the font is high
     blocks, longest = [], min(LONGEST_WORD, int(column / (0.75 * FONT)))
     for row in picked:
-        before, after = (_broken(text, longest) for text in (row.before, row.after))
-        sides = word_diff(before, after, words) if value else (_plain(before, words), [])
+        broken = [_broken(text, longest) for text in (row.before, row.after)]
+        sides = word_diff(broken[0], broken[1], words) if value else (_plain(broken[0], words), [])
         blocks.append((row, _lines(sides[0], column, "normal"), _lines(sides[1], column, "bold")))
 
     narrow = page < NARROW

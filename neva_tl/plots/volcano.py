@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from typing import Unpack
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from neva_tl.plots.canvas import Look
-from neva_tl.plots.style import FAINT, GREY, halo, need, new_figure, present_values, short, styled, value_colour
+from neva_tl.plots.canvas import Look, Sheet, own_axes, page_width, ticks_that_fit
+from neva_tl.plots.journal import SMALLEST
+from neva_tl.plots.palette import ink
+from neva_tl.plots.style import FAINT, GREY, halo, need, present_values, short, styled, value_colour
 
 COLUMNS = ("value", "layer", "neuron", "g", "p", "selected")
-#: Inches of the caption's line.
-CAPTION = 4.8
 
 
 @styled
@@ -24,8 +26,10 @@ def effect_volcano(
 ) -> Figure:
     """Draw effect size g against -log10 p, one panel per value.
 
-    Selected neurons have the value's colour. The dashed line is the largest p whose q is still below `alpha` (false discovery
-    rate). p-values of 0 are triangles on the panel's upper edge, at a tenth of the smallest p above 0.
+    With the same number of texts for every neuron, as with a study's pairs, p is a function of g and the picture shows the
+    selection alone; runs therefore do not draw it. Selected neurons have the value's colour. The dashed line is the largest p
+    whose q is still below `alpha` (false discovery rate). p-values of 0 are triangles on the panel's upper edge, at a tenth of
+    the smallest p above 0.
 
     Args:
         effects: table `effects`: value, layer, neuron, g, p, q, selected.
@@ -49,16 +53,16 @@ def effect_volcano(
     across = min(columns, len(values))
     down = math.ceil(len(values) / across)
     side = 1.75 if len(values) > 2 else 2.4
-    figure = new_figure(max(0.5 + side * across, CAPTION), 0.55 + side * down)
-    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    if own_axes() is None:
+        across = min(across, max(1, int((page_width() - 0.5) / 1.2)))
+        down = math.ceil(len(values) / across)
+    panel = (page_width() - 0.5) / across
+    sheet = Sheet(0.7 + min(side, 1.2 * panel) * down, down, across, used=len(values), sharex=True, sharey=True)
+    grid = sheet.grid
     positive = effects.loc[effects["p"] > 0, "p"]
     floor = float(positive.min()) / 10 if len(positive) else 1e-6
     widest = float(effects["g"].abs().max())
-    for index, ax in enumerate(grid.flat):
-        if index >= len(values):
-            ax.set_visible(False)
-            continue
-        name = values[index]
+    for name, ax in zip(values, sheet.axes, strict=True):
         rows = effects[effects["value"] == name]
         height = -np.log10(rows["p"].clip(lower=floor))
         selected, capped = rows["selected"].astype(bool), rows["p"] <= 0
@@ -85,21 +89,21 @@ def effect_volcano(
             line = float(rows.loc[rows["q"] <= alpha, "p"].max())
             if line > 0:
                 ax.axhline(-np.log10(line), color=GREY, linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
-        ax.set_title(f"{name} · {int(selected.sum())}", color=colour)
+        ax.set_title(f"{name} · {int(selected.sum())}", color=ink(colour), fontsize=mpl.rcParams["legend.fontsize"])
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=ticks_that_fit(panel)))
         _labels(ax, rows[selected].assign(height=height[selected]), label, widest)
-    for ax in grid[-1]:
+    for ax in sheet.axes[-across:]:
         ax.set_xlabel("effect size g")
+        ax.tick_params(labelbottom=True)
     for ax in grid[:, 0]:
         ax.set_ylabel("−log₁₀ p")
     grid[0, 0].set_xlim(-1.12 * widest, 1.12 * widest)
     grid[0, 0].set_ylim(bottom=0)
     grid[0, 0].margins(y=0.12)
-    figure.supxlabel(
-        f"coloured: selected (count in the title) · dashed: false discovery rate {short(alpha)} · ▲: p rounds to 0",
-        fontsize=7,
-        color="#666666",
+    sheet.note(
+        f"coloured: selected (count in the title) · dashed: false discovery rate {short(alpha)} · ▲: p rounds to 0"
     )
-    return figure
+    return sheet.figure
 
 
 def _labels(ax: Axes, selected: pd.DataFrame, count: int, widest: float) -> None:
@@ -126,7 +130,7 @@ def _labels(ax: Axes, selected: pd.DataFrame, count: int, widest: float) -> None
                 xytext=(g - math.copysign(0.06 * widest, g), lowered),
                 ha=side,
                 va="center",
-                fontsize=5.8,
+                fontsize=SMALLEST,
                 color="#333333",
                 zorder=2,
             )

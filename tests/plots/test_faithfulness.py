@@ -11,6 +11,7 @@ from helpers import fake_run as fake
 from neva_tl import plots
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
+from neva_tl.plots.palette import MARKERS
 from neva_tl.plots.style import GREY, value_colour
 
 
@@ -19,9 +20,9 @@ def test_each_value_is_its_tables_line() -> None:
     figure = plots.faithfulness_plot(df)
     main, rest = figure.axes[:2]
     assert main.get_xscale() == "log"
-    solid = {to_hex(line.get_color()): line for line in main.lines if line.get_marker() == "o"}
+    solid = {to_hex(line.get_color()): line for line in main.lines if line.get_marker() in MARKERS}
     dashed = {to_hex(line.get_color()): line for line in main.lines if line.get_linewidth() == 0.6}
-    below = {to_hex(line.get_color()): line for line in rest.lines if line.get_marker() == "o"}
+    below = {to_hex(line.get_color()): line for line in rest.lines if line.get_marker() in MARKERS}
     for name in VALUES:
         part = df[df["value"] == name].sort_values("size")
         assert np.array_equal(solid[value_colour(name)].get_xdata(), part["size"])

@@ -26,6 +26,7 @@ from neva_tl.core.formatting import fixed, interval, short
 from neva_tl.core.values import VALUES
 from neva_tl.plots.bars import MEASURES
 from neva_tl.plots.dose import mean_over_values
+from neva_tl.plots.palette import MARKERS
 from neva_tl.plots.showable import showable
 from neva_tl.plots.style import at_gain, conditions, of_condition, present_values, value_colour
 from neva_tl.study.report import sections, tables
@@ -44,7 +45,7 @@ def reads(*names: str) -> Callable[[Test], Test]:
 
 def points(ax: Axes) -> set[tuple[float, float]]:
     """Every finite marked point of an axes."""
-    drawn = [line for line in ax.lines if line.get_marker() == "o"]
+    drawn = [line for line in ax.lines if line.get_marker() in MARKERS]
     pairs = [pair for line in drawn for pair in zip(line.get_xdata(), line.get_ydata(), strict=True)]
     return rounded(pairs)
 

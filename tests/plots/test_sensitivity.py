@@ -6,13 +6,14 @@ import numpy as np
 
 from helpers import fake_run as fake
 from neva_tl import plots
+from neva_tl.plots.palette import MARKERS
 
 
 def drawn(ax: object) -> list[tuple[float, float]]:
     """Finite points of an axis, rounded."""
     found = []
     for line in ax.lines:  # type: ignore[attr-defined]
-        if line.get_marker() == "o":
+        if line.get_marker() in MARKERS:
             found += [(x, y) for x, y in zip(*line.get_data(), strict=True) if np.isfinite(y)]
     return found
 
@@ -73,4 +74,5 @@ def test_curves_run_through_every_condition() -> None:
         part = df[df["gate"] == gate]
         for column, name in enumerate(("leakage", "kl")):
             assert sorted(drawn(axes[row, column])) == sorted(zip(part["gain"], part[name], strict=True))
-    assert [text.get_text() for text in axes[1, 1].get_legend().get_texts()] == ["NeVA", "CAA probe"]
+    names = [text.get_text() for text in axes[1, 1].figure.legends[0].get_texts()]
+    assert names == ["NeVA", "NeVA shift", "CAA", "CAA probe"]

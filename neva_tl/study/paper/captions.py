@@ -112,7 +112,9 @@ def _layers(sources: Sources) -> str:
     lowest = ""
     if len(rows):
         mean = rows.groupby("layer")["d_csr"].mean()
-        lowest = f" Ablating the selected neurons to zero costs most in layer {int(mean.idxmin())} ({escape(fixed(mean.min()))})."
+        lowest = (
+            f" Ablating the selected neurons to zero costs most in layer {mean.idxmin()} ({escape(fixed(mean.min()))})."
+        )
     return (
         "Change of the score (top) and of the loss on neutral text (bottom) when the neurons of one layer are edited: the "
         f"selected ones, as many random ones, and all.{lowest} Bands: 95~\\% intervals."
@@ -123,7 +125,7 @@ def _circuit(sources: Sources) -> str:
     table = sources.tables["circuit"]
     value = present_values(table["value"])[0]
     rows = table[table["value"] == value]
-    best = rows.loc[rows["attribution"].abs().idxmax()]
+    best = rows.iloc[int(rows["attribution"].abs().to_numpy().argmax())]
     return (
         f"Circuit of {escape(value)}: its neurons (left, by layer) and the tokens that they raise or lower (right). The "
         f"strongest link is L{int(best['layer'])}.{int(best['neuron'])} to {escape(repr(str(best['token'])))} "
@@ -136,7 +138,7 @@ def _value_layers(sources: Sources) -> str:
     counts = table["layer"].astype(int).value_counts()
     share = counts.max() / len(table)
     return (
-        f"Where value neurons live: share of each value's selected neurons per layer. Layer {int(counts.idxmax())} holds most, "
+        f"Where value neurons live: share of each value's selected neurons per layer. Layer {counts.idxmax()} holds most, "
         f"{counts.max():,} of {len(table):,} ({escape(f'{100 * share:.0f} %')})."
     )
 
@@ -178,7 +180,7 @@ def _overlap(sources: Sources) -> str:
     if table["value"].nunique() <= 1 or not {"n_layers", "d_mlp"} <= set(model):
         return ""
     pairs = overlaps(table, int(model["n_layers"]) * int(model["d_mlp"]))
-    most = pairs.loc[pairs["shared"].idxmax()]
+    most = pairs.iloc[int(pairs["shared"].to_numpy().argmax())]
     return (
         f"Neurons that two values share. Most: {escape(most['a'])} and {escape(most['b'])}, {int(most['shared']):,} "
         f"(by chance {escape(fixed(most['expected'], 1))})."

@@ -140,7 +140,9 @@ def ablation(sources: Sources) -> str:
     for value in present_values(df["value"]):
         of_value = df[df["value"] == value].set_index("operation")
         changes = [
-            interval(*(of_value.loc[name, side] for side in ("change", "lo", "hi"))) if name in of_value.index else DASH
+            interval(float(of_value["change"][name]), float(of_value["lo"][name]), float(of_value["hi"][name]))
+            if name in of_value.index
+            else DASH
             for name in operations
         ]
         rows.append([escape(value), escape(fixed(of_value["base"].iloc[0])), *map(escape, changes)])

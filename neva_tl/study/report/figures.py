@@ -23,7 +23,6 @@ ALT = {
     "dose_response": "Gain, plain leakage and invalid rate against dose, per method",
     "gain_leakage": "Plain leakage against gain, all methods",
     "layer_profile": "Selected neurons per layer and value",
-    "effect_volcano": "Effect size against evidence, per value",
     "layer_ablation": "Change when one layer's neurons are ablated or amplified",
 }
 #: A picture wider than this, in inches, scrolls on a phone instead of shrinking.

@@ -43,7 +43,6 @@ FIGURE_OF = {
     "method_bars": "methods",
     "dose_response": "dose",
     "layer_profile": "neurons",
-    "effect_volcano": "effects",
     "layer_ablation": "layers",
     "logit_lens": "lens",
     "token_lens": "lens_tokens",

@@ -159,7 +159,7 @@ def test_one_concept_has_a_gain_and_nothing_to_leak_to(one_run: Path) -> None:
 
 def test_one_concept_has_the_pictures_that_suit_one(one_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figures = {path.stem for path in (one_run / "figures").glob("*.png")}
-    assert figures == {"dose_response", "effect_volcano", "layer_profile", "method_bars", "texts"}
+    assert figures == {"dose_response", "layer_profile", "method_bars", "texts"}
     page = (one_run / "report.html").read_text()
     assert 'id="leakage"' not in page and "Figure " not in page
     for name in ("circle_plot", "leakage_heatmap", "overlap", "gain_leakage"):

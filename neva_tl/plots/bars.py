@@ -28,7 +28,7 @@ from neva_tl.plots.style import (
 )
 
 #: Inches of a panel in a wide and in a narrow figure.
-PANEL, NARROW = 0.82, 0.55
+PANEL, NARROW = 0.82, 0.75
 #: Inches that fit on a page; a figure that is taller leaves out measures in this order.
 TALLEST, FIRST_OUT = 8.6, ("ppl", "acc", "csr", "invalid", "kl", "ngl", "nlr", "gain")
 #: Column -> (title, column of the unedited model, or None, and whether lower is better).

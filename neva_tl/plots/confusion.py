@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from neva_tl.plots.canvas import Look
-from neva_tl.plots.heatmap import leakage_heatmap
-from neva_tl.plots.style import method_label, need
+from neva_tl.plots.heatmap import draw_heatmaps, leakage_heatmap
+from neva_tl.plots.style import method_label, need, styled
 
 
 def corrected_heatmaps(df: pd.DataFrame, **look: Unpack[Look]) -> Figure:
@@ -43,6 +43,7 @@ def corrected_heatmaps(df: pd.DataFrame, **look: Unpack[Look]) -> Figure:
     return figure
 
 
+@styled
 def mixing_heatmap(df: pd.DataFrame, **look: Unpack[Look]) -> Figure:
     """Draw the mixing matrix of a judge.
 
@@ -66,13 +67,6 @@ def mixing_heatmap(df: pd.DataFrame, **look: Unpack[Look]) -> Figure:
     """
     df = need(df, ("judge", "true", "measured", "m", "lo", "hi"), "judge_mixing")
     table = df.rename(columns={"judge": "method", "true": "steered", "m": "d"})
-    figure: Figure = leakage_heatmap(table, **look)
-    bars = [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
-    bars[-1].set_ylabel("M = rise of the\nmeasured score")
-    for ax in figure.axes:
-        if ax.get_ylabel().startswith("steered"):
-            ax.set_ylabel("truly there")
-    if look.get("ax") is None:
-        unit = "\nnumbers: hundredths of M" if "hundredths" in figure.get_supxlabel() else ""
-        figure.supxlabel(f"outlined: the value itself\nfaint: 95 % interval contains 0{unit}")
-    return figure
+    return draw_heatmaps(
+        table, rows="truly there", cell=("M", "rise of the measured score"), outlined="the value itself"
+    )

@@ -19,6 +19,7 @@ from neva_tl.plots.journal import SMALLEST
 from neva_tl.plots.palette import on
 from neva_tl.plots.style import (
     DIVERGING,
+    colour_value_ticks,
     condition_label,
     conditions,
     literal,
@@ -65,7 +66,30 @@ def leakage_heatmap(
     Example:
         >>> figure = nv.plots.leakage_heatmap(nv.plots.read_table(run, "leakage"))
     """
-    df = need(df, COLUMNS, "leakage")
+    return draw_heatmaps(need(df, COLUMNS, "leakage"), columns, scale, numbers)
+
+
+def draw_heatmaps(
+    df: pd.DataFrame,
+    columns: int = 3,
+    scale: float | None = None,
+    numbers: bool = True,
+    *,
+    rows: str = "steered towards",
+    cell: tuple[str, str] = ("D", "change of the measured value"),
+    outlined: str = "gain",
+) -> Figure:
+    """Draw the matrices of `leakage_heatmap` under other names.
+
+    Args:
+        df: method, gate, target_gain, steered, measured, d, lo, hi.
+        columns: See `leakage_heatmap`.
+        scale: See `leakage_heatmap`.
+        numbers: See `leakage_heatmap`.
+        rows: label of the rows.
+        cell: symbol and meaning of a cell.
+        outlined: meaning of the diagonal.
+    """
     panels = conditions(df)
     rows_of = present_values(df["steered"])
     columns_of = present_values(df["measured"])
@@ -79,13 +103,13 @@ def leakage_heatmap(
     across = len(panels) if own_axes() else min(columns, len(panels), max(1, int(fit)))
     down = math.ceil(len(panels) / across)
     panel = (width - names - bar_room) / across - GAP
-    cell = min(CELL, panel / len(columns_of))
-    short_numbers = 72 * cell < text_width("−.00", SMALLEST) + 1.5
+    cell_size = min(CELL, panel / len(columns_of))
+    short_numbers = 72 * cell_size < text_width("−.00", SMALLEST) + 1.5
     titles = [wrap(title, max(panel, TITLE), size, "bold") for title in titles]
     lines = max(title.count("\n") for title in titles)
     below = 0.75 + 0.82 * widest(columns_of, float(mpl.rcParams["xtick.labelsize"]))
     sheet = Sheet(
-        below + down * (0.36 + 0.15 * lines + cell * len(rows_of)),
+        below + down * (0.36 + 0.15 * lines + cell_size * len(rows_of)),
         down,
         across,
         used=len(panels),
@@ -97,7 +121,7 @@ def leakage_heatmap(
         _panel(ax, of_condition(df, panels[index]), rows_of, columns_of, norm, numbers, hundredths=short_numbers)
         ax.set_title(titles[index], pad=5)
         if index % across == 0:
-            ax.set_ylabel("steered towards" if len(rows_of) >= ROWS_OF_LABEL else "steered")
+            ax.set_ylabel(rows if len(rows_of) >= ROWS_OF_LABEL else rows.split()[0])
         else:
             ax.tick_params(labelleft=False)
         # a panel above an empty cell of the grid is the lowest of its column and keeps its names
@@ -105,14 +129,18 @@ def leakage_heatmap(
         ax.tick_params(labelbottom=bottom)
         if bottom:
             ax.set_xlabel("measured")
+            colour_value_ticks(ax, "x")
     bar = sheet.figure.colorbar(
         ScalarMappable(norm, DIVERGING), ax=sheet.axes, shrink=min(1.0, 0.75 / down + 0.15), aspect=28, pad=0.015
     )
-    bar.set_label("D = change of the measured value")
+    bar_label = wrap(
+        f"{cell[0]} = {cell[1]}", 0.9 * below + cell_size * len(rows_of), float(mpl.rcParams["axes.labelsize"])
+    )
+    bar.set_label(bar_label)
     bar.outline.set_visible(False)  # type: ignore[operator]
-    unit = " · numbers: hundredths of D" if numbers and short_numbers else ""
+    unit = f" · numbers: hundredths of {cell[0]}" if numbers and short_numbers else ""
     scale_note = " · one scale for all panels" if len(panels) > 1 else ""
-    sheet.note(f"outlined: gain · faint: 95 % interval contains 0{scale_note}{unit}")
+    sheet.note(f"outlined: {outlined} · faint: 95 % interval contains 0{scale_note}{unit}")
     return sheet.figure
 
 
@@ -133,7 +161,7 @@ def _panel(
     d, lo, hi = table("d"), table("lo"), table("hi")
     solid = np.isfinite(d) & ((lo > 0) | (hi < 0))
     # fading towards white keeps hue and sign readable where a change may be noise
-    ax.imshow(d, cmap=DIVERGING, norm=norm, alpha=np.where(solid, 1.0, FADED), interpolation="nearest", aspect="equal")
+    ax.imshow(d, cmap=DIVERGING, norm=norm, alpha=np.where(solid, 1.0, FADED), interpolation="nearest", aspect="auto")
     value_grid(ax, columns_of, rows_of)
     for row, steered in enumerate(rows_of):
         for column, measured in enumerate(columns_of):

@@ -314,7 +314,7 @@ def test_readings_of_the_lens_are_their_table() -> None:
     # paired changes are means over the prompts that both conditions have: not always the difference of the two means
     change = np.where(df["condition"] == "edited", change + 0.01 * rng.standard_normal(len(df)), np.nan)
     df = df.assign(change=change, change_lo=change - 0.1, change_hi=change + 0.1)
-    figure = plots.logit_lens_plot(df, columns=10)
+    figure = plots.logit_lens_plot(df, columns=10, width=16)
     grid = np.array(figure.axes).reshape(2, 10)
     df = df[df["layer"] > 0]
     for levels, changes, name in zip(*grid, VALUES, strict=True):

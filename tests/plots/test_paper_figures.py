@@ -78,7 +78,7 @@ def order() -> ModuleType:
 def test_a_script_is_short_and_names_its_table_and_width(path: Path) -> None:
     text = path.read_text("utf-8")
     assert len(text.splitlines()) <= 50
-    assert re.search(r'^WIDTH = "(column|text)"$', text, re.MULTILINE)
+    assert re.search(r'^WIDTH: Width = "(column|text)"$', text, re.MULTILINE)
     (table,) = set(re.findall(r'read_table\(run, "(\w+)"\)', text))
     assert f"(table {table}" in text
     assert text.startswith(('"""Figure ', '"""Supplement: ')) and f"python figures/{path.name} runs/" in text
@@ -91,7 +91,7 @@ def test_every_figure_of_a_run_and_of_a_paper_has_a_script() -> None:
     for name, caption in CAPTIONS.items():
         text = (ROOT / "figures" / f"{name}.py").read_text("utf-8")
         assert f'read_table(run, "{caption.table}")' in text
-        assert caption.wide == ('WIDTH = "text"' in text), f"caption and script of {name} differ in width"
+        assert caption.wide == ('WIDTH: Width = "text"' in text), f"caption and script of {name} differ in width"
 
 
 def drawn(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[set[str], str]:

@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.legend import Legend
 from matplotlib.textpath import text_to_path
 
 from neva_tl.core.errors import InputError
@@ -186,6 +187,7 @@ class Sheet:
         axes, self.width = own_axes(), page_width()
         used = rows * columns if used is None else used
         self.own = axes is None
+        self._below: Legend | None = None
         if axes is None:
             self.figure = new_figure(self.width, height)
             self.grid = self.figure.subplots(rows, columns, squeeze=False, **options)
@@ -242,7 +244,7 @@ class Sheet:
         columns = int((self.width * 72 - size) // (widest + 3.9 * size))
         columns = max(1, min(columns, len(labels)))
         rows = -(-len(labels) // columns)
-        self.figure.legend(
+        self._below = self.figure.legend(
             handles,
             labels,
             loc="outside lower center",
@@ -260,12 +262,11 @@ class Sheet:
         if not self.own or not text:
             return
         text = "\n".join(wrap(line, self.width - 0.15, small()) for line in text.split("\n"))
-        below = [one for one in self.figure.legends if one._outside_loc == "lower"]
-        if below:
+        if self._below is not None:
             # a legend and a label of the figure have the same position, so the note is the legend's title
-            below[0].set_title(text, prop={"size": small()})
-            below[0].get_title().set_color(MUTED)
-            below[0].get_title().set_multialignment("center")
+            self._below.set_title(text)
+            title = self._below.get_title()
+            title.set(fontsize=small(), color=MUTED, multialignment="center")
         else:
             self.figure.supxlabel(text, fontsize=small(), color=MUTED)
 
@@ -299,7 +300,7 @@ class Sheet:
 
 def _restyle(ax: Axes) -> None:
     """Bring the caller's axes, made under other rcParams, to the style."""
-    rc = mpl.rcParams
+    rc: Any = mpl.rcParams
     for side in ("top", "right"):
         if side in ax.spines:
             ax.spines[side].set_visible(bool(rc[f"axes.spines.{side}"]))

@@ -26,7 +26,7 @@ MILLIMETRES = 25.4
 
 #: The look of a notebook and of the report; journals replace fonts and sizes.
 #: Type 42 fonts keep text editable in the PDF (journals require it); SVG text stays text too.
-RC: dict[str, Any] = {
+RC: Any = {
     "font.family": [SANS],
     "font.size": 8,
     "text.usetex": False,
@@ -71,7 +71,7 @@ class Journal:
 
     column: float
     text: float
-    rc: Mapping[str, Any]
+    rc: Any
 
 
 @functools.cache

@@ -92,8 +92,8 @@ def texts_plot(
     # a bold letter is at most as wide as the font is high
     blocks, longest = [], min(LONGEST_WORD, int(column / (0.75 * FONT)))
     for row in picked:
-        before, after = (_broken(text, longest) for text in (row.before, row.after))
-        sides = _diff(before, after, words) if value else (_plain(before, words), [])
+        texts = [_broken(text, longest) for text in (row.before, row.after)]
+        sides = _diff(texts[0], texts[1], words) if value else (_plain(texts[0], words), [])
         blocks.append((row, _lines(sides[0], column, "normal"), _lines(sides[1], column, "bold")))
 
     narrow = page < NARROW

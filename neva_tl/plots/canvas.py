@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.legend import Legend
 from matplotlib.textpath import text_to_path
 
 from neva_tl.core.errors import InputError
@@ -93,8 +94,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
         page = _Page(inches(style, width), _given(ax))
         token = _PAGE.set(page)
         try:
-            rc: Any = dict(journal(style).rc)
-            with mpl.rc_context(rc), using_palette(palette):
+            with mpl.rc_context(dict(journal(style).rc)), using_palette(palette):
                 return with_theory(*args, **options)  # type: ignore[arg-type]
         finally:
             _PAGE.reset(token)
@@ -187,6 +187,7 @@ class Sheet:
         axes, self.width = own_axes(), page_width()
         used = rows * columns if used is None else used
         self.own = axes is None
+        self._below: Legend | None = None
         if axes is None:
             self.figure = new_figure(self.width, height)
             self.grid = self.figure.subplots(rows, columns, squeeze=False, **options)
@@ -243,7 +244,7 @@ class Sheet:
         columns = int((self.width * 72 - size) // (widest + 3.9 * size))
         columns = max(1, min(columns, len(labels)))
         rows = -(-len(labels) // columns)
-        self.figure.legend(
+        self._below = self.figure.legend(
             handles,
             labels,
             loc="outside lower center",
@@ -261,12 +262,11 @@ class Sheet:
         if not self.own or not text:
             return
         text = "\n".join(wrap(line, self.width - 0.15, small()) for line in text.split("\n"))
-        below = [one for one in self.figure.legends if getattr(one, "_outside_loc", None) == "lower"]
-        if below:
+        if self._below is not None:
             # a legend and a label of the figure have the same position, so the note is the legend's title
-            below[0].set_title(text, prop=FontProperties(size=small()))
-            below[0].get_title().set_color(MUTED)
-            below[0].get_title().set_multialignment("center")
+            self._below.set_title(text)
+            title = self._below.get_title()
+            title.set(fontsize=small(), color=MUTED, multialignment="center")
         else:
             self.figure.supxlabel(text, fontsize=small(), color=MUTED)
 

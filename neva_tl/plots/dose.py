@@ -131,12 +131,12 @@ def dose_response(df: pd.DataFrame, *, split: str | None = None, **look: Unpack[
                 ax.tick_params(labelbottom=False)
         grid[-1, column_index].set_xlabel("dose")
         grid[0, column_index].set_title(titles[column_index], fontsize=size)
-    for index, (column, _) in enumerate(measures):
-        _equal_heights(list(grid[index]), -0.02 if column == "invalid" else None)
+    for row, (measure, _) in enumerate(measures):
+        _equal_heights(list(grid[row]), -0.02 if measure == "invalid" else None)
     suffix = f" · {df['split'].iloc[0]} prompts" if "split" in df.columns else ""
-    weights = "heavy: mean over values · thin: one value · " if df["steered"].nunique() > 1 else ""
+    thin = "heavy: mean over values · thin: one value · " if df["steered"].nunique() > 1 else ""
     note = _leakage_note(labels["leakage"]) if "leakage" in dict(measures) else ""
-    sheet.note(f"{weights}×: inadmissible dose{suffix} · doses have no common unit\n{note}".rstrip())
+    sheet.note(f"{thin}×: inadmissible dose{suffix} · doses have no common unit\n{note}".rstrip())
     return sheet.figure
 
 

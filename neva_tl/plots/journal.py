@@ -71,7 +71,7 @@ class Journal:
 
     column: float
     text: float
-    rc: Mapping[str, Any]
+    rc: Any
 
 
 @functools.cache

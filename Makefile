@@ -14,7 +14,7 @@ MARKED = $$(grep -rlE 'mark\.$(1)\b' tests --include='test_*.py')
 # Local models and shipped data only: nothing here may wait for a hub.
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup setup-tl3 demo study real smollm2 models test test-browser test-tl3 test-oldest test-extras test-smollm2 lint types figures circuits sensitivity science science-smollm2 judges planted bench gpu-check ci ci-full notebook clean
+.PHONY: help setup setup-tl3 demo study real smollm2 models test test-browser test-tl3 test-oldest test-extras test-smollm2 lint types figures figure-tables contact-sheet circuits sensitivity science science-smollm2 judges planted bench gpu-check ci ci-full notebook docs gallery clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -25,7 +25,7 @@ setup: $(VENV)/.ready ## make the environment (.venv) from the tested set of pac
 $(VENV)/.ready: pyproject.toml requirements/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m $(PIP) torch==2.13.0
-	$(BIN)/python -m $(PIP) -c requirements/constraints.txt -e '.[dev,viz,judges]'
+	$(BIN)/python -m $(PIP) -c requirements/constraints.txt -e '.[dev,viz,judges,docs]'
 	touch $@
 
 $(TL3)/.ready: pyproject.toml requirements/constraints-tl3.txt
@@ -94,10 +94,17 @@ types: setup ## mypy
 	$(BIN)/mypy
 
 RUN ?= runs/demo
-figures: setup ## paper figures (PDF and PNG) from a run's tables: make figures RUN=runs/demo
+STYLE ?= icml
+figures: setup ## a paper's figures, tables, captions, methods and BibTeX from a run's tables: make figures RUN=runs/demo STYLE=acl
+	$(BIN)/python figures $(RUN) --style $(STYLE)
+	$(BIN)/neva-tl paper $(RUN)
+
+figure-tables: setup ## the tables that figures need beyond a run's own: layer ablation, logit lens (demo: about two minutes)
 	$(BIN)/python analyses/layer_ablation.py $(RUN)
 	$(BIN)/python analyses/logit_lens.py $(RUN)
-	for figure in figures/*.py; do $(BIN)/python $$figure $(RUN) --skip-missing || exit 1; done
+
+contact-sheet: setup ## docs/figures.png: all figures of a run at column width, with their names
+	$(BIN)/python analyses/contact_sheet.py $(RUN) --out docs/figures.png
 
 # Options of analyses/sensitivity.py, say SENSITIVITY="--value all".
 SENSITIVITY ?=
@@ -137,8 +144,17 @@ judges: setup ## train the classifier judges and measure every judge of texts (a
 planted: setup ## selectors on random models with planted neurons, and on shuffled poles (a few minutes on one core)
 	OMP_NUM_THREADS=1 $(BIN)/python analyses/planted_neurons.py --out runs/planted
 
-notebook: setup ## execute the quickstart notebook
-	$(BIN)/python -m pytest tests/e2e/test_notebooks.py
+# Material prints an advertisement for its successor otherwise.
+docs: setup ## the documentation site, offline, into site/: open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+gallery: setup ## put the figures of a run into the site's gallery: make figures gallery RUN=runs/demo
+	$(BIN)/python docs/generator/pictures.py $(RUN)
+
+NOTEBOOK_TESTS := tests/e2e/test_notebooks.py tests/e2e/test_notebooks_facts.py
+notebook: setup ## execute the notebooks, check them, and write their outputs (commit them)
+	OMP_NUM_THREADS=1 NEVA_TL_WRITE_DOCS=1 $(BIN)/python -m pytest -n $(WORKERS) $(NOTEBOOK_TESTS) -k "not committed"
+	$(BIN)/python -m pytest $(NOTEBOOK_TESTS) -k committed
 
 # Two models at a time, each on a core of its own: what is compared takes turns on one core. Then what wants both cores, or a
 # quiet machine (edits cost a few percent).
@@ -156,6 +172,8 @@ bench: setup smollm2 ## benchmark scripts beside their peers (under two hours): 
 	  $(BENCH)collect.py $(TEXTS) --models llama --growth --core 1 --out runs/bench/collect_llama.json || bad=1; \
 	  $(BENCH)layers.py --models llama --core 1 --out runs/bench/layers_llama.json || bad=1; \
 	  $(BENCH)floor.py --core 1 --out runs/bench/floor.json || bad=1; \
+	  $(BENCH)collect.py $(TEXTS) --models smollm2 --dtype bfloat16 --floor --texts 100 --equal-texts 0 --growth --core 1 \
+	    --out runs/bench/collect_bfloat16.json || bad=1; \
 	  $(BENCH)collect.py $(TEXTS) --models smollm2 --growth --core 1 --out runs/bench/collect_smollm2.json \
 	    || bad=1; \
 	  wait $$other || bad=1; \
@@ -175,4 +193,4 @@ ci-full: setup smollm2 ## every test, the slow ones and the real LLM included, t
 	$(MAKE) test-extras test-oldest
 
 clean: ## remove environments and runs
-	rm -rf $(VENV) $(TL3) $(OLDEST) runs
+	rm -rf $(VENV) $(TL3) $(OLDEST) runs site

@@ -1,11 +1,28 @@
-"""Draw RUN/figures/logit_lens.pdf and .png from RUN/tables.
+"""Supplement: the logit lens, where in the network the edit moves the value's tokens.
 
 python figures/logit_lens.py runs/demo
 """
 
-import sys
+from __future__ import annotations
 
-from neva_tl.plots.files import script
+import sys
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from neva_tl import plots
+from neva_tl.plots.journal import Style, Width
+from neva_tl.plots.paper import script
+
+#: "column", "text" (both columns) or inches.
+WIDTH: Width = "text"
+
+
+def draw(run: Path, style: Style) -> Figure:
+    """Change per layer of the value's logits (table lens)."""
+    lens = plots.read_table(run, "lens")
+    return plots.logit_lens_plot(lens, width=WIDTH, style=style)
+
 
 if __name__ == "__main__":
-    sys.exit(script("logit_lens"))
+    sys.exit(script(__file__, draw))

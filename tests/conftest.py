@@ -14,14 +14,15 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["PIP_NO_INDEX"] = "1"
 os.environ["UV_OFFLINE"] = "1"
 
-from jaxtyping import install_import_hook
-
-install_import_hook("neva_tl", "beartype.beartype")
-
-import pytest  # noqa: E402 (after the environment is set and the import hook is in place)
-import torch  # noqa: E402
+import pytest
 
 pytest.register_assert_rewrite("helpers")
+from helpers.type_checks import install  # noqa: E402 (after the environment is set)
+
+install("neva_tl")
+
+import torch  # noqa: E402
+
 from helpers.paths import SHARED  # noqa: E402
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

@@ -5,7 +5,8 @@
 Every method runs in a process of its own, the methods take turns, and the moments of each timed run must equal those of the
 first method. Each peer runs twice: as its documentation shows, and tuned (sorted batches by the same budget of tokens, no LM
 head where the peer allows it, averaged at once). A peer that is not installed, or does not support a model, is named and left
-out. Then `neva_tl` alone runs on growing numbers of texts, for time and memory.
+out. Then `neva_tl` alone runs on growing numbers of texts, for time and memory. `--floor` times the blocks' matrix products alone
+in turns with the methods and in their number format, for each method's share of that speed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 from common.options import pin, pinnable, write_results
-from common.peers import DOCUMENTED, DTYPE, METHODS, TUNED
+from common.peers import DOCUMENTED, DTYPE, FLOOR, METHODS, TUNED
 from common.turns import TOLERANCE, timed
 from common.workloads import workload
 from tqdm import tqdm
@@ -51,6 +52,9 @@ def main() -> int:
     parser.add_argument("--growth-weighings", type=int, default=3, help="processes that measure memory")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", default="float32", choices=list(TOLERANCE), help="number format of all methods")
+    parser.add_argument(
+        "--floor", action="store_true", help="also time the blocks' matrix products alone, in turns with the methods"
+    )
     pinnable(parser)
     parser.add_argument("--folder", type=Path, default=Path("runs/bench"), help="folder of checkpoints and texts")
     parser.add_argument("--out", type=Path, help="JSON with every repeat")
@@ -63,7 +67,8 @@ def main() -> int:
     except NevaError as error:
         print(f"benchmark_collect: {error}", file=sys.stderr)
         return error.exit_code
-    results = {"bench": "collect", "dtype": args.dtype, "rows": rows, "checks": checks(rows)}
+    bench = "collect" if args.dtype == "float32" else f"collect in {args.dtype}"
+    results = {"bench": bench, "dtype": args.dtype, "rows": rows, "checks": checks(rows)}
     print(text(results))
     write_results(results, args.out)
     return 0
@@ -71,8 +76,9 @@ def main() -> int:
 
 def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Return a row per repeat of every method on every workload."""
+    methods = [*args.methods, *([FLOOR] if args.floor else [])]
     plans = [
-        (workload(model, "ragged", args.texts, args.data, args.folder), args.methods, args.repeats, 1)
+        (workload(model, "ragged", args.texts, args.data, args.folder), methods, args.repeats, 1)
         for model in args.models
     ]
     level = [m for m in ("neva_tl", "neva_tl, post only", "raw hooks, tuned") if m in args.methods]
@@ -127,6 +133,12 @@ def checks(rows: list[dict[str, Any]]) -> dict[str, float]:
                 out[f"{name}: memory, share of the least peer {kind}"] = float(
                     memory["neva_tl"] / memory[present].min()
                 )
+        if FLOOR in speed.index:
+            out |= {
+                f"{name}: {method}, share of the matrix products' speed": float(speed[method] / speed[FLOOR])
+                for method in speed.index
+                if method != FLOOR
+            }
     sizes = {row["workload"]: row["texts"] for row in rows}
     alone = table[table["method"] == "neva_tl"].assign(n=lambda df: df["workload"].map(sizes)).set_index("n")
     if {1000, 10_000} <= set(alone.index):
@@ -146,7 +158,12 @@ def text(results: dict[str, Any]) -> str:
         lines.append(f"\n{name}")
         lines += [
             f"  {row['method']:24s} {row['median']:8.0f} tokens/s [{row['min']:.0f}, {row['max']:.0f}]"
-            f"  x{row['median'] / base:.2f}  peak {row['peak_bytes'] / 2**20:6.0f} MB  differs {row['difference']:.1e}"
+            f"  x{row['median'] / base:.2f}"
+            + (
+                ""
+                if row["method"] == FLOOR
+                else f"  peak {row['peak_bytes'] / 2**20:6.0f} MB  differs {row['difference']:.1e}"
+            )
             for row in group.to_dict("records")
         ]
         lines += [

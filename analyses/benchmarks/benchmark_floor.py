@@ -6,6 +6,7 @@ Every weight matrix of the model's blocks is multiplied with as many rows as a b
 (attention's own products, activation functions, norms, padding, pooling) is left out, so that no method can be faster in real
 tokens. The second number is the share of these products in transformers' pass over a full batch, without head: 1 / share is the
 largest possible speed-up over a tuned hook on it, with the same products in the same precision.
+`benchmark_collect.py --floor` measures the same products in turns with the methods, at its own number format.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from common.floor import Products
 from common.options import pin, pinnable, write_results
 from common.workloads import shaped
 
@@ -33,6 +33,7 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="number format")
     pinnable(parser)
     parser.add_argument("--out", type=Path, help="JSON with every repeat")
     args = parser.parse_args()
@@ -43,7 +44,7 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     try:
         for name in args.models:
-            rows += measure(name, args.repeats)
+            rows += measure(name, args.repeats, getattr(torch, args.dtype))
     except NevaError as error:
         print(f"benchmark_floor: {error}", file=sys.stderr)
         return error.exit_code
@@ -61,40 +62,26 @@ def main() -> int:
             f"{name}: {statistics.median(speed):.0f} tokens/s [{min(speed):.0f}, {max(speed):.0f}], {rate:.0f} GFLOP/s; "
             f"without the rest of transformers' pass: x{limit:.2f} as fast"
         )
-    write_results({"bench": "floor", "rows": rows, "checks": checks}, args.out)
+    write_results({"bench": "floor", "dtype": args.dtype, "rows": rows, "checks": checks}, args.out)
     return 0
 
 
-def measure(name: str, repeats: int) -> list[dict[str, Any]]:
+def measure(name: str, repeats: int, dtype: Any) -> list[dict[str, Any]]:
     """Return a row per repeat: tokens per second of the products, and their share.
 
     Args:
         name: the model.
         repeats: timed repeats.
+        dtype: number format.
     """
-    import torch
-
-    from neva_tl.activations.plan import token_budget_for
-
-    hf = make_model(name)
-    shapes, width = matrices(hf)
-    tokens = token_budget_for("cpu", width)
-    # every layer has its own weights, as in a model: a single matrix would stay in the cache
-    weights = {shape: [torch.randn(shape[::-1]).T for _ in range(count)] for shape, count in shapes.items()}
-    # buffers of the products are allocated before the timing
-    buffers = {shape: (torch.randn(tokens, shape[0]), torch.empty(tokens, shape[1])) for shape in shapes}
-    flops = 2 * sum(count * rows * columns for (rows, columns), count in shapes.items())
+    hf = make_model(name, dtype)
+    products = Products(hf, dtype)
+    tokens = products.rows
     run = transformers_pass(hf, tokens)
     results = []
     for repeat in range(-1, repeats):  # the first is not counted
-        seconds = 0.0
-        for shape, matrices_of_shape in weights.items():
-            x, out = buffers[shape]
-            started = time.perf_counter()
-            for weight in matrices_of_shape:
-                torch.mm(x, weight, out=out)
-            seconds += time.perf_counter() - started
-        speed = tokens / seconds
+        speed = tokens / products.seconds()
+        flops = products.flops_per_token
         row = {"workload": name, "repeat": repeat, "tokens_per_second": speed, "gflops": speed * flops / 1e9}
         results += [row | {"share_of_a_pass": share(run)}] if repeat >= 0 else []
     return results
@@ -130,7 +117,7 @@ def share(run: Callable[[], Any]) -> float:
     return products / sum(event.self_cpu_time_total for event in events)
 
 
-def make_model(name: str) -> Any:
+def make_model(name: str, dtype: Any) -> Any:
     """Load SmolLM2, or make a random model of a shape, in transformers."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -139,19 +126,8 @@ def make_model(name: str) -> Any:
 
     torch.manual_seed(0)
     if name == "smollm2":
-        return AutoModelForCausalLM.from_pretrained(resolve(name).path, dtype=torch.float32).eval()
-    return shaped(name, vocab_size=32_000, bos_token_id=None, eos_token_id=0).eval()
-
-
-def matrices(hf: Any) -> tuple[Counter[tuple[int, int]], int]:
-    """Return counts of matrices by shape (input, output), and neurons per layer."""
-    blocks = hf.transformer.h if hasattr(hf, "transformer") else hf.model.layers
-    shapes: Counter[tuple[int, int]] = Counter()
-    for key, weight in blocks.named_parameters():
-        if weight.ndim == 2 and key.endswith("weight"):
-            # Conv1D of transformers has (input, output), Linear the reverse
-            shapes[tuple(weight.shape) if hasattr(hf, "transformer") else tuple(weight.shape)[::-1]] += 1  # type: ignore[index]
-    return shapes, getattr(hf.config, "intermediate_size", None) or 4 * hf.config.n_embd
+        return AutoModelForCausalLM.from_pretrained(resolve(name).path, dtype=dtype).eval()
+    return shaped(name, vocab_size=32_000, bos_token_id=None, eos_token_id=0).to(dtype).eval()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ ABOUT = {
     "peak above the resident memory before the call. `neva_tl` collects more than its peers: shares above 0, the "
     "residual stream, on gated models the gate; `post only` is without the gate. "
     "GPT-2's activation function is one kernel of torch in `neva_tl`, eight steps of transformers in its peers.",
+    "collect in bfloat16": "The same in bfloat16, peers as well, and in turns with them the blocks' matrix products alone in "
+    "bfloat16 (`benchmark_collect.py --dtype bfloat16 --floor`): each method's share of their speed.",
     "floor": "Tokens per second of the blocks' matrix products alone, on one core (`benchmark_floor.py`): no method of "
     "collecting is faster on that core. The second number is their share of the time of transformers' pass: 1 / share is the "
     "largest possible speed-up over a tuned hook on it, with the same products in the same precision.",

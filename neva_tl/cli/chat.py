@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from neva_tl.cli import completion
-from neva_tl.cli.options import Debug, Dtype, Matmul, Quiet, Seed, Verbose, finite, path_of
+from neva_tl.cli.options import AllowMismatch, Debug, Dtype, Matmul, Quiet, Seed, Verbose, finite, path_of
 from neva_tl.core.errors import InputError
 from neva_tl.core.messages import notice, say
 
@@ -42,6 +43,7 @@ def chat(
     model: Annotated[
         str | None, typer.Option("--model", autocompletion=completion.model, help="the model, where it moved since")
     ] = None,
+    allow_mismatch: AllowMismatch = False,
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="longest answer, in tokens")] = 200,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0, callback=finite, help="0 is greedy")] = 0.0,
     dtype: Dtype = "auto",
@@ -56,10 +58,16 @@ def chat(
     from neva_tl.study.steering.saved_model import model_of_edit
 
     saved = [load_edit(path) for path in edit]
-    loaded = model_of_edit(edit[0], saved[0], model, None if dtype == "auto" else dtype, matmul)
-    for path, other in zip(edit[1:], saved[1:], strict=True):
-        if other.model:
-            other.check_model(loaded, path)
+    loaded = model_of_edit(
+        edit[0], saved[0], model, None if dtype == "auto" else dtype, matmul, allow_mismatch=allow_mismatch
+    )
+    with warnings.catch_warnings(record=True) as caught:  # shown before the conversation, not after it
+        warnings.simplefilter("always")
+        saved = [
+            one.for_model(loaded, path, allow_mismatch=allow_mismatch) for path, one in zip(edit, saved, strict=True)
+        ]
+    for warning in caught:
+        notice(f"warning: {warning.message}")
     edits = {str(one.about.get("value") or path.name): one.edit for path, one in zip(edit, saved, strict=True)}
     talk = _Talk(loaded, edits, tokens, temperature, seed)
     say(f"{saved[0].model.get('name', 'model')}, steered towards {talk.value}\n{HELP}")

@@ -11,6 +11,7 @@ import typer
 
 from neva_tl.cli import completion
 from neva_tl.cli.options import (
+    AllowMismatch,
     Debug,
     Dtype,
     Gate,
@@ -55,6 +56,7 @@ def generate(
             "--edit", parser=path_of, metavar="PATH", help="steer with the edit in this folder (neva-tl steer --out)"
         ),
     ] = None,
+    allow_mismatch: AllowMismatch = False,
     value: Annotated[
         str | None,
         typer.Option("--value", autocompletion=completion.value_names, help="steer towards this value of --prompts"),
@@ -102,6 +104,8 @@ def generate(
 
     if out is not None:
         check_output(out)
+    if allow_mismatch and edit is None:
+        raise InputError("--allow-mismatch is for a saved edit: name its folder with --edit")
 
     def fits(loaded: Any) -> None:
         encoded = encode_one(loaded, [nv.Example("", prompt)])
@@ -110,7 +114,7 @@ def generate(
     if edit is not None:
         if value is not None:
             raise InputError("--edit brings its own value: leave out --value")
-        loaded, edits, label = _saved(edit, model, None if dtype == "float32" else dtype, matmul, dose)
+        loaded, edits, label = _saved(edit, model, None if dtype == "float32" else dtype, matmul, dose, allow_mismatch)
         fits(loaded)
     else:
         settings = {"scope": scope, "gate": gate, "seed": seed}
@@ -137,14 +141,18 @@ def generate(
             file.write_text(printed + "\n", encoding="utf-8")
 
 
-def _saved(folder: Path, model: str | None, dtype: str | None, matmul: str, dose: float | None) -> tuple[Any, Any, str]:
+def _saved(
+    folder: Path, model: str | None, dtype: str | None, matmul: str, dose: float | None, allow_mismatch: bool
+) -> tuple[Any, Any, str]:
     """The model and the edit of a folder, and the edit's name."""
     import neva_tl as nv
     from neva_tl.study.steering.saved_model import model_of_edit
 
     saved = nv.load_edit(folder)
-    edit = saved.edit if dose is None else saved.edit.with_dose(dose)
-    return model_of_edit(folder, saved, model, dtype, matmul), edit, str(saved.about.get("value") or folder.name)
+    loaded = model_of_edit(folder, saved, model, dtype, matmul, allow_mismatch=allow_mismatch)
+    edit = saved.for_model(loaded, folder, allow_mismatch=allow_mismatch).edit
+    label = str(saved.about.get("value") or folder.name)
+    return loaded, edit if dose is None else edit.with_dose(dose), label
 
 
 def _steered(

@@ -27,6 +27,8 @@ MODULES: tuple[str, ...] = (
     "run",
     "verify",
     "report",
+    "compare",
+    "paper",
     "inspect_artefact",
     "card",
     "select_neurons",

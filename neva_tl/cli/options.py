@@ -181,6 +181,12 @@ def _at(on: bool, new: Level) -> bool:
 
 
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
+AllowMismatch = Annotated[
+    bool,
+    typer.Option(
+        "--allow-mismatch", help="take the edit on another model than its own, with a warning; sizes must fit"
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 Quiet = Annotated[
     bool,

@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -33,7 +33,7 @@ from neva_tl.models.hooks import temporary_hooks
 
 
 @check_arguments
-def attach(hf_model: Any, edit_or_path: Edit | SavedEdit | str | Path) -> EditHandle:
+def attach(hf_model: Any, edit_or_path: Edit | SavedEdit | str | Path, *, allow_mismatch: bool = False) -> EditHandle:
     """Put an edit on a transformers model until `handle.remove()`, or for the length of a `with` block.
 
     The model's own calls, `generate`, pipelines and chats then run edited, also through PEFT and accelerate; a compiled model
@@ -46,10 +46,14 @@ def attach(hf_model: Any, edit_or_path: Edit | SavedEdit | str | Path) -> EditHa
         hf_model: A transformers causal LM, a PEFT model around one, or either compiled.
         edit_or_path: An edit, a loaded edit, or the folder of one. The fingerprint of a saved edit is compared with the
             model's, without the tokenizer.
+        allow_mismatch: Accept a saved edit of another model, as `nv.load_edit` does.
 
     Raises:
         InputError: Not a plain causal language model, an edit of another model, a folder without an edit, a hook point without
-            a module in this model, or an edit that works through the prompt.
+            a module in this model, an edit that works through the prompt, or `allow_mismatch` with an edit that was not saved.
+
+    Warns:
+        UserWarning: The saved edit is of another model, and `allow_mismatch` is true.
 
     Example:
         >>> from transformers import AutoModelForCausalLM
@@ -63,20 +67,15 @@ def attach(hf_model: Any, edit_or_path: Edit | SavedEdit | str | Path) -> EditHa
     """
     model, outer = plain_inside(hf_model)
     if isinstance(edit_or_path, Edit):
+        if allow_mismatch:
+            raise InputError("allow_mismatch is for a saved edit: pass its folder, or what nv.load_edit returns")
         edit = edit_or_path
     else:
         is_loaded = isinstance(edit_or_path, SavedEdit)
         saved = edit_or_path if isinstance(edit_or_path, SavedEdit) else load_edit(edit_or_path)
-        _check_model(saved, model, "this object" if is_loaded else str(edit_or_path))
-        edit = saved.edit
+        folder = "this object" if is_loaded else str(edit_or_path)
+        edit = saved.for_model(model, folder, allow_mismatch=allow_mismatch).edit
     return EditHandle(model, edit, outer)
-
-
-def _check_model(saved: SavedEdit, model: models.PlainModel, folder: str) -> None:
-    """Refuse a saved edit of another model; a transformers model has no tokenizer to compare."""
-    facts = {name: fact for name, fact in saved.model.items() if name != "tokenizer_hash"}
-    if facts:
-        replace(saved, model={**facts, "tokenizer_hash": ""}).check_model(model, folder)  # type: ignore[arg-type]
 
 
 @dataclass(eq=False)

@@ -23,7 +23,7 @@ from neva_tl.models.comparison import check_causal, compare_with_transformers
 from neva_tl.models.facts import MEMO, info, is_model
 from neva_tl.models.installers import no_installer
 from neva_tl.models.precision import Matmul, auto_dtype, use_bf16_products
-from neva_tl.models.quiet import quiet
+from neva_tl.models.quiet import import_bars, quiet
 from neva_tl.models.types import Model
 
 
@@ -85,6 +85,7 @@ def load(
         raise InputError(
             f"matmul='bf16' is for models in float32, and this one is loaded in {kind}: leave out one of the two"
         )
+    import_bars()
     source = sources.resolve(name)
     sources.refuse_experts(source)
     sources.refuse_quantised(source)

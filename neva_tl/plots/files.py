@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 
 from neva_tl.core.errors import InputError, NevaError, reason_of
 from neva_tl.core.ledger import check, checked_bytes
-from neva_tl.core.messages import notice, progress_bar
+from neva_tl.core.messages import progress_bar
 from neva_tl.core.theories import ValueTheory, find_theory
 from neva_tl.plots.bars import method_bars
 from neva_tl.plots.canvas import Look
@@ -78,13 +77,35 @@ FIGURES: dict[str, FigureSpec] = {
 }
 
 
-def read_table(run: str | Path, name: str, made_by: str = RUN) -> pd.DataFrame:
+class MissingTable(InputError):
+    """A run has no table for a figure, or its table cannot have the figure."""
+
+
+#: Table -> what writes it, where no figure of a run draws it or the command has further options.
+_FURTHER = {
+    "judges": "analyses/judge_quality.py --data DATA --out",
+    "gain_curves": "analyses/method_comparison.py --model MODEL --out",
+}
+
+
+def command_of(run: str | Path, table: str) -> str:
+    """Return the command that writes a table of a run.
+
+    Args:
+        run: the run folder.
+        table: name of the table.
+    """
+    made_by = ({spec.table: spec.made_by for spec in FIGURES.values()} | _FURTHER).get(table, RUN)
+    return made_by if made_by == RUN else f"python {made_by} {run}"
+
+
+def read_table(run: str | Path, name: str, made_by: str | None = None) -> pd.DataFrame:
     """Read `RUN/tables/NAME.parquet`.
 
     Args:
         run: the run folder.
         name: name of the table.
-        made_by: the command that writes it, for the error message.
+        made_by: the command that writes it, for the error message; None takes the one of the figures that draw the table.
 
     Returns:
         The table, with the model's `n_layers` and `d_mlp` as `attrs` where the run's manifest or results have them.
@@ -97,11 +118,12 @@ def read_table(run: str | Path, name: str, made_by: str = RUN) -> pd.DataFrame:
         ['neva_shift', 'caa']
     """
     run = Path(run)
+    made_by = made_by or command_of(run, name)
     if not run.is_dir():
         raise InputError(f"{run} is not a run folder: give the folder that `neva-tl run --out` wrote")
     path = _table_path(run, name)
     if not path.is_file():
-        raise InputError(f"{path} does not exist: {made_by} writes the table {name!r}")
+        raise MissingTable(f"{path} does not exist: `{made_by}` writes the table {name!r}")
     data = checked_bytes(path)
     try:
         table = pd.read_parquet(io.BytesIO(data))
@@ -150,7 +172,7 @@ def draw_run(run: str | Path, name: str, **look: Unpack[Look]) -> Figure:
         raise InputError(f"unknown figure {name!r}: the figures are {', '.join(FIGURES)}")
     spec = FIGURES[name]
     with using_theory(run_theory(run)):
-        table = read_table(run, spec.table, spec.made_by)
+        table = read_table(run, spec.table)
         if len(table) and (reason := spec.lacks(table)):
             raise InputError(f"{run} has no figure {name}: {reason}")
         return spec.draw(table, **look)
@@ -166,7 +188,7 @@ def reason_against(run: str | Path, name: str) -> str:
     spec = FIGURES[name]
     try:
         with using_theory(run_theory(run)):
-            table = read_table(run, spec.table, spec.made_by)
+            table = read_table(run, spec.table)
             return spec.lacks(table) if len(table) else ""
     except NevaError:
         return ""  # such a table is a figure that fails, with its reason
@@ -244,43 +266,3 @@ def _drawable(run: Path, name: str) -> bool:
 
 def _write(run: str | Path, name: str) -> list[Path]:
     return save_figure(draw_run(run, name), Path(run) / "figures" / name)
-
-
-def script(name: str, argv: list[str] | None = None) -> int:
-    """Run the command line of `figures/NAME.py`: read one run folder, write two files.
-
-    Args:
-        name: a key of `FIGURES`.
-        argv: arguments of the command line; None takes those of the process.
-
-    Returns:
-        The exit status: 0, also with `--skip-missing` where another command than `neva-tl run` has not yet written the table
-        or the run cannot have the figure (a circle of a theory without one); else that of the error, which is printed in one
-        line.
-    """
-    spec = FIGURES[name]
-    parser = argparse.ArgumentParser(
-        description=f"Draw {name} from RUN/tables/{spec.table}.parquet into RUN/figures/{name}.pdf and .png"
-    )
-    parser.add_argument("run", type=Path, help="run folder, for example runs/demo")
-    parser.add_argument(
-        "--skip-missing",
-        action="store_true",
-        help="exit with 0 where the table of a later analysis is missing, or the run cannot have the figure",
-    )
-    args = parser.parse_args(argv)
-    if args.skip_missing and args.run.is_dir():
-        absent = not _table_path(args.run, spec.table).is_file()
-        if absent and spec.made_by != RUN:
-            print(f"{name}: not drawn, {spec.made_by} writes its table {spec.table!r}")
-            return 0
-        if not absent and (reason := reason_against(args.run, name)):
-            print(f"{name}: not drawn, {reason}")
-            return 0
-    try:
-        for path in write_figures(args.run, (name,)):
-            print(path)
-    except NevaError as error:
-        notice(f"{name}: {error}")
-        return error.exit_code
-    return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import SequenceMatcher
 from typing import Unpack
 
 import numpy as np
@@ -17,16 +16,13 @@ from neva_tl.plots.lens import one_line
 from neva_tl.plots.palette import ink
 from neva_tl.plots.style import (
     FAINT,
-    at_gain,
-    condition_label,
-    method_order,
     need,
     new_figure,
-    present_values,
     short,
     styled,
     value_colour,
 )
+from neva_tl.plots.text_pairs import LONGEST_WORD, Word, split_words, text_pairs, word_diff
 
 COLUMNS = ("method", "steered", "prompt", "text")
 #: Sizes in points: font, line height, margin, gap between columns, width of the score column.
@@ -35,14 +31,6 @@ FONT, LINE, MARGIN, GAP, SCORE = 8.0, 12.0, 10.0, 18.0, 56.0
 NARROW = 360.0
 #: Colours of words that both texts have, and of words that only the unedited text has.
 SHARED, REMOVED = "#666b70", "#222222"
-#: Longer words are broken, so that every word fits into a column.
-LONGEST_WORD = 30
-
-#: Words that both texts share count as shared only in runs of this length: single articles and full stops match by chance.
-SHORTEST_RUN = 2
-
-#: A word and whether the other text lacks it at this position.
-Word = tuple[str, bool]
 
 
 @styled
@@ -79,7 +67,7 @@ def texts_plot(
         >>> figure = nv.plots.texts_plot(nv.plots.read_table(run, "generations"), value="power", rows=2)
     """
     table = need(table, COLUMNS, "generations")
-    pairs, value, label = _pairs(table, value, method, target_gain)
+    pairs, value, label = text_pairs(table, value, method, target_gain)
     if own_axes() is not None:
         raise InputError(
             "texts_plot draws on a whole figure, because it computes the place of every word: leave ax= out"
@@ -92,8 +80,8 @@ def texts_plot(
     # a bold letter is at most as wide as the font is high
     blocks, longest = [], min(LONGEST_WORD, int(column / (0.75 * FONT)))
     for row in picked:
-        texts = [_broken(text, longest) for text in (row.before, row.after)]
-        sides = _diff(texts[0], texts[1], words) if value else (_plain(texts[0], words), [])
+        broken = [_broken(text, longest) for text in (row.before, row.after)]
+        sides = word_diff(broken[0], broken[1], words) if value else (_plain(broken[0], words), [])
         blocks.append((row, _lines(sides[0], column, "normal"), _lines(sides[1], column, "bold")))
 
     narrow = page < NARROW
@@ -150,48 +138,6 @@ def _rule(ax: Axes, y: float, page: float) -> None:
     ax.plot((MARGIN, page - MARGIN), (y, y), color=FAINT, linewidth=0.7)
 
 
-def _pairs(
-    table: pd.DataFrame, value: str | None, method: str | None, target_gain: float | None
-) -> tuple[pd.DataFrame, str, str]:
-    """The texts of each prompt with their scores, the steered value, a label."""
-    unedited = table[table["method"] == "unedited"]
-    steered = table[table["steered"].notna() & (table["method"] != "unedited")]
-    methods = method_order(steered["method"])
-    if unedited.empty:
-        raise InputError("table 'generations' has no unedited texts to compare with")
-    if not methods and value is method is None:
-        return _join(unedited, unedited, ""), "", "no steered texts"
-    method = method or (methods or ["any method"])[0]
-    steered = at_gain(steered[steered["method"] == method], target_gain)
-    values = present_values(steered["steered"])
-    if not values or (value is not None and value not in values):
-        raise InputError(
-            f"table 'generations' has no texts of {method} towards {value or 'any value'} at this gain: "
-            f"methods are {', '.join(methods)}; values of {method}: {', '.join(values) or 'none'}"
-        )
-    joined = {name: _join(unedited, steered[steered["steered"] == name], name) for name in values}
-    if value is None:
-        means = {name: pairs["change"].mean() for name, pairs in joined.items()}
-        ranked = sorted((name for name in values if np.isfinite(means[name])), key=lambda name: means[name])
-        value = ranked[len(ranked) // 2] if ranked else values[0]
-    gains = list(steered["target_gain"].dropna()) if "target_gain" in steered.columns else []
-    return joined[value], value, condition_label(method, None, gains[0] if gains else None)
-
-
-def _join(unedited: pd.DataFrame, steered: pd.DataFrame, value: str) -> pd.DataFrame:
-    """One row per prompt and repetition that has both texts, with scores and change."""
-    score = f"score_{value}"
-    sides = []
-    for frame, suffix in ((unedited, "before"), (steered, "after")):
-        scores = frame[score].astype(float) if score in frame.columns else np.nan
-        side = pd.DataFrame({"prompt": frame["prompt"].astype(str), suffix: frame["text"].astype(str)})
-        side[f"score_{suffix}"] = scores
-        side["repetition"] = side.groupby("prompt").cumcount()
-        sides.append(side)
-    pairs = sides[0].merge(sides[1], on=["prompt", "repetition"])
-    return pairs.assign(change=pairs["score_after"] - pairs["score_before"])
-
-
 def _spread(pairs: pd.DataFrame, rows: int) -> list[pd.Series]:
     """Rows at evenly spaced ranks of the change, or else the first rows."""
     ranked = pairs.sort_values("change", ascending=False, kind="stable", na_position="last")
@@ -200,34 +146,13 @@ def _spread(pairs: pd.DataFrame, rows: int) -> list[pd.Series]:
     return [ranked.iloc[pick] for pick in picks]
 
 
-def _diff(before: str, after: str, words: int) -> tuple[list[Word], list[Word]]:
-    """The words of both texts, each marked True where the texts differ."""
-    first, second = _words(before, words), _words(after, words)
-    marks = [[True] * len(first), [True] * len(second)]
-    if first == second:
-        return [(word, False) for word in first], [(word, False) for word in second]
-    for block in SequenceMatcher(None, first, second, autojunk=False).get_matching_blocks():
-        if block.size < SHORTEST_RUN:
-            continue
-        marks[0][block.a : block.a + block.size] = [False] * block.size
-        marks[1][block.b : block.b + block.size] = [False] * block.size
-    return list(zip(first, marks[0], strict=True)), list(zip(second, marks[1], strict=True))
-
-
 def _broken(text: str, longest: int) -> str:
     """The text with words broken that are longer than a column."""
     return " ".join(word[i : i + longest] for word in text.split() for i in range(0, len(word), longest))
 
 
 def _plain(text: str, words: int) -> list[Word]:
-    return [(word, True) for word in _words(text, words)]
-
-
-def _words(text: str, most: int) -> list[str]:
-    """The first `most` words, long ones broken, an ellipsis where more follow."""
-    words = one_line(text, len(text)).split()
-    broken = [w[i : i + LONGEST_WORD] for w in words[:most] for i in range(0, len(w), LONGEST_WORD)]
-    return [*broken[:most], "…"] if len(words) > most or len(broken) > most else broken or ["(empty)"]
+    return [(word, True) for word in split_words(text, words)]
 
 
 def _lines(words: Sequence[Word], width: float, weight: str) -> list[list[Word]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from helpers import fake_graph as graphs
@@ -20,7 +23,7 @@ pytestmark = pytest.mark.browser
 #: What people read; the leakage matrix is a colour chart, where faint is a message.
 TEXT = (
     "main > p, li, h1, main > h2, main > h3, .value-panel > h3, .text h4, nav a, summary, summary span, dt, dd, "
-    "table.data td, table.data button, .tile *, .chooser button, .text p"
+    "table.data td, table.data button, .chooser button, .text p, #first *, .files a, .code *"
 )
 
 
@@ -115,7 +118,74 @@ def test_readable_and_inside_the_page(
     contrast(page, TEXT)
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_first_screen_fits_without_scrolling(visit: Any, path: Path, scheme: str) -> None:
+    page = visit(path, scheme=scheme)
+    page.set_viewport_size({"width": 1280, "height": 800})
+    for part in (".plain", ".example", ".picture", ".limits"):
+        box = page.locator(f"#first {part}").bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= 800, part
+    assert page.locator(".plain p").count() == 2
+    # dots lie on their axes
+    for dot, axis in zip(page.locator(".point").all(), page.locator(".axis").all(), strict=True):
+        inner, outer = dot.bounding_box(), axis.bounding_box()
+        assert outer["x"] <= inner["x"] and inner["x"] + inner["width"] <= outer["x"] + outer["width"]
+
+
+def test_definitions_show_on_hover_on_focus_and_on_a_tap(visit: Any, path: Path) -> None:
+    page = visit(path)
+    tip, term = page.locator("#tip"), page.locator("#first a.term", has_text="gain").first
+    assert tip.is_hidden()
+    term.hover()
+    assert tip.is_visible() and tip.inner_text().startswith("gain D[i,i], averaged over values")
+    assert term.get_attribute("aria-describedby") == "tip"
+    page.mouse.move(1279, 1)
+    assert tip.is_hidden() and term.get_attribute("aria-describedby") is None
+    term.focus()
+    assert tip.is_visible()
+    page.keyboard.press("Escape")
+    assert tip.is_hidden()
+    term.dispatch_event("pointerdown", {"pointerType": "touch", "bubbles": True})
+    term.dispatch_event("click", {"bubbles": True, "cancelable": True})
+    assert tip.is_visible() and "#" not in page.url  # a tap does not jump to the definitions
+    head = page.locator("table.data button[data-term=def-nlr-ours]").first
+    head.scroll_into_view_if_needed()
+    head.hover()
+    assert tip.inner_text().startswith("NLR (ours) (here: leakage per gain")
+    box = tip.bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 1280 and box["y"] >= 0
+
+
+def test_files_and_code_can_be_taken_along(visit: Any, path: Path, tmp_path: Path) -> None:
+    page = visit(path)
+    with page.expect_download() as waiting:
+        page.locator("#downloads ~ .files a[download='methods.csv']").click()
+    waiting.value.save_as(tmp_path / "methods.csv")
+    assert len(pd.read_csv(tmp_path / "methods.csv")) == len(runs.methods())
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    block = page.locator("figure.code").first
+    block.locator("button.copy").click()
+    page.wait_for_function("document.querySelector('button.copy').textContent === 'Copied'")
+    pasted = page.evaluate("navigator.clipboard.readText()")
+    assert pasted == block.locator("pre").text_content() and "nv.Run.open" in pasted
+
+
+def test_figures_turn_dark_with_the_page(visit: Any, path: Path) -> None:
+    from PIL import Image
+
+    grounds = {}
+    for scheme in ("light", "dark"):
+        picture = visit(path, scheme=scheme).locator(".paper img").first
+        pixels = np.asarray(Image.open(io.BytesIO(picture.screenshot())).convert("L"), dtype=float)
+        grounds[scheme] = np.median(pixels)
+        # what is drawn differs from the ground as much as ink from paper
+        assert np.abs(pixels - np.median(pixels)).max() > 150
+    assert grounds["light"] > 240 and grounds["dark"] < 40
+
+
 def test_readers_without_scripts_see_all_circuits(visit: Any, path: Path, palette: Any) -> None:
     page = visit(path, script=False)
     assert page.locator(".value-panel").count() == 10 and page.locator(".chooser").is_hidden()
     assert all(page.locator(".value-panel").nth(k).locator("svg.circuit").first.is_visible() for k in range(10))
+    assert page.locator("button.copy").first.is_hidden()  # a term is a link to its definition
+    assert page.locator("#first a.term").first.get_attribute("href").startswith("#def-")

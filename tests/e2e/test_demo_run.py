@@ -12,6 +12,7 @@ import pytest
 
 import neva_tl as nv
 from helpers.results_schema import check_results
+from helpers.written_tables import check_dictionary
 from neva_tl.core.values import VALUES
 from neva_tl.study import StudyResult
 
@@ -78,6 +79,10 @@ def test_every_text_is_kept_with_its_scores(finished: tuple[StudyResult, float])
     assert len(leakage) == len(METHODS) * len(STEERED) * len(VALUES)
 
 
+def test_every_table_column_and_file_is_in_the_data_dictionary(finished: tuple[StudyResult, float]) -> None:
+    assert check_dictionary(finished[0].folder) > 20
+
+
 def test_steering_steers(finished: tuple[StudyResult, float]) -> None:
     """Small as it is: the main method gains, and more than random neurons of the same norm."""
     methods = finished[0].results["methods"]
@@ -91,7 +96,7 @@ def test_steering_steers(finished: tuple[StudyResult, float]) -> None:
 def test_the_report_is_self_contained(finished: tuple[StudyResult, float]) -> None:
     page = (finished[0].folder / "report.html").read_text(encoding="utf-8")
     links = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]+)""", page)
-    assert links and all(link.startswith(("#", "data:")) for link in links)
+    assert links and all(link.startswith(("#", "data:")) or (finished[0].folder / link).is_file() for link in links)
     for name in METHODS:
         assert name in page
 

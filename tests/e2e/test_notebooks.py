@@ -1,39 +1,93 @@
-"""The quickstart notebook and the examples of docs/how_to_extend.md run, offline, and show what they promise."""
+"""The notebooks and the examples of docs/how_to_extend.md run, offline, and show what they promise.
+
+Facts about a notebook's objects are computed a second time in its kernel, by other means than the notebook's own.
+"""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from helpers.notebooks import (
+    LARGEST,
+    MACHINE_PATH,
+    NOTEBOOKS,
+    code_hash,
+    executed,
+    nbformat,
+    output_texts,
+    outputs,
+)
 from helpers.paths import ROOT
 
-nbformat = pytest.importorskip("nbformat")
-nbclient = pytest.importorskip("nbclient")
-pytest.importorskip("ipykernel")
 pytest.importorskip("circuitsvis")
 
-NOTEBOOKS = ROOT / "notebooks"
-QUICKSTART = NOTEBOOKS / "01_quickstart.ipynb"
+#: Names of the notebooks, in order.
+NAMES = (
+    "01_quickstart",
+    "02_neurons",
+    "03_leakage",
+    "04_circuits",
+    "05_layers",
+    "06_your_own",
+    "07_steering",
+)
+Execute = Callable[[str, str], tuple[Any, dict[str, Any]]]
 
-#: Run in the notebook's own kernel before its first cell: any connection to another machine fails, with a trace.
-NO_NETWORK = """
-import socket as _socket
-_plain = _socket.socket.connect
-def _local_only(self, address):
-    if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
-        raise AssertionError(f"the notebook asked the network: {address}")
-    return _plain(self, address)
-_socket.socket.connect = _local_only
-"""
-#: Run after its last cell: what the notebook's own objects are.
-FACTS = """
-import json as _json
-print(_json.dumps({
+
+@pytest.fixture
+def execute(tmp_path_factory: pytest.TempPathFactory) -> Execute:
+    return lambda name, facts: executed(name, facts, tmp_path_factory)
+
+
+def test_no_notebook_is_left_untested() -> None:
+    assert sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")) == list(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_committed_outputs_are_those_of_the_committed_code(name: str) -> None:
+    path = NOTEBOOKS / f"{name}.ipynb"
+    assert path.stat().st_size < LARGEST, "outputs too large"
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata["kernelspec"]["name"] == "python3"
+    assert notebook.metadata["neva_tl"]["code"] == code_hash(notebook), (
+        "code changed after its execution: make notebook"
+    )
+    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1)), "executed in another order: make notebook"
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            assert output["output_type"] != "error" and output.get("name") != "stderr", f"cell {cell.id}"
+    for text in output_texts(notebook):
+        assert not MACHINE_PATH.search(text), f"names a path of a machine: {text[:200]}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_and_badges(name: str) -> None:
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    for link in links:
+        if not link.startswith("https://"):
+            assert (NOTEBOOKS / link.partition("#")[0]).exists(), f"no such file: {link}"
+    for place in ("colab.research.google.com", "mybinder.org"):
+        assert any(place in link and link.endswith(f"{name}.ipynb") for link in links), f"no badge for {place}"
+    assert "What this does not show" in text and "Where to go next" in text
+
+
+QUICKSTART_FACTS = """
+_words = set(menu["food"])
+_edited = {}
+for _name, _edits in {"unedited": (), "food": (own_edit,)}.items():
+    with nv.edit(model, *_edits):
+        _said = nv.generate(model, test["text"].tolist(), max_new_tokens=20, temperature=1.0)
+    _edited[_name] = float(np.mean([bool(_words & set(text.split())) for text in _said]))
+_facts = {
     "steered": [result.status, result.gain.lo, loaded.dose == result.dose],
     "same_neurons": neurons.df[["layer", "neuron"]].equals(result.neurons.df[["layer", "neuron"]]),
     "layers": sorted(layers["operation"].unique()),
@@ -49,56 +103,18 @@ print(_json.dumps({
     "texts": [texts[name].tolist() for name in ("unedited", "Amplify", "ContextAware")],
     "doses": {name: edit.dose for name, edit in edits.items()},
     "neurons": {name: len(edit.neurons) for name, edit in edits.items()},
-}))
+    "own_gain": own_gain.lo,
+    "own_words": _edited,
+    "own_plus": own_pairs.df[own_pairs.df["pole"] == "+"]["text"].tolist(),
+    "menu": menu["food"],
+}
 """
 
 
-@pytest.fixture(scope="module")
-def executed(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The notebook after a run in a fresh kernel (in a folder of its own, so that a stray file would be seen)."""
-    notebook = nbformat.read(QUICKSTART, as_version=4)
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(NO_NETWORK, id="no-network"))
-    notebook.cells.append(nbformat.v4.new_code_cell(FACTS, id="facts"))
-    folder = tmp_path_factory.mktemp("notebook")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setenv("TOKENIZERS_PARALLELISM", "false")
-        patch.setenv("PYTHONPATH", str(ROOT))
-        patch.setenv("NEVA_TL_CACHE", str(tmp_path_factory.mktemp("notebook-cache")))
-        nbclient.NotebookClient(
-            notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
-        ).execute()
-    assert not list(folder.iterdir()), "the notebook left files behind"
-    return notebook
-
-
-def _outputs(notebook: Any, cell: str, kind: str) -> list[str]:
-    """Outputs of one kind (a MIME type) of the cell with this id."""
-    (found,) = [c for c in notebook.cells if c.get("id") == cell]
-    return [o["data"][kind] for o in found["outputs"] if kind in o.get("data", {})]
-
-
-def test_committed_without_outputs() -> None:
-    notebook = nbformat.read(QUICKSTART, as_version=4)
-    nbformat.validate(notebook)
-    assert notebook.metadata["kernelspec"]["name"] == "python3"
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            assert cell.outputs == [] and cell.execution_count is None, f"cell {cell.id} holds outputs: clear them"
-
-
 @pytest.mark.timeout(600)
-def test_quickstart_runs(executed: Any) -> None:
-    for cell in executed.cells:
-        for output in cell.get("outputs", []):
-            assert output["output_type"] != "error", f"cell {cell.id}: {output.get('evalue')}"
-            assert output.get("name") != "stderr", f"cell {cell.id} warns: {output.get('text')}"
-
-
-@pytest.mark.timeout(600)
-def test_quickstart_reaches_matrix_circuit_and_texts(executed: Any) -> None:
-    (facts_cell,) = [c for c in executed.cells if c.get("id") == "facts"]
-    facts = json.loads("".join(o["text"] for o in facts_cell["outputs"] if o["output_type"] == "stream"))
+def test_quickstart(execute: Execute) -> None:
+    """Reaches gain, matrix, circuit and texts; every figure is drawn; the widget is complete and offline."""
+    notebook, facts = execute("01_quickstart", QUICKSTART_FACTS)
     status, least_gain, same_dose = facts["steered"]
     assert status == "reached" and least_gain > 0 and same_dose and facts["same_neurons"]
     assert facts["layers"] == ["amplify", "mean", "zero"]
@@ -109,28 +125,17 @@ def test_quickstart_reaches_matrix_circuit_and_texts(executed: Any) -> None:
     assert all(len(column) == 5 and all(text.strip() for text in column) for column in facts["texts"])
     assert len(facts["doses"]) == 10 and all(dose > 0 for dose in facts["doses"].values())
     assert all(count > 0 for count in facts["neurons"].values())
-    assert _outputs(executed, "steer", "text/html"), "the steering is shown as a card"
-    assert _outputs(executed, "layers", "text/html"), "the layer table is shown"
-    assert _outputs(executed, "circuit", "text/html"), "the circuit table is shown"
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("cell", ["steer-picture", "volcano", "heatmap", "layers-picture", "circuit-picture"])
-def test_figures_are_drawn(executed: Any, cell: str) -> None:
-    (picture,) = _outputs(executed, cell, "image/png")
-    assert len(picture) > 10_000, f"the figure of cell {cell} looks empty"
-
-
-@pytest.mark.timeout(600)
-def test_widget_is_complete_and_offline(executed: Any) -> None:
-    (view,) = _outputs(executed, "widget", "text/html")
+    assert facts["own_gain"] > 0 and facts["own_words"]["food"] > facts["own_words"]["unedited"] + 0.2
+    assert all(set(facts["menu"]) & set(text.split()) for text in facts["own_plus"])
+    for cell in ("steer", "layers", "circuit", "own-texts"):
+        assert outputs(notebook, cell, "text/html"), f"cell {cell} shows no table"
+    for cell in ("steer-picture", "volcano", "heatmap", "layers-picture", "circuit-picture", "own-edit"):
+        (picture,) = outputs(notebook, cell, "image/png")
+        assert len(picture) > 10_000, f"the figure of cell {cell} looks empty"
+    (view,) = outputs(notebook, "widget", "text/html")
     assert "neva-widget" in view and len(view) > 500_000, "the CircuitsVis bundle is part of the view"
     for asked in ("unpkg.com", "cdn.", "<link", "<script src", "<img", "import("):
         assert asked not in view, f"the view would ask the network: {asked}"
-
-
-def test_no_notebook_is_left_untested() -> None:
-    assert sorted(path.name for path in NOTEBOOKS.glob("*.ipynb")) == [QUICKSTART.name]
 
 
 @pytest.fixture

@@ -573,7 +573,7 @@ def test_folders_and_loaded_edits_are_checked(pair: Pair, make_set: Any, tmp_pat
     with attach(pair.hf, item):
         want = pair.hf(IDS).logits
     for source in (folder, str(folder), nv.load_edit(folder), nv.save_edit(item, tmp_path / "without facts")):
-        with attach(pair.hf, source) as handle:
+        with attach(pair.hf, source, allow_mismatch=source == folder) as handle:  # its own model needs no permission
             assert torch.equal(pair.hf(IDS).logits, want) and handle.dose == 2.0
     family: Any = "llama" if hasattr(pair.hf, "model") else "gpt2"
     other = load(tiny_checkpoint(tmp_path / "other", family, seed=1))
@@ -581,6 +581,11 @@ def test_folders_and_loaded_edits_are_checked(pair: Pair, make_set: Any, tmp_pat
     for source in (folder, nv.load_edit(folder)):
         with pytest.raises(InputError, match="other weights"):
             attach(other, source)
+        with pytest.warns(UserWarning, match="other weights"):
+            handle = attach(other, source, allow_mismatch=True)
+        handle.remove()
+    with pytest.raises(InputError, match="is for a saved edit"):
+        attach(other, item, allow_mismatch=True)
     with pytest.raises(InputError, match="does not hold an edit"):
         attach(pair.hf, tmp_path)
     with pytest.raises(InputError, match="other weights"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 from matplotlib.image import imread
 
 from helpers import fake_run as fake
-from helpers.paths import ROOT
 from neva_tl import plots
 from neva_tl.core.errors import InputError
 from neva_tl.core.values import VALUES
@@ -38,24 +36,6 @@ def test_every_figure_is_written_as_pdf_and_png(run: Path, name: str) -> None:
 def test_the_same_table_gives_the_same_bytes(run: Path) -> None:
     first = [path.read_bytes() for path in plots.write_figures(run, ("leakage_heatmap",))]
     assert [path.read_bytes() for path in plots.write_figures(run, ("leakage_heatmap",))] == first
-
-
-def test_scripts_write_and_say_what_is_missing(run: Path) -> None:
-    scripts = sorted((ROOT / "figures").glob("*.py"))
-    assert {path.stem for path in scripts} == set(plots.FIGURES)
-
-    def call(stem: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, str(ROOT / "figures" / f"{stem}.py"), str(run)],
-            capture_output=True, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "PATH": ""}, check=False,
-        )  # fmt: skip
-
-    done = call("layer_profile")
-    assert done.returncode == 0 and (run / "figures" / "layer_profile.pdf").is_file(), done.stderr
-    (run / "tables" / "layers.parquet").unlink()
-    failed = call("layer_ablation")
-    assert failed.returncode == 2 and failed.stderr.count("\n") == 1
-    assert "layers.parquet" in failed.stderr and "analyses/layer_ablation.py" in failed.stderr
 
 
 def test_heatmap_shows_each_cell_in_circle_order_on_one_scale() -> None:

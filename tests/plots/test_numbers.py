@@ -21,6 +21,7 @@ from helpers import fake_run as fake
 from helpers.paths import FIXTURES
 from helpers.results_schema import check_tables
 from neva_tl import plots
+from neva_tl.core.errors import InputError
 from neva_tl.core.formatting import fixed, interval, short
 from neva_tl.core.values import VALUES
 from neva_tl.plots.bars import MEASURES
@@ -504,6 +505,72 @@ def test_figures_of_a_studys_inputs_are_their_tables() -> None:
     )
     widths = sorted(patch.get_width() for patch in plots.prompt_counts(prompts).axes[0].patches if patch.get_width())
     assert widths == [-2, -1, 4]
+
+
+@reads("gain_cost_plot")
+def test_gain_against_cost_is_the_table_of_methods() -> None:
+    df = fake.methods().assign(leakage=0.02, leakage_lo=0.0, leakage_hi=0.05)
+    figure = plots.gain_cost_plot(df)
+    for ax, column in zip(figure.axes, ("leakage", "kl"), strict=True):
+        drawn = [pair for bars in ax.containers for pair in zip(*bars[0].get_data(), strict=True)]
+        assert rounded(drawn) == rounded(zip(df["gain"], df[column], strict=True))
+    spans = segments(figure.axes[0])
+    assert rounded(zip(df["gain_lo"], df["gain_hi"], strict=True)) | {(0.0, 0.05)} == spans
+    assert len(plots.gain_cost_plot(df.assign(leakage=np.nan)).axes) == 1
+    part = df.assign(leakage=df["leakage"].mask(df["method"] == "caa")).drop(columns=["leakage_lo", "leakage_hi"])
+    assert "CAA" in {text.get_text() for text in plots.gain_cost_plot(part).legends[0].get_texts()}
+    with pytest.raises(InputError, match="no number"):
+        plots.gain_cost_plot(df.assign(leakage=np.nan, kl=np.nan))
+
+
+@reads("value_layers_plot")
+def test_the_heatmap_of_layers_is_the_share_of_neurons() -> None:
+    neurons = fake.neurons()
+    neurons = neurons[neurons["method"] == neurons["method"].iloc[0]]
+    ax = plots.value_layers_plot(neurons, n_layers=7).axes[0]
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    counts = pd.crosstab(neurons["value"], neurons["layer"]).reindex(index=names, columns=range(7), fill_value=0)
+    shares = counts.div(counts.sum(axis=1), axis=0)
+    assert np.allclose(np.nan_to_num(np.ma.filled(ax.images[0].get_array(), 0.0)), shares.to_numpy())
+    assert sorted(int(text.get_text()) for text in ax.texts) == sorted(n for n in counts.to_numpy().ravel() if n)
+    assert not plots.value_layers_plot(neurons, n_layers=28).axes[0].texts
+
+
+@reads("circuit_plot")
+def test_the_circuit_is_that_of_the_strongest_neurons_and_tokens() -> None:
+    table = fake.circuit(fake.neurons())
+    value = str(table["value"].iloc[0])
+    rows = table[table["value"] == value].assign(size=lambda df: df["attribution"].abs())
+    ax = plots.circuit_plot(table, value=value, neurons=3, tokens=4).axes[0]
+    size = rows.groupby(["layer", "neuron"])["size"].sum().nlargest(3)
+    names = {text.get_text() for text in ax.texts if re.fullmatch(r"L\d+\.\d+", text.get_text())}
+    assert names == {f"L{layer}.{neuron}" for layer, neuron in size.index}
+    top = rows[[pair in size.index for pair in zip(rows["layer"], rows["neuron"], strict=True)]]
+    tokens = top.groupby("token")["size"].sum().nlargest(4).index
+    links = top[top["token"].isin(tokens)]
+    widths = sorted(patch.get_linewidth() for patch in ax.patches)
+    assert np.allclose(widths, sorted(0.3 + 2.2 * links["size"] / links["size"].max()))
+    with pytest.raises(InputError, match="no value"):
+        plots.circuit_plot(table, value="greed")
+
+
+@reads("judges_plot")
+def test_the_judges_are_those_of_the_table() -> None:
+    table = pd.DataFrame(
+        {
+            "judge": ["wordlist", "llm:a", "published: BERT"],
+            "persona_auroc": [0.56, 0.85, None],
+            "task_f1": [0.22, 0.25, 0.42],
+        }
+    )
+    table = table.assign(task_f1_lo=table["task_f1"] - 0.1, task_f1_hi=table["task_f1"] + 0.1)
+    auroc, f1 = plots.judges_plot(table).axes
+    assert points(auroc) == {(0.56, 0.0), (0.85, 1.0)} and points(f1) == {(0.22, 0.0), (0.25, 1.0)}
+    spans = {tuple(np.round(line.get_xdata(), 6)) for line in f1.lines if len(line.get_xdata()) == 2}
+    assert {(0.12, 0.32), (0.15, 0.35), (0.42, 0.42)} == spans
+    assert [text.get_text().strip() for text in f1.texts if "BERT" in text.get_text()] == ["BERT"]
+    with pytest.raises(InputError, match="published figures only"):
+        plots.judges_plot(table[2:])
 
 
 def test_every_figure_has_a_test_of_its_numbers() -> None:

@@ -13,7 +13,8 @@ from neva_tl import plots
 from neva_tl.core.errors import InputError
 from neva_tl.plots.palette import ink
 from neva_tl.plots.style import value_colour
-from neva_tl.plots.texts import LONGEST_WORD, MARGIN
+from neva_tl.plots.text_pairs import LONGEST_WORD
+from neva_tl.plots.texts import MARGIN
 
 
 def generations(changes: list[float], value: str = "power", method: str = "neva") -> pd.DataFrame:

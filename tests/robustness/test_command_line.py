@@ -342,8 +342,21 @@ COMPLETE = [
     ("card", "PATH"),
     *((f"card {{w}}/{name}", name) for name in ("nowhere", "file", "folder", *bad_inputs.MANIFESTS)),
     ("report", "RUN"),
+    ("paper", "RUN"),
     ("report ''", "RUN"),
-    *((f"report {{w}}/{name}", name) for name in ("nowhere", "file", "folder", *bad_inputs.MANIFESTS)),
+    *(
+        (f"{command} {{w}}/{name}", name)
+        for command in ("report", "paper")
+        for name in ("nowhere", "file", "folder", *bad_inputs.MANIFESTS)
+    ),
+    ("compare", "RUN"),
+    ("compare {w}/folder", "OTHER"),
+    ("compare {w}/folder ''", "OTHER"),
+    ("compare {w}/nowhere {w}/folder", "nowhere"),
+    ("compare {w}/folder {w}/folder --out ''", "--out"),
+    ("compare {w}/folder {w}/folder --out p.xlsx", "p.xlsx"),
+    ("compare {w}/folder {w}/folder --out {w}/folder", "folder"),
+    *((f"compare {{w}}/{name} {{w}}/folder", name) for name in bad_inputs.MANIFESTS),
     ("cache --fly", "--fly"),
     ("cache everything", "everything"),
     ("--quiet --verbose cache", "exclude each other"),
@@ -358,6 +371,7 @@ COMPLETE = [
     ("chat --edit {w}/file", "file"),
     ("chat --edit {w}/full", "does not hold an edit"),
     ("generate hi --edit {w}/nowhere", "nowhere"),
+    ("generate hi --allow-mismatch", "--edit"),
     ("export", "EDIT"),
     ("export {w}/folder", "OUT"),
     ("export '' {w}/exported", "EDIT"),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from neva_tl.core import dictionary
 from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.study import Study, StudyResult
 from neva_tl.study.run import tables
+from neva_tl.study.run.run_folder import RunFolder
 from neva_tl.study.run.scorers import Scorer
 
 #: What the two poles say; a random model tells them apart by their tokens, which is all that these tests need.
@@ -38,6 +41,23 @@ SMALL = {
     "text_prompts": 1,
 }
 METHODS = ("neva_shift", "caa", "random", "role")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _described_tables() -> Iterator[None]:
+    """Every column that a study or an analysis writes into a table of the data dictionary is described there."""
+    write = RunFolder.write_table
+
+    def checked(self: RunFolder, name: str, df: pd.DataFrame, csv: bool = True) -> Path:
+        table = dictionary.tables().get(name.removeprefix("tables/"))
+        if name.startswith("tables/") and table is not None:
+            unknown = [line for line in table.differences(df.columns) if "not in the dictionary" in line]
+            assert not unknown, f"{unknown}: describe it in neva_tl/core/dictionary.toml"
+        return write(self, name, df, csv)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "write_table", checked)
+        yield
 
 
 @pytest.fixture(scope="session")

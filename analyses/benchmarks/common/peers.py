@@ -389,6 +389,30 @@ def pyvene_tuned(folder: str) -> Method:
     return as_given, run
 
 
+# ---------------------------------------------------------------- the matrix products alone
+
+
+def products(folder: str) -> Method:
+    """Build the blocks' matrix products alone, in batches of `collect`'s size: no moments, only the time."""
+    from common.floor import Products
+
+    hf, tokenizer = _hf(folder)
+    floor = Products(hf, dtype())
+    nothing = np.empty(0)
+
+    def prepare(texts: Sequence[str], _plus: np.ndarray) -> int:
+        return sum(len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"])
+
+    def run(tokens: int) -> Moments:
+        for start in range(0, tokens, floor.rows):
+            floor.seconds(min(floor.rows, tokens - start))
+        return nothing, nothing
+
+    return prepare, run
+
+
+#: Name of the matrix products alone in the tables.
+FLOOR = "matrix products"
 #: Name in the tables -> builder. The first is the reference of all others.
 METHODS: dict[str, Callable[[str], Method]] = {
     "neva_tl": ours,
@@ -405,3 +429,5 @@ METHODS: dict[str, Callable[[str], Method]] = {
 #: Peers as their documentation shows.
 DOCUMENTED = tuple(name for name in METHODS if "tuned" not in name and "neva_tl" not in name)
 TUNED = tuple(name for name in METHODS if "tuned" in name)
+#: All that `timed` can run: the methods, and the products alone, which have no moments.
+RUNNABLE = METHODS | {FLOOR: products}

@@ -138,9 +138,8 @@ def _check_recorded(recorded: Mapping[str, Any], plain: models.PlainModel, token
     if not recorded:
         return
     current = models.fingerprint_for(recorded, plain, "the saved edit")
-    if "tokenizer_hash" in recorded:
-        known = hash_tokenizer(tokenizer) if tokenizer is not None else recorded["tokenizer_hash"]
-        current = {**current, "tokenizer_hash": known}
+    if tokenizer is not None:
+        current |= {"tokenizer_hash": hash_tokenizer(tokenizer)}
     if difference := models.fingerprint_difference(recorded, current):
         raise InputError(
             f"the saved edit was made for {recorded.get('name', 'another model')} ({difference}): name that model, or "

@@ -50,8 +50,7 @@ def wrong_way(
     Returns:
         Steered value -> share, and the mean share.
     """
-    down = tuple(pushed_down(base, edited) for base, edited in zip(responses.base, responses.edited, strict=True))
-    falls = replace(responses, base=tuple(np.zeros_like(base) for base in responses.base), edited=down)
+    falls = _falls(responses)
     draws = target_draws(falls, seed=seed, n_boot=n_boot)
     items = [_usable(falls, i) for i in range(len(responses.steered))]
     topics = [set(falls.clusters[j][rows].tolist()) for j, rows in zip(falls.target, items, strict=True)]
@@ -60,6 +59,23 @@ def wrong_way(
         name: _estimate(draws[:, i], counts[i], len(topics[i]), level) for i, name in enumerate(responses.steered)
     }
     return shares, _estimate(draws.mean(axis=-1), sum(counts), len(set().union(*topics)), level)
+
+
+def wrong_way_draws(responses: Responses, *, seed: int, n_boot: int) -> Float[np.ndarray, "b i"]:
+    """Compute the share of items pushed the wrong way on the data (row 0) and on the draws of D.
+
+    Args:
+        responses: The item scores.
+        seed: Seed of the draws.
+        n_boot: Bootstrap draws.
+    """
+    return target_draws(_falls(responses), seed=seed, n_boot=n_boot)
+
+
+def _falls(responses: Responses) -> Responses:
+    """Return responses whose change is `pushed_down`."""
+    down = tuple(pushed_down(base, edited) for base, edited in zip(responses.base, responses.edited, strict=True))
+    return replace(responses, base=tuple(np.zeros_like(base) for base in responses.base), edited=down)
 
 
 def _usable(falls: Responses, i: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from neva_tl import models, prompts
 from neva_tl.core.cache import content_key
 from neva_tl.core.cards import card
 from neva_tl.core.errors import InputError
+from neva_tl.core.files import to_json
 from neva_tl.core.locks import lock_folder
 from neva_tl.core.method_records import find_method
 from neva_tl.core.theories import SCHWARTZ, TheorySpec
@@ -30,6 +31,7 @@ from neva_tl.evaluation.judges.base import Judge, reads_texts
 from neva_tl.models.sources import is_demo
 from neva_tl.prompts import ContrastSet
 from neva_tl.selection.write import DEPTH
+from neva_tl.study.analyses.edit_measures import CURVE
 from neva_tl.study.analyses.text_candidates import Candidate, candidates
 from neva_tl.study.analyses.text_cells import TextCells
 from neva_tl.study.analyses.text_levels import compare_levels
@@ -238,8 +240,17 @@ def _result(cells: TextCells, edits: Mapping[Candidate, Edit]) -> TextSearchResu
         (candidate,) = [one for one in edits if one.name == row["candidate"]]
         best = edits[candidate].with_dose(float(row["dose"]))
         facts = {name: row[name] for name in ("selection", "layers", "way", "gain", "gain_lo", "gain_hi")}
-        save_edit(best, cells.store.path("best"), model=cells.model, about={"value": cells.value, **facts})
+        about = {"value": cells.value, **facts, "measures": _measures(cells, df, row)}
+        save_edit(best, cells.store.path("best"), model=cells.model, about=about)
     cells.store.write_table("tables/text_search", df)
     cells.store.write_table("tables/text_search_levels", levels)
-    about = cells.scorer.about()
-    return TextSearchResult(df, levels, cells.unedited(), cells.value, about["judge"], about["unit"], best)
+    judge = cells.scorer.about()
+    return TextSearchResult(df, levels, cells.unedited(), cells.value, judge["judge"], judge["unit"], best)
+
+
+def _measures(cells: TextCells, df: pd.DataFrame, row: pd.Series) -> dict[str, Any]:
+    """Return what the card of the best edit shows: its validation gain and its curve in the text; nothing of test items."""
+    judge = {name: cells.scorer.about()[name] for name in ("judge", "unit")}
+    curve = df[df["candidate"] == row["candidate"]].sort_values("dose")[list(CURVE)]
+    gain = float(row["gain"])
+    return to_json(judge | {"validation_gain": gain, "curves": [judge | {"rows": curve.to_dict("records")}]})

@@ -16,6 +16,7 @@ from neva_tl.evaluation.judges.llm import LlmJudge
 from neva_tl.evaluation.judges.registry import JUDGES, known_judges
 from neva_tl.prompts import words
 from neva_tl.study.own_words.concept import Concepts
+from neva_tl.study.run.auto_judge import VARIABLE, configured_judge
 
 #: A judge of texts, its name, or a function that returns one number per text (higher: expresses the concept more).
 Scorer = TextJudge | str | Callable[[Sequence[str]], Any]
@@ -28,7 +29,8 @@ def find_scorer(judge: Scorer, concepts: Concepts) -> TextJudge | Callable[[Sequ
     """Return the judge of a name; other judges pass through.
 
     Args:
-        judge: The judge. `auto` is the word-list judge where every value has words in the judging half of its list.
+        judge: The judge. `auto` is the judge of the environment variable NEVA_JUDGE; where it is not set, the word-list judge,
+            if every value has words in the judging half of its list.
         concepts: The values to score.
 
     Raises:
@@ -37,6 +39,7 @@ def find_scorer(judge: Scorer, concepts: Concepts) -> TextJudge | Callable[[Sequ
     """
     reader: Any = judge
     if isinstance(judge, str):
+        judge = configured_judge() if judge == "auto" else judge
         if judge == "auto":
             _check_auto(concepts)
         judge = "wordlist" if judge == "auto" else judge
@@ -72,8 +75,8 @@ def _check_auto(concepts: Concepts) -> None:
     if any(not words(name, half="B", theory=concepts.theory) for name in concepts.theory.names):
         readers = [f"{name}:{JUDGES[name][1]}" for name in ASKING if name in JUDGES]
         raise InputError(
-            f"no judge knows {concepts.values[0]} by itself: name one that reads its definition ({' or '.join(readers)}), or "
-            "pass a function from texts to numbers"
+            f"no judge knows {concepts.values[0]} by itself: name one that reads its definition ({' or '.join(readers)}; also by "
+            f"{VARIABLE}), or pass a function from texts to numbers"
         )
 
 

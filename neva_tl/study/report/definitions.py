@@ -2,10 +2,106 @@
 
 from __future__ import annotations
 
+import re
+
+from markupsafe import Markup, escape
+
+#: Word in a sentence or over a column -> name of its definition. A sentence links the first place of each word.
+TERMS = {
+    "95 % interval": "intervals",
+    "accuracy": "perplexity, KL, accuracy",
+    "CAA": "CAA",
+    "CSR": "CSR",
+    "circuits": "circuit, F",
+    "cost": "perplexity, KL, accuracy",
+    "dose": "dose, target gain",
+    "gain": "gain",
+    "gate": "gate",
+    "invalid": "invalid",
+    "intervals": "intervals",
+    "judge": "judge",
+    "KL": "perplexity, KL, accuracy",
+    "leakage": "value leakage",
+    "NGL": "NGL (ours)",
+    "NLR": "NLR (ours)",
+    "NeVA": "NeVA here (ours)",
+    "NeVA shift": "NeVA here (ours)",
+    "neurons": "value neuron",
+    "perplexity": "perplexity, KL, accuracy",
+    "positive control": "positive control",
+    "random neurons": "random neurons, role prompt",
+    "reached": "dose, target gain",
+    "role prompt": "random neurons, role prompt",
+    "target gain": "dose, target gain",
+    "wrong way": "wrong way",
+}
+#: Head of a column -> name of its definition, where the word is too short for sentences.
+COLUMNS = {"F": "circuit, F", "g": "effect size g", "p": "effect size g", "q": "effect size g"}
+_TERMS = re.compile("|".join(rf"\b{re.escape(term)}\b" for term in sorted(TERMS, key=len, reverse=True)))
+
+
+def anchor(name: str) -> str:
+    """Return the id of a definition on the page.
+
+    Args:
+        name: A name of `definitions`.
+    """
+    return "def-" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def mark_terms(text: str) -> Markup:
+    """Escape a text and link the first place of each defined word to its definition, which also shows on hover and focus.
+
+    Args:
+        text: A sentence of the report.
+
+    Example:
+        >>> from neva_tl.study.report.definitions import mark_terms
+        >>> print(mark_terms("gain < 1"))
+        <a class="term" href="#def-gain">gain</a> &lt; 1
+    """
+    linked: set[str] = set()
+
+    def link(match: re.Match[str]) -> str:
+        target = TERMS[match[0]]
+        if target in linked:
+            return match[0]
+        linked.add(target)
+        return f'<a class="term" href="#{anchor(target)}">{match[0]}</a>'
+
+    return Markup(_TERMS.sub(link, str(escape(text))))
+
+
+def term_of(label: str) -> str:
+    """Return the id of the definition of a column's head; "" where it has none.
+
+    Args:
+        label: Head of a column.
+    """
+    word = label.split(",")[0].strip()
+    name = TERMS.get(word) or COLUMNS.get(word)
+    return anchor(name) if name else ""
+
 
 def definitions() -> list[tuple[str, str]]:
     """Return the name and the definition of every measure in the report."""
     return [
+        (
+            "value neuron",
+            "A neuron of the MLP layers (one coordinate of hook_post) whose activation differs between texts that express a "
+            "value and texts that oppose it, selected on training prompts.",
+        ),
+        (
+            "judge",
+            "The function that scores how strongly a text, or the model itself, expresses a value. Each value is scored "
+            "separately. The name of this run's judge is above; its score is a measurement with errors of its own.",
+        ),
+        (
+            "dose, target gain",
+            "The dose is the strength of an edit, in the method's own unit. It is searched on validation prompts so that "
+            "every method gains as much (the target gain); `reached` counts the values for which a dose did. Numbers of this "
+            "page are of test prompts, at those doses.",
+        ),
         (
             "CSR",
             "Control success ratio: the judge's mean score of a value over the test prompts of a condition. Each value is "
@@ -81,6 +177,11 @@ def definitions() -> list[tuple[str, str]]:
             "Placebo: neurons drawn from the same layers with the same norm of edit. It takes the doses of another method, so "
             "that no target gain is searched for it: a dash under `reached`. Role prompt: an instruction before the "
             "prompt that names the value; it has no dose.",
+        ),
+        (
+            "circuit, F",
+            "The heads and neurons through which a value's words are produced. F is the share of the model's effect that remains "
+            "when everything outside the circuit is fixed at its mean: 1 is all of it, 0 none.",
         ),
         (
             "gate",

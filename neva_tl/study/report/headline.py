@@ -12,12 +12,12 @@ from neva_tl.core.method_records import METHODS
 from neva_tl.plots.style import method_label
 from neva_tl.study.report.control import caveat, control_line
 from neva_tl.study.report.numbers import estimate, excludes_zero, finite, fixed, measure, overlap, percent
+from neva_tl.study.report.roles import Methods, main_method, peer_method
 
-Methods = Mapping[str, Mapping[str, Any]]
 #: Measure of capability -> name and decimals in the summary.
 CAPABILITY = {"perplexity": ("perplexity", 2), "kl": ("KL", 3)}
-#: Methods whose capability the summary states.
-COSTS = ("neva", "caa", "role", "role_prompt")
+#: Names of the role prompt, whose capability the summary states besides that of the main method and of its peer.
+ROLES = ("role", "role_prompt")
 
 
 def subtitle(results: Mapping[str, Any]) -> str:
@@ -63,23 +63,6 @@ def sentences(
         _role(methods, note),
     ]
     return [line for line in lines if line]
-
-
-def tiles(results: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the four main numbers with their labels."""
-    neva, caa = results.get("methods", {}).get("neva"), results.get("methods", {}).get("caa")
-    if not neva:
-        return []
-    note = caveat(results)
-    out = [{"number": fixed(estimate(neva.get("gain"))), "label": f"gain of the target value, NeVA{note}"}]
-    out.append({"number": fixed(estimate(neva.get("nlr"))), "label": f"NLR of NeVA (lower: less leakage){note}"})
-    if caa:
-        out.append({"number": fixed(estimate(caa.get("nlr"))), "label": f"NLR of CAA{note}"})
-    out.append({"number": percent(estimate(neva.get("invalid"))), "label": "invalid texts, NeVA"})
-    divergence = estimate(neva.get("capability", {}).get("kl", {}).get("edited"))
-    if divergence is not None:
-        out.append({"number": fixed(divergence, 3), "label": "KL on neutral text, NeVA (nats per token)"})
-    return out
 
 
 def _neurons(neurons: pd.DataFrame | None, model: Mapping[str, Any]) -> str:
@@ -138,22 +121,23 @@ def _count(n: int) -> str:
 
 
 def _gain(methods: Methods, note: str) -> str:
-    neva = methods.get("neva")
-    if not neva or estimate(neva.get("gain")) is None:
+    main = main_method(methods)
+    if main is None or estimate((entry := methods[main]).get("gain")) is None:
         return ""
-    line = f"Gain: edited towards a value, NeVA moves its score by {measure(neva['gain'])} on average over values"
-    if not excludes_zero(neva["gain"]):
+    moved = f"{method_label(main)} moves its score by {measure(entry['gain'])} on average over values"
+    line = f"Gain: edited towards a value, {moved}"
+    if not excludes_zero(entry["gain"]):
         line += ", which does not differ from 0"
     line += note
-    if neva.get("gain_measurable"):
-        line += f", by {measure(neva['gain_measurable'])} over the measurable ones"
-    base, after = estimate(neva.get("csr_base")), estimate(neva.get("csr"))
+    if entry.get("gain_measurable"):
+        line += f", by {measure(entry['gain_measurable'])} over the measurable ones"
+    base, after = estimate(entry.get("csr_base")), estimate(entry.get("csr"))
     if base is not None and after is not None:
         line += f" (CSR {fixed(base)} before, {fixed(after)} after)"
-    target = finite(neva.get("target_gain"))
+    target = finite(entry.get("target_gain"))
     if target is not None:
         line += (
-            f"; the target of {fixed(target)} on validation prompts was reached for {neva.get('reached', '–')} values"
+            f"; the target of {fixed(target)} on validation prompts was reached for {entry.get('reached', '–')} values"
         )
     return line + "."
 
@@ -176,46 +160,52 @@ def undefined_nlr(entry: Mapping[str, Any]) -> str:
 
 
 def _leakage(methods: Methods, note: str) -> str:
-    neva, caa = methods.get("neva"), methods.get("caa")
-    if not neva or not caa:
+    main, peer = main_method(methods), peer_method(methods)
+    compared = [name for name in (main, peer) if name is not None]
+    if not compared or all(methods[name].get("nlr") is None for name in compared):
         return ""
     undefined = [
-        f"{method_label(name)} ({undefined_nlr(entry)})"
-        for name, entry in (("neva", neva), ("caa", caa))
-        if estimate(entry.get("nlr")) is None
+        f"{method_label(name)} ({undefined_nlr(methods[name])})"
+        for name in compared
+        if estimate(methods[name].get("nlr")) is None
     ]
     if undefined:
         return f"Leakage: NLR is not defined for {' and '.join(undefined)}{note}."
-    line = f"Leakage: NLR is {measure(neva['nlr'])} for NeVA and {measure(caa['nlr'])} for CAA; "
-    return line + _order(neva["nlr"], caa["nlr"]) + note + _lowest(methods, note) + "."
+    stated = " and ".join(f"{measure(methods[name]['nlr'])} for {method_label(name)}" for name in compared)
+    line = f"Leakage: NLR is {stated}"
+    if main is None or peer is None:
+        return f"{line}{note}."
+    return f"{line}; {_order(methods, main, peer)}{note}{_lowest(methods, (main, peer), note)}."
 
 
-def _order(neva: Mapping[str, Any], caa: Mapping[str, Any]) -> str:
-    """The order of the two NLRs, as far as their intervals show one."""
-    if fixed(estimate(neva)) == fixed(estimate(caa)):
+def _order(methods: Methods, main: str, peer: str) -> str:
+    """The order of two NLRs, as far as their intervals show one."""
+    first, second = methods[main]["nlr"], methods[peer]["nlr"]
+    if fixed(estimate(first)) == fixed(estimate(second)):
         order = "the two are equal to two decimals"
-        return order if excludes_zero(neva) or excludes_zero(caa) else f"{order}, and neither differs from 0"
-    if overlap(neva, caa) and not (excludes_zero(neva) or excludes_zero(caa)):
+        return order if excludes_zero(first) or excludes_zero(second) else f"{order}, and neither differs from 0"
+    if overlap(first, second) and not (excludes_zero(first) or excludes_zero(second)):
         return "neither differs from 0, so neither method shows leakage"
-    order = f"{'NeVA' if float(neva['est']) < float(caa['est']) else 'CAA'} leaks less per unit of gain"
-    return (
-        f"{order}, but the two intervals overlap, so this order may be due to chance" if overlap(neva, caa) else order
-    )
+    lower = main if float(first["est"]) < float(second["est"]) else peer
+    order = f"{method_label(lower)} leaks less per unit of gain"
+    if overlap(first, second):
+        return f"{order}, but the two intervals overlap, so this order may be due to chance"
+    return order
 
 
-def _lowest(methods: Methods, note: str) -> str:
-    """The other method with the lowest NLR, where its interval is below those of NeVA and CAA."""
+def _lowest(methods: Methods, compared: Sequence[str], note: str) -> str:
+    """The other method with the lowest NLR, where its interval is below those of the two compared methods."""
     others = {
         name: entry["nlr"]
         for name, entry in methods.items()
-        if name not in ("neva", "caa") and not _placebo_record(name) and estimate(entry.get("nlr")) is not None
+        if name not in compared and not _placebo_record(name) and estimate(entry.get("nlr")) is not None
     }
     if not others:
         return ""
     name, nlr = min(others.items(), key=lambda item: float(item[1]["est"]))
     lower = all(
-        float(nlr["est"]) < float(methods[main]["nlr"]["est"]) and not overlap(nlr, methods[main]["nlr"])
-        for main in ("neva", "caa")
+        float(nlr["est"]) < float(methods[other]["nlr"]["est"]) and not overlap(nlr, methods[other]["nlr"])
+        for other in compared
     )
     return f". {method_label(name)} leaks least, with NLR {measure(nlr)}{note}" if lower else ""
 
@@ -233,15 +223,15 @@ def _control(results: Mapping[str, Any]) -> str:
 def _texts(methods: Methods) -> str:
     rates = [
         f"{percent(rate)} with {method_label(name)}"
-        for name in ("neva", "caa")
-        if (rate := estimate(methods.get(name, {}).get("invalid"))) is not None
+        for name in (main_method(methods), peer_method(methods))
+        if name is not None and (rate := estimate(methods[name].get("invalid"))) is not None
     ]
     return f"Fluency: share of invalid texts {' and '.join(rates)}." if rates else ""
 
 
 def _cost(methods: Methods) -> str:
     lines = []
-    for method in COSTS:
+    for method in dict.fromkeys(name for name in (main_method(methods), peer_method(methods), *ROLES) if name):
         changes = []
         for metric, levels in methods.get(method, {}).get("capability", {}).items():
             name, digits = CAPABILITY.get(metric, (metric.replace("_", " "), 2))

@@ -20,6 +20,7 @@ from neva_tl.plots.style import (
     condition_label,
     conditions,
     method_label,
+    method_order,
     of_condition,
     present_values,
     short,
@@ -29,16 +30,15 @@ from neva_tl.plots.value_names import theory_in
 from neva_tl.study.report import tables
 from neva_tl.study.report.numbers import finite, fixed, interval
 
-#: Prompts per value, and the conditions shown side by side.
+#: Prompts per value; the methods shown side by side with the unedited text where a run has them, and their largest number.
 PROMPTS = 2
-SIDE_BY_SIDE = ("unedited", "neva", "caa")
+SIDE_BY_SIDE = ("neva", "caa")
+SIDE_MOST = 2
 #: Rows of the tables of neurons and of edges.
 TOP_NEURONS = 10
 CIRCUIT_ROWS = 24
 #: Reason why a run with a table of texts has no section of texts.
-NO_TEXTS = (
-    f"the table generations has no unedited texts beside texts of {' or '.join(SIDE_BY_SIDE[1:])} for the same prompts"
-)
+NO_TEXTS = "the table generations has no unedited and edited texts for the same prompts"
 
 
 def heatmaps(leakage: pd.DataFrame) -> dict[str, Any]:
@@ -120,9 +120,11 @@ def texts(generations: pd.DataFrame) -> dict[str, Any]:
     df["method"] = df[name].astype(str)
     target = df["target_gain"].astype(float) if "target_gain" in df.columns else pd.Series(np.nan, index=df.index)
     df = at_gain(df.assign(target_gain=target))
-    methods = [m for m in SIDE_BY_SIDE if m in set(df["method"])]
-    if "unedited" not in methods or len(methods) < 2:
+    written = method_order(df["method"])
+    if "unedited" not in written or len(written) < 2:
         return {}
+    edits = [m for m in written if m in SIDE_BY_SIDE] or [m for m in written if m != "unedited"]
+    methods = ["unedited", *edits[:SIDE_MOST]]
     unedited = df[df["method"] == "unedited"].drop_duplicates("prompt").set_index("prompt")
     groups = []
     for value in present_values(df["steered"].dropna()):

@@ -9,6 +9,7 @@ import pandas as pd
 
 from neva_tl.core.method_records import METHODS
 from neva_tl.plots.style import gate_of, method_label, method_order, present_values
+from neva_tl.study.report.definitions import term_of
 from neva_tl.study.report.numbers import finite, fixed, interval, p_text, percent
 
 Row = Mapping[Any, Any]
@@ -61,7 +62,8 @@ def build(df: pd.DataFrame, columns: list[Column]) -> dict[str, Any]:
             size = None if is_text else finite(raw)
             cells.append({"text": text(row), "sort": str(raw) if is_text else "" if size is None else repr(size)})
         rows.append(cells)
-    return {"columns": [{"label": c[0], "text": c[3], "title": c[4]} for c in columns], "rows": rows}
+    heads = [{"label": c[0], "text": c[3], "title": c[4], "term": term_of(c[0])} for c in columns]
+    return {"columns": heads, "rows": rows}
 
 
 def or_dash(raw: Any) -> str:

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pandas as pd
 from markupsafe import Markup
 
 from neva_tl.circuits.drawing.page import assets
 from neva_tl.core.errors import InputError, reason_of
 from neva_tl.core.ledger import check, checked_bytes
-from neva_tl.plots.files import FIGURES, run_theory
+from neva_tl.plots.files import run_theory
 from neva_tl.plots.pages import asset, environment, write_page
-from neva_tl.plots.style import FIGURE_DPI, at_gain, plain_numbers
+from neva_tl.plots.style import at_gain, plain_numbers
 from neva_tl.plots.value_names import using_theory
 from neva_tl.plots.widgets import bundle
-from neva_tl.study.report import circuits, definitions, headline, sections, tables
+from neva_tl.study.report import (
+    circuits,
+    definitions,
+    downloads,
+    example,
+    explorer,
+    figures,
+    first_picture,
+    headline,
+    limits,
+    plain,
+    sections,
+    tables,
+    use,
+)
 from neva_tl.study.report.control import controls_of, needs_control, not_measurable
+from neva_tl.study.report.roles import main_method
 
 #: Table of the report -> title of the section that is left out without it.
 SECTIONS = {
@@ -39,19 +54,9 @@ SECTIONS = {
 OPTIONAL = ("ablation", "controls")
 #: Hints for tables that another command writes.
 HINTS = {"layers": " (analyses/layer_ablation.py writes it; then write the report again)"}
-#: Figure -> alternative text.
-ALT = {
-    "method_bars": "Measures of every method with intervals",
-    "circle_plot": "Leakage drawn around the circle of values",
-    "dose_response": "Gain, plain leakage and invalid rate against dose, per method",
-    "gain_leakage": "Plain leakage against gain, all methods",
-    "layer_profile": "Selected neurons per layer and value",
-    "layer_ablation": "Change when one layer's neurons are ablated or amplified",
-}
-#: A picture wider than this, in inches, scrolls on a phone instead of shrinking.
-WIDE = 6.0
-#: Pixels per inch of the embedded pictures, and of their size on the page (sharp on dense screens).
-DPI, PAGE_DPI = 150, 100
+#: Style sheets and scripts of the tables, the texts explorer and the search over neurons.
+CSS = ("tables.css.j2", "explorer.css.j2", "neuron_search.css.j2")
+JS = ("explorer.js.j2", "neuron_search.js.j2")
 
 
 def write_report(run: str | Path) -> Path:
@@ -78,7 +83,18 @@ def write_report(run: str | Path) -> Path:
     frames = {name: table for name in (*SECTIONS, *OPTIONAL) if (table := _table(run, name)) is not None}
     with using_theory(run_theory(run)):
         context = build_context(results, manifest, frames, run)
-    return write_page(run / "report.html", environment().get_template("report.html.j2").render(context))
+    return write_page(run / "report.html", template().render(context))
+
+
+def _joined(names: tuple[str, ...]) -> Markup:
+    return Markup("").join(asset(name) for name in names)
+
+
+def template() -> jinja2.Template:
+    """Return the page's template, whose filter `terms` links defined words to their definitions."""
+    pages = environment().overlay()
+    pages.filters = {**pages.filters, "terms": definitions.mark_terms}
+    return pages.get_template("report.html.j2")
 
 
 def build_context(
@@ -111,25 +127,28 @@ def build_context(
         missing.append(f"Positive control: this run did not measure what a role prompt does to the scores of {judge}.")
     css, js = assets()
     context: dict[str, Any] = {
-        "css": asset("report.css.j2") + css,
-        "js": js + asset("report.js.j2"),
+        "css": asset("report.css.j2") + asset("report_first.css.j2") + css + _joined(CSS),
+        "js": js + asset("report.js.j2") + asset("report_terms.js.j2") + asset("report_copy.js.j2") + _joined(JS),
         "model": dict(results.get("model", {})),
         "subtitle": headline.subtitle(results),
         "judge": judge,
         "unit": unit,
         "unmeasurable": not_measurable(results),
-        "definitions": definitions.definitions(),
-        "images": _images(frames, missing, run, reasons),
+        "definitions": [(definitions.anchor(name), name, text) for name, text in definitions.definitions()],
+        "images": figures.images(frames, missing, run, reasons),
     }
-    metas = [graph.meta for graph in graphs.values()]
+    metas, main = [graph.meta for graph in graphs.values()], main_method(results.get("methods", {}))
     builders: list[tuple[str, str, Callable[[], dict[str, Any]]]] = [
         ("", "Summary", lambda: {"headline": headline.sentences(results, frames, metas)}),
-        ("", "Main numbers", lambda: {"tiles": headline.tiles(results)}),
+        ("", "First sentences", lambda: {"plain": plain.two_sentences(results)}),
+        ("generations", "Example", lambda: {"example": example.example(frames["generations"], main)}),
+        ("", "First picture", lambda: {"first_picture": first_picture.first_picture(results)}),
         ("methods", SECTIONS["methods"], lambda: {"methods": tables.methods(frames["methods"])}),
         ("controls", "Positive control", lambda: {"controls": tables.controls(frames["controls"])}),
         ("values", SECTIONS["values"], lambda: {"values": tables.values(frames["values"])}),
         ("leakage", SECTIONS["leakage"], lambda: sections.heatmaps(at_gain(frames["leakage"]))),
         ("generations", SECTIONS["generations"], lambda: sections.texts(frames["generations"])),
+        ("generations", "Texts explorer", lambda: explorer.explorer(frames["generations"], frames.get("values"))),
         ("neurons", SECTIONS["neurons"], lambda: {"neurons": sections.neurons(frames["neurons"])}),
         ("ablation", "Ablation", lambda: {"ablation": tables.ablation(frames["ablation"])}),
         (
@@ -146,8 +165,8 @@ def build_context(
             context |= build()
         except Exception as error:  # one section that cannot be shown does not cost the page
             missing.append(f"{title}: it cannot be shown ({reason_of(error)}).")
-    context = {"headline": [], "tiles": [], "circuits": [], **context}
-    if "generations" in frames and not context.get("texts"):
+    context = {"headline": [], "plain": [], "circuits": [], **context}
+    if "generations" in frames and not (context.get("explorer") or context.get("texts")):
         missing.append(f"{SECTIONS['generations']}: {sections.NO_TEXTS}.")
     views = {} if run is None else circuits.views(run, missing)
     for panel in context["circuits"]:
@@ -162,6 +181,10 @@ def build_context(
         manifest = {name: item for name, item in manifest.items() if name != "source"}
         context["manifest"] = sections.manifest_lines(manifest)
         context["manifest_raw"] = json.dumps(manifest, indent=1, ensure_ascii=False)
+    context["downloads"] = downloads.downloads(run, results, frames, manifest)
+    context["use"] = use.snippets(results, context.get("example"), run)
+    context["citations"] = use.citations(results, manifest)
+    context["limits"] = limits.limits_of(results, manifest, len(missing))
     context["contents"] = _contents(context)
     return context
 
@@ -193,68 +216,22 @@ def _has_reason(table: str, reasons: Mapping[str, str]) -> bool:
 def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
     images = context["images"]
     entries = [
-        ("circuit", "Circuits", context.get("circuits")),
+        ("texts", "Texts", context.get("explorer") or context.get("texts")),
         ("methods", "Methods", context.get("methods")),
+        ("circuit", "Circuits", context.get("circuits")),
         ("control", "Positive control", context.get("controls")),
         ("leakage", "Leakage", context.get("maps")),
         ("dose", "Dose", images.get("dose_response") or images.get("gain_leakage")),
-        ("texts", "Texts", context.get("texts")),
         ("neurons", "Neurons", context.get("neurons")),
         ("layers", "Ablation", context.get("ablation") or images.get("layer_ablation")),
+        ("downloads", "Downloads", context.get("downloads")),
+        ("use", "Use it", context.get("use")),
+        ("cite", "Cite", context.get("citations")),
         ("definitions", "Definitions", True),
         ("missing", "Left out", context.get("missing")),
         ("manifest", "Manifest", context.get("manifest")),
     ]
     return [(section, name) for section, name, present in entries if present]
-
-
-def _images(
-    frames: Mapping[str, pd.DataFrame], missing: list[str], run: Path | None, reasons: Mapping[str, str]
-) -> dict[str, dict[str, Any]]:
-    """The figures whose tables exist, as PNG data.
-
-    `missing` gets a line per figure that cannot be drawn, unless `reasons` has one.
-    """
-    out = {}
-    for name, alt in ALT.items():
-        spec = FIGURES[name]
-        if spec.table not in frames:
-            continue
-        try:
-            if spec.lacks(frames[spec.table]):  # the run's own list of parts left out has the reason
-                continue
-            drawn = None if run is None else _drawn(run, name, spec.table)
-            out[name] = _embed_png(drawn, alt) if drawn else _embed(spec.draw(frames[spec.table]), alt)
-        except Exception as error:  # no fault in a drawing costs the page
-            if f"Figure {name}" not in reasons:
-                missing.append(f"{alt}: {reason_of(error)}.")
-    return out
-
-
-def _drawn(run: Path, name: str, table: str) -> bytes | None:
-    """The run's picture of a table; None if missing or older than the table."""
-    picture, source = run / "figures" / f"{name}.png", run / "tables" / f"{table}.parquet"
-    if not picture.is_file() or not source.is_file() or picture.stat().st_mtime_ns < source.stat().st_mtime_ns:
-        return None
-    data = checked_bytes(picture)
-    return data if data.startswith(b"\x89PNG") else None
-
-
-def _embed_png(data: bytes, alt: str) -> dict[str, Any]:
-    # a PNG's header holds its width and height at bytes 16 to 24
-    side = [int.from_bytes(data[start : start + 4], "big") / FIGURE_DPI for start in (16, 20)]
-    width, height = (round(inches * PAGE_DPI) for inches in side)
-    uri = Markup(f"data:image/png;base64,{base64.b64encode(data).decode()}")
-    return {"uri": uri, "alt": alt, "width": width, "height": height, "wide": side[0] > WIDE}
-
-
-def _embed(figure: Any, alt: str) -> dict[str, Any]:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    width, height = (round(float(side) * PAGE_DPI) for side in figure.get_size_inches())
-    data = base64.b64encode(buffer.getvalue()).decode()
-    wide = float(figure.get_figwidth()) > WIDE
-    return {"uri": Markup(f"data:image/png;base64,{data}"), "alt": alt, "width": width, "height": height, "wide": wide}
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ import pandas as pd
 
 from neva_tl import models
 from neva_tl.core.arguments import check_arguments
+from neva_tl.core.auto import AUTO
 from neva_tl.core.cards import card
 from neva_tl.core.locks import lock_folder, refuse_locked
 from neva_tl.core.messages import long_steps, say, timed
@@ -27,6 +28,7 @@ from neva_tl.selection.base import check_k
 from neva_tl.study.report.control import control_line
 from neva_tl.study.run import changed_files, stages, summary, tables, workers
 from neva_tl.study.run.adopt import adopt
+from neva_tl.study.run.auto_judge import judge_for
 from neva_tl.study.run.config import Profile, StudyConfig
 from neva_tl.study.run.optional import leave_out, line_of
 from neva_tl.study.run.origin import keep_prompts, source
@@ -125,7 +127,8 @@ class Study:
 
     Args:
         model: A name for `neva_tl.load`, or a loaded TransformerLens model.
-        options: Fields of `StudyConfig`.
+        options: Fields of `StudyConfig`. The judge `auto` of an instruct model is the environment variable NEVA_JUDGE's, where
+            it is set.
 
     Example:
         >>> study = nv.Study("demo", values=("power",), methods=("neva", "caa"), profile="quick")
@@ -140,6 +143,8 @@ class Study:
             models.load(model)  # raises: neither a name nor a model
         name = models.info(model).name if self._loaded is not None else fspath(model)
         options = {key: fspath(option) if isinstance(option, PathLike) else option for key, option in options.items()}
+        if options.get("judge", AUTO) == AUTO:
+            options["judge"] = judge_for(name, self._loaded)
         #: The settings as given; values and judge of prompts of one's own are decided once the prompts are read.
         self.options = StudyConfig(model=name, **options)
         self.config = self.options.resolved()

@@ -80,6 +80,18 @@ def test_figures_are_those_of_the_stored_texts(on_demo: tuple[TextSearchResult, 
     assert content_hash(saved.edit) == content_hash(result.edit) and saved.edit.dose == best["dose"]
 
 
+def test_the_card_of_the_best_edit_has_its_curve_in_the_text(on_demo: tuple[TextSearchResult, Path]) -> None:
+    result, out = on_demo
+    assert result.best is not None
+    curve = result.df[result.df["candidate"] == result.best["candidate"]]
+    measures = nv.load_edit(out / "best").about["measures"]
+    assert [row["dose"] for row in measures["curves"][0]["rows"]] == sorted(curve["dose"])
+    card = (out / "best" / "README.md").read_text()
+    text = card[card.index("### In the text") :]
+    assert "Judge exact, validation items" in text and text.count("| yes |") == int(curve["admissible"].sum())
+    assert "gain on test items" in card[card.index("Not measured:") :]  # the search reads no test prompts
+
+
 def judge_index(value: str) -> int:
     return nv.theories.SCHWARTZ.index(value)
 

@@ -11,7 +11,7 @@ import pytest
 from helpers import fake_run as fake
 from neva_tl.circuits import CircuitGraph
 from neva_tl.study.report import circuits, tables
-from neva_tl.study.report.headline import sentences, tiles, undefined_nlr
+from neva_tl.study.report.headline import sentences, undefined_nlr
 
 
 def m(est: float | None, lo: float | None = None, hi: float | None = None) -> dict[str, Any]:
@@ -101,6 +101,22 @@ def test_a_third_method_is_lowest_only_clear_of_both(results: dict[str, Any]) ->
     assert "CAA projected leaks least, with NLR 0.20 [0.10, 0.30]" in line(results, "Leakage")
 
 
+def test_runs_without_neva_and_caa_have_the_same_sentences(results: dict[str, Any]) -> None:
+    methods = results["methods"]
+    results["methods"] = {"persona_vector": methods["caa"], "neva_shift": methods["neva"], "role": methods["role"]}
+    for name in ("neva_shift", "persona_vector"):
+        results["methods"][name]["nlr"] = m(0.6, 0.5, 0.7)
+    results["methods"]["persona_vector"]["nlr"] = m(0.2, 0.1, 0.3)
+    assert line(results, "Gain").startswith("Gain: edited towards a value, NeVA shift moves its score by")
+    assert line(results, "Leakage") == (
+        "Leakage: NLR is 0.60 [0.50, 0.70] for NeVA shift and 0.20 [0.10, 0.30] for persona vector; persona vector leaks "
+        "less per unit of gain."
+    )
+    assert "with NeVA shift and" in line(results, "Fluency") and "persona vector:" in line(results, "Capability")
+    del results["methods"]["persona_vector"], results["methods"]["role"]
+    assert line(results, "Leakage") == "Leakage: NLR is 0.60 [0.50, 0.70] for NeVA shift."
+
+
 def test_a_gain_within_noise_is_not_sold_as_one(results: dict[str, Any]) -> None:
     results["methods"]["neva"]["gain"] = m(0.04, -0.11, 0.22)
     assert "by 0.04 [−0.11, 0.22] on average over values, which does not differ from 0" in line(results, "Gain")
@@ -117,7 +133,6 @@ def test_every_cost_of_the_main_methods_is_stated(results: dict[str, Any]) -> No
         }
     text = line(results, "Capability")
     assert text.count("KL 0.993 nats per token") == text.count("accuracy 1.00 → 0.95") == 3
-    assert {"number": "0.993", "label": "KL on neutral text, NeVA (nats per token)"} in tiles(results)
 
 
 def test_placebos_at_a_lent_dose_have_no_count(results: dict[str, Any]) -> None:
@@ -195,7 +210,6 @@ def test_no_claim_about_an_unmeasurable_value_without_its_caveat(results: dict[s
         "Positive control: the role prompt gains 0.25 [0.05, 0.45] (mean of 3 values); not measurable by logprob: security, "
         "tradition."
     )
-    assert [tile["label"].endswith(note) for tile in tiles(some)][:3] == [True, True, True]
     none = controlled(results, power=-0.1, security=-0.1)
     assert "(not measurable by logprob: all 2 values (power, security))" in line(none, "Gain")
 

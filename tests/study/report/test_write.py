@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import base64
+import html
+import io
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -66,10 +72,17 @@ class Page(HTMLParser):
 def test_the_page_is_whole_and_asks_nothing_of_the_network(page: str) -> None:
     parsed = Page(page)
     assert parsed.open == []
-    assert all(link.startswith(("#", "data:image/png;base64,")) for link in parsed.links)
+    inside = (
+        "#",
+        "data:image/png;base64,",
+        "data:text/csv;charset=utf-8;base64,",
+        "data:application/json;charset=utf-8;base64,",
+    )
+    assert all(link.startswith(inside) for link in parsed.links)
     assert {link[1:] for link in parsed.links if link.startswith("#")} <= parsed.ids
     assert "default-src 'none'" in page
-    assert parsed.tags.count("script") == 1 and not parsed.handlers  # no circuits in this run: our own script alone
+    # no circuits in this run: the data of the texts explorer, and our own script
+    assert parsed.tags.count("script") == 2 and not parsed.handlers
     assert not re.search(r"url\(|@import|https?://", re.sub(r"data:[^\"]+", "", page))
     for section in ("methods", "leakage", "dose", "texts", "neurons", "layers", "circuit", "definitions", "manifest"):
         assert section in parsed.ids
@@ -89,14 +102,14 @@ def test_circuits_are_interactive_and_share_one_bundle(with_circuits: str) -> No
     parsed = Page(with_circuits)
     assert parsed.open == [] and not parsed.handlers
     assert with_circuits.count('class="nv-data"') == 9 and with_circuits.count('class="neva-props"') == 18
-    # a data block per picture and view, our script, the bundle and the script that draws the views
-    assert parsed.tags.count("script") == 9 + 18 + 3
+    # a data block per picture and view, that of the texts explorer, our script, the bundle and the script that draws the views
+    assert parsed.tags.count("script") == 9 + 18 + 1 + 3
     assert with_circuits.count("neva-circuitsvis") == 2  # the element, and the script that looks for it
-    assert with_circuits.index('id="circuit"') < with_circuits.index('id="methods"')
+    assert with_circuits.index('id="methods"') < with_circuits.index('id="circuit"')
     shown = "".join(parsed.text)
     assert "the circuits of 9 values" in shown and "random circuits of the same size keep 0.03" in shown
     assert with_circuits.count('class="value-panel"') == 10  # the tenth from the table
-    section = with_circuits[with_circuits.index('id="faithfulness"') : with_circuits.index('id="methods"')]
+    section = with_circuits[with_circuits.index('id="faithfulness"') : with_circuits.index('id="leakage"')]
     assert section.count("<tr>") == 1 + 9 and "0.86 [0.80, 0.91]" in section
     assert "there is no table" not in shown and len(with_circuits) < 6_000_000
 
@@ -205,3 +218,42 @@ def test_numbers_as_text() -> None:
         and interval(None, 0, 1) == "–"
     )
     assert [percent(x) for x in (0.037, 0.5, None)] == ["3.7 %", "50 %", "–"]
+
+
+def test_small_files_are_inside_the_page_and_large_ones_are_links(tmp_path: Path) -> None:
+    run = fake.write_run(tmp_path / "run")
+    fake.methods().to_csv(run / "tables" / "methods.csv")
+    (run / "figures").mkdir()
+    (run / "figures" / 'a "b" <c>.pdf').write_bytes(b"%PDF" + bytes(2_000_000))
+    text = write_report(run).read_text(encoding="utf-8")
+    links = Page(text).links
+    outside = [link for link in links if not link.startswith(("#", "data:"))]
+    assert sorted(unquote(link) for link in outside) == ['figures/a "b" <c>.pdf', "tables/methods.csv"]
+    assert "2.0 MB" in text and len(text) < 8_000_000
+    carried = dict(re.findall(r'download="([^"]+)" href="data:[^,]+,([^"]+)"', text))
+    assert {"results.json", "methods.csv", "neurons.csv", "manifest.json"} <= set(carried)
+    table = pd.read_csv(io.BytesIO(base64.b64decode(carried["methods.csv"])))
+    assert np.allclose(table["gain"], fake.methods()["gain"], rtol=1e-5)
+    assert json.loads(base64.b64decode(carried["results.json"])) == json.loads((run / "results.json").read_text())
+    assert str(tmp_path) not in text
+
+
+def test_code_to_copy_is_python_with_hostile_names_quoted(page: str) -> None:
+    blocks = [html.unescape(block) for block in re.findall(r'<pre tabindex="0">(.*?)</pre>', page, flags=re.S)]
+    assert len(blocks) == 4
+    for block in (blocks[0], blocks[2]):
+        ast.parse(block)
+    assert "nv.Run.open('run')" in blocks[0] and "'neva'" in blocks[0]
+    assert [shlex.split(line, comments=True)[:2] for line in blocks[1].splitlines()] == [
+        ["neva-tl", "card"],
+        ["neva-tl", "generate"],
+        ["neva-tl", "report"],
+    ]
+    assert blocks[3].count("{") == blocks[3].count("}") and "@misc{neva_tl_run" in blocks[3]
+
+
+def test_every_term_has_its_definition_on_the_page(page: str) -> None:
+    parsed = Page(page)
+    terms = re.findall(r'data-term="([^"]+)"', page) + re.findall(r'class="term" href="#([^"]+)"', page)
+    assert len(set(terms)) > 8 and set(terms) <= parsed.ids
+    assert 'role="tooltip"' in page

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from helpers.results_schema import check_results
+from helpers.written_tables import check_dictionary
 from neva_tl.core.errors import InputError, WorkError
 from neva_tl.study import Study, StudyResult
 from neva_tl.study.run import tables
@@ -37,6 +38,7 @@ def stamps(folder: Path) -> dict[str, int]:
 
 def test_results_follow_the_design(finished: StudyResult) -> None:
     results = check_results(finished.folder, STEERED, METHODS)
+    assert check_dictionary(finished.folder) > 10
     assert results["judge"] == "logprob" and "SD" in results["unit"]
     assert all(results["neurons"][name]["k"] > 0 for name in STEERED)
     page = (finished.folder / "report.html").read_text(encoding="utf-8")

@@ -10,6 +10,7 @@ import pytest
 
 import neva_tl as nv
 from neva_tl.core.errors import InputError
+from neva_tl.models.tiny import tiny_checkpoint
 from neva_tl.study.steering.saved_model import model_of_edit
 
 
@@ -44,3 +45,24 @@ def test_another_model_is_refused(demo: Any, stories260k: Any, shared_dir: Path,
     saved = nv.load_edit(nv.save_edit(_vector(demo), tmp_path / "edit", model=demo, name="demo"))
     with pytest.raises(InputError, match="was made for demo"):
         model_of_edit(tmp_path / "edit", saved, str(shared_dir / "models" / "stories260K"))
+
+
+def test_another_model_is_taken_where_it_is_allowed(folders: dict[str, Path], tmp_path: Path, call: Any) -> None:
+    """By both commands, with the warning; sizes that do not fit are refused all the same."""
+    model = nv.load(folders["llama"])
+    about = {"value": "thrift"}
+    edit = nv.save_edit(_vector(model), tmp_path / "edit", model=model, name="llama", about=about)
+    twin = tiny_checkpoint(tmp_path / "twin", "llama", seed=3)
+    command = ("generate", "mara says", "--edit", edit, "--model", twin, "--tokens", "2")
+    code, _, error = call(*command)
+    assert code == 2 and "was made for llama (other weights)" in error
+    code, out, error = call(*command, "--allow-mismatch")
+    assert code == 0 and "[thrift]" in out and "nothing that was measured of it holds here" in error
+    talk = ("chat", "--edit", edit, "--model", twin, "--tokens", "2")
+    assert call(*talk, typed="/quit\n")[0] == 2
+    code, _, error = call(*talk, "--allow-mismatch", typed="/off\n/quit\n")
+    assert code == 0 and error.count("nothing that was measured of it holds here") == 1
+    assert error.index("holds here") < error.index("unedited")  # before the conversation
+    small = tiny_checkpoint(tmp_path / "small", "llama", d_model=16, d_mlp=24, n_layers=2)
+    code, _, error = call("generate", "mara says", "--edit", edit, "--model", small, "--allow-mismatch")
+    assert code == 2 and "does not fit this model" in error and error.strip().count("\n") == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Unpack
 
 import matplotlib as mpl
@@ -71,14 +72,15 @@ def circle_plot(
     panel = min(width / across, WIDEST)
     titles = [wrap(literal(condition_label(*one)), panel - 0.1, size, "bold") for one in panels]
     lines = max(title.count("\n") for title in titles)
-    sheet = Sheet(0.55 + down * (0.2 + 0.14 * lines + 0.8 * panel), down, across, used=len(panels))
+    half = _half_width(theory.names, panel)
+    sheet = Sheet(0.65 + down * (0.33 + 0.14 * lines + 1.28 / half * panel), down, across, used=len(panels))
     off = df[df["steered"] != df["measured"]]
     gains = df[df["steered"] == df["measured"]]
     widest = float(off["d"].abs().max()) if len(off) else 1.0
     largest = float(gains["d"].max()) if len(gains) else 1.0
     for ax, one, title in zip(sheet.axes, panels, titles, strict=True):
         ax.set_axis_off()
-        _panel(ax, of_condition(df, one), widest or 1.0, largest or 1.0, most, all_edges, panel)
+        _panel(ax, of_condition(df, one), widest or 1.0, largest or 1.0, most, all_edges, half)
         ax.set_title(title)
     hidden = "" if all_edges else ", 95 % interval without 0"
     sheet.legend(
@@ -87,6 +89,12 @@ def circle_plot(
     )
     sheet.note(f"at most {most} strongest changes a panel{hidden} · area of a disc: gain")
     return sheet.figure
+
+
+def _half_width(names: Iterable[str], width: float) -> float:
+    """Half the width of a panel in radii of its circle: the widest name has room on both sides."""
+    room = min(2 * widest_label(names, float(mpl.rcParams["ytick.labelsize"]), "bold") / width, 0.7)
+    return 1.3 / (1 - room)
 
 
 def position(name: str) -> tuple[float, float]:
@@ -106,13 +114,10 @@ def angle_of(name: str) -> float:
 
 
 def _panel(
-    ax: Axes, rows: pd.DataFrame, widest: float, largest: float, most: int, all_edges: bool, width: float
+    ax: Axes, rows: pd.DataFrame, widest: float, largest: float, most: int, all_edges: bool, half: float
 ) -> None:
     names = theory_in([*rows["measured"], *rows["steered"]]).names
-    # room for the widest name on both sides of the circle
     name_size = float(mpl.rcParams["ytick.labelsize"])
-    room = min(2 * widest_label(names, name_size, "bold") / width, 0.7)
-    half = 1.3 / (1 - room)
     ax.set_xlim(-half, half)
     ax.set_ylim(-1.28, 1.28)
     ax.set_aspect("equal")

@@ -86,7 +86,7 @@ def texts_plot(
 
     narrow = page < NARROW
     note = _note(scored, len(picked), len(pairs), bool(value))
-    note = wrap(note, (end - left) / 72, FONT - 1.5)
+    note = wrap(note, (end - left) / 72 - 0.3, FONT - 1.5)
     head = 4.1 + narrow + note.count("\n")
     figure, ax = _canvas(page, (head + sum(1.9 + max(len(before), len(after)) for _, before, after in blocks)) * LINE)
     y = 1.5 * LINE

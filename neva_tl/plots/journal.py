@@ -30,6 +30,8 @@ RC: Any = {
     "font.family": [SANS],
     "font.size": 8,
     "text.usetex": False,
+    # hinting rounds the width of each letter to a pixel, so words placed by their computed width would touch
+    "text.hinting": "none",
     "axes.titlesize": 9,
     "axes.titleweight": "bold",
     "axes.labelsize": 8,

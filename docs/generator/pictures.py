@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from generator.gallery import PICTURES, scripts
 from generator.names import ROOT
+from neva_tl.plots.paper import FOLDER
 
 #: Pixels: twice the width of a page's text.
 WIDTH = 1400
@@ -38,16 +39,17 @@ def main(run: Path) -> int:
     """
     folder = ROOT / PICTURES
     folder.mkdir(exist_ok=True)
-    if not (run / "figures").is_dir():
-        print(f"{run} has no figures: make figures RUN={run} draws them", file=sys.stderr)
+    if not (run / FOLDER).is_dir():
+        print(f"{run} has no figures of a paper: make figures RUN={run} draws them", file=sys.stderr)
         return 2
+    for stale in folder.glob("*.png"):
+        stale.unlink()  # of another run, or of a script that is gone
     for name in scripts():
-        source = run / "figures" / f"{name}.png"
+        source = run / FOLDER / f"{name}.png"
         if source.is_file():
             shrink(source, folder / f"{name}.png")
             print(folder / f"{name}.png")
         else:
-            (folder / f"{name}.png").unlink(missing_ok=True)  # of another run
             print(f"{name}: the run has no such figure", file=sys.stderr)
     return 0
 

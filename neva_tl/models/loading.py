@@ -13,6 +13,7 @@ from neva_tl.core.arguments import check_arguments
 from neva_tl.core.errors import InputError
 from neva_tl.core.files import first_line
 from neva_tl.core.kinds import Count
+from neva_tl.core.messages import import_bars
 from neva_tl.core.names import did_you_mean, spelling
 from neva_tl.models import hooked_transformer, sources
 from neva_tl.models.activation_function import fuse
@@ -23,7 +24,7 @@ from neva_tl.models.comparison import check_causal, compare_with_transformers
 from neva_tl.models.facts import MEMO, info, is_model
 from neva_tl.models.installers import no_installer
 from neva_tl.models.precision import Matmul, auto_dtype, use_bf16_products
-from neva_tl.models.quiet import import_bars, quiet
+from neva_tl.models.quiet import quiet
 from neva_tl.models.types import Model
 
 

@@ -53,6 +53,7 @@ IN_FOLDER = {nv.study.StudyResult: lambda folder: nv.study.StudyResult(fake_run.
 WITHOUT = {
     "Edit", "NeuronEdit", "ModelJudge", "TextJudge", "HookHandle", "KVCache", "LayerCache", "Prefill", "PrefixCache",
     "TokenSession", "EditHandle",  # tests/editing/test_attach.py has a handle's
+    "Look",  # keywords of a figure: its instances are plain dicts
 }  # fmt: skip
 
 

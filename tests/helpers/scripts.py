@@ -1,4 +1,4 @@
-"""Scripts of `analyses/` as modules and as paths."""
+"""Scripts of `analyses/` and `figures/` as modules and as paths."""
 
 from __future__ import annotations
 
@@ -22,3 +22,15 @@ def load_script(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def draw_figure(name: str, arguments: list[str]) -> int:
+    """Exit status of `python figures/NAME.py ARGUMENTS`, run in this process."""
+    from neva_tl.plots.paper import script
+
+    path = ROOT / "figures" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"neva_figure_{name}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return script(str(path), module.draw, arguments)

@@ -13,6 +13,7 @@ import pytest
 
 from helpers.damage import DAMAGES, damage
 from helpers.paths import FIXTURES, ROOT
+from helpers.scripts import draw_figure
 from neva_tl.activations.state import Checkpoint
 from neva_tl.circuits import CircuitGraph
 from neva_tl.core.errors import InputError
@@ -365,10 +366,8 @@ def test_verify_on_the_command_line(copy: Path, call: Any) -> None:
 
 
 def test_a_changed_run_on_the_command_line(copy: Path, call: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    from neva_tl.plots.files import script
-
     damage(copy / "tables/methods.parquet", "bit")
-    assert script("method_bars", [str(copy)]) == 2
+    assert draw_figure("method_bars", [str(copy)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     with pytest.raises(InputError, match="was changed"):
         write_figures(copy)

@@ -143,7 +143,7 @@ class Study:
             models.load(model)  # raises: neither a name nor a model
         name = models.info(model).name if self._loaded is not None else fspath(model)
         options = {key: fspath(option) if isinstance(option, PathLike) else option for key, option in options.items()}
-        if options.get("judge", AUTO) == AUTO:
+        if isinstance(options.get("judge", AUTO), str) and options.get("judge", AUTO) == AUTO:
             options["judge"] = judge_for(name, self._loaded)
         #: The settings as given; values and judge of prompts of one's own are decided once the prompts are read.
         self.options = StudyConfig(model=name, **options)

@@ -11,10 +11,9 @@ import pandas as pd
 import pytest
 
 import neva_tl as nv
-from helpers.scripts import load_script
+from helpers.scripts import draw_figure, load_script
 from neva_tl.core.errors import InputError
 from neva_tl.plots.files import FIGURES
-from neva_tl.plots.files import script as draw
 from neva_tl.study import Study
 from neva_tl.study.analyses.script import model_option, script
 from neva_tl.study.run import tables
@@ -146,7 +145,7 @@ def test_one_concept_can_be_taken_further(
         options = SHORT.get(name, "").replace("--pair power,tradition", "").replace("power", "mine").split()
         assert call_script(monkeypatch, name, run, *options, *model) == (2 if name == "two_values" else 0), name
     assert "two_values: the run steers towards mine alone: two values are needed" in capsys.readouterr().err
-    assert draw("sensitivity", [str(run)]) == 0 and draw("overlap", [str(run), "--skip-missing"]) == 0
+    assert draw_figure("sensitivity", [str(run)]) == 0 and draw_figure("overlap", [str(run), "--skip-missing"]) == 0
     assert call("report", run)[0] == 0
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "it cannot be shown" not in page and 'id="layers"' in page and 'id="leakage"' not in page

@@ -30,9 +30,9 @@ def opened(root: Path, identity: dict[str, Any] = STUDY) -> RunFolder:
 def test_pieces_come_back_as_written(tmp_path: Path) -> None:
     store = opened(tmp_path / "run")
     table = pd.DataFrame({"method": ["neva", "caa"], "gain": [0.5, np.nan], "n": [3, 4]})
-    store.write_table("tables/methods", table)
-    pd.testing.assert_frame_equal(store.read_table("tables/methods"), table)
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "run" / "tables" / "methods.csv"), table)
+    store.write_table("tables/made_up", table)
+    pd.testing.assert_frame_equal(store.read_table("tables/made_up"), table)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "run" / "tables" / "made_up.csv"), table)
     store.write_json("cells/a/b.json", {"dose": 2.0, "none": None})
     assert store.read_json("cells/a/b.json") == {"dose": 2.0, "none": None}
     assert store.has("cells/a/b.json") and not store.has("cells/a/c.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Unpack
 
 import matplotlib as mpl
@@ -25,6 +26,17 @@ def pick_method(neurons: pd.DataFrame, method: str | None = None) -> pd.DataFram
     names = [str(name) for name in neurons["method"].unique()]
     selected = method or ("neva" if "neva" in names else names[0])
     return neurons[neurons["method"].astype(str) == selected]
+
+
+def layer_counts(df: pd.DataFrame, values: Iterable[str], layers: int) -> dict[str, np.ndarray]:
+    """Count each value's neurons per layer.
+
+    Args:
+        df: table `neurons` of one selector: value, layer.
+        values: the values, in the order of the result.
+        layers: layers of the model.
+    """
+    return {name: np.bincount(df.loc[df["value"] == name, "layer"].astype(int), minlength=layers) for name in values}
 
 
 @styled
@@ -57,7 +69,7 @@ def layer_profile(
     strengths = df["g"].abs() if "g" in df.columns else pd.Series(np.nan, index=df.index)
     medians = strengths.groupby([df["value"], df["layer"].astype(int)]).median()
     top = float(medians.max()) if medians.notna().any() else float("nan")
-    counts = {name: np.bincount(df.loc[df["value"] == name, "layer"].astype(int), minlength=layers) for name in values}
+    counts = layer_counts(df, values, layers)
     highest = max(int(count.max()) for count in counts.values())
     row_height = 0.52 if len(values) > 1 else 1.9
     sheet = Sheet(0.9 + row_height * len(values), len(values), 1, sharex=True, sharey=True)

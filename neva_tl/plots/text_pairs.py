@@ -78,15 +78,16 @@ def _join(unedited: pd.DataFrame, steered: pd.DataFrame, value: str) -> pd.DataF
     return pairs.assign(change=pairs["score_after"] - pairs["score_before"])
 
 
-def word_diff(before: str, after: str, words: int) -> tuple[list[Word], list[Word]]:
+def word_diff(before: str, after: str, words: int, longest: int = LONGEST_WORD) -> tuple[list[Word], list[Word]]:
     """Return the words of both texts, each marked True where the texts differ.
 
     Args:
         before: The unedited text.
         after: The steered text.
         words: Maximum number of words of a text; an ellipsis replaces the rest.
+        longest: See `split_words`.
     """
-    first, second = split_words(before, words), split_words(after, words)
+    first, second = split_words(before, words, longest), split_words(after, words, longest)
     marks = [[True] * len(first), [True] * len(second)]
     if first == second:
         return [(word, False) for word in first], [(word, False) for word in second]
@@ -98,13 +99,14 @@ def word_diff(before: str, after: str, words: int) -> tuple[list[Word], list[Wor
     return list(zip(first, marks[0], strict=True)), list(zip(second, marks[1], strict=True))
 
 
-def split_words(text: str, most: int) -> list[str]:
+def split_words(text: str, most: int, longest: int = LONGEST_WORD) -> list[str]:
     """Return the first `most` words, long ones broken, an ellipsis where more follow.
 
     Args:
         text: Any text.
         most: Maximum number of words.
+        longest: Maximum number of characters of a word; longer ones are broken.
     """
     words = one_line(text, len(text)).split()
-    broken = [w[i : i + LONGEST_WORD] for w in words[:most] for i in range(0, len(w), LONGEST_WORD)]
+    broken = [w[i : i + longest] for w in words[:most] for i in range(0, len(w), longest)]
     return [*broken[:most], "…"] if len(words) > most or len(broken) > most else broken or ["(empty)"]

@@ -80,8 +80,8 @@ def texts_plot(
     # a bold letter is at most as wide as the font is high
     blocks, longest = [], min(LONGEST_WORD, int(column / (0.75 * FONT)))
     for row in picked:
-        broken = [_broken(text, longest) for text in (row.before, row.after)]
-        sides = word_diff(broken[0], broken[1], words) if value else (_plain(broken[0], words), [])
+        plain = [(word, True) for word in split_words(row.before, words, longest)]
+        sides = word_diff(row.before, row.after, words, longest) if value else (plain, [])
         blocks.append((row, _lines(sides[0], column, "normal"), _lines(sides[1], column, "bold")))
 
     narrow = page < NARROW
@@ -144,15 +144,6 @@ def _spread(pairs: pd.DataFrame, rows: int) -> list[pd.Series]:
     ranked = ranked[ranked["change"].notna()] if ranked["change"].notna().any() else ranked.head(rows)
     picks = np.unique(np.linspace(0, len(ranked) - 1, min(rows, len(ranked))).round().astype(int))
     return [ranked.iloc[pick] for pick in picks]
-
-
-def _broken(text: str, longest: int) -> str:
-    """The text with words broken that are longer than a column."""
-    return " ".join(word[i : i + longest] for word in text.split() for i in range(0, len(word), longest))
-
-
-def _plain(text: str, words: int) -> list[Word]:
-    return [(word, True) for word in split_words(text, words)]
 
 
 def _lines(words: Sequence[Word], width: float, weight: str) -> list[list[Word]]:

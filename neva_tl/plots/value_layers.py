@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from neva_tl.plots.canvas import Look, Sheet, small
-from neva_tl.plots.layer_profile import pick_method
+from neva_tl.plots.layer_profile import layer_counts, pick_method
 from neva_tl.plots.overlap import GROUND
 from neva_tl.plots.palette import on
 from neva_tl.plots.style import colour_value_ticks, literal, method_label, need, present_values, styled
@@ -49,9 +49,7 @@ def value_layers_plot(
     df = pick_method(need(neurons, COLUMNS, "neurons"), method)
     layers = int(layers or df["layer"].max() + 1)
     values = present_values(df["value"])
-    counts = np.array(
-        [np.bincount(df.loc[df["value"] == name, "layer"].astype(int), minlength=layers) for name in values]
-    )
+    counts = np.array(list(layer_counts(df, values, layers).values()))
     share = counts / counts.sum(axis=1, keepdims=True)
     sheet = Sheet(1.15 + 0.2 * len(values))
     ax = sheet.ax

@@ -46,6 +46,10 @@ class Headline:
     ngl: Estimate
 
 
+#: Random halvings of the cross-fitted leakage.
+SPLITS = 8
+
+
 def draw(responses: Responses, *, seed: int, n_boot: int, n_splits: int) -> Drawn:
     """Compute D on the data and on bootstrap draws of the topics.
 

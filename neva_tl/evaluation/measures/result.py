@@ -20,7 +20,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.evaluation.measures import formulas
 from neva_tl.evaluation.measures.cluster_sums import cluster_sums, worst_case
 from neva_tl.evaluation.measures.estimate import Estimate, interval, null
-from neva_tl.evaluation.measures.headline import draw, headline, level_draws, nlr
+from neva_tl.evaluation.measures.headline import SPLITS, draw, headline, level_draws, nlr
 from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.evaluation.measures.wrong_way import wrong_way
 
@@ -271,7 +271,7 @@ def measure(
     seed: int = 0,
     n_boot: int = 2000,
     level: float = 0.95,
-    n_splits: int = 8,
+    n_splits: int = SPLITS,
     n_permutations: int = 9999,
 ) -> LeakageResult:
     """Compute all leakage measures of one method, with intervals from one cluster bootstrap.
@@ -422,7 +422,7 @@ def compare_nlr(
     seed: int = 0,
     n_boot: int = 2000,
     level: float = 0.95,
-    n_splits: int = 8,
+    n_splits: int = SPLITS,
 ) -> NlrComparison:
     """Compare the cross-fitted NLRs of two methods by a paired bootstrap.
 

@@ -12,7 +12,7 @@ from neva_tl.core.errors import InputError
 from neva_tl.evaluation.measures import formulas
 from neva_tl.evaluation.measures.cluster_sums import cluster_sums
 from neva_tl.evaluation.measures.estimate import Estimate, interval, null
-from neva_tl.evaluation.measures.headline import draw, level_draws, nlr
+from neva_tl.evaluation.measures.headline import SPLITS, draw, level_draws, nlr
 from neva_tl.evaluation.measures.responses import Responses
 from neva_tl.study.analyses.reopened_run import Run
 from neva_tl.study.report.numbers import finite
@@ -20,8 +20,6 @@ from neva_tl.study.run.comparison import stored_responses
 
 #: Columns of the table `methods` without an interval, compared as they are.
 COSTS = ("invalid", "ppl", "kl", "acc")
-#: Random halvings of the cross-fitted leakage, as in a study.
-SPLITS = 8
 #: Method and target gain (None without a dose).
 Condition = tuple[str, float | None]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from neva_tl.core.errors import InputError
-from neva_tl.core.ledger import check
+from neva_tl.core.files import read_json
 from neva_tl.plots.files import read_table
 from neva_tl.plots.style import plain_numbers
 from neva_tl.study.run.config import Profile, StudyConfig
@@ -81,11 +80,4 @@ def read_sources(run: str | Path) -> Sources:
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path} does not exist: give the folder of a finished run (neva-tl run --out {path.parent})")
-    check(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not JSON ({error}): run the same neva-tl run again") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is not a JSON object: run the same neva-tl run again")
-    return content
+    return read_json(path, "JSON of a finished run: run the same neva-tl run again")

@@ -143,10 +143,9 @@ class Study:
             models.load(model)  # raises: neither a name nor a model
         name = models.info(model).name if self._loaded is not None else fspath(model)
         options = {key: fspath(option) if isinstance(option, PathLike) else option for key, option in options.items()}
-        if isinstance(options.get("judge", AUTO), str) and options.get("judge", AUTO) == AUTO:
-            options["judge"] = judge_for(name, self._loaded)
+        config = StudyConfig(model=name, **options)
         #: The settings as given; values and judge of prompts of one's own are decided once the prompts are read.
-        self.options = StudyConfig(model=name, **options)
+        self.options = replace(config, judge=judge_for(name, self._loaded)) if config.judge == AUTO else config
         self.config = self.options.resolved()
         self.profile: Profile = self.config.spending()
 

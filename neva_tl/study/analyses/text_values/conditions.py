@@ -17,16 +17,13 @@ from neva_tl.core.errors import InputError
 from neva_tl.core.formatting import finite_number
 from neva_tl.core.method_records import find_method
 from neva_tl.evaluation.measures import formulas
-from neva_tl.evaluation.measures.headline import draw
+from neva_tl.evaluation.measures.headline import SPLITS, draw
 from neva_tl.evaluation.measures.wrong_way import wrong_way_draws
 from neva_tl.study.report.control import CONTROL
 from neva_tl.study.run.comparison import responses_of
 from neva_tl.study.run.control import control_cell
 from neva_tl.study.run.preflight import read_manifest
 from neva_tl.study.run.run_folder import RunFolder
-
-#: Halvings of the cross-fitted leakage; those of `measures.result.measure`.
-SPLITS = 8
 
 
 @dataclass(frozen=True, eq=False)
